@@ -1,0 +1,3 @@
+package references
+
+import _ "github.com/distribution/reference"
