@@ -1,0 +1,1 @@
+//! Admission: a review is read, a plan made, a patch written, an answer sent.

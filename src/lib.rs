@@ -1,0 +1,13 @@
+//! pullpass gives Kubernetes Pods the credentials to pull private images from Amazon ECR and from registries with a fixed login.
+//!
+//! The modules are rooms, in the order in which data flows through them; `docs/ARCHITECTURE.md` draws the picture and
+//! `tests/layering.rs` keeps the arrows pointing one way.
+
+pub mod admission;
+pub mod cluster;
+pub mod command;
+pub mod credential;
+pub mod image;
+pub mod provision;
+pub mod registry;
+pub mod server;

@@ -1,0 +1,3 @@
+//! The `pullpass` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The Registry kind, its patterns, and which Registry serves an image in a namespace.
+
+pub mod source;

@@ -1,0 +1,146 @@
+//! What decides a credential: provider, identity, partition and region, endpoints.
+//!
+//! A [`CredentialSource`] is derived from one Registry and one of its image patterns. Two images whose sources are equal share
+//! one credential, whatever their accounts, repositories and namespaces are; two that differ never do.
+
+use std::fmt;
+
+/// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
+/// the cache key and of the store's object name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialSource {
+    /// Minted by Amazon ECR's `GetAuthorizationToken`.
+    Ecr(EcrSource),
+    /// Read from a source Secret in pullpass' own namespace.
+    Static(StaticSource),
+}
+
+/// An Amazon ECR token: one serves every account whose repository policies admit the principal, in one region.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EcrSource {
+    /// The partition that the host belongs to.
+    pub partition: Partition,
+    /// The region that the token is for, such as `eu-west-1`; `us-east-1` for ECR Public.
+    pub region: String,
+    /// Whether this is ECR Public (`public.ecr.aws`), which has an API of its own.
+    pub public: bool,
+    /// Whether the host asks for FIPS endpoints.
+    pub fips: bool,
+    /// Whether the host asks for dual-stack endpoints.
+    pub dual_stack: bool,
+    /// Who asks.
+    pub identity: EcrIdentity,
+    /// Endpoints that replace AWS's own, for PrivateLink; https only.
+    pub endpoints: EcrEndpoints,
+}
+
+/// Who asks Amazon ECR for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EcrIdentity {
+    /// pullpass' own workload identity: web identity (IRSA) or container credentials (EKS Pod Identity). Nothing else.
+    Workload,
+    /// The node's role by instance metadata (IMDSv2).
+    Node,
+    /// Static keys in the source Secret of this name.
+    Keys {
+        /// The name of a Secret in pullpass' own namespace.
+        secret: String,
+    },
+}
+
+/// Endpoints that an admin set instead of AWS's own. Always `https://`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EcrEndpoints {
+    /// Amazon ECR's API.
+    pub ecr: Option<String>,
+    /// ECR Public's API.
+    pub ecr_public: Option<String>,
+    /// AWS STS.
+    pub sts: Option<String>,
+}
+
+/// A fixed login kept in a source Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StaticSource {
+    /// The name of a Secret in pullpass' own namespace, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
+    pub secret: String,
+}
+
+/// An AWS partition: a set of regions with credentials and endpoints of its own.
+///
+/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Partition {
+    /// Commercial regions.
+    Aws,
+    /// GovCloud (US).
+    AwsUsGov,
+    /// China.
+    AwsCn,
+    /// European Sovereign Cloud.
+    AwsEusc,
+    /// ISO (US), `c2s.ic.gov`.
+    AwsIso,
+    /// ISOB (US), `sc2s.sgov.gov`.
+    AwsIsoB,
+    /// ISOE (Europe), `cloud.adc-e.uk`.
+    AwsIsoE,
+    /// ISOF, `csp.hci.ic.gov`.
+    AwsIsoF,
+}
+
+impl Partition {
+    /// The partition's name in ARNs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsUsGov => "aws-us-gov",
+            Self::AwsCn => "aws-cn",
+            Self::AwsEusc => "aws-eusc",
+            Self::AwsIso => "aws-iso",
+            Self::AwsIsoB => "aws-iso-b",
+            Self::AwsIsoE => "aws-iso-e",
+            Self::AwsIsoF => "aws-iso-f",
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl CredentialSource {
+    /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
+    pub fn canonical(&self) -> String {
+        match self {
+            Self::Ecr(ecr) => ecr.canonical(),
+            Self::Static(fixed) => format!("static secret={:?}", fixed.secret),
+        }
+    }
+}
+
+impl EcrSource {
+    fn canonical(&self) -> String {
+        let identity = match &self.identity {
+            EcrIdentity::Workload => "workload".to_owned(),
+            EcrIdentity::Node => "node".to_owned(),
+            EcrIdentity::Keys { secret } => format!("keys({secret:?})"),
+        };
+        let endpoint = |endpoint: &Option<String>| endpoint.clone().unwrap_or_default();
+        format!(
+            "ecr identity={identity} partition={} region={:?} public={} fips={} dualStack={} endpoints=({:?},{:?},{:?})",
+            self.partition,
+            self.region,
+            self.public,
+            self.fips,
+            self.dual_stack,
+            endpoint(&self.endpoints.ecr),
+            endpoint(&self.endpoints.ecr_public),
+            endpoint(&self.endpoints.sts),
+        )
+    }
+}

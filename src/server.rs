@@ -1,0 +1,1 @@
+//! The listener: TLS, bounds, draining, health and metrics.
