@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -79,4 +80,19 @@ func usage() string {
 	}
 	text.WriteString("\nA long-running verb prints one JSON line when it is ready and ends when its stdin closes.\n")
 	return text.String()
+}
+
+// parse reads flags and refuses what is left over. Its errors end bed with
+// code 2; the flag package has printed the reason.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitError{code: 0}
+		}
+		return exitError{code: 2}
+	}
+	if flags.NArg() > 0 {
+		return exitError{2, fmt.Sprintf("does not take %q: see --help", flags.Arg(0))}
+	}
+	return nil
 }

@@ -23,8 +23,9 @@ func startEtcd(dir string) (string, error) {
 	if err := os.Chdir(dir); err != nil {
 		return "", err
 	}
-	client := url.URL{Scheme: "unix", Host: "client.sock"}
-	peer := url.URL{Scheme: "unix", Host: "peer.sock"}
+	// etcd wants host:port also of a socket; the whole is the file's name.
+	client := url.URL{Scheme: "unix", Host: "client:0"}
+	peer := url.URL{Scheme: "unix", Host: "peer:0"}
 	config := embed.NewConfig()
 	config.Name = "bed"
 	config.Dir = "data"

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,7 @@ type Child struct {
 	command *exec.Cmd
 	done    chan struct{}
 	err     error
+	ending  atomic.Bool
 }
 
 // Start runs command with its output in the log file of name. The kernel
@@ -66,9 +68,21 @@ func (c *Child) PID() int { return c.command.Process.Pid }
 // Done is closed when the child has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
+// OnFailure calls report, once, when the child ends without having been told
+// to by Stop or Kill.
+func (c *Child) OnFailure(report func(error)) {
+	go func() {
+		<-c.done
+		if !c.ending.Load() {
+			report(&EndedError{Child: c})
+		}
+	}()
+}
+
 // Stop ends the child: SIGTERM, and SIGKILL to its whole group when it takes
 // longer than the grace period.
 func (c *Child) Stop() {
+	c.ending.Store(true)
 	_ = c.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-c.done:
@@ -79,6 +93,7 @@ func (c *Child) Stop() {
 
 // Kill ends the child and its group at once and waits for it.
 func (c *Child) Kill() {
+	c.ending.Store(true)
 	_ = syscall.Kill(-c.PID(), syscall.SIGKILL)
 	<-c.done
 }
