@@ -35,6 +35,7 @@ func startEtcd(dir string) (string, error) {
 	// Data need not outlive the machine, only the process.
 	config.UnsafeNoFsync = true
 	config.LogLevel = "warn"
+	config.WarningUnaryRequestDuration = time.Second
 	etcd, err := embed.StartEtcd(config)
 	if err != nil {
 		return "", err

@@ -1,0 +1,52 @@
+# The test bed's programs, made from Go modules alone. Included by the
+# Makefile at the root of the repository; everything lands in .bed.
+#
+#   make bed          API server with etcd, kubectl, registry, oracles, moto
+#   make bed-cluster  the node's programs as well (kubelet, containerd, …)
+#   make clean-bed    removes all of it
+
+BED := tests/bed
+BED_DIR ?= $(CURDIR)/.bed
+BED_BIN := $(BED_DIR)/bin
+export BED_DIR
+
+BED_INTERNAL := $(shell find $(BED)/internal -name '*.go' -not -name '*_test.go')
+BED_MODULES := $(BED)/go.mod $(BED)/go.sum $(BED)/build.sh
+BED_NODE := kubelet kube-controller-manager kube-scheduler kube-proxy
+BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
+
+.PHONY: bed bed-cluster clean-bed
+
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
+
+bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
+
+$(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
+	@$(BED)/build.sh $@ "about 5 min" ./cmd/kube-apiserver
+
+$(BED_BIN)/kubectl: $(wildcard $(BED)/cmd/kubectl/*.go) $(BED_MODULES)
+	@$(BED)/build.sh $@ "about 1 min" ./cmd/kubectl
+
+$(BED_BIN)/bed: $(wildcard $(BED)/cmd/bed/*.go) $(BED_INTERNAL) $(BED_MODULES)
+	@$(BED)/build.sh $@ "about 1 min" ./cmd/bed
+
+$(BED_BIN)/kube-node: $(wildcard $(BED)/cmd/kube-node/*.go) $(BED_MODULES)
+	@$(BED)/build.sh $@ "about 2 min" ./cmd/kube-node
+
+$(BED_BIN)/hello: $(wildcard $(BED)/cmd/hello/*.go) $(BED_MODULES)
+	@$(BED)/build.sh $@ seconds ./cmd/hello
+
+$(BED_BIN)/pause: $(wildcard $(BED)/cmd/pause/*.go) $(BED_MODULES)
+	@$(BED)/build.sh $@ seconds ./cmd/pause
+
+$(addprefix $(BED_BIN)/,$(BED_NODE)): $(BED_BIN)/kube-node
+	@ln -sf kube-node $@
+
+# These snapshotters need C libraries or devices that no test needs.
+$(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED_MODULES)
+	@$(BED)/build.sh $@ "about 1 min" github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
+
+-include $(BED)/moto/moto.mk
+
+clean-bed:
+	rm -rf --one-file-system $(BED_DIR)
