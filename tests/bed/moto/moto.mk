@@ -1,5 +1,4 @@
 # The Python virtual environment of the AWS double; included by bed.mk.
-BED_DIR ?= $(CURDIR)/.bed
 BED_PYTHON ?= python3
 MOTO_SOURCES := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 MOTO_LOCK := $(MOTO_SOURCES)/requirements.txt
@@ -7,6 +6,8 @@ MOTO_VENV := $(BED_DIR)/venv
 
 .PHONY: bed-moto moto-lock
 bed: bed-moto
+# The program carries the double's sources.
+$(BED_BIN)/bed: $(MOTO_SOURCES)/embed.go $(MOTO_SOURCES)/launcher.py $(wildcard $(MOTO_SOURCES)/awsbed/*.py)
 bed-moto: $(MOTO_VENV)/.installed
 
 # Made new when the lock changes; the stamp is written last, so a broken install is repeated.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from datetime import timezone
+from datetime import UTC
 
 from werkzeug.wrappers import Request, Response
 
@@ -17,13 +18,11 @@ NAMESPACE_SUBJECT = "system:serviceaccount:"
 
 
 def _json(value: dict, status: int = 200) -> Response:
-    import json
-
     return Response(json.dumps(value), status=status, content_type="application/json")
 
 
 def _stamp(at) -> str:
-    return at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _credentials(key: Key, expires) -> dict:

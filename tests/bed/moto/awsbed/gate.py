@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from urllib.parse import parse_qs
@@ -10,7 +9,7 @@ from urllib.parse import parse_qs
 from werkzeug.wrappers import Response
 
 from . import sigv4
-from .errors import JSON, QUERY, AwsError, refuse
+from .errors import JSON, AwsError, refuse
 from .services import SERVICES, STS_OPERATIONS, WsgiRequest
 from .world import Principal, World, utcnow
 

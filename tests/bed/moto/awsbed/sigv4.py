@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -53,7 +53,7 @@ def problem(scope: Scope, secret: str, method: str, url: str, headers: dict[str,
     """
     stamp = headers.get("x-amz-date", "")
     try:
-        at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         return "Date must be in ISO-8601 'basic format' in the header x-amz-date"
     if stamp[:8] != scope.date:

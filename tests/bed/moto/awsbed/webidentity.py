@@ -7,10 +7,10 @@ Signature against the issuer's JWKS, issuer, audience, expiry
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
-import ssl
 
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
