@@ -1,1 +1,154 @@
 //! Credentials: who asks, whom, for what, and for how long the answer is good.
+//!
+//! A [`crate::registry::source::CredentialSource`] says what decides a credential. For Amazon ECR the `Minter` finds the
+//! credential in the [`CredentialStore`], or claims the right to mint, mints (signed by an [`identity`]) and stores it, so
+//! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret. What this room needs
+//! of a cluster it names as traits: [`SourceSecrets`] and [`CredentialStore`].
+
+pub mod identity;
+
+mod error;
+mod store;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::registry::source::{EcrIdentity, EcrSource};
+
+pub use error::{MintError, StoreError};
+pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket};
+
+/// A login that a registry accepts until it expires.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The user name, `AWS` for Amazon ECR.
+    pub username: String,
+    /// The password; never shown.
+    pub password: SecretString,
+    /// When it was minted.
+    pub minted_at: Timestamp,
+    /// Until when it is good: the cloud's answer, or the end of the session that signed for it if that is sooner.
+    pub expires_at: Timestamp,
+    /// Who minted it, for people: a role's ARN, or which access key of which Secret.
+    pub principal: String,
+}
+
+/// What to do with a credential now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// In the first half of its life: nothing to do.
+    Fresh,
+    /// Past the half of its life: still good, to be renewed beside the work.
+    Renewable,
+    /// Expired, or so close to it that a pull that starts now may not end in time: to be replaced before it is used.
+    Spent,
+}
+
+/// The longest time before its end at which a credential counts as [`Freshness::Spent`]; a tenth of its life if that is shorter.
+const MARGIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// Tells what to do with `credential` at `now`.
+///
+/// Amazon's own credential providers renew at half of the life, too:
+/// <https://github.com/kubernetes/cloud-provider-aws/blob/master/cmd/ecr-credential-provider/main.go>
+pub fn freshness(credential: &Credential, now: Timestamp) -> Freshness {
+    let life = credential.expires_at.duration_since(credential.minted_at);
+    let left = credential.expires_at.duration_since(now);
+    if left <= MARGIN.min(life / 10) || !life.is_positive() {
+        Freshness::Spent
+    } else if left <= life / 2 {
+        Freshness::Renewable
+    } else {
+        Freshness::Fresh
+    }
+}
+
+/// What one credential is kept under: 64 lower-case hexadecimal digits, usable in an object's name.
+///
+/// It is the SHA-256 of [`crate::registry::source::CredentialSource::canonical`] and, for static keys, of the keys themselves, so
+/// that rotated keys lead to another credential. Nothing can be learned from it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialKey(String);
+
+impl CredentialKey {
+    /// The key of the credential that `source` decides.
+    ///
+    /// # Errors
+    /// [`MintError::MissingSource`] or [`MintError::MalformedSource`] when the source is static keys that `secrets` does not hold.
+    pub fn of(source: &EcrSource, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
+        let keys = match &source.identity {
+            EcrIdentity::Keys { secret } => Some(identity::keys::Keys::find(secret, secrets)?),
+            EcrIdentity::Workload | EcrIdentity::Node => None,
+        };
+        Ok(Self::derive(source, keys.as_ref()))
+    }
+
+    fn derive(source: &EcrSource, keys: Option<&identity::keys::Keys>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(crate::registry::source::CredentialSource::Ecr(source.clone()).canonical());
+        if let Some(keys) = keys {
+            hash.update(keys.fingerprint());
+        }
+        Self(to_hex(&hash.finalize()))
+    }
+
+    /// Reads a key back from an object's name or label; `None` when it is not 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 64 && digits).then(|| Self(text.to_owned()))
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CredentialKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a String takes all that is written to it");
+            text
+        })
+}
+
+/// A Secret in pullpass' own namespace that carries the label `pullpass.dev/source: "true"`.
+#[derive(Clone, Debug)]
+pub struct SourceSecret {
+    /// The Secret's name.
+    pub name: String,
+    /// The Secret's type, such as `kubernetes.io/basic-auth`; `Opaque` when it says none.
+    pub type_: String,
+    /// The Secret's data, decoded from base64; never shown.
+    pub data: BTreeMap<String, SecretSlice<u8>>,
+    /// The version that this is, to see that it changed.
+    pub resource_version: String,
+}
+
+impl SourceSecret {
+    /// The bytes under `key`, if there are any.
+    pub(crate) fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.data.get(key).map(ExposeSecret::expose_secret)
+    }
+}
+
+/// The source Secrets, from memory. A changed one is seen without a restart.
+pub trait SourceSecrets: Send + Sync {
+    /// The source Secret of this name; `None` when there is none, or when it lacks the label.
+    fn source(&self, name: &str) -> Option<Arc<SourceSecret>>;
+}

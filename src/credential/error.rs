@@ -1,0 +1,199 @@
+//! Why a credential could not be minted, and what to do about it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a credential could not be minted. Every message says what to do; none holds a secret.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum MintError {
+    /// The source Secret is not there, or not labelled.
+    #[error(
+        "source secret {secret} is not in pullpass' namespace or lacks the label pullpass.dev/source=true: create or label it"
+    )]
+    MissingSource {
+        /// The Secret's name.
+        secret: String,
+    },
+    /// The source Secret does not hold what is needed.
+    #[error("source secret {secret}: {problem}")]
+    MalformedSource {
+        /// The Secret's name.
+        secret: String,
+        /// Which key is wrong, how, and what to do.
+        problem: String,
+    },
+    /// The process has no such identity.
+    #[error("no {identity} identity: {problem}")]
+    NoIdentity {
+        /// `workload` or `node`.
+        identity: &'static str,
+        /// What is missing and what to do.
+        problem: String,
+    },
+    /// The identity is known and lacks a permission.
+    #[error("{host} denied {permission} to {principal}: {advice} (it said: {answer})")]
+    AccessDenied {
+        /// The host that refused.
+        host: String,
+        /// The IAM action that is needed.
+        permission: &'static str,
+        /// Who asked.
+        principal: String,
+        /// What to do.
+        advice: &'static str,
+        /// The cloud's own words, one line.
+        answer: String,
+    },
+    /// The cloud does not know the identity's keys or token, or they are no longer good.
+    #[error("{host} does not accept {principal} ({code}): {advice}")]
+    UnrecognizedClient {
+        /// The host that refused.
+        host: String,
+        /// Who asked.
+        principal: String,
+        /// The cloud's error code.
+        code: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Too many requests.
+    #[error("{host} throttles {principal} ({code}): nothing to do, it is tried again")]
+    Throttled {
+        /// The host that refused.
+        host: String,
+        /// Who asked.
+        principal: String,
+        /// The cloud's error code.
+        code: String,
+        /// How long the host asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// No answer in time.
+    #[error(
+        "no answer from {host} in time: check the network path to it (security groups, network policies, proxies, PrivateLink)"
+    )]
+    Timeout {
+        /// The host that was asked.
+        host: String,
+    },
+    /// No connection, or no TLS session.
+    #[error("cannot talk to {host}: {detail}")]
+    Network {
+        /// The host that was asked.
+        host: String,
+        /// What failed and what to do, one line.
+        detail: String,
+    },
+    /// An answer that cannot be right; what was there before stays.
+    #[error(
+        "{host} gave an answer that cannot be used, {problem}: check what answers there (a proxy, or an endpoint that is not AWS's)"
+    )]
+    BadAnswer {
+        /// The host that answered.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another error of the cloud.
+    #[error("{host} refused {principal} ({code}): {answer}")]
+    Refused {
+        /// The host that refused.
+        host: String,
+        /// Who asked.
+        principal: String,
+        /// The cloud's error code.
+        code: String,
+        /// The cloud's own words, one line.
+        answer: String,
+        /// How long the host asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The identity's session cannot be had on demand and a later one is not there yet.
+    #[error(
+        "{principal} still has the session that ends at {until}: a new credential is minted when its source hands out a later one"
+    )]
+    NoLaterSession {
+        /// Whose session.
+        principal: String,
+        /// When it ends.
+        until: jiff::Timestamp,
+    },
+    /// The credential store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The mint ended without an answer (a bug).
+    #[error("the mint ended without an answer: it is tried again; please report this with the log")]
+    Lost,
+}
+
+impl MintError {
+    /// The kind of error in CamelCase, from a closed set, for metrics and conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingSource { .. } => "MissingSource",
+            Self::MalformedSource { .. } => "MalformedSource",
+            Self::NoIdentity { .. } => "NoIdentity",
+            Self::AccessDenied { .. } => "AccessDenied",
+            Self::UnrecognizedClient { .. } => "UnrecognizedClient",
+            Self::Throttled { .. } => "Throttled",
+            Self::Timeout { .. } => "Timeout",
+            Self::Network { .. } => "Network",
+            Self::BadAnswer { .. } => "BadAnswer",
+            Self::Refused { .. } => "Refused",
+            Self::NoLaterSession { .. } => "NoLaterSession",
+            Self::Store(error) => error.reason(),
+            Self::Lost => "Lost",
+        }
+    }
+
+    /// How long to wait at least before it is tried again, when the other side said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
+            Self::NoLaterSession { .. } => Some(Duration::from_mins(1)),
+            Self::MissingSource { .. }
+            | Self::MalformedSource { .. }
+            | Self::NoIdentity { .. }
+            | Self::AccessDenied { .. }
+            | Self::UnrecognizedClient { .. }
+            | Self::Timeout { .. }
+            | Self::Network { .. }
+            | Self::BadAnswer { .. }
+            | Self::Store(_)
+            | Self::Lost => None,
+        }
+    }
+}
+
+/// Why the credential store could not be read or written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// The API server refused.
+    #[error(
+        "the credential store refused, {detail}: check pullpass' Role in its own namespace (secrets: get, create, patch)"
+    )]
+    Forbidden {
+        /// The API server's own words, one line.
+        detail: String,
+    },
+    /// The API server did not answer or failed.
+    #[error("the credential store cannot be reached, {detail}: it is tried again")]
+    Unreachable {
+        /// What failed, one line.
+        detail: String,
+    },
+    /// Others kept winning the race.
+    #[error("the credential store is contended: it is tried again")]
+    Contended,
+}
+
+impl StoreError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Forbidden { .. } => "StoreForbidden",
+            Self::Unreachable { .. } => "StoreUnreachable",
+            Self::Contended => "StoreContended",
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where minted credentials are kept, so that replicas agree on them and a restart mints nothing.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::{Credential, CredentialKey, StoreError};
+
+/// How long a claim holds: longer than a mint may take, so that two replicas mint the same credential only when one of them died.
+pub const CLAIM_LIFE: SignedDuration = SignedDuration::from_secs(10);
+
+/// The right to mint one credential, until [`Claim::Pending`] ends for the others.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// The credential that may be minted.
+    pub key: CredentialKey,
+    /// The version of the stored object at the moment of the claim; what [`CredentialStore::put`] compares and swaps.
+    pub version: String,
+    /// When the claim ends by itself.
+    pub until: Timestamp,
+}
+
+/// The answer to [`CredentialStore::claim`].
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// The caller mints, then calls [`CredentialStore::put`] or [`CredentialStore::release`].
+    Yours(Ticket),
+    /// Somebody else stored a credential that is [`super::Freshness::Fresh`] already.
+    Theirs(Arc<Credential>),
+    /// Somebody else is minting; their claim ends at `until` at the latest.
+    Pending {
+        /// When to claim again if nothing changed before.
+        until: Timestamp,
+    },
+}
+
+/// The credential store: one object per [`CredentialKey`] in pullpass' own namespace, watched by all replicas.
+pub trait CredentialStore: Send + Sync {
+    /// The credential that is stored under `key`, from memory, expired or not.
+    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>>;
+
+    /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
+    /// that stands there. `source` is [`crate::registry::source::CredentialSource::canonical`], kept beside it for people.
+    ///
+    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::Theirs`]; a claim of somebody else that ended before
+    /// `now` is taken over.
+    fn claim<'a>(
+        &'a self,
+        key: &'a CredentialKey,
+        source: &'a str,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Claim, StoreError>>;
+
+    /// Stores a credential under the ticket and ends the claim. Answers what stands there afterwards: when the claim was taken over
+    /// meanwhile and a credential with a later end is stored, that one, which the caller takes instead of its own.
+    /// When this returns, [`CredentialStore::current`] answers the same.
+    fn put(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>>;
+
+    /// Ends a claim after a mint that failed. It is no error if that fails: the claim ends by itself.
+    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()>;
+
+    /// A number that grows with every change of the store, also with claims that ended early, to wait for somebody else's mint.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
