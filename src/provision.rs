@@ -1,1 +1,96 @@
 //! The namespace's pull secret: what belongs into it, whether it is there, and making it so.
+//!
+//! ```text
+//! admission ─▶ Provision ─┬─ warm: state (memory alone: no API call, no cloud call)
+//!                         └─ cold: ensure ─▶ credential ─▶ secret (pure: merge) ─▶ Cluster (compare-and-swap)
+//! ```
+
+pub mod access;
+pub mod namespace;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+pub use namespace::{InjectMode, Namespace};
+
+/// The name of the one pull secret that each served namespace has.
+pub const PULL_SECRET: &str = "pullpass";
+
+/// What admission asks of this room. Everything that is not a future answers from memory.
+pub trait Provision: Send + Sync {
+    /// The namespace as it is known in memory: only opted-in ones are.
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
+
+    /// The namespace by one live read, for one that memory does not have (yet): Namespace and Pod may come in one
+    /// `kubectl apply`. `None`: there is none of this name, or it could not be read (logged here).
+    fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>>;
+
+    /// Whether a Pod of this ServiceAccount may reference the pull secret.
+    ///
+    /// `false` only where the ServiceAccount carries `kubernetes.io/enforce-mountable-secrets: "true"` and does not list the
+    /// secret: the API server would refuse the Pod. One live read per ServiceAccount, remembered for minutes; a ServiceAccount
+    /// that cannot be read counts as an ordinary one.
+    /// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
+    fn may_reference<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+    ) -> BoxFuture<'a, bool>;
+
+    /// Whether the namespace's pull secret holds a good login under each of `keys` (the `auths` keys that the Pod's images
+    /// resolved to), judged from memory alone. What is good but past half of its life is renewed in the background, unless
+    /// this is a dry run.
+    fn covers(
+        &self,
+        namespace: &Namespace,
+        keys: &[&str],
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Coverage;
+
+    /// Mints what is missing under `keys` and writes the pull secret, waiting for these keys alone and not beyond `deadline`.
+    /// The work belongs to a task of its own: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
+    fn ensure<'a>(
+        &'a self,
+        namespace: &'a Arc<Namespace>,
+        keys: &'a [&'a str],
+        deadline: tokio::time::Instant,
+    ) -> BoxFuture<'a, Outcome>;
+}
+
+/// What memory knows of a namespace's pull secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// A good login stands under each key asked for: nothing to do.
+    Covered,
+    /// Something is missing, spent or unknown: ask [`Provision::ensure`].
+    Missing,
+    /// A Secret of this name is there that is not ours. It is never written, and never referenced: a malformed one would make
+    /// every pull of the Pod fail.
+    Foreign,
+}
+
+/// How making sure of a namespace's pull secret ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A good login stands under each key asked for.
+    Covered,
+    /// Not everything is there. The Pod references the secret all the same: the kubelet takes a missing one as a warning and
+    /// looks again at each pull.
+    Pending(Vec<Pending>),
+    /// A Secret of this name is there that is not ours: do not reference it.
+    Foreign,
+}
+
+/// One thing that is not there yet, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The Registry that it belongs to; `None` when it concerns the whole secret.
+    pub registry: Option<Arc<str>>,
+    /// Why, from a closed set of CamelCase words, for metrics and logs.
+    pub reason: &'static str,
+    /// What happened and what to do, in words for people; no secret in it.
+    pub message: String,
+}

@@ -1,0 +1,150 @@
+//! What this room needs of a Kubernetes cluster; the `cluster` room implements it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use secrecy::SecretSlice;
+
+use super::Namespace;
+
+/// The few requests that provisioning makes.
+pub trait Cluster: Send + Sync {
+    /// Reads one Namespace live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Namespace>, ClusterError>>;
+
+    /// Whether a Pod of this ServiceAccount may reference the pull secret, by one live read (see
+    /// [`Provision::may_reference`](super::Provision::may_reference)). A ServiceAccount that is not there may.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_may_reference<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ClusterError>>;
+
+    /// Reads a namespace's pull secret live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
+
+    /// Writes a namespace's pull secret, if what is there is still what `precondition` says; answers what is there now.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between: read again, merge again.
+    fn apply_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        content: &'a PullSecretContent,
+        precondition: &'a Precondition,
+    ) -> BoxFuture<'a, Result<Version, ClusterError>>;
+}
+
+/// Which state of an object a write is for: every write is a compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing of this name is there.
+    Absent,
+    /// This very state of this very object is there.
+    Exactly(Version),
+}
+
+/// One state of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A namespace's Secret `pullpass` as it was read.
+#[derive(Clone)]
+pub struct PullSecret {
+    /// The state that was read.
+    pub version: Version,
+    /// Whether it is ours: our label, and the type that the kubelet reads.
+    pub ours: bool,
+    /// The bytes under `.dockerconfigjson`, if there are any.
+    pub dockerconfigjson: Option<SecretSlice<u8>>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is written into a namespace's Secret `pullpass`; name, type and label are always the same.
+#[derive(Clone)]
+pub struct PullSecretContent {
+    /// The bytes under `.dockerconfigjson`.
+    pub dockerconfigjson: Arc<SecretSlice<u8>>,
+    /// Annotations for people.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why a request to the cluster failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// Somebody else wrote in between.
+    #[error("somebody else wrote {what} in between -> it is read and merged again")]
+    Conflict {
+        /// What was to be written.
+        what: String,
+    },
+    /// The API server refuses.
+    #[error(
+        "the API server refuses {what}: {message} -> check the rights of pullpass (manifests/rbac.yaml)"
+    )]
+    Forbidden {
+        /// What was asked for.
+        what: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// The namespace is being deleted, or gone.
+    #[error("namespace {namespace} is being deleted or gone -> nothing is written into it")]
+    NamespaceGone {
+        /// The namespace.
+        namespace: String,
+    },
+    /// The API server does not take the object.
+    #[error(
+        "the API server does not take {what}: {message} -> look at what is there: kubectl get {what} -o yaml"
+    )]
+    Rejected {
+        /// What was to be written.
+        what: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server cannot be reached, is overloaded, or answers nothing sensible.
+    #[error("{what} failed: {message} -> it is tried again")]
+    Unreachable {
+        /// What was asked for.
+        what: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl ClusterError {
+    /// The kind of failure, from a closed set, for metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "Conflict",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::NamespaceGone { .. } => "NamespaceGone",
+            Self::Rejected { .. } => "Rejected",
+            Self::Unreachable { .. } => "Unreachable",
+        }
+    }
+}
