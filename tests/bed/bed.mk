@@ -3,6 +3,7 @@
 #
 #   make bed          API server with etcd, kubectl, registry, oracles, moto
 #   make bed-cluster  the node's programs as well (kubelet, containerd, …)
+#   make doctor       what this machine lacks, and whether it can run a node
 #   make clean-bed    removes all of it
 
 BED := tests/bed
@@ -15,7 +16,7 @@ BED_MODULES := $(BED)/go.mod $(BED)/go.sum $(BED)/build.sh
 BED_NODE := kubelet kube-controller-manager kube-scheduler kube-proxy
 BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
-.PHONY: bed bed-cluster clean-bed
+.PHONY: bed bed-cluster doctor clean-bed
 
 bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
 
@@ -47,6 +48,9 @@ $(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 1 min" github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
 
 -include $(BED)/moto/moto.mk
+
+doctor:
+	@$(BED)/doctor.sh
 
 clean-bed:
 	rm -rf --one-file-system $(BED_DIR)
