@@ -1,0 +1,368 @@
+//! The wire: AdmissionReview in, AdmissionReview out.
+//!
+//! Only the few fields that decide are read, borrowed from the body; everything else is skipped undecoded, so that a Pod of any
+//! Kubernetes version passes through. Two things are strict. A key that is given twice is refused, because two readers could
+//! disagree on its value. A field that decides and has an unexpected type makes the whole object [`Field::Odd`], which nothing
+//! is ever patched on.
+//!
+//! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#webhook-request-and-response>
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+mod field;
+mod pod;
+
+pub use field::{Field, Text};
+pub use pod::{Annotations, Labels, Metadata, PodObject, Spec};
+
+/// The label with which a Pod (or, as an opt-in, a namespace) says whether it wants pull secrets.
+pub const INJECT_LABEL: &str = "pullpass.dev/inject";
+
+/// The annotation that the kubelet puts on the mirror of a static Pod.
+///
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-mirror>
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// The longest `uid` that is echoed, in bytes. The API server sends 36.
+const MAX_UID: usize = 1024;
+
+/// The longest warning in characters, and how many are sent: Kubernetes asks for short ones and cuts all when they are many.
+///
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+const MAX_WARNING: usize = 120;
+const MAX_WARNINGS: usize = 3;
+
+/// Why a body is not a review that can be answered. The answer is 400 with this text.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReviewError {
+    /// The body has no bytes at all.
+    #[error("the body is empty: send an AdmissionReview")]
+    Empty,
+    /// The body is not one JSON value, or gives a key twice.
+    #[error("the body is not a readable AdmissionReview: {0}")]
+    Syntax(String),
+    /// Another version than `admission.k8s.io/v1` and `v1beta1`, or another kind.
+    #[error(
+        "the body is not an AdmissionReview of admission.k8s.io/v1 or v1beta1: check apiVersion and kind"
+    )]
+    Unsupported,
+    /// No `request` object: a response, or nothing.
+    #[error("the review has no request object")]
+    NoRequest,
+    /// No `request.uid`, an empty, or a very long one: the answer could not be matched.
+    #[error("the review's request.uid must be a string of 1 to {MAX_UID} bytes")]
+    Uid,
+}
+
+/// The version of the admission API that a review was sent in, and is answered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Version {
+    /// `admission.k8s.io/v1`.
+    #[serde(rename = "admission.k8s.io/v1")]
+    V1,
+    /// `admission.k8s.io/v1beta1`.
+    #[serde(rename = "admission.k8s.io/v1beta1")]
+    V1Beta1,
+}
+
+/// A review that can be answered.
+#[derive(Debug)]
+pub struct Review<'a> {
+    /// The version to answer in.
+    pub version: Version,
+    /// The request's id, to be echoed; 1 to 1024 bytes.
+    pub uid: Cow<'a, str>,
+    /// What is asked.
+    pub request: Request<'a>,
+}
+
+/// The fields of `request` that decide. <https://pkg.go.dev/k8s.io/api/admission/v1#AdmissionRequest>
+#[derive(Debug, Default, Deserialize)]
+pub struct Request<'a> {
+    #[serde(borrow, default)]
+    uid: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    kind: Field<Kind<'a>>,
+    #[serde(borrow, default)]
+    resource: Field<Resource<'a>>,
+    #[serde(borrow, default, rename = "subResource")]
+    sub_resource: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    namespace: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    operation: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    object: Field<PodObject<'a>>,
+    #[serde(default, rename = "dryRun")]
+    dry_run: Field<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default)]
+    group: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    version: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    kind: Field<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Resource<'a> {
+    #[serde(borrow, default)]
+    group: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    resource: Field<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default, rename = "apiVersion")]
+    api_version: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    kind: Field<Text<'a>>,
+    #[serde(borrow, default)]
+    request: Field<Request<'a>>,
+}
+
+field::object!(Kind<'a>, Resource<'a>, Request<'a>, Envelope<'a>);
+
+impl<'a> Review<'a> {
+    /// Reads a request body.
+    ///
+    /// # Errors
+    /// A [`ReviewError`] when the body cannot be answered as a review; everything that can, however odd its object, is not one.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
+        if body.is_empty() {
+            return Err(ReviewError::Empty);
+        }
+        let envelope: Field<Envelope<'a>> =
+            serde_json::from_slice(body).map_err(|error| ReviewError::Syntax(error.to_string()))?;
+        let Field::Value(envelope) = envelope else {
+            return Err(ReviewError::Unsupported);
+        };
+        let version = match envelope.api_version.as_text() {
+            Some("admission.k8s.io/v1") => Version::V1,
+            Some("admission.k8s.io/v1beta1") => Version::V1Beta1,
+            _ => return Err(ReviewError::Unsupported),
+        };
+        if envelope.kind.as_text() != Some("AdmissionReview") {
+            return Err(ReviewError::Unsupported);
+        }
+        let Field::Value(mut request) = envelope.request else {
+            return Err(ReviewError::NoRequest);
+        };
+        match std::mem::take(&mut request.uid) {
+            Field::Value(Text(uid)) if (1..=MAX_UID).contains(&uid.len()) => Ok(Self {
+                version,
+                uid,
+                request,
+            }),
+            _ => Err(ReviewError::Uid),
+        }
+    }
+
+    /// Writes the answer: allowed, with the patch (the JSON text of a JSON Patch) and the warnings, if any.
+    ///
+    /// Warnings are cut to 120 characters, control characters become spaces, and only the first three are sent.
+    pub fn answer(&self, patch: Option<&str>, warnings: &[String]) -> Vec<u8> {
+        let warnings: Vec<String> = warnings
+            .iter()
+            .take(MAX_WARNINGS)
+            .map(|warning| shorten(warning))
+            .collect();
+        let patch = patch.map(|patch| STANDARD.encode(patch));
+        let answer = Answer {
+            api_version: self.version,
+            kind: "AdmissionReview",
+            response: Response {
+                uid: &self.uid,
+                allowed: true,
+                patch_type: patch.as_ref().map(|_| "JSONPatch"),
+                patch: patch.as_deref(),
+                warnings: &warnings,
+            },
+        };
+        let mut body =
+            Vec::with_capacity(192 + self.uid.len() + patch.as_ref().map_or(0, String::len));
+        serde_json::to_writer(&mut body, &answer)
+            .expect("strings and booleans always serialise into memory");
+        body
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Whether a Pod itself (not one of its subresources) is being created.
+    pub fn creates_pod(&self) -> bool {
+        let Field::Value(kind) = &self.kind else {
+            return false;
+        };
+        let Field::Value(resource) = &self.resource else {
+            return false;
+        };
+        self.operation.as_text() == Some("CREATE")
+            && self.sub_resource.is_blank()
+            && kind.kind.as_text() == Some("Pod")
+            && kind.version.as_text() == Some("v1")
+            && kind.group.is_blank()
+            && resource.resource.as_text() == Some("pods")
+            && resource.group.is_blank()
+    }
+
+    /// The namespace that the Pod is created in; `None` when it is missing, empty or odd. The object's own is never looked at.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace
+            .as_text()
+            .filter(|namespace| !namespace.is_empty())
+    }
+
+    /// Whether nothing may be written; `None` when the field is odd.
+    pub fn dry_run(&self) -> Option<bool> {
+        match self.dry_run {
+            Field::Absent | Field::Null => Some(false),
+            Field::Value(dry_run) => Some(dry_run),
+            Field::Odd => None,
+        }
+    }
+
+    /// The object as far as it is read.
+    pub fn object(&self) -> &Field<PodObject<'a>> {
+        &self.object
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    api_version: Version,
+    kind: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+fn shorten(warning: &str) -> String {
+    let clean = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    if warning.chars().nth(MAX_WARNING).is_none() {
+        return warning.chars().map(clean).collect();
+    }
+    warning
+        .chars()
+        .take(MAX_WARNING - 1)
+        .map(clean)
+        .chain(['…'])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn review(request: &str) -> String {
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{request}}}"#
+        )
+    }
+
+    #[test]
+    fn refuses_bodies_that_are_no_review() {
+        let parse = |body: &str| Review::parse(body.as_bytes()).map(|_| ()).unwrap_err();
+        assert_eq!(parse(""), ReviewError::Empty);
+        assert!(matches!(parse("{"), ReviewError::Syntax(_)));
+        assert!(matches!(parse("\u{feff}{}"), ReviewError::Syntax(_)));
+        assert!(matches!(
+            parse(&(review(r#"{"uid":"1"}"#) + "x")),
+            ReviewError::Syntax(_)
+        ));
+        assert_eq!(parse("[]"), ReviewError::Unsupported);
+        assert_eq!(
+            parse(r#"{"kind":"ConversionReview","apiVersion":"apiextensions.k8s.io/v1"}"#),
+            ReviewError::Unsupported
+        );
+        assert_eq!(parse(&review("null")), ReviewError::NoRequest);
+        assert_eq!(parse(&review(r#"{"uid":""}"#)), ReviewError::Uid);
+        assert_eq!(parse(&review(r#"{"uid":7}"#)), ReviewError::Uid);
+    }
+
+    #[test]
+    fn refuses_keys_given_twice() {
+        for request in [
+            r#"{"uid":"1","uid":"2"}"#,
+            r#"{"uid":"1","operation":"CREATE","operation":"UPDATE"}"#,
+            r#"{"uid":"1","object":{"spec":{},"spec":{}}}"#,
+            r#"{"uid":"1","object":{"spec":{"containers":[{"image":"a","image":"b"}]}}}"#,
+            r#"{"uid":"1","object":{"metadata":{"labels":{"pullpass.dev/inject":"disabled","pullpass.dev/inject":""}}}}"#,
+        ] {
+            let body = review(request);
+            let error = Review::parse(body.as_bytes()).map(|_| ()).unwrap_err();
+            assert!(
+                matches!(&error, ReviewError::Syntax(text) if text.contains("duplicate field")),
+                "{request}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn collects_images_of_all_places() {
+        let body = review(
+            r#"{"uid":"1","object":{"metadata":{"generateName":"web-"},"spec":{"containers":[{"image":"a"},{"image":""},null,{}],
+            "initContainers":[{"image":"b\u002fc"}],"ephemeralContainers":[{"image":"d"}],"volumes":[{"emptyDir":{}},{"image":{"reference":"e"}}]}}}"#,
+        );
+        let review = Review::parse(body.as_bytes()).unwrap();
+        let pod = review.request.object().value().unwrap();
+        assert!(!pod.is_odd());
+        assert_eq!(pod.display_name(), "web-");
+        assert_eq!(
+            pod.spec.value().unwrap().images().collect::<Vec<_>>(),
+            ["a", "b/c", "d", "e"]
+        );
+    }
+
+    #[test]
+    fn answers_in_the_version_asked_with_the_uid_escaped() {
+        let body = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"a\"b"}}"#;
+        let review = Review::parse(body.as_bytes()).unwrap();
+        let answer: serde_json::Value =
+            serde_json::from_slice(&review.answer(Some("[]"), &["x".repeat(200), "a\nb".into()]))
+                .unwrap();
+        assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
+        assert_eq!(answer["response"]["uid"], "a\"b");
+        assert_eq!(answer["response"]["patch"], "W10=");
+        assert_eq!(answer["response"]["patchType"], "JSONPatch");
+        assert_eq!(
+            answer["response"]["warnings"][0]
+                .as_str()
+                .unwrap()
+                .chars()
+                .count(),
+            120
+        );
+        assert_eq!(answer["response"]["warnings"][1], "a b");
+        let plain: serde_json::Value = serde_json::from_slice(&review.answer(None, &[])).unwrap();
+        assert_eq!(
+            plain["response"],
+            serde_json::json!({"uid": "a\"b", "allowed": true})
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! A field of a JSON object that may be absent, null, what was expected, or something else, none of which is an error.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// What a field holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Field<T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// `null`.
+    Null,
+    /// What was expected.
+    Value(T),
+    /// Something of another type, or with something of another type inside.
+    Odd,
+}
+
+/// A string, borrowed from the body where it holds no escapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<T> Field<T> {
+    /// Whether the field holds something of another type.
+    pub fn is_odd(&self) -> bool {
+        matches!(self, Self::Odd)
+    }
+
+    /// The value, when it is what was expected.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Null | Self::Odd => None,
+        }
+    }
+}
+
+impl Field<Text<'_>> {
+    /// The string, when it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        self.value().map(|Text(text)| text.as_ref())
+    }
+
+    /// Whether the field is absent, null or the empty string, which Kubernetes' types do not tell apart.
+    pub fn is_blank(&self) -> bool {
+        match self {
+            Self::Absent | Self::Null => true,
+            Self::Value(Text(text)) => text.is_empty(),
+            Self::Odd => false,
+        }
+    }
+}
+
+/// What a value is made of, by the JSON type that is found. What is not overridden is odd.
+pub(super) trait Shape<'de>: Sized {
+    /// A string that the body holds as it is.
+    fn borrowed(_text: &'de str) -> Field<Self> {
+        Field::Odd
+    }
+
+    /// A string that was unescaped into a buffer of the parser's.
+    fn unescaped(_text: &str) -> Field<Self> {
+        Field::Odd
+    }
+
+    /// `true` or `false`.
+    fn boolean(_value: bool) -> Field<Self> {
+        Field::Odd
+    }
+
+    /// An object, to be read to its end.
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Odd)
+    }
+
+    /// An array, to be read to its end.
+    fn seq<A: SeqAccess<'de>>(seq: A) -> Result<Field<Self>, A::Error> {
+        drain(seq)?;
+        Ok(Field::Odd)
+    }
+}
+
+/// Skips what is left of an array.
+pub(super) fn drain<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
+    while seq.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Text<'a> {
+    fn borrowed(text: &'de str) -> Field<Self> {
+        Field::Value(Self(Cow::Borrowed(text)))
+    }
+
+    fn unescaped(text: &str) -> Field<Self> {
+        Field::Value(Self(Cow::Owned(text.to_owned())))
+    }
+}
+
+impl Shape<'_> for bool {
+    fn boolean(value: bool) -> Field<Self> {
+        Field::Value(value)
+    }
+}
+
+struct ShapeVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Shape<'de>> Visitor<'de> for ShapeVisitor<T> {
+    type Value = Field<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Field::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(T::boolean(value))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Field::Odd)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Field::Odd)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Field::Odd)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(T::unescaped(text))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(T::borrowed(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        T::seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::map(map)
+    }
+}
+
+impl<'de, T: Shape<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShapeVisitor(PhantomData))
+    }
+}
+
+/// A key of a map whose keys are data, borrowed where it can be.
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a key")
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+
+            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Makes a struct that derives `Deserialize` readable from a JSON object alone; the derive refuses keys that come twice.
+macro_rules! object {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de: 'a, 'a> $crate::admission::review::field::Shape<'de> for $type {
+            fn map<A: serde::de::MapAccess<'de>>(map: A) -> Result<$crate::admission::review::field::Field<Self>, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                serde::Deserialize::deserialize(map).map($crate::admission::review::field::Field::Value)
+            }
+        }
+    )+};
+}
+pub(super) use object;

@@ -1,0 +1,294 @@
+//! The parts of a Pod that decide.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess};
+
+use super::field::{Field, Key, Shape, Text, drain, object};
+use super::{INJECT_LABEL, MIRROR_ANNOTATION};
+
+/// `request.object`.
+#[derive(Debug, Default, Deserialize)]
+pub struct PodObject<'a> {
+    /// `metadata`.
+    #[serde(borrow, default)]
+    pub metadata: Field<Metadata<'a>>,
+    /// `spec`.
+    #[serde(borrow, default)]
+    pub spec: Field<Spec<'a>>,
+}
+
+/// `metadata`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Metadata<'a> {
+    /// `name`; empty or absent where the API server has still to generate one.
+    #[serde(borrow, default)]
+    pub name: Field<Text<'a>>,
+    /// `generateName`.
+    #[serde(borrow, default, rename = "generateName")]
+    pub generate_name: Field<Text<'a>>,
+    /// `labels`.
+    #[serde(borrow, default)]
+    pub labels: Field<Labels<'a>>,
+    /// `annotations`.
+    #[serde(borrow, default)]
+    pub annotations: Field<Annotations<'a>>,
+}
+
+/// `metadata.labels`.
+#[derive(Debug, Default)]
+pub struct Labels<'a> {
+    /// Every key.
+    pub keys: Vec<Cow<'a, str>>,
+    /// The value of [`INJECT_LABEL`].
+    pub inject: Field<Text<'a>>,
+}
+
+/// `metadata.annotations`.
+#[derive(Debug, Default)]
+pub struct Annotations<'a> {
+    /// Every key.
+    pub keys: Vec<Cow<'a, str>>,
+    /// The bytes of all keys and values together, which Kubernetes limits to 256 KiB.
+    pub bytes: usize,
+    /// Whether this is the mirror of a static Pod.
+    pub mirror: bool,
+}
+
+/// `spec`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Spec<'a> {
+    #[serde(borrow, default)]
+    containers: Field<Images<'a, Container<'a>>>,
+    #[serde(borrow, default, rename = "initContainers")]
+    init_containers: Field<Images<'a, Container<'a>>>,
+    #[serde(borrow, default, rename = "ephemeralContainers")]
+    ephemeral_containers: Field<Images<'a, Container<'a>>>,
+    #[serde(borrow, default)]
+    volumes: Field<Images<'a, Volume<'a>>>,
+    /// `imagePullSecrets`: the names, in order; an entry without one is the empty string.
+    #[serde(borrow, default, rename = "imagePullSecrets")]
+    pub image_pull_secrets: Field<Vec<Cow<'a, str>>>,
+    /// `serviceAccountName`.
+    #[serde(borrow, default, rename = "serviceAccountName")]
+    pub service_account_name: Field<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Container<'a> {
+    #[serde(borrow, default)]
+    image: Field<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Volume<'a> {
+    #[serde(borrow, default)]
+    image: Field<ImageVolume<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ImageVolume<'a> {
+    #[serde(borrow, default)]
+    reference: Field<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PullSecret<'a> {
+    #[serde(borrow, default)]
+    name: Field<Text<'a>>,
+}
+
+object!(
+    PodObject<'a>,
+    Metadata<'a>,
+    Spec<'a>,
+    Container<'a>,
+    Volume<'a>,
+    ImageVolume<'a>,
+    PullSecret<'a>
+);
+
+impl<'a> PodObject<'a> {
+    /// Whether anything that decides has an unexpected type, or the Pod has no metadata or spec at all: then nothing is patched.
+    pub fn is_odd(&self) -> bool {
+        let Field::Value(metadata) = &self.metadata else {
+            return true;
+        };
+        let Field::Value(spec) = &self.spec else {
+            return true;
+        };
+        metadata.is_odd() || spec.is_odd()
+    }
+
+    /// The name for people: the Pod's own, or the prefix of the one to be generated.
+    pub fn display_name(&self) -> &str {
+        let Field::Value(metadata) = &self.metadata else {
+            return "";
+        };
+        let name = metadata.name.as_text().filter(|name| !name.is_empty());
+        name.or_else(|| metadata.generate_name.as_text())
+            .unwrap_or("")
+    }
+}
+
+impl Metadata<'_> {
+    fn is_odd(&self) -> bool {
+        let inject_odd = self
+            .labels
+            .value()
+            .is_some_and(|labels| labels.inject.is_odd());
+        self.labels.is_odd() || inject_odd || self.annotations.is_odd()
+    }
+}
+
+impl<'a> Spec<'a> {
+    fn is_odd(&self) -> bool {
+        self.containers.is_odd()
+            || self.init_containers.is_odd()
+            || self.ephemeral_containers.is_odd()
+            || self.volumes.is_odd()
+            || self.image_pull_secrets.is_odd()
+            || self.service_account_name.is_odd()
+    }
+
+    /// Every image reference as it was written: containers, init containers, ephemeral containers, image volumes. Empty ones are
+    /// left out; such a Pod is the API server's to refuse.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let containers = [
+            &self.containers,
+            &self.init_containers,
+            &self.ephemeral_containers,
+        ];
+        let containers = containers
+            .into_iter()
+            .filter_map(Field::value)
+            .flat_map(|images| &images.texts);
+        let volumes = self
+            .volumes
+            .value()
+            .into_iter()
+            .flat_map(|images| &images.texts);
+        containers.chain(volumes).map(AsRef::as_ref)
+    }
+
+    /// The names in `imagePullSecrets`; none when the list is absent or null.
+    pub fn pull_secrets(&self) -> &[Cow<'a, str>] {
+        self.image_pull_secrets.value().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Something in a list that may carry an image reference.
+trait CarriesImage<'a> {
+    fn image(self) -> Field<Text<'a>>;
+}
+
+impl<'a> CarriesImage<'a> for Container<'a> {
+    fn image(self) -> Field<Text<'a>> {
+        self.image
+    }
+}
+
+impl<'a> CarriesImage<'a> for Volume<'a> {
+    fn image(self) -> Field<Text<'a>> {
+        match self.image {
+            Field::Value(image) => image.reference,
+            Field::Absent | Field::Null => Field::Absent,
+            Field::Odd => Field::Odd,
+        }
+    }
+}
+
+/// The image references of a list, without what carries them: a list of a million empty entries takes no memory.
+#[derive(Debug)]
+struct Images<'a, T> {
+    texts: Vec<Cow<'a, str>>,
+    carrier: std::marker::PhantomData<T>,
+}
+
+impl<'de: 'a, 'a, T: Shape<'de> + CarriesImage<'a>> Shape<'de> for Images<'a, T> {
+    fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(item) = seq.next_element::<Field<T>>()? {
+            let image = match item {
+                Field::Value(item) => item.image(),
+                Field::Absent | Field::Null => Field::Absent,
+                Field::Odd => Field::Odd,
+            };
+            match image {
+                Field::Value(Text(text)) if !text.is_empty() => texts.push(text),
+                Field::Value(_) | Field::Absent | Field::Null => {}
+                Field::Odd => return drain(seq).map(|()| Field::Odd),
+            }
+        }
+        Ok(Field::Value(Self {
+            texts,
+            carrier: std::marker::PhantomData,
+        }))
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Vec<Cow<'a, str>> {
+    fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
+        let mut names = Self::new();
+        while let Some(secret) = seq.next_element::<Field<PullSecret<'a>>>()? {
+            let name = match secret {
+                Field::Value(secret) => secret.name,
+                Field::Absent | Field::Null => Field::Absent,
+                Field::Odd => Field::Odd,
+            };
+            match name {
+                Field::Value(Text(name)) => names.push(name),
+                Field::Absent | Field::Null => names.push(Cow::Borrowed("")),
+                Field::Odd => return drain(seq).map(|()| Field::Odd),
+            }
+        }
+        Ok(Field::Value(names))
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Labels<'a> {
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
+        let mut labels = Self::default();
+        while let Some(Key(key)) = map.next_key()? {
+            if key != INJECT_LABEL {
+                map.next_value::<IgnoredAny>()?;
+            } else if matches!(labels.inject, Field::Absent) {
+                labels.inject = map.next_value()?;
+            } else {
+                return Err(A::Error::duplicate_field(INJECT_LABEL));
+            }
+            labels.keys.push(key);
+        }
+        Ok(Field::Value(labels))
+    }
+}
+
+impl<'de: 'a, 'a> Shape<'de> for Annotations<'a> {
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
+        let mut annotations = Self::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map
+                .next_value::<Field<Size>>()?
+                .value()
+                .map_or(0, |Size(bytes)| *bytes);
+            annotations.bytes += key.len() + value;
+            annotations.mirror |= key == MIRROR_ANNOTATION;
+            annotations.keys.push(key);
+        }
+        Ok(Field::Value(annotations))
+    }
+}
+
+/// The length of a string in bytes.
+struct Size(usize);
+
+impl<'de> Shape<'de> for Size {
+    fn borrowed(text: &'de str) -> Field<Self> {
+        Field::Value(Self(text.len()))
+    }
+
+    fn unescaped(text: &str) -> Field<Self> {
+        Field::Value(Self(text.len()))
+    }
+}
