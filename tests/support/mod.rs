@@ -1,0 +1,10 @@
+//! What the tests share: the parts of the test bed.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+pub mod bed;
