@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod namespace;
+pub mod secret;
 
 use std::sync::Arc;
 

@@ -1,0 +1,340 @@
+//! The merged dockerconfigjson of one namespace: what it holds, and what it must hold. Pure.
+//!
+//! The kubelet reads `auth` alone, takes any entry that it cannot decode as a reason to fail every pull of the Pod, and tries
+//! keys in reverse-lexical order:
+//! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/config.go>,
+//! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::access::{PullSecret, PullSecretContent};
+
+/// The most bytes that a pull secret may hold: the API server refuses a Secret above 1 MiB, and its annotations need room.
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-limit>
+pub const MAX_BYTES: usize = 900 * 1024;
+
+/// The annotation that says, for people, which key is covered by which Registry and until when.
+pub const COVERS_ANNOTATION: &str = "pullpass.dev/covers";
+
+/// The annotation that says, for people, when the first of the logins ends.
+pub const UNTIL_ANNOTATION: &str = "pullpass.dev/until";
+
+/// The most bytes of [`COVERS_ANNOTATION`]: all annotations of an object together may have 256 KiB.
+const MAX_COVERS_BYTES: usize = 128 * 1024;
+
+/// One login under one `auths` key, as it must stand in a pull secret.
+#[derive(Clone)]
+pub struct Entry {
+    /// The `auths` key: `host` or `host/path`.
+    pub key: String,
+    /// The Registry that it belongs to.
+    pub registry: Arc<str>,
+    /// `base64(username:password)`.
+    auth: Arc<SecretString>,
+    /// What [`Digest::of_auth`] says of it.
+    pub digest: Digest,
+    /// Until when it is good; `None` for a fixed login.
+    pub until: Option<Timestamp>,
+}
+
+impl Entry {
+    /// The entry of a login.
+    pub fn new(
+        key: impl Into<String>,
+        registry: Arc<str>,
+        username: &str,
+        password: &SecretString,
+        until: Option<Timestamp>,
+    ) -> Self {
+        let auth = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
+        let digest = Digest::of_auth(&auth);
+        Self {
+            key: key.into(),
+            registry,
+            auth: Arc::new(auth.into()),
+            digest,
+            until,
+        }
+    }
+
+    /// The same login under another key.
+    #[must_use]
+    pub fn under(&self, key: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            ..self.clone()
+        }
+    }
+}
+
+/// The SHA-256 of what stands under one `auths` key: enough to compare, nothing to learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of an entry that is `{"auth": auth}` and nothing else.
+    pub fn of_auth(auth: &str) -> Self {
+        Self(Sha256::digest(auth).into())
+    }
+
+    fn of_entry(entry: &Value) -> Self {
+        match sole_auth(entry) {
+            Some(auth) => Self::of_auth(auth),
+            None => Self(Sha256::digest(format!("entry {entry}")).into()),
+        }
+    }
+}
+
+fn sole_auth(entry: &Value) -> Option<&str> {
+    let members = entry.as_object()?;
+    (members.len() == 1).then(|| members.get("auth")?.as_str())?
+}
+
+/// The readable entries of a dockerconfigjson by key; empty when it cannot be read at all.
+#[derive(Clone, Default)]
+pub struct Auths(BTreeMap<String, Value>);
+
+impl fmt::Debug for Auths {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Auths {
+    /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull.
+    pub fn parse(dockerconfigjson: &[u8]) -> Self {
+        let Ok(Value::Object(mut top)) = serde_json::from_slice::<Value>(dockerconfigjson) else {
+            return Self::default();
+        };
+        let Some(Value::Object(auths)) = top.remove("auths") else {
+            return Self::default();
+        };
+        let readable = auths.into_iter().filter(|(_, entry)| is_readable(entry));
+        Self(readable.collect())
+    }
+
+    /// The digest of what stands under each key.
+    pub fn digests(&self) -> BTreeMap<String, Digest> {
+        self.0
+            .iter()
+            .map(|(key, entry)| (key.clone(), Digest::of_entry(entry)))
+            .collect()
+    }
+
+    fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(&serde_json::json!({ "auths": self.0 }))
+            .expect("a map of strings to JSON is JSON")
+    }
+}
+
+/// Whether the kubelet can decode this entry. Go matches member names whatever their case.
+fn is_readable(entry: &Value) -> bool {
+    let Some(members) = entry.as_object() else {
+        return false;
+    };
+    members
+        .iter()
+        .all(|(name, value)| match name.to_ascii_lowercase().as_str() {
+            "auth" => value.as_str().is_some_and(is_readable_auth),
+            "username" | "password" | "email" => value.is_string(),
+            _ => true,
+        })
+}
+
+fn is_readable_auth(auth: &str) -> bool {
+    auth.is_empty()
+        || STANDARD
+            .decode(auth)
+            .is_ok_and(|login| login.contains(&b':'))
+}
+
+/// What a merge came to.
+pub struct Merged {
+    /// What to write; `None` when what is there is what must be there.
+    pub content: Option<PullSecretContent>,
+    /// What stands under each key afterwards.
+    pub digests: BTreeMap<String, Digest>,
+    /// What stood under a key of ours and is to be replaced: older, or newer than what we know, or somebody's own.
+    pub displaced: Vec<Displaced>,
+    /// How many bytes the dockerconfigjson has.
+    pub bytes: usize,
+}
+
+/// An entry that is replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    /// The `auths` key.
+    pub key: String,
+    /// What stands there.
+    pub digest: Digest,
+}
+
+impl Merged {
+    /// Whether it is too big to be written: then the last good one stays.
+    pub fn is_too_big(&self) -> bool {
+        self.bytes > MAX_BYTES
+    }
+}
+
+/// Merges `wanted` into what is there.
+///
+/// Each wanted entry replaces what stands under its key; every other readable entry is carried over unchanged, but for one of ECR
+/// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Equal inputs give equal
+/// bytes, whoever merges.
+pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) -> Merged {
+    let before = existing
+        .and_then(|secret| secret.dockerconfigjson.as_ref())
+        .map(|bytes| bytes.expose_secret());
+    let mut auths = before.map(Auths::parse).unwrap_or_default();
+    let untouched = before.is_some_and(|bytes| is_exactly(bytes, &auths));
+    let mut covers = existing.map(parse_covers).unwrap_or_default();
+    let expired = remove_expired_public(&mut auths, &covers, wanted, now);
+    let mut displaced = Vec::new();
+    let mut changed = expired || !untouched;
+    for entry in wanted {
+        let there = auths.0.get(&entry.key).map(Digest::of_entry);
+        if there == Some(entry.digest) {
+            continue;
+        }
+        changed = true;
+        displaced.extend(there.map(|digest| Displaced {
+            key: entry.key.clone(),
+            digest,
+        }));
+        let value = serde_json::json!({ "auth": entry.auth.expose_secret() });
+        auths.0.insert(entry.key.clone(), value);
+    }
+    covers.retain(|key, _| auths.0.contains_key(key));
+    covers.extend(
+        wanted
+            .iter()
+            .map(|entry| (entry.key.clone(), Cover::of(entry))),
+    );
+    let bytes = auths.write();
+    Merged {
+        digests: auths.digests(),
+        displaced,
+        bytes: bytes.len(),
+        content: changed.then(|| PullSecretContent {
+            dockerconfigjson: Arc::new(SecretSlice::from(bytes)),
+            annotations: describe(&covers),
+        }),
+    }
+}
+
+/// Whether nothing was left out when `bytes` were read: else what is there must be rewritten, even if nothing is wanted.
+fn is_exactly(bytes: &[u8], auths: &Auths) -> bool {
+    serde_json::from_slice::<Value>(bytes)
+        .ok()
+        .and_then(|value| Some(value.get("auths")?.as_object()?.len() == auths.0.len()))
+        .unwrap_or(false)
+}
+
+fn remove_expired_public(
+    auths: &mut Auths,
+    covers: &BTreeMap<String, Cover>,
+    wanted: &[Entry],
+    now: Timestamp,
+) -> bool {
+    let before = auths.0.len();
+    auths.0.retain(|key, _| {
+        let until = covers.get(key).and_then(|cover| cover.until);
+        !is_ecr_public(key)
+            || until.is_none_or(|until| until > now)
+            || wanted.iter().any(|entry| entry.key == *key)
+    });
+    auths.0.len() != before
+}
+
+/// Whether an `auths` key stands for ECR Public, where a pull needs no login and fails with a bad one.
+pub fn is_ecr_public(key: &str) -> bool {
+    let host = key.split_once('/').map_or(key, |(host, _)| host);
+    matches!(host, "public.ecr.aws" | "ecr-public.aws.com")
+}
+
+/// One line of [`COVERS_ANNOTATION`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cover {
+    registry: String,
+    until: Option<Timestamp>,
+}
+
+impl Cover {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            registry: entry.registry.to_string(),
+            until: entry.until,
+        }
+    }
+
+    fn write(&self, key: &str) -> String {
+        match self.until {
+            Some(until) => format!(
+                "{key}: Registry {}, until {}\n",
+                self.registry,
+                seconds(until)
+            ),
+            None => format!("{key}: Registry {}\n", self.registry),
+        }
+    }
+
+    fn parse(line: &str) -> Option<(String, Self)> {
+        let (key, rest) = line.split_once(": Registry ")?;
+        let (registry, until) = match rest.split_once(", until ") {
+            Some((registry, until)) => (registry, Some(until.parse().ok()?)),
+            None => (rest, None),
+        };
+        let cover = Self {
+            registry: registry.to_owned(),
+            until,
+        };
+        Some((key.to_owned(), cover))
+    }
+}
+
+fn parse_covers(secret: &PullSecret) -> BTreeMap<String, Cover> {
+    let text = secret.annotations.get(COVERS_ANNOTATION);
+    text.map(|text| text.lines().filter_map(Cover::parse).collect())
+        .unwrap_or_default()
+}
+
+/// A time to the second: `2026-11-21T22:00:00Z`.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("a whole second of a valid time is valid")
+}
+
+/// The annotations for people. What ends comes first, so that it is there even if the list had to be cut.
+fn describe(covers: &BTreeMap<String, Cover>) -> BTreeMap<String, String> {
+    let mut text = String::new();
+    let mut left_out = 0_usize;
+    let ending = covers.iter().filter(|(_, cover)| cover.until.is_some());
+    let fixed = covers.iter().filter(|(_, cover)| cover.until.is_none());
+    for (key, cover) in ending.chain(fixed) {
+        let line = cover.write(key);
+        if text.len() + line.len() > MAX_COVERS_BYTES {
+            left_out += 1;
+        } else {
+            text.push_str(&line);
+        }
+    }
+    if left_out > 0 {
+        text.push_str(&format!("and {left_out} more\n"));
+    }
+    let mut annotations = BTreeMap::from([(COVERS_ANNOTATION.to_owned(), text)]);
+    if let Some(first) = covers.values().filter_map(|cover| cover.until).min() {
+        annotations.insert(UNTIL_ANNOTATION.to_owned(), seconds(first).to_string());
+    }
+    annotations
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+use super::*;
+use crate::provision::access::Version;
+
+fn now() -> Timestamp {
+    "2026-11-21T10:00:00Z".parse().unwrap()
+}
+
+fn entry(key: &str, password: &str) -> Entry {
+    let until = "2026-11-21T22:00:00.25Z".parse().unwrap();
+    Entry::new(
+        key,
+        "payments".into(),
+        "AWS",
+        &SecretString::from(password),
+        Some(until),
+    )
+}
+
+fn fixed(key: &str, password: &str) -> Entry {
+    Entry::new(
+        key,
+        "harbor".into(),
+        "robot",
+        &SecretString::from(password),
+        None,
+    )
+}
+
+fn there(dockerconfigjson: &[u8]) -> PullSecret {
+    PullSecret {
+        version: Version::default(),
+        ours: true,
+        dockerconfigjson: Some(dockerconfigjson.to_vec().into()),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn written(merged: Merged) -> PullSecret {
+    let content = merged.content.expect("something to write");
+    PullSecret {
+        annotations: content.annotations,
+        ..there(content.dockerconfigjson.expose_secret())
+    }
+}
+
+fn text(secret: &PullSecret) -> String {
+    String::from_utf8(
+        secret
+            .dockerconfigjson
+            .as_ref()
+            .unwrap()
+            .expose_secret()
+            .to_vec(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn writes_auth_alone_sorted_by_key() {
+    let secret = written(merge(
+        None,
+        &[entry("b.example", "2"), entry("a.example/x", "1")],
+        now(),
+    ));
+    // AWS:1 and AWS:2
+    assert_eq!(
+        text(&secret),
+        r#"{"auths":{"a.example/x":{"auth":"QVdTOjE="},"b.example":{"auth":"QVdTOjI="}}}"#
+    );
+}
+
+#[test]
+fn describes_what_it_covers_and_until_when() {
+    let secret = written(merge(
+        None,
+        &[fixed("a.example", "1"), entry("b.example", "2")],
+        now(),
+    ));
+    assert_eq!(
+        secret.annotations,
+        BTreeMap::from([
+            (
+                COVERS_ANNOTATION.to_owned(),
+                "b.example: Registry payments, until 2026-11-21T22:00:00Z\na.example: Registry harbor\n".to_owned()
+            ),
+            (UNTIL_ANNOTATION.to_owned(), "2026-11-21T22:00:00Z".to_owned()),
+        ])
+    );
+}
+
+#[test]
+fn cuts_the_description_when_it_is_too_long() {
+    let entries: Vec<_> = (0..9_000)
+        .map(|number| fixed(&format!("registry-{number:05}.example"), "p"))
+        .collect();
+    let secret = written(merge(None, &entries, now()));
+    let covers = &secret.annotations[COVERS_ANNOTATION];
+    assert!(covers.len() < MAX_COVERS_BYTES + 100);
+    assert!(
+        covers.ends_with(" more\n"),
+        "{}",
+        &covers[covers.len() - 30..]
+    );
+}
+
+#[test]
+fn writes_nothing_when_equal() {
+    let secret = written(merge(None, &[entry("b.example", "2")], now()));
+    let again = merge(Some(&secret), &[entry("b.example", "2")], now());
+    assert!(again.content.is_none());
+    assert!(again.displaced.is_empty());
+    assert_eq!(
+        again.digests,
+        BTreeMap::from([("b.example".to_owned(), entry("b.example", "2").digest)])
+    );
+}
+
+#[test]
+fn writes_the_same_bytes_in_any_order() {
+    let (a, b) = (entry("a.example", "1"), fixed("b.example", "2"));
+    let one = written(merge(
+        Some(&written(merge(None, &[a.clone()], now()))),
+        &[b.clone()],
+        now(),
+    ));
+    let other = written(merge(Some(&written(merge(None, &[b], now()))), &[a], now()));
+    assert_eq!(text(&one), text(&other));
+    assert_eq!(one.annotations, other.annotations);
+}
+
+#[test]
+fn carries_unknown_entries_over_unchanged() {
+    let before = r#"{"auths":{"x.example":{"auth":"YTpi","email":"a@b","extra":[1]}}}"#;
+    let secret = written(merge(
+        Some(&there(before.as_bytes())),
+        &[entry("b.example", "2")],
+        now(),
+    ));
+    let value: Value = serde_json::from_str(&text(&secret)).unwrap();
+    assert_eq!(
+        value["auths"]["x.example"],
+        serde_json::json!({"auth": "YTpi", "email": "a@b", "extra": [1]})
+    );
+    assert!(value["auths"]["b.example"].is_object());
+}
+
+#[test]
+fn keeps_descriptions_of_entries_it_carries_over() {
+    let secret = written(merge(None, &[entry("a.example", "1")], now()));
+    let secret = written(merge(Some(&secret), &[fixed("b.example", "2")], now()));
+    let covers = &secret.annotations[COVERS_ANNOTATION];
+    assert!(
+        covers.contains("a.example: Registry payments, until 2026-11-21T22:00:00Z\n"),
+        "{covers}"
+    );
+}
+
+#[test]
+fn replaces_what_stands_under_its_key_and_says_so() {
+    let old = written(merge(None, &[entry("b.example", "1")], now()));
+    let merged = merge(Some(&old), &[entry("b.example", "2")], now());
+    let displaced = Displaced {
+        key: "b.example".to_owned(),
+        digest: entry("b.example", "1").digest,
+    };
+    assert_eq!(merged.displaced, [displaced]);
+    assert_eq!(merged.digests["b.example"], entry("b.example", "2").digest);
+}
+
+#[test]
+fn repairs_own_entry_with_members_added_to_it() {
+    let before = r#"{"auths":{"b.example":{"auth":"QVdTOjI=","username":"x"}}}"#;
+    let merged = merge(
+        Some(&there(before.as_bytes())),
+        &[entry("b.example", "2")],
+        now(),
+    );
+    assert_eq!(
+        text(&written(merged)),
+        r#"{"auths":{"b.example":{"auth":"QVdTOjI="}}}"#
+    );
+}
+
+#[test]
+fn counts_unreadable_content_as_empty() {
+    for before in [
+        "",
+        "null",
+        "[]",
+        "{",
+        "\u{feff}{}",
+        r#"{"auths":null}"#,
+        r#"{"auths":[]}"#,
+        r#"{"auths":"x"}"#,
+        r#"{"credHelpers":{}}"#,
+    ] {
+        let merged = merge(
+            Some(&there(before.as_bytes())),
+            &[entry("b.example", "2")],
+            now(),
+        );
+        assert_eq!(
+            text(&written(merged)),
+            r#"{"auths":{"b.example":{"auth":"QVdTOjI="}}}"#,
+            "{before}"
+        );
+    }
+}
+
+#[test]
+fn leaves_out_entries_that_would_break_every_pull() {
+    for bad in [
+        r#"5"#,
+        r#"null"#,
+        r#"{"auth":5}"#,
+        r#"{"auth":"%%%"}"#,
+        r#"{"auth":"bm9jb2xvbg=="}"#,
+        r#"{"AUTH":5}"#,
+        r#"{"Username":{}}"#,
+        r#"{"password":null}"#,
+    ] {
+        let before = format!(r#"{{"auths":{{"x.example":{bad},"y.example":{{"auth":"YTpi"}}}}}}"#);
+        let merged = merge(Some(&there(before.as_bytes())), &[], now());
+        assert_eq!(
+            text(&written(merged)),
+            r#"{"auths":{"y.example":{"auth":"YTpi"}}}"#,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn drops_expired_public_entry_and_no_other() {
+    let secret = written(merge(
+        None,
+        &[entry("public.ecr.aws", "1"), entry("b.example", "2")],
+        now(),
+    ));
+    let later = "2026-11-22T10:00:00Z".parse().unwrap();
+    assert!(merge(Some(&secret), &[], now()).content.is_none());
+    assert_eq!(
+        text(&written(merge(Some(&secret), &[], later))),
+        r#"{"auths":{"b.example":{"auth":"QVdTOjI="}}}"#
+    );
+    let renewed = merge(Some(&secret), &[entry("public.ecr.aws", "3")], later);
+    assert!(renewed.digests.contains_key("public.ecr.aws"));
+}
+
+#[test]
+fn knows_when_it_is_too_big() {
+    let big = "x".repeat(MAX_BYTES);
+    assert!(merge(None, &[entry("a.example", &big)], now()).is_too_big());
+    assert!(!merge(None, &[entry("a.example", "x")], now()).is_too_big());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let auths = Auths::parse(br#"{"auths":{"x.example":{"auth":"YTpi"}}}"#);
+    assert_eq!(format!("{auths:?}"), r#"{"x.example"}"#);
+}
