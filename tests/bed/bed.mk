@@ -23,29 +23,29 @@ bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
 bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
 
 $(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
-	@$(BED)/build.sh $@ "about 5 min" ./cmd/kube-apiserver
+	@$(BED)/build.sh $@ "about 5 min" $(BED) ./cmd/kube-apiserver
 
 $(BED_BIN)/kubectl: $(wildcard $(BED)/cmd/kubectl/*.go) $(BED_MODULES)
-	@$(BED)/build.sh $@ "about 1 min" ./cmd/kubectl
+	@$(BED)/build.sh $@ "about 1 min" $(BED) ./cmd/kubectl
 
 $(BED_BIN)/bed: $(wildcard $(BED)/cmd/bed/*.go) $(BED_INTERNAL) $(BED_MODULES)
-	@$(BED)/build.sh $@ "about 1 min" ./cmd/bed
+	@$(BED)/build.sh $@ "about 1 min" $(BED) ./cmd/bed
 
 $(BED_BIN)/kube-node: $(wildcard $(BED)/cmd/kube-node/*.go) $(BED_MODULES)
-	@$(BED)/build.sh $@ "about 2 min" ./cmd/kube-node
+	@$(BED)/build.sh $@ "about 2 min" $(BED) ./cmd/kube-node
 
 $(BED_BIN)/hello: $(wildcard $(BED)/cmd/hello/*.go) $(BED_MODULES)
-	@$(BED)/build.sh $@ seconds ./cmd/hello
+	@$(BED)/build.sh $@ seconds $(BED) ./cmd/hello
 
 $(BED_BIN)/pause: $(wildcard $(BED)/cmd/pause/*.go) $(BED_MODULES)
-	@$(BED)/build.sh $@ seconds ./cmd/pause
+	@$(BED)/build.sh $@ seconds $(BED) ./cmd/pause
 
 $(addprefix $(BED_BIN)/,$(BED_NODE)): $(BED_BIN)/kube-node
 	@ln -sf kube-node $@
 
 # These snapshotters need C libraries or devices that no test needs.
-$(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED_MODULES)
-	@$(BED)/build.sh $@ "about 1 min" github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
+$(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED)/containerd/go.mod $(BED)/containerd/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/containerd github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
 
 -include $(BED)/moto/moto.mk
 

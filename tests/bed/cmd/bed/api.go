@@ -46,6 +46,8 @@ func runAPI(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	// Nothing here is worth the second that a graceful end takes.
+	defer func() { _ = server.Stop() }()
 	if err := server.Start(ctx); err != nil {
 		return interrupted(ctx, err)
 	}

@@ -82,17 +82,21 @@ func usage() string {
 	return text.String()
 }
 
-// parse reads flags and refuses what is left over. Its errors end bed with
-// code 2; the flag package has printed the reason.
-func parse(flags *flag.FlagSet, args []string) error {
+// parse reads flags and exactly the named arguments after them. Its errors end
+// bed with code 2.
+func parse(flags *flag.FlagSet, args []string, names ...string) error {
 	if err := flags.Parse(args); err != nil {
+		// The flag package has printed the reason, or the help.
 		if errors.Is(err, flag.ErrHelp) {
 			return exitError{code: 0}
 		}
 		return exitError{code: 2}
 	}
-	if flags.NArg() > 0 {
-		return exitError{2, fmt.Sprintf("does not take %q: see --help", flags.Arg(0))}
+	if flags.NArg() < len(names) {
+		return exitError{2, names[flags.NArg()] + " is missing: see --help"}
+	}
+	if flags.NArg() > len(names) {
+		return exitError{2, fmt.Sprintf("does not take %q: see --help", flags.Arg(len(names)))}
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (c *Child) OnFailure(report func(error)) {
 	go func() {
 		<-c.done
 		if !c.ending.Load() {
-			report(&EndedError{Child: c})
+			report(newEndedError(c))
 		}
 	}()
 }

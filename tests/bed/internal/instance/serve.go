@@ -35,7 +35,7 @@ func Serve(ctx context.Context, ready any, commands Commands, watch ...*Child) e
 		case <-ctx.Done():
 			return nil
 		case child := <-died:
-			return &EndedError{Child: child}
+			return newEndedError(child)
 		case line, open := <-lines:
 			if !open {
 				return nil
@@ -48,11 +48,21 @@ func Serve(ctx context.Context, ready any, commands Commands, watch ...*Child) e
 }
 
 // EndedError says that a child ended while it was needed.
-type EndedError struct{ Child *Child }
+type EndedError struct {
+	// Name is the child's.
+	Name string
+	// Log holds the last lines of its log.
+	Log string
+}
+
+func newEndedError(child *Child) *EndedError {
+	// Read now: the log goes with the instance's folder.
+	return &EndedError{Name: child.Name, Log: child.LogTail(15)}
+}
 
 // Error names the child and ends with the last lines of its log.
 func (e *EndedError) Error() string {
-	return e.Child.Name + " ended by itself; the end of its log:\n" + e.Child.LogTail(15)
+	return e.Name + " ended by itself; the end of its log:\n" + e.Log
 }
 
 func answer(ctx context.Context, commands Commands, line string) map[string]any {
