@@ -33,6 +33,8 @@ type accessFile struct {
 		// Repositories are prefixes of repository names; none means all.
 		Repositories []string `json:"repositories"`
 	} `json:"allow"`
+	// Minted, when given, also allows what the AWS double minted.
+	Minted *minted `json:"minted"`
 }
 
 // accessEntry is one line of the access log.
@@ -110,6 +112,9 @@ func (c *controller) decide(username, password string, sent bool, records []auth
 		if covers(entry.Repositories, records) {
 			return nil
 		}
+	}
+	if file.Minted != nil && username == awsUsername {
+		return file.Minted.decide(password)
 	}
 	if known {
 		return errors.New("these credentials do not reach this repository")

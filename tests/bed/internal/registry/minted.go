@@ -1,0 +1,50 @@
+package registry
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/auth"
+)
+
+// awsUsername is the user name of every Amazon ECR token.
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
+const awsUsername = "AWS"
+
+// minted makes the registry accept what Amazon ECR itself would: tokens that
+// the AWS double gave out and that have not expired.
+type minted struct {
+	// Control is the URL of the double's control side.
+	Control string `json:"control"`
+	// Principals are the ARNs whose tokens are accepted, and no others'.
+	Principals []string `json:"principals"`
+}
+
+// decide asks the double for what it minted; nil means allowed.
+func (m *minted) decide(password string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	answer, err := client.Get(m.Control + "/minted")
+	if err != nil {
+		return fmt.Errorf("ask the AWS double what it minted: %w", err)
+	}
+	defer answer.Body.Close()
+	var tokens []struct {
+		Principal string    `json:"principal"`
+		Password  string    `json:"password"`
+		ExpiresAt time.Time `json:"expiresAt"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&tokens); err != nil {
+		return fmt.Errorf("read what the AWS double minted: %w", err)
+	}
+	for _, token := range tokens {
+		if subtle.ConstantTimeCompare([]byte(token.Password), []byte(password)) == 1 &&
+			slices.Contains(m.Principals, token.Principal) && time.Now().Before(token.ExpiresAt) {
+			return nil
+		}
+	}
+	return auth.ErrAuthenticationFailure
+}
