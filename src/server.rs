@@ -1,1 +1,152 @@
 //! The listener: TLS, bounds, draining, health and metrics.
+//!
+//! ```text
+//! accept ─▶ bound ─▶ TLS handshake (5 s) ─▶ connection (first byte → header 5 s, idle 120 s) ─▶ application
+//! ```
+//!
+//! kube-apiserver speaks HTTP/1.1 to webhooks, keeps idle connections for 90 s, never repeats a POST that was cut off, and goes
+//! on using open connections to a server that is about to stop. So an idle connection must outlive the caller's patience, and a
+//! server that stops must first say so on each answer; see [`Phase`].
+
+pub mod certificate;
+mod connection;
+pub mod health;
+mod metrics;
+mod patience;
+pub mod phase;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+pub use metrics::Metrics;
+pub use phase::{Drain, Phase};
+
+/// How much a listener takes from its callers.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// For the whole TLS handshake.
+    pub handshake: Duration,
+    /// From a connection's start until the first byte of its first request.
+    pub first_request: Duration,
+    /// From the first byte of a request until its header is complete.
+    pub header: Duration,
+    /// Between an answer and the next request. Longer than the 90 s that kube-apiserver keeps an idle connection for.
+    pub idle: Duration,
+    /// For a write to make progress.
+    pub write: Duration,
+    /// After the last phase began, for what is in flight.
+    pub finish: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            handshake: Duration::from_secs(5),
+            first_request: Duration::from_secs(10),
+            header: Duration::from_secs(5),
+            idle: Duration::from_secs(120),
+            write: Duration::from_secs(10),
+            finish: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One listening socket with what it serves.
+pub struct Server {
+    /// The socket.
+    pub listener: TcpListener,
+    /// TLS, or plain HTTP where there is none.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What answers.
+    pub application: Router,
+    /// What callers may take.
+    pub bounds: Bounds,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Binds a TCP listener.
+///
+/// # Errors
+/// The address is taken, not ours, or the port is reserved.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listen = TcpListener::bind(address).await;
+    listen.map_err(|error| {
+        std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+impl Server {
+    /// Accepts and serves until the drain is [`Phase::Closing`], then ends when what is in flight is finished, or after
+    /// [`Bounds::finish`].
+    pub async fn run(self, drain: Drain) {
+        let slots = Arc::new(Semaphore::new(self.bounds.connections));
+        let shared = Arc::new(connection::Shared {
+            acceptor: self.tls.map(TlsAcceptor::from),
+            application: self.application,
+            bounds: self.bounds,
+            metrics: self.metrics,
+            drain: drain.clone(),
+        });
+        let mut connections = JoinSet::new();
+        let mut closing = std::pin::pin!(drain.reached(Phase::Closing));
+        loop {
+            tokio::select! {
+                () = &mut closing => break,
+                Some(_) = connections.join_next() => {}
+                (slot, stream) = accept(&self.listener, &slots) => {
+                    let shared = Arc::clone(&shared);
+                    connections.spawn(async move {
+                        connection::serve(&shared, stream).await;
+                        drop(slot);
+                    });
+                }
+            }
+        }
+        drop(self.listener);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.bounds.finish, finished)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = connections.len(),
+                "connections were cut off because they did not finish in time"
+            );
+        }
+    }
+}
+
+/// The next connection, once there is a slot for it. Errors of accept are the kernel's shortage of something (file descriptors,
+/// memory): they pass, so this waits a little, longer each time, and goes on.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (tokio::sync::OwnedSemaphorePermit, TcpStream) {
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (slot, stream),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::review::{Field, PodObject};
+use super::review::PodObject;
 
 /// What a Pod is to be given. Whatever it has already is left out of the patch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,6 +143,7 @@ impl std::fmt::Display for Json<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::review::Field;
     use super::*;
 
     fn pod(json: &str) -> PodObject<'_> {

@@ -1,0 +1,216 @@
+//! The serving certificate, and its replacement while serving.
+//!
+//! A mounted Secret changes by a swap of symbolic links, after which watches on the file itself see nothing any more. So the
+//! files are read again every few seconds and their content compared.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use sha2::{Digest, Sha256};
+
+use super::metrics::{Metrics, Reload};
+
+/// The name of HTTP/2 in ALPN. <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
+pub const ALPN_H2: &[u8] = b"h2";
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path} holds no usable {what}: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// What is wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The two do not belong together, or are of a kind that cannot be used.
+    #[error("{certificate} and {key} cannot be used together: {source}")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+}
+
+/// A serving certificate that follows its files. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: Arc<ArcSwap<Loaded>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    fingerprint: [u8; 32],
+    pair: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Loads the pair from two PEM files.
+    ///
+    /// # Errors
+    /// A [`CertificateError`] that names the file.
+    pub fn load(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, CertificateError> {
+        let (certificate, key) = (certificate.into(), key.into());
+        let loaded =
+            load_pair(&certificate, &key, None)?.expect("nothing is equal to no certificate");
+        Ok(Self {
+            certificate,
+            key,
+            current: Arc::new(ArcSwap::from_pointee(loaded)),
+        })
+    }
+
+    /// Looks at the files once. `true`: their content is another one, and is in use from now on.
+    ///
+    /// # Errors
+    /// What is there cannot be used (a pair half written, for one): the old one stays in use.
+    pub fn reload(&self) -> Result<bool, CertificateError> {
+        let old = self.current.load().fingerprint;
+        let loaded = load_pair(&self.certificate, &self.key, Some(old))?;
+        let replaced = loaded.is_some();
+        if let Some(loaded) = loaded {
+            self.current.store(Arc::new(loaded));
+        }
+        Ok(replaced)
+    }
+
+    /// Looks at the files every few seconds, for ever.
+    pub async fn run(self, metrics: Metrics) {
+        let mut said = String::new();
+        loop {
+            tokio::time::sleep(POLL).await;
+            let looked = self.clone();
+            let outcome = tokio::task::spawn_blocking(move || looked.reload()).await;
+            match outcome {
+                Ok(Ok(false)) => said.clear(),
+                Ok(Ok(true)) => {
+                    said.clear();
+                    metrics.count_reload(Reload::Replaced);
+                    tracing::info!(tls.certificate = %self.certificate.display(), "a new serving certificate is in use");
+                }
+                Ok(Err(error)) => {
+                    metrics.count_reload(Reload::Failed);
+                    let error = error.to_string();
+                    if error != said {
+                        tracing::warn!(%error, "the serving certificate's files changed and cannot be used: the old one stays");
+                        said = error;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the serving certificate could not be looked at")
+                }
+            }
+        }
+    }
+
+    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, this certificate whatever name the caller asks for.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .expect("the provider has ciphers for both versions");
+        let mut config = builder
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+        // kube-apiserver keeps connections and never resumes sessions: tickets would only cost.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.load().pair))
+    }
+}
+
+/// Reads the pair; `None` when its content is the `known` one.
+fn load_pair(
+    certificate: &Path,
+    key: &Path,
+    known: Option<[u8; 32]>,
+) -> Result<Option<Loaded>, CertificateError> {
+    let certificate_pem = read(certificate)?;
+    let key_pem = SecretSlice::from(read(key)?);
+    let mut hash = Sha256::new();
+    hash.update((certificate_pem.len() as u64).to_be_bytes());
+    hash.update(&certificate_pem);
+    hash.update(key_pem.expose_secret());
+    let fingerprint: [u8; 32] = hash.finalize().into();
+    if known == Some(fingerprint) {
+        return Ok(None);
+    }
+    let chain = CertificateDer::pem_slice_iter(&certificate_pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|source| CertificateError::Pem {
+        path: certificate.into(),
+        what: "certificate",
+        source,
+    })?;
+    if chain.is_empty() {
+        let source = rustls::pki_types::pem::Error::NoItemsFound;
+        return Err(CertificateError::Pem {
+            path: certificate.into(),
+            what: "certificate",
+            source,
+        });
+    }
+    let private = PrivateKeyDer::from_pem_slice(key_pem.expose_secret());
+    let private = private.map_err(|source| CertificateError::Pem {
+        path: key.into(),
+        what: "private key",
+        source,
+    })?;
+    let provider: CryptoProvider = aws_lc_rs::default_provider();
+    let pair = CertifiedKey::from_der(chain, private, &provider).map_err(|source| {
+        CertificateError::Pair {
+            certificate: certificate.into(),
+            key: key.into(),
+            source,
+        }
+    })?;
+    Ok(Some(Loaded {
+        fingerprint,
+        pair: Arc::new(pair),
+    }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    std::fs::read(path).map_err(|source| CertificateError::Read {
+        path: path.into(),
+        source,
+    })
+}

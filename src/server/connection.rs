@@ -1,0 +1,169 @@
+//! One connection, from the first byte to the last.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, Version, header};
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::metrics::{Handshake, Metrics};
+use super::patience::{Activity, Patient};
+use super::phase::{Drain, Phase};
+use super::{Bounds, certificate::ALPN_H2};
+
+/// The longest header of a request, in bytes.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// What all connections of a listener share.
+pub(super) struct Shared {
+    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) application: Router,
+    pub(super) bounds: Bounds,
+    pub(super) metrics: Metrics,
+    pub(super) drain: Drain,
+}
+
+/// Serves a connection until it ends, for whatever reason.
+pub(super) async fn serve(shared: &Shared, stream: TcpStream) {
+    let _open = shared.metrics.open();
+    if stream.set_nodelay(true).is_err() {
+        return; // the peer is gone already
+    }
+    let Some(acceptor) = &shared.acceptor else {
+        return serve_http1(shared, stream).await;
+    };
+    let stream = match tokio::time::timeout(shared.bounds.handshake, acceptor.accept(stream)).await
+    {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return shared
+                .metrics
+                .count_handshake(Handshake::of(&error), &error);
+        }
+        Err(_) => {
+            return shared
+                .metrics
+                .count_handshake(Handshake::Timeout, &io::ErrorKind::TimedOut.into());
+        }
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
+        serve_http2(shared, stream).await;
+    } else {
+        serve_http1(shared, stream).await;
+    }
+}
+
+async fn serve_http1<S>(shared: &Shared, stream: S)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::<Activity>::default();
+    let stream = Patient::new(stream, shared.bounds, Arc::clone(&activity), true);
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEADER)
+        .timer(TokioTimer::new());
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), Application::new(shared, &activity));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shared.drain.reached(Phase::Closing) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+async fn serve_http2<S>(shared: &Shared, stream: S)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::<Activity>::default();
+    let stream = Patient::new(stream, shared.bounds, Arc::clone(&activity), false);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEADER).unwrap_or(u32::MAX))
+        .keep_alive_interval(shared.bounds.idle / 2)
+        .keep_alive_timeout(shared.bounds.first_request);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), Application::new(shared, &activity));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = async { shared.drain.reached(Phase::Leaving).await; activity.first_answer().await } => {}
+        () = shared.drain.reached(Phase::Closing) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// The application as one connection's service: tells the stream what goes on, and callers to leave when the server does.
+struct Application {
+    router: Router,
+    activity: Arc<Activity>,
+    drain: Drain,
+}
+
+impl Application {
+    fn new(shared: &Shared, activity: &Arc<Activity>) -> Self {
+        Self {
+            router: shared.application.clone(),
+            activity: Arc::clone(activity),
+            drain: shared.drain.clone(),
+        }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Application {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = InFlight::start(&self.activity);
+        let closes = request.version() < Version::HTTP_2;
+        let drain = self.drain.clone();
+        let answer = self.router.clone().oneshot(request.map(Body::new));
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if closes && drain.phase() != Phase::Serving {
+                answer
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(in_flight);
+            Ok(answer)
+        })
+    }
+}
+
+/// A request that is being answered; also one whose caller hangs up ends.
+struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    fn start(activity: &Arc<Activity>) -> Self {
+        activity.start();
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,139 @@
+//! Counters of the listeners.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Seconds between two warnings of callers that refuse our certificate.
+const WARNING_PAUSE: u64 = 60;
+
+/// What a listener counts. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    connections: Gauge,
+    handshakes: Family<HandshakeLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    /// Seconds since the first one, plus one, of the last warning; 0: none yet.
+    warned: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabels {
+    reason: Handshake,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: Reload,
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum Handshake {
+    /// Not finished in time.
+    Timeout,
+    /// The caller went away.
+    Closed,
+    /// The caller refuses, most often our certificate.
+    Refused,
+    /// No TLS version or cipher in common.
+    Incompatible,
+    /// Not TLS at all.
+    NotTls,
+    /// Something else.
+    Other,
+}
+
+/// How a look at the certificate's files ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum Reload {
+    /// A new certificate is in use.
+    Replaced,
+    /// What is there cannot be used; the old one stays.
+    Failed,
+}
+
+impl Handshake {
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error
+            .get_ref()
+            .and_then(|error| error.downcast_ref::<rustls::Error>())
+        {
+            Some(rustls::Error::AlertReceived(_)) => Self::Refused,
+            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible,
+            Some(rustls::Error::InvalidMessage(_)) => Self::NotTls,
+            Some(_) => Self::Other,
+            None => Self::Closed,
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds these counters to what the metrics endpoint shows.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "pullpass_connections",
+            "Open connections",
+            self.connections.clone(),
+        );
+        registry.register(
+            "pullpass_tls_handshake_failures",
+            "TLS handshakes that failed",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "pullpass_certificate_reloads",
+            "Changes of the serving certificate's files",
+            self.reloads.clone(),
+        );
+    }
+
+    pub(super) fn open(&self) -> Open {
+        self.connections.inc();
+        Open(self.connections.clone())
+    }
+
+    pub(super) fn count_reload(&self, outcome: Reload) {
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+
+    /// Counts a failed handshake. A certificate that callers do not trust is the outage that webhooks have most, so it is said
+    /// aloud, once a minute.
+    pub(super) fn count_handshake(&self, reason: Handshake, error: &io::Error) {
+        self.handshakes
+            .get_or_create(&HandshakeLabels { reason })
+            .inc();
+        if reason == Handshake::Refused && self.may_warn() {
+            tracing::warn!(%error, "a caller refuses the TLS connection: check that the webhook configuration's caBundle holds our CA");
+        } else {
+            tracing::debug!(%error, tls.reason = ?reason, "a TLS handshake failed");
+        }
+    }
+
+    fn may_warn(&self) -> bool {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let now = START.get_or_init(Instant::now).elapsed().as_secs() + 1;
+        let warned = self.warned.load(Ordering::Relaxed);
+        let due = warned == 0 || now >= warned + WARNING_PAUSE;
+        due && self
+            .warned
+            .compare_exchange(warned, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// An open connection, as long as it lives.
+pub(super) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

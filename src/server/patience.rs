@@ -1,0 +1,211 @@
+//! A stream that runs out of patience: deadlines for a request's header, between requests, and for writes.
+//!
+//! hyper's own header time-out starts when a connection becomes idle, so one value would have to be short (against callers that
+//! send a header byte by byte) and longer than the caller keeps idle connections. Here the header's time starts with its first
+//! byte. No timer is touched while requests come in whole.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+use super::Bounds;
+
+/// What the service tells the stream of its connection.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    started: AtomicUsize,
+    ended: AtomicUsize,
+    answered: Notify,
+}
+
+impl Activity {
+    /// A request's header is complete.
+    pub(super) fn start(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer is ready, or given up.
+    pub(super) fn end(&self) {
+        if self.ended.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.answered.notify_one();
+        }
+    }
+
+    /// Ends when the first answer is ready.
+    pub(super) async fn first_answer(&self) {
+        if self.ended() == 0 {
+            self.answered.notified().await;
+        }
+    }
+
+    fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn started(&self) -> usize {
+        self.started.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream with [`Bounds`].
+pub(super) struct Patient<S> {
+    inner: S,
+    bounds: Bounds,
+    activity: Arc<Activity>,
+    /// Whether bytes between requests are a request's header, as on HTTP/1. On HTTP/2 they may be anything.
+    header_bound: bool,
+    /// Requests started when the times below were set.
+    seen: usize,
+    /// When this stream was last known to be between requests.
+    idle_since: Instant,
+    /// When the first byte of an unfinished header came.
+    header_since: Option<Instant>,
+    /// Since when no byte could be written.
+    stalled_since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(
+        inner: S,
+        bounds: Bounds,
+        activity: Arc<Activity>,
+        header_bound: bool,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            inner,
+            bounds,
+            activity,
+            header_bound,
+            seen: 0,
+            idle_since: now,
+            header_since: None,
+            stalled_since: None,
+            timer: Box::pin(tokio::time::sleep_until(now + bounds.first_request)),
+        }
+    }
+
+    /// Forgets the header that has become a request since.
+    fn refresh(&mut self) {
+        let started = self.activity.started();
+        if started != self.seen {
+            self.seen = started;
+            self.header_since = None;
+            self.idle_since = Instant::now();
+        }
+    }
+
+    /// Until when this stream may wait for bytes; `None` while a request is being answered, which has a deadline of its own.
+    fn read_deadline(&mut self) -> Option<Instant> {
+        self.refresh();
+        if self.seen != self.activity.ended() {
+            self.idle_since = Instant::now();
+            return None;
+        }
+        let waiting = if self.seen == 0 {
+            self.bounds.first_request
+        } else {
+            self.bounds.idle
+        };
+        Some(
+            self.header_since
+                .map_or(self.idle_since + waiting, |since| {
+                    since + self.bounds.header
+                }),
+        )
+    }
+
+    /// Ready when the deadline has passed; else this task is woken by then.
+    fn poll_deadline(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<io::Error> {
+        loop {
+            if self.timer.deadline() > deadline || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= deadline {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Passes on what a write came to, and keeps the time of one that makes no progress.
+    fn poll_stall<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled_since = None;
+            return result;
+        }
+        let since = *self.stalled_since.get_or_insert_with(Instant::now);
+        self.poll_deadline(context, since + self.bounds.write)
+            .map(Err)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(context, buffer) {
+            if self.header_bound && buffer.filled().len() > before {
+                self.refresh();
+                if self.header_since.is_none() && self.seen == self.activity.ended() {
+                    self.header_since = Some(Instant::now());
+                }
+            }
+            return Poll::Ready(result);
+        }
+        let Some(deadline) = self.read_deadline() else {
+            return Poll::Pending;
+        };
+        self.poll_deadline(context, deadline).map(Err)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.poll_stall(context, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.poll_stall(context, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(context);
+        self.poll_stall(context, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.poll_stall(context, result)
+    }
+}
