@@ -24,7 +24,7 @@ func seed(ctx context.Context, app http.Handler, names []string) error {
 		if err != nil {
 			return fmt.Errorf("image %q: %w: write it as repository:tag", image, err)
 		}
-		hello, err := images.Hello(tag.TagStr())
+		hello, err := images.Hello(tag.RepositoryStr())
 		if err != nil {
 			return err
 		}
