@@ -3,6 +3,7 @@
 #
 #   make bed          API server with etcd, kubectl, registry, oracles, moto
 #   make bed-cluster  the node's programs as well (kubelet, containerd, …)
+#   make bed-test     the test bed's own tests
 #   make doctor       what this machine lacks, and whether it can run a node
 #   make clean-bed    removes all of it
 
@@ -16,7 +17,7 @@ BED_MODULES := $(BED)/go.mod $(BED)/go.sum $(BED)/build.sh
 BED_NODE := kubelet kube-controller-manager kube-scheduler kube-proxy
 BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
-.PHONY: bed bed-cluster doctor clean-bed
+.PHONY: bed bed-cluster bed-test doctor clean-bed
 
 bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
 
@@ -46,6 +47,10 @@ $(addprefix $(BED_BIN)/,$(BED_NODE)): $(BED_BIN)/kube-node
 # These snapshotters need C libraries or devices that no test needs.
 $(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED)/containerd/go.mod $(BED)/containerd/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/containerd github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
+
+# The flags of the builds, so that nothing is compiled twice.
+bed-test:
+	cd $(BED) && CGO_ENABLED=0 go test -trimpath ./internal/...
 
 -include $(BED)/moto/moto.mk
 

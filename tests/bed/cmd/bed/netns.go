@@ -20,7 +20,7 @@ func init() {
 	})
 }
 
-func runNetns(_ context.Context, args []string) error {
+func runNetns(ctx context.Context, args []string) error {
 	command := args
 	if len(command) > 0 && command[0] == "--" {
 		command = command[1:]
@@ -29,7 +29,7 @@ func runNetns(_ context.Context, args []string) error {
 		return exitError{2, "no command: write it as `bed netns -- COMMAND…`"}
 	}
 	if os.Geteuid() != 0 {
-		return netnsAsUser(args)
+		return netnsAsUser(ctx, args)
 	}
 	err := netns.Exec(command)
 	var denied *netns.DeniedError
@@ -40,12 +40,12 @@ func runNetns(_ context.Context, args []string) error {
 }
 
 // netnsAsUser runs the same verb again as root of a user namespace.
-func netnsAsUser(args []string) error {
+func netnsAsUser(ctx context.Context, args []string) error {
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	code, err := netns.InUserNamespace(program, append([]string{"netns"}, args...))
+	code, err := netns.InUserNamespace(ctx, program, append([]string{"netns"}, args...))
 	if err != nil {
 		return exitError{notAllowed, err.Error()}
 	}

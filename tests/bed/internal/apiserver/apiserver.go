@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -191,14 +192,22 @@ func (s *Server) Running() bool {
 // PID is the process id of the running API server.
 func (s *Server) PID() int { return s.process.PID() }
 
-// freePort asks the kernel for a port that nobody uses now.
+// freePort finds a port that nobody listens on now. It looks below the range
+// that the kernel hands out by itself (32768 and up,
+// https://docs.kernel.org/networking/ip-sysctl.html), so that no outgoing
+// connection takes the port while the API server is stopped, and below the
+// range of NodePorts (30000 and up).
 func freePort(address string) (int, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("no free port on %s: %w", address, err)
+	const lowest, count, tries = 10000, 20000, 100
+	var err error
+	for range tries {
+		port := lowest + rand.IntN(count)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port))); err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port on %s: %w", address, err)
 }
 
 // WriteKubeconfig makes a client certificate for user and groups and stores a

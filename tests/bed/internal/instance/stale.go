@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const lockName = "lock"
@@ -64,7 +65,14 @@ func removeTree(dir string) error {
 			return &os.PathError{Op: "unmount", Path: mounts[n], Err: err}
 		}
 	}
-	return os.RemoveAll(dir)
+	// The children of an instance that was just killed may write a last file.
+	for range 20 {
+		if err = os.RemoveAll(dir); !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
 }
 
 // mountsBelow lists the mount points at or below dir in the order in which

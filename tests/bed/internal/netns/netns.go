@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -52,9 +53,10 @@ func Exec(command []string) error {
 
 // InUserNamespace runs program with args as root of a new user namespace,
 // where an ordinary user may make a network namespace, and returns the exit
-// code.
-func InUserNamespace(program string, args []string) (int, error) {
-	command := exec.Command(program, args...)
+// code. When ctx ends, the program gets SIGTERM.
+func InUserNamespace(ctx context.Context, program string, args []string) (int, error) {
+	command := exec.CommandContext(ctx, program, args...)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,

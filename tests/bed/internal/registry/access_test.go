@@ -1,0 +1,69 @@
+package registry
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/distribution/distribution/v3/registry/auth"
+)
+
+func pullOf(repository string) []auth.Access {
+	return []auth.Access{{Resource: auth.Resource{Type: "repository", Name: repository}, Action: "pull"}}
+}
+
+func TestDecideAccess(t *testing.T) {
+	const two = `{"allow":[
+		{"username":"AWS","password":"new"},
+		{"username":"AWS","password":"team","repositories":["team/"]}]}`
+	for _, c := range []struct {
+		name, file         string
+		username, password string
+		sent               bool
+		records            []auth.Access
+		allowed            bool
+	}{
+		{"listed", two, "AWS", "new", true, pullOf("other/app"), true},
+		{"ping", two, "AWS", "team", true, nil, true},
+		{"wrong_password", two, "AWS", "old", true, pullOf("team/app"), false},
+		{"password_prefix", two, "AWS", "ne", true, pullOf("team/app"), false},
+		{"wrong_username", two, "aws", "new", true, pullOf("team/app"), false},
+		{"empty_credentials", two, "", "", true, pullOf("team/app"), false},
+		{"nothing_sent", `{"allow":[{"username":"","password":""}]}`, "", "", false, nil, false},
+		{"repository_inside", two, "AWS", "team", true, pullOf("team/app"), true},
+		{"repository_outside", two, "AWS", "team", true, pullOf("teamwork/app"), false},
+		{"mount_from_outside", two, "AWS", "team", true, append(pullOf("team/app"), pullOf("other/app")...), false},
+		{"nothing_allowed", `{"allow":[]}`, "AWS", "new", true, nil, false},
+		{"broken_file", `{"allow":`, "AWS", "new", true, nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "access.json")
+			if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			refusal := (&controller{file: file}).decide(c.username, c.password, c.sent, c.records)
+			if (refusal == nil) != c.allowed {
+				t.Errorf("allowed %t, want %t (%v)", refusal == nil, c.allowed, refusal)
+			}
+		})
+	}
+}
+
+func TestDecideAccessAfterFileChanged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.json")
+	control := &controller{file: file}
+	for _, password := range []string{"one", "two"} {
+		next := file + ".next"
+		if err := os.WriteFile(next, []byte(`{"allow":[{"username":"AWS","password":"`+password+`"}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, file); err != nil {
+			t.Fatal(err)
+		}
+		for _, tried := range []string{"one", "two"} {
+			if refusal := control.decide("AWS", tried, true, nil); (refusal == nil) != (tried == password) {
+				t.Errorf("file allows %q, %q: %v", password, tried, refusal)
+			}
+		}
+	}
+}
