@@ -68,7 +68,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cert", required=True, help="PEM file: the serving certificate and its chain")
     parser.add_argument("--key", required=True, help="PEM file: its private key")
-    parser.add_argument("--listen", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--listen", default="127.0.0.1", help="address of AWS's API (default: 127.0.0.1)")
+    parser.add_argument("--local", default="127.0.0.1", help="address of the control side, the agent and IMDS (default: 127.0.0.1)")
     parser.add_argument("--ready", required=True, help="JSON file to write the URLs to, in one step, when all listen")
     parser.add_argument("--port", type=int, default=0, help="port of AWS's API (default: any free one)")
     return parser.parse_args()
@@ -82,9 +83,9 @@ def main() -> None:
     world = World()
     servers = {
         "url": Server("aws", given.listen, given.port, Gate(world), context),
-        "control": Server("control", given.listen, 0, Control(world)),
-        "agent": Server("agent", given.listen, 0, PodIdentityAgent(world)),
-        "imds": Server("imds", given.listen, 0, Imds(world)),
+        "control": Server("control", given.local, 0, Control(world)),
+        "agent": Server("agent", given.local, 0, PodIdentityAgent(world)),
+        "imds": Server("imds", given.local, 0, Imds(world)),
     }
     # Blocked before any thread starts, so that it reaches sigwait and nobody else.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 
 	"pullpass/bed/internal/instance"
 	"pullpass/bed/internal/moto"
@@ -15,23 +14,17 @@ import (
 func init() {
 	register(verb{
 		name: "moto",
-		args: "[--listen ADDRESS] [--host NAME]...",
+		args: "[--listen ADDRESS] [--host NAME]…",
 		help: "AWS's API (ECR, ECR Public, STS) behind TLS, refusing what AWS refuses",
 		run:  runMoto,
 	})
 }
 
-// names collects a flag that may be given several times.
-type names []string
-
-func (n *names) String() string         { return strings.Join(*n, ",") }
-func (n *names) Set(value string) error { *n = append(*n, value); return nil }
-
 func runMoto(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bed moto", flag.ContinueOnError)
 	var options moto.Options
-	flags.StringVar(&options.Listen, "listen", "127.0.0.1", "address to listen on")
-	flags.Var((*names)(&options.Hosts), "host", "a further name or address in the certificate (repeatable)")
+	flags.StringVar(&options.Listen, "listen", "127.0.0.1", "`ADDRESS` of AWS's API")
+	flags.Var((*list)(&options.Hosts), "host", "further `NAME` or address for the certificate (repeatable)")
 	flags.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: bed moto [flags]\nexample: bed moto --host sts.eu-west-1.amazonaws.com\nThe control calls are listed in tests/bed/moto/README.md.")
 		flags.PrintDefaults()

@@ -23,7 +23,8 @@ const startDeadline = 60 * time.Second
 
 // Options says where the double listens.
 type Options struct {
-	// Listen is the address; the certificate is valid for it and for Hosts.
+	// Listen is the address of AWS's API; the certificate is valid for it and
+	// for Hosts. The other sides, plain HTTP, are on 127.0.0.1.
 	Listen string
 	// Hosts are further names and addresses for the certificate.
 	Hosts []string
