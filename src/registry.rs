@@ -1,3 +1,161 @@
 //! The Registry kind, its patterns, and which Registry serves an image in a namespace.
+//!
+//! [`Registries`] is an immutable snapshot, built anew on each change and shared. A Registry that breaks a rule serves nothing and
+//! never stands in the way of others; [`Registries::problems`] says why.
+//!
+//! Precedence, first to last: the kubelet's own order by key (a literal host before one with `*`, a longer path before a shorter
+//! one), a Registry that selects namespaces before one that serves all, the older before the younger, the name.
 
+mod explain;
+mod grants;
+pub mod host;
+mod index;
+pub mod kind;
+mod labels;
+pub mod pattern;
+pub mod selector;
+mod served;
 pub mod source;
+mod validate;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::image::Reference;
+pub use explain::{Explanation, Precedence, Verdict, Why};
+pub use grants::Grant;
+pub use host::Host;
+use index::Index;
+pub use kind::{Inject, Registry, RegistrySpec};
+pub use labels::{injected_key_problem, label_value_problem};
+pub use pattern::Pattern;
+pub use served::ServedRegistry;
+pub use source::CredentialSource;
+pub use validate::Problem;
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// All Registries at one time.
+#[derive(Debug, Default)]
+pub struct Registries {
+    /// The valid ones, suspended ones too, by rank: of two whose patterns are equal the first one counts.
+    served: Vec<ServedRegistry>,
+    index: Index,
+    problems: Vec<Problem>,
+}
+
+/// The Registry that serves an image in a namespace.
+#[derive(Clone, Debug)]
+pub struct Resolved<'r> {
+    /// The Registry.
+    pub registry: &'r ServedRegistry,
+    /// The place of the image's credential in the Registry's `sources`.
+    pub grant: usize,
+    /// The key under which the namespace's secret holds the credential for this image: one of [`Registries::grants`]' keys. It is
+    /// owned only where another Registry excludes the image from a pattern that ranks before.
+    pub key: Cow<'r, str>,
+}
+
+impl Registries {
+    /// Builds a snapshot. Registries that break a rule, and the second and further ones of a name, serve nothing and are listed in
+    /// [`Registries::problems`].
+    pub fn build(registries: impl IntoIterator<Item = Registry>) -> Self {
+        let mut names = BTreeSet::new();
+        let mut served = Vec::new();
+        let mut problems = Vec::new();
+        for registry in registries {
+            match ServedRegistry::new(&registry) {
+                Ok(registry) if names.insert(Arc::clone(&registry.name)) => served.push(registry),
+                Ok(registry) => problems.push(Problem {
+                    registry: registry.name.to_string(),
+                    field: "metadata.name".to_owned(),
+                    message: "another Registry has this name: rename one".to_owned(),
+                }),
+                Err(found) => problems.extend(found),
+            }
+        }
+        served.sort_by(ServedRegistry::compare_rank);
+        let index = Index::build(&served);
+        Self {
+            served,
+            index,
+            problems,
+        }
+    }
+
+    /// Builds a snapshot of objects as the API server gives them. One that cannot be read, as after a downgrade, is one more
+    /// problem and disturbs no other.
+    pub fn read(objects: impl IntoIterator<Item = serde_json::Value>) -> Self {
+        let mut unreadable = Vec::new();
+        let mut registries = Vec::new();
+        for object in objects {
+            let name = object["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            match serde_json::from_value::<Registry>(object) {
+                Ok(registry) => registries.push(registry),
+                Err(error) => unreadable.push(Problem {
+                    registry: name,
+                    field: "spec".to_owned(),
+                    message: format!(
+                        "cannot be read: {error}: is the Registry newer than this pullpass?"
+                    ),
+                }),
+            }
+        }
+        let mut built = Self::build(registries);
+        built.problems.append(&mut unreadable);
+        built
+    }
+
+    /// The rules that Registries break; those Registries serve nothing.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Whether there is no valid Registry.
+    pub fn is_empty(&self) -> bool {
+        self.served.is_empty()
+    }
+
+    /// The valid Registry of this name, suspended or not.
+    pub fn get(&self, name: &str) -> Option<&ServedRegistry> {
+        self.served.iter().find(|registry| &*registry.name == name)
+    }
+
+    /// All valid Registries, suspended ones too, by rank.
+    pub fn iter(&self) -> impl Iterator<Item = &ServedRegistry> {
+        self.served.iter()
+    }
+
+    /// The Registry that serves an image in a namespace with these labels. Suspended ones serve nothing.
+    pub fn resolve(&self, namespace: &Labels, reference: &Reference<'_>) -> Option<Resolved<'_>> {
+        self.index.resolve(&self.served, Some(namespace), reference)
+    }
+
+    /// The valid Registries that serve a namespace with these labels and are not suspended, by rank.
+    pub fn serving(&self, namespace: &Labels) -> Vec<&ServedRegistry> {
+        self.served
+            .iter()
+            .filter(|registry| registry.serves(namespace))
+            .collect()
+    }
+
+    /// All credentials that a namespace with these labels holds, and their keys. No key is there twice, and for each image the key
+    /// that the kubelet tries first is of the Registry that [`Registries::resolve`] gives.
+    pub fn grants(&self, namespace: &Labels) -> Vec<Grant> {
+        grants::plan(&self.serving(namespace))
+    }
+
+    /// Each Registry, and why it serves an image or does not. Without labels every Registry is taken to serve the namespace.
+    pub fn explain(
+        &self,
+        namespace: Option<&Labels>,
+        reference: &Reference<'_>,
+    ) -> Explanation<'_> {
+        explain::explain(self, namespace, reference)
+    }
+}

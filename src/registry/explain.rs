@@ -1,0 +1,166 @@
+//! Why each Registry serves an image or does not.
+
+use super::pattern::Pattern;
+use super::served::ServedRegistry;
+use super::{Labels, Registries, Resolved};
+use crate::image::Reference;
+
+/// Which Registry serves an image, and why the others do not.
+#[derive(Debug)]
+pub struct Explanation<'r> {
+    /// The Registry that serves it.
+    pub resolved: Option<Resolved<'r>>,
+    /// Each valid Registry, by rank.
+    pub verdicts: Vec<Verdict<'r>>,
+}
+
+/// One Registry's part in it.
+#[derive(Debug)]
+pub struct Verdict<'r> {
+    /// The Registry.
+    pub registry: &'r ServedRegistry,
+    /// Why it serves the image, or does not.
+    pub why: Why<'r>,
+}
+
+/// Why a Registry serves an image, or does not.
+#[derive(Clone, Copy, Debug)]
+pub enum Why<'r> {
+    /// It serves the image.
+    Serves {
+        /// The pattern that covers the image.
+        pattern: &'r Pattern,
+    },
+    /// It would serve the image, and another Registry comes first.
+    Outranked {
+        /// The pattern that covers the image.
+        pattern: &'r Pattern,
+        /// The Registry that comes first.
+        by: &'r ServedRegistry,
+        /// The rule that puts it first.
+        because: Precedence<'r>,
+    },
+    /// A pattern covers the image, but for letters that are not lower case.
+    UppercaseHost {
+        /// The pattern.
+        pattern: &'r Pattern,
+    },
+    /// No pattern covers the image.
+    NoPattern,
+    /// `exclude` takes the image away.
+    Excluded {
+        /// What takes it away.
+        exclude: &'r Pattern,
+    },
+    /// It does not serve the namespace.
+    NamespaceNotServed,
+    /// It is suspended.
+    Suspended,
+}
+
+/// What puts one Registry before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence<'r> {
+    /// Its pattern comes first in the kubelet's order.
+    Pattern(&'r Pattern),
+    /// It selects namespaces, the other one serves all.
+    NarrowerServes,
+    /// It is older.
+    Older,
+    /// Its name comes first.
+    Name,
+}
+
+pub(super) fn explain<'r>(
+    registries: &'r Registries,
+    namespace: Option<&Labels>,
+    reference: &Reference<'_>,
+) -> Explanation<'r> {
+    let resolved = registries
+        .index
+        .resolve(&registries.served, namespace, reference);
+    let (domain, path) = reference.repository();
+    let winner = resolved.as_ref().map(|resolved| resolved.registry);
+    let verdicts = registries
+        .served
+        .iter()
+        .map(|registry| Verdict {
+            registry,
+            why: judge(registry, winner, namespace, domain, path),
+        })
+        .collect();
+    Explanation { resolved, verdicts }
+}
+
+fn judge<'r>(
+    registry: &'r ServedRegistry,
+    winner: Option<&'r ServedRegistry>,
+    namespace: Option<&Labels>,
+    domain: &str,
+    path: &str,
+) -> Why<'r> {
+    let covering = registry
+        .images
+        .iter()
+        .filter(|image| image.pattern.covers(domain, path));
+    let Some(first) = covering.clone().min_by_key(|image| &image.pattern) else {
+        let lower = domain.to_ascii_lowercase();
+        let found = registry
+            .patterns()
+            .find(|pattern| lower != domain && pattern.covers(&lower, path));
+        return found.map_or(Why::NoPattern, |pattern| Why::UppercaseHost { pattern });
+    };
+    let Some(pattern) = serving_pattern(registry, domain, path) else {
+        return first
+            .cut(domain, path)
+            .map_or(Why::NoPattern, |exclude| Why::Excluded { exclude });
+    };
+    if registry.suspend {
+        return Why::Suspended;
+    }
+    if namespace.is_some_and(|labels| !registry.namespaces.matches(labels)) {
+        return Why::NamespaceNotServed;
+    }
+    match winner {
+        Some(by) if by.name != registry.name => Why::Outranked {
+            pattern,
+            by,
+            because: precedence(by, registry, pattern, domain, path),
+        },
+        _ => Why::Serves { pattern },
+    }
+}
+
+/// The first pattern that covers the image and does not have it excluded.
+fn serving_pattern<'r>(
+    registry: &'r ServedRegistry,
+    domain: &str,
+    path: &str,
+) -> Option<&'r Pattern> {
+    let serves = |image: &&super::served::Image| {
+        image.pattern.covers(domain, path) && image.cut(domain, path).is_none()
+    };
+    registry
+        .images
+        .iter()
+        .filter(serves)
+        .map(|image| &image.pattern)
+        .min()
+}
+
+fn precedence<'r>(
+    by: &'r ServedRegistry,
+    registry: &ServedRegistry,
+    pattern: &Pattern,
+    domain: &str,
+    path: &str,
+) -> Precedence<'r> {
+    match serving_pattern(by, domain, path) {
+        Some(first) if first != pattern => Precedence::Pattern(first),
+        _ if by.namespaces.is_empty() != registry.namespaces.is_empty() => {
+            Precedence::NarrowerServes
+        }
+        _ if by.created != registry.created => Precedence::Older,
+        _ => Precedence::Name,
+    }
+}

@@ -1,0 +1,219 @@
+//! What a registry's host says of itself: provider, account, region, partition.
+//!
+//! Hosts are taken apart label by label and must match from the first to the last one, so a look-alike never does. Letters must be
+//! lower case, as the kubelet compares them.
+
+use super::source::Partition;
+
+/// A host that belongs to a cloud's registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// A private registry of Amazon ECR.
+    Ecr(EcrHost<'a>),
+    /// Amazon ECR Public.
+    EcrPublic {
+        /// Whether it is the name with IPv4 and IPv6 addresses.
+        dual_stack: bool,
+    },
+    /// A login server of Azure Container Registry.
+    Acr(AcrHost<'a>),
+    /// A data endpoint of Azure Container Registry: layers come from it, no image names it, no credential is for it.
+    AcrData,
+}
+
+/// A private registry of Amazon ECR.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EcrHost<'a> {
+    /// The account: 12 digits, or `*` in a pattern.
+    pub account: &'a str,
+    /// The region, such as `eu-west-1`.
+    pub region: &'a str,
+    /// The partition that the region and the host's suffix belong to.
+    pub partition: Partition,
+    /// Whether it is a FIPS endpoint.
+    pub fips: bool,
+    /// Whether it is the name with IPv4 and IPv6 addresses.
+    pub dual_stack: bool,
+}
+
+/// A login server of Azure Container Registry.
+///
+/// <https://learn.microsoft.com/azure/container-registry/container-registry-endpoint-reference>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcrHost<'a> {
+    /// The login server: the whole host. A token is good for this name alone.
+    pub server: &'a str,
+    /// The region of a regional login server, such as `westeurope`.
+    pub region: Option<&'a str>,
+    /// The cloud.
+    pub cloud: AzureCloud,
+}
+
+/// A cloud of Azure with credentials and endpoints of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AzureCloud {
+    /// The global one.
+    Public,
+    /// US Government.
+    UsGov,
+    /// China, operated by 21Vianet.
+    China,
+    /// Germany, closed in 2021.
+    Germany,
+}
+
+impl AzureCloud {
+    /// Its name as a Registry writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::UsGov => "usgov",
+            Self::China => "china",
+            Self::Germany => "germany",
+        }
+    }
+}
+
+/// The suffixes of Amazon ECR's hosts, whether hosts under them are dual-stack, and the partitions they serve.
+const ECR_SUFFIXES: [(&str, bool, &[Partition]); 9] = [
+    (
+        ".amazonaws.com",
+        false,
+        &[Partition::Aws, Partition::AwsUsGov],
+    ),
+    (".amazonaws.com.cn", false, &[Partition::AwsCn]),
+    (".amazonaws.eu", false, &[Partition::AwsEusc]),
+    (".c2s.ic.gov", false, &[Partition::AwsIso]),
+    (".sc2s.sgov.gov", false, &[Partition::AwsIsoB]),
+    (".cloud.adc-e.uk", false, &[Partition::AwsIsoE]),
+    (".csp.hci.ic.gov", false, &[Partition::AwsIsoF]),
+    (".on.aws", true, &[Partition::Aws, Partition::AwsUsGov]),
+    (".on.amazonwebservices.com.cn", true, &[Partition::AwsCn]),
+];
+
+const ACR_SUFFIXES: [(&str, AzureCloud); 4] = [
+    (".azurecr.io", AzureCloud::Public),
+    (".azurecr.us", AzureCloud::UsGov),
+    (".azurecr.cn", AzureCloud::China),
+    (".azurecr.de", AzureCloud::Germany),
+];
+
+impl<'a> Host<'a> {
+    /// Recognises a host (without a port), or `None` when it is no cloud's.
+    pub fn recognise(host: &'a str) -> Option<Self> {
+        Self::recognise_pattern(host)
+            .filter(|found| !matches!(found, Self::Ecr(ecr) if ecr.account == "*"))
+    }
+
+    /// As [`Host::recognise`], and `*` may stand for the account of a private registry of Amazon ECR.
+    pub fn recognise_pattern(host: &'a str) -> Option<Self> {
+        match host {
+            "public.ecr.aws" => Some(Self::EcrPublic { dual_stack: false }),
+            "ecr-public.aws.com" => Some(Self::EcrPublic { dual_stack: true }),
+            _ => recognise_ecr(host)
+                .map(Self::Ecr)
+                .or_else(|| recognise_acr(host)),
+        }
+    }
+}
+
+fn recognise_ecr(host: &str) -> Option<EcrHost<'_>> {
+    let (account, rest) = host.split_once('.')?;
+    if account != "*" && !(account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return None;
+    }
+    let forms = [
+        ("dkr.ecr.", false, false),
+        ("dkr.ecr-fips.", true, false),
+        ("dkr-ecr.", false, true),
+        ("dkr-ecr-fips.", true, true),
+    ];
+    let (rest, fips, dual_stack) = forms.iter().find_map(|&(form, fips, dual_stack)| {
+        rest.strip_prefix(form).map(|rest| (rest, fips, dual_stack))
+    })?;
+    let (region, suffix) = rest.split_at(rest.find('.')?);
+    let partition = partition_of(region)?;
+    ECR_SUFFIXES
+        .iter()
+        .any(|&(known, dual, partitions)| {
+            known == suffix && dual == dual_stack && partitions.contains(&partition)
+        })
+        .then_some(EcrHost {
+            account,
+            region,
+            partition,
+            fips,
+            dual_stack,
+        })
+}
+
+/// The partition of a region, by the form of its name; `None` when the text is no region's name.
+///
+/// <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>
+pub fn partition_of(region: &str) -> Option<Partition> {
+    let mut parts = region.split('-');
+    let first = parts.next()?;
+    let number = parts.next_back()?;
+    let second = parts.clone().next()?;
+    let is_word =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_region = (2..=5).contains(&first.len())
+        && is_word(first)
+        && parts.all(is_word)
+        && matches!(number.len(), 1 | 2)
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_region.then_some(match (first, second) {
+        ("cn", _) => Partition::AwsCn,
+        ("eusc", _) => Partition::AwsEusc,
+        (_, "gov") => Partition::AwsUsGov,
+        (_, "iso") => Partition::AwsIso,
+        (_, "isob") => Partition::AwsIsoB,
+        (_, "isoe") => Partition::AwsIsoE,
+        (_, "isof") => Partition::AwsIsoF,
+        _ => Partition::Aws,
+    })
+}
+
+fn recognise_acr(server: &str) -> Option<Host<'_>> {
+    let (name, cloud) = ACR_SUFFIXES
+        .iter()
+        .find_map(|&(suffix, cloud)| server.strip_suffix(suffix).map(|name| (name, cloud)))?;
+    let mut labels = name.split('.');
+    let parts = (labels.next()?, labels.next(), labels.next(), labels.next());
+    match parts {
+        (name, None, ..) if is_acr_name(name) => Some(Host::Acr(AcrHost {
+            server,
+            region: None,
+            cloud,
+        })),
+        (name, Some(region), Some("geo"), None) if is_acr_name(name) && is_azure_region(region) => {
+            Some(Host::Acr(AcrHost {
+                server,
+                region: Some(region),
+                cloud,
+            }))
+        }
+        (name, Some(region), Some("data"), None)
+            if is_acr_name(name) && is_azure_region(region) =>
+        {
+            Some(Host::AcrData)
+        }
+        _ => None,
+    }
+}
+
+/// Letters and digits, with one hyphen where the name ends in a domain name label's hash.
+fn is_acr_name(name: &str) -> bool {
+    let (name, hash) = name.split_once('-').unwrap_or((name, "0"));
+    is_azure_region(name) && is_azure_region(hash)
+}
+
+fn is_azure_region(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}

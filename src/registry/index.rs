@@ -1,0 +1,140 @@
+//! Finding the Registry that serves an image: two look-ups per image, whatever the number of Registries.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::pattern::{Pattern, covers_path};
+use super::served::{Image, ServedRegistry};
+use super::{Labels, Resolved};
+use crate::image::Reference;
+
+/// The patterns of all Registries that are not suspended, by host.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Patterns with a literal host, by it; each list by path, the first in the kubelet's order first, then by rank.
+    hosts: HashMap<Box<str>, Vec<Rule>>,
+    /// Patterns with `*`, in the kubelet's order, then by rank.
+    wildcards: Vec<Rule>,
+}
+
+/// A pattern: the places of its Registry and of it within `images`.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    registry: usize,
+    image: usize,
+}
+
+impl Rule {
+    fn image(self, served: &[ServedRegistry]) -> &Image {
+        &served[self.registry].images[self.image]
+    }
+}
+
+impl Index {
+    /// Indexes Registries that are ordered by rank.
+    pub(super) fn build(served: &[ServedRegistry]) -> Self {
+        let mut rules: Vec<Rule> = Vec::new();
+        for (registry, served) in served
+            .iter()
+            .enumerate()
+            .filter(|(_, served)| !served.suspend)
+        {
+            rules.extend((0..served.images.len()).map(|image| Rule { registry, image }));
+        }
+        rules.sort_by(|one, other| {
+            let pattern = |rule: &Rule| &rule.image(served).pattern;
+            pattern(one)
+                .cmp(pattern(other))
+                .then(one.registry.cmp(&other.registry))
+        });
+        let mut index = Self::default();
+        for rule in rules {
+            let pattern = &rule.image(served).pattern;
+            if pattern.has_wildcard() {
+                index.wildcards.push(rule);
+            } else {
+                index
+                    .hosts
+                    .entry(pattern.domain().into())
+                    .or_default()
+                    .push(rule);
+            }
+        }
+        index
+    }
+
+    /// The first pattern that covers the image, of a Registry that serves the namespace and does not exclude the image. Without
+    /// labels every Registry is taken to serve the namespace.
+    pub(super) fn resolve<'r>(
+        &self,
+        served: &'r [ServedRegistry],
+        namespace: Option<&Labels>,
+        reference: &Reference<'_>,
+    ) -> Option<Resolved<'r>> {
+        let (domain, path) = reference.repository();
+        let literal = self
+            .hosts
+            .get(domain)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let literal = literal_rules(served, literal, path);
+        let wildcards = self
+            .wildcards
+            .iter()
+            .filter(|rule| rule.image(served).pattern.covers(domain, path));
+        let mut cut: Option<Cow<'r, Pattern>> = None;
+        for &rule in literal.chain(wildcards) {
+            let registry = &served[rule.registry];
+            if namespace.is_some_and(|labels| !registry.namespaces.matches(labels)) {
+                continue;
+            }
+            let image = rule.image(served);
+            if let Some(taken_away) = image.cut(domain, path) {
+                cut = Some(narrow(cut, taken_away));
+                continue;
+            }
+            let key = match cut {
+                None => Cow::Borrowed(image.pattern.key()),
+                Some(cut) => Cow::Owned(narrow(Some(cut), &image.pattern).key().to_owned()),
+            };
+            return Some(Resolved {
+                registry,
+                grant: image.source,
+                key,
+            });
+        }
+        None
+    }
+}
+
+/// What is covered by both: the patterns have an image in common.
+fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, Pattern> {
+    match known {
+        None => Cow::Borrowed(pattern),
+        Some(known) if pattern.covers_pattern(&known) => known,
+        Some(known) => known.intersect(pattern).map_or(known, Cow::Owned),
+    }
+}
+
+/// The rules of one host that cover a path, in their order. Equal paths stand side by side, so each prefix of the path is one
+/// binary search.
+fn literal_rules<'i>(
+    served: &[ServedRegistry],
+    rules: &'i [Rule],
+    path: &str,
+) -> impl Iterator<Item = &'i Rule> {
+    let path_of = |rule: &Rule| served[rule.registry].images[rule.image].pattern.path();
+    let prefixes = std::iter::successors(Some(path), |prefix| {
+        if prefix.is_empty() {
+            None
+        } else {
+            Some(prefix.rsplit_once('/').map_or("", |(parent, _)| parent))
+        }
+    });
+    prefixes.flat_map(move |prefix| {
+        let start = rules.partition_point(|rule| path_of(rule) > prefix);
+        rules[start..]
+            .iter()
+            .take_while(move |rule| path_of(rule) == prefix && covers_path(prefix, path))
+    })
+}

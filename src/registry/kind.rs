@@ -1,0 +1,190 @@
+//! The `Registry` kind: what an admin writes, as the API server stores it and as files hold it.
+//!
+//! The schema says what a schema can (forms, lengths, exactly one provider); [`super::validate`] says all of it again, and the rest.
+
+#![expect(
+    unreachable_pub,
+    reason = "the derive of KubeSchema repeats each struct inside a function"
+)]
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::selector::LabelSelector;
+
+/// The longest name of a Registry, so that `pullpass-<name>` stays a name that every kind of object may have.
+pub const NAME_MAX: usize = 54;
+/// How many patterns `images` and `exclude` may each hold.
+pub const PATTERNS_MAX: usize = 128;
+/// The longest pattern: a host of 253 characters, a port and a path of 255.
+pub const PATTERN_MAX: usize = 515;
+/// How many labels, and how many annotations, a Registry may add to a Pod.
+pub const INJECT_MAX: usize = 32;
+/// The longest value of an annotation to add, in bytes.
+pub const ANNOTATION_VALUE_MAX: usize = 2048;
+
+/// What a Registry is for: which images it serves, in which namespaces, and where their credentials come from.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "pullpass.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "ppr",
+    derive = "PartialEq",
+    doc = "A Registry gives the Pods of the namespaces it serves the credentials to pull the images it names.",
+    validation = Rule::new("self.metadata.name.size() <= 54").message("metadata.name has more than 54 characters: shorten it"),
+    printcolumn(name = "Images", type_ = "string", json_path = ".spec.images[0]", description = "The first pattern of images"),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.ecr.region", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("[has(self.ecr), has(self.static)].filter(given, given).size() == 1")
+        .message("give exactly one of ecr and static"),
+    validation = Rule::new("!has(self.inject) || [has(self.serves.namespaces.matchLabels) && self.serves.namespaces.matchLabels.size() > 0, has(self.serves.namespaces.matchExpressions) && self.serves.namespaces.matchExpressions.size() > 0].exists(given, given)")
+        .message("inject needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected")
+)]
+pub struct RegistrySpec {
+    /// The images: `host` or `host/path`, with a port where the images name one. A pattern covers its repository and everything
+    /// below it. `*` stands for one whole label of the host: the account of an Amazon ECR host, any label with `static`.
+    #[schemars(length(min = 1, max = 128), inner(length(max = 515), regex(pattern = PATTERN)), extend("x-kubernetes-list-type" = "set"))]
+    pub images: Vec<String>,
+    /// Images among them that this Registry does not serve, in the same form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 515), regex(pattern = PATTERN)), extend("x-kubernetes-list-type" = "set"))]
+    pub exclude: Vec<String>,
+    /// Whom this Registry serves.
+    pub serves: Serves,
+    /// Credentials that Amazon ECR mints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecr: Option<Ecr>,
+    /// A fixed login.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Static>,
+    /// What a Pod gets besides, when one of its images is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inject: Option<Inject>,
+    /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+/// The form of a pattern, as far as a regular expression says it.
+const PATTERN: &str = r"^((\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.(\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?))*(:[0-9]{1,5})?|\[[0-9a-f:]+\]:[0-9]{1,5})(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+/// An https URL of a host and, at most, a port and a path.
+const ENDPOINT: &str = r"^https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$";
+/// The name of a Secret.
+const SECRET_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+/// A region of AWS.
+const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
+
+/// Whom a Registry serves.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Serves {
+    /// The namespaces, by their labels, among those that opted in; `{}` is all of them.
+    pub namespaces: LabelSelector,
+}
+
+/// Credentials that Amazon ECR mints.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ecr {
+    /// Who asks for them; pullpass' own workload identity where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// The region, for images whose host does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = REGION))]
+    pub region: Option<String>,
+    /// Endpoints instead of AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+}
+
+/// Who asks Amazon ECR for credentials: exactly one of these.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys)].filter(given, given).size() == 1")
+    .message("give exactly one of workload, node and keys"))]
+pub struct Identity {
+    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Empty>,
+    /// The role of the node that pullpass runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Empty>,
+    /// Access keys that a Secret holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
+}
+
+/// Nothing more to say: write `{}`.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// Access keys that a Secret holds: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, at will, `AWS_SESSION_TOKEN`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keys {
+    /// The Secret.
+    pub secret_ref: SecretRef,
+}
+
+/// Endpoints instead of AWS's own, for PrivateLink: https URLs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoints {
+    /// Amazon ECR's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub ecr: Option<String>,
+    /// ECR Public's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub ecr_public: Option<String>,
+    /// AWS STS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub sts: Option<String>,
+}
+
+/// A fixed login that a Secret holds.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Static {
+    /// The Secret, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret in pullpass' own namespace that carries the label `pullpass.dev/source: "true"`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_NAME))]
+    pub name: String,
+}
+
+/// Labels and annotations for Pods; never put over what a Pod has.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Inject {
+    /// Labels, such as `aadpodidbinding: image-puller`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "string", "maxLength": 63}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.size() <= 317 && !key.matches('(^|[.])(pullpass[.]dev|kubernetes[.]io|k8s[.]io)/'))")
+        .message("labels under pullpass.dev, kubernetes.io and k8s.io are not for injecting"))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, such as `iam.amazonaws.com/role: image-puller`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "string", "maxLength": 2048}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.size() <= 317 && !key.matches('(^|[.])(pullpass[.]dev|kubernetes[.]io|k8s[.]io)/'))")
+        .message("annotations under pullpass.dev, kubernetes.io and k8s.io are not for injecting"))]
+    pub annotations: BTreeMap<String, String>,
+}

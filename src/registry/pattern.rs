@@ -1,0 +1,446 @@
+//! Patterns: which images a Registry names, and the keys that stand for them in a dockerconfigjson.
+//!
+//! A pattern is `host` or `host/path`. It covers its repository and everything below it, on whole segments of the path; `*` is one
+//! whole label of the host. Its order and its key are the kubelet's, so that what is meant here is what a node does:
+//! <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/keyring.go>
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::kind::PATTERN_MAX;
+use crate::image;
+
+/// A pattern of images. Ordered as the kubelet tries its keys, the first one being the least: a literal label of the host before
+/// `*`, a longer path before a shorter one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// `host[:port][/path]`.
+    text: Box<str>,
+    /// How many bytes of the text are the host and the port.
+    domain: usize,
+    /// The key in a dockerconfigjson, where it is not the text.
+    key: Option<Box<str>>,
+    has_wildcard: bool,
+}
+
+/// Why a text is not a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// There is no text.
+    #[error("is empty: write host or host/path")]
+    Empty,
+    /// The text is longer than any image's name may be.
+    #[error("has more than 515 characters: shorten it")]
+    TooLong,
+    /// The text has a scheme.
+    #[error("starts with a scheme: write it without https://")]
+    Scheme,
+    /// The text ends in `/`.
+    #[error("ends in /: remove it, a pattern covers everything below it")]
+    TrailingSlash,
+    /// The text has a digest.
+    #[error("has a digest: write the repository alone")]
+    Digest,
+    /// The text has a tag.
+    #[error("has a tag: write the repository alone")]
+    Tag,
+    /// The host has letters that are not lower case.
+    #[error("has upper-case letters: write lower case, as the kubelet tells them apart")]
+    Uppercase,
+    /// Docker Hub's name of old.
+    #[error("is Docker Hub's old name: write docker.io")]
+    LegacyDockerHub,
+    /// The first part would be read as a part of Docker Hub's paths.
+    #[error("names no host: start with a registry's host, for Docker Hub with docker.io")]
+    NoHost,
+    /// The host is malformed.
+    #[error("has a malformed host: write labels of letters, digits and hyphens, joined by dots")]
+    Host,
+    /// The port is not one.
+    #[error("has a malformed port: write 1 to 65535 without leading zeros")]
+    Port,
+    /// `*` is only a part of a label.
+    #[error("has a * within a label of the host: * stands for one whole label")]
+    PartialWildcard,
+    /// `*` is in the path.
+    #[error(
+        "has a * in its path: a pattern covers everything below it, and the kubelet knows no * in paths"
+    )]
+    PathWildcard,
+    /// An IPv6 address without a port.
+    #[error(
+        "is an IPv6 address without a port: the kubelet never matches one, give the registry a name or a port"
+    )]
+    Ipv6WithoutPort,
+    /// The path is malformed.
+    #[error("has a malformed path: write what a repository's name may have, in lower case")]
+    Path,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// The first rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        check_form(text)?;
+        let (domain, path) = split(text);
+        check_domain(domain)?;
+        if let Some(path) = path {
+            check_path(path)?;
+        }
+        Ok(Self::new(domain, path.unwrap_or_default()))
+    }
+
+    fn new(domain: &str, path: &str) -> Self {
+        let separator = if path.is_empty() { "" } else { "/" };
+        Self {
+            text: format!("{domain}{separator}{path}").into(),
+            domain: domain.len(),
+            key: hides_first_segment(path).then(|| format!("{domain}/v2/{path}").into()),
+            has_wildcard: domain.contains('*'),
+        }
+    }
+
+    /// The pattern as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key that stands for the pattern in a dockerconfigjson's `auths`. It is the pattern, but for paths that start with
+    /// `v1/` or `v2/`, which the kubelet takes for the registry API's version and strips: they get `v2/` in front.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or(&self.text)
+    }
+
+    /// The host, with its port.
+    pub fn domain(&self) -> &str {
+        &self.text[..self.domain]
+    }
+
+    /// The host, without its port.
+    pub fn host(&self) -> &str {
+        image::split_port(self.domain()).0
+    }
+
+    /// The path; empty for the whole host.
+    pub fn path(&self) -> &str {
+        self.text.get(self.domain + 1..).unwrap_or_default()
+    }
+
+    /// Whether a label of the host is `*`.
+    pub fn has_wildcard(&self) -> bool {
+        self.has_wildcard
+    }
+
+    /// Whether the pattern covers a repository of a domain.
+    pub fn covers(&self, domain: &str, path: &str) -> bool {
+        self.covers_domain(domain) && covers_path(self.path(), path)
+    }
+
+    /// Whether the pattern covers everything that the other one covers.
+    pub fn covers_pattern(&self, other: &Self) -> bool {
+        self.covers(other.domain(), other.path())
+    }
+
+    /// What both patterns cover, if there is anything.
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        let path = if covers_path(self.path(), other.path()) {
+            other.path()
+        } else if covers_path(other.path(), self.path()) {
+            self.path()
+        } else {
+            return None;
+        };
+        if self.covers_domain(other.domain()) {
+            return Some(Self::new(other.domain(), path));
+        }
+        let (host, port) = image::split_port(self.domain());
+        let (other_host, other_port) = image::split_port(other.domain());
+        if port != other_port || host.split('.').count() != other_host.split('.').count() {
+            return None;
+        }
+        let labels = host
+            .split('.')
+            .zip(other_host.split('.'))
+            .map(|(label, other)| match (label, other) {
+                ("*", _) => Some(other),
+                (_, "*") => Some(label),
+                _ => (label == other).then_some(label),
+            });
+        let host = labels.collect::<Option<Vec<_>>>()?.join(".");
+        let domain = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        Some(Self::new(&domain, path))
+    }
+
+    fn covers_domain(&self, domain: &str) -> bool {
+        if !self.has_wildcard {
+            return self.domain() == domain;
+        }
+        let (host, port) = image::split_port(self.domain());
+        let (other, other_port) = image::split_port(domain);
+        let mut labels = other.split('.');
+        port == other_port
+            && host.split('.').all(|label| {
+                labels
+                    .next()
+                    .is_some_and(|other| label == "*" || label == other)
+            })
+            && labels.next().is_none()
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.text.cmp(&self.text)
+    }
+}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// Whether a path is a prefix of another one on whole segments.
+pub(super) fn covers_path(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the kubelet would strip the path's first segment from a key.
+fn hides_first_segment(path: &str) -> bool {
+    path.starts_with("v1/") || path.starts_with("v2/")
+}
+
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once('/')
+        .map_or((text, None), |(domain, path)| (domain, Some(path)))
+}
+
+fn check_form(text: &str) -> Result<(), PatternError> {
+    if text.is_empty() {
+        return Err(PatternError::Empty);
+    }
+    if text.len() > PATTERN_MAX {
+        return Err(PatternError::TooLong);
+    }
+    if text.contains("://") {
+        return Err(PatternError::Scheme);
+    }
+    if text.ends_with('/') {
+        return Err(PatternError::TrailingSlash);
+    }
+    if text.contains('@') {
+        return Err(PatternError::Digest);
+    }
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(PatternError::Uppercase);
+    }
+    Ok(())
+}
+
+fn check_domain(domain: &str) -> Result<(), PatternError> {
+    if domain == image::LEGACY_DEFAULT_DOMAIN {
+        return Err(PatternError::LegacyDockerHub);
+    }
+    if domain != "localhost" && !domain.contains(['.', ':']) {
+        return Err(PatternError::NoHost);
+    }
+    let (host, port) = image::split_port(domain);
+    if let Some(port) = port {
+        let is_port = !port.starts_with('0')
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse::<u16>().is_ok();
+        if !is_port {
+            return Err(PatternError::Port);
+        }
+    } else if host.starts_with('[') {
+        return Err(PatternError::Ipv6WithoutPort);
+    }
+    if host
+        .split('.')
+        .any(|label| label.contains('*') && label != "*")
+    {
+        return Err(PatternError::PartialWildcard);
+    }
+    // A wildcard stands for some label: the rest must be a host with any label in its place.
+    let is_host = host.len() <= 253 && image::is_domain(&host.replace('*', "0"));
+    if is_host {
+        Ok(())
+    } else {
+        Err(PatternError::Host)
+    }
+}
+
+fn check_path(path: &str) -> Result<(), PatternError> {
+    if path.contains('*') {
+        return Err(PatternError::PathWildcard);
+    }
+    if path.contains(':') {
+        return Err(PatternError::Tag);
+    }
+    let is_path = path.len() <= image::PATH_MAX && image::is_path(path);
+    if is_path {
+        Ok(())
+    } else {
+        Err(PatternError::Path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn refuses_what_no_image_or_kubelet_could_match() {
+        let rows = [
+            ("", PatternError::Empty),
+            ("https://example.com", PatternError::Scheme),
+            ("example.com/", PatternError::TrailingSlash),
+            ("example.com/app@sha256:00", PatternError::Digest),
+            ("example.com/app:1", PatternError::Tag),
+            ("Example.com/app", PatternError::Uppercase),
+            ("index.docker.io/library", PatternError::LegacyDockerHub),
+            ("payments", PatternError::NoHost),
+            ("payments/app", PatternError::NoHost),
+            ("*", PatternError::NoHost),
+            ("exam_ple.com/app", PatternError::Host),
+            ("-a.com", PatternError::Host),
+            ("a..com", PatternError::Host),
+            ("a.com.", PatternError::Host),
+            ("user@a.com", PatternError::Digest),
+            ("a.com?x", PatternError::Host),
+            ("a.com:0", PatternError::Port),
+            ("a.com:080", PatternError::Port),
+            ("a.com:65536", PatternError::Port),
+            ("a.com:", PatternError::Port),
+            ("a.com:x", PatternError::Port),
+            ("a*.com", PatternError::PartialWildcard),
+            ("**.com", PatternError::PartialWildcard),
+            ("a.com/*", PatternError::PathWildcard),
+            ("a.com/team/*", PatternError::PathWildcard),
+            ("[fc00::1]/app", PatternError::Ipv6WithoutPort),
+            ("a.com/-app", PatternError::Path),
+            ("a.com//app", PatternError::Path),
+            ("a.com/../app", PatternError::Path),
+        ];
+        for (text, error) in rows {
+            assert_eq!(Pattern::parse(text), Err(error), "{text:?}");
+        }
+        assert_eq!(
+            Pattern::parse(&format!("a.com/{}", "a".repeat(256))),
+            Err(PatternError::Path)
+        );
+        assert_eq!(
+            Pattern::parse(&format!("{}.com", "a".repeat(600))),
+            Err(PatternError::TooLong)
+        );
+    }
+
+    #[test]
+    fn covers_on_whole_segments_and_labels() {
+        let rows = [
+            ("a.com", "a.com", "x", true),
+            ("a.com/x", "a.com", "x", true),
+            ("a.com/x", "a.com", "x/y/z", true),
+            ("a.com/x", "a.com", "xy", false),
+            ("a.com/x", "a.com", "y/x", false),
+            ("a.com/x/y", "a.com", "x", false),
+            ("a.com", "a.com:443", "x", false),
+            ("a.com:443", "a.com:443", "x", true),
+            ("a.com", "b.a.com", "x", false),
+            ("a.com", "a.com.evil.io", "x", false),
+            ("*.a.com", "b.a.com", "x", true),
+            ("*.a.com", "c.b.a.com", "x", false),
+            ("*.a.com", "a.com", "x", false),
+            ("*.a.com", "b.a.com:5000", "x", false),
+            ("*.a.com:5000", "b.a.com:5000", "x", true),
+            ("b.*.com", "b.a.com", "x", true),
+            ("b.*.com", "b.a.com.evil", "x", false),
+            ("[fc00::1]:5000", "[fc00::1]:5000", "x", true),
+        ];
+        for (text, domain, path, covers) in rows {
+            assert_eq!(
+                pattern(text).covers(domain, path),
+                covers,
+                "{text} {domain} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn orders_literal_host_then_longer_path_first() {
+        let mut patterns = [
+            "*.com",
+            "*.com/x/y",
+            "a.com",
+            "*.*",
+            "a.com/x",
+            "a.com/x/y",
+            "a.*",
+        ]
+        .map(pattern);
+        patterns.sort();
+        assert_eq!(
+            patterns.each_ref().map(Pattern::as_str),
+            [
+                "a.com/x/y",
+                "a.com/x",
+                "a.com",
+                "a.*",
+                "*.com/x/y",
+                "*.com",
+                "*.*"
+            ]
+        );
+    }
+
+    #[test]
+    fn intersects_hosts_and_paths() {
+        let rows = [
+            ("a.com", "a.com/x", Some("a.com/x")),
+            ("a.com/x", "a.com/y", None),
+            ("a.com", "b.com", None),
+            ("*.com/x", "a.com", Some("a.com/x")),
+            ("*.com/x", "a.com/x/y", Some("a.com/x/y")),
+            ("x.*.com", "*.y.com/t", Some("x.y.com/t")),
+            ("x.*.com:1", "*.y.com:1", Some("x.y.com:1")),
+            ("x.*.com:1", "*.y.com", None),
+            ("*.com", "*.a.com", None),
+            ("*.*.com/x", "*.y.com", Some("*.y.com/x")),
+        ];
+        for (one, other, expected) in rows {
+            for (one, other) in [(one, other), (other, one)] {
+                assert_eq!(
+                    pattern(one).intersect(&pattern(other)),
+                    expected.map(pattern),
+                    "{one} {other}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keeps_path_that_kubelet_would_strip() {
+        let rows = [
+            ("a.com/v2/x", "a.com/v2/v2/x"),
+            ("a.com/v1/x", "a.com/v2/v1/x"),
+            ("a.com/v2", "a.com/v2"),
+            ("a.com/v3/x", "a.com/v3/x"),
+        ];
+        for (text, key) in rows {
+            assert_eq!(pattern(text).key(), key);
+        }
+    }
+}

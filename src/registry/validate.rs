@@ -1,0 +1,293 @@
+//! The rules of a Registry, all of them: those that its schema says too, and those that no schema can say.
+
+use super::host::{Host, partition_of};
+use super::kind::{
+    ANNOTATION_VALUE_MAX, Ecr, Endpoints, INJECT_MAX, Identity, Inject, NAME_MAX, PATTERNS_MAX,
+    Registry, RegistrySpec, SecretRef,
+};
+use super::labels;
+use super::pattern::Pattern;
+
+/// A rule that a Registry breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The Registry's name; empty when it has none.
+    pub registry: String,
+    /// The field, as a path from the object's root: `spec.images[0]`.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Collects the problems of one Registry.
+struct Findings<'a> {
+    registry: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem {
+            registry: self.registry.to_owned(),
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+}
+
+/// The patterns of a Registry that breaks no rule.
+pub(super) struct Patterns {
+    pub(super) images: Vec<Pattern>,
+    pub(super) exclude: Vec<Pattern>,
+}
+
+/// Reads a Registry's patterns and checks every rule.
+///
+/// # Errors
+/// All rules that the Registry breaks, never an empty list.
+pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
+    let name = registry.metadata.name.as_deref().unwrap_or_default();
+    let mut findings = Findings {
+        registry: name,
+        problems: Vec::new(),
+    };
+    check_name(name, &mut findings);
+    let spec = &registry.spec;
+    let patterns = Patterns {
+        images: parse_patterns("spec.images", &spec.images, &mut findings),
+        exclude: parse_patterns("spec.exclude", &spec.exclude, &mut findings),
+    };
+    if spec.images.is_empty() {
+        findings.add(
+            "spec.images",
+            "is empty: name at least one host or host/path",
+        );
+    }
+    check_excludes(&patterns, spec, &mut findings);
+    for (place, message) in spec.serves.namespaces.problems() {
+        findings.add(format!("spec.serves.namespaces.{place}"), message);
+    }
+    check_provider(spec, &patterns.images, &mut findings);
+    if let Some(inject) = &spec.inject {
+        check_inject(inject, spec.serves.namespaces.is_empty(), &mut findings);
+    }
+    if findings.problems.is_empty() {
+        Ok(patterns)
+    } else {
+        Err(findings.problems)
+    }
+}
+
+fn check_name(name: &str, findings: &mut Findings<'_>) {
+    if name.len() > NAME_MAX {
+        findings.add(
+            "metadata.name",
+            format!("has more than {NAME_MAX} characters: shorten it"),
+        );
+    } else if !labels::is_subdomain(name) {
+        findings.add(
+            "metadata.name",
+            "is no name of an object: write lower-case letters, digits, hyphens and dots",
+        );
+    }
+}
+
+fn parse_patterns(field: &str, texts: &[String], findings: &mut Findings<'_>) -> Vec<Pattern> {
+    if texts.len() > PATTERNS_MAX {
+        findings.add(
+            field,
+            format!("has more than {PATTERNS_MAX} patterns: split it over several Registries"),
+        );
+    }
+    let mut patterns: Vec<Pattern> = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match Pattern::parse(text) {
+            Ok(pattern) if patterns.contains(&pattern) => {
+                findings.add(
+                    format!("{field}[{index}]"),
+                    format!("{text:?} is there twice: remove one"),
+                );
+            }
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => findings.add(format!("{field}[{index}]"), format!("{text:?} {error}")),
+        }
+    }
+    patterns
+}
+
+fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Findings<'_>) {
+    if patterns.images.len() != spec.images.len() || patterns.exclude.len() != spec.exclude.len() {
+        return;
+    }
+    for (index, exclude) in patterns.exclude.iter().enumerate() {
+        let field = format!("spec.exclude[{index}]");
+        if let Some(image) = patterns
+            .images
+            .iter()
+            .find(|image| exclude.covers_pattern(image))
+        {
+            findings.add(
+                field,
+                format!("\"{exclude}\" takes away all of \"{image}\": remove one of them"),
+            );
+        } else if patterns
+            .images
+            .iter()
+            .all(|image| image.intersect(exclude).is_none())
+        {
+            findings.add(
+                field,
+                format!("\"{exclude}\" is under no pattern of images: remove it"),
+            );
+        }
+    }
+}
+
+fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findings<'_>) {
+    match (&spec.ecr, &spec.fixed) {
+        (Some(ecr), None) => check_ecr(ecr, images, findings),
+        (None, Some(fixed)) => {
+            check_secret("spec.static.secretRef.name", &fixed.secret_ref, findings);
+        }
+        (Some(_), Some(_)) => findings.add("spec", "has both ecr and static: give exactly one"),
+        (None, None) => findings.add("spec", "has neither ecr nor static: give exactly one"),
+    }
+}
+
+fn check_ecr(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) {
+    if let Some(identity) = &ecr.identity {
+        check_identity(identity, findings);
+    }
+    let region = ecr.region.as_deref();
+    if let Some(region) =
+        region.filter(|region| region.len() > 32 || partition_of(region).is_none())
+    {
+        findings.add(
+            "spec.ecr.region",
+            format!("{region:?} is no region of AWS: write one like eu-west-1"),
+        );
+    }
+    let mut has_use = false;
+    for (index, image) in images.iter().enumerate() {
+        let field = format!("spec.images[{index}]");
+        match Host::recognise_pattern(image.host()) {
+            Some(Host::Ecr(_) | Host::EcrPublic { .. }) => {}
+            Some(Host::Acr(_) | Host::AcrData) => {
+                findings.add(field, format!("\"{image}\" is a registry of Azure: Amazon ECR's credentials are not for it"));
+            }
+            None if image.has_wildcard() => findings.add(
+                field,
+                format!("\"{image}\" has a * that is not the account of an Amazon ECR host: list the hosts"),
+            ),
+            None if region.is_none() => findings.add(
+                field,
+                format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it stands for one"),
+            ),
+            None => has_use = true,
+        }
+    }
+    if region.is_some() && !has_use {
+        findings.add(
+            "spec.ecr.region",
+            "is said by every host of images: remove it",
+        );
+    }
+    check_endpoints(ecr.endpoints.as_ref(), findings);
+}
+
+fn check_identity(identity: &Identity, findings: &mut Findings<'_>) {
+    let given = [
+        identity.workload.is_some(),
+        identity.node.is_some(),
+        identity.keys.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() != 1 {
+        findings.add(
+            "spec.ecr.identity",
+            "must have exactly one of workload, node and keys: give exactly one",
+        );
+    }
+    if let Some(keys) = &identity.keys {
+        check_secret(
+            "spec.ecr.identity.keys.secretRef.name",
+            &keys.secret_ref,
+            findings,
+        );
+    }
+}
+
+fn check_secret(field: &str, secret: &SecretRef, findings: &mut Findings<'_>) {
+    if !labels::is_subdomain(&secret.name) {
+        findings.add(
+            field,
+            format!(
+                "{:?} is no name of a Secret: write lower-case letters, digits, hyphens and dots",
+                secret.name
+            ),
+        );
+    }
+}
+
+fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Findings<'_>) {
+    let Some(endpoints) = endpoints else { return };
+    let fields = [
+        ("ecr", &endpoints.ecr),
+        ("ecrPublic", &endpoints.ecr_public),
+        ("sts", &endpoints.sts),
+    ];
+    for (name, endpoint) in fields {
+        if endpoint
+            .as_deref()
+            .is_some_and(|endpoint| !is_endpoint(endpoint))
+        {
+            let message = "is no endpoint: write https://host, a port and a path at most";
+            findings.add(format!("spec.ecr.endpoints.{name}"), message);
+        }
+    }
+}
+
+fn is_endpoint(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("https://") else {
+        return false;
+    };
+    let (domain, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let port = crate::image::split_port(domain).1;
+    let is_path_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'/' | b'-');
+    endpoint.len() <= 512
+        && crate::image::is_domain(domain)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+        && path.bytes().all(is_path_byte)
+}
+
+fn check_inject(inject: &Inject, serves_everyone: bool, findings: &mut Findings<'_>) {
+    if serves_everyone {
+        findings.add(
+            "spec.inject",
+            "needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected",
+        );
+    }
+    for (name, map) in [
+        ("labels", &inject.labels),
+        ("annotations", &inject.annotations),
+    ] {
+        if map.len() > INJECT_MAX {
+            findings.add(
+                format!("spec.inject.{name}"),
+                format!("has more than {INJECT_MAX} entries: remove some"),
+            );
+        }
+        for (key, value) in map {
+            let value_problem = || match name {
+                "labels" => labels::label_value_problem(value),
+                _ if value.len() > ANNOTATION_VALUE_MAX => Some(format!(
+                    "has more than {ANNOTATION_VALUE_MAX} bytes: shorten it"
+                )),
+                _ => None,
+            };
+            if let Some(problem) = labels::injected_key_problem(key).or_else(value_problem) {
+                findings.add(format!("spec.inject.{name}[{key}]"), problem);
+            }
+        }
+    }
+}
