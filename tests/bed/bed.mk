@@ -8,7 +8,8 @@
 #   make clean-bed    removes all of it
 
 BED := tests/bed
-BED_DIR ?= $(CURDIR)/.bed
+BED_DIR ?= .bed
+override BED_DIR := $(abspath $(BED_DIR))
 BED_BIN := $(BED_DIR)/bin
 export BED_DIR
 
