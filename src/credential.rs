@@ -5,8 +5,11 @@
 //! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret. What this room needs
 //! of a cluster it names as traits: [`SourceSecrets`] and [`CredentialStore`].
 
+pub mod ecr;
+pub mod http;
 pub mod identity;
 
+mod aws;
 mod error;
 mod store;
 

@@ -109,6 +109,14 @@ pub enum MintError {
         /// How long the host asks to wait.
         retry_after: Option<Duration>,
     },
+    /// The request cannot even be made.
+    #[error(
+        "no request can be made, {problem}: check ecr.region and ecr.endpoints of the Registry"
+    )]
+    Configuration {
+        /// What is wrong.
+        problem: String,
+    },
     /// The identity's session cannot be had on demand and a later one is not there yet.
     #[error(
         "{principal} still has the session that ends at {until}: a new credential is minted when its source hands out a later one"
@@ -141,6 +149,7 @@ impl MintError {
             Self::Network { .. } => "Network",
             Self::BadAnswer { .. } => "BadAnswer",
             Self::Refused { .. } => "Refused",
+            Self::Configuration { .. } => "Configuration",
             Self::NoLaterSession { .. } => "NoLaterSession",
             Self::Store(error) => error.reason(),
             Self::Lost => "Lost",
@@ -160,6 +169,7 @@ impl MintError {
             | Self::Timeout { .. }
             | Self::Network { .. }
             | Self::BadAnswer { .. }
+            | Self::Configuration { .. }
             | Self::Store(_)
             | Self::Lost => None,
         }

@@ -1,3 +1,113 @@
 //! Who asks: each identity opens a session that signs one mint. Nothing falls back from one identity to another.
 
 pub mod keys;
+mod metadata;
+mod node;
+mod workload;
+
+use std::path::PathBuf;
+
+use aws_credential_types::Credentials;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use super::MintError;
+use super::http::HttpClient;
+use crate::registry::source::{EcrIdentity, EcrSource};
+use keys::Keys;
+
+/// What the process's environment says about its own identity. Read once, where the program is put together; access keys and
+/// profiles in the environment are never read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `AWS_ROLE_ARN`, with web identity.
+    pub role_arn: Option<String>,
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, with web identity.
+    pub web_identity_token_file: Option<PathBuf>,
+    /// `AWS_ROLE_SESSION_NAME`, how the session is called in CloudTrail; `pullpass` when it is not set.
+    pub role_session_name: Option<String>,
+    /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`, with container credentials (EKS Pod Identity).
+    pub container_credentials_full_uri: Option<String>,
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, with container credentials.
+    pub container_authorization_token_file: Option<PathBuf>,
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `http://169.254.169.254` when it is not set.
+    pub metadata_endpoint: Option<String>,
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: where the process runs.
+    pub region: Option<String>,
+}
+
+impl Environment {
+    /// Finds the settings by asking `lookup` for each variable; an empty one counts as not set.
+    pub fn find(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let find = |name| lookup(name).filter(|value| !value.is_empty());
+        Self {
+            role_arn: find("AWS_ROLE_ARN"),
+            web_identity_token_file: find("AWS_WEB_IDENTITY_TOKEN_FILE").map(PathBuf::from),
+            role_session_name: find("AWS_ROLE_SESSION_NAME"),
+            container_credentials_full_uri: find("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+            container_authorization_token_file: find("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+                .map(PathBuf::from),
+            metadata_endpoint: find("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            region: find("AWS_REGION").or_else(|| find("AWS_DEFAULT_REGION")),
+        }
+    }
+}
+
+/// What signs a mint.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Access keys; their own Debug hides the secrets.
+    pub(crate) credentials: Credentials,
+    /// When the session ends; `None` for long-lived keys.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Who signs, for people.
+    pub(crate) principal: String,
+    /// Whether a new session can be had whenever one is wanted.
+    pub(crate) on_demand: bool,
+    /// What to do when the cloud does not accept the session.
+    pub(crate) advice: &'static str,
+}
+
+/// What an identity needs to open a session.
+pub(crate) struct Opening<'a> {
+    pub(crate) source: &'a EcrSource,
+    pub(crate) keys: Option<&'a Keys>,
+    pub(crate) environment: &'a Environment,
+    pub(crate) http: &'a HttpClient,
+    pub(crate) deadline: Instant,
+}
+
+/// Opens the session that signs one mint.
+pub(crate) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
+    match &opening.source.identity {
+        EcrIdentity::Keys { secret } => {
+            opening
+                .keys
+                .map(with_keys)
+                .ok_or_else(|| MintError::MissingSource {
+                    secret: secret.clone(),
+                })
+        }
+        EcrIdentity::Workload => workload::open(opening).await,
+        EcrIdentity::Node => node::open(opening).await,
+    }
+}
+
+fn with_keys(keys: &Keys) -> Session {
+    Session {
+        credentials: Credentials::new(
+            keys.access_key_id.clone(),
+            keys.secret_access_key.expose_secret().to_owned(),
+            keys.session_token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned()),
+            None,
+            "keys",
+        ),
+        expires_at: None,
+        principal: keys.principal(),
+        on_demand: true,
+        advice: "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, with temporary keys, AWS_SESSION_TOKEN in it, and that the key is active in IAM",
+    }
+}

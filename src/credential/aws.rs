@@ -1,0 +1,232 @@
+//! How AWS is called, and what its errors mean for the person who set it up.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use tokio::time::Instant;
+
+use super::MintError;
+use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, one_line, root_cause};
+
+/// The configuration builder of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the
+/// source says, or one endpoint instead of them. A macro, because every SDK crate has a type of its own for it.
+macro_rules! sdk_config {
+    ($sdk:ident, $http:expr, $deadline:expr, $region:expr, $source:expr, $endpoint:expr) => {{
+        let mut builder = $sdk::config::Config::builder()
+            .behavior_version($sdk::config::BehaviorVersion::latest())
+            .http_client($http)
+            .retry_config($crate::credential::aws::retries())
+            .timeout_config($crate::credential::aws::timeouts($deadline))
+            .identity_cache($sdk::config::IdentityCache::no_cache())
+            .app_name($sdk::config::AppName::new("pullpass").expect("a valid name"))
+            .region($region);
+        // An endpoint of the admin's together with FIPS or dual stack is a configuration error to the SDK: the endpoint is the choice.
+        match $endpoint {
+            Some(endpoint) => builder.set_endpoint_url(Some(endpoint.clone())),
+            None => builder.set_use_fips(Some($source.fips)).set_use_dual_stack(Some($source.dual_stack)),
+        };
+        builder
+    }};
+}
+pub(crate) use sdk_config;
+
+/// One retry at once, for a connection that broke; everything else waits for the back-off of the cache.
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(2)
+        .with_initial_backoff(Duration::from_millis(100))
+        .with_max_backoff(Duration::from_millis(500))
+}
+
+/// What is left until `deadline`, and the bounds of one attempt.
+pub(crate) fn timeouts(deadline: Instant) -> TimeoutConfig {
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1));
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(left)
+        .build()
+}
+
+/// One call, for the messages about its failure.
+pub(crate) struct Call<'a> {
+    /// The host that was asked, empty when none was.
+    pub(crate) host: String,
+    /// Who asked.
+    pub(crate) principal: &'a str,
+    /// The IAM action.
+    pub(crate) permission: &'static str,
+    /// What to do when the action is denied.
+    pub(crate) denied: &'static str,
+    /// What to do when the keys or the token are not accepted.
+    pub(crate) unknown: &'static str,
+    /// What an answer must not repeat into a message.
+    pub(crate) secrets: [Option<&'a str>; 2],
+}
+
+impl Call<'_> {
+    /// What a failure means.
+    pub(crate) fn explain<E>(&self, error: &SdkError<E, HttpResponse>) -> MintError
+    where
+        E: Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let host = self.host.clone();
+        match error {
+            SdkError::TimeoutError(_) => MintError::Timeout { host },
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                MintError::Timeout { host }
+            }
+            SdkError::DispatchFailure(_) => MintError::Network {
+                host,
+                detail: root_cause(error),
+            },
+            SdkError::ConstructionFailure(_) => MintError::Configuration {
+                problem: root_cause(error),
+            },
+            SdkError::ResponseError(failure) => {
+                let status = failure.raw().status().as_u16();
+                MintError::BadAnswer {
+                    host,
+                    problem: format!("HTTP {status} that cannot be read ({})", root_cause(error)),
+                }
+            }
+            SdkError::ServiceError(failure) => self.explain_refusal(failure.err(), failure.raw()),
+            _ => MintError::Network {
+                host,
+                detail: root_cause(error),
+            },
+        }
+    }
+
+    fn explain_refusal(
+        &self,
+        error: &dyn ProvideErrorMetadata,
+        answer: &HttpResponse,
+    ) -> MintError {
+        let host = self.host.clone();
+        let principal = self.principal.to_owned();
+        let status = answer.status().as_u16();
+        let Some(code) = error.code().map(one_line).filter(|code| !code.is_empty()) else {
+            return match status {
+                429 => MintError::Throttled {
+                    host,
+                    principal,
+                    code: "HTTP 429".to_owned(),
+                    retry_after: retry_after(answer),
+                },
+                500..=599 => MintError::Refused {
+                    host,
+                    principal,
+                    code: format!("HTTP {status}"),
+                    answer: "no error of AWS's form".to_owned(),
+                    retry_after: retry_after(answer),
+                },
+                _ => MintError::BadAnswer {
+                    host,
+                    problem: format!("HTTP {status} without an error of AWS's form"),
+                },
+            };
+        };
+        let words = self.words(error.message().unwrap_or_default());
+        match kind(&code, status) {
+            Kind::Denied => MintError::AccessDenied {
+                host,
+                permission: self.permission,
+                principal,
+                advice: self.denied,
+                answer: words,
+            },
+            Kind::Unknown => MintError::UnrecognizedClient {
+                host,
+                principal,
+                code,
+                advice: self.unknown,
+            },
+            Kind::Throttled => MintError::Throttled {
+                host,
+                principal,
+                code,
+                retry_after: retry_after(answer),
+            },
+            Kind::Other => MintError::Refused {
+                host,
+                principal,
+                code,
+                answer: words,
+                retry_after: retry_after(answer),
+            },
+        }
+    }
+
+    /// The cloud's own words, unless they repeat a secret (a signature error quotes the whole signed request).
+    fn words(&self, message: &str) -> String {
+        if self
+            .secrets
+            .iter()
+            .flatten()
+            .any(|secret| !secret.is_empty() && message.contains(secret))
+        {
+            "an answer that is not shown because it repeats a secret".to_owned()
+        } else {
+            one_line(message)
+        }
+    }
+}
+
+enum Kind {
+    Denied,
+    Unknown,
+    Throttled,
+    Other,
+}
+
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html>
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors>
+fn kind(code: &str, status: u16) -> Kind {
+    match code.strip_suffix("Exception").unwrap_or(code) {
+        "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" | "OptInRequired" => {
+            Kind::Denied
+        }
+        "UnrecognizedClient"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "InvalidSignature"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "ExpiredToken"
+        | "RequestExpired"
+        | "InvalidIdentityToken"
+        | "IDPRejectedClaim"
+        | "AuthFailure" => Kind::Unknown,
+        "Throttling"
+        | "Throttled"
+        | "RequestThrottled"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "LimitExceeded"
+        | "BandwidthLimitExceeded"
+        | "PriorRequestNotComplete" => Kind::Throttled,
+        _ if status == 429 => Kind::Throttled,
+        _ => Kind::Other,
+    }
+}
+
+/// The header Retry-After in seconds; dates are not read.
+fn retry_after(answer: &HttpResponse) -> Option<Duration> {
+    answer
+        .headers()
+        .get("retry-after")?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}

@@ -1,0 +1,210 @@
+//! Amazon ECR's authorization tokens, private and public.
+
+mod answer;
+
+use std::time::Duration;
+
+use aws_sdk_ecr::config::Region;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::aws::{Call, sdk_config};
+use super::http::{Asked, HttpClient};
+use super::identity::keys::Keys;
+use super::identity::{self, Environment, Opening, Session};
+use super::{Credential, MintError};
+use crate::registry::source::EcrSource;
+use answer::{Authorization, Unusable};
+
+/// How long one mint may take, the session that signs it included.
+const MINT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is to be minted.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What decides the credential.
+    pub source: EcrSource,
+    /// The static keys, when the identity is [`crate::registry::source::EcrIdentity::Keys`].
+    pub keys: Option<Keys>,
+    /// When the credential that is there already ends, if there is one.
+    pub expires_at: Option<Timestamp>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// Mints credentials.
+pub trait Mint: Send + Sync {
+    /// Mints one credential, within a bounded time.
+    ///
+    /// # Errors
+    /// [`MintError`] says why not; what was minted before stays good.
+    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>>;
+}
+
+/// Mints by `GetAuthorizationToken` of Amazon ECR and of ECR Public.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
+/// <https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>
+pub struct EcrMint {
+    http: HttpClient,
+    environment: Environment,
+}
+
+impl EcrMint {
+    /// Mints over `http`, with the identities that `environment` knows.
+    pub fn new(http: HttpClient, environment: Environment) -> Self {
+        Self { http, environment }
+    }
+
+    async fn run(&self, order: &Order) -> Result<Credential, MintError> {
+        let deadline = Instant::now() + MINT_TIMEOUT;
+        let opening = Opening {
+            source: &order.source,
+            keys: order.keys.as_ref(),
+            environment: &self.environment,
+            http: &self.http,
+            deadline,
+        };
+        let session = identity::open(&opening).await?;
+        check_session(&session, order)?;
+        let asked = Asked::default();
+        let authorization = if order.source.public {
+            self.fetch_public(&order.source, &session, deadline, &asked)
+                .await
+        } else {
+            self.fetch_private(&order.source, &session, deadline, &asked)
+                .await
+        }?;
+        let bad = |Unusable(problem)| MintError::BadAnswer {
+            host: asked.host(),
+            problem,
+        };
+        let (password, answered_end) = authorization.check(order.now).map_err(bad)?;
+        let expires_at = session
+            .expires_at
+            .map_or(answered_end, |end| end.min(answered_end));
+        Ok(Credential {
+            username: answer::USERNAME.to_owned(),
+            password,
+            minted_at: order.now,
+            expires_at,
+            principal: session.principal,
+        })
+    }
+
+    async fn fetch_private(
+        &self,
+        source: &EcrSource,
+        session: &Session,
+        deadline: Instant,
+        asked: &Asked,
+    ) -> Result<Authorization, MintError> {
+        let region = Region::new(source.region.clone());
+        let endpoint = &source.endpoints.ecr;
+        let config = sdk_config!(
+            aws_sdk_ecr,
+            self.http.for_sdk(asked),
+            deadline,
+            region,
+            source,
+            endpoint
+        )
+        .credentials_provider(session.credentials.clone())
+        .build();
+        let answer = aws_sdk_ecr::Client::from_conf(config)
+            .get_authorization_token()
+            .send()
+            .await;
+        let answer = answer.map_err(|error| call(session, asked, &PRIVATE).explain(&error))?;
+        Authorization::of_private(answer).map_err(|Unusable(problem)| MintError::BadAnswer {
+            host: asked.host(),
+            problem,
+        })
+    }
+
+    async fn fetch_public(
+        &self,
+        source: &EcrSource,
+        session: &Session,
+        deadline: Instant,
+        asked: &Asked,
+    ) -> Result<Authorization, MintError> {
+        let region = Region::new(source.region.clone());
+        let endpoint = &source.endpoints.ecr_public;
+        let config = sdk_config!(
+            aws_sdk_ecrpublic,
+            self.http.for_sdk(asked),
+            deadline,
+            region,
+            source,
+            endpoint
+        )
+        .credentials_provider(session.credentials.clone())
+        .build();
+        let answer = aws_sdk_ecrpublic::Client::from_conf(config)
+            .get_authorization_token()
+            .send()
+            .await;
+        let answer = answer.map_err(|error| call(session, asked, &PUBLIC).explain(&error))?;
+        Authorization::of_public(answer).map_err(|Unusable(problem)| MintError::BadAnswer {
+            host: asked.host(),
+            problem,
+        })
+    }
+}
+
+impl Mint for EcrMint {
+    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
+        Box::pin(async move { self.run(&order).await })
+    }
+}
+
+/// What one API's permission is called and what to do when it is denied.
+struct Permission {
+    name: &'static str,
+    denied: &'static str,
+}
+
+const PRIVATE: Permission = Permission {
+    name: "ecr:GetAuthorizationToken",
+    denied: "allow it on resource * in an identity policy of that principal (a repository policy cannot grant it)",
+};
+
+const PUBLIC: Permission = Permission {
+    name: "ecr-public:GetAuthorizationToken",
+    denied: "allow it and sts:GetServiceBearerToken on resource * in an identity policy of that principal",
+};
+
+fn call<'a>(session: &'a Session, asked: &Asked, permission: &Permission) -> Call<'a> {
+    Call {
+        host: asked.host(),
+        principal: &session.principal,
+        permission: permission.name,
+        denied: permission.denied,
+        unknown: session.advice,
+        secrets: [
+            Some(session.credentials.secret_access_key()),
+            session.credentials.session_token(),
+        ],
+    }
+}
+
+/// A session that has ended signs nothing; one that cannot be had on demand is not worth a mint that would end no later than what
+/// is there already.
+fn check_session(session: &Session, order: &Order) -> Result<(), MintError> {
+    let Some(end) = session.expires_at else {
+        return Ok(());
+    };
+    let is_no_gain = !session.on_demand && order.expires_at.is_some_and(|current| current >= end);
+    if end <= order.now || is_no_gain {
+        return Err(MintError::NoLaterSession {
+            principal: session.principal.clone(),
+            until: end,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,331 @@
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition};
+
+/// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.
+#[derive(Clone, Debug)]
+struct Recorder {
+    asked: Arc<Mutex<Vec<(String, String, String)>>>,
+    status: u16,
+    body: String,
+    header: Option<(&'static str, &'static str)>,
+}
+
+impl Recorder {
+    fn new(status: u16, body: impl Into<String>) -> Self {
+        Self {
+            asked: Arc::default(),
+            status,
+            body: body.into(),
+            header: None,
+        }
+    }
+
+    fn with_token() -> Self {
+        let end = now().as_second() + 12 * 3600;
+        let token = STANDARD.encode("AWS:secret-password");
+        let data = format!(r#"{{"authorizationToken":"{token}","expiresAt":{end}.5}}"#);
+        Self::new(200, format!(r#"{{"authorizationData":[{data}]}}"#))
+    }
+}
+
+impl HttpConnector for Recorder {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let header = |name| request.headers().get(name).unwrap_or_default().to_owned();
+        let signed = header("authorization");
+        let scope = signed
+            .split(['=', ','])
+            .nth(1)
+            .unwrap_or_default()
+            .split('/')
+            .skip(2)
+            .collect::<Vec<_>>();
+        let row = (
+            request.uri().to_owned(),
+            header("x-amz-target"),
+            scope.join("/"),
+        );
+        self.asked.lock().unwrap().push(row);
+        let mut answer = HttpResponse::new(
+            self.status.try_into().unwrap(),
+            SdkBody::from(self.body.clone()),
+        );
+        answer
+            .headers_mut()
+            .insert("content-type", "application/x-amz-json-1.1");
+        if let Some((name, value)) = self.header {
+            answer.headers_mut().insert(name, value);
+        }
+        HttpConnectorFuture::ready(Ok(answer))
+    }
+}
+
+fn now() -> Timestamp {
+    // The SDK signs and judges clock skew by the real clock.
+    Timestamp::now()
+}
+
+fn source() -> EcrSource {
+    EcrSource {
+        partition: Partition::Aws,
+        region: "eu-west-1".to_owned(),
+        public: false,
+        fips: false,
+        dual_stack: false,
+        identity: EcrIdentity::Keys {
+            secret: "team-keys".to_owned(),
+        },
+        endpoints: EcrEndpoints::default(),
+    }
+}
+
+fn order(source: EcrSource) -> Order {
+    let keys = Keys {
+        secret: "team-keys".to_owned(),
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret_access_key: "canary-secret-access-key".into(),
+        session_token: Some("canary-session-token".into()),
+    };
+    Order {
+        source,
+        keys: Some(keys),
+        expires_at: None,
+        now: now(),
+    }
+}
+
+async fn mint(recorder: &Recorder, source: EcrSource) -> Result<Credential, MintError> {
+    let http = HttpClient::over(recorder.clone());
+    EcrMint::new(http, Environment::default())
+        .mint(order(source))
+        .await
+}
+
+#[tokio::test]
+async fn mint_takes_the_password_and_the_end() {
+    let credential = mint(&Recorder::with_token(), source()).await.unwrap();
+    assert_eq!(credential.username, "AWS");
+    assert_eq!(credential.password.expose_secret(), "secret-password");
+    assert_eq!(
+        credential.principal,
+        "access key …MPLE of source secret team-keys"
+    );
+    let life = credential.expires_at.duration_since(credential.minted_at);
+    assert!((life - SignedDuration::from_hours(12)).abs() < SignedDuration::from_secs(2));
+}
+
+/// One row of tests/data/ecr_endpoints.json.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Row {
+    region: String,
+    #[serde(default)]
+    public: bool,
+    #[serde(default)]
+    fips: bool,
+    #[serde(default)]
+    dual_stack: bool,
+    endpoint: Option<String>,
+    uri: String,
+}
+
+#[tokio::test]
+async fn mint_asks_the_endpoint_of_each_partition() {
+    let rows: Vec<Row> =
+        serde_json::from_str(include_str!("../../../tests/data/ecr_endpoints.json")).unwrap();
+    assert!(rows.len() > 25);
+    for row in rows {
+        let recorder = Recorder::with_token();
+        let source = EcrSource {
+            region: row.region.clone(),
+            public: row.public,
+            fips: row.fips,
+            dual_stack: row.dual_stack,
+            endpoints: EcrEndpoints {
+                ecr: row.endpoint.clone().filter(|_| !row.public),
+                ecr_public: row.endpoint.clone().filter(|_| row.public),
+                sts: None,
+            },
+            ..source()
+        };
+        // The recorded answer has the private API's form; here only the question counts.
+        drop(mint(&recorder, source).await);
+        let asked = recorder.asked.lock().unwrap();
+        let (uri, target, scope) = asked
+            .first()
+            .unwrap_or_else(|| panic!("{} asked nothing", row.uri));
+        let (service, api) = if row.public {
+            ("ecr-public", "SpencerFrontendService")
+        } else {
+            ("ecr", "AmazonEC2ContainerRegistry_V20150921")
+        };
+        assert_eq!(uri.trim_end_matches('/'), row.uri, "{}", row.region);
+        assert_eq!(*target, format!("{api}.GetAuthorizationToken"));
+        assert_eq!(*scope, format!("{}/{service}/aws4_request", row.region));
+    }
+}
+
+#[tokio::test]
+async fn mint_refuses_answers_that_cannot_be_right() {
+    let huge = format!(
+        r#"{{"authorizationData":[],"x":"{}"}}"#,
+        "x".repeat(10 << 20)
+    );
+    for (recorder, words) in [
+        (
+            Recorder::new(200, "<html><body>Log in</body></html>"),
+            "HTTP 200",
+        ),
+        (Recorder::new(200, ""), "0 entries"),
+        (
+            Recorder::new(200, r#"{"authorizationData":[]}"#),
+            "0 entries",
+        ),
+        (
+            Recorder::new(200, r#"{"authorizationData":{}}"#),
+            "HTTP 200",
+        ),
+        (Recorder::new(200, huge), "length limit exceeded"),
+        (Recorder::new(404, "not found"), "HTTP 404 without an error"),
+    ] {
+        let error = mint(&recorder, source()).await.unwrap_err();
+        assert_eq!(error.reason(), "BadAnswer", "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("api.ecr.eu-west-1.amazonaws.com"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn mint_follows_no_redirect() {
+    let mut recorder = Recorder::new(302, "");
+    recorder.header = Some(("location", "https://evil.example/"));
+    let error = mint(&recorder, source()).await.unwrap_err();
+    assert_eq!(error.reason(), "BadAnswer", "{error}");
+    let asked = recorder.asked.lock().unwrap();
+    assert!(
+        asked.iter().all(|(uri, ..)| !uri.contains("evil")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn mint_says_what_to_do_about_each_refusal() {
+    for (status, code, message, reason, words) in [
+        (
+            400,
+            "AccessDeniedException",
+            "User: arn:aws:iam::1:user/x is not authorized",
+            "AccessDenied",
+            "allow it on resource *",
+        ),
+        (
+            400,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+            "UnrecognizedClient",
+            "check AWS_ACCESS_KEY_ID",
+        ),
+        (
+            403,
+            "InvalidSignatureException",
+            "canonical string canary-session-token",
+            "UnrecognizedClient",
+            "InvalidSignatureException",
+        ),
+        (
+            400,
+            "ExpiredTokenException",
+            "",
+            "UnrecognizedClient",
+            "AWS_SESSION_TOKEN",
+        ),
+        (
+            400,
+            "ThrottlingException",
+            "Rate exceeded",
+            "Throttled",
+            "nothing to do",
+        ),
+        (
+            400,
+            "InvalidParameterException",
+            "odd canary-secret-access-key",
+            "Refused",
+            "repeats a secret",
+        ),
+        (
+            500,
+            "ServerException",
+            "oops\n\u{1b}[31m",
+            "Refused",
+            "oops",
+        ),
+    ] {
+        let body = serde_json::json!({"__type": code, "message": message}).to_string();
+        let mut recorder = Recorder::new(status, body);
+        recorder.header = Some(("retry-after", "7"));
+        let error = mint(&recorder, source()).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert_eq!(error.reason(), reason, "{text}");
+        assert!(text.contains(words), "{text}");
+        assert!(
+            !text.contains("canary") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+        let seconds = error.retry_after().map(|wait| wait.as_secs());
+        let waits = matches!(reason, "Throttled" | "Refused");
+        assert_eq!(seconds, waits.then_some(7), "{text}");
+    }
+}
+
+fn session(end: Option<&str>, on_demand: bool) -> Session {
+    Session {
+        credentials: aws_credential_types::Credentials::new("a", "b", None, None, "test"),
+        expires_at: end.map(|end| end.parse().unwrap()),
+        principal: "node role x".to_owned(),
+        on_demand,
+        advice: "",
+    }
+}
+
+#[test]
+fn check_session_wants_a_later_end_where_none_can_be_had_on_demand() {
+    let noon = "2026-11-21T12:00:00Z";
+    let with_current = |current: Option<&str>| Order {
+        now: "2026-11-21T10:00:00Z".parse().unwrap(),
+        expires_at: current.map(|end| end.parse().unwrap()),
+        ..order(source())
+    };
+    for (session, current, is_good) in [
+        (session(None, true), Some(noon), true),
+        (session(Some(noon), false), None, true),
+        (session(Some(noon), false), Some(noon), false),
+        (
+            session(Some(noon), false),
+            Some("2026-11-21T11:00:00Z"),
+            true,
+        ),
+        (session(Some(noon), true), Some(noon), true),
+        (session(Some("2026-11-21T10:00:00Z"), true), None, false),
+    ] {
+        let checked = check_session(&session, &with_current(current));
+        assert_eq!(checked.is_ok(), is_good, "{session:?} {current:?}");
+        if let Err(error) = checked {
+            assert_eq!(error.retry_after(), Some(Duration::from_mins(1)));
+        }
+    }
+}

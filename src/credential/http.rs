@@ -1,0 +1,311 @@
+//! The one HTTP client for clouds and metadata services: which authorities it trusts, how long it waits, how much it reads.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use http_body_util::{BodyExt, Limited};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use thiserror::Error;
+use tokio::time::Instant;
+
+pub use aws_smithy_http_client::proxy::ProxyConfig;
+
+/// How long a TCP connection and its TLS handshake may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one request may take, connecting included.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The largest answer that is read: an ECR token has 2 to 3 kB.
+const BODY_LIMIT: usize = 256 * 1024;
+
+/// The HTTP client that all mints share; cheap to clone. It follows no redirects and reads at most 256 KiB of an answer.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    cloud: SharedHttpConnector,
+    metadata: SharedHttpConnector,
+}
+
+/// Why the HTTP client cannot be built.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum HttpClientError {
+    /// The extra authorities cannot be read.
+    #[error(
+        "certificate {number} of the extra certificate authorities cannot be read, {detail}: give certificates in PEM form"
+    )]
+    BadAuthority {
+        /// Which one, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The text holds no certificate.
+    #[error("the extra certificate authorities hold no certificate: give certificates in PEM form")]
+    NoAuthority,
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up, {detail}: please report this")]
+    Tls {
+        /// What it said.
+        detail: String,
+    },
+}
+
+impl HttpClient {
+    /// Builds the client. It trusts the machine's certificate authorities and, besides, those of `extra_ca` (PEM). Requests to a
+    /// cloud go through `proxy`; those to metadata services and local agents never do.
+    ///
+    /// A machine without any certificate authority, such as an empty container image, is no error here: every request then fails
+    /// with a message that says so, and fixed logins still work.
+    ///
+    /// # Errors
+    /// [`HttpClientError`] when `extra_ca` is given and holds no certificate or a broken one.
+    pub fn build(extra_ca: Option<&[u8]>, proxy: ProxyConfig) -> Result<Self, HttpClientError> {
+        let mut trust = TrustStore::empty().with_native_roots(has_native_roots());
+        if let Some(pem) = extra_ca {
+            check_authorities(pem)?;
+            trust = trust.with_pem_certificate(pem);
+        }
+        let tls = TlsContext::builder()
+            .with_trust_store(trust)
+            .build()
+            .map_err(|error| HttpClientError::Tls {
+                detail: root_cause(&error),
+            })?;
+        let build = |proxy| {
+            let builder: ConnectorBuilder = Connector::builder();
+            SharedHttpConnector::new(
+                builder
+                    .connector_settings(settings())
+                    .proxy_config(proxy)
+                    .tls_provider(Provider::rustls(CryptoMode::AwsLc))
+                    .tls_context(tls.clone())
+                    .build(),
+            )
+        };
+        Ok(Self {
+            cloud: build(proxy),
+            metadata: build(ProxyConfig::disabled()),
+        })
+    }
+
+    /// The client as an SDK takes it; the host of each request is noted in `asked`.
+    pub(crate) fn for_sdk(&self, asked: &Asked) -> SharedHttpClient {
+        let bounded = SharedHttpConnector::new(Bounded {
+            inner: self.cloud.clone(),
+            asked: asked.clone(),
+        });
+        http_client_fn(move |_, _| bounded.clone())
+    }
+
+    /// Sends one request to a metadata service or local agent and reads the answer: HTTP status and body.
+    pub(crate) async fn fetch(
+        &self,
+        request: HttpRequest,
+        deadline: Instant,
+    ) -> Result<(u16, Vec<u8>), FetchError> {
+        let bounded = Bounded {
+            inner: self.metadata.clone(),
+            asked: Asked::default(),
+        };
+        let exchange = async {
+            let answer = bounded.call(request).await.map_err(|error| {
+                if error.is_timeout() {
+                    FetchError::Timeout
+                } else {
+                    FetchError::Network(root_cause(&error))
+                }
+            })?;
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await;
+            body.map(|body| (status, body.to_bytes().to_vec()))
+                .map_err(|error| FetchError::Network(root_cause(error.as_ref())))
+        };
+        tokio::time::timeout_at(deadline, exchange)
+            .await
+            .unwrap_or(Err(FetchError::Timeout))
+    }
+
+    /// A client whose every request goes to `connector`.
+    #[cfg(test)]
+    pub(crate) fn over(connector: impl HttpConnector + 'static) -> Self {
+        let connector = SharedHttpConnector::new(connector);
+        Self {
+            cloud: connector.clone(),
+            metadata: connector,
+        }
+    }
+}
+
+/// Why a metadata service did not answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FetchError {
+    Timeout,
+    Network(String),
+}
+
+/// The host (and port) that was asked last, for messages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked(Arc<Mutex<String>>);
+
+impl Asked {
+    pub(crate) fn host(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, uri: &str) {
+        let after_scheme = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+        let host = after_scheme.split(['/', '?']).next().unwrap_or_default();
+        host.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A connector that notes the host and limits the answer.
+struct Bounded {
+    inner: SharedHttpConnector,
+    asked: Asked,
+}
+
+impl fmt::Debug for Bounded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Bounded")
+    }
+}
+
+impl HttpConnector for Bounded {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.asked.note(request.uri());
+        let answer = self.inner.call(request);
+        HttpConnectorFuture::new(async move {
+            let limit = |body: SdkBody| SdkBody::from_body_1_x(Limited::new(body, BODY_LIMIT));
+            answer.await.map(|answer| answer.map(limit))
+        })
+    }
+}
+
+/// The innermost error of a chain, one line; outer ones only repeat it ("dispatch failure", "service error").
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = one_line(&innermost.to_string());
+    if text.contains("certificate") {
+        format!("{text} (give the certificate authority with --extra-ca)")
+    } else {
+        text
+    }
+}
+
+/// The text without control characters, cut at 300 characters.
+pub(crate) fn one_line(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST)
+        .collect();
+    let line = line.trim();
+    if text.chars().nth(LONGEST).is_some() {
+        format!("{line}…")
+    } else {
+        line.to_owned()
+    }
+}
+
+fn settings() -> HttpConnectorSettings {
+    HttpConnectorSettings::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(ATTEMPT_TIMEOUT)
+        .build()
+}
+
+/// Whether the machine has certificate authorities; the HTTP library asserts that it has when it is told to use them.
+fn has_native_roots() -> bool {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(error = %error, "a certificate authority of this machine cannot be read");
+    }
+    let usable = RootCertStore::empty()
+        .add_parsable_certificates(found.certs)
+        .0
+        > 0;
+    if !usable {
+        tracing::warn!(
+            "this machine has no certificate authorities: install ca-certificates or give --extra-ca"
+        );
+    }
+    usable
+}
+
+fn check_authorities(pem: &[u8]) -> Result<(), HttpClientError> {
+    let mut roots = RootCertStore::empty();
+    for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+        let bad = |detail: String| HttpClientError::BadAuthority {
+            number: at + 1,
+            detail,
+        };
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| bad(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        Err(HttpClientError::NoAuthority)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_client_accepts_generated_authority() {
+        let certificate = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let pem = certificate.cert.pem();
+        assert!(HttpClient::build(Some(pem.as_bytes()), ProxyConfig::disabled()).is_ok());
+    }
+
+    #[test]
+    fn build_client_refuses_text_without_certificate() {
+        let error = HttpClient::build(Some(b"hello"), ProxyConfig::disabled()).unwrap_err();
+        assert_eq!(error, HttpClientError::NoAuthority);
+    }
+
+    #[test]
+    fn build_client_refuses_broken_certificate() {
+        let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let error = HttpClient::build(Some(pem), ProxyConfig::disabled()).unwrap_err();
+        assert!(
+            matches!(error, HttpClientError::BadAuthority { number: 1, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn note_host_leaves_out_path() {
+        let asked = Asked::default();
+        asked.note("https://sts.eu-west-1.amazonaws.com:443/?x=1");
+        assert_eq!(asked.host(), "sts.eu-west-1.amazonaws.com:443");
+    }
+
+    #[test]
+    fn one_line_cuts_long_text() {
+        assert_eq!(one_line("a\nb\u{1b}c"), "a b c");
+        assert_eq!(one_line(&"é".repeat(400)).chars().count(), 301);
+    }
+}

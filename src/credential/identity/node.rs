@@ -1,0 +1,112 @@
+//! The node's role by instance metadata, version 2 only.
+
+use tokio::time::Instant;
+
+use super::metadata::{Answer, request};
+use super::{Opening, Session};
+use crate::credential::MintError;
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, one_line};
+
+const ENDPOINT: &str = "http://169.254.169.254";
+const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+/// How long the metadata token holds; it is used for two requests.
+const TOKEN_SECONDS: &str = "60";
+
+/// Asks the instance metadata service for the node's session. The session is the same for everybody on the node and is renewed
+/// when the service likes, not on demand.
+///
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>
+pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
+    let endpoint = opening
+        .environment
+        .metadata_endpoint
+        .as_deref()
+        .unwrap_or(ENDPOINT)
+        .trim_end_matches('/');
+    let service = Service {
+        http: opening.http,
+        endpoint,
+        deadline: opening.deadline,
+    };
+    let ttl = (
+        "x-aws-ec2-metadata-token-ttl-seconds",
+        TOKEN_SECONDS.to_owned(),
+    );
+    let token = service.text("PUT", "/latest/api/token", ttl).await?;
+    let header = || ("x-aws-ec2-metadata-token", token.clone());
+    let role = service.text("GET", ROLES, header()).await?;
+    let role = role.lines().next().unwrap_or_default().trim();
+    if role.is_empty() || role.contains(['/', '?', '#', ' ']) {
+        return Err(service.bad("it names no role".to_owned()));
+    }
+    let body = service
+        .text("GET", &format!("{ROLES}{role}"), header())
+        .await?;
+    let (credentials, expires_at) = Answer::parse(body.as_bytes())
+        .and_then(|answer| answer.into_credentials("node"))
+        .map_err(|problem| service.bad(problem))?;
+    Ok(Session {
+        credentials,
+        expires_at: Some(expires_at),
+        principal: format!("node role {}", one_line(role)),
+        on_demand: false,
+        advice: "check that the instance profile's role still exists",
+    })
+}
+
+/// The instance metadata service.
+struct Service<'a> {
+    http: &'a HttpClient,
+    endpoint: &'a str,
+    deadline: Instant,
+}
+
+impl Service<'_> {
+    /// One request's answer as text.
+    async fn text(
+        &self,
+        method: &str,
+        path: &str,
+        header: (&'static str, String),
+    ) -> Result<String, MintError> {
+        let request = request(method, &format!("{}{path}", self.endpoint), &[header])
+            .map_err(|problem| self.bad(problem))?;
+        let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
+        match self.http.fetch(request, deadline).await {
+            Ok((200, body)) => {
+                String::from_utf8(body).map_err(|_| self.bad("it is not text".to_owned()))
+            }
+            Ok((404, _)) if path == ROLES => Err(none(format!(
+                "{} knows no role: give the node an instance profile",
+                self.endpoint
+            ))),
+            Ok((401 | 403, _)) => Err(none(format!(
+                "{} refuses: switch instance metadata (version 2) on for the node",
+                self.endpoint
+            ))),
+            Ok((status, _)) => Err(self.bad(format!("its HTTP status is {status}"))),
+            Err(FetchError::Timeout) => Err(none(format!(
+                "{} does not answer: raise the hop limit of the node's instance metadata to 2, or run pullpass on the host network",
+                self.endpoint
+            ))),
+            Err(FetchError::Network(detail)) => Err(MintError::Network {
+                host: self.endpoint.to_owned(),
+                detail,
+            }),
+        }
+    }
+
+    fn bad(&self, problem: String) -> MintError {
+        MintError::BadAnswer {
+            host: self.endpoint.to_owned(),
+            problem,
+        }
+    }
+}
+
+fn none(problem: String) -> MintError {
+    MintError::NoIdentity {
+        identity: "node",
+        problem,
+    }
+}

@@ -1,0 +1,43 @@
+//! pullpass' own identity: web identity (IAM roles for service accounts) or container credentials (EKS Pod Identity).
+
+mod container;
+mod web_identity;
+
+use super::{Opening, Session};
+use crate::credential::MintError;
+
+/// Opens a session with web identity when the environment has it, else with container credentials, in the order of AWS's SDKs.
+///
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>
+pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
+    let environment = opening.environment;
+    match (&environment.role_arn, &environment.web_identity_token_file, &environment.container_credentials_full_uri) {
+        (Some(role_arn), Some(file), _) => web_identity::open(opening, role_arn, file).await,
+        (_, _, Some(uri)) => container::open(opening, uri).await,
+        (Some(_), None, None) => Err(none("AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
+        (None, Some(_), None) => Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
+        (None, None, None) => Err(none("give pullpass' ServiceAccount a role by the annotation eks.amazonaws.com/role-arn or by an EKS Pod Identity association and restart it, or set another ecr.identity in the Registry".to_owned())),
+    }
+}
+
+fn none(problem: String) -> MintError {
+    MintError::NoIdentity {
+        identity: "workload",
+        problem,
+    }
+}
+
+/// Reads a small token file without the white space around it.
+async fn load_token(path: &std::path::Path) -> Result<String, MintError> {
+    let shown = path.display();
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+        none(format!("the token file {shown} cannot be read, {error}: check the projected volume of pullpass' Pod"))
+    })?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(none(format!(
+            "the token file {shown} holds no token: check the projected volume of pullpass' Pod"
+        )));
+    }
+    Ok(token.to_owned())
+}
