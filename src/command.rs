@@ -1,1 +1,82 @@
-//! The command line: one file per command.
+//! The command line: one file per command. Here commands meet everything else; nothing imports this room.
+
+mod crd;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// pullpass gives Kubernetes Pods the credentials to pull private images.
+#[derive(Debug, Parser)]
+#[command(name = "pullpass", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant per command, each with its arguments in the command's own file.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Crd(crd::Args),
+    Version(version::Args),
+}
+
+/// How a command prints what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Crd(args) => crd::run(&args),
+        Command::Version(args) => version::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes to stdout. A reader that has read enough (`pullpass … | head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn has_consistent_arguments() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shows_example_in_help_of_each_command() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(
+                help.contains("Examples:\n  "),
+                "pullpass {} --help has no example",
+                command.get_name()
+            );
+        }
+    }
+}

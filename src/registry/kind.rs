@@ -7,12 +7,15 @@
     reason = "the derive of KubeSchema repeats each struct inside a function"
 )]
 
+mod schema;
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::selector::LabelSelector;
+pub use schema::definition;
 
 /// The longest name of a Registry, so that `pullpass-<name>` stays a name that every kind of object may have.
 pub const NAME_MAX: usize = 54;
@@ -36,8 +39,8 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     derive = "PartialEq",
     doc = "A Registry gives the Pods of the namespaces it serves the credentials to pull the images it names.",
     validation = Rule::new("self.metadata.name.size() <= 54").message("metadata.name has more than 54 characters: shorten it"),
-    printcolumn(name = "Images", type_ = "string", json_path = ".spec.images[0]", description = "The first pattern of images"),
-    printcolumn(name = "Region", type_ = "string", json_path = ".spec.ecr.region", priority = 1),
+    printcolumn(name = "Images", type_ = "string", json_path = ".spec.images"),
+    printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serves.namespaces"),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -51,11 +54,11 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
 pub struct RegistrySpec {
     /// The images: `host` or `host/path`, with a port where the images name one. A pattern covers its repository and everything
     /// below it. `*` stands for one whole label of the host: the account of an Amazon ECR host, any label with `static`.
-    #[schemars(length(min = 1, max = 128), inner(length(max = 515), regex(pattern = PATTERN)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
     pub images: Vec<String>,
     /// Images among them that this Registry does not serve, in the same form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(max = 515), regex(pattern = PATTERN)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
     pub exclude: Vec<String>,
     /// Whom this Registry serves.
     pub serves: Serves,
@@ -73,8 +76,6 @@ pub struct RegistrySpec {
     pub suspend: bool,
 }
 
-/// The form of a pattern, as far as a regular expression says it.
-const PATTERN: &str = r"^((\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.(\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?))*(:[0-9]{1,5})?|\[[0-9a-f:]+\]:[0-9]{1,5})(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
 /// An https URL of a host and, at most, a port and a path.
 const ENDPOINT: &str = r"^https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$";
 /// The name of a Secret.
@@ -177,14 +178,18 @@ pub struct SecretRef {
 pub struct Inject {
     /// Labels, such as `aadpodidbinding: image-puller`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "string", "maxLength": 63}))]
-    #[x_kube(validation = Rule::new("self.all(key, key.size() <= 317 && !key.matches('(^|[.])(pullpass[.]dev|kubernetes[.]io|k8s[.]io)/'))")
-        .message("labels under pullpass.dev, kubernetes.io and k8s.io are not for injecting"))]
+    #[schemars(
+        extend("maxProperties" = 32),
+        extend("additionalProperties" = {"type": "string", "maxLength": 63, "pattern": schema::LABEL_VALUE}),
+        extend("x-kubernetes-validations" = schema::injected_key_rules()),
+    )]
     pub labels: BTreeMap<String, String>,
     /// Annotations, such as `iam.amazonaws.com/role: image-puller`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "string", "maxLength": 2048}))]
-    #[x_kube(validation = Rule::new("self.all(key, key.size() <= 317 && !key.matches('(^|[.])(pullpass[.]dev|kubernetes[.]io|k8s[.]io)/'))")
-        .message("annotations under pullpass.dev, kubernetes.io and k8s.io are not for injecting"))]
+    #[schemars(
+        extend("maxProperties" = 32),
+        extend("additionalProperties" = {"type": "string", "maxLength": 2048}),
+        extend("x-kubernetes-validations" = schema::injected_key_rules()),
+    )]
     pub annotations: BTreeMap<String, String>,
 }
