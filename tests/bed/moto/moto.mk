@@ -4,7 +4,7 @@ MOTO_SOURCES := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 MOTO_LOCK := $(MOTO_SOURCES)/requirements.txt
 MOTO_VENV := $(BED_DIR)/venv
 
-.PHONY: bed-moto moto-lock
+.PHONY: bed-moto check-moto moto-lock
 bed: bed-moto
 # The program carries the double's sources.
 $(BED_BIN)/bed: $(MOTO_SOURCES)/embed.go $(MOTO_SOURCES)/launcher.py $(wildcard $(MOTO_SOURCES)/awsbed/*.py)
@@ -17,6 +17,10 @@ $(MOTO_VENV)/.installed: $(MOTO_LOCK)
 	@$(BED_PYTHON) -m venv $(MOTO_VENV)
 	@$(MOTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(MOTO_LOCK)
 	@touch $@
+
+# AWS's own SDK against the double: it must refuse what AWS refuses.
+check-moto: bed-moto $(BED_BIN)/bed
+	@$(MOTO_VENV)/bin/python $(MOTO_SOURCES)/check.py $(BED_BIN)/bed
 
 # Writes requirements.txt anew from requirements.in (only when a version is to change).
 moto-lock:
