@@ -6,6 +6,7 @@
 //! of a cluster it names as traits: [`SourceSecrets`] and [`CredentialStore`].
 
 pub mod ecr;
+pub mod fixed;
 pub mod http;
 pub mod identity;
 

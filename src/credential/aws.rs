@@ -83,10 +83,6 @@ impl Call<'_> {
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 MintError::Timeout { host }
             }
-            SdkError::DispatchFailure(_) => MintError::Network {
-                host,
-                detail: root_cause(error),
-            },
             SdkError::ConstructionFailure(_) => MintError::Configuration {
                 problem: root_cause(error),
             },
@@ -110,32 +106,13 @@ impl Call<'_> {
         error: &dyn ProvideErrorMetadata,
         answer: &HttpResponse,
     ) -> MintError {
+        let Some(code) = error.code().map(one_line).filter(|code| !code.is_empty()) else {
+            return self.explain_status(answer);
+        };
         let host = self.host.clone();
         let principal = self.principal.to_owned();
-        let status = answer.status().as_u16();
-        let Some(code) = error.code().map(one_line).filter(|code| !code.is_empty()) else {
-            return match status {
-                429 => MintError::Throttled {
-                    host,
-                    principal,
-                    code: "HTTP 429".to_owned(),
-                    retry_after: retry_after(answer),
-                },
-                500..=599 => MintError::Refused {
-                    host,
-                    principal,
-                    code: format!("HTTP {status}"),
-                    answer: "no error of AWS's form".to_owned(),
-                    retry_after: retry_after(answer),
-                },
-                _ => MintError::BadAnswer {
-                    host,
-                    problem: format!("HTTP {status} without an error of AWS's form"),
-                },
-            };
-        };
         let words = self.words(error.message().unwrap_or_default());
-        match kind(&code, status) {
+        match kind(&code, answer.status().as_u16()) {
             Kind::Denied => MintError::AccessDenied {
                 host,
                 permission: self.permission,
@@ -161,6 +138,32 @@ impl Call<'_> {
                 code,
                 answer: words,
                 retry_after: retry_after(answer),
+            },
+        }
+    }
+
+    /// What an HTTP status without an error of AWS's form means: something between us and AWS answered, or AWS is down.
+    fn explain_status(&self, answer: &HttpResponse) -> MintError {
+        let (host, principal) = (self.host.clone(), self.principal.to_owned());
+        let status = answer.status().as_u16();
+        let code = format!("HTTP {status}");
+        match status {
+            429 => MintError::Throttled {
+                host,
+                principal,
+                code,
+                retry_after: retry_after(answer),
+            },
+            500..=599 => MintError::Refused {
+                host,
+                principal,
+                code,
+                answer: "no error of AWS's form".to_owned(),
+                retry_after: retry_after(answer),
+            },
+            _ => MintError::BadAnswer {
+                host,
+                problem: format!("{code} without an error of AWS's form"),
             },
         }
     }

@@ -102,13 +102,15 @@ mod tests {
 
     use super::*;
 
-    const NOW: &str = "2026-11-21T10:00:00Z";
+    fn now() -> Timestamp {
+        "2026-11-21T10:00:00Z".parse().unwrap()
+    }
 
     fn check(
         token: Option<&str>,
         expires_at: Option<i64>,
     ) -> Result<(SecretString, Timestamp), Unusable> {
-        let now: Timestamp = NOW.parse().unwrap();
+        let now = now();
         let expires_at =
             expires_at.map(|seconds| DateTime::from_secs(now.as_second().saturating_add(seconds)));
         Authorization {

@@ -222,59 +222,62 @@ async fn mint_follows_no_redirect() {
     );
 }
 
+/// Status, error code, message, reason of the error, and words that its text has.
+const REFUSALS: [(u16, &str, &str, &str, &str); 7] = [
+    (
+        400,
+        "AccessDeniedException",
+        "User: x is not authorized",
+        "AccessDenied",
+        "allow it on resource *",
+    ),
+    (
+        400,
+        "UnrecognizedClientException",
+        "The token is invalid.",
+        "UnrecognizedClient",
+        "check AWS_ACCESS_KEY_ID",
+    ),
+    (
+        403,
+        "InvalidSignatureException",
+        "signed canary-session-token",
+        "UnrecognizedClient",
+        "InvalidSignatureException",
+    ),
+    (
+        400,
+        "ExpiredTokenException",
+        "",
+        "UnrecognizedClient",
+        "AWS_SESSION_TOKEN",
+    ),
+    (
+        400,
+        "ThrottlingException",
+        "Rate exceeded",
+        "Throttled",
+        "nothing to do",
+    ),
+    (
+        400,
+        "InvalidParameterException",
+        "odd canary-secret-access-key",
+        "Refused",
+        "repeats a secret",
+    ),
+    (
+        500,
+        "ServerException",
+        "oops\n\u{1b}[31m",
+        "Refused",
+        "oops",
+    ),
+];
+
 #[tokio::test]
 async fn mint_says_what_to_do_about_each_refusal() {
-    for (status, code, message, reason, words) in [
-        (
-            400,
-            "AccessDeniedException",
-            "User: arn:aws:iam::1:user/x is not authorized",
-            "AccessDenied",
-            "allow it on resource *",
-        ),
-        (
-            400,
-            "UnrecognizedClientException",
-            "The security token included in the request is invalid.",
-            "UnrecognizedClient",
-            "check AWS_ACCESS_KEY_ID",
-        ),
-        (
-            403,
-            "InvalidSignatureException",
-            "canonical string canary-session-token",
-            "UnrecognizedClient",
-            "InvalidSignatureException",
-        ),
-        (
-            400,
-            "ExpiredTokenException",
-            "",
-            "UnrecognizedClient",
-            "AWS_SESSION_TOKEN",
-        ),
-        (
-            400,
-            "ThrottlingException",
-            "Rate exceeded",
-            "Throttled",
-            "nothing to do",
-        ),
-        (
-            400,
-            "InvalidParameterException",
-            "odd canary-secret-access-key",
-            "Refused",
-            "repeats a secret",
-        ),
-        (
-            500,
-            "ServerException",
-            "oops\n\u{1b}[31m",
-            "Refused",
-            "oops",
-        ),
-    ] {
+    for (status, code, message, reason, words) in REFUSALS {
         let body = serde_json::json!({"__type": code, "message": message}).to_string();
         let mut recorder = Recorder::new(status, body);
         recorder.header = Some(("retry-after", "7"));

@@ -78,6 +78,9 @@ async fn fetch(opening: &Opening<'_>, uri: &str) -> Result<Vec<u8>, MintError> {
     }
 }
 
+/// The addresses of AWS's own agents (ECS, EKS Pod Identity).
+const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
+
 /// Whether credentials may be asked for at `uri`, by the rule of AWS's SDKs: https anywhere, http only to loopback and to the
 /// addresses of AWS's own agents.
 ///
@@ -95,7 +98,6 @@ fn is_allowed(uri: &str) -> bool {
         Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     };
-    const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
     host == "localhost"
         || host.parse().is_ok_and(|address: IpAddr| {
             address.is_loopback() || AGENTS.iter().any(|agent| agent.parse() == Ok(address))
