@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -92,6 +93,12 @@ func New(kind string) (*Instance, error) {
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	return &Instance{Dir: dir, Logs: logs, lock: lock}, nil
+}
+
+// Hold makes the instance count as alive for as long as command's process
+// lives, also after this one has ended: the process inherits the lock.
+func (i *Instance) Hold(command *exec.Cmd) {
+	command.ExtraFiles = append(command.ExtraFiles, i.lock)
 }
 
 // Path joins elements to the instance's folder.
