@@ -1,6 +1,8 @@
 //! The command line: one file per command. Here commands meet everything else; nothing imports this room.
 
 mod crd;
+mod explain;
+mod manifest;
 mod version;
 
 use std::process::ExitCode;
@@ -19,8 +21,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Crd(crd::Args),
+    Explain(explain::Args),
     Version(version::Args),
 }
+
+/// The label that the API server gives every Namespace: its name.
+///
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name>
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// How a command prints what it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +44,7 @@ enum Output {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -28,7 +28,7 @@ pub use grants::Grant;
 pub use host::Host;
 use index::Index;
 pub use kind::{Inject, Registry, RegistrySpec};
-pub use labels::{injected_key_problem, label_value_problem};
+pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
 pub use served::ServedRegistry;
 pub use source::CredentialSource;

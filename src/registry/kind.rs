@@ -193,3 +193,10 @@ pub struct Inject {
     )]
     pub annotations: BTreeMap<String, String>,
 }
+
+impl Inject {
+    /// Whether there is nothing to add.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}

@@ -6,7 +6,7 @@
 const RESERVED: [&str; 3] = ["pullpass.dev", "kubernetes.io", "k8s.io"];
 
 /// What is wrong with a label's or an annotation's key: `[prefix/]name`.
-pub(super) fn label_key_problem(key: &str) -> Option<String> {
+pub fn label_key_problem(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),

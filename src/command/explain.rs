@@ -1,0 +1,155 @@
+//! `pullpass explain`: which Registry serves an image, and why.
+
+mod images;
+mod report;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::Output;
+use super::manifest::Manifests;
+use crate::registry::{self, Labels, Registries};
+use images::{Pod, Source};
+
+/// The exit code when an image could not be read.
+const UNREADABLE: u8 = 2;
+/// The label by which a namespace opts in and a Pod opts out.
+const INJECT_LABEL: &str = "pullpass.dev/inject";
+
+/// Show how images are read, which Registry serves each of them, and why the others do not.
+///
+/// It needs no cluster: Registries come from files. The exit code is 0 when all images could be read, 2 when one could not,
+/// and 1 when the files or arguments are wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pullpass explain 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
+  pullpass explain -f registries.yaml --namespace-labels team=payments --pod pod.yaml
+  kubectl get registries -o yaml | pullpass explain -f - harbor.example.com/library/app
+  kubectl get pods -A -o jsonpath='{.items[*].spec.containers[*].image}' | tr ' ' '\\n' | pullpass explain -f registries.yaml -o json -")]
+pub(super) struct Args {
+    /// Images; `-` reads them from stdin, one per line.
+    #[arg(value_name = "IMAGE", required_unless_present = "pod")]
+    images: Vec<String>,
+    /// Files with Registries, and with Namespaces whose labels are to be used; `-` is stdin.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A file with a Pod, or with a workload that has a Pod template, whose images are explained.
+    #[arg(long, value_name = "FILE", conflicts_with = "images")]
+    pod: Option<PathBuf>,
+    /// The Pod's namespace. Without a namespace and its labels, each Registry is taken to serve it.
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The namespace's labels.
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
+    namespace_labels: Option<Labels>,
+    /// The Pod's ServiceAccount.
+    #[arg(long, value_name = "NAME")]
+    service_account: Option<String>,
+    /// The Pod's labels.
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
+    pod_labels: Option<Labels>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What an image is judged by.
+struct Scene {
+    registries: Registries,
+    /// The labels of the namespace, if it is known.
+    namespace: Option<Labels>,
+    namespace_name: Option<String>,
+    pod: Pod,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let stdin = PathBuf::from("-");
+    let uses = args
+        .files
+        .iter()
+        .chain(&args.pod)
+        .filter(|file| **file == stdin)
+        .count()
+        + args.images.iter().filter(|image| *image == "-").count();
+    anyhow::ensure!(
+        uses <= 1,
+        "stdin is named more than once: give all but one of them as files"
+    );
+    let source = args
+        .pod
+        .as_ref()
+        .map_or(Source::List(&args.images), |file| Source::Pod(file));
+    let pod = images::load(&source)?;
+    let scene = Scene::new(args, Manifests::load(&args.files)?, pod);
+    let rows: Vec<report::Row> = scene
+        .pod
+        .images
+        .iter()
+        .map(|image| report::explain(&scene, image))
+        .collect();
+    super::print(&match args.output {
+        Output::Json => report::to_json(&rows)?,
+        Output::Text => text::render(&scene, &rows),
+    })?;
+    let all_readable = rows.iter().all(|row| row.error.is_none());
+    Ok(if all_readable {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(UNREADABLE)
+    })
+}
+
+impl Scene {
+    fn new(args: &Args, manifests: Manifests, mut pod: Pod) -> Self {
+        let namespace_name = args.namespace.clone().or_else(|| pod.namespace.clone());
+        let known = namespace_name
+            .as_ref()
+            .and_then(|name| manifests.namespaces.get(name));
+        let named = namespace_name
+            .iter()
+            .map(|name| (super::NAME_LABEL.to_owned(), name.clone()));
+        let labels: Labels = named
+            .chain(
+                known
+                    .into_iter()
+                    .chain(&args.namespace_labels)
+                    .flatten()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            )
+            .collect();
+        let is_known = namespace_name.is_some() || args.namespace_labels.is_some();
+        pod.labels
+            .extend(args.pod_labels.clone().unwrap_or_default());
+        pod.service_account = args.service_account.clone().or(pod.service_account);
+        Self {
+            registries: Registries::build(manifests.registries),
+            namespace: is_known.then_some(labels),
+            namespace_name,
+            pod,
+        }
+    }
+
+    /// Whether the Pod's own label keeps pullpass away from it.
+    fn pod_opts_out(&self) -> bool {
+        self.pod
+            .labels
+            .get(INJECT_LABEL)
+            .is_some_and(|value| value == "disabled")
+    }
+}
+
+/// Reads `key=value,key=value`.
+fn parse_labels(text: &str) -> Result<Labels, String> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let labels = parts.map(|part| {
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| format!("{part:?} has no =: write key=value"))?;
+        match registry::label_key_problem(key).or_else(|| registry::label_value_problem(value)) {
+            Some(problem) => Err(problem),
+            None => Ok((key.to_owned(), value.to_owned())),
+        }
+    });
+    labels.collect()
+}

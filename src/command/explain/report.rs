@@ -1,0 +1,266 @@
+//! What is said of one image: the row that programs read.
+
+use serde::Serialize;
+
+use super::Scene;
+use super::images::Image;
+use crate::image::Reference;
+use crate::registry::{Explanation, Host, Inject, Precedence, Resolved, Verdict, Why};
+
+/// A row of `-o json`. The names and forms of its fields are stable.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    /// The image as it was given.
+    pub(super) image: String,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) tag: Option<String>,
+    pub(super) digest: Option<String>,
+    /// The Registry that serves it.
+    pub(super) registry: Option<String>,
+    /// What its host is.
+    pub(super) provider: Option<Provider>,
+    pub(super) reason: String,
+    /// Why the image could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    /// What only people are shown.
+    #[serde(skip)]
+    pub(super) details: Details,
+}
+
+/// What a host says of itself; all fields stand for every kind, null where they do not apply.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Provider {
+    /// `ecr` or `acr`.
+    pub(super) kind: &'static str,
+    pub(super) account: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) partition: Option<&'static str>,
+    pub(super) public: bool,
+    pub(super) fips: bool,
+    pub(super) dual_stack: bool,
+    /// The login server of an Azure Container Registry.
+    pub(super) server: Option<String>,
+}
+
+/// What people are shown besides.
+#[derive(Debug, Default)]
+pub(super) struct Details {
+    /// Where in the Pod the image stands.
+    pub(super) place: Option<String>,
+    /// What a Pod with the image gets.
+    pub(super) gets: Option<Gets>,
+    /// The Registries that have to do with the image, each with why it does not serve it.
+    pub(super) others: Vec<(String, String)>,
+    /// How many Registries have nothing to do with the image.
+    pub(super) without_pattern: usize,
+}
+
+/// What a Pod with an image gets.
+#[derive(Debug)]
+pub(super) struct Gets {
+    /// The key that stands for the image in the pull secret.
+    pub(super) key: String,
+    /// Labels and annotations.
+    pub(super) inject: Inject,
+}
+
+impl Details {
+    fn new(explanation: &Explanation<'_>) -> Self {
+        let gets = explanation.resolved.as_ref().map(|resolved| Gets {
+            key: resolved.key.to_string(),
+            inject: resolved.registry.inject.clone(),
+        });
+        let without_pattern = explanation
+            .verdicts
+            .iter()
+            .filter(|verdict| matches!(verdict.why, Why::NoPattern))
+            .count();
+        Self {
+            place: None,
+            gets,
+            others: others(explanation),
+            without_pattern,
+        }
+    }
+}
+
+/// Explains one image.
+pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
+    let row = Row {
+        image: image.text.clone(),
+        ..Row::default()
+    };
+    let details = Details {
+        place: image.place.clone(),
+        ..Details::default()
+    };
+    let reference = match Reference::parse(&image.text) {
+        Ok(reference) => reference,
+        Err(error) => {
+            return Row {
+                reason: "the image could not be read".to_owned(),
+                error: Some(error.to_string()),
+                details,
+                ..row
+            };
+        }
+    };
+    let host = reference.host().to_ascii_lowercase();
+    let recognised = Host::recognise(&host);
+    let explanation = scene
+        .registries
+        .explain(scene.namespace.as_ref(), &reference);
+    let owned = |part: Option<&str>| part.map(str::to_owned);
+    Row {
+        host: Some(reference.host().to_owned()),
+        port: owned(reference.port()),
+        path: Some(reference.path().to_owned()),
+        tag: owned(reference.tag()),
+        digest: owned(reference.digest()),
+        registry: explanation
+            .resolved
+            .as_ref()
+            .map(|resolved| resolved.registry.name.to_string()),
+        provider: recognised.and_then(provider),
+        reason: reason(&explanation, recognised),
+        details: Details {
+            place: image.place.clone(),
+            ..Details::new(&explanation)
+        },
+        ..row
+    }
+}
+
+/// All rows as JSON.
+pub(super) fn to_json(rows: &[Row]) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        images: &'a [Row],
+    }
+    Ok(serde_json::to_string_pretty(&Report { images: rows })? + "\n")
+}
+
+fn provider(host: Host<'_>) -> Option<Provider> {
+    let none = Provider {
+        kind: "ecr",
+        account: None,
+        region: None,
+        partition: None,
+        public: false,
+        fips: false,
+        dual_stack: false,
+        server: None,
+    };
+    match host {
+        Host::Ecr(ecr) => Some(Provider {
+            account: Some(ecr.account.to_owned()),
+            region: Some(ecr.region.to_owned()),
+            partition: Some(ecr.partition.name()),
+            fips: ecr.fips,
+            dual_stack: ecr.dual_stack,
+            ..none
+        }),
+        Host::EcrPublic { dual_stack } => {
+            let partition = Some(crate::registry::source::Partition::Aws.name());
+            Some(Provider {
+                partition,
+                public: true,
+                dual_stack,
+                ..none
+            })
+        }
+        Host::Acr(acr) => Some(Provider {
+            kind: "acr",
+            region: acr.region.map(str::to_owned),
+            partition: Some(acr.cloud.name()),
+            server: Some(acr.server.to_owned()),
+            ..none
+        }),
+        Host::AcrData => None,
+    }
+}
+
+/// One sentence: who serves the image, or why nobody does.
+fn reason(explanation: &Explanation<'_>, host: Option<Host<'_>>) -> String {
+    if let Some(Resolved { registry, .. }) = &explanation.resolved {
+        let pattern = explanation
+            .verdicts
+            .iter()
+            .find_map(|verdict| match verdict.why {
+                Why::Serves { pattern } => Some(pattern),
+                _ => None,
+            });
+        return match pattern {
+            Some(pattern) => format!(
+                "{} serves it: its pattern {pattern} covers the image",
+                registry.name
+            ),
+            None => format!("{} serves it", registry.name),
+        };
+    }
+    if host == Some(Host::AcrData) {
+        return "no Registry serves it: its host is a data endpoint, where no image is pulled from"
+            .to_owned();
+    }
+    if explanation.verdicts.is_empty() {
+        return "no Registry serves it: none was given, name a file of them with -f".to_owned();
+    }
+    let near: Vec<String> = others(explanation)
+        .into_iter()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect();
+    if near.is_empty() {
+        "no Registry serves it: no pattern covers the image".to_owned()
+    } else {
+        format!("no Registry serves it: {}", near.join("; "))
+    }
+}
+
+/// The Registries that have to do with the image, but do not serve it.
+fn others(explanation: &Explanation<'_>) -> Vec<(String, String)> {
+    let others = explanation
+        .verdicts
+        .iter()
+        .filter(|verdict| !matches!(verdict.why, Why::Serves { .. } | Why::NoPattern));
+    others
+        .map(|verdict| (verdict.registry.name.to_string(), why_not(verdict)))
+        .collect()
+}
+
+fn why_not(verdict: &Verdict<'_>) -> String {
+    match verdict.why {
+        Why::Serves { pattern } => format!("its pattern {pattern} covers the image"),
+        Why::NoPattern => "no pattern of it covers the image".to_owned(),
+        Why::UppercaseHost { pattern } => {
+            format!(
+                "its pattern {pattern} is in lower case, the image's host is not, and the kubelet tells them apart: write the host in lower case"
+            )
+        }
+        Why::Excluded { exclude } => format!("it excludes {exclude}"),
+        Why::NamespaceNotServed => format!(
+            "it does not serve the namespace: it selects {}",
+            verdict.registry.namespaces
+        ),
+        Why::Suspended => "it is suspended".to_owned(),
+        Why::Outranked {
+            pattern,
+            by,
+            because,
+        } => {
+            let because = match because {
+                Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
+                Precedence::NarrowerServes => {
+                    "it selects namespaces, this one serves all".to_owned()
+                }
+                Precedence::Older => "it is older".to_owned(),
+                Precedence::Name => "its name comes first".to_owned(),
+            };
+            format!("{} comes first: {because}", by.name)
+        }
+    }
+}

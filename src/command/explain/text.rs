@@ -1,0 +1,174 @@
+//! The report for people.
+
+use super::report::{Gets, Provider, Row};
+use super::{INJECT_LABEL, Scene};
+
+/// All rows, and what is to be known of all of them.
+pub(super) fn render(scene: &Scene, rows: &[Row]) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        render_row(scene, row, &mut lines);
+        lines.push(String::new());
+    }
+    lines.extend(notes(scene, rows));
+    while lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    lines.join("\n") + "\n"
+}
+
+fn render_row(scene: &Scene, row: &Row, lines: &mut Vec<String>) {
+    let place = row
+        .details
+        .place
+        .as_ref()
+        .map_or_else(String::new, |place| format!("  ({place})"));
+    lines.push(format!("{}{place}", row.image));
+    if let Some(error) = &row.error {
+        lines.push(format!("  unreadable  {error}"));
+        return;
+    }
+    let parts = [
+        ("host", &row.host),
+        ("port", &row.port),
+        ("path", &row.path),
+        ("tag", &row.tag),
+        ("digest", &row.digest),
+    ];
+    let parts = parts
+        .iter()
+        .filter_map(|(name, part)| part.as_ref().map(|part| format!("{name} {part}")));
+    lines.push(format!(
+        "  read as     {}",
+        parts.collect::<Vec<_>>().join(", ")
+    ));
+    lines.push(format!(
+        "  host        {}",
+        row.provider
+            .as_ref()
+            .map_or_else(|| "of no known cloud".to_owned(), host)
+    ));
+    lines.push(format!("  verdict     {}", row.reason));
+    render_others(row, lines);
+    let gets = match &row.details.gets {
+        Some(_) if scene.pod_opts_out() => "nothing: its label opts out".to_owned(),
+        Some(gets) => describe(gets),
+        None => "nothing".to_owned(),
+    };
+    lines.push(format!("  Pod gets    {gets}"));
+}
+
+fn render_others(row: &Row, lines: &mut Vec<String>) {
+    let mut others: Vec<String> = row
+        .details
+        .others
+        .iter()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect();
+    if row.details.without_pattern > 0 && row.registry.is_some() {
+        others.push(format!(
+            "{} more: no pattern covers the image",
+            row.details.without_pattern
+        ));
+    }
+    for (index, other) in others.iter().enumerate() {
+        let title = if index == 0 { "not by" } else { "" };
+        lines.push(format!("  {title:<12}{other}"));
+    }
+}
+
+fn describe(gets: &Gets) -> String {
+    let secret = format!(
+        "the pull secret {} (key {})",
+        crate::provision::PULL_SECRET,
+        gets.key
+    );
+    let labels = gets
+        .inject
+        .labels
+        .iter()
+        .map(|(key, value)| format!("the label {key}={value}"));
+    let annotations = gets
+        .inject
+        .annotations
+        .iter()
+        .map(|(key, value)| format!("the annotation {key}={value}"));
+    std::iter::once(secret)
+        .chain(labels)
+        .chain(annotations)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn host(provider: &Provider) -> String {
+    let name = match (provider.kind, provider.public) {
+        ("ecr", true) => "Amazon ECR Public",
+        ("ecr", false) => "Amazon ECR",
+        _ => "Azure Container Registry",
+    };
+    let parts = [
+        ("account", provider.account.as_deref()),
+        ("region", provider.region.as_deref()),
+        ("partition", provider.partition),
+        ("login server", provider.server.as_deref()),
+    ];
+    let parts = parts
+        .iter()
+        .filter_map(|(name, part)| part.map(|part| format!("{name} {part}")));
+    let flags = [("FIPS", provider.fips), ("dual-stack", provider.dual_stack)];
+    let flags = flags
+        .iter()
+        .filter(|(_, is_set)| *is_set)
+        .map(|(name, _)| (*name).to_owned());
+    std::iter::once(name.to_owned())
+        .chain(parts)
+        .chain(flags)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What holds for all images: whose Pod it is, whether its namespace opted in, who holds what is injected.
+fn notes(scene: &Scene, rows: &[Row]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(namespace) = &scene.namespace_name {
+        let account = scene.pod.service_account.as_deref().unwrap_or("default");
+        notes.push(format!(
+            "Pod of ServiceAccount {account} in namespace {namespace}."
+        ));
+    }
+    if rows.iter().all(|row| row.registry.is_none()) {
+        return notes;
+    }
+    match &scene.namespace {
+        None => notes.push(
+            "Namespaces were left out of account: say which one with --namespace-labels."
+                .to_owned(),
+        ),
+        Some(labels)
+            if !labels
+                .get(INJECT_LABEL)
+                .is_some_and(|value| value == "enabled" || value == "all") =>
+        {
+            notes.push(format!("The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled."));
+        }
+        Some(_) => {}
+    }
+    let mut injecting: Vec<&str> = rows
+        .iter()
+        .filter(|row| {
+            row.details
+                .gets
+                .as_ref()
+                .is_some_and(|gets| !gets.inject.is_empty())
+        })
+        .filter_map(|row| row.registry.as_deref())
+        .collect();
+    injecting.sort_unstable();
+    injecting.dedup();
+    for name in injecting {
+        notes.push(format!(
+            "Whoever may create Pods in a namespace that {name} serves holds what it injects."
+        ));
+    }
+    notes
+}
