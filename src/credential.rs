@@ -1,10 +1,11 @@
 //! Credentials: who asks, whom, for what, and for how long the answer is good.
 //!
-//! A [`crate::registry::source::CredentialSource`] says what decides a credential. For Amazon ECR the `Minter` finds the
-//! credential in the [`CredentialStore`], or claims the right to mint, mints (signed by an [`identity`]) and stores it, so
-//! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret. What this room needs
+//! A [`crate::registry::source::CredentialSource`] says what decides a credential. For Amazon ECR the [`cache::Minter`] finds the
+//! credential in the [`CredentialStore`], or claims the right to mint, mints ([`ecr`], signed by an [`identity`]) and stores it, so
+//! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`fixed`]). What this room needs
 //! of a cluster it names as traits: [`SourceSecrets`] and [`CredentialStore`].
 
+pub mod cache;
 pub mod ecr;
 pub mod fixed;
 pub mod http;
@@ -12,6 +13,7 @@ pub mod identity;
 
 mod aws;
 mod error;
+mod metrics;
 mod store;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use sha2::{Digest, Sha256};
 use crate::registry::source::{EcrIdentity, EcrSource};
 
 pub use error::{MintError, StoreError};
+pub use metrics::Metrics;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket};
 
 /// A login that a registry accepts until it expires.

@@ -65,6 +65,6 @@ pub trait CredentialStore: Send + Sync {
     /// Ends a claim after a mint that failed. It is no error if that fails: the claim ends by itself.
     fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()>;
 
-    /// A number that grows with every change of the store, also with claims that ended early, to wait for somebody else's mint.
+    /// A number that grows whenever another credential is stored, here or by another replica, to wait for somebody else's mint.
     fn changes(&self) -> watch::Receiver<u64>;
 }

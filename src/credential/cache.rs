@@ -1,0 +1,346 @@
+//! The one way to a minted credential: from the store if it is there, else by one mint per key, in a task of its own.
+
+mod backoff;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::ecr::{Mint, Order};
+use super::freshness;
+use super::identity::keys::Keys;
+use super::metrics::{Metrics, Provider};
+use super::{
+    Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError, SourceSecrets,
+    StoreError, Ticket,
+};
+use crate::registry::source::{CredentialSource, EcrIdentity, EcrSource};
+use backoff::Failures;
+
+/// How often a claim of somebody else is waited for before this is given up.
+const ROUNDS: usize = 3;
+/// After this a mint is given up whatever it waits for: longer than `ROUNDS` claims of others and a mint take.
+const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// A credential, or why there is none; both shared by everybody who asked.
+pub type Outcome = Result<Arc<Credential>, Arc<MintError>>;
+
+/// Gives out minted credentials; cheap to clone.
+///
+/// For each [`CredentialKey`] at most one mint is in flight in this process, whoever asks and however many. It belongs to a task
+/// of its own and goes on when the callers hang up. What it minted goes through the [`CredentialStore`], where other replicas see
+/// it. A failure is remembered for a while that grows from 1 second to a minute, so that a cloud that refuses is not asked again by
+/// every Pod. Nothing is ever shared between keys.
+#[derive(Clone)]
+pub struct Minter(Arc<Inner>);
+
+struct Inner {
+    mint: Arc<dyn Mint>,
+    store: Arc<dyn CredentialStore>,
+    secrets: Arc<dyn SourceSecrets>,
+    metrics: Metrics,
+    // A map of shared futures and not a cache library's single flight: those belong to the first caller, and hand over, so mint
+    // twice, when it hangs up; and what they keep for a while is what the store keeps already.
+    flights: Mutex<HashMap<CredentialKey, Flight>>,
+    failures: Mutex<Failures>,
+}
+
+type Flight = Shared<BoxFuture<'static, Outcome>>;
+
+impl Minter {
+    /// Gives out what `store` holds and mints the rest with `mint`; static keys come from `secrets`.
+    pub fn new(
+        mint: Arc<dyn Mint>,
+        store: Arc<dyn CredentialStore>,
+        secrets: Arc<dyn SourceSecrets>,
+        metrics: Metrics,
+    ) -> Self {
+        let (flights, failures) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner {
+            mint,
+            store,
+            secrets,
+            metrics,
+            flights,
+            failures,
+        }))
+    }
+
+    /// The credential of `source` that is good at `now`.
+    ///
+    /// One in the first half of its life is answered from memory. One past it is answered at once, too, and renewed beside. Else
+    /// this waits for a mint, at most [`CLAIM_LIFE`](super::CLAIM_LIFE) longer for each replica that claimed it before and died.
+    /// When the mint fails, a credential that is close to its end and not yet there is answered all the same.
+    ///
+    /// # Errors
+    /// Why there is no credential, possibly from an attempt that was made shortly before.
+    pub async fn credential(&self, source: &EcrSource, now: Timestamp) -> Outcome {
+        let Wanted { key, keys, current } = self.find(source)?;
+        let good = current.as_ref().map(|current| freshness(current, now));
+        if let (Some(Freshness::Fresh), Some(current)) = (good, &current) {
+            return Ok(Arc::clone(current));
+        }
+        let remembered = self.0.failures().find(&key, now);
+        if let (Some(Freshness::Renewable), Some(current)) = (good, &current) {
+            if remembered.is_none() {
+                drop(self.0.fly(key, source, keys, now));
+            }
+            return Ok(Arc::clone(current));
+        }
+        let outcome = match remembered {
+            Some(error) => Err(error),
+            None => self.0.fly(key, source, keys, now).await,
+        };
+        match (outcome, current) {
+            (Err(_), Some(current)) if current.expires_at > now => Ok(current),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The credential that is there for `source`, from memory alone, expired or not; `None` also when its source Secret is missing.
+    pub fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+        self.find(source).ok()?.current
+    }
+
+    fn find(&self, source: &EcrSource) -> Result<Wanted, Arc<MintError>> {
+        let keys = match &source.identity {
+            EcrIdentity::Keys { secret } => Some(Keys::find(secret, self.0.secrets.as_ref())?),
+            EcrIdentity::Workload | EcrIdentity::Node => None,
+        };
+        let key = CredentialKey::derive(source, keys.as_ref());
+        let current = self.0.store.current(&key);
+        Ok(Wanted { key, keys, current })
+    }
+}
+
+struct Wanted {
+    key: CredentialKey,
+    keys: Option<Keys>,
+    current: Option<Arc<Credential>>,
+}
+
+/// The present, counted on from the caller's: what a task that outlives the call goes by.
+#[derive(Clone, Copy)]
+struct Clock {
+    started: Instant,
+    at: Timestamp,
+}
+
+impl Clock {
+    fn now(self) -> Timestamp {
+        let passed =
+            SignedDuration::try_from(self.started.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.at.saturating_add(passed).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// One mint on its way.
+struct Job {
+    key: CredentialKey,
+    source: EcrSource,
+    keys: Option<Keys>,
+    clock: Clock,
+}
+
+impl Inner {
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<CredentialKey, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the mint of `key` that is in flight, or starts one. Dropping what this returns does not stop it.
+    fn fly(
+        self: &Arc<Self>,
+        key: CredentialKey,
+        source: &EcrSource,
+        keys: Option<Keys>,
+        now: Timestamp,
+    ) -> Flight {
+        let mut flights = self.flights();
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        let landing = Landing {
+            inner: Arc::clone(self),
+            key: key.clone(),
+        };
+        let clock = Clock {
+            started: Instant::now(),
+            at: now,
+        };
+        let job = Job {
+            key: key.clone(),
+            source: source.clone(),
+            keys,
+            clock,
+        };
+        let task = tokio::spawn(async move {
+            let outcome = landing.inner.run(&job).await;
+            drop(landing);
+            outcome
+        });
+        let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(Arc::new(MintError::Lost))));
+        let flight = ended.boxed().shared();
+        flights.insert(key, flight.clone());
+        flight
+    }
+
+    /// Gets the credential and remembers how it went.
+    async fn run(&self, job: &Job) -> Outcome {
+        let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.obtain(job)).await;
+        let late = || StoreError::Unreachable {
+            detail: "no answer in time".to_owned(),
+        };
+        match in_time.unwrap_or_else(|_| Err(late().into())) {
+            Ok(credential) => {
+                self.failures().forget(&job.key);
+                Ok(credential)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let wait = self.failures().remember(&job.key, &error, job.clock.now());
+                log_failure(&job.source, &error, wait);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
+    async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, MintError> {
+        let text = CredentialSource::Ecr(job.source.clone()).canonical();
+        for _ in 0..ROUNDS {
+            match self.store.claim(&job.key, &text, job.clock.now()).await? {
+                Claim::Theirs(credential) => return Ok(credential),
+                Claim::Yours(ticket) => return self.mint(job, ticket).await,
+                Claim::Pending { until } => {
+                    if let Some(credential) = self.wait_for_other(job, until).await {
+                        return Ok(credential);
+                    }
+                }
+            }
+        }
+        Err(StoreError::Contended.into())
+    }
+
+    /// Waits until somebody else's mint is stored; `None` when it is not there at `until`.
+    async fn wait_for_other(&self, job: &Job, until: Timestamp) -> Option<Arc<Credential>> {
+        let mut changes = self.store.changes();
+        let left = until
+            .duration_since(job.clock.now())
+            .max(SignedDuration::ZERO);
+        let deadline = Instant::now() + left.unsigned_abs();
+        loop {
+            changes.borrow_and_update();
+            let stored = self.store.current(&job.key);
+            let fresh =
+                stored.filter(|stored| freshness(stored, job.clock.now()) == Freshness::Fresh);
+            if fresh.is_some() {
+                return fresh;
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    }
+
+    async fn mint(&self, job: &Job, ticket: Ticket) -> Result<Arc<Credential>, MintError> {
+        let order = Order {
+            source: job.source.clone(),
+            keys: job.keys.clone(),
+            expires_at: self
+                .store
+                .current(&job.key)
+                .map(|current| current.expires_at),
+            now: job.clock.now(),
+        };
+        let started = Instant::now();
+        let minted = self.mint.mint(order).await;
+        let outcome = minted.as_ref().map_or_else(MintError::reason, |_| "Minted");
+        self.metrics
+            .count(Provider::of(&job.source), outcome, started.elapsed());
+        match minted {
+            Ok(credential) => {
+                log_success(&job.source, &credential);
+                Ok(self.store.put(ticket, credential).await?)
+            }
+            Err(error) => {
+                self.store.release(ticket).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Takes the flight off the board when its task ends, also by a panic.
+struct Landing {
+    inner: Arc<Inner>,
+    key: CredentialKey,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.inner.flights().remove(&self.key);
+    }
+}
+
+fn log_success(source: &EcrSource, credential: &Credential) {
+    tracing::info!(
+        ecr.region = source.region,
+        ecr.public = source.public,
+        credential.principal = credential.principal,
+        credential.expires_at = %credential.expires_at,
+        "minted an ECR token"
+    );
+}
+
+/// Logs a failure where it is handled: everybody who waits gets the same one.
+fn log_failure(source: &EcrSource, error: &MintError, wait: Duration) {
+    let (region, reason, again) = (&source.region, error.reason(), wait.as_secs());
+    match error {
+        MintError::NoLaterSession { .. } => {
+            tracing::debug!(
+                ecr.region = region,
+                error.reason = reason,
+                retry.seconds = again,
+                "{error}"
+            );
+        }
+        MintError::Throttled { .. }
+        | MintError::Timeout { .. }
+        | MintError::Network { .. }
+        | MintError::Store(StoreError::Unreachable { .. } | StoreError::Contended)
+        | MintError::Refused { .. } => {
+            tracing::warn!(
+                ecr.region = region,
+                error.reason = reason,
+                retry.seconds = again,
+                "no ECR token: {error}"
+            );
+        }
+        MintError::MissingSource { .. }
+        | MintError::MalformedSource { .. }
+        | MintError::NoIdentity { .. }
+        | MintError::AccessDenied { .. }
+        | MintError::UnrecognizedClient { .. }
+        | MintError::BadAnswer { .. }
+        | MintError::Configuration { .. }
+        | MintError::Store(StoreError::Forbidden { .. })
+        | MintError::Lost => {
+            tracing::error!(
+                ecr.region = region,
+                error.reason = reason,
+                retry.seconds = again,
+                "no ECR token: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What this room counts: mints by provider and outcome.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::registry::source::EcrSource;
+
+/// Which API mints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provider {
+    Ecr,
+    EcrPublic,
+}
+
+impl Provider {
+    pub(crate) fn of(source: &EcrSource) -> Self {
+        if source.public {
+            Self::EcrPublic
+        } else {
+            Self::Ecr
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ecr => "ecr",
+            Self::EcrPublic => "ecr-public",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Mints {
+    provider: &'static str,
+    /// `Minted`, or the reason of the error ([`super::MintError::reason`]).
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MintDuration {
+    provider: &'static str,
+}
+
+/// The mint metrics; cheap to clone, all clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    mints: Family<Mints, Counter>,
+    duration: Family<MintDuration, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    /// Creates the metrics and registers them in `registry` as `pullpass_mints_total` and `pullpass_mint_duration_seconds`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "pullpass_mints",
+            "Attempts to mint a credential",
+            metrics.mints.clone(),
+        );
+        registry.register_with_unit(
+            "pullpass_mint_duration",
+            "How long an attempt to mint took, the session that signs it included",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn count(&self, provider: Provider, outcome: &'static str, took: Duration) {
+        let provider = provider.label();
+        self.mints.get_or_create(&Mints { provider, outcome }).inc();
+        self.duration
+            .get_or_create(&MintDuration { provider })
+            .observe(took.as_secs_f64());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram =
+            || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0]);
+        Self {
+            mints: Family::default(),
+            duration: Family::new_with_constructor(histogram),
+        }
+    }
+}
