@@ -1,5 +1,6 @@
 //! The command line: one file per command. Here commands meet everything else; nothing imports this room.
 
+pub mod certs;
 mod crd;
 mod explain;
 mod manifest;
@@ -20,6 +21,7 @@ struct Cli {
 /// One variant per command, each with its arguments in the command's own file.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Certs(certs::Args),
     Crd(crd::Args),
     Explain(explain::Args),
     Version(version::Args),
@@ -43,6 +45,7 @@ enum Output {
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Certs(args) => certs::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Version(args) => version::run(&args),

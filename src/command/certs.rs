@@ -1,0 +1,214 @@
+//! `pullpass certs`: a CA and a serving certificate for local use.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// How long the CA is good for, in days.
+const CA_DAYS: i64 = 3650;
+
+/// How long the serving certificate is good for, in days. Longer ones are refused by some clients.
+/// <https://support.apple.com/en-us/102028>
+const SERVING_DAYS: i64 = 397;
+
+/// Write a CA and a serving certificate for local use
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  pullpass certs certs --host webhook.example.internal --host 10.0.0.5"
+)]
+pub struct Args {
+    /// The folder to write ca.crt, ca.key, tls.crt and tls.key into; made if need be
+    #[arg(default_value = "certs")]
+    directory: PathBuf,
+    /// A further DNS name or IP address that the certificate is to be good for; may be repeated
+    #[arg(long = "host", value_name = "NAME|IP")]
+    hosts: Vec<String>,
+    /// Overwrite files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+/// The names that the serving certificate is always good for: this machine, and the Service of the same name.
+const HOSTS: [&str; 5] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "pullpass.pullpass.svc",
+    "pullpass.pullpass.svc.cluster.local",
+];
+
+/// Runs the command.
+///
+/// # Errors
+/// A file is there already, cannot be written, or a host is not one.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let directory = &args.directory;
+    let paths = ["ca.crt", "ca.key", "tls.crt", "tls.key"].map(|name| directory.join(name));
+    if let Some(path) = paths.iter().find(|path| path.exists() && !args.force) {
+        bail!(
+            "{} is there already: add --force to replace the CA and the pair",
+            path.display()
+        );
+    }
+    let hosts = HOSTS
+        .iter()
+        .map(|host| (*host).to_owned())
+        .chain(args.hosts.iter().cloned())
+        .collect();
+    let made = make(hosts, Timestamp::now())?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make the folder {}", directory.display()))?;
+    let contents = [
+        (made.ca.as_str(), 0o644),
+        (made.ca_key.expose_secret(), 0o600),
+        (made.certificate.as_str(), 0o644),
+        (made.key.expose_secret(), 0o600),
+    ];
+    for (path, (content, mode)) in paths.iter().zip(contents) {
+        write(path, content, mode)?;
+    }
+    let shown = directory.display();
+    super::print(&format!(
+        "wrote {shown}/ca.crt and ca.key (the CA, {CA_DAYS} days), {shown}/tls.crt and tls.key (the serving pair, {SERVING_DAYS} days)\n\
+         next:\n\
+         \x20 pullpass serve --patch-only --registries examples/registries.yaml --tls-cert {shown}/tls.crt --tls-key {shown}/tls.key\n\
+         \x20 caBundle of the webhook configuration: base64 < {shown}/ca.crt | tr -d '\\n'\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A CA and a serving pair, as PEM text.
+pub struct Made {
+    /// The CA's certificate.
+    pub ca: String,
+    /// The CA's key.
+    pub ca_key: SecretString,
+    /// The serving certificate.
+    pub certificate: String,
+    /// The serving certificate's key.
+    pub key: SecretString,
+}
+
+/// Makes a CA and a serving pair (ECDSA P-256, X.509 v3) that is good for the hosts, DNS names or IP addresses, from the day
+/// before `now`.
+///
+/// # Errors
+/// A host is neither.
+pub fn make(hosts: Vec<String>, now: Timestamp) -> anyhow::Result<Made> {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "pullpass local CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    bound(&mut params, today, CA_DAYS)?;
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
+
+    let mut params =
+        CertificateParams::new(hosts).context("a host is neither a DNS name nor an IP address")?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "pullpass");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    bound(&mut params, today, SERVING_DAYS)?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = params.signed_by(&key, &ca)?;
+    Ok(Made {
+        ca: ca.pem(),
+        ca_key: ca.key().serialize_pem().into(),
+        certificate: certificate.pem(),
+        key: key.serialize_pem().into(),
+    })
+}
+
+/// Sets how long a certificate is good for: from the day before, for clocks that are behind.
+fn bound(params: &mut CertificateParams, today: Date, days: i64) -> anyhow::Result<()> {
+    let at = |date: Date| {
+        rcgen::date_time_ymd(
+            i32::from(date.year()),
+            date.month().unsigned_abs(),
+            date.day().unsigned_abs(),
+        )
+    };
+    params.not_before = at(today.checked_sub(1.day())?);
+    params.not_after = at(today.checked_add(days.days())?);
+    Ok(())
+}
+
+/// Replaces a file by way of a new one beside it, so that no reader sees half of it and no key is readable for a moment.
+fn write(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
+    let partial = path.with_extension("partial");
+    let write = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&partial);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&partial)?;
+        file.write_all(content.as_bytes())?;
+        fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::certificate::Certificate;
+
+    fn args(directory: &Path, force: bool) -> Args {
+        Args {
+            directory: directory.to_owned(),
+            hosts: vec!["10.213.0.1".into()],
+            force,
+        }
+    }
+
+    #[test]
+    fn writes_a_pair_that_serves_and_keeps_keys_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("new");
+        run(&args(&directory, false)).unwrap();
+        Certificate::load(directory.join("tls.crt"), directory.join("tls.key")).unwrap();
+        for key in ["ca.key", "tls.key"] {
+            let mode = fs::metadata(directory.join(key))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{key}");
+        }
+    }
+
+    #[test]
+    fn refuses_to_overwrite_without_force() {
+        let directory = tempfile::tempdir().unwrap();
+        run(&args(directory.path(), false)).unwrap();
+        let before = fs::read(directory.path().join("ca.crt")).unwrap();
+        let error = run(&args(directory.path(), false)).unwrap_err().to_string();
+        assert!(error.contains("--force"), "{error}");
+        assert_eq!(fs::read(directory.path().join("ca.crt")).unwrap(), before);
+        run(&args(directory.path(), true)).unwrap();
+        assert_ne!(fs::read(directory.path().join("ca.crt")).unwrap(), before);
+    }
+
+    #[test]
+    fn refuses_hosts_that_are_none() {
+        assert!(make(vec!["né.example".into()], Timestamp::UNIX_EPOCH).is_err());
+    }
+}
