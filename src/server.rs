@@ -8,6 +8,7 @@
 //! on using open connections to a server that is about to stop. So an idle connection must outlive the caller's patience, and a
 //! server that stops must first say so on each answer; see [`Phase`].
 
+mod body;
 pub mod certificate;
 mod connection;
 pub mod health;
@@ -44,6 +45,10 @@ pub struct Bounds {
     pub idle: Duration,
     /// For a write to make progress.
     pub write: Duration,
+    /// From a request's complete header until its body is there.
+    pub body: Duration,
+    /// The longest body, in bytes. kube-apiserver takes objects of up to 3 MiB, and a review may hold two.
+    pub body_bytes: usize,
     /// After the last phase began, for what is in flight.
     pub finish: Duration,
 }
@@ -57,6 +62,8 @@ impl Default for Bounds {
             header: Duration::from_secs(5),
             idle: Duration::from_secs(120),
             write: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            body_bytes: 7 * 1024 * 1024,
             finish: Duration::from_secs(30),
         }
     }

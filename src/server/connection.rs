@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, Version, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use axum::response::IntoResponse as _;
 use futures::future::BoxFuture;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use super::body::Bounded;
 use super::metrics::{Handshake, Metrics};
 use super::patience::{Activity, Patient};
 use super::phase::{Drain, Phase};
@@ -117,6 +120,7 @@ struct Application {
     router: Router,
     activity: Arc<Activity>,
     drain: Drain,
+    bounds: Bounds,
 }
 
 impl Application {
@@ -125,6 +129,7 @@ impl Application {
             router: shared.application.clone(),
             activity: Arc::clone(activity),
             drain: shared.drain.clone(),
+            bounds: shared.bounds,
         }
     }
 }
@@ -138,10 +143,20 @@ impl hyper::service::Service<Request<Incoming>> for Application {
         let in_flight = InFlight::start(&self.activity);
         let closes = request.version() < Version::HTTP_2;
         let drain = self.drain.clone();
-        let answer = self.router.clone().oneshot(request.map(Body::new));
+        let (limit, deadline) = (self.bounds.body_bytes, Instant::now() + self.bounds.body);
+        let too_long = request.body().size_hint().lower() > limit as u64;
+        let request = request.map(|body| Body::new(Bounded::new(body, limit, deadline)));
+        let answer = (!too_long).then(|| self.router.clone().oneshot(request));
         Box::pin(async move {
-            let mut answer = answer.await?;
-            if closes && drain.phase() != Phase::Serving {
+            let mut answer = match answer {
+                Some(answer) => answer.await?,
+                None => (
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body is longer than {limit} bytes\n"),
+                )
+                    .into_response(),
+            };
+            if closes && (too_long || drain.phase() != Phase::Serving) {
                 answer
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
