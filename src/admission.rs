@@ -1,4 +1,11 @@
 //! Admission: a review is read, a plan made, a patch written, an answer sent.
 
+pub mod handler;
+pub mod metrics;
 pub mod patch;
+pub mod plan;
+mod request;
 pub mod review;
+
+pub use handler::{Webhook, router};
+pub use metrics::Metrics;

@@ -4,6 +4,7 @@ pub mod certs;
 mod crd;
 mod explain;
 mod manifest;
+mod serve;
 mod version;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ enum Command {
     Certs(certs::Args),
     Crd(crd::Args),
     Explain(explain::Args),
+    Serve(serve::Args),
     Version(version::Args),
 }
 
@@ -48,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod namespace;
+pub mod offline;
 pub mod secret;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::registry::Registries;
 pub use namespace::{InjectMode, Namespace};
 
 /// The name of the one pull secret that each served namespace has.
@@ -21,6 +23,9 @@ pub const PULL_SECRET: &str = "pullpass";
 
 /// What admission asks of this room. Everything that is not a future answers from memory.
 pub trait Provision: Send + Sync {
+    /// The Registries as they are now: one snapshot for one review.
+    fn registries(&self) -> Arc<Registries>;
+
     /// The namespace as it is known in memory: only opted-in ones are.
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
 
@@ -45,7 +50,7 @@ pub trait Provision: Send + Sync {
     /// this is a dry run.
     fn covers(
         &self,
-        namespace: &Namespace,
+        namespace: &Arc<Namespace>,
         keys: &[&str],
         now: Timestamp,
         dry_run: bool,

@@ -60,7 +60,7 @@ impl Default for Bounds {
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
             header: Duration::from_secs(5),
-            idle: Duration::from_secs(120),
+            idle: Duration::from_mins(2),
             write: Duration::from_secs(10),
             body: Duration::from_secs(10),
             body_bytes: 7 * 1024 * 1024,

@@ -183,9 +183,9 @@ mod tests {
     #[test]
     fn appends_when_there_is_a_list() {
         for list in [
-            r#"[{}]"#,
+            "[{}]",
             r#"[{"name":""}]"#,
-            r#"[null]"#,
+            "[null]",
             r#"[{"name":"a"},{"name":"a"}]"#,
         ] {
             let patch = built(

@@ -102,6 +102,7 @@ pub struct Request<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the API's name")]
 struct Kind<'a> {
     #[serde(borrow, default)]
     group: Field<Text<'a>>,
@@ -189,8 +190,11 @@ impl<'a> Review<'a> {
         };
         let mut body =
             Vec::with_capacity(192 + self.uid.len() + patch.as_ref().map_or(0, String::len));
-        serde_json::to_writer(&mut body, &answer)
-            .expect("strings and booleans always serialise into memory");
+        let written = serde_json::to_writer(&mut body, &answer);
+        debug_assert!(
+            written.is_ok(),
+            "strings and booleans always serialise into memory"
+        );
         body
     }
 }

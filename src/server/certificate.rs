@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -62,6 +62,7 @@ pub enum CertificateError {
 /// A serving certificate that follows its files. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Certificate {
+    #[allow(clippy::struct_field_names, reason = "a path beside the key's")]
     certificate: PathBuf,
     key: PathBuf,
     current: Arc<ArcSwap<Loaded>>,
@@ -83,8 +84,8 @@ impl Certificate {
         key: impl Into<PathBuf>,
     ) -> Result<Self, CertificateError> {
         let (certificate, key) = (certificate.into(), key.into());
-        let loaded =
-            load_pair(&certificate, &key, None)?.expect("nothing is equal to no certificate");
+        let pem = Pem::read(&certificate, &key)?;
+        let loaded = pem.parse(&certificate, &key)?;
         Ok(Self {
             certificate,
             key,
@@ -97,13 +98,13 @@ impl Certificate {
     /// # Errors
     /// What is there cannot be used (a pair half written, for one): the old one stays in use.
     pub fn reload(&self) -> Result<bool, CertificateError> {
-        let old = self.current.load().fingerprint;
-        let loaded = load_pair(&self.certificate, &self.key, Some(old))?;
-        let replaced = loaded.is_some();
-        if let Some(loaded) = loaded {
-            self.current.store(Arc::new(loaded));
+        let pem = Pem::read(&self.certificate, &self.key)?;
+        if pem.fingerprint() == self.current.load().fingerprint {
+            return Ok(false);
         }
-        Ok(replaced)
+        let loaded = pem.parse(&self.certificate, &self.key)?;
+        self.current.store(Arc::new(loaded));
+        Ok(true)
     }
 
     /// Looks at the files every few seconds, for ever.
@@ -129,13 +130,16 @@ impl Certificate {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the serving certificate could not be looked at")
+                    tracing::error!(%error, "the serving certificate could not be looked at");
                 }
             }
         }
     }
 
     /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, this certificate whatever name the caller asks for.
+    ///
+    /// # Panics
+    /// Never: the provider has ciphers for both versions.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder
@@ -158,59 +162,62 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// Reads the pair; `None` when its content is the `known` one.
-fn load_pair(
-    certificate: &Path,
-    key: &Path,
-    known: Option<[u8; 32]>,
-) -> Result<Option<Loaded>, CertificateError> {
-    let certificate_pem = read(certificate)?;
-    let key_pem = SecretSlice::from(read(key)?);
-    let mut hash = Sha256::new();
-    hash.update((certificate_pem.len() as u64).to_be_bytes());
-    hash.update(&certificate_pem);
-    hash.update(key_pem.expose_secret());
-    let fingerprint: [u8; 32] = hash.finalize().into();
-    if known == Some(fingerprint) {
-        return Ok(None);
+/// The content of the two files.
+struct Pem {
+    certificate: Vec<u8>,
+    key: SecretSlice<u8>,
+}
+
+impl Pem {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| CertificateError::Read {
+                path: path.into(),
+                source,
+            })
+        };
+        Ok(Self {
+            certificate: read(certificate)?,
+            key: read(key)?.into(),
+        })
     }
-    let chain = CertificateDer::pem_slice_iter(&certificate_pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|source| CertificateError::Pem {
-        path: certificate.into(),
-        what: "certificate",
-        source,
-    })?;
-    if chain.is_empty() {
-        let source = rustls::pki_types::pem::Error::NoItemsFound;
-        return Err(CertificateError::Pem {
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update((self.certificate.len() as u64).to_be_bytes());
+        hash.update(&self.certificate);
+        hash.update(self.key.expose_secret());
+        hash.finalize().into()
+    }
+
+    /// The pair as the TLS library takes it; that the two belong together is checked there.
+    fn parse(&self, certificate: &Path, key: &Path) -> Result<Loaded, CertificateError> {
+        let refuse = |source| CertificateError::Pem {
             path: certificate.into(),
             what: "certificate",
             source,
-        });
-    }
-    let private = PrivateKeyDer::from_pem_slice(key_pem.expose_secret());
-    let private = private.map_err(|source| CertificateError::Pem {
-        path: key.into(),
-        what: "private key",
-        source,
-    })?;
-    let provider: CryptoProvider = aws_lc_rs::default_provider();
-    let pair = CertifiedKey::from_der(chain, private, &provider).map_err(|source| {
-        CertificateError::Pair {
+        };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
+            .collect::<Result<_, _>>()
+            .map_err(refuse)?;
+        if chain.is_empty() {
+            return Err(refuse(rustls::pki_types::pem::Error::NoItemsFound));
+        }
+        let private = PrivateKeyDer::from_pem_slice(self.key.expose_secret());
+        let private = private.map_err(|source| CertificateError::Pem {
+            path: key.into(),
+            what: "private key",
+            source,
+        })?;
+        let pair = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
+        let pair = pair.map_err(|source| CertificateError::Pair {
             certificate: certificate.into(),
             key: key.into(),
             source,
-        }
-    })?;
-    Ok(Some(Loaded {
-        fingerprint,
-        pair: Arc::new(pair),
-    }))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    std::fs::read(path).map_err(|source| CertificateError::Read {
-        path: path.into(),
-        source,
-    })
+        })?;
+        Ok(Loaded {
+            fingerprint: self.fingerprint(),
+            pair: Arc::new(pair),
+        })
+    }
 }

@@ -109,7 +109,7 @@ object!(
     PullSecret<'a>
 );
 
-impl<'a> PodObject<'a> {
+impl PodObject<'_> {
     /// Whether anything that decides has an unexpected type, or the Pod has no metadata or spec at all: then nothing is patched.
     pub fn is_odd(&self) -> bool {
         let Field::Value(metadata) = &self.metadata else {

@@ -1,0 +1,281 @@
+//! The webhook: a review in, an answer out.
+
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::metrics::{Metrics, Outcome, Path};
+use super::plan::{self, Injection, Plan, Skip};
+use super::review::{self, PodObject, Review};
+use super::{patch, request};
+use crate::provision::{self, Coverage, Namespace, Pending, Provision};
+
+/// What the webhook answers from.
+pub struct Webhook {
+    /// The namespaces, Registries and pull secrets.
+    pub provision: Arc<dyn Provision>,
+    /// pullpass' own namespace, whose Pods are left as they are.
+    pub own_namespace: String,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The clock: [`Timestamp::now`] outside tests.
+    pub clock: fn() -> Timestamp,
+}
+
+/// The webhook as an application: `POST /mutate`.
+pub fn router(webhook: Arc<Webhook>) -> Router {
+    Router::new()
+        .route("/mutate", post(admit))
+        .with_state(webhook)
+}
+
+/// What is done about a review, and why.
+struct Decision {
+    outcome: Outcome,
+    reason: &'static str,
+    routine: bool,
+    path: Path,
+    patch: Option<String>,
+    warnings: Vec<String>,
+}
+
+async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
+    let deadline = Instant::now() + request::budget(request.uri());
+    if let Err(refusal) = request::check_headers(request.headers()) {
+        return webhook.refuse(refusal);
+    }
+    let body = match request::read_body(request.into_body()).await {
+        Ok(body) => body,
+        Err(refusal) => return webhook.refuse(refusal),
+    };
+    let started = Instant::now();
+    let review = match Review::parse(&body) {
+        Ok(review) => review,
+        Err(error) => return webhook.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+    };
+    let decided = AssertUnwindSafe(webhook.decide(&review.request, deadline))
+        .catch_unwind()
+        .await;
+    let decision = decided.unwrap_or_else(|_| Decision::panicked());
+    let answer = review.answer(decision.patch.as_deref(), &decision.warnings);
+    webhook.metrics.count(
+        decision.outcome,
+        decision.reason,
+        decision.path,
+        started.elapsed(),
+    );
+    decision.log(&review.request);
+    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+impl Webhook {
+    fn refuse(&self, refusal: request::Refusal) -> Response {
+        tracing::info!(
+            http.status = refusal.0.as_u16(),
+            "a request to the webhook is refused: {}",
+            refusal.1.trim_end()
+        );
+        self.metrics.count_refused();
+        refusal.into_response()
+    }
+
+    async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> Decision {
+        let (pod, name) = match plan::screen(request, &self.own_namespace) {
+            Ok(screened) => screened,
+            Err(skip) => return Decision::skip(skip, Path::Warm, Vec::new()),
+        };
+        let Some((namespace, path)) = self.namespace(name, deadline).await else {
+            return Decision::skip(Skip::NamespaceUnknown, Path::Cold, Vec::new());
+        };
+        let registries = self.provision.registries();
+        let injection = match plan::decide(pod, &namespace, &registries) {
+            Plan::Inject(injection) => injection,
+            Plan::Skip(skip, warnings) => return Decision::skip(skip, path, warnings),
+        };
+        if !self.may_reference(pod, &namespace.name, deadline).await {
+            return Decision::skip(
+                Skip::MountableSecrets,
+                path,
+                vec![plan::mountable_secrets_warning()],
+            );
+        }
+        let dry_run = request.dry_run().unwrap_or(true);
+        self.inject(pod, &namespace, injection, path, dry_run, deadline)
+            .await
+    }
+
+    /// The namespace from memory, or by one live read.
+    async fn namespace(&self, name: &str, deadline: Instant) -> Option<(Arc<Namespace>, Path)> {
+        if let Some(namespace) = self.provision.namespace(name) {
+            return Some((namespace, Path::Warm));
+        }
+        let fetched = tokio::time::timeout_at(deadline, self.provision.fetch_namespace(name)).await;
+        Some((fetched.ok().flatten()?, Path::Cold))
+    }
+
+    /// Whether the API server would take our reference. A Pod that has it already is not asked about.
+    async fn may_reference(&self, pod: &PodObject<'_>, namespace: &str, deadline: Instant) -> bool {
+        let Some(spec) = pod.spec.value() else {
+            return false;
+        };
+        if spec
+            .pull_secrets()
+            .iter()
+            .any(|name| name == provision::PULL_SECRET)
+        {
+            return true;
+        }
+        let account = spec
+            .service_account_name
+            .as_text()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("default");
+        let asked =
+            tokio::time::timeout_at(deadline, self.provision.may_reference(namespace, account))
+                .await;
+        asked.unwrap_or(true)
+    }
+
+    async fn inject(
+        &self,
+        pod: &PodObject<'_>,
+        namespace: &Arc<Namespace>,
+        injection: Injection<'_>,
+        mut path: Path,
+        dry_run: bool,
+        deadline: Instant,
+    ) -> Decision {
+        let keys: Vec<&str> = injection
+            .resolved
+            .iter()
+            .map(|resolved| resolved.key.as_ref())
+            .collect();
+        let mut outcome = match self
+            .provision
+            .covers(namespace, &keys, (self.clock)(), dry_run)
+        {
+            Coverage::Covered => provision::Outcome::Covered,
+            Coverage::Foreign => provision::Outcome::Foreign,
+            Coverage::Missing if dry_run || keys.is_empty() => {
+                provision::Outcome::Pending(Vec::new())
+            }
+            Coverage::Missing => {
+                path = Path::Cold;
+                self.provision.ensure(namespace, &keys, deadline).await
+            }
+        };
+        let mut warnings = injection.warnings;
+        let (outcome, reason) = match &mut outcome {
+            provision::Outcome::Covered => (Outcome::Injected, ""),
+            provision::Outcome::Foreign => {
+                return Decision::skip(
+                    Skip::ForeignSecret,
+                    path,
+                    vec![plan::foreign_secret_warning(&namespace.name)],
+                );
+            }
+            provision::Outcome::Pending(pending) => {
+                warnings.extend(pending.iter().map(describe));
+                (
+                    Outcome::Pending,
+                    pending
+                        .first()
+                        .map_or(if dry_run { "DryRun" } else { "" }, |first| first.reason),
+                )
+            }
+        };
+        Decision {
+            outcome,
+            reason,
+            routine: false,
+            path,
+            patch: patch::build(pod, &injection.additions),
+            warnings,
+        }
+    }
+}
+
+fn describe(pending: &Pending) -> String {
+    let registry = pending.registry.as_ref().map_or(Cow::Borrowed(""), |name| {
+        Cow::Owned(format!("Registry {name}: "))
+    });
+    format!("pullpass: {registry}{}", pending.message)
+}
+
+impl Decision {
+    fn skip(skip: Skip, path: Path, warnings: Vec<String>) -> Self {
+        Self {
+            outcome: Outcome::Unchanged,
+            reason: skip.as_str(),
+            routine: skip.is_routine(),
+            path,
+            patch: None,
+            warnings,
+        }
+    }
+
+    fn panicked() -> Self {
+        Self {
+            outcome: Outcome::Panicked,
+            reason: "",
+            routine: false,
+            path: Path::Warm,
+            patch: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// One line per decision about a Pod of an opted-in namespace; what is none of our business is for debugging.
+    fn log(&self, request: &review::Request<'_>) {
+        let namespace = request.namespace().unwrap_or_default();
+        let pod = request.object().value().map_or("", PodObject::display_name);
+        let (outcome, reason, path) = (self.outcome, self.reason, self.path);
+        match outcome {
+            Outcome::Panicked => tracing::error!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                "the webhook panicked and left the Pod as it is"
+            ),
+            Outcome::Pending => {
+                tracing::warn!(
+                    pod.namespace = namespace,
+                    pod.name = pod,
+                    reason,
+                    ?path,
+                    "the Pod references a pull secret that is not complete yet"
+                );
+            }
+            Outcome::Injected => tracing::info!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                ?path,
+                "the Pod references the pull secret"
+            ),
+            Outcome::Unchanged | Outcome::Refused if self.routine => {
+                tracing::debug!(
+                    pod.namespace = namespace,
+                    pod.name = pod,
+                    reason,
+                    "the Pod is left as it is"
+                );
+            }
+            Outcome::Unchanged | Outcome::Refused => {
+                tracing::info!(
+                    pod.namespace = namespace,
+                    pod.name = pod,
+                    reason,
+                    "the Pod is left as it is"
+                );
+            }
+        }
+    }
+}

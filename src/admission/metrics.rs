@@ -1,0 +1,117 @@
+//! Counters of admission.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds; a warm review takes some ten microseconds, a cold one waits for a cloud.
+const BUCKETS: [f64; 15] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0,
+];
+
+/// What admission counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    admissions: Family<Labels, Counter>,
+    duration: Family<PathLabels, Histogram, fn() -> Histogram>,
+}
+
+/// What came of a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// The Pod references a secret that holds what its images need.
+    Injected,
+    /// The Pod references the secret, in which something is still missing.
+    Pending,
+    /// The Pod is left as it is.
+    Unchanged,
+    /// The body was no review: 4xx.
+    Refused,
+    /// The handler panicked; the Pod is left as it is.
+    Panicked,
+}
+
+/// Whether memory knew the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Path {
+    /// It did.
+    #[default]
+    Warm,
+    /// Something had to be read, minted or written.
+    Cold,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: Outcome,
+    reason: &'static str,
+    path: Path,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabels {
+    path: Path,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            admissions: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds these counters to what the metrics endpoint shows.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Reviews by what came of them, why, and whether memory knew the answer";
+        registry.register("pullpass_admissions", help, self.admissions.clone());
+        let help = "Seconds from a review's complete body to its answer";
+        registry.register(
+            "pullpass_admission_duration_seconds",
+            help,
+            self.duration.clone(),
+        );
+    }
+
+    /// Counts one review. `reason` is one of a closed set, empty where there is nothing to say.
+    pub(super) fn count(&self, outcome: Outcome, reason: &'static str, path: Path, took: Duration) {
+        self.admissions
+            .get_or_create(&Labels {
+                outcome,
+                reason,
+                path,
+            })
+            .inc();
+        self.duration
+            .get_or_create(&PathLabels { path })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that was answered with 4xx.
+    pub(super) fn count_refused(&self) {
+        let labels = Labels {
+            outcome: Outcome::Refused,
+            reason: "",
+            path: Path::Warm,
+        };
+        self.admissions.get_or_create(&labels).inc();
+    }
+
+    /// How many reviews had this outcome so far.
+    pub fn counted(&self, outcome: Outcome, reason: &'static str, path: Path) -> u64 {
+        self.admissions
+            .get(&Labels {
+                outcome,
+                reason,
+                path,
+            })
+            .map_or(0, |counter| counter.get())
+    }
+}

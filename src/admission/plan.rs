@@ -1,0 +1,295 @@
+//! What a Pod is to be given, or why it is left as it is. Pure.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::patch::Additions;
+use super::review::{PodObject, Request, Spec};
+use crate::image::Reference;
+use crate::provision::{InjectMode, Namespace, PULL_SECRET};
+use crate::registry::{
+    Labels, Registries, Resolved, ServedRegistry, injected_key_problem, label_value_problem,
+};
+
+/// The longest annotations that Kubernetes takes, keys and values together, in bytes.
+///
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/>,
+/// `TotalAnnotationSizeLimitB` in k8s.io/apimachinery/pkg/api/validation
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// Why a review is answered with "allowed" and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// Not the creation of a Pod itself: another operation, subresource or kind.
+    NotPodCreation,
+    /// The request names no namespace.
+    NoNamespace,
+    /// A `kube-*` namespace, or pullpass' own.
+    SystemNamespace,
+    /// A field that decides has an unexpected type, or the Pod has no metadata or spec.
+    OddObject,
+    /// The mirror of a static Pod: the API server would refuse it.
+    MirrorPod,
+    /// The Pod's label says `pullpass.dev/inject: disabled`.
+    PodOptedOut,
+    /// The namespace is not known, and could not be read.
+    NamespaceUnknown,
+    /// The namespace has not opted in.
+    NamespaceNotOptedIn,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// No Registry serves one of the images (or, with `all`, the namespace).
+    NoRegistry,
+    /// The ServiceAccount enforces mountable secrets and does not list ours: the API server would refuse the Pod.
+    MountableSecrets,
+    /// A Secret of our name is there that is not ours.
+    ForeignSecret,
+}
+
+impl Skip {
+    /// The reason in one word, for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPodCreation => "NotPodCreation",
+            Self::NoNamespace => "NoNamespace",
+            Self::SystemNamespace => "SystemNamespace",
+            Self::OddObject => "OddObject",
+            Self::MirrorPod => "MirrorPod",
+            Self::PodOptedOut => "PodOptedOut",
+            Self::NamespaceUnknown => "NamespaceUnknown",
+            Self::NamespaceNotOptedIn => "NamespaceNotOptedIn",
+            Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::NoRegistry => "NoRegistry",
+            Self::MountableSecrets => "MountableSecrets",
+            Self::ForeignSecret => "ForeignSecret",
+        }
+    }
+
+    /// Whether it is about something that pullpass was not asked to look after.
+    pub fn is_routine(self) -> bool {
+        matches!(
+            self,
+            Self::NotPodCreation
+                | Self::NoNamespace
+                | Self::SystemNamespace
+                | Self::NamespaceNotOptedIn
+        )
+    }
+}
+
+/// What a user is told whose ServiceAccount does not list the pull secret.
+pub fn mountable_secrets_warning() -> String {
+    format!(
+        "pullpass: the ServiceAccount enforces mountable secrets: list {PULL_SECRET} in its imagePullSecrets"
+    )
+}
+
+/// What a user is told when a Secret that is not ours has our name.
+pub fn foreign_secret_warning(namespace: &str) -> String {
+    format!(
+        "pullpass: Secret {namespace}/{PULL_SECRET} is not pullpass' own and is left alone: rename or delete it"
+    )
+}
+
+/// What is done about a Pod.
+#[derive(Debug)]
+pub enum Plan<'r> {
+    /// It is left as it is; the warnings are for the user.
+    Skip(Skip, Vec<String>),
+    /// It references the pull secret.
+    Inject(Injection<'r>),
+}
+
+/// What a Pod is to be given.
+#[derive(Debug, Default)]
+pub struct Injection<'r> {
+    /// The Registries that serve the Pod's images, each key once, in the order of precedence.
+    pub resolved: Vec<Resolved<'r>>,
+    /// What to add.
+    pub additions: Additions<'r>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Decides what can be decided from the request alone: the Pod, or why it is left as it is.
+///
+/// # Errors
+/// The reason.
+pub fn screen<'p, 'a>(
+    request: &'p Request<'a>,
+    own_namespace: &str,
+) -> Result<(&'p PodObject<'a>, &'p str), Skip> {
+    if !request.creates_pod() {
+        return Err(Skip::NotPodCreation);
+    }
+    let namespace = request.namespace().ok_or(Skip::NoNamespace)?;
+    if namespace.starts_with("kube-") || namespace == own_namespace {
+        return Err(Skip::SystemNamespace);
+    }
+    let pod = request.object().value().ok_or(Skip::OddObject)?;
+    if pod.is_odd() || request.dry_run().is_none() {
+        return Err(Skip::OddObject);
+    }
+    let metadata = pod.metadata.value().ok_or(Skip::OddObject)?;
+    if metadata
+        .annotations
+        .value()
+        .is_some_and(|annotations| annotations.mirror)
+    {
+        return Err(Skip::MirrorPod);
+    }
+    let inject = metadata
+        .labels
+        .value()
+        .and_then(|labels| labels.inject.as_text());
+    if inject == Some("disabled") {
+        return Err(Skip::PodOptedOut);
+    }
+    Ok((pod, namespace))
+}
+
+/// Decides what a Pod that [`screen`] let through is given in its namespace.
+pub fn decide<'r>(
+    pod: &PodObject<'_>,
+    namespace: &Namespace,
+    registries: &'r Registries,
+) -> Plan<'r> {
+    if namespace.mode == InjectMode::Off {
+        return Plan::Skip(Skip::NamespaceNotOptedIn, Vec::new());
+    }
+    if namespace.terminating {
+        return Plan::Skip(Skip::NamespaceTerminating, Vec::new());
+    }
+    let mut injection = Injection::default();
+    for image in pod.spec.value().into_iter().flat_map(Spec::images) {
+        injection.add_image(image, &namespace.labels, registries);
+    }
+    let serves = |registry: &ServedRegistry| registry.serves(&namespace.labels);
+    let everything = namespace.mode == InjectMode::All && registries.iter().any(serves);
+    if injection.resolved.is_empty() && !everything {
+        return Plan::Skip(Skip::NoRegistry, injection.warnings);
+    }
+    injection.additions.pull_secrets.push(PULL_SECRET);
+    injection.add_extras(pod, registries);
+    Plan::Inject(injection)
+}
+
+impl<'r> Injection<'r> {
+    fn add_image(&mut self, image: &str, labels: &Labels, registries: &'r Registries) {
+        let Ok(reference) = Reference::parse(image) else {
+            return; // the kubelet says InvalidImageName
+        };
+        if let Some(resolved) = registries.resolve(labels, &reference) {
+            if !self.resolved.iter().any(|known| known.key == resolved.key) {
+                self.resolved.push(resolved);
+            }
+        } else if reference
+            .domain()
+            .bytes()
+            .any(|byte| byte.is_ascii_uppercase())
+        {
+            let lower = format!("{}/{}", reference.domain().to_lowercase(), reference.path());
+            let served = Reference::parse(&lower)
+                .ok()
+                .and_then(|lower| registries.resolve(labels, &lower));
+            if served.is_some() {
+                let host = reference.domain();
+                self.warnings.push(format!(
+                    "pullpass: the kubelet finds no credential for a host with capitals: write {host} in lower case"
+                ));
+            }
+        }
+    }
+
+    /// Adds the labels and annotations of the Registries that serve the Pod. Where two Registries give one key, the first in the
+    /// order of precedence wins.
+    fn add_extras(&mut self, pod: &PodObject<'_>, registries: &'r Registries) {
+        let extra = |resolved: &Resolved<'_>| {
+            !resolved.registry.inject.labels.is_empty()
+                || !resolved.registry.inject.annotations.is_empty()
+        };
+        if !self.resolved.iter().any(extra) {
+            return;
+        }
+        self.sort_by_precedence(registries);
+        let mut labels = Extras::default();
+        let mut annotations = Extras::default();
+        for Resolved { registry, .. } in &self.resolved {
+            labels.add(registry, &registry.inject.labels, true);
+            annotations.add(registry, &registry.inject.annotations, false);
+        }
+        let present = pod
+            .metadata
+            .value()
+            .and_then(|metadata| metadata.annotations.value());
+        let added: usize = annotations
+            .entries
+            .iter()
+            .map(|(key, (value, _))| key.len() + value.len())
+            .sum();
+        if present.map_or(0, |present| present.bytes) + added > MAX_ANNOTATIONS {
+            annotations.entries.clear();
+            annotations.warnings.push(
+                "pullpass: the Pod's annotations leave no room for those of its Registry"
+                    .to_owned(),
+            );
+        }
+        self.warnings.append(&mut labels.warnings);
+        self.warnings.append(&mut annotations.warnings);
+        self.additions.labels = labels.into_entries();
+        self.additions.annotations = annotations.into_entries();
+    }
+
+    /// The kubelet's order by key, then the Registries' rank.
+    fn sort_by_precedence(&mut self, registries: &Registries) {
+        if self.resolved.len() > 1 {
+            let rank = |resolved: &Resolved<'_>| {
+                registries
+                    .iter()
+                    .position(|registry| registry.name == resolved.registry.name)
+            };
+            self.resolved
+                .sort_by_cached_key(|resolved| (Reverse(resolved.key.clone()), rank(resolved)));
+        }
+    }
+}
+
+/// Labels or annotations to be added, with the Registry that each is of.
+#[derive(Default)]
+struct Extras<'r> {
+    entries: BTreeMap<&'r str, (&'r str, &'r str)>,
+    warnings: Vec<String>,
+}
+
+impl<'r> Extras<'r> {
+    fn add(
+        &mut self,
+        registry: &'r ServedRegistry,
+        inject: &'r BTreeMap<String, String>,
+        are_labels: bool,
+    ) {
+        for (key, value) in inject {
+            let problem = injected_key_problem(key)
+                .or_else(|| label_value_problem(value).filter(|_| are_labels));
+            if let Some(problem) = problem {
+                self.warnings.push(format!(
+                    "pullpass: {key} of Registry {} is left out: {problem}",
+                    registry.name
+                ));
+                continue;
+            }
+            let entry = self.entries.entry(key).or_insert((value, &registry.name));
+            if entry.0 != value {
+                let (winner, loser) = (entry.1, &registry.name);
+                self.warnings.push(format!("pullpass: Registries {winner} and {loser} inject different {key}: {winner}'s is taken"));
+            }
+        }
+    }
+
+    fn into_entries(self) -> Vec<(&'r str, &'r str)> {
+        self.entries
+            .into_iter()
+            .map(|(key, (value, _))| (key, value))
+            .collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! The HTTP side of a review: what is accepted, and how long the caller waits.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use http_body_util::LengthLimitError;
+
+/// How long kube-apiserver waits when it does not say.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is kept of the caller's patience for the way back.
+const WAY_BACK: Duration = Duration::from_millis(200);
+
+/// A request that is refused: the status and the text for people.
+pub(super) type Refusal = (StatusCode, String);
+
+/// Checks that the body is said to be plain JSON.
+pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = |text: &str| Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned()));
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return refuse("the body must be application/json: set content-type\n");
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            refuse("the body must not be compressed: leave content-encoding out\n")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the whole body; the server holds it to its limit and deadline.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, usize::MAX)
+        .await
+        .map_err(|error| refusal_of(&error))
+}
+
+fn refusal_of(error: &axum::Error) -> Refusal {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too long\n".to_owned(),
+            );
+        }
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        {
+            return (
+                StatusCode::REQUEST_TIMEOUT,
+                "the body took too long\n".to_owned(),
+            );
+        }
+        cause = error.source();
+    }
+    (
+        StatusCode::BAD_REQUEST,
+        "the body could not be read\n".to_owned(),
+    )
+}
+
+/// How much time there is for an answer: what kube-apiserver says in the URL (`?timeout=10s`), less the way back.
+pub(super) fn budget(uri: &Uri) -> Duration {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let timeout = pairs
+        .filter_map(|pair| pair.strip_prefix("timeout="))
+        .find_map(parse_duration);
+    let patience = timeout
+        .filter(|timeout| !timeout.is_zero())
+        .unwrap_or(DEFAULT_PATIENCE);
+    patience.saturating_sub(WAY_BACK.min(patience / 5))
+}
+
+/// Reads a duration as Go writes it, of those units that a time-out may have: `10s`, `1m30s`, `1.5s`, `500ms`.
+/// <https://pkg.go.dev/time#ParseDuration>
+fn parse_duration(mut text: &str) -> Option<Duration> {
+    let mut total = 0.0;
+    while !text.is_empty() {
+        let unit_at =
+            text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+        let (number, rest) = text.split_at(unit_at);
+        let number: f64 = number.parse().ok()?;
+        let end = rest
+            .find(|character: char| character.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(end);
+        total += number
+            * match unit {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 0.001,
+                _ => return None,
+            };
+        text = rest;
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_time_for_the_way_back() {
+        for (uri, milliseconds) in [
+            ("/mutate?timeout=10s", 9800),
+            ("/mutate?a=b&timeout=1m30s", 89_800),
+            ("/mutate?timeout=1.5s", 1300),
+            ("/mutate?timeout=500ms", 400),
+            ("/mutate", 9800),
+            ("/mutate?timeout=", 9800),
+            ("/mutate?timeout=0s", 9800),
+            ("/mutate?timeout=-5s", 9800),
+            ("/mutate?timeout=10", 9800),
+            ("/mutate?timeout=1e9s", 9800),
+            ("/mutate?timeout=99999999999999999999999h", 9800),
+        ] {
+            assert_eq!(
+                budget(&uri.parse().unwrap()),
+                Duration::from_millis(milliseconds),
+                "{uri}"
+            );
+        }
+    }
+}

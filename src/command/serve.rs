@@ -1,0 +1,82 @@
+//! `pullpass serve`: the webhook.
+
+mod patch_only;
+mod shell;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// Serve the admission webhook
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    pullpass certs certs\n  \
+    pullpass serve --patch-only --registries examples/registries.yaml --tls-cert certs/tls.crt --tls-key certs/tls.key")]
+pub(super) struct Args {
+    /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
+    #[arg(long, required = true, requires = "registries")]
+    patch_only: bool,
+    /// The Registries to serve, and the Namespaces to know, as YAML; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    registries: Vec<PathBuf>,
+    #[command(flatten)]
+    shell: ShellArgs,
+}
+
+/// What every way of serving needs.
+#[derive(Debug, clap::Args)]
+struct ShellArgs {
+    /// Where the webhook listens (TLS); port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are (plain HTTP)
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    metrics_listen: SocketAddr,
+    /// The serving certificate and its chain, PEM; taken into use again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// The serving certificate's key, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
+    /// After SIGTERM go on answering for so many seconds, not ready, telling callers to go elsewhere
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
+    drain_delay: Duration,
+    /// pullpass' own namespace, whose Pods are left as they are
+    #[arg(long, env = "POD_NAMESPACE", default_value = "pullpass")]
+    namespace: String,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t)]
+    log_format: shell::LogFormat,
+    /// Which log lines are written: a level, or a filter of tracing-subscriber
+    #[arg(
+        long,
+        env = "PULLPASS_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log: String,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    shell::start_log(&args.shell)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("cannot start the runtime's threads")?;
+    runtime.block_on(async {
+        let shell = shell::Shell::open(&args.shell).await?;
+        patch_only::serve(args, shell).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,22 @@
+//! `--patch-only`: Registries and namespaces from files, no cluster.
+
+use std::sync::Arc;
+
+use super::Args;
+use super::shell::Shell;
+use crate::command::manifest::Manifests;
+use crate::provision::Namespace;
+use crate::provision::offline::Offline;
+use crate::registry::Registries;
+
+/// Serves from files until the process is told to stop.
+pub(super) async fn serve(args: &Args, shell: Shell) -> anyhow::Result<()> {
+    let manifests = Manifests::load(&args.registries)?;
+    let registries = Registries::build(manifests.registries);
+    let namespaces = manifests
+        .namespaces
+        .into_iter()
+        .map(|(name, labels)| Namespace::new(name, labels, false));
+    let provision = Offline::new(registries, namespaces);
+    shell.run(Arc::new(provision), std::future::ready(())).await
+}

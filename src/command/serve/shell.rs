@@ -1,0 +1,181 @@
+//! What every way of serving has around it: log, listeners, certificate, health, metrics, signals.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use super::ShellArgs;
+use crate::admission::{self, Webhook};
+use crate::provision::Provision;
+use crate::server::certificate::Certificate;
+use crate::server::{self, Bounds, Drain, Phase, Server, health};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// Starts the log, on stderr.
+pub(super) fn start_log(args: &ShellArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("--log {}: not a filter", args.log))?;
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .with_target(false);
+    let started = match args.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+/// Open listeners and a loaded certificate, and everything that must not end before the process does.
+pub(super) struct Shell {
+    webhook: Option<TcpListener>,
+    health: Option<TcpListener>,
+    certificate: Certificate,
+    tls: Arc<ServerConfig>,
+    drain: Drain,
+    terminate: Signal,
+    interrupt: Signal,
+    drain_delay: std::time::Duration,
+    own_namespace: String,
+    /// What the metrics endpoint shows.
+    pub(super) metrics: MetricsRegistry,
+    /// Tasks that run as long as the process: when one ends, the process does, with an error.
+    pub(super) tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Shell {
+    /// Loads the certificate and opens the listeners: what is wrong with either is said before anything else is done.
+    pub(super) async fn open(args: &ShellArgs) -> anyhow::Result<Self> {
+        let certificate = Certificate::load(&args.tls_cert, &args.tls_key)
+            .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?;
+        let webhook = server::bind(args.listen).await.context("--listen")?;
+        let health = server::bind(args.metrics_listen)
+            .await
+            .context("--metrics-listen")?;
+        tracing::info!(webhook.address = %webhook.local_addr()?, health.address = %health.local_addr()?, "listening");
+        Ok(Self {
+            webhook: Some(webhook),
+            health: Some(health),
+            tls: certificate.server_config(),
+            certificate,
+            drain: Drain::default(),
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            drain_delay: args.drain_delay,
+            own_namespace: args.namespace.clone(),
+            metrics: MetricsRegistry::default(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    /// Serves until the process is told to stop, then drains. Ready as soon as `prepared` ends.
+    pub(super) async fn run<F>(
+        mut self,
+        provision: Arc<dyn Provision>,
+        prepared: F,
+    ) -> anyhow::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut servers = self.start_servers(provision);
+        let drain = self.drain.clone();
+        let prepare = tokio::spawn(async move {
+            prepared.await;
+            drain.set_prepared();
+            tracing::info!("ready");
+        });
+        let ended = tokio::select! {
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+            Some(ended) = self.tasks.join_next() => Some(ended),
+        };
+        prepare.abort();
+        if let Some(ended) = ended {
+            ended??;
+            bail!("a part of pullpass ended that should not have: this is a bug");
+        }
+        tracing::info!(
+            drain.seconds = self.drain_delay.as_secs_f64(),
+            "told to stop: no longer ready, still answering"
+        );
+        // A second signal is for people who will not wait.
+        tokio::select! {
+            () = self.drain.run(self.drain_delay) => {}
+            _ = self.terminate.recv() => self.drain.enter(Phase::Closing),
+            _ = self.interrupt.recv() => self.drain.enter(Phase::Closing),
+        }
+        while servers.join_next().await.is_some() {}
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Starts the webhook, the health and metrics endpoint, and the certificate's renewal.
+    fn start_servers(&mut self, provision: Arc<dyn Provision>) -> JoinSet<()> {
+        let webhook = Webhook {
+            provision,
+            own_namespace: std::mem::take(&mut self.own_namespace),
+            metrics: admission::Metrics::default(),
+            clock: Timestamp::now,
+        };
+        let metrics = server::Metrics::default();
+        webhook.metrics.register(&mut self.metrics);
+        metrics.register(&mut self.metrics);
+        let reload = self.certificate.clone().run(metrics.clone());
+        self.tasks.spawn(async move {
+            reload.await;
+            Ok(())
+        });
+        let shown = Arc::new(std::mem::take(&mut self.metrics));
+        let health = health::router(self.drain.clone(), shown);
+        let bounds = Bounds::default();
+        let few = Bounds {
+            connections: 64,
+            ..bounds
+        };
+        let unseen = server::Metrics::default();
+        let mut servers = JoinSet::new();
+        let listeners = [
+            (
+                self.webhook.take(),
+                Some(Arc::clone(&self.tls)),
+                admission::router(Arc::new(webhook)),
+                bounds,
+                metrics,
+            ),
+            (self.health.take(), None, health, few, unseen),
+        ];
+        for (listener, tls, application, bounds, metrics) in listeners {
+            if let Some(listener) = listener {
+                servers.spawn(
+                    Server {
+                        listener,
+                        tls,
+                        application,
+                        bounds,
+                        metrics,
+                    }
+                    .run(self.drain.clone()),
+                );
+            }
+        }
+        servers
+    }
+}
