@@ -6,9 +6,16 @@
 //! ```
 
 pub mod access;
+mod ensure;
+mod flight;
+mod gather;
 pub mod namespace;
-pub mod offline;
 pub mod secret;
+pub mod state;
+pub mod table;
+mod verify;
+mod work;
+mod write;
 
 use std::sync::Arc;
 
@@ -16,6 +23,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::registry::Registries;
+pub use ensure::Ensure;
 pub use namespace::{InjectMode, Namespace};
 
 /// The name of the one pull secret that each served namespace has.

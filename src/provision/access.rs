@@ -1,23 +1,52 @@
-//! What this room needs of a Kubernetes cluster; the `cluster` room implements it.
+//! What this room needs of others: of a Kubernetes cluster, and of whoever mints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use secrecy::SecretSlice;
 
 use super::Namespace;
+use crate::credential::{Credential, MintError, SourceSecret};
+use crate::registry::source::EcrSource;
+
+/// Minted credentials.
+pub trait Credentials: Send + Sync {
+    /// The credential that is stored for `source`, from memory, expired or not.
+    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>>;
+
+    /// A credential for `source` that is good at `now`: the stored one, or a new one. One past half of its life is answered at once
+    /// and renewed beside.
+    ///
+    /// # Errors
+    /// [`MintError`] when there is none and none can be minted.
+    fn mint<'a>(
+        &'a self,
+        source: &'a EcrSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+
+    /// Reads live what is stored for `source`, so that [`Credentials::current`] is as new as the store is.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses.
+    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// A number that grows with every change of what is stored.
+    fn changes(&self) -> u64;
+}
 
 /// The few requests that provisioning makes.
 pub trait Cluster: Send + Sync {
-    /// Reads one Namespace live; `None`: there is none.
+    /// Reads one Namespace and its resource version live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
     fn fetch_namespace<'a>(
         &'a self,
         name: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Namespace>, ClusterError>>;
+    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
 
     /// Whether a Pod of this ServiceAccount may reference the pull secret, by one live read (see
     /// [`Provision::may_reference`](super::Provision::may_reference)). A ServiceAccount that is not there may.
@@ -29,6 +58,15 @@ pub trait Cluster: Send + Sync {
         namespace: &'a str,
         service_account: &'a str,
     ) -> BoxFuture<'a, Result<bool, ClusterError>>;
+
+    /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_source<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
 
     /// Reads a namespace's pull secret live; `None`: there is none.
     ///
@@ -111,10 +149,10 @@ pub enum ClusterError {
         message: String,
     },
     /// The namespace is being deleted, or gone.
-    #[error("namespace {namespace} is being deleted or gone -> nothing is written into it")]
+    #[error("{what} cannot be written: its namespace is being deleted or gone")]
     NamespaceGone {
-        /// The namespace.
-        namespace: String,
+        /// What was to be written.
+        what: String,
     },
     /// The API server does not take the object.
     #[error(

@@ -6,7 +6,7 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -99,13 +99,16 @@ fn sole_auth(entry: &Value) -> Option<&str> {
     (members.len() == 1).then(|| members.get("auth")?.as_str())?
 }
 
-/// The readable entries of a dockerconfigjson by key; empty when it cannot be read at all.
+/// The readable entries of a dockerconfigjson.
 #[derive(Clone, Default)]
-pub struct Auths(BTreeMap<String, Value>);
+pub struct Auths {
+    entries: BTreeMap<String, Value>,
+    intact: bool,
+}
 
 impl fmt::Debug for Auths {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.entries.keys()).finish()
     }
 }
 
@@ -118,20 +121,28 @@ impl Auths {
         let Some(Value::Object(auths)) = top.remove("auths") else {
             return Self::default();
         };
+        let all = auths.len();
         let readable = auths.into_iter().filter(|(_, entry)| is_readable(entry));
-        Self(readable.collect())
+        let entries: BTreeMap<_, _> = readable.collect();
+        let intact = entries.len() == all && top.is_empty();
+        Self { entries, intact }
+    }
+
+    /// Whether nothing was left out when it was read. What is not intact must be rewritten: the kubelet may not be able to decode it.
+    pub fn is_intact(&self) -> bool {
+        self.intact
     }
 
     /// The digest of what stands under each key.
     pub fn digests(&self) -> BTreeMap<String, Digest> {
-        self.0
+        self.entries
             .iter()
             .map(|(key, entry)| (key.clone(), Digest::of_entry(entry)))
             .collect()
     }
 
     fn write(&self) -> Vec<u8> {
-        serde_json::to_vec(&serde_json::json!({ "auths": self.0 }))
+        serde_json::to_vec(&serde_json::json!({ "auths": self.entries }))
             .expect("a map of strings to JSON is JSON")
     }
 }
@@ -193,15 +204,14 @@ impl Merged {
 pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) -> Merged {
     let before = existing
         .and_then(|secret| secret.dockerconfigjson.as_ref())
-        .map(|bytes| bytes.expose_secret());
+        .map(ExposeSecret::expose_secret);
     let mut auths = before.map(Auths::parse).unwrap_or_default();
-    let untouched = before.is_some_and(|bytes| is_exactly(bytes, &auths));
     let mut covers = existing.map(parse_covers).unwrap_or_default();
     let expired = remove_expired_public(&mut auths, &covers, wanted, now);
     let mut displaced = Vec::new();
-    let mut changed = expired || !untouched;
+    let mut changed = expired || !auths.intact;
     for entry in wanted {
-        let there = auths.0.get(&entry.key).map(Digest::of_entry);
+        let there = auths.entries.get(&entry.key).map(Digest::of_entry);
         if there == Some(entry.digest) {
             continue;
         }
@@ -211,9 +221,9 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
             digest,
         }));
         let value = serde_json::json!({ "auth": entry.auth.expose_secret() });
-        auths.0.insert(entry.key.clone(), value);
+        auths.entries.insert(entry.key.clone(), value);
     }
-    covers.retain(|key, _| auths.0.contains_key(key));
+    covers.retain(|key, _| auths.entries.contains_key(key));
     covers.extend(
         wanted
             .iter()
@@ -231,28 +241,20 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
     }
 }
 
-/// Whether nothing was left out when `bytes` were read: else what is there must be rewritten, even if nothing is wanted.
-fn is_exactly(bytes: &[u8], auths: &Auths) -> bool {
-    serde_json::from_slice::<Value>(bytes)
-        .ok()
-        .and_then(|value| Some(value.get("auths")?.as_object()?.len() == auths.0.len()))
-        .unwrap_or(false)
-}
-
 fn remove_expired_public(
     auths: &mut Auths,
     covers: &BTreeMap<String, Cover>,
     wanted: &[Entry],
     now: Timestamp,
 ) -> bool {
-    let before = auths.0.len();
-    auths.0.retain(|key, _| {
+    let before = auths.entries.len();
+    auths.entries.retain(|key, _| {
         let until = covers.get(key).and_then(|cover| cover.until);
         !is_ecr_public(key)
             || until.is_none_or(|until| until > now)
             || wanted.iter().any(|entry| entry.key == *key)
     });
-    auths.0.len() != before
+    auths.entries.len() != before
 }
 
 /// Whether an `auths` key stands for ECR Public, where a pull needs no login and fails with a bad one.
@@ -327,7 +329,7 @@ fn describe(covers: &BTreeMap<String, Cover>) -> BTreeMap<String, String> {
         }
     }
     if left_out > 0 {
-        text.push_str(&format!("and {left_out} more\n"));
+        writeln!(text, "and {left_out} more").expect("a String takes all that is written to it");
     }
     let mut annotations = BTreeMap::from([(COVERS_ANNOTATION.to_owned(), text)]);
     if let Some(first) = covers.values().filter_map(|cover| cover.until).min() {

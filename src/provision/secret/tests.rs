@@ -119,8 +119,8 @@ fn writes_nothing_when_equal() {
 fn writes_the_same_bytes_in_any_order() {
     let (a, b) = (entry("a.example", "1"), fixed("b.example", "2"));
     let one = written(merge(
-        Some(&written(merge(None, &[a.clone()], now()))),
-        &[b.clone()],
+        Some(&written(merge(None, std::slice::from_ref(&a), now()))),
+        std::slice::from_ref(&b),
         now(),
     ));
     let other = written(merge(Some(&written(merge(None, &[b], now()))), &[a], now()));
@@ -210,8 +210,8 @@ fn counts_unreadable_content_as_empty() {
 #[test]
 fn leaves_out_entries_that_would_break_every_pull() {
     for bad in [
-        r#"5"#,
-        r#"null"#,
+        r"5",
+        r"null",
         r#"{"auth":5}"#,
         r#"{"auth":"%%%"}"#,
         r#"{"auth":"bm9jb2xvbg=="}"#,
@@ -257,4 +257,15 @@ fn knows_when_it_is_too_big() {
 fn debug_shows_no_secret() {
     let auths = Auths::parse(br#"{"auths":{"x.example":{"auth":"YTpi"}}}"#);
     assert_eq!(format!("{auths:?}"), r#"{"x.example"}"#);
+}
+
+#[test]
+fn rewrites_content_with_members_that_the_kubelet_may_not_decode() {
+    let before = r#"{"auths":{"y.example":{"auth":"YTpi"}},"HttpHeaders":5}"#;
+    assert!(!Auths::parse(before.as_bytes()).is_intact());
+    let merged = merge(Some(&there(before.as_bytes())), &[], now());
+    assert_eq!(
+        text(&written(merged)),
+        r#"{"auths":{"y.example":{"auth":"YTpi"}}}"#
+    );
 }

@@ -1,0 +1,358 @@
+//! The composition of this room: what admission asks for, answered from memory if that will do, worked for if not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use moka::future::Cache;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::access::{Cluster, Credentials};
+use super::flight::Flight;
+use super::secret::Entry;
+use super::state::State;
+use super::verify::{History, Moment, Verified, verify};
+use super::work::Work;
+use super::write::{Writer, Written};
+use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision, gather};
+use crate::registry::{Grant, Registries};
+
+/// How long the answer about a ServiceAccount is remembered.
+const ACCOUNTS_FOR: Duration = Duration::from_mins(5);
+
+/// How many ServiceAccounts are remembered.
+const ACCOUNTS: u64 = 10_000;
+
+/// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
+const STRANGERS_FOR: Duration = Duration::from_secs(1);
+
+/// How many namespaces' verdicts are remembered beyond those that changed.
+const VERDICTS: usize = 20_000;
+
+/// Makes sure of pull secrets.
+#[derive(Clone)]
+pub struct Ensure(Arc<Shared>);
+
+struct Shared {
+    state: Arc<State>,
+    cluster: Arc<dyn Cluster>,
+    credentials: Arc<dyn Credentials>,
+    history: History,
+    verdicts: Mutex<HashMap<String, Arc<Verified>>>,
+    flights: Mutex<HashMap<String, Arc<Flight>>>,
+    /// The tasks of the flights: the process owns them, and waits for them when it ends.
+    tasks: Mutex<JoinSet<()>>,
+    accounts: Cache<(String, String), bool>,
+    strangers: Cache<String, Option<Arc<Namespace>>>,
+    clock: fn() -> Timestamp,
+}
+
+impl Ensure {
+    /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(
+        state: Arc<State>,
+        cluster: Arc<dyn Cluster>,
+        credentials: Arc<dyn Credentials>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            state,
+            cluster,
+            credentials,
+            history: History::default(),
+            verdicts: Mutex::default(),
+            flights: Mutex::default(),
+            tasks: Mutex::default(),
+            accounts: Cache::builder()
+                .max_capacity(ACCOUNTS)
+                .time_to_live(ACCOUNTS_FOR)
+                .build(),
+            strangers: Cache::builder()
+                .max_capacity(ACCOUNTS)
+                .time_to_live(STRANGERS_FOR)
+                .build(),
+            clock,
+        }))
+    }
+
+    /// Waits until all work under way has ended, for a process that stops.
+    pub async fn settle(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Provision for Ensure {
+    fn registries(&self) -> Arc<Registries> {
+        self.0.state.registries()
+    }
+
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.0.state.namespaces.get(name)
+    }
+
+    fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+        self.0.fetch_namespace(name).boxed()
+    }
+
+    fn may_reference<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+    ) -> BoxFuture<'a, bool> {
+        self.0.may_reference(namespace, service_account).boxed()
+    }
+
+    fn covers(
+        &self,
+        namespace: &Arc<Namespace>,
+        keys: &[&str],
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Coverage {
+        let verdict = self.0.verdict(namespace);
+        let found = verdict.check(keys, now);
+        if found.nudge && !dry_run && !namespace.terminating && verdict.may_nudge() {
+            Shared::join(&self.0, namespace);
+        }
+        found.coverage
+    }
+
+    fn ensure<'a>(
+        &'a self,
+        namespace: &'a Arc<Namespace>,
+        keys: &'a [&'a str],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Outcome> {
+        Shared::ensure(&self.0, namespace, keys, deadline).boxed()
+    }
+}
+
+impl Shared {
+    async fn fetch_namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        // Concurrent callers share one read; a failed one is not remembered.
+        let fetch = async {
+            let found = self.cluster.fetch_namespace(name).await?;
+            Ok::<_, super::access::ClusterError>(found.map(|(version, namespace)| {
+                if namespace.mode != InjectMode::Off {
+                    self.state.namespaces.put(name, &version, namespace.clone());
+                }
+                Arc::new(namespace)
+            }))
+        };
+        match self.strangers.try_get_with_by_ref(name, fetch).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(
+                    namespace.name = name,
+                    "a namespace could not be read, its Pod is left as it is: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    async fn may_reference(&self, namespace: &str, service_account: &str) -> bool {
+        let key = (namespace.to_owned(), service_account.to_owned());
+        let fetch = self.cluster.fetch_may_reference(namespace, service_account);
+        match self.accounts.try_get_with(key, fetch).await {
+            Ok(allowed) => allowed,
+            Err(error) => {
+                tracing::warn!(
+                    namespace.name = namespace,
+                    service_account.name = service_account,
+                    "a ServiceAccount could not be read and counts as an ordinary one: {error}"
+                );
+                true
+            }
+        }
+    }
+
+    fn verdict(&self, namespace: &Arc<Namespace>) -> Arc<Verified> {
+        let moment = Moment::of(&self.state, &*self.credentials);
+        if let Some(verdict) = lock(&self.verdicts).get(&namespace.name)
+            && verdict.holds(namespace, moment)
+        {
+            return Arc::clone(verdict);
+        }
+        let verdict = Arc::new(verify(
+            namespace,
+            &self.state,
+            &*self.credentials,
+            &self.history,
+        ));
+        let mut verdicts = lock(&self.verdicts);
+        if verdicts.len() >= VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(namespace.name.clone(), Arc::clone(&verdict));
+        verdict
+    }
+
+    async fn ensure(
+        this: &Arc<Self>,
+        namespace: &Arc<Namespace>,
+        keys: &[&str],
+        deadline: Instant,
+    ) -> Outcome {
+        if namespace.terminating {
+            return Outcome::Pending(vec![terminating(namespace)]);
+        }
+        // Who asks in the moment in which a flight ends gets no answer from it: the next one has it.
+        loop {
+            let (ask, mut progress) = Self::join(this, namespace).ask(keys);
+            let answered =
+                progress.wait_for(|progress| progress.ended || progress.outcome(&ask).is_some());
+            match tokio::time::timeout_at(deadline, answered).await {
+                Ok(Ok(progress)) => {
+                    if let Some(outcome) = progress.outcome(&ask) {
+                        return outcome;
+                    }
+                }
+                Ok(Err(_)) => return Outcome::Pending(vec![lost()]),
+                Err(_) => return Outcome::Pending(vec![late()]),
+            }
+        }
+    }
+
+    /// The work under way for a namespace; begins some if there is none.
+    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>) -> Arc<Flight> {
+        let mut flights = lock(&this.flights);
+        if let Some(flight) = flights.get(&namespace.name) {
+            return Arc::clone(flight);
+        }
+        let flight = Arc::new(Flight::new());
+        flights.insert(namespace.name.clone(), Arc::clone(&flight));
+        let landing = Landing {
+            shared: Arc::clone(this),
+            namespace: namespace.name.clone(),
+            flight: Arc::clone(&flight),
+        };
+        let (shared, namespace) = (Arc::clone(this), Arc::clone(namespace));
+        let mut tasks = lock(&this.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move { shared.fly(&namespace, &landing.flight).await });
+        flight
+    }
+
+    /// Gathers all credentials of a namespace and writes them: as soon as all that some Pod waits for is there, and once more at the
+    /// end, so that one dead Registry never holds up the others.
+    async fn fly(&self, namespace: &Namespace, flight: &Flight) {
+        let mut work = Work::new();
+        loop {
+            let asked = flight.count();
+            let grants = self.state.registries().grants(&namespace.labels);
+            work.plan(grants, flight, |grant| self.fetch(grant));
+            tokio::select! {
+                biased;
+                () = flight.asked.notified() => continue,
+                () = work.advance() => {}
+            }
+            if work.is_idle() || flight.open().iter().any(|ask| work.answers(ask)) {
+                self.write(namespace, flight, &mut work).await;
+            }
+            if work.is_idle() && asked == flight.count() {
+                return;
+            }
+        }
+    }
+
+    fn fetch(&self, grant: Arc<Grant>) -> BoxFuture<'_, Result<Vec<Entry>, Pending>> {
+        let now = (self.clock)();
+        async move { gather::fetch(&grant, &*self.credentials, &self.state, now).await }.boxed()
+    }
+
+    async fn write(&self, namespace: &Namespace, flight: &Flight, work: &mut Work<'_>) {
+        let writer = Writer {
+            namespace: &namespace.name,
+            cluster: &*self.cluster,
+            credentials: &*self.credentials,
+            state: &self.state,
+            history: &self.history,
+            now: (self.clock)(),
+        };
+        let asks = flight.open();
+        let written = writer.write(work.gathered()).await;
+        tell(namespace, &written);
+        flight.publish(|progress| work.settle(progress, &asks, &written, &not_granted()));
+    }
+}
+
+fn tell(namespace: &Namespace, written: &Result<Written, Pending>) {
+    let name = namespace.name.as_str();
+    match written {
+        Ok(Written::Applied) => tracing::info!(namespace.name = name, "pull secret written"),
+        Ok(Written::Equal) => {
+            tracing::debug!(namespace.name = name, "pull secret is as it must be");
+        }
+        Ok(Written::Foreign) => tracing::warn!(
+            namespace.name = name,
+            "secret {name}/{} is not ours and is left alone: rename it, or delete it so that pullpass can make its own",
+            super::PULL_SECRET
+        ),
+        Err(why) => tracing::warn!(
+            namespace.name = name,
+            reason = why.reason,
+            "pull secret not written: {}",
+            why.message
+        ),
+    }
+}
+
+/// Takes a flight off the list and tells those who wait, however it ended.
+struct Landing {
+    shared: Arc<Shared>,
+    namespace: String,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.shared.flights).remove(&self.namespace);
+        self.flight.publish(|progress| progress.ended = true);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn terminating(namespace: &Namespace) -> Pending {
+    Pending {
+        registry: None,
+        reason: "NamespaceGone",
+        message: format!(
+            "namespace {} is being deleted: nothing is written into it",
+            namespace.name
+        ),
+    }
+}
+
+fn late() -> Pending {
+    Pending {
+        registry: None,
+        reason: "Timeout",
+        message: "the credentials are not there yet: work on them goes on, the kubelet looks again"
+            .to_owned(),
+    }
+}
+
+fn lost() -> Pending {
+    Pending {
+        registry: None,
+        reason: "Lost",
+        message: "the work on the pull secret ended without an answer: it is tried again with the next Pod".to_owned(),
+    }
+}
+
+fn not_granted() -> Pending {
+    Pending {
+        registry: None,
+        reason: "NotServed",
+        message: "the Registries changed while the Pod was looked at: it is tried again with the next Pod".to_owned(),
+    }
+}

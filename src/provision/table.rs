@@ -1,0 +1,282 @@
+//! One kind of object as the watch shows it, plus what we wrote ourselves and the watch has not shown yet.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Objects by name, each the newest one that was seen.
+///
+/// Resource versions are compared as numbers, which Kubernetes allows for objects of one kind:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
+pub struct Table<T> {
+    inner: RwLock<Inner<T>>,
+    generation: Arc<AtomicU64>,
+    is_same: fn(&T, &T) -> bool,
+}
+
+struct Inner<T> {
+    rows: HashMap<String, Row<T>>,
+    /// The newest resource version that the watch has shown: what is not here and older than this has been deleted.
+    shown: u64,
+    /// Counts the lists that began.
+    list: u64,
+}
+
+struct Row<T> {
+    value: Arc<T>,
+    version: u64,
+    /// In which list we put it here ourselves; `None` when the watch did.
+    put_in: Option<u64>,
+}
+
+impl<T> Table<T> {
+    /// An empty table that counts `generation` up at each change; one that `is_same` calls no change is none.
+    pub fn new(generation: Arc<AtomicU64>, is_same: fn(&T, &T) -> bool) -> Self {
+        let inner = Inner {
+            rows: HashMap::new(),
+            shown: 0,
+            list: 0,
+        };
+        Self {
+            inner: RwLock::new(inner),
+            generation,
+            is_same,
+        }
+    }
+
+    /// The object of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.read().rows.get(name).map(|row| Arc::clone(&row.value))
+    }
+
+    /// All objects, in no order.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.read()
+            .rows
+            .values()
+            .map(|row| Arc::clone(&row.value))
+            .collect()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.read().rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The watch shows an object. Answers whether anything changed.
+    pub fn apply(&self, name: &str, resource_version: &str, value: T) -> bool {
+        let version = number(resource_version);
+        let mut inner = self.write();
+        inner.shown = inner.shown.max(version);
+        if inner
+            .rows
+            .get(name)
+            .is_some_and(|row| row.version > version && version > 0)
+        {
+            return false;
+        }
+        let changed = inner
+            .rows
+            .get(name)
+            .is_none_or(|row| !(self.is_same)(&row.value, &value));
+        inner.rows.insert(
+            name.to_owned(),
+            Row {
+                value: Arc::new(value),
+                version,
+                put_in: None,
+            },
+        );
+        self.count(changed)
+    }
+
+    /// The watch shows that an object is gone. Answers whether anything changed.
+    pub fn delete(&self, name: &str, resource_version: &str) -> bool {
+        let version = number(resource_version);
+        let mut inner = self.write();
+        inner.shown = inner.shown.max(version);
+        if inner
+            .rows
+            .get(name)
+            .is_some_and(|row| row.version > version && version > 0)
+        {
+            return false;
+        }
+        let changed = inner.rows.remove(name).is_some();
+        self.count(changed)
+    }
+
+    /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing.
+    pub fn put(&self, name: &str, resource_version: &str, value: T) -> bool {
+        let version = number(resource_version);
+        let mut inner = self.write();
+        let is_old = match inner.rows.get(name) {
+            Some(row) => row.version >= version,
+            None => inner.shown >= version,
+        };
+        if is_old && version > 0 {
+            return false;
+        }
+        let put_in = Some(inner.list);
+        inner.rows.insert(
+            name.to_owned(),
+            Row {
+                value: Arc::new(value),
+                version,
+                put_in,
+            },
+        );
+        self.count(true)
+    }
+
+    /// A list begins: what we put from now on is newer than what it will show.
+    pub fn begin(&self) {
+        self.write().list += 1;
+    }
+
+    /// A list has ended: what it does not hold is gone. Answers whether anything changed.
+    pub fn replace(&self, listed: Vec<(String, String, T)>) -> bool {
+        let mut inner = self.write();
+        let list = inner.list;
+        let mut before = std::mem::take(&mut inner.rows);
+        inner.shown = 0;
+        let mut changed = false;
+        for (name, resource_version, value) in listed {
+            let version = number(&resource_version);
+            inner.shown = inner.shown.max(version);
+            let row = match before.remove(&name) {
+                Some(row) if row.put_in == Some(list) && row.version > version => row,
+                Some(row) if (self.is_same)(&row.value, &value) => Row {
+                    version,
+                    put_in: None,
+                    ..row
+                },
+                _ => {
+                    changed = true;
+                    Row {
+                        value: Arc::new(value),
+                        version,
+                        put_in: None,
+                    }
+                }
+            };
+            inner.rows.insert(name, row);
+        }
+        for (name, row) in before {
+            if row.put_in == Some(list) {
+                inner.rows.insert(name, row);
+            } else {
+                changed = true;
+            }
+        }
+        self.count(changed)
+    }
+
+    fn count(&self, changed: bool) -> bool {
+        if changed {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        changed
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner<T>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner<T>> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A resource version as a number; 0 when it is none: then it is neither older nor newer than another.
+fn number(resource_version: &str) -> u64 {
+    resource_version.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table<&'static str> {
+        Table::new(Arc::default(), PartialEq::eq)
+    }
+
+    fn value(table: &Table<&'static str>, name: &str) -> Option<&'static str> {
+        table.get(name).map(|value| *value)
+    }
+
+    #[test]
+    fn keeps_newer_own_write_when_the_watch_lags() {
+        let table = table();
+        table.apply("a", "5", "seen");
+        assert!(table.put("a", "9", "written"));
+        assert!(!table.apply("a", "7", "older"));
+        assert!(!table.delete("a", "8"));
+        assert_eq!(value(&table, "a"), Some("written"));
+        assert!(table.delete("a", "10"));
+        assert_eq!(value(&table, "a"), None);
+    }
+
+    #[test]
+    fn ignores_own_write_when_the_watch_already_showed_its_deletion() {
+        let table = table();
+        table.apply("a", "9", "written");
+        table.delete("a", "10");
+        assert!(!table.put("a", "9", "written"));
+        assert_eq!(value(&table, "a"), None);
+    }
+
+    #[test]
+    fn keeps_own_write_through_a_list_that_began_before_it() {
+        let table = table();
+        table.put("old", "3", "old");
+        table.begin();
+        table.put("new", "12", "new");
+        table.put("both", "13", "newer");
+        table.replace(vec![("both".to_owned(), "10".to_owned(), "older")]);
+        assert_eq!(value(&table, "old"), None);
+        assert_eq!(value(&table, "new"), Some("new"));
+        assert_eq!(value(&table, "both"), Some("newer"));
+    }
+
+    #[test]
+    fn takes_lower_versions_from_a_list_when_the_cluster_was_restored() {
+        let table = table();
+        table.apply("a", "900", "before");
+        table.begin();
+        table.replace(vec![("a".to_owned(), "20".to_owned(), "restored")]);
+        assert_eq!(value(&table, "a"), Some("restored"));
+        assert!(table.apply("a", "21", "after"));
+    }
+
+    #[test]
+    fn counts_changes_and_nothing_else() {
+        let generation = Arc::new(AtomicU64::new(0));
+        let table = Table::new(Arc::clone(&generation), PartialEq::eq);
+        let count = || generation.load(Ordering::Acquire);
+        table.apply("a", "1", "x");
+        assert_eq!(count(), 1);
+        table.apply("a", "2", "x");
+        table.delete("b", "3");
+        table.replace(vec![("a".to_owned(), "2".to_owned(), "x")]);
+        assert_eq!(count(), 1);
+        table.replace(Vec::new());
+        assert_eq!(count(), 2);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn takes_anything_when_versions_are_no_numbers() {
+        let table = table();
+        table.apply("a", "9", "x");
+        assert!(table.apply("a", "odd", "y"));
+        assert!(table.put("a", "odd", "z"));
+        assert!(table.delete("a", ""));
+        assert_eq!(table.len(), 0);
+    }
+}

@@ -1,0 +1,239 @@
+//! The warm check: what a namespace's pull secret is worth, worked out once per change and then looked up.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::access::Credentials;
+use super::secret::{Digest, Entry};
+use super::state::{Seen, State};
+use super::{Coverage, InjectMode, Namespace, gather};
+use crate::credential::{Credential, Freshness, freshness};
+use crate::registry::{CredentialSource, Grant};
+
+/// How many earlier logins of one source are remembered.
+const REMEMBERED: usize = 64;
+
+/// How often work in the background is begun for one namespace at most.
+const NUDGE_EVERY: Duration = Duration::from_secs(30);
+
+/// What one namespace's pull secret is worth, as long as nothing changed.
+pub(super) struct Verified {
+    namespace: Arc<Namespace>,
+    moment: Moment,
+    foreign: bool,
+    complete: bool,
+    keys: HashMap<String, Standing>,
+    nudged: Mutex<Option<Instant>>,
+}
+
+/// The state that something was worked out in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    state: u64,
+    credentials: u64,
+}
+
+impl Moment {
+    pub(super) fn of(state: &State, credentials: &dyn Credentials) -> Self {
+        Self {
+            state: state.generation(),
+            credentials: credentials.changes(),
+        }
+    }
+}
+
+/// What stands under the keys of one grant.
+#[derive(Clone)]
+enum Standing {
+    /// What must stand there; with a minted credential's life.
+    Good(Option<Arc<Credential>>),
+    /// An earlier credential of the same source.
+    Earlier(Arc<Credential>),
+    /// Nothing, or something that we do not know.
+    Unknown,
+}
+
+/// What the warm check found.
+pub(super) struct Found {
+    pub(super) coverage: Coverage,
+    /// Whether there is something to do in the background.
+    pub(super) nudge: bool,
+}
+
+impl Verified {
+    pub(super) fn holds(&self, namespace: &Namespace, moment: Moment) -> bool {
+        self.moment == moment && self.namespace.labels == namespace.labels
+    }
+
+    /// Whether a good login stands under each of `keys` at `now`.
+    pub(super) fn check(&self, keys: &[&str], now: Timestamp) -> Found {
+        if self.foreign {
+            return Found {
+                coverage: Coverage::Foreign,
+                nudge: false,
+            };
+        }
+        let mut nudge = self.namespace.mode == InjectMode::All && !self.complete;
+        for key in keys {
+            let fresh = match self.keys.get(*key) {
+                Some(Standing::Good(None)) => Freshness::Fresh,
+                Some(Standing::Good(Some(credential))) => freshness(credential, now),
+                Some(Standing::Earlier(credential)) => match freshness(credential, now) {
+                    Freshness::Spent => Freshness::Spent,
+                    Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
+                },
+                Some(Standing::Unknown) | None => Freshness::Spent,
+            };
+            match fresh {
+                Freshness::Fresh => {}
+                Freshness::Renewable => nudge = true,
+                Freshness::Spent => {
+                    return Found {
+                        coverage: Coverage::Missing,
+                        nudge: false,
+                    };
+                }
+            }
+        }
+        Found {
+            coverage: Coverage::Covered,
+            nudge,
+        }
+    }
+
+    /// Whether work in the background may begin now.
+    pub(super) fn may_nudge(&self) -> bool {
+        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
+        if nudged.is_some_and(|last| last.elapsed() < NUDGE_EVERY) {
+            return false;
+        }
+        *nudged = Some(Instant::now());
+        true
+    }
+}
+
+/// Works out what a namespace's pull secret is worth.
+pub(super) fn verify(
+    namespace: &Arc<Namespace>,
+    state: &State,
+    credentials: &dyn Credentials,
+    history: &History,
+) -> Verified {
+    let moment = Moment::of(state, credentials);
+    let seen = state.pull_secrets.get(&namespace.name);
+    let grants = state.registries().grants(&namespace.labels);
+    let mut keys = HashMap::new();
+    let mut complete = true;
+    for grant in &grants {
+        let standing = stand(grant, seen.as_deref(), state, credentials, history);
+        complete &= matches!(standing, Standing::Good(_));
+        keys.extend(grant.keys.iter().map(|key| (key.clone(), standing.clone())));
+    }
+    Verified {
+        namespace: Arc::clone(namespace),
+        moment,
+        foreign: seen.is_some_and(|seen| !seen.ours),
+        complete,
+        keys,
+        nudged: Mutex::new(None),
+    }
+}
+
+fn stand(
+    grant: &Grant,
+    seen: Option<&Seen>,
+    state: &State,
+    credentials: &dyn Credentials,
+    history: &History,
+) -> Standing {
+    let Some(seen) = seen.filter(|seen| seen.intact) else {
+        return Standing::Unknown;
+    };
+    let there = |key: &str| seen.digests.get(key);
+    let credential = match &grant.source {
+        CredentialSource::Ecr(source) => credentials.current(source),
+        CredentialSource::Static(_) => None,
+    };
+    if let Some(entries) = gather::find(grant, credentials, state) {
+        history.note(grant, &entries, credential.as_ref());
+        if entries
+            .iter()
+            .all(|entry| there(&entry.key) == Some(&entry.digest))
+        {
+            return Standing::Good(credential);
+        }
+    }
+    let earlier = |key: &String| history.find(&grant.source, there(key)?);
+    let earlier: Option<Vec<_>> = grant.keys.iter().map(earlier).collect();
+    earlier
+        .and_then(|credentials| {
+            credentials
+                .into_iter()
+                .min_by_key(|credential| credential.expires_at)
+        })
+        .map_or(Standing::Unknown, Standing::Earlier)
+}
+
+/// The logins that each source has had, newest last: what is known to be older may be replaced without asking.
+#[derive(Default)]
+pub(super) struct History(Mutex<HashMap<CredentialSource, VecDeque<Past>>>);
+
+struct Past {
+    digest: Digest,
+    credential: Option<Arc<Credential>>,
+}
+
+impl History {
+    /// Remembers what a grant's source holds now.
+    pub(super) fn note(
+        &self,
+        grant: &Grant,
+        entries: &[Entry],
+        credential: Option<&Arc<Credential>>,
+    ) {
+        for entry in entries {
+            self.push(&grant.source, entry.digest, credential.cloned());
+        }
+    }
+
+    /// Remembers that something is known to be older than what a source holds now.
+    pub(super) fn note_older(&self, source: &CredentialSource, digest: Digest) {
+        self.push(source, digest, None);
+    }
+
+    /// Whether this is a login that the source has or had, as far as we remember.
+    pub(super) fn knows(&self, source: &CredentialSource, digest: &Digest) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(source)
+            .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
+    }
+
+    fn find(&self, source: &CredentialSource, digest: &Digest) -> Option<Arc<Credential>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = all
+            .get(source)?
+            .iter()
+            .find(|past| past.digest == *digest)?;
+        past.credential.clone()
+    }
+
+    fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = match all.get_mut(source) {
+            Some(past) => past,
+            None => all.entry(source.clone()).or_default(),
+        };
+        if past.iter().any(|past| past.digest == digest) {
+            return;
+        }
+        // A fixed login may have many entries at once, each with a digest of its own.
+        if past.len() >= REMEMBERED {
+            past.pop_front();
+        }
+        past.push_back(Past { digest, credential });
+    }
+}

@@ -1,0 +1,219 @@
+//! Writing one namespace's pull secret: read, merge, compare and swap, again if somebody was faster.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::access::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
+use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
+use super::state::{Seen, State};
+use super::verify::History;
+use super::{Pending, gather};
+use crate::registry::{CredentialSource, Grant};
+
+/// How often a lost race is run again before it is given up for this time.
+const ATTEMPTS: usize = 16;
+
+/// What a write needs at hand.
+pub(super) struct Writer<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) cluster: &'a dyn Cluster,
+    pub(super) credentials: &'a dyn Credentials,
+    pub(super) state: &'a State,
+    pub(super) history: &'a History,
+    pub(super) now: Timestamp,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// What must be there was written.
+    Applied,
+    /// It was there already.
+    Equal,
+    /// A Secret of this name is there that is not ours.
+    Foreign,
+}
+
+/// The entries of one grant.
+pub(super) struct Gathered {
+    pub(super) grant: Arc<Grant>,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Writer<'_> {
+    /// Makes sure that the pull secret holds the entries of each of `gathered`.
+    pub(super) async fn write(&self, mut gathered: Vec<Gathered>) -> Result<Written, Pending> {
+        if self.is_known_to_hold(&gathered) {
+            return Ok(Written::Equal);
+        }
+        let mut there = match self.state.pull_secrets.get(self.namespace) {
+            None => None,
+            Some(_) => self.fetch().await?,
+        };
+        for _ in 0..ATTEMPTS {
+            if there.as_ref().is_some_and(|secret| !secret.ours) {
+                return Ok(Written::Foreign);
+            }
+            let merged = self.merge(there.as_ref(), &mut gathered).await?;
+            if merged.is_too_big() {
+                return Err(self.too_big(&merged));
+            }
+            let Some(content) = &merged.content else {
+                return Ok(Written::Equal);
+            };
+            let precondition = there.as_ref().map_or(Precondition::Absent, |secret| {
+                Precondition::Exactly(secret.version.clone())
+            });
+            match self
+                .cluster
+                .apply_pull_secret(self.namespace, content, &precondition)
+                .await
+            {
+                Ok(version) => {
+                    let seen = Seen {
+                        version,
+                        ours: true,
+                        intact: true,
+                        digests: merged.digests,
+                    };
+                    let resource_version = seen.version.resource_version.clone();
+                    self.state
+                        .pull_secrets
+                        .put(self.namespace, &resource_version, seen);
+                    return Ok(Written::Applied);
+                }
+                Err(ClusterError::Conflict { .. }) => there = self.fetch().await?,
+                Err(error) => return Err(pending(&error)),
+            }
+        }
+        Err(pending(&ClusterError::Unreachable {
+            what: format!("secret {}", self.namespace),
+            message: format!("others wrote it {ATTEMPTS} times in between"),
+        }))
+    }
+
+    /// Whether memory says that there is nothing to write.
+    fn is_known_to_hold(&self, gathered: &[Gathered]) -> bool {
+        let mut entries = gathered.iter().flat_map(|grant| &grant.entries);
+        let Some(seen) = self.state.pull_secrets.get(self.namespace) else {
+            // An empty secret is of no use to anybody.
+            return entries.next().is_none();
+        };
+        let wanted: BTreeSet<&str> = entries.clone().map(|entry| entry.key.as_str()).collect();
+        // A login of ECR Public may have expired: it is looked at, and taken out.
+        let public = seen
+            .digests
+            .keys()
+            .any(|key| is_ecr_public(key) && !wanted.contains(key.as_str()));
+        seen.ours
+            && seen.intact
+            && !public
+            && entries.all(|entry| seen.digests.get(&entry.key) == Some(&entry.digest))
+    }
+
+    async fn fetch(&self) -> Result<Option<PullSecret>, Pending> {
+        let found = self
+            .cluster
+            .fetch_pull_secret(self.namespace)
+            .await
+            .map_err(|error| pending(&error))?;
+        if let Some(secret) = &found {
+            self.state.pull_secrets.put(
+                self.namespace,
+                &secret.version.resource_version,
+                Seen::of(secret),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Merges. An entry that would be replaced and that we do not know may be newer than what we know: then what we know is read anew
+    /// first, so that nothing staler ever wins.
+    async fn merge(
+        &self,
+        there: Option<&PullSecret>,
+        gathered: &mut [Gathered],
+    ) -> Result<Merged, Pending> {
+        let merged = merge(there, &entries(gathered), self.now);
+        let mut refreshed = false;
+        for grant in gathered.iter_mut() {
+            let unknown: Vec<&Displaced> = merged
+                .displaced
+                .iter()
+                .filter(|displaced| grant.entries.iter().any(|entry| entry.key == displaced.key))
+                .filter(|displaced| !self.history.knows(&grant.grant.source, &displaced.digest))
+                .collect();
+            if unknown.is_empty() {
+                continue;
+            }
+            refreshed = true;
+            self.refresh(&grant.grant.source).await?;
+            if let Some(entries) = gather::find(&grant.grant, self.credentials, self.state) {
+                grant.entries = entries;
+            }
+            for displaced in unknown {
+                if grant
+                    .entries
+                    .iter()
+                    .all(|entry| entry.digest != displaced.digest)
+                {
+                    self.history
+                        .note_older(&grant.grant.source, displaced.digest);
+                }
+            }
+        }
+        Ok(if refreshed {
+            merge(there, &entries(gathered), self.now)
+        } else {
+            merged
+        })
+    }
+
+    async fn refresh(&self, source: &CredentialSource) -> Result<(), Pending> {
+        let refreshed = match source {
+            CredentialSource::Ecr(source) => self.credentials.refresh(source).await,
+            CredentialSource::Static(source) => self
+                .cluster
+                .fetch_source(&source.secret)
+                .await
+                .map(|found| {
+                    if let Some(secret) = found {
+                        let version = secret.resource_version.clone();
+                        self.state.sources.put(&source.secret, &version, secret);
+                    }
+                }),
+        };
+        refreshed.map_err(|error| pending(&error))
+    }
+
+    fn too_big(&self, merged: &Merged) -> Pending {
+        Pending {
+            registry: None,
+            reason: "TooBig",
+            message: format!(
+                "secret {}/{} would have {} KiB, more than {} KiB: the last good one stays; let fewer Registries serve this namespace",
+                self.namespace,
+                super::PULL_SECRET,
+                merged.bytes / 1024,
+                MAX_BYTES / 1024
+            ),
+        }
+    }
+}
+
+fn entries(gathered: &[Gathered]) -> Vec<Entry> {
+    gathered
+        .iter()
+        .flat_map(|grant| grant.entries.iter().cloned())
+        .collect()
+}
+
+fn pending(error: &ClusterError) -> Pending {
+    Pending {
+        registry: None,
+        reason: error.reason(),
+        message: error.to_string(),
+    }
+}

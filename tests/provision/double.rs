@@ -1,0 +1,415 @@
+//! A cluster and a minter in memory. Both may be slow, refuse, or show what changed late.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use pullpass::credential::{Credential, MintError, SourceSecret};
+use pullpass::provision::Namespace;
+use pullpass::provision::access::{
+    Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
+};
+use pullpass::provision::state::{Seen, State};
+use pullpass::registry::source::EcrSource;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use tokio::sync::Notify;
+
+pub(crate) fn now() -> Timestamp {
+    "2026-11-21T10:00:00Z".parse().unwrap()
+}
+
+/// Numbers that look random and are the same for the same seed.
+pub(crate) struct Dice(Mutex<u64>);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        let mut state = self.0.lock().unwrap();
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state % bound
+    }
+
+    /// Lets others run, a few times or not at all.
+    pub(crate) async fn pause(&self) {
+        for _ in 0..self.below(4) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// One namespace's Secret as the cluster has it.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) version: Version,
+    pub(crate) ours: bool,
+    pub(crate) dockerconfigjson: Vec<u8>,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+impl Stored {
+    fn read(&self) -> PullSecret {
+        PullSecret {
+            version: self.version.clone(),
+            ours: self.ours,
+            dockerconfigjson: Some(SecretSlice::from(self.dockerconfigjson.clone())),
+            annotations: self.annotations.clone(),
+        }
+    }
+
+    /// The password under each key.
+    pub(crate) fn logins(&self) -> BTreeMap<String, String> {
+        use base64::Engine as _;
+        let value: serde_json::Value = serde_json::from_slice(&self.dockerconfigjson).unwrap();
+        let auths = value["auths"].as_object().unwrap();
+        let login = |entry: &serde_json::Value| {
+            let auth = base64::engine::general_purpose::STANDARD
+                .decode(entry["auth"].as_str().unwrap())
+                .unwrap();
+            String::from_utf8(auth)
+                .unwrap()
+                .split_once(':')
+                .unwrap()
+                .1
+                .to_owned()
+        };
+        auths
+            .iter()
+            .map(|(key, entry)| (key.clone(), login(entry)))
+            .collect()
+    }
+}
+
+/// Judges one write by what was there and what is there now.
+pub(crate) type Judge = fn(&Stored, &Stored);
+
+/// The cluster, shared by all replicas.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) secrets: Mutex<HashMap<String, Stored>>,
+    pub(crate) sources: Mutex<HashMap<String, SourceSecret>>,
+    pub(crate) namespaces: Mutex<HashMap<String, Namespace>>,
+    pub(crate) minted: Mutex<HashMap<EcrSource, Arc<Credential>>>,
+    pub(crate) refusal: Mutex<Option<ClusterError>>,
+    pub(crate) enforced: AtomicBool,
+    pub(crate) reads: AtomicUsize,
+    pub(crate) writes: AtomicUsize,
+    versions: AtomicU64,
+    /// Each write is judged: what was there, and what is there now.
+    pub(crate) judge: Mutex<Option<Judge>>,
+}
+
+impl World {
+    pub(crate) fn next_version(&self) -> String {
+        (self.versions.fetch_add(1, Ordering::SeqCst) + 10).to_string()
+    }
+
+    pub(crate) fn secret(&self, namespace: &str) -> Option<Stored> {
+        self.secrets.lock().unwrap().get(namespace).cloned()
+    }
+
+    pub(crate) fn logins(&self, namespace: &str) -> BTreeMap<String, String> {
+        self.secret(namespace)
+            .map(|secret| secret.logins())
+            .unwrap_or_default()
+    }
+
+    /// Puts a Secret there as somebody else would.
+    pub(crate) fn put_secret(&self, namespace: &str, ours: bool, dockerconfigjson: &str) -> Stored {
+        let stored = Stored {
+            version: Version {
+                uid: format!("uid-{}", self.next_version()),
+                resource_version: self.next_version(),
+            },
+            ours,
+            dockerconfigjson: dockerconfigjson.as_bytes().to_vec(),
+            annotations: BTreeMap::new(),
+        };
+        self.secrets
+            .lock()
+            .unwrap()
+            .insert(namespace.to_owned(), stored.clone());
+        stored
+    }
+
+    /// Mints the next credential of a source, as some replica would.
+    pub(crate) fn mint(&self, source: &EcrSource, minted_at: Timestamp) -> Arc<Credential> {
+        let mut minted = self.minted.lock().unwrap();
+        let last = minted.get(source).map_or(0, |credential| {
+            version_of(credential.password.expose_secret())
+        });
+        let credential = Arc::new(Credential {
+            username: "AWS".to_owned(),
+            password: SecretString::from(format!("{}-v{}", source.region, last + 1)),
+            minted_at,
+            expires_at: minted_at + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        });
+        minted.insert(source.clone(), Arc::clone(&credential));
+        credential
+    }
+
+    pub(crate) fn set_source(&self, name: &str, username: &str, password: &str) -> SourceSecret {
+        let text = |text: &str| SecretSlice::from(text.as_bytes().to_vec());
+        let secret = SourceSecret {
+            name: name.to_owned(),
+            type_: "kubernetes.io/basic-auth".to_owned(),
+            data: BTreeMap::from([
+                ("username".to_owned(), text(username)),
+                ("password".to_owned(), text(password)),
+            ]),
+            resource_version: self.next_version(),
+        };
+        self.sources
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), secret.clone());
+        secret
+    }
+}
+
+/// The number at the end of a password of this double.
+pub(crate) fn version_of(password: &str) -> u64 {
+    password.rsplit_once("-v").unwrap().1.parse().unwrap()
+}
+
+/// The cluster as one replica sees it.
+pub(crate) struct View {
+    pub(crate) world: Arc<World>,
+    pub(crate) dice: Arc<Dice>,
+}
+
+impl View {
+    async fn pass(&self) -> Result<(), ClusterError> {
+        self.dice.pause().await;
+        self.world
+            .refusal
+            .lock()
+            .unwrap()
+            .clone()
+            .map_or(Ok(()), Err)
+    }
+}
+
+impl Cluster for View {
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            let found = self.world.namespaces.lock().unwrap().get(name).cloned();
+            Ok(found.map(|namespace| (self.world.next_version(), namespace)))
+        }
+        .boxed()
+    }
+
+    fn fetch_may_reference<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            Ok(!self.world.enforced.load(Ordering::SeqCst))
+        }
+        .boxed()
+    }
+
+    fn fetch_source<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
+        async move {
+            self.pass().await?;
+            Ok(self.world.sources.lock().unwrap().get(name).cloned())
+        }
+        .boxed()
+    }
+
+    fn fetch_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            let found = self.world.secret(namespace).map(|secret| secret.read());
+            self.dice.pause().await;
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn apply_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        content: &'a PullSecretContent,
+        precondition: &'a Precondition,
+    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
+        async move {
+            self.pass().await?;
+            let version = self.swap(namespace, content, precondition)?;
+            self.dice.pause().await;
+            Ok(version)
+        }
+        .boxed()
+    }
+}
+
+impl View {
+    fn swap(
+        &self,
+        namespace: &str,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        let mut secrets = self.world.secrets.lock().unwrap();
+        let there = secrets.get(namespace);
+        let wanted = match precondition {
+            Precondition::Absent => None,
+            Precondition::Exactly(version) => Some(version),
+        };
+        if there.map(|stored| &stored.version) != wanted {
+            return Err(ClusterError::Conflict {
+                what: namespace.to_owned(),
+            });
+        }
+        let uid = there.map_or_else(
+            || format!("uid-{}", self.world.next_version()),
+            |stored| stored.version.uid.clone(),
+        );
+        let stored = Stored {
+            version: Version {
+                uid,
+                resource_version: self.world.next_version(),
+            },
+            ours: true,
+            dockerconfigjson: content.dockerconfigjson.expose_secret().to_vec(),
+            annotations: content.annotations.clone(),
+        };
+        if let (Some(judge), Some(before)) = (*self.world.judge.lock().unwrap(), there) {
+            judge(before, &stored);
+        }
+        self.world.writes.fetch_add(1, Ordering::SeqCst);
+        secrets.insert(namespace.to_owned(), stored.clone());
+        Ok(stored.version)
+    }
+}
+
+/// The minted credentials as one replica sees them: it learns of what others minted late.
+pub(crate) struct Mints {
+    pub(crate) world: Arc<World>,
+    pub(crate) dice: Arc<Dice>,
+    pub(crate) known: Mutex<HashMap<EcrSource, Arc<Credential>>>,
+    pub(crate) changes: AtomicU64,
+    pub(crate) minted: AtomicUsize,
+    /// Regions whose mint fails, and why.
+    pub(crate) broken: Mutex<HashMap<String, MintError>>,
+    /// Regions whose mint hangs until it is told to go on.
+    hanging: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+impl Mints {
+    pub(crate) fn new(world: &Arc<World>, dice: &Arc<Dice>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            dice: Arc::clone(dice),
+            known: Mutex::default(),
+            changes: AtomicU64::new(0),
+            minted: AtomicUsize::new(0),
+            broken: Mutex::default(),
+            hanging: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn learn(&self, source: &EcrSource) {
+        let stored = self.world.minted.lock().unwrap().get(source).cloned();
+        if let Some(credential) = stored {
+            self.known
+                .lock()
+                .unwrap()
+                .insert(source.clone(), credential);
+            self.changes.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets the mints of a region hang.
+    pub(crate) fn hang(&self, region: &str) {
+        self.hanging
+            .lock()
+            .unwrap()
+            .insert(region.to_owned(), Arc::default());
+    }
+
+    /// Lets the mints of a region go on.
+    pub(crate) fn go_on(&self, region: &str) {
+        let gate = self.hanging.lock().unwrap().remove(region);
+        gate.unwrap().notify_waiters();
+    }
+}
+
+impl Credentials for Mints {
+    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+        self.known.lock().unwrap().get(source).cloned()
+    }
+
+    fn mint<'a>(
+        &'a self,
+        source: &'a EcrSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        async move {
+            self.dice.pause().await;
+            let gate = self.hanging.lock().unwrap().get(&source.region).cloned();
+            if let Some(gate) = gate {
+                gate.notified().await;
+            }
+            if let Some(error) = self.broken.lock().unwrap().get(&source.region) {
+                return Err(Arc::new(error.clone()));
+            }
+            if let Some(known) = self.current(source) {
+                return Ok(known);
+            }
+            self.learn(source);
+            if self.current(source).is_none() {
+                self.minted.fetch_add(1, Ordering::SeqCst);
+                self.world.mint(source, now);
+                self.learn(source);
+            }
+            Ok(self.current(source).unwrap())
+        }
+        .boxed()
+    }
+
+    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            self.dice.pause().await;
+            self.learn(source);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+}
+
+/// Shows a replica the pull secret as it is.
+pub(crate) fn show(state: &State, namespace: &str, stored: &Stored) {
+    state.pull_secrets.apply(
+        namespace,
+        &stored.version.resource_version,
+        Seen::of(&stored.read()),
+    );
+}
