@@ -1,1 +1,60 @@
 //! The Kubernetes API: the only room that holds a client.
+//!
+//! It implements what the other rooms ask for: [`crate::provision::access::Cluster`] (a few reads, one compare-and-swap write) and
+//! [`crate::credential::CredentialStore`], and keeps [`crate::provision::state::State`] current by watches.
+
+mod apply;
+mod connect;
+mod failure;
+mod objects;
+mod store;
+mod watch;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+pub use connect::{ConnectError, Connection, connect};
+pub use store::Store;
+pub use watch::{Synced, Watches};
+
+/// Who writes, in `metadata.managedFields`.
+const FIELD_MANAGER: &str = "pullpass";
+
+/// The label on everything that pullpass writes.
+const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pullpass");
+
+/// The resource version that stands for "nothing of this name may be there" in a first apply: no live object has it.
+///
+/// A create by server-side apply can be limited to one name by RBAC, which a POST cannot, and the resource version in its body is
+/// compared when there is an object: 201 where there is none, 409 where somebody was first.
+const NO_OBJECT: &str = "1";
+
+/// One cluster, seen by pullpass in its own namespace.
+#[derive(Clone)]
+pub struct Kube {
+    client: Client,
+    namespace: String,
+}
+
+impl Kube {
+    /// The cluster behind `client`; `namespace` is pullpass' own.
+    pub fn new(client: Client, namespace: impl Into<String>) -> Self {
+        Self {
+            client,
+            namespace: namespace.into(),
+        }
+    }
+
+    /// pullpass' own namespace: source Secrets and the credential store live there.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn own_secrets(&self) -> Api<Secret> {
+        self.secrets(&self.namespace)
+    }
+}

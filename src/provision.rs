@@ -10,6 +10,7 @@ mod ensure;
 mod flight;
 mod gather;
 pub mod namespace;
+pub mod offline;
 pub mod secret;
 pub mod state;
 pub mod table;

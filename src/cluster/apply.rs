@@ -1,0 +1,129 @@
+//! The few reads, and the one write into tenants' namespaces.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret, ServiceAccount};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
+use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, failure};
+use crate::credential::SourceSecret;
+use crate::provision::access::{
+    Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
+};
+use crate::provision::{Namespace, PULL_SECRET};
+
+impl Cluster for Kube {
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
+        async move {
+            let api: Api<NamespaceObject> = Api::all(self.client.clone());
+            let what = format!("namespace {name}");
+            let found = failure::request(&what, api.get_metadata_opt(name)).await?;
+            Ok(found.map(|object| {
+                let version = object.metadata.resource_version.clone().unwrap_or_default();
+                (version, objects::read_namespace(&object.metadata))
+            }))
+        }
+        .boxed()
+    }
+
+    fn fetch_may_reference<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ClusterError>> {
+        async move {
+            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+            let what = format!("serviceaccount {namespace}/{service_account}");
+            let found = failure::request(&what, api.get_opt(service_account)).await?;
+            Ok(found.as_ref().is_none_or(objects::may_reference))
+        }
+        .boxed()
+    }
+
+    fn fetch_source<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
+        async move {
+            let api = self.own_secrets();
+            let what = format!("secret {}/{name}", self.namespace);
+            let found = failure::request(&what, api.get_opt(name)).await?;
+            Ok(found
+                .filter(objects::is_source)
+                .map(objects::read_source_secret))
+        }
+        .boxed()
+    }
+
+    fn fetch_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
+        async move {
+            let api = self.secrets(namespace);
+            let found =
+                failure::request(&pull_secret_of(namespace), api.get_opt(PULL_SECRET)).await?;
+            Ok(found.map(objects::read_pull_secret))
+        }
+        .boxed()
+    }
+
+    fn apply_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        content: &'a PullSecretContent,
+        precondition: &'a Precondition,
+    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
+        async move {
+            let object = json!({
+                "metadata": {
+                    "labels": { MANAGED_BY.0: MANAGED_BY.1 },
+                    "annotations": content.annotations,
+                },
+                "type": DOCKERCONFIGJSON_TYPE,
+                "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
+            });
+            let api = self.secrets(namespace);
+            let applied = swap(&api, PULL_SECRET, object, precondition);
+            let secret = failure::request(&pull_secret_of(namespace), applied).await?;
+            Ok(objects::read_version(&secret.metadata))
+        }
+        .boxed()
+    }
+}
+
+fn pull_secret_of(namespace: &str) -> String {
+    format!("secret {namespace}/{PULL_SECRET}")
+}
+
+/// Writes one Secret by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this
+/// name meanwhile is a conflict, whoever they are.
+pub(super) async fn swap(
+    api: &Api<Secret>,
+    name: &str,
+    mut object: Value,
+    precondition: &Precondition,
+) -> kube::Result<Secret> {
+    let mut parameters = PatchParams::apply(FIELD_MANAGER);
+    object["apiVersion"] = "v1".into();
+    object["kind"] = "Secret".into();
+    object["metadata"]["name"] = name.into();
+    match precondition {
+        Precondition::Absent => object["metadata"]["resourceVersion"] = NO_OBJECT.into(),
+        Precondition::Exactly(version) => {
+            parameters = parameters.force();
+            object["metadata"]["uid"] = version.uid.as_str().into();
+            object["metadata"]["resourceVersion"] = version.resource_version.as_str().into();
+        }
+    }
+    api.patch(name, &parameters, &Patch::Apply(object)).await
+}

@@ -1,0 +1,85 @@
+//! Finding the API server: in a cluster by the ServiceAccount's files, elsewhere by a kubeconfig.
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use thiserror::Error;
+
+use super::Kube;
+
+/// How to reach the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// A kubeconfig file; `None`: the Pod's own ServiceAccount.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which of its contexts; `None`: its current one.
+    pub context: Option<String>,
+    /// pullpass' own namespace; `None`: the ServiceAccount's, or the context's.
+    pub namespace: Option<String>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {path} cannot be used, {message}: give another with --kubeconfig")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// This process runs in no Pod.
+    #[error(
+        "this is no Pod with a ServiceAccount token, {message}: outside a cluster give --kubeconfig FILE"
+    )]
+    NoPod {
+        /// What is missing.
+        message: String,
+    },
+    /// No client could be made of it.
+    #[error("no client for the API server: {message}")]
+    Client {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// Makes a client for the API server. It connects at the first request, so this works while the API server is down.
+///
+/// # Errors
+/// [`ConnectError`]: no or no usable kubeconfig, no ServiceAccount.
+pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
+    let mut config = match &connection.kubeconfig {
+        Some(path) => load_kubeconfig(path, connection.context.clone()).await?,
+        None => Config::incluster().map_err(|error| ConnectError::NoPod {
+            message: error.to_string(),
+        })?,
+    };
+    // A proxy out of the environment is for the internet; the client is built without proxy support.
+    config.proxy_url = None;
+    let namespace = connection
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| ConnectError::Client {
+        message: error.to_string(),
+    })?;
+    Ok(Kube::new(client, namespace))
+}
+
+async fn load_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, ConnectError> {
+    let failed = |message: String| ConnectError::Kubeconfig {
+        path: path.to_owned(),
+        message,
+    };
+    let file = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(|error| failed(error.to_string()))
+}

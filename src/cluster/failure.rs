@@ -1,0 +1,137 @@
+//! The API server's refusals in our words.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kube::core::Status;
+
+use crate::provision::access::ClusterError;
+
+/// How long one request may take: the API server itself is given 30 to 60 seconds by its own rules, but a Pod waits for us.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs one request about `what` (such as `secret team-a/pullpass`) and translates its failure.
+pub(super) async fn request<T>(
+    what: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ClusterError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(|error| translate(what, &error)),
+        Err(_) => Err(ClusterError::Unreachable {
+            what: what.to_owned(),
+            message: format!("no answer in {} s", REQUEST_TIMEOUT.as_secs()),
+        }),
+    }
+}
+
+fn translate(what: &str, error: &kube::Error) -> ClusterError {
+    let what = what.to_owned();
+    let kube::Error::Api(status) = error else {
+        return ClusterError::Unreachable {
+            what,
+            message: describe(error),
+        };
+    };
+    let message = status.message.clone();
+    match status.code {
+        409 => ClusterError::Conflict { what },
+        _ if is_namespace_gone(status) => ClusterError::NamespaceGone { what },
+        401 | 403 => ClusterError::Forbidden { what, message },
+        422 if is_about(status, "metadata.uid") => ClusterError::Conflict { what },
+        400 | 404 | 405 | 413 | 415 | 422 => ClusterError::Rejected { what, message },
+        _ => ClusterError::Unreachable { what, message },
+    }
+}
+
+/// <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>
+fn is_namespace_gone(status: &Status) -> bool {
+    let terminating = status
+        .details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .any(|cause| cause.reason == "NamespaceTerminating");
+    let missing = status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.kind == "namespaces");
+    terminating || missing
+}
+
+fn is_about(status: &Status, field: &str) -> bool {
+    status
+        .details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .any(|cause| cause.field == field)
+}
+
+/// An error and what caused it, on one line; never a body.
+pub(super) fn describe(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api_error(status: &serde_json::Value) -> kube::Error {
+        kube::Error::Api(Box::new(serde_json::from_value(status.clone()).unwrap()))
+    }
+
+    #[test]
+    fn translates_each_refusal() {
+        let rows = [
+            (
+                serde_json::json!({"code": 409, "reason": "Conflict"}),
+                "Conflict",
+            ),
+            (
+                serde_json::json!({"code": 403, "reason": "Forbidden", "message": "no"}),
+                "Forbidden",
+            ),
+            (
+                serde_json::json!({"code": 403, "reason": "Forbidden", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}),
+                "NamespaceGone",
+            ),
+            (
+                serde_json::json!({"code": 404, "reason": "NotFound", "details": {"kind": "namespaces", "name": "x"}}),
+                "NamespaceGone",
+            ),
+            (
+                serde_json::json!({"code": 404, "reason": "NotFound", "details": {"kind": "secrets", "name": "x"}}),
+                "Rejected",
+            ),
+            (
+                serde_json::json!({"code": 422, "reason": "Invalid", "details": {"causes": [{"field": "metadata.uid"}]}}),
+                "Conflict",
+            ),
+            (
+                serde_json::json!({"code": 422, "reason": "Invalid"}),
+                "Rejected",
+            ),
+            (serde_json::json!({"code": 429}), "Unreachable"),
+            (serde_json::json!({"code": 500}), "Unreachable"),
+        ];
+        for (status, reason) in rows {
+            assert_eq!(
+                translate("secret a/pullpass", &api_error(&status)).reason(),
+                reason,
+                "{status}"
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Kubernetes' objects in our words. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use secrecy::SecretSlice;
+
+use super::MANAGED_BY;
+use crate::credential::SourceSecret;
+use crate::provision::access::{PullSecret, Version};
+use crate::provision::{Namespace, PULL_SECRET};
+
+/// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
+pub(super) const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
+
+/// The key of the dockerconfigjson in such a Secret.
+pub(super) const DOCKERCONFIGJSON_KEY: &str = ".dockerconfigjson";
+
+const ENFORCE_MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
+
+pub(super) fn read_version(metadata: &ObjectMeta) -> Version {
+    Version {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+pub(super) fn read_namespace(metadata: &ObjectMeta) -> Namespace {
+    Namespace::new(
+        metadata.name.clone().unwrap_or_default(),
+        metadata.labels.clone().unwrap_or_default(),
+        metadata.deletion_timestamp.is_some(),
+    )
+}
+
+pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
+    let labels = secret.metadata.labels.as_ref();
+    let labelled = labels
+        .and_then(|labels| labels.get(MANAGED_BY.0))
+        .map(String::as_str)
+        == Some(MANAGED_BY.1);
+    let readable = secret.type_.as_deref() == Some(DOCKERCONFIGJSON_TYPE);
+    PullSecret {
+        version: read_version(&secret.metadata),
+        ours: labelled && readable,
+        dockerconfigjson: secret
+            .data
+            .and_then(|mut data| data.remove(DOCKERCONFIGJSON_KEY))
+            .map(|bytes| SecretSlice::from(bytes.0)),
+        annotations: secret.metadata.annotations.unwrap_or_default(),
+    }
+}
+
+/// The label on the source Secrets.
+pub(super) const SOURCE_LABEL: &str = "pullpass.dev/source";
+
+/// Whether an admin meant this Secret as a source.
+pub(super) fn is_source(secret: &Secret) -> bool {
+    let labels = secret.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(SOURCE_LABEL))
+        .is_some_and(|value| value == "true")
+}
+
+pub(super) fn read_source_secret(secret: Secret) -> SourceSecret {
+    let data = secret.data.unwrap_or_default();
+    let data: BTreeMap<_, _> = data
+        .into_iter()
+        .map(|(key, bytes)| (key, SecretSlice::from(bytes.0)))
+        .collect();
+    SourceSecret {
+        name: secret.metadata.name.unwrap_or_default(),
+        type_: secret.type_.unwrap_or_else(|| "Opaque".to_owned()),
+        data,
+        resource_version: secret.metadata.resource_version.unwrap_or_default(),
+    }
+}
+
+/// Whether the API server admits a Pod of this ServiceAccount that references the pull secret.
+/// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
+pub(super) fn may_reference(account: &ServiceAccount) -> bool {
+    let annotations = account.metadata.annotations.as_ref();
+    let enforced = annotations.and_then(|annotations| annotations.get(ENFORCE_MOUNTABLE_SECRETS));
+    if enforced.map(String::as_str) != Some("true") {
+        return true;
+    }
+    let listed = account.image_pull_secrets.iter().flatten();
+    listed
+        .into_iter()
+        .any(|reference| reference.name == PULL_SECRET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(value: serde_json::Value) -> Secret {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn takes_a_secret_for_ours_by_label_and_type() {
+        let label = serde_json::json!({"labels": {MANAGED_BY.0: MANAGED_BY.1}});
+        let other = serde_json::json!({"labels": {MANAGED_BY.0: "Helm"}});
+        let rows = [
+            (label.clone(), DOCKERCONFIGJSON_TYPE, true),
+            (label.clone(), "Opaque", false),
+            (label, "kubernetes.io/dockercfg", false),
+            (other, DOCKERCONFIGJSON_TYPE, false),
+            (serde_json::json!({}), DOCKERCONFIGJSON_TYPE, false),
+        ];
+        for (metadata, type_, ours) in rows {
+            let secret = secret(serde_json::json!({"metadata": metadata, "type": type_}));
+            assert_eq!(read_pull_secret(secret).ours, ours, "{metadata} {type_}");
+        }
+    }
+
+    #[test]
+    fn forbids_the_reference_only_where_it_is_enforced_and_not_listed() {
+        let rows = [
+            (serde_json::json!({}), true),
+            (
+                serde_json::json!({"metadata": {"annotations": {ENFORCE_MOUNTABLE_SECRETS: "false"}}}),
+                true,
+            ),
+            (
+                serde_json::json!({"metadata": {"annotations": {ENFORCE_MOUNTABLE_SECRETS: "true"}}}),
+                false,
+            ),
+            (
+                serde_json::json!({"metadata": {"annotations": {ENFORCE_MOUNTABLE_SECRETS: "true"}}, "imagePullSecrets": [{"name": "mine"}]}),
+                false,
+            ),
+            (
+                serde_json::json!({"metadata": {"annotations": {ENFORCE_MOUNTABLE_SECRETS: "true"}}, "imagePullSecrets": [{"name": PULL_SECRET}]}),
+                true,
+            ),
+        ];
+        for (account, allowed) in rows {
+            let parsed: ServiceAccount = serde_json::from_value(account.clone()).unwrap();
+            assert_eq!(may_reference(&parsed), allowed, "{account}");
+        }
+    }
+}

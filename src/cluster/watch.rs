@@ -1,0 +1,256 @@
+//! Watches that keep the state in memory current, for as long as the process lives.
+//!
+//! A list or watch that fails, is forbidden or finds the kind gone changes nothing: it is tried again with back-off, and what is
+//! known stays. Only a list that ended says what is not there.
+
+mod follow;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::watcher::{self, Config};
+use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::watch as signal;
+
+use self::follow::{Reader, follow};
+use super::objects;
+use super::store::{STORE_LABEL, Stored};
+use super::{Kube, Store};
+use crate::provision::PULL_SECRET;
+use crate::provision::namespace::INJECT_LABEL;
+use crate::provision::state::{Seen, State};
+use crate::provision::table::Table;
+use crate::registry::{Registries, Registry};
+
+/// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
+/// from a bookmark costs next to nothing.
+const WATCH_SECONDS: u32 = 50;
+
+/// Objects per page of a list: pull secrets may hold 900 KiB each, and a page is in memory at once.
+const PAGE: u32 = 200;
+
+/// All watches of one process.
+pub struct Watches {
+    tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    synced: Synced,
+}
+
+/// Whether each watch has shown everything once.
+#[derive(Clone)]
+pub struct Synced(Vec<(&'static str, signal::Receiver<bool>)>);
+
+impl Synced {
+    /// Waits until each watch has shown everything once.
+    pub async fn wait(&mut self) {
+        for (_, receiver) in &mut self.0 {
+            // The sender lives as long as its watch, which never ends.
+            let _ = receiver.wait_for(|synced| *synced).await;
+        }
+    }
+
+    /// The watches that have not shown everything yet.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let open = self.0.iter().filter(|(_, receiver)| !*receiver.borrow());
+        open.map(|(what, _)| *what).collect()
+    }
+}
+
+impl Watches {
+    /// The watches that keep `state` and `store` current. Nothing runs before [`Watches::run`].
+    pub fn new(kube: &Kube, state: &Arc<State>, store: &Arc<Store>) -> Self {
+        let mut watches = Self {
+            tasks: Vec::new(),
+            synced: Synced(Vec::new()),
+        };
+        watches.add("namespaces", |synced| {
+            watch_namespaces(kube, Arc::clone(state), synced)
+        });
+        watches.add("registries", |synced| {
+            watch_registries(kube, Arc::clone(state), synced)
+        });
+        watches.add("pull secrets", |synced| {
+            watch_pull_secrets(kube, Arc::clone(state), synced)
+        });
+        watches.add("source secrets", |synced| {
+            watch_sources(kube, Arc::clone(state), synced)
+        });
+        watches.add("credential store", |synced| {
+            watch_store(kube, Arc::clone(store), synced)
+        });
+        watches
+    }
+
+    /// Tells when everything was shown once.
+    pub fn synced(&self) -> Synced {
+        self.synced.clone()
+    }
+
+    /// Runs all watches. They never end by themselves: when this answers, with the name of the one that ended, the process can no
+    /// longer be trusted to be current.
+    pub async fn run(self) -> &'static str {
+        let mut running = tokio::task::JoinSet::new();
+        for (what, task) in self.tasks {
+            running.spawn(task.map(move |()| what));
+        }
+        match running.join_next().await {
+            Some(Ok(what)) => what,
+            Some(Err(_)) | None => "a watch",
+        }
+    }
+
+    fn add(
+        &mut self,
+        what: &'static str,
+        start: impl FnOnce(signal::Sender<bool>) -> BoxFuture<'static, ()>,
+    ) {
+        let (sender, receiver) = signal::channel(false);
+        self.tasks.push((what, start(sender)));
+        self.synced.0.push((what, receiver));
+    }
+}
+
+fn config() -> Config {
+    Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
+}
+
+/// Opted-in namespaces, metadata alone.
+fn watch_namespaces(
+    kube: &Kube,
+    state: Arc<State>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
+    let events = watcher::watcher(
+        api,
+        config().labels(&format!("{INJECT_LABEL} in (enabled,all)")),
+    );
+    async move {
+        let reader = Reader {
+            what: "namespaces",
+            name: |object: &PartialObjectMeta<NamespaceObject>| object.name_any(),
+            read: |object: PartialObjectMeta<NamespaceObject>| {
+                Ok(objects::read_namespace(&object.metadata))
+            },
+            changed: |_: &str| {},
+        };
+        follow(events, &state.namespaces, reader, synced).await;
+    }
+    .boxed()
+}
+
+/// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
+fn watch_registries(
+    kube: &Kube,
+    state: Arc<State>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let resource = ApiResource::erase::<Registry>(&());
+    let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
+    let events = watcher::watcher(api, config());
+    async move {
+        let table = Table::new(
+            Arc::new(AtomicU64::new(0)),
+            |one: &Registry, other: &Registry| {
+                one.spec == other.spec
+                    && one.meta().creation_timestamp == other.meta().creation_timestamp
+            },
+        );
+        let reader = Reader {
+            what: "registries",
+            name: |object: &DynamicObject| object.name_any(),
+            read: |object: DynamicObject| {
+                object
+                    .try_parse::<Registry>()
+                    .map_err(|error| error.to_string())
+            },
+            changed: |_: &str| state.set_registries(build_registries(&table)),
+        };
+        follow(events, &table, reader, synced).await;
+    }
+    .boxed()
+}
+
+fn build_registries(table: &Table<Registry>) -> Registries {
+    let registries =
+        Registries::build(table.all().iter().map(|registry| Registry::clone(registry)));
+    for problem in registries.problems() {
+        tracing::warn!(
+            registry.name = %problem.registry,
+            registry.field = %problem.field,
+            "a Registry serves nothing: {}",
+            problem.message
+        );
+    }
+    tracing::info!(registries.count = table.len(), "the Registries changed");
+    registries
+}
+
+/// The Secrets `pullpass` of all namespaces: by their name, which is all that our rights allow.
+fn watch_pull_secrets(
+    kube: &Kube,
+    state: Arc<State>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let api: Api<Secret> = Api::all(kube.client.clone());
+    let events = watcher::watcher(
+        api,
+        config().fields(&format!("metadata.name={PULL_SECRET}")),
+    );
+    async move {
+        let reader = Reader {
+            what: "pull secrets",
+            name: |object: &Secret| object.namespace().unwrap_or_default(),
+            read: |object| Ok(Seen::of(&objects::read_pull_secret(object))),
+            changed: |_: &str| {},
+        };
+        follow(events, &state.pull_secrets, reader, synced).await;
+    }
+    .boxed()
+}
+
+fn watch_sources(
+    kube: &Kube,
+    state: Arc<State>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let events = watcher::watcher(
+        kube.own_secrets(),
+        config().labels(&format!("{}=true", objects::SOURCE_LABEL)),
+    );
+    async move {
+        let reader = Reader {
+            what: "source secrets",
+            name: |object: &Secret| object.name_any(),
+            read: |object| Ok(objects::read_source_secret(object)),
+            changed: |name: &str| tracing::info!(secret.name = name, "a source secret changed"),
+        };
+        follow(events, &state.sources, reader, synced).await;
+    }
+    .boxed()
+}
+
+fn watch_store(
+    kube: &Kube,
+    store: Arc<Store>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let events = watcher::watcher(
+        kube.own_secrets(),
+        config().labels(&format!("{STORE_LABEL}=true")),
+    );
+    async move {
+        let reader = Reader {
+            what: "credential store",
+            name: |object: &Secret| object.name_any(),
+            read: |object| Stored::try_read(&object),
+            changed: |_: &str| store.notify(),
+        };
+        follow(events, store.rows(), reader, synced).await;
+    }
+    .boxed()
+}

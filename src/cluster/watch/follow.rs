@@ -1,0 +1,204 @@
+//! One watch, from its events into one table.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::ResourceExt;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{DefaultBackoff, Error, Event};
+use tokio::sync::watch as signal;
+use tokio::time::Instant;
+
+use crate::cluster::failure::describe;
+use crate::provision::table::Table;
+
+/// How often the same trouble is told at most.
+const TELL_EVERY: Duration = Duration::from_mins(1);
+
+/// How objects of one kind are read.
+pub(super) struct Reader<N, R, C> {
+    /// What is watched, for logs.
+    pub(super) what: &'static str,
+    /// The name of an object's row.
+    pub(super) name: N,
+    /// Reads an object, or says why it cannot be read.
+    pub(super) read: R,
+    /// Called after each change, with the name of what changed; with an empty one after a list.
+    pub(super) changed: C,
+}
+
+/// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
+pub(super) async fn follow<K, T, N, R, C>(
+    events: impl Stream<Item = Result<Event<K>, Error>>,
+    table: &Table<T>,
+    reader: Reader<N, R, C>,
+    synced: signal::Sender<bool>,
+) where
+    K: ResourceExt + Debug,
+    T: Clone,
+    N: Fn(&K) -> String,
+    R: Fn(K) -> Result<T, String>,
+    C: Fn(&str),
+{
+    let mut events = std::pin::pin!(events.backoff(DefaultBackoff::default()));
+    let mut trouble = Trouble::new(reader.what);
+    let mut rows = Rows {
+        table,
+        reader,
+        listed: Vec::new(),
+        refused: HashMap::new(),
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                trouble.clear();
+                if rows.take(event) {
+                    synced.send_replace(true);
+                }
+            }
+            Err(error) => trouble.tell(&error),
+        }
+    }
+}
+
+struct Rows<'t, T, N, R, C> {
+    table: &'t Table<T>,
+    reader: Reader<N, R, C>,
+    listed: Vec<(String, String, T)>,
+    /// What could not be read, by name, and in which version: told once.
+    refused: HashMap<String, String>,
+}
+
+impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
+    /// Takes one event; answers whether a list has ended with it.
+    fn take<K: ResourceExt>(&mut self, event: Event<K>) -> bool
+    where
+        N: Fn(&K) -> String,
+        R: Fn(K) -> Result<T, String>,
+        C: Fn(&str),
+    {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.table.begin();
+            }
+            Event::InitApply(object) => {
+                let row = self.read(object);
+                self.listed.extend(row);
+            }
+            Event::InitDone => {
+                if self.table.replace(std::mem::take(&mut self.listed)) {
+                    (self.reader.changed)("");
+                }
+                return true;
+            }
+            Event::Apply(object) => {
+                if let Some((name, version, value)) = self.read(object)
+                    && self.table.apply(&name, &version, value)
+                {
+                    (self.reader.changed)(&name);
+                }
+            }
+            Event::Delete(object) => {
+                let name = (self.reader.name)(&object);
+                self.refused.remove(&name);
+                if self
+                    .table
+                    .delete(&name, &object.resource_version().unwrap_or_default())
+                {
+                    (self.reader.changed)(&name);
+                }
+            }
+        }
+        false
+    }
+
+    /// Reads an object; for one that cannot be read, what was last read of it.
+    fn read<K: ResourceExt>(&mut self, object: K) -> Option<(String, String, T)>
+    where
+        N: Fn(&K) -> String,
+        R: Fn(K) -> Result<T, String>,
+    {
+        let name = (self.reader.name)(&object);
+        let version = object.resource_version().unwrap_or_default();
+        match (self.reader.read)(object) {
+            Ok(value) => {
+                self.refused.remove(&name);
+                Some((name, version, value))
+            }
+            Err(message) => {
+                if self.refused.insert(name.clone(), version.clone()) != Some(version.clone()) {
+                    tracing::warn!(
+                        object.kind = self.reader.what,
+                        object.name = %name,
+                        "an object cannot be read and is left out, what was known of it stays: {message}"
+                    );
+                }
+                let last = self.table.get(&name)?;
+                Some((name, version, T::clone(&last)))
+            }
+        }
+    }
+}
+
+/// What is wrong with one watch, told once in a while.
+struct Trouble {
+    what: &'static str,
+    told: Option<Instant>,
+    since: Option<Instant>,
+}
+
+impl Trouble {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            told: None,
+            since: None,
+        }
+    }
+
+    fn tell(&mut self, error: &Error) {
+        self.since.get_or_insert_with(Instant::now);
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let (message, advice) = explain(error);
+        tracing::warn!(
+            watch.kind = self.what,
+            "a watch failed, what is known stays and it is tried again: {message}{advice}"
+        );
+    }
+
+    fn clear(&mut self) {
+        if let Some(since) = self.since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(
+                watch.kind = self.what,
+                watch.seconds = seconds,
+                "a watch goes on"
+            );
+            self.told = None;
+        }
+    }
+}
+
+fn explain(error: &Error) -> (String, &'static str) {
+    let inner = match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => error,
+        Error::WatchError(status) => return (format!("{} ({})", status.message, status.code), ""),
+        Error::NoResourceVersion => return (error.to_string(), ""),
+    };
+    let advice = match inner {
+        kube::Error::Api(status) if status.code == 403 => " -> apply manifests/rbac.yaml",
+        kube::Error::Api(status) if status.code == 404 => {
+            " -> install the Registry kind: pullpass crd | kubectl apply -f -"
+        }
+        _ => "",
+    };
+    (describe(inner), advice)
+}
