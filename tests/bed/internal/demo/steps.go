@@ -143,7 +143,7 @@ func (d *demo) startPullpass(ctx context.Context) error {
 			return err
 		}
 		certs := d.frame.Path("certs")
-		made, err := exec.CommandContext(ctx, d.Pullpass, "certs", certs, "--san", d.place.HostAddress).CombinedOutput()
+		made, err := exec.CommandContext(ctx, d.Pullpass, "certs", certs, "--host", d.place.HostAddress).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("pullpass certs: %w: %s", err, made)
 		}
@@ -161,7 +161,7 @@ func (d *demo) startPullpass(ctx context.Context) error {
 			"serve", "--kubeconfig", kubeconfig, "--namespace", ownNamespace,
 			"--listen", d.webhook, "--metrics-listen", d.health,
 			"--tls-cert", filepath.Join(certs, "tls.crt"), "--tls-key", filepath.Join(certs, "tls.key"),
-			"--extra-ca", d.place.Moto.CA,
+			"--extra-ca", d.place.Moto.CA, "--drain-delay", "0",
 		}
 		d.say("pullpass %s", strings.Join(arguments, " "))
 		command := exec.Command(d.Pullpass, arguments...)
