@@ -46,7 +46,11 @@ enum Output {
 
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return print_usage(&error),
+    };
+    let outcome = match cli.command {
         Command::Certs(args) => certs::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -57,6 +61,17 @@ pub fn run() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Prints help where it was asked for, or what is wrong with the arguments.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to be said where it cannot be printed.
+    drop(error.print());
+    if error.use_stderr() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Writes to stdout. A reader that has read enough (`pullpass … | head`) is no error.

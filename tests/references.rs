@@ -1,8 +1,6 @@
 //! Image references against a table, and against the Go reference implementation over generated inputs.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+mod support;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -87,43 +85,21 @@ fn agrees_with_reference_implementation_on_generated_inputs() {
 
 /// What `bed references` says of each input.
 fn ask_oracle(inputs: &[String]) -> Vec<Row> {
-    let bed = std::env::var_os("BED_DIR")
-        .map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".bed"),
-            PathBuf::from,
-        )
-        .join("bin/bed");
-    let mut child = Command::new(&bed)
-        .arg("references")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| {
-            panic!(
-                "cannot run {}: {error}: build the test bed with `make bed`",
-                bed.display()
-            )
-        });
-    let mut stdin = child.stdin.take().expect("stdin is piped");
     let lines: String = inputs
         .iter()
         .map(|input| serde_json::Value::from(input.as_str()).to_string() + "\n")
         .collect();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-    let answers = stdout
-        .lines()
-        .map(|line| {
-            serde_json::from_str(&line.expect("the oracle writes UTF-8"))
-                .expect("the oracle writes JSON")
-        })
-        .collect();
-    writer
-        .join()
-        .expect("the writer ends")
-        .expect("the oracle reads all inputs");
-    assert!(child.wait().expect("the oracle ends").success());
+    let output = support::bed::run("references", &[], &lines);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answers = String::from_utf8(output.stdout).expect("the oracle writes UTF-8");
     answers
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the oracle writes JSON"))
+        .collect()
 }
 
 /// Inputs: mostly well-formed references, some of them damaged by an edit or two, and some strings of the characters that matter.

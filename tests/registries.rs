@@ -1,5 +1,7 @@
 //! Which Registry serves an image, against a model of what the kubelet does with the keys of a pull secret.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -151,6 +153,51 @@ fn excludes(registries: &[Registry], name: &str, reference: &Reference<'_>) -> b
             .covers(reference.domain(), reference.path())
     };
     registry.spec.exclude.iter().any(covers)
+}
+
+#[test]
+fn names_fields_of_the_table() {
+    for case in support::registries::cases() {
+        let registries = Registries::read([case.object()]);
+        let fields: Vec<&str> = registries
+            .problems()
+            .iter()
+            .map(|problem| problem.field.as_str())
+            .collect();
+        if case.unreadable {
+            assert!(
+                serde_json::from_value::<Registry>(case.object()).is_err(),
+                "{}",
+                case.title
+            );
+            assert_eq!(fields, ["spec"], "{}", case.title);
+        } else {
+            assert_eq!(
+                fields,
+                case.fields,
+                "{}: {:?}",
+                case.title,
+                registries.problems()
+            );
+        }
+        assert_eq!(registries.is_empty(), !fields.is_empty(), "{}", case.title);
+    }
+}
+
+#[test]
+fn keeps_valid_registries_beside_broken_ones() {
+    let cases = support::registries::cases();
+    let mut objects: Vec<_> = cases
+        .iter()
+        .filter(|case| !case.is_accepted())
+        .map(support::registries::Case::object)
+        .collect();
+    objects.push(cases[0].object());
+    let registries = Registries::read(objects);
+    assert_eq!(registries.iter().count(), 1);
+    let reference =
+        Reference::parse("123456789012.dkr.ecr.eu-west-1.amazonaws.com/x").expect("a reference");
+    assert!(registries.resolve(&BTreeMap::new(), &reference).is_some());
 }
 
 proptest! {

@@ -71,10 +71,10 @@ impl Manifests {
         for path in paths {
             let path = path.as_ref();
             match read(path) {
-                Ok(text) => manifests.add_file(&path.display().to_string(), &text, &mut errors),
+                Ok(text) => manifests.add_file(&name(path), &text, &mut errors),
                 Err(error) => errors.push(format!(
                     "{}: {error}: name a file that can be read",
-                    path.display()
+                    name(path)
                 )),
             }
         }
@@ -94,11 +94,9 @@ impl Manifests {
 
     /// A problem with the file and the line of its field.
     fn describe(&self, problem: &Problem) -> String {
-        let name = |registry: &Registry| registry.metadata.name.clone().unwrap_or_default();
-        let place = self
-            .registries
-            .iter()
-            .rposition(|registry| name(registry) == problem.registry);
+        let place = self.registries.iter().rposition(|registry| {
+            registry.metadata.name.as_deref().unwrap_or_default() == problem.registry
+        });
         let document = place.and_then(|place| self.documents.get(self.origins[place]));
         let place = document.map_or_else(String::new, |document| document.place(&problem.field));
         format!("{place}{}: {}", problem.field, problem.message)
@@ -193,6 +191,15 @@ impl Document {
             || format!("{}: ", self.file),
             |line| format!("{}:{line}: ", self.file),
         )
+    }
+}
+
+/// A file's name for messages.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `Registry` kind: what an admin writes, as the API server stores it and as files hold it.
 //!
-//! The schema says what a schema can (forms, lengths, exactly one provider); [`super::validate`] says all of it again, and the rest.
+//! The schema says what a schema can (forms, lengths, exactly one provider); `validate` beside this file says all of it again, and the rest.
 
 #![expect(
     unreachable_pub,

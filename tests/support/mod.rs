@@ -1,4 +1,4 @@
-//! What the tests share: the parts of the test bed.
+//! what the tests share: the parts of the test bed, and tables.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
 #![allow(
@@ -8,3 +8,4 @@
 )]
 
 pub mod bed;
+pub mod registries;

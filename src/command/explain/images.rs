@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn read(yaml: &str) -> anyhow::Result<Pod> {
-        read_pod(&serde_saphyr::from_str(yaml).unwrap())
+        read_pod(&serde_saphyr::from_str(yaml)?)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// The shape of a document, with the line of each of its parts.
 pub(super) enum Shape {
@@ -18,7 +19,8 @@ pub(super) enum Shape {
 impl Shape {
     /// Reads a document's shape. One that is no YAML has none.
     pub(super) fn read(text: &str) -> Self {
-        serde_saphyr::from_str(text).unwrap_or(Self::Scalar)
+        let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::FirstWins };
+        serde_saphyr::from_str_with_options(text, options).unwrap_or(Self::Scalar)
     }
 
     /// The line of a field such as `spec.inject.labels[a/b]` or `spec.images[0]`, or else of the nearest part around it.

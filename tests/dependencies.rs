@@ -1,0 +1,94 @@
+//! The program's dependencies: one TLS stack, one copy of what must be one, nothing unmaintained.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// Crates that must not be part of the program; `deny.toml` has the reasons.
+const FORBIDDEN: [&str; 12] = [
+    "openssl",
+    "openssl-sys",
+    "native-tls",
+    "ring",
+    "chrono",
+    "serde_yaml",
+    "serde_yml",
+    "rustls-pemfile",
+    "backoff",
+    "serde_yaml_ng",
+    "tokio-native-tls",
+    "hyper-tls",
+];
+/// Crates of which there must be one version alone.
+const SINGLE: [&str; 12] = [
+    "rustls",
+    "tokio-rustls",
+    "hyper",
+    "hyper-util",
+    "h2",
+    "http",
+    "tokio",
+    "reqwest",
+    "kube",
+    "kube-core",
+    "k8s-openapi",
+    "jiff",
+];
+
+/// What is wrong with a list of `name vVERSION …` lines.
+fn problems(tree: &str) -> Vec<String> {
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in tree.lines() {
+        let mut words = line.split(' ');
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            versions.entry(name).or_default().insert(version);
+        }
+    }
+    let forbidden = FORBIDDEN
+        .iter()
+        .filter(|name| versions.contains_key(**name))
+        .map(|name| format!("{name} is there"));
+    let many = SINGLE.iter().filter_map(|name| {
+        let versions = versions.get(name).filter(|versions| versions.len() > 1)?;
+        Some(format!("{name} is there in {} versions", versions.len()))
+    });
+    forbidden.chain(many).collect()
+}
+
+#[test]
+fn has_one_tls_stack_and_nothing_unmaintained() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo can be run");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    assert!(
+        tree.lines().count() > 100 && tree.contains("rustls v0."),
+        "this is no tree: {tree}"
+    );
+    assert_eq!(problems(&tree), Vec::<String>::new());
+}
+
+#[test]
+fn finds_planted_crates() {
+    let tree = "rustls v0.21.0\nrustls v0.23.46\nring v0.17.14\nhttp v1.0.0\nhttp v1.0.0 (*)\nring-like v1.0.0";
+    assert_eq!(
+        problems(tree),
+        ["ring is there", "rustls is there in 2 versions"]
+    );
+}

@@ -1,0 +1,343 @@
+//! `pullpass explain`, as it is run.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
+const API: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1";
+
+fn run(arguments: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .arg("explain")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be run");
+    // It may end without reading its input; what it printed then tells why.
+    drop(
+        child
+            .stdin
+            .take()
+            .expect("stdin is piped")
+            .write_all(stdin.as_bytes()),
+    );
+    child.wait_with_output().expect("the program ends")
+}
+
+/// The exit code, stdout and stderr.
+fn text(arguments: &[&str], stdin: &str) -> (Option<i32>, String, String) {
+    let output = run(arguments, stdin);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// The exit code and the rows of `-o json`.
+fn rows(arguments: &[&str], stdin: &str) -> (Option<i32>, Vec<Value>) {
+    let (code, stdout, stderr) = text(&[&["-o", "json"], arguments].concat(), stdin);
+    assert_eq!(stderr, "");
+    let report: Value = serde_json::from_str(&stdout).expect("it writes JSON");
+    assert_eq!(report.as_object().map(serde_json::Map::len), Some(1));
+    (
+        code,
+        report["images"]
+            .as_array()
+            .expect("images is a list")
+            .clone(),
+    )
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes())
+        .expect("the file can be written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("the path is UTF-8")
+}
+
+#[test]
+fn prints_stable_row_for_served_image() {
+    let (code, rows) = rows(
+        &["-f", REGISTRIES, "--namespace-labels", "team=payments", API],
+        "",
+    );
+    assert_eq!(code, Some(0));
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let expected = json!({
+        "image": API,
+        "host": host,
+        "port": null,
+        "path": "payments/api",
+        "tag": "1",
+        "digest": null,
+        "registry": "payments",
+        "provider": {
+            "kind": "ecr", "account": "123456789012", "region": "eu-west-1", "partition": "aws",
+            "public": false, "fips": false, "dualStack": false, "server": null,
+        },
+        "reason": format!("payments serves it: its pattern {host}/payments covers the image"),
+    });
+    assert_eq!(rows, [expected]);
+}
+
+#[test]
+fn says_what_host_is_where_no_registry_serves_it() {
+    let digest = "sha256:1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a";
+    let images = [
+        "ubuntu".to_owned(),
+        format!("myreg.westeurope.geo.azurecr.cn/app@{digest}"),
+        "public.ecr.aws/nginx/nginx:1".to_owned(),
+        "127.0.0.1:5000/app".to_owned(),
+    ];
+    let (code, rows) = rows(&images.each_ref().map(String::as_str), "");
+    assert_eq!(code, Some(0));
+    assert!(rows.iter().all(|row| row["registry"].is_null()));
+    assert_eq!(
+        (&rows[0]["host"], &rows[0]["path"], &rows[0]["provider"]),
+        (&json!("docker.io"), &json!("library/ubuntu"), &json!(null))
+    );
+    assert_eq!(rows[1]["digest"], digest);
+    let provider = &rows[1]["provider"];
+    assert_eq!(provider["kind"], "acr");
+    assert_eq!(provider["server"], "myreg.westeurope.geo.azurecr.cn");
+    assert_eq!(
+        (&provider["region"], &provider["partition"]),
+        (&json!("westeurope"), &json!("china"))
+    );
+    assert_eq!(
+        (&rows[2]["provider"]["kind"], &rows[2]["provider"]["public"]),
+        (&json!("ecr"), &json!(true))
+    );
+    assert_eq!(
+        (&rows[3]["host"], &rows[3]["port"]),
+        (&json!("127.0.0.1"), &json!("5000"))
+    );
+}
+
+#[test]
+fn exits_with_2_and_an_error_in_the_row_of_an_unreadable_image() {
+    let (code, rows) = rows(&["ubuntu", "App", "https://example.com/x"], "");
+    assert_eq!(code, Some(2));
+    assert!(rows[0].get("error").is_none());
+    assert_eq!(
+        rows[1]["error"],
+        "the repository has upper-case letters: write it in lower case"
+    );
+    assert!(rows[2]["error"].is_string() && rows[2]["registry"].is_null());
+    let (code, stdout, _) = text(&["App"], "");
+    assert_eq!(code, Some(2));
+    assert!(stdout.contains("unreadable  the repository has upper-case letters"));
+}
+
+#[test]
+fn reads_list_on_stdin() {
+    let (code, rows) = rows(
+        &["-f", REGISTRIES, "first", "-"],
+        &format!("{API}\n\n  harbor.example.com/library/app \r\n"),
+    );
+    assert_eq!(code, Some(0));
+    let images: Vec<_> = rows
+        .iter()
+        .map(|row| row["image"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(images, ["first", API, "harbor.example.com/library/app"]);
+    assert_eq!(rows[2]["registry"], "harbor");
+}
+
+#[test]
+fn judges_by_the_namespace_that_is_named() {
+    let registry =
+        |arguments: &[&str]| rows(&[&["-f", REGISTRIES], arguments].concat(), "").1[0].clone();
+    assert_eq!(registry(&[API])["registry"], "payments");
+    assert_eq!(
+        registry(&["--namespace-labels", "team=search", API])["registry"],
+        json!(null)
+    );
+    let reason = registry(&["--namespace", "search", API])["reason"].to_string();
+    assert!(
+        reason.contains("payments: it does not serve the namespace: it selects team=payments"),
+        "{reason}"
+    );
+    assert!(reason.contains("platform: it excludes"), "{reason}");
+    let harbor = [
+        "--namespace-labels",
+        "tier=canary",
+        "harbor.example.com/library/x",
+    ];
+    assert_eq!(registry(&harbor)["registry"], "harbor");
+    let namespaces =
+        file("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: payments}}\n");
+    assert_eq!(
+        registry(&["-f", path(&namespaces), "--namespace", "shop", API])["registry"],
+        "payments"
+    );
+    assert_eq!(
+        registry(&["-f", path(&namespaces), "--namespace", "other", API])["registry"],
+        json!(null)
+    );
+}
+
+#[test]
+fn explains_precedence_suspension_and_case() {
+    let registries = file(
+        "
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [\"*.example.com\"], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: host}, spec: {images: [a.example.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: narrow}, spec: {images: [a.example.com], serves: {namespaces: {matchLabels: {a: b}}}, static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: resting}, spec: {images: [a.example.com/x], serves: {namespaces: {}}, static: {secretRef: {name: a}}, suspend: true}}
+",
+    );
+    let (code, stdout, stderr) = text(
+        &[
+            "-f",
+            path(&registries),
+            "--namespace-labels",
+            "a=b",
+            "a.example.com/x",
+        ],
+        "",
+    );
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for line in [
+        "verdict     narrow serves it: its pattern a.example.com covers the image",
+        "host: narrow comes first: it selects namespaces, this one serves all",
+        "wide: narrow comes first: its pattern a.example.com comes before *.example.com",
+        "resting: it is suspended",
+        "Pod gets    the pull secret pullpass (key a.example.com)",
+        "The namespace has not opted in",
+    ] {
+        assert!(stdout.contains(line), "{line:?} is not in:\n{stdout}");
+    }
+    let (_, stdout, _) = text(&["-f", path(&registries), "A.example.com:443/x"], "");
+    assert!(stdout.contains("no Registry serves it"), "{stdout}");
+    let (_, stdout, _) = text(&["-f", REGISTRIES, "HARBOR.example.com/library/x"], "");
+    assert!(
+        stdout.contains("harbor: its pattern harbor.example.com/library is in lower case"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn says_what_pod_gets() {
+    let pod = format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: p, namespace: shop}}
+spec:
+  serviceAccountName: ci
+  initContainers: [{{name: i, image: ubuntu}}]
+  containers: [{{name: c, image: '{API}'}}]
+"
+    );
+    let pod = file(&pod);
+    let arguments = [
+        "-f",
+        REGISTRIES,
+        "--namespace-labels",
+        "team=payments,pullpass.dev/inject=enabled",
+        "--pod",
+        path(&pod),
+    ];
+    let (code, stdout, stderr) = text(&arguments, "");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for line in [
+        "ubuntu  (spec.initContainers[0].image)",
+        "(spec.containers[0].image)",
+        "the annotation iam.amazonaws.com/role=image-puller",
+        "Pod of ServiceAccount ci in namespace shop.",
+        "Whoever may create Pods in a namespace that payments serves holds what it injects.",
+    ] {
+        assert!(stdout.contains(line), "{line:?} is not in:\n{stdout}");
+    }
+    assert!(!stdout.contains("has not opted in"), "{stdout}");
+    let (_, stdout, _) = text(
+        &[
+            &arguments[..],
+            &["--pod-labels", "pullpass.dev/inject=disabled"],
+        ]
+        .concat(),
+        "",
+    );
+    assert!(
+        stdout.contains("Pod gets    nothing: its label opts out"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn names_file_line_and_field_of_what_is_wrong() {
+    let head = "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {name: a}\n";
+    let rows = [
+        (
+            "spec:\n  images: [a.example.com]\n  imagez: []\n  serves: {namespaces: {}}\n",
+            ":6: spec.imagez: ",
+        ),
+        (
+            "spec:\n  images: [a.example.com, 'https://b']\n  serves: {namespaces: {}}\n  static: {secretRef: {name: a}}\n",
+            ":5: spec.images[1]: ",
+        ),
+        (
+            "spec:\n  images: [a.example.com]\n  serves: {namespaces: {}}\n",
+            ":4: spec: has neither ecr nor static",
+        ),
+        ("spec: [\n", ":"),
+        ("spec: {}\nspec: {}\n", ":5: spec: "),
+    ];
+    for (spec, expected) in rows {
+        let file = file(&format!("{head}{spec}"));
+        let (code, stdout, stderr) = text(&["-f", path(&file), "ubuntu"], "");
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{spec}");
+        assert!(
+            stderr.contains(&format!("{}{expected}", path(&file))),
+            "{expected:?} is not in:\n{stderr}"
+        );
+    }
+    let second = format!("---\n# nothing\n---\n{head}spec: {{}}\n");
+    let file = file(&second);
+    let (_, _, stderr) = text(&["-f", path(&file), "ubuntu"], "");
+    assert!(stderr.contains(":7: spec: "), "{stderr}");
+    let (code, _, stderr) = text(&["-f", "/nowhere.yaml", "ubuntu"], "");
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("/nowhere.yaml: No such file"), "{stderr}");
+}
+
+#[test]
+fn takes_what_kubectl_prints() {
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {}\n",
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: a, uid: x, generation: 1, creationTimestamp: \"2026-01-01T00:00:00Z\", managedFields: []}, spec: {images: [a.example.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}"
+    );
+    let (code, rows) = rows(&["-f", "-", "a.example.com/x"], &list);
+    assert_eq!(code, Some(0));
+    assert_eq!(rows[0]["registry"], "a");
+}
+
+#[test]
+fn refuses_arguments_that_make_no_sense() {
+    for arguments in [
+        &[][..],
+        &["-f", "-", "-"],
+        &["--namespace-labels", "a b=c", "x"],
+        &["--namespace-labels", "a", "x"],
+        &["--pod", "x", "y"],
+    ] {
+        let (code, stdout, stderr) = text(arguments, "");
+        assert_eq!(code, Some(1), "{arguments:?}");
+        assert_eq!(stdout, "", "{arguments:?}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
+    }
+}
