@@ -9,3 +9,4 @@
 
 pub mod bed;
 pub mod registries;
+pub mod store;

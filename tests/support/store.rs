@@ -1,0 +1,253 @@
+//! A credential store in memory that behaves like objects in an API server: each replica sees it through a memory of its own that
+//! lags behind, writes compare versions and lose races.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use pullpass::credential::{
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
+    freshness,
+};
+use tokio::sync::watch;
+
+/// A small generator of numbers, so that a seed alone decides an interleaving.
+#[derive(Clone)]
+pub struct Seeded(Arc<Mutex<u64>>);
+
+impl Seeded {
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(seed.wrapping_mul(2).wrapping_add(1))))
+    }
+
+    /// A number below `bound`.
+    pub fn below(&self, bound: u64) -> u64 {
+        let mut state = self.0.lock().unwrap();
+        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = *state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// Sleeps for up to `milliseconds` of the paused clock.
+    pub async fn pause(&self, milliseconds: u64) {
+        tokio::time::sleep(Duration::from_millis(self.below(milliseconds + 1))).await;
+    }
+}
+
+#[derive(Clone, Default)]
+struct Object {
+    version: u64,
+    credential: Option<Arc<Credential>>,
+    claimed_until: Option<Timestamp>,
+}
+
+/// What the API server holds.
+#[derive(Clone)]
+pub struct Shared(
+    Arc<Mutex<HashMap<CredentialKey, Object>>>,
+    watch::Sender<u64>,
+);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self(Arc::default(), watch::Sender::new(0))
+    }
+}
+
+impl Shared {
+    /// Every stored credential.
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        self.0
+            .lock()
+            .unwrap()
+            .values()
+            .filter_map(|object| object.credential.clone())
+            .collect()
+    }
+
+    fn read(&self, key: &CredentialKey) -> Object {
+        self.0.lock().unwrap().get(key).cloned().unwrap_or_default()
+    }
+
+    /// Writes if the version is still `seen.version`.
+    fn swap(
+        &self,
+        key: &CredentialKey,
+        seen: &Object,
+        change: impl FnOnce(&mut Object),
+    ) -> Option<Object> {
+        let mut objects = self.0.lock().unwrap();
+        let object = objects.entry(key.clone()).or_default();
+        if object.version != seen.version {
+            return None;
+        }
+        change(object);
+        object.version += 1;
+        self.1.send_modify(|number| *number += 1);
+        Some(object.clone())
+    }
+}
+
+/// One replica's view of it.
+pub struct Replica {
+    shared: Shared,
+    memory: Mutex<HashMap<CredentialKey, Arc<Credential>>>,
+    changes: watch::Sender<u64>,
+    seeded: Seeded,
+    /// The longest delay of a read or write, in milliseconds.
+    delay: u64,
+    /// Whether every write fails.
+    pub refuses: std::sync::atomic::AtomicBool,
+}
+
+impl Replica {
+    /// A replica that has synced once, and whose watch then lags by up to four `delay`s.
+    pub fn start(shared: &Shared, seeded: &Seeded, delay: u64) -> Arc<Self> {
+        let objects = shared.0.lock().unwrap().clone();
+        let memory = objects
+            .into_iter()
+            .filter_map(|(key, object)| Some((key, object.credential?)));
+        let replica = Arc::new(Self {
+            shared: shared.clone(),
+            memory: Mutex::new(memory.collect()),
+            changes: watch::Sender::new(0),
+            seeded: seeded.clone(),
+            delay,
+            refuses: false.into(),
+        });
+        let (weak, mut writes) = (Arc::downgrade(&replica), shared.1.subscribe());
+        tokio::spawn(async move {
+            while writes.changed().await.is_ok() {
+                let Some(replica) = weak.upgrade() else {
+                    return;
+                };
+                let seen = replica.shared.0.lock().unwrap().clone();
+                replica.seeded.pause(replica.delay * 4).await;
+                for (key, object) in seen {
+                    if let Some(credential) = object.credential {
+                        replica.learn(&key, &credential);
+                    }
+                }
+            }
+        });
+        replica
+    }
+
+    /// Takes a credential into memory unless a later one is there.
+    fn learn(&self, key: &CredentialKey, credential: &Arc<Credential>) {
+        let mut memory = self.memory.lock().unwrap();
+        let later = memory
+            .get(key)
+            .is_none_or(|known| known.expires_at < credential.expires_at);
+        if later {
+            memory.insert(key.clone(), Arc::clone(credential));
+            self.changes.send_modify(|number| *number += 1);
+        }
+    }
+
+    async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, StoreError> {
+        loop {
+            self.seeded.pause(self.delay).await;
+            let seen = self.shared.read(key);
+            self.seeded.pause(self.delay).await;
+            if let Some(credential) = &seen.credential
+                && freshness(credential, now) == Freshness::Fresh
+            {
+                self.learn(key, credential);
+                return Ok(Claim::Theirs(Arc::clone(credential)));
+            }
+            if let Some(until) = seen.claimed_until.filter(|until| now < *until) {
+                return Ok(Claim::Pending { until });
+            }
+            if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(StoreError::Forbidden {
+                    detail: "secrets is forbidden".to_owned(),
+                });
+            }
+            let until = now + CLAIM_LIFE;
+            if let Some(object) = self
+                .shared
+                .swap(key, &seen, |object| object.claimed_until = Some(until))
+            {
+                return Ok(Claim::Yours(Ticket {
+                    key: key.clone(),
+                    version: object.version.to_string(),
+                    until,
+                }));
+            }
+        }
+    }
+
+    async fn try_put(&self, ticket: Ticket, credential: Credential) -> Arc<Credential> {
+        let credential = Arc::new(credential);
+        let mut seen = Object {
+            version: ticket.version.parse().unwrap(),
+            ..Object::default()
+        };
+        loop {
+            self.seeded.pause(self.delay).await;
+            let put = self.shared.swap(&ticket.key, &seen, |object| {
+                object.credential = Some(Arc::clone(&credential));
+                object.claimed_until = None;
+            });
+            if put.is_some() {
+                self.learn(&ticket.key, &credential);
+                return credential;
+            }
+            seen = self.shared.read(&ticket.key);
+            if let Some(stored) = seen
+                .credential
+                .as_ref()
+                .filter(|stored| stored.expires_at >= credential.expires_at)
+            {
+                self.learn(&ticket.key, stored);
+                return Arc::clone(stored);
+            }
+        }
+    }
+}
+
+impl CredentialStore for Replica {
+    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
+        self.memory.lock().unwrap().get(key).cloned()
+    }
+
+    fn claim<'a>(
+        &'a self,
+        key: &'a CredentialKey,
+        _: &'a str,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
+        self.try_claim(key, now).boxed()
+    }
+
+    fn put(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+        self.try_put(ticket, credential).map(Ok).boxed()
+    }
+
+    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
+        async move {
+            self.seeded.pause(self.delay).await;
+            let seen = Object {
+                version: ticket.version.parse().unwrap(),
+                ..Object::default()
+            };
+            self.shared
+                .swap(&ticket.key, &seen, |object| object.claimed_until = None);
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
