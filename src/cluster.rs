@@ -5,6 +5,7 @@
 
 mod apply;
 mod connect;
+mod credentials;
 mod failure;
 mod objects;
 mod store;
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 pub use connect::{ConnectError, Connection, connect};
+pub use credentials::Minted;
 pub use store::Store;
 pub use watch::{Synced, Watches};
 

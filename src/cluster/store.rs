@@ -73,6 +73,11 @@ impl Store {
         self.read(key).await.map(|_| ())
     }
 
+    /// A number that grows with every change.
+    pub fn count(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     pub(super) fn rows(&self) -> &Table<Stored> {
         &self.rows
     }

@@ -1,5 +1,6 @@
 //! `pullpass serve`: the webhook.
 
+mod cluster;
 mod patch_only;
 mod shell;
 
@@ -14,13 +15,23 @@ use anyhow::Context as _;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
+    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
     pullpass serve --patch-only --registries examples/registries.yaml --tls-cert certs/tls.crt --tls-key certs/tls.key")]
 pub(super) struct Args {
+    /// The cluster to serve, for a process that runs beside it; without this the ServiceAccount of the Pod that it runs in
+    #[arg(long, value_name = "FILE", conflicts_with = "patch_only")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, instead of its current one
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
+    #[arg(long, value_name = "FILE", conflicts_with = "patch_only")]
+    extra_ca: Option<PathBuf>,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
-    #[arg(long, required = true, requires = "registries")]
+    #[arg(long, requires = "registries")]
     patch_only: bool,
     /// The Registries to serve, and the Namespaces to know, as YAML; `-` is stdin
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "patch_only")]
     registries: Vec<PathBuf>,
     #[command(flatten)]
     shell: ShellArgs,
@@ -44,9 +55,10 @@ struct ShellArgs {
     /// After SIGTERM go on answering for so many seconds, not ready, telling callers to go elsewhere
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     drain_delay: Duration,
-    /// pullpass' own namespace, whose Pods are left as they are
-    #[arg(long, env = "POD_NAMESPACE", default_value = "pullpass")]
-    namespace: String,
+    /// pullpass' own namespace: source Secrets and minted credentials are kept there, and its Pods are left as they are. By default
+    /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
     log_format: shell::LogFormat,
@@ -76,7 +88,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = runtime.context("cannot start the runtime's threads")?;
     runtime.block_on(async {
         let shell = shell::Shell::open(&args.shell).await?;
-        patch_only::serve(args, shell).await
+        if args.patch_only {
+            patch_only::serve(args, shell).await
+        } else {
+            cluster::serve(args, shell).await
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,11 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::ShellArgs;
 use crate::admission::{self, Webhook};
@@ -32,16 +36,29 @@ pub(super) fn start_log(args: &ShellArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {}: not a filter", args.log))?;
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal)
         .with_target(false);
-    let started = match args.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    let lines = match args.log_format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
+    let started = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(filter_fn(|metadata| may_be_logged(metadata)))
+        .try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+/// Whether lines like this may be logged, whatever `--log` says: libraries write bodies (and so Secrets) when they cannot read them,
+/// and headers (and so passwords) when they are asked for details.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    match metadata.target().split("::").next() {
+        Some("pullpass") => true,
+        Some("kube_client" | "kube_runtime") => false,
+        _ => *metadata.level() <= Level::WARN,
+    }
 }
 
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
@@ -54,7 +71,8 @@ pub(super) struct Shell {
     terminate: Signal,
     interrupt: Signal,
     drain_delay: std::time::Duration,
-    own_namespace: String,
+    /// pullpass' own namespace.
+    pub(super) own_namespace: String,
     /// What the metrics endpoint shows.
     pub(super) metrics: MetricsRegistry,
     /// Tasks that run as long as the process: when one ends, the process does, with an error.
@@ -80,7 +98,10 @@ impl Shell {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             drain_delay: args.drain_delay,
-            own_namespace: args.namespace.clone(),
+            own_namespace: args
+                .namespace
+                .clone()
+                .unwrap_or_else(|| "pullpass".to_owned()),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
         })

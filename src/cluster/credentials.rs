@@ -1,0 +1,75 @@
+//! Minted credentials for provisioning: the minter over the credential store of one cluster.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::Store;
+use crate::credential::cache::Minter;
+use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::provision::access::{ClusterError, Credentials};
+use crate::registry::source::EcrSource;
+
+/// A minter and the store that it fills.
+pub struct Minted {
+    minter: Minter,
+    store: Arc<Store>,
+    secrets: Arc<dyn SourceSecrets>,
+}
+
+impl Minted {
+    /// Puts it together: `minter` works over this `store` and these `secrets`.
+    pub fn new(minter: Minter, store: Arc<Store>, secrets: Arc<dyn SourceSecrets>) -> Self {
+        Self {
+            minter,
+            store,
+            secrets,
+        }
+    }
+}
+
+impl Credentials for Minted {
+    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+        self.minter.current(source)
+    }
+
+    fn mint<'a>(
+        &'a self,
+        source: &'a EcrSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        self.minter.credential(source, now).boxed()
+    }
+
+    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            // Without its keys nothing can have been minted for a source.
+            let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
+                return Ok(());
+            };
+            self.store.refresh(&key).await.map_err(translate)
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> u64 {
+        self.store.count()
+    }
+}
+
+fn translate(error: StoreError) -> ClusterError {
+    let what = "credential store".to_owned();
+    match error {
+        StoreError::Forbidden { detail } => ClusterError::Forbidden {
+            what,
+            message: detail,
+        },
+        StoreError::Unreachable { detail } => ClusterError::Unreachable {
+            what,
+            message: detail,
+        },
+        StoreError::Contended => ClusterError::Conflict { what },
+    }
+}

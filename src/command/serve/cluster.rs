@@ -1,0 +1,98 @@
+//! Serving a cluster: everything put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+
+use super::Args;
+use super::shell::Shell;
+use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
+use crate::credential::cache::Minter;
+use crate::credential::ecr::EcrMint;
+use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::identity::Environment;
+use crate::credential::{Metrics, SourceSecrets};
+use crate::provision::Ensure;
+use crate::provision::access::Credentials;
+use crate::provision::state::State;
+
+/// How often it is said what readiness waits for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// How long pull secrets that are being written when the process stops are waited for.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Serves a cluster until the process is told to stop.
+pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
+    let kube = connect(&connection(args)).await?;
+    tracing::info!(namespace.name = kube.namespace(), "pullpass' own namespace");
+    kube.namespace().clone_into(&mut shell.own_namespace);
+    let state = Arc::new(State::default());
+    let store = Arc::new(Store::new(kube.clone()));
+    let watches = Watches::new(&kube, &state, &store);
+    let synced = watches.synced();
+    let ensure = assemble(args, &mut shell, kube, state, store)?;
+    shell.tasks.spawn(async move {
+        let what = watches.run().await;
+        Err(anyhow!("the watch of {what} ended: this is a bug"))
+    });
+    shell
+        .run(Arc::new(ensure.clone()), wait_for(synced))
+        .await?;
+    if tokio::time::timeout(SETTLE, ensure.settle()).await.is_err() {
+        tracing::warn!("pull secrets that were being written were left as they are");
+    }
+    Ok(())
+}
+
+fn connection(args: &Args) -> Connection {
+    Connection {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        namespace: args.shell.namespace.clone(),
+    }
+}
+
+fn assemble(
+    args: &Args,
+    shell: &mut Shell,
+    kube: Kube,
+    state: Arc<State>,
+    store: Arc<Store>,
+) -> anyhow::Result<Ensure> {
+    let extra_ca = match &args.extra_ca {
+        Some(path) => {
+            Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
+        }
+        None => None,
+    };
+    let http = HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
+        .context("--extra-ca, or the machine's own CA certificates")?;
+    let environment = Environment::find(|name| std::env::var(name).ok());
+    let secrets: Arc<dyn SourceSecrets> = state.clone();
+    let minter = Minter::new(
+        Arc::new(EcrMint::new(http, environment)),
+        store.clone(),
+        Arc::clone(&secrets),
+        Metrics::register(&mut shell.metrics),
+    );
+    let credentials: Arc<dyn Credentials> = Arc::new(Minted::new(minter, store, secrets));
+    Ok(Ensure::new(
+        state,
+        Arc::new(kube),
+        credentials,
+        Timestamp::now,
+    ))
+}
+
+/// Waits until everything was read once, and says now and then what is missing.
+async fn wait_for(mut synced: Synced) {
+    while tokio::time::timeout(TELL_EVERY, synced.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("not ready, still reading: {}", synced.missing().join(", "));
+    }
+}
