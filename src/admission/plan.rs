@@ -195,7 +195,7 @@ impl<'r> Injection<'r> {
             if served.is_some() {
                 let host = reference.domain();
                 self.warnings.push(format!(
-                    "pullpass: the kubelet finds no credential for a host with capitals: write {host} in lower case"
+                    "pullpass: write the host in lower case, the kubelet finds no credential for {host}"
                 ));
             }
         }

@@ -10,3 +10,4 @@
 pub mod bed;
 pub mod registries;
 pub mod store;
+pub mod webhook;
