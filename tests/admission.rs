@@ -24,6 +24,7 @@ use support::webhook::{HOST, offline, post, registries, review, team, webhook};
 use tokio::time::Instant;
 
 /// What the double answers; what it does not say is as when everything is there.
+#[allow(clippy::struct_excessive_bools, reason = "each is one answer")]
 struct Script {
     memory: Arc<Offline>,
     /// Whether namespaces are known without a live read.
@@ -106,6 +107,10 @@ impl Provision for Script {
     }
 }
 
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "compared with a patch that may be missing"
+)]
 fn reference() -> Option<Value> {
     Some(json!([{"op": "add", "path": "/spec/imagePullSecrets", "value": [{"name": "pullpass"}]}]))
 }

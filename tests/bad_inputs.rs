@@ -237,6 +237,7 @@ async fn answers_large_reviews() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn refuses_wrong_method_path_and_media_type() {
     let router = router();
     let request = |method: &str, path: &str, headers: &[(&str, &str)]| {

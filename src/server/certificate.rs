@@ -221,3 +221,101 @@ impl Pem {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder as the kubelet mounts a Secret: the files are links into `..data`, which is a link to the version.
+    struct Mount(tempfile::TempDir);
+
+    impl Mount {
+        fn new() -> Self {
+            let mount = Self(tempfile::tempdir().unwrap());
+            mount.swap("1", &pair());
+            for file in ["tls.crt", "tls.key"] {
+                symlink(Path::new("..data").join(file), mount.0.path().join(file)).unwrap();
+            }
+            mount
+        }
+
+        fn swap(&self, version: &str, (certificate, key): &(String, String)) {
+            let folder = self.0.path().join(version);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("tls.crt"), certificate).unwrap();
+            std::fs::write(folder.join("tls.key"), key).unwrap();
+            symlink(version, self.0.path().join("..new")).unwrap();
+            std::fs::rename(self.0.path().join("..new"), self.0.path().join("..data")).unwrap();
+        }
+
+        fn load(&self) -> Certificate {
+            Certificate::load(self.0.path().join("tls.crt"), self.0.path().join("tls.key")).unwrap()
+        }
+    }
+
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn served(certificate: &Certificate) -> Vec<u8> {
+        certificate.current.load().pair.cert[0].to_vec()
+    }
+
+    fn der(pair: &(String, String)) -> Vec<u8> {
+        CertificateDer::from_pem_slice(pair.0.as_bytes())
+            .unwrap()
+            .to_vec()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follows_two_swaps_of_a_mounted_secret() {
+        let mount = Mount::new();
+        let certificate = mount.load();
+        let run = tokio::spawn(certificate.clone().run(Metrics::default()));
+        for version in ["2", "3"] {
+            let pair = pair();
+            mount.swap(version, &pair);
+            let deadline = tokio::time::Instant::now() + POLL * 3;
+            while served(&certificate) != der(&pair) {
+                assert!(
+                    tokio::time::Instant::now() < deadline,
+                    "version {version} is not in use"
+                );
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        run.abort();
+    }
+
+    #[test]
+    fn keeps_old_pair_when_new_one_is_not_whole() {
+        let mount = Mount::new();
+        let certificate = mount.load();
+        let old = served(&certificate);
+        let (new, other) = (pair(), pair());
+        for (version, pair) in [
+            ("halves", (new.0.clone(), other.1.clone())),
+            ("cut", (new.0[..new.0.len() / 2].to_owned(), new.1.clone())),
+            ("empty", (String::new(), String::new())),
+            ("swapped", (new.1.clone(), new.0.clone())),
+        ] {
+            mount.swap(version, &pair);
+            let error = certificate.reload().unwrap_err().to_string();
+            assert!(error.contains("tls."), "{version}: {error}");
+            assert!(!error.contains("BEGIN"), "{version}: {error}");
+            assert_eq!(served(&certificate), old, "{version}");
+        }
+        std::fs::remove_file(mount.0.path().join("..data")).unwrap();
+        assert!(matches!(
+            certificate.reload(),
+            Err(CertificateError::Read { .. })
+        ));
+        mount.swap("whole", &new);
+        assert!(certificate.reload().unwrap());
+        assert_eq!(served(&certificate), der(&new));
+        assert!(!certificate.reload().unwrap(), "nothing changed");
+    }
+}

@@ -209,3 +209,136 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.poll_stall(context, result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    fn stream(header_bound: bool) -> (DuplexStream, Patient<DuplexStream>, Arc<Activity>) {
+        let (peer, inner) = duplex(64);
+        let activity = Arc::<Activity>::default();
+        let stream = Patient::new(
+            inner,
+            Bounds::default(),
+            Arc::clone(&activity),
+            header_bound,
+        );
+        (peer, stream, activity)
+    }
+
+    /// Reads until something goes wrong, and says after how many seconds and what.
+    async fn read_to_error(stream: &mut Patient<DuplexStream>) -> (u64, io::ErrorKind) {
+        let begun = Instant::now();
+        loop {
+            match stream.read_u8().await {
+                Ok(_) => {}
+                Err(error) => return (begun.elapsed().as_secs(), error.kind()),
+            }
+        }
+    }
+
+    /// Sends a byte a second for ever.
+    async fn drip(mut peer: DuplexStream) {
+        while peer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_first_request_does_not_come() {
+        for header_bound in [true, false] {
+            let (_peer, mut stream, _) = stream(header_bound);
+            assert_eq!(
+                read_to_error(&mut stream).await,
+                (10, io::ErrorKind::TimedOut)
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_header_that_comes_byte_by_byte() {
+        let (peer, mut stream, activity) = stream(true);
+        tokio::spawn(drip(peer));
+        assert_eq!(
+            read_to_error(&mut stream).await,
+            (5, io::ErrorKind::TimedOut)
+        );
+        let (peer, mut stream, _) = self::stream(true);
+        stream.activity = activity;
+        stream.activity.start();
+        stream.activity.end();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        tokio::spawn(drip(peer));
+        assert_eq!(
+            read_to_error(&mut stream).await,
+            (5, io::ErrorKind::TimedOut),
+            "of a later request"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_http2_connection_without_requests_whatever_comes() {
+        let (peer, mut stream, _) = stream(false);
+        tokio::spawn(drip(peer));
+        assert_eq!(
+            read_to_error(&mut stream).await,
+            (10, io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_idle_connection_for_two_minutes() {
+        let (mut peer, mut stream, activity) = stream(true);
+        peer.write_all(b"x").await.unwrap();
+        stream.read_u8().await.unwrap();
+        activity.start();
+        activity.end();
+        assert_eq!(
+            read_to_error(&mut stream).await,
+            (120, io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_without_end_while_a_request_is_answered() {
+        let (mut peer, mut stream, activity) = stream(true);
+        activity.start();
+        let answered = async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            activity.end();
+            peer.write_all(b"x").await.unwrap();
+        };
+        let (read, ()) = tokio::join!(read_to_error(&mut stream), answered);
+        assert_eq!(read, (1005, io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_the_peer_takes_nothing() {
+        let (_peer, mut stream, activity) = stream(true);
+        activity.start();
+        let begun = Instant::now();
+        let error = stream.write_all(&[0; 1000]).await.unwrap_err();
+        assert_eq!(
+            (begun.elapsed().as_secs(), error.kind()),
+            (10, io::ErrorKind::TimedOut)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_on_while_the_peer_takes_something() {
+        let (mut peer, mut stream, activity) = stream(true);
+        activity.start();
+        let slow = async {
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                peer.read_exact(&mut [0; 50]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(stream.write_all(&[0; 1000]), slow);
+        written.unwrap();
+    }
+}

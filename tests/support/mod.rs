@@ -4,10 +4,12 @@
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     reason = "a test that cannot be set up has failed"
 )]
 
 pub mod bed;
 pub mod registries;
 pub mod store;
+pub mod tls;
 pub mod webhook;

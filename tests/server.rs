@@ -1,0 +1,582 @@
+//! The listener: what it takes from callers, and how it stops.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{Request, StatusCode};
+use axum::routing::{get, post};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use pullpass::admission;
+use pullpass::server::{self, Bounds, Drain, Metrics, Phase, Server, health};
+use support::tls::{PATIENCE, Running, closed, receive, send, start};
+use support::webhook::{offline, review, team, webhook};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// How requests for `/slow` are held up.
+#[derive(Default)]
+struct Gate {
+    arrived: Notify,
+    open: Notify,
+}
+
+impl Gate {
+    /// Waits until a request is held up.
+    async fn arrived(&self) {
+        tokio::time::timeout(PATIENCE, self.arrived.notified())
+            .await
+            .expect("the slow request arrives");
+    }
+}
+
+#[allow(clippy::unused_async, reason = "handlers are")]
+async fn panic() {
+    panic!("as planned");
+}
+
+/// Says hello; answers `/slow` when the gate opens; panics on `/panic`.
+fn application(gate: &Arc<Gate>) -> Router {
+    let gate = Arc::clone(gate);
+    let slow = move || async move {
+        gate.arrived.notify_one();
+        gate.open.notified().await;
+        "slow"
+    };
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/slow", get(slow))
+        .route("/panic", get(panic))
+        .route(
+            "/length",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+}
+
+async fn simple(bounds: Bounds) -> Running {
+    start(application(&Arc::<Gate>::default()), bounds).await
+}
+
+const HELLO: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+async fn says_hello(server: &Running) {
+    let mut stream = server.connect().await;
+    send(&mut stream, HELLO).await;
+    let (head, body) = receive(&mut stream).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(body, "hello");
+}
+
+#[tokio::test]
+async fn keeps_connection_for_many_requests() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..100 {
+        send(&mut stream, HELLO).await;
+        let (head, body) = receive(&mut stream).await;
+        assert!(!head.contains("connection:"), "{head}");
+        assert_eq!(body, "hello");
+    }
+    server.close().await;
+}
+
+#[tokio::test]
+async fn answers_pipelined_requests_in_order() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    send(
+        &mut stream,
+        &format!("{HELLO}GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n{HELLO}"),
+    )
+    .await;
+    for status in ["200", "404", "200"] {
+        assert!(
+            receive(&mut stream)
+                .await
+                .0
+                .starts_with(&format!("http/1.1 {status}"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn cuts_off_header_that_comes_byte_by_byte() {
+    let bounds = Bounds {
+        header: Duration::from_millis(300),
+        ..Bounds::default()
+    };
+    let server = simple(bounds).await;
+    let (mut reader, mut writer) = tokio::io::split(server.connect().await);
+    let drip = tokio::spawn(async move {
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        while writer.write_all(b"G").await.is_ok() && writer.flush().await.is_ok() {
+            pause.tick().await;
+        }
+    });
+    says_hello(&server).await;
+    let read = tokio::time::timeout(PATIENCE, reader.read(&mut [0; 10]))
+        .await
+        .expect("cut off");
+    assert!(!matches!(read, Ok(count) if count > 0), "{read:?}");
+    drip.abort();
+    says_hello(&server).await;
+}
+
+#[tokio::test]
+async fn refuses_body_that_takes_too_long() {
+    let server = simple(Bounds {
+        body: Duration::from_millis(200),
+        ..Bounds::default()
+    })
+    .await;
+    let (application, _) = webhook(offline(team()));
+    let webhook = start(
+        application,
+        Bounds {
+            body: Duration::from_millis(200),
+            ..Bounds::default()
+        },
+    )
+    .await;
+    let mut stream = webhook.connect().await;
+    send(&mut stream, "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{").await;
+    assert!(receive(&mut stream).await.0.starts_with("http/1.1 408"));
+    closed(&mut stream).await;
+    says_hello(&server).await;
+}
+
+#[tokio::test]
+async fn refuses_body_over_the_limit() {
+    let limit = Bounds::default().body_bytes;
+    assert_eq!(limit, 7 * 1024 * 1024);
+    let (application, _) = webhook(offline(team()));
+    let server = start(application, Bounds::default()).await;
+    let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let mut stream = server.connect().await;
+    send(
+        &mut stream,
+        &format!("{head}content-length: {}\r\n\r\n", limit + 1),
+    )
+    .await;
+    let (answer, _) = receive(&mut stream).await;
+    assert!(
+        answer.starts_with("http/1.1 413") && answer.contains("connection: close"),
+        "{answer}"
+    );
+
+    let (mut reader, mut writer) = tokio::io::split(server.connect().await);
+    let sender = tokio::spawn(async move {
+        writer
+            .write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        // The server stops reading at some point past its limit: that ends this.
+        for _ in 0..=limit / 0x10000 {
+            if writer.write_all(chunk.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        let _ = writer.flush().await;
+        writer
+    });
+    let mut answer = [0; 12];
+    tokio::time::timeout(PATIENCE, reader.read_exact(&mut answer))
+        .await
+        .expect("an answer")
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    sender.abort();
+}
+
+#[tokio::test]
+async fn takes_body_at_the_limit() {
+    let server = start(
+        Router::new().route(
+            "/",
+            post(|body: axum::body::Body| async {
+                axum::body::to_bytes(body, usize::MAX)
+                    .await
+                    .unwrap()
+                    .len()
+                    .to_string()
+            }),
+        ),
+        Bounds {
+            body_bytes: 100_000,
+            ..Bounds::default()
+        },
+    )
+    .await;
+    let mut stream = server.connect().await;
+    send(
+        &mut stream,
+        &format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{}",
+            "x".repeat(100_000)
+        ),
+    )
+    .await;
+    assert_eq!(receive(&mut stream).await.1, "100000");
+}
+
+#[tokio::test]
+async fn says_continue_when_the_caller_waits_for_it() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    send(
+        &mut stream,
+        "POST /length HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
+    )
+    .await;
+    assert!(receive(&mut stream).await.0.starts_with("http/1.1 100"));
+    send(&mut stream, "abc").await;
+    assert_eq!(receive(&mut stream).await.1, "3");
+}
+
+#[tokio::test]
+async fn refuses_header_that_is_too_long() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    send(
+        &mut stream,
+        &format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+            "x".repeat(20_000)
+        ),
+    )
+    .await;
+    assert!(receive(&mut stream).await.0.starts_with("http/1.1 431"));
+}
+
+#[tokio::test]
+async fn closes_connection_that_speaks_plain_http_or_old_tls() {
+    let server = simple(Bounds::default()).await;
+    // A ClientHello of TLS 1.1: version 3.2, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression, one signature scheme.
+    let hello = [
+        &[3, 2][..],
+        &[7; 32],
+        &[0, 0, 2, 0, 0x2f, 1, 0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 3],
+    ]
+    .concat();
+    let length = |length: usize| u8::try_from(length).unwrap();
+    let handshake = [&[1, 0, 0, length(hello.len())][..], &hello].concat();
+    let old = [&[22, 3, 1, 0, length(handshake.len())][..], &handshake].concat();
+    for (name, bytes) in [
+        ("plain HTTP", HELLO.as_bytes()),
+        ("TLS 1.1", &old),
+        ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("zeros", &[0; 100]),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("{name}: not closed"));
+        assert!(
+            answer.first().is_none_or(|first| *first == 21),
+            "{name}: a TLS alert or nothing, not {answer:?}"
+        );
+        if name == "TLS 1.1" {
+            assert_eq!(answer.last(), Some(&70), "protocol_version");
+        }
+    }
+    says_hello(&server).await;
+}
+
+#[tokio::test]
+async fn cuts_off_handshake_that_takes_too_long() {
+    let server = simple(Bounds {
+        handshake: Duration::from_millis(200),
+        ..Bounds::default()
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&[22, 3, 1]).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 10]))
+        .await
+        .expect("closed");
+    assert!(!matches!(read, Ok(count) if count > 0), "{read:?}");
+}
+
+#[tokio::test]
+async fn serves_callers_without_server_name() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect_as(&[], "127.0.0.1").await.unwrap();
+    send(&mut stream, HELLO).await;
+    assert_eq!(receive(&mut stream).await.1, "hello");
+}
+
+#[tokio::test]
+async fn shows_its_certificate_whatever_name_is_asked_for() {
+    let server = simple(Bounds::default()).await;
+    let error = server
+        .connect_as(&[b"http/1.1"], "wrong.example")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("not valid for name"),
+        "the caller saw the certificate: {error}"
+    );
+}
+
+#[tokio::test]
+async fn refuses_http2_preface_where_http1_was_agreed() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    send(&mut stream, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    closed(&mut stream).await;
+    says_hello(&server).await;
+}
+
+#[tokio::test]
+async fn serves_others_when_all_but_one_connection_misbehave() {
+    let bounds = Bounds {
+        connections: 3,
+        handshake: Duration::from_millis(500),
+        ..Bounds::default()
+    };
+    let server = simple(bounds).await;
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    tokio::time::timeout(PATIENCE, says_hello(&server))
+        .await
+        .expect("the idle ones are cut off");
+}
+
+#[tokio::test]
+async fn goes_on_after_a_panic() {
+    let server = simple(Bounds::default()).await;
+    let mut stream = server.connect().await;
+    send(&mut stream, "GET /panic HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    closed(&mut stream).await;
+    says_hello(&server).await;
+}
+
+type Http2 = http2::SendRequest<Full<Bytes>>;
+
+/// A connection of HTTP/2, and a task that ends when the connection does.
+async fn connect_http2(server: &Running) -> (Http2, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = server
+        .connect_as(&[b"h2", b"http/1.1"], "localhost")
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn request(path: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("https://localhost{path}"))
+        .body(Full::default())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn answers_reviews_over_http2() {
+    let (application, _) = webhook(offline(team()));
+    let server = start(application, Bounds::default()).await;
+    let (mut http2, _connection) = connect_http2(&server).await;
+    let body = Full::from(review().to_string());
+    let request = Request::post("https://localhost/mutate")
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap();
+    let answer = http2.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(std::str::from_utf8(&body).unwrap().contains("JSONPatch"));
+}
+
+#[tokio::test]
+async fn leaves_http1_by_connection_close_and_goes_on_accepting() {
+    let server = simple(Bounds::default()).await;
+    server.drain.set_prepared();
+    let mut open = server.connect().await;
+    send(&mut open, HELLO).await;
+    assert!(!receive(&mut open).await.0.contains("connection:"));
+    assert!(server.drain.is_ready());
+    server.drain.enter(Phase::Leaving);
+    assert!(!server.drain.is_ready());
+    let mut new = server.connect().await;
+    for stream in [&mut open, &mut new] {
+        send(stream, HELLO).await;
+        let (head, body) = receive(stream).await;
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(body, "hello");
+        closed(stream).await;
+    }
+    says_hello(&server).await;
+    server.close().await;
+}
+
+#[tokio::test]
+async fn leaves_http2_by_goaway_after_what_is_in_flight() {
+    let gate = Arc::<Gate>::default();
+    let server = start(application(&gate), Bounds::default()).await;
+    let (mut http2, connection) = connect_http2(&server).await;
+    http2.send_request(request("/")).await.unwrap();
+    let mut sender = http2.clone();
+    let slow = tokio::spawn(async move { sender.send_request(request("/slow")).await });
+    gate.arrived().await;
+    server.drain.enter(Phase::Leaving);
+    gate.open.notify_one();
+    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
+    tokio::time::timeout(PATIENCE, connection)
+        .await
+        .expect("the connection ends")
+        .unwrap()
+        .unwrap();
+
+    let (mut http2, connection) = connect_http2(&server).await;
+    assert_eq!(
+        http2.send_request(request("/")).await.unwrap().status(),
+        StatusCode::OK,
+        "of a new connection"
+    );
+    tokio::time::timeout(PATIENCE, connection)
+        .await
+        .expect("the connection ends")
+        .unwrap()
+        .unwrap();
+    server.close().await;
+}
+
+#[tokio::test]
+async fn finishes_what_is_in_flight_when_closing() {
+    let gate = Arc::<Gate>::default();
+    let server = start(application(&gate), Bounds::default()).await;
+    let mut idle = server.connect().await;
+    send(&mut idle, HELLO).await;
+    receive(&mut idle).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    gate.arrived().await;
+    server.drain.enter(Phase::Closing);
+    closed(&mut idle).await;
+    let refused = async { while TcpStream::connect(server.address).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, refused)
+        .await
+        .expect("no more connections");
+    gate.open.notify_one();
+    assert_eq!(receive(&mut busy).await.1, "slow");
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn ends_though_something_never_finishes() {
+    let gate = Arc::<Gate>::default();
+    let server = start(
+        application(&gate),
+        Bounds {
+            finish: Duration::from_millis(100),
+            ..Bounds::default()
+        },
+    )
+    .await;
+    let mut busy = server.connect().await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    gate.arrived().await;
+    server.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_six_hundred_cold_connections_at_once() {
+    let (application, metrics) = webhook(offline(team()));
+    let server = Arc::new(start(application, Bounds::default()).await);
+    let body = review().to_string();
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let text: Arc<str> = (head + &body).into();
+    let calls: Vec<_> = (0..600)
+        .map(|_| {
+            let (server, text) = (Arc::clone(&server), Arc::clone(&text));
+            tokio::spawn(async move {
+                let mut stream = server.connect().await;
+                send(&mut stream, &text).await;
+                receive(&mut stream).await
+            })
+        })
+        .collect();
+    for call in calls {
+        let (head, body) = call.await.unwrap();
+        assert!(
+            head.starts_with("http/1.1 200") && body.contains("JSONPatch"),
+            "{head}{body}"
+        );
+    }
+    let counted = metrics.counted(
+        admission::metrics::Outcome::Injected,
+        "",
+        admission::metrics::Path::Warm,
+    );
+    assert_eq!(counted, 600);
+}
+
+#[tokio::test]
+async fn shows_health_and_metrics_on_a_plain_port() {
+    let drain = Drain::default();
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = Metrics::default();
+    metrics.register(&mut registry);
+    let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let application = health::router(drain.clone(), Arc::new(registry));
+    let server = Server {
+        listener,
+        tls: None,
+        application,
+        bounds: Bounds::default(),
+        metrics,
+    };
+    let server = tokio::spawn(server.run(drain.clone()));
+    let status = async |path: &str| {
+        reqwest::get(format!("{base}{path}"))
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    assert_eq!(status("/livez").await, 200);
+    assert_eq!(status("/readyz").await, 503);
+    drain.set_prepared();
+    assert_eq!(status("/readyz").await, 200);
+    let text = reqwest::get(format!("{base}/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        text.contains("pullpass_connections 1") && text.ends_with("# EOF\n"),
+        "{text}"
+    );
+    drain.enter(Phase::Leaving);
+    assert_eq!(status("/readyz").await, 503);
+    assert_eq!(status("/livez").await, 200);
+    drain.enter(Phase::Closing);
+    tokio::time::timeout(PATIENCE, server)
+        .await
+        .expect("the server ends")
+        .unwrap();
+}
