@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ pub struct Bed {
     verb: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     /// The JSON line that the verb printed when it was ready.
     pub ready: Value,
 }
@@ -44,7 +45,7 @@ impl Bed {
             verb: verb.to_owned(),
             child,
             stdin,
-            lines,
+            lines: Mutex::new(lines),
             ready: Value::Null,
         };
         bed.ready = bed.answer();
@@ -72,7 +73,8 @@ impl Bed {
     }
 
     fn answer(&mut self) -> Value {
-        let line = match self.lines.recv_timeout(ANSWER_DEADLINE) {
+        let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let line = match lines.recv_timeout(ANSWER_DEADLINE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("bed {} says nothing", self.verb),
             Err(RecvTimeoutError::Disconnected) => {

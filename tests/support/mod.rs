@@ -9,6 +9,8 @@
 )]
 
 pub mod bed;
+pub mod jwt;
+pub mod moto;
 pub mod registries;
 pub mod store;
 pub mod tls;

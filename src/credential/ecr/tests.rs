@@ -295,6 +295,34 @@ async fn mint_says_what_to_do_about_each_refusal() {
     }
 }
 
+#[tokio::test]
+async fn mint_asks_no_endpoint_without_tls() {
+    let recorder = Recorder::with_token();
+    let http = || Some("http://api.ecr.eu-west-1.amazonaws.com".to_owned());
+    for endpoints in [
+        EcrEndpoints {
+            ecr: http(),
+            ..EcrEndpoints::default()
+        },
+        EcrEndpoints {
+            sts: http(),
+            ..EcrEndpoints::default()
+        },
+    ] {
+        let error = mint(
+            &recorder,
+            EcrSource {
+                endpoints,
+                ..source()
+            },
+        )
+        .await
+        .unwrap_err();
+        assert_eq!(error.reason(), "Configuration", "{error}");
+    }
+    assert!(recorder.asked.lock().unwrap().is_empty());
+}
+
 fn session(end: Option<&str>, on_demand: bool) -> Session {
     Session {
         credentials: aws_credential_types::Credentials::new("a", "b", None, None, "test"),

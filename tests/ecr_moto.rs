@@ -1,0 +1,761 @@
+//! ECR tokens from an AWS that refuses what AWS refuses: every identity, public and private, and the faults of a cloud.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "helpers of a test may fail it"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use pullpass::credential::cache::Minter;
+use pullpass::credential::ecr::{EcrMint, Mint, Order};
+use pullpass::credential::http::{HttpClient, ProxyConfig};
+use pullpass::credential::identity::Environment;
+use pullpass::credential::identity::keys::Keys;
+use pullpass::credential::{Credential, Metrics, MintError};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use support::jwt::Issuer;
+use support::moto::{Moto, Secrets, key_id, secret_key};
+use support::store::{Replica, Seeded, Shared};
+
+const ACCOUNT: &str = "arn:aws:iam::123456789012";
+const SUBJECT: &str = "pullpass:pullpass";
+
+/// The double that the tests share which change nothing for others.
+fn moto() -> &'static Moto {
+    static MOTO: OnceLock<Moto> = OnceLock::new();
+    MOTO.get_or_init(Moto::start)
+}
+
+fn keys_of(secret: &str) -> EcrIdentity {
+    EcrIdentity::Keys {
+        secret: secret.to_owned(),
+    }
+}
+
+fn order(source: EcrSource, keys: Option<Keys>) -> Order {
+    Order {
+        source,
+        keys,
+        expires_at: None,
+        now: Timestamp::now(),
+    }
+}
+
+/// Mints with the keys of the user `name`, but with `secret` as the secret key.
+async fn mint_as(moto: &Moto, name: &str, secret: &str) -> Result<Credential, MintError> {
+    let secrets = Secrets::default();
+    secrets.set_keys(name, &key_id(name), secret);
+    let keys = Keys::find(name, &secrets)?;
+    let source = moto.source(keys_of(name));
+    moto.mint(Environment::default())
+        .mint(order(source, Some(keys)))
+        .await
+}
+
+async fn mint_with(mint: &EcrMint, source: EcrSource) -> Result<Credential, MintError> {
+    mint.mint(order(source, None)).await
+}
+
+/// What the password says: who minted it, and where.
+fn minted_by(credential: &Credential) -> (String, String) {
+    let password = credential.password.expose_secret();
+    let mut parts = password.split('|').map(str::to_owned);
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
+fn life(credential: &Credential) -> i64 {
+    credential
+        .expires_at
+        .duration_since(credential.minted_at)
+        .as_secs()
+}
+
+#[tokio::test]
+async fn mint_with_right_keys_says_who_minted_where() {
+    let principal = moto().add_user("right", None).await;
+    let credential = mint_as(moto(), "right", &secret_key("right"))
+        .await
+        .unwrap();
+    assert_eq!(credential.username, "AWS");
+    assert_eq!(minted_by(&credential), (principal, "eu-west-1".to_owned()));
+    assert!(
+        (life(&credential) - 12 * 3600).abs() < 5,
+        "{}",
+        life(&credential)
+    );
+    let minted = moto().get("minted").await.to_string();
+    assert!(
+        minted.contains(credential.password.expose_secret()),
+        "{minted}"
+    );
+    assert!(
+        credential.principal.contains("source secret right"),
+        "{}",
+        credential.principal
+    );
+}
+
+#[tokio::test]
+async fn mint_with_wrong_secret_key_says_which_secret_to_correct() {
+    moto().add_user("wrong", None).await;
+    let error = mint_as(moto(), "wrong", "canary/not-the-right-one")
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "UnrecognizedClient", "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("source secret wrong") && text.contains("check AWS_ACCESS_KEY_ID"),
+        "{text}"
+    );
+    assert!(!text.contains("canary"), "{text}");
+}
+
+#[tokio::test]
+async fn mint_with_unknown_keys_is_not_accepted() {
+    let error = mint_as(moto(), "unknown", &secret_key("unknown"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "UnrecognizedClient", "{error}");
+}
+
+#[tokio::test]
+async fn mint_without_permission_names_it_and_the_principal() {
+    let principal = moto().add_user("forbidden", Some(json!([]))).await;
+    let error = mint_as(moto(), "forbidden", &secret_key("forbidden"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "AccessDenied", "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("denied ecr:GetAuthorizationToken") && text.contains(&principal),
+        "{text}"
+    );
+    assert!(text.contains("127.0.0.1:"), "{text}");
+}
+
+#[tokio::test]
+async fn mint_with_temporary_keys_needs_the_right_session_token() {
+    let moto = moto();
+    moto.post(
+        "keys",
+        json!({"accessKeyId": "ASIATEMPORARYXXXXXXX", "secretAccessKey": "s3", "sessionToken": "canary-token",
+            "principal": "arn:aws:sts::123456789012:assumed-role/temporary/x"}),
+    )
+    .await;
+    for (token, is_good) in [
+        ("canary-token\n", true),
+        ("canary-other", false),
+        ("", false),
+    ] {
+        let secrets = Secrets::default();
+        let data = [
+            ("AWS_ACCESS_KEY_ID", "ASIATEMPORARYXXXXXXX"),
+            ("AWS_SECRET_ACCESS_KEY", "s3\n"),
+            ("AWS_SESSION_TOKEN", token),
+        ];
+        secrets.set("temporary", &data);
+        let keys = Keys::find("temporary", &secrets).unwrap();
+        let source = moto.source(keys_of("temporary"));
+        let minted = moto
+            .mint(Environment::default())
+            .mint(order(source, Some(keys)))
+            .await;
+        match minted {
+            Ok(credential) => assert!(
+                is_good
+                    && minted_by(&credential)
+                        .0
+                        .ends_with("assumed-role/temporary/x")
+            ),
+            Err(error) => {
+                assert!(
+                    !is_good && error.reason() == "UnrecognizedClient",
+                    "{token:?}: {error}"
+                );
+                assert!(
+                    !format!("{error} {error:?}").contains("canary"),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn mint_public_says_public_and_needs_both_permissions() {
+    let moto = moto();
+    let principal = moto.add_user("publicly", None).await;
+    let narrow = json!([{"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "ecr-public:GetAuthorizationToken", "Resource": "*"}]}]);
+    moto.add_user("halfway", Some(narrow)).await;
+    let mint = async |name: &str| {
+        let secrets = Secrets::default();
+        secrets.set_keys(name, &key_id(name), &secret_key(name));
+        let keys = Keys::find(name, &secrets)?;
+        let source = EcrSource {
+            public: true,
+            region: "us-east-1".to_owned(),
+            ..moto.source(keys_of(name))
+        };
+        moto.mint(Environment::default())
+            .mint(order(source, Some(keys)))
+            .await
+    };
+    let credential = mint("publicly").await.unwrap();
+    assert_eq!(minted_by(&credential), (principal, "public".to_owned()));
+    let error = mint("halfway").await.unwrap_err();
+    assert_eq!(error.reason(), "AccessDenied", "{error}");
+    assert!(
+        error.to_string().contains("sts:GetServiceBearerToken"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn rotated_keys_are_picked_up_and_the_old_ones_not_asked_again() {
+    let moto = moto();
+    let (old, new) = (
+        moto.add_user("rotated-old", None).await,
+        moto.add_user("rotated-new", None).await,
+    );
+    let secrets = Arc::new(Secrets::default());
+    let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
+    let mint = Arc::new(moto.mint(Environment::default()));
+    let minter = Minter::new(mint, replica, secrets.clone(), Metrics::default());
+    let source = moto.source(keys_of("rotated"));
+    for (name, principal) in [("rotated-old", &old), ("rotated-new", &new)] {
+        secrets.set_keys("rotated", &key_id(name), &secret_key(name));
+        for _ in 0..3 {
+            let credential = minter.credential(&source, Timestamp::now()).await.unwrap();
+            assert_eq!(minted_by(&credential).0, *principal);
+        }
+        assert_eq!(moto.count("GetAuthorizationToken", principal).await, 1);
+        moto.delete(&format!("keys/{}", key_id("rotated-old")))
+            .await;
+        moto.add_user("rotated-old", Some(json!([]))).await;
+    }
+}
+
+#[tokio::test]
+async fn life_follows_the_answer() {
+    let principal = moto().add_user("shortly", None).await;
+    moto()
+        .post("life", json!({"seconds": 90, "principal": principal}))
+        .await;
+    let credential = mint_as(moto(), "shortly", &secret_key("shortly"))
+        .await
+        .unwrap();
+    assert!((life(&credential) - 90).abs() <= 2, "{}", life(&credential));
+}
+
+/// A cluster's issuer that IAM knows, a role that trusts one of its ServiceAccounts, and a token file.
+struct Cluster {
+    issuer: Issuer,
+    role: String,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(moto: &Moto) -> Self {
+        let issuer = Issuer::new("https://oidc.example/cluster");
+        moto.post(
+            "issuers",
+            json!({"issuer": issuer.url, "jwks": issuer.jwks()}),
+        )
+        .await;
+        let role = format!("{ACCOUNT}:role/pullpass");
+        let trust = json!({"Version": "2012-10-17", "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": format!("{ACCOUNT}:oidc-provider/oidc.example/cluster")},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": {"StringEquals": {"oidc.example/cluster:sub": "system:serviceaccount:pullpass:pullpass"}},
+            },
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "pods.eks.amazonaws.com"},
+                "Action": ["sts:AssumeRole", "sts:TagSession"],
+            },
+            {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
+        ]});
+        moto.post("roles", json!({"roleArn": role, "trust": trust}))
+            .await;
+        Self {
+            issuer,
+            role,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn file(&self, token: &str) -> PathBuf {
+        let path = self.folder.path().join("token");
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        path
+    }
+
+    fn web_identity(&self, file: &Path) -> Environment {
+        Environment {
+            role_arn: Some(self.role.clone()),
+            web_identity_token_file: Some(file.to_owned()),
+            ..Environment::default()
+        }
+    }
+}
+
+#[tokio::test]
+async fn web_identity_opens_a_session_for_each_mint_and_its_end_bounds_the_token() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    moto.post("life", json!({"sessionSeconds": 900})).await;
+    let file = cluster.file(&cluster.issuer.token(SUBJECT, "sts.amazonaws.com", 600));
+    let mint = moto.mint(cluster.web_identity(&file));
+    for _ in 0..2 {
+        let credential = mint_with(&mint, moto.source(EcrIdentity::Workload))
+            .await
+            .unwrap();
+        let session = "arn:aws:sts::123456789012:assumed-role/pullpass/pullpass".to_owned();
+        assert_eq!(
+            minted_by(&credential),
+            (session.clone(), "eu-west-1".to_owned())
+        );
+        assert_eq!(credential.principal, session);
+        assert!(
+            (life(&credential) - 900).abs() <= 3,
+            "{}",
+            life(&credential)
+        );
+    }
+    let calls = moto.get("calls").await.to_string();
+    assert_eq!(
+        calls.matches("AssumeRoleWithWebIdentity").count(),
+        2,
+        "{calls}"
+    );
+}
+
+#[tokio::test]
+async fn web_identity_says_what_to_do_when_it_is_refused() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    let (good, stranger) = (&cluster.issuer, Issuer::new("https://oidc.example/other"));
+    let sts = "sts.amazonaws.com";
+    for (token, reason, words) in [
+        (
+            good.token("team:other", sts, 600),
+            "AccessDenied",
+            "of system:serviceaccount:team:other",
+        ),
+        (
+            stranger.token(SUBJECT, sts, 600),
+            "UnrecognizedClient",
+            "OIDC provider",
+        ),
+        (
+            good.token(SUBJECT, sts, -10),
+            "UnrecognizedClient",
+            "ExpiredToken",
+        ),
+        (
+            good.token(SUBJECT, "vault", 600),
+            "UnrecognizedClient",
+            "audience sts.amazonaws.com",
+        ),
+        (
+            "not-a-token".to_owned(),
+            "UnrecognizedClient",
+            "InvalidIdentityToken",
+        ),
+    ] {
+        let mint = moto.mint(cluster.web_identity(&cluster.file(&token)));
+        let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(&cluster.role), "{error}");
+        assert!(!format!("{error} {error:?}").contains(&token), "{error:?}");
+    }
+    let mint = moto.mint(cluster.web_identity(Path::new("/nonexistent/token")));
+    let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
+        .await
+        .unwrap_err();
+    assert!(
+        error.reason() == "NoIdentity" && error.to_string().contains("/nonexistent/token"),
+        "{error}"
+    );
+    moto.post(
+        "roles",
+        json!({"roleArn": cluster.role, "trust": {"Version": "2012-10-17", "Statement": []}}),
+    )
+    .await;
+    let file = cluster.file(&good.token(SUBJECT, sts, 600));
+    let mint = moto.mint(cluster.web_identity(&file));
+    let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
+        .await
+        .unwrap_err();
+    assert!(
+        error.reason() == "AccessDenied" && error.to_string().contains("trust policy"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn workload_without_identity_says_how_to_give_one() {
+    let error = mint_with(
+        &moto().mint(Environment::default()),
+        moto().source(EcrIdentity::Workload),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(error.reason(), "NoIdentity", "{error}");
+    assert!(
+        error.to_string().contains("eks.amazonaws.com/role-arn"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn container_credentials_mint_as_the_associated_role() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    moto.post(
+        "associations",
+        json!({"namespace": "pullpass", "serviceAccount": "pullpass", "roleArn": cluster.role}),
+    )
+    .await;
+    moto.post("life", json!({"sessionSeconds": 900})).await;
+    let environment = |file: &Path| Environment {
+        container_credentials_full_uri: Some(format!("{}/v1/credentials", moto.field("agent"))),
+        container_authorization_token_file: Some(file.to_owned()),
+        ..Environment::default()
+    };
+    let audience = "pods.eks.amazonaws.com";
+    let file = cluster.file(&cluster.issuer.token(SUBJECT, audience, 600));
+    let credential = mint_with(
+        &moto.mint(environment(&file)),
+        moto.source(EcrIdentity::Workload),
+    )
+    .await
+    .unwrap();
+    assert!(
+        minted_by(&credential)
+            .0
+            .contains(":assumed-role/pullpass/eks-pullpass-pullpass")
+    );
+    assert!(
+        (life(&credential) - 900).abs() <= 3,
+        "{}",
+        life(&credential)
+    );
+    assert!(
+        credential.principal.contains("account 123456789012"),
+        "{}",
+        credential.principal
+    );
+    for token in [
+        cluster.issuer.token("team:other", audience, 600),
+        cluster.issuer.token(SUBJECT, "sts.amazonaws.com", 600),
+    ] {
+        let mint = moto.mint(environment(&cluster.file(&token)));
+        let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), "NoIdentity", "{error}");
+        assert!(
+            error.to_string().contains("Pod Identity association"),
+            "{error}"
+        );
+        assert!(!error.to_string().contains(&token));
+    }
+}
+
+#[tokio::test]
+async fn node_mints_as_the_node_and_waits_for_a_later_session() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    let environment = Environment {
+        metadata_endpoint: Some(moto.field("imds").to_owned()),
+        ..Environment::default()
+    };
+    let mint = moto.mint(environment);
+    let error = mint_with(&mint, moto.source(EcrIdentity::Node))
+        .await
+        .unwrap_err();
+    assert!(
+        error.reason() == "NoIdentity" && error.to_string().contains("instance profile"),
+        "{error}"
+    );
+    moto.post("node", json!({"roleArn": cluster.role, "seconds": 3600}))
+        .await;
+    let first = mint_with(&mint, moto.source(EcrIdentity::Node))
+        .await
+        .unwrap();
+    assert!(
+        minted_by(&first).0.contains(":assumed-role/pullpass/"),
+        "{:?}",
+        minted_by(&first)
+    );
+    assert_eq!(first.principal, "node role pullpass");
+    assert!((life(&first) - 3600).abs() <= 3, "{}", life(&first));
+    let renewal = || Order {
+        expires_at: Some(first.expires_at),
+        ..order(moto.source(EcrIdentity::Node), None)
+    };
+    let before = moto.get("minted").await.as_array().unwrap().len();
+    let error = mint.mint(renewal()).await.unwrap_err();
+    assert_eq!(error.reason(), "NoLaterSession", "{error}");
+    assert_eq!(
+        moto.get("minted").await.as_array().unwrap().len(),
+        before,
+        "nothing is minted for nothing"
+    );
+    moto.post("node", json!({"roleArn": cluster.role, "seconds": 7200}))
+        .await;
+    let second = mint.mint(renewal()).await.unwrap();
+    assert!(second.expires_at > first.expires_at);
+}
+
+#[tokio::test]
+async fn node_that_is_silent_or_off_says_so() {
+    let moto = Moto::start();
+    let environment = Environment {
+        metadata_endpoint: Some(moto.field("imds").to_owned()),
+        ..Environment::default()
+    };
+    let mint = moto.mint(environment);
+    moto.post(
+        "faults",
+        json!({"operation": "ImdsToken", "status": 403, "body": "off"}),
+    )
+    .await;
+    let error = mint_with(&mint, moto.source(EcrIdentity::Node))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("switch instance metadata"),
+        "{error}"
+    );
+    moto.post(
+        "faults",
+        json!({"operation": "ImdsToken", "delayMs": 60_000}),
+    )
+    .await;
+    let error = mint_with(&mint, moto.source(EcrIdentity::Node))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("hop limit"), "{error}");
+    moto.delete("faults").await;
+}
+
+#[tokio::test]
+async fn throttled_cloud_is_said_to_be_throttled() {
+    let principal = moto().add_user("throttled", None).await;
+    let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "count": 2, "status": 429,
+        "code": "ThrottlingException", "message": "Rate exceeded"});
+    moto().post("faults", fault).await;
+    let error = mint_as(moto(), "throttled", &secret_key("throttled"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "Throttled", "{error}");
+    mint_as(moto(), "throttled", &secret_key("throttled"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn slow_cloud_is_waited_for() {
+    let principal = moto().add_user("slow", None).await;
+    let fault =
+        json!({"operation": "GetAuthorizationToken", "principal": principal, "delayMs": 1500});
+    moto().post("faults", fault).await;
+    mint_as(moto(), "slow", &secret_key("slow")).await.unwrap();
+}
+
+#[tokio::test]
+async fn hanging_cloud_is_given_up_and_holds_up_nobody_else() {
+    let moto = Moto::start();
+    let hanging = moto.add_user("hanging", None).await;
+    moto.add_user("lively", None).await;
+    let fault = json!({"operation": "GetAuthorizationToken", "principal": hanging, "count": 9, "delayMs": 600_000});
+    moto.post("faults", fault).await;
+    let started = Instant::now();
+    let secret_keys = (secret_key("hanging"), secret_key("lively"));
+    let both = tokio::join!(mint_as(&moto, "hanging", &secret_keys.0), async {
+        mint_as(&moto, "lively", &secret_keys.1).await.unwrap();
+        started.elapsed()
+    });
+    assert_eq!(both.0.unwrap_err().reason(), "Timeout");
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(both.1 < started.elapsed(), "the other one did not wait");
+    moto.delete("faults").await;
+}
+
+#[tokio::test]
+async fn unusable_answers_are_refused() {
+    let principal = moto().add_user("odd", None).await;
+    let token = |text: &str| STANDARD.encode(text);
+    let now = Timestamp::now().as_second();
+    let answer = |token: String, end: i64| {
+        json!({"authorizationData": [{"authorizationToken": token, "expiresAt": end}]}).to_string()
+    };
+    for (body, words) in [
+        ("<html>captive portal</html>".to_owned(), "HTTP 200"),
+        (answer(String::new(), now + 3600), "token is empty"),
+        (answer("%%%".to_owned(), now + 3600), "not base64"),
+        (answer(token("root:x"), now + 3600), "another user name"),
+        (answer(token("AWS:x"), now - 3600), "expired already"),
+        (
+            answer(token("AWS:x"), now + 400 * 86_400),
+            "longer than any",
+        ),
+    ] {
+        let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "status": 200, "body": body,
+            "contentType": "application/x-amz-json-1.1"});
+        moto().post("faults", fault).await;
+        let error = mint_as(moto(), "odd", &secret_key("odd"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), "BadAnswer", "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    mint_as(moto(), "odd", &secret_key("odd")).await.unwrap();
+}
+
+#[tokio::test]
+async fn odd_answer_never_replaces_a_credential_that_works() {
+    let moto = moto();
+    let principal = moto.add_user("steady", None).await;
+    moto.post("life", json!({"seconds": 3600, "principal": principal}))
+        .await;
+    let secrets = Arc::new(Secrets::default());
+    secrets.set_keys("steady", &key_id("steady"), &secret_key("steady"));
+    let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
+    let minter = Minter::new(
+        Arc::new(moto.mint(Environment::default())),
+        replica,
+        secrets,
+        Metrics::default(),
+    );
+    let source = moto.source(keys_of("steady"));
+    let first = minter.credential(&source, Timestamp::now()).await.unwrap();
+    let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "status": 200, "body": "<html>"});
+    moto.post("faults", fault).await;
+    // 57 minutes later it is spent, so this waits for the mint, which fails.
+    let later = Timestamp::now() + SignedDuration::from_mins(57);
+    let second = minter.credential(&source, later).await.unwrap();
+    assert_eq!(
+        first.password.expose_secret(),
+        second.password.expose_secret()
+    );
+    assert_eq!(moto.count("GetAuthorizationToken", &principal).await, 2);
+}
+
+#[tokio::test]
+async fn unknown_authority_says_how_to_trust_it() {
+    let http = HttpClient::build(None, ProxyConfig::disabled()).unwrap();
+    let secrets = Secrets::default();
+    secrets.set_keys("tls", &key_id("tls"), &secret_key("tls"));
+    let keys = Keys::find("tls", &secrets).unwrap();
+    let mint = EcrMint::new(http, Environment::default());
+    let error = mint
+        .mint(order(moto().source(keys_of("tls")), Some(keys)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "Network", "{error}");
+    assert!(error.to_string().contains("--extra-ca"), "{error}");
+}
+
+#[tokio::test]
+async fn closed_port_says_which_host() {
+    let secrets = Secrets::default();
+    secrets.set_keys("closed", &key_id("closed"), &secret_key("closed"));
+    let keys = Keys::find("closed", &secrets).unwrap();
+    let endpoints = EcrEndpoints {
+        ecr: Some("https://127.0.0.1:1".to_owned()),
+        ..EcrEndpoints::default()
+    };
+    let source = EcrSource {
+        endpoints,
+        ..moto().source(keys_of("closed"))
+    };
+    let error = moto()
+        .mint(Environment::default())
+        .mint(order(source, Some(keys)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "Network", "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("cannot talk to 127.0.0.1:1: Connection refused"),
+        "{error}"
+    );
+}
+
+/// Where the log of a test goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_even_at_trace() {
+    let moto = moto();
+    moto.add_user("logged", None).await;
+    moto.add_user("refused", Some(json!([]))).await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let credential = mint_as(moto, "logged", &secret_key("logged"))
+        .await
+        .unwrap();
+    mint_as(moto, "refused", &secret_key("refused"))
+        .await
+        .unwrap_err();
+    mint_as(moto, "logged", "canary/not-the-right-one")
+        .await
+        .unwrap_err();
+    tracing::trace!("the log is taken");
+    drop(guard);
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let password = credential.password.expose_secret();
+    let lines = |needle: &str| {
+        log.lines()
+            .filter(|line| line.contains(needle))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(log.contains("the log is taken"));
+    assert!(!log.contains("canary"), "{}", lines("canary"));
+    assert!(!log.contains(password), "{}", lines(password));
+    let packed = STANDARD.encode(format!("AWS:{password}"));
+    assert!(!log.contains(&packed), "{}", lines(&packed));
+}

@@ -1,0 +1,172 @@
+//! AWS as the test bed speaks it, and the calls by which a test sets it up.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use pullpass::credential::ecr::EcrMint;
+use pullpass::credential::http::{HttpClient, ProxyConfig};
+use pullpass::credential::identity::Environment;
+use pullpass::credential::{SourceSecret, SourceSecrets};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition};
+use serde_json::{Value, json};
+
+use super::bed::Bed;
+
+/// A running double of AWS.
+pub struct Moto {
+    bed: Bed,
+    control: reqwest::Client,
+}
+
+impl Moto {
+    pub fn start() -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        // Tests with runtimes of their own share this: no connection outlives its call.
+        let control = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .build()
+            .unwrap();
+        Self {
+            bed: Bed::start("moto", &[]),
+            control,
+        }
+    }
+
+    /// A field of the ready line: `url`, `ca`, `agent`, `imds` …
+    pub fn field(&self, name: &str) -> &str {
+        self.bed.field(name)
+    }
+
+    /// Endpoints that are all this double.
+    pub fn endpoints(&self) -> EcrEndpoints {
+        let url = || Some(self.field("url").to_owned());
+        EcrEndpoints {
+            ecr: url(),
+            ecr_public: url(),
+            sts: url(),
+        }
+    }
+
+    /// A private source in `eu-west-1`.
+    pub fn source(&self, identity: EcrIdentity) -> EcrSource {
+        EcrSource {
+            partition: Partition::Aws,
+            region: "eu-west-1".to_owned(),
+            public: false,
+            fips: false,
+            dual_stack: false,
+            identity,
+            endpoints: self.endpoints(),
+        }
+    }
+
+    /// What mints over the network, trusting the double's authority.
+    pub fn mint(&self, environment: Environment) -> EcrMint {
+        let ca = std::fs::read(self.field("ca")).unwrap();
+        let http = HttpClient::build(Some(&ca), ProxyConfig::disabled()).unwrap();
+        EcrMint::new(http, environment)
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        self.call(self.control.post(self.url(path)).json(&body))
+            .await
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.call(self.control.get(self.url(path))).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Value {
+        self.call(self.control.delete(self.url(path))).await
+    }
+
+    /// Makes a user with one key known; `None` for what a puller needs.
+    pub async fn add_user(&self, name: &str, policies: Option<Value>) -> String {
+        let principal = format!("arn:aws:iam::123456789012:user/{name}");
+        let mut body = json!({
+            "accessKeyId": key_id(name),
+            "secretAccessKey": secret_key(name),
+            "principal": principal,
+        });
+        if let Some(policies) = policies {
+            body["policies"] = policies;
+        }
+        self.post("keys", body).await;
+        principal
+    }
+
+    /// How often `principal` called `operation`, refused calls included.
+    pub async fn count(&self, operation: &str, principal: &str) -> usize {
+        let calls = self.get("calls").await;
+        let is_it =
+            |call: &&Value| call["operation"] == operation && call["principal"] == principal;
+        calls.as_array().unwrap().iter().filter(is_it).count()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.field("control"))
+    }
+
+    async fn call(&self, request: reqwest::RequestBuilder) -> Value {
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap();
+        assert!(status.is_success(), "{status}: {body}");
+        body
+    }
+}
+
+/// The access key id of a user of [`Moto::add_user`].
+pub fn key_id(name: &str) -> String {
+    let name: String = name
+        .to_uppercase()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    format!("AKIA{name:X<16}").chars().take(20).collect()
+}
+
+/// The secret access key of a user of [`Moto::add_user`].
+pub fn secret_key(name: &str) -> String {
+    format!("canary/{name}+0123456789abcdefghijklmnopqrst")
+}
+
+/// Source Secrets in memory.
+#[derive(Default)]
+pub struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
+
+impl Secrets {
+    /// Sets a Secret with static keys.
+    pub fn set_keys(&self, name: &str, access_key_id: &str, secret_access_key: &str) {
+        self.set(
+            name,
+            &[
+                ("AWS_ACCESS_KEY_ID", access_key_id),
+                ("AWS_SECRET_ACCESS_KEY", secret_access_key),
+            ],
+        );
+    }
+
+    pub fn set(&self, name: &str, data: &[(&str, &str)]) {
+        let data = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into()));
+        let secret = SourceSecret {
+            name: name.to_owned(),
+            type_: "Opaque".to_owned(),
+            data: data.collect(),
+            resource_version: "1".to_owned(),
+        };
+        self.0
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::new(secret));
+    }
+}
+
+impl SourceSecrets for Secrets {
+    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
+        self.0.lock().unwrap().get(name).cloned()
+    }
+}
