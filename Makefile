@@ -5,14 +5,29 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help test test-unit test-bed lint
+.PHONY: help demo demo-down test test-unit test-bed test-cluster lint
 
 ## help: what can be made
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## test: everything that is tested, from lints to real clusters
-test: lint test-unit test-bed
+## demo: a Pod that pulls a private image on a real cluster, and one that does not; KEEP=1 leaves the cluster up
+demo: ready bed-cluster
+	@echo "building pullpass (about 3 min the first time) …"
+	@$(CARGO) build --locked
+	@$(BED_BIN)/bed demo --pullpass target/debug/pullpass $(if $(KEEP),--keep)
+
+## demo-down: ends what KEEP=1 left up
+demo-down:
+	@$(BED_BIN)/bed demo --down
+
+## test: everything that is tested, from lints to a whole cluster
+test: ready lint test-unit test-bed test-cluster
+
+# What the machine lacks is said, and installed where that can be done.
+.PHONY: ready
+ready:
+	@tests/bed/doctor.sh --install
 
 ## lint: format, lints, documentation
 lint:
@@ -29,5 +44,8 @@ test-unit:
 	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(UNIT))
 
 ## test-bed: the tests against real parts, which it builds first
-test-bed: bed
+test-bed: bed bed-test check-moto
 	$(CARGO) test --locked $(addprefix --test ,$(BED_TESTS))
+
+## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it
+test-cluster: demo

@@ -59,4 +59,5 @@ doctor:
 	@$(BED)/doctor.sh
 
 clean-bed:
+	@if [ -e $(BED_DIR)/demo.json ]; then $(BED_BIN)/bed demo --down; fi
 	rm -rf --one-file-system $(BED_DIR)

@@ -83,17 +83,26 @@ spec:
           image: ` + image + `
 `
 
-// deploy applies the same Deployment in both namespaces. Without a
-// controller-manager nobody makes its Pods, so the Pod itself is sent.
+const barePod = `apiVersion: v1
+kind: Pod
+metadata: {name: hello}
+spec:
+  containers:
+    - name: hello
+      image: ` + image + `
+`
+
+// deploy sends the same Deployment to both namespaces. Without a
+// controller-manager nobody makes its Pods, so a Pod is sent.
 func (d *demo) deploy(ctx context.Context) error {
-	return d.step("The same Deployment in both namespaces; it says nothing about secrets", func() error {
-		d.show(deployment)
+	what, manifest := "Deployment", deployment
+	if !d.place.node {
+		what, manifest = "Pod", barePod
+	}
+	return d.step("The same "+what+" is sent to both namespaces; it says nothing about secrets", func() error {
+		d.show(manifest)
 		for _, namespace := range []string{optedIn, notOptedIn} {
-			manifest := deployment
-			if !d.place.node {
-				manifest = fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: hello}\nspec: {containers: [{name: hello, image: %q}]}\n", image)
-			}
-			if _, err := d.kubectl.run(ctx, manifest, "apply", "-n", namespace, "-f", "-"); err != nil {
+			if _, err := d.kubectl.run(ctx, manifest, "create", "-n", namespace, "-f", "-"); err != nil {
 				return err
 			}
 		}
@@ -172,6 +181,9 @@ func (d *demo) showPull(ctx context.Context) error {
 		}
 		d.say("kubectl logs %s -n %s", name, optedIn)
 		d.show(output)
+		if !strings.Contains(output, "hello from "+repository) {
+			return errors.New("that is not what the image says")
+		}
 		return nil
 	})
 }

@@ -114,7 +114,7 @@ func (s secret) redacted() (string, error) {
 		fmt.Fprintf(&text, "label %s: %s\n", key, s.Metadata.Labels[key])
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Metadata.Annotations)) {
-		fmt.Fprintf(&text, "annotation %s: %s\n", key, s.Metadata.Annotations[key])
+		fmt.Fprintf(&text, "annotation %s: %s\n", key, strings.TrimSpace(s.Metadata.Annotations[key]))
 	}
 	config, err := s.config()
 	if err != nil {
