@@ -5,7 +5,7 @@
 //! common with each other; each key gets the credential of the Registry that serves what it covers. All patterns that cover an
 //! image then cover its first key too, so that the first key's Registry is the image's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::pattern::Pattern;
@@ -23,50 +23,135 @@ pub struct Grant {
     pub keys: Vec<String>,
 }
 
-/// The places of a Registry and of a pattern within it.
-type Owner = (usize, usize);
+/// A pattern of a Registry that serves the namespace.
+#[derive(Clone, Copy)]
+struct Rule<'r> {
+    /// The Registry's place, by rank.
+    registry: usize,
+    image: &'r Image,
+}
+
+impl Rule<'_> {
+    /// The credential: those of equal places are one.
+    fn credential(self) -> (usize, usize) {
+        (self.registry, self.image.source)
+    }
+}
+
+/// All rules, by the hosts that they can cover.
+struct Rules<'r> {
+    literal: HashMap<&'r str, Vec<Rule<'r>>>,
+    wildcards: Vec<Rule<'r>>,
+}
 
 /// Plans the grants of a namespace from the Registries that serve it, given by rank.
 pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
-    let rules: Vec<(Owner, &Image)> = serving
-        .iter()
-        .enumerate()
-        .flat_map(|(place, registry)| {
-            registry
-                .images
-                .iter()
-                .enumerate()
-                .map(move |(image, rule)| ((place, image), rule))
-        })
-        .collect();
-    let mut keys: BTreeSet<Pattern> = rules
-        .iter()
-        .map(|(_, image)| image.pattern.clone())
-        .collect();
-    keys.extend(
-        rules
-            .iter()
-            .flat_map(|(_, image)| image.cuts.iter().cloned()),
-    );
-    close(&mut keys);
-    let owned: BTreeMap<Pattern, Owner> = keys
-        .into_iter()
-        .filter_map(|key| owner(&rules, &key).map(|owner| (key, owner)))
-        .collect();
+    let rules = Rules::new(serving);
     let mut grants: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
-    for (key, (place, image)) in without_repeats(&rules, owned) {
-        let source = serving[place].images[image].source;
+    for (key, rule) in rules.without_repeats(rules.owned_keys()) {
         grants
-            .entry((place, source))
+            .entry(rule.credential())
             .or_default()
             .push(key.key().to_owned());
     }
-    let grant = |((place, source), keys): ((usize, usize), Vec<String>)| Grant {
-        registry: Arc::clone(&serving[place].name),
-        source: serving[place].sources[source].0.clone(),
+    let grant = |((registry, source), keys): ((usize, usize), Vec<String>)| Grant {
+        registry: Arc::clone(&serving[registry].name),
+        source: serving[registry].sources[source].0.clone(),
         keys,
     };
     grants.into_iter().map(grant).collect()
+}
+
+impl<'r> Rules<'r> {
+    fn new(serving: &[&'r ServedRegistry]) -> Self {
+        let mut rules = Self {
+            literal: HashMap::new(),
+            wildcards: Vec::new(),
+        };
+        for (registry, served) in serving.iter().enumerate() {
+            for image in &served.images {
+                let rule = Rule { registry, image };
+                if image.pattern.has_wildcard() {
+                    rules.wildcards.push(rule);
+                } else {
+                    rules
+                        .literal
+                        .entry(image.pattern.domain())
+                        .or_default()
+                        .push(rule);
+                }
+            }
+        }
+        rules
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Rule<'r>> {
+        self.literal.values().flatten().chain(&self.wildcards)
+    }
+
+    /// The rules that can cover a key.
+    fn near(&self, key: &Pattern) -> impl Iterator<Item = &Rule<'r>> {
+        self.literal
+            .get(key.domain())
+            .into_iter()
+            .flatten()
+            .chain(&self.wildcards)
+    }
+
+    /// All keys that some Registry serves, each with the rule that does.
+    fn owned_keys(&self) -> BTreeMap<Pattern, Rule<'r>> {
+        let written = self
+            .iter()
+            .flat_map(|rule| std::iter::once(&rule.image.pattern).chain(&rule.image.cuts));
+        let mut keys: BTreeSet<Pattern> = written.cloned().collect();
+        close(&mut keys);
+        keys.into_iter()
+            .filter_map(|key| self.owner(&key).map(|rule| (key, rule)))
+            .collect()
+    }
+
+    /// The rule that serves what a key covers.
+    fn owner(&self, key: &Pattern) -> Option<Rule<'r>> {
+        let serves = |rule: &&Rule<'r>| {
+            let image = rule.image;
+            image.pattern.covers_pattern(key)
+                && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
+        };
+        let order = |one: &&Rule<'r>, other: &&Rule<'r>| {
+            one.image
+                .pattern
+                .cmp(&other.image.pattern)
+                .then(one.registry.cmp(&other.registry))
+        };
+        self.near(key).filter(serves).min_by(order).copied()
+    }
+
+    /// Leaves out keys that are neither a pattern nor excluded somewhere and change nothing: the next key that covers them has
+    /// the same credential.
+    fn without_repeats(&self, keys: BTreeMap<Pattern, Rule<'r>>) -> Vec<(Pattern, Rule<'r>)> {
+        let mut kept: Vec<(Pattern, Rule<'r>)> = Vec::with_capacity(keys.len());
+        for (key, rule) in keys.into_iter().rev() {
+            let repeats = || {
+                let next = kept
+                    .iter()
+                    .rev()
+                    .find(|(next, _)| next.covers_pattern(&key));
+                next.is_some_and(|(_, next)| next.credential() == rule.credential())
+            };
+            if self.is_written(&key) || !repeats() {
+                kept.push((key, rule));
+            }
+        }
+        kept.reverse();
+        kept
+    }
+
+    /// Whether a key is a pattern, or lies within what a pattern has taken away.
+    fn is_written(&self, key: &Pattern) -> bool {
+        self.near(key).any(|rule| {
+            rule.image.pattern == *key || rule.image.cuts.iter().any(|cut| cut.covers_pattern(key))
+        })
+    }
 }
 
 /// Adds what keys have in common until nothing is missing. Keys with literal hosts have nothing in common that is not a key.
@@ -87,54 +172,4 @@ fn close(keys: &mut BTreeSet<Pattern>) {
                 .filter(|common| keys.insert(common.clone())),
         );
     }
-}
-
-/// The pattern that serves what a key covers.
-fn owner(rules: &[(Owner, &Image)], key: &Pattern) -> Option<Owner> {
-    let serves = |image: &Image| {
-        image.pattern.covers_pattern(key) && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
-    };
-    let best = rules.iter().filter(|(_, image)| serves(image)).min_by(
-        |(place, image), (other_place, other)| {
-            image
-                .pattern
-                .cmp(&other.pattern)
-                .then(place.cmp(other_place))
-        },
-    );
-    best.map(|(owner, _)| *owner)
-}
-
-/// Leaves out keys that are neither a pattern nor excluded somewhere and change nothing: the next key that covers them has the
-/// same credential.
-fn without_repeats(
-    rules: &[(Owner, &Image)],
-    keys: BTreeMap<Pattern, Owner>,
-) -> Vec<(Pattern, Owner)> {
-    let is_needed = |key: &Pattern| {
-        rules.iter().any(|(_, image)| {
-            image.pattern == *key || image.cuts.iter().any(|cut| cut.covers_pattern(key))
-        })
-    };
-    let mut kept: Vec<(Pattern, Owner)> = Vec::with_capacity(keys.len());
-    for (key, owner) in keys.into_iter().rev() {
-        let next = kept
-            .iter()
-            .rev()
-            .find(|(next, _)| next.covers_pattern(&key));
-        let repeats = next.is_some_and(|(_, (place, image))| {
-            let source = |(place, image): Owner| {
-                rules
-                    .iter()
-                    .find(|(other, _)| *other == (place, image))
-                    .map(|(_, rule)| rule.source)
-            };
-            *place == owner.0 && source((*place, *image)) == source(owner)
-        });
-        if is_needed(&key) || !repeats {
-            kept.push((key, owner));
-        }
-    }
-    kept.reverse();
-    kept
 }
