@@ -25,7 +25,7 @@ use crate::provision::PULL_SECRET;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::{Seen, State};
 use crate::provision::table::Table;
-use crate::registry::{Registries, Registry};
+use crate::registry::{Problem, Registries, Registry};
 
 /// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
 /// from a bookmark costs next to nothing.
@@ -136,7 +136,12 @@ fn watch_namespaces(
             read: |object: PartialObjectMeta<NamespaceObject>| {
                 Ok(objects::read_namespace(&object.metadata))
             },
-            changed: |_: &str| {},
+            // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
+            changed: |name: &str| {
+                if state.namespaces.get(name).is_none() {
+                    state.pull_secrets.delete(name, "");
+                }
+            },
         };
         follow(events, &state.namespaces, reader, synced).await;
     }
@@ -160,6 +165,7 @@ fn watch_registries(
                     && one.meta().creation_timestamp == other.meta().creation_timestamp
             },
         );
+        let mut told = Vec::new();
         let reader = Reader {
             what: "registries",
             name: |object: &DynamicObject| object.name_any(),
@@ -168,25 +174,29 @@ fn watch_registries(
                     .try_parse::<Registry>()
                     .map_err(|error| error.to_string())
             },
-            changed: |_: &str| state.set_registries(build_registries(&table)),
+            changed: |_: &str| state.set_registries(build_registries(&table, &mut told)),
         };
         follow(events, &table, reader, synced).await;
     }
     .boxed()
 }
 
-fn build_registries(table: &Table<Registry>) -> Registries {
-    let registries =
-        Registries::build(table.all().iter().map(|registry| Registry::clone(registry)));
-    for problem in registries.problems() {
+/// Builds the snapshot; tells of each rule that is broken once, as long as it is.
+fn build_registries(table: &Table<Registry>, told: &mut Vec<Problem>) -> Registries {
+    let objects = table.all();
+    let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));
+    let problems = registries.problems();
+    for problem in problems.iter().filter(|problem| !told.contains(problem)) {
         tracing::warn!(
             registry.name = %problem.registry,
             registry.field = %problem.field,
-            "a Registry serves nothing: {}",
+            "a Registry serves nothing: {} {}",
+            problem.field,
             problem.message
         );
     }
-    tracing::info!(registries.count = table.len(), "the Registries changed");
+    *told = problems.to_vec();
+    tracing::info!(registries.count = objects.len(), "the Registries changed");
     registries
 }
 

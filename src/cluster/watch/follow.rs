@@ -40,7 +40,7 @@ pub(super) async fn follow<K, T, N, R, C>(
     T: Clone,
     N: Fn(&K) -> String,
     R: Fn(K) -> Result<T, String>,
-    C: Fn(&str),
+    C: FnMut(&str),
 {
     let mut events = std::pin::pin!(events.backoff(DefaultBackoff::default()));
     let mut trouble = Trouble::new(reader.what);
@@ -77,7 +77,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
     where
         N: Fn(&K) -> String,
         R: Fn(K) -> Result<T, String>,
-        C: Fn(&str),
+        C: FnMut(&str),
     {
         match event {
             Event::Init => {

@@ -46,7 +46,7 @@ pub(super) fn start_log(args: &ShellArgs) -> anyhow::Result<()> {
     };
     let started = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
-        .with(filter_fn(|metadata| may_be_logged(metadata)))
+        .with(filter_fn(may_be_logged))
         .try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }
