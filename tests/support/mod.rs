@@ -9,9 +9,17 @@
 )]
 
 pub mod bed;
+pub mod cluster;
 pub mod jwt;
+pub mod keyring;
 pub mod moto;
+pub mod oci;
+pub mod process;
+pub mod proxy;
 pub mod registries;
+pub mod scene;
 pub mod store;
 pub mod tls;
+pub mod user;
+pub mod wait;
 pub mod webhook;

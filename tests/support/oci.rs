@@ -1,0 +1,58 @@
+//! A real OCI registry that asks for a password, and a real pull.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::bed::{self, Bed};
+use super::keyring::Login;
+
+/// A registry that holds one small image.
+pub struct Oci {
+    bed: Bed,
+}
+
+impl Oci {
+    /// A registry with the hello image as each of `images` (`REPOSITORY:TAG`), which lets nobody in.
+    pub fn start(images: &[&str]) -> Self {
+        let arguments: Vec<&str> = images.iter().flat_map(|image| ["--image", image]).collect();
+        Self {
+            bed: Bed::start("registry", &arguments),
+        }
+    }
+
+    /// From now on exactly this login is let in.
+    pub fn allow(&self, login: &Login) {
+        let access = json!({"allow": [{"username": login.username, "password": login.password}]})
+            .to_string();
+        let file = Path::new(self.bed.field("access"));
+        let new = file.with_extension("new");
+        std::fs::write(&new, access).unwrap();
+        std::fs::rename(&new, file).unwrap();
+    }
+
+    /// Pulls `image` with what the kubelet's keyring finds in a pull secret. `Err`: the registry's refusal.
+    pub fn pull(&self, dockerconfigjson: &str, image: &str) -> Result<Value, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, dockerconfigjson).unwrap();
+        let output = bed::run(
+            "pull",
+            &[
+                "--dockerconfigjson",
+                file.to_str().unwrap(),
+                "--registry",
+                self.bed.field("url"),
+                "--ca",
+                self.bed.field("ca"),
+                image,
+            ],
+            "",
+        );
+        if output.status.success() {
+            Ok(serde_json::from_slice(&output.stdout).expect("one line of JSON"))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+}

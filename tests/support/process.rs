@@ -1,0 +1,224 @@
+//! The real binary, as a process beside the cluster.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::cluster::{Cluster, read_yaml};
+use super::wait;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_pullpass");
+
+/// How to start it.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The kubeconfig of the account that it runs as.
+    pub kubeconfig: PathBuf,
+    /// A file of authorities that it trusts besides the machine's own.
+    pub extra_ca: PathBuf,
+    /// What it logs.
+    pub log: &'static str,
+}
+
+/// A running pullpass. It is killed with the value.
+pub struct Pullpass {
+    child: Child,
+    folder: TempDir,
+    webhook: SocketAddr,
+    health: SocketAddr,
+    client: reqwest::Client,
+}
+
+impl Pullpass {
+    /// Starts it, with a certificate of its own, and waits until it is ready.
+    pub async fn start(launch: &Launch) -> Self {
+        let mut pullpass = Self::spawn(launch);
+        let listening = wait::until("pullpass to listen", async || {
+            pullpass.check_alive();
+            pullpass.find_line("listening")
+        })
+        .await;
+        let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
+        pullpass.webhook = address("webhook.address");
+        pullpass.health = address("health.address");
+        wait::until("pullpass to be ready", async || {
+            pullpass.check_alive();
+            pullpass.is_ready().await.then_some(())
+        })
+        .await;
+        pullpass
+    }
+
+    fn spawn(launch: &Launch) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certs = folder.path().join("certs");
+        let made = Command::new(BINARY)
+            .arg("certs")
+            .arg(&certs)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let log = File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(BINARY);
+        command
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--namespace",
+                "pullpass",
+            ])
+            .args(["--metrics-listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--log", launch.log])
+            .arg("--kubeconfig")
+            .arg(&launch.kubeconfig)
+            .arg("--extra-ca")
+            .arg(&launch.extra_ca)
+            .arg("--tls-cert")
+            .arg(certs.join("tls.crt"))
+            .arg("--tls-key")
+            .arg(certs.join("tls.key"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            child: command.spawn().unwrap(),
+            folder,
+            webhook: nowhere,
+            health: nowhere,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    fn check_alive(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "pullpass ended, {ended:?}");
+    }
+
+    /// Everything that it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The first line of the log with this message.
+    pub fn find_line(&self, message: &str) -> Option<Value> {
+        let log = self.log();
+        // The last line may not be complete yet.
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|line: &Value| line["message"] == message)
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        let answer = self.ask("readyz").await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn ask(&self, path: &str) -> reqwest::Result<reqwest::Response> {
+        let url = format!("http://{}/{path}", self.health);
+        self.client.get(url).send().await
+    }
+
+    /// Its metrics, as text.
+    pub async fn metrics(&self) -> String {
+        let answer = self.ask("metrics").await.unwrap();
+        answer.error_for_status().unwrap().text().await.unwrap()
+    }
+
+    /// The sum of all counters of this name whose labels contain each of `labels`, such as `path="Warm"`.
+    pub async fn count(&self, name: &str, labels: &[&str]) -> u64 {
+        let metrics = self.metrics().await;
+        let lines = metrics.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// Registers its webhook as `manifests/webhook.yaml` says, under a name of its own and for namespaces with one more label;
+    /// returns when the API server calls it.
+    pub async fn register(&self, cluster: &Cluster, label: &str, value: &str) {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
+        let mut configuration = read_yaml(manifest).remove(0);
+        let name = format!(
+            "{}-{value}",
+            configuration["metadata"]["name"].as_str().unwrap()
+        );
+        configuration["metadata"]["name"] = name.into();
+        let ca = std::fs::read(self.folder.path().join("certs/ca.crt")).unwrap();
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"] = json!({
+                "url": format!("https://{}/mutate", self.webhook),
+                "caBundle": STANDARD.encode(&ca),
+            });
+            let selector = webhook["namespaceSelector"]["matchExpressions"].as_array_mut();
+            selector
+                .unwrap()
+                .push(json!({"key": label, "operator": "In", "values": [value]}));
+        }
+        cluster.apply(&configuration).await;
+        let probe = format!("probe-{value}");
+        let labels = json!({"pullpass.dev/inject": "enabled", label: value});
+        make_namespace(cluster, &probe, &labels).await;
+        let pod = pod(&probe, &["probe.invalid/probe"]);
+        wait::until("the API server to call the webhook", async || {
+            cluster.create_pod(&pod, "dryRun=All").await.ok();
+            (self.count("pullpass_admissions", &[]).await > 0).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Pullpass {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- what pullpass logged ---\n{}", self.log());
+        }
+    }
+}
+
+/// Makes a namespace and the ServiceAccount without which no Pod is admitted there: no controller-manager makes it here.
+pub async fn make_namespace(cluster: &Cluster, name: &str, labels: &Value) {
+    for object in namespace(name, labels) {
+        cluster.apply(&object).await;
+    }
+}
+
+/// A namespace and its `default` ServiceAccount.
+pub fn namespace(name: &str, labels: &Value) -> [Value; 2] {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": name},
+    });
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": labels},
+    });
+    [namespace, account]
+}
+
+/// A Pod with one container per image, which says nothing about secrets.
+pub fn pod(namespace: &str, images: &[&str]) -> Value {
+    let containers: Vec<Value> = images
+        .iter()
+        .enumerate()
+        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
+        .collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "pod-", "namespace": namespace},
+        "spec": {"containers": containers},
+    })
+}

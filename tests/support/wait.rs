@@ -1,0 +1,22 @@
+//! Waiting for a condition, with a deadline.
+
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Looks again and again until `look` finds something; fails, with `what` was waited for, at the deadline.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s for {what}",
+            DEADLINE.as_secs()
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
