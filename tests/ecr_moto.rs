@@ -387,6 +387,12 @@ async fn web_identity_says_what_to_do_when_it_is_refused() {
         assert!(error.to_string().contains(&cluster.role), "{error}");
         assert!(!format!("{error} {error:?}").contains(&token), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn web_identity_says_what_is_missing() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
     let mint = moto.mint(cluster.web_identity(Path::new("/nonexistent/token")));
     let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
         .await
@@ -400,7 +406,7 @@ async fn web_identity_says_what_to_do_when_it_is_refused() {
         json!({"roleArn": cluster.role, "trust": {"Version": "2012-10-17", "Statement": []}}),
     )
     .await;
-    let file = cluster.file(&good.token(SUBJECT, sts, 600));
+    let file = cluster.file(&cluster.issuer.token(SUBJECT, "sts.amazonaws.com", 600));
     let mint = moto.mint(cluster.web_identity(&file));
     let error = mint_with(&mint, moto.source(EcrIdentity::Workload))
         .await
@@ -426,6 +432,14 @@ async fn workload_without_identity_says_how_to_give_one() {
     );
 }
 
+fn with_agent(moto: &Moto, file: &Path) -> Environment {
+    Environment {
+        container_credentials_full_uri: Some(format!("{}/v1/credentials", moto.field("agent"))),
+        container_authorization_token_file: Some(file.to_owned()),
+        ..Environment::default()
+    }
+}
+
 #[tokio::test]
 async fn container_credentials_mint_as_the_associated_role() {
     let moto = Moto::start();
@@ -436,11 +450,7 @@ async fn container_credentials_mint_as_the_associated_role() {
     )
     .await;
     moto.post("life", json!({"sessionSeconds": 900})).await;
-    let environment = |file: &Path| Environment {
-        container_credentials_full_uri: Some(format!("{}/v1/credentials", moto.field("agent"))),
-        container_authorization_token_file: Some(file.to_owned()),
-        ..Environment::default()
-    };
+    let environment = |file: &Path| with_agent(&moto, file);
     let audience = "pods.eks.amazonaws.com";
     let file = cluster.file(&cluster.issuer.token(SUBJECT, audience, 600));
     let credential = mint_with(

@@ -161,40 +161,48 @@ fn find_entries(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Fi
         .filter_map(|(key, value)| Some((Location::parse(key)?, key, value)))
         .collect();
     entries.sort_by(|(left, ..), (right, ..)| right.rank().cmp(&left.rank()));
-    let mut found: BTreeMap<String, Login> = BTreeMap::new();
-    for (location, entry, value) in entries {
-        let hit =
-            |wanted: &String| Some((location.within(&Location::parse(wanted)?)?, wanted.clone()));
-        let hits: Vec<_> = keys.iter().filter_map(hit).collect();
-        if hits.is_empty() {
-            continue;
+    // First what there are logins for, then whose login the kubelet would try first there: a glob entry, cut to a literal host of the
+    // Registry, must not rise over an entry that came before it.
+    let mut wanted: BTreeMap<String, &String> = BTreeMap::new();
+    for (location, ..) in &entries {
+        for key in keys {
+            if let Some(both) = Location::parse(key).and_then(|key| location.within(&key)) {
+                wanted.entry(both).or_insert(key);
+            }
         }
-        let bad = |problem| {
-            malformed(
-                secret,
-                DOCKER_CONFIG_KEY,
-                &format!("the entry {entry:?} {problem}"),
-            )
-        };
-        let Some((username, password)) = parse_login(value.get()).map_err(bad)? else {
+    }
+    let mut found = Vec::new();
+    for (key, within) in wanted {
+        let Some(target) = Location::parse(&key) else {
             continue;
         };
-        for (key, within) in hits {
-            let (username, password) = (username.clone(), password.clone());
-            let login = Login {
-                key: key.clone(),
-                within,
-                username,
-                password,
+        for (_, entry, value) in entries
+            .iter()
+            .filter(|(location, ..)| location.covers(&target))
+        {
+            let bad = |problem| {
+                malformed(
+                    secret,
+                    DOCKER_CONFIG_KEY,
+                    &format!("the entry {entry:?} {problem}"),
+                )
             };
-            found.entry(key).or_insert(login);
+            if let Some((username, password)) = parse_login(value.get()).map_err(bad)? {
+                found.push(Login {
+                    key,
+                    within: within.clone(),
+                    username,
+                    password,
+                });
+                break;
+            }
         }
     }
     if found.is_empty() {
         let has_helpers = config.cred_helpers.is_some() || config.creds_store.is_some();
         return Err(explain_nothing(secret, keys, &auths, has_helpers));
     }
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
 fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, FixedError> {

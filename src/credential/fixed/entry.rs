@@ -35,8 +35,7 @@ impl Location {
             .unwrap_or(key);
         let odd = |byte: u8| !byte.is_ascii_graphic() || b"@?#%[]\\".contains(&byte);
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let host_is_odd =
-            host.bytes().any(|byte| byte != b'?' && odd(byte)) && !host.starts_with('[');
+        let host_is_odd = host.bytes().any(odd) && !host.starts_with('[');
         if host.is_empty() || host_is_odd || path.bytes().any(odd) {
             return None;
         }
@@ -70,6 +69,11 @@ impl Location {
         }
     }
 
+    /// Whether this entry holds for all that `target` holds for.
+    pub(super) fn covers(&self, target: &Self) -> bool {
+        self.within(target).is_some_and(|both| both == target.key)
+    }
+
     /// The key of what both this entry and the Registry's key `wanted` hold for, `None` when that is nothing. In `wanted` a label
     /// may be `*`, and its path covers whole segments.
     pub(super) fn within(&self, wanted: &Self) -> Option<String> {
@@ -98,7 +102,7 @@ impl Location {
     }
 }
 
-/// Whether `text` matches `glob`, in which `*` stands for any number of characters and `?` for one.
+/// Whether `text` matches `glob`, in which `*` stands for any number of characters. (To the kubelet, too, a `?` begins a query.)
 fn matches_glob(glob: &str, text: &str) -> bool {
     match (glob.split_at_checked(1), text.split_at_checked(1)) {
         (Some(("*", rest)), None) => matches_glob(rest, text),
@@ -106,7 +110,7 @@ fn matches_glob(glob: &str, text: &str) -> bool {
             matches_glob(rest, text) || matches_glob(glob, below)
         }
         (Some((wanted, rest)), Some((found, below))) => {
-            (wanted == "?" || wanted == found) && matches_glob(rest, below)
+            wanted == found && matches_glob(rest, below)
         }
         (Some(_), None) => false,
         (None, _) => text.is_empty(),

@@ -1,0 +1,201 @@
+//! Fixed logins, held to the kubelet's own keyring: through our Secret it tries the same login first as through the source Secret.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may fail it")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pullpass::credential::SourceSecret;
+use pullpass::credential::fixed::{Login, logins};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use support::bed::run;
+use support::store::Seeded;
+
+const HOSTS: [&str; 7] = [
+    "r.example",
+    "reg.example",
+    "s.example",
+    "r.example:5000",
+    "a.r.example",
+    "docker.io",
+    "[::1]:80",
+];
+const PATHS: [&str; 8] = [
+    "",
+    "/t",
+    "/team",
+    "/team/a",
+    "/team/app",
+    "/teamwork",
+    "/team/a/b",
+    "/other",
+];
+const ODD_HOSTS: [&str; 5] = [
+    "*.example",
+    "r*.example",
+    "r?g.example",
+    "*.r.example",
+    "https://index.docker.io/v1/",
+];
+
+fn pick<'t>(seeded: &Seeded, from: &[&'t str]) -> &'t str {
+    let at = usize::try_from(seeded.below(from.len() as u64)).unwrap();
+    from[at]
+}
+
+/// A few entries, some with globs, schemes and versions; each password says which entry it is of.
+fn generate_auths(seeded: &Seeded) -> BTreeMap<String, Value> {
+    let entry = |at: u64| {
+        let is_odd = seeded.below(3) == 0;
+        let host = pick(seeded, if is_odd { &ODD_HOSTS } else { &HOSTS });
+        let (scheme, version) = match seeded.below(6) {
+            0 => ("https://", "/v2"),
+            1 => ("http://", "/v1"),
+            2 => ("https://", ""),
+            _ => ("", ""),
+        };
+        let path = pick(seeded, &PATHS);
+        let key = match (host.starts_with("https://"), path) {
+            (true, _) => host.to_owned(),
+            (false, "") => format!("{scheme}{host}"),
+            (false, path) => format!("{scheme}{host}{version}{path}"),
+        };
+        (
+            key,
+            json!({"auth": STANDARD.encode(format!("user{at}:password{at}"))}),
+        )
+    };
+    // Which of two entries under the same place goes first, the kubelet leaves to chance.
+    let mut places = BTreeSet::new();
+    let entries = (0..=seeded.below(6)).map(entry);
+    entries
+        .filter(|(key, _)| places.insert(place(key)))
+        .collect()
+}
+
+/// The key without scheme, version and query.
+fn place(key: &str) -> String {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let rest = rest.split('?').next().unwrap();
+    rest.replace("/v1/", "/")
+        .replace("/v2/", "/")
+        .trim_end_matches('/')
+        .to_owned()
+}
+
+/// The keys of a Registry: hosts, some with a path or one `*` label.
+fn generate_keys(seeded: &Seeded) -> Vec<String> {
+    let key = |_| {
+        let host = if seeded.below(4) == 0 {
+            "*.example"
+        } else {
+            pick(seeded, &HOSTS)
+        };
+        format!("{host}{}", pick(seeded, &PATHS))
+    };
+    (0..=seeded.below(2)).map(key).collect()
+}
+
+/// Whether the Registry's key covers the image, on whole segments.
+fn covers(key: &str, image: &str) -> bool {
+    let (host, path) = key
+        .split_once('/')
+        .map_or((key, ""), |(host, path)| (host, path));
+    let (image_host, image_path) = image.split_once('/').unwrap();
+    let host_matches = host == image_host
+        || host.strip_prefix("*.").is_some_and(|rest| {
+            image_host
+                .split_once('.')
+                .is_some_and(|(_, below)| below == rest)
+        });
+    host_matches
+        && (path.is_empty() || image_path == path || image_path.starts_with(&format!("{path}/")))
+}
+
+fn ask_keyring(lines: &[Value]) -> Vec<Value> {
+    let input: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let output = run("keyring", &[], &format!("{}\n", input.join("\n")));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The dockerconfigjson that the logins make up.
+fn build(logins: &[Login]) -> String {
+    let auth = |login: &Login| {
+        STANDARD.encode(format!(
+            "{}:{}",
+            login.username,
+            login.password.expose_secret()
+        ))
+    };
+    let auths: BTreeMap<_, _> = logins
+        .iter()
+        .map(|login| (login.key.clone(), json!({"auth": auth(login)})))
+        .collect();
+    json!({ "auths": auths }).to_string()
+}
+
+fn source_secret(json: &str) -> SourceSecret {
+    SourceSecret {
+        name: "source".to_owned(),
+        type_: "kubernetes.io/dockerconfigjson".to_owned(),
+        data: [(
+            ".dockerconfigjson".to_owned(),
+            json.as_bytes().to_vec().into(),
+        )]
+        .into(),
+        resource_version: "1".to_owned(),
+    }
+}
+
+#[test]
+fn kubelet_tries_the_same_login_first_through_both_secrets() {
+    let seeded = Seeded::new(20);
+    let mut cases = Vec::new();
+    for _ in 0..3000 {
+        let source = json!({"auths": generate_auths(&seeded)}).to_string();
+        let keys = generate_keys(&seeded);
+        let secret = source_secret(&source);
+        let ours = logins(&secret, &keys).map_or_else(|_| build(&[]), |logins| build(&logins));
+        let images: Vec<String> = HOSTS
+            .iter()
+            .flat_map(|host| PATHS.iter().map(move |path| format!("{host}{path}/x")))
+            .filter(|image| keys.iter().any(|key| covers(key, image)))
+            .collect();
+        cases.push((source, keys, ours, images));
+    }
+    let ask =
+        |text: &String, images: &Vec<String>| json!({"dockerconfigjson": [text], "images": images});
+    let through_source = ask_keyring(
+        &cases
+            .iter()
+            .map(|(source, _, _, images)| ask(source, images))
+            .collect::<Vec<_>>(),
+    );
+    let through_ours = ask_keyring(
+        &cases
+            .iter()
+            .map(|(_, _, ours, images)| ask(ours, images))
+            .collect::<Vec<_>>(),
+    );
+    let (mut compared, mut found) = (0, 0);
+    for (at, (source, keys, ours, images)) in cases.iter().enumerate() {
+        for (image_at, image) in images.iter().enumerate() {
+            let meant = &through_source[at]["credentials"][image_at][0];
+            let got = &through_ours[at]["credentials"][image_at][0];
+            assert_eq!(meant, got, "{image} of {keys:?} by {source} became {ours}");
+            compared += 1;
+            found += usize::from(!meant.is_null());
+        }
+    }
+    assert!(
+        compared > 10_000 && found > compared / 5,
+        "{found} logins for {compared} images"
+    );
+}
