@@ -85,32 +85,6 @@ impl Registries {
         }
     }
 
-    /// Builds a snapshot of objects as the API server gives them. One that cannot be read, as after a downgrade, is one more
-    /// problem and disturbs no other.
-    pub fn read(objects: impl IntoIterator<Item = serde_json::Value>) -> Self {
-        let mut unreadable = Vec::new();
-        let mut registries = Vec::new();
-        for object in objects {
-            let name = object["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            match serde_json::from_value::<Registry>(object) {
-                Ok(registry) => registries.push(registry),
-                Err(error) => unreadable.push(Problem {
-                    registry: name,
-                    field: "spec".to_owned(),
-                    message: format!(
-                        "cannot be read: {error}: is the Registry newer than this pullpass?"
-                    ),
-                }),
-            }
-        }
-        let mut built = Self::build(registries);
-        built.problems.append(&mut unreadable);
-        built
-    }
-
     /// The rules that Registries break; those Registries serve nothing.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

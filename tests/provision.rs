@@ -99,7 +99,8 @@ fn with_another() -> Registries {
 }
 
 fn read(objects: Vec<serde_json::Value>) -> Registries {
-    let built = Registries::read(objects);
+    let parse = |object| serde_json::from_value(object).expect("it has the kind's form");
+    let built = Registries::build(objects.into_iter().map(parse));
     assert!(built.problems().is_empty(), "{:?}", built.problems());
     built
 }
