@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod field;
 mod pod;
+mod warning;
 
 pub use field::{Field, Text};
 pub use pod::{Annotations, Labels, Metadata, PodObject, Spec};
@@ -29,12 +30,6 @@ pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// The longest `uid` that is echoed, in bytes. The API server sends 36.
 const MAX_UID: usize = 1024;
-
-/// The longest warning in characters, and how many are sent: Kubernetes asks for short ones and cuts all when they are many.
-///
-/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
-const MAX_WARNING: usize = 120;
-const MAX_WARNINGS: usize = 3;
 
 /// Why a body is not a review that can be answered. The answer is 400 with this text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -169,13 +164,9 @@ impl<'a> Review<'a> {
 
     /// Writes the answer: allowed, with the patch (the JSON text of a JSON Patch) and the warnings, if any.
     ///
-    /// Warnings are cut to 120 characters, control characters become spaces, and only the first three are sent.
+    /// Long warnings are broken into several.
     pub fn answer(&self, patch: Option<&str>, warnings: &[String]) -> Vec<u8> {
-        let warnings: Vec<String> = warnings
-            .iter()
-            .take(MAX_WARNINGS)
-            .map(|warning| shorten(warning))
-            .collect();
+        let warnings = warning::wrap(warnings);
         let patch = patch.map(|patch| STANDARD.encode(patch));
         let answer = Answer {
             api_version: self.version,
@@ -260,25 +251,6 @@ struct Response<'a> {
     warnings: &'a [String],
 }
 
-fn shorten(warning: &str) -> String {
-    let clean = |character: char| {
-        if character.is_control() {
-            ' '
-        } else {
-            character
-        }
-    };
-    if warning.chars().nth(MAX_WARNING).is_none() {
-        return warning.chars().map(clean).collect();
-    }
-    warning
-        .chars()
-        .take(MAX_WARNING - 1)
-        .map(clean)
-        .chain(['…'])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,21 +319,14 @@ mod tests {
     fn answers_in_the_version_asked_with_the_uid_escaped() {
         let body = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"a\"b"}}"#;
         let review = Review::parse(body.as_bytes()).unwrap();
-        let answer: serde_json::Value =
-            serde_json::from_slice(&review.answer(Some("[]"), &["x".repeat(200), "a\nb".into()]))
-                .unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(
+            &review.answer(Some("[]"), &["x ".repeat(60).trim().into(), "a\nb".into()]),
+        )
+        .unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
         assert_eq!(answer["response"]["uid"], "a\"b");
         assert_eq!(answer["response"]["patch"], "W10=");
         assert_eq!(answer["response"]["patchType"], "JSONPatch");
-        assert_eq!(
-            answer["response"]["warnings"][0]
-                .as_str()
-                .unwrap()
-                .chars()
-                .count(),
-            120
-        );
         assert_eq!(answer["response"]["warnings"][1], "a b");
         let plain: serde_json::Value = serde_json::from_slice(&review.answer(None, &[])).unwrap();
         assert_eq!(
