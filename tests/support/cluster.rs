@@ -76,8 +76,7 @@ impl Cluster {
             body: serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned())),
             warnings: warnings
-                .filter_map(|warning| warning.to_str().ok())
-                .map(read_warning)
+                .map(|warning| read_warning(&String::from_utf8_lossy(warning.as_bytes())))
                 .collect(),
         })
     }

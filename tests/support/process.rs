@@ -148,6 +148,17 @@ impl Pullpass {
     /// Registers its webhook as `manifests/webhook.yaml` says, under a name of its own and for namespaces with one more label;
     /// returns when the API server calls it.
     pub async fn register(&self, cluster: &Cluster, label: &str, value: &str) {
+        self.register_with(cluster, label, value, None).await;
+    }
+
+    /// The same with another `timeoutSeconds`.
+    pub async fn register_with(
+        &self,
+        cluster: &Cluster,
+        label: &str,
+        value: &str,
+        seconds: Option<u32>,
+    ) {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
         let mut configuration = read_yaml(manifest).remove(0);
         let name = format!(
@@ -161,6 +172,9 @@ impl Pullpass {
                 "url": format!("https://{}/mutate", self.webhook),
                 "caBundle": STANDARD.encode(&ca),
             });
+            if let Some(seconds) = seconds {
+                webhook["timeoutSeconds"] = seconds.into();
+            }
             let selector = webhook["namespaceSelector"]["matchExpressions"].as_array_mut();
             selector
                 .unwrap()
