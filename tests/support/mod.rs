@@ -14,6 +14,7 @@ pub mod jwt;
 pub mod keyring;
 pub mod moto;
 pub mod oci;
+pub mod patch_only;
 pub mod process;
 pub mod proxy;
 pub mod registries;

@@ -1,0 +1,136 @@
+//! `pullpass serve --patch-only`, the real binary, as somebody who tries it out starts it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::patch_only::{Replica, Setup, client_trusting};
+use support::webhook::review;
+
+async fn post(client: &reqwest::Client, replica: &Replica, review: &Value) -> reqwest::Response {
+    let url = format!("https://{}/mutate?timeout=5s", replica.webhook);
+    client.post(url).json(review).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn answers_from_files_counts_and_logs_no_objects() {
+    let setup = Setup::new("localhost");
+    let replica = setup.start("127.0.0.1", "0").await;
+    let client = client_trusting(&setup.certificate("ca.crt"));
+    let mut review = review();
+    review["request"]["object"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "A", "value": "canary-7d1f"}]);
+    let answer: Value = post(&client, &replica, &review).await.json().await.unwrap();
+    assert_eq!(answer["response"]["patchType"], "JSONPatch");
+    review["request"]["namespace"] = json!("elsewhere");
+    let answer: Value = post(&client, &replica, &review).await.json().await.unwrap();
+    assert!(answer["response"].get("patch").is_none());
+    review["request"]["uid"] = json!("");
+    assert_eq!(post(&client, &replica, &review).await.status(), 400);
+    let metrics = replica.metrics().await;
+    for line in [
+        "pullpass_admissions_total{outcome=\"Injected\",reason=\"\",path=\"Warm\"} 1",
+        "pullpass_admissions_total{outcome=\"Unchanged\",reason=\"NamespaceUnknown\",path=\"Cold\"} 1",
+        "pullpass_admissions_total{outcome=\"Refused\",reason=\"\",path=\"Warm\"} 1",
+        "pullpass_admission_duration_seconds_bucket{le=\"0.0001\",path=\"Warm\"}",
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+    let log = replica.log();
+    assert!(
+        replica
+            .find_line("the Pod references the pull secret")
+            .is_some(),
+        "{log}"
+    );
+    assert!(
+        !log.contains("canary") && !metrics.contains("canary"),
+        "{log}{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn answers_with_connection_close_after_sigterm_then_ends() {
+    let setup = Setup::new("localhost");
+    let replica = setup.start("127.0.0.1", "3").await;
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(setup.certificate("ca.crt")).unwrap())
+        .unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .http1_only()
+        .tls_certs_only([ca])
+        .build()
+        .unwrap();
+    let review = review();
+    assert!(
+        post(&client, &replica, &review)
+            .await
+            .headers()
+            .get("connection")
+            .is_none()
+    );
+    replica.terminate();
+    support::wait::until("pullpass to be no longer ready", async || {
+        (!replica.is_ready().await).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        let answer = post(&client, &replica, &review).await;
+        assert_eq!(answer.headers()["connection"], "close");
+        assert_eq!(
+            answer.json::<Value>().await.unwrap()["response"]["patchType"],
+            "JSONPatch"
+        );
+    }
+    assert!(replica.ended().await.success());
+}
+
+/// What a start that fails prints.
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn says_what_to_do_when_there_is_no_certificate() {
+    let setup = Setup::new("localhost");
+    std::fs::remove_file(setup.certificate("tls.key")).unwrap();
+    let said = refused(&mut setup.command("127.0.0.1"));
+    assert!(
+        said.contains("tls.key") && said.contains("pullpass certs"),
+        "{said}"
+    );
+}
+
+#[test]
+fn names_file_line_and_field_of_a_registry_that_breaks_a_rule() {
+    let setup = Setup::new("localhost");
+    let text = std::fs::read_to_string(setup.registries()).unwrap();
+    std::fs::write(
+        setup.registries(),
+        text.replace("ecr: {}", "ecr: {regin: eu-west-1}"),
+    )
+    .unwrap();
+    let said = refused(&mut setup.command("127.0.0.1"));
+    assert!(
+        said.contains("registries.yaml:7") && said.contains("regin"),
+        "{said}"
+    );
+}
+
+#[test]
+fn names_the_flag_when_an_address_is_taken() {
+    let setup = Setup::new("localhost");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refused(setup.command("127.0.0.1").args(["--listen", &address]));
+    assert!(said.contains("--listen: cannot listen on"), "{said}");
+}

@@ -1,0 +1,179 @@
+//! The real binary with `serve --patch-only`.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::wait;
+use super::webhook::HOST;
+
+/// The program.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_pullpass");
+
+/// What replicas share: certificates, and the file with Registries and namespaces.
+pub struct Setup(TempDir);
+
+impl Setup {
+    /// Certificates that are good for loopback and `host`; one Registry; the namespace `shop`, which opted in.
+    pub fn new(host: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certs = folder.path().join("certs");
+        let made = Command::new(BINARY)
+            .args(["certs", "--host", host])
+            .arg(&certs)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let registries = format!(
+            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  \
+             serves: {{namespaces: {{}}}}\n  ecr: {{}}\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{pullpass.dev/inject: enabled}}\n"
+        );
+        std::fs::write(folder.path().join("registries.yaml"), registries).unwrap();
+        Self(folder)
+    }
+
+    /// A file of this setup: `ca.crt`, `tls.crt`, `tls.key`.
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.0.path().join("certs").join(name)
+    }
+
+    /// The file with Registries and namespaces.
+    pub fn registries(&self) -> PathBuf {
+        self.0.path().join("registries.yaml")
+    }
+
+    /// The command line, with the listeners on free ports of an address.
+    pub fn command(&self, address: &str) -> Command {
+        let any = format!("{address}:0");
+        let mut command = Command::new(BINARY);
+        command.args([
+            "serve",
+            "--patch-only",
+            "--listen",
+            &any,
+            "--metrics-listen",
+            &any,
+            "--log-format",
+            "json",
+        ]);
+        command.arg("--registries").arg(self.registries());
+        command.arg("--tls-cert").arg(self.certificate("tls.crt"));
+        command.arg("--tls-key").arg(self.certificate("tls.key"));
+        command.env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a replica and waits until it is ready.
+    pub async fn start(&self, address: &str, drain_delay: &str) -> Replica {
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = self
+            .command(address)
+            .args(["--drain-delay", drain_delay])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut replica = Replica {
+            child: child.unwrap(),
+            folder,
+            webhook: nowhere,
+            health: nowhere,
+        };
+        let line = wait::until("pullpass to listen", async || {
+            replica.find_line("listening")
+        })
+        .await;
+        let find = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+        (replica.webhook, replica.health) = (find("webhook.address"), find("health.address"));
+        wait::until("pullpass to be ready", async || {
+            replica.is_ready().await.then_some(())
+        })
+        .await;
+        replica
+    }
+}
+
+/// A running process; it is killed with the value.
+pub struct Replica {
+    child: Child,
+    folder: TempDir,
+    pub webhook: SocketAddr,
+    pub health: SocketAddr,
+}
+
+impl Replica {
+    /// Everything that it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The first line of the log with this message.
+    pub fn find_line(&self, message: &str) -> Option<Value> {
+        let log = self.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|line: &Value| line["message"] == message)
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        is_ready(self.health).await
+    }
+
+    /// What its metrics endpoint shows.
+    pub async fn metrics(&self) -> String {
+        let answer = client()
+            .get(format!("http://{}/metrics", self.health))
+            .send()
+            .await
+            .unwrap();
+        answer.text().await.unwrap()
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self) {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(mut self) -> ExitStatus {
+        wait::until("pullpass to end", async || self.child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Whether the process with this health endpoint says that it is ready.
+pub async fn is_ready(health: SocketAddr) -> bool {
+    let answer = client().get(format!("http://{health}/readyz")).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// A client that trusts nothing but a setup's CA.
+pub fn client_trusting(ca: &Path) -> reqwest::Client {
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).unwrap()).unwrap();
+    reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([ca])
+        .build()
+        .unwrap()
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
