@@ -131,6 +131,6 @@ fn names_the_flag_when_an_address_is_taken() {
     let setup = Setup::new("localhost");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let said = refused(setup.command("127.0.0.1").args(["--listen", &address]));
+    let said = refused(&mut setup.command_at(&address, "127.0.0.1:0"));
     assert!(said.contains("--listen: cannot listen on"), "{said}");
 }

@@ -48,15 +48,19 @@ impl Setup {
 
     /// The command line, with the listeners on free ports of an address.
     pub fn command(&self, address: &str) -> Command {
-        let any = format!("{address}:0");
+        self.command_at(&format!("{address}:0"), &format!("{address}:0"))
+    }
+
+    /// The command line, with the webhook and the health endpoint there.
+    pub fn command_at(&self, webhook: &str, health: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.args([
             "serve",
             "--patch-only",
             "--listen",
-            &any,
+            webhook,
             "--metrics-listen",
-            &any,
+            health,
             "--log-format",
             "json",
         ]);
