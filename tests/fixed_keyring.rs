@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pullpass::credential::SourceSecret;
 use pullpass::credential::fixed::{Login, logins};
+use pullpass::registry::Registries;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use support::bed::run;
@@ -162,7 +163,7 @@ fn kubelet_tries_the_same_login_first_through_both_secrets() {
         let source = json!({"auths": generate_auths(&seeded)}).to_string();
         let keys = generate_keys(&seeded);
         let secret = source_secret(&source);
-        let ours = logins(&secret, &keys).map_or_else(|_| build(&[]), |logins| build(&logins));
+        let ours = logins(&secret, &keys, &[]).map_or_else(|_| build(&[]), |logins| build(&logins));
         let images: Vec<String> = HOSTS
             .iter()
             .flat_map(|host| PATHS.iter().map(move |path| format!("{host}{path}/x")))
@@ -197,5 +198,74 @@ fn kubelet_tries_the_same_login_first_through_both_secrets() {
     assert!(
         compared > 10_000 && found > compared / 5,
         "{found} logins for {compared} images"
+    );
+}
+
+fn registry(name: &str, images: &[&str], exclude: &[&str]) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1",
+        "kind": "Registry",
+        "metadata": {"name": name},
+        "spec": {
+            "images": images,
+            "exclude": exclude,
+            "serves": {"namespaces": {}},
+            "static": {"secretRef": {"name": name}},
+        },
+    })
+}
+
+#[test]
+fn kubelet_tries_each_registrys_own_login_where_their_secrets_overlap() {
+    let objects = [
+        registry(
+            "outer",
+            &["harbor.example/team"],
+            &["harbor.example/team/secret"],
+        ),
+        registry("inner", &["harbor.example/team/app"], &[]),
+    ];
+    let registries =
+        Registries::build(objects.map(|object| serde_json::from_value(object).unwrap()));
+    assert_eq!(registries.problems(), []);
+    let entry = |name: &str| json!({"auth": STANDARD.encode(format!("{name}:password"))});
+    let outer = json!({"auths": {
+        "harbor.example": entry("outer"),
+        "harbor.example/team/app": entry("not-inner"),
+        "harbor.example/team/app/web": entry("not-inner-either"),
+        "harbor.example/team/secret": entry("excluded"),
+        "harbor.example/team/own": entry("own"),
+    }});
+    let inner = json!({"auths": {"harbor.example": entry("inner")}});
+    let mut all = Vec::new();
+    for grant in registries.grants(&BTreeMap::new()) {
+        let source = if &*grant.registry == "outer" {
+            &outer
+        } else {
+            &inner
+        };
+        all.extend(
+            logins(
+                &source_secret(&source.to_string()),
+                &grant.keys,
+                &grant.reserved,
+            )
+            .unwrap(),
+        );
+    }
+    let images = [
+        "team/x",
+        "team/own/x",
+        "team/app",
+        "team/app/web/x",
+        "team/secret",
+    ];
+    let images = images.map(|path| format!("harbor.example/{path}"));
+    let answer = ask_keyring(&[json!({"dockerconfigjson": [build(&all)], "images": images})]);
+    let first = |at: usize| answer[0]["credentials"][at][0]["username"].clone();
+    // An excluded path that nobody serves is still offered the broader login; dockerconfigjson has no negative entry.
+    assert_eq!(
+        (0..5).map(first).collect::<Vec<_>>(),
+        ["outer", "own", "inner", "inner", "outer"]
     );
 }

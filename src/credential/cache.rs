@@ -16,8 +16,8 @@ use super::freshness;
 use super::identity::keys::Keys;
 use super::metrics::{Metrics, Provider};
 use super::{
-    Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError, SourceSecrets,
-    StoreError, Ticket,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError,
+    SourceSecrets, StoreError, Ticket,
 };
 use crate::registry::source::{CredentialSource, EcrIdentity, EcrSource};
 use backoff::Failures;
@@ -74,7 +74,7 @@ impl Minter {
     /// The credential of `source` that is good at `now`.
     ///
     /// One in the first half of its life is answered from memory. One past it is answered at once, too, and renewed beside. Else
-    /// this waits for a mint, at most [`CLAIM_LIFE`](super::CLAIM_LIFE) longer for each replica that claimed it before and died.
+    /// this waits for a mint, at most [`CLAIM_LIFE`] longer for each replica that claimed it before and died.
     /// When the mint fails, a credential that is close to its end and not yet there is answered all the same.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl Inner {
         let mut changes = self.store.changes();
         let left = until
             .duration_since(job.clock.now())
-            .max(SignedDuration::ZERO);
+            .clamp(SignedDuration::ZERO, CLAIM_LIFE);
         let deadline = Instant::now() + left.unsigned_abs();
         loop {
             changes.borrow_and_update();

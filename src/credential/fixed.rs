@@ -3,7 +3,7 @@
 
 mod entry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,8 +22,6 @@ const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
 pub struct Login {
     /// The `auths` key: one that was asked for, or a narrower one that stands in the Secret.
     pub key: String,
-    /// The key that was asked for and that `key` lies in.
-    pub within: String,
     /// The user name.
     pub username: String,
     /// The password; never shown.
@@ -85,7 +83,8 @@ pub enum FixedError {
     },
 }
 
-/// The logins that `secret` holds for the `auths` keys of a Registry.
+/// The logins that `secret` holds for the `auths` keys of a Registry. What lies in `reserved` is not the Registry's: an entry there
+/// is left out, unless it was asked for.
 ///
 /// A basic-auth Secret's login stands under every key. Of a dockerconfigjson each key gets the entry that the kubelet would try
 /// first for an image under it, and entries narrower than a key keep their own key. `auth` wins over `username` and `password`;
@@ -95,10 +94,14 @@ pub enum FixedError {
 ///
 /// # Errors
 /// [`FixedError`] when the Secret gives no login for any of the keys.
-pub fn logins(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, FixedError> {
+pub fn logins(
+    secret: &SourceSecret,
+    keys: &[String],
+    reserved: &[String],
+) -> Result<Vec<Login>, FixedError> {
     match secret.type_.as_str() {
         BASIC_AUTH => find_basic(secret, keys),
-        DOCKER_CONFIG_JSON => find_entries(secret, keys),
+        DOCKER_CONFIG_JSON => find_entries(secret, keys, reserved),
         other => Err(FixedError::WrongType {
             secret: secret.name.clone(),
             type_: super::http::one_line(other),
@@ -134,7 +137,6 @@ fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Fixe
     }
     let login = |key: &String| Login {
         key: key.clone(),
-        within: key.clone(),
         username: username.to_owned(),
         password: password.into(),
     };
@@ -153,7 +155,11 @@ struct DockerConfig<'a> {
     creds_store: Option<&'a RawValue>,
 }
 
-fn find_entries(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, FixedError> {
+fn find_entries(
+    secret: &SourceSecret,
+    keys: &[String],
+    reserved: &[String],
+) -> Result<Vec<Login>, FixedError> {
     let config = parse_config(secret)?;
     let auths = config.auths.unwrap_or_default();
     let mut entries: Vec<_> = auths
@@ -161,21 +167,10 @@ fn find_entries(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Fi
         .filter_map(|(key, value)| Some((Location::parse(key)?, key, value)))
         .collect();
     entries.sort_by(|(left, ..), (right, ..)| right.rank().cmp(&left.rank()));
-    // First what there are logins for, then whose login the kubelet would try first there: a glob entry, cut to a literal host of the
-    // Registry, must not rise over an entry that came before it.
-    let mut wanted: BTreeMap<String, &String> = BTreeMap::new();
-    for (location, ..) in &entries {
-        for key in keys {
-            if let Some(both) = Location::parse(key).and_then(|key| location.within(&key)) {
-                wanted.entry(both).or_insert(key);
-            }
-        }
-    }
     let mut found = Vec::new();
-    for (key, within) in wanted {
-        let Some(target) = Location::parse(&key) else {
-            continue;
-        };
+    for target in find_targets(&entries, keys, reserved) {
+        // Whose login the kubelet would try first there: a glob entry, cut to a literal host of the Registry, must not rise over an
+        // entry that came before it.
         for (_, entry, value) in entries
             .iter()
             .filter(|(location, ..)| location.covers(&target))
@@ -188,9 +183,9 @@ fn find_entries(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Fi
                 )
             };
             if let Some((username, password)) = parse_login(value.get()).map_err(bad)? {
+                let key = target.key().to_owned();
                 found.push(Login {
                     key,
-                    within: within.clone(),
                     username,
                     password,
                 });
@@ -203,6 +198,32 @@ fn find_entries(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Fi
         return Err(explain_nothing(secret, keys, &auths, has_helpers));
     }
     Ok(found)
+}
+
+/// What there are logins for: all that an entry and a key have in common, without what is reserved.
+fn find_targets(
+    entries: &[(Location, &String, &&RawValue)],
+    keys: &[String],
+    reserved: &[String],
+) -> BTreeSet<Location> {
+    let parse = |keys: &[String]| {
+        keys.iter()
+            .filter_map(|key| Location::parse(key))
+            .collect::<Vec<_>>()
+    };
+    let (keys, reserved) = (parse(keys), parse(reserved));
+    // Of a key and a reserved one that both cover it, the inner one decides.
+    let is_reserved = |target: &Location| {
+        reserved.iter().any(|outer| {
+            let is_key_within = |key: &Location| target.lies_in(key) && key.lies_in(outer);
+            target.lies_in(outer) && !keys.iter().any(is_key_within)
+        })
+    };
+    let common = entries
+        .iter()
+        .flat_map(|(entry, ..)| keys.iter().filter_map(|key| entry.within(key)));
+    let targets = common.filter_map(|key| Location::parse(&key));
+    targets.filter(|target| !is_reserved(target)).collect()
 }
 
 fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, FixedError> {

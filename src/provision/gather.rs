@@ -73,7 +73,7 @@ fn find_fixed(grant: &Grant, source: &StaticSource, state: &State) -> Result<Vec
         };
         return Err(pending(error.reason(), error.to_string()));
     };
-    let logins = fixed::logins(&secret, &grant.keys)
+    let logins = fixed::logins(&secret, &grant.keys, &grant.reserved)
         .map_err(|error| pending("MalformedSource", error.to_string()))?;
     Ok(logins
         .into_iter()

@@ -21,6 +21,9 @@ pub struct Grant {
     pub source: CredentialSource,
     /// The keys, in the kubelet's order.
     pub keys: Vec<String>,
+    /// What lies within the keys and is not for this credential: excluded paths, and keys of other grants. A source Secret of fixed
+    /// logins may hold narrower entries than the keys; those that lie in here are left out. Empty for minted credentials.
+    pub reserved: Vec<String>,
 }
 
 /// A pattern of a Registry that serves the namespace.
@@ -47,17 +50,26 @@ struct Rules<'r> {
 /// Plans the grants of a namespace from the Registries that serve it, given by rank.
 pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
     let rules = Rules::new(serving);
-    let mut grants: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
-    for (key, rule) in rules.without_repeats(rules.owned_keys()) {
-        grants
-            .entry(rule.credential())
-            .or_default()
-            .push(key.key().to_owned());
+    let keys = rules.without_repeats(rules.owned_keys());
+    let mut grants: BTreeMap<(usize, usize), Vec<&Pattern>> = BTreeMap::new();
+    for (key, rule) in &keys {
+        grants.entry(rule.credential()).or_default().push(key);
     }
-    let grant = |((registry, source), keys): ((usize, usize), Vec<String>)| Grant {
-        registry: Arc::clone(&serving[registry].name),
-        source: serving[registry].sources[source].0.clone(),
-        keys,
+    let grant = |(credential, own): ((usize, usize), Vec<&Pattern>)| {
+        let registry = serving[credential.0];
+        let source = registry.sources[credential.1].0.clone();
+        let reserved = match source {
+            CredentialSource::Static(_) => rules.find_reserved(credential, &own, &keys),
+            CredentialSource::Ecr(_) => Vec::new(),
+        };
+        let name = Arc::clone(&registry.name);
+        let keys = own.iter().map(|key| key.key().to_owned()).collect();
+        Grant {
+            registry: name,
+            source,
+            keys,
+            reserved,
+        }
     };
     grants.into_iter().map(grant).collect()
 }
@@ -87,6 +99,27 @@ impl<'r> Rules<'r> {
 
     fn iter(&self) -> impl Iterator<Item = &Rule<'r>> {
         self.literal.values().flatten().chain(&self.wildcards)
+    }
+
+    /// What lies within the keys of a credential and is not for it.
+    fn find_reserved(
+        &self,
+        credential: (usize, usize),
+        own: &[&Pattern],
+        keys: &[(Pattern, Rule<'r>)],
+    ) -> Vec<String> {
+        let cuts = self
+            .iter()
+            .filter(|rule| rule.credential() == credential)
+            .flat_map(|rule| &rule.image.cuts);
+        let others = keys
+            .iter()
+            .filter(|(key, rule)| {
+                rule.credential() != credential && own.iter().any(|own| own.covers_pattern(key))
+            })
+            .map(|(key, _)| key);
+        let reserved: BTreeSet<&str> = cuts.chain(others).map(Pattern::key).collect();
+        reserved.into_iter().map(str::to_owned).collect()
     }
 
     /// The rules that can cover a key.

@@ -18,7 +18,7 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_INDEX: &str = "index.docker.io";
 
 /// Where an entry holds: host labels (with globs), port, and a path that is a byte prefix of the images' paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Location {
     key: String,
     /// Where the path begins in `key`; it begins with `/` or is empty.
@@ -67,6 +67,16 @@ impl Location {
             Some((host, port)) if !port.contains(']') => (host, port),
             _ => (authority, ""),
         }
+    }
+
+    /// The key without scheme and version.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether a Registry's key covers all of this, on whole segments.
+    pub(super) fn lies_in(&self, key: &Self) -> bool {
+        self.within(key).is_some_and(|both| both == self.key)
     }
 
     /// Whether this entry holds for all that `target` holds for.

@@ -41,7 +41,7 @@ fn find_logins_puts_basic_auth_under_every_key() {
         BASIC_AUTH,
         &[("username", "robot\n"), ("password", " pa:ss \r\n")],
     );
-    let logins = logins(&secret, &keys(&["a.example", "b.example/team"])).unwrap();
+    let logins = logins(&secret, &keys(&["a.example", "b.example/team"]), &[]).unwrap();
     assert_eq!(
         show(&logins),
         ["a.example=robot: pa:ss ", "b.example/team=robot: pa:ss "]
@@ -51,7 +51,7 @@ fn find_logins_puts_basic_auth_under_every_key() {
 #[test]
 fn find_logins_names_what_is_wrong_with_basic_auth() {
     let error = |data| {
-        logins(&secret(BASIC_AUTH, data), &keys(&["a"]))
+        logins(&secret(BASIC_AUTH, data), &keys(&["a"]), &[])
             .unwrap_err()
             .to_string()
     };
@@ -61,7 +61,7 @@ fn find_logins_names_what_is_wrong_with_basic_auth() {
     assert!(!error(&[("username", "a:canary"), ("password", "x")]).contains("canary"));
     let opaque = secret("Opaque", &[("username", "x")]);
     assert!(
-        logins(&opaque, &keys(&["a"]))
+        logins(&opaque, &keys(&["a"]), &[])
             .unwrap_err()
             .to_string()
             .contains("has the type Opaque")
@@ -74,6 +74,8 @@ struct Row {
     why: String,
     auths: serde_json::Value,
     keys: Vec<String>,
+    #[serde(default)]
+    reserved: Vec<String>,
     /// `key=username:password`, empty when there is none.
     logins: Vec<String>,
 }
@@ -85,7 +87,8 @@ fn find_logins_takes_the_entries_that_the_kubelet_would() {
     assert!(rows.len() > 20);
     for row in rows {
         let secret = docker(&serde_json::json!({ "auths": row.auths }).to_string());
-        let found = logins(&secret, &row.keys).map_or_else(|_| Vec::new(), |logins| show(&logins));
+        let found = logins(&secret, &row.keys, &row.reserved)
+            .map_or_else(|_| Vec::new(), |logins| show(&logins));
         assert_eq!(found, row.logins, "{}", row.why);
     }
 }
@@ -96,6 +99,7 @@ fn find_logins_says_that_helpers_are_no_logins() {
     let error = logins(
         &docker(helpers),
         &keys(&["123456789012.dkr.ecr.eu-west-1.amazonaws.com"]),
+        &[],
     )
     .unwrap_err();
     assert_eq!(
@@ -107,7 +111,7 @@ fn find_logins_says_that_helpers_are_no_logins() {
     );
     let store = r#"{"auths":{"a.example":{}},"credsStore":"desktop"}"#;
     assert!(matches!(
-        logins(&docker(store), &keys(&["a.example"])),
+        logins(&docker(store), &keys(&["a.example"]), &[]),
         Err(FixedError::NoLogins { .. })
     ));
 }
@@ -115,14 +119,14 @@ fn find_logins_says_that_helpers_are_no_logins() {
 #[test]
 fn find_logins_lists_what_is_there_when_nothing_matches() {
     let json = r#"{"auths":{"a.example":{"username":"u","password":"canary"}}}"#;
-    let error = logins(&docker(json), &keys(&["b.example/x"]))
+    let error = logins(&docker(json), &keys(&["b.example/x"]), &[])
         .unwrap_err()
         .to_string();
     assert!(
         error.contains("no entry for b.example/x; it has a.example"),
         "{error}"
     );
-    let error = logins(&docker("{}"), &keys(&["b.example/x"]))
+    let error = logins(&docker("{}"), &keys(&["b.example/x"]), &[])
         .unwrap_err()
         .to_string();
     assert!(error.contains("it has none"), "{error}");
@@ -141,7 +145,7 @@ fn find_logins_names_the_malformed_entry() {
         let json = format!(
             r#"{{"auths":{{"a.example":{auth},"b.example":{{"username":"u","password":"p"}}}}}}"#
         );
-        let error = logins(&docker(&json), &keys(&["a.example"]))
+        let error = logins(&docker(&json), &keys(&["a.example"]), &[])
             .unwrap_err()
             .to_string();
         assert!(
@@ -150,12 +154,12 @@ fn find_logins_names_the_malformed_entry() {
         );
         // Another Registry that uses the same Secret is not hurt.
         assert_eq!(
-            show(&logins(&docker(&json), &keys(&["b.example"])).unwrap()),
+            show(&logins(&docker(&json), &keys(&["b.example"]), &[]).unwrap()),
             ["b.example=u:p"]
         );
     }
     for json in ["", "[]", "{", r#"{"auths":[]}"#, r#"{"auths":"canary"}"#] {
-        let error = logins(&docker(json), &keys(&["a.example"])).unwrap_err();
+        let error = logins(&docker(json), &keys(&["a.example"]), &[]).unwrap_err();
         assert!(
             matches!(error, FixedError::Malformed { .. }),
             "{json}: {error}"
@@ -164,7 +168,7 @@ fn find_logins_names_the_malformed_entry() {
     }
     let empty = secret(DOCKER_CONFIG_JSON, &[]);
     assert!(matches!(
-        logins(&empty, &keys(&["a"])),
+        logins(&empty, &keys(&["a"]), &[]),
         Err(FixedError::MissingKey { .. })
     ));
 }
@@ -172,6 +176,6 @@ fn find_logins_names_the_malformed_entry() {
 #[test]
 fn show_login_hides_the_password() {
     let secret = secret(BASIC_AUTH, &[("username", "robot"), ("password", "canary")]);
-    let logins = logins(&secret, &keys(&["a.example"])).unwrap();
+    let logins = logins(&secret, &keys(&["a.example"]), &[]).unwrap();
     assert!(!format!("{secret:?} {logins:?}").contains("canary"));
 }
