@@ -15,7 +15,9 @@ help:
 demo: ready bed-cluster
 	@echo "building pullpass (about 3 min the first time) …"
 	@$(CARGO) build --locked
-	@$(BED_BIN)/bed demo --pullpass target/debug/pullpass $(if $(KEEP),--keep)
+	@$(SHOW) $(if $(KEEP),--keep)
+
+SHOW = $(BED_BIN)/bed demo --pullpass target/debug/pullpass
 
 ## demo-down: ends what KEEP=1 left up
 demo-down:
@@ -48,4 +50,6 @@ test-bed: bed bed-test check-moto
 	$(CARGO) test --locked $(addprefix --test ,$(BED_TESTS))
 
 ## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it
-test-cluster: demo
+test-cluster: bed-cluster
+	$(CARGO) test --locked --no-run --test serve
+	$(SHOW)
