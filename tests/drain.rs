@@ -27,6 +27,7 @@ use support::patch_only::{Replica, Setup, is_ready};
 use support::wait;
 use support::webhook::IMAGE;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 /// The address of the network namespace's bridge.
 const ADDRESS: &str = "10.213.0.1";
@@ -38,7 +39,7 @@ const RESTARTS: usize = 6;
 const WORKERS: usize = 16;
 
 /// How long it takes until a replica that is not ready gets no new connections.
-const PROPAGATION: Duration = Duration::from_millis(1000);
+const PROPAGATION: Duration = Duration::from_secs(1);
 
 /// Seconds that a replica goes on answering; longer than [`PROPAGATION`].
 const DRAIN_DELAY: &str = "3";
@@ -156,6 +157,46 @@ async fn try_pod(cluster: &Cluster) -> Result<(), String> {
     }
 }
 
+/// Workers that create Pods one after the other.
+struct Load {
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<(usize, Vec<String>)>>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let workers = (0..WORKERS).map(|_| tokio::spawn(work(cluster.clone(), Arc::clone(&stop))));
+        Self {
+            workers: workers.collect(),
+            stop,
+        }
+    }
+
+    /// How many Pods were created, and what the API server said of the others.
+    async fn stop(self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut created, mut lost) = (0, Vec::new());
+        for worker in self.workers {
+            let (more, errors) = worker.await.unwrap();
+            created += more;
+            lost.extend(errors);
+        }
+        (created, lost)
+    }
+}
+
+async fn work(cluster: Cluster, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let (mut created, mut lost) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        match try_pod(&cluster).await {
+            Ok(()) => created += 1,
+            Err(error) => lost.push(error),
+        }
+    }
+    (created, lost)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the test above runs it, in a network namespace"]
 async fn inside_a_network_namespace() {
@@ -168,7 +209,9 @@ async fn inside_a_network_namespace() {
         setup.start(ADDRESS, DRAIN_DELAY).await,
         setup.start(ADDRESS, DRAIN_DELAY).await,
     ];
-    replicas.iter().for_each(|replica| balancer.add(replica));
+    for replica in &replicas {
+        balancer.add(replica);
+    }
     let listener = TcpListener::bind((ADDRESS, 0)).await.unwrap();
     let url = format!("https://{}/mutate", listener.local_addr().unwrap());
     tokio::spawn(balancer.clone().forward(listener));
@@ -183,22 +226,7 @@ async fn inside_a_network_namespace() {
     })
     .await;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|_| {
-            let (cluster, stop) = (cluster.clone(), Arc::clone(&stop));
-            tokio::spawn(async move {
-                let (mut created, mut lost) = (0, Vec::new());
-                while !stop.load(Ordering::Relaxed) {
-                    match try_pod(&cluster).await {
-                        Ok(()) => created += 1,
-                        Err(error) => lost.push(error),
-                    }
-                }
-                (created, lost)
-            })
-        })
-        .collect();
+    let load = Load::start(&cluster);
     for _ in 0..RESTARTS {
         let new = setup.start(ADDRESS, DRAIN_DELAY).await;
         balancer.add(&new);
@@ -207,13 +235,7 @@ async fn inside_a_network_namespace() {
         old.terminate();
         assert!(old.ended().await.success());
     }
-    stop.store(true, Ordering::Relaxed);
-    let (mut created, mut lost) = (0, Vec::new());
-    for worker in workers {
-        let (more, errors) = worker.await.unwrap();
-        created += more;
-        lost.extend(errors);
-    }
+    let (created, lost) = load.stop().await;
     assert!(
         lost.is_empty(),
         "{} of {} Pods were lost: {}",
