@@ -251,6 +251,7 @@ impl Decision {
                     pod.name = pod,
                     reason,
                     ?path,
+                    detail = self.warnings.join("; "),
                     "the Pod references a pull secret that is not complete yet"
                 );
             }
