@@ -103,6 +103,30 @@ impl Pullpass {
         assert!(ended.is_none(), "pullpass ended, {ended:?}");
     }
 
+    /// Its answer to a review of the creation of a Pod, sent as the API server does.
+    pub async fn review(&self, pod: &Value) -> Value {
+        let ca = std::fs::read(self.folder.path().join("certs/ca.crt")).unwrap();
+        let ca = reqwest::Certificate::from_pem(&ca).unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([ca])
+            .build();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "test", "operation": "CREATE", "namespace": pod["metadata"]["namespace"], "object": pod,
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+            },
+        });
+        let request = client
+            .unwrap()
+            .post(format!("https://{}/mutate", self.webhook))
+            .json(&review);
+        let answer = request.send().await.unwrap().error_for_status();
+        answer.unwrap().json().await.unwrap()
+    }
+
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

@@ -79,11 +79,14 @@ impl Proxy {
 
     /// Everything that went through so far, but for watches.
     pub fn requests(&self) -> Vec<Seen> {
-        let seen = self.seen.lock().unwrap();
-        seen.iter()
-            .filter(|request| !request.is_watch())
-            .cloned()
-            .collect()
+        let mut seen = self.all();
+        seen.retain(|request| !request.is_watch());
+        seen
+    }
+
+    /// Everything that went through so far.
+    pub fn all(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
     }
 
     /// Forgets what went through so far.
