@@ -1,0 +1,242 @@
+//! Planted secrets show up where they belong and nowhere else: no log line, metric, warning, annotation or label has one, however
+//! much is logged and whatever goes wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use support::moto::{key_id, secret_key};
+use support::process::{Launch, Pullpass, pod};
+use support::scene::{ECR, OWN, SCENE, Scene};
+use support::user::User;
+use support::wait;
+
+/// Everything that people or programs can read without being allowed to read Secrets' data.
+struct Seen(Vec<(String, String)>);
+
+impl Seen {
+    /// Fails when one of `secrets` is there, plain or in base64.
+    fn check(&self, secrets: &[String]) {
+        for (place, text) in &self.0 {
+            for secret in secrets {
+                assert!(!text.contains(secret), "{secret} is in {place}:\n{text}");
+                for encoded in [STANDARD.encode(secret), URL_SAFE_NO_PAD.encode(secret)] {
+                    // The end of an encoded text depends on what follows it.
+                    let form = &encoded[..encoded.len() - 4];
+                    assert!(
+                        !text.contains(form),
+                        "{secret} ({form}) is in {place}:\n{text}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shows_no_secret_however_much_is_logged() {
+    let scene = Scene::new("secrecy").await;
+    let mut planted = plant(&scene).await;
+    let launch = Launch {
+        log: "trace",
+        ..scene.launch().await
+    };
+    let pullpass = Pullpass::start(&launch).await;
+    pullpass.register(&scene.cluster, SCENE, scene.name).await;
+    let namespace = scene.namespace("pods").await;
+    let mut seen = Seen(Vec::new());
+
+    let names = [
+        "good", "wrongkey", "unknown", "denied", "garbled", "basic", "docker", "broken", "nouser",
+        "opaque",
+    ];
+    for name in names {
+        let mut pod = pod(&namespace, &[&format!("{ECR}/{name}/app:1")]);
+        pod["spec"]["containers"][0]["env"] =
+            json!([{"name": "PASSWORD", "value": "canary-of-the-pod-itself-0123456789"}]);
+        pod["spec"]["containers"][0]["args"] = json!(["canary-of-the-pod-itself-0123456789"]);
+        let created = scene.cluster.create_pod(&pod, "").await.ok();
+        seen.0.push((
+            format!("the warnings of {name}"),
+            created.warnings.join("\n"),
+        ));
+        seen.0.push((
+            format!("the metadata of {name}"),
+            created.body["metadata"].to_string(),
+        ));
+    }
+    trouble(&scene, &namespace, &pullpass).await;
+
+    let minted = scene.user.minted(&scene.world.moto).await;
+    assert!(minted.len() >= 2, "{minted:?}");
+    for token in &minted {
+        let password = token["password"].as_str().unwrap();
+        // The last part alone is random.
+        let random = password.rsplit('|').next().unwrap();
+        planted.extend([
+            password.to_owned(),
+            format!("AWS:{password}"),
+            random.to_owned(),
+        ]);
+    }
+    look(&scene, &pullpass, &mut seen).await;
+    seen.check(&planted);
+    // They are where they belong.
+    let held = scene.pull_secret(&namespace).await;
+    let token = minted.last().unwrap()["password"].as_str().unwrap();
+    assert!(held.contains(&STANDARD.encode(format!("AWS:{token}"))));
+    // The trace is one: what must not be logged was not just left out with everything else.
+    let log = pullpass.log();
+    for level in ["\"DEBUG\"", "\"INFO\"", "\"WARN\"", "\"ERROR\""] {
+        assert!(log.contains(level), "no {level} line in\n{log}");
+    }
+}
+
+/// Makes sources and Registries of all kinds, good and bad, and answers their secrets.
+async fn plant(scene: &Scene) -> Vec<String> {
+    let moto = &scene.world.moto;
+    let user = |name: &str| format!("{name}-of-secrecy");
+    let mut planted = vec![
+        secret_key("secrecy"),
+        "canary-of-the-pod-itself-0123456789".to_owned(),
+    ];
+    let mut ecr = Vec::new();
+    let denied = User::add_with(moto, &user("denied"), Some(json!([]))).await;
+    let garbled = User::add(moto, &user("garbled")).await;
+    garbled.fail(moto, json!({"status": 200, "body": "<html>canary-of-a-proxy-0123456789</html>", "count": 100})).await;
+    let unknown = User {
+        name: user("unknown"),
+        principal: String::new(),
+    };
+    for (name, user) in [
+        ("denied", &denied),
+        ("garbled", &garbled),
+        ("unknown", &unknown),
+    ] {
+        scene
+            .put_source(&format!("secrecy-{name}"), "Opaque", user.keys())
+            .await;
+        planted.push(secret_key(&user.name));
+        ecr.push(name);
+    }
+    planted.push("canary-of-a-proxy-0123456789".to_owned());
+    let wrong = json!({"AWS_ACCESS_KEY_ID": key_id("secrecy"), "AWS_SECRET_ACCESS_KEY": "canary-wrong-key-0123456789"});
+    scene.put_source("secrecy-wrongkey", "Opaque", wrong).await;
+    planted.push("canary-wrong-key-0123456789".to_owned());
+    ecr.push("wrongkey");
+    for name in ecr {
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": scene.ecr(&format!("secrecy-{name}"))});
+        scene.put_registry(&format!("secrecy-{name}"), spec).await;
+    }
+    scene.serve(&[&format!("{ECR}/good")]).await;
+    planted.extend(plant_fixed(scene).await);
+    planted
+}
+
+async fn plant_fixed(scene: &Scene) -> Vec<String> {
+    let canary = |name: &str| format!("canary-password-of-{name}-0123456789");
+    let auth = |name: &str| STANDARD.encode(format!("robot:{}", canary(name)));
+    let (basic, docker) = ("kubernetes.io/basic-auth", "kubernetes.io/dockerconfigjson");
+    let config = |content: String| json!({".dockerconfigjson": content});
+    let entry = |name: &str, auth: String| {
+        json!({"auths": {format!("{ECR}/{name}"): {"auth": auth}}}).to_string()
+    };
+    let sources = [
+        (
+            "basic",
+            basic,
+            json!({"username": "robot", "password": canary("basic")}),
+        ),
+        (
+            "nouser",
+            basic,
+            json!({"username": "", "password": canary("nouser")}),
+        ),
+        ("docker", docker, config(entry("docker", auth("docker")))),
+        // Base64 of something that has no colon.
+        (
+            "broken",
+            docker,
+            config(entry("broken", STANDARD.encode(canary("broken")))),
+        ),
+        ("opaque", "Opaque", json!({"password": canary("opaque")})),
+    ];
+    let mut planted = Vec::new();
+    for (name, type_, data) in sources {
+        let secret = format!("secrecy-{name}");
+        scene.put_source(&secret, type_, data).await;
+        let spec =
+            json!({"images": [format!("{ECR}/{name}")], "static": {"secretRef": {"name": secret}}});
+        scene.put_registry(&secret, spec).await;
+        planted.extend([canary(name), format!("robot:{}", canary(name))]);
+    }
+    planted
+}
+
+/// What goes wrong while a process runs: a pull secret that somebody broke, a store Secret that somebody broke, a foreign Secret,
+/// an API server that cannot be reached.
+async fn trouble(scene: &Scene, namespace: &str, pullpass: &Pullpass) {
+    let image = format!("{ECR}/good/app:1");
+    let broken = |name: &str, namespace: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": data});
+    let content = "{\"auths\":{\"x\":{\"auth\":\"canary-in-a-broken-secret-0123456789\"}}}";
+    scene
+        .cluster
+        .apply(&broken(
+            "pullpass",
+            namespace,
+            json!({".dockerconfigjson": content}),
+        ))
+        .await;
+    wait::until("the pull secret to be repaired", async || {
+        scene.create(namespace, &[&image]).await;
+        (scene.pull_secret(namespace).await != content).then_some(())
+    })
+    .await;
+    for stored in scene.stored().await {
+        let name = stored["metadata"]["name"].as_str().unwrap();
+        let data = json!({"expiresAt": "canary-in-the-store-0123456789", "password": "canary-in-the-store-0123456789"});
+        scene.cluster.apply(&broken(name, OWN, data)).await;
+    }
+    let foreign = scene.namespace("foreign").await;
+    scene
+        .cluster
+        .apply(&broken(
+            "pullpass",
+            &foreign,
+            json!({"canary": "canary-in-a-broken-secret-0123456789"}),
+        ))
+        .await;
+    wait::until("the broken store to be told of", async || {
+        scene.create(&foreign, &[&image]).await;
+        pullpass
+            .log()
+            .contains("its data is no credential")
+            .then_some(())
+    })
+    .await;
+    // Another region is another token.
+    let second = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/second";
+    let spec = json!({"images": [second], "ecr": scene.ecr("secrecy")});
+    scene.put_registry("secrecy-second", spec).await;
+    scene.wait_served(namespace, second).await;
+    scene.create(namespace, &[second]).await;
+}
+
+/// Collects what can be read: the log, the metrics, and everything but the data of every Secret that pullpass wrote.
+async fn look(scene: &Scene, pullpass: &Pullpass, seen: &mut Seen) {
+    seen.0.push(("the log".to_owned(), pullpass.log()));
+    seen.0
+        .push(("the metrics".to_owned(), pullpass.metrics().await));
+    let secrets = scene.cluster.get("/api/v1/secrets").await.unwrap();
+    for secret in secrets["items"].as_array().unwrap() {
+        let mut secret = secret.clone();
+        secret.as_object_mut().unwrap().remove("data");
+        seen.0
+            .push(("a Secret beside its data".to_owned(), secret.to_string()));
+    }
+    let events = scene.cluster.get("/api/v1/events").await.unwrap();
+    seen.0.push(("the events".to_owned(), events.to_string()));
+}
