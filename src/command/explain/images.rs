@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn reads_images_of_all_four_places() {
         let pod = read(
-            "{kind: Pod, metadata: {namespace: n, labels: {a: b}}, spec: {serviceAccountName: s, containers: [{image: a}], initContainers: [{image: b}],
+            "{kind: Pod, metadata: {namespace: shop, labels: {a: b}}, spec: {serviceAccountName: s, containers: [{image: a}], initContainers: [{image: b}],
               ephemeralContainers: [{image: c}], volumes: [{name: x}, {image: {reference: d}}]}}",
         )
         .unwrap();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(images, expected);
         assert_eq!(
             (pod.namespace.as_deref(), pod.service_account.as_deref()),
-            (Some("n"), Some("s"))
+            (Some("shop"), Some("s"))
         );
         assert_eq!(pod.labels["a"], "b");
     }
