@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::pattern::{Pattern, covers_path};
+use super::pattern::Pattern;
 use super::served::{Image, ServedRegistry};
 use super::{Labels, Resolved};
 use crate::image::Reference;
@@ -11,8 +11,9 @@ use crate::image::Reference;
 /// The patterns of all Registries that are not suspended, by host.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Patterns with a literal host, by it; each list by path, the first in the kubelet's order first, then by rank.
-    hosts: HashMap<Box<str>, Vec<Rule>>,
+    /// Patterns with a literal host, by it; each list with the patterns' paths, the first in the kubelet's order first, then by
+    /// rank.
+    hosts: HashMap<Box<str>, Vec<(Box<str>, Rule)>>,
     /// Patterns with `*`, in the kubelet's order, then by rank.
     wildcards: Vec<Rule>,
 }
@@ -53,11 +54,8 @@ impl Index {
             if pattern.has_wildcard() {
                 index.wildcards.push(rule);
             } else {
-                index
-                    .hosts
-                    .entry(pattern.domain().into())
-                    .or_default()
-                    .push(rule);
+                let rules = index.hosts.entry(pattern.domain().into()).or_default();
+                rules.push((pattern.path().into(), rule));
             }
         }
         index
@@ -72,12 +70,12 @@ impl Index {
         reference: &Reference<'_>,
     ) -> Option<Resolved<'r>> {
         let (domain, path) = reference.repository();
-        let literal = self
+        let rules = self
             .hosts
             .get(domain)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let literal = literal_rules(served, literal, path);
+        let literal = literal_rules(rules, path);
         let wildcards = self
             .wildcards
             .iter()
@@ -116,25 +114,17 @@ fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, 
     }
 }
 
-/// The rules of one host that cover a path, in their order. Equal paths stand side by side, so each prefix of the path is one
-/// binary search.
-fn literal_rules<'i>(
-    served: &[ServedRegistry],
-    rules: &'i [Rule],
-    path: &str,
-) -> impl Iterator<Item = &'i Rule> {
-    let path_of = |rule: &Rule| served[rule.registry].images[rule.image].pattern.path();
+/// The rules of one host that cover a path, in their order. Longer paths stand before their own prefixes, so each prefix of the path
+/// is one binary search in what is left.
+fn literal_rules<'i>(rules: &'i [(Box<str>, Rule)], path: &str) -> impl Iterator<Item = &'i Rule> {
     let prefixes = std::iter::successors(Some(path), |prefix| {
-        if prefix.is_empty() {
-            None
-        } else {
-            Some(prefix.rsplit_once('/').map_or("", |(parent, _)| parent))
-        }
+        (!prefix.is_empty()).then(|| prefix.rsplit_once('/').map_or("", |(parent, _)| parent))
     });
+    let mut left = rules;
     prefixes.flat_map(move |prefix| {
-        let start = rules.partition_point(|rule| path_of(rule) > prefix);
-        rules[start..]
-            .iter()
-            .take_while(move |rule| path_of(rule) == prefix && covers_path(prefix, path))
+        left = &left[left.partition_point(|(path, _)| **path > *prefix)..];
+        left.iter()
+            .take_while(move |(path, _)| **path == *prefix)
+            .map(|(_, rule)| rule)
     })
 }

@@ -20,7 +20,8 @@ pub struct Pattern {
     domain: usize,
     /// The key in a dockerconfigjson, where it is not the text.
     key: Option<Box<str>>,
-    has_wildcard: bool,
+    /// Where the host's last `*` ends, if it has one: what follows is the same in all hosts that are covered.
+    wildcard: Option<usize>,
 }
 
 /// Why a text is not a pattern.
@@ -98,7 +99,7 @@ impl Pattern {
             text: format!("{domain}{separator}{path}").into(),
             domain: domain.len(),
             key: hides_first_segment(path).then(|| format!("{domain}/v2/{path}").into()),
-            has_wildcard: domain.contains('*'),
+            wildcard: domain.rfind('*').map(|at| at + 1),
         }
     }
 
@@ -130,7 +131,7 @@ impl Pattern {
 
     /// Whether a label of the host is `*`.
     pub fn has_wildcard(&self) -> bool {
-        self.has_wildcard
+        self.wildcard.is_some()
     }
 
     /// Whether the pattern covers a repository of a domain.
@@ -174,8 +175,11 @@ impl Pattern {
     }
 
     fn covers_domain(&self, domain: &str) -> bool {
-        if !self.has_wildcard {
+        let Some(end) = self.wildcard else {
             return self.domain() == domain;
+        };
+        if !domain.ends_with(&self.domain()[end..]) {
+            return false;
         }
         let (host, port) = image::split_port(self.domain());
         let (other, other_port) = image::split_port(domain);
@@ -209,7 +213,7 @@ impl fmt::Display for Pattern {
 }
 
 /// Whether a path is a prefix of another one on whole segments.
-pub(super) fn covers_path(prefix: &str, path: &str) -> bool {
+fn covers_path(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
