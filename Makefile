@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down test test-unit test-bed test-cluster lint
+.PHONY: help demo demo-down test test-unit test-bed test-cluster lint bench
 
 ## help: what can be made
 help:
@@ -53,3 +53,7 @@ test-bed: bed bed-test check-moto
 test-cluster: bed-cluster
 	$(CARGO) test --locked --no-run --test serve
 	$(SHOW)
+
+## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
+bench:
+	$(CARGO) bench --locked --bench admission --bench resolve --bench load
