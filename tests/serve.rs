@@ -43,13 +43,9 @@ async fn answers_from_files_counts_and_logs_no_objects() {
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
+    let line = "the Pod references the pull secret";
+    support::wait::until("the line", async || replica.find_line(line)).await;
     let log = replica.log();
-    assert!(
-        replica
-            .find_line("the Pod references the pull secret")
-            .is_some(),
-        "{log}"
-    );
     assert!(
         !log.contains("canary") && !metrics.contains("canary"),
         "{log}{metrics}"

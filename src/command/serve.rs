@@ -1,6 +1,7 @@
 //! `pullpass serve`: the webhook.
 
 mod cluster;
+mod log;
 mod patch_only;
 mod shell;
 
@@ -61,7 +62,7 @@ struct ShellArgs {
     namespace: Option<String>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
-    log_format: shell::LogFormat,
+    log_format: log::LogFormat,
     /// Which log lines are written: a level, or a filter of tracing-subscriber
     #[arg(
         long,
@@ -81,7 +82,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    shell::start_log(&args.shell)?;
+    let _log = log::start(&args.shell)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -9,57 +9,12 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::ShellArgs;
 use crate::admission::{self, Webhook};
 use crate::provision::Provision;
 use crate::server::certificate::Certificate;
 use crate::server::{self, Bounds, Drain, Phase, Server, health};
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
-
-/// Starts the log, on stderr.
-pub(super) fn start_log(args: &ShellArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log)
-        .with_context(|| format!("--log {}: not a filter", args.log))?;
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal)
-        .with_target(false);
-    let lines = match args.log_format {
-        LogFormat::Text => log.boxed(),
-        LogFormat::Json => log.json().flatten_event(true).boxed(),
-    };
-    let started = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(filter_fn(may_be_logged))
-        .try_init();
-    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
-}
-
-/// Whether lines like this may be logged, whatever `--log` says: libraries write bodies (and so Secrets) when they cannot read them,
-/// and headers (and so passwords) when they are asked for details.
-fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    match metadata.target().split("::").next() {
-        Some("pullpass") => true,
-        Some("kube_client" | "kube_runtime") => false,
-        _ => *metadata.level() <= Level::WARN,
-    }
-}
 
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
 pub(super) struct Shell {
