@@ -96,6 +96,51 @@ fn keyring_of(held: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_secrets_of_one_kubectl_apply() {
+    const TIMES: usize = 10;
+    let scene = scene("kubectl").await;
+    let _pullpass = scene.start().await;
+    let file = scene.file("objects.json");
+    let mut objects = Vec::new();
+    for number in 0..TIMES {
+        let namespace = scene.namespace_objects(&number.to_string());
+        let mut pod = pod(
+            namespace[0]["metadata"]["name"].as_str().unwrap(),
+            &[&image()],
+        );
+        pod["metadata"]["name"] = "first".into();
+        pod["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("generateName");
+        objects.extend(namespace);
+        objects.push(pod);
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&file, list.to_string()).unwrap();
+
+    let applied = scene
+        .world
+        .kubectl(&["apply", "-f", file.to_str().unwrap()]);
+
+    assert_eq!(
+        applied.matches("pod/first created").count(),
+        TIMES,
+        "{applied}"
+    );
+    assert!(!applied.contains("Warning"), "{applied}");
+    for number in 0..TIMES {
+        let namespace = scene.namespace_name(&number.to_string());
+        let pod = scene
+            .cluster
+            .get(&format!("/api/v1/namespaces/{namespace}/pods/first"))
+            .await;
+        assert!(references(&pod.unwrap()), "{namespace}");
+        assert!(scene.has_pull_secret(&namespace).await, "{namespace}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_and_mints_nothing_on_dry_run() {
     let scene = scene("dryrun").await;
     let namespace = scene.namespace("pods").await;
@@ -149,6 +194,49 @@ async fn leaves_alone_who_did_not_opt_in() {
         &scene.cluster.create_pod(&out, "").await.ok().body
     ));
     assert!(!scene.has_pull_secret(&plain).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn follows_registry_and_namespace_as_they_change() {
+    let scene = scene("changes").await;
+    let namespace = scene.namespace("pods").await;
+    let late = scene.namespace_name("late");
+    make_namespace(&scene.cluster, &late, &json!({SCENE: scene.name})).await;
+    let _pullpass = scene.start().await;
+    let (image, pattern) = (image(), format!("{ECR}/team"));
+    scene.create(&namespace, &[&image]).await;
+    let secret = scene.cluster.secret(&namespace, "pullpass").await.unwrap();
+
+    // A Registry that rests, then wakes, then goes: what is in the Secret stays.
+    let resting = json!({"images": [pattern], "ecr": scene.ecr("changes"), "suspend": true});
+    scene.put_registry("changes", resting).await;
+    wait_referenced(&scene, &namespace, false).await;
+    scene.serve(&[&pattern]).await;
+    wait_referenced(&scene, &namespace, true).await;
+    let registry = json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "changes"}});
+    scene.cluster.delete(&registry).await;
+    wait_referenced(&scene, &namespace, false).await;
+    assert_eq!(
+        scene.cluster.secret(&namespace, "pullpass").await,
+        Some(secret)
+    );
+
+    // A namespace that opts in later, and out again.
+    scene.serve(&[&pattern]).await;
+    wait_referenced(&scene, &namespace, true).await;
+    assert!(!references(&scene.try_out(&late, &[&image]).await.body));
+    for (labels, referenced) in [(scene.labels(), true), (json!({SCENE: scene.name}), false)] {
+        make_namespace(&scene.cluster, &late, &labels).await;
+        wait_referenced(&scene, &late, referenced).await;
+    }
+}
+
+async fn wait_referenced(scene: &Scene, namespace: &str, referenced: bool) {
+    wait::until("Pods to be treated as the Registries say", async || {
+        let tried = scene.try_out(namespace, &[&image()]).await;
+        (references(&tried.body) == referenced).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,8 @@ pub struct Launch {
     pub extra_ca: PathBuf,
     /// What it logs.
     pub log: &'static str,
+    /// Its environment, which is empty otherwise.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running pullpass. It is killed with the value.
@@ -85,6 +87,7 @@ impl Pullpass {
             .arg("--tls-key")
             .arg(certs.join("tls.key"))
             .env_clear()
+            .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::bed::Bed;
+use super::bed::{self, Bed};
 use super::cluster::{Answer, Cluster};
 use super::keyring::{self, Login};
 use super::moto::Moto;
@@ -65,6 +65,20 @@ impl World {
         })
         .await;
         world
+    }
+
+    /// Runs `kubectl` as an administrator; answers what it printed, warnings included.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(bed::dir().join("bin/kubectl"))
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "kubectl {arguments:?}: {text}");
+        text
     }
 
     /// A client that may do everything.
@@ -195,6 +209,7 @@ impl Scene {
             kubeconfig,
             extra_ca,
             log: "info",
+            environment: Vec::new(),
         }
     }
 
