@@ -103,6 +103,13 @@ async fn mints_once_for_a_burst_of_first_pods() {
     assert_eq!(writes.count(), 1);
 }
 
+/// The namespaces of both replicas.
+fn serve_replicas(scene: &Scene) -> Value {
+    let values = ["a", "b"].map(|replica| scene.namespace_name(replica));
+    let expression = json!({"key": SCENE, "operator": "In", "values": values});
+    json!({"namespaces": {"matchExpressions": [expression]}})
+}
+
 /// Two replicas, each called for namespaces of its own.
 async fn start_replicas(scene: &Scene) -> [Pullpass; 2] {
     let launch = scene.launch().await;
@@ -110,15 +117,16 @@ async fn start_replicas(scene: &Scene) -> [Pullpass; 2] {
         Pullpass::start(&launch).await,
         Pullpass::start(&launch).await,
     ];
-    for (replica, name) in replicas.iter_mut().zip(["replica-a", "replica-b"]) {
-        replica.register(&scene.cluster, SCENE, name).await;
+    for (replica, name) in replicas.iter_mut().zip(["a", "b"]) {
+        let label = scene.namespace_name(name);
+        replica.register(&scene.cluster, SCENE, &label).await;
     }
     replicas
 }
 
 async fn make_namespace(scene: &Scene, replica: &str, name: &str) -> String {
     let name = scene.namespace_name(name);
-    let labels = json!({"pullpass.dev/inject": "enabled", SCENE: replica});
+    let labels = json!({"pullpass.dev/inject": "enabled", SCENE: scene.namespace_name(replica)});
     support::process::make_namespace(&scene.cluster, &name, &labels).await;
     name
 }
@@ -126,14 +134,14 @@ async fn make_namespace(scene: &Scene, replica: &str, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shares_one_mint_between_replicas_and_across_a_restart() {
     let scene = Scene::new("replicas").await;
-    let serves = json!({"namespaces": {"matchExpressions": [{"key": SCENE, "operator": "In", "values": ["replica-a", "replica-b"]}]}});
+    let serves = serve_replicas(&scene);
     let spec =
         json!({"images": [format!("{ECR}/team")], "serves": serves, "ecr": scene.ecr("replicas")});
     scene.put_registry("replicas", spec).await;
     let replicas = start_replicas(&scene).await;
     let (a, b) = (
-        make_namespace(&scene, "replica-a", "a").await,
-        make_namespace(&scene, "replica-b", "b").await,
+        make_namespace(&scene, "a", "a").await,
+        make_namespace(&scene, "b", "b").await,
     );
     let image = image();
     let images = [image.as_str()];
@@ -152,8 +160,8 @@ async fn shares_one_mint_between_replicas_and_across_a_restart() {
     let _replicas = start_replicas(&scene).await;
     scene.aws.forget();
     let (c, d) = (
-        make_namespace(&scene, "replica-a", "c").await,
-        make_namespace(&scene, "replica-b", "d").await,
+        make_namespace(&scene, "a", "c").await,
+        make_namespace(&scene, "b", "d").await,
     );
     for namespace in [&a, &b, &c, &d] {
         assert!(
@@ -180,15 +188,15 @@ async fn version(scene: &Scene, namespace: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takes_over_from_a_replica_that_died_while_minting() {
     let scene = Scene::new("claims").await;
-    let serves = json!({"namespaces": {"matchExpressions": [{"key": SCENE, "operator": "In", "values": ["replica-a", "replica-b"]}]}});
+    let serves = serve_replicas(&scene);
     let spec =
         json!({"images": [format!("{ECR}/claims")], "serves": serves, "ecr": scene.ecr("claims")});
     scene.put_registry("claims", spec).await;
     let image = format!("{ECR}/claims/hello:1");
     let [dying, _survivor] = start_replicas(&scene).await;
     let (a, b) = (
-        make_namespace(&scene, "replica-a", "a").await,
-        make_namespace(&scene, "replica-b", "b").await,
+        make_namespace(&scene, "a", "a").await,
+        make_namespace(&scene, "b", "b").await,
     );
     let fault = json!({"delayMs": 60_000, "count": 100});
     scene.user.fail(&scene.world.moto, fault).await;
