@@ -47,31 +47,65 @@ struct Rules<'r> {
     wildcards: Vec<Rule<'r>>,
 }
 
+/// The keys with their rules, by host.
+type Keys<'k, 'r> = HashMap<&'k str, Vec<&'k (Pattern, Rule<'r>)>>;
+
 /// Plans the grants of a namespace from the Registries that serve it, given by rank.
 pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
     let rules = Rules::new(serving);
     let keys = rules.without_repeats(rules.owned_keys());
     let mut grants: BTreeMap<(usize, usize), Vec<&Pattern>> = BTreeMap::new();
-    for (key, rule) in &keys {
+    let mut by_host = Keys::new();
+    for entry in &keys {
+        let (key, rule) = entry;
         grants.entry(rule.credential()).or_default().push(key);
+        by_host.entry(key.domain()).or_default().push(entry);
     }
     let grant = |(credential, own): ((usize, usize), Vec<&Pattern>)| {
         let registry = serving[credential.0];
         let source = registry.sources[credential.1].0.clone();
         let reserved = match source {
-            CredentialSource::Static(_) => rules.find_reserved(credential, &own, &keys),
+            CredentialSource::Static(_) => find_reserved(registry, credential, &own, &by_host),
             CredentialSource::Ecr(_) => Vec::new(),
         };
-        let name = Arc::clone(&registry.name);
-        let keys = own.iter().map(|key| key.key().to_owned()).collect();
         Grant {
-            registry: name,
+            registry: Arc::clone(&registry.name),
             source,
-            keys,
+            keys: own.iter().map(|key| key.key().to_owned()).collect(),
             reserved,
         }
     };
     grants.into_iter().map(grant).collect()
+}
+
+/// What lies within the keys of a Registry's credential and is not for it.
+fn find_reserved(
+    registry: &ServedRegistry,
+    credential: (usize, usize),
+    own: &[&Pattern],
+    by_host: &Keys<'_, '_>,
+) -> Vec<String> {
+    let images = registry
+        .images
+        .iter()
+        .filter(|image| image.source == credential.1);
+    let mut reserved: BTreeSet<&str> = images
+        .flat_map(|image| &image.cuts)
+        .map(Pattern::key)
+        .collect();
+    for key in own {
+        // A key with a literal host covers keys of that host alone.
+        let hosts: Box<dyn Iterator<Item = _>> = if key.has_wildcard() {
+            Box::new(by_host.values())
+        } else {
+            Box::new(by_host.get(key.domain()).into_iter())
+        };
+        let others = hosts
+            .flatten()
+            .filter(|(other, rule)| rule.credential() != credential && key.covers_pattern(other));
+        reserved.extend(others.map(|(other, _)| other.key()));
+    }
+    reserved.into_iter().map(str::to_owned).collect()
 }
 
 impl<'r> Rules<'r> {
@@ -99,27 +133,6 @@ impl<'r> Rules<'r> {
 
     fn iter(&self) -> impl Iterator<Item = &Rule<'r>> {
         self.literal.values().flatten().chain(&self.wildcards)
-    }
-
-    /// What lies within the keys of a credential and is not for it.
-    fn find_reserved(
-        &self,
-        credential: (usize, usize),
-        own: &[&Pattern],
-        keys: &[(Pattern, Rule<'r>)],
-    ) -> Vec<String> {
-        let cuts = self
-            .iter()
-            .filter(|rule| rule.credential() == credential)
-            .flat_map(|rule| &rule.image.cuts);
-        let others = keys
-            .iter()
-            .filter(|(key, rule)| {
-                rule.credential() != credential && own.iter().any(|own| own.covers_pattern(key))
-            })
-            .map(|(key, _)| key);
-        let reserved: BTreeSet<&str> = cuts.chain(others).map(Pattern::key).collect();
-        reserved.into_iter().map(str::to_owned).collect()
     }
 
     /// The rules that can cover a key.
