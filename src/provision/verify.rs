@@ -65,8 +65,10 @@ pub(super) struct Found {
 }
 
 impl Verified {
-    pub(super) fn holds(&self, namespace: &Namespace, moment: Moment) -> bool {
-        self.moment == moment && self.namespace.labels == namespace.labels
+    pub(super) fn holds(&self, namespace: &Arc<Namespace>, moment: Moment) -> bool {
+        let same =
+            Arc::ptr_eq(&self.namespace, namespace) || self.namespace.labels == namespace.labels;
+        self.moment == moment && same
     }
 
     /// Whether a good login stands under each of `keys` at `now`.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use kube::ResourceExt;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{DefaultBackoff, Error, Event};
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{Error, Event, ExponentialBackoff};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
@@ -29,6 +30,18 @@ pub(super) struct Reader<N, R, C> {
     pub(super) changed: C,
 }
 
+/// The pauses between attempts: short enough to be current seconds after an API server came back, and jittered, so that all watches of
+/// all replicas do not come back at once.
+fn patience() -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(pauses.into(), Duration::from_mins(1))
+}
+
 /// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
 pub(super) async fn follow<K, T, N, R, C>(
     events: impl Stream<Item = Result<Event<K>, Error>>,
@@ -42,7 +55,7 @@ pub(super) async fn follow<K, T, N, R, C>(
     R: Fn(K) -> Result<T, String>,
     C: FnMut(&str),
 {
-    let mut events = std::pin::pin!(events.backoff(DefaultBackoff::default()));
+    let mut events = std::pin::pin!(events.backoff(patience()));
     let mut trouble = Trouble::new(reader.what);
     let mut rows = Rows {
         table,
