@@ -49,6 +49,8 @@ pub struct Bounds {
     pub body: Duration,
     /// The longest body, in bytes. kube-apiserver takes objects of up to 3 MiB, and a review may hold two.
     pub body_bytes: usize,
+    /// The bodies of all requests that are not answered yet, in bytes.
+    pub all_bodies_bytes: usize,
     /// After the last phase began, for what is in flight.
     pub finish: Duration,
 }
@@ -64,6 +66,7 @@ impl Default for Bounds {
             write: Duration::from_secs(10),
             body: Duration::from_secs(10),
             body_bytes: 7 * 1024 * 1024,
+            all_bodies_bytes: 64 * 1024 * 1024,
             finish: Duration::from_secs(30),
         }
     }
@@ -105,6 +108,7 @@ impl Server {
             bounds: self.bounds,
             metrics: self.metrics,
             drain: drain.clone(),
+            memory: body::Memory::new(self.bounds.all_bodies_bytes),
         });
         let mut connections = JoinSet::new();
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));

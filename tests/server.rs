@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullpass::admission;
 use pullpass::server::{self, Bounds, Drain, Metrics, Phase, Server, health};
 use support::tls::{PATIENCE, Running, closed, receive, send, start};
+use support::wait;
 use support::webhook::{offline, review, team, webhook};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -199,6 +200,46 @@ async fn refuses_body_over_the_limit() {
         .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
     sender.abort();
+}
+
+#[tokio::test]
+async fn sheds_requests_while_all_bodies_take_too_much() {
+    let (application, _) = webhook(offline(team()));
+    let server = start(
+        application,
+        Bounds {
+            all_bodies_bytes: 100_000,
+            ..Bounds::default()
+        },
+    )
+    .await;
+    let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let mut stalled = server.connect().await;
+    send(
+        &mut stalled,
+        &format!("{head}content-length: 200000\r\n\r\n{}", " ".repeat(99_999)),
+    )
+    .await;
+    let body = review().to_string();
+    let ask = async || {
+        let mut stream = server.connect().await;
+        send(
+            &mut stream,
+            &format!("{head}content-length: {}\r\n\r\n{body}", body.len()),
+        )
+        .await;
+        receive(&mut stream).await.0
+    };
+    let shed = wait::until("a request to be shed", async || {
+        Some(ask().await).filter(|answer| answer.starts_with("http/1.1 429"))
+    })
+    .await;
+    assert!(shed.contains("retry-after: 1"), "{shed}");
+    drop(stalled);
+    wait::until("requests to be answered again", async || {
+        ask().await.starts_with("http/1.1 200").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

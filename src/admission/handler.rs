@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
@@ -85,7 +85,15 @@ impl Webhook {
             refusal.1.trim_end()
         );
         self.metrics.count_refused();
-        refusal.into_response()
+        let overloaded = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
+        let mut answer = refusal.into_response();
+        if overloaded {
+            // kube-apiserver tries again, within its own time-out, only where it is told when.
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
     }
 
     async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> Decision {

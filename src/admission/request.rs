@@ -53,14 +53,20 @@ fn refusal_of(error: &axum::Error) -> Refusal {
                 "the body is too long\n".to_owned(),
             );
         }
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-        {
-            return (
-                StatusCode::REQUEST_TIMEOUT,
-                "the body took too long\n".to_owned(),
-            );
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => {
+                return (
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body took too long\n".to_owned(),
+                );
+            }
+            Some(io::ErrorKind::QuotaExceeded) => {
+                return (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many requests at a time: try again\n".to_owned(),
+                );
+            }
+            _ => {}
         }
         cause = error.source();
     }

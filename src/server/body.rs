@@ -1,8 +1,10 @@
-//! A request body with a limit and a deadline.
+//! A request body with a limit, a deadline, and a share of the memory that all bodies may take.
 
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
@@ -10,20 +12,70 @@ use http_body_util::Limited;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-/// A body that ends with an error when it is longer than the limit ([`http_body_util::LengthLimitError`]) or not there in time
-/// ([`io::ErrorKind::TimedOut`]). The timer is made only for a body that has to be waited for.
+/// What the bodies of all requests take, in bytes, until they are answered.
+#[derive(Debug)]
+pub(super) struct Memory {
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl Memory {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            taken: AtomicUsize::new(0),
+            most,
+        })
+    }
+
+    /// A share for one request, of nothing yet.
+    pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
+        Arc::new(Share {
+            memory: Arc::clone(self),
+            taken: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// What the body of one request takes. It is given back with the value.
+#[derive(Debug)]
+pub(super) struct Share {
+    memory: Arc<Memory>,
+    taken: AtomicUsize,
+}
+
+impl Share {
+    /// Takes more; `false`: there is not so much left.
+    fn take(&self, bytes: usize) -> bool {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.memory.most
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.memory
+            .taken
+            .fetch_sub(*self.taken.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// A body that ends with an error when it is longer than the limit ([`http_body_util::LengthLimitError`]), not there in time
+/// ([`io::ErrorKind::TimedOut`]), or when the bodies of all requests take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
+/// made only for a body that has to be waited for.
 pub(super) struct Bounded<B> {
     inner: Limited<B>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    share: Arc<Share>,
 }
 
 impl<B> Bounded<B> {
-    pub(super) fn new(inner: B, limit: usize, deadline: Instant) -> Self {
+    pub(super) fn new(inner: B, limit: usize, deadline: Instant, share: Arc<Share>) -> Self {
         Self {
             inner: Limited::new(inner, limit),
             deadline,
             timer: None,
+            share,
         }
     }
 }
@@ -41,6 +93,14 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            let bytes = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            if !self.share.take(bytes.map_or(0, Bytes::len)) {
+                return Poll::Ready(Some(Err(
+                    io::Error::from(io::ErrorKind::QuotaExceeded).into()
+                )));
+            }
             return Poll::Ready(frame);
         }
         let deadline = self.deadline;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::body::Bounded;
+use super::body::{Bounded, Memory};
 use super::metrics::{Handshake, Metrics};
 use super::patience::{Activity, Patient};
 use super::phase::{Drain, Phase};
@@ -37,6 +37,7 @@ pub(super) struct Shared {
     pub(super) bounds: Bounds,
     pub(super) metrics: Metrics,
     pub(super) drain: Drain,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// Serves a connection until it ends, for whatever reason.
@@ -121,6 +122,7 @@ struct Application {
     activity: Arc<Activity>,
     drain: Drain,
     bounds: Bounds,
+    memory: Arc<Memory>,
 }
 
 impl Application {
@@ -130,6 +132,7 @@ impl Application {
             activity: Arc::clone(activity),
             drain: shared.drain.clone(),
             bounds: shared.bounds,
+            memory: Arc::clone(&shared.memory),
         }
     }
 }
@@ -145,7 +148,10 @@ impl hyper::service::Service<Request<Incoming>> for Application {
         let drain = self.drain.clone();
         let (limit, deadline) = (self.bounds.body_bytes, Instant::now() + self.bounds.body);
         let too_long = request.body().size_hint().lower() > limit as u64;
-        let request = request.map(|body| Body::new(Bounded::new(body, limit, deadline)));
+        let share = self.memory.share();
+        let body_share = Arc::clone(&share);
+        let request =
+            request.map(|body| Body::new(Bounded::new(body, limit, deadline, body_share)));
         let answer = (!too_long).then(|| self.router.clone().oneshot(request));
         Box::pin(async move {
             let mut answer = match answer {
@@ -161,7 +167,7 @@ impl hyper::service::Service<Request<Incoming>> for Application {
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            drop(in_flight);
+            drop((in_flight, share));
             Ok(answer)
         })
     }
