@@ -10,6 +10,7 @@ pub mod ecr;
 pub mod fixed;
 pub mod http;
 pub mod identity;
+pub mod mint;
 
 mod aws;
 mod error;
@@ -24,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::registry::source::{EcrIdentity, EcrSource};
+use crate::registry::source::MintSource;
 
 pub use error::{MintError, StoreError};
 pub use metrics::Metrics;
@@ -87,17 +88,14 @@ impl CredentialKey {
     ///
     /// # Errors
     /// [`MintError::MissingSource`] or [`MintError::MalformedSource`] when the source is static keys that `secrets` does not hold.
-    pub fn of(source: &EcrSource, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
-        let keys = match &source.identity {
-            EcrIdentity::Keys { secret } => Some(identity::keys::Keys::find(secret, secrets)?),
-            EcrIdentity::Workload | EcrIdentity::Node => None,
-        };
+    pub fn of(source: &MintSource, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
+        let keys = mint::SourceKeys::find(source, secrets)?;
         Ok(Self::derive(source, keys.as_ref()))
     }
 
-    fn derive(source: &EcrSource, keys: Option<&identity::keys::Keys>) -> Self {
+    fn derive(source: &MintSource, keys: Option<&mint::SourceKeys>) -> Self {
         let mut hash = Sha256::new();
-        hash.update(crate::registry::source::CredentialSource::Ecr(source.clone()).canonical());
+        hash.update(source.canonical());
         if let Some(keys) = keys {
             hash.update(keys.fingerprint());
         }

@@ -27,7 +27,7 @@ use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecretContent, Version,
 };
 use pullpass::provision::state::State;
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
 use support::bed::Bed;
@@ -233,8 +233,8 @@ async fn says_that_a_namespace_is_gone_or_going() {
     assert!(going.terminating);
 }
 
-fn source(region: &str) -> EcrSource {
-    EcrSource {
+fn source(region: &str) -> MintSource {
+    MintSource::Ecr(EcrSource {
         partition: Partition::Aws,
         region: region.to_owned(),
         public: false,
@@ -242,7 +242,7 @@ fn source(region: &str) -> EcrSource {
         dual_stack: false,
         identity: EcrIdentity::Workload,
         endpoints: EcrEndpoints::default(),
-    }
+    })
 }
 
 fn key(region: &str) -> CredentialKey {

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::cache::{Minter, Outcome};
-use pullpass::credential::ecr::{Mint, Order};
+use pullpass::credential::mint::{Mint, Order};
 use pullpass::credential::{
     Credential, CredentialKey, Metrics, MintError, SourceSecret, SourceSecrets, StoreError,
 };
@@ -84,7 +84,7 @@ impl Mint for Cloud {
             }
             Ok(Credential {
                 username: "AWS".to_owned(),
-                password: format!("canary-password {} {number}", order.source.region).into(),
+                password: format!("canary-password {} {number}", order.source.place()).into(),
                 minted_at: order.now,
                 expires_at: order.now + self.life,
                 principal: "role".to_owned(),
@@ -188,7 +188,9 @@ impl World {
     }
 
     async fn get(&self, source: &EcrSource) -> Outcome {
-        self.minter.credential(source, self.clock.now()).await
+        self.minter
+            .credential(&source.clone().into(), self.clock.now())
+            .await
     }
 
     async fn pass(&self, seconds: u64) {
@@ -230,7 +232,7 @@ async fn give_credential_goes_on_when_the_callers_hang_up() {
     }
     world.pass(5).await;
     assert_eq!(world.cloud.mints(), 1);
-    assert!(world.minter.current(&source).is_some());
+    assert!(world.minter.current(&source.clone().into()).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -415,7 +417,9 @@ async fn restart_mints_nothing() {
     let secrets = world.secrets.clone();
     let minter = Minter::new(world.cloud.clone(), replica, secrets, Metrics::default());
     for (source, before) in sources.iter().zip(&before) {
-        let after = minter.credential(source, world.clock.now()).await;
+        let after = minter
+            .credential(&source.clone().into(), world.clock.now())
+            .await;
         assert_eq!(password(&after), password(before));
     }
     assert_eq!(world.cloud.mints(), 2);
@@ -448,7 +452,7 @@ async fn interleave(seed: u64) {
                 seeded.pause(400).await;
                 (
                     region,
-                    password(&minter.credential(&source(region), clock.now()).await),
+                    password(&minter.credential(&source(region).into(), clock.now()).await),
                 )
             }
         });
@@ -482,7 +486,7 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
     );
     let hung = tokio::time::timeout(
         Duration::from_secs(1),
-        first.credential(&source("eu-west-1"), clock.now()),
+        first.credential(&source("eu-west-1").into(), clock.now()),
     )
     .await;
     assert!(hung.is_err());
@@ -496,7 +500,7 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
     );
     let before = Instant::now();
     second
-        .credential(&source("eu-west-1"), clock.now())
+        .credential(&source("eu-west-1").into(), clock.now())
         .await
         .unwrap();
     assert_eq!(cloud.mints(), 1);
@@ -511,7 +515,7 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
 fn derive_key_is_the_same_for_the_same_source_alone() {
     let secrets = Secrets::default();
     secrets.set("team", "AKIA1");
-    let key = |source: &EcrSource| CredentialKey::of(source, &secrets).unwrap();
+    let key = |source: &EcrSource| CredentialKey::of(&source.clone().into(), &secrets).unwrap();
     assert_eq!(key(&source("eu-west-1")), key(&source("eu-west-1")));
     assert_ne!(key(&source("eu-west-1")), key(&source("eu-west-2")));
     let before = key(&with_keys("team"));
@@ -562,12 +566,12 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
     );
     world.secrets.set("team", "AKIA");
     let credential = minter
-        .credential(&with_keys("team"), world.clock.now())
+        .credential(&with_keys("team").into(), world.clock.now())
         .await
         .unwrap();
     world.cloud.fail(true);
     let error = minter
-        .credential(&source("eu-west-2"), world.clock.now())
+        .credential(&source("eu-west-2").into(), world.clock.now())
         .await
         .unwrap_err();
     let mut text = format!(

@@ -17,10 +17,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::cache::Minter;
-use pullpass::credential::ecr::{EcrMint, Mint, Order};
+use pullpass::credential::ecr::{EcrMint, Order};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
 use pullpass::credential::identity::keys::Keys;
+use pullpass::credential::mint::Clouds;
 use pullpass::credential::{Credential, Metrics, MintError};
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use secrecy::ExposeSecret;
@@ -232,9 +233,11 @@ async fn rotated_keys_are_picked_up_and_the_old_ones_not_asked_again() {
     );
     let secrets = Arc::new(Secrets::default());
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
-    let mint = Arc::new(moto.mint(Environment::default()));
-    let minter = Minter::new(mint, replica, secrets.clone(), Metrics::default());
-    let source = moto.source(keys_of("rotated"));
+    let mint = Clouds {
+        ecr: moto.mint(Environment::default()),
+    };
+    let minter = Minter::new(Arc::new(mint), replica, secrets.clone(), Metrics::default());
+    let source = moto.source(keys_of("rotated")).into();
     for (name, principal) in [("rotated-old", &old), ("rotated-new", &new)] {
         secrets.set_keys("rotated", &key_id(name), &secret_key(name));
         for _ in 0..3 {
@@ -657,12 +660,14 @@ async fn odd_answer_never_replaces_a_credential_that_works() {
     secrets.set_keys("steady", &key_id("steady"), &secret_key("steady"));
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
     let minter = Minter::new(
-        Arc::new(moto.mint(Environment::default())),
+        Arc::new(Clouds {
+            ecr: moto.mint(Environment::default()),
+        }),
         replica,
         secrets,
         Metrics::default(),
     );
-    let source = moto.source(keys_of("steady"));
+    let source = moto.source(keys_of("steady")).into();
     let first = minter.credential(&source, Timestamp::now()).await.unwrap();
     let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "status": 200, "body": "<html>"});
     moto.post("faults", fault).await;

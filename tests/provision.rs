@@ -24,7 +24,7 @@ use pullpass::credential::MintError;
 use pullpass::provision::access::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::State;
 use pullpass::provision::{Coverage, Ensure, Namespace, Outcome, Pending, Provision};
-use pullpass::registry::source::EcrSource;
+use pullpass::registry::source::MintSource;
 use pullpass::registry::{CredentialSource, Registries};
 use serde_json::json;
 use tokio::time::Instant;
@@ -121,14 +121,14 @@ fn objects() -> Vec<serde_json::Value> {
     ]
 }
 
-fn source_of(key: &str) -> EcrSource {
+fn source_of(key: &str) -> MintSource {
     let grants = registries().grants(&BTreeMap::new());
     let grant = grants
         .iter()
         .find(|grant| grant.keys.iter().any(|other| other == key))
         .unwrap();
     match &grant.source {
-        CredentialSource::Ecr(source) => source.clone(),
+        CredentialSource::Minted(source) => source.clone(),
         CredentialSource::Static(_) => panic!("{key} is a fixed login"),
     }
 }

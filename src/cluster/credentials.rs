@@ -10,7 +10,7 @@ use super::Store;
 use crate::credential::cache::Minter;
 use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
 use crate::provision::access::{ClusterError, Credentials};
-use crate::registry::source::EcrSource;
+use crate::registry::source::MintSource;
 
 /// A minter and the store that it fills.
 pub struct Minted {
@@ -31,19 +31,19 @@ impl Minted {
 }
 
 impl Credentials for Minted {
-    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.minter.current(source)
     }
 
     fn mint<'a>(
         &'a self,
-        source: &'a EcrSource,
+        source: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
         self.minter.credential(source, now).boxed()
     }
 
-    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
             // Without its keys nothing can have been minted for a source.
             let Ok(key) = CredentialKey::of(source, &*self.secrets) else {

@@ -11,15 +11,14 @@ use futures::future::{BoxFuture, Shared};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::ecr::{Mint, Order};
 use super::freshness;
-use super::identity::keys::Keys;
 use super::metrics::{Metrics, Provider};
+use super::mint::{Mint, Order, SourceKeys};
 use super::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError,
     SourceSecrets, StoreError, Ticket,
 };
-use crate::registry::source::{CredentialSource, EcrIdentity, EcrSource};
+use crate::registry::source::MintSource;
 use backoff::Failures;
 
 /// How often a claim of somebody else is waited for before this is given up.
@@ -79,7 +78,7 @@ impl Minter {
     ///
     /// # Errors
     /// Why there is no credential, possibly from an attempt that was made shortly before.
-    pub async fn credential(&self, source: &EcrSource, now: Timestamp) -> Outcome {
+    pub async fn credential(&self, source: &MintSource, now: Timestamp) -> Outcome {
         let Wanted { key, keys, current } = self.find(source)?;
         let good = current.as_ref().map(|current| freshness(current, now));
         if let (Some(Freshness::Fresh), Some(current)) = (good, &current) {
@@ -103,15 +102,12 @@ impl Minter {
     }
 
     /// The credential that is there for `source`, from memory alone, expired or not; `None` also when its source Secret is missing.
-    pub fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+    pub fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.find(source).ok()?.current
     }
 
-    fn find(&self, source: &EcrSource) -> Result<Wanted, Arc<MintError>> {
-        let keys = match &source.identity {
-            EcrIdentity::Keys { secret } => Some(Keys::find(secret, self.0.secrets.as_ref())?),
-            EcrIdentity::Workload | EcrIdentity::Node => None,
-        };
+    fn find(&self, source: &MintSource) -> Result<Wanted, Arc<MintError>> {
+        let keys = SourceKeys::find(source, self.0.secrets.as_ref())?;
         let key = CredentialKey::derive(source, keys.as_ref());
         let current = self.0.store.current(&key);
         Ok(Wanted { key, keys, current })
@@ -120,7 +116,7 @@ impl Minter {
 
 struct Wanted {
     key: CredentialKey,
-    keys: Option<Keys>,
+    keys: Option<SourceKeys>,
     current: Option<Arc<Credential>>,
 }
 
@@ -142,8 +138,8 @@ impl Clock {
 /// One mint on its way.
 struct Job {
     key: CredentialKey,
-    source: EcrSource,
-    keys: Option<Keys>,
+    source: MintSource,
+    keys: Option<SourceKeys>,
     clock: Clock,
 }
 
@@ -160,8 +156,8 @@ impl Inner {
     fn fly(
         self: &Arc<Self>,
         key: CredentialKey,
-        source: &EcrSource,
-        keys: Option<Keys>,
+        source: &MintSource,
+        keys: Option<SourceKeys>,
         now: Timestamp,
     ) -> Flight {
         let mut flights = self.flights();
@@ -215,7 +211,7 @@ impl Inner {
 
     /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
     async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, MintError> {
-        let text = CredentialSource::Ecr(job.source.clone()).canonical();
+        let text = job.source.canonical();
         for _ in 0..ROUNDS {
             match self.store.claim(&job.key, &text, job.clock.now()).await? {
                 Claim::Theirs(credential) => return Ok(credential),
@@ -292,23 +288,25 @@ impl Drop for Landing {
     }
 }
 
-fn log_success(source: &EcrSource, credential: &Credential) {
+fn log_success(source: &MintSource, credential: &Credential) {
     tracing::info!(
-        ecr.region = source.region,
-        ecr.public = source.public,
+        credential.provider = Provider::of(source).label(),
+        credential.for = source.place(),
         credential.principal = credential.principal,
         credential.expires_at = %credential.expires_at,
-        "minted an ECR token"
+        "minted a credential"
     );
 }
 
 /// Logs a failure where it is handled: everybody who waits gets the same one.
-fn log_failure(source: &EcrSource, error: &MintError, wait: Duration) {
-    let (region, reason, again) = (&source.region, error.reason(), wait.as_secs());
+fn log_failure(source: &MintSource, error: &MintError, wait: Duration) {
+    let provider = Provider::of(source).label();
+    let (place, reason, again) = (source.place(), error.reason(), wait.as_secs());
     match error {
         MintError::NoLaterSession { .. } => {
             tracing::debug!(
-                ecr.region = region,
+                credential.provider = provider,
+                credential.for = place,
                 error.reason = reason,
                 retry.seconds = again,
                 "{error}"
@@ -320,10 +318,11 @@ fn log_failure(source: &EcrSource, error: &MintError, wait: Duration) {
         | MintError::Store(StoreError::Unreachable { .. } | StoreError::Contended)
         | MintError::Refused { .. } => {
             tracing::warn!(
-                ecr.region = region,
+                credential.provider = provider,
+                credential.for = place,
                 error.reason = reason,
                 retry.seconds = again,
-                "no ECR token: {error}"
+                "no credential minted: {error}"
             );
         }
         MintError::MissingSource { .. }
@@ -336,10 +335,11 @@ fn log_failure(source: &EcrSource, error: &MintError, wait: Duration) {
         | MintError::Store(StoreError::Forbidden { .. })
         | MintError::Lost => {
             tracing::error!(
-                ecr.region = region,
+                credential.provider = provider,
+                credential.for = place,
                 error.reason = reason,
                 retry.seconds = again,
-                "no ECR token: {error}"
+                "no credential minted: {error}"
             );
         }
     }

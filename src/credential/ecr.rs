@@ -5,7 +5,6 @@ mod answer;
 use std::time::Duration;
 
 use aws_sdk_ecr::config::Region;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::instrument::WithSubscriber as _;
@@ -35,15 +34,6 @@ pub struct Order {
     pub now: Timestamp,
 }
 
-/// Mints credentials.
-pub trait Mint: Send + Sync {
-    /// Mints one credential, within a bounded time.
-    ///
-    /// # Errors
-    /// [`MintError`] says why not; what was minted before stays good.
-    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>>;
-}
-
 /// Mints by `GetAuthorizationToken` of Amazon ECR and of ECR Public.
 ///
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
@@ -57,6 +47,17 @@ impl EcrMint {
     /// Mints over `http`, with the identities that `environment` knows.
     pub fn new(http: HttpClient, environment: Environment) -> Self {
         Self { http, environment }
+    }
+
+    /// Mints one token, within 5 seconds.
+    ///
+    /// # Errors
+    /// [`MintError`] says why not; what was minted before stays good.
+    pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
+        // The SDK logs answers with the token in them at trace, so its log is never taken, whatever the filter says.
+        self.run(&order)
+            .with_subscriber(NoSubscriber::default())
+            .await
     }
 
     async fn run(&self, order: &Order) -> Result<Credential, MintError> {
@@ -154,14 +155,6 @@ impl EcrMint {
             host: asked.host(),
             problem,
         })
-    }
-}
-
-impl Mint for EcrMint {
-    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
-        // The SDK logs answers with the token in them at trace, so its log is never taken, whatever the filter says.
-        let silent = async move { self.run(&order).await }.with_subscriber(NoSubscriber::default());
-        Box::pin(silent)
     }
 }
 

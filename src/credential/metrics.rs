@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::registry::source::EcrSource;
+use crate::registry::source::MintSource;
 
 /// Which API mints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +18,14 @@ pub(crate) enum Provider {
 }
 
 impl Provider {
-    pub(crate) fn of(source: &EcrSource) -> Self {
-        if source.public {
-            Self::EcrPublic
-        } else {
-            Self::Ecr
+    pub(crate) fn of(source: &MintSource) -> Self {
+        match source {
+            MintSource::Ecr(ecr) if ecr.public => Self::EcrPublic,
+            MintSource::Ecr(_) => Self::Ecr,
         }
     }
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Ecr => "ecr",
             Self::EcrPublic => "ecr-public",

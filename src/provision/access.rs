@@ -9,12 +9,12 @@ use secrecy::SecretSlice;
 
 use super::Namespace;
 use crate::credential::{Credential, MintError, SourceSecret};
-use crate::registry::source::EcrSource;
+use crate::registry::source::MintSource;
 
 /// Minted credentials.
 pub trait Credentials: Send + Sync {
     /// The credential that is stored for `source`, from memory, expired or not.
-    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>>;
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>>;
 
     /// A credential for `source` that is good at `now`: the stored one, or a new one. One past half of its life is answered at once
     /// and renewed beside.
@@ -23,7 +23,7 @@ pub trait Credentials: Send + Sync {
     /// [`MintError`] when there is none and none can be minted.
     fn mint<'a>(
         &'a self,
-        source: &'a EcrSource,
+        source: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
 
@@ -31,7 +31,7 @@ pub trait Credentials: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be reached or refuses.
-    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>>;
+    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>>;
 
     /// A number that grows with every change of what is stored.
     fn changes(&self) -> u64;

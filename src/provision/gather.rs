@@ -19,7 +19,7 @@ pub(super) async fn fetch(
 ) -> Result<Vec<Entry>, Pending> {
     match &grant.source {
         CredentialSource::Static(source) => find_fixed(grant, source, state),
-        CredentialSource::Ecr(source) => match credentials.mint(source, now).await {
+        CredentialSource::Minted(source) => match credentials.mint(source, now).await {
             Ok(credential) => Ok(of_credential(grant, &credential)),
             Err(error) => Err(Pending {
                 registry: Some(grant.registry.clone()),
@@ -38,7 +38,7 @@ pub(super) fn find(
 ) -> Option<Vec<Entry>> {
     match &grant.source {
         CredentialSource::Static(source) => find_fixed(grant, source, state).ok(),
-        CredentialSource::Ecr(source) => {
+        CredentialSource::Minted(source) => {
             let credential = credentials.current(source)?;
             Some(of_credential(grant, &credential))
         }

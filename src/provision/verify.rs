@@ -157,7 +157,7 @@ fn stand(
     };
     let there = |key: &str| seen.digests.get(key);
     let credential = match &grant.source {
-        CredentialSource::Ecr(source) => credentials.current(source),
+        CredentialSource::Minted(source) => credentials.current(source),
         CredentialSource::Static(_) => None,
     };
     if let Some(entries) = gather::find(grant, credentials, state) {

@@ -173,7 +173,7 @@ impl Writer<'_> {
 
     async fn refresh(&self, source: &CredentialSource) -> Result<(), Pending> {
         let refreshed = match source {
-            CredentialSource::Ecr(source) => self.credentials.refresh(source).await,
+            CredentialSource::Minted(source) => self.credentials.refresh(source).await,
             CredentialSource::Static(source) => self
                 .cluster
                 .fetch_source(&source.secret)

@@ -66,7 +66,7 @@ pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
         let source = registry.sources[credential.1].0.clone();
         let reserved = match source {
             CredentialSource::Static(_) => find_reserved(registry, credential, &own, &by_host),
-            CredentialSource::Ecr(_) => Vec::new(),
+            CredentialSource::Minted(_) => Vec::new(),
         };
         Grant {
             registry: Arc::clone(&registry.name),

@@ -117,7 +117,7 @@ impl Image {
 /// The credential that a pattern's images need. The Registry is valid: every ECR host names its region, or `ecr.region` does.
 fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
     match (&spec.ecr, &spec.fixed) {
-        (Some(ecr), _) => CredentialSource::Ecr(ecr_source(ecr, pattern)),
+        (Some(ecr), _) => CredentialSource::Minted(ecr_source(ecr, pattern).into()),
         (None, fixed) => {
             let secret = fixed
                 .as_ref()

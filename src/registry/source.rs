@@ -9,10 +9,23 @@ use std::fmt;
 /// the cache key and of the store's object name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialSource {
-    /// Minted by Amazon ECR's `GetAuthorizationToken`.
-    Ecr(EcrSource),
+    /// Minted by a cloud, kept in the credential store until it is renewed.
+    Minted(MintSource),
     /// Read from a source Secret in pullpass' own namespace.
     Static(StaticSource),
+}
+
+/// What a cloud mints, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MintSource {
+    /// Minted by Amazon ECR's `GetAuthorizationToken`.
+    Ecr(EcrSource),
+}
+
+impl From<EcrSource> for MintSource {
+    fn from(source: EcrSource) -> Self {
+        Self::Ecr(source)
+    }
 }
 
 /// An Amazon ECR token: one serves every account whose repository policies admit the principal, in one region.
@@ -117,8 +130,24 @@ impl CredentialSource {
     /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
     pub fn canonical(&self) -> String {
         match self {
-            Self::Ecr(ecr) => ecr.canonical(),
+            Self::Minted(source) => source.canonical(),
             Self::Static(fixed) => format!("static secret={:?}", fixed.secret),
+        }
+    }
+}
+
+impl MintSource {
+    /// What it is good for, in a word: the region of an Amazon ECR token.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Ecr(ecr) => &ecr.region,
+        }
+    }
+
+    /// As [`CredentialSource::canonical`].
+    pub fn canonical(&self) -> String {
+        match self {
+            Self::Ecr(ecr) => ecr.canonical(),
         }
     }
 }

@@ -13,7 +13,7 @@ use pullpass::provision::access::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
 use pullpass::provision::state::{Seen, State};
-use pullpass::registry::source::EcrSource;
+use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::sync::Notify;
 
@@ -96,7 +96,7 @@ pub(crate) struct World {
     pub(crate) secrets: Mutex<HashMap<String, Stored>>,
     pub(crate) sources: Mutex<HashMap<String, SourceSecret>>,
     pub(crate) namespaces: Mutex<HashMap<String, Namespace>>,
-    pub(crate) minted: Mutex<HashMap<EcrSource, Arc<Credential>>>,
+    pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) refusal: Mutex<Option<ClusterError>>,
     pub(crate) enforced: AtomicBool,
     pub(crate) reads: AtomicUsize,
@@ -140,14 +140,14 @@ impl World {
     }
 
     /// Mints the next credential of a source, as some replica would.
-    pub(crate) fn mint(&self, source: &EcrSource, minted_at: Timestamp) -> Arc<Credential> {
+    pub(crate) fn mint(&self, source: &MintSource, minted_at: Timestamp) -> Arc<Credential> {
         let mut minted = self.minted.lock().unwrap();
         let last = minted.get(source).map_or(0, |credential| {
             version_of(credential.password.expose_secret())
         });
         let credential = Arc::new(Credential {
             username: "AWS".to_owned(),
-            password: SecretString::from(format!("{}-v{}", source.region, last + 1)),
+            password: SecretString::from(format!("{}-v{}", source.place(), last + 1)),
             minted_at,
             expires_at: minted_at + SignedDuration::from_hours(12),
             principal: "tester".to_owned(),
@@ -310,7 +310,7 @@ impl View {
 pub(crate) struct Mints {
     pub(crate) world: Arc<World>,
     pub(crate) dice: Arc<Dice>,
-    pub(crate) known: Mutex<HashMap<EcrSource, Arc<Credential>>>,
+    pub(crate) known: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) changes: AtomicU64,
     pub(crate) minted: AtomicUsize,
     /// Regions whose mint fails, and why.
@@ -332,7 +332,7 @@ impl Mints {
         }
     }
 
-    pub(crate) fn learn(&self, source: &EcrSource) {
+    pub(crate) fn learn(&self, source: &MintSource) {
         let stored = self.world.minted.lock().unwrap().get(source).cloned();
         if let Some(credential) = stored {
             self.known
@@ -359,22 +359,22 @@ impl Mints {
 }
 
 impl Credentials for Mints {
-    fn current(&self, source: &EcrSource) -> Option<Arc<Credential>> {
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.known.lock().unwrap().get(source).cloned()
     }
 
     fn mint<'a>(
         &'a self,
-        source: &'a EcrSource,
+        source: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
         async move {
             self.dice.pause().await;
-            let gate = self.hanging.lock().unwrap().get(&source.region).cloned();
+            let gate = self.hanging.lock().unwrap().get(source.place()).cloned();
             if let Some(gate) = gate {
                 gate.notified().await;
             }
-            if let Some(error) = self.broken.lock().unwrap().get(&source.region) {
+            if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
                 return Err(Arc::new(error.clone()));
             }
             if let Some(known) = self.current(source) {
@@ -391,7 +391,7 @@ impl Credentials for Mints {
         .boxed()
     }
 
-    fn refresh<'a>(&'a self, source: &'a EcrSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
             self.dice.pause().await;
             self.learn(source);

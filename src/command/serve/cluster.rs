@@ -13,6 +13,7 @@ use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
 use crate::credential::identity::Environment;
+use crate::credential::mint::Clouds;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Ensure;
 use crate::provision::access::Credentials;
@@ -73,7 +74,9 @@ fn assemble(
     let environment = Environment::find(|name| std::env::var(name).ok());
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let minter = Minter::new(
-        Arc::new(EcrMint::new(http, environment)),
+        Arc::new(Clouds {
+            ecr: EcrMint::new(http, environment),
+        }),
         store.clone(),
         Arc::clone(&secrets),
         Metrics::register(&mut shell.metrics),

@@ -1,0 +1,95 @@
+//! What is minted, and who mints it.
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::ecr::{self, EcrMint};
+use super::identity::keys::Keys;
+use super::{Credential, MintError, SourceSecrets};
+use crate::registry::source::{EcrIdentity, MintSource};
+
+/// What is to be minted.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What decides the credential.
+    pub source: MintSource,
+    /// The static keys that the source names, if it names some.
+    pub keys: Option<SourceKeys>,
+    /// When the credential that is there already ends, if there is one.
+    pub expires_at: Option<Timestamp>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// Mints credentials.
+pub trait Mint: Send + Sync {
+    /// Mints one credential, within a bounded time.
+    ///
+    /// # Errors
+    /// [`MintError`] says why not; what was minted before stays good.
+    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>>;
+}
+
+/// The clouds: each source is minted by its own.
+pub struct Clouds {
+    /// Amazon ECR.
+    pub ecr: EcrMint,
+}
+
+impl Mint for Clouds {
+    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
+        let Order {
+            source,
+            keys,
+            expires_at,
+            now,
+        } = order;
+        match source {
+            MintSource::Ecr(source) => {
+                let keys = keys.map(|SourceKeys::Aws(keys)| keys);
+                let order = ecr::Order {
+                    source,
+                    keys,
+                    expires_at,
+                    now,
+                };
+                self.ecr.mint(order).boxed()
+            }
+        }
+    }
+}
+
+/// The static keys that a source names: rotated ones lead to another credential.
+#[derive(Clone, Debug)]
+pub enum SourceKeys {
+    /// Access keys of AWS.
+    Aws(Keys),
+}
+
+impl SourceKeys {
+    /// The keys that `source` names; `None` when it names none.
+    ///
+    /// # Errors
+    /// [`MintError::MissingSource`] or [`MintError::MalformedSource`] when `secrets` does not hold them.
+    pub(crate) fn find(
+        source: &MintSource,
+        secrets: &dyn SourceSecrets,
+    ) -> Result<Option<Self>, MintError> {
+        match source {
+            MintSource::Ecr(source) => match &source.identity {
+                EcrIdentity::Keys { secret } => {
+                    Keys::find(secret, secrets).map(|keys| Some(Self::Aws(keys)))
+                }
+                EcrIdentity::Workload | EcrIdentity::Node => Ok(None),
+            },
+        }
+    }
+
+    /// 32 bytes that differ when any of the values differs.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        match self {
+            Self::Aws(keys) => keys.fingerprint(),
+        }
+    }
+}
