@@ -9,6 +9,7 @@ mod credentials;
 mod failure;
 mod objects;
 mod store;
+mod tokens;
 mod watch;
 
 use k8s_openapi::api::core::v1::Secret;

@@ -3,7 +3,7 @@
 //! A [`crate::registry::source::CredentialSource`] says what decides a credential. For Amazon ECR the [`cache::Minter`] finds the
 //! credential in the [`CredentialStore`], or claims the right to mint, mints ([`ecr`], signed by an [`identity`]) and stores it, so
 //! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`fixed`]). What this room needs
-//! of a cluster it names as traits: [`SourceSecrets`] and [`CredentialStore`].
+//! of a cluster it names as traits: [`SourceSecrets`], [`ServiceAccountTokens`] and [`CredentialStore`].
 
 pub mod cache;
 pub mod ecr;
@@ -16,6 +16,7 @@ mod aws;
 mod error;
 mod metrics;
 mod store;
+mod tenant;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::registry::source::MintSource;
 pub use error::{MintError, StoreError};
 pub use metrics::Metrics;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket};
+pub use tenant::{ServiceAccountTokens, TenantError};
 
 /// A login that a registry accepts until it expires.
 #[derive(Clone, Debug)]

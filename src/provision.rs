@@ -6,6 +6,8 @@
 //! ```
 
 pub mod access;
+pub mod account;
+mod bind;
 mod ensure;
 mod flight;
 mod gather;

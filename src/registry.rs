@@ -6,6 +6,7 @@
 //! Precedence, first to last: the kubelet's own order by key (a literal host before one with `*`, a longer path before a shorter
 //! one), a Registry that selects namespaces before one that serves all, the older before the younger, the name.
 
+pub mod arn;
 mod explain;
 mod grants;
 pub mod host;

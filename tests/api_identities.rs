@@ -179,3 +179,112 @@ async fn mints_as_nobody_else_when_it_has_no_identity_of_its_own() {
     assert!(scene.aws.requests().is_empty());
     assert!(!scene.has_pull_secret(&namespace).await);
 }
+
+/// Makes a role that a ServiceAccount of a namespace may assume by web identity.
+async fn add_tenant_role(scene: &Scene, name: &str, namespace: &str, account: &str) -> String {
+    let issuer = trust_cluster(scene).await;
+    let role = format!("{ACCOUNT}:role/{name}");
+    let statement = json!({
+        "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
+        "Principal": {"Federated": format!("{ACCOUNT}:oidc-provider/{issuer}")},
+        "Condition": {"StringEquals": {
+            format!("{issuer}:sub"): format!("system:serviceaccount:{namespace}:{account}"),
+            format!("{issuer}:aud"): "sts.amazonaws.com",
+        }},
+    });
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let body = json!({"roleArn": role, "trust": trust});
+    scene.world.moto.post("roles", body).await;
+    role
+}
+
+/// Lets pullpass ask for tokens of ServiceAccounts of this name, as `pullpass rbac` says it.
+async fn allow_tokens(scene: &Scene, account: &str) {
+    let name = format!("{}-tokens", scene.name);
+    let tokens = json!({
+        "apiGroups": [""], "resources": ["serviceaccounts/token"],
+        "resourceNames": [account], "verbs": ["create"],
+    });
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": name}, "rules": [tokens],
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
+    });
+    scene.cluster.apply(&role).await;
+    scene.cluster.apply(&binding).await;
+}
+
+async fn put_account(scene: &Scene, namespace: &str, name: &str, annotations: Value) {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
+    });
+    scene.cluster.apply(&account).await;
+}
+
+/// Who minted the first credential that the kubelet would take for the image.
+async fn minted_by(scene: &Scene, namespace: &str, image: &str) -> String {
+    let held = scene.pull_secret(namespace).await;
+    let found = support::keyring::lookup(&held, &[image]);
+    found[0][0].password.split('|').next().unwrap().to_owned()
+}
+
+/// The ServiceAccount of each namespace by itself: what one may, its neighbour of the same name may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
+    let scene = Scene::new("tenant").await;
+    allow_tokens(&scene, "tenant-puller").await;
+    let [mine, neighbour] = [
+        scene.namespace("mine").await,
+        scene.namespace("neighbour").await,
+    ];
+    for namespace in [&mine, &neighbour] {
+        put_account(&scene, namespace, "tenant-puller", json!({})).await;
+    }
+    let role = add_tenant_role(&scene, "tenant", &mine, "tenant-puller").await;
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
+        "identity": {"serviceAccount": {"name": "tenant-puller", "roleArn": role}},
+        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+    }});
+    scene.put_registry(scene.name, spec).await;
+    let _pullpass = scene.start().await;
+    let image = format!("{ECR}/team/hello:1");
+
+    let created = scene.create(&mine, &[&image]).await;
+    assert!(references(&created.body));
+    assert_eq!(created.warnings, [""; 0]);
+    let expected = "arn:aws:sts::123456789012:assumed-role/tenant/pullpass";
+    assert_eq!(minted_by(&scene, &mine, &image).await, expected);
+
+    // The neighbour's ServiceAccount has the same name, and the role does not trust it.
+    let refused = scene.create(&neighbour, &[&image]).await;
+    let warnings = refused.warnings.join(" ");
+    assert!(
+        warnings.contains("sts:AssumeRoleWithWebIdentity") && warnings.contains("trust policy"),
+        "{warnings}"
+    );
+    assert!(!scene.has_pull_secret(&neighbour).await);
+
+    // Whose it is stands on it in the store, and the next Pods cost nothing.
+    let stored = scene.stored().await;
+    let of_mine: Vec<_> = stored
+        .iter()
+        .filter(|secret| secret["data"]["password"].is_string())
+        .collect();
+    assert_eq!(of_mine.len(), 1);
+    let metadata = &of_mine[0]["metadata"];
+    assert_eq!(metadata["labels"]["pullpass.dev/tenant-namespace"], *mine);
+    let before = (scene.api.requests().len(), scene.aws.requests().len());
+    for _ in 0..5 {
+        let created = scene.create(&mine, &[&image]).await;
+        assert!(references(&created.body) && created.warnings.is_empty());
+    }
+    let api = scene.api.requests();
+    assert_eq!(api.len(), before.0, "{:?}", api.get(before.0..));
+    assert_eq!(scene.aws.requests().len(), before.1);
+}

@@ -27,7 +27,9 @@ use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecretContent, Version,
 };
 use pullpass::provision::state::State;
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition};
+use pullpass::registry::source::{
+    EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition, TokenLife,
+};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
 use support::bed::Bed;
@@ -241,6 +243,8 @@ fn source(region: &str) -> MintSource {
         fips: false,
         dual_stack: false,
         identity: EcrIdentity::Workload,
+        assume_role: Vec::new(),
+        token_life: TokenLife::Session,
         endpoints: EcrEndpoints::default(),
     })
 }
@@ -277,7 +281,8 @@ fn is_pending(claim: &Claim) -> bool {
 async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
     let stores = stores::<8>().await;
     let key = key("claim-1");
-    let claims = stores.iter().map(|store| store.claim(&key, "text", now()));
+    let of = source("eu-west-1");
+    let claims = stores.iter().map(|store| store.claim(&key, &of, now()));
     let claims = futures::future::join_all(claims).await;
     let mut won = Vec::new();
     for (store, claim) in stores.iter().zip(claims) {
@@ -291,7 +296,11 @@ async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
     let put = winner.put(ticket, credential("one", now())).await.unwrap();
     assert_eq!(put.password.expose_secret(), "one");
     for store in &stores {
-        let Claim::Theirs(theirs) = store.claim(&key, "text", now()).await.unwrap() else {
+        let Claim::Theirs(theirs) = store
+            .claim(&key, &source("eu-west-1"), now())
+            .await
+            .unwrap()
+        else {
             panic!("the credential is fresh")
         };
         assert_eq!(theirs.password.expose_secret(), "one");
@@ -303,11 +312,11 @@ async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
 async fn takes_over_the_claim_of_one_who_died() {
     let [died, heir] = stores().await;
     let key = key("claim-2");
-    let Claim::Yours(old) = died.claim(&key, "text", now()).await.unwrap() else {
+    let Claim::Yours(old) = died.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
         panic!("nobody else is there")
     };
     let later = now() + CLAIM_LIFE + SignedDuration::from_millis(1);
-    let Claim::Yours(ticket) = heir.claim(&key, "text", later).await.unwrap() else {
+    let Claim::Yours(ticket) = heir.claim(&key, &source("eu-west-1"), later).await.unwrap() else {
         panic!("the claim has ended")
     };
     heir.put(ticket, credential("heir", later)).await.unwrap();
@@ -321,12 +330,15 @@ async fn takes_over_the_claim_of_one_who_died() {
 async fn stores_over_a_claim_that_was_taken_over_and_not_used() {
     let [slow, other] = stores().await;
     let key = key("claim-3");
-    let Claim::Yours(old) = slow.claim(&key, "text", now()).await.unwrap() else {
+    let Claim::Yours(old) = slow.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
         panic!("nobody else is there")
     };
     let later = now() + CLAIM_LIFE + SignedDuration::from_millis(1);
     assert!(matches!(
-        other.claim(&key, "text", later).await.unwrap(),
+        other
+            .claim(&key, &source("eu-west-1"), later)
+            .await
+            .unwrap(),
         Claim::Yours(_)
     ));
     let stood = slow.put(old, credential("slow", now())).await.unwrap();
@@ -337,7 +349,11 @@ async fn stores_over_a_claim_that_was_taken_over_and_not_used() {
 async fn ends_a_claim_and_keeps_the_credential_after_a_failed_mint() {
     let [failing, other] = stores().await;
     let key = key("claim-4");
-    let Claim::Yours(ticket) = failing.claim(&key, "text", now()).await.unwrap() else {
+    let Claim::Yours(ticket) = failing
+        .claim(&key, &source("eu-west-1"), now())
+        .await
+        .unwrap()
+    else {
         panic!("nobody else is there")
     };
     failing
@@ -345,13 +361,19 @@ async fn ends_a_claim_and_keeps_the_credential_after_a_failed_mint() {
         .await
         .unwrap();
     let half = now() + SignedDuration::from_hours(7);
-    let Claim::Yours(ticket) = failing.claim(&key, "text", half).await.unwrap() else {
+    let Claim::Yours(ticket) = failing
+        .claim(&key, &source("eu-west-1"), half)
+        .await
+        .unwrap()
+    else {
         panic!("it is past half of its life")
     };
-    assert!(is_pending(&other.claim(&key, "text", half).await.unwrap()));
+    assert!(is_pending(
+        &other.claim(&key, &source("eu-west-1"), half).await.unwrap()
+    ));
     failing.release(ticket).await;
     assert!(matches!(
-        other.claim(&key, "text", half).await.unwrap(),
+        other.claim(&key, &source("eu-west-1"), half).await.unwrap(),
         Claim::Yours(_)
     ));
     assert_eq!(
@@ -510,7 +532,11 @@ async fn shows_one_replica_what_another_one_minted() {
     let key = key("claim-5");
     let mut changes = watched.store.changes();
     let before = *changes.borrow();
-    let Claim::Yours(ticket) = other.claim(&key, "text", now()).await.unwrap() else {
+    let Claim::Yours(ticket) = other
+        .claim(&key, &source("eu-west-1"), now())
+        .await
+        .unwrap()
+    else {
         panic!("nobody else is there")
     };
     other

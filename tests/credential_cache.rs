@@ -22,7 +22,7 @@ use pullpass::credential::mint::{Mint, Order};
 use pullpass::credential::{
     Credential, CredentialKey, Metrics, MintError, SourceSecret, SourceSecrets, StoreError,
 };
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
 use secrecy::ExposeSecret;
 use support::store::{Replica, Seeded, Shared};
 use tokio::time::Instant;
@@ -133,6 +133,8 @@ fn source(region: &str) -> EcrSource {
         fips: false,
         dual_stack: false,
         identity: EcrIdentity::Workload,
+        assume_role: Vec::new(),
+        token_life: TokenLife::Session,
         endpoints: EcrEndpoints::default(),
     }
 }
@@ -582,7 +584,7 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
     drop(guard);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(
-        log.contains("minted an ECR token") && log.contains("no ECR token"),
+        log.contains("minted a credential") && log.contains("no credential minted"),
         "{log}"
     );
     assert!(

@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
+};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use secrecy::ExposeSecret;
@@ -16,6 +18,7 @@ use crate::credential::SourceSecret;
 use crate::provision::access::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
 };
+use crate::provision::account::ServiceAccount;
 use crate::provision::{Namespace, PULL_SECRET};
 
 impl Cluster for Kube {
@@ -35,16 +38,16 @@ impl Cluster for Kube {
         .boxed()
     }
 
-    fn fetch_may_reference<'a>(
+    fn fetch_service_account<'a>(
         &'a self,
         namespace: &'a str,
-        service_account: &'a str,
-    ) -> BoxFuture<'a, Result<bool, ClusterError>> {
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
         async move {
-            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-            let what = format!("serviceaccount {namespace}/{service_account}");
-            let found = failure::request(&what, api.get_opt(service_account)).await?;
-            Ok(found.as_ref().is_none_or(objects::may_reference))
+            let api: Api<AccountObject> = Api::namespaced(self.client.clone(), namespace);
+            let what = format!("serviceaccount {namespace}/{name}");
+            let found = failure::request(&what, api.get_opt(name)).await?;
+            Ok(found.map(objects::read_service_account))
         }
         .boxed()
     }

@@ -37,8 +37,9 @@ fn translate(what: &str, error: &kube::Error) -> ClusterError {
         409 => ClusterError::Conflict { what },
         _ if is_namespace_gone(status) => ClusterError::NamespaceGone { what },
         401 | 403 => ClusterError::Forbidden { what, message },
+        404 => ClusterError::NotFound { what },
         422 if is_about(status, "metadata.uid") => ClusterError::Conflict { what },
-        400 | 404 | 405 | 413 | 415 | 422 => ClusterError::Rejected { what, message },
+        400 | 405 | 413 | 415 | 422 => ClusterError::Rejected { what, message },
         _ => ClusterError::Unreachable { what, message },
     }
 }
@@ -113,7 +114,7 @@ mod tests {
             ),
             (
                 serde_json::json!({"code": 404, "reason": "NotFound", "details": {"kind": "secrets", "name": "x"}}),
-                "Rejected",
+                "NotFound",
             ),
             (
                 serde_json::json!({"code": 422, "reason": "Invalid", "details": {"causes": [{"field": "metadata.uid"}]}}),

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount as AccountObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::SecretSlice;
 
 use super::MANAGED_BY;
 use crate::credential::SourceSecret;
+use crate::provision::Namespace;
 use crate::provision::access::{PullSecret, Version};
-use crate::provision::{Namespace, PULL_SECRET};
+use crate::provision::account::{self, ServiceAccount};
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
@@ -33,6 +34,7 @@ pub(super) fn read_namespace(metadata: &ObjectMeta) -> Namespace {
         metadata.labels.clone().unwrap_or_default(),
         metadata.deletion_timestamp.is_some(),
     )
+    .with_uid(metadata.uid.clone().unwrap_or_default())
 }
 
 pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
@@ -78,23 +80,24 @@ pub(super) fn read_source_secret(secret: Secret) -> SourceSecret {
     }
 }
 
-/// Whether the API server admits a Pod of this ServiceAccount that references the pull secret.
-/// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
-pub(super) fn may_reference(account: &ServiceAccount) -> bool {
-    let annotations = account.metadata.annotations.as_ref();
-    let enforced = annotations.and_then(|annotations| annotations.get(ENFORCE_MOUNTABLE_SECRETS));
-    if enforced.map(String::as_str) != Some("true") {
-        return true;
+pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
+    let mut annotations = account.metadata.annotations.unwrap_or_default();
+    let enforced = annotations.get(ENFORCE_MOUNTABLE_SECRETS);
+    let listed = account.image_pull_secrets.unwrap_or_default();
+    let pull_secrets = (enforced.map(String::as_str) == Some("true"))
+        .then(|| listed.into_iter().map(|reference| reference.name).collect());
+    annotations.retain(|key, _| account::ANNOTATIONS.contains(&key.as_str()));
+    ServiceAccount {
+        uid: account.metadata.uid.unwrap_or_default(),
+        pull_secrets,
+        annotations,
     }
-    let listed = account.image_pull_secrets.iter().flatten();
-    listed
-        .into_iter()
-        .any(|reference| reference.name == PULL_SECRET)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provision::PULL_SECRET;
 
     fn secret(value: serde_json::Value) -> Secret {
         serde_json::from_value(value).unwrap()
@@ -139,8 +142,20 @@ mod tests {
             ),
         ];
         for (account, allowed) in rows {
-            let parsed: ServiceAccount = serde_json::from_value(account.clone()).unwrap();
-            assert_eq!(may_reference(&parsed), allowed, "{account}");
+            let parsed = read_service_account(serde_json::from_value(account.clone()).unwrap());
+            assert_eq!(parsed.may_reference(PULL_SECRET), allowed, "{account}");
         }
+    }
+
+    #[test]
+    fn keeps_of_a_service_account_what_is_asked_about() {
+        let account = serde_json::json!({"metadata": {"uid": "u-1", "annotations": {
+            "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/pull",
+            "other.example/secret": "canary",
+        }}});
+        let found = read_service_account(serde_json::from_value(account).unwrap());
+        assert_eq!(found.uid, "u-1");
+        let keys: Vec<_> = found.annotations.keys().collect();
+        assert_eq!(keys, ["eks.amazonaws.com/role-arn"]);
     }
 }

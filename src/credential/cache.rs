@@ -211,9 +211,12 @@ impl Inner {
 
     /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
     async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, MintError> {
-        let text = job.source.canonical();
         for _ in 0..ROUNDS {
-            match self.store.claim(&job.key, &text, job.clock.now()).await? {
+            match self
+                .store
+                .claim(&job.key, &job.source, job.clock.now())
+                .await?
+            {
                 Claim::Theirs(credential) => return Ok(credential),
                 Claim::Yours(ticket) => return self.mint(job, ticket).await,
                 Claim::Pending { until } => {
@@ -302,45 +305,22 @@ fn log_success(source: &MintSource, credential: &Credential) {
 fn log_failure(source: &MintSource, error: &MintError, wait: Duration) {
     let provider = Provider::of(source).label();
     let (place, reason, again) = (source.place(), error.reason(), wait.as_secs());
+    // The level of an event is part of its place in the code.
+    macro_rules! log {
+        ($level:ident, $what:literal) => {
+            tracing::$level!(
+                credential.provider = provider,
+                credential.for = place,
+                error.reason = reason,
+                retry.seconds = again,
+                concat!($what, "{}"),
+                error
+            )
+        };
+    }
     match error {
-        MintError::NoLaterSession { .. } => {
-            tracing::debug!(
-                credential.provider = provider,
-                credential.for = place,
-                error.reason = reason,
-                retry.seconds = again,
-                "{error}"
-            );
-        }
-        MintError::Throttled { .. }
-        | MintError::Timeout { .. }
-        | MintError::Network { .. }
-        | MintError::Store(StoreError::Unreachable { .. } | StoreError::Contended)
-        | MintError::Refused { .. } => {
-            tracing::warn!(
-                credential.provider = provider,
-                credential.for = place,
-                error.reason = reason,
-                retry.seconds = again,
-                "no credential minted: {error}"
-            );
-        }
-        MintError::MissingSource { .. }
-        | MintError::MalformedSource { .. }
-        | MintError::NoIdentity { .. }
-        | MintError::AccessDenied { .. }
-        | MintError::UnrecognizedClient { .. }
-        | MintError::BadAnswer { .. }
-        | MintError::Configuration { .. }
-        | MintError::Store(StoreError::Forbidden { .. })
-        | MintError::Lost => {
-            tracing::error!(
-                credential.provider = provider,
-                credential.for = place,
-                error.reason = reason,
-                retry.seconds = again,
-                "no credential minted: {error}"
-            );
-        }
+        MintError::NoLaterSession { .. } => log!(debug, ""),
+        passing if passing.is_passing() => log!(warn, "no credential minted: "),
+        _ => log!(error, "no credential minted: "),
     }
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_ecr::config::Region;
@@ -14,8 +15,8 @@ use super::aws::{Call, sdk_config};
 use super::http::{Asked, HttpClient};
 use super::identity::keys::Keys;
 use super::identity::{self, Environment, Opening, Session};
-use super::{Credential, MintError};
-use crate::registry::source::EcrSource;
+use super::{Credential, MintError, ServiceAccountTokens};
+use crate::registry::source::{EcrSource, TokenLife};
 use answer::{Authorization, Unusable};
 
 /// How long one mint may take, the session that signs it included.
@@ -41,12 +42,24 @@ pub struct Order {
 pub struct EcrMint {
     http: HttpClient,
     environment: Environment,
+    tokens: Option<Arc<dyn ServiceAccountTokens>>,
 }
 
 impl EcrMint {
     /// Mints over `http`, with the identities that `environment` knows.
     pub fn new(http: HttpClient, environment: Environment) -> Self {
-        Self { http, environment }
+        Self {
+            http,
+            environment,
+            tokens: None,
+        }
+    }
+
+    /// The same with tokens of namespaces' own ServiceAccounts.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Arc<dyn ServiceAccountTokens>) -> Self {
+        let tokens = Some(tokens);
+        Self { tokens, ..self }
     }
 
     /// Mints one token, within 5 seconds.
@@ -68,6 +81,7 @@ impl EcrMint {
             keys: order.keys.as_ref(),
             environment: &self.environment,
             http: &self.http,
+            tokens: self.tokens.as_deref(),
             deadline,
         };
         let session = identity::open(&opening).await?;
@@ -85,9 +99,10 @@ impl EcrMint {
             problem,
         };
         let (password, answered_end) = authorization.check(order.now).map_err(bad)?;
-        let expires_at = session
-            .expires_at
-            .map_or(answered_end, |end| end.min(answered_end));
+        let expires_at = match (order.source.token_life, session.expires_at) {
+            (TokenLife::Session, Some(end)) => end.min(answered_end),
+            (TokenLife::Session, None) | (TokenLife::Answer, _) => answered_end,
+        };
         Ok(Credential {
             username: answer::USERNAME.to_owned(),
             password,
@@ -211,7 +226,9 @@ fn check_session(session: &Session, order: &Order) -> Result<(), MintError> {
     let Some(end) = session.expires_at else {
         return Ok(());
     };
-    let is_no_gain = !session.on_demand && order.expires_at.is_some_and(|current| current >= end);
+    let is_no_gain = !session.on_demand
+        && order.source.token_life == TokenLife::Session
+        && order.expires_at.is_some_and(|current| current >= end);
     if end <= order.now || is_no_gain {
         return Err(MintError::NoLaterSession {
             principal: session.principal.clone(),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::TenantError;
+
 /// Why a credential could not be minted. Every message says what to do; none holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MintError {
@@ -127,6 +129,21 @@ pub enum MintError {
         /// When it ends.
         until: jiff::Timestamp,
     },
+    /// The identity of a namespace's own ServiceAccount cannot be used.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    /// A role of a chain could not be assumed.
+    #[error("role {hop} of {hops} in ecr.assumeRole, {role_arn}: {cause}")]
+    Hop {
+        /// Which one, counted from 1.
+        hop: usize,
+        /// How many there are.
+        hops: usize,
+        /// The role's ARN.
+        role_arn: String,
+        /// Why not.
+        cause: Box<Self>,
+    },
     /// The credential store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,6 +159,9 @@ impl MintError {
             Self::MissingSource { .. } => "MissingSource",
             Self::MalformedSource { .. } => "MalformedSource",
             Self::NoIdentity { .. } => "NoIdentity",
+            Self::AccessDenied { permission, .. } if permission.starts_with("sts:") => {
+                "TrustRefused"
+            }
             Self::AccessDenied { .. } => "AccessDenied",
             Self::UnrecognizedClient { .. } => "UnrecognizedClient",
             Self::Throttled { .. } => "Throttled",
@@ -151,6 +171,8 @@ impl MintError {
             Self::Refused { .. } => "Refused",
             Self::Configuration { .. } => "Configuration",
             Self::NoLaterSession { .. } => "NoLaterSession",
+            Self::Tenant(error) => error.reason(),
+            Self::Hop { cause, .. } => cause.reason(),
             Self::Store(error) => error.reason(),
             Self::Lost => "Lost",
         }
@@ -161,6 +183,7 @@ impl MintError {
         match self {
             Self::Throttled { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
             Self::NoLaterSession { .. } => Some(Duration::from_mins(1)),
+            Self::Hop { cause, .. } => cause.retry_after(),
             Self::MissingSource { .. }
             | Self::MalformedSource { .. }
             | Self::NoIdentity { .. }
@@ -170,8 +193,41 @@ impl MintError {
             | Self::Network { .. }
             | Self::BadAnswer { .. }
             | Self::Configuration { .. }
+            | Self::Tenant(_)
             | Self::Store(_)
             | Self::Lost => None,
+        }
+    }
+
+    /// Whether the identity itself was refused: what is known of it may be out of date.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Hop { cause, .. } => cause.is_refusal(),
+            Self::AccessDenied { .. } | Self::UnrecognizedClient { .. } | Self::Refused { .. } => {
+                true
+            }
+            Self::Tenant(error) => !matches!(
+                error,
+                TenantError::TokenForbidden { .. } | TenantError::TokenUnreachable { .. }
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether it mends itself: nobody has to do anything, it is tried again.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Hop { cause, .. } => cause.is_passing(),
+            Self::Throttled { .. }
+            | Self::Timeout { .. }
+            | Self::Network { .. }
+            | Self::Refused { .. }
+            | Self::NoLaterSession { .. }
+            | Self::Store(StoreError::Unreachable { .. } | StoreError::Contended)
+            | Self::Tenant(TenantError::Replaced { .. } | TenantError::TokenUnreachable { .. }) => {
+                true
+            }
+            _ => false,
         }
     }
 }

@@ -1,19 +1,24 @@
 //! Who asks: each identity opens a session that signs one mint. Nothing falls back from one identity to another.
 
+mod chain;
 pub mod keys;
 mod metadata;
 mod node;
+mod region;
+mod tenant;
+mod web_identity;
 mod workload;
 
 use std::path::PathBuf;
 
 use aws_credential_types::Credentials;
+use aws_sdk_sts::config::Region;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::MintError;
 use super::http::HttpClient;
+use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::Keys;
 
@@ -75,11 +80,25 @@ pub(crate) struct Opening<'a> {
     pub(crate) keys: Option<&'a Keys>,
     pub(crate) environment: &'a Environment,
     pub(crate) http: &'a HttpClient,
+    pub(crate) tokens: Option<&'a dyn ServiceAccountTokens>,
     pub(crate) deadline: Instant,
 }
 
-/// Opens the session that signs one mint.
+impl Opening<'_> {
+    /// The region whose STS is asked.
+    fn sts_region(&self) -> Region {
+        let own = self.environment.region.as_deref();
+        Region::new(region::find(self.source, own).to_owned())
+    }
+}
+
+/// Opens the session that signs one mint: the identity's, or that of the last role which is assumed on top of it.
 pub(crate) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
+    let session = identify(opening).await?;
+    chain::climb(opening, session).await
+}
+
+async fn identify(opening: &Opening<'_>) -> Result<Session, MintError> {
     match &opening.source.identity {
         EcrIdentity::Keys { secret } => {
             opening
@@ -91,7 +110,36 @@ pub(crate) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
         }
         EcrIdentity::Workload => workload::open(opening).await,
         EcrIdentity::Node => node::open(opening).await,
+        EcrIdentity::Tenant { tenant, role_arn } => tenant::open(opening, tenant, role_arn).await,
+        EcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
+            service_account: name.clone(),
+        }
+        .into()),
     }
+}
+
+/// The keys of a session that AWS STS opened, and when it ends; the error says what is wrong with the answer.
+fn keys_of(
+    answered: Option<aws_sdk_sts::types::Credentials>,
+    provider: &'static str,
+) -> Result<(Credentials, Timestamp), &'static str> {
+    let keys = answered.ok_or("it has no credentials")?;
+    if keys.access_key_id.is_empty()
+        || keys.secret_access_key.is_empty()
+        || keys.session_token.is_empty()
+    {
+        return Err("its credentials are not complete");
+    }
+    let expires_at =
+        Timestamp::new(keys.expiration.secs(), 0).map_err(|_| "its session ends at no date")?;
+    let credentials = Credentials::new(
+        keys.access_key_id,
+        keys.secret_access_key,
+        Some(keys.session_token),
+        Some(expires_at.into()),
+        provider,
+    );
+    Ok((credentials, expires_at))
 }
 
 fn with_keys(keys: &Keys) -> Session {

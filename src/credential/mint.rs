@@ -81,7 +81,10 @@ impl SourceKeys {
                 EcrIdentity::Keys { secret } => {
                     Keys::find(secret, secrets).map(|keys| Some(Self::Aws(keys)))
                 }
-                EcrIdentity::Workload | EcrIdentity::Node => Ok(None),
+                EcrIdentity::Workload
+                | EcrIdentity::Node
+                | EcrIdentity::ServiceAccount { .. }
+                | EcrIdentity::Tenant { .. } => Ok(None),
             },
         }
     }

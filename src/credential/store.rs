@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Credential, CredentialKey, StoreError};
+use crate::registry::source::MintSource;
 
 /// How long a claim holds: longer than a mint may take, so that two replicas mint the same credential only when one of them died.
 pub const CLAIM_LIFE: SignedDuration = SignedDuration::from_secs(10);
@@ -42,14 +43,14 @@ pub trait CredentialStore: Send + Sync {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>>;
 
     /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
-    /// that stands there. `source` is [`crate::registry::source::CredentialSource::canonical`], kept beside it for people.
+    /// that stands there. `source` is kept beside it: its canonical text for people, its tenant for who cleans up.
     ///
     /// A stored credential that is `Fresh` at `now` is answered with [`Claim::Theirs`]; a claim of somebody else that ended before
     /// `now` is taken over.
     fn claim<'a>(
         &'a self,
         key: &'a CredentialKey,
-        source: &'a str,
+        source: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Claim, StoreError>>;
 

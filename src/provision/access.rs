@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use secrecy::SecretSlice;
 
 use super::Namespace;
+use super::account::ServiceAccount;
 use crate::credential::{Credential, MintError, SourceSecret};
 use crate::registry::source::MintSource;
 
@@ -48,16 +49,15 @@ pub trait Cluster: Send + Sync {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
 
-    /// Whether a Pod of this ServiceAccount may reference the pull secret, by one live read (see
-    /// [`Provision::may_reference`](super::Provision::may_reference)). A ServiceAccount that is not there may.
+    /// Reads one ServiceAccount live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_may_reference<'a>(
+    fn fetch_service_account<'a>(
         &'a self,
         namespace: &'a str,
-        service_account: &'a str,
-    ) -> BoxFuture<'a, Result<bool, ClusterError>>;
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>>;
 
     /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
     ///
@@ -154,6 +154,12 @@ pub enum ClusterError {
         /// What was to be written.
         what: String,
     },
+    /// What is asked about is not there.
+    #[error("{what} is not there")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
     /// The API server does not take the object.
     #[error(
         "the API server does not take {what}: {message} -> look at what is there: kubectl get {what} -o yaml"
@@ -181,6 +187,7 @@ impl ClusterError {
             Self::Conflict { .. } => "Conflict",
             Self::Forbidden { .. } => "Forbidden",
             Self::NamespaceGone { .. } => "NamespaceGone",
+            Self::NotFound { .. } => "NotFound",
             Self::Rejected { .. } => "Rejected",
             Self::Unreachable { .. } => "Unreachable",
         }

@@ -12,23 +12,21 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::access::{Cluster, Credentials};
+use super::account::Reader;
 use super::flight::Flight;
-use super::secret::Entry;
+use super::gather::{Gathered, Gatherer};
 use super::state::State;
 use super::verify::{History, Moment, Verified, verify};
 use super::work::Work;
 use super::write::{Writer, Written};
-use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision, gather};
+use super::{Coverage, InjectMode, Namespace, Outcome, PULL_SECRET, Pending, Provision};
 use crate::registry::{Grant, Registries};
-
-/// How long the answer about a ServiceAccount is remembered.
-const ACCOUNTS_FOR: Duration = Duration::from_mins(5);
-
-/// How many ServiceAccounts are remembered.
-const ACCOUNTS: u64 = 10_000;
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
 const STRANGERS_FOR: Duration = Duration::from_secs(1);
+
+/// How many of them are remembered.
+const STRANGERS: u64 = 10_000;
 
 /// How many namespaces' verdicts are remembered beyond those that changed.
 const VERDICTS: usize = 20_000;
@@ -46,7 +44,7 @@ struct Shared {
     flights: Mutex<HashMap<String, Arc<Flight>>>,
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
-    accounts: Cache<(String, String), bool>,
+    accounts: Reader,
     strangers: Cache<String, Option<Arc<Namespace>>>,
     clock: fn() -> Timestamp,
 }
@@ -59,6 +57,7 @@ impl Ensure {
         credentials: Arc<dyn Credentials>,
         clock: fn() -> Timestamp,
     ) -> Self {
+        let accounts = Reader::new(Arc::clone(&cluster));
         Self(Arc::new(Shared {
             state,
             cluster,
@@ -67,12 +66,9 @@ impl Ensure {
             verdicts: Mutex::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
-            accounts: Cache::builder()
-                .max_capacity(ACCOUNTS)
-                .time_to_live(ACCOUNTS_FOR)
-                .build(),
+            accounts,
             strangers: Cache::builder()
-                .max_capacity(ACCOUNTS)
+                .max_capacity(STRANGERS)
                 .time_to_live(STRANGERS_FOR)
                 .build(),
             clock,
@@ -157,10 +153,12 @@ impl Shared {
     }
 
     async fn may_reference(&self, namespace: &str, service_account: &str) -> bool {
-        let key = (namespace.to_owned(), service_account.to_owned());
-        let fetch = self.cluster.fetch_may_reference(namespace, service_account);
-        match self.accounts.try_get_with(key, fetch).await {
-            Ok(allowed) => allowed,
+        let found = self
+            .accounts
+            .find(&self.state.accounts, namespace, service_account)
+            .await;
+        match found {
+            Ok((account, _)) => account.is_none_or(|account| account.may_reference(PULL_SECRET)),
             Err(error) => {
                 tracing::warn!(
                     namespace.name = namespace,
@@ -246,7 +244,7 @@ impl Shared {
         loop {
             let asked = flight.count();
             let grants = self.state.registries().grants(&namespace.labels);
-            work.plan(grants, flight, |grant| self.fetch(grant));
+            work.plan(grants, flight, |grant| self.fetch(namespace, grant));
             tokio::select! {
                 biased;
                 () = flight.asked.notified() => continue,
@@ -261,9 +259,19 @@ impl Shared {
         }
     }
 
-    fn fetch(&self, grant: Arc<Grant>) -> BoxFuture<'_, Result<Vec<Entry>, Pending>> {
-        let now = (self.clock)();
-        async move { gather::fetch(&grant, &*self.credentials, &self.state, now).await }.boxed()
+    fn fetch<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        grant: Arc<Grant>,
+    ) -> BoxFuture<'a, Result<Gathered, Pending>> {
+        let gatherer = Gatherer {
+            namespace,
+            reader: &self.accounts,
+            credentials: &*self.credentials,
+            state: &self.state,
+            now: (self.clock)(),
+        };
+        gatherer.gather(grant).boxed()
     }
 
     async fn write(&self, namespace: &Namespace, flight: &Flight, work: &mut Work<'_>) {

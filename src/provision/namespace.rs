@@ -10,6 +10,8 @@ pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 pub struct Namespace {
     /// Its name.
     pub name: String,
+    /// Its `metadata.uid`; empty for one that is read from a file.
+    pub uid: String,
     /// Its labels: Registries select by them.
     pub labels: BTreeMap<String, String>,
     /// What its opt-in label says.
@@ -28,10 +30,17 @@ impl Namespace {
         let mode = InjectMode::find(&labels);
         Self {
             name: name.into(),
+            uid: String::new(),
             labels,
             mode,
             terminating,
         }
+    }
+
+    /// The same with this `metadata.uid`.
+    #[must_use]
+    pub fn with_uid(self, uid: String) -> Self {
+        Self { uid, ..self }
     }
 }
 

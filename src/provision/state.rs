@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::Namespace;
 use super::access::{PullSecret, Version};
+use super::account::Accounts;
 use super::secret::{Auths, Digest};
 use super::table::Table;
 use crate::credential::{SourceSecret, SourceSecrets};
@@ -22,6 +23,8 @@ pub struct State {
     pub pull_secrets: Table<Seen>,
     /// The source Secrets of pullpass' own namespace by name.
     pub sources: Table<SourceSecret>,
+    /// The ServiceAccounts whose identities are used.
+    pub accounts: Accounts,
     registries: ArcSwap<Registries>,
     generation: Arc<AtomicU64>,
 }
@@ -35,6 +38,7 @@ impl Default for State {
             sources: Table::new(Arc::clone(&generation), |one, other| {
                 one.resource_version == other.resource_version
             }),
+            accounts: Accounts::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
             generation,
         }

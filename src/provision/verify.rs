@@ -1,5 +1,6 @@
 //! The warm check: what a namespace's pull secret is worth, worked out once per change and then looked up.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,9 +9,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::access::Credentials;
+use super::account::Known;
 use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
-use super::{Coverage, InjectMode, Namespace, gather};
+use super::{Coverage, InjectMode, Namespace, bind, gather};
 use crate::credential::{Credential, Freshness, freshness};
 use crate::registry::{CredentialSource, Grant};
 
@@ -27,6 +29,8 @@ pub(super) struct Verified {
     foreign: bool,
     complete: bool,
     keys: HashMap<String, Standing>,
+    /// The ServiceAccounts that were relied on.
+    followed: Vec<Arc<Known>>,
     nudged: Mutex<Option<Instant>>,
 }
 
@@ -66,8 +70,8 @@ pub(super) struct Found {
 
 impl Verified {
     pub(super) fn holds(&self, namespace: &Arc<Namespace>, moment: Moment) -> bool {
-        let same =
-            Arc::ptr_eq(&self.namespace, namespace) || self.namespace.labels == namespace.labels;
+        let same = Arc::ptr_eq(&self.namespace, namespace)
+            || (self.namespace.uid == namespace.uid && self.namespace.labels == namespace.labels);
         self.moment == moment && same
     }
 
@@ -79,7 +83,8 @@ impl Verified {
                 nudge: false,
             };
         }
-        let mut nudge = self.namespace.mode == InjectMode::All && !self.complete;
+        let mut nudge = self.namespace.mode == InjectMode::All && !self.complete
+            || self.followed.iter().any(|known| known.is_old());
         for key in keys {
             let fresh = match self.keys.get(*key) {
                 Some(Standing::Good(None)) => Freshness::Fresh,
@@ -130,8 +135,12 @@ pub(super) fn verify(
     let grants = state.registries().grants(&namespace.labels);
     let mut keys = HashMap::new();
     let mut complete = true;
+    let mut followed = Vec::new();
     for grant in &grants {
-        let standing = stand(grant, seen.as_deref(), state, credentials, history);
+        let standing = find_bound(grant, namespace, state, &mut followed)
+            .map_or(Standing::Unknown, |grant| {
+                stand(&grant, seen.as_deref(), state, credentials, history)
+            });
         complete &= matches!(standing, Standing::Good(_));
         keys.extend(grant.keys.iter().map(|key| (key.clone(), standing.clone())));
     }
@@ -141,8 +150,25 @@ pub(super) fn verify(
         foreign: seen.is_some_and(|seen| !seen.ours),
         complete,
         keys,
+        followed,
         nudged: Mutex::new(None),
     }
+}
+
+/// The grant as it is bound to what is known of its ServiceAccount, if it is to be bound at all.
+fn find_bound<'g>(
+    grant: &'g Grant,
+    namespace: &Namespace,
+    state: &State,
+    followed: &mut Vec<Arc<Known>>,
+) -> Option<Cow<'g, Grant>> {
+    let Some(name) = bind::unbound(grant) else {
+        return Some(Cow::Borrowed(grant));
+    };
+    let known = state.accounts.get(&namespace.name, name)?;
+    let bound = bind::bind(grant, namespace, known.account.as_deref());
+    followed.push(known);
+    bound.ok().map(Cow::Owned)
 }
 
 fn stand(

@@ -8,11 +8,11 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use super::Pending;
 use super::flight::{Ask, Flight, Progress};
-use super::secret::Entry;
-use super::write::{Gathered, Written};
+use super::gather::Gathered;
+use super::write::Written;
 use crate::registry::Grant;
 
-type Result = std::result::Result<Vec<Entry>, Pending>;
+type Result = std::result::Result<Gathered, Pending>;
 
 /// The grants of a namespace and what was gathered of them.
 pub(super) struct Work<'a> {
@@ -101,13 +101,7 @@ impl<'a> Work<'a> {
 
     /// What was gathered so far.
     pub(super) fn gathered(&self) -> Vec<Gathered> {
-        let good = |piece: &Piece| {
-            let entries = piece.result.as_ref()?.as_ref().ok()?.clone();
-            Some(Gathered {
-                grant: Arc::clone(&piece.grant),
-                entries,
-            })
-        };
+        let good = |piece: &Piece| piece.result.as_ref()?.as_ref().ok().cloned();
         self.pieces.iter().filter_map(good).collect()
     }
 

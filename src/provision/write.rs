@@ -1,16 +1,16 @@
 //! Writing one namespace's pull secret: read, merge, compare and swap, again if somebody was faster.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::Pending;
 use super::access::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
+use super::gather::{self, Gathered};
 use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
 use super::state::{Seen, State};
 use super::verify::History;
-use super::{Pending, gather};
-use crate::registry::{CredentialSource, Grant};
+use crate::registry::CredentialSource;
 
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 16;
@@ -34,12 +34,6 @@ pub(super) enum Written {
     Equal,
     /// A Secret of this name is there that is not ours.
     Foreign,
-}
-
-/// The entries of one grant.
-pub(super) struct Gathered {
-    pub(super) grant: Arc<Grant>,
-    pub(super) entries: Vec<Entry>,
 }
 
 impl Writer<'_> {

@@ -12,6 +12,7 @@ mod schema;
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::LabelSelector;
@@ -78,8 +79,11 @@ pub struct RegistrySpec {
 
 /// An https URL of a host and, at most, a port and a path.
 const ENDPOINT: &str = r"^https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$";
-/// The name of a Secret.
-const SECRET_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+/// The ARN of an IAM role.
+const ROLE_ARN: &str =
+    r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
+/// The name of a Secret or ServiceAccount.
+const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
 /// A region of AWS.
 const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
 
@@ -105,13 +109,55 @@ pub struct Ecr {
     /// Endpoints instead of AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
+    /// Roles to assume on top of the identity, one after the other; the last one asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub assume_role: Vec<AssumeRole>,
+    /// Until when a token counts as good: `Session` (where nothing is said): what Amazon ECR answers, or the end of the session that
+    /// asked if that is sooner; `Answer`: what Amazon ECR answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_life: Option<TokenLife>,
+}
+
+/// Until when a token counts as good.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenLife {
+    /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
+    Session,
+    /// What Amazon ECR answers.
+    Answer,
+}
+
+/// A role to assume.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AssumeRole {
+    /// The role's ARN.
+    #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
+    pub role_arn: String,
+    /// The external id that the role's trust policy asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 2, max = 1224),
+        regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]*$")
+    )]
+    pub external_id: Option<String>,
+    /// How the session is called in CloudTrail; `pullpass` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9_+=,.@-]*$"))]
+    pub session_name: Option<String>,
+    /// How long the session lives, in seconds: 900 to 43200, as far as the role allows; 3600 where nothing is said, and at most
+    /// where the session of another role signs for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 900, max = 43200))]
+    pub duration_seconds: Option<u32>,
 }
 
 /// Who asks Amazon ECR for credentials: exactly one of these.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys)].filter(given, given).size() == 1")
-    .message("give exactly one of workload, node and keys"))]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys), has(self.serviceAccount)].filter(given, given).size() == 1")
+    .message("give exactly one of workload, node, keys and serviceAccount"))]
 pub struct Identity {
     /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +168,28 @@ pub struct Identity {
     /// Access keys that a Secret holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Keys>,
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountRole>,
+}
+
+/// A ServiceAccount of the Pod's namespace, and the role that it assumes by web identity.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.roleArn) != (has(self.fromAnnotations) && self.fromAnnotations)")
+    .message("give exactly one of roleArn and fromAnnotations: true"))]
+pub struct ServiceAccountRole {
+    /// The ServiceAccount's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The role's ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
+    pub role_arn: Option<String>,
+    /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then whoever may write ServiceAccounts in
+    /// a served namespace chooses among the roles that trust it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_annotations: bool,
 }
 
 /// Nothing more to say: write `{}`.
@@ -168,7 +236,7 @@ pub struct Static {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
     /// The Secret's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_NAME))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 

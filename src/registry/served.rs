@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use super::Labels;
 use super::host::{Host, partition_of};
-use super::kind::{Ecr, Identity, Inject, Registry, RegistrySpec};
+use super::kind::{self, AssumeRole, Ecr, Identity, Inject, Registry, RegistrySpec};
 use super::pattern::Pattern;
 use super::selector::LabelSelector;
-use super::source::{CredentialSource, EcrEndpoints, EcrIdentity, EcrSource, StaticSource};
+use super::source::{
+    CredentialSource, EcrEndpoints, EcrIdentity, EcrSource, RoleHop, StaticSource, TokenLife,
+};
 use super::validate::{self, Problem};
 
 /// A Registry that breaks no rule.
@@ -162,6 +164,11 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
         fips,
         dual_stack,
         identity: identity_of(ecr.identity.as_ref()),
+        assume_role: ecr.assume_role.iter().map(hop_of).collect(),
+        token_life: match ecr.token_life {
+            Some(kind::TokenLife::Answer) => TokenLife::Answer,
+            Some(kind::TokenLife::Session) | None => TokenLife::Session,
+        },
         endpoints: EcrEndpoints {
             ecr: endpoints.ecr,
             ecr_public: endpoints.ecr_public,
@@ -178,6 +185,22 @@ fn identity_of(identity: Option<&Identity>) -> EcrIdentity {
             secret: keys.secret_ref.name.clone(),
         },
         Some(Identity { node: Some(_), .. }) => EcrIdentity::Node,
+        Some(Identity {
+            service_account: Some(account),
+            ..
+        }) => EcrIdentity::ServiceAccount {
+            name: account.name.clone(),
+            role_arn: account.role_arn.clone(),
+        },
         _ => EcrIdentity::Workload,
+    }
+}
+
+fn hop_of(hop: &AssumeRole) -> RoleHop {
+    RoleHop {
+        role_arn: hop.role_arn.clone(),
+        external_id: hop.external_id.clone(),
+        session_name: hop.session_name.clone(),
+        duration_seconds: hop.duration_seconds,
     }
 }

@@ -4,6 +4,7 @@
 //! one credential, whatever their accounts, repositories and namespaces are; two that differ never do.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
 /// the cache key and of the store's object name.
@@ -45,6 +46,10 @@ pub struct EcrSource {
     pub dual_stack: bool,
     /// Who asks.
     pub identity: EcrIdentity,
+    /// The roles that are assumed on top of the identity, in this order; the last one asks.
+    pub assume_role: Vec<RoleHop>,
+    /// Until when the token counts as good.
+    pub token_life: TokenLife,
     /// Endpoints that replace AWS's own, for PrivateLink; https only.
     pub endpoints: EcrEndpoints,
 }
@@ -61,6 +66,60 @@ pub enum EcrIdentity {
         /// The name of a Secret in pullpass' own namespace.
         secret: String,
     },
+    /// The ServiceAccount of this name in the Pod's namespace, as the Registry says it. It is nobody yet: provisioning binds it to a
+    /// namespace, and only what it is bound to then mints.
+    ServiceAccount {
+        /// The ServiceAccount's name.
+        name: String,
+        /// The role that it assumes; `None`: the one that its annotation `eks.amazonaws.com/role-arn` names.
+        role_arn: Option<String>,
+    },
+    /// A role by web identity of one ServiceAccount of one namespace.
+    Tenant {
+        /// The ServiceAccount.
+        tenant: Arc<Tenant>,
+        /// The role that it assumes.
+        role_arn: String,
+    },
+}
+
+/// One ServiceAccount of one namespace, whose identity is used in that namespace alone. The unique ids tell it from another one that
+/// had, or will have, the same names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tenant {
+    /// The namespace.
+    pub namespace: String,
+    /// The namespace's `metadata.uid`.
+    pub namespace_uid: String,
+    /// The ServiceAccount's name.
+    pub service_account: String,
+    /// The ServiceAccount's `metadata.uid`.
+    pub service_account_uid: String,
+}
+
+/// One `AssumeRole` of a chain.
+///
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RoleHop {
+    /// The role's ARN.
+    pub role_arn: String,
+    /// The external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// How the session is called in CloudTrail; `pullpass` where nothing is said.
+    pub session_name: Option<String>,
+    /// How long the session lives, in seconds; an hour where nothing is said.
+    pub duration_seconds: Option<u32>,
+}
+
+/// Until when an Amazon ECR token counts as good. Sources disagree on whether it outlives the session that asked for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TokenLife {
+    /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
+    #[default]
+    Session,
+    /// What Amazon ECR answers.
+    Answer,
 }
 
 /// Endpoints that an admin set instead of AWS's own. Always `https://`.
@@ -144,6 +203,27 @@ impl MintSource {
         }
     }
 
+    /// The name of the ServiceAccount that this still has to be bound to, in the Pod's namespace; `None` when there is nothing to bind.
+    pub fn unbound(&self) -> Option<&str> {
+        match self {
+            Self::Ecr(ecr) => match &ecr.identity {
+                EcrIdentity::ServiceAccount { name, .. } => Some(name),
+                _ => None,
+            },
+        }
+    }
+
+    /// The ServiceAccount whose identity mints this, in whose namespace alone it may be used; `None` when it is no ServiceAccount of a
+    /// tenant.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Ecr(ecr) => match &ecr.identity {
+                EcrIdentity::Tenant { tenant, .. } => Some(tenant),
+                _ => None,
+            },
+        }
+    }
+
     /// As [`CredentialSource::canonical`].
     pub fn canonical(&self) -> String {
         match self {
@@ -158,10 +238,24 @@ impl EcrSource {
             EcrIdentity::Workload => "workload".to_owned(),
             EcrIdentity::Node => "node".to_owned(),
             EcrIdentity::Keys { secret } => format!("keys({secret:?})"),
+            EcrIdentity::ServiceAccount { name, role_arn } => {
+                format!("serviceAccount({name:?},{role_arn:?})")
+            }
+            EcrIdentity::Tenant { tenant, role_arn } => {
+                format!("tenant({},role={role_arn:?})", tenant.canonical())
+            }
         };
+        // What nearly every source has none of is left out, so that a key stays what it was.
+        let mut more = String::new();
+        for hop in &self.assume_role {
+            more.push_str(&hop.canonical());
+        }
+        if self.token_life == TokenLife::Answer {
+            more.push_str(" tokenLife=Answer");
+        }
         let endpoint = |endpoint: &Option<String>| endpoint.clone().unwrap_or_default();
         format!(
-            "ecr identity={identity} partition={} region={:?} public={} fips={} dualStack={} endpoints=({:?},{:?},{:?})",
+            "ecr identity={identity} partition={} region={:?} public={} fips={} dualStack={} endpoints=({:?},{:?},{:?}){more}",
             self.partition,
             self.region,
             self.public,
@@ -170,6 +264,25 @@ impl EcrSource {
             endpoint(&self.endpoints.ecr),
             endpoint(&self.endpoints.ecr_public),
             endpoint(&self.endpoints.sts),
+        )
+    }
+}
+
+impl Tenant {
+    /// Everything that tells it from others as text.
+    pub(crate) fn canonical(&self) -> String {
+        format!(
+            "namespace={:?}/{:?} serviceAccount={:?}/{:?}",
+            self.namespace, self.namespace_uid, self.service_account, self.service_account_uid
+        )
+    }
+}
+
+impl RoleHop {
+    fn canonical(&self) -> String {
+        format!(
+            " assumeRole=({:?},{:?},{:?},{:?})",
+            self.role_arn, self.external_id, self.session_name, self.duration_seconds
         )
     }
 }

@@ -1,9 +1,10 @@
 //! The rules of a Registry, all of them: those that its schema says too, and those that no schema can say.
 
-use super::host::{Host, partition_of};
+mod ecr;
+
 use super::kind::{
-    ANNOTATION_VALUE_MAX, Ecr, Endpoints, INJECT_MAX, Identity, Inject, NAME_MAX, PATTERNS_MAX,
-    Registry, RegistrySpec, SecretRef,
+    ANNOTATION_VALUE_MAX, INJECT_MAX, Inject, NAME_MAX, PATTERNS_MAX, Registry, RegistrySpec,
+    SecretRef,
 };
 use super::labels;
 use super::pattern::Pattern;
@@ -145,74 +146,12 @@ fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Findi
 
 fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findings<'_>) {
     match (&spec.ecr, &spec.fixed) {
-        (Some(ecr), None) => check_ecr(ecr, images, findings),
+        (Some(ecr), None) => ecr::check(ecr, images, findings),
         (None, Some(fixed)) => {
             check_secret("spec.static.secretRef.name", &fixed.secret_ref, findings);
         }
         (Some(_), Some(_)) => findings.add("spec", "has both ecr and static: give exactly one"),
         (None, None) => findings.add("spec", "has neither ecr nor static: give exactly one"),
-    }
-}
-
-fn check_ecr(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) {
-    if let Some(identity) = &ecr.identity {
-        check_identity(identity, findings);
-    }
-    let region = ecr.region.as_deref();
-    if let Some(region) =
-        region.filter(|region| region.len() > 32 || partition_of(region).is_none())
-    {
-        findings.add(
-            "spec.ecr.region",
-            format!("{region:?} is no region of AWS: write one like eu-west-1"),
-        );
-    }
-    let mut has_use = false;
-    for (index, image) in images.iter().enumerate() {
-        let field = format!("spec.images[{index}]");
-        match Host::recognise_pattern(image.host()) {
-            Some(Host::Ecr(_) | Host::EcrPublic { .. }) => {}
-            Some(Host::Acr(_) | Host::AcrData) => {
-                findings.add(field, format!("\"{image}\" is a registry of Azure: Amazon ECR's credentials are not for it"));
-            }
-            None if image.has_wildcard() => findings.add(
-                field,
-                format!("\"{image}\" has a * that is not the account of an Amazon ECR host: list the hosts"),
-            ),
-            None if region.is_none() => findings.add(
-                field,
-                format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it stands for one"),
-            ),
-            None => has_use = true,
-        }
-    }
-    if region.is_some() && !has_use {
-        findings.add(
-            "spec.ecr.region",
-            "is said by every host of images: remove it",
-        );
-    }
-    check_endpoints(ecr.endpoints.as_ref(), findings);
-}
-
-fn check_identity(identity: &Identity, findings: &mut Findings<'_>) {
-    let given = [
-        identity.workload.is_some(),
-        identity.node.is_some(),
-        identity.keys.is_some(),
-    ];
-    if given.iter().filter(|given| **given).count() != 1 {
-        findings.add(
-            "spec.ecr.identity",
-            "must have exactly one of workload, node and keys: give exactly one",
-        );
-    }
-    if let Some(keys) = &identity.keys {
-        check_secret(
-            "spec.ecr.identity.keys.secretRef.name",
-            &keys.secret_ref,
-            findings,
-        );
     }
 }
 
@@ -228,24 +167,7 @@ fn check_secret(field: &str, secret: &SecretRef, findings: &mut Findings<'_>) {
     }
 }
 
-fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Findings<'_>) {
-    let Some(endpoints) = endpoints else { return };
-    let fields = [
-        ("ecr", &endpoints.ecr),
-        ("ecrPublic", &endpoints.ecr_public),
-        ("sts", &endpoints.sts),
-    ];
-    for (name, endpoint) in fields {
-        if endpoint
-            .as_deref()
-            .is_some_and(|endpoint| !is_endpoint(endpoint))
-        {
-            let message = "is no endpoint: write https://host, a port and a path at most";
-            findings.add(format!("spec.ecr.endpoints.{name}"), message);
-        }
-    }
-}
-
+/// Whether this is `https://` with a host and, at most, a port and a path.
 fn is_endpoint(endpoint: &str) -> bool {
     let Some(rest) = endpoint.strip_prefix("https://") else {
         return false;

@@ -12,6 +12,7 @@ use pullpass::provision::Namespace;
 use pullpass::provision::access::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
+use pullpass::provision::account::ServiceAccount;
 use pullpass::provision::state::{Seen, State};
 use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
@@ -99,6 +100,8 @@ pub(crate) struct World {
     pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) refusal: Mutex<Option<ClusterError>>,
     pub(crate) enforced: AtomicBool,
+    /// ServiceAccounts by namespace and name; every other one is there and says nothing.
+    pub(crate) accounts: Mutex<HashMap<(String, String), Option<ServiceAccount>>>,
     pub(crate) reads: AtomicUsize,
     pub(crate) writes: AtomicUsize,
     versions: AtomicU64,
@@ -212,15 +215,24 @@ impl Cluster for View {
         .boxed()
     }
 
-    fn fetch_may_reference<'a>(
+    fn fetch_service_account<'a>(
         &'a self,
-        _: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<bool, ClusterError>> {
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            Ok(!self.world.enforced.load(Ordering::SeqCst))
+            let key = (namespace.to_owned(), name.to_owned());
+            if let Some(account) = self.world.accounts.lock().unwrap().get(&key) {
+                return Ok(account.clone());
+            }
+            let enforces = self.world.enforced.load(Ordering::SeqCst);
+            Ok(Some(ServiceAccount {
+                uid: format!("uid-of-{namespace}-{name}"),
+                pull_secrets: enforces.then(Default::default),
+                annotations: BTreeMap::new(),
+            }))
         }
         .boxed()
     }

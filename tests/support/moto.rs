@@ -7,7 +7,7 @@ use pullpass::credential::ecr::EcrMint;
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
 use pullpass::credential::{SourceSecret, SourceSecrets};
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
@@ -57,6 +57,8 @@ impl Moto {
             fips: false,
             dual_stack: false,
             identity,
+            assume_role: Vec::new(),
+            token_life: TokenLife::Session,
             endpoints: self.endpoints(),
         }
     }

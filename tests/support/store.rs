@@ -12,6 +12,7 @@ use pullpass::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
     freshness,
 };
+use pullpass::registry::source::MintSource;
 use tokio::sync::watch;
 
 /// A small generator of numbers, so that a seed alone decides an interleaving.
@@ -220,7 +221,7 @@ impl CredentialStore for Replica {
     fn claim<'a>(
         &'a self,
         key: &'a CredentialKey,
-        _: &'a str,
+        _: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Claim, StoreError>> {
         self.try_claim(key, now).boxed()

@@ -75,7 +75,7 @@ fn assemble(
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let minter = Minter::new(
         Arc::new(Clouds {
-            ecr: EcrMint::new(http, environment),
+            ecr: EcrMint::new(http, environment).with_tokens(Arc::new(kube.clone())),
         }),
         store.clone(),
         Arc::clone(&secrets),

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition};
+use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLife};
 
 /// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.
 #[derive(Clone, Debug)]
@@ -84,6 +84,8 @@ fn source() -> EcrSource {
         identity: EcrIdentity::Keys {
             secret: "team-keys".to_owned(),
         },
+        assume_role: Vec::new(),
+        token_life: TokenLife::Session,
         endpoints: EcrEndpoints::default(),
     }
 }

@@ -1,9 +1,8 @@
 //! pullpass' own identity: web identity (IAM roles for service accounts) or container credentials (EKS Pod Identity).
 
 mod container;
-mod web_identity;
 
-use super::{Opening, Session};
+use super::{Opening, Session, web_identity};
 use crate::credential::MintError;
 
 /// Opens a session with web identity when the environment has it, else with container credentials, in the order of AWS's SDKs.
@@ -12,7 +11,11 @@ use crate::credential::MintError;
 pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
     let environment = opening.environment;
     match (&environment.role_arn, &environment.web_identity_token_file, &environment.container_credentials_full_uri) {
-        (Some(role_arn), Some(file), _) => web_identity::open(opening, role_arn, file).await,
+        (Some(role_arn), Some(file), _) => {
+            let token = load_token(file).await?;
+            let name = environment.role_session_name.as_deref();
+            web_identity::open(opening, role_arn, name, &token).await
+        }
         (_, _, Some(uri)) => container::open(opening, uri).await,
         (Some(_), None, None) => Err(none("AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
         (None, Some(_), None) => Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),

@@ -1,0 +1,27 @@
+//! A namespace's own ServiceAccount.
+
+use secrecy::ExposeSecret as _;
+
+use super::{Opening, Session, web_identity};
+use crate::credential::{MintError, TenantError};
+use crate::registry::source::Tenant;
+
+/// Opens a session of the role by a token of the ServiceAccount, which the API server gives out for AWS alone.
+pub(super) async fn open(
+    opening: &Opening<'_>,
+    tenant: &Tenant,
+    role_arn: &str,
+) -> Result<Session, MintError> {
+    let tokens = opening.tokens.ok_or_else(|| TenantError::Unbound {
+        service_account: tenant.service_account.clone(),
+    })?;
+    let asked = tokens.fetch_token(tenant, web_identity::AUDIENCE);
+    let token = tokio::time::timeout_at(opening.deadline, asked)
+        .await
+        .map_err(|_| TenantError::TokenUnreachable {
+            namespace: tenant.namespace.clone(),
+            service_account: tenant.service_account.clone(),
+            message: "no answer of the API server in time".to_owned(),
+        })??;
+    web_identity::open(opening, role_arn, None, token.expose_secret()).await
+}

@@ -1,0 +1,120 @@
+//! The identity of a namespace's own ServiceAccount: what it needs of a cluster, and why it may not be there.
+
+use futures::future::BoxFuture;
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::registry::source::Tenant;
+
+/// Tokens of ServiceAccounts for clouds that trust the cluster's issuer.
+pub trait ServiceAccountTokens: Send + Sync {
+    /// A token of this very ServiceAccount for one audience, which is never empty and never the API server's own, good for an hour.
+    ///
+    /// <https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/>
+    ///
+    /// # Errors
+    /// [`TenantError`]; [`TenantError::Replaced`] when another ServiceAccount has the name by now.
+    fn fetch_token<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        audience: &'a str,
+    ) -> BoxFuture<'a, Result<SecretString, TenantError>>;
+}
+
+/// Why the identity of a namespace's own ServiceAccount cannot be used. Every message says what to do.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TenantError {
+    /// The namespace has no such ServiceAccount.
+    #[error(
+        "namespace {namespace} has no ServiceAccount {service_account}, whose identity the Registry asks for: create it, or correct identity.serviceAccount.name of the Registry"
+    )]
+    MissingServiceAccount {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+    },
+    /// The ServiceAccount does not say what the Registry reads from it.
+    #[error(
+        "ServiceAccount {namespace}/{service_account} has no annotation {annotation}, where the Registry takes the identity from: add it"
+    )]
+    MissingAnnotation {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// The annotation's key.
+        annotation: &'static str,
+    },
+    /// What the ServiceAccount says is not of the form that alone is taken.
+    #[error(
+        "annotation {annotation} of ServiceAccount {namespace}/{service_account} {problem}: correct it"
+    )]
+    MalformedAnnotation {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// The annotation's key.
+        annotation: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another ServiceAccount has the name by now.
+    #[error(
+        "ServiceAccount {namespace}/{service_account} was deleted and made anew: its identity is looked at again"
+    )]
+    Replaced {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+    },
+    /// The API server refuses.
+    #[error(
+        "the API server gives pullpass no token of ServiceAccount {namespace}/{service_account}, {message}: allow it to create serviceaccounts/token with resourceNames [{service_account}]"
+    )]
+    TokenForbidden {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// The API server's words, one line.
+        message: String,
+    },
+    /// The API server did not answer, or nothing sensible.
+    #[error(
+        "no token of ServiceAccount {namespace}/{service_account}, {message}: it is tried again"
+    )]
+    TokenUnreachable {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// What failed, one line.
+        message: String,
+    },
+    /// Nobody said which namespace's ServiceAccount is meant, or there is no cluster to ask.
+    #[error(
+        "the identity of ServiceAccount {service_account} is a namespace's own: only with a cluster and a namespace can it be used"
+    )]
+    Unbound {
+        /// The ServiceAccount's name.
+        service_account: String,
+    },
+}
+
+impl TenantError {
+    /// The kind of error in CamelCase, from a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingServiceAccount { .. } => "MissingServiceAccount",
+            Self::MissingAnnotation { .. } => "MissingAnnotation",
+            Self::MalformedAnnotation { .. } => "MalformedAnnotation",
+            Self::Replaced { .. } => "ServiceAccountReplaced",
+            Self::TokenForbidden { .. } => "TokenForbidden",
+            Self::TokenUnreachable { .. } => "TokenUnreachable",
+            Self::Unbound { .. } => "Unbound",
+        }
+    }
+}

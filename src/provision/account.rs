@@ -1,0 +1,176 @@
+//! ServiceAccounts: what matters of them, and what memory knows of those whose identities are used.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use moka::future::Cache;
+use tokio::time::Instant;
+
+use super::access::{Cluster, ClusterError};
+
+/// The annotation that names the AWS role of a ServiceAccount.
+/// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
+pub const AWS_ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
+/// The annotations that are ever looked at.
+pub const ANNOTATIONS: [&str; 1] = [AWS_ROLE_ANNOTATION];
+
+/// How long what was read of a ServiceAccount is relied on.
+const GOOD_FOR: Duration = Duration::from_mins(5);
+
+/// How many ServiceAccounts are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// What matters of a ServiceAccount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its `metadata.uid`: one that was deleted and made anew is another.
+    pub uid: String,
+    /// With `kubernetes.io/enforce-mountable-secrets: "true"` the pull secrets that it lists; `None`: it enforces nothing.
+    pub pull_secrets: Option<BTreeSet<String>>,
+    /// Those of [`ANNOTATIONS`] that it has.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ServiceAccount {
+    /// Whether the API server admits a Pod of this ServiceAccount that references this pull secret.
+    /// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
+    pub fn may_reference(&self, secret: &str) -> bool {
+        self.pull_secrets
+            .as_ref()
+            .is_none_or(|listed| listed.contains(secret))
+    }
+}
+
+type Name = (String, String);
+/// A ServiceAccount, or that there is none.
+pub(super) type Found = Option<Arc<ServiceAccount>>;
+
+/// What memory knows of one ServiceAccount whose identity is used; it may have been read a while ago.
+pub struct Known {
+    /// The ServiceAccount; `None`: there was none.
+    pub account: Option<Arc<ServiceAccount>>,
+    read_at: Mutex<Instant>,
+}
+
+impl Known {
+    /// Whether it is time to read it again.
+    pub fn is_old(&self) -> bool {
+        lock(&self.read_at).elapsed() > GOOD_FOR
+    }
+}
+
+/// ServiceAccounts by namespace and name whose identities are used. What stands here is used until it is read anew, so that Pods
+/// wait for no read once the first one did.
+pub struct Accounts {
+    rows: Mutex<HashMap<Name, Arc<Known>>>,
+    generation: Arc<AtomicU64>,
+}
+
+impl Accounts {
+    /// An empty table that counts `generation` up at each change.
+    pub fn new(generation: Arc<AtomicU64>) -> Self {
+        Self {
+            rows: Mutex::default(),
+            generation,
+        }
+    }
+
+    /// What is known of this ServiceAccount.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Known>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        lock(&self.rows).get(&key).map(Arc::clone)
+    }
+
+    /// Remembers what was just read.
+    fn put(&self, key: Name, account: Found) {
+        let mut rows = lock(&self.rows);
+        if let Some(known) = rows.get(&key)
+            && known.account == account
+        {
+            *lock(&known.read_at) = Instant::now();
+            return;
+        }
+        if rows.len() >= REMEMBERED {
+            rows.retain(|_, known| !known.is_old());
+        }
+        let read_at = Mutex::new(Instant::now());
+        rows.insert(key, Arc::new(Known { account, read_at }));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn has(&self, key: &Name) -> bool {
+        lock(&self.rows).contains_key(key)
+    }
+}
+
+/// Reads ServiceAccounts: each once in a few minutes, however many ask.
+pub(super) struct Reader {
+    cluster: Arc<dyn Cluster>,
+    recent: Cache<Name, Found>,
+}
+
+impl Reader {
+    pub(super) fn new(cluster: Arc<dyn Cluster>) -> Self {
+        Self {
+            cluster,
+            recent: Cache::builder()
+                .max_capacity(REMEMBERED as u64)
+                .time_to_live(GOOD_FOR)
+                .build(),
+        }
+    }
+
+    /// The ServiceAccount as it was in the last minutes, and whether it was read just now. Concurrent callers share one read; a failed
+    /// one is not remembered.
+    pub(super) async fn find(
+        &self,
+        accounts: &Accounts,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(Found, bool), Arc<ClusterError>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let fetch = async {
+            let found = self.cluster.fetch_service_account(namespace, name).await?;
+            Ok::<_, ClusterError>(found.map(Arc::new))
+        };
+        let entry = self
+            .recent
+            .entry(key.clone())
+            .or_try_insert_with(fetch)
+            .await?;
+        let is_new = entry.is_fresh();
+        let found = entry.into_value();
+        if is_new && accounts.has(&key) {
+            accounts.put(key, found.clone());
+        }
+        Ok((found, is_new))
+    }
+
+    /// As [`Reader::find`], for one whose identity is used: it is known from now on.
+    pub(super) async fn follow(
+        &self,
+        accounts: &Accounts,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(Found, bool), Arc<ClusterError>> {
+        let (found, is_new) = self.find(accounts, namespace, name).await?;
+        let key = (namespace.to_owned(), name.to_owned());
+        if is_new || !accounts.has(&key) {
+            accounts.put(key, found.clone());
+        }
+        Ok((found, is_new))
+    }
+
+    /// Forgets what was read: the next one who asks reads live.
+    pub(super) async fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.recent.invalidate(&key).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,220 @@
+//! The rules of `spec.ecr`.
+
+use super::super::arn::{RoleArn, is_name_byte};
+use super::super::host::{Host, partition_of};
+use super::super::kind::{AssumeRole, Ecr, Endpoints, Identity, ServiceAccountRole};
+use super::super::labels;
+use super::super::pattern::Pattern;
+use super::super::source::Partition;
+use super::{Findings, check_secret, is_endpoint};
+
+/// How many roles a chain may have.
+const HOPS_MAX: usize = 5;
+/// How long a session may live, in seconds.
+const SESSION_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
+/// How long a session may live that another role's session signed for.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>
+const CHAINED_SECONDS: u32 = 3600;
+
+pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) {
+    let region = ecr.region.as_deref();
+    let partitions = partitions(images, region);
+    if let Some(identity) = &ecr.identity {
+        check_identity(identity, &partitions, findings);
+    }
+    check_hops(ecr, &partitions, findings);
+    if let Some(region) =
+        region.filter(|region| region.len() > 32 || partition_of(region).is_none())
+    {
+        findings.add(
+            "spec.ecr.region",
+            format!("{region:?} is no region of AWS: write one like eu-west-1"),
+        );
+    }
+    let mut has_use = false;
+    for (index, image) in images.iter().enumerate() {
+        let field = format!("spec.images[{index}]");
+        match Host::recognise_pattern(image.host()) {
+            Some(Host::Ecr(_) | Host::EcrPublic { .. }) => {}
+            Some(Host::Acr(_) | Host::AcrData) => {
+                findings.add(field, format!("\"{image}\" is a registry of Azure: Amazon ECR's credentials are not for it"));
+            }
+            None if image.has_wildcard() => findings.add(
+                field,
+                format!("\"{image}\" has a * that is not the account of an Amazon ECR host: list the hosts"),
+            ),
+            None if region.is_none() => findings.add(
+                field,
+                format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it stands for one"),
+            ),
+            None => has_use = true,
+        }
+    }
+    if region.is_some() && !has_use {
+        findings.add(
+            "spec.ecr.region",
+            "is said by every host of images: remove it",
+        );
+    }
+    check_endpoints(ecr.endpoints.as_ref(), findings);
+}
+
+fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut Findings<'_>) {
+    let given = [
+        identity.workload.is_some(),
+        identity.node.is_some(),
+        identity.keys.is_some(),
+        identity.service_account.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() != 1 {
+        findings.add(
+            "spec.ecr.identity",
+            "must have exactly one of workload, node, keys and serviceAccount: give exactly one",
+        );
+    }
+    if let Some(keys) = &identity.keys {
+        check_secret(
+            "spec.ecr.identity.keys.secretRef.name",
+            &keys.secret_ref,
+            findings,
+        );
+    }
+    if let Some(account) = &identity.service_account {
+        check_service_account(account, partitions, findings);
+    }
+}
+
+fn check_service_account(
+    account: &ServiceAccountRole,
+    partitions: &[Partition],
+    findings: &mut Findings<'_>,
+) {
+    const FIELD: &str = "spec.ecr.identity.serviceAccount";
+    if !labels::is_subdomain(&account.name) {
+        findings.add(
+            format!("{FIELD}.name"),
+            format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),
+        );
+    }
+    match (&account.role_arn, account.from_annotations) {
+        (Some(role), false) => {
+            check_role(&format!("{FIELD}.roleArn"), role, partitions, findings);
+        }
+        (None, true) => {}
+        _ => findings.add(
+            FIELD,
+            "must say which role: give exactly one of roleArn and fromAnnotations: true",
+        ),
+    }
+}
+
+fn check_role(field: &str, role: &str, partitions: &[Partition], findings: &mut Findings<'_>) {
+    match RoleArn::parse(role) {
+        Err(problem) => findings.add(field, format!("{role:?} {problem}")),
+        Ok(parsed) => {
+            let other = partitions
+                .iter()
+                .find(|partition| partition.name() != parsed.partition);
+            if let Some(other) = other {
+                findings.add(
+                    field,
+                    format!(
+                        "{role:?} is of partition {}, and images are of partition {other}: give them to Registries of their own",
+                        parsed.partition
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Findings<'_>) {
+    if ecr.assume_role.len() > HOPS_MAX {
+        findings.add(
+            "spec.ecr.assumeRole",
+            format!("has more than {HOPS_MAX} roles: shorten the chain"),
+        );
+    }
+    let has_keys = ecr
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.keys.is_some());
+    for (index, hop) in ecr.assume_role.iter().enumerate() {
+        let field = format!("spec.ecr.assumeRole[{index}]");
+        // Access keys are a user's; every other identity is the session of a role already.
+        let is_chained = index > 0 || !has_keys;
+        check_hop(&field, hop, is_chained, findings);
+        check_role(
+            &format!("{field}.roleArn"),
+            &hop.role_arn,
+            partitions,
+            findings,
+        );
+    }
+}
+
+fn check_hop(field: &str, hop: &AssumeRole, is_chained: bool, findings: &mut Findings<'_>) {
+    let is_id_byte = |byte: u8| is_name_byte(byte) || matches!(byte, b':' | b'/');
+    if let Some(id) = &hop.external_id
+        && !((2..=1224).contains(&id.len()) && id.bytes().all(is_id_byte))
+    {
+        findings.add(
+            format!("{field}.externalId"),
+            "is no external id: write 2 to 1224 letters, digits and _+=,.@:/-",
+        );
+    }
+    if let Some(name) = &hop.session_name
+        && !((2..=64).contains(&name.len()) && name.bytes().all(is_name_byte))
+    {
+        findings.add(
+            format!("{field}.sessionName"),
+            format!("{name:?} is no session name: write 2 to 64 letters, digits and _+=,.@-"),
+        );
+    }
+    let Some(seconds) = hop.duration_seconds else {
+        return;
+    };
+    if !SESSION_SECONDS.contains(&seconds) {
+        findings.add(
+            format!("{field}.durationSeconds"),
+            format!("is {seconds}: sessions live for 900 to 43200 seconds"),
+        );
+    } else if is_chained && seconds > CHAINED_SECONDS {
+        findings.add(
+            format!("{field}.durationSeconds"),
+            format!("is {seconds}: AWS gives at most {CHAINED_SECONDS} seconds to a session that another role's session signs for; only the first role over access keys may have more"),
+        );
+    }
+}
+
+/// The partitions that the images are of, without repeats.
+fn partitions(images: &[Pattern], region: Option<&str>) -> Vec<Partition> {
+    let mut found: Vec<Partition> = Vec::new();
+    for image in images {
+        let partition = match Host::recognise_pattern(image.host()) {
+            Some(Host::Ecr(host)) => Some(host.partition),
+            Some(Host::EcrPublic { .. }) => Some(Partition::Aws),
+            _ => region.and_then(partition_of),
+        };
+        found.extend(partition.filter(|partition| !found.contains(partition)));
+    }
+    found
+}
+
+fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Findings<'_>) {
+    let Some(endpoints) = endpoints else { return };
+    let fields = [
+        ("ecr", &endpoints.ecr),
+        ("ecrPublic", &endpoints.ecr_public),
+        ("sts", &endpoints.sts),
+    ];
+    for (name, endpoint) in fields {
+        if endpoint
+            .as_deref()
+            .is_some_and(|endpoint| !is_endpoint(endpoint))
+        {
+            let message = "is no endpoint: write https://host, a port and a path at most";
+            findings.add(format!("spec.ecr.endpoints.{name}"), message);
+        }
+    }
+}
