@@ -357,7 +357,7 @@ async fn web_identity_says_what_to_do_when_it_is_refused() {
     for (token, reason, words) in [
         (
             good.token("team:other", sts, 600),
-            "AccessDenied",
+            "TrustRefused",
             "of system:serviceaccount:team:other",
         ),
         (
@@ -415,7 +415,7 @@ async fn web_identity_says_what_is_missing() {
         .await
         .unwrap_err();
     assert!(
-        error.reason() == "AccessDenied" && error.to_string().contains("trust policy"),
+        error.reason() == "TrustRefused" && error.to_string().contains("trust policy"),
         "{error}"
     );
 }

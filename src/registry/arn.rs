@@ -29,7 +29,10 @@ impl<'a> RoleArn<'a> {
         let rest = text.strip_prefix("arn:").filter(|_| text.len() <= 2048)?;
         let (partition, rest) = rest.split_once(":iam::")?;
         let (account, rest) = rest.split_once(":role/")?;
-        let (path, name) = rest.rsplit_once('/').unwrap_or(("", rest));
+        let (path, name) = match rest.rsplit_once('/') {
+            Some((path, name)) => (Some(path), name),
+            None => (None, rest),
+        };
         let is_partition = partition == "aws"
             || partition
                 .strip_prefix("aws-")
@@ -37,11 +40,9 @@ impl<'a> RoleArn<'a> {
         let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
         let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_name_byte);
         // A path may hold any printable character; those that no tool makes are not taken.
-        let is_path = path.len() <= 510
-            && path
-                .split('/')
-                .all(|part| !part.is_empty() && part.bytes().all(is_name_byte));
-        (is_partition && is_account && is_name && (path.is_empty() || is_path)).then_some(Self {
+        let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_name_byte);
+        let is_path = path.is_none_or(|path| path.len() <= 510 && path.split('/').all(is_part));
+        (is_partition && is_account && is_name && is_path).then_some(Self {
             partition,
             account,
             name,
