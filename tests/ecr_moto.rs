@@ -23,7 +23,7 @@ use pullpass::credential::identity::Environment;
 use pullpass::credential::identity::keys::Keys;
 use pullpass::credential::mint::Clouds;
 use pullpass::credential::{Credential, Metrics, MintError};
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, RoleHop, TokenLife};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use support::jwt::Issuer;
@@ -773,4 +773,193 @@ async fn no_secret_is_logged_even_at_trace() {
     assert!(!log.contains(password), "{}", lines(password));
     let packed = STANDARD.encode(format!("AWS:{password}"));
     assert!(!log.contains(&packed), "{}", lines(&packed));
+}
+
+/// A role that this principal may assume, with this external id if one is given.
+async fn add_hop(moto: &Moto, name: &str, principal: &str, external_id: Option<&str>) -> RoleHop {
+    let role_arn = format!("{ACCOUNT}:role/{name}");
+    let mut statement =
+        json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": principal}});
+    if let Some(external_id) = external_id {
+        statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
+    }
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["sts:AssumeRole", "ecr:GetAuthorizationToken"], "Resource": "*"},
+    ]});
+    let role = json!({"roleArn": role_arn, "trust": trust, "policies": [policy], "maxSessionDuration": 43200});
+    moto.post("roles", role).await;
+    RoleHop {
+        role_arn,
+        external_id: external_id.map(str::to_owned),
+        ..RoleHop::default()
+    }
+}
+
+/// Mints with the keys of the user `name` and these roles on top.
+async fn mint_over(moto: &Moto, name: &str, hops: &[&RoleHop]) -> Result<Credential, MintError> {
+    let secrets = Secrets::default();
+    secrets.set_keys(name, &key_id(name), &secret_key(name));
+    let source = EcrSource {
+        assume_role: hops.iter().map(|hop| (*hop).clone()).collect(),
+        ..moto.source(keys_of(name))
+    };
+    let order = order(source, Some(Keys::find(name, &secrets)?));
+    moto.mint(Environment::default()).mint(order).await
+}
+
+/// A user who may assume roles.
+async fn add_climber(moto: &Moto, name: &str) -> String {
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"},
+    ]});
+    moto.add_user(name, Some(json!([policy]))).await
+}
+
+#[tokio::test]
+async fn chain_ends_as_its_last_role_and_lives_as_long_as_its_session() {
+    let user = add_climber(moto(), "climber").await;
+    let first = add_hop(moto(), "climb-1", &user, Some("ext:1")).await;
+    let second = add_hop(moto(), "climb-2", &first.role_arn, None).await;
+    let second = RoleHop {
+        session_name: Some("pull.er@2".to_owned()),
+        duration_seconds: Some(1200),
+        ..second
+    };
+
+    let credential = mint_over(moto(), "climber", &[&first, &second])
+        .await
+        .unwrap();
+    let session = "arn:aws:sts::123456789012:assumed-role/climb-2/pull.er@2";
+    assert_eq!(minted_by(&credential).0, session);
+    assert_eq!(credential.principal, session);
+    assert!(
+        (life(&credential) - 1200).abs() <= 3,
+        "{}",
+        life(&credential)
+    );
+
+    // Access keys open a session of many hours; the token's own end counts then.
+    let long = RoleHop {
+        duration_seconds: Some(43_200),
+        ..first
+    };
+    let credential = mint_over(moto(), "climber", &[&long]).await.unwrap();
+    assert!(
+        (life(&credential) - 43_200).abs() <= 5,
+        "{}",
+        life(&credential)
+    );
+}
+
+#[tokio::test]
+async fn chain_that_fails_names_the_hop_and_what_to_do() {
+    let user = add_climber(moto(), "stumbler").await;
+    let first = add_hop(moto(), "stumble-1", &user, Some("right")).await;
+    let second = add_hop(moto(), "stumble-2", &first.role_arn, None).await;
+    let stranger = add_hop(moto(), "stumble-3", &user, None).await;
+    let nobody = RoleHop {
+        role_arn: format!("{ACCOUNT}:role/nobody"),
+        ..RoleHop::default()
+    };
+    let wrong_id = RoleHop {
+        external_id: Some("wrong".to_owned()),
+        ..first.clone()
+    };
+    let too_long = RoleHop {
+        duration_seconds: Some(3601),
+        ..second.clone()
+    };
+    let rows = [
+        (vec![&wrong_id], "TrustRefused", "role 1 of 1"),
+        (vec![&wrong_id, &second], "TrustRefused", "role 1 of 2"),
+        // It trusts the user, not the role before it.
+        (vec![&first, &stranger], "TrustRefused", "role 2 of 2"),
+        (
+            vec![&first, &second, &nobody],
+            "TrustRefused",
+            "role 3 of 3",
+        ),
+        (vec![&first, &too_long], "Refused", "role 2 of 2"),
+    ];
+    for (hops, reason, words) in rows {
+        let error = mint_over(moto(), "stumbler", &hops).await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.reason(), reason, "{text}");
+        assert!(text.contains(words), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        let MintError::Hop { hop, role_arn, .. } = &error else {
+            panic!("{text} names no hop");
+        };
+        assert!(text.contains(role_arn.as_str()), "{text}");
+        assert_eq!(hops[hop - 1].role_arn, *role_arn);
+    }
+}
+
+#[tokio::test]
+async fn chain_is_minted_by_nobody_else_when_its_role_may_not() {
+    let user = add_climber(moto(), "powerless").await;
+    let hop = add_hop(moto(), "powerless", &user, None).await;
+    let role = json!({"roleArn": hop.role_arn, "policies": [], "trust": {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": user}},
+    ]}});
+    moto().post("roles", role).await;
+    let error = mint_over(moto(), "powerless", &[&hop]).await.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.reason(), "AccessDenied", "{text}");
+    assert!(
+        text.contains("assumed-role/powerless/pullpass")
+            && text.contains("ecr:GetAuthorizationToken")
+            && text.contains("a repository policy cannot grant it"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn token_life_answer_outlives_the_session_that_asked() {
+    let user = add_climber(moto(), "outliver").await;
+    let hop = RoleHop {
+        duration_seconds: Some(900),
+        ..add_hop(moto(), "outlive", &user, None).await
+    };
+    let secrets = Secrets::default();
+    secrets.set_keys("outliver", &key_id("outliver"), &secret_key("outliver"));
+    for (token_life, seconds) in [(TokenLife::Session, 900), (TokenLife::Answer, 43_200)] {
+        let source = EcrSource {
+            assume_role: vec![hop.clone()],
+            token_life,
+            ..moto().source(keys_of("outliver"))
+        };
+        let order = order(source, Some(Keys::find("outliver", &secrets).unwrap()));
+        let mint = moto().mint(Environment::default());
+        let credential = mint.mint(order).await.unwrap();
+        assert!((life(&credential) - seconds).abs() <= 5, "{token_life:?}");
+    }
+}
+
+/// A container's session is not to be had on demand: with `Answer` what it signed counts until the cloud's answer all the same, and a
+/// new one is minted without a later session.
+#[tokio::test]
+async fn token_life_answer_needs_no_later_session() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    moto.post("node", json!({"roleArn": cluster.role})).await;
+    let environment = Environment {
+        metadata_endpoint: Some(moto.field("imds").to_owned()),
+        ..Environment::default()
+    };
+    let mint = moto.mint(environment);
+    let source = |token_life| EcrSource {
+        token_life,
+        ..moto.source(EcrIdentity::Node)
+    };
+    let first = mint_with(&mint, source(TokenLife::Answer)).await.unwrap();
+    assert!((life(&first) - 43_200).abs() <= 5, "{}", life(&first));
+    let again = |token_life| Order {
+        expires_at: Some(first.expires_at),
+        ..order(source(token_life), None)
+    };
+    assert!(mint.mint(again(TokenLife::Answer)).await.is_ok());
+    let error = mint.mint(again(TokenLife::Session)).await.unwrap_err();
+    assert_eq!(error.reason(), "NoLaterSession", "{error}");
 }

@@ -12,6 +12,8 @@
 mod double;
 #[path = "provision/races.rs"]
 mod races;
+#[path = "provision/tenants.rs"]
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

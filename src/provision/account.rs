@@ -156,6 +156,12 @@ impl Reader {
         namespace: &str,
         name: &str,
     ) -> Result<(Found, bool), Arc<ClusterError>> {
+        if accounts
+            .get(namespace, name)
+            .is_some_and(|known| known.is_old())
+        {
+            self.forget(namespace, name).await;
+        }
         let (found, is_new) = self.find(accounts, namespace, name).await?;
         let key = (namespace.to_owned(), name.to_owned());
         if is_new || !accounts.has(&key) {

@@ -327,6 +327,8 @@ pub(crate) struct Mints {
     pub(crate) minted: AtomicUsize,
     /// Regions whose mint fails, and why.
     pub(crate) broken: Mutex<HashMap<String, MintError>>,
+    /// ServiceAccounts, by unique id, that are refused, and why.
+    refused: Mutex<HashMap<String, MintError>>,
     /// Regions whose mint hangs until it is told to go on.
     hanging: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -340,8 +342,14 @@ impl Mints {
             changes: AtomicU64::new(0),
             minted: AtomicUsize::new(0),
             broken: Mutex::default(),
+            refused: Mutex::default(),
             hanging: Mutex::default(),
         }
+    }
+
+    /// Lets the mints of a ServiceAccount with this unique id be refused.
+    pub(crate) fn refuse(&self, uid: &str, error: MintError) {
+        self.refused.lock().unwrap().insert(uid.to_owned(), error);
     }
 
     pub(crate) fn learn(&self, source: &MintSource) {
@@ -388,6 +396,11 @@ impl Credentials for Mints {
             }
             if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
                 return Err(Arc::new(error.clone()));
+            }
+            let uid = source.tenant().map(|tenant| &tenant.service_account_uid);
+            if let Some(error) = uid.and_then(|uid| self.refused.lock().unwrap().get(uid).cloned())
+            {
+                return Err(Arc::new(error));
             }
             if let Some(known) = self.current(source) {
                 return Ok(known);
