@@ -4,6 +4,7 @@ pub mod certs;
 mod crd;
 mod explain;
 mod manifest;
+mod policy;
 mod serve;
 mod version;
 
@@ -25,6 +26,7 @@ enum Command {
     Certs(certs::Args),
     Crd(crd::Args),
     Explain(explain::Args),
+    Policy(policy::Args),
     Serve(serve::Args),
     Version(version::Args),
 }
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Version(args) => version::run(&args),
     };

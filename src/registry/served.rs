@@ -95,6 +95,14 @@ impl ServedRegistry {
         self.images.iter().map(|image| &image.pattern)
     }
 
+    /// The patterns of its images, each with the credential that is for it.
+    pub fn credentials(&self) -> impl Iterator<Item = (&Pattern, &CredentialSource)> {
+        let source = |image: &Image| &self.sources[image.source].0;
+        self.images
+            .iter()
+            .map(move |image| (&image.pattern, source(image)))
+    }
+
     /// What decides between equal patterns: selecting namespaces before serving all, the older, the name.
     pub(super) fn compare_rank(&self, other: &Self) -> Ordering {
         let age = |registry: &Self| (registry.created.is_none(), registry.created);

@@ -1,0 +1,149 @@
+//! `pullpass policy`: what to set up in the cloud.
+
+mod aws;
+mod iam;
+mod step;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::Output;
+use super::manifest::Manifests;
+use crate::registry::{CredentialSource, Labels, Registries, ServedRegistry};
+use step::Step;
+
+/// Print what to set up in the cloud for each Registry.
+///
+/// It needs neither a cluster nor a cloud: Registries come from files. What it cannot know stands as a placeholder such as
+/// <ACCOUNT_ID>, with what to put there. Nothing that is printed allows more than pulling the images that the Registry names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pullpass policy -f registries.yaml
+  pullpass policy -f registries.yaml --account 123456789012 --issuer https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF
+  pullpass policy -f registries.yaml --issuer $(kubectl get --raw /.well-known/openid-configuration | jq -r .issuer)
+  pullpass policy -f registries.yaml -o json | jq '.registries[0].steps[] | select(.kind == \"identityPolicy\").document'")]
+pub(super) struct Args {
+    /// Files with Registries, and with Namespaces whose ServiceAccounts are to be trusted; `-` is stdin.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The issuer of the cluster's ServiceAccount tokens.
+    #[arg(long, value_name = "URL", value_parser = parse_issuer)]
+    issuer: Option<String>,
+    /// The AWS account of pullpass' own role, of the node's role or of the access keys' user.
+    #[arg(long, value_name = "ID", value_parser = parse_account)]
+    account: Option<String>,
+    /// pullpass' own namespace.
+    #[arg(long, value_name = "NAME", default_value = "pullpass")]
+    namespace: String,
+    /// pullpass' own ServiceAccount.
+    #[arg(long, value_name = "NAME", default_value = "pullpass")]
+    service_account: String,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What is known of the place that is set up.
+struct Place<'a> {
+    args: &'a Args,
+    /// The namespaces that the files hold.
+    namespaces: Vec<(String, Labels)>,
+}
+
+/// What is to be set up for one Registry. The names and forms of its fields are stable.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Setup {
+    /// The Registry's name.
+    registry: String,
+    /// `ecr` or `static`.
+    provider: &'static str,
+    /// Who asks for credentials, for people.
+    identity: String,
+    /// The Registry's patterns.
+    images: Vec<String>,
+    /// What to do, in this order; empty where nothing is to be set up.
+    steps: Vec<Step>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let manifests = Manifests::load(&args.files)?;
+    let place = Place {
+        args,
+        namespaces: manifests.namespaces.into_iter().collect(),
+    };
+    let registries = Registries::build(manifests.registries);
+    let mut setups: Vec<Setup> = registries
+        .iter()
+        .map(|registry| plan(registry, &place))
+        .collect();
+    setups.sort_by(|one, other| one.registry.cmp(&other.registry));
+    anyhow::ensure!(
+        !setups.is_empty(),
+        "the files hold no Registry: name a file with one"
+    );
+    super::print(&match args.output {
+        Output::Json => to_json(&setups)?,
+        Output::Text => text::render(&setups),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(registry: &ServedRegistry, place: &Place<'_>) -> Setup {
+    // All credentials of a Registry are of one provider and one identity.
+    let source = registry.sources.first().map(|(source, _)| source);
+    let (provider, identity, steps) = match source {
+        Some(CredentialSource::Static(fixed)) => (
+            "static",
+            format!("the login in source secret {}", fixed.secret),
+            vec![Step::fixed_login(&fixed.secret, &place.args.namespace)],
+        ),
+        _ => aws::plan(registry, place),
+    };
+    Setup {
+        registry: registry.name.to_string(),
+        provider,
+        identity,
+        images: registry.patterns().map(ToString::to_string).collect(),
+        steps,
+    }
+}
+
+fn to_json(setups: &[Setup]) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        registries: &'a [Setup],
+    }
+    Ok(serde_json::to_string_pretty(&Report { registries: setups })? + "\n")
+}
+
+impl Place<'_> {
+    /// The namespaces of the files that a Registry serves.
+    fn served_by(&self, registry: &ServedRegistry) -> Vec<&str> {
+        let served = self
+            .namespaces
+            .iter()
+            .filter(|(_, labels)| registry.namespaces.matches(labels));
+        served.map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// An issuer as it stands in tokens: <https://openid.net/specs/openid-connect-discovery-1_0.html#IssuerDiscovery>
+fn parse_issuer(text: &str) -> Result<String, String> {
+    let is_url_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~:/%".contains(&byte);
+    match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(is_url_byte) => Ok(text.to_owned()),
+        _ => Err("write it as it stands in tokens: https://HOST/PATH".to_owned()),
+    }
+}
+
+fn parse_account(text: &str) -> Result<String, String> {
+    if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("an AWS account has 12 digits".to_owned())
+    }
+}

@@ -1,0 +1,380 @@
+//! What Amazon ECR needs: who may become a role, what it may do, and who may pull from other accounts' repositories.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Place;
+use super::iam::{Policy, Statement};
+use super::step::{Kind, Step};
+use crate::registry::arn::RoleArn;
+use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Partition, RoleHop};
+use crate::registry::{CredentialSource, Host, Pattern, ServedRegistry};
+
+/// What a pull is made of.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-pull.html>
+const PULL: [&str; 3] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+];
+
+/// The audience of tokens that AWS STS takes.
+const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// What the node's identity needs besides.
+const METADATA: &str =
+    "instance metadata (version 2) must reach pullpass' Pod: a hop limit of 2, or the host network";
+
+/// A pattern of a Registry, and what decides its credential.
+type Image<'r> = (&'r Pattern, &'r EcrSource);
+
+/// Who calls AWS.
+struct Principal {
+    arn: String,
+    /// Its account, if it is known.
+    account: Option<String>,
+    /// What it is called in titles.
+    title: String,
+}
+
+/// The provider, the identity for people, and the steps.
+pub(super) fn plan(
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> (&'static str, String, Vec<Step>) {
+    let mut partitions: BTreeMap<Partition, Vec<Image<'_>>> = BTreeMap::new();
+    for (pattern, source) in registry.credentials() {
+        if let CredentialSource::Minted(MintSource::Ecr(source)) = source {
+            let images = partitions.entry(source.partition).or_default();
+            images.push((pattern, source));
+        }
+    }
+    let identity = partitions
+        .values()
+        .flatten()
+        .next()
+        .map_or_else(String::new, |(_, source)| describe(source));
+    let steps = partitions
+        .into_iter()
+        .flat_map(|(partition, images)| plan_partition(partition, &images, registry, place));
+    ("ecr", identity, steps.collect())
+}
+
+fn plan_partition(
+    partition: Partition,
+    images: &[Image<'_>],
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> Vec<Step> {
+    let Some((_, source)) = images.first() else {
+        return Vec::new();
+    };
+    let (mut principal, mut steps) = plan_identity(partition, &source.identity, registry, place);
+    let is_tagged = matches!(source.identity, EcrIdentity::Workload);
+    for hop in &source.assume_role {
+        let next = Principal::of_role(&hop.role_arn);
+        steps.extend(plan_hop(&principal, &next, hop, is_tagged));
+        principal = next;
+    }
+    let pull = plan_pull(partition, images, &principal);
+    steps.push(match &source.identity {
+        EcrIdentity::Node if source.assume_role.is_empty() => pull.note(METADATA),
+        _ => pull,
+    });
+    steps.extend(plan_repositories(partition, images, &principal));
+    steps
+}
+
+/// Who the identity is, and what makes it so.
+fn plan_identity(
+    partition: Partition,
+    identity: &EcrIdentity,
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> (Principal, Vec<Step>) {
+    let own = |kind: &str, name: &str, title: &str| {
+        let account = place.args.account.clone();
+        let shown = account.as_deref().unwrap_or("<ACCOUNT_ID>");
+        Principal {
+            arn: format!("arn:{partition}:iam::{shown}:{kind}/{name}"),
+            account,
+            title: title.to_owned(),
+        }
+    };
+    match identity {
+        EcrIdentity::Keys { secret } => {
+            let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+            let step = Step::secret_of_file(secret, &place.args.namespace, &keys);
+            (own("user", "<USER>", "the access keys' user"), vec![step])
+        }
+        EcrIdentity::Node => (own("role", "<NODE_ROLE>", "the nodes' role"), Vec::new()),
+        EcrIdentity::Workload => {
+            let role = own("role", "<PULLPASS_ROLE>", "pullpass' own role");
+            let account = (&place.args.namespace, &place.args.service_account);
+            let subjects = [format!("system:serviceaccount:{}:{}", account.0, account.1)];
+            let steps = vec![
+                trust_tokens(partition, &role, subjects, place).note(format!(
+                    "then annotate the ServiceAccount {}/{}: eks.amazonaws.com/role-arn: {}",
+                    account.0, account.1, role.arn
+                )),
+                trust_agent(&role, place),
+            ];
+            (role, steps)
+        }
+        EcrIdentity::ServiceAccount { name, role_arn } => {
+            let role = match role_arn {
+                Some(arn) => Principal::of_role(arn),
+                None => own("role", "<ROLE>", "the role that the ServiceAccounts name"),
+            };
+            let step = trust_tenants(partition, &role, name, role_arn.is_none(), registry, place);
+            (role, vec![step])
+        }
+        EcrIdentity::Tenant { role_arn, .. } => (Principal::of_role(role_arn), Vec::new()),
+    }
+}
+
+/// The role of namespaces' own ServiceAccounts trusts those of the namespaces that are served.
+fn trust_tenants(
+    partition: Partition,
+    role: &Principal,
+    name: &str,
+    is_annotated: bool,
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> Step {
+    let mut namespaces = place.served_by(registry);
+    if namespaces.is_empty() {
+        namespaces.push("<NAMESPACE>");
+    }
+    let subjects = namespaces
+        .iter()
+        .map(|namespace| format!("system:serviceaccount:{namespace}:{name}"));
+    let step = trust_tokens(partition, role, subjects, place);
+    if is_annotated {
+        step.note(format!("then annotate the ServiceAccount {name} in each of the namespaces: eks.amazonaws.com/role-arn: {}", role.arn))
+    } else {
+        step
+    }
+}
+
+/// IAM roles for service accounts: the role trusts tokens of the cluster's issuer.
+///
+/// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
+fn trust_tokens(
+    partition: Partition,
+    role: &Principal,
+    subjects: impl IntoIterator<Item = String>,
+    place: &Place<'_>,
+) -> Step {
+    let issuer = place
+        .args
+        .issuer
+        .as_deref()
+        .and_then(|issuer| issuer.strip_prefix("https://"));
+    let issuer = issuer.unwrap_or("<ISSUER>");
+    let account = role.account.as_deref().unwrap_or("<ACCOUNT_ID>");
+    let provider = format!("arn:{partition}:iam::{account}:oidc-provider/{issuer}");
+    let statement = Statement::allow("ServiceAccountTokens", &["sts:AssumeRoleWithWebIdentity"])
+        .by("Federated", provider)
+        .when(format!("{issuer}:aud"), [AUDIENCE])
+        .when(format!("{issuer}:sub"), subjects);
+    let title = format!(
+        "trust of {}: tokens of the cluster (IAM roles for service accounts)",
+        role.title
+    );
+    Step::policy(
+        Kind::TrustPolicy,
+        title,
+        [&role.arn],
+        Policy::of([statement]),
+    )
+    .note(format!(
+        "the account needs an IAM OIDC provider for https://{issuer} with the audience {AUDIENCE}"
+    ))
+}
+
+/// EKS Pod Identity, instead of tokens of the cluster.
+///
+/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html>
+fn trust_agent(role: &Principal, place: &Place<'_>) -> Step {
+    let statement = Statement::allow("PodIdentity", &["sts:AssumeRole", "sts:TagSession"])
+        .by("Service", "pods.eks.amazonaws.com")
+        .when(
+            "aws:RequestTag/kubernetes-namespace",
+            [&place.args.namespace],
+        )
+        .when(
+            "aws:RequestTag/kubernetes-service-account",
+            [&place.args.service_account],
+        );
+    let title = format!(
+        "or, instead of that: trust of {} by EKS Pod Identity",
+        role.title
+    );
+    Step::policy(Kind::TrustPolicy, title, [&role.arn], Policy::of([statement])).note(format!(
+        "then associate it: aws eks create-pod-identity-association --cluster-name CLUSTER --namespace {} --service-account {} --role-arn {}",
+        place.args.namespace, place.args.service_account, role.arn
+    ))
+}
+
+/// One role assumes the next one: the one must be allowed to, the other must trust it.
+fn plan_hop(from: &Principal, to: &Principal, hop: &RoleHop, is_tagged: bool) -> [Step; 2] {
+    let actions: &[&str] = if is_tagged {
+        &["sts:AssumeRole", "sts:TagSession"]
+    } else {
+        &["sts:AssumeRole"]
+    };
+    let allow = Statement::allow("AssumeNextRole", actions).on([&to.arn]);
+    let mut trust = Statement::allow("PreviousRole", actions).by("AWS", &from.arn);
+    if let Some(external_id) = &hop.external_id {
+        trust = trust.when("sts:ExternalId", [external_id]);
+    }
+    let tags = "sts:TagSession is for EKS Pod Identity, whose session tags stay along the chain: leave it out with IAM roles for service accounts";
+    let mut steps = [
+        Step::policy(
+            Kind::IdentityPolicy,
+            format!("{} may assume {}", from.title, to.title),
+            [&from.arn],
+            Policy::of([allow]),
+        ),
+        Step::policy(
+            Kind::TrustPolicy,
+            format!("trust of {}: {}", to.title, from.title),
+            [&to.arn],
+            Policy::of([trust]),
+        ),
+    ];
+    if is_tagged {
+        steps = steps.map(|step| step.note(tags));
+    }
+    if let Some(seconds) = hop.duration_seconds.filter(|seconds| *seconds > 3600) {
+        let [allow, trust] = steps;
+        steps = [
+            allow,
+            trust.note(format!(
+                "its maximum session duration must be {seconds} s or more"
+            )),
+        ];
+    }
+    steps
+}
+
+/// What pulls: a token, which is on no resource, and the repositories that the patterns cover.
+///
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+fn plan_pull(partition: Partition, images: &[Image<'_>], principal: &Principal) -> Step {
+    let (public, private): (Vec<Image<'_>>, Vec<Image<'_>>) =
+        images.iter().partition(|(_, source)| source.public);
+    let mut statements = Vec::new();
+    if !private.is_empty() {
+        let repositories: BTreeSet<String> = private
+            .iter()
+            .flat_map(|image| repositories_of(partition, image))
+            .collect();
+        statements.push(Statement::allow("Login", &["ecr:GetAuthorizationToken"]).on(["*"]));
+        statements.push(Statement::allow("Pull", &PULL).on(repositories));
+    }
+    if !public.is_empty() {
+        let actions = [
+            "ecr-public:GetAuthorizationToken",
+            "sts:GetServiceBearerToken",
+        ];
+        statements.push(Statement::allow("LoginPublic", &actions).on(["*"]));
+    }
+    let title = format!("{} may pull", principal.title);
+    Step::policy(
+        Kind::IdentityPolicy,
+        title,
+        [&principal.arn],
+        Policy::of(statements),
+    )
+}
+
+/// Repositories of other accounts must let the principal in themselves; an identity policy alone opens those of its own account.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
+fn plan_repositories(
+    partition: Partition,
+    images: &[Image<'_>],
+    principal: &Principal,
+) -> Option<Step> {
+    let is_foreign = |(pattern, source): &&Image<'_>| {
+        let own = principal.account.as_deref();
+        !source.public && (own.is_none() || own != account_of(pattern))
+    };
+    let repositories: BTreeSet<String> = images
+        .iter()
+        .filter(is_foreign)
+        .flat_map(|image| repositories_of(partition, image))
+        .collect();
+    if repositories.is_empty() {
+        return None;
+    }
+    let statement = Statement::allow("PullFromOtherAccount", &PULL).by("AWS", &principal.arn);
+    let title = format!("repositories of other accounts let {} in", principal.title);
+    let step = Step::policy(
+        Kind::RepositoryPolicy,
+        title,
+        repositories,
+        Policy::of([statement]),
+    );
+    Some(match principal.account {
+        Some(_) => step.note("add the statement to the policy that a repository has: setting one replaces it"),
+        None => step.note("only for repositories of another account than the principal's; add the statement to the policy that a repository has"),
+    })
+}
+
+/// The repositories that a pattern covers, as ARNs.
+fn repositories_of(partition: Partition, (pattern, source): &Image<'_>) -> Vec<String> {
+    let account = account_of(pattern).unwrap_or("<REGISTRY_ACCOUNT_ID>");
+    let repository = |path: &str| {
+        format!(
+            "arn:{partition}:ecr:{}:{account}:repository/{path}",
+            source.region
+        )
+    };
+    match pattern.path() {
+        "" => vec![repository("*")],
+        path => vec![repository(path), repository(&format!("{path}/*"))],
+    }
+}
+
+/// The account that a pattern's host names; `*` is any.
+fn account_of(pattern: &Pattern) -> Option<&str> {
+    match Host::recognise_pattern(pattern.host()) {
+        Some(Host::Ecr(host)) => Some(host.account),
+        _ => None,
+    }
+}
+
+impl Principal {
+    fn of_role(arn: &str) -> Self {
+        let role = RoleArn::parse(arn).ok();
+        Self {
+            arn: arn.to_owned(),
+            account: role.map(|role| role.account.to_owned()),
+            title: role.map_or_else(|| arn.to_owned(), |role| format!("role {}", role.name)),
+        }
+    }
+}
+
+/// Who asks, for people.
+fn describe(source: &EcrSource) -> String {
+    let identity = match &source.identity {
+        EcrIdentity::Workload => "pullpass' own workload identity".to_owned(),
+        EcrIdentity::Node => "the node's role".to_owned(),
+        EcrIdentity::Keys { secret } => format!("the access keys in source secret {secret}"),
+        EcrIdentity::ServiceAccount { name, .. } => {
+            format!("ServiceAccount {name} of the Pod's namespace")
+        }
+        EcrIdentity::Tenant { tenant, .. } => format!(
+            "ServiceAccount {}/{}",
+            tenant.namespace, tenant.service_account
+        ),
+    };
+    let hops = source
+        .assume_role
+        .iter()
+        .map(|hop| format!(", then {}", hop.role_arn));
+    std::iter::once(identity).chain(hops).collect()
+}

@@ -1,0 +1,178 @@
+//! One thing to set up.
+
+use serde::Serialize;
+
+use super::iam::Policy;
+
+/// One thing to set up. The names and forms of its fields are stable.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    /// What it is for, for people.
+    pub(super) title: String,
+    /// What the document is attached to: a role, a user, repositories.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) attach_to: Vec<String>,
+    /// What to put there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) document: Option<Document>,
+    /// Commands that do it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) commands: Vec<String>,
+    /// What else to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
+    /// What to put in place of each placeholder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) replace: Vec<Replace>,
+}
+
+/// What a step is, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Kind {
+    /// Who may assume a role.
+    TrustPolicy,
+    /// What a role or user may do.
+    IdentityPolicy,
+    /// Who may pull from repositories of another account.
+    RepositoryPolicy,
+    /// A Secret in pullpass' own namespace.
+    SourceSecret,
+}
+
+/// What is put somewhere.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Document {
+    /// A policy of AWS IAM.
+    Iam(Policy),
+}
+
+/// A placeholder, and what to put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Replace {
+    pub(super) placeholder: &'static str,
+    pub(super) by: &'static str,
+}
+
+/// All placeholders.
+const PLACEHOLDERS: [Replace; 8] = [
+    replace(
+        "<ACCOUNT_ID>",
+        "the AWS account of that role or user, or give --account",
+    ),
+    replace("<REGISTRY_ACCOUNT_ID>", "the AWS account of the registry"),
+    replace(
+        "<ISSUER>",
+        "the issuer of the cluster's ServiceAccount tokens without https://, or give --issuer",
+    ),
+    replace(
+        "<NAMESPACE>",
+        "each namespace whose Pods are served, or give the Namespaces with -f",
+    ),
+    replace("<PULLPASS_ROLE>", "the name of pullpass' own role"),
+    replace(
+        "<NODE_ROLE>",
+        "the name of the role in the nodes' instance profile",
+    ),
+    replace(
+        "<ROLE>",
+        "the name of the role that the ServiceAccounts' annotation names",
+    ),
+    replace("<USER>", "the IAM user whose access keys they are"),
+];
+
+const fn replace(placeholder: &'static str, by: &'static str) -> Replace {
+    Replace { placeholder, by }
+}
+
+impl Step {
+    /// A step that puts a policy somewhere.
+    pub(super) fn policy(
+        kind: Kind,
+        title: impl Into<String>,
+        attach_to: impl IntoIterator<Item = impl Into<String>>,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            attach_to: attach_to.into_iter().map(Into::into).collect(),
+            document: Some(Document::Iam(policy)),
+            ..Self::new(kind, title)
+        }
+        .with_replacements()
+    }
+
+    /// The same with one more thing to know.
+    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Access keys or a client secret in a source Secret, out of a file with a line `KEY=value` for each of these keys.
+    pub(super) fn secret_of_file(secret: &str, namespace: &str, keys: &[&str]) -> Self {
+        Self {
+            commands: vec![
+                format!(
+                    "kubectl create secret generic {secret} -n {namespace} --from-env-file=FILE"
+                ),
+                label(secret, namespace),
+            ],
+            notes: vec![format!(
+                "FILE has a line KEY=value for each of {}",
+                keys.join(" and ")
+            )],
+            ..Self::new(
+                Kind::SourceSecret,
+                format!("keep the keys in the Secret {secret} of pullpass' namespace"),
+            )
+        }
+    }
+
+    /// A fixed login in a source Secret.
+    pub(super) fn fixed_login(secret: &str, namespace: &str) -> Self {
+        Self {
+            commands: vec![
+                format!("kubectl create secret generic {secret} -n {namespace} --type kubernetes.io/basic-auth --from-file=username --from-file=password"),
+                label(secret, namespace),
+            ],
+            notes: vec![
+                "nothing is to be set up in a cloud: the login is pullpass' only right, so give it no more than pulling".to_owned(),
+                "a Secret of type kubernetes.io/dockerconfigjson will do, too".to_owned(),
+            ],
+            ..Self::new(Kind::SourceSecret, format!("keep the login in the Secret {secret} of pullpass' namespace"))
+        }
+    }
+
+    fn new(kind: Kind, title: impl Into<String>) -> Self {
+        Self {
+            kind,
+            title: title.into(),
+            attach_to: Vec::new(),
+            document: None,
+            commands: Vec::new(),
+            notes: Vec::new(),
+            replace: Vec::new(),
+        }
+    }
+
+    /// Finds the placeholders that stand in it.
+    fn with_replacements(self) -> Self {
+        let document = serde_json::to_string(&self.document).unwrap_or_default();
+        let texts = || {
+            std::iter::once(&document)
+                .chain(&self.attach_to)
+                .chain(&self.commands)
+        };
+        let replace = PLACEHOLDERS
+            .into_iter()
+            .filter(|replace| texts().any(|text| text.contains(replace.placeholder)))
+            .collect();
+        Self { replace, ..self }
+    }
+}
+
+fn label(secret: &str, namespace: &str) -> String {
+    format!("kubectl label secret {secret} -n {namespace} pullpass.dev/source=true")
+}

@@ -1,0 +1,236 @@
+//! `pullpass policy`, as it is run.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/policy.yaml");
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
+
+/// What pulling takes, and no more: the actions that any document may allow.
+const ACTIONS: [&str; 9] = [
+    "ecr-public:GetAuthorizationToken",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+    "sts:AssumeRole",
+    "sts:AssumeRoleWithWebIdentity",
+    "sts:GetServiceBearerToken",
+    "sts:TagSession",
+];
+
+/// The actions that AWS takes on every resource alone.
+const ON_EVERYTHING: [&str; 3] = [
+    "ecr-public:GetAuthorizationToken",
+    "ecr:GetAuthorizationToken",
+    "sts:GetServiceBearerToken",
+];
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .arg("policy")
+        .args(arguments)
+        .output()
+        .expect("the program can be run")
+}
+
+/// What it prints, when all is well.
+fn text(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+    String::from_utf8(output.stdout).expect("it writes UTF-8")
+}
+
+/// The Registries of `-o json`.
+fn setups(arguments: &[&str]) -> Vec<Value> {
+    let text = text(&[&["-o", "json"], arguments].concat());
+    let report: Value = serde_json::from_str(&text).expect("it writes JSON");
+    report["registries"].as_array().expect("a list").clone()
+}
+
+fn list(value: &Value) -> Vec<&Value> {
+    value.as_array().into_iter().flatten().collect()
+}
+
+/// All statements of a Registry's documents.
+fn statements(setup: &Value) -> Vec<&Value> {
+    let steps = list(&setup["steps"]).into_iter();
+    steps
+        .flat_map(|step| list(&step["document"]["Statement"]))
+        .collect()
+}
+
+fn setup<'a>(setups: &'a [Value], name: &str) -> &'a Value {
+    let found = setups.iter().find(|setup| setup["registry"] == name);
+    found.expect("the Registry is there")
+}
+
+#[test]
+fn prints_what_each_identity_needs() {
+    insta::assert_snapshot!(text(&["-f", REGISTRIES]));
+}
+
+#[test]
+fn prints_documents_filled_in_for_programs() {
+    let arguments = [
+        "-f",
+        REGISTRIES,
+        "--issuer",
+        "https://oidc.example.com/id/ABC",
+        "--account",
+        "123456789012",
+        "--namespace",
+        "registry-system",
+        "--service-account",
+        "puller",
+    ];
+    insta::assert_json_snapshot!(setups(&arguments));
+}
+
+#[test]
+fn allows_nothing_but_pulling() {
+    for file in [REGISTRIES, EXAMPLES] {
+        for setup in setups(&["-f", file]) {
+            for statement in statements(&setup) {
+                assert_eq!(statement["Effect"], "Allow");
+                let actions: BTreeSet<&str> = list(&statement["Action"])
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .collect();
+                assert!(!actions.is_empty(), "{statement}");
+                for action in &actions {
+                    assert!(ACTIONS.contains(action), "{action} in {setup}");
+                }
+                let resources = list(&statement["Resource"]);
+                if resources.iter().any(|resource| *resource == "*") {
+                    let is_known = actions.iter().all(|action| ON_EVERYTHING.contains(action));
+                    assert!(is_known, "{statement}");
+                }
+                let has_principal = statement["Principal"].is_object();
+                assert_ne!(has_principal, !resources.is_empty(), "{statement}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_every_placeholder_that_it_leaves() {
+    for setup in setups(&["-f", REGISTRIES]) {
+        for step in list(&setup["steps"]) {
+            let mut shown = step.clone();
+            let replace = shown["replace"].take();
+            let shown = format!(
+                "{}{}{}",
+                shown["document"], shown["attachTo"], shown["commands"]
+            );
+            let left: BTreeSet<&str> = shown
+                .split('<')
+                .skip(1)
+                .filter_map(|rest| rest.split('>').next())
+                .collect();
+            let named: BTreeSet<&str> = list(&replace)
+                .into_iter()
+                .filter_map(|replace| replace["placeholder"].as_str())
+                .map(|placeholder| placeholder.trim_matches(['<', '>']))
+                .collect();
+            assert_eq!(left, named, "{step}");
+        }
+    }
+}
+
+#[test]
+fn trusts_no_other_subject_than_the_identity() {
+    let setups = setups(&["-f", REGISTRIES, "--issuer", "https://oidc.example.com"]);
+    let subjects = |name: &str| -> Vec<String> {
+        let conditions = statements(setup(&setups, name)).into_iter();
+        conditions
+            .flat_map(|statement| {
+                list(&statement["Condition"]["StringEquals"]["oidc.example.com:sub"])
+            })
+            .map(|subject| subject.as_str().expect("a text").to_owned())
+            .collect()
+    };
+    assert_eq!(
+        subjects("a-workload"),
+        ["system:serviceaccount:pullpass:pullpass"]
+    );
+    assert_eq!(
+        subjects("f-service-account"),
+        [
+            "system:serviceaccount:ci-one:ci",
+            "system:serviceaccount:ci-two:ci"
+        ]
+    );
+    assert_eq!(
+        subjects("g-annotated"),
+        ["system:serviceaccount:<NAMESPACE>:default"]
+    );
+    assert!(subjects("b-keys").is_empty());
+    let hop = statements(setup(&setups, "e-chain"))
+        .into_iter()
+        .find(|statement| statement["Condition"]["StringEquals"]["sts:ExternalId"].is_array())
+        .expect("the chain's last role asks for the external id");
+    assert_eq!(
+        hop["Principal"]["AWS"],
+        "arn:aws:iam::123456789012:role/hub"
+    );
+}
+
+#[test]
+fn asks_other_accounts_for_their_repositories_alone() {
+    let setups = setups(&["-f", REGISTRIES, "--account", "123456789012"]);
+    let foreign = |name: &str| -> Vec<Value> {
+        let steps = list(&setup(&setups, name)["steps"]).into_iter();
+        steps
+            .filter(|step| step["kind"] == "repositoryPolicy")
+            .flat_map(|step| list(&step["attachTo"]))
+            .cloned()
+            .collect()
+    };
+    assert_eq!(
+        foreign("a-workload"),
+        [
+            "arn:aws:ecr:eu-west-1:210987654321:repository/shared/base",
+            "arn:aws:ecr:eu-west-1:210987654321:repository/shared/base/*",
+        ]
+    );
+    for name in [
+        "b-keys",
+        "d-public",
+        "e-chain",
+        "f-service-account",
+        "i-static",
+    ] {
+        assert_eq!(foreign(name), [] as [&str; 0], "{name}");
+    }
+}
+
+#[test]
+fn refuses_what_it_cannot_use() {
+    let rows: [(&[&str], &str); 5] = [
+        (&[], "--filename <FILE>"),
+        (&["-f", "/nonexistent"], "name a file that can be read"),
+        (
+            &["-f", REGISTRIES, "--issuer", "http://a.io"],
+            "https://HOST/PATH",
+        ),
+        (
+            &["-f", REGISTRIES, "--issuer", "https://a.io/\"x"],
+            "https://HOST/PATH",
+        ),
+        (
+            &["-f", REGISTRIES, "--account", "12345678901x"],
+            "12 digits",
+        ),
+    ];
+    for (arguments, words) in rows {
+        let output = run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr.contains(words), "{arguments:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
