@@ -7,8 +7,14 @@ mod support;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use support::process::{Launch, Pullpass};
+use support::cluster::Answer;
+use support::keyring::{self, Login};
+use support::moto::{key_id, secret_key};
+use support::oci::Oci;
+use support::process::{Launch, Pullpass, pod};
 use support::scene::{ECR, OWN, SCENE, Scene, references};
+use support::user::User;
+use support::wait;
 
 const ACCOUNT: &str = "arn:aws:iam::123456789012";
 
@@ -58,10 +64,14 @@ async fn project_token(scene: &Scene, audience: &str) -> PathBuf {
     file
 }
 
-/// Starts pullpass with this environment and a Registry with this identity; answers who minted what the first Pod needs.
-async fn mint(scene: &Scene, identity: Value, environment: &[(&str, String)]) -> String {
-    let endpoints = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
-    let spec = json!({"images": [format!("{ECR}/team")], "ecr": {"identity": identity, "endpoints": endpoints}});
+/// Starts pullpass with this environment and a Registry with this `ecr`; answers the namespace that it serves.
+async fn start(
+    scene: &Scene,
+    mut ecr: Value,
+    environment: &[(&str, String)],
+) -> (Pullpass, String) {
+    ecr["endpoints"] = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": ecr});
     scene.put_registry(scene.name, spec).await;
     let namespace = scene.namespace("pods").await;
     let environment = environment
@@ -73,15 +83,57 @@ async fn mint(scene: &Scene, identity: Value, environment: &[(&str, String)]) ->
     };
     let pullpass = Pullpass::start(&launch).await;
     pullpass.register(&scene.cluster, SCENE, scene.name).await;
+    (pullpass, namespace)
+}
 
-    let image = format!("{ECR}/team/hello:1");
-    let created = scene.create(&namespace, &[&image]).await;
+/// The image that each of these tests is about.
+fn image() -> String {
+    format!("{ECR}/team/hello:1")
+}
 
+/// Starts pullpass with this environment and a Registry with this `ecr`; answers who minted what the first Pod needs and pulls with.
+async fn mint(scene: &Scene, ecr: Value, environment: &[(&str, String)]) -> String {
+    let (_pullpass, namespace) = start(scene, ecr, environment).await;
+    let created = scene.create(&namespace, &[&image()]).await;
     assert!(references(&created.body));
     assert_eq!(created.warnings, [""; 0]);
-    let held = scene.pull_secret(&namespace).await;
-    let found = support::keyring::lookup(&held, &[&image]);
-    found[0][0].password.split('|').next().unwrap().to_owned()
+    pull(scene, &namespace).await
+}
+
+/// Pulls with what the kubelet would try first, from a registry that takes only that; answers who minted it, as AWS says.
+async fn pull(scene: &Scene, namespace: &str) -> String {
+    let held = scene.pull_secret(namespace).await;
+    let found = keyring::lookup(&held, &[image()]);
+    let login = found[0].first().expect("a login");
+    let minted = scene.world.moto.get("minted").await;
+    let mut minted = minted.as_array().unwrap().iter();
+    let token = minted.find(|token| token["password"] == login.password.as_str());
+    let principal = token.expect("AWS minted it")["principal"].as_str().unwrap();
+
+    let oci = Oci::start(&["team/hello:1"]);
+    oci.allow(&Login::aws(
+        "arn:aws:iam::123456789012:user/neighbour|eu-west-1|1|x",
+    ));
+    let refused = oci.pull(&held, &image()).unwrap_err();
+    assert!(refused.contains("UNAUTHORIZED"), "{refused}");
+    oci.allow(login);
+    oci.pull(&held, &image()).unwrap();
+    principal.to_owned()
+}
+
+/// Creates a Pod that is admitted with the reference and without a credential; answers why, as the user is told.
+async fn refuse(scene: &Scene, namespace: &str) -> String {
+    let created = scene.create(namespace, &[&image()]).await;
+    assert!(references(&created.body));
+    let told = unwrap_lines(&created);
+    assert!(!told.is_empty());
+    assert!(!scene.has_pull_secret(namespace).await, "{told}");
+    told
+}
+
+/// Warnings, which the API server may break into lines.
+fn unwrap_lines(answer: &Answer) -> String {
+    answer.warnings.join("\n").replace("\n… ", " ")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +146,7 @@ async fn mints_as_the_role_of_its_service_account() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
         ("AWS_REGION", "eu-west-1".to_owned()),
     ];
-    let minted_by = mint(&scene, json!({"workload": {}}), &environment).await;
+    let minted_by = mint(&scene, json!({"identity": {"workload": {}}}), &environment).await;
     assert_eq!(
         minted_by,
         "arn:aws:sts::123456789012:assumed-role/irsa/pullpass"
@@ -117,7 +169,7 @@ async fn mints_as_the_role_that_the_pod_identity_agent_hands_out() {
             file.display().to_string(),
         ),
     ];
-    let minted_by = mint(&scene, json!({"workload": {}}), &environment).await;
+    let minted_by = mint(&scene, json!({"identity": {"workload": {}}}), &environment).await;
     let expected = "arn:aws:sts::123456789012:assumed-role/agent/eks-pullpass-pullpass-";
     assert!(minted_by.starts_with(expected), "{minted_by}");
 }
@@ -132,52 +184,176 @@ async fn mints_as_the_role_of_the_node() {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         moto.field("imds").to_owned(),
     )];
-    let minted_by = mint(&scene, json!({"node": {}}), &environment).await;
+    let minted_by = mint(&scene, json!({"identity": {"node": {}}}), &environment).await;
     assert_eq!(
         minted_by,
         "arn:aws:sts::123456789012:assumed-role/node/i-0123456789abcdef0"
     );
 }
 
-/// Nothing but what was configured: no keys out of the environment, no fall-back to the node.
+/// Nothing but what was configured: with no identity of its own, or a broken one, no keys out of the environment, no fall-back to
+/// the node, whose role may do it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mints_as_nobody_else_when_it_has_no_identity_of_its_own() {
+async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
     let scene = Scene::new("nobody").await;
     let role = add_role(&scene, "node").await;
     let moto = &scene.world.moto;
     // The same as in the test above: there is one node.
     moto.post("node", json!({"roleArn": role})).await;
-    let spec = json!({
-        "images": [format!("{ECR}/team")],
-        "ecr": {"endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url}},
-    });
-    scene.put_registry(scene.name, spec).await;
-    let namespace = scene.namespace("pods").await;
-    let environment = [
-        ("AWS_ACCESS_KEY_ID", support::moto::key_id("nobody")),
-        ("AWS_SECRET_ACCESS_KEY", support::moto::secret_key("nobody")),
+    let stranger = add_tenant_role(&scene, "nobody-else", "elsewhere", "other").await;
+    let file = project_token(&scene, "sts.amazonaws.com").await;
+    let wrong_audience = project_token(&scene, "pods.eks.amazonaws.com").await;
+    let agent = format!("{}/v1/credentials", moto.field("agent"));
+    let others = [
+        ("AWS_ACCESS_KEY_ID", key_id("nobody")),
+        ("AWS_SECRET_ACCESS_KEY", secret_key("nobody")),
         (
             "AWS_EC2_METADATA_SERVICE_ENDPOINT",
             moto.field("imds").to_owned(),
         ),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value));
-    let launch = Launch {
-        environment: environment.to_vec(),
-        ..scene.launch().await
+    let web = |role: &str, file: &std::path::Path| {
+        vec![
+            ("AWS_ROLE_ARN", role.to_owned()),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
+        ]
     };
-    let pullpass = Pullpass::start(&launch).await;
-    pullpass.register(&scene.cluster, SCENE, scene.name).await;
+    let rows = [
+        (vec![], "no workload identity"),
+        (web(&stranger, &file), "trust policy"),
+        (web(&role, &wrong_audience), "trust policy"),
+        (web(&role, "/nonexistent".as_ref()), "/nonexistent"),
+        (
+            // The agent takes tokens for another audience.
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent),
+                (
+                    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                    file.display().to_string(),
+                ),
+            ],
+            "EKS Pod Identity association",
+        ),
+    ];
+    for (own, words) in rows {
+        let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
+        let (_pullpass, namespace) = start(&scene, json!({}), &environment).await;
+        let told = refuse(&scene, &namespace).await;
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(scene.user.minted(moto).await.is_empty());
+    let minted = moto.get("minted").await.to_string();
+    assert!(!minted.contains("nobody-else"), "{minted}");
+}
 
-    let created = scene
-        .create(&namespace, &[&format!("{ECR}/team/hello:1")])
+/// Roles on top of access keys: the last one asks, and only it may pull.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mints_as_the_last_role_of_a_chain_and_names_the_hop_that_fails() {
+    let scene = Scene::new("chain").await;
+    let moto = &scene.world.moto;
+    let climb = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"},
+    ]});
+    let user = User::add_with(moto, "chain-user", Some(json!([climb]))).await;
+    scene.put_keys("chain-keys", &user).await;
+    let first = add_hop(
+        &scene,
+        "chain-first",
+        &user.principal,
+        Some("pullpass"),
+        Some(climb),
+    )
+    .await;
+    let last = add_hop(&scene, "chain-last", &first, None, None).await;
+    let chain = |external_id: &str| {
+        json!({
+            "identity": {"keys": {"secretRef": {"name": "chain-keys"}}},
+            "assumeRole": [
+                {"roleArn": first, "externalId": external_id, "durationSeconds": 3600},
+                {"roleArn": last, "sessionName": "pull.chain", "durationSeconds": 900},
+            ],
+        })
+    };
+    let principal = mint(&scene, chain("pullpass"), &[]).await;
+    let expected = "arn:aws:sts::123456789012:assumed-role/chain-last/pull.chain";
+    assert_eq!(principal, expected);
+
+    let mut wrong = chain("wrong");
+    wrong["endpoints"] = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
+    let broken = format!("{ECR}/broken");
+    let spec = json!({"images": [broken], "ecr": wrong});
+    scene.put_registry("chain-wrong", spec).await;
+    let (_pullpass, namespace) = (scene.start().await, scene.namespace("wrong").await);
+    let created = scene.create(&namespace, &[&format!("{broken}:1")]).await;
+    let told = unwrap_lines(&created);
+    assert!(
+        told.contains("role 1 of 2 in ecr.assumeRole") && told.contains("externalId"),
+        "{told}"
+    );
+}
+
+/// A role that a principal may assume by its keys, with these identity policies, else those of a puller.
+async fn add_hop(
+    scene: &Scene,
+    name: &str,
+    principal: &str,
+    external_id: Option<&str>,
+    policies: Option<Value>,
+) -> String {
+    let role = format!("{ACCOUNT}:role/{name}");
+    let mut statement =
+        json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": principal}});
+    if let Some(external_id) = external_id {
+        statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
+    }
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let mut body = json!({"roleArn": role, "trust": trust});
+    if let Some(policies) = policies {
+        body["policies"] = json!([policies]);
+    }
+    scene.world.moto.post("roles", body).await;
+    role
+}
+
+/// A Secret that only names credential helpers is nobody's login: it stays as it is, and does not keep ours from being added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_alone_a_secret_that_only_names_credential_helpers() {
+    let scene = Scene::new("helpers").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = scene.namespace("pods").await;
+    let helpers =
+        json!({"credHelpers": {ECR: "ecr-login", "public.ecr.aws": "ecr-login"}}).to_string();
+    let theirs = scene
+        .cluster
+        .apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": "helpers", "namespace": namespace},
+            "stringData": {".dockerconfigjson": helpers},
+        }))
         .await;
+    let _pullpass = scene.start().await;
+    let mut pod = pod(&namespace, &[&image()]);
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "helpers"}]);
+    let created = scene.cluster.create_pod(&pod, "").await.ok();
 
-    assert!(references(&created.body));
-    let warnings = created.warnings.join(" ");
-    assert!(warnings.contains("no workload identity"), "{warnings}");
-    assert!(scene.aws.requests().is_empty());
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert_eq!(created.warnings, [""; 0]);
+    let referenced = &created.body["spec"]["imagePullSecrets"];
+    assert_eq!(
+        *referenced,
+        json!([{"name": "helpers"}, {"name": "pullpass"}])
+    );
+    let now = scene.cluster.secret(&namespace, "helpers").await.unwrap();
+    assert_eq!(
+        now["metadata"]["resourceVersion"],
+        theirs["metadata"]["resourceVersion"]
+    );
+    let held = [helpers, scene.pull_secret(&namespace).await];
+    let found = keyring::lookup_all(&held, &[image()]);
+    assert_eq!(
+        found[0],
+        [scene.user.newest(&scene.world.moto).await.unwrap()]
+    );
+    assert_eq!(pull(&scene, &namespace).await, scene.user.principal);
 }
 
 /// Makes a role that a ServiceAccount of a namespace may assume by web identity.
@@ -227,13 +403,6 @@ async fn put_account(scene: &Scene, namespace: &str, name: &str, annotations: Va
     scene.cluster.apply(&account).await;
 }
 
-/// Who minted the first credential that the kubelet would take for the image.
-async fn minted_by(scene: &Scene, namespace: &str, image: &str) -> String {
-    let held = scene.pull_secret(namespace).await;
-    let found = support::keyring::lookup(&held, &[image]);
-    found[0][0].password.split('|').next().unwrap().to_owned()
-}
-
 /// The ServiceAccount of each namespace by itself: what one may, its neighbour of the same name may not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
@@ -253,22 +422,18 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     }});
     scene.put_registry(scene.name, spec).await;
     let _pullpass = scene.start().await;
-    let image = format!("{ECR}/team/hello:1");
 
-    let created = scene.create(&mine, &[&image]).await;
+    let created = scene.create(&mine, &[&image()]).await;
     assert!(references(&created.body));
     assert_eq!(created.warnings, [""; 0]);
-    let expected = "arn:aws:sts::123456789012:assumed-role/tenant/pullpass";
-    assert_eq!(minted_by(&scene, &mine, &image).await, expected);
+    assert_eq!(pull(&scene, &mine).await, session_of("tenant"));
 
     // The neighbour's ServiceAccount has the same name, and the role does not trust it.
-    let refused = scene.create(&neighbour, &[&image]).await;
-    let warnings = refused.warnings.join(" ");
+    let told = refuse(&scene, &neighbour).await;
     assert!(
-        warnings.contains("sts:AssumeRoleWithWebIdentity") && warnings.contains("trust policy"),
-        "{warnings}"
+        told.contains("sts:AssumeRoleWithWebIdentity") && told.contains("trust policy"),
+        "{told}"
     );
-    assert!(!scene.has_pull_secret(&neighbour).await);
 
     // Whose it is stands on it in the store, and the next Pods cost nothing.
     let stored = scene.stored().await;
@@ -281,10 +446,98 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     assert_eq!(metadata["labels"]["pullpass.dev/tenant-namespace"], *mine);
     let before = (scene.api.requests().len(), scene.aws.requests().len());
     for _ in 0..5 {
-        let created = scene.create(&mine, &[&image]).await;
+        let created = scene.create(&mine, &[&image()]).await;
         assert!(references(&created.body) && created.warnings.is_empty());
     }
     let api = scene.api.requests();
     assert_eq!(api.len(), before.0, "{:?}", api.get(before.0..));
     assert_eq!(scene.aws.requests().len(), before.1);
+}
+
+/// The session that web identity opens of a role of this name.
+fn session_of(role: &str) -> String {
+    format!("arn:aws:sts::123456789012:assumed-role/{role}/pullpass")
+}
+
+/// Each namespace says by its ServiceAccount's annotation which role it is, and each has what that role minted, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mints_as_the_role_that_the_service_account_names() {
+    let scene = Scene::new("named").await;
+    allow_tokens(&scene, "named-puller").await;
+    let [one, two] = [scene.namespace("one").await, scene.namespace("two").await];
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
+        "identity": {"serviceAccount": {"name": "named-puller", "fromAnnotations": true}},
+        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+    }});
+    scene.put_registry(scene.name, spec).await;
+    let role_of_one = add_tenant_role(&scene, "named-one", &one, "named-puller").await;
+    let role_of_two = add_tenant_role(&scene, "named-two", &two, "named-puller").await;
+    let role = |arn: &str| json!({"eks.amazonaws.com/role-arn": arn});
+    let _pullpass = scene.start().await;
+
+    // One thing is wrong after the other, and each is said; no restart, and no waiting after it is put right.
+    assert!(
+        refuse(&scene, &one)
+            .await
+            .contains("has no ServiceAccount named-puller")
+    );
+    for (annotations, words) in [
+        (json!({}), "has no annotation eks.amazonaws.com/role-arn"),
+        (role("named-one"), "is no ARN of an IAM role"),
+        (
+            role("arn:aws-cn:iam::123456789012:role/x"),
+            "names a role of partition aws-cn",
+        ),
+        (role(&role_of_two), "trust policy"),
+    ] {
+        put_account(&scene, &one, "named-puller", annotations).await;
+        let told = refuse(&scene, &one).await;
+        assert!(told.contains(words), "{told}");
+    }
+    for (namespace, arn, name) in [
+        (&one, &role_of_one, "named-one"),
+        (&two, &role_of_two, "named-two"),
+    ] {
+        put_account(&scene, namespace, "named-puller", role(arn)).await;
+        wait::until("the role of the ServiceAccount", async || {
+            let created = scene.create(namespace, &[&image()]).await;
+            created.warnings.is_empty().then_some(())
+        })
+        .await;
+        assert_eq!(pull(&scene, namespace).await, session_of(name));
+    }
+    let [held, other] = [scene.pull_secret(&one).await, scene.pull_secret(&two).await];
+    assert_ne!(held, other);
+}
+
+/// Without the right to ask for tokens of that name nothing happens but a clear word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn says_which_right_is_missing_to_ask_for_tokens() {
+    let scene = Scene::new("rightless").await;
+    let namespace = scene.namespace("pods").await;
+    put_account(&scene, &namespace, "rightless-puller", json!({})).await;
+    let role = add_tenant_role(&scene, "rightless", &namespace, "rightless-puller").await;
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
+        "identity": {"serviceAccount": {"name": "rightless-puller", "roleArn": role}},
+        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+    }});
+    scene.put_registry(scene.name, spec).await;
+    let _pullpass = scene.start().await;
+    let told = refuse(&scene, &namespace).await;
+    assert!(
+        told.contains(
+            "allow it to create serviceaccounts/token with resourceNames [rightless-puller]"
+        ),
+        "{told}"
+    );
+    assert!(scene.aws.requests().is_empty());
+
+    // Once the right is there, a Pod soon has its credential.
+    allow_tokens(&scene, "rightless-puller").await;
+    wait::until("a token", async || {
+        let created = scene.create(&namespace, &[&image()]).await;
+        created.warnings.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(pull(&scene, &namespace).await, session_of("rightless"));
 }

@@ -30,8 +30,17 @@ struct Answer {
 
 /// What the kubelet would try for each of `images`, first one first, when a Pod has this one pull secret.
 pub fn lookup(dockerconfigjson: &str, images: &[impl AsRef<str>]) -> Vec<Vec<Login>> {
+    lookup_all(&[dockerconfigjson], images)
+}
+
+/// The same when a Pod has these pull secrets, in this order.
+pub fn lookup_all(
+    dockerconfigjson: &[impl AsRef<str>],
+    images: &[impl AsRef<str>],
+) -> Vec<Vec<Login>> {
     let images: Vec<&str> = images.iter().map(AsRef::as_ref).collect();
-    let request = json!({"dockerconfigjson": [dockerconfigjson], "images": images});
+    let held: Vec<&str> = dockerconfigjson.iter().map(AsRef::as_ref).collect();
+    let request = json!({"dockerconfigjson": held, "images": images});
     let output = bed::run("keyring", &[], &format!("{request}\n"));
     let answer: Answer = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     match (answer.credentials, answer.error) {
