@@ -1,10 +1,11 @@
 //! Credentials: who asks, whom, for what, and for how long the answer is good.
 //!
-//! A [`crate::registry::source::CredentialSource`] says what decides a credential. For Amazon ECR the [`cache::Minter`] finds the
-//! credential in the [`CredentialStore`], or claims the right to mint, mints ([`ecr`], signed by an [`identity`]) and stores it, so
-//! that all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`fixed`]). What this room needs
+//! A [`crate::registry::source::CredentialSource`] says what decides a credential. What clouds mint the [`cache::Minter`] finds in
+//! the [`CredentialStore`], or claims the right to mint, mints ([`ecr`], signed by an [`identity`]; [`acr`]) and stores it, so that
+//! all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`fixed`]). What this room needs
 //! of a cluster it names as traits: [`SourceSecrets`], [`ServiceAccountTokens`] and [`CredentialStore`].
 
+pub mod acr;
 pub mod cache;
 pub mod ecr;
 pub mod fixed;
@@ -14,6 +15,7 @@ pub mod mint;
 
 mod aws;
 mod error;
+mod jwt;
 mod metrics;
 mod store;
 mod tenant;

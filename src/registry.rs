@@ -9,6 +9,7 @@
 pub mod arn;
 mod explain;
 mod grants;
+pub mod guid;
 pub mod host;
 mod index;
 pub mod kind;

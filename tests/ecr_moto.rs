@@ -21,7 +21,6 @@ use pullpass::credential::ecr::{EcrMint, Order};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
 use pullpass::credential::identity::keys::Keys;
-use pullpass::credential::mint::Clouds;
 use pullpass::credential::{Credential, Metrics, MintError};
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, RoleHop, TokenLife};
 use secrecy::ExposeSecret;
@@ -233,9 +232,7 @@ async fn rotated_keys_are_picked_up_and_the_old_ones_not_asked_again() {
     );
     let secrets = Arc::new(Secrets::default());
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
-    let mint = Clouds {
-        ecr: moto.mint(Environment::default()),
-    };
+    let mint = moto.clouds(Environment::default());
     let minter = Minter::new(Arc::new(mint), replica, secrets.clone(), Metrics::default());
     let source = moto.source(keys_of("rotated")).into();
     for (name, principal) in [("rotated-old", &old), ("rotated-new", &new)] {
@@ -660,9 +657,7 @@ async fn odd_answer_never_replaces_a_credential_that_works() {
     secrets.set_keys("steady", &key_id("steady"), &secret_key("steady"));
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
     let minter = Minter::new(
-        Arc::new(Clouds {
-            ecr: moto.mint(Environment::default()),
-        }),
+        Arc::new(moto.clouds(Environment::default())),
         replica,
         secrets,
         Metrics::default(),

@@ -292,7 +292,7 @@ fn names_file_line_and_field_of_what_is_wrong() {
         ),
         (
             "spec:\n  images: [a.example.com]\n  serves: {namespaces: {}}\n",
-            ":4: spec: has neither ecr nor static",
+            ":4: spec: has none of ecr, acr and static",
         ),
         ("spec: [\n", ":"),
         ("spec: {}\nspec: {}\n", ":5: spec: "),

@@ -11,7 +11,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
 use super::MintError;
-use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, one_line, root_cause};
+use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, one_line, root_cause};
 
 /// The configuration builder of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the
 /// source says, or one endpoint instead of them. A macro, because every SDK crate has a type of its own for it.
@@ -223,13 +223,6 @@ fn kind(code: &str, status: u16) -> Kind {
     }
 }
 
-/// The header Retry-After in seconds; dates are not read.
 fn retry_after(answer: &HttpResponse) -> Option<Duration> {
-    answer
-        .headers()
-        .get("retry-after")?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
+    answer.headers().get("retry-after").and_then(in_seconds)
 }

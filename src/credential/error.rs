@@ -28,7 +28,7 @@ pub enum MintError {
     /// The process has no such identity.
     #[error("no {identity} identity: {problem}")]
     NoIdentity {
-        /// `workload` or `node`.
+        /// `workload`, `node` or `managed`.
         identity: &'static str,
         /// What is missing and what to do.
         problem: String,
@@ -38,7 +38,7 @@ pub enum MintError {
     AccessDenied {
         /// The host that refused.
         host: String,
-        /// The IAM action that is needed.
+        /// What is needed: an IAM action, a role of Azure.
         permission: &'static str,
         /// Who asked.
         principal: String,
@@ -89,7 +89,7 @@ pub enum MintError {
     },
     /// An answer that cannot be right; what was there before stays.
     #[error(
-        "{host} gave an answer that cannot be used, {problem}: check what answers there (a proxy, or an endpoint that is not AWS's)"
+        "{host} gave an answer that cannot be used, {problem}: check what answers there (a proxy, or an endpoint that is not the cloud's)"
     )]
     BadAnswer {
         /// The host that answered.
@@ -112,9 +112,7 @@ pub enum MintError {
         retry_after: Option<Duration>,
     },
     /// The request cannot even be made.
-    #[error(
-        "no request can be made, {problem}: check ecr.region and ecr.endpoints of the Registry"
-    )]
+    #[error("no request can be made, {problem}: check region, endpoints and hosts of the Registry")]
     Configuration {
         /// What is wrong.
         problem: String,

@@ -113,8 +113,23 @@ impl HttpClient {
         request: HttpRequest,
         deadline: Instant,
     ) -> Result<(u16, Vec<u8>), FetchError> {
+        let reply = self.exchange(Route::Machine, request, deadline).await?;
+        Ok((reply.status, reply.body))
+    }
+
+    /// Sends one request and reads the answer, whatever its status is.
+    pub(crate) async fn exchange(
+        &self,
+        route: Route,
+        request: HttpRequest,
+        deadline: Instant,
+    ) -> Result<Reply, FetchError> {
+        let inner = match route {
+            Route::Cloud => &self.cloud,
+            Route::Machine => &self.metadata,
+        };
         let bounded = Bounded {
-            inner: self.metadata.clone(),
+            inner: inner.clone(),
             asked: Asked::default(),
         };
         let exchange = async {
@@ -126,9 +141,14 @@ impl HttpClient {
                 }
             })?;
             let status = answer.status().as_u16();
+            let retry_after = answer.headers().get("retry-after").and_then(in_seconds);
             let body = answer.into_body().collect().await;
-            body.map(|body| (status, body.to_bytes().to_vec()))
-                .map_err(|error| FetchError::Network(root_cause(error.as_ref())))
+            let body = body.map_err(|error| FetchError::Network(root_cause(error.as_ref())))?;
+            Ok(Reply {
+                status,
+                retry_after,
+                body: body.to_bytes().to_vec(),
+            })
         };
         tokio::time::timeout_at(deadline, exchange)
             .await
@@ -146,7 +166,29 @@ impl HttpClient {
     }
 }
 
-/// Why a metadata service did not answer.
+/// The way of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Route {
+    /// To a cloud, through the proxy if there is one.
+    Cloud,
+    /// To a metadata service or local agent, never through a proxy.
+    Machine,
+}
+
+/// An answer that was read. It may hold secrets: it has no Debug.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// The header Retry-After.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The header Retry-After in seconds; dates are not read.
+pub(crate) fn in_seconds(header: &str) -> Option<Duration> {
+    header.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Why a request had no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FetchError {
     Timeout,

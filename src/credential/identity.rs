@@ -21,6 +21,7 @@ use super::http::HttpClient;
 use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::Keys;
+pub(crate) use workload::load_token;
 
 /// What the process's environment says about its own identity. Read once, where the program is put together; access keys and
 /// profiles in the environment are never read.

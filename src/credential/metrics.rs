@@ -15,6 +15,7 @@ use crate::registry::source::MintSource;
 pub(crate) enum Provider {
     Ecr,
     EcrPublic,
+    Acr,
 }
 
 impl Provider {
@@ -22,6 +23,7 @@ impl Provider {
         match source {
             MintSource::Ecr(ecr) if ecr.public => Self::EcrPublic,
             MintSource::Ecr(_) => Self::Ecr,
+            MintSource::Acr(_) => Self::Acr,
         }
     }
 
@@ -29,6 +31,7 @@ impl Provider {
         match self {
             Self::Ecr => "ecr",
             Self::EcrPublic => "ecr-public",
+            Self::Acr => "acr",
         }
     }
 }

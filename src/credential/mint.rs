@@ -4,10 +4,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::acr::{self, AcrMint, ClientSecret};
 use super::ecr::{self, EcrMint};
 use super::identity::keys::Keys;
 use super::{Credential, MintError, SourceSecrets};
-use crate::registry::source::{EcrIdentity, MintSource};
+use crate::registry::source::{AcrIdentity, EcrIdentity, MintSource};
 
 /// What is to be minted.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub trait Mint: Send + Sync {
 pub struct Clouds {
     /// Amazon ECR.
     pub ecr: EcrMint,
+    /// Azure Container Registry.
+    pub acr: AcrMint,
 }
 
 impl Mint for Clouds {
@@ -47,7 +50,7 @@ impl Mint for Clouds {
         } = order;
         match source {
             MintSource::Ecr(source) => {
-                let keys = keys.map(|SourceKeys::Aws(keys)| keys);
+                let keys = keys.and_then(SourceKeys::aws);
                 let order = ecr::Order {
                     source,
                     keys,
@@ -55,6 +58,15 @@ impl Mint for Clouds {
                     now,
                 };
                 self.ecr.mint(order).boxed()
+            }
+            MintSource::Acr(source) => {
+                let secret = keys.and_then(SourceKeys::azure);
+                let order = acr::Order {
+                    source,
+                    secret,
+                    now,
+                };
+                self.acr.mint(order).boxed()
             }
         }
     }
@@ -65,6 +77,8 @@ impl Mint for Clouds {
 pub enum SourceKeys {
     /// Access keys of AWS.
     Aws(Keys),
+    /// A client secret of Entra ID.
+    Azure(ClientSecret),
 }
 
 impl SourceKeys {
@@ -86,6 +100,12 @@ impl SourceKeys {
                 | EcrIdentity::ServiceAccount { .. }
                 | EcrIdentity::Tenant { .. } => Ok(None),
             },
+            MintSource::Acr(source) => match &source.identity {
+                AcrIdentity::ServicePrincipal { secret, .. } => {
+                    ClientSecret::find(secret, secrets).map(|secret| Some(Self::Azure(secret)))
+                }
+                AcrIdentity::Workload { .. } | AcrIdentity::Managed(_) => Ok(None),
+            },
         }
     }
 
@@ -93,6 +113,21 @@ impl SourceKeys {
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         match self {
             Self::Aws(keys) => keys.fingerprint(),
+            Self::Azure(secret) => secret.fingerprint(),
+        }
+    }
+
+    fn aws(self) -> Option<Keys> {
+        match self {
+            Self::Aws(keys) => Some(keys),
+            Self::Azure(_) => None,
+        }
+    }
+
+    fn azure(self) -> Option<ClientSecret> {
+        match self {
+            Self::Azure(secret) => Some(secret),
+            Self::Aws(_) => None,
         }
     }
 }

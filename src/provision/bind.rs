@@ -43,6 +43,7 @@ pub(super) fn bind(
     });
     let bound = match source {
         MintSource::Ecr(ecr) => bind_ecr(ecr, tenant, account, whose)?.into(),
+        MintSource::Acr(acr) => acr.clone().into(),
     };
     Ok(Grant {
         source: CredentialSource::Minted(bound),

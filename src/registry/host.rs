@@ -181,26 +181,48 @@ fn recognise_acr(server: &str) -> Option<Host<'_>> {
     let (name, cloud) = ACR_SUFFIXES
         .iter()
         .find_map(|&(suffix, cloud)| server.strip_suffix(suffix).map(|name| (name, cloud)))?;
-    let mut labels = name.split('.');
-    let parts = (labels.next()?, labels.next(), labels.next(), labels.next());
-    match parts {
-        (name, None, ..) if is_acr_name(name) => Some(Host::Acr(AcrHost {
+    let acr = |region| {
+        Host::Acr(AcrHost {
             server,
-            region: None,
+            region,
             cloud,
-        })),
-        (name, Some(region), Some("geo"), None) if is_acr_name(name) && is_azure_region(region) => {
-            Some(Host::Acr(AcrHost {
-                server,
-                region: Some(region),
-                cloud,
-            }))
+        })
+    };
+    Some(match parse_acr_labels(name)? {
+        AcrLabels::Login(region) => acr(region),
+        AcrLabels::Data => Host::AcrData,
+    })
+}
+
+/// Whether an AAD token may be sent to `host`: it is, from its first to its last label, a login server of a cloud of Azure, or one
+/// under the admin's own `suffix`. Anything else is somebody else's.
+pub fn is_login_server(host: &str, suffix: Option<&str>) -> bool {
+    if matches!(recognise_acr(host), Some(Host::Acr(_))) {
+        return true;
+    }
+    let name = suffix
+        .and_then(|suffix| host.strip_suffix(suffix))
+        .and_then(|name| name.strip_suffix('.'));
+    matches!(name.and_then(parse_acr_labels), Some(AcrLabels::Login(_)))
+}
+
+/// What stands before the suffix of a host of Azure Container Registry.
+enum AcrLabels<'a> {
+    /// A login server, and its region if it is a regional one.
+    Login(Option<&'a str>),
+    /// A data endpoint.
+    Data,
+}
+
+fn parse_acr_labels(name: &str) -> Option<AcrLabels<'_>> {
+    let mut labels = name.split('.');
+    labels.next().filter(|name| is_acr_name(name))?;
+    match (labels.next(), labels.next(), labels.next()) {
+        (None, ..) => Some(AcrLabels::Login(None)),
+        (Some(region), Some("geo"), None) if is_azure_region(region) => {
+            Some(AcrLabels::Login(Some(region)))
         }
-        (name, Some(region), Some("data"), None)
-            if is_acr_name(name) && is_azure_region(region) =>
-        {
-            Some(Host::AcrData)
-        }
+        (Some(region), Some("data"), None) if is_azure_region(region) => Some(AcrLabels::Data),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@
     reason = "the derive of KubeSchema repeats each struct inside a function"
 )]
 
+pub mod acr;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -47,8 +48,8 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("[has(self.ecr), has(self.static)].filter(given, given).size() == 1")
-        .message("give exactly one of ecr and static"),
+    validation = Rule::new("[has(self.ecr), has(self.acr), has(self.static)].filter(given, given).size() == 1")
+        .message("give exactly one of ecr, acr and static"),
     validation = Rule::new("!has(self.inject) || [has(self.serves.namespaces.matchLabels) && self.serves.namespaces.matchLabels.size() > 0, has(self.serves.namespaces.matchExpressions) && self.serves.namespaces.matchExpressions.size() > 0].exists(given, given)")
         .message("inject needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected")
 )]
@@ -66,6 +67,9 @@ pub struct RegistrySpec {
     /// Credentials that Amazon ECR mints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecr: Option<Ecr>,
+    /// Credentials that Azure Container Registry mints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<acr::Acr>,
     /// A fixed login.
     #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Static>,

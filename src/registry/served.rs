@@ -1,5 +1,7 @@
 //! A valid Registry, ready for use: patterns read, credentials' sources derived.
 
+mod acr;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -129,6 +131,9 @@ fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
     match (&spec.ecr, &spec.fixed) {
         (Some(ecr), _) => CredentialSource::Minted(ecr_source(ecr, pattern).into()),
         (None, fixed) => {
+            if let Some(acr) = &spec.acr {
+                return CredentialSource::Minted(acr::source_of(acr, pattern.host()).into());
+            }
             let secret = fixed
                 .as_ref()
                 .map(|fixed| fixed.secret_ref.name.clone())

@@ -1,5 +1,6 @@
 //! The rules of a Registry, all of them: those that its schema says too, and those that no schema can say.
 
+mod acr;
 mod ecr;
 
 use super::kind::{
@@ -145,13 +146,19 @@ fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Findi
 }
 
 fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findings<'_>) {
-    match (&spec.ecr, &spec.fixed) {
-        (Some(ecr), None) => ecr::check(ecr, images, findings),
-        (None, Some(fixed)) => {
+    match (&spec.ecr, &spec.acr, &spec.fixed) {
+        (Some(ecr), None, None) => ecr::check(ecr, images, findings),
+        (None, Some(acr), None) => acr::check(acr, images, findings),
+        (None, None, Some(fixed)) => {
             check_secret("spec.static.secretRef.name", &fixed.secret_ref, findings);
         }
-        (Some(_), Some(_)) => findings.add("spec", "has both ecr and static: give exactly one"),
-        (None, None) => findings.add("spec", "has neither ecr nor static: give exactly one"),
+        (None, None, None) => {
+            findings.add("spec", "has none of ecr, acr and static: give exactly one");
+        }
+        _ => findings.add(
+            "spec",
+            "has several of ecr, acr and static: give exactly one",
+        ),
     }
 }
 

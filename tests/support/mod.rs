@@ -8,8 +8,10 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod azure;
 pub mod bed;
 pub mod cluster;
+pub mod internet;
 pub mod jwt;
 pub mod keyring;
 pub mod moto;

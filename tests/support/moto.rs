@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use pullpass::credential::acr::{self, AcrMint};
 use pullpass::credential::ecr::EcrMint;
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
+use pullpass::credential::mint::Clouds;
 use pullpass::credential::{SourceSecret, SourceSecrets};
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
 use serde_json::{Value, json};
@@ -68,6 +70,15 @@ impl Moto {
         let ca = std::fs::read(self.field("ca")).unwrap();
         let http = HttpClient::build(Some(&ca), ProxyConfig::disabled()).unwrap();
         EcrMint::new(http, environment)
+    }
+
+    /// The clouds, of which this one alone is there.
+    pub fn clouds(&self, environment: Environment) -> Clouds {
+        let http = HttpClient::build(None, ProxyConfig::disabled()).unwrap();
+        Clouds {
+            ecr: self.mint(environment),
+            acr: AcrMint::new(http, acr::Environment::default()),
+        }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Args;
 use super::shell::Shell;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
+use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
@@ -71,11 +72,13 @@ fn assemble(
     };
     let http = HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
         .context("--extra-ca, or the machine's own CA certificates")?;
-    let environment = Environment::find(|name| std::env::var(name).ok());
+    let variable = |name: &str| std::env::var(name).ok();
+    let environment = Environment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let minter = Minter::new(
         Arc::new(Clouds {
-            ecr: EcrMint::new(http, environment).with_tokens(Arc::new(kube.clone())),
+            ecr: EcrMint::new(http.clone(), environment).with_tokens(Arc::new(kube.clone())),
+            acr: AcrMint::new(http, acr::Environment::find(variable)),
         }),
         store.clone(),
         Arc::clone(&secrets),

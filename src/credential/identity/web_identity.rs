@@ -1,13 +1,11 @@
 //! Web identity: a ServiceAccount's token for a session of a role (IAM roles for service accounts).
 
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Opening, Session, keys_of};
-use crate::credential::MintError;
 use crate::credential::aws::{Call, sdk_config};
 use crate::credential::http::{Asked, one_line};
+use crate::credential::{MintError, jwt};
 
 /// The audience of the tokens that AWS STS takes.
 ///
@@ -84,13 +82,14 @@ fn subject(token: &str) -> Option<String> {
     struct Claims {
         sub: String,
     }
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    Some(one_line(&claims.sub))
+    jwt::claims(token).map(|claims: Claims| one_line(&claims.sub))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]

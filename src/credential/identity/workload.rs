@@ -31,7 +31,7 @@ fn none(problem: String) -> MintError {
 }
 
 /// Reads a small token file without the white space around it.
-async fn load_token(path: &std::path::Path) -> Result<String, MintError> {
+pub(crate) async fn load_token(path: &std::path::Path) -> Result<String, MintError> {
     let shown = path.display();
     let text = tokio::fs::read_to_string(path).await.map_err(|error| {
         none(format!("the token file {shown} cannot be read, {error}: check the projected volume of pullpass' Pod"))

@@ -1,0 +1,161 @@
+//! Tokens of Azure Container Registry: a token of Entra ID for the identity, exchanged at the login server.
+
+mod client;
+mod entra;
+mod exchange;
+mod identity;
+mod life;
+mod secret;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+
+use super::http::HttpClient;
+use super::{Credential, MintError};
+use crate::registry::host::{AzureCloud, is_login_server};
+use crate::registry::source::AcrSource;
+use client::Client;
+pub use secret::ClientSecret;
+
+/// How long one mint may take, the token of Entra ID included.
+const MINT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The user name that goes with a token of Azure Container Registry.
+///
+/// <https://learn.microsoft.com/azure/container-registry/container-registry-authentication>
+pub const USERNAME: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Whom a token of Entra ID must be for: accepted by registries in every cloud, also where they refuse tokens for the resource
+/// manager.
+///
+/// <https://learn.microsoft.com/azure/container-registry/container-registry-disable-authentication-as-arm>
+const RESOURCE: &str = "https://containerregistry.azure.net";
+
+/// What the process's environment says about its own identity, as Azure's webhook for workload identity sets it. Read once, where
+/// the program is put together.
+///
+/// <https://azure.github.io/azure-workload-identity/docs/quick-start.html>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `AZURE_CLIENT_ID`, the application or managed identity.
+    pub client_id: Option<String>,
+    /// `AZURE_TENANT_ID`, its tenant.
+    pub tenant_id: Option<String>,
+    /// `AZURE_FEDERATED_TOKEN_FILE`, the ServiceAccount token.
+    pub federated_token_file: Option<PathBuf>,
+    /// `AZURE_AUTHORITY_HOST`, who gives tokens to that tenant.
+    pub authority_host: Option<String>,
+    /// `AZURE_POD_IDENTITY_AUTHORITY_HOST`, where instance metadata answers; `http://169.254.169.254` when it is not set.
+    pub metadata_host: Option<String>,
+}
+
+impl Environment {
+    /// Finds the settings by asking `lookup` for each variable; an empty one counts as not set.
+    pub fn find(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let find = |name| lookup(name).filter(|value| !value.is_empty());
+        Self {
+            client_id: find("AZURE_CLIENT_ID"),
+            tenant_id: find("AZURE_TENANT_ID"),
+            federated_token_file: find("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
+            authority_host: find("AZURE_AUTHORITY_HOST"),
+            metadata_host: find("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+        }
+    }
+}
+
+/// What is to be minted.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What decides the credential.
+    pub source: AcrSource,
+    /// The client secret, when the identity is [`crate::registry::source::AcrIdentity::ServicePrincipal`].
+    pub secret: Option<ClientSecret>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// Mints tokens of Azure Container Registry.
+///
+/// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
+pub struct AcrMint {
+    http: HttpClient,
+    environment: Environment,
+}
+
+impl AcrMint {
+    /// Mints over `http`, with the identities that `environment` knows.
+    pub fn new(http: HttpClient, environment: Environment) -> Self {
+        Self { http, environment }
+    }
+
+    /// Mints one token, within 5 seconds.
+    ///
+    /// # Errors
+    /// [`MintError`] says why not; what was minted before stays good.
+    pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
+        // Whatever a library logs of bodies is never taken.
+        self.run(&order)
+            .with_subscriber(NoSubscriber::default())
+            .await
+    }
+
+    async fn run(&self, order: &Order) -> Result<Credential, MintError> {
+        let source = &order.source;
+        check_source(source)?;
+        let client = Client {
+            http: &self.http,
+            deadline: Instant::now() + MINT_TIMEOUT,
+        };
+        let token = identity::fetch(&client, order, &self.environment).await?;
+        let password = exchange::fetch(&client, source, &token).await?;
+        let expires_at = life::find_end(&password, order.now).map_err(|problem| {
+            let host = source.server.clone();
+            MintError::BadAnswer { host, problem }
+        })?;
+        Ok(Credential {
+            username: USERNAME.to_owned(),
+            password: password.into(),
+            minted_at: order.now,
+            expires_at,
+            principal: token.principal,
+        })
+    }
+}
+
+/// A token goes to nobody but a login server, and comes over https. The Registry's validation says so first; this holds for every
+/// caller.
+fn check_source(source: &AcrSource) -> Result<(), MintError> {
+    let endpoints = &source.endpoints;
+    let problem = if !is_login_server(&source.server, endpoints.login_server_suffix.as_deref()) {
+        format!("{:?} is no login server", source.server)
+    } else if let Some(authority) = endpoints.authority.as_deref()
+        && !authority.starts_with("https://")
+    {
+        format!("the authority {authority:?} is not https")
+    } else {
+        return Ok(());
+    };
+    Err(MintError::Configuration { problem })
+}
+
+/// Who gives tokens in a cloud.
+///
+/// <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>
+fn authority_of(cloud: AzureCloud) -> &'static str {
+    match cloud {
+        AzureCloud::Public => "https://login.microsoftonline.com",
+        AzureCloud::UsGov => "https://login.microsoftonline.us",
+        AzureCloud::China => "https://login.chinacloudapi.cn",
+        AzureCloud::Germany => "https://login.microsoftonline.de",
+    }
+}
+
+/// Whom the token of Entra ID is to be for.
+fn resource_of(source: &AcrSource) -> &str {
+    source.endpoints.resource.as_deref().unwrap_or(RESOURCE)
+}

@@ -1,0 +1,174 @@
+//! Entra ID's tokens for an application that proves who it is by a federated token or a client secret.
+
+use serde::Deserialize;
+
+use super::client::{Call, Client, TokenAnswer, host_of};
+use super::identity::AadToken;
+use crate::credential::MintError;
+use crate::credential::http::Reply;
+
+/// How a ServiceAccount token is said to be one.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Who asks, whom and for what.
+pub(super) struct Application<'a> {
+    /// `https://` and a host, no `/` at the end.
+    pub(super) authority: &'a str,
+    /// A GUID.
+    pub(super) tenant_id: &'a str,
+    /// A GUID.
+    pub(super) client_id: &'a str,
+    /// Whom the token is for.
+    pub(super) resource: &'a str,
+    /// Who asks, for people.
+    pub(super) principal: String,
+}
+
+/// How an application proves who it is.
+#[derive(Clone, Copy)]
+pub(super) enum Proof<'a> {
+    /// A ServiceAccount token that the application trusts.
+    Assertion(&'a str),
+    /// A client secret.
+    Secret(&'a str),
+}
+
+/// Gets a token.
+///
+/// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
+pub(super) async fn fetch(
+    client: &Client<'_>,
+    application: Application<'_>,
+    proof: Proof<'_>,
+) -> Result<AadToken, MintError> {
+    let Application {
+        authority,
+        tenant_id,
+        client_id,
+        ..
+    } = application;
+    let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
+    let scope = format!("{}/.default", application.resource);
+    let mut form = vec![
+        ("grant_type", "client_credentials"),
+        ("client_id", client_id),
+        ("scope", &scope),
+    ];
+    let secret = match proof {
+        Proof::Assertion(token) => {
+            form.push(("client_assertion_type", ASSERTION_TYPE));
+            form.push(("client_assertion", token));
+            token
+        }
+        Proof::Secret(secret) => {
+            form.push(("client_secret", secret));
+            secret
+        }
+    };
+    let call = Call {
+        host: host_of(&url),
+        principal: &application.principal,
+        secret,
+    };
+    let reply = client.post(&url, &form).await?;
+    if reply.status != 200 {
+        return Err(explain(&call, &reply, proof));
+    }
+    let answer: TokenAnswer = call.parse(&reply)?;
+    let token = call.check_token(answer.access_token)?;
+    Ok(AadToken {
+        value: token.into(),
+        tenant_id: Some(tenant_id.to_owned()),
+        principal: application.principal,
+    })
+}
+
+#[derive(Default, Deserialize)]
+struct Refusal {
+    error: Option<String>,
+    error_description: Option<String>,
+    #[serde(default)]
+    error_codes: Vec<u64>,
+}
+
+impl Refusal {
+    /// The number of the error: the first of `error_codes`, else what the description begins with.
+    fn code(&self) -> Option<u64> {
+        let description = || {
+            let rest = self.error_description.as_deref()?.strip_prefix("AADSTS")?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            rest[..digits].parse().ok()
+        };
+        self.error_codes.first().copied().or_else(description)
+    }
+}
+
+/// What Entra ID means by a refusal.
+///
+/// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
+fn explain(call: &Call<'_>, reply: &Reply, proof: Proof<'_>) -> MintError {
+    let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let words = refusal
+        .error_description
+        .as_deref()
+        .or(refusal.error.as_deref());
+    let words = words.unwrap_or_default();
+    if matches!(reply.status, 429 | 500..=599) {
+        return call.explain_status(reply, words);
+    }
+    let Some(code) = refusal.code() else {
+        return call.explain_status(reply, words);
+    };
+    let host = call.host.clone();
+    let principal = call.principal.to_owned();
+    match advise(code, proof) {
+        Some(advice) => MintError::UnrecognizedClient {
+            host,
+            principal,
+            code: format!("AADSTS{code}"),
+            advice,
+        },
+        None => MintError::Refused {
+            host,
+            principal,
+            code: format!("AADSTS{code}"),
+            answer: call.words(words),
+            retry_after: reply.retry_after,
+        },
+    }
+}
+
+/// What to do about an error, when it is known.
+fn advise(code: u64, proof: Proof<'_>) -> Option<&'static str> {
+    Some(match (code, proof) {
+        (700_016 | 7_000_229, _) => {
+            "check the client id, and that the application has a service principal in that tenant"
+        }
+        (90_002 | 900_023 | 90_133, _) => {
+            "check the tenant id, and that it is of the cloud that the authority belongs to"
+        }
+        (70_021 | 700_211 | 700_212 | 700_213 | 7_002_138, _) => {
+            "give the application a federated credential with exactly this issuer, subject and audience; a new one takes some minutes"
+        }
+        (90_061 | 50_166 | 5_002_711, Proof::Assertion(_)) => {
+            "let Entra ID read the cluster's issuer: its /.well-known/openid-configuration and keys must be on the internet"
+        }
+        (700_024 | 50_027 | 5_002_730 | 50_013 | 700_027, Proof::Assertion(_)) => {
+            "check the clocks, that the ServiceAccount token is fresh, and that the issuer publishes the keys that signed it"
+        }
+        (7_000_215 | 7_000_216 | 50_012, Proof::Secret(_)) => {
+            "put the value of a client secret of that application (not its id) into AZURE_CLIENT_SECRET of the source secret"
+        }
+        (7_000_222, Proof::Secret(_)) => {
+            "the client secret has expired: make a new one and put it into AZURE_CLIENT_SECRET of the source secret"
+        }
+        (7_000_112, _) => "the application is disabled: enable it in Entra ID",
+        (500_011, _) => {
+            "the tenant does not know Azure Container Registry as a resource: register the provider Microsoft.ContainerRegistry in it, or set acr.endpoints.resource"
+        }
+        (53_003 | 53_000 | 530_032, _) => "let the tenant's conditional access policies admit it",
+        _ => return None,
+    })
+}

@@ -1,0 +1,187 @@
+//! Who asks: each identity gets one token of Entra ID for one mint. Nothing falls back from one identity to another.
+
+mod managed;
+
+use std::path::Path;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::client::Client;
+use super::entra::{self, Application, Proof};
+use super::{Environment, Order, authority_of, resource_of};
+use crate::credential::http::one_line;
+use crate::credential::identity::load_token;
+use crate::credential::{MintError, jwt};
+use crate::registry::guid::is_guid;
+use crate::registry::source::{AcrIdentity, AcrSource};
+
+/// A token of Entra ID.
+pub(super) struct AadToken {
+    /// The token.
+    pub(super) value: SecretString,
+    /// The tenant that it is from, when that is known.
+    pub(super) tenant_id: Option<String>,
+    /// Who asked, for people.
+    pub(super) principal: String,
+}
+
+/// Gets the token that one mint begins with.
+pub(super) async fn fetch(
+    client: &Client<'_>,
+    order: &Order,
+    environment: &Environment,
+) -> Result<AadToken, MintError> {
+    let source = &order.source;
+    match &source.identity {
+        AcrIdentity::Workload {
+            client_id,
+            tenant_id,
+        } => {
+            let own = Own::find(client_id.as_deref(), tenant_id.as_deref(), environment)?;
+            own.fetch(client, source).await
+        }
+        AcrIdentity::Managed(identity) => {
+            managed::fetch(client, identity, resource_of(source), environment).await
+        }
+        AcrIdentity::ServicePrincipal {
+            tenant_id,
+            client_id,
+            secret: name,
+        } => {
+            let secret = order
+                .secret
+                .as_ref()
+                .ok_or_else(|| MintError::MissingSource {
+                    secret: name.clone(),
+                })?;
+            let application = Application {
+                authority: given_authority(source),
+                tenant_id,
+                client_id,
+                resource: resource_of(source),
+                principal: format!(
+                    "service principal {client_id} of tenant {tenant_id} by source secret {name}"
+                ),
+            };
+            let proof = Proof::Secret(secret.value.expose_secret());
+            entra::fetch(client, application, proof).await
+        }
+    }
+}
+
+/// The Registry's own authority, else its cloud's.
+fn given_authority(source: &AcrSource) -> &str {
+    let given = source.endpoints.authority.as_deref();
+    given.unwrap_or_else(|| authority_of(source.cloud))
+}
+
+/// pullpass' own workload identity.
+struct Own<'a> {
+    client_id: &'a str,
+    tenant_id: &'a str,
+    file: &'a Path,
+    /// The authority of the environment's tenant, unless the Registry names another tenant.
+    authority: Option<&'a str>,
+}
+
+impl<'a> Own<'a> {
+    fn find(
+        client_id: Option<&'a str>,
+        tenant_id: Option<&'a str>,
+        environment: &'a Environment,
+    ) -> Result<Self, MintError> {
+        let file = environment.federated_token_file.as_deref().ok_or_else(|| none(
+            "AZURE_FEDERATED_TOKEN_FILE is not set: label pullpass' Pods azure.workload.identity/use=true and restart them, or set another acr.identity in the Registry",
+        ))?;
+        let is_own_tenant = tenant_id.is_none();
+        let client_id = client_id.or(environment.client_id.as_deref()).ok_or_else(|| none(
+            "AZURE_CLIENT_ID is not set: annotate pullpass' ServiceAccount with azure.workload.identity/client-id and restart it, or give acr.identity.workload.clientId",
+        ))?;
+        let tenant_id = tenant_id.or(environment.tenant_id.as_deref()).ok_or_else(|| none(
+            "AZURE_TENANT_ID is not set: check the webhook of Azure workload identity, or give acr.identity.workload.tenantId",
+        ))?;
+        for (name, id) in [
+            ("AZURE_CLIENT_ID", client_id),
+            ("AZURE_TENANT_ID", tenant_id),
+        ] {
+            if !is_guid(id) {
+                return Err(none(&format!(
+                    "{name} is no id of the form 00000000-0000-0000-0000-000000000000: correct it"
+                )));
+            }
+        }
+        Ok(Self {
+            client_id,
+            tenant_id,
+            file,
+            authority: environment
+                .authority_host
+                .as_deref()
+                .filter(|_| is_own_tenant)
+                .map(|authority| authority.trim_end_matches('/')),
+        })
+    }
+
+    async fn fetch(&self, client: &Client<'_>, source: &AcrSource) -> Result<AadToken, MintError> {
+        let token = load_token(self.file).await?;
+        let (client_id, tenant_id) = (self.client_id, self.tenant_id);
+        let principal = format!(
+            "application {client_id} of tenant {tenant_id} by federation with {}",
+            describe(&token)
+        );
+        let application = Application {
+            authority: self.authority(source)?,
+            tenant_id,
+            client_id,
+            resource: resource_of(source),
+            principal,
+        };
+        entra::fetch(client, application, Proof::Assertion(&token)).await
+    }
+
+    fn authority<'s>(&self, source: &'s AcrSource) -> Result<&'s str, MintError>
+    where
+        'a: 's,
+    {
+        match (&source.endpoints.authority, self.authority) {
+            (None, Some(authority)) if authority.starts_with("https://") => Ok(authority),
+            (None, Some(_)) => Err(none("AZURE_AUTHORITY_HOST is not https: correct it")),
+            _ => Ok(given_authority(source)),
+        }
+    }
+}
+
+fn none(problem: &str) -> MintError {
+    MintError::NoIdentity {
+        identity: "workload",
+        problem: problem.to_owned(),
+    }
+}
+
+/// Whom a ServiceAccount token is of, by whom and for whom, not verified: what a federated credential must name.
+fn describe(token: &str) -> String {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+        iss: String,
+        aud: Audience,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        Many(Vec<String>),
+    }
+    let Some(claims) = jwt::claims::<Claims>(token) else {
+        return "a token that cannot be read".to_owned();
+    };
+    let audience = match claims.aud {
+        Audience::One(audience) => audience,
+        Audience::Many(audiences) => audiences.join(" "),
+    };
+    one_line(&format!(
+        "{} (issuer {}, audience {audience})",
+        claims.sub, claims.iss
+    ))
+}

@@ -1,0 +1,235 @@
+//! The rules of `spec.acr`.
+
+use super::{Findings, check_secret, is_endpoint};
+use crate::image;
+use crate::registry::guid::is_guid;
+use crate::registry::host::{AzureCloud, Host, is_login_server};
+use crate::registry::kind::acr::{
+    Acr, AcrEndpoints, AcrIdentity, ManagedIdentity, SCOPE_MAX, SCOPES_MAX,
+};
+use crate::registry::labels;
+use crate::registry::pattern::Pattern;
+
+/// Checks `spec.acr` and that each image's host is a login server that it is for.
+pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Findings<'_>) {
+    if let Some(identity) = &acr.identity {
+        check_identity(identity, findings);
+    }
+    let endpoints = acr.endpoints.clone().unwrap_or_default();
+    check_endpoints(&endpoints, findings);
+    let suffix = endpoints.login_server_suffix.as_deref();
+    let mut has_use = false;
+    for (index, image) in images.iter().enumerate() {
+        match check_image(image, acr, suffix) {
+            Ok(uses_suffix) => has_use |= uses_suffix,
+            Err(problem) => findings.add(
+                format!("spec.images[{index}]"),
+                format!("\"{image}\" {problem}"),
+            ),
+        }
+    }
+    if suffix.is_some() && !has_use {
+        findings.add(
+            "spec.acr.endpoints.loginServerSuffix",
+            "is the end of no host of images: remove it",
+        );
+    }
+    check_scopes(&acr.scopes, images, findings);
+}
+
+/// Whether the image's host is known by the suffix alone.
+fn check_image(image: &Pattern, acr: &Acr, suffix: Option<&str>) -> Result<bool, String> {
+    if image.has_wildcard() {
+        return Err(
+            "has a * in its host: a token of Azure is for one login server, list them".to_owned(),
+        );
+    }
+    if image::split_port(image.domain()).1.is_some() {
+        return Err("has a port: login servers of Azure have none, remove it".to_owned());
+    }
+    match Host::recognise(image.host()) {
+        Some(Host::Acr(host)) if host.cloud == AzureCloud::Germany => {
+            Err("belongs to a cloud that was closed in 2021: remove it".to_owned())
+        }
+        Some(Host::Acr(host)) => match acr.cloud.map(AzureCloud::from) {
+            Some(cloud) if cloud != host.cloud => Err(format!(
+                "belongs to the cloud {}: remove acr.cloud, the host says it",
+                host.cloud.name()
+            )),
+            _ => Ok(false),
+        },
+        Some(Host::AcrData) => Err(
+            "is a data endpoint: no image is pulled from one and no credential is for it, name the login server".to_owned(),
+        ),
+        Some(Host::Ecr(_) | Host::EcrPublic { .. }) => {
+            Err("is a registry of Amazon: Azure's credentials are not for it".to_owned())
+        }
+        None if is_login_server(image.host(), suffix) => Ok(true),
+        None => Err(
+            "is no login server of Azure: correct it, or give acr.endpoints.loginServerSuffix if it stands for one".to_owned(),
+        ),
+    }
+}
+
+fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
+    let field = "spec.acr.identity";
+    let given = [
+        identity.workload.is_some(),
+        identity.managed_identity.is_some(),
+        identity.service_principal.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() != 1 {
+        findings.add(
+            field,
+            "must have exactly one of workload, managedIdentity and servicePrincipal: give exactly one",
+        );
+    }
+    if let Some(workload) = &identity.workload {
+        check_id(
+            &format!("{field}.workload.clientId"),
+            workload.client_id.as_deref(),
+            findings,
+        );
+        check_id(
+            &format!("{field}.workload.tenantId"),
+            workload.tenant_id.as_deref(),
+            findings,
+        );
+    }
+    if let Some(managed) = &identity.managed_identity {
+        check_managed(managed, findings);
+    }
+    if let Some(principal) = &identity.service_principal {
+        let field = format!("{field}.servicePrincipal");
+        check_id(
+            &format!("{field}.tenantId"),
+            Some(&principal.tenant_id),
+            findings,
+        );
+        check_id(
+            &format!("{field}.clientId"),
+            Some(&principal.client_id),
+            findings,
+        );
+        check_secret(
+            &format!("{field}.secretRef.name"),
+            &principal.secret_ref,
+            findings,
+        );
+    }
+}
+
+fn check_managed(managed: &ManagedIdentity, findings: &mut Findings<'_>) {
+    let field = "spec.acr.identity.managedIdentity";
+    check_id(
+        &format!("{field}.clientId"),
+        managed.client_id.as_deref(),
+        findings,
+    );
+    if managed.client_id.is_some() && managed.resource_id.is_some() {
+        findings.add(field, "has both clientId and resourceId: give one");
+    }
+    if managed
+        .resource_id
+        .as_deref()
+        .is_some_and(|id| !is_resource_id(id))
+    {
+        findings.add(
+            format!("{field}.resourceId"),
+            "is no resource id of a managed identity: write /subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…",
+        );
+    }
+}
+
+fn check_id(field: &str, id: Option<&str>, findings: &mut Findings<'_>) {
+    if let Some(id) = id.filter(|id| !is_guid(id)) {
+        findings.add(
+            field,
+            format!("{id:?} is no id: write it as 00000000-0000-0000-0000-000000000000"),
+        );
+    }
+}
+
+/// `/subscriptions/ID/resourceGroups/NAME/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME`, in any case of letters.
+fn is_resource_id(id: &str) -> bool {
+    let parts: Vec<&str> = id.split('/').collect();
+    let is_name = |name: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.()-".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_part)
+    };
+    let is = |part: &str, word: &str| part.eq_ignore_ascii_case(word);
+    id.len() <= 512
+        && matches!(parts[..], ["", subscriptions, subscription, groups, group, providers, provider, kind, name]
+            if subscriptions == "subscriptions" && is_guid(subscription) && is(groups, "resourceGroups") && is_name(group)
+                && providers == "providers" && is(provider, "Microsoft.ManagedIdentity")
+                && is(kind, "userAssignedIdentities") && is_name(name))
+}
+
+fn check_endpoints(endpoints: &AcrEndpoints, findings: &mut Findings<'_>) {
+    let field = "spec.acr.endpoints";
+    for (name, endpoint) in [
+        ("authority", &endpoints.authority),
+        ("resource", &endpoints.resource),
+    ] {
+        if endpoint
+            .as_deref()
+            .is_some_and(|endpoint| !is_endpoint(endpoint))
+        {
+            let message = "is no endpoint: write https://host, a port and a path at most";
+            findings.add(format!("{field}.{name}"), message);
+        }
+    }
+    let is_suffix = |suffix: &str| {
+        suffix.contains('.')
+            && suffix.len() <= 200
+            && labels::is_subdomain(suffix)
+            && suffix.bytes().any(|byte| byte.is_ascii_lowercase())
+    };
+    if endpoints
+        .login_server_suffix
+        .as_deref()
+        .is_some_and(|suffix| !is_suffix(suffix))
+    {
+        findings.add(
+            format!("{field}.loginServerSuffix"),
+            "is no end of hosts: write at least two labels in lower case, such as azurecr.example.com",
+        );
+    }
+}
+
+/// <https://distribution.github.io/distribution/spec/auth/scope/>, of which one repository and `pull` are taken.
+fn check_scopes(scopes: &[String], images: &[Pattern], findings: &mut Findings<'_>) {
+    if scopes.len() > SCOPES_MAX {
+        findings.add(
+            "spec.acr.scopes",
+            format!("has more than {SCOPES_MAX} scopes: split it over several Registries"),
+        );
+    }
+    for (index, scope) in scopes.iter().enumerate() {
+        let field = format!("spec.acr.scopes[{index}]");
+        let repository = scope
+            .strip_prefix("repository:")
+            .and_then(|rest| rest.strip_suffix(":pull"))
+            .filter(|name| scope.len() <= SCOPE_MAX && image::is_path(name));
+        let Some(repository) = repository else {
+            findings.add(
+                field,
+                format!("{scope:?} is no scope: write repository:NAME:pull with a repository's full name, no *"),
+            );
+            continue;
+        };
+        if scopes[..index].contains(scope) {
+            findings.add(field, format!("{scope:?} is there twice: remove one"));
+        } else if !images
+            .iter()
+            .any(|image| image.covers(image.domain(), repository))
+        {
+            findings.add(
+                field,
+                format!(
+                    "{repository:?} is under no pattern of images: remove it, or name it there"
+                ),
+            );
+        }
+    }
+}
