@@ -14,21 +14,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pullpass::cluster::{Kube, Store, Synced, Watches};
 use pullpass::credential::{
-    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, SourceSecrets,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, ServiceAccountTokens,
+    SourceSecrets,
 };
 use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecretContent, Version,
 };
 use pullpass::provision::state::State;
 use pullpass::registry::source::{
-    EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition, TokenLife,
+    EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition, Tenant, TokenLife,
 };
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
@@ -554,4 +555,75 @@ async fn shows_one_replica_what_another_one_minted() {
         "theirs"
     );
     assert!(*changes.borrow_and_update() > before);
+}
+
+/// Tokens of namespaces' own ServiceAccounts, by a real API server.
+#[tokio::test]
+async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
+    let client = client(shared()).await;
+    let kube = Kube::new(client.clone(), OWN);
+    make_namespace(&client, "tokens", json!({})).await;
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "tokens");
+    apply(&accounts, "puller", json!({})).await;
+    let tenant = async |name: &str| {
+        let (_, namespace) = kube.fetch_namespace("tokens").await.unwrap().unwrap();
+        assert!(!namespace.uid.is_empty());
+        let account = kube.fetch_service_account("tokens", name).await.unwrap();
+        Tenant {
+            namespace: namespace.name,
+            namespace_uid: namespace.uid,
+            service_account: name.to_owned(),
+            service_account_uid: account.map(|account| account.uid).unwrap_or_default(),
+        }
+    };
+    let first = tenant("puller").await;
+    let token = kube.fetch_token(&first, "sts.amazonaws.com").await.unwrap();
+    let claims = claims_of(token.expose_secret());
+    assert_eq!(claims["aud"], json!(["sts.amazonaws.com"]));
+    assert_eq!(claims["sub"], "system:serviceaccount:tokens:puller");
+    let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert_eq!(life, 3600);
+
+    // Never for the API server itself.
+    let error = kube.fetch_token(&first, "").await.unwrap_err();
+    assert_eq!(error.reason(), "TokenUnreachable", "{error}");
+
+    // Made anew, it is another one.
+    accounts
+        .delete("puller", &DeleteParams::default())
+        .await
+        .unwrap();
+    let error = kube
+        .fetch_token(&first, "sts.amazonaws.com")
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "MissingServiceAccount", "{error}");
+    apply(&accounts, "puller", json!({})).await;
+    let error = kube
+        .fetch_token(&first, "sts.amazonaws.com")
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "ServiceAccountReplaced", "{error}");
+    let second = tenant("puller").await;
+    assert_ne!(first, second);
+    kube.fetch_token(&second, "sts.amazonaws.com")
+        .await
+        .unwrap();
+
+    let nowhere = Tenant {
+        namespace: "nowhere".to_owned(),
+        ..second
+    };
+    let error = kube
+        .fetch_token(&nowhere, "sts.amazonaws.com")
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "MissingServiceAccount", "{error}");
+}
+
+fn claims_of(token: &str) -> Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload);
+    serde_json::from_slice(&bytes.unwrap()).unwrap()
 }

@@ -958,3 +958,109 @@ async fn token_life_answer_needs_no_later_session() {
     let error = mint.mint(again(TokenLife::Session)).await.unwrap_err();
     assert_eq!(error.reason(), "NoLaterSession", "{error}");
 }
+
+/// Every identity that opens a session: its name, the operation by which it does, and what mints with it.
+struct Identities {
+    rows: Vec<(&'static str, &'static str, EcrMint, Order)>,
+}
+
+impl Identities {
+    async fn start(moto: &Moto, cluster: &Cluster) -> Self {
+        let user = add_climber(moto, "identities").await;
+        let hop = add_hop(moto, "identities", &user, None).await;
+        let secrets = Secrets::default();
+        let (id, secret) = (key_id("identities"), secret_key("identities"));
+        secrets.set_keys("identities", &id, &secret);
+        let keys = Keys::find("identities", &secrets).unwrap();
+        let association =
+            json!({"namespace": "pullpass", "serviceAccount": "pullpass", "roleArn": cluster.role});
+        moto.post("associations", association).await;
+        moto.post("node", json!({"roleArn": cluster.role})).await;
+        let folder = cluster.folder.path();
+        let file = |name: &str, audience: &str| {
+            let path = folder.join(name);
+            let token = cluster.issuer.token(SUBJECT, audience, 600);
+            std::fs::write(&path, token).unwrap();
+            path
+        };
+        let web = moto.mint(cluster.web_identity(&file("web", "sts.amazonaws.com")));
+        let agent = moto.mint(with_agent(moto, &file("agent", "pods.eks.amazonaws.com")));
+        let node = || {
+            moto.mint(Environment {
+                metadata_endpoint: Some(moto.field("imds").to_owned()),
+                ..Environment::default()
+            })
+        };
+        let chain = EcrSource {
+            assume_role: vec![hop],
+            ..moto.source(keys_of("identities"))
+        };
+        let workload = || order(moto.source(EcrIdentity::Workload), None);
+        let of_node = || order(moto.source(EcrIdentity::Node), None);
+        let by_keys = moto.mint(Environment::default());
+        let rows = vec![
+            ("web identity", "AssumeRoleWithWebIdentity", web, workload()),
+            ("chain", "AssumeRole", by_keys, order(chain, Some(keys))),
+            ("agent", "AgentCredentials", agent, workload()),
+            ("node", "ImdsToken", node(), of_node()),
+            ("node", "ImdsMetadata", node(), of_node()),
+        ];
+        Self { rows }
+    }
+
+    /// Mints with each identity while the operation that opens its session fails so; all at once, but for those that share a service.
+    async fn fail(
+        &self,
+        moto: &Moto,
+        fault: serde_json::Value,
+    ) -> Vec<(&'static str, Result<Credential, MintError>)> {
+        let one = async |row: &(&'static str, &'static str, EcrMint, Order)| {
+            let (name, operation, mint, order) = row;
+            let mut fault = fault.clone();
+            fault["operation"] = (*operation).into();
+            moto.post("faults", fault).await;
+            (*name, mint.mint(order.clone()).await)
+        };
+        let [web, chain, agent, first, second] = &self.rows[..] else {
+            panic!("five rows")
+        };
+        let node = async { [one(first).await, one(second).await] };
+        let (web, chain, agent, node) = tokio::join!(one(web), one(chain), one(agent), node);
+        moto.delete("faults").await;
+        [web, chain, agent].into_iter().chain(node).collect()
+    }
+}
+
+#[tokio::test]
+async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    let identities = Identities::start(&moto, &cluster).await;
+    let html =
+        |status: u16| json!({"count": 9, "status": status, "body": "<html>canary-page</html>"});
+    let faults = [
+        (html(200), ["BadAnswer", "Network"].as_slice()),
+        (html(502), &["Refused", "BadAnswer"]),
+        (html(429), &["Throttled", "BadAnswer"]),
+        (
+            json!({"count": 9, "delayMs": 600_000}),
+            &["Timeout", "NoIdentity"],
+        ),
+    ];
+    for (fault, reasons) in faults {
+        let started = Instant::now();
+        for (name, outcome) in identities.fail(&moto, fault.clone()).await {
+            let error = outcome.unwrap_err();
+            assert!(
+                reasons.contains(&error.reason()),
+                "{name} {fault}: {} {error}",
+                error.reason()
+            );
+            assert!(!error.to_string().contains("canary"), "{name}: {error}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(14), "{fault}");
+    }
+    for (name, outcome) in identities.fail(&moto, json!({"delayMs": 1200})).await {
+        assert!(outcome.is_ok(), "{name} slow: {outcome:?}");
+    }
+}

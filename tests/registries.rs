@@ -54,6 +54,29 @@ fn names_fields_of_the_table() {
 }
 
 #[test]
+fn finds_nothing_wrong_with_the_examples() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let files = std::fs::read_dir(folder).expect("it is there");
+    for file in files.map(|file| file.expect("it can be read").path()) {
+        let text = std::fs::read_to_string(&file).expect("it is text");
+        let documents: Vec<serde_json::Value> =
+            serde_saphyr::from_multiple(&text).expect("it is YAML");
+        let kind = |document: &serde_json::Value| document["kind"] == "Registry";
+        let found = documents.into_iter().filter(kind);
+        let registries = Registries::build(
+            found.map(|object| serde_json::from_value(object).expect("it has the kind's form")),
+        );
+        assert!(
+            registries.problems().is_empty(),
+            "{}: {:?}",
+            file.display(),
+            registries.problems()
+        );
+        assert!(!registries.is_empty(), "{}", file.display());
+    }
+}
+
+#[test]
 fn keeps_valid_registries_beside_broken_ones() {
     let cases = support::registries::cases();
     let broken = cases.iter().filter(|case| !case.fields.is_empty());

@@ -226,6 +226,14 @@ fn check_session(session: &Session, order: &Order) -> Result<(), MintError> {
     let Some(end) = session.expires_at else {
         return Ok(());
     };
+    if end <= order.now && session.on_demand {
+        let problem = format!(
+            "the session of {} that it just opened ended at {end}: is this node's clock right?",
+            session.principal
+        );
+        let host = "AWS STS".to_owned();
+        return Err(MintError::BadAnswer { host, problem });
+    }
     let is_no_gain = !session.on_demand
         && order.source.token_life == TokenLife::Session
         && order.expires_at.is_some_and(|current| current >= end);

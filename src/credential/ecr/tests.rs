@@ -1,3 +1,5 @@
+mod sts;
+
 use std::sync::{Arc, Mutex};
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
@@ -18,6 +20,8 @@ struct Recorder {
     status: u16,
     body: String,
     header: Option<(&'static str, &'static str)>,
+    /// What AWS STS answers instead, to each of its operations: bodies apart by `|`, in the order of their names.
+    sts: Option<(u16, String)>,
 }
 
 impl Recorder {
@@ -27,7 +31,27 @@ impl Recorder {
             status,
             body: body.into(),
             header: None,
+            sts: None,
         }
+    }
+
+    /// The same with another answer of AWS STS.
+    fn with_sts(self, status: u16, body: impl Into<String>) -> Self {
+        let sts = Some((status, body.into()));
+        Self { sts, ..self }
+    }
+
+    /// Status and body that answer this request.
+    fn answer(&self, request: &HttpRequest) -> (u16, String) {
+        let is_sts = request.headers().get("x-amz-target").is_none();
+        let Some((status, body)) = self.sts.as_ref().filter(|_| is_sts) else {
+            return (self.status, self.body.clone());
+        };
+        let form = request.body().bytes().unwrap_or_default();
+        let form = String::from_utf8_lossy(form);
+        let place = usize::from(form.contains("Action=AssumeRoleWithWebIdentity&"));
+        let body = body.split('|').nth(place).unwrap_or(body);
+        (*status, body.to_owned())
     }
 
     fn with_token() -> Self {
@@ -55,10 +79,8 @@ impl HttpConnector for Recorder {
             scope.join("/"),
         );
         self.asked.lock().unwrap().push(row);
-        let mut answer = HttpResponse::new(
-            self.status.try_into().unwrap(),
-            SdkBody::from(self.body.clone()),
-        );
+        let (status, body) = self.answer(&request);
+        let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         answer
             .headers_mut()
             .insert("content-type", "application/x-amz-json-1.1");
@@ -358,7 +380,8 @@ fn check_session_wants_a_later_end_where_none_can_be_had_on_demand() {
         let checked = check_session(&session, &with_current(current));
         assert_eq!(checked.is_ok(), is_good, "{session:?} {current:?}");
         if let Err(error) = checked {
-            assert_eq!(error.retry_after(), Some(Duration::from_mins(1)));
+            let wait = (!session.on_demand).then_some(Duration::from_mins(1));
+            assert_eq!(error.retry_after(), wait, "{error}");
         }
     }
 }

@@ -33,6 +33,12 @@ pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
         TOKEN_SECONDS.to_owned(),
     );
     let token = service.text("PUT", "/latest/api/token", ttl).await?;
+    if token.is_empty()
+        || token.starts_with('<')
+        || !token.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(service.bad("its token is none".to_owned()));
+    }
     let header = || ("x-aws-ec2-metadata-token", token.clone());
     let role = service.text("GET", ROLES, header()).await?;
     let role = role.lines().next().unwrap_or_default().trim();
