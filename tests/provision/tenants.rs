@@ -71,8 +71,7 @@ fn minted(world: &World) -> Vec<(String, String, String)> {
             ),
             other => panic!("{other:?} minted"),
         },
-        #[allow(unreachable_patterns, reason = "other clouds are not asked here")]
-        other => panic!("{other:?} minted"),
+        MintSource::Acr(_) => panic!("{source:?} minted"),
     };
     let mut minted: Vec<_> = all.keys().map(whose).collect();
     minted.sort();

@@ -167,83 +167,85 @@ async fn mint_refuses_sessions_that_cannot_be_right() {
     }
 }
 
+/// Status, error code, message, reason of the error, and words that its text has.
+const REFUSALS: [(u16, &str, &str, &str, &str); 12] = [
+    (403, "AccessDenied", "no", "TrustRefused", "trust policy"),
+    (
+        403,
+        "InvalidClientTokenId",
+        "no",
+        "UnrecognizedClient",
+        "InvalidClientTokenId",
+    ),
+    (
+        403,
+        "SignatureDoesNotMatch",
+        "no",
+        "UnrecognizedClient",
+        "SignatureDoesNotMatch",
+    ),
+    (
+        400,
+        "ExpiredTokenException",
+        "no",
+        "UnrecognizedClient",
+        "ExpiredTokenException",
+    ),
+    (
+        400,
+        "ExpiredToken",
+        "no",
+        "UnrecognizedClient",
+        "ExpiredToken",
+    ),
+    (
+        400,
+        "InvalidIdentityToken",
+        "canary-token",
+        "UnrecognizedClient",
+        "InvalidIdentityToken",
+    ),
+    (
+        400,
+        "IDPRejectedClaim",
+        "no",
+        "UnrecognizedClient",
+        "IDPRejectedClaim",
+    ),
+    (
+        400,
+        "IDPCommunicationError",
+        "no",
+        "Refused",
+        "IDPCommunicationError",
+    ),
+    (
+        403,
+        "RegionDisabledException",
+        "STS is off",
+        "Refused",
+        "STS is off",
+    ),
+    (
+        400,
+        "ValidationError",
+        "canary-token canary-secret-access-key",
+        "Refused",
+        "repeats a secret",
+    ),
+    (
+        400,
+        "Throttling",
+        "Rate exceeded",
+        "Throttled",
+        "it is tried again",
+    ),
+    (503, "ServiceUnavailable", "down", "Refused", "down"),
+];
+
 #[tokio::test]
 async fn mint_says_what_to_do_about_each_refusal_of_a_session() {
-    let rows = [
-        (403, "AccessDenied", "no", "TrustRefused", "trust policy"),
-        (
-            403,
-            "InvalidClientTokenId",
-            "no",
-            "UnrecognizedClient",
-            "InvalidClientTokenId",
-        ),
-        (
-            403,
-            "SignatureDoesNotMatch",
-            "no",
-            "UnrecognizedClient",
-            "SignatureDoesNotMatch",
-        ),
-        (
-            400,
-            "ExpiredTokenException",
-            "no",
-            "UnrecognizedClient",
-            "ExpiredTokenException",
-        ),
-        (
-            400,
-            "ExpiredToken",
-            "no",
-            "UnrecognizedClient",
-            "ExpiredToken",
-        ),
-        (
-            400,
-            "InvalidIdentityToken",
-            "canary-token",
-            "UnrecognizedClient",
-            "InvalidIdentityToken",
-        ),
-        (
-            400,
-            "IDPRejectedClaim",
-            "no",
-            "UnrecognizedClient",
-            "IDPRejectedClaim",
-        ),
-        (
-            400,
-            "IDPCommunicationError",
-            "no",
-            "Refused",
-            "IDPCommunicationError",
-        ),
-        (
-            403,
-            "RegionDisabledException",
-            "STS is off",
-            "Refused",
-            "STS is off",
-        ),
-        (
-            400,
-            "ValidationError",
-            "canary-token canary-secret-access-key",
-            "Refused",
-            "repeats a secret",
-        ),
-        (
-            400,
-            "Throttling",
-            "Rate exceeded",
-            "Throttled",
-            "it is tried again",
-        ),
-        (503, "ServiceUnavailable", "down", "Refused", "down"),
-    ];
-    for (status, code, message, reason, words) in rows {
+    for (status, code, message, reason, words) in REFUSALS {
         let body = format!(
             "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
         );
