@@ -7,6 +7,7 @@ mod apply;
 mod connect;
 mod credentials;
 mod failure;
+mod inspect;
 mod objects;
 mod store;
 mod tokens;
@@ -17,6 +18,7 @@ use kube::{Api, Client};
 
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
+pub use inspect::{TriedPod, WEBHOOK, Webhook};
 pub use store::Store;
 pub use watch::{Synced, Watches};
 

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Here commands meet everything else; nothing imports this room.
 
 pub mod certs;
+mod check;
 mod crd;
 mod explain;
 mod manifest;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Certs(certs::Args),
+    Check(check::Args),
     Crd(crd::Args),
     Explain(explain::Args),
     Policy(policy::Args),
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Certs(args) => certs::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
@@ -71,6 +74,13 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     // Nothing is left to be said where it cannot be printed.
     drop(error.print());
     if error.use_stderr() {
+        // For `check`, 1 says that it ran and something failed.
+        let is_check = std::env::args_os()
+            .nth(1)
+            .is_some_and(|name| name == "check");
+        if is_check {
+            return ExitCode::from(check::USAGE);
+        }
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

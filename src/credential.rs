@@ -12,6 +12,7 @@ pub mod fixed;
 pub mod http;
 pub mod identity;
 pub mod mint;
+pub mod trial;
 
 mod aws;
 mod error;

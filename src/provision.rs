@@ -7,7 +7,7 @@
 
 pub mod access;
 pub mod account;
-mod bind;
+pub mod bind;
 mod ensure;
 mod flight;
 mod gather;

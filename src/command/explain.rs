@@ -11,6 +11,7 @@ use super::Output;
 use super::manifest::Manifests;
 use crate::registry::{self, Labels, Registries};
 use images::{Pod, Source};
+pub(super) use report::reason;
 
 /// The exit code when an image could not be read.
 const UNREADABLE: u8 = 2;

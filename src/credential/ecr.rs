@@ -1,6 +1,7 @@
 //! Amazon ECR's authorization tokens, private and public.
 
 mod answer;
+mod caller;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::identity::{self, Environment, Opening, Session};
 use super::{Credential, MintError, ServiceAccountTokens};
 use crate::registry::source::{EcrSource, TokenLife};
 use answer::{Authorization, Unusable};
+pub use caller::Opened;
 
 /// How long one mint may take, the session that signs it included.
 const MINT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,14 +78,7 @@ impl EcrMint {
     async fn run(&self, order: &Order) -> Result<Credential, MintError> {
         check_endpoints(&order.source)?;
         let deadline = Instant::now() + MINT_TIMEOUT;
-        let opening = Opening {
-            source: &order.source,
-            keys: order.keys.as_ref(),
-            environment: &self.environment,
-            http: &self.http,
-            tokens: self.tokens.as_deref(),
-            deadline,
-        };
+        let opening = self.opening(order, deadline);
         let session = identity::open(&opening).await?;
         check_session(&session, order)?;
         let asked = Asked::default();
@@ -110,6 +105,17 @@ impl EcrMint {
             expires_at,
             principal: session.principal,
         })
+    }
+
+    fn opening<'a>(&'a self, order: &'a Order, deadline: Instant) -> Opening<'a> {
+        Opening {
+            source: &order.source,
+            keys: order.keys.as_ref(),
+            environment: &self.environment,
+            http: &self.http,
+            tokens: self.tokens.as_deref(),
+            deadline,
+        }
     }
 
     async fn fetch_private(

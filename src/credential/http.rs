@@ -142,11 +142,15 @@ impl HttpClient {
             })?;
             let status = answer.status().as_u16();
             let retry_after = answer.headers().get("retry-after").and_then(in_seconds);
+            let headers = answer.headers().iter();
+            let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let headers: Vec<(String, String)> = headers.collect();
             let body = answer.into_body().collect().await;
             let body = body.map_err(|error| FetchError::Network(root_cause(error.as_ref())))?;
             Ok(Reply {
                 status,
                 retry_after,
+                headers,
                 body: body.to_bytes().to_vec(),
             })
         };
@@ -180,7 +184,21 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// The header Retry-After.
     pub(crate) retry_after: Option<Duration>,
+    headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The values of a header, whose name is given in lower case.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.headers.iter().filter(move |(key, _)| key == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of a header, whose name is given in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).next()
+    }
 }
 
 /// The header Retry-After in seconds; dates are not read.

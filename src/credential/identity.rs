@@ -87,7 +87,7 @@ pub(crate) struct Opening<'a> {
 
 impl Opening<'_> {
     /// The region whose STS is asked.
-    fn sts_region(&self) -> Region {
+    pub(super) fn sts_region(&self) -> Region {
         let own = self.environment.region.as_deref();
         Region::new(region::find(self.source, own).to_owned())
     }

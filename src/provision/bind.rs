@@ -10,7 +10,7 @@ use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Tenant};
 use crate::registry::{CredentialSource, Grant};
 
 /// The name of the ServiceAccount that a grant's credential still has to be bound to; `None` when there is nothing to bind.
-pub(super) fn unbound(grant: &Grant) -> Option<&str> {
+pub fn unbound(grant: &Grant) -> Option<&str> {
     match &grant.source {
         CredentialSource::Minted(source) => source.unbound(),
         CredentialSource::Static(_) => None,
@@ -19,7 +19,10 @@ pub(super) fn unbound(grant: &Grant) -> Option<&str> {
 
 /// Binds a grant to the ServiceAccount of its name in its namespace. What comes of it holds both objects' unique ids: it is for this
 /// namespace alone, and for this ServiceAccount alone.
-pub(super) fn bind(
+///
+/// # Errors
+/// [`TenantError`] when there is no such ServiceAccount, or it does not say what the Registry reads from it.
+pub fn bind(
     grant: &Grant,
     namespace: &Namespace,
     account: Option<&ServiceAccount>,

@@ -186,7 +186,7 @@ fn provider(host: Host<'_>) -> Option<Provider> {
 }
 
 /// One sentence: who serves the image, or why nobody does.
-fn reason(explanation: &Explanation<'_>, host: Option<Host<'_>>) -> String {
+pub(in crate::command) fn reason(explanation: &Explanation<'_>, host: Option<Host<'_>>) -> String {
     if let Some(Resolved { registry, .. }) = &explanation.resolved {
         let pattern = explanation
             .verdicts

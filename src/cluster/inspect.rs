@@ -1,0 +1,148 @@
+//! What `pullpass check` looks at: reads, and a dry run, that serving never makes.
+
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
+use kube::ResourceExt as _;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::client::Body;
+use kube::core::{ApiResource, Status};
+use serde_json::Value;
+
+use super::{Kube, failure};
+use crate::provision::access::ClusterError;
+use crate::registry::Registry;
+use crate::registry::selector::LabelSelector;
+
+/// The name of pullpass' webhook within its configuration.
+pub const WEBHOOK: &str = "pods.pullpass.dev";
+
+/// A webhook configuration that calls pullpass.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// The configuration's name.
+    pub configuration: String,
+    /// Whom the API server calls: a URL, or `NAMESPACE/SERVICE`.
+    pub target: String,
+    /// Whether it says which authority signs pullpass' certificate.
+    pub has_ca: bool,
+    /// Which namespaces it is called for; `None`: it cannot be read.
+    pub namespaces: Option<LabelSelector>,
+}
+
+/// What a Pod would get.
+#[derive(Clone, Debug, Default)]
+pub struct TriedPod {
+    /// The pull secrets that it references.
+    pub pull_secrets: Vec<String>,
+    /// What its creator is warned of.
+    pub warnings: Vec<String>,
+}
+
+impl Kube {
+    /// All Registries; those that cannot be read by name, with what is wrong.
+    ///
+    /// # Errors
+    /// The API server cannot be reached, refuses, or does not know the kind.
+    pub async fn fetch_registries(
+        &self,
+    ) -> Result<(Vec<Registry>, Vec<(String, String)>), ClusterError> {
+        let resource = ApiResource::erase::<Registry>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let found = failure::request("registries", api.list(&ListParams::default())).await?;
+        let (mut registries, mut unreadable) = (Vec::new(), Vec::new());
+        for object in found.items {
+            let name = object.name_any();
+            match object.try_parse::<Registry>() {
+                Ok(registry) => registries.push(registry),
+                Err(error) => unreadable.push((name, error.to_string())),
+            }
+        }
+        Ok((registries, unreadable))
+    }
+
+    /// The webhook configurations that call pullpass.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn fetch_webhooks(&self) -> Result<Vec<Webhook>, ClusterError> {
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let what = "mutatingwebhookconfigurations";
+        let found = failure::request(what, api.list(&ListParams::default())).await?;
+        let webhooks = found.items.into_iter().flat_map(|configuration| {
+            let name = configuration.name_any();
+            let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
+            webhooks
+                .filter(|webhook| webhook.name == WEBHOOK)
+                .map(move |webhook| read_webhook(&name, webhook))
+        });
+        Ok(webhooks.collect())
+    }
+
+    /// Creates a Pod as a server-side dry run: admission runs, nothing is stored.
+    ///
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>
+    ///
+    /// # Errors
+    /// The API server cannot be reached, refuses, or does not take the Pod.
+    pub async fn try_pod(&self, namespace: &str, pod: &Value) -> Result<TriedPod, ClusterError> {
+        let what = format!("a Pod in namespace {namespace}, as a dry run,");
+        let request = Request::post(format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"))
+            .header("content-type", "application/json")
+            .body(Body::from(pod.to_string().into_bytes()));
+        let call = async {
+            let request = request.map_err(kube::Error::HttpError)?;
+            let answer = self.client.send(request).await?;
+            let (parts, body) = answer.into_parts();
+            let warnings = parts.headers.get_all("warning").iter();
+            let warnings =
+                warnings.map(|warning| read_warning(&String::from_utf8_lossy(warning.as_bytes())));
+            let warnings: Vec<String> = warnings.collect();
+            let body = body.collect().await?.to_bytes();
+            if !parts.status.is_success() {
+                let status: Status = serde_json::from_slice(&body).unwrap_or_default();
+                return Err(kube::Error::Api(Box::new(
+                    status.with_code(parts.status.as_u16()),
+                )));
+            }
+            let pod: Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+            Ok(TriedPod {
+                pull_secrets: names_of(&pod["spec"]["imagePullSecrets"]),
+                warnings,
+            })
+        };
+        failure::request(&what, call).await
+    }
+}
+
+fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> Webhook {
+    let client = webhook.client_config;
+    let target = match (client.url, client.service) {
+        (Some(url), _) => url,
+        (None, Some(service)) => format!("service {}/{}", service.namespace, service.name),
+        (None, None) => "nobody".to_owned(),
+    };
+    let selector = webhook.namespace_selector.unwrap_or_default();
+    let namespaces = serde_json::to_value(selector)
+        .and_then(serde_json::from_value::<LabelSelector>)
+        .ok();
+    Webhook {
+        configuration: configuration.to_owned(),
+        target,
+        has_ca: client.ca_bundle.is_some_and(|bundle| !bundle.0.is_empty()),
+        namespaces,
+    }
+}
+
+fn names_of(references: &Value) -> Vec<String> {
+    let names = references.as_array().into_iter().flatten();
+    names
+        .filter_map(|reference| reference["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// `299 - "text"`: <https://www.rfc-editor.org/rfc/rfc7234#section-5.5>
+fn read_warning(header: &str) -> String {
+    let text = header.splitn(3, ' ').nth(2).unwrap_or(header);
+    text.trim_matches('"').replace("\\\"", "\"")
+}

@@ -1,0 +1,104 @@
+//! `pullpass check`: the test connection.
+
+mod advice;
+mod cloud;
+mod cluster;
+mod image;
+mod namespace;
+mod report;
+mod scene;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::Output;
+use report::Report;
+use scene::Scene;
+
+/// The exit code of wrong arguments and of files that cannot be used.
+pub(super) const USAGE: u8 = 2;
+
+/// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
+///
+/// Each hop is told with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
+/// the Registry's own host alone; nothing is stored, nothing is written into a cluster. With images only the Registries that serve
+/// them are tried, without images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops
+/// are left out, and what a Secret of the cluster holds cannot be tried.
+///
+/// An identity is that of the place where this runs: to try pullpass' own workload identity, run it in pullpass' Pod.
+///
+/// The exit code is 0 when no hop fails, 1 when one does, and 2 when the files or arguments are wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pullpass check -f registries.yaml
+  pullpass check -f registries.yaml --kubeconfig ~/.kube/config 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
+  pullpass check --kubeconfig ~/.kube/config --namespace payments -o json
+  kubectl exec -n pullpass deploy/pullpass -- pullpass check --namespace payments")]
+pub(super) struct Args {
+    /// Images to try.
+    #[arg(value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Files with Registries, and with Namespaces whose labels are to be used, instead of the cluster's Registries; `-` is stdin.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A namespace: only Registries that serve it are tried and, with a cluster, what a Pod there would get.
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The ServiceAccount of the Pod that is tried.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        requires = "namespace"
+    )]
+    service_account: String,
+    /// The cluster; without this, and outside a Pod, none.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, instead of its current one.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// pullpass' own namespace, where source Secrets and minted credentials are; by default the Pod's, else pullpass.
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    own_namespace: Option<String>,
+    /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
+    #[arg(long, value_name = "FILE")]
+    extra_ca: Option<PathBuf>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("cannot start a runtime")?;
+    runtime.block_on(async {
+        let mut report = Report::new(args.output);
+        let scene = match Scene::load(args, &mut report).await {
+            Ok(scene) => scene,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(USAGE));
+            }
+        };
+        try_all(&scene, &mut report).await?;
+        report.finish()
+    })
+}
+
+async fn try_all(scene: &Scene<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let images = image::read(scene);
+    if let Some(kube) = &scene.kube {
+        cluster::check(scene, kube, report).await?;
+    }
+    let logins = cloud::check(scene, &images, report).await?;
+    image::check(scene, &images, &logins, report).await?;
+    if let (Some(kube), Some(name)) = (&scene.kube, &scene.args.namespace) {
+        namespace::check(scene, kube, name, &images, report).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! What failed, and what to do about it. Pure.
+
+use super::report::Verdict;
+use super::scene::SecretError;
+use crate::credential::MintError;
+use crate::credential::trial::TrialError;
+use crate::provision::access::ClusterError;
+
+/// A mint, or a part of it, failed.
+pub(super) fn of_mint(error: &MintError, registry: &str) -> Verdict {
+    let text = error.to_string();
+    match error {
+        MintError::AccessDenied {
+            host,
+            permission,
+            principal,
+            advice,
+            answer,
+        } => Verdict::failed(
+            format!("{host} denied {permission} to {principal} (it said: {answer})"),
+            format!("{advice}; `pullpass policy` prints what Registry {registry} needs"),
+        ),
+        MintError::NoIdentity { .. } => {
+            let (message, fix) = split(&text);
+            let place = "this process must run where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
+            Verdict::failed(message, format!("{fix}; {place}"))
+        }
+        MintError::Throttled { .. } => Verdict::failed(text, "try it again in a minute"),
+        MintError::Network { host, .. } => Verdict::failed(
+            text.clone(),
+            format!("check name resolution, proxies and certificates on the way to {host}"),
+        ),
+        MintError::Refused { .. } => {
+            Verdict::failed(text, "do what the answer says, or try it again later")
+        }
+        _ => {
+            let (message, fix) = split(&text);
+            Verdict::failed(message, fix)
+        }
+    }
+}
+
+/// A source Secret cannot be had.
+pub(super) fn of_secret(error: &SecretError, namespace: &str) -> Verdict {
+    match error {
+        SecretError::NoCluster(_) => {
+            Verdict::failed(error.to_string(), "name the cluster with --kubeconfig")
+        }
+        SecretError::Missing(MintError::MissingSource { secret }) => Verdict::failed(
+            format!(
+                "source secret {secret} is not in namespace {namespace}, or lacks the label pullpass.dev/source=true"
+            ),
+            format!(
+                "create it as `pullpass policy` says, or label it: kubectl label secret {secret} -n {namespace} pullpass.dev/source=true"
+            ),
+        ),
+        SecretError::Missing(error) => of_mint(error, ""),
+        SecretError::Cluster(error) => of_cluster(error),
+    }
+}
+
+/// A registry did not take a login, or has no such image.
+pub(super) fn of_trial(error: &TrialError, provider: &str) -> Verdict {
+    let fix = match error {
+        TrialError::Refused { status: 403, .. } | TrialError::Refused { .. }
+            if provider == "ecr" =>
+        {
+            "allow the pull to that principal: an identity policy in its own account, a repository policy too in another one (`pullpass policy` prints both)"
+        }
+        TrialError::Refused { .. } if provider == "acr" => {
+            "give the identity the role AcrPull on that registry, or Container Registry Repository Reader if it is in ABAC mode (`pullpass policy` prints both)"
+        }
+        TrialError::Refused { .. } => {
+            "check that the login is the registry's and may pull this image"
+        }
+        TrialError::NotFound { .. } => {
+            "check the image's repository, tag and, for a cloud's registry, account and region"
+        }
+        TrialError::ForeignRealm { .. } => {
+            return Verdict::skipped(error.to_string());
+        }
+        TrialError::BadAnswer { .. } => "check the image's host, and what answers there (a proxy?)",
+        TrialError::Timeout { .. } => {
+            "check the network path to it (security groups, network policies, proxies, PrivateLink)"
+        }
+        TrialError::Network { .. } => {
+            "check name resolution, proxies and certificates on the way to it"
+        }
+    };
+    Verdict::failed(error.to_string(), fix)
+}
+
+/// A request to the cluster failed. What this account may not see is no failure of pullpass.
+pub(super) fn of_cluster(error: &ClusterError) -> Verdict {
+    match error {
+        ClusterError::Forbidden { what, message } => {
+            Verdict::skipped(format!("this account may not see {what}: {message}"))
+        }
+        _ => {
+            let text = error.to_string();
+            let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
+            Verdict::failed(message, fix)
+        }
+    }
+}
+
+/// What happened, and what to do: an error's message has the one before the other.
+fn split(text: &str) -> (String, String) {
+    let (message, fix) = text.rsplit_once(": ").unwrap_or((text, "try it again"));
+    (message.to_owned(), fix.to_owned())
+}

@@ -1,0 +1,288 @@
+//! The hops to a login: identity, caller, token, life; or the source Secret of a fixed login.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
+
+use super::advice;
+use super::image::Image;
+use super::report::{Kind, Report, Verdict};
+use super::scene::Scene;
+use crate::credential::fixed::{self, Login};
+use crate::credential::mint::{Mint as _, Order, SourceKeys};
+use crate::credential::{Credential, MintError, ecr};
+use crate::provision::access::Cluster as _;
+use crate::provision::bind;
+use crate::registry::source::{EcrIdentity, EcrSource, MintSource, StaticSource};
+use crate::registry::{CredentialSource, Grant, ServedRegistry};
+
+/// The hops after the identity is known.
+const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
+
+/// The logins of a Registry's credentials, by the Registry's name and the credential's place in its `sources`.
+pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
+
+/// Tries the credentials of each Registry that is of interest.
+pub(super) async fn check(
+    scene: &Scene<'_>,
+    images: &[Image<'_>],
+    report: &mut Report,
+) -> anyhow::Result<Logins> {
+    let mut logins = Logins::new();
+    for registry in scene.registries.iter() {
+        let is_asked = |place: usize| {
+            images.is_empty()
+                || images
+                    .iter()
+                    .any(|image| image.needs(&registry.name, place))
+        };
+        let places: Vec<usize> = (0..registry.sources.len())
+            .filter(|place| is_asked(*place))
+            .collect();
+        if places.is_empty() || !scene.concerns(registry) {
+            continue;
+        }
+        report.begin(Kind::Registry, &registry.name);
+        for place in places {
+            let (source, keys) = &registry.sources[place];
+            let found = match source {
+                CredentialSource::Static(fixed) => try_fixed(scene, fixed, keys, report).await?,
+                CredentialSource::Minted(source) => {
+                    try_mint(scene, registry, source, keys, report).await?
+                }
+            };
+            logins.insert((registry.name.to_string(), place), found);
+        }
+    }
+    Ok(logins)
+}
+
+/// A fixed login is in its source Secret.
+async fn try_fixed(
+    scene: &Scene<'_>,
+    source: &StaticSource,
+    keys: &[String],
+    report: &mut Report,
+) -> anyhow::Result<Vec<Login>> {
+    let found = scene.fetch_secret(&source.secret).await;
+    let secret = match found {
+        Ok(secret) => secret,
+        Err(error) => {
+            report.add("identity", advice::of_secret(&error, scene.own_namespace()))?;
+            return Ok(Vec::new());
+        }
+    };
+    match fixed::logins(&secret, keys, &[]) {
+        Ok(logins) => {
+            let message = format!(
+                "{} in source secret {}",
+                count(logins.len(), "login"),
+                source.secret
+            );
+            report.add("identity", Verdict::ok(message))?;
+            Ok(logins)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let (message, fix) = text.rsplit_once(": ").unwrap_or((&text, "correct it"));
+            report.add("identity", Verdict::failed(message, fix))?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A minted credential, hop by hop.
+async fn try_mint(
+    scene: &Scene<'_>,
+    registry: &ServedRegistry,
+    source: &MintSource,
+    keys: &[String],
+    report: &mut Report,
+) -> anyhow::Result<Vec<Login>> {
+    let bound = match bind(scene, registry, source).await {
+        Ok(bound) => bound,
+        Err(verdict) => {
+            report.add("identity", verdict)?;
+            report.skip(&AFTER_IDENTITY, "there is no identity")?;
+            return Ok(Vec::new());
+        }
+    };
+    let source = &bound;
+    let order = match order(scene, source).await {
+        Ok(order) => order,
+        Err(verdict) => {
+            report.add("identity", verdict)?;
+            report.skip(&AFTER_IDENTITY, "there is no identity")?;
+            return Ok(Vec::new());
+        }
+    };
+    let is_known = match source {
+        MintSource::Ecr(source) => try_aws(scene, registry, source, &order, report).await?,
+    };
+    if !is_known {
+        return Ok(Vec::new());
+    }
+    report.start();
+    match scene.clouds.mint(order).await {
+        Ok(credential) => {
+            let message = format!("minted for {} by {}", source.place(), credential.principal);
+            report.add("token", Verdict::ok(message))?;
+            report.note("life", judge_life(&credential))?;
+            Ok(keys.iter().map(|key| login_of(key, &credential)).collect())
+        }
+        Err(error) => {
+            report.add("token", advice::of_mint(&error, &registry.name))?;
+            report.skip(&["life"], "there is no token")?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A namespace's own ServiceAccount is an identity only together with the namespace.
+async fn bind(
+    scene: &Scene<'_>,
+    registry: &ServedRegistry,
+    source: &MintSource,
+) -> Result<MintSource, Verdict> {
+    let Some(account) = source.unbound() else {
+        return Ok(source.clone());
+    };
+    let Some(namespace) = &scene.namespace else {
+        return Err(Verdict::skipped(format!(
+            "each namespace asks as its own ServiceAccount {account}: name one with --namespace to have it tried"
+        )));
+    };
+    let Some(kube) = &scene.kube else {
+        return Err(Verdict::failed(
+            format!(
+                "ServiceAccount {}/{account} stands in a cluster, and there is none here",
+                namespace.name
+            ),
+            "name the cluster with --kubeconfig",
+        ));
+    };
+    let read = kube.fetch_service_account(&namespace.name, account).await;
+    let read = read.map_err(|error| advice::of_cluster(&error))?;
+    let grant = Grant {
+        registry: registry.name.clone(),
+        source: CredentialSource::Minted(source.clone()),
+        keys: Vec::new(),
+        reserved: Vec::new(),
+    };
+    match bind::bind(&grant, namespace, read.as_ref()).map(|grant| grant.source) {
+        Ok(CredentialSource::Minted(bound)) => Ok(bound),
+        Ok(CredentialSource::Static(_)) => Ok(source.clone()),
+        Err(error) => Err(advice::of_mint(&error.into(), &registry.name)),
+    }
+}
+
+/// What is to be minted, with the keys out of its source Secret.
+async fn order(scene: &Scene<'_>, source: &MintSource) -> Result<Order, Verdict> {
+    if let Some(secret) = secret_of(source) {
+        let read = scene.fetch_secret(secret).await;
+        read.map_err(|error| advice::of_secret(&error, scene.own_namespace()))?;
+    }
+    let keys =
+        SourceKeys::find(source, &scene.secrets).map_err(|error| advice::of_mint(&error, ""))?;
+    Ok(Order {
+        source: source.clone(),
+        keys,
+        expires_at: None,
+        now: Timestamp::now(),
+    })
+}
+
+/// The source Secret that a credential's identity needs.
+pub(super) fn secret_of(source: &MintSource) -> Option<&str> {
+    match source {
+        MintSource::Ecr(source) => match &source.identity {
+            EcrIdentity::Keys { secret } => Some(secret),
+            _ => None,
+        },
+    }
+}
+
+/// Whether there is an identity; who it is to AWS is told besides.
+async fn try_aws(
+    scene: &Scene<'_>,
+    registry: &ServedRegistry,
+    source: &EcrSource,
+    order: &Order,
+    report: &mut Report,
+) -> anyhow::Result<bool> {
+    let order = ecr::Order {
+        source: source.clone(),
+        keys: order.keys.clone().map(|SourceKeys::Aws(keys)| keys),
+        expires_at: None,
+        now: order.now,
+    };
+    let opened = match scene.clouds.ecr.open(&order).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            report.add("identity", advice::of_mint(&error, &registry.name))?;
+            report.skip(&AFTER_IDENTITY, "there is no identity")?;
+            return Ok(false);
+        }
+    };
+    let until = opened.expires_at().map_or_else(String::new, |end| {
+        format!(", a session until {}", seconds(end))
+    });
+    report.add(
+        "identity",
+        Verdict::ok(format!("{}{until}", opened.principal())),
+    )?;
+    let caller = match scene.clouds.ecr.fetch_caller(&order, &opened).await {
+        Ok(arn) => Verdict::ok(arn),
+        // Where only Amazon ECR's endpoint can be reached, tokens are minted all the same.
+        Err(error @ (MintError::Timeout { .. } | MintError::Network { .. })) => {
+            advice::of_mint(&error, &registry.name).without_consequence()
+        }
+        Err(error) => advice::of_mint(&error, &registry.name),
+    };
+    report.add("caller", caller)?;
+    Ok(true)
+}
+
+fn login_of(key: &str, credential: &Credential) -> Login {
+    Login {
+        key: key.to_owned(),
+        username: credential.username.clone(),
+        password: credential.password.clone(),
+    }
+}
+
+/// Whether there is time to use a credential.
+fn judge_life(credential: &Credential) -> Verdict {
+    let left = credential.expires_at.duration_since(credential.minted_at);
+    let until = seconds(credential.expires_at);
+    let message = format!("{} until {until}", span(left));
+    if left < SignedDuration::from_mins(15) {
+        return Verdict::failed(
+            message,
+            "have the session that signs last longer: a credential is renewed at half of its life, and a pull takes time",
+        );
+    }
+    Verdict::ok(message)
+}
+
+/// A time to the second.
+fn seconds(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
+}
+
+/// `11h 59m`.
+fn span(duration: SignedDuration) -> String {
+    let rounding = SpanRound::new().smallest(Unit::Minute).largest(Unit::Hour);
+    jiff::Span::try_from(duration)
+        .and_then(|span| span.round(rounding))
+        .map_or_else(|_| duration.to_string(), |span| format!("{span:#}"))
+}
+
+/// `1 login`, `2 logins`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
+}

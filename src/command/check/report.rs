@@ -1,0 +1,219 @@
+//! What was tried, and how it went.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::command::{Output, print};
+
+/// One hop. The names and forms of its fields are stable.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    /// What it is about.
+    kind: Kind,
+    name: String,
+    hop: &'static str,
+    status: Status,
+    /// What was found.
+    message: String,
+    /// What to do.
+    fix: Option<String>,
+    /// How long it took; `null` where nothing was asked.
+    millis: Option<u64>,
+}
+
+/// What a hop is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Kind {
+    Cluster,
+    Registry,
+    Image,
+    Namespace,
+}
+
+/// How a hop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Status {
+    Ok,
+    Failed,
+    /// Not tried, or of no consequence.
+    Skipped,
+}
+
+/// How a hop went, and what to say of it.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    status: Status,
+    message: String,
+    fix: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn ok(message: impl Into<String>) -> Self {
+        Self::new(Status::Ok, message, None)
+    }
+
+    pub(super) fn failed(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(Status::Failed, message, Some(fix.into()))
+    }
+
+    pub(super) fn skipped(message: impl Into<String>) -> Self {
+        Self::new(Status::Skipped, message, None)
+    }
+
+    /// The same as nothing that counts.
+    pub(super) fn without_consequence(self) -> Self {
+        Self {
+            status: Status::Skipped,
+            ..self
+        }
+    }
+
+    fn new(status: Status, message: impl Into<String>, fix: Option<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            fix,
+        }
+    }
+}
+
+/// All hops so far. Text is printed as it comes.
+pub(super) struct Report {
+    output: Output,
+    subject: Option<(Kind, String)>,
+    is_announced: bool,
+    checks: Vec<Check>,
+    since: Instant,
+}
+
+impl Report {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            output,
+            subject: None,
+            is_announced: false,
+            checks: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// What the next hops are about.
+    pub(super) fn begin(&mut self, kind: Kind, name: &str) {
+        self.subject = Some((kind, name.to_owned()));
+        self.is_announced = false;
+        self.start();
+    }
+
+    /// The next hop begins now.
+    pub(super) fn start(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// A hop ended; the next one begins.
+    pub(super) fn add(&mut self, hop: &'static str, verdict: Verdict) -> anyhow::Result<()> {
+        let took = self.since.elapsed();
+        self.push(hop, verdict, Some(took))
+    }
+
+    /// A hop for which nothing was asked.
+    pub(super) fn note(&mut self, hop: &'static str, verdict: Verdict) -> anyhow::Result<()> {
+        self.push(hop, verdict, None)
+    }
+
+    /// Hops that cannot be tried because an earlier one failed.
+    pub(super) fn skip(&mut self, hops: &[&'static str], because: &str) -> anyhow::Result<()> {
+        hops.iter()
+            .try_for_each(|hop| self.note(hop, Verdict::skipped(format!("not tried: {because}"))))
+    }
+
+    fn push(
+        &mut self,
+        hop: &'static str,
+        verdict: Verdict,
+        took: Option<Duration>,
+    ) -> anyhow::Result<()> {
+        let (kind, name) = self
+            .subject
+            .clone()
+            .unwrap_or((Kind::Cluster, String::new()));
+        let check = Check {
+            kind,
+            name,
+            hop,
+            status: verdict.status,
+            message: verdict.message,
+            fix: verdict.fix,
+            millis: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        };
+        if self.output == Output::Text {
+            print(&self.render(&check))?;
+            self.is_announced = true;
+        }
+        self.checks.push(check);
+        self.start();
+        Ok(())
+    }
+
+    fn render(&self, check: &Check) -> String {
+        let mut text = String::new();
+        if !self.is_announced {
+            let gap = if self.checks.is_empty() { "" } else { "\n" };
+            text = format!("{gap}{:?} {}\n", check.kind, check.name);
+        }
+        let mark = match check.status {
+            Status::Ok => '✓',
+            Status::Failed => '✗',
+            Status::Skipped => '–',
+        };
+        let took = check
+            .millis
+            .map_or_else(String::new, |millis| format!(" ({millis} ms)"));
+        text.push_str(&format!(
+            "  {mark} {:<11}{}{took}\n",
+            check.hop, check.message
+        ));
+        if let Some(fix) = &check.fix {
+            text.push_str(&format!("    {:<11}{fix}\n", "fix"));
+        }
+        text
+    }
+
+    /// Prints what is left to print, and gives the exit code.
+    pub(super) fn finish(self) -> anyhow::Result<ExitCode> {
+        #[derive(Serialize)]
+        struct All<'a> {
+            ok: bool,
+            checks: &'a [Check],
+        }
+        let count = |status| {
+            self.checks
+                .iter()
+                .filter(|check| check.status == status)
+                .count()
+        };
+        let (ok, failed, skipped) = (
+            count(Status::Ok),
+            count(Status::Failed),
+            count(Status::Skipped),
+        );
+        print(&match self.output {
+            Output::Json => {
+                let all = All {
+                    ok: failed == 0,
+                    checks: &self.checks,
+                };
+                serde_json::to_string_pretty(&all)? + "\n"
+            }
+            Output::Text => format!("\n{ok} fine, {failed} failed, {skipped} not tried\n"),
+        })?;
+        Ok(if failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}

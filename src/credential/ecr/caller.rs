@@ -1,0 +1,93 @@
+//! Who an identity is, in AWS's own words.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+
+use super::{EcrMint, Order, check_endpoints};
+use crate::credential::MintError;
+use crate::credential::aws::{Call, sdk_config};
+use crate::credential::http::{Asked, one_line};
+use crate::credential::identity::{self, Session};
+
+/// How long opening a session, and asking whose it is, may take each.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A session as it would sign a mint.
+pub struct Opened(Session);
+
+impl Opened {
+    /// Who signs, as far as the identity itself says it.
+    pub fn principal(&self) -> &str {
+        &self.0.principal
+    }
+
+    /// When the session ends; `None` for long-lived keys.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+}
+
+impl EcrMint {
+    /// Opens a session as [`EcrMint::mint`] does, and mints nothing.
+    ///
+    /// # Errors
+    /// [`MintError`] when there is no such identity, or a role is not to be had.
+    pub async fn open(&self, order: &Order) -> Result<Opened, MintError> {
+        check_endpoints(&order.source)?;
+        let opening = self.opening(order, Instant::now() + TIMEOUT);
+        identity::open(&opening)
+            .with_subscriber(NoSubscriber::default())
+            .await
+            .map(Opened)
+    }
+
+    /// The ARN of a session's principal: who it is to AWS. Every principal may ask that.
+    ///
+    /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+    ///
+    /// # Errors
+    /// [`MintError`] when AWS STS does not accept the session, or cannot be asked.
+    pub async fn fetch_caller(&self, order: &Order, opened: &Opened) -> Result<String, MintError> {
+        let opening = self.opening(order, Instant::now() + TIMEOUT);
+        let (asked, source, session) = (Asked::default(), opening.source, &opened.0);
+        let config = sdk_config!(
+            aws_sdk_sts,
+            opening.http.for_sdk(&asked),
+            opening.deadline,
+            opening.sts_region(),
+            source,
+            &source.endpoints.sts
+        )
+        .credentials_provider(session.credentials.clone());
+        let answer = aws_sdk_sts::Client::from_conf(config.build())
+            .get_caller_identity()
+            .send()
+            .with_subscriber(NoSubscriber::default())
+            .await
+            .map_err(|error| {
+                Call {
+                    host: asked.host(),
+                    principal: &session.principal,
+                    permission: "sts:GetCallerIdentity",
+                    denied: "look for a policy of the organization that denies it",
+                    unknown: session.advice,
+                    secrets: [
+                        Some(session.credentials.secret_access_key()),
+                        session.credentials.session_token(),
+                    ],
+                }
+                .explain(&error)
+            })?;
+        answer
+            .arn
+            .map(|arn| one_line(&arn))
+            .ok_or_else(|| MintError::BadAnswer {
+                host: asked.host(),
+                problem: "it names no principal".to_owned(),
+            })
+    }
+}

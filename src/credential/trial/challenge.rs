@@ -1,0 +1,202 @@
+//! How a registry asks for a login. Pure.
+
+/// What a registry wants before it lets anybody in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// Nothing.
+    None,
+    /// User name and password.
+    Basic,
+    /// A token of a token service.
+    Token {
+        /// The token service's URL.
+        realm: String,
+        /// What the registry is called there.
+        service: Option<String>,
+    },
+}
+
+impl Challenge {
+    /// Reads the headers WWW-Authenticate; of several challenges the one for a token, as runtimes do.
+    ///
+    /// <https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>
+    pub(super) fn find(headers: &[&str]) -> Option<Self> {
+        let is = |header: &&&str, scheme: &str| {
+            let first = header.trim_start().split(' ').next().unwrap_or_default();
+            first.eq_ignore_ascii_case(scheme)
+        };
+        let token = headers
+            .iter()
+            .filter(|header| is(header, "bearer"))
+            .find_map(|header| {
+                Some(Self::Token {
+                    realm: parameter(header, "realm")?,
+                    service: parameter(header, "service"),
+                })
+            });
+        let basic = || headers.iter().any(|header| is(&header, "basic"));
+        token.or_else(|| basic().then_some(Self::Basic))
+    }
+}
+
+/// The value of a parameter in quotes: `realm="…"`.
+fn parameter(header: &str, name: &str) -> Option<String> {
+    let (_, mut rest) = header.trim_start().split_once(' ')?;
+    loop {
+        let (key, after) = rest.split_once("=\"")?;
+        let (value, next) = after.split_once('"')?;
+        if key.trim_matches([' ', ',']).eq_ignore_ascii_case(name) {
+            return Some(value.to_owned());
+        }
+        rest = next;
+    }
+}
+
+/// Path and query by which a token service on the registry's own `domain` is asked: for `path`'s images, or for nothing.
+///
+/// # Errors
+/// The host of the realm, when it is another one, or its URL when it is not https.
+pub(super) fn token_path<'r>(
+    realm: &'r str,
+    domain: &str,
+    service: Option<&str>,
+    path: Option<&str>,
+) -> Result<String, &'r str> {
+    let rest = realm.strip_prefix("https://").ok_or(realm)?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, place) = rest.split_at(end);
+    if host != domain {
+        return Err(host);
+    }
+    let place = place.split('#').next().unwrap_or_default();
+    let is_plain = place.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain {
+        return Err(realm);
+    }
+    let place = if place.starts_with('/') {
+        place.to_owned()
+    } else {
+        format!("/{place}")
+    };
+    let scope = path.map(|path| format!("repository:{path}:pull"));
+    let parameters = [("service", service), ("scope", scope.as_deref())];
+    let query: Vec<String> = parameters
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", encode(value?))))
+        .collect();
+    let joint = if place.contains('?') { '&' } else { '?' };
+    Ok(if query.is_empty() {
+        place
+    } else {
+        format!("{place}{joint}{}", query.join("&"))
+    })
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc3986#section-2.1>
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(realm: &str, service: Option<&str>) -> Option<Challenge> {
+        Some(Challenge::Token {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn finds_challenge_of_each_form() {
+        let realm = "https://a.io/oauth2/token";
+        let rows = [
+            (
+                vec![r#"Basic realm="x",service="ecr.amazonaws.com""#],
+                Some(Challenge::Basic),
+            ),
+            (vec!["basic"], Some(Challenge::Basic)),
+            (
+                vec![r#"Bearer realm="https://a.io/oauth2/token",service="a.io""#],
+                token(realm, Some("a.io")),
+            ),
+            (
+                vec![
+                    r#"bearer service="a.io", realm="https://a.io/oauth2/token", error="invalid_token""#,
+                ],
+                token(realm, Some("a.io")),
+            ),
+            (
+                vec![
+                    r#"Basic realm="x""#,
+                    r#"Bearer realm="https://a.io/oauth2/token""#,
+                ],
+                token(realm, None),
+            ),
+            (vec![r#"Bearer service="a.io""#], None),
+            (vec!["Bearer realm=https://a.io"], None),
+            (vec!["Negotiate"], None),
+            (vec![""], None),
+        ];
+        for (headers, challenge) in rows {
+            assert_eq!(Challenge::find(&headers), challenge, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn asks_token_service_of_own_host_alone() {
+        let rows = [
+            (
+                "https://a.io/token",
+                Ok("/token?service=s%20x&scope=repository:team/app:pull"),
+            ),
+            (
+                "https://a.io",
+                Ok("/?service=s%20x&scope=repository:team/app:pull"),
+            ),
+            (
+                "https://a.io/t?x=1",
+                Ok("/t?x=1&service=s%20x&scope=repository:team/app:pull"),
+            ),
+            (
+                "https://a.io?x=1",
+                Ok("/?x=1&service=s%20x&scope=repository:team/app:pull"),
+            ),
+            ("http://a.io/token", Err("http://a.io/token")),
+            ("https://auth.a.io/token", Err("auth.a.io")),
+            ("https://a.io:8443/token", Err("a.io:8443")),
+            ("https://a.io.evil.example/token", Err("a.io.evil.example")),
+            ("https://a.io@evil.example/token", Err("a.io@evil.example")),
+            (
+                "https://a.io\\@evil.example/token",
+                Err("a.io\\@evil.example"),
+            ),
+            ("https://a.io./token", Err("a.io.")),
+            ("https://A.io/token", Err("A.io")),
+            ("https://a.io/to ken", Err("https://a.io/to ken")),
+            ("//a.io/token", Err("//a.io/token")),
+            ("", Err("")),
+        ];
+        for (realm, expected) in rows {
+            let found = token_path(realm, "a.io", Some("s x"), Some("team/app"));
+            assert_eq!(
+                found.as_deref(),
+                expected.as_ref().map(|path| *path),
+                "{realm}"
+            );
+        }
+        assert_eq!(
+            token_path("https://a.io/token", "a.io", None, None),
+            Ok("/token".to_owned())
+        );
+    }
+}
