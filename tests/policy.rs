@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/policy.yaml");
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
@@ -206,6 +206,61 @@ fn asks_other_accounts_for_their_repositories_alone() {
     ] {
         assert_eq!(foreign(name), [] as [&str; 0], "{name}");
     }
+}
+
+#[test]
+fn assigns_no_role_in_azure_but_those_that_read() {
+    let setups = setups(&["-f", REGISTRIES, "--issuer", "https://oidc.example.com/"]);
+    let steps = |name: &str, kind: &str| -> Vec<Value> {
+        let all = list(&setup(&setups, name)["steps"]).into_iter();
+        all.filter(|step| step["kind"] == kind)
+            .map(|step| step["document"].clone())
+            .collect()
+    };
+    let roles = |name: &str| -> Vec<(String, bool)> {
+        let all = steps(name, "roleAssignment").into_iter();
+        all.map(|role| {
+            let id = role["roleDefinitionId"]
+                .as_str()
+                .expect("a text")
+                .to_owned();
+            (id, role["condition"].is_string())
+        })
+        .collect()
+    };
+    let (pull, read) = (
+        "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+        "b93aa761-3e63-49ed-ac28-beffa264f7ac",
+    );
+    let (pull, read) = (pull.to_owned(), read.to_owned());
+    assert_eq!(
+        roles("j-azure-workload"),
+        [
+            (pull.clone(), false),
+            (read.clone(), true),
+            (pull.clone(), false),
+            (read.clone(), false),
+        ]
+    );
+    for name in ["k-azure-managed-china", "l-azure-principal"] {
+        assert_eq!(
+            roles(name),
+            [(pull.clone(), false), (read.clone(), true)],
+            "{name}"
+        );
+    }
+    // What Entra ID compares to the letter.
+    let federated = steps("j-azure-workload", "federatedCredential");
+    assert_eq!(federated[0]["issuer"], "https://oidc.example.com/");
+    assert_eq!(
+        federated[0]["subject"],
+        "system:serviceaccount:pullpass:pullpass"
+    );
+    assert_eq!(
+        federated[0]["audiences"],
+        json!(["api://AzureADTokenExchange"])
+    );
+    assert!(steps("k-azure-managed-china", "federatedCredential").is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `pullpass policy`: what to set up in the cloud.
 
 mod aws;
+mod azure;
 mod iam;
 mod step;
 mod text;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::manifest::Manifests;
+use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Labels, Registries, ServedRegistry};
 use step::Step;
 
@@ -59,7 +61,7 @@ struct Place<'a> {
 struct Setup {
     /// The Registry's name.
     registry: String,
-    /// `ecr` or `static`.
+    /// `ecr`, `acr` or `static`.
     provider: &'static str,
     /// Who asks for credentials, for people.
     identity: String,
@@ -101,7 +103,8 @@ fn plan(registry: &ServedRegistry, place: &Place<'_>) -> Setup {
             format!("the login in source secret {}", fixed.secret),
             vec![Step::fixed_login(&fixed.secret, &place.args.namespace)],
         ),
-        _ => aws::plan(registry, place),
+        Some(CredentialSource::Minted(MintSource::Acr(_))) => azure::plan(registry, place),
+        Some(CredentialSource::Minted(MintSource::Ecr(_))) | None => aws::plan(registry, place),
     };
     Setup {
         registry: registry.name.to_string(),

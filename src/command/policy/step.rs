@@ -38,6 +38,10 @@ pub(super) enum Kind {
     IdentityPolicy,
     /// Who may pull from repositories of another account.
     RepositoryPolicy,
+    /// Whose tokens an application of Entra ID takes.
+    FederatedCredential,
+    /// What an identity may do in Azure.
+    RoleAssignment,
     /// A Secret in pullpass' own namespace.
     SourceSecret,
 }
@@ -48,6 +52,36 @@ pub(super) enum Kind {
 pub(super) enum Document {
     /// A policy of AWS IAM.
     Iam(Policy),
+    /// Whose tokens an application takes.
+    Federated(FederatedCredential),
+    /// A role on a registry of Azure.
+    Role(RoleAssignment),
+}
+
+/// A federated credential, as `az ad app federated-credential create --parameters` reads it.
+///
+/// <https://learn.microsoft.com/graph/api/resources/federatedidentitycredential>
+#[derive(Debug, Serialize)]
+pub(super) struct FederatedCredential {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) audiences: [&'static str; 1],
+}
+
+/// A role assignment.
+///
+/// <https://learn.microsoft.com/azure/role-based-access-control/role-assignments>
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RoleAssignment {
+    pub(super) role: &'static str,
+    pub(super) role_definition_id: &'static str,
+    pub(super) scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) condition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) condition_version: Option<&'static str>,
 }
 
 /// A placeholder, and what to put in its place.
@@ -58,7 +92,7 @@ pub(super) struct Replace {
 }
 
 /// All placeholders.
-const PLACEHOLDERS: [Replace; 8] = [
+const PLACEHOLDERS: [Replace; 11] = [
     replace(
         "<ACCOUNT_ID>",
         "the AWS account of that role or user, or give --account",
@@ -81,6 +115,18 @@ const PLACEHOLDERS: [Replace; 8] = [
         "<ROLE>",
         "the name of the role that the ServiceAccounts' annotation names",
     ),
+    replace(
+        "<CLIENT_ID>",
+        "the client id of that application or managed identity",
+    ),
+    replace(
+        "<SUBSCRIPTION_ID>",
+        "the subscription that the registry is in",
+    ),
+    replace(
+        "<RESOURCE_GROUP>",
+        "the resource group that the registry is in",
+    ),
     replace("<USER>", "the IAM user whose access keys they are"),
 ];
 
@@ -100,6 +146,44 @@ impl Step {
             attach_to: attach_to.into_iter().map(Into::into).collect(),
             document: Some(Document::Iam(policy)),
             ..Self::new(kind, title)
+        }
+        .with_replacements()
+    }
+
+    /// A federated credential of an application.
+    pub(super) fn federated(
+        title: String,
+        application: &str,
+        credential: FederatedCredential,
+        command: String,
+    ) -> Self {
+        Self {
+            attach_to: vec![application.to_owned()],
+            document: Some(Document::Federated(credential)),
+            commands: vec![command],
+            ..Self::new(Kind::FederatedCredential, title)
+        }
+        .with_replacements()
+    }
+
+    /// A role of an identity on a registry.
+    pub(super) fn role(title: String, assignee: &str, role: RoleAssignment) -> Self {
+        let condition = role
+            .condition
+            .as_ref()
+            .map_or_else(String::new, |condition| {
+                let quoted = condition.replace('\'', "'\\''");
+                format!(" --condition '{quoted}' --condition-version 2.0")
+            });
+        let command = format!(
+            "az role assignment create --assignee {assignee} --role {} --scope {}{condition}",
+            role.role_definition_id, role.scope
+        );
+        Self {
+            attach_to: vec![assignee.to_owned()],
+            document: Some(Document::Role(role)),
+            commands: vec![command],
+            ..Self::new(Kind::RoleAssignment, title)
         }
         .with_replacements()
     }

@@ -1,0 +1,209 @@
+//! What Azure Container Registry needs: a federated credential for a workload identity, and a role on each registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Place;
+use super::step::{FederatedCredential, RoleAssignment, Step};
+use crate::registry::host::AzureCloud;
+use crate::registry::source::{AcrIdentity, AcrSource, ManagedIdentity, MintSource};
+use crate::registry::{CredentialSource, Pattern, ServedRegistry};
+
+/// <https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/containers#acrpull>
+const PULL: (&str, &str) = ("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d");
+
+/// The role that counts where a registry has repository permissions, which ignores [`PULL`].
+///
+/// <https://learn.microsoft.com/azure/container-registry/container-registry-rbac-abac-repository-permissions>
+const READ_REPOSITORY: (&str, &str) = (
+    "Container Registry Repository Reader",
+    "b93aa761-3e63-49ed-ac28-beffa264f7ac",
+);
+
+/// What the role [`READ_REPOSITORY`] may read: a condition restrains only the actions that it names.
+const READ: [&str; 2] = [
+    "Microsoft.ContainerRegistry/registries/repositories/content/read",
+    "Microsoft.ContainerRegistry/registries/repositories/metadata/read",
+];
+
+/// Who asks Azure.
+struct Principal {
+    /// What a role is assigned to.
+    id: String,
+    title: &'static str,
+}
+
+/// The provider, the identity for people, and the steps.
+pub(super) fn plan(
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> (&'static str, String, Vec<Step>) {
+    let mut servers: BTreeMap<&str, (&AcrSource, Vec<&Pattern>)> = BTreeMap::new();
+    for (pattern, source) in registry.credentials() {
+        if let CredentialSource::Minted(MintSource::Acr(source)) = source {
+            let (_, patterns) = servers
+                .entry(&source.server)
+                .or_insert_with(|| (source, Vec::new()));
+            patterns.push(pattern);
+        }
+    }
+    let Some((source, _)) = servers.values().next() else {
+        return ("acr", String::new(), Vec::new());
+    };
+    let (identity, principal, mut steps) = plan_identity(source, place);
+    for (source, patterns) in servers.values() {
+        steps.extend(assign(source, patterns, &principal));
+    }
+    ("acr", identity, steps)
+}
+
+/// Who the identity is, for people and for Azure, and what makes it so.
+fn plan_identity(source: &AcrSource, place: &Place<'_>) -> (String, Principal, Vec<Step>) {
+    let id = |id: Option<&str>| id.unwrap_or("<CLIENT_ID>").to_owned();
+    match &source.identity {
+        AcrIdentity::Workload { client_id, .. } => {
+            let principal = Principal {
+                id: id(client_id.as_deref()),
+                title: "pullpass' own application or managed identity",
+            };
+            let step = federate(source.cloud, &principal, place);
+            (
+                "pullpass' own workload identity".to_owned(),
+                principal,
+                vec![step],
+            )
+        }
+        AcrIdentity::Managed(identity) => {
+            let (identity, client_id) = match identity {
+                ManagedIdentity::System => (
+                    "the system-assigned managed identity of the nodes".to_owned(),
+                    None,
+                ),
+                ManagedIdentity::Client(id) => {
+                    (format!("managed identity {id}"), Some(id.as_str()))
+                }
+                ManagedIdentity::Resource(id) => (format!("managed identity {id}"), None),
+            };
+            let principal = Principal {
+                id: id(client_id),
+                title: "the managed identity",
+            };
+            (identity, principal, Vec::new())
+        }
+        AcrIdentity::ServicePrincipal {
+            client_id, secret, ..
+        } => {
+            let principal = Principal {
+                id: client_id.clone(),
+                title: "the service principal",
+            };
+            let step =
+                Step::secret_of_file(secret, &place.args.namespace, &["AZURE_CLIENT_SECRET"]);
+            let identity = format!(
+                "service principal {client_id} with the client secret in source secret {secret}"
+            );
+            (identity, principal, vec![step])
+        }
+    }
+}
+
+/// An application takes the tokens of pullpass' own ServiceAccount.
+///
+/// <https://azure.github.io/azure-workload-identity/docs/topics/federated-identity-credential.html>
+fn federate(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Step {
+    let (namespace, account) = (&place.args.namespace, &place.args.service_account);
+    let issuer = place.args.issuer.clone();
+    let credential = FederatedCredential {
+        name: format!("{namespace}-{account}"),
+        issuer: issuer.unwrap_or_else(|| "https://<ISSUER>".to_owned()),
+        subject: format!("system:serviceaccount:{namespace}:{account}"),
+        audiences: [audience_of(cloud)],
+    };
+    let title = format!("federated credential of {}", principal.title);
+    let command = format!(
+        "az ad app federated-credential create --id {} --parameters credential.json",
+        principal.id
+    );
+    Step::federated(title, &principal.id, credential, command)
+        .note("for a managed identity the same three values: az identity federated-credential create --issuer … --subject … --audiences …")
+        .note(format!("then annotate the ServiceAccount {namespace}/{account}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
+}
+
+/// Whom ServiceAccount tokens are for that Entra ID takes.
+///
+/// <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust>
+fn audience_of(cloud: AzureCloud) -> &'static str {
+    match cloud {
+        AzureCloud::Public | AzureCloud::Germany => "api://AzureADTokenExchange",
+        AzureCloud::UsGov => "api://AzureADTokenExchangeUSGov",
+        AzureCloud::China => "api://AzureADTokenExchangeChina",
+    }
+}
+
+/// The right to pull from one registry: the role for it, and the one that counts in its stead where repositories have permissions of
+/// their own.
+fn assign(source: &AcrSource, patterns: &[&Pattern], principal: &Principal) -> [Step; 2] {
+    let server = &source.server;
+    // The name of a domain name label's host ends in a hash.
+    let name = server.split(['.', '-']).next().unwrap_or_default();
+    let scope = format!(
+        "/subscriptions/<SUBSCRIPTION_ID>/resourceGroups/<RESOURCE_GROUP>/providers/Microsoft.ContainerRegistry/registries/{name}"
+    );
+    let role =
+        |(role, id): (&'static str, &'static str), condition: Option<String>| RoleAssignment {
+            role,
+            role_definition_id: id,
+            scope: scope.clone(),
+            condition_version: condition.is_some().then_some("2.0"),
+            condition,
+        };
+    let title = format!("{} may pull from {server}", principal.title);
+    let pull = Step::role(title, &principal.id, role(PULL, None)).note(
+        "it allows pulling every repository of the registry: none less can be said in this mode",
+    );
+    let title = format!(
+        "or, where the registry {server} has repository permissions (ABAC): {} may read its repositories",
+        principal.title
+    );
+    let condition = condition_of(source, patterns);
+    let read = role(READ_REPOSITORY, condition);
+    [pull, Step::role(title, &principal.id, read)]
+}
+
+/// The repositories that the patterns cover, or that the token is narrowed to, as a condition on a role assignment; `None`: all.
+///
+/// <https://learn.microsoft.com/azure/role-based-access-control/conditions-format>
+fn condition_of(source: &AcrSource, patterns: &[&Pattern]) -> Option<String> {
+    const NAME: &str = "@Request[Microsoft.ContainerRegistry/registries/repositories:name]";
+    let scopes = source
+        .scopes
+        .iter()
+        .filter_map(|scope| scope.strip_prefix("repository:")?.strip_suffix(":pull"));
+    let mut names: BTreeSet<String> = scopes
+        .map(|name| format!("{NAME} StringEqualsIgnoreCase '{name}'"))
+        .collect();
+    if names.is_empty() {
+        if patterns.iter().any(|pattern| pattern.path().is_empty()) {
+            return None;
+        }
+        names = patterns
+            .iter()
+            .flat_map(|pattern| {
+                let path = pattern.path();
+                [
+                    format!("{NAME} StringEqualsIgnoreCase '{path}'"),
+                    format!("{NAME} StringStartsWithIgnoreCase '{path}/'"),
+                ]
+            })
+            .collect();
+    }
+    let other: Vec<String> = READ
+        .iter()
+        .map(|action| format!("!(ActionMatches{{'{action}'}})"))
+        .collect();
+    let names: Vec<String> = names.into_iter().collect();
+    Some(format!(
+        "(({}) OR ({}))",
+        other.join(" AND "),
+        names.join(" OR ")
+    ))
+}
