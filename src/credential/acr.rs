@@ -1,5 +1,6 @@
 //! Tokens of Azure Container Registry: a token of Entra ID for the identity, exchanged at the login server.
 
+mod caller;
 mod client;
 mod entra;
 mod exchange;
@@ -19,6 +20,7 @@ use super::http::HttpClient;
 use super::{Credential, MintError};
 use crate::registry::host::{AzureCloud, is_login_server};
 use crate::registry::source::AcrSource;
+pub use caller::Known;
 use client::Client;
 pub use secret::ClientSecret;
 

@@ -117,14 +117,14 @@ impl SourceKeys {
         }
     }
 
-    fn aws(self) -> Option<Keys> {
+    pub(crate) fn aws(self) -> Option<Keys> {
         match self {
             Self::Aws(keys) => Some(keys),
             Self::Azure(_) => None,
         }
     }
 
-    fn azure(self) -> Option<ClientSecret> {
+    pub(crate) fn azure(self) -> Option<ClientSecret> {
         match self {
             Self::Azure(secret) => Some(secret),
             Self::Aws(_) => None,

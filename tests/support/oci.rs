@@ -21,10 +21,28 @@ impl Oci {
         }
     }
 
+    /// Where it listens: `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        self.bed.field("url")
+    }
+
+    /// The file with its authority.
+    pub fn ca(&self) -> &str {
+        self.bed.field("ca")
+    }
+
     /// From now on exactly this login is let in.
     pub fn allow(&self, login: &Login) {
-        let access = json!({"allow": [{"username": login.username, "password": login.password}]})
-            .to_string();
+        self.allow_to(login, None);
+    }
+
+    /// The same for repositories that begin with one of these prefixes alone.
+    pub fn allow_to(&self, login: &Login, repositories: Option<&[&str]>) {
+        let mut rule = json!({"username": login.username, "password": login.password});
+        if let Some(repositories) = repositories {
+            rule["repositories"] = repositories.into();
+        }
+        let access = json!({"allow": [rule]}).to_string();
         let file = Path::new(self.bed.field("access"));
         let new = file.with_extension("new");
         std::fs::write(&new, access).unwrap();

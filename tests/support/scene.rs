@@ -81,6 +81,11 @@ impl World {
         text
     }
 
+    /// The kubeconfig of an administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// A client that may do everything.
     pub async fn admin(&self) -> Cluster {
         Cluster::connect(&self.kubeconfig).await

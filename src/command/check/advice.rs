@@ -92,16 +92,12 @@ pub(super) fn of_trial(error: &TrialError, provider: &str) -> Verdict {
 
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
 pub(super) fn of_cluster(error: &ClusterError) -> Verdict {
-    match error {
-        ClusterError::Forbidden { what, message } => {
-            Verdict::skipped(format!("this account may not see {what}: {message}"))
-        }
-        _ => {
-            let text = error.to_string();
-            let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
-            Verdict::failed(message, fix)
-        }
+    if let ClusterError::Forbidden { what, message } = error {
+        return Verdict::skipped(format!("this account may not see {what}: {message}"));
     }
+    let text = error.to_string();
+    let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
+    Verdict::failed(message, fix)
 }
 
 /// What happened, and what to do: an error's message has the one before the other.

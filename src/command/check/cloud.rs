@@ -10,10 +10,12 @@ use super::report::{Kind, Report, Verdict};
 use super::scene::Scene;
 use crate::credential::fixed::{self, Login};
 use crate::credential::mint::{Mint as _, Order, SourceKeys};
-use crate::credential::{Credential, MintError, ecr};
+use crate::credential::{Credential, MintError, acr, ecr};
 use crate::provision::access::Cluster as _;
 use crate::provision::bind;
-use crate::registry::source::{EcrIdentity, EcrSource, MintSource, StaticSource};
+use crate::registry::source::{
+    AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
+};
 use crate::registry::{CredentialSource, Grant, ServedRegistry};
 
 /// The hops after the identity is known.
@@ -118,6 +120,7 @@ async fn try_mint(
     };
     let is_known = match source {
         MintSource::Ecr(source) => try_aws(scene, registry, source, &order, report).await?,
+        MintSource::Acr(source) => try_azure(scene, registry, source, &order, report).await?,
     };
     if !is_known {
         return Ok(Vec::new());
@@ -199,6 +202,10 @@ pub(super) fn secret_of(source: &MintSource) -> Option<&str> {
             EcrIdentity::Keys { secret } => Some(secret),
             _ => None,
         },
+        MintSource::Acr(source) => match &source.identity {
+            AcrIdentity::ServicePrincipal { secret, .. } => Some(secret),
+            _ => None,
+        },
     }
 }
 
@@ -212,7 +219,7 @@ async fn try_aws(
 ) -> anyhow::Result<bool> {
     let order = ecr::Order {
         source: source.clone(),
-        keys: order.keys.clone().map(|SourceKeys::Aws(keys)| keys),
+        keys: order.keys.clone().and_then(SourceKeys::aws),
         expires_at: None,
         now: order.now,
     };
@@ -241,6 +248,37 @@ async fn try_aws(
     };
     report.add("caller", caller)?;
     Ok(true)
+}
+
+/// Whether there is an identity to Entra ID, and what its token says.
+async fn try_azure(
+    scene: &Scene<'_>,
+    registry: &ServedRegistry,
+    source: &AcrSource,
+    order: &Order,
+    report: &mut Report,
+) -> anyhow::Result<bool> {
+    let order = acr::Order {
+        source: source.clone(),
+        secret: order.keys.clone().and_then(SourceKeys::azure),
+        now: order.now,
+    };
+    match scene.clouds.acr.identify(&order).await {
+        Ok(known) => {
+            report.add("identity", Verdict::ok(known.principal))?;
+            let claims = known.claims.map_or_else(
+                || Verdict::skipped("the token of Entra ID says nothing that can be read"),
+                Verdict::ok,
+            );
+            report.note("caller", claims)?;
+            Ok(true)
+        }
+        Err(error) => {
+            report.add("identity", advice::of_mint(&error, &registry.name))?;
+            report.skip(&AFTER_IDENTITY, "there is no identity")?;
+            Ok(false)
+        }
+    }
 }
 
 fn login_of(key: &str, credential: &Credential) -> Login {

@@ -13,6 +13,9 @@ use crate::image::Reference;
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Host, Pattern, Resolved, ServedRegistry};
 
+/// The hops after it is known who serves the image.
+const AFTER_SERVED: [&str; 2] = ["login", "manifest"];
+
 /// An image to try.
 pub(super) struct Image<'s> {
     pub(super) text: &'s str,
@@ -90,60 +93,50 @@ async fn try_image(
     logins: &Logins,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    const AFTER: [&str; 2] = ["login", "manifest"];
-    let reference = match &image.reference {
-        Ok(reference) => reference,
-        Err(error) => {
-            report.note(
-                "served",
-                Verdict::failed(
-                    format!("the image cannot be read, it {error}"),
-                    "correct it",
-                ),
-            )?;
-            return report.skip(&AFTER, "there is no image");
-        }
-    };
-    let resolved = match &image.resolved {
-        Ok(resolved) => resolved,
-        Err(reason) => {
-            let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` tells more";
-            report.note("served", Verdict::failed(reason, fix))?;
-            return report.skip(&AFTER, "no Registry serves it");
+    let (reference, resolved) = match find_served(image) {
+        Ok(served) => served,
+        Err(verdict) => {
+            report.note("served", verdict)?;
+            return report.skip(&AFTER_SERVED, "no Registry serves it");
         }
     };
     let registry = resolved.registry;
-    report.note(
-        "served",
-        Verdict::ok(format!("by Registry {} as {}", registry.name, resolved.key)),
-    )?;
+    let served = format!("by Registry {} as {}", registry.name, resolved.key);
+    report.note("served", Verdict::ok(served))?;
     let held = logins.get(&(registry.name.to_string(), resolved.grant));
     let Some(login) = held.and_then(|held| find_login(held, reference, &resolved.key)) else {
-        return report.skip(&AFTER, "there is no login for it");
+        return report.skip(&AFTER_SERVED, "there is no login for it");
     };
-    let trial = Trial::new(
-        &scene.http,
-        reference.domain(),
-        &login.username,
-        &login.password,
-    );
+    let domain = reference.domain();
+    let trial = Trial::new(&scene.http, domain, &login.username, &login.password);
     let provider = provider_of(&registry.sources[resolved.grant].0);
     report.start();
-    if !try_login(&trial, reference.domain(), login, provider, report).await? {
+    if !try_login(&trial, domain, login, provider, report).await? {
         return report.skip(&["manifest"], "the login is not taken");
     }
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
     let verdict = match trial.manifest(reference.path(), wanted).await {
         Ok(manifest) => {
-            let digest = manifest
-                .digest
-                .as_deref()
-                .unwrap_or("there, of an unknown digest");
-            Verdict::ok(digest)
+            let digest = manifest.digest.as_deref();
+            Verdict::ok(digest.unwrap_or("there, of an unknown digest"))
         }
         Err(error) => advice::of_trial(&error, provider),
     };
     report.add("manifest", verdict)
+}
+
+/// What an image is read as and who serves it, if anybody does.
+fn find_served<'i, 's>(
+    image: &'i Image<'s>,
+) -> Result<(&'i Reference<'s>, &'i Resolved<'s>), Verdict> {
+    let reference = image.reference.as_ref().map_err(|error| {
+        Verdict::failed(format!("the image cannot be read: {error}"), "correct it")
+    })?;
+    let resolved = image.resolved.as_ref().map_err(|reason| {
+        let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` tells more";
+        Verdict::failed(reason, fix)
+    })?;
+    Ok((reference, resolved))
 }
 
 /// The login on each host of a Registry.
@@ -212,6 +205,7 @@ fn find_login<'l>(held: &'l [Login], reference: &Reference<'_>, key: &str) -> Op
 fn provider_of(source: &CredentialSource) -> &'static str {
     match source {
         CredentialSource::Minted(MintSource::Ecr(_)) => "ecr",
+        CredentialSource::Minted(MintSource::Acr(_)) => "acr",
         CredentialSource::Static(_) => "static",
     }
 }

@@ -1,7 +1,9 @@
 //! The hops of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::advice;
@@ -12,7 +14,7 @@ use super::scene::Scene;
 use crate::cluster::{Kube, Store, TriedPod};
 use crate::credential::{CredentialKey, CredentialStore as _, fixed};
 use crate::provision::access::Cluster as _;
-use crate::provision::secret::{Auths, Entry};
+use crate::provision::secret::{Auths, Digest, Entry};
 use crate::provision::{InjectMode, PULL_SECRET};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant, Labels};
@@ -95,40 +97,59 @@ async fn judge_secret(scene: &Scene<'_>, kube: &Kube, name: &str, labels: &Label
     let bytes = secret
         .dockerconfigjson
         .as_ref()
-        .map(|bytes| bytes.expose_secret());
+        .map(ExposeSecret::expose_secret);
     let there = bytes.map(Auths::parse).unwrap_or_default().digests();
-    let store = Store::new(kube.clone());
-    let (mut equal, mut unknown, mut different) = (0, 0, Vec::new());
-    for grant in scene.registries.grants(labels) {
-        let Some(entries) = find_entries(scene, &store, &grant).await else {
-            unknown += grant.keys.len();
-            continue;
-        };
-        for entry in entries {
-            match there.get(&entry.key) {
-                Some(digest) if *digest == entry.digest => equal += 1,
-                Some(_) => different.push(format!("{} is another login", entry.key)),
-                None => different.push(format!("{} is missing", entry.key)),
-            }
-        }
-    }
-    let unknown = match unknown {
+    let compared = compare(scene, kube, labels, &there).await;
+    let unknown = match compared.unknown {
         0 => String::new(),
         number => format!(", {number} not minted yet"),
     };
-    if different.is_empty() {
-        return Verdict::ok(format!(
-            "{} as it should be{unknown}",
-            count(equal, "login")
-        ));
+    if compared.different.is_empty() {
+        let equal = count(compared.equal, "login");
+        return Verdict::ok(format!("{equal} as it should be{unknown}"));
     }
+    let different = compared.different.join(", ");
     Verdict::failed(
-        format!(
-            "not what pullpass would write: {}{unknown}",
-            different.join(", ")
-        ),
+        format!("not what pullpass would write: {different}{unknown}"),
         "the next Pod there has it written anew; if it stays, read pullpass' log",
     )
+}
+
+/// What is there, beside what should be there.
+#[derive(Default)]
+struct Compared {
+    equal: usize,
+    /// How many keys stand for credentials that are not known.
+    unknown: usize,
+    different: Vec<String>,
+}
+
+async fn compare(
+    scene: &Scene<'_>,
+    kube: &Kube,
+    labels: &Labels,
+    there: &BTreeMap<String, Digest>,
+) -> Compared {
+    let store = Store::new(kube.clone());
+    let mut compared = Compared::default();
+    for grant in scene.registries.grants(labels) {
+        let Some(entries) = find_entries(scene, &store, &grant).await else {
+            compared.unknown += grant.keys.len();
+            continue;
+        };
+        for entry in entries {
+            let problem = match there.get(&entry.key) {
+                Some(digest) if *digest == entry.digest => None,
+                Some(_) => Some("is another login"),
+                None => Some("is missing"),
+            };
+            match problem {
+                None => compared.equal += 1,
+                Some(problem) => compared.different.push(format!("{} {problem}", entry.key)),
+            }
+        }
+    }
+    compared
 }
 
 /// What stands in a pull secret for a grant: out of the credential store, or out of the source Secret. `None`: nothing is known of it.

@@ -159,27 +159,29 @@ impl Report {
     }
 
     fn render(&self, check: &Check) -> String {
-        let mut text = String::new();
-        if !self.is_announced {
-            let gap = if self.checks.is_empty() { "" } else { "\n" };
-            text = format!("{gap}{:?} {}\n", check.kind, check.name);
-        }
+        let gap = if self.checks.is_empty() { "" } else { "\n" };
+        let head = if self.is_announced {
+            String::new()
+        } else {
+            format!("{gap}{:?} {}\n", check.kind, check.name)
+        };
         let mark = match check.status {
             Status::Ok => '✓',
             Status::Failed => '✗',
             Status::Skipped => '–',
         };
-        let took = check
-            .millis
-            .map_or_else(String::new, |millis| format!(" ({millis} ms)"));
-        text.push_str(&format!(
-            "  {mark} {:<11}{}{took}\n",
-            check.hop, check.message
-        ));
-        if let Some(fix) = &check.fix {
-            text.push_str(&format!("    {:<11}{fix}\n", "fix"));
-        }
-        text
+        let took = check.millis.map(|millis| format!(" ({millis} ms)"));
+        let fix = check
+            .fix
+            .as_ref()
+            .map(|fix| format!("    fix        {fix}\n"));
+        format!(
+            "{head}  {mark} {:<11}{}{}\n{}",
+            check.hop,
+            check.message,
+            took.unwrap_or_default(),
+            fix.unwrap_or_default()
+        )
     }
 
     /// Prints what is left to print, and gives the exit code.

@@ -11,6 +11,7 @@ use super::report::{Kind, Report, Verdict};
 use crate::cluster::{Connection, Kube, connect};
 use crate::command::NAME_LABEL;
 use crate::command::manifest::Manifests;
+use crate::credential::acr::{self, AcrMint};
 use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
 use crate::credential::identity::Environment;
@@ -67,6 +68,10 @@ impl<'a> Scene<'a> {
         let kube = open_cluster(args).await?;
         let manifests = Manifests::load(&args.files)?;
         let mut registries = manifests.registries;
+        anyhow::ensure!(
+            args.files.is_empty() || !registries.is_empty(),
+            "the files hold no Registry: name a file with one"
+        );
         if args.files.is_empty() {
             let kube = kube.as_ref().context(
                 "no Registries to try: name files with -f, or a cluster with --kubeconfig",
@@ -79,7 +84,8 @@ impl<'a> Scene<'a> {
             None => None,
         };
         let http = open_http(args.extra_ca.as_deref())?;
-        let environment = Environment::find(|name| std::env::var(name).ok());
+        let variable = |name: &str| std::env::var(name).ok();
+        let environment = Environment::find(variable);
         let mut ecr = EcrMint::new(http.clone(), environment);
         if let Some(kube) = &kube {
             ecr = ecr.with_tokens(Arc::new(kube.clone()));
@@ -88,7 +94,10 @@ impl<'a> Scene<'a> {
             args,
             registries: Registries::build(registries),
             namespace,
-            clouds: Clouds { ecr },
+            clouds: Clouds {
+                ecr,
+                acr: AcrMint::new(http.clone(), acr::Environment::find(variable)),
+            },
             kube,
             http,
             secrets: Secrets::default(),

@@ -1,5 +1,7 @@
 //! How a registry asks for a login. Pure.
 
+use std::fmt::Write as _;
+
 /// What a registry wants before it lets anybody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -99,7 +101,7 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            write!(encoded, "%{byte:02X}").expect("a String takes all that is written to it");
         }
     }
     encoded
@@ -109,11 +111,11 @@ fn encode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn token(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Token {
+    fn token(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Token {
             realm: realm.to_owned(),
             service: service.map(str::to_owned),
-        })
+        }
     }
 
     #[test]
@@ -127,20 +129,20 @@ mod tests {
             (vec!["basic"], Some(Challenge::Basic)),
             (
                 vec![r#"Bearer realm="https://a.io/oauth2/token",service="a.io""#],
-                token(realm, Some("a.io")),
+                Some(token(realm, Some("a.io"))),
             ),
             (
                 vec![
                     r#"bearer service="a.io", realm="https://a.io/oauth2/token", error="invalid_token""#,
                 ],
-                token(realm, Some("a.io")),
+                Some(token(realm, Some("a.io"))),
             ),
             (
                 vec![
                     r#"Basic realm="x""#,
                     r#"Bearer realm="https://a.io/oauth2/token""#,
                 ],
-                token(realm, None),
+                Some(token(realm, None)),
             ),
             (vec![r#"Bearer service="a.io""#], None),
             (vec!["Bearer realm=https://a.io"], None),

@@ -1,0 +1,66 @@
+//! Who an identity is, in Entra ID's own words.
+
+use serde::Deserialize;
+use tokio::time::Instant;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+
+use secrecy::ExposeSecret as _;
+
+use super::client::Client;
+use super::{AcrMint, MINT_TIMEOUT, Order, check_source, identity};
+use crate::credential::http::one_line;
+use crate::credential::{MintError, jwt};
+
+/// An identity that Entra ID gave a token.
+pub struct Known {
+    /// Who asked, as far as the identity itself says it.
+    pub principal: String,
+    /// What the token says: application, object, tenant, audience; `None` when it cannot be read.
+    pub claims: Option<String>,
+}
+
+impl AcrMint {
+    /// Gets a token of Entra ID as [`AcrMint::mint`] does, and exchanges it for nothing.
+    ///
+    /// # Errors
+    /// [`MintError`] when there is no such identity, or Entra ID refuses it.
+    pub async fn identify(&self, order: &Order) -> Result<Known, MintError> {
+        check_source(&order.source)?;
+        let client = Client {
+            http: &self.http,
+            deadline: Instant::now() + MINT_TIMEOUT,
+        };
+        let token = identity::fetch(&client, order, &self.environment)
+            .with_subscriber(NoSubscriber::default())
+            .await?;
+        Ok(Known {
+            claims: describe(token.value.expose_secret()),
+            principal: token.principal,
+        })
+    }
+}
+
+/// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference>
+fn describe(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        aud: String,
+        tid: Option<String>,
+        oid: Option<String>,
+        #[serde(alias = "azp")]
+        appid: Option<String>,
+    }
+    let claims: Claims = jwt::claims(token)?;
+    let parts = [
+        ("application", claims.appid),
+        ("object", claims.oid),
+        ("tenant", claims.tid),
+        ("audience", Some(claims.aud)),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name} {}", value?)))
+        .collect();
+    Some(one_line(&parts.join(", ")))
+}

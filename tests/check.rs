@@ -1,0 +1,562 @@
+//! `pullpass check`, as it is run: before a real API server, AWS as moto speaks it, and a real registry under its own name.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+use support::cluster::read_yaml;
+use support::internet::{Asked, Hosts, Internet, Reply};
+use support::keyring::Login;
+use support::moto::{key_id, secret_key};
+use support::oci::Oci;
+use support::process::Pullpass;
+use support::scene::{ECR, SCENE, Scene, World, world};
+use support::user::User;
+
+const IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
+
+/// What the registry behind the images' host takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// The scene's user's newest token.
+    Open,
+    /// The same, for other repositories.
+    Elsewhere,
+    /// Nothing.
+    Shut,
+}
+
+/// A scene with a registry that answers under the images' own host.
+struct Place {
+    scene: Scene,
+    internet: Internet,
+    door: Arc<Mutex<Door>>,
+    ca: PathBuf,
+}
+
+/// What it printed.
+struct Told {
+    code: Option<i32>,
+    checks: Vec<Value>,
+    output: String,
+}
+
+impl Place {
+    async fn new(name: &'static str) -> Self {
+        Self::within(world().await, name).await
+    }
+
+    async fn within(world: &'static World, name: &'static str) -> Self {
+        let scene = Scene::within(world, name).await;
+        let door = Arc::new(Mutex::new(Door::Open));
+        let hosts = hosts(world, scene.user.clone(), Arc::clone(&door));
+        let internet = Internet::start(hosts).await;
+        let ca = scene.file("all.crt");
+        std::fs::write(&ca, format!("{}{}", internet.ca, scene.aws.certificate)).unwrap();
+        let place = Self {
+            scene,
+            internet,
+            door,
+            ca,
+        };
+        let spec = json!({"images": [format!("{ECR}/team")], "ecr": place.ecr(name)});
+        place.scene.put_registry(name, spec).await;
+        place.put_webhook().await;
+        place
+    }
+
+    /// A webhook configuration that is for no namespace.
+    async fn put_webhook(&self) {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/webhook.yaml");
+        let mut configuration = read_yaml(manifest).remove(0);
+        configuration["metadata"]["name"] = format!("00-idle-{}", self.scene.name).into();
+        let ca = STANDARD.encode(&self.internet.ca);
+        configuration["webhooks"][0]["clientConfig"]["caBundle"] = ca.into();
+        configuration["webhooks"][0]["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+        self.scene.cluster.apply(&configuration).await;
+    }
+
+    /// A file with one Registry of this `spec`, which serves every namespace.
+    fn write(&self, mut spec: Value) -> String {
+        spec["serves"] = json!({"namespaces": {}});
+        let registry = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "one"}, "spec": spec,
+        });
+        let file = self.scene.file("registries.yaml");
+        std::fs::write(&file, registry.to_string()).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    /// Tries this `ecr` for the scene's images.
+    async fn check_ecr(&self, ecr: Value) -> Told {
+        let file = self.write(json!({"images": [format!("{ECR}/team")], "ecr": ecr}));
+        self.check(&["-f", &file]).await
+    }
+
+    fn ecr(&self, secret: &str) -> Value {
+        let mut ecr = self.scene.ecr(secret);
+        ecr["endpoints"]["sts"] = self.scene.aws.url.as_str().into();
+        ecr
+    }
+
+    fn set_door(&self, door: Door) {
+        *self.door.lock().unwrap() = door;
+    }
+
+    /// A namespace of this scene with a Pod, after which the pull secret is there.
+    async fn serve(&self) -> (Pullpass, String) {
+        let pullpass = self.scene.start().await;
+        let namespace = self.scene.namespace("pods").await;
+        self.scene.wait_served(&namespace, IMAGE).await;
+        self.scene.create(&namespace, &[IMAGE]).await;
+        assert!(self.scene.has_pull_secret(&namespace).await);
+        (pullpass, namespace)
+    }
+
+    /// Runs it for the namespaces of this scene, as an administrator.
+    async fn check(&self, arguments: &[&str]) -> Told {
+        let kubeconfig = self.scene.world.kubeconfig();
+        let kubeconfig = ["--kubeconfig", kubeconfig.to_str().unwrap()];
+        self.run(&[&kubeconfig, arguments].concat(), &[]).await
+    }
+
+    async fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Told {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+        command
+            .args(["check", "-o", "json", "--extra-ca"])
+            .arg(&self.ca)
+            .args(arguments)
+            .env_clear()
+            .env("HTTPS_PROXY", &self.internet.proxy)
+            .env("NO_PROXY", "127.0.0.1")
+            .envs(environment.iter().copied());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let report: Value = serde_json::from_str(&stdout).unwrap_or_default();
+        let told = Told {
+            code: output.status.code(),
+            checks: report["checks"].as_array().cloned().unwrap_or_default(),
+            output: format!("{stdout}{stderr}"),
+        };
+        self.assert_no_secret(&told.output).await;
+        told
+    }
+
+    /// Whatever happens, no secret of the scene is in what is printed.
+    async fn assert_no_secret(&self, output: &str) {
+        assert!(!output.contains("canary"), "{output}");
+        for minted in self.scene.user.minted(&self.scene.world.moto).await {
+            let password = minted["password"].as_str().unwrap();
+            assert!(!output.contains(password), "{output}");
+        }
+    }
+}
+
+impl Told {
+    /// The hops with their marks: `+` fine, `!` failed, `-` not tried.
+    fn hops(&self) -> Vec<String> {
+        let hop = |check: &Value| {
+            let mark = match check["status"].as_str() {
+                Some("ok") => '+',
+                Some("failed") => '!',
+                _ => '-',
+            };
+            format!("{mark}{}", check["hop"].as_str().unwrap())
+        };
+        self.checks.iter().map(hop).collect()
+    }
+
+    fn find(&self, hop: &str) -> &Value {
+        let found = self.checks.iter().find(|check| check["hop"] == hop);
+        found.unwrap_or_else(|| panic!("no {hop} in {}", self.output))
+    }
+
+    /// The first hop that failed is this one, and says what happened and what to do in these words.
+    fn assert_fails(&self, hop: &str, message: &str, fix: &str) {
+        assert_eq!(self.code, Some(1), "{}", self.output);
+        let failed = self.checks.iter().find(|check| check["status"] == "failed");
+        let failed = failed.unwrap_or_else(|| panic!("{}", self.output));
+        let said = |field: &str| failed[field].as_str().unwrap_or_default();
+        assert_eq!(said("hop"), hop, "{failed}");
+        assert!(said("message").contains(message), "{failed}");
+        assert!(said("fix").contains(fix), "{failed}");
+    }
+}
+
+/// The registry under the host of Amazon ECR's images.
+fn hosts(world: &'static World, user: User, door: Arc<Mutex<Door>>) -> Hosts {
+    let oci = Arc::new(Oci::start(&["team/app:1"]));
+    let ca = std::fs::read(oci.ca()).unwrap();
+    let ca = reqwest::Certificate::from_pem(&ca).unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([ca])
+        .build()
+        .unwrap();
+    Arc::new(move |asked: Asked| {
+        let (oci, client, user) = (Arc::clone(&oci), client.clone(), user.clone());
+        let door = *door.lock().unwrap();
+        async move {
+            if asked.target != format!("{ECR}:443") {
+                return None;
+            }
+            let login = user.newest(&world.moto).await;
+            let login = login.filter(|_| door != Door::Shut).unwrap_or(Login {
+                username: "nobody".to_owned(),
+                password: "nothing".to_owned(),
+            });
+            let elsewhere: &[&str] = &["elsewhere/"];
+            oci.allow_to(&login, (door == Door::Elsewhere).then_some(elsewhere));
+            let url = format!("{}{}", oci.url(), asked.uri);
+            let request = client
+                .request(asked.method.clone(), url)
+                .headers(asked.headers);
+            let answer = request.send().await.ok()?;
+            let mut reply = Reply {
+                status: answer.status().as_u16(),
+                ..Reply::default()
+            };
+            for name in ["www-authenticate", "docker-content-digest", "content-type"] {
+                if let Some(value) = answer.headers().get(name) {
+                    reply
+                        .headers
+                        .push((name, value.to_str().unwrap().to_owned()));
+                }
+            }
+            reply.body = answer.text().await.ok()?;
+            Some(reply)
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_every_hop_of_what_works() {
+    let place = Place::new("check-green").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let told = place.check(&["--namespace", &namespace, IMAGE]).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    let expected = [
+        "+registries",
+        "+webhook",
+        "+identity",
+        "+caller",
+        "+token",
+        "+life",
+        "+served",
+        "+login",
+        "+manifest",
+        "+optIn",
+        "+serves",
+        "+pullSecret",
+        "+dryRun",
+    ];
+    let hops: Vec<String> = told.hops();
+    assert_eq!(hops, expected, "{}", told.output);
+    assert_eq!(told.find("caller")["message"], place.scene.user.principal);
+    let digest = told.find("manifest")["message"].as_str().unwrap();
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    assert!(told.find("token")["millis"].is_u64());
+    let pods = told.find("dryRun")["message"].as_str().unwrap();
+    assert_eq!(pods, "a Pod references pullpass");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_which_hop_of_the_credential_fails() {
+    let place = Place::new("check-identity").await;
+    let name = place.scene.name;
+    let told = place.check_ecr(place.ecr("check-identity-none")).await;
+    told.assert_fails(
+        "identity",
+        "source secret check-identity-none is not in namespace pullpass",
+        "kubectl label secret check-identity-none -n pullpass pullpass.dev/source=true",
+    );
+    assert_eq!(told.hops().last().unwrap(), "-life", "{}", told.output);
+
+    let half = json!({"AWS_ACCESS_KEY_ID": key_id(name)});
+    place
+        .scene
+        .put_source("check-identity-half", "Opaque", half)
+        .await;
+    place
+        .check_ecr(place.ecr("check-identity-half"))
+        .await
+        .assert_fails("identity", "AWS_SECRET_ACCESS_KEY is missing", "add it");
+
+    let wrong = json!({"AWS_ACCESS_KEY_ID": key_id(name), "AWS_SECRET_ACCESS_KEY": secret_key("check-other")});
+    place
+        .scene
+        .put_source("check-identity-wrong", "Opaque", wrong)
+        .await;
+    place
+        .check_ecr(place.ecr("check-identity-wrong"))
+        .await
+        .assert_fails(
+            "caller",
+            "does not accept access key",
+            "check AWS_ACCESS_KEY_ID",
+        );
+
+    let idle = User::add_with(
+        &place.scene.world.moto,
+        "check-identity-idle",
+        Some(json!([])),
+    )
+    .await;
+    place.scene.put_keys("check-identity-idle", &idle).await;
+    let told = place.check_ecr(place.ecr("check-identity-idle")).await;
+    told.assert_fails(
+        "token",
+        "denied ecr:GetAuthorizationToken",
+        "pullpass policy",
+    );
+    assert_eq!(told.find("caller")["message"], idle.principal);
+
+    // STS is of no consequence where it cannot be reached: tokens are minted by Amazon ECR.
+    let mut ecr = place.ecr(name);
+    ecr["endpoints"]["sts"] = "https://sts.example.com".into();
+    let told = place.check_ecr(ecr).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    assert_eq!(told.find("caller")["status"], "skipped", "{}", told.output);
+
+    place
+        .scene
+        .user
+        .set_life(&place.scene.world.moto, 600)
+        .await;
+    place.check_ecr(place.ecr(name)).await.assert_fails(
+        "life",
+        "10m until",
+        "have the session that signs last longer",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_why_an_image_cannot_be_pulled() {
+    let place = Place::new("check-image").await;
+    let file = place.write(json!({
+        "images": [format!("{ECR}/team"), "gone.example.com/team"],
+        "ecr": {
+            "region": "eu-west-1", "identity": place.ecr(place.scene.name)["identity"],
+            "endpoints": place.ecr("")["endpoints"],
+        },
+    }));
+    let check = async |image: &str| place.check(&["-f", &file, image]).await;
+
+    check("docker.io/library/nginx").await.assert_fails(
+        "served",
+        "no pattern covers the image",
+        "pullpass explain",
+    );
+    check("NGINX")
+        .await
+        .assert_fails("served", "cannot be read", "correct it");
+    check(&IMAGE.replace(":1", ":2")).await.assert_fails(
+        "manifest",
+        "has no manifest team/app:2: MANIFEST_UNKNOWN",
+        "check the image's repository, tag",
+    );
+    let digest = format!("{}@sha256:{}", IMAGE.replace(":1", ""), "0".repeat(64));
+    check(&digest)
+        .await
+        .assert_fails("manifest", "has no manifest team/app@sha256:000", "tag");
+    check("gone.example.com/team/app").await.assert_fails(
+        "login",
+        "cannot talk to gone.example.com",
+        "name resolution",
+    );
+    place.set_door(Door::Elsewhere);
+    check(IMAGE).await.assert_fails(
+        "manifest",
+        "refuses manifest team/app:1 (HTTP 40",
+        "a repository policy too",
+    );
+    place.set_door(Door::Shut);
+    let told = check(IMAGE).await;
+    told.assert_fails("login", "refuses the login (HTTP 401)", "allow the pull");
+    assert_eq!(told.hops().last().unwrap(), "-manifest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_what_is_wrong_in_a_namespace() {
+    // Webhook configurations are the whole cluster's.
+    let world: &World = Box::leak(Box::new(World::start().await));
+    let place = Place::within(world, "check-namespace").await;
+    let scene = &place.scene;
+    let (pullpass, namespace) = place.serve().await;
+    let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;
+    assert_eq!(check(&namespace).await.code, Some(0));
+
+    let told = check("check-namespace-none").await;
+    assert_eq!(
+        told.find("optIn")["message"],
+        "there is no namespace check-namespace-none"
+    );
+    let labels = json!({SCENE: scene.name});
+    support::process::make_namespace(&scene.cluster, "check-namespace-out", &labels).await;
+    check("check-namespace-out").await.assert_fails(
+        "webhook",
+        "is not called for namespace check-namespace-out",
+        "pullpass.dev/inject=enabled",
+    );
+    assert_eq!(
+        check("check-namespace-out").await.find("optIn")["status"],
+        "failed"
+    );
+
+    // Somebody writes into the pull secret; then it is somebody else's.
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "pullpass", "namespace": namespace},
+        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    });
+    scene.cluster.apply(&secret).await;
+    let told = check(&namespace).await;
+    told.assert_fails(
+        "pullSecret",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team is missing",
+        "the next Pod",
+    );
+    scene.cluster.delete(&secret).await;
+    let told = check(&namespace).await;
+    assert_eq!(
+        told.find("pullSecret")["status"],
+        "skipped",
+        "{}",
+        told.output
+    );
+    scene.cluster.apply(&secret).await;
+    check(&namespace).await.assert_fails(
+        "pullSecret",
+        "is somebody else's",
+        "kubectl delete secret pullpass",
+    );
+
+    // The API server goes on without pullpass.
+    scene.cluster.delete(&secret).await;
+    drop(pullpass);
+    check(&namespace).await.assert_fails(
+        "dryRun",
+        "comes back without the reference",
+        "see that pullpass runs",
+    );
+
+    let configuration = format!("00-pullpass-{}", scene.name);
+    let path = format!(
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}"
+    );
+    let mut found = scene.cluster.get(&path).await.unwrap();
+    found["webhooks"][0]["clientConfig"]
+        .as_object_mut()
+        .unwrap()
+        .remove("caBundle");
+    found["metadata"]["managedFields"].take();
+    scene.cluster.send("PUT", &path, Some(&found)).await.ok();
+    check(&namespace)
+        .await
+        .assert_fails("webhook", "does not say which CA", "caBundle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sees_with_its_own_rights_what_it_needs() {
+    let place = Place::new("check-rights").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let launch = place.scene.launch().await;
+    let kubeconfig = launch.kubeconfig.to_str().unwrap();
+    let told = place
+        .run(
+            &["--kubeconfig", kubeconfig, "--namespace", &namespace, IMAGE],
+            &[],
+        )
+        .await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    for hop in ["webhook", "dryRun"] {
+        assert_eq!(told.find(hop)["status"], "skipped", "{}", told.output);
+    }
+    for hop in ["token", "manifest", "pullSecret"] {
+        assert_eq!(told.find(hop)["status"], "ok", "{}", told.output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_fixed_logins_on_each_host_without_an_image() {
+    let place = Place::new("check-fixed").await;
+    // A login that the registry takes: a token that was minted before.
+    let user = &place.scene.user;
+    place.check_ecr(place.ecr(place.scene.name)).await;
+    let check = async |secret: &str| {
+        let file = place.write(json!({
+            "images": [format!("{ECR}/team"), format!("{ECR}/other"), "*.example.com"],
+            "static": {"secretRef": {"name": secret}},
+        }));
+        place.check(&["-f", &file]).await
+    };
+    let login = user.newest(&place.scene.world.moto).await.unwrap();
+    let data = json!({"username": login.username, "password": login.password});
+    place
+        .scene
+        .put_source("check-fixed-login", "kubernetes.io/basic-auth", data)
+        .await;
+    let told = check("check-fixed-login").await;
+    let logins: Vec<&Value> = told
+        .checks
+        .iter()
+        .filter(|check| check["hop"] == "login")
+        .collect();
+    assert_eq!(logins.len(), 2, "{}", told.output);
+    assert_eq!(logins[0]["status"], "ok");
+    assert_eq!(logins[1]["status"], "skipped");
+
+    let data = json!({"username": "robot", "password": "canary"});
+    place
+        .scene
+        .put_source("check-fixed-wrong", "kubernetes.io/basic-auth", data)
+        .await;
+    check("check-fixed-wrong").await.assert_fails(
+        "login",
+        "refuses the login (HTTP 401)",
+        "check that the login is the registry's",
+    );
+    check("check-fixed-none").await.assert_fails(
+        "identity",
+        "check-fixed-none is not in namespace pullpass",
+        "pullpass policy",
+    );
+    let file = place.scene.file("registries.yaml");
+    let told = place.run(&["-f", file.to_str().unwrap()], &[]).await;
+    told.assert_fails("identity", "there is none here", "--kubeconfig");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_two_when_it_cannot_begin() {
+    let place = Place::new("check-usage").await;
+    let rows: [(&[&str], &str); 5] = [
+        (&[], "name files with -f, or a cluster with --kubeconfig"),
+        (&["--nonsense"], "unexpected argument"),
+        (&["-f", "/nonexistent"], "name a file that can be read"),
+        (
+            &["--kubeconfig", "/nonexistent"],
+            "give another with --kubeconfig",
+        ),
+        (&["-f", "/dev/null"], "the files hold no Registry"),
+    ];
+    for (arguments, words) in rows {
+        let told = place.run(arguments, &[]).await;
+        assert_eq!(told.code, Some(2), "{arguments:?}: {}", told.output);
+        assert!(
+            told.output.contains(words),
+            "{arguments:?}: {}",
+            told.output
+        );
+    }
+}
