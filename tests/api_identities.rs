@@ -12,44 +12,10 @@ use support::keyring::{self, Login};
 use support::moto::{key_id, secret_key};
 use support::oci::Oci;
 use support::process::{Launch, Pullpass, pod};
+use support::roles::{add_hop, add_role, allow_tokens, put_account};
 use support::scene::{ECR, OWN, SCENE, Scene, references};
 use support::user::User;
 use support::wait;
-
-const ACCOUNT: &str = "arn:aws:iam::123456789012";
-
-/// Lets IAM know the cluster's issuer, for web identity and for the Pod Identity agent; answers its host.
-async fn trust_cluster(scene: &Scene) -> String {
-    let configuration = "/.well-known/openid-configuration";
-    let configuration = scene.cluster.get(configuration).await.unwrap();
-    let issuer = configuration["issuer"].as_str().unwrap();
-    let jwks = scene.cluster.get("/openid/v1/jwks").await.unwrap();
-    let audiences = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
-    let body = json!({"issuer": issuer, "jwks": jwks, "audiences": audiences});
-    scene.world.moto.post("issuers", body).await;
-    issuer.strip_prefix("https://").unwrap().to_owned()
-}
-
-/// Makes a role of this name that the cluster's ServiceAccount pullpass/pullpass may assume.
-async fn add_role(scene: &Scene, name: &str) -> String {
-    let issuer = trust_cluster(scene).await;
-    let role = format!("{ACCOUNT}:role/{name}");
-    let statement = json!({
-        "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
-        "Principal": {"Federated": format!("{ACCOUNT}:oidc-provider/{issuer}")},
-        "Condition": {"StringEquals": {
-            format!("{issuer}:sub"): "system:serviceaccount:pullpass:pullpass",
-            format!("{issuer}:aud"): "sts.amazonaws.com",
-        }},
-    });
-    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
-    scene
-        .world
-        .moto
-        .post("roles", json!({"roleArn": role, "trust": trust}))
-        .await;
-    role
-}
 
 /// A token of pullpass' ServiceAccount for this audience, as the kubelet projects it into a file.
 async fn project_token(scene: &Scene, audience: &str) -> PathBuf {
@@ -139,7 +105,7 @@ fn unwrap_lines(answer: &Answer) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_role_of_its_service_account() {
     let scene = Scene::new("irsa").await;
-    let role = add_role(&scene, "irsa").await;
+    let role = add_role(&scene, "irsa", OWN, "pullpass").await;
     let file = project_token(&scene, "sts.amazonaws.com").await;
     let environment = [
         ("AWS_ROLE_ARN", role),
@@ -156,7 +122,7 @@ async fn mints_as_the_role_of_its_service_account() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_role_that_the_pod_identity_agent_hands_out() {
     let scene = Scene::new("agent").await;
-    let role = add_role(&scene, "agent").await;
+    let role = add_role(&scene, "agent", OWN, "pullpass").await;
     let moto = &scene.world.moto;
     let association = json!({"namespace": OWN, "serviceAccount": "pullpass", "roleArn": role});
     moto.post("associations", association).await;
@@ -177,7 +143,7 @@ async fn mints_as_the_role_that_the_pod_identity_agent_hands_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_role_of_the_node() {
     let scene = Scene::new("node").await;
-    let role = add_role(&scene, "node").await;
+    let role = add_role(&scene, "node", OWN, "pullpass").await;
     let moto = &scene.world.moto;
     moto.post("node", json!({"roleArn": role})).await;
     let environment = [(
@@ -196,11 +162,11 @@ async fn mints_as_the_role_of_the_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
     let scene = Scene::new("nobody").await;
-    let role = add_role(&scene, "node").await;
+    let role = add_role(&scene, "node", OWN, "pullpass").await;
     let moto = &scene.world.moto;
     // The same as in the test above: there is one node.
     moto.post("node", json!({"roleArn": role})).await;
-    let stranger = add_tenant_role(&scene, "nobody-else", "elsewhere", "other").await;
+    let stranger = add_role(&scene, "nobody-else", "elsewhere", "other").await;
     let file = project_token(&scene, "sts.amazonaws.com").await;
     let wrong_audience = project_token(&scene, "pods.eks.amazonaws.com").await;
     let agent = format!("{}/v1/credentials", moto.field("agent"));
@@ -292,29 +258,6 @@ async fn mints_as_the_last_role_of_a_chain_and_names_the_hop_that_fails() {
     );
 }
 
-/// A role that a principal may assume by its keys, with these identity policies, else those of a puller.
-async fn add_hop(
-    scene: &Scene,
-    name: &str,
-    principal: &str,
-    external_id: Option<&str>,
-    policies: Option<Value>,
-) -> String {
-    let role = format!("{ACCOUNT}:role/{name}");
-    let mut statement =
-        json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": principal}});
-    if let Some(external_id) = external_id {
-        statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
-    }
-    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
-    let mut body = json!({"roleArn": role, "trust": trust});
-    if let Some(policies) = policies {
-        body["policies"] = json!([policies]);
-    }
-    scene.world.moto.post("roles", body).await;
-    role
-}
-
 /// A Secret that only names credential helpers is nobody's login: it stays as it is, and does not keep ours from being added.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaves_alone_a_secret_that_only_names_credential_helpers() {
@@ -356,53 +299,6 @@ async fn leaves_alone_a_secret_that_only_names_credential_helpers() {
     assert_eq!(pull(&scene, &namespace).await, scene.user.principal);
 }
 
-/// Makes a role that a ServiceAccount of a namespace may assume by web identity.
-async fn add_tenant_role(scene: &Scene, name: &str, namespace: &str, account: &str) -> String {
-    let issuer = trust_cluster(scene).await;
-    let role = format!("{ACCOUNT}:role/{name}");
-    let statement = json!({
-        "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
-        "Principal": {"Federated": format!("{ACCOUNT}:oidc-provider/{issuer}")},
-        "Condition": {"StringEquals": {
-            format!("{issuer}:sub"): format!("system:serviceaccount:{namespace}:{account}"),
-            format!("{issuer}:aud"): "sts.amazonaws.com",
-        }},
-    });
-    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
-    let body = json!({"roleArn": role, "trust": trust});
-    scene.world.moto.post("roles", body).await;
-    role
-}
-
-/// Lets pullpass ask for tokens of ServiceAccounts of this name, as `pullpass rbac` says it.
-async fn allow_tokens(scene: &Scene, account: &str) {
-    let name = format!("{}-tokens", scene.name);
-    let tokens = json!({
-        "apiGroups": [""], "resources": ["serviceaccounts/token"],
-        "resourceNames": [account], "verbs": ["create"],
-    });
-    let group = "rbac.authorization.k8s.io";
-    let role = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": name}, "rules": [tokens],
-    });
-    let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
-    });
-    scene.cluster.apply(&role).await;
-    scene.cluster.apply(&binding).await;
-}
-
-async fn put_account(scene: &Scene, namespace: &str, name: &str, annotations: Value) {
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
-    });
-    scene.cluster.apply(&account).await;
-}
-
 /// The ServiceAccount of each namespace by itself: what one may, its neighbour of the same name may not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
@@ -415,7 +311,7 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     for namespace in [&mine, &neighbour] {
         put_account(&scene, namespace, "tenant-puller", json!({})).await;
     }
-    let role = add_tenant_role(&scene, "tenant", &mine, "tenant-puller").await;
+    let role = add_role(&scene, "tenant", &mine, "tenant-puller").await;
     let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
         "identity": {"serviceAccount": {"name": "tenant-puller", "roleArn": role}},
         "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
@@ -470,8 +366,8 @@ async fn mints_as_the_role_that_the_service_account_names() {
         "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
     }});
     scene.put_registry(scene.name, spec).await;
-    let role_of_one = add_tenant_role(&scene, "named-one", &one, "named-puller").await;
-    let role_of_two = add_tenant_role(&scene, "named-two", &two, "named-puller").await;
+    let role_of_one = add_role(&scene, "named-one", &one, "named-puller").await;
+    let role_of_two = add_role(&scene, "named-two", &two, "named-puller").await;
     let role = |arn: &str| json!({"eks.amazonaws.com/role-arn": arn});
     let _pullpass = scene.start().await;
 
@@ -516,7 +412,7 @@ async fn says_which_right_is_missing_to_ask_for_tokens() {
     let scene = Scene::new("rightless").await;
     let namespace = scene.namespace("pods").await;
     put_account(&scene, &namespace, "rightless-puller", json!({})).await;
-    let role = add_tenant_role(&scene, "rightless", &namespace, "rightless-puller").await;
+    let role = add_role(&scene, "rightless", &namespace, "rightless-puller").await;
     let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
         "identity": {"serviceAccount": {"name": "rightless-puller", "roleArn": role}},
         "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},

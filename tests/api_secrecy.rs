@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use support::moto::{key_id, secret_key};
 use support::process::{Launch, Pullpass, pod};
+use support::roles::{add_role, allow_tokens};
 use support::scene::{ECR, OWN, SCENE, Scene};
 use support::user::User;
 use support::wait;
@@ -51,7 +52,7 @@ async fn shows_no_secret_however_much_is_logged() {
 
     let names = [
         "good", "wrongkey", "unknown", "denied", "garbled", "basic", "docker", "broken", "nouser",
-        "opaque",
+        "opaque", "tenant", "stranger", "hop",
     ];
     for name in names {
         let mut pod = pod(&namespace, &[&format!("{ECR}/{name}/app:1")]);
@@ -90,6 +91,9 @@ async fn shows_no_secret_however_much_is_logged() {
     assert!(held.contains(&STANDARD.encode(format!("AWS:{token}"))));
     // The trace is one: what must not be logged was not just left out with everything else.
     let log = pullpass.log();
+    for role in ["assumed-role/secrecy/pullpass", "role/secrecy-stranger"] {
+        assert!(log.contains(role), "no {role} in\n{log}");
+    }
     for level in ["\"DEBUG\"", "\"INFO\"", "\"WARN\"", "\"ERROR\""] {
         assert!(log.contains(level), "no {level} line in\n{log}");
     }
@@ -132,8 +136,33 @@ async fn plant(scene: &Scene) -> Vec<String> {
         scene.put_registry(&format!("secrecy-{name}"), spec).await;
     }
     scene.serve(&[&format!("{ECR}/good")]).await;
+    plant_sessions(scene).await;
+    // Tokens of the API server begin so, whatever they say.
+    planted.push("eyJhbGciOiJSUzI1NiIs".to_owned());
     planted.extend(plant_fixed(scene).await);
     planted
+}
+
+/// Identities that open sessions: one that may, one whose role does not trust it, a chain that breaks.
+async fn plant_sessions(scene: &Scene) {
+    let namespace = scene.namespace_name("pods");
+    allow_tokens(scene, "default").await;
+    let role = add_role(scene, "secrecy", &namespace, "default").await;
+    let stranger = add_role(scene, "secrecy-stranger", "elsewhere", "default").await;
+    let by = |role: &str| json!({"serviceAccount": {"name": "default", "roleArn": role}});
+    let rows = [
+        ("tenant", json!({"identity": by(&role)})),
+        ("stranger", json!({"identity": by(&stranger)})),
+        (
+            "hop",
+            json!({"identity": by(&role), "assumeRole": [{"roleArn": stranger, "externalId": "pullpass"}]}),
+        ),
+    ];
+    for (name, mut ecr) in rows {
+        ecr["endpoints"] = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr});
+        scene.put_registry(&format!("secrecy-{name}"), spec).await;
+    }
 }
 
 async fn plant_fixed(scene: &Scene) -> Vec<String> {

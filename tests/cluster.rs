@@ -565,18 +565,7 @@ async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
     make_namespace(&client, "tokens", json!({})).await;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "tokens");
     apply(&accounts, "puller", json!({})).await;
-    let tenant = async |name: &str| {
-        let (_, namespace) = kube.fetch_namespace("tokens").await.unwrap().unwrap();
-        assert!(!namespace.uid.is_empty());
-        let account = kube.fetch_service_account("tokens", name).await.unwrap();
-        Tenant {
-            namespace: namespace.name,
-            namespace_uid: namespace.uid,
-            service_account: name.to_owned(),
-            service_account_uid: account.map(|account| account.uid).unwrap_or_default(),
-        }
-    };
-    let first = tenant("puller").await;
+    let first = tenant_of(&kube, "tokens", "puller").await;
     let token = kube.fetch_token(&first, "sts.amazonaws.com").await.unwrap();
     let claims = claims_of(token.expose_secret());
     assert_eq!(claims["aud"], json!(["sts.amazonaws.com"]));
@@ -604,7 +593,7 @@ async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), "ServiceAccountReplaced", "{error}");
-    let second = tenant("puller").await;
+    let second = tenant_of(&kube, "tokens", "puller").await;
     assert_ne!(first, second);
     kube.fetch_token(&second, "sts.amazonaws.com")
         .await
@@ -619,6 +608,18 @@ async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), "MissingServiceAccount", "{error}");
+}
+
+async fn tenant_of(kube: &Kube, namespace: &str, name: &str) -> Tenant {
+    let (_, namespace) = kube.fetch_namespace(namespace).await.unwrap().unwrap();
+    assert!(!namespace.uid.is_empty());
+    let account = kube.fetch_service_account(&namespace.name, name).await;
+    Tenant {
+        namespace: namespace.name,
+        namespace_uid: namespace.uid,
+        service_account: name.to_owned(),
+        service_account_uid: account.unwrap().unwrap().uid,
+    }
 }
 
 fn claims_of(token: &str) -> Value {

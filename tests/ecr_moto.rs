@@ -1,6 +1,7 @@
 //! ECR tokens from an AWS that refuses what AWS refuses: every identity, public and private, and the faults of a cloud.
 
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::unwrap_in_result,
     reason = "helpers of a test may fail it"
@@ -1049,7 +1050,7 @@ async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
     ];
     for (fault, reasons) in faults {
         let started = Instant::now();
-        for (name, outcome) in identities.fail(&moto, fault.clone()).await {
+        for (name, outcome) in Box::pin(identities.fail(&moto, fault.clone())).await {
             let error = outcome.unwrap_err();
             assert!(
                 reasons.contains(&error.reason()),
@@ -1060,7 +1061,7 @@ async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
         }
         assert!(started.elapsed() < Duration::from_secs(14), "{fault}");
     }
-    for (name, outcome) in identities.fail(&moto, json!({"delayMs": 1200})).await {
+    for (name, outcome) in Box::pin(identities.fail(&moto, json!({"delayMs": 1200}))).await {
         assert!(outcome.is_ok(), "{name} slow: {outcome:?}");
     }
 }

@@ -20,6 +20,7 @@ pub mod patch_only;
 pub mod process;
 pub mod proxy;
 pub mod registries;
+pub mod roles;
 pub mod scene;
 pub mod store;
 pub mod tls;

@@ -1,0 +1,91 @@
+//! Roles of AWS that ServiceAccounts and others may assume, and the right to ask for ServiceAccounts' tokens.
+
+use serde_json::{Value, json};
+
+use super::scene::{OWN, Scene};
+
+/// The account of all principals.
+pub const ACCOUNT: &str = "arn:aws:iam::123456789012";
+
+/// Lets IAM know the cluster's issuer, for web identity and for the Pod Identity agent; answers its host.
+pub async fn trust_cluster(scene: &Scene) -> String {
+    let configuration = "/.well-known/openid-configuration";
+    let configuration = scene.cluster.get(configuration).await.unwrap();
+    let issuer = configuration["issuer"].as_str().unwrap();
+    let jwks = scene.cluster.get("/openid/v1/jwks").await.unwrap();
+    let audiences = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
+    let body = json!({"issuer": issuer, "jwks": jwks, "audiences": audiences});
+    scene.world.moto.post("issuers", body).await;
+    issuer.strip_prefix("https://").unwrap().to_owned()
+}
+
+/// Makes a role that a ServiceAccount of a namespace may assume by web identity.
+pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str) -> String {
+    let issuer = trust_cluster(scene).await;
+    let role = format!("{ACCOUNT}:role/{name}");
+    let statement = json!({
+        "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
+        "Principal": {"Federated": format!("{ACCOUNT}:oidc-provider/{issuer}")},
+        "Condition": {"StringEquals": {
+            format!("{issuer}:sub"): format!("system:serviceaccount:{namespace}:{account}"),
+            format!("{issuer}:aud"): "sts.amazonaws.com",
+        }},
+    });
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let body = json!({"roleArn": role, "trust": trust});
+    scene.world.moto.post("roles", body).await;
+    role
+}
+
+/// Lets pullpass ask for tokens of ServiceAccounts of this name, as `pullpass rbac` says it.
+pub async fn allow_tokens(scene: &Scene, account: &str) {
+    let name = format!("{}-tokens", scene.name);
+    let tokens = json!({
+        "apiGroups": [""], "resources": ["serviceaccounts/token"],
+        "resourceNames": [account], "verbs": ["create"],
+    });
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": name}, "rules": [tokens],
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
+    });
+    scene.cluster.apply(&role).await;
+    scene.cluster.apply(&binding).await;
+}
+
+/// Makes a ServiceAccount with these annotations.
+pub async fn put_account(scene: &Scene, namespace: &str, name: &str, annotations: Value) {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
+    });
+    scene.cluster.apply(&account).await;
+}
+
+/// A role that a principal may assume by its keys, with these identity policies, else those of a puller.
+pub async fn add_hop(
+    scene: &Scene,
+    name: &str,
+    principal: &str,
+    external_id: Option<&str>,
+    policies: Option<Value>,
+) -> String {
+    let role = format!("{ACCOUNT}:role/{name}");
+    let mut statement =
+        json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": principal}});
+    if let Some(external_id) = external_id {
+        statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": external_id}});
+    }
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let mut body = json!({"roleArn": role, "trust": trust});
+    if let Some(policies) = policies {
+        body["policies"] = json!([policies]);
+    }
+    scene.world.moto.post("roles", body).await;
+    role
+}
