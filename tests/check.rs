@@ -178,14 +178,16 @@ impl Told {
 
     fn find(&self, hop: &str) -> &Value {
         let found = self.checks.iter().find(|check| check["hop"] == hop);
-        found.unwrap_or_else(|| panic!("no {hop} in {}", self.output))
+        assert!(found.is_some(), "no {hop} in {}", self.output);
+        found.unwrap()
     }
 
     /// The first hop that failed is this one, and says what happened and what to do in these words.
     fn assert_fails(&self, hop: &str, message: &str, fix: &str) {
         assert_eq!(self.code, Some(1), "{}", self.output);
         let failed = self.checks.iter().find(|check| check["status"] == "failed");
-        let failed = failed.unwrap_or_else(|| panic!("{}", self.output));
+        assert!(failed.is_some(), "{}", self.output);
+        let failed = failed.unwrap();
         let said = |field: &str| failed[field].as_str().unwrap_or_default();
         assert_eq!(said("hop"), hop, "{failed}");
         assert!(said("message").contains(message), "{failed}");
@@ -282,7 +284,28 @@ async fn tells_which_hop_of_the_credential_fails() {
         "kubectl label secret check-identity-none -n pullpass pullpass.dev/source=true",
     );
     assert_eq!(told.hops().last().unwrap(), "-life", "{}", told.output);
+    tell_keys(&place).await;
+    tell_rights(&place).await;
 
+    // STS is of no consequence where it cannot be reached: tokens are minted by Amazon ECR.
+    let mut ecr = place.ecr(name);
+    ecr["endpoints"]["sts"] = "https://sts.example.com".into();
+    let told = place.check_ecr(ecr).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    assert_eq!(told.find("caller")["status"], "skipped", "{}", told.output);
+
+    let moto = &place.scene.world.moto;
+    place.scene.user.set_life(moto, 600).await;
+    place.check_ecr(place.ecr(name)).await.assert_fails(
+        "life",
+        "10m until",
+        "have the session that signs last longer",
+    );
+}
+
+/// Half a pair of keys, and a pair that does not belong together.
+async fn tell_keys(place: &Place) {
+    let name = place.scene.name;
     let half = json!({"AWS_ACCESS_KEY_ID": key_id(name)});
     place
         .scene
@@ -306,7 +329,10 @@ async fn tells_which_hop_of_the_credential_fails() {
             "does not accept access key",
             "check AWS_ACCESS_KEY_ID",
         );
+}
 
+/// A user that may do nothing.
+async fn tell_rights(place: &Place) {
     let idle = User::add_with(
         &place.scene.world.moto,
         "check-identity-idle",
@@ -321,24 +347,6 @@ async fn tells_which_hop_of_the_credential_fails() {
         "pullpass policy",
     );
     assert_eq!(told.find("caller")["message"], idle.principal);
-
-    // STS is of no consequence where it cannot be reached: tokens are minted by Amazon ECR.
-    let mut ecr = place.ecr(name);
-    ecr["endpoints"]["sts"] = "https://sts.example.com".into();
-    let told = place.check_ecr(ecr).await;
-    assert_eq!(told.code, Some(0), "{}", told.output);
-    assert_eq!(told.find("caller")["status"], "skipped", "{}", told.output);
-
-    place
-        .scene
-        .user
-        .set_life(&place.scene.world.moto, 600)
-        .await;
-    place.check_ecr(place.ecr(name)).await.assert_fails(
-        "life",
-        "10m until",
-        "have the session that signs last longer",
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,7 +404,36 @@ async fn tells_what_is_wrong_in_a_namespace() {
     let (pullpass, namespace) = place.serve().await;
     let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;
     assert_eq!(check(&namespace).await.code, Some(0));
+    tell_namespaces(&place).await;
+    tell_pull_secret(&place, &namespace).await;
 
+    // The API server goes on without pullpass.
+    drop(pullpass);
+    check(&namespace).await.assert_fails(
+        "dryRun",
+        "comes back without the reference",
+        "see that pullpass runs",
+    );
+    let configuration = format!("00-pullpass-{}", scene.name);
+    let path = format!(
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}"
+    );
+    let mut found = scene.cluster.get(&path).await.unwrap();
+    found["webhooks"][0]["clientConfig"]
+        .as_object_mut()
+        .unwrap()
+        .remove("caBundle");
+    found["metadata"]["managedFields"].take();
+    scene.cluster.send("PUT", &path, Some(&found)).await.ok();
+    check(&namespace)
+        .await
+        .assert_fails("webhook", "does not say which CA", "caBundle");
+}
+
+/// Namespaces that are not there, or did not opt in.
+async fn tell_namespaces(place: &Place) {
+    let scene = &place.scene;
+    let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;
     let told = check("check-namespace-none").await;
     assert_eq!(
         told.find("optIn")["message"],
@@ -413,22 +450,26 @@ async fn tells_what_is_wrong_in_a_namespace() {
         check("check-namespace-out").await.find("optIn")["status"],
         "failed"
     );
+}
 
-    // Somebody writes into the pull secret; then it is somebody else's.
+/// Somebody writes into the pull secret; then it is somebody else's; in the end it is not there.
+async fn tell_pull_secret(place: &Place, namespace: &str) {
+    let scene = &place.scene;
+    let check = async || place.check(&["--namespace", namespace]).await;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
         "metadata": {"name": "pullpass", "namespace": namespace},
         "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
     scene.cluster.apply(&secret).await;
-    let told = check(&namespace).await;
+    let told = check().await;
     told.assert_fails(
         "pullSecret",
         "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team is missing",
         "the next Pod",
     );
     scene.cluster.delete(&secret).await;
-    let told = check(&namespace).await;
+    let told = check().await;
     assert_eq!(
         told.find("pullSecret")["status"],
         "skipped",
@@ -436,35 +477,12 @@ async fn tells_what_is_wrong_in_a_namespace() {
         told.output
     );
     scene.cluster.apply(&secret).await;
-    check(&namespace).await.assert_fails(
+    check().await.assert_fails(
         "pullSecret",
         "is somebody else's",
         "kubectl delete secret pullpass",
     );
-
-    // The API server goes on without pullpass.
     scene.cluster.delete(&secret).await;
-    drop(pullpass);
-    check(&namespace).await.assert_fails(
-        "dryRun",
-        "comes back without the reference",
-        "see that pullpass runs",
-    );
-
-    let configuration = format!("00-pullpass-{}", scene.name);
-    let path = format!(
-        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}"
-    );
-    let mut found = scene.cluster.get(&path).await.unwrap();
-    found["webhooks"][0]["clientConfig"]
-        .as_object_mut()
-        .unwrap()
-        .remove("caBundle");
-    found["metadata"]["managedFields"].take();
-    scene.cluster.send("PUT", &path, Some(&found)).await.ok();
-    check(&namespace)
-        .await
-        .assert_fails("webhook", "does not say which CA", "caBundle");
 }
 
 #[tokio::test(flavor = "multi_thread")]

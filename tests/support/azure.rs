@@ -3,10 +3,11 @@
 
 mod entra;
 pub mod metadata;
+mod pull;
 mod registry;
 pub mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt as _;
@@ -88,6 +89,8 @@ pub struct Content {
     /// What a node's instance metadata knows.
     pub node: Node,
     pub faults: Vec<Fault>,
+    /// The images that can be pulled: `SERVER/REPOSITORY:TAG`.
+    pub images: BTreeSet<String>,
     /// The lives of refresh and access tokens, in seconds.
     pub refresh_life: i64,
     pub access_life: i64,
@@ -96,6 +99,8 @@ pub struct Content {
     pub calls: Vec<String>,
     /// Everything that came to a host that nobody knows.
     pub stolen: Vec<Asked>,
+    /// The tokens that runtimes got for logins.
+    bearers: BTreeSet<String>,
     issued: BTreeMap<String, token::Aad>,
     refresh_tokens: BTreeMap<String, Minted>,
 }

@@ -22,9 +22,15 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> Verdict {
         ),
         MintError::NoIdentity { .. } => {
             let (message, fix) = split(&text);
-            let place = "this process must run where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
+            let place = "or run this where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
             Verdict::failed(message, format!("{fix}; {place}"))
         }
+        MintError::Hop {
+            hop,
+            hops,
+            role_arn,
+            cause,
+        } => of_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
         MintError::Throttled { .. } => Verdict::failed(text, "try it again in a minute"),
         MintError::Network { host, .. } => Verdict::failed(
             text.clone(),

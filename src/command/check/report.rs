@@ -64,6 +64,12 @@ impl Verdict {
         Self::new(Status::Skipped, message, None)
     }
 
+    /// The same, with what it is about in front.
+    pub(super) fn about(self, what: &str) -> Self {
+        let message = format!("{what}: {}", self.message);
+        Self { message, ..self }
+    }
+
     /// The same as nothing that counts.
     pub(super) fn without_consequence(self) -> Self {
         Self {

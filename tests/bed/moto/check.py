@@ -125,6 +125,17 @@ class Double(unittest.TestCase):
         self.refused("AccessDenied", self.client("sts", key="AKIANONE").assume_role, **right)
         self.refused("ValidationError", self.client("sts").assume_role, **(right | {"DurationSeconds": 7200}))
 
+    def test_chain_of_roles_lives_for_an_hour(self):
+        last = PULL.replace("role/pull", "role/last")
+        self.control("POST", "/roles", roleArn=PULL, trust=trust("sts:AssumeRole", {"AWS": USER}), maxSessionDuration=43200, policies=[{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": last}]}])
+        self.control("POST", "/roles", roleArn=last, trust=trust("sts:AssumeRole", {"AWS": PULL}), maxSessionDuration=43200)
+        session = self.client("sts").assume_role(RoleArn=PULL, RoleSessionName="s1", DurationSeconds=43200)["Credentials"]
+        self.refused("AccessDeniedException", self.as_session("ecr", session).get_authorization_token)
+        hop = {"RoleArn": last, "RoleSessionName": "s2"}
+        self.refused("ValidationError", self.as_session("sts", session).assume_role, **hop, DurationSeconds=3601)
+        session = self.as_session("sts", session).assume_role(**hop, DurationSeconds=3600)["Credentials"]
+        self.assertEqual(self.minted(self.as_session("ecr", session).get_authorization_token())[0], "arn:aws:sts::210987654321:assumed-role/last/s2")
+
     def test_session_policy_narrows(self):
         policy = json.dumps({"Statement": [{"Effect": "Allow", "Action": "ecr:Batch*", "Resource": "*"}]})
         session = self.client("sts").assume_role(RoleArn=PULL, RoleSessionName="s1", ExternalId="x1", Policy=policy)["Credentials"]

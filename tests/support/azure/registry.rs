@@ -12,20 +12,15 @@ pub(super) fn answer(content: &mut Content, server: &str, asked: &Asked) -> Repl
     let answered = match (asked.method.as_str(), asked.uri.path()) {
         ("POST", "/oauth2/exchange") => exchange(content, server, asked),
         ("POST", "/oauth2/token") => token(content, server, asked),
-        (_, "/v2/") => {
-            // What a client of another kind asks first.
-            let realm =
-                format!("Bearer realm=\"https://{server}/oauth2/token\",service=\"{server}\"");
-            let mut reply = refusal(401, "UNAUTHORIZED", "authentication required");
-            reply.headers.push(("www-authenticate", realm));
-            return reply;
+        _ => {
+            let pulled = super::pull::answer(content, server, asked);
+            return pulled.unwrap_or_else(|| refusal(404, "NOT_FOUND", "404 page not found"));
         }
-        _ => return refusal(404, "NOT_FOUND", "404 page not found"),
     };
     answered.map_or_else(|reply| reply, |body| Reply::json(200, &body))
 }
 
-fn refusal(status: u16, code: &str, message: &str) -> Reply {
+pub(super) fn refusal(status: u16, code: &str, message: &str) -> Reply {
     let body = json!({"errors": [{"code": code, "message": message}]});
     Reply::json(status, &body)
 }
