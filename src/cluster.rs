@@ -8,6 +8,7 @@ mod connect;
 mod credentials;
 mod failure;
 mod inspect;
+mod lease;
 mod objects;
 mod store;
 mod tokens;
@@ -19,6 +20,7 @@ use kube::{Api, Client};
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
+pub use lease::{Held, Hold};
 pub use store::Store;
 pub use watch::{Synced, Watches};
 

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod cluster;
 pub mod command;
+pub mod controller;
 pub mod credential;
 pub mod image;
 pub mod provision;

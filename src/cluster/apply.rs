@@ -1,15 +1,16 @@
 //! The few reads, and the one write into tenants' namespaces.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{
-    Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
-};
-use kube::Api;
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount as AccountObject};
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
 use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
@@ -108,17 +109,20 @@ fn pull_secret_of(namespace: &str) -> String {
     format!("secret {namespace}/{PULL_SECRET}")
 }
 
-/// Writes one Secret by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this
+/// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this
 /// name meanwhile is a conflict, whoever they are.
-pub(super) async fn swap(
-    api: &Api<Secret>,
+pub(super) async fn swap<K>(
+    api: &Api<K>,
     name: &str,
     mut object: Value,
     precondition: &Precondition,
-) -> kube::Result<Secret> {
+) -> kube::Result<K>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
+{
     let mut parameters = PatchParams::apply(FIELD_MANAGER);
-    object["apiVersion"] = "v1".into();
-    object["kind"] = "Secret".into();
+    object["apiVersion"] = K::api_version(&()).into();
+    object["kind"] = K::kind(&()).into();
     object["metadata"]["name"] = name.into();
     match precondition {
         Precondition::Absent => object["metadata"]["resourceVersion"] = NO_OBJECT.into(),

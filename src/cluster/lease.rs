@@ -1,0 +1,105 @@
+//! The Lease by which replicas agree on who runs the controller.
+//!
+//! <https://kubernetes.io/docs/concepts/architecture/leases/>
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use serde_json::json;
+
+use super::apply::swap;
+use super::{Kube, failure, objects};
+use crate::provision::PULL_SECRET;
+use crate::provision::access::{ClusterError, Precondition, Version};
+
+/// A Lease as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The state that was read; it changes with every renewal.
+    pub version: Version,
+    /// Who holds it; empty when nobody does.
+    pub holder: String,
+    /// How long after a renewal nobody else may take it.
+    pub duration: Duration,
+    /// When the holder took it.
+    pub acquired: Timestamp,
+    /// How often it has changed hands.
+    pub transitions: i32,
+}
+
+/// What is written into a Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Who holds it; empty to give it back.
+    pub holder: String,
+    /// How long after this renewal nobody else may take it; whole seconds, at least one.
+    pub duration: Duration,
+    /// When the holder took it.
+    pub acquired: Timestamp,
+    /// How often it has changed hands.
+    pub transitions: i32,
+}
+
+impl Kube {
+    /// Reads the Lease live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn fetch_lease(&self) -> Result<Option<Held>, ClusterError> {
+        let api = self.leases();
+        let found = failure::request(&self.lease_name(), api.get_opt(PULL_SECRET)).await?;
+        Ok(found.map(read_lease))
+    }
+
+    /// Writes the Lease, if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
+    /// decided by it.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    pub async fn apply_lease(
+        &self,
+        hold: &Hold,
+        precondition: &Precondition,
+        now: Timestamp,
+    ) -> Result<Held, ClusterError> {
+        let object = json!({
+            "spec": {
+                "holderIdentity": hold.holder,
+                "leaseDurationSeconds": hold.duration.as_secs().max(1),
+                "acquireTime": MicroTime(hold.acquired),
+                "renewTime": MicroTime(now),
+                "leaseTransitions": hold.transitions,
+            },
+        });
+        let api = self.leases();
+        let applied = swap(&api, PULL_SECRET, object, precondition);
+        failure::request(&self.lease_name(), applied)
+            .await
+            .map(read_lease)
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn lease_name(&self) -> String {
+        format!("lease {}/{PULL_SECRET}", self.namespace)
+    }
+}
+
+fn read_lease(lease: Lease) -> Held {
+    let spec = lease.spec.unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.unwrap_or_default();
+    Held {
+        version: objects::read_version(&lease.metadata),
+        holder: spec.holder_identity.unwrap_or_default(),
+        duration: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        acquired: spec
+            .acquire_time
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        transitions: spec.lease_transitions.unwrap_or_default(),
+    }
+}

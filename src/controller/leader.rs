@@ -1,0 +1,142 @@
+//! Standing for election, for as long as the process lives.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::election::{Election, RETRY, Step};
+use crate::cluster::Kube;
+use crate::provision::access::ClusterError;
+
+/// Whether this replica leads; the sender's side stands for election.
+pub struct Candidate {
+    kube: Kube,
+    election: Election,
+    leads: watch::Sender<bool>,
+    /// Whether it was said that the Lease cannot be had.
+    complained: bool,
+}
+
+impl Candidate {
+    /// A candidate of this identity, which no other replica has.
+    pub fn new(kube: Kube, identity: impl Into<String>) -> Self {
+        Self {
+            kube,
+            election: Election::new(identity),
+            leads: watch::Sender::new(false),
+            complained: false,
+        }
+    }
+
+    /// Whether this replica leads, now and from now on.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
+    }
+
+    /// Stands for election until `stop` ends; then gives the Lease back, so that another replica leads within seconds.
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.round() => {}
+            }
+        }
+        self.leads.send_replace(false);
+        let Some((hold, precondition)) = self.election.give_back() else {
+            return;
+        };
+        match self
+            .kube
+            .apply_lease(&hold, &precondition, Timestamp::now())
+            .await
+        {
+            Ok(_) => tracing::info!("gave leadership back"),
+            Err(error) => {
+                tracing::warn!(
+                    "leadership was not given back, another replica takes it in some seconds: {error}"
+                );
+            }
+        }
+    }
+
+    /// Looks or writes once, tells what came of it, and waits until it is time for the next.
+    async fn round(&mut self) {
+        let begun = Instant::now();
+        let ends = self.election.leads_until();
+        let step = self.election.decide(begun, Timestamp::now());
+        let asked = match ends {
+            // A leader that hears nothing stops when its time is over, not when the request is.
+            Some(ends) => tokio::time::timeout_at(ends.into(), self.ask(step, begun))
+                .await
+                .unwrap_or(Ok(())),
+            None => self.ask(step, begun).await,
+        };
+        self.tell(asked);
+        let wait = RETRY.saturating_sub(begun.elapsed());
+        let wait = match self.election.decide(Instant::now(), Timestamp::now()) {
+            // What another wrote in between is looked at soon.
+            Step::Look => wait / 10,
+            Step::Take(..) | Step::Leave => wait,
+        };
+        tokio::time::sleep(wait).await;
+    }
+
+    async fn ask(&mut self, step: Step, begun: Instant) -> Result<(), ClusterError> {
+        let (hold, precondition) = match step {
+            Step::Take(hold, precondition) => (hold, precondition),
+            Step::Look | Step::Leave => {
+                let found = self.kube.fetch_lease().await?;
+                self.election.looked(found, Instant::now());
+                match self.election.decide(Instant::now(), Timestamp::now()) {
+                    Step::Take(hold, precondition) => (hold, precondition),
+                    Step::Look | Step::Leave => return Ok(()),
+                }
+            }
+        };
+        match self
+            .kube
+            .apply_lease(&hold, &precondition, Timestamp::now())
+            .await
+        {
+            Ok(held) => self.election.took(held, begun),
+            Err(ClusterError::Conflict { .. }) => self.election.lost_race(),
+            Err(error) => {
+                // Whether it was written is not known.
+                self.election.lost_race();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, asked: Result<(), ClusterError>) {
+        let now = Instant::now();
+        self.election.expire(now);
+        match asked {
+            Ok(()) => self.complained = false,
+            Err(error) if !self.complained => {
+                self.complained = true;
+                tracing::warn!(
+                    "the Lease that says who leads cannot be had, it is tried again: {error}"
+                );
+            }
+            Err(error) => tracing::debug!("the Lease cannot be had: {error}"),
+        }
+        let leads = self.election.leads(now);
+        let changed = self.leads.send_if_modified(|known| {
+            let changed = *known != leads;
+            *known = leads;
+            changed
+        });
+        if changed && leads {
+            tracing::info!("this replica leads: it keeps every pull secret fresh");
+        } else if changed {
+            tracing::info!(
+                leader.identity = self.election.holder(),
+                "this replica leads no longer"
+            );
+        }
+    }
+}
