@@ -20,7 +20,7 @@ use kube::{Api, Client};
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
-pub use lease::{Held, Hold};
+pub use lease::{Held, Term};
 pub use store::Store;
 pub use watch::{Synced, Watches};
 

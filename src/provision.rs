@@ -8,6 +8,7 @@
 pub mod access;
 pub mod account;
 pub mod bind;
+pub mod decide;
 mod ensure;
 mod flight;
 mod gather;
@@ -15,6 +16,7 @@ pub mod namespace;
 pub mod offline;
 pub mod secret;
 pub mod state;
+pub mod survey;
 pub mod table;
 mod verify;
 mod work;

@@ -78,7 +78,7 @@ async fn uses_every_right_that_it_has() {
     let scene = Scene::new("used").await;
     scene.serve(&[&format!("{ECR}/team")]).await;
     let namespace = scene.namespace("pods").await;
-    let pullpass = scene.start().await;
+    let pullpass = scene.start_controller().await;
     let image = format!("{ECR}/team/hello:1");
     scene.create(&namespace, &[&image]).await;
     // Somebody touches the Secret, so that it is read again before it is repaired.
@@ -135,7 +135,7 @@ fn find_uses(method: &str, path: &str) -> Vec<(String, String, bool)> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut parts: Vec<&str> = path.split('/').skip(1).collect();
     parts.drain(..if parts[0] == "api" { 2 } else { 3 });
-    let own = parts.starts_with(&["namespaces", "pullpass", "secrets"]);
+    let own = parts.starts_with(&["namespaces", "pullpass"]) && parts.len() > 2;
     if parts.len() > 2 && parts[0] == "namespaces" {
         parts.drain(..2);
     }

@@ -51,7 +51,7 @@ impl Replica {
     async fn wait_until_it_leads(&mut self) -> Duration {
         let started = Instant::now();
         let leads = self.leads.wait_for(|leads| *leads);
-        tokio::time::timeout(Duration::from_secs(60), leads)
+        tokio::time::timeout(Duration::from_mins(1), leads)
             .await
             .unwrap()
             .unwrap();

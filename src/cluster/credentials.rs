@@ -43,6 +43,14 @@ impl Credentials for Minted {
         self.minter.credential(source, now).boxed()
     }
 
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        self.minter.renew(source, now).boxed()
+    }
+
     fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
             // Without its keys nothing can have been minted for a source.

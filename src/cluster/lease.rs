@@ -32,7 +32,7 @@ pub struct Held {
 
 /// What is written into a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct Term {
     /// Who holds it; empty to give it back.
     pub holder: String,
     /// How long after this renewal nobody else may take it; whole seconds, at least one.
@@ -61,17 +61,17 @@ impl Kube {
     /// [`ClusterError::Conflict`] when somebody else wrote in between.
     pub async fn apply_lease(
         &self,
-        hold: &Hold,
+        term: &Term,
         precondition: &Precondition,
         now: Timestamp,
     ) -> Result<Held, ClusterError> {
         let object = json!({
             "spec": {
-                "holderIdentity": hold.holder,
-                "leaseDurationSeconds": hold.duration.as_secs().max(1),
-                "acquireTime": MicroTime(hold.acquired),
+                "holderIdentity": term.holder,
+                "leaseDurationSeconds": term.duration.as_secs().max(1),
+                "acquireTime": MicroTime(term.acquired),
                 "renewTime": MicroTime(now),
-                "leaseTransitions": hold.transitions,
+                "leaseTransitions": term.transitions,
             },
         });
         let api = self.leases();

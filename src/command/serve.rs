@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
     #[arg(long, value_name = "FILE", conflicts_with = "patch_only")]
     extra_ca: Option<PathBuf>,
+    /// Answer reviews only: leave it to other replicas to keep pull secrets where no Pod comes
+    #[arg(long, conflicts_with = "patch_only")]
+    no_controller: bool,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
     #[arg(long, requires = "registries")]
     patch_only: bool,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::cluster::{Held, Hold};
+use crate::cluster::{Held, Term};
 use crate::provision::access::Precondition;
 
 /// How long others leave a Lease to its holder after a renewal.
@@ -44,7 +44,7 @@ pub(super) enum Step {
     /// Read the Lease.
     Look,
     /// Write it.
-    Take(Hold, Precondition),
+    Take(Term, Precondition),
     /// Nothing: somebody else leads.
     Leave,
 }
@@ -81,31 +81,31 @@ impl Election {
     pub(super) fn decide(&self, now: Instant, clock: Timestamp) -> Step {
         match &self.seen {
             Seen::Unknown => Step::Look,
-            Seen::Absent => Step::Take(self.hold(clock, 0), Precondition::Absent),
+            Seen::Absent => Step::Take(self.term(clock, 0), Precondition::Absent),
             Seen::There(held, _) if held.holder == self.identity => {
-                let hold = self.hold(held.acquired, held.transitions);
-                Step::Take(hold, Precondition::Exactly(held.version.clone()))
+                let term = self.term(held.acquired, held.transitions);
+                Step::Take(term, Precondition::Exactly(held.version.clone()))
             }
             Seen::There(held, since) if is_free(held, *since, now) => {
-                let hold = self.hold(clock, held.transitions.saturating_add(1));
-                Step::Take(hold, Precondition::Exactly(held.version.clone()))
+                let term = self.term(clock, held.transitions.saturating_add(1));
+                Step::Take(term, Precondition::Exactly(held.version.clone()))
             }
             Seen::There(..) => Step::Leave,
         }
     }
 
     /// What to write to give the Lease back; `None` when this replica does not hold it.
-    pub(super) fn give_back(&self) -> Option<(Hold, Precondition)> {
+    pub(super) fn give_back(&self) -> Option<(Term, Precondition)> {
         let Seen::There(held, _) = &self.seen else {
             return None;
         };
-        let hold = Hold {
+        let term = Term {
             holder: String::new(),
             duration: Duration::from_secs(1),
             acquired: held.acquired,
             transitions: held.transitions,
         };
-        (held.holder == self.identity).then(|| (hold, Precondition::Exactly(held.version.clone())))
+        (held.holder == self.identity).then(|| (term, Precondition::Exactly(held.version.clone())))
     }
 
     /// The Lease was read at `now`.
@@ -143,8 +143,8 @@ impl Election {
         }
     }
 
-    fn hold(&self, acquired: Timestamp, transitions: i32) -> Hold {
-        Hold {
+    fn term(&self, acquired: Timestamp, transitions: i32) -> Term {
+        Term {
             holder: self.identity.clone(),
             duration: LEASE,
             acquired,
@@ -190,10 +190,10 @@ mod tests {
         let now = Instant::now();
         assert_eq!(election.decide(now, clock()), Step::Look);
         election.looked(None, now);
-        let Step::Take(hold, Precondition::Absent) = election.decide(now, clock()) else {
+        let Step::Take(term, Precondition::Absent) = election.decide(now, clock()) else {
             panic!("not taken");
         };
-        assert_eq!((hold.holder.as_str(), hold.transitions), ("a", 0));
+        assert_eq!((term.holder.as_str(), term.transitions), ("a", 0));
         assert!(!election.leads(now));
         election.took(held("a", 1), now);
         assert!(election.leads(now));
@@ -206,7 +206,7 @@ mod tests {
         for version in 1..20 {
             election.looked(Some(held("b", version)), now);
             assert_eq!(election.decide(now, clock()), Step::Leave);
-            now += LEASE - Duration::from_secs(1);
+            now += RENEW_BY;
             assert_eq!(election.decide(now, clock()), Step::Leave);
         }
     }
@@ -218,11 +218,11 @@ mod tests {
         election.looked(Some(held("b", 1)), first);
         let later = first + LEASE + Duration::from_millis(1);
         election.looked(Some(held("b", 1)), later);
-        let Step::Take(hold, Precondition::Exactly(version)) = election.decide(later, clock())
+        let Step::Take(term, Precondition::Exactly(version)) = election.decide(later, clock())
         else {
             panic!("not taken");
         };
-        assert_eq!((hold.transitions, hold.acquired), (4, clock()));
+        assert_eq!((term.transitions, term.acquired), (4, clock()));
         assert_eq!(version.resource_version, "1");
     }
 
@@ -284,9 +284,9 @@ mod tests {
         let now = Instant::now();
         let mut leader = Election::new("a");
         leader.took(held("a", 7), now);
-        let (hold, precondition) = leader.give_back().unwrap();
+        let (term, precondition) = leader.give_back().unwrap();
         assert_eq!(
-            (hold.holder.as_str(), hold.duration),
+            (term.holder.as_str(), term.duration),
             ("", Duration::from_secs(1))
         );
         assert_eq!(precondition, Precondition::Exactly(held("a", 7).version));

@@ -44,12 +44,12 @@ impl Candidate {
             }
         }
         self.leads.send_replace(false);
-        let Some((hold, precondition)) = self.election.give_back() else {
+        let Some((term, precondition)) = self.election.give_back() else {
             return;
         };
         match self
             .kube
-            .apply_lease(&hold, &precondition, Timestamp::now())
+            .apply_lease(&term, &precondition, Timestamp::now())
             .await
         {
             Ok(_) => tracing::info!("gave leadership back"),
@@ -84,20 +84,20 @@ impl Candidate {
     }
 
     async fn ask(&mut self, step: Step, begun: Instant) -> Result<(), ClusterError> {
-        let (hold, precondition) = match step {
-            Step::Take(hold, precondition) => (hold, precondition),
+        let (term, precondition) = match step {
+            Step::Take(term, precondition) => (term, precondition),
             Step::Look | Step::Leave => {
                 let found = self.kube.fetch_lease().await?;
                 self.election.looked(found, Instant::now());
                 match self.election.decide(Instant::now(), Timestamp::now()) {
-                    Step::Take(hold, precondition) => (hold, precondition),
+                    Step::Take(term, precondition) => (term, precondition),
                     Step::Look | Step::Leave => return Ok(()),
                 }
             }
         };
         match self
             .kube
-            .apply_lease(&hold, &precondition, Timestamp::now())
+            .apply_lease(&term, &precondition, Timestamp::now())
             .await
         {
             Ok(held) => self.election.took(held, begun),

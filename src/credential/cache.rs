@@ -101,6 +101,20 @@ impl Minter {
         }
     }
 
+    /// A new credential of `source`, whatever life the stored one still has; one that somebody else stored in the meantime and that is
+    /// in the first half of its life is as good.
+    ///
+    /// # Errors
+    /// Why there is none, possibly from an attempt that was made shortly before.
+    pub async fn renew(&self, source: &MintSource, now: Timestamp) -> Outcome {
+        let Wanted { key, keys, .. } = self.find(source)?;
+        let remembered = self.0.failures().find(&key, now);
+        match remembered {
+            Some(error) => Err(error),
+            None => self.0.fly(key, source, keys, now).await,
+        }
+    }
+
     /// The credential that is there for `source`, from memory alone, expired or not; `None` also when its source Secret is missing.
     pub fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.find(source).ok()?.current

@@ -28,6 +28,16 @@ pub trait Credentials: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
 
+    /// A new credential for `source`, unless somebody else has stored one that is in the first half of its life.
+    ///
+    /// # Errors
+    /// [`MintError`] when none can be minted; what was there stays.
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+
     /// Reads live what is stored for `source`, so that [`Credentials::current`] is as new as the store is.
     ///
     /// # Errors

@@ -33,12 +33,12 @@ const VERDICTS: usize = 20_000;
 
 /// Makes sure of pull secrets.
 #[derive(Clone)]
-pub struct Ensure(Arc<Shared>);
+pub struct Ensure(pub(super) Arc<Shared>);
 
-struct Shared {
-    state: Arc<State>,
+pub(super) struct Shared {
+    pub(super) state: Arc<State>,
     cluster: Arc<dyn Cluster>,
-    credentials: Arc<dyn Credentials>,
+    pub(super) credentials: Arc<dyn Credentials>,
     history: History,
     verdicts: Mutex<HashMap<String, Arc<Verified>>>,
     flights: Mutex<HashMap<String, Arc<Flight>>>,
@@ -46,7 +46,7 @@ struct Shared {
     tasks: Mutex<JoinSet<()>>,
     accounts: Reader,
     strangers: Cache<String, Option<Arc<Namespace>>>,
-    clock: fn() -> Timestamp,
+    pub(super) clock: fn() -> Timestamp,
 }
 
 impl Ensure {
@@ -170,7 +170,7 @@ impl Shared {
         }
     }
 
-    fn verdict(&self, namespace: &Arc<Namespace>) -> Arc<Verified> {
+    pub(super) fn verdict(&self, namespace: &Arc<Namespace>) -> Arc<Verified> {
         let moment = Moment::of(&self.state, &*self.credentials);
         if let Some(verdict) = lock(&self.verdicts).get(&namespace.name)
             && verdict.holds(namespace, moment)
@@ -191,7 +191,7 @@ impl Shared {
         verdict
     }
 
-    async fn ensure(
+    pub(super) async fn ensure(
         this: &Arc<Self>,
         namespace: &Arc<Namespace>,
         keys: &[&str],

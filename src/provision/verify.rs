@@ -14,6 +14,7 @@ use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
 use super::{Coverage, InjectMode, Namespace, bind, gather};
 use crate::credential::{Credential, Freshness, freshness};
+use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant};
 
 /// How many earlier logins of one source are remembered.
@@ -29,6 +30,7 @@ pub(super) struct Verified {
     foreign: bool,
     complete: bool,
     keys: HashMap<String, Standing>,
+    held: Vec<Held>,
     /// The ServiceAccounts that were relied on.
     followed: Vec<Arc<Known>>,
     nudged: Mutex<Option<Instant>>,
@@ -42,6 +44,11 @@ pub(super) struct Moment {
 }
 
 impl Moment {
+    /// The numbers that make it up.
+    pub(super) fn numbers(self) -> (u64, u64) {
+        (self.state, self.credentials)
+    }
+
     pub(super) fn of(state: &State, credentials: &dyn Credentials) -> Self {
         Self {
             state: state.generation(),
@@ -50,9 +57,39 @@ impl Moment {
     }
 }
 
+/// One grant, and what stands under its keys.
+pub(super) struct Held {
+    pub(super) keys: Vec<String>,
+    /// Who mints it; `None` for a fixed login, and where no ServiceAccount to bind it to is known.
+    pub(super) source: Option<MintSource>,
+    pub(super) standing: Standing,
+    supply: Supply,
+}
+
+/// What there is to be written under the keys of one grant.
+enum Supply {
+    /// Nothing.
+    None,
+    /// A fixed login, or something that has to be read first.
+    Ready,
+    /// A minted credential.
+    Minted(Arc<Credential>),
+}
+
+impl Held {
+    /// Whether there is something good to be written.
+    pub(super) fn is_available(&self, now: Timestamp) -> bool {
+        match &self.supply {
+            Supply::None => false,
+            Supply::Ready => true,
+            Supply::Minted(credential) => freshness(credential, now) != Freshness::Spent,
+        }
+    }
+}
+
 /// What stands under the keys of one grant.
 #[derive(Clone)]
-enum Standing {
+pub(super) enum Standing {
     /// What must stand there; with a minted credential's life.
     Good(Option<Arc<Credential>>),
     /// An earlier credential of the same source.
@@ -73,6 +110,16 @@ impl Verified {
         let same = Arc::ptr_eq(&self.namespace, namespace)
             || (self.namespace.uid == namespace.uid && self.namespace.labels == namespace.labels);
         self.moment == moment && same
+    }
+
+    /// Whether the Secret is there and not ours.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// What belongs into the secret, and how it stands.
+    pub(super) fn held(&self) -> &[Held] {
+        &self.held
     }
 
     /// Whether a good login stands under each of `keys` at `now`.
@@ -136,13 +183,31 @@ pub(super) fn verify(
     let mut keys = HashMap::new();
     let mut complete = true;
     let mut followed = Vec::new();
+    let mut held = Vec::with_capacity(grants.len());
     for grant in &grants {
-        let standing = find_bound(grant, namespace, state, &mut followed)
-            .map_or(Standing::Unknown, |grant| {
-                stand(&grant, seen.as_deref(), state, credentials, history)
-            });
+        let unknown = followed.len();
+        let bound = find_bound(grant, namespace, state, &mut followed);
+        let standing = bound.as_deref().map_or(Standing::Unknown, |grant| {
+            stand(grant, seen.as_deref(), state, credentials, history)
+        });
+        let supply = match bound.as_deref() {
+            Some(grant) => find_supply(grant, state, credentials),
+            // Its ServiceAccount was never read; of one that was, there is nothing to be had.
+            None if followed.len() == unknown => Supply::Ready,
+            None => Supply::None,
+        };
+        let source = match bound.as_deref().map(|grant| &grant.source) {
+            Some(CredentialSource::Minted(source)) => Some(source.clone()),
+            Some(CredentialSource::Static(_)) | None => None,
+        };
         complete &= matches!(standing, Standing::Good(_));
         keys.extend(grant.keys.iter().map(|key| (key.clone(), standing.clone())));
+        held.push(Held {
+            keys: grant.keys.clone(),
+            source,
+            standing,
+            supply,
+        });
     }
     Verified {
         namespace: Arc::clone(namespace),
@@ -150,6 +215,7 @@ pub(super) fn verify(
         foreign: seen.is_some_and(|seen| !seen.ours),
         complete,
         keys,
+        held,
         followed,
         nudged: Mutex::new(None),
     }
@@ -169,6 +235,18 @@ fn find_bound<'g>(
     let bound = bind::bind(grant, namespace, known.account.as_deref());
     followed.push(known);
     bound.ok().map(Cow::Owned)
+}
+
+fn find_supply(grant: &Grant, state: &State, credentials: &dyn Credentials) -> Supply {
+    match &grant.source {
+        CredentialSource::Minted(source) => credentials
+            .current(source)
+            .map_or(Supply::None, Supply::Minted),
+        CredentialSource::Static(_) if gather::find(grant, credentials, state).is_some() => {
+            Supply::Ready
+        }
+        CredentialSource::Static(_) => Supply::None,
+    }
 }
 
 fn stand(

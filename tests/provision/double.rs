@@ -416,6 +416,24 @@ impl Credentials for Mints {
         .boxed()
     }
 
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        async move {
+            self.dice.pause().await;
+            if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
+                return Err(Arc::new(error.clone()));
+            }
+            self.minted.fetch_add(1, Ordering::SeqCst);
+            self.world.mint(source, now);
+            self.learn(source);
+            Ok(self.current(source).unwrap())
+        }
+        .boxed()
+    }
+
     fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
             self.dice.pause().await;

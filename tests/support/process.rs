@@ -26,6 +26,8 @@ pub struct Launch {
     pub log: &'static str,
     /// Its environment, which is empty otherwise.
     pub environment: Vec<(String, String)>,
+    /// Whether it keeps pull secrets where no Pod comes; one process of a cluster leads.
+    pub controller: bool,
 }
 
 /// A running pullpass. It is killed with the value.
@@ -86,6 +88,7 @@ impl Pullpass {
             .arg(certs.join("tls.crt"))
             .arg("--tls-key")
             .arg(certs.join("tls.key"))
+            .args((!launch.controller).then_some("--no-controller"))
             .env_clear()
             .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())

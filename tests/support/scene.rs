@@ -215,12 +215,24 @@ impl Scene {
             extra_ca,
             log: "info",
             environment: Vec::new(),
+            controller: false,
         }
     }
 
     /// Starts pullpass and lets the API server call it for this scene's namespaces.
     pub async fn start(&self) -> Pullpass {
         let pullpass = Pullpass::start(&self.launch().await).await;
+        pullpass.register(&self.cluster, SCENE, self.name).await;
+        pullpass
+    }
+
+    /// The same with its controller.
+    pub async fn start_controller(&self) -> Pullpass {
+        let launch = Launch {
+            controller: true,
+            ..self.launch().await
+        };
+        let pullpass = Pullpass::start(&launch).await;
         pullpass.register(&self.cluster, SCENE, self.name).await;
         pullpass
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::Args;
 use super::shell::Shell;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
+use crate::controller::{self, Candidate, Keeper};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -19,6 +22,7 @@ use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Ensure;
 use crate::provision::access::Credentials;
 use crate::provision::state::State;
+use crate::server::Phase;
 
 /// How often it is said what readiness waits for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -35,7 +39,11 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let store = Arc::new(Store::new(kube.clone()));
     let watches = Watches::new(&kube, &state, &store);
     let synced = watches.synced();
-    let ensure = assemble(args, &mut shell, kube, state, store)?;
+    let (ensure, credentials) = assemble(args, &mut shell, kube.clone(), state, store)?;
+    let control = (!args.no_controller).then(|| {
+        let control = Control::new(kube, &ensure, credentials, &mut shell);
+        control.start(synced.clone(), &mut shell)
+    });
     shell.tasks.spawn(async move {
         let what = watches.run().await;
         Err(anyhow!("the watch of {what} ended: this is a bug"))
@@ -43,7 +51,14 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     shell
         .run(Arc::new(ensure.clone()), wait_for(synced))
         .await?;
-    if tokio::time::timeout(SETTLE, ensure.settle()).await.is_err() {
+    let settle = async {
+        if let Some(control) = control {
+            // It was told to stop when the process was; that it panicked was logged.
+            drop(control.await);
+        }
+        ensure.settle().await;
+    };
+    if tokio::time::timeout(SETTLE, settle).await.is_err() {
         tracing::warn!("pull secrets that were being written were left as they are");
     }
     Ok(())
@@ -63,7 +78,7 @@ fn assemble(
     kube: Kube,
     state: Arc<State>,
     store: Arc<Store>,
-) -> anyhow::Result<Ensure> {
+) -> anyhow::Result<(Ensure, Arc<dyn Credentials>)> {
     let extra_ca = match &args.extra_ca {
         Some(path) => {
             Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
@@ -85,12 +100,63 @@ fn assemble(
         Metrics::register(&mut shell.metrics),
     );
     let credentials: Arc<dyn Credentials> = Arc::new(Minted::new(minter, store, secrets));
-    Ok(Ensure::new(
+    let ensure = Ensure::new(
         state,
         Arc::new(kube),
-        credentials,
+        Arc::clone(&credentials),
         Timestamp::now,
-    ))
+    );
+    Ok((ensure, credentials))
+}
+
+/// The controller, ready to be started.
+struct Control {
+    candidate: Candidate,
+    keeper: Keeper,
+}
+
+impl Control {
+    fn new(
+        kube: Kube,
+        ensure: &Ensure,
+        credentials: Arc<dyn Credentials>,
+        shell: &mut Shell,
+    ) -> Self {
+        let metrics = controller::Metrics::default();
+        metrics.register(&mut shell.metrics);
+        Self {
+            candidate: Candidate::new(kube, identity()),
+            keeper: Keeper::new(ensure.clone(), credentials, metrics, Timestamp::now),
+        }
+    }
+
+    /// Stands for election once everything was read, until the process is told to stop; then leadership is given back.
+    fn start(self, mut synced: Synced, shell: &mut Shell) -> JoinHandle<()> {
+        let drain = shell.drain.clone();
+        let (running, ended) = oneshot::channel::<()>();
+        shell.tasks.spawn(async move {
+            drop(ended.await);
+            Err(anyhow!("the controller ended: this is a bug"))
+        });
+        tokio::spawn(async move {
+            let _running = running;
+            let stop = drain.reached(Phase::Leaving);
+            tokio::select! {
+                () = synced.wait() => {}
+                () = stop => return,
+            }
+            let leads = self.candidate.leads();
+            let stop = drain.reached(Phase::Leaving);
+            tokio::join!(self.candidate.run(stop), self.keeper.run(leads));
+        })
+    }
+}
+
+/// A name for this process that no other replica has, nor had.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned());
+    let started = Timestamp::now().as_microsecond();
+    format!("{host}_{}_{started}", std::process::id())
 }
 
 /// Waits until everything was read once, and says now and then what is missing.

@@ -22,7 +22,8 @@ pub(super) struct Shell {
     health: Option<TcpListener>,
     certificate: Certificate,
     tls: Arc<ServerConfig>,
-    drain: Drain,
+    /// Where the process is in its life.
+    pub(super) drain: Drain,
     terminate: Signal,
     interrupt: Signal,
     drain_delay: std::time::Duration,

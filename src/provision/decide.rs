@@ -1,0 +1,199 @@
+//! What is to be done so that every namespace holds what it must, and when to look again. Pure.
+//!
+//! ```text
+//! View (namespaces × credentials) ─▶ decide(view, now) ─▶ mint these, write those, look again then
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How many writes of renewed credentials begin per second at least, as long as some are due.
+pub const USUAL_PACE: f64 = 20.0;
+/// How many writes of renewed credentials begin per second at most, however little time is left.
+pub const TOP_PACE: f64 = 500.0;
+
+/// After the half of its life a credential is renewed within this part of it, each at a time of its own.
+const SPREAD: i32 = 20;
+
+/// Everything that is to be kept.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The namespaces that Registries serve.
+    pub namespaces: Vec<Holding>,
+    /// The minted credentials that they hold or are to hold.
+    pub credentials: Vec<Life>,
+}
+
+/// What one namespace's pull secret holds of what it must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Holding {
+    /// What belongs into it.
+    pub entries: Vec<Piece>,
+    /// Whether it is being written now.
+    pub is_written: bool,
+    /// When a write that failed is tried again.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// One credential within a pull secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The place of the credential in [`View::credentials`]; `None` for a fixed login, and where it is not known yet whose credential
+    /// it is to be.
+    pub credential: Option<usize>,
+    /// What stands in the secret.
+    pub stands: Stands,
+}
+
+/// What stands in a pull secret where a credential belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// The very credential.
+    Current,
+    /// An earlier one, good until then.
+    Earlier(Timestamp),
+    /// Nothing that is known to be good, and there is something to put there.
+    Missing,
+    /// Nothing, and there is nothing to put there yet.
+    Unavailable,
+}
+
+/// One minted credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it was minted and when it ends; `None`: there is none yet.
+    pub minted: Option<(Timestamp, Timestamp)>,
+    /// Whether it is being minted now.
+    pub is_minted: bool,
+    /// When a mint that failed is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// A number of its own, by which its renewal keeps apart from others'.
+    pub spread: u8,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// The places of the credentials to mint, soonest to end first.
+    pub mint: Vec<usize>,
+    /// The places of the namespaces to write at once: something is missing there.
+    pub complete: Vec<usize>,
+    /// The places of the namespaces to write at [`Decision::pace`], soonest to end first.
+    pub renew: Vec<usize>,
+    /// How many of [`Decision::renew`] begin per second.
+    pub pace: f64,
+    /// When to look again if nothing changes before; `None`: never.
+    pub next: Option<Timestamp>,
+}
+
+/// Decides what to do at `now`.
+pub fn decide(view: &View, now: Timestamp) -> Decision {
+    let mut decision = Decision::default();
+    decide_mints(view, now, &mut decision);
+    decide_writes(view, now, &mut decision);
+    decision
+}
+
+fn decide_mints(view: &View, now: Timestamp, decision: &mut Decision) {
+    let idle = |life: &&(usize, &Life)| !life.1.is_minted;
+    let lives: Vec<(usize, &Life)> = view.credentials.iter().enumerate().collect();
+    let due = |life: &Life| due_at(life).max(life.retry_at).unwrap_or(now);
+    let any_due = lives.iter().filter(idle).any(|(_, life)| due(life) <= now);
+    for (place, life) in lives.iter().filter(idle) {
+        // What may be renewed is renewed with what must be: then both go out in one write.
+        let may = half_of(life).max(life.retry_at).unwrap_or(now) <= now;
+        if due(life) <= now || (any_due && may) {
+            decision.mint.push(*place);
+        } else {
+            note_next(decision, due(life));
+        }
+    }
+    decision
+        .mint
+        .sort_by_key(|place| view.credentials[*place].minted.map(|(_, until)| until));
+}
+
+/// When a credential may be renewed; `None`: at once.
+fn half_of(life: &Life) -> Option<Timestamp> {
+    let (minted_at, until) = life.minted?;
+    let half = until.duration_since(minted_at) / 2;
+    minted_at.checked_add(half).ok()
+}
+
+/// When a credential is to be renewed; `None`: at once.
+fn due_at(life: &Life) -> Option<Timestamp> {
+    let (minted_at, until) = life.minted?;
+    let spread = until.duration_since(minted_at) / SPREAD * i32::from(life.spread) / 255;
+    half_of(life)?.checked_add(spread).ok()
+}
+
+fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
+    let mut renew: Vec<(Timestamp, usize)> = Vec::new();
+    for (place, holding) in view.namespaces.iter().enumerate() {
+        if holding.is_written {
+            continue;
+        }
+        let wants_now = holding
+            .entries
+            .iter()
+            .any(|piece| piece.stands == Stands::Missing);
+        let first_end = holding
+            .entries
+            .iter()
+            .filter_map(|piece| match piece.stands {
+                Stands::Earlier(until) => Some(until),
+                Stands::Current | Stands::Missing | Stands::Unavailable => None,
+            });
+        let first_end = first_end.min();
+        if !wants_now && first_end.is_none() {
+            continue;
+        }
+        if let Some(retry_at) = holding.retry_at.filter(|retry_at| *retry_at > now) {
+            note_next(decision, retry_at);
+        } else if wants_now {
+            decision.complete.push(place);
+        } else if let Some(until) = first_end
+            && !is_more_to_come(holding, view, &decision.mint, until, now)
+        {
+            renew.push((until, place));
+        }
+    }
+    renew.sort_unstable();
+    decision.pace = pace(&renew, now);
+    decision.renew = renew.into_iter().map(|(_, place)| place).collect();
+}
+
+/// Whether another credential of the same secret is being minted, and there is time to wait for it: then one write takes both.
+fn is_more_to_come(
+    holding: &Holding,
+    view: &View,
+    mint: &[usize],
+    until: Timestamp,
+    now: Timestamp,
+) -> bool {
+    const TIME_TO_WAIT: SignedDuration = SignedDuration::from_mins(2);
+    let is_minted = |place: usize| mint.contains(&place) || view.credentials[place].is_minted;
+    until.duration_since(now) > TIME_TO_WAIT
+        && holding
+            .entries
+            .iter()
+            .filter_map(|piece| piece.credential)
+            .any(is_minted)
+}
+
+/// How many writes are to begin per second so that all are done in half of the time that the first of them has left.
+fn pace(renew: &[(Timestamp, usize)], now: Timestamp) -> f64 {
+    let Some((first_end, _)) = renew.first() else {
+        return USUAL_PACE;
+    };
+    let left = first_end.duration_since(now).as_secs_f64().max(0.0) / 2.0;
+    #[expect(clippy::cast_precision_loss, reason = "a pace is about")]
+    let needed = renew.len() as f64 / left.max(0.001);
+    needed.clamp(USUAL_PACE, TOP_PACE)
+}
+
+fn note_next(decision: &mut Decision, at: Timestamp) {
+    decision.next = Some(decision.next.map_or(at, |next| next.min(at)));
+}
+
+#[cfg(test)]
+mod tests;

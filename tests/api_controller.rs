@@ -1,0 +1,210 @@
+//! The controller on a real API server: every opted-in namespace has a true, fresh pull secret, with no Pod in sight.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::keyring::{self, Login};
+use support::process::{Launch, Pullpass};
+use support::scene::{ECR, Scene, World};
+use support::user::User;
+use support::wait;
+
+/// A cluster of its own: one process of a cluster leads.
+async fn scene(name: &'static str) -> Scene {
+    let world = Box::leak(Box::new(World::start().await));
+    Scene::within(world, name).await
+}
+
+/// Waits until the namespace's pull secret holds this login for an image.
+async fn wait_login(
+    scene: &Scene,
+    namespace: &str,
+    image: &str,
+    wanted: impl AsyncFn() -> Option<Login>,
+) {
+    wait::until(&format!("the login in {namespace}/pullpass"), async || {
+        let wanted = wanted().await?;
+        scene.cluster.secret(namespace, "pullpass").await?;
+        let held = scene.pull_secret(namespace).await;
+        (*keyring::lookup(&held, &[image])[0].first()? == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn newest(scene: &Scene) -> Option<Login> {
+    scene.user.newest(&scene.world.moto).await
+}
+
+/// How often the pull secret of a namespace was written through the scene's proxy.
+fn writes(scene: &Scene, namespace: &str) -> usize {
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass?");
+    let all = scene.api.all();
+    let all = all.iter();
+    all.filter(|request| request.method == "PATCH" && request.path.starts_with(&path))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_pull_secrets_where_no_pod_comes() {
+    let scene = scene("keep").await;
+    let team = format!("{ECR}/team");
+    let image = format!("{team}/hello:1");
+    let before = scene.namespace("before").await;
+    let _pullpass = scene.start_controller().await;
+
+    // A Registry comes to a namespace, a namespace to a Registry.
+    scene.serve(&[&team]).await;
+    wait_login(&scene, &before, &image, async || newest(&scene).await).await;
+    let after = scene.namespace("after").await;
+    wait_login(&scene, &after, &image, async || newest(&scene).await).await;
+    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 1);
+    assert_eq!((writes(&scene, &before), writes(&scene, &after)), (1, 1));
+
+    // Deleted: it is back. Emptied: it is as it was.
+    let path = format!("/api/v1/namespaces/{before}/secrets/pullpass");
+    scene.cluster.send("DELETE", &path, None).await.ok();
+    wait_login(&scene, &before, &image, async || newest(&scene).await).await;
+    let emptied = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": after},
+        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    });
+    scene.cluster.apply(&emptied).await;
+    wait_login(&scene, &after, &image, async || newest(&scene).await).await;
+    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 1);
+
+    // Somebody else's Secret of that name stays as it is.
+    let foreign = scene.namespace_name("foreign");
+    let labels = json!({"scene": "keep"});
+    support::process::make_namespace(&scene.cluster, &foreign, &labels).await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": foreign},
+        "stringData": {"mine": "canary"},
+    });
+    scene.cluster.apply(&secret).await;
+    scene.namespace("foreign").await;
+
+    // Other keys: other logins everywhere, no Pod needed.
+    let rotated = User::add(&scene.world.moto, "keep-rotated").await;
+    scene.put_keys("keep", &rotated).await;
+    for namespace in [&before, &after] {
+        wait_login(&scene, namespace, &image, async || {
+            rotated.newest(&scene.world.moto).await
+        })
+        .await;
+    }
+    let secret = scene.cluster.secret(&foreign, "pullpass").await.unwrap();
+    assert_eq!(secret["data"].as_object().unwrap().len(), 1);
+    assert_eq!(writes(&scene, &foreign), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renews_in_time_with_one_mint_and_one_write() {
+    let scene = scene("renew").await;
+    let team = format!("{ECR}/team");
+    let image = format!("{team}/hello:1");
+    scene.user.set_life(&scene.world.moto, 16).await;
+    scene.serve(&[&team]).await;
+    let namespace = scene.namespace("quiet").await;
+    let _pullpass = scene.start_controller().await;
+    wait_login(&scene, &namespace, &image, async || newest(&scene).await).await;
+    let first = scene.pull_secret(&namespace).await;
+    wait::until("three renewals", async || {
+        let minted = scene.user.minted(&scene.world.moto).await.len();
+        (minted >= 4).then_some(())
+    })
+    .await;
+    wait_login(&scene, &namespace, &image, async || newest(&scene).await).await;
+    assert_ne!(scene.pull_secret(&namespace).await, first);
+    let (minted, written) = (
+        scene.user.minted(&scene.world.moto).await.len(),
+        writes(&scene, &namespace),
+    );
+    assert_eq!(minted, written, "one write for each renewal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_replica_goes_on_when_the_leader_dies() {
+    let scene = scene("leader").await;
+    let team = format!("{ECR}/team");
+    let image = format!("{team}/hello:1");
+    scene.serve(&[&team]).await;
+    let first = scene.start_controller().await;
+    let one = scene.namespace("one").await;
+    wait_login(&scene, &one, &image, async || newest(&scene).await).await;
+    let launch = Launch {
+        controller: true,
+        ..scene.launch().await
+    };
+    let second = Pullpass::start(&launch).await;
+    let two = scene.namespace("two").await;
+    wait_login(&scene, &two, &image, async || newest(&scene).await).await;
+    assert_eq!(writes(&scene, &two), 1, "one of two replicas writes");
+
+    drop(first);
+    let killed = Instant::now();
+    let three = scene.namespace("three").await;
+    wait_login(&scene, &three, &image, async || newest(&scene).await).await;
+    println!(
+        "a namespace has its secret {:.1} s after the leader was killed",
+        killed.elapsed().as_secs_f64()
+    );
+    assert!(
+        second
+            .find_line("this replica leads: it keeps every pull secret fresh")
+            .is_some()
+    );
+    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 1);
+    assert_eq!((writes(&scene, &one), writes(&scene, &three)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn provisions_many_namespaces_with_one_mint_and_one_write_each() {
+    const MANY: usize = 300;
+    let scene = scene("many").await;
+    let team = format!("{ECR}/team");
+    scene.serve(&[&team]).await;
+    let names: Vec<String> = (0..MANY).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        scene.namespace(name).await;
+    }
+    let started = Instant::now();
+    let _pullpass = scene.start_controller().await;
+    wait::until("all pull secrets", async || {
+        let path = "/api/v1/secrets?fieldSelector=metadata.name%3Dpullpass";
+        let all = scene.cluster.get(path).await?;
+        (all["items"].as_array()?.len() == MANY).then_some(())
+    })
+    .await;
+    println!(
+        "{MANY} namespaces provisioned {:.1} s after the start of the process",
+        started.elapsed().as_secs_f64()
+    );
+    // One more, with all the others there.
+    let mut took: Vec<Duration> = Vec::new();
+    for number in 0..20 {
+        let namespace = scene.namespace(&format!("late{number}")).await;
+        let made = Instant::now();
+        wait::until("one more pull secret", async || {
+            scene.cluster.secret(&namespace, "pullpass").await.map(drop)
+        })
+        .await;
+        took.push(made.elapsed());
+    }
+    took.sort_unstable();
+    println!(
+        "one more beside them: p50 {:?}, longest {:?}",
+        took[10], took[19]
+    );
+    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 1);
+    for name in &names {
+        assert_eq!(writes(&scene, &scene.namespace_name(name)), 1, "{name}");
+    }
+}
