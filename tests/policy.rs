@@ -211,14 +211,8 @@ fn asks_other_accounts_for_their_repositories_alone() {
 #[test]
 fn assigns_no_role_in_azure_but_those_that_read() {
     let setups = setups(&["-f", REGISTRIES, "--issuer", "https://oidc.example.com/"]);
-    let steps = |name: &str, kind: &str| -> Vec<Value> {
-        let all = list(&setup(&setups, name)["steps"]).into_iter();
-        all.filter(|step| step["kind"] == kind)
-            .map(|step| step["document"].clone())
-            .collect()
-    };
     let roles = |name: &str| -> Vec<(String, bool)> {
-        let all = steps(name, "roleAssignment").into_iter();
+        let all = documents(&setups, name, "roleAssignment").into_iter();
         all.map(|role| {
             let id = role["roleDefinitionId"]
                 .as_str()
@@ -249,18 +243,47 @@ fn assigns_no_role_in_azure_but_those_that_read() {
             "{name}"
         );
     }
-    // What Entra ID compares to the letter.
-    let federated = steps("j-azure-workload", "federatedCredential");
-    assert_eq!(federated[0]["issuer"], "https://oidc.example.com/");
-    assert_eq!(
-        federated[0]["subject"],
-        "system:serviceaccount:pullpass:pullpass"
-    );
-    assert_eq!(
-        federated[0]["audiences"],
-        json!(["api://AzureADTokenExchange"])
-    );
-    assert!(steps("k-azure-managed-china", "federatedCredential").is_empty());
+}
+
+/// The documents of a Registry's steps of one kind.
+fn documents(setups: &[Value], name: &str, kind: &str) -> Vec<Value> {
+    let all = list(&setup(setups, name)["steps"]).into_iter();
+    all.filter(|step| step["kind"] == kind)
+        .map(|step| step["document"].clone())
+        .collect()
+}
+
+/// What Entra ID compares to the letter.
+#[test]
+fn federates_applications_with_the_identity_alone() {
+    let setups = setups(&["-f", REGISTRIES, "--issuer", "https://oidc.example.com/"]);
+    let ci = [
+        "system:serviceaccount:ci-one:ci",
+        "system:serviceaccount:ci-two:ci",
+    ];
+    let rows: [(&str, &[&str], &str); 4] = [
+        (
+            "j-azure-workload",
+            &["system:serviceaccount:pullpass:pullpass"],
+            "api://AzureADTokenExchange",
+        ),
+        ("k-azure-managed-china", &[], ""),
+        ("m-azure-service-account", &ci, "api://AzureADTokenExchange"),
+        (
+            "n-azure-annotated",
+            &["system:serviceaccount:<NAMESPACE>:default"],
+            "api://AzureADTokenExchangeUSGov",
+        ),
+    ];
+    for (name, subjects, audience) in rows {
+        let federated = documents(&setups, name, "federatedCredential");
+        let told: Vec<&Value> = federated.iter().map(|one| &one["subject"]).collect();
+        assert_eq!(told, subjects, "{name}");
+        for one in &federated {
+            assert_eq!(one["issuer"], "https://oidc.example.com/", "{name}");
+            assert_eq!(one["audiences"], json!([audience]), "{name}");
+        }
+    }
 }
 
 #[test]

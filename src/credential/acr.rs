@@ -9,6 +9,7 @@ mod life;
 mod secret;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use super::http::HttpClient;
-use super::{Credential, MintError};
+use super::{Credential, MintError, ServiceAccountTokens};
 use crate::registry::host::{AzureCloud, is_login_server};
 use crate::registry::source::AcrSource;
 pub use caller::Known;
@@ -87,12 +88,24 @@ pub struct Order {
 pub struct AcrMint {
     http: HttpClient,
     environment: Environment,
+    tokens: Option<Arc<dyn ServiceAccountTokens>>,
 }
 
 impl AcrMint {
     /// Mints over `http`, with the identities that `environment` knows.
     pub fn new(http: HttpClient, environment: Environment) -> Self {
-        Self { http, environment }
+        Self {
+            http,
+            environment,
+            tokens: None,
+        }
+    }
+
+    /// With the identities of namespaces' own ServiceAccounts, too.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Arc<dyn ServiceAccountTokens>) -> Self {
+        let tokens = Some(tokens);
+        Self { tokens, ..self }
     }
 
     /// Mints one token, within 5 seconds.
@@ -113,7 +126,7 @@ impl AcrMint {
             http: &self.http,
             deadline: Instant::now() + MINT_TIMEOUT,
         };
-        let token = identity::fetch(&client, order, &self.environment).await?;
+        let token = identity::fetch(&client, order, self.given()).await?;
         let password = exchange::fetch(&client, source, &token).await?;
         let expires_at = life::find_end(&password, order.now).map_err(|problem| {
             let host = source.server.clone();
@@ -126,6 +139,13 @@ impl AcrMint {
             expires_at,
             principal: token.principal,
         })
+    }
+
+    fn given(&self) -> identity::Given<'_> {
+        identity::Given {
+            environment: &self.environment,
+            tokens: self.tokens.as_deref(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ pub mod keys;
 mod metadata;
 mod node;
 mod region;
-mod tenant;
+pub(crate) mod tenant;
 mod web_identity;
 mod workload;
 

@@ -104,7 +104,10 @@ impl SourceKeys {
                 AcrIdentity::ServicePrincipal { secret, .. } => {
                     ClientSecret::find(secret, secrets).map(|secret| Some(Self::Azure(secret)))
                 }
-                AcrIdentity::Workload { .. } | AcrIdentity::Managed(_) => Ok(None),
+                AcrIdentity::Workload { .. }
+                | AcrIdentity::Managed(_)
+                | AcrIdentity::ServiceAccount { .. }
+                | AcrIdentity::Tenant { .. } => Ok(None),
             },
         }
     }

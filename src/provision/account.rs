@@ -14,8 +14,18 @@ use super::access::{Cluster, ClusterError};
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
 pub const AWS_ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
+/// The annotations that name the application of Entra ID that is federated with a ServiceAccount, and its tenant.
+/// <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
+pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
+/// See [`AZURE_CLIENT_ANNOTATION`].
+pub const AZURE_TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
+
 /// The annotations that are ever looked at.
-pub const ANNOTATIONS: [&str; 1] = [AWS_ROLE_ANNOTATION];
+pub const ANNOTATIONS: [&str; 3] = [
+    AWS_ROLE_ANNOTATION,
+    AZURE_CLIENT_ANNOTATION,
+    AZURE_TENANT_ANNOTATION,
+];
 
 /// How long what was read of a ServiceAccount is relied on.
 const GOOD_FOR: Duration = Duration::from_mins(5);

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::Namespace;
-use super::account::{AWS_ROLE_ANNOTATION, ServiceAccount};
+use super::account::{
+    AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ServiceAccount,
+};
 use crate::credential::TenantError;
 use crate::registry::arn::RoleArn;
-use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Tenant};
+use crate::registry::guid::is_guid;
+use crate::registry::source::{AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, Tenant};
 use crate::registry::{CredentialSource, Grant};
 
 /// The name of the ServiceAccount that a grant's credential still has to be bound to; `None` when there is nothing to bind.
@@ -46,7 +49,7 @@ pub fn bind(
     });
     let bound = match source {
         MintSource::Ecr(ecr) => bind_ecr(ecr, tenant, account, whose)?.into(),
-        MintSource::Acr(acr) => acr.clone().into(),
+        MintSource::Acr(acr) => bind_acr(acr, tenant, account, whose)?.into(),
     };
     Ok(Grant {
         source: CredentialSource::Minted(bound),
@@ -73,6 +76,44 @@ fn bind_ecr(
     };
     Ok(EcrSource {
         identity: EcrIdentity::Tenant { tenant, role_arn },
+        ..source.clone()
+    })
+}
+
+fn bind_acr(
+    source: &AcrSource,
+    tenant: Arc<Tenant>,
+    account: &ServiceAccount,
+    whose: Whose<'_>,
+) -> Result<AcrSource, TenantError> {
+    let AcrIdentity::ServiceAccount {
+        client_id,
+        tenant_id,
+        audience,
+        ..
+    } = &source.identity
+    else {
+        return Ok(source.clone());
+    };
+    // What a tenant wrote is an id, to the letter, or nothing.
+    let id = |given: &Option<String>, annotation| match given {
+        Some(id) => Ok(id.clone()),
+        None => match whose.annotation(account, annotation)? {
+            id if is_guid(id) => Ok(id.to_ascii_lowercase()),
+            _ => Err(whose.malformed(
+                annotation,
+                "is no id of the form 00000000-0000-0000-0000-000000000000".to_owned(),
+            )),
+        },
+    };
+    let identity = AcrIdentity::Tenant {
+        client_id: id(client_id, AZURE_CLIENT_ANNOTATION)?,
+        tenant_id: id(tenant_id, AZURE_TENANT_ANNOTATION)?,
+        audience: audience.clone(),
+        tenant,
+    };
+    Ok(AcrSource {
+        identity,
         ..source.clone()
     })
 }

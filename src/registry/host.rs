@@ -74,6 +74,17 @@ impl AzureCloud {
             Self::Germany => "germany",
         }
     }
+
+    /// What federated credentials there take as the audience of a token where nothing else was agreed.
+    ///
+    /// <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-considerations>
+    pub fn audience(self) -> &'static str {
+        match self {
+            Self::UsGov => "api://AzureADTokenExchangeUSGov",
+            Self::China => "api://AzureADTokenExchangeChina",
+            Self::Public | Self::Germany => "api://AzureADTokenExchange",
+        }
+    }
 }
 
 /// The suffixes of Amazon ECR's hosts, whether hosts under them are dual-stack, and the partitions they serve.

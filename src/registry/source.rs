@@ -3,10 +3,12 @@
 //! A [`CredentialSource`] is derived from one Registry and one of its image patterns. Two images whose sources are equal share
 //! one credential, whatever their accounts, repositories and namespaces are; two that differ never do.
 
+mod acr;
+
 use std::fmt;
 use std::sync::Arc;
 
-use super::host::AzureCloud;
+pub use acr::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
 /// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
 /// the cache key and of the store's object name.
@@ -143,68 +145,6 @@ pub struct EcrEndpoints {
     pub sts: Option<String>,
 }
 
-/// A token of one login server of Azure Container Registry.
-///
-/// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AcrSource {
-    /// The login server: the only host that the token is asked of and good for.
-    pub server: String,
-    /// The cloud that it belongs to.
-    pub cloud: AzureCloud,
-    /// Who asks.
-    pub identity: AcrIdentity,
-    /// What the token is narrowed to, sorted, none twice; nothing: all that the identity may pull.
-    pub scopes: Vec<String>,
-    /// Endpoints that replace the cloud's own; https only.
-    pub endpoints: AcrEndpoints,
-}
-
-/// Who asks an Azure Container Registry for a token. Ids are GUIDs in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AcrIdentity {
-    /// The workload identity of pullpass' own ServiceAccount; what is not given stands in the environment.
-    Workload {
-        /// The application.
-        client_id: Option<String>,
-        /// Its tenant.
-        tenant_id: Option<String>,
-    },
-    /// The managed identity that instance metadata answers for.
-    Managed(ManagedIdentity),
-    /// A service principal with the client secret in a source Secret.
-    ServicePrincipal {
-        /// Its tenant.
-        tenant_id: String,
-        /// Its application.
-        client_id: String,
-        /// The name of a Secret in pullpass' own namespace.
-        secret: String,
-    },
-}
-
-/// Which managed identity.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ManagedIdentity {
-    /// The machine's own.
-    System,
-    /// The user-assigned one of this client id.
-    Client(String),
-    /// The user-assigned one of this resource id.
-    Resource(String),
-}
-
-/// Endpoints that an admin set instead of a cloud's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AcrEndpoints {
-    /// Who gives tokens, `https://` and no `/` at the end.
-    pub authority: Option<String>,
-    /// What login servers end in, besides those of the clouds.
-    pub login_server_suffix: Option<String>,
-    /// Whom the tokens of Entra ID are for, `https://` and no `/` at the end.
-    pub resource: Option<String>,
-}
-
 /// A fixed login kept in a source Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StaticSource {
@@ -283,7 +223,10 @@ impl MintSource {
                 EcrIdentity::ServiceAccount { name, .. } => Some(name),
                 _ => None,
             },
-            Self::Acr(_) => None,
+            Self::Acr(acr) => match &acr.identity {
+                AcrIdentity::ServiceAccount { name, .. } => Some(name),
+                _ => None,
+            },
         }
     }
 
@@ -295,7 +238,10 @@ impl MintSource {
                 EcrIdentity::Tenant { tenant, .. } => Some(tenant),
                 _ => None,
             },
-            Self::Acr(_) => None,
+            Self::Acr(acr) => match &acr.identity {
+                AcrIdentity::Tenant { tenant, .. } => Some(tenant),
+                _ => None,
+            },
         }
     }
 
@@ -359,32 +305,6 @@ impl RoleHop {
         format!(
             " assumeRole=({:?},{:?},{:?},{:?})",
             self.role_arn, self.external_id, self.session_name, self.duration_seconds
-        )
-    }
-}
-
-impl AcrSource {
-    fn canonical(&self) -> String {
-        let identity = match &self.identity {
-            AcrIdentity::Workload {
-                client_id,
-                tenant_id,
-            } => format!("workload({client_id:?},{tenant_id:?})"),
-            AcrIdentity::Managed(identity) => format!("managed({identity:?})"),
-            AcrIdentity::ServicePrincipal {
-                tenant_id,
-                client_id,
-                secret,
-            } => format!("servicePrincipal({tenant_id:?},{client_id:?},{secret:?})"),
-        };
-        format!(
-            "acr identity={identity} server={:?} cloud={} scopes={:?} endpoints=({:?},{:?},{:?})",
-            self.server,
-            self.cloud.name(),
-            self.scopes,
-            self.endpoints.authority,
-            self.endpoints.login_server_suffix,
-            self.endpoints.resource,
         )
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod account;
 pub mod azure;
 pub mod bed;
 pub mod cluster;

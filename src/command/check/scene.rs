@@ -87,17 +87,17 @@ impl<'a> Scene<'a> {
         let variable = |name: &str| std::env::var(name).ok();
         let environment = Environment::find(variable);
         let mut ecr = EcrMint::new(http.clone(), environment);
+        let mut acr = AcrMint::new(http.clone(), acr::Environment::find(variable));
         if let Some(kube) = &kube {
-            ecr = ecr.with_tokens(Arc::new(kube.clone()));
+            let tokens = Arc::new(kube.clone());
+            ecr = ecr.with_tokens(tokens.clone());
+            acr = acr.with_tokens(tokens);
         }
         Ok(Self {
             args,
             registries: Registries::build(registries),
             namespace,
-            clouds: Clouds {
-                ecr,
-                acr: AcrMint::new(http.clone(), acr::Environment::find(variable)),
-            },
+            clouds: Clouds { ecr, acr },
             kube,
             http,
             secrets: Secrets::default(),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Place;
 use super::step::{FederatedCredential, RoleAssignment, Step};
-use crate::registry::host::AzureCloud;
 use crate::registry::source::{AcrIdentity, AcrSource, ManagedIdentity, MintSource};
 use crate::registry::{CredentialSource, Pattern, ServedRegistry};
 
@@ -49,7 +48,7 @@ pub(super) fn plan(
     let Some((source, _)) = servers.values().next() else {
         return ("acr", String::new(), Vec::new());
     };
-    let (identity, principal, mut steps) = plan_identity(source, place);
+    let (identity, principal, mut steps) = plan_identity(source, registry, place);
     for (source, patterns) in servers.values() {
         steps.extend(assign(source, patterns, &principal));
     }
@@ -57,66 +56,142 @@ pub(super) fn plan(
 }
 
 /// Who the identity is, for people and for Azure, and what makes it so.
-fn plan_identity(source: &AcrSource, place: &Place<'_>) -> (String, Principal, Vec<Step>) {
-    let id = |id: Option<&str>| id.unwrap_or("<CLIENT_ID>").to_owned();
-    match &source.identity {
-        AcrIdentity::Workload { client_id, .. } => {
-            let principal = Principal {
-                id: id(client_id.as_deref()),
-                title: "pullpass' own application or managed identity",
-            };
-            let step = federate(source.cloud, &principal, place);
-            (
-                "pullpass' own workload identity".to_owned(),
-                principal,
-                vec![step],
-            )
+fn plan_identity(
+    source: &AcrSource,
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> (String, Principal, Vec<Step>) {
+    let identity = describe(&source.identity);
+    let principal = principal_of(&source.identity);
+    let steps = match &source.identity {
+        AcrIdentity::Workload { .. } => {
+            vec![trust_own(source.cloud.audience(), &principal, place)]
         }
-        AcrIdentity::Managed(identity) => {
-            let (identity, client_id) = match identity {
-                ManagedIdentity::System => (
-                    "the system-assigned managed identity of the nodes".to_owned(),
-                    None,
-                ),
-                ManagedIdentity::Client(id) => {
-                    (format!("managed identity {id}"), Some(id.as_str()))
-                }
-                ManagedIdentity::Resource(id) => (format!("managed identity {id}"), None),
-            };
-            let principal = Principal {
-                id: id(client_id),
-                title: "the managed identity",
-            };
-            (identity, principal, Vec::new())
+        AcrIdentity::Managed(_) => Vec::new(),
+        AcrIdentity::ServiceAccount {
+            name,
+            client_id,
+            audience,
+            ..
+        } => {
+            let mut steps = trust_tenants(name, audience, &principal, registry, place);
+            if client_id.is_none() {
+                steps = steps.into_iter().map(|step| step.note(format!("then annotate that ServiceAccount: azure.workload.identity/client-id: {} and azure.workload.identity/tenant-id: its tenant", principal.id))).collect();
+            }
+            steps
         }
+        AcrIdentity::Tenant {
+            tenant, audience, ..
+        } => {
+            let account = (tenant.namespace.as_str(), tenant.service_account.as_str());
+            vec![federate(account, audience, &principal, place)]
+        }
+        AcrIdentity::ServicePrincipal { secret, .. } => {
+            let keys = ["AZURE_CLIENT_SECRET"];
+            vec![Step::secret_of_file(secret, &place.args.namespace, &keys)]
+        }
+    };
+    (identity, principal, steps)
+}
+
+fn describe(identity: &AcrIdentity) -> String {
+    match identity {
+        AcrIdentity::Workload { .. } => "pullpass' own workload identity".to_owned(),
+        AcrIdentity::Managed(ManagedIdentity::System) => {
+            "the system-assigned managed identity of the nodes".to_owned()
+        }
+        AcrIdentity::Managed(ManagedIdentity::Client(id) | ManagedIdentity::Resource(id)) => {
+            format!("managed identity {id}")
+        }
+        AcrIdentity::ServiceAccount { name, .. } => {
+            format!("ServiceAccount {name} of the Pod's namespace")
+        }
+        AcrIdentity::Tenant { tenant, .. } => format!(
+            "ServiceAccount {}/{}",
+            tenant.namespace, tenant.service_account
+        ),
         AcrIdentity::ServicePrincipal {
             client_id, secret, ..
-        } => {
-            let principal = Principal {
-                id: client_id.clone(),
-                title: "the service principal",
-            };
-            let step =
-                Step::secret_of_file(secret, &place.args.namespace, &["AZURE_CLIENT_SECRET"]);
-            let identity = format!(
-                "service principal {client_id} with the client secret in source secret {secret}"
-            );
-            (identity, principal, vec![step])
+        } => format!(
+            "service principal {client_id} with the client secret in source secret {secret}"
+        ),
+    }
+}
+
+fn principal_of(identity: &AcrIdentity) -> Principal {
+    let (id, title) = match identity {
+        AcrIdentity::Workload { client_id, .. } => (
+            client_id.as_deref(),
+            "pullpass' own application or managed identity",
+        ),
+        AcrIdentity::Managed(ManagedIdentity::Client(id)) => {
+            (Some(id.as_str()), "the managed identity")
         }
+        AcrIdentity::Managed(ManagedIdentity::System | ManagedIdentity::Resource(_)) => {
+            (None, "the managed identity")
+        }
+        AcrIdentity::ServiceAccount { client_id, .. } => (
+            client_id.as_deref(),
+            "the application or managed identity of the ServiceAccounts",
+        ),
+        AcrIdentity::Tenant { client_id, .. } => (
+            Some(client_id.as_str()),
+            "the application or managed identity of the ServiceAccount",
+        ),
+        AcrIdentity::ServicePrincipal { client_id, .. } => {
+            (Some(client_id.as_str()), "the service principal")
+        }
+    };
+    Principal {
+        id: id.unwrap_or("<CLIENT_ID>").to_owned(),
+        title,
     }
 }
 
 /// An application takes the tokens of pullpass' own ServiceAccount.
+fn trust_own(audience: &str, principal: &Principal, place: &Place<'_>) -> Step {
+    let account = (
+        place.args.namespace.as_str(),
+        place.args.service_account.as_str(),
+    );
+    let (namespace, name) = account;
+    federate(account, audience, principal, place)
+        .note(format!("then annotate the ServiceAccount {namespace}/{name}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
+}
+
+/// An application takes the tokens of the ServiceAccounts of the namespaces that are served.
+fn trust_tenants(
+    name: &str,
+    audience: &str,
+    principal: &Principal,
+    registry: &ServedRegistry,
+    place: &Place<'_>,
+) -> Vec<Step> {
+    let mut namespaces = place.served_by(registry);
+    if namespaces.is_empty() {
+        namespaces.push("<NAMESPACE>");
+    }
+    namespaces
+        .into_iter()
+        .map(|namespace| federate((namespace, name), audience, principal, place))
+        .collect()
+}
+
+/// An application takes the tokens of a ServiceAccount (its namespace and name).
 ///
 /// <https://azure.github.io/azure-workload-identity/docs/topics/federated-identity-credential.html>
-fn federate(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Step {
-    let (namespace, account) = (&place.args.namespace, &place.args.service_account);
+fn federate(
+    (namespace, account): (&str, &str),
+    audience: &str,
+    principal: &Principal,
+    place: &Place<'_>,
+) -> Step {
     let issuer = place.args.issuer.clone();
     let credential = FederatedCredential {
         name: format!("{namespace}-{account}"),
         issuer: issuer.unwrap_or_else(|| "https://<ISSUER>".to_owned()),
         subject: format!("system:serviceaccount:{namespace}:{account}"),
-        audiences: [audience_of(cloud)],
+        audiences: [audience.to_owned()],
     };
     let title = format!("federated credential of {}", principal.title);
     let command = format!(
@@ -125,18 +200,6 @@ fn federate(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Step
     );
     Step::federated(title, &principal.id, credential, command)
         .note("for a managed identity the same three values: az identity federated-credential create --issuer … --subject … --audiences …")
-        .note(format!("then annotate the ServiceAccount {namespace}/{account}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
-}
-
-/// Whom ServiceAccount tokens are for that Entra ID takes.
-///
-/// <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust>
-fn audience_of(cloud: AzureCloud) -> &'static str {
-    match cloud {
-        AzureCloud::Public | AzureCloud::Germany => "api://AzureADTokenExchange",
-        AzureCloud::UsGov => "api://AzureADTokenExchangeUSGov",
-        AzureCloud::China => "api://AzureADTokenExchangeChina",
-    }
 }
 
 /// The right to pull from one registry: the role for it, and the one that counts in its stead where repositories have permissions of

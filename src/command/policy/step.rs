@@ -66,7 +66,7 @@ pub(super) struct FederatedCredential {
     pub(super) name: String,
     pub(super) issuer: String,
     pub(super) subject: String,
-    pub(super) audiences: [&'static str; 1],
+    pub(super) audiences: [String; 1],
 }
 
 /// A role assignment.

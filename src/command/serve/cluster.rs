@@ -90,10 +90,11 @@ fn assemble(
     let variable = |name: &str| std::env::var(name).ok();
     let environment = Environment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
+    let tokens = Arc::new(kube.clone());
     let minter = Minter::new(
         Arc::new(Clouds {
-            ecr: EcrMint::new(http.clone(), environment).with_tokens(Arc::new(kube.clone())),
-            acr: AcrMint::new(http, acr::Environment::find(variable)),
+            ecr: EcrMint::new(http.clone(), environment).with_tokens(tokens.clone()),
+            acr: AcrMint::new(http, acr::Environment::find(variable)).with_tokens(tokens),
         }),
         store.clone(),
         Arc::clone(&secrets),

@@ -31,7 +31,7 @@ impl AcrMint {
             http: &self.http,
             deadline: Instant::now() + MINT_TIMEOUT,
         };
-        let token = identity::fetch(&client, order, &self.environment)
+        let token = identity::fetch(&client, order, self.given())
             .with_subscriber(NoSubscriber::default())
             .await?;
         Ok(Known {

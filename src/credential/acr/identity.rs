@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::entra::{self, Application, Proof};
-use super::{Environment, Order, authority_of, resource_of};
+use super::{ClientSecret, Environment, Order, authority_of, resource_of};
 use crate::credential::http::one_line;
-use crate::credential::identity::load_token;
-use crate::credential::{MintError, jwt};
+use crate::credential::identity::{load_token, tenant};
+use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource};
 
@@ -20,17 +20,24 @@ use crate::registry::source::{AcrIdentity, AcrSource};
 pub(super) struct AadToken {
     /// The token.
     pub(super) value: SecretString,
-    /// The tenant that it is from, when that is known.
+    /// The tenant that it is from, when that is given.
     pub(super) tenant_id: Option<String>,
     /// Who asked, for people.
     pub(super) principal: String,
+}
+
+/// What identities are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) tokens: Option<&'a dyn ServiceAccountTokens>,
 }
 
 /// Gets the token that one mint begins with.
 pub(super) async fn fetch(
     client: &Client<'_>,
     order: &Order,
-    environment: &Environment,
+    given: Given<'_>,
 ) -> Result<AadToken, MintError> {
     let source = &order.source;
     match &source.identity {
@@ -38,36 +45,80 @@ pub(super) async fn fetch(
             client_id,
             tenant_id,
         } => {
-            let own = Own::find(client_id.as_deref(), tenant_id.as_deref(), environment)?;
+            let own = Own::find(
+                client_id.as_deref(),
+                tenant_id.as_deref(),
+                given.environment,
+            )?;
             own.fetch(client, source).await
         }
         AcrIdentity::Managed(identity) => {
-            managed::fetch(client, identity, resource_of(source), environment).await
+            managed::fetch(client, identity, resource_of(source), given.environment).await
         }
+        AcrIdentity::Tenant {
+            tenant,
+            client_id,
+            tenant_id,
+            audience,
+        } => {
+            let token = tenant::fetch_token(given.tokens, tenant, audience, client.deadline);
+            let application = (client_id.as_str(), tenant_id.as_str());
+            federate(client, source, application, token.await?.expose_secret()).await
+        }
+        AcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
+            service_account: name.clone(),
+        }
+        .into()),
         AcrIdentity::ServicePrincipal {
             tenant_id,
             client_id,
             secret: name,
         } => {
-            let secret = order
-                .secret
-                .as_ref()
-                .ok_or_else(|| MintError::MissingSource {
-                    secret: name.clone(),
-                })?;
-            let application = Application {
-                authority: given_authority(source),
-                tenant_id,
-                client_id,
-                resource: resource_of(source),
-                principal: format!(
-                    "service principal {client_id} of tenant {tenant_id} by source secret {name}"
-                ),
+            let missing = || MintError::MissingSource {
+                secret: name.clone(),
             };
-            let proof = Proof::Secret(secret.value.expose_secret());
-            entra::fetch(client, application, proof).await
+            let secret = order.secret.as_ref().ok_or_else(missing)?;
+            prove(client, source, (client_id, tenant_id), secret).await
         }
     }
+}
+
+/// By a token of a ServiceAccount of a namespace, as an application (client id and tenant id) that trusts it.
+async fn federate(
+    client: &Client<'_>,
+    source: &AcrSource,
+    (client_id, tenant_id): (&str, &str),
+    token: &str,
+) -> Result<AadToken, MintError> {
+    let application = Application {
+        authority: given_authority(source),
+        tenant_id,
+        client_id,
+        resource: resource_of(source),
+        principal: federated(client_id, tenant_id, token),
+    };
+    entra::fetch(client, application, Proof::Assertion(token)).await
+}
+
+/// By a client secret, as an application (client id and tenant id).
+async fn prove(
+    client: &Client<'_>,
+    source: &AcrSource,
+    (client_id, tenant_id): (&str, &str),
+    secret: &ClientSecret,
+) -> Result<AadToken, MintError> {
+    let name = &secret.secret;
+    let application = Application {
+        authority: given_authority(source),
+        tenant_id,
+        client_id,
+        resource: resource_of(source),
+        principal: format!(
+            "service principal {client_id} of tenant {tenant_id} by source secret {name}"
+        ),
+    };
+    let proof = Proof::Secret(secret.value.expose_secret());
+    entra::fetch(client, application, proof).await
 }
 
 /// The Registry's own authority, else its cloud's.
@@ -126,10 +177,7 @@ impl<'a> Own<'a> {
     async fn fetch(&self, client: &Client<'_>, source: &AcrSource) -> Result<AadToken, MintError> {
         let token = load_token(self.file).await?;
         let (client_id, tenant_id) = (self.client_id, self.tenant_id);
-        let principal = format!(
-            "application {client_id} of tenant {tenant_id} by federation with {}",
-            describe(&token)
-        );
+        let principal = federated(client_id, tenant_id, &token);
         let application = Application {
             authority: self.authority(source)?,
             tenant_id,
@@ -157,6 +205,12 @@ fn none(problem: &str) -> MintError {
         identity: "workload",
         problem: problem.to_owned(),
     }
+}
+
+/// Who asks by a ServiceAccount token, for people.
+fn federated(client_id: &str, tenant_id: &str, token: &str) -> String {
+    let whose = describe(token);
+    format!("application {client_id} of tenant {tenant_id} by federation with {whose}")
 }
 
 /// Whom a ServiceAccount token is of, by whom and for whom, not verified: what a federated credential must name.

@@ -1,9 +1,10 @@
 //! A namespace's own ServiceAccount.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
 use super::{Opening, Session, web_identity};
-use crate::credential::{MintError, TenantError};
+use crate::credential::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::Tenant;
 
 /// Opens a session of the role by a token of the ServiceAccount, which the API server gives out for AWS alone.
@@ -12,16 +13,27 @@ pub(super) async fn open(
     tenant: &Tenant,
     role_arn: &str,
 ) -> Result<Session, MintError> {
-    let tokens = opening.tokens.ok_or_else(|| TenantError::Unbound {
+    let (tokens, audience) = (opening.tokens, web_identity::AUDIENCE);
+    let token = fetch_token(tokens, tenant, audience, opening.deadline).await?;
+    web_identity::open(opening, role_arn, None, token.expose_secret()).await
+}
+
+/// A token of the ServiceAccount for one audience, in time.
+pub(crate) async fn fetch_token(
+    tokens: Option<&dyn ServiceAccountTokens>,
+    tenant: &Tenant,
+    audience: &str,
+    deadline: Instant,
+) -> Result<SecretString, TenantError> {
+    let tokens = tokens.ok_or_else(|| TenantError::Unbound {
         service_account: tenant.service_account.clone(),
     })?;
-    let asked = tokens.fetch_token(tenant, web_identity::AUDIENCE);
-    let token = tokio::time::timeout_at(opening.deadline, asked)
+    let asked = tokens.fetch_token(tenant, audience);
+    tokio::time::timeout_at(deadline, asked)
         .await
         .map_err(|_| TenantError::TokenUnreachable {
             namespace: tenant.namespace.clone(),
             service_account: tenant.service_account.clone(),
             message: "no answer of the API server in time".to_owned(),
-        })??;
-    web_identity::open(opening, role_arn, None, token.expose_secret()).await
+        })?
 }

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ENDPOINT, SecretRef};
+use super::{ENDPOINT, OBJECT_NAME, SecretRef};
 use crate::registry::host::AzureCloud;
 
 /// How many scopes a Registry may have: they stand in one token.
@@ -15,6 +15,8 @@ pub const SCOPE_MAX: usize = 272;
 const GUID: &str = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$";
 /// The resource id of a user-assigned managed identity.
 const RESOURCE_ID: &str = r"^/subscriptions/[0-9A-Fa-f-]{36}/[Rr]esource[Gg]roups/[A-Za-z0-9_.()-]+/providers/[Mm]icrosoft\.[Mm]anaged[Ii]dentity/user[Aa]ssigned[Ii]dentities/[A-Za-z0-9_-]+$";
+/// An audience of Entra ID's: no API server takes a token for one.
+const AUDIENCE: &str = r"^api://[A-Za-z0-9._~/-]+$";
 /// A scope that pulls from one repository.
 const SCOPE: &str =
     r"^repository:[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*:pull$";
@@ -31,6 +33,10 @@ pub struct Acr {
     /// The cloud, for login servers whose name does not say it; the public one where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<AcrCloud>,
+    /// The audience of the ServiceAccount tokens of `identity.serviceAccount`; what the cloud recommends where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
+    pub audience: Option<String>,
     /// Narrows the credential to these repositories: `repository:team/app:pull` each. It then has a shorter life.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -69,8 +75,8 @@ impl From<AcrCloud> for AzureCloud {
 /// Who asks Azure Container Registry for credentials: exactly one of these.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("[has(self.workload), has(self.managedIdentity), has(self.servicePrincipal)].filter(given, given).size() == 1")
-    .message("give exactly one of workload, managedIdentity and servicePrincipal"))]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.managedIdentity), has(self.servicePrincipal), has(self.serviceAccount)].filter(given, given).size() == 1")
+    .message("give exactly one of workload, managedIdentity, servicePrincipal and serviceAccount"))]
 pub struct AcrIdentity {
     /// The workload identity of pullpass' own ServiceAccount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +87,33 @@ pub struct AcrIdentity {
     /// A service principal with a client secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_principal: Option<ServicePrincipal>,
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountApplication>,
+}
+
+/// A ServiceAccount of the Pod's namespace, and the application that is federated with it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.fromAnnotations) && self.fromAnnotations ? !has(self.clientId) : has(self.clientId) && has(self.tenantId)")
+    .message("give clientId and tenantId, or fromAnnotations: true without clientId"))]
+pub struct ServiceAccountApplication {
+    /// The ServiceAccount's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The application, or user-assigned managed identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub client_id: Option<String>,
+    /// Its tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub tenant_id: Option<String>,
+    /// Whether the ServiceAccount's annotations `azure.workload.identity/client-id` and, unless `tenantId` is given,
+    /// `azure.workload.identity/tenant-id` name them: then whoever may write ServiceAccounts in a served namespace chooses among the
+    /// applications that are federated with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_annotations: bool,
 }
 
 /// The workload identity of pullpass' own ServiceAccount; what is not given here stands in the environment that Azure's webhook makes.

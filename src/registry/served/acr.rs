@@ -1,7 +1,7 @@
 //! The credential that a login server of Azure needs.
 
 use crate::registry::host::{AzureCloud, Host};
-use crate::registry::kind::acr::{self, Acr};
+use crate::registry::kind::acr::Acr;
 use crate::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
 /// The source for one login server. The Registry is valid: the host is a login server, ids are GUIDs, endpoints https.
@@ -18,7 +18,7 @@ pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
     AcrSource {
         server: server.to_owned(),
         cloud,
-        identity: identity_of(acr.identity.as_ref()),
+        identity: identity_of(acr, cloud),
         scopes,
         endpoints: AcrEndpoints {
             authority: trim(endpoints.authority),
@@ -28,7 +28,8 @@ pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
     }
 }
 
-fn identity_of(identity: Option<&acr::AcrIdentity>) -> AcrIdentity {
+fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
+    let identity = acr.identity.as_ref();
     let lower = |id: &Option<String>| id.as_ref().map(|id| id.to_ascii_lowercase());
     if let Some(principal) = identity.and_then(|identity| identity.service_principal.as_ref()) {
         return AcrIdentity::ServicePrincipal {
@@ -44,6 +45,15 @@ fn identity_of(identity: Option<&acr::AcrIdentity>) -> AcrIdentity {
             (None, None) => ManagedIdentity::System,
         };
         return AcrIdentity::Managed(user_assigned);
+    }
+    if let Some(account) = identity.and_then(|identity| identity.service_account.as_ref()) {
+        let audience = acr.audience.as_deref();
+        return AcrIdentity::ServiceAccount {
+            name: account.name.clone(),
+            client_id: lower(&account.client_id),
+            tenant_id: lower(&account.tenant_id),
+            audience: audience.unwrap_or_else(|| cloud.audience()).to_owned(),
+        };
     }
     let workload = identity.and_then(|identity| identity.workload.as_ref());
     AcrIdentity::Workload {

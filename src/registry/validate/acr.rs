@@ -6,6 +6,7 @@ use crate::registry::guid::is_guid;
 use crate::registry::host::{AzureCloud, Host, is_login_server};
 use crate::registry::kind::acr::{
     Acr, AcrEndpoints, AcrIdentity, ManagedIdentity, SCOPE_MAX, SCOPES_MAX,
+    ServiceAccountApplication,
 };
 use crate::registry::labels;
 use crate::registry::pattern::Pattern;
@@ -15,6 +16,7 @@ pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Findings<'_>) 
     if let Some(identity) = &acr.identity {
         check_identity(identity, findings);
     }
+    check_audience(acr, findings);
     let endpoints = acr.endpoints.clone().unwrap_or_default();
     check_endpoints(&endpoints, findings);
     let suffix = endpoints.login_server_suffix.as_deref();
@@ -77,11 +79,12 @@ fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
         identity.workload.is_some(),
         identity.managed_identity.is_some(),
         identity.service_principal.is_some(),
+        identity.service_account.is_some(),
     ];
     if given.iter().filter(|given| **given).count() != 1 {
         findings.add(
             field,
-            "must have exactly one of workload, managedIdentity and servicePrincipal: give exactly one",
+            "must have exactly one of workload, managedIdentity, servicePrincipal and serviceAccount: give exactly one",
         );
     }
     if let Some(workload) = &identity.workload {
@@ -99,6 +102,9 @@ fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
     if let Some(managed) = &identity.managed_identity {
         check_managed(managed, findings);
     }
+    if let Some(account) = &identity.service_account {
+        check_service_account(account, findings);
+    }
     if let Some(principal) = &identity.service_principal {
         let field = format!("{field}.servicePrincipal");
         check_id(
@@ -115,6 +121,66 @@ fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
             &format!("{field}.secretRef.name"),
             &principal.secret_ref,
             findings,
+        );
+    }
+}
+
+fn check_service_account(account: &ServiceAccountApplication, findings: &mut Findings<'_>) {
+    const FIELD: &str = "spec.acr.identity.serviceAccount";
+    if !labels::is_subdomain(&account.name) {
+        findings.add(
+            format!("{FIELD}.name"),
+            format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),
+        );
+    }
+    check_id(
+        &format!("{FIELD}.clientId"),
+        account.client_id.as_deref(),
+        findings,
+    );
+    check_id(
+        &format!("{FIELD}.tenantId"),
+        account.tenant_id.as_deref(),
+        findings,
+    );
+    let (client_id, tenant_id) = (account.client_id.is_some(), account.tenant_id.is_some());
+    let is_said = if account.from_annotations {
+        !client_id
+    } else {
+        client_id && tenant_id
+    };
+    if !is_said {
+        findings.add(
+            FIELD,
+            "must say which application: give clientId and tenantId, or fromAnnotations: true without clientId",
+        );
+    }
+}
+
+/// No API server takes a token for an audience of this form, whatever its own is.
+fn check_audience(acr: &Acr, findings: &mut Findings<'_>) {
+    let Some(audience) = acr.audience.as_deref() else {
+        return;
+    };
+    let is_audience = audience.strip_prefix("api://").is_some_and(|rest| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._~/-".contains(&byte);
+        !rest.is_empty() && audience.len() <= 253 && rest.bytes().all(is_part)
+    });
+    let has_use = acr
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.service_account.is_some());
+    if !is_audience {
+        findings.add(
+            "spec.acr.audience",
+            format!(
+                "{audience:?} is no audience of Entra ID: write one like api://AzureADTokenExchange"
+            ),
+        );
+    } else if !has_use {
+        findings.add(
+            "spec.acr.audience",
+            "is for the tokens of identity.serviceAccount alone: remove it",
         );
     }
 }
