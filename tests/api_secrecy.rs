@@ -5,9 +5,12 @@
 
 mod support;
 
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use support::keyring;
 use support::moto::{key_id, secret_key};
 use support::process::{Launch, Pullpass, pod};
 use support::roles::{add_role, allow_tokens};
@@ -43,6 +46,7 @@ async fn shows_no_secret_however_much_is_logged() {
     let mut planted = plant(&scene).await;
     let launch = Launch {
         log: "trace",
+        controller: true,
         ..scene.launch().await
     };
     let pullpass = Pullpass::start(&launch).await;
@@ -52,7 +56,7 @@ async fn shows_no_secret_however_much_is_logged() {
 
     let names = [
         "good", "wrongkey", "unknown", "denied", "garbled", "basic", "docker", "broken", "nouser",
-        "opaque", "tenant", "stranger", "hop",
+        "opaque", "tenant", "stranger", "hop", "session", "stale",
     ];
     for name in names {
         let mut pod = pod(&namespace, &[&format!("{ECR}/{name}/app:1")]);
@@ -65,31 +69,101 @@ async fn shows_no_secret_however_much_is_logged() {
             created.warnings.join("\n"),
         ));
         seen.0.push((
-            format!("the metadata of {name}"),
-            created.body["metadata"].to_string(),
+            format!("the Pod of {name}"),
+            without_own_canaries(created.body),
         ));
     }
     trouble(&scene, &namespace, &pullpass).await;
+    run_commands(&scene, &namespace, &mut seen).await;
 
-    let minted = scene.user.minted(&scene.world.moto).await;
-    assert!(minted.len() >= 2, "{minted:?}");
-    for token in &minted {
+    planted.extend(minted(&scene).await);
+    look(&scene, &pullpass, &mut seen).await;
+    seen.check(&planted);
+    // They are where they belong.
+    let held = scene.pull_secret(&namespace).await;
+    let image = format!("{ECR}/good/app:1");
+    let login = &keyring::lookup(&held, &[image])[0][0];
+    assert!(planted.contains(&login.password));
+    check_trace(&pullpass.log());
+}
+
+/// All tokens that AWS gave, in the forms in which they travel.
+async fn minted(scene: &Scene) -> Vec<String> {
+    let mut forms = Vec::new();
+    let minted = scene.world.moto.get("minted").await;
+    let minted = minted.as_array().unwrap();
+    assert!(minted.len() >= 4, "{minted:?}");
+    for token in minted {
         let password = token["password"].as_str().unwrap();
         // The last part alone is random.
         let random = password.rsplit('|').next().unwrap();
-        planted.extend([
+        forms.extend([
             password.to_owned(),
             format!("AWS:{password}"),
             random.to_owned(),
         ]);
     }
-    look(&scene, &pullpass, &mut seen).await;
-    seen.check(&planted);
-    // They are where they belong.
-    let held = scene.pull_secret(&namespace).await;
-    let token = minted.last().unwrap()["password"].as_str().unwrap();
-    assert!(held.contains(&STANDARD.encode(format!("AWS:{token}"))));
-    check_trace(&pullpass.log());
+    forms
+}
+
+/// A Pod as it was admitted, but for what its own user wrote into it.
+fn without_own_canaries(mut pod: Value) -> String {
+    for container in pod["spec"]["containers"].as_array_mut().unwrap() {
+        for field in ["env", "args"] {
+            container.as_object_mut().unwrap().remove(field);
+        }
+    }
+    pod.to_string()
+}
+
+/// What the commands print of the same cluster, cloud and Secrets, for people and for programs.
+async fn run_commands(scene: &Scene, namespace: &str, seen: &mut Seen) {
+    let path = "/apis/pullpass.dev/v1alpha1/registries";
+    let registries = scene.cluster.get(path).await.unwrap();
+    let file = scene.file("registries.json");
+    let documents: Vec<String> = registries["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            let mut item = item.clone();
+            item["apiVersion"] = "pullpass.dev/v1alpha1".into();
+            item["kind"] = "Registry".into();
+            item.to_string()
+        })
+        .collect();
+    std::fs::write(&file, documents.join("\n---\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let (kubeconfig, ca) = (scene.world.kubeconfig(), scene.file("aws.crt"));
+    let (kubeconfig, ca) = (kubeconfig.to_str().unwrap(), ca.to_str().unwrap());
+    let image = format!("{ECR}/good/app:1");
+    let cluster = ["--kubeconfig", kubeconfig, "--extra-ca", ca];
+    let rows = [
+        (
+            "check",
+            [&cluster[..], &["--namespace", namespace]].concat(),
+        ),
+        ("check", [&cluster[..], &["-f", file]].concat()),
+        ("policy", vec!["-f", file]),
+        ("explain", vec!["-f", file, &image]),
+    ];
+    for (command, arguments) in rows {
+        for output in ["text", "json"] {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+            run.arg(command).args(&arguments).args(["-o", output]);
+            // Nothing leaves for a real cloud.
+            run.env_clear()
+                .env("HTTPS_PROXY", "http://127.0.0.1:1")
+                .env("NO_PROXY", "127.0.0.1");
+            let printed = tokio::task::spawn_blocking(move || run.output().unwrap());
+            let printed = printed.await.unwrap();
+            assert_ne!(printed.status.code(), Some(2), "{command} {printed:?}");
+            assert!(!printed.stdout.is_empty(), "{command} {printed:?}");
+            let text = [printed.stdout, printed.stderr].concat();
+            let text = String::from_utf8(text).unwrap();
+            seen.0.push((format!("what {command} prints"), text));
+        }
+    }
 }
 
 /// The trace is one: what must not be logged was not just left out with everything else.
@@ -140,6 +214,9 @@ async fn plant(scene: &Scene) -> Vec<String> {
     }
     scene.serve(&[&format!("{ECR}/good")]).await;
     plant_sessions(scene).await;
+    planted.extend(plant_temporary(scene).await);
+    // So begins the secret key and the token of every session of this AWS.
+    planted.push("canary/".to_owned());
     // Tokens of the API server begin so, whatever they say.
     planted.push("eyJhbGciOiJSUzI1NiIs".to_owned());
     planted.extend(plant_fixed(scene).await);
@@ -166,6 +243,31 @@ async fn plant_sessions(scene: &Scene) {
         let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr});
         scene.put_registry(&format!("secrecy-{name}"), spec).await;
     }
+}
+
+/// Temporary keys, with the right session token and with an old one.
+async fn plant_temporary(scene: &Scene) -> Vec<String> {
+    let canary = |name: &str| format!("canary-token-of-{name}-0123456789");
+    let key = json!({
+        "accessKeyId": "ASIASECRECYXXXXXXXXX", "secretAccessKey": "canary-temporary-key-0123456789",
+        "sessionToken": canary("session"), "principal": "arn:aws:sts::123456789012:assumed-role/secrecy-temporary/x",
+    });
+    scene.world.moto.post("keys", key.clone()).await;
+    for name in ["session", "stale"] {
+        let secret = format!("secrecy-{name}");
+        let data = json!({
+            "AWS_ACCESS_KEY_ID": key["accessKeyId"], "AWS_SECRET_ACCESS_KEY": key["secretAccessKey"],
+            "AWS_SESSION_TOKEN": canary(name),
+        });
+        scene.put_source(&secret, "Opaque", data).await;
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": scene.ecr(&secret)});
+        scene.put_registry(&secret, spec).await;
+    }
+    vec![
+        canary("session"),
+        canary("stale"),
+        "canary-temporary-key-0123456789".to_owned(),
+    ]
 }
 
 async fn plant_fixed(scene: &Scene) -> Vec<String> {
@@ -269,6 +371,12 @@ async fn look(scene: &Scene, pullpass: &Pullpass, seen: &mut Seen) {
         seen.0
             .push(("a Secret beside its data".to_owned(), secret.to_string()));
     }
-    let events = scene.cluster.get("/api/v1/events").await.unwrap();
-    seen.0.push(("the events".to_owned(), events.to_string()));
+    for (what, path) in [
+        ("the events", "/api/v1/events"),
+        ("the Registries", "/apis/pullpass.dev/v1alpha1/registries"),
+        ("the Leases", "/apis/coordination.k8s.io/v1/leases"),
+    ] {
+        let found = scene.cluster.get(path).await.unwrap();
+        seen.0.push((what.to_owned(), found.to_string()));
+    }
 }

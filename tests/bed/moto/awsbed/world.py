@@ -223,8 +223,8 @@ class World:
                 expires=expires.replace(microsecond=0),
             )
             key = Key(
-                "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30),
-                base64.b64encode(secrets.token_bytes(180)).decode(), principal,
+                "ASIA" + secrets.token_hex(8).upper(), "canary/" + secrets.token_urlsafe(25),
+                "canary/" + base64.b64encode(secrets.token_bytes(180)).decode(), principal,
             )
             self.keys[key.id] = key
             return key, principal.expires
