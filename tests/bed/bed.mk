@@ -1,7 +1,7 @@
 # The test bed's programs, made from Go modules alone. Included by the
 # Makefile at the root of the repository; everything lands in .bed.
 #
-#   make bed          API server with etcd, kubectl, registry, oracles, moto
+#   make bed          API server with etcd, kubectl, registry, oracles, moto, Azure's SDK
 #   make bed-cluster  the node's programs as well (kubelet, containerd, …)
 #   make bed-test     the test bed's own tests
 #   make doctor       what this machine lacks, and whether it can run a node
@@ -54,6 +54,7 @@ bed-test:
 	cd $(BED) && CGO_ENABLED=0 go test -trimpath ./internal/...
 
 -include $(BED)/moto/moto.mk
+-include $(BED)/azure/azure.mk
 
 doctor:
 	@$(BED)/doctor.sh

@@ -22,6 +22,9 @@ const RESOURCES: [&str; 4] = [
 type Form = BTreeMap<String, String>;
 
 pub(super) fn answer(content: &mut Content, authority: &str, asked: &Asked) -> Reply {
+    if let Some(configuration) = describe(content, authority, asked) {
+        return Reply::json(200, &configuration);
+    }
     match token(content, authority, asked) {
         Ok(token) => Reply::json(
             200,
@@ -35,6 +38,28 @@ pub(super) fn answer(content: &mut Content, authority: &str, asked: &Asked) -> R
             }),
         ),
     }
+}
+
+/// What an authority or a tenant publishes about itself; `None`: that was not asked.
+///
+/// <https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc>
+fn describe(content: &Content, authority: &str, asked: &Asked) -> Option<Value> {
+    let path = asked.uri.path().strip_prefix('/')?;
+    if path == "common/discovery/instance" {
+        let names = json!({"preferred_network": authority, "preferred_cache": authority, "aliases": [authority]});
+        return Some(json!({"api-version": "1.1", "metadata": [names]}));
+    }
+    let tenant_id = path.strip_suffix("/v2.0/.well-known/openid-configuration")?;
+    let tenant = content.tenants.get(tenant_id)?;
+    let is_asked = asked.method == "GET" && tenant.authority == authority;
+    is_asked.then(|| {
+        let base = format!("https://{authority}/{tenant_id}");
+        json!({
+            "issuer": format!("{base}/v2.0"),
+            "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+            "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+        })
+    })
 }
 
 type Refusal = (u16, &'static str, u64, String);
