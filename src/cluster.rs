@@ -6,6 +6,7 @@
 mod apply;
 mod connect;
 mod credentials;
+mod events;
 mod failure;
 mod inspect;
 mod lease;
@@ -14,11 +15,14 @@ mod store;
 mod tokens;
 mod watch;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
+pub use events::{Gravity, Notice, Told};
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
 pub use lease::{Held, Term};
 pub use store::Store;
@@ -41,6 +45,7 @@ const NO_OBJECT: &str = "1";
 pub struct Kube {
     client: Client,
     namespace: String,
+    told: Arc<events::Lately>,
 }
 
 impl Kube {
@@ -49,6 +54,7 @@ impl Kube {
         Self {
             client,
             namespace: namespace.into(),
+            told: Arc::default(),
         }
     }
 

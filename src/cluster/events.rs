@@ -1,0 +1,288 @@
+//! Events: what people are told beside the objects that it is about.
+//!
+//! At most one for each object and reason in ten minutes, over restarts and changes of the leader: an Event is named after what it
+//! tells and the ten minutes in which it does, so that a second one meets the first. <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Api;
+use kube::api::PostParams;
+use sha2::{Digest as _, Sha256};
+
+use super::{Kube, failure};
+use crate::provision::access::ClusterError;
+
+/// How long one object is not told the same reason again.
+const PAUSE: SignedDuration = SignedDuration::from_mins(10);
+
+/// How soon an Event that could not be written may be tried again.
+const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// How many are remembered before those that no longer matter are forgotten.
+const REMEMBERED: usize = 10_000;
+
+/// The longest `note`, in bytes; and the most of an object's name that goes into an Event's.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/events.go>
+const NOTE_MAX: usize = 1024;
+const NAME_MAX: usize = 200;
+
+/// The longest `reportingInstance`, in bytes.
+const INSTANCE_MAX: usize = 128;
+
+/// Who tells.
+const REPORTER: &str = "pullpass.dev/controller";
+
+/// Events of objects without a namespace are here, where `kubectl describe` looks for them.
+const CLUSTER_NAMESPACE: &str = "default";
+
+/// How grave a notice is: the `type` of its Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gravity {
+    /// Nothing is wrong.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// What is told about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The object, which need not be there: `apiVersion`, `kind` and `name`, a `namespace` unless it has none, the `uid` if known.
+    pub regarding: ObjectReference,
+    /// How grave it is.
+    pub gravity: Gravity,
+    /// Why, in one CamelCase word of a closed set.
+    pub reason: &'static str,
+    /// What pullpass did or would have done, in one CamelCase word.
+    pub action: &'static str,
+    /// What happened and what to do, in words for people; no secret in it. Cut off after 1024 bytes.
+    pub note: String,
+}
+
+/// What became of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There is a new Event.
+    Now,
+    /// The object was told this reason less than ten minutes ago.
+    Lately,
+    /// The Event could not be written, which was logged.
+    Failed,
+}
+
+impl Kube {
+    /// Writes an Event, in the object's namespace (`default` for one that has none). Nothing depends on Events: what fails is logged
+    /// here, and not more often than it would be told.
+    pub async fn publish(&self, notice: &Notice, now: Timestamp) -> Told {
+        let key = key_of(notice);
+        if !self.told.take(&key, now, PAUSE) {
+            return Told::Lately;
+        }
+        let event = build_event(notice, now);
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("an event about {}", describe_object(&notice.regarding));
+        let parameters = PostParams::default();
+        let created = failure::request(&what, api.create(&parameters, &event)).await;
+        match created {
+            Ok(_) => Told::Now,
+            // It was told before this process, or by another one.
+            Err(ClusterError::Conflict { .. }) => Told::Lately,
+            Err(error) => {
+                self.told.allow_after(&key, now, AGAIN);
+                self.log_failure(&error, now);
+                Told::Failed
+            }
+        }
+    }
+
+    fn log_failure(&self, error: &ClusterError, now: Timestamp) {
+        if matches!(error, ClusterError::NamespaceGone { .. }) || !self.told.take("", now, PAUSE) {
+            return;
+        }
+        tracing::warn!(
+            error.reason = error.reason(),
+            "people are not told by events, with this and maybe others: {error}; the right is create of events.events.k8s.io"
+        );
+    }
+}
+
+/// What is told about what, whenever it is.
+fn key_of(notice: &Notice) -> String {
+    let object = &notice.regarding;
+    let parts = [
+        &object.api_version,
+        &object.kind,
+        &object.namespace,
+        &object.name,
+        &object.uid,
+    ];
+    let parts = parts.map(|part| part.as_deref().unwrap_or_default());
+    format!("{} {}", parts.join(" "), notice.reason)
+}
+
+/// The name of the Event that tells this in the ten minutes around `at`.
+fn name_of(notice: &Notice, at: Timestamp) -> String {
+    let window = at.as_second().div_euclid(PAUSE.as_secs());
+    let hash = Sha256::digest(format!("{} {window}", key_of(notice)));
+    let name = notice.regarding.name.as_deref().unwrap_or_default();
+    let mut text = cut(name, NAME_MAX).trim_end_matches(['.', '-']).to_owned();
+    text.push('.');
+    for byte in &hash[..8] {
+        let written = write!(text, "{byte:02x}");
+        debug_assert!(written.is_ok(), "a string takes everything");
+    }
+    text
+}
+
+fn build_event(notice: &Notice, now: Timestamp) -> Event {
+    let regarding = &notice.regarding;
+    let namespace = regarding.namespace.clone();
+    let metadata = ObjectMeta {
+        name: Some(name_of(notice, now)),
+        namespace: Some(namespace.unwrap_or_else(|| CLUSTER_NAMESPACE.to_owned())),
+        ..ObjectMeta::default()
+    };
+    let kind = match notice.gravity {
+        Gravity::Normal => "Normal",
+        Gravity::Warning => "Warning",
+    };
+    // A Pod's host name is its name.
+    let instance = std::env::var("HOSTNAME").unwrap_or_default();
+    let instance = Some(cut(&instance, INSTANCE_MAX).to_owned()).filter(|name| !name.is_empty());
+    Event {
+        metadata,
+        event_time: Some(MicroTime(now)),
+        regarding: Some(regarding.clone()),
+        type_: Some(kind.to_owned()),
+        reason: Some(notice.reason.to_owned()),
+        action: Some(notice.action.to_owned()),
+        note: Some(cut(&notice.note, NOTE_MAX).to_owned()),
+        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_instance: Some(instance.unwrap_or_else(|| "pullpass".to_owned())),
+        ..Event::default()
+    }
+}
+
+fn describe_object(object: &ObjectReference) -> String {
+    let kind = object.kind.as_deref().unwrap_or_default().to_lowercase();
+    let name = object.name.as_deref().unwrap_or_default();
+    match &object.namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+/// The first bytes of a text, whole characters of them.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// What was told lately, and from when on it may be told again.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    until: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Lately {
+    /// Whether this may be told now: then it counts as told for `pause`.
+    fn take(&self, key: &str, now: Timestamp, pause: SignedDuration) -> bool {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.get(key).is_some_and(|end| is_within(*end, now)) {
+            return false;
+        }
+        if until.len() >= REMEMBERED {
+            until.retain(|_, end| is_within(*end, now));
+        }
+        until.insert(key.to_owned(), later(now, pause));
+        true
+    }
+
+    fn allow_after(&self, key: &str, now: Timestamp, wait: SignedDuration) {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.insert(key.to_owned(), later(now, wait));
+    }
+}
+
+/// Whether `now` is before `end`, and not so long before that the clock must have been put back.
+fn is_within(end: Timestamp, now: Timestamp) -> bool {
+    let left = end.duration_since(now);
+    left > SignedDuration::ZERO && left <= PAUSE
+}
+
+fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn notice(name: &str, reason: &'static str) -> Notice {
+        Notice {
+            regarding: ObjectReference {
+                kind: Some("Secret".to_owned()),
+                namespace: Some("team-a".to_owned()),
+                name: Some(name.to_owned()),
+                ..ObjectReference::default()
+            },
+            gravity: Gravity::Warning,
+            reason,
+            action: "Keep",
+            note: "é".repeat(600),
+        }
+    }
+
+    #[test]
+    fn tells_once_in_ten_minutes_also_when_the_clock_is_put_back() {
+        let lately = Lately::default();
+        assert!(lately.take("a", at(10_000), PAUSE));
+        assert!(!lately.take("a", at(10_599), PAUSE));
+        assert!(!lately.take("a", at(10_000), PAUSE));
+        assert!(lately.take("b", at(10_000), PAUSE));
+        assert!(lately.take("a", at(10_600), PAUSE));
+        assert!(lately.take("a", at(9_000), PAUSE));
+        lately.allow_after("a", at(9_000), AGAIN);
+        assert!(!lately.take("a", at(9_059), PAUSE));
+        assert!(lately.take("a", at(9_060), PAUSE));
+    }
+
+    #[test]
+    fn forgets_what_no_longer_matters() {
+        let lately = Lately::default();
+        for number in 0..REMEMBERED {
+            assert!(lately.take(&number.to_string(), at(0), PAUSE));
+        }
+        assert!(lately.take("one more", at(700), PAUSE));
+        assert_eq!(lately.until.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_events_after_object_reason_and_time() {
+        let name = |object, reason, second| name_of(&notice(object, reason), at(second));
+        let first = name("pullpass", "Foreign", 600);
+        assert_eq!(first, name("pullpass", "Foreign", 1199));
+        assert!(first.starts_with("pullpass."), "{first}");
+        assert_ne!(first, name("pullpass", "Foreign", 1200));
+        assert_ne!(first, name("pullpass", "Other", 600));
+        assert_ne!(first, name("pullpass-a", "Foreign", 600));
+        let long = name(&format!("{}.{}", "a".repeat(199), "b".repeat(50)), "R", 0);
+        assert_eq!(long.len(), 199 + 1 + 16, "{long}");
+    }
+
+    #[test]
+    fn cuts_notes_between_characters() {
+        let event = build_event(&notice("pullpass", "R"), at(0));
+        assert_eq!(event.note.unwrap().len(), 1024);
+    }
+}
