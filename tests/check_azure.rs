@@ -148,7 +148,11 @@ fn expected() -> [(&'static str, String); 7] {
             "login",
             "myreg.azurecr.io gives 00000000-0000-0000-0000-000000000000 a token".to_owned(),
         ),
-        ("manifest", format!("sha256:{}", "ab".repeat(32))),
+        // Of the two bytes `{}`.
+        (
+            "manifest",
+            "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".to_owned(),
+        ),
     ]
 }
 
