@@ -4,31 +4,17 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
+use support::account::{allow_tokens, project_token, put_account};
 use support::cluster::Answer;
 use support::keyring::{self, Login};
 use support::moto::{key_id, secret_key};
 use support::oci::Oci;
 use support::process::{Launch, Pullpass, pod};
-use support::roles::{add_hop, add_role, allow_tokens, put_account};
+use support::roles::{add_hop, add_role};
 use support::scene::{ECR, OWN, SCENE, Scene, references};
 use support::user::User;
 use support::wait;
-
-/// A token of pullpass' ServiceAccount for this audience, as the kubelet projects it into a file.
-async fn project_token(scene: &Scene, audience: &str) -> PathBuf {
-    let path = format!("/api/v1/namespaces/{OWN}/serviceaccounts/pullpass/token");
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": [audience], "expirationSeconds": 3600},
-    });
-    let answer = scene.cluster.send("POST", &path, Some(&request)).await.ok();
-    let file = scene.file(audience);
-    std::fs::write(&file, answer.body["status"]["token"].as_str().unwrap()).unwrap();
-    file
-}
 
 /// Starts pullpass with this environment and a Registry with this `ecr`; answers the namespace that it serves.
 async fn start(

@@ -1,8 +1,8 @@
-//! Roles of AWS that ServiceAccounts and others may assume, and the right to ask for ServiceAccounts' tokens.
+//! Roles of AWS that ServiceAccounts and others may assume.
 
 use serde_json::{Value, json};
 
-use super::scene::{OWN, Scene};
+use super::scene::Scene;
 
 /// The account of all principals.
 pub const ACCOUNT: &str = "arn:aws:iam::123456789012";
@@ -35,36 +35,6 @@ pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str)
     let body = json!({"roleArn": role, "trust": trust});
     scene.world.moto.post("roles", body).await;
     role
-}
-
-/// Lets pullpass ask for tokens of ServiceAccounts of this name, as `pullpass rbac` says it.
-pub async fn allow_tokens(scene: &Scene, account: &str) {
-    let name = format!("{}-tokens", scene.name);
-    let tokens = json!({
-        "apiGroups": [""], "resources": ["serviceaccounts/token"],
-        "resourceNames": [account], "verbs": ["create"],
-    });
-    let group = "rbac.authorization.k8s.io";
-    let role = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": name}, "rules": [tokens],
-    });
-    let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
-    });
-    scene.cluster.apply(&role).await;
-    scene.cluster.apply(&binding).await;
-}
-
-/// Makes a ServiceAccount with these annotations.
-pub async fn put_account(scene: &Scene, namespace: &str, name: &str, annotations: Value) {
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
-    });
-    scene.cluster.apply(&account).await;
 }
 
 /// A role that a principal may assume by its keys, with these identity policies, else those of a puller.
