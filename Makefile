@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down test test-unit test-bed test-cluster lint bench
+.PHONY: help demo demo-down image test test-unit test-bed test-cluster lint bench
 
 ## help: what can be made
 help:
@@ -22,6 +22,15 @@ SHOW = $(BED_BIN)/bed demo --pullpass target/debug/pullpass
 ## demo-down: ends what KEEP=1 left up
 demo-down:
 	@$(BED_BIN)/bed demo --down
+
+# The image's name, which a registry's host and path make one that a cluster can pull.
+IMAGE ?= pullpass:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+IMAGE_FILE := target/image/pullpass.tar
+
+## image: pullpass' image as an OCI layout, target/image/pullpass.tar, without a container engine; IMAGE names it
+image: $(BED_BIN)/bed
+	@mkdir -p $(dir $(IMAGE_FILE))
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --name $(IMAGE) --output $(IMAGE_FILE)
 
 ## test: everything that is tested, from lints to a whole cluster
 test: ready lint test-unit test-bed test-cluster

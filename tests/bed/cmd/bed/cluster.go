@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
 	"pullpass/bed/internal/cluster"
 	"pullpass/bed/internal/instance"
@@ -18,7 +19,7 @@ import (
 func init() {
 	register(verb{
 		name: "cluster",
-		args: "up [--image REPOSITORY:TAG]… [--mirror HOST]…",
+		args: "up [--image REPOSITORY:TAG]… [--mirror HOST]… [--import FILE]…",
 		help: "a whole cluster with one node, a registry and AWS's API; needs root",
 		run:  runCluster,
 	})
@@ -54,9 +55,10 @@ func runInside(dir string) error {
 
 func clusterUp(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bed cluster up", flag.ContinueOnError)
-	var seeded, mirrored list
+	var seeded, mirrored, imported list
 	flags.Var(&seeded, "image", "seed the registry with the hello image as `REPOSITORY:TAG` (repeatable)")
 	flags.Var(&mirrored, "mirror", "the node pulls images of `HOST` from the registry (repeatable)")
+	flags.Var(&imported, "import", "the node has the images of this tar of an OCI layout, `FILE` (repeatable)")
 	flags.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: bed cluster up [flags]\nexample: bed cluster up --image team/hello:1 --mirror 123456789012.dkr.ecr.eu-west-1.amazonaws.com")
 		flags.PrintDefaults()
@@ -81,12 +83,32 @@ func clusterUp(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer store.Close()
-	return serveCluster(ctx, frame, nodes, store, mirrored)
+	setup, err := setUp(store, mirrored, imported)
+	if err != nil {
+		return err
+	}
+	return serveCluster(ctx, frame, nodes, store, setup)
+}
+
+// setUp says where the node pulls images and which it has already.
+func setUp(store *registry.Registry, mirrored, imported []string) (cluster.Setup, error) {
+	var setup cluster.Setup
+	for _, host := range mirrored {
+		setup.Mirrors = append(setup.Mirrors, cluster.Mirror{Host: host, URL: store.URL, CA: store.CA})
+	}
+	for _, file := range imported {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return setup, err
+		}
+		setup.Archives = append(setup.Archives, path)
+	}
+	return setup, nil
 }
 
 // serveCluster brings AWS's API and the node up side by side and serves until
 // the end.
-func serveCluster(ctx context.Context, frame *instance.Instance, nodes *cluster.Cluster, store *registry.Registry, mirrored []string) error {
+func serveCluster(ctx context.Context, frame *instance.Instance, nodes *cluster.Cluster, store *registry.Registry, setup cluster.Setup) error {
 	authority, err := pki.NewCA("bed moto")
 	if err != nil {
 		return err
@@ -102,11 +124,7 @@ func serveCluster(ctx context.Context, frame *instance.Instance, nodes *cluster.
 		c.endpoints, c.process, c.err = moto.Start(ctx, frame, authority, moto.Options{Listen: nodes.HostAddress, Hosts: []string{"127.0.0.1"}})
 		clouds <- c
 	}()
-	var mirrors []cluster.Mirror
-	for _, host := range mirrored {
-		mirrors = append(mirrors, cluster.Mirror{Host: host, URL: store.URL, CA: store.CA})
-	}
-	ready, err := nodes.Start(ctx, mirrors)
+	ready, err := nodes.Start(ctx, setup)
 	aws := <-clouds
 	if err := errors.Join(err, aws.err); err != nil {
 		return interrupted(ctx, err)

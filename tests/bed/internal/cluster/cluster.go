@@ -42,9 +42,16 @@ type Mirror struct {
 
 // settings are what the outer side tells the inner one.
 type settings struct {
-	Link    link     `json:"link"`
-	Cgroup  string   `json:"cgroup"`
+	Link   link   `json:"link"`
+	Cgroup string `json:"cgroup"`
+	Setup
+}
+
+// Setup says what the node finds.
+type Setup struct {
 	Mirrors []Mirror `json:"mirrors"`
+	// Archives are tars of OCI layouts whose images are there from the start.
+	Archives []string `json:"archives"`
 }
 
 // Ready is what the inner side tells the outer one.
@@ -115,8 +122,8 @@ func (c *Cluster) enter() error {
 }
 
 // Start brings the cluster up; it returns when the node is ready.
-func (c *Cluster) Start(ctx context.Context, mirrors []Mirror) (Ready, error) {
-	err := writeJSON(c.frame.Path(settingsFile), settings{Link: c.link, Cgroup: c.cgroup, Mirrors: mirrors})
+func (c *Cluster) Start(ctx context.Context, setup Setup) (Ready, error) {
+	err := writeJSON(c.frame.Path(settingsFile), settings{Link: c.link, Cgroup: c.cgroup, Setup: setup})
 	if err != nil {
 		return Ready{}, err
 	}

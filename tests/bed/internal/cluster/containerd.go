@@ -129,8 +129,9 @@ func snapshotter(dir string) string {
 	return "overlayfs"
 }
 
-// importPause waits for containerd and gives it the sandbox image.
-func (n *node) importPause(ctx context.Context) error {
+// importImages waits for containerd and gives it the sandbox image and those
+// that were asked for.
+func (n *node) importImages(ctx context.Context) error {
 	pause, err := instance.Binary("pause")
 	if err != nil {
 		return err
@@ -141,6 +142,15 @@ func (n *node) importPause(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, importDeadline)
 	defer cancel()
+	for _, file := range append([]string{archive}, n.Archives...) {
+		if err := n.importArchive(ctx, file); err != nil {
+			return fmt.Errorf("import %s: %w", file, err)
+		}
+	}
+	return os.Remove(archive)
+}
+
+func (n *node) importArchive(ctx context.Context, archive string) error {
 	for {
 		command, err := n.command("ctr", "--address", containerdSocket, "--namespace", "k8s.io",
 			"images", "import", "--local", "--snapshotter", snapshotter(n.frame.Dir), archive)
@@ -149,11 +159,11 @@ func (n *node) importPause(ctx context.Context) error {
 		}
 		output, err := command.CombinedOutput()
 		if err == nil {
-			return os.Remove(archive)
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("import: %w: %s", err, strings.TrimSpace(string(output)))
+			return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(output)))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -68,7 +68,7 @@ func (n *node) up(ctx context.Context) error {
 		{"API server", func() error { return n.startAPIServer(ctx) }},
 		{"control plane", n.startControlPlane},
 		{"kubelet", n.startKubelet},
-		{"pause image", func() error { return n.importPause(ctx) }},
+		{"images", func() error { return n.importImages(ctx) }},
 		{"node", func() error { return n.awaitNode(ctx) }},
 	}
 	for _, step := range steps {

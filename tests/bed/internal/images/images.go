@@ -1,5 +1,5 @@
-// Package images makes tiny container images in pure Go: one static binary in
-// one layer, nothing else.
+// Package images makes small container images in pure Go: a static binary,
+// perhaps some files beside it, nothing else.
 package images
 
 import (
@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -24,13 +25,27 @@ import (
 
 // Spec says what an image holds.
 type Spec struct {
-	// Binary is the path of a statically linked program on this machine; it
-	// becomes /<its base name> in the image.
+	// Binary is the path of a statically linked program on this machine.
 	Binary string
+	// Program is where it is in the image; by default /<its base name>.
+	Program string
 	// Entrypoint defaults to that one program.
 	Entrypoint []string
 	// Args are the image's default arguments (CMD).
 	Args []string
+	// Files stand in a layer of their own below the program's.
+	Files []File
+	// Labels of the image
+	// (https://github.com/opencontainers/image-spec/blob/main/annotations.md).
+	Labels map[string]string
+}
+
+// File is a file of an image, which everybody may read.
+type File struct {
+	// Path is absolute.
+	Path    string
+	Content []byte
+	mode    int64
 }
 
 // Hello is the application image: it prints "hello from <name>" and waits.
@@ -45,21 +60,26 @@ func Hello(name string) (v1.Image, error) {
 // Build makes the image of spec. The same spec gives the same digest. It runs
 // as user 65532, so it also passes the restricted Pod Security level.
 func Build(spec Spec) (v1.Image, error) {
-	program := "/" + filepath.Base(spec.Binary)
-	content, err := programLayer(spec.Binary, program)
-	if err != nil {
-		return nil, err
+	program := spec.Program
+	if program == "" {
+		program = "/" + filepath.Base(spec.Binary)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(content)), nil
-	}, tarball.WithMediaType(types.OCILayer))
+	content, err := os.ReadFile(spec.Binary)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("program of the image: %w", err)
 	}
-	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	image, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		return nil, err
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	for _, files := range [][]File{spec.Files, {{Path: program, Content: content, mode: 0o755}}} {
+		if len(files) == 0 {
+			continue
+		}
+		layer, err := makeLayer(files)
+		if err != nil {
+			return nil, err
+		}
+		if image, err = mutate.AppendLayers(image, layer); err != nil {
+			return nil, err
+		}
 	}
 	file, err := image.ConfigFile()
 	if err != nil {
@@ -69,6 +89,7 @@ func Build(spec Spec) (v1.Image, error) {
 	file.OS, file.Architecture = runtime.GOOS, runtime.GOARCH
 	file.Config.User = "65532:65532"
 	file.Config.WorkingDir = "/"
+	file.Config.Labels = spec.Labels
 	file.Config.Entrypoint = spec.Entrypoint
 	if len(spec.Entrypoint) == 0 {
 		file.Config.Entrypoint = []string{program}
@@ -111,22 +132,45 @@ func WriteLayoutOf(tarPath string, spec Spec, ref string) error {
 	return WriteLayout(tarPath, image, ref)
 }
 
-// programLayer is an uncompressed layer tar with one executable file.
-func programLayer(binary, program string) ([]byte, error) {
-	content, err := os.ReadFile(binary)
-	if err != nil {
-		return nil, fmt.Errorf("program of the image: %w", err)
+// makeLayer is a layer with these files and the folders above them.
+func makeLayer(files []File) (v1.Layer, error) {
+	var content bytes.Buffer
+	archive := tar.NewWriter(&content)
+	made := map[string]bool{".": true}
+	for _, file := range files {
+		name := strings.TrimPrefix(file.Path, "/")
+		if err := writeFolders(archive, path.Dir(name), made); err != nil {
+			return nil, err
+		}
+		mode := file.mode
+		if mode == 0 {
+			mode = 0o644
+		}
+		header := &tar.Header{Name: name, Mode: mode, Size: int64(len(file.Content)), Typeflag: tar.TypeReg}
+		if err := archive.WriteHeader(header); err != nil {
+			return nil, err
+		}
+		if _, err := archive.Write(file.Content); err != nil {
+			return nil, err
+		}
 	}
-	var layer bytes.Buffer
-	archive := tar.NewWriter(&layer)
-	header := &tar.Header{Name: path.Base(program), Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}
-	if err := archive.WriteHeader(header); err != nil {
+	if err := archive.Close(); err != nil {
 		return nil, err
 	}
-	if _, err := archive.Write(content); err != nil {
-		return nil, err
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content.Bytes())), nil
+	}, tarball.WithMediaType(types.OCILayer))
+}
+
+func writeFolders(archive *tar.Writer, folder string, made map[string]bool) error {
+	if made[folder] {
+		return nil
 	}
-	return layer.Bytes(), archive.Close()
+	if err := writeFolders(archive, path.Dir(folder), made); err != nil {
+		return err
+	}
+	made[folder] = true
+	return archive.WriteHeader(&tar.Header{Name: folder + "/", Mode: 0o755, Typeflag: tar.TypeDir})
 }
 
 func tarFolder(tarPath, dir string) error {

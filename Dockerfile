@@ -1,0 +1,19 @@
+# pullpass' image: one static program, the public certificate authorities, no shell. `make image` builds the same without a
+# container engine. For several architectures, each built on (or emulated as) its own:
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example.com/pullpass:0.1.0 --push .
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN mv "$(image/build.sh)" /pullpass \
+    && mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin \
+    && mv /pullpass /root-fs/usr/local/bin/pullpass \
+    && cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
+    && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >/root-fs/etc/passwd \
+    && echo 'nonroot:x:65532:' >/root-fs/etc/group
+
+FROM scratch
+COPY --from=build /root-fs /
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/pullpass"]
+CMD ["--help"]
