@@ -24,13 +24,14 @@ demo-down:
 	@$(BED_BIN)/bed demo --down
 
 # The image's name, which a registry's host and path make one that a cluster can pull.
-IMAGE ?= pullpass:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+IMAGE ?= pullpass:$(VERSION)
 IMAGE_FILE := target/image/pullpass.tar
 
 ## image: pullpass' image as an OCI layout, target/image/pullpass.tar, without a container engine; IMAGE names it
 image: $(BED_BIN)/bed
 	@mkdir -p $(dir $(IMAGE_FILE))
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --name $(IMAGE) --output $(IMAGE_FILE)
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
 
 ## test: everything that is tested, from lints to a whole cluster
 test: ready lint test-unit test-bed test-cluster

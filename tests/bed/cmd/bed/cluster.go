@@ -19,7 +19,7 @@ import (
 func init() {
 	register(verb{
 		name: "cluster",
-		args: "up [--image REPOSITORY:TAG]… [--mirror HOST]… [--import FILE]…",
+		args: "allowed | up [--image REPOSITORY:TAG]… [--mirror HOST]… [--import FILE]…",
 		help: "a whole cluster with one node, a registry and AWS's API; needs root",
 		run:  runCluster,
 	})
@@ -29,15 +29,21 @@ func runCluster(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "inside":
 		return runInside(args[1])
+	case len(args) == 1 && args[0] == "allowed":
+		return orNotAllowed(cluster.Check())
 	case len(args) > 0 && args[0] == "up":
-		err := clusterUp(ctx, args[1:])
-		var denied *cluster.DeniedError
-		if errors.As(err, &denied) {
-			return exitError{notAllowed, denied.Error()}
-		}
-		return err
+		return orNotAllowed(clusterUp(ctx, args[1:]))
 	}
 	return exitError{2, "write it as `bed cluster up`: see `bed cluster up --help`"}
+}
+
+// orNotAllowed gives the machine's refusal an exit code of its own.
+func orNotAllowed(err error) error {
+	var denied *cluster.DeniedError
+	if errors.As(err, &denied) {
+		return exitError{notAllowed, denied.Error()}
+	}
+	return err
 }
 
 // runInside is how `bed cluster up` calls bed again inside the cluster's

@@ -24,9 +24,9 @@ const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID
 // cniFolders are where package managers put the CNI plugins.
 var cniFolders = []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni", "/usr/lib/cni/bin"}
 
-// check returns a DeniedError when the machine does not allow a node, and
+// Check returns a DeniedError when the machine does not allow a node, and
 // another error when only programs are missing.
-func check() error {
+func Check() error {
 	if os.Geteuid() != 0 {
 		return &DeniedError{"that needs root"}
 	}

@@ -84,7 +84,7 @@ const cniCache = "/var/lib/cni"
 // New makes the namespaces and the wire into them. What a cluster that died
 // left behind is cleared first. It needs Start next, and Close in any case.
 func New(frame *instance.Instance) (*Cluster, error) {
-	if err := check(); err != nil {
+	if err := Check(); err != nil {
 		return nil, err
 	}
 	if err := clearCgroups(linkAlive); err != nil {

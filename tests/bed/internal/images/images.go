@@ -5,8 +5,10 @@ package images
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -173,19 +175,33 @@ func writeFolders(archive *tar.Writer, folder string, made map[string]bool) erro
 	return archive.WriteHeader(&tar.Header{Name: folder + "/", Mode: 0o755, Typeflag: tar.TypeDir})
 }
 
-func tarFolder(tarPath, dir string) error {
+// tarFolder leaves out who made the files and when, so that the same files
+// give the same tar.
+func tarFolder(tarPath, dir string) (err error) {
 	file, err := os.Create(tarPath)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, file.Close()) }()
 	archive := tar.NewWriter(file)
-	if err := archive.AddFS(os.DirFS(dir)); err != nil {
-		file.Close()
+	folder := os.DirFS(dir)
+	err = fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+		if entry.IsDir() {
+			return archive.WriteHeader(&tar.Header{Name: name + "/", Mode: 0o755, Typeflag: tar.TypeDir})
+		}
+		content, err := fs.ReadFile(folder, name)
+		if err != nil {
+			return err
+		}
+		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err = archive.Write(content)
 		return err
-	}
-	if err := archive.Close(); err != nil {
-		file.Close()
-		return err
-	}
-	return file.Close()
+	})
+	return errors.Join(err, archive.Close())
 }
