@@ -6,6 +6,7 @@ pub mod patch;
 pub mod plan;
 mod request;
 pub mod review;
+mod secrets;
 
 pub use handler::{Webhook, router};
 pub use metrics::Metrics;

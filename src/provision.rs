@@ -1,4 +1,5 @@
-//! The namespace's pull secret: what belongs into it, whether it is there, and making it so.
+//! The pull secrets of a namespace: what belongs into them, whether it is there, and making it so. Each secret, [`PULL_SECRET`] or a
+//! Registry's own one, is looked after by itself.
 //!
 //! ```text
 //! admission ─▶ Provision ─┬─ warm: state (memory alone: no API call, no cloud call)
@@ -18,6 +19,7 @@ pub mod secret;
 pub mod state;
 pub mod survey;
 pub mod table;
+mod verdicts;
 mod verify;
 mod work;
 mod write;
@@ -27,12 +29,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+pub use crate::registry::PULL_SECRET;
 use crate::registry::Registries;
 pub use ensure::Ensure;
 pub use namespace::{InjectMode, Namespace};
-
-/// The name of the one pull secret that each served namespace has.
-pub const PULL_SECRET: &str = "pullpass";
+pub(crate) use write::missing_rights;
 
 /// What admission asks of this room. Everything that is not a future answers from memory.
 pub trait Provision: Send + Sync {
@@ -46,7 +47,7 @@ pub trait Provision: Send + Sync {
     /// `kubectl apply`. `None`: there is none of this name, or it could not be read (logged here).
     fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>>;
 
-    /// Whether a Pod of this ServiceAccount may reference the pull secret.
+    /// Whether a Pod of this ServiceAccount may reference a pull secret.
     ///
     /// `false` only where the ServiceAccount carries `kubernetes.io/enforce-mountable-secrets: "true"` and does not list the
     /// secret: the API server would refuse the Pod. One live read per ServiceAccount, remembered for minutes; a ServiceAccount
@@ -56,24 +57,27 @@ pub trait Provision: Send + Sync {
         &'a self,
         namespace: &'a str,
         service_account: &'a str,
+        secret: &'a str,
     ) -> BoxFuture<'a, bool>;
 
-    /// Whether the namespace's pull secret holds a good login under each of `keys` (the `auths` keys that the Pod's images
+    /// Whether this pull secret of the namespace holds a good login under each of `keys` (the `auths` keys that the Pod's images
     /// resolved to), judged from memory alone. What is good but past half of its life is renewed in the background, unless
     /// this is a dry run.
     fn covers(
         &self,
         namespace: &Arc<Namespace>,
+        secret: &str,
         keys: &[&str],
         now: Timestamp,
         dry_run: bool,
     ) -> Coverage;
 
-    /// Mints what is missing under `keys` and writes the pull secret, waiting for these keys alone and not beyond `deadline`.
+    /// Mints what is missing under `keys` and writes this pull secret, waiting for these keys alone and not beyond `deadline`.
     /// The work belongs to a task of its own: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
     fn ensure<'a>(
         &'a self,
         namespace: &'a Arc<Namespace>,
+        secret: &'a str,
         keys: &'a [&'a str],
         deadline: tokio::time::Instant,
     ) -> BoxFuture<'a, Outcome>;

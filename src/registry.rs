@@ -4,9 +4,11 @@
 //! never stands in the way of others; [`Registries::problems`] says why.
 //!
 //! Precedence, first to last: the kubelet's own order by key (a literal host before one with `*`, a longer path before a shorter
-//! one), a Registry that selects namespaces before one that serves all, the older before the younger, the name.
+//! one), the one that chooses more narrowly whom it serves (by Pods, ServiceAccounts, namespaces, not at all), the older before the
+//! younger, the name.
 
 pub mod arn;
+mod arrange;
 mod explain;
 mod grants;
 pub mod guid;
@@ -15,6 +17,7 @@ mod index;
 pub mod kind;
 mod labels;
 pub mod pattern;
+pub mod puller;
 pub mod selector;
 mod served;
 pub mod source;
@@ -25,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::image::Reference;
+pub use arrange::Arrangement;
 pub use explain::{Explanation, Precedence, Verdict, Why};
 pub use grants::Grant;
 pub use host::Host;
@@ -32,11 +36,16 @@ use index::Index;
 pub use kind::{Inject, Registry, RegistrySpec};
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
+pub use puller::Puller;
 pub use served::ServedRegistry;
 pub use source::CredentialSource;
 pub use validate::Problem;
 
-/// Labels of a namespace.
+/// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
+/// own, of this name with `-<name of the Registry>` behind it.
+pub const PULL_SECRET: &str = "pullpass";
+
+/// Labels of a namespace or a Pod.
 pub type Labels = BTreeMap<String, String>;
 
 /// All Registries at one time.
@@ -107,9 +116,14 @@ impl Registries {
         self.served.iter()
     }
 
-    /// The Registry that serves an image in a namespace with these labels. Suspended ones serve nothing.
-    pub fn resolve(&self, namespace: &Labels, reference: &Reference<'_>) -> Option<Resolved<'_>> {
-        self.index.resolve(&self.served, Some(namespace), reference)
+    /// The Registry that serves an image of a Pod; a namespace's labels alone stand for a Pod of ServiceAccount `default` without
+    /// labels. Suspended ones serve nothing.
+    pub fn resolve<'p>(
+        &self,
+        puller: impl Into<Puller<'p>>,
+        reference: &Reference<'_>,
+    ) -> Option<Resolved<'_>> {
+        self.index.resolve(&self.served, &puller.into(), reference)
     }
 
     /// The valid Registries that serve a namespace with these labels and are not suspended, by rank.
@@ -120,18 +134,36 @@ impl Registries {
             .collect()
     }
 
-    /// All credentials that a namespace with these labels holds, and their keys. No key is there twice, and for each image the key
-    /// that the kubelet tries first is of the Registry that [`Registries::resolve`] gives.
+    /// All credentials that a namespace with these labels holds, and their keys. No key is twice in one Secret; a Pod that references
+    /// the Secrets of the Registries that its images resolve to, in the order of [`Registries::arrange`], is for each of them first
+    /// offered the credential of the Registry that [`Registries::resolve`] gives.
     pub fn grants(&self, namespace: &Labels) -> Vec<Grant> {
         grants::plan(&self.serving(namespace))
     }
 
-    /// Each Registry, and why it serves an image or does not. Without labels every Registry is taken to serve the namespace.
-    pub fn explain(
+    /// The credentials of one Secret of a namespace with these labels.
+    pub fn grants_of(&self, namespace: &Labels, secret: &str) -> Vec<Grant> {
+        let mut grants = self.grants(namespace);
+        grants.retain(|grant| *grant.secret == *secret);
+        grants
+    }
+
+    /// The order in which a Pod with these images references the Secrets of these Registries.
+    pub fn arrange<'r>(
         &self,
-        namespace: Option<&Labels>,
+        puller: &Puller<'_>,
+        images: &[Reference<'_>],
+        registries: &[&'r ServedRegistry],
+    ) -> Arrangement<'r> {
+        arrange::arrange(self, puller, images, registries)
+    }
+
+    /// Each Registry, and why it serves an image of a Pod or does not.
+    pub fn explain<'p>(
+        &self,
+        puller: impl Into<Puller<'p>>,
         reference: &Reference<'_>,
     ) -> Explanation<'_> {
-        explain::explain(self, namespace, reference)
+        explain::explain(self, &puller.into(), reference)
     }
 }

@@ -31,6 +31,10 @@ struct Script {
     known: bool,
     readable: bool,
     may_reference: bool,
+    /// The one secret that the ServiceAccount does not list.
+    unlisted: Option<&'static str>,
+    /// The one secret that is somebody else's.
+    foreign: Option<&'static str>,
     coverage: Coverage,
     ensured: Outcome,
     /// The live parts of it never end.
@@ -48,6 +52,8 @@ impl Script {
             known: true,
             readable: true,
             may_reference: true,
+            unlisted: None,
+            foreign: None,
             coverage: Coverage::Covered,
             ensured: Outcome::Covered,
             hangs: false,
@@ -81,20 +87,37 @@ impl Provision for Script {
             .boxed()
     }
 
-    fn may_reference<'a>(&'a self, _: &'a str, account: &'a str) -> BoxFuture<'a, bool> {
+    fn may_reference<'a>(
+        &'a self,
+        _: &'a str,
+        account: &'a str,
+        secret: &'a str,
+    ) -> BoxFuture<'a, bool> {
         assert_eq!(account, "default");
-        self.live(self.may_reference).boxed()
+        self.live(self.may_reference && self.unlisted != Some(secret))
+            .boxed()
     }
 
-    fn covers(&self, _: &Arc<Namespace>, _: &[&str], _: Timestamp, dry_run: bool) -> Coverage {
+    fn covers(
+        &self,
+        _: &Arc<Namespace>,
+        secret: &str,
+        _: &[&str],
+        _: Timestamp,
+        dry_run: bool,
+    ) -> Coverage {
         assert!(!self.panics, "as planned");
         self.dry_runs.lock().unwrap().push(dry_run);
+        if self.foreign == Some(secret) {
+            return Coverage::Foreign;
+        }
         self.coverage
     }
 
     fn ensure<'a>(
         &'a self,
         _: &'a Arc<Namespace>,
+        _: &'a str,
         keys: &'a [&'a str],
         deadline: Instant,
     ) -> BoxFuture<'a, Outcome> {
@@ -345,6 +368,117 @@ async fn injects_of_the_more_specific_registry_and_warns_of_conflicts() {
             "{:?}",
             answer.warnings()
         );
+    }
+}
+
+/// A Registry for all, one for a ServiceAccount and one for Pods, all of one host; the narrow ones inject.
+fn narrow() -> Registries {
+    let registry = |name: &str, serves: &str, inject: &str| {
+        format!(
+            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: {name}}}\nspec:\n  images: [{HOST}/{name}]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}{serves}}}\n  ecr: {{}}\n{inject}---\n"
+        )
+    };
+    let inject = |value: &str| {
+        format!(
+            "  inject: {{labels: {{aadpodidbinding: {value}, azure.workload.identity/use: '{value}'}}, annotations: {{iam.amazonaws.com/role: {value}}}}}\n"
+        )
+    };
+    registries(
+        &[
+            registry("wide", "", &inject("wide")),
+            registry("ci", ", serviceAccounts: [default]", &inject("ci")),
+            registry(
+                "release",
+                ", pods: {matchLabels: {tier: release}}",
+                &inject("release"),
+            ),
+        ]
+        .concat(),
+    )
+}
+
+fn with_tier(images: &[&str], tier: &str) -> Value {
+    let images: Vec<String> = images.iter().map(|path| format!("{HOST}/{path}")).collect();
+    let mut review = with_images(&images);
+    review["request"]["object"]["metadata"]["labels"] = json!({"tier": tier});
+    review
+}
+
+#[tokio::test]
+async fn references_the_secrets_that_the_images_need_narrow_ones_first() {
+    let (router, _) = webhook(offline(narrow()));
+    let rows: [(&[&str], &str, &[&str]); 6] = [
+        (&["wide"], "", &["pullpass"]),
+        (&["ci"], "", &["pullpass-ci"]),
+        (&["wide", "ci"], "", &["pullpass-ci", "pullpass"]),
+        (
+            &["wide", "ci", "release"],
+            "release",
+            &["pullpass-release", "pullpass-ci", "pullpass"],
+        ),
+        (&["release"], "canary", &[]),
+        (&["release", "wide"], "canary", &["pullpass"]),
+    ];
+    for (images, tier, expected) in rows {
+        let answer = post(&router, with_tier(images, tier).to_string()).await;
+        let patch = answer.patch().unwrap_or_else(|| json!([]));
+        let secrets: Vec<&str> = patch[0]["value"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|secret| secret["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(secrets, expected, "{images:?} {tier}");
+    }
+}
+
+#[tokio::test]
+async fn injects_of_the_narrower_registry_where_patterns_are_as_specific() {
+    let (router, _) = webhook(offline(narrow()));
+    let answer = post(
+        &router,
+        with_tier(&["wide", "release"], "release").to_string(),
+    )
+    .await;
+    let patch = answer.patch().unwrap();
+    assert_eq!(
+        patch[1],
+        json!({"op": "add", "path": "/metadata/labels/aadpodidbinding", "value": "release"})
+    );
+    assert_eq!(answer.warnings().len(), 3, "{:?}", answer.warnings());
+    let equal = registries(&format!(
+        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}/a]\n  exclude: [{HOST}/a/x]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: wide}}}}\n\
+         ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/a]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}, serviceAccounts: [default]}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: narrow}}}}\n"
+    ));
+    let (router, _) = webhook(offline(equal));
+    let answer = post(&router, with_tier(&["a"], "").to_string()).await;
+    let patch = answer.patch().unwrap();
+    assert_eq!(patch[0]["value"], json!([{"name": "pullpass-narrow"}]));
+    assert_eq!(patch[1]["value"], "narrow");
+}
+
+#[tokio::test]
+async fn leaves_out_the_secret_that_is_foreign_or_not_listed_and_references_the_others() {
+    type Break = fn(&mut Script);
+    let rows: [(Break, &str); 2] = [
+        (
+            |script| script.foreign = Some("pullpass-ci"),
+            "shop/pullpass-ci is not pullpass' own",
+        ),
+        (
+            |script| script.unlisted = Some("pullpass-ci"),
+            "list pullpass-ci in its imagePullSecrets",
+        ),
+    ];
+    for (spoil, warning) in rows {
+        let mut script = Script::new(narrow());
+        spoil(&mut script);
+        let (router, _) = webhook(Arc::new(script));
+        let answer = post(&router, with_tier(&["wide", "ci"], "").to_string()).await;
+        let patch = answer.patch().unwrap();
+        assert_eq!(patch[0]["value"], json!([{"name": "pullpass"}]));
+        let warnings = answer.warnings().join(" ");
+        assert!(warnings.contains(warning), "{warnings}");
     }
 }
 

@@ -24,6 +24,7 @@ use pullpass::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, ServiceAccountTokens,
     SourceSecrets,
 };
+use pullpass::provision::PULL_SECRET;
 use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecretContent, Version,
 };
@@ -124,7 +125,7 @@ async fn applies_only_over_the_state_it_was_told_of() {
         content(r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#),
     );
     let apply = async |content, precondition| {
-        kube.apply_pull_secret("swaps", content, &precondition)
+        kube.apply_pull_secret("swaps", PULL_SECRET, content, &precondition)
             .await
     };
     let first = apply(&one, Precondition::Absent).await.unwrap();
@@ -161,7 +162,8 @@ async fn applies_only_over_the_state_it_was_told_of() {
         is_conflict(apply(&one, Precondition::Exactly(second)).await),
         "nothing is there any more"
     );
-    assert!(kube.fetch_pull_secret("swaps").await.unwrap().is_none());
+    let found = kube.fetch_pull_secret("swaps", PULL_SECRET).await;
+    assert!(found.unwrap().is_none());
 }
 
 fn is_conflict(result: Result<Version, ClusterError>) -> bool {
@@ -175,10 +177,14 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
     let kube = Kube::new(client.clone(), OWN);
     let text = r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#;
     let version = kube
-        .apply_pull_secret("reads", &content(text), &Precondition::Absent)
+        .apply_pull_secret("reads", PULL_SECRET, &content(text), &Precondition::Absent)
         .await
         .unwrap();
-    let found = kube.fetch_pull_secret("reads").await.unwrap().unwrap();
+    let found = kube
+        .fetch_pull_secret("reads", PULL_SECRET)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(found.ours);
     assert_eq!(found.version, version);
     assert_eq!(
@@ -196,14 +202,19 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
         .unwrap();
     assert!(
         !kube
-            .fetch_pull_secret("foreign")
+            .fetch_pull_secret("foreign", PULL_SECRET)
             .await
             .unwrap()
             .unwrap()
             .ours
     );
     let refused = kube
-        .apply_pull_secret("foreign", &content(text), &Precondition::Absent)
+        .apply_pull_secret(
+            "foreign",
+            PULL_SECRET,
+            &content(text),
+            &Precondition::Absent,
+        )
         .await;
     assert!(is_conflict(refused), "a first write never takes over");
 }
@@ -213,8 +224,13 @@ async fn says_that_a_namespace_is_gone_or_going() {
     let client = client(shared()).await;
     let kube = Kube::new(client.clone(), OWN);
     let apply = async |namespace| {
-        kube.apply_pull_secret(namespace, &content("{}"), &Precondition::Absent)
-            .await
+        kube.apply_pull_secret(
+            namespace,
+            PULL_SECRET,
+            &content("{}"),
+            &Precondition::Absent,
+        )
+        .await
     };
     assert!(matches!(
         apply("nowhere").await,
@@ -516,7 +532,7 @@ async fn keeps_the_state_current_through_an_api_server_restart() {
 async fn is_not_ready_before_the_registry_kind_is_there() {
     let watched = Watched::start(async |_: &Client| {}).await;
     wait_for("the other watches", || {
-        watched.synced.missing() == ["registries"]
+        watched.synced.missing() == ["registries", "pull secrets of Registries"]
     })
     .await;
     install_registries(&watched.client).await;

@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::MintError;
 use pullpass::provision::access::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::State;
-use pullpass::provision::{Coverage, Ensure, Namespace, Outcome, Pending, Provision};
+use pullpass::provision::{Coverage, Ensure, Namespace, Outcome, PULL_SECRET, Pending, Provision};
 use pullpass::registry::source::MintSource;
 use pullpass::registry::{CredentialSource, Registries};
 use serde_json::json;
@@ -67,12 +67,15 @@ impl Replica {
     }
 
     fn covers_at(&self, keys: &[&str], now: Timestamp) -> Coverage {
-        self.ensure.covers(&namespace(), keys, now, false)
+        self.ensure
+            .covers(&namespace(), PULL_SECRET, keys, now, false)
     }
 
     async fn ensure(&self, keys: &[&str]) -> Outcome {
         let deadline = Instant::now() + Duration::from_mins(1);
-        self.ensure.ensure(&namespace(), keys, deadline).await
+        self.ensure
+            .ensure(&namespace(), PULL_SECRET, keys, deadline)
+            .await
     }
 
     fn give_source(&self, world: &World, password: &str) {
@@ -259,7 +262,10 @@ async fn goes_on_when_the_deadline_passes() {
     replica.mints.hang("eu-west-1");
     let deadline = Instant::now();
     let namespace = namespace();
-    let outcome = replica.ensure.ensure(&namespace, &[EU], deadline).await;
+    let outcome = replica
+        .ensure
+        .ensure(&namespace, PULL_SECRET, &[EU], deadline)
+        .await;
     assert_eq!(reasons(&outcome), ["Timeout"]);
     replica.mints.go_on("eu-west-1");
     replica.ensure.settle().await;
@@ -271,10 +277,12 @@ async fn goes_on_when_the_caller_hangs_up() {
     let (world, replica) = alone();
     replica.mints.hang("eu-west-1");
     let namespace = namespace();
-    let mut call =
-        replica
-            .ensure
-            .ensure(&namespace, &[EU], Instant::now() + Duration::from_mins(1));
+    let mut call = replica.ensure.ensure(
+        &namespace,
+        PULL_SECRET,
+        &[EU],
+        Instant::now() + Duration::from_mins(1),
+    );
     assert!(futures::poll!(&mut call).is_pending());
     drop(call);
     replica.mints.go_on("eu-west-1");
@@ -321,7 +329,12 @@ async fn writes_nothing_into_a_terminating_namespace() {
     let terminating = Arc::new(Namespace::new("team-a", namespace().labels.clone(), true));
     let outcome = replica
         .ensure
-        .ensure(&terminating, &[EU], Instant::now() + Duration::from_secs(9))
+        .ensure(
+            &terminating,
+            PULL_SECRET,
+            &[EU],
+            Instant::now() + Duration::from_secs(9),
+        )
         .await;
     assert_eq!(reasons(&outcome), ["NamespaceGone"]);
     assert_eq!(replica.mints.minted.load(Ordering::SeqCst), 0);
@@ -398,7 +411,9 @@ async fn admits_warm_with_an_earlier_credential_and_renews_beside() {
     replica.mints.learn(&source_of(EU));
     let writes = world.writes.load(Ordering::SeqCst);
     assert_eq!(
-        replica.ensure.covers(&namespace(), &[EU], now(), true),
+        replica
+            .ensure
+            .covers(&namespace(), PULL_SECRET, &[EU], now(), true),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -448,7 +463,7 @@ async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
     let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "all".to_owned())]);
     let all = Arc::new(Namespace::new("team-a", labels, false));
     assert_eq!(
-        replica.ensure.covers(&all, &[], now(), true),
+        replica.ensure.covers(&all, PULL_SECRET, &[], now(), true),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -458,7 +473,7 @@ async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
         "a dry run writes nothing"
     );
     assert_eq!(
-        replica.ensure.covers(&all, &[], now(), false),
+        replica.ensure.covers(&all, PULL_SECRET, &[], now(), false),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -487,7 +502,12 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
     let (world, replica) = alone();
     world.enforced.store(true, Ordering::SeqCst);
     for _ in 0..5 {
-        assert!(!replica.ensure.may_reference("team-a", "strict").await);
+        assert!(
+            !replica
+                .ensure
+                .may_reference("team-a", "strict", PULL_SECRET)
+                .await
+        );
     }
     assert_eq!(world.reads.load(Ordering::SeqCst), 1);
     let refusal = ClusterError::Unreachable {
@@ -496,12 +516,18 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
     };
     *world.refusal.lock().unwrap() = Some(refusal);
     assert!(
-        replica.ensure.may_reference("team-a", "other").await,
+        replica
+            .ensure
+            .may_reference("team-a", "other", PULL_SECRET)
+            .await,
         "one that cannot be read counts as an ordinary one"
     );
     *world.refusal.lock().unwrap() = None;
     assert!(
-        !replica.ensure.may_reference("team-a", "other").await,
+        !replica
+            .ensure
+            .may_reference("team-a", "other", PULL_SECRET)
+            .await,
         "a failure is not remembered"
     );
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use kubelet::{TEAMS, effective, images, matches, object, registries};
+use kubelet::{TEAMS, effective, images, matches, narrow_registries, object, pod, registries};
 use proptest::prelude::*;
 use pullpass::image::Reference;
 use pullpass::registry::{Pattern, Registries, Registry};
@@ -127,6 +127,44 @@ proptest! {
                     prop_assert_eq!(&resolved.registry.sources[resolved.grant].0, source, "{} {}", image, resolved.key);
                 }
                 _ => prop_assert!(false, "{image}: resolved {resolved:?}, the kubelet takes {first:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn gives_kubelet_the_right_credential_of_several_secrets(
+        registries in narrow_registries(),
+        team in prop::sample::select(&TEAMS[..]),
+        pod in pod(),
+    ) {
+        let registries = Registries::build(registries);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let puller = pod.puller(&namespace);
+        let (secrets, is_decided) = pod.secrets(&registries, &namespace);
+        let mut keys: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for secret in &secrets {
+            for grant in registries.grants_of(&namespace, secret) {
+                for key in &grant.keys {
+                    keys.entry(effective(key)).or_default().push((grant.registry.clone(), grant.source.clone(), *secret));
+                }
+            }
+        }
+        for logins in keys.values() {
+            let of_secrets: Vec<_> = logins.iter().map(|(_, _, secret)| secret).collect();
+            prop_assert!(of_secrets.windows(2).all(|pair| pair[0] != pair[1]), "twice in one secret: {logins:?}");
+        }
+        for image in &pod.images {
+            let reference = Reference::parse(image).expect("a reference");
+            let Some(resolved) = registries.resolve(puller, &reference) else { continue };
+            let source = &resolved.registry.sources[resolved.grant].0;
+            prop_assert!(secrets.contains(&&*resolved.registry.secret));
+            let asked = keys.get(&effective(&resolved.key)).into_iter().flatten();
+            let is_there = asked.into_iter().any(|(registry, found, _)| *registry == resolved.registry.name && found == source);
+            prop_assert!(is_there, "{}: {} is no key of {}", image, resolved.key, resolved.registry.secret);
+            let first = keys.iter().rev().find(|(key, _)| matches(key, image).1).expect("a key covers it").1;
+            if is_decided {
+                prop_assert_eq!(&first[0].0, &resolved.registry.name, "{} of {:?}", image, secrets);
+                prop_assert_eq!(&first[0].1, source, "{} of {:?}", image, secrets);
             }
         }
     }

@@ -1,6 +1,5 @@
 //! The webhook: a review in, an answer out.
 
-use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -16,8 +15,9 @@ use tokio::time::Instant;
 use super::metrics::{Metrics, Outcome, Path};
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject, Review};
+use super::secrets::{self, Made};
 use super::{patch, request};
-use crate::provision::{self, Coverage, Namespace, Pending, Provision};
+use crate::provision::{Namespace, Provision};
 
 /// What the webhook answers from.
 pub struct Webhook {
@@ -109,16 +109,14 @@ impl Webhook {
             Plan::Inject(injection) => injection,
             Plan::Skip(skip, warnings) => return Decision::skip(skip, path, warnings),
         };
-        if !self.may_reference(pod, &namespace.name, deadline).await {
-            return Decision::skip(
-                Skip::MountableSecrets,
-                path,
-                vec![plan::mountable_secrets_warning()],
-            );
-        }
-        let dry_run = request.dry_run().unwrap_or(true);
-        self.inject(pod, &namespace, injection, path, dry_run, deadline)
-            .await
+        let review = secrets::Review {
+            provision: &*self.provision,
+            namespace: &namespace,
+            dry_run: request.dry_run().unwrap_or(true),
+            now: (self.clock)(),
+            deadline,
+        };
+        inject(pod, &review, injection, path).await
     }
 
     /// The namespace from memory, or by one live read.
@@ -129,94 +127,41 @@ impl Webhook {
         let fetched = tokio::time::timeout_at(deadline, self.provision.fetch_namespace(name)).await;
         Some((fetched.ok().flatten()?, Path::Cold))
     }
-
-    /// Whether the API server would take our reference. A Pod that has it already is not asked about.
-    async fn may_reference(&self, pod: &PodObject<'_>, namespace: &str, deadline: Instant) -> bool {
-        let Some(spec) = pod.spec.value() else {
-            return false;
-        };
-        if spec
-            .pull_secrets()
-            .iter()
-            .any(|name| name == provision::PULL_SECRET)
-        {
-            return true;
-        }
-        let account = spec
-            .service_account_name
-            .as_text()
-            .filter(|name| !name.is_empty())
-            .unwrap_or("default");
-        let asked =
-            tokio::time::timeout_at(deadline, self.provision.may_reference(namespace, account))
-                .await;
-        asked.unwrap_or(true)
-    }
-
-    async fn inject(
-        &self,
-        pod: &PodObject<'_>,
-        namespace: &Arc<Namespace>,
-        injection: Injection<'_>,
-        mut path: Path,
-        dry_run: bool,
-        deadline: Instant,
-    ) -> Decision {
-        let keys: Vec<&str> = injection
-            .resolved
-            .iter()
-            .map(|resolved| resolved.key.as_ref())
-            .collect();
-        let mut outcome = match self
-            .provision
-            .covers(namespace, &keys, (self.clock)(), dry_run)
-        {
-            Coverage::Covered => provision::Outcome::Covered,
-            Coverage::Foreign => provision::Outcome::Foreign,
-            Coverage::Missing if dry_run || keys.is_empty() => {
-                provision::Outcome::Pending(Vec::new())
-            }
-            Coverage::Missing => {
-                path = Path::Cold;
-                self.provision.ensure(namespace, &keys, deadline).await
-            }
-        };
-        let mut warnings = injection.warnings;
-        let (outcome, reason) = match &mut outcome {
-            provision::Outcome::Covered => (Outcome::Injected, ""),
-            provision::Outcome::Foreign => {
-                return Decision::skip(
-                    Skip::ForeignSecret,
-                    path,
-                    vec![plan::foreign_secret_warning(&namespace.name)],
-                );
-            }
-            provision::Outcome::Pending(pending) => {
-                warnings.extend(pending.iter().map(describe));
-                (
-                    Outcome::Pending,
-                    pending
-                        .first()
-                        .map_or(if dry_run { "DryRun" } else { "" }, |first| first.reason),
-                )
-            }
-        };
-        Decision {
-            outcome,
-            reason,
-            routine: false,
-            path,
-            patch: patch::build(pod, &injection.additions),
-            warnings,
-        }
-    }
 }
 
-fn describe(pending: &Pending) -> String {
-    let registry = pending.registry.as_ref().map_or(Cow::Borrowed(""), |name| {
-        Cow::Owned(format!("Registry {name}: "))
-    });
-    format!("pullpass: {registry}{}", pending.message)
+/// Gives the Pod what is planned, as far as its pull secrets may be referenced.
+async fn inject(
+    pod: &PodObject<'_>,
+    review: &secrets::Review<'_>,
+    mut injection: Injection<'_>,
+    mut path: Path,
+) -> Decision {
+    let mut made = Made::default();
+    review.screen(pod, &mut injection, &mut made).await;
+    review.make(&mut injection, &mut made).await;
+    if made.cold {
+        path = Path::Cold;
+    }
+    let left_out = made.left_out.map_or("", Skip::as_str);
+    if let Some(skip) = made.left_out
+        && injection.additions.pull_secrets.is_empty()
+    {
+        return Decision::skip(skip, path, made.warnings);
+    }
+    let (outcome, reason) = match made.pending {
+        Some(reason) => (Outcome::Pending, reason),
+        None => (Outcome::Injected, left_out),
+    };
+    let mut warnings = injection.warnings;
+    warnings.append(&mut made.warnings);
+    Decision {
+        outcome,
+        reason,
+        routine: false,
+        path,
+        patch: patch::build(pod, &injection.additions),
+        warnings,
+    }
 }
 
 impl Decision {

@@ -8,7 +8,7 @@ use super::review::{PodObject, Request, Spec};
 use crate::image::Reference;
 use crate::provision::{InjectMode, Namespace, PULL_SECRET};
 use crate::registry::{
-    Labels, Registries, Resolved, ServedRegistry, injected_key_problem, label_value_problem,
+    Puller, Registries, Resolved, ServedRegistry, injected_key_problem, label_value_problem,
 };
 
 /// The longest annotations that Kubernetes takes, keys and values together, in bytes.
@@ -77,17 +77,17 @@ impl Skip {
     }
 }
 
-/// What a user is told whose ServiceAccount does not list the pull secret.
-pub fn mountable_secrets_warning() -> String {
+/// What a user is told whose ServiceAccount does not list a pull secret.
+pub fn mountable_secrets_warning(secret: &str) -> String {
     format!(
-        "pullpass: the ServiceAccount enforces mountable secrets: list {PULL_SECRET} in its imagePullSecrets"
+        "pullpass: the ServiceAccount enforces mountable secrets: list {secret} in its imagePullSecrets"
     )
 }
 
-/// What a user is told when a Secret that is not ours has our name.
-pub fn foreign_secret_warning(namespace: &str) -> String {
+/// What a user is told when a Secret that is not ours has the name of one of ours.
+pub fn foreign_secret_warning(namespace: &str, secret: &str) -> String {
     format!(
-        "pullpass: Secret {namespace}/{PULL_SECRET} is not pullpass' own and is left alone: rename or delete it"
+        "pullpass: Secret {namespace}/{secret} is not pullpass' own and is left alone: rename or delete it"
     )
 }
 
@@ -96,14 +96,14 @@ pub fn foreign_secret_warning(namespace: &str) -> String {
 pub enum Plan<'r> {
     /// It is left as it is; the warnings are for the user.
     Skip(Skip, Vec<String>),
-    /// It references the pull secret.
+    /// It references pull secrets.
     Inject(Injection<'r>),
 }
 
 /// What a Pod is to be given.
 #[derive(Debug, Default)]
 pub struct Injection<'r> {
-    /// The Registries that serve the Pod's images, each key once, in the order of precedence.
+    /// The Registries that serve the Pod's images, each key of each once, in the order of precedence.
     pub resolved: Vec<Resolved<'r>>,
     /// What to add.
     pub additions: Additions<'r>,
@@ -160,27 +160,90 @@ pub fn decide<'r>(
     if namespace.terminating {
         return Plan::Skip(Skip::NamespaceTerminating, Vec::new());
     }
+    let puller = puller(pod, namespace);
     let mut injection = Injection::default();
-    for image in pod.spec.value().into_iter().flat_map(Spec::images) {
-        injection.add_image(image, &namespace.labels, registries);
+    let images = pod.spec.value().into_iter().flat_map(Spec::images);
+    for image in images.clone() {
+        injection.add_image(image, &puller, registries);
     }
-    let serves = |registry: &ServedRegistry| registry.serves(&namespace.labels);
-    let everything = namespace.mode == InjectMode::All && registries.iter().any(serves);
-    if injection.resolved.is_empty() && !everything {
+    injection.add_pull_secrets(images, &puller, namespace.mode, registries);
+    if injection.additions.pull_secrets.is_empty() {
         return Plan::Skip(Skip::NoRegistry, injection.warnings);
     }
-    injection.additions.pull_secrets.push(PULL_SECRET);
     injection.add_extras(pod, registries);
     Plan::Inject(injection)
 }
 
+/// The Pod as Registries see it.
+fn puller<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> Puller<'p> {
+    let of_namespace = Puller::from(&namespace.labels);
+    let labels = pod
+        .metadata
+        .value()
+        .and_then(|metadata| metadata.labels.value());
+    Puller {
+        service_account: pod
+            .spec
+            .value()
+            .map_or(of_namespace.service_account, |spec| {
+                Some(spec.service_account())
+            }),
+        labels: labels.map(|labels| labels as _).or(of_namespace.labels),
+        ..of_namespace
+    }
+}
+
 impl<'r> Injection<'r> {
-    fn add_image(&mut self, image: &str, labels: &Labels, registries: &'r Registries) {
+    /// Adds the pull secrets of the Registries that serve the images; with `all` those of every Registry that serves the Pod.
+    fn add_pull_secrets<'i>(
+        &mut self,
+        images: impl Iterator<Item = &'i str>,
+        puller: &Puller<'_>,
+        mode: InjectMode,
+        registries: &'r Registries,
+    ) {
+        let mut chosen: Vec<&'r ServedRegistry> = self
+            .resolved
+            .iter()
+            .map(|resolved| resolved.registry)
+            .collect();
+        if mode == InjectMode::All {
+            chosen.extend(
+                registries
+                    .iter()
+                    .filter(|registry| registry.serves_pod(puller)),
+            );
+        }
+        if chosen
+            .iter()
+            .all(|registry| *registry.secret == *PULL_SECRET)
+        {
+            if !chosen.is_empty() {
+                self.additions.pull_secrets.push(PULL_SECRET);
+            }
+            return;
+        }
+        let images: Vec<Reference<'_>> = images
+            .filter_map(|image| Reference::parse(image).ok())
+            .collect();
+        let arrangement = registries.arrange(puller, &images, &chosen);
+        if let Some((one, other)) = arrangement.torn {
+            self.warnings.push(format!(
+                "pullpass: no order of the secrets of Registries {one} and {other} is right for all images: narrow their images or excludes"
+            ));
+        }
+        self.additions.pull_secrets = arrangement.secrets;
+    }
+
+    fn add_image(&mut self, image: &str, puller: &Puller<'_>, registries: &'r Registries) {
         let Ok(reference) = Reference::parse(image) else {
             return; // the kubelet says InvalidImageName
         };
-        if let Some(resolved) = registries.resolve(labels, &reference) {
-            if !self.resolved.iter().any(|known| known.key == resolved.key) {
+        if let Some(resolved) = registries.resolve(*puller, &reference) {
+            let is_known = |known: &Resolved<'_>| {
+                known.key == resolved.key && known.registry.secret == resolved.registry.secret
+            };
+            if !self.resolved.iter().any(is_known) {
                 self.resolved.push(resolved);
             }
         } else if reference
@@ -191,7 +254,7 @@ impl<'r> Injection<'r> {
             let lower = format!("{}/{}", reference.domain().to_lowercase(), reference.path());
             let served = Reference::parse(&lower)
                 .ok()
-                .and_then(|lower| registries.resolve(labels, &lower));
+                .and_then(|lower| registries.resolve(*puller, &lower));
             if served.is_some() {
                 let host = reference.domain();
                 self.warnings.push(format!(
@@ -240,7 +303,7 @@ impl<'r> Injection<'r> {
         self.additions.annotations = annotations.into_entries();
     }
 
-    /// The kubelet's order by key, then the Registries' rank.
+    /// The more specific key first: a literal host before one with `*`, a longer path before a shorter one; then the Registries' rank.
     fn sort_by_precedence(&mut self, registries: &Registries) {
         if self.resolved.len() > 1 {
             let rank = |resolved: &Resolved<'_>| {
@@ -248,8 +311,11 @@ impl<'r> Injection<'r> {
                     .iter()
                     .position(|registry| registry.name == resolved.registry.name)
             };
-            self.resolved
-                .sort_by_cached_key(|resolved| (Reverse(resolved.key.clone()), rank(resolved)));
+            self.resolved.sort_by_cached_key(|resolved| {
+                let segments = resolved.key.split('/').count();
+                let is_glob = resolved.key.contains('*');
+                (is_glob, Reverse(segments), rank(resolved))
+            });
         }
     }
 }

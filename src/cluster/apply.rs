@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
 use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, failure};
 use crate::credential::SourceSecret;
+use crate::provision::Namespace;
 use crate::provision::access::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
 };
 use crate::provision::account::ServiceAccount;
-use crate::provision::{Namespace, PULL_SECRET};
 
 impl Cluster for Kube {
     fn fetch_namespace<'a>(
@@ -71,11 +71,12 @@ impl Cluster for Kube {
     fn fetch_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
         async move {
             let api = self.secrets(namespace);
-            let found =
-                failure::request(&pull_secret_of(namespace), api.get_opt(PULL_SECRET)).await?;
+            let what = format!("secret {namespace}/{name}");
+            let found = failure::request(&what, api.get_opt(name)).await?;
             Ok(found.map(objects::read_pull_secret))
         }
         .boxed()
@@ -84,6 +85,7 @@ impl Cluster for Kube {
     fn apply_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>> {
@@ -97,16 +99,13 @@ impl Cluster for Kube {
                 "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
             });
             let api = self.secrets(namespace);
-            let applied = swap(&api, PULL_SECRET, object, precondition);
-            let secret = failure::request(&pull_secret_of(namespace), applied).await?;
+            let applied = swap(&api, name, object, precondition);
+            let what = format!("secret {namespace}/{name}");
+            let secret = failure::request(&what, applied).await?;
             Ok(objects::read_version(&secret.metadata))
         }
         .boxed()
     }
-}
-
-fn pull_secret_of(namespace: &str) -> String {
-    format!("secret {namespace}/{PULL_SECRET}")
 }
 
 /// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this

@@ -4,6 +4,7 @@
 //! known stays. Only a list that ended says what is not there.
 
 mod follow;
+mod own;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,7 +18,8 @@ use kube::runtime::watcher::{self, Config};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch as signal;
 
-use self::follow::{Reader, follow};
+use self::follow::{Manner, OWN_SECRETS, Reader, follow};
+use self::own::watch_own_secrets;
 use super::objects;
 use super::store::{STORE_LABEL, Stored};
 use super::{Kube, Store};
@@ -74,7 +76,12 @@ impl Watches {
             watch_registries(kube, Arc::clone(state), synced)
         });
         watches.add("pull secrets", |synced| {
-            watch_pull_secrets(kube, Arc::clone(state), synced)
+            let table = Arc::clone(&state.pull_secrets);
+            watch_secrets(kube, PULL_SECRET, table, "pull secrets".into(), synced)
+        });
+        let registries = watches.signal("registries");
+        watches.add(OWN_SECRETS, |synced| {
+            watch_own_secrets(kube, Arc::clone(state), registries, synced)
         });
         watches.add("source secrets", |synced| {
             watch_sources(kube, Arc::clone(state), synced)
@@ -101,6 +108,15 @@ impl Watches {
             Some(Ok(what)) => what,
             Some(Err(_)) | None => "a watch",
         }
+    }
+
+    /// Tells when the watch of this name has shown everything once.
+    fn signal(&self, what: &str) -> signal::Receiver<bool> {
+        let mut signals = self.synced.0.iter();
+        let (_, receiver) = signals
+            .find(|(name, _)| *name == what)
+            .expect("it was added before");
+        receiver.clone()
     }
 
     fn add(
@@ -131,7 +147,7 @@ fn watch_namespaces(
     );
     async move {
         let reader = Reader {
-            what: "namespaces",
+            manner: "namespaces".into(),
             name: |object: &PartialObjectMeta<NamespaceObject>| object.name_any(),
             read: |object: PartialObjectMeta<NamespaceObject>| {
                 Ok(objects::read_namespace(&object.metadata))
@@ -139,7 +155,7 @@ fn watch_namespaces(
             // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
             changed: |name: &str| {
                 if state.namespaces.get(name).is_none() {
-                    state.pull_secrets.delete(name, "");
+                    state.forget_pull_secrets_in(name);
                 }
             },
         };
@@ -167,7 +183,7 @@ fn watch_registries(
         );
         let mut told = Vec::new();
         let reader = Reader {
-            what: "registries",
+            manner: "registries".into(),
             name: |object: &DynamicObject| object.name_any(),
             read: |object: DynamicObject| {
                 object
@@ -200,25 +216,24 @@ fn build_registries(table: &Table<Registry>, told: &mut Vec<Problem>) -> Registr
     registries
 }
 
-/// The Secrets `pullpass` of all namespaces: by their name, which is all that our rights allow.
-fn watch_pull_secrets(
+/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow.
+fn watch_secrets(
     kube: &Kube,
-    state: Arc<State>,
+    name: &str,
+    table: Arc<Table<Seen>>,
+    manner: Manner,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = watcher::watcher(
-        api,
-        config().fields(&format!("metadata.name={PULL_SECRET}")),
-    );
+    let events = watcher::watcher(api, config().fields(&format!("metadata.name={name}")));
     async move {
         let reader = Reader {
-            what: "pull secrets",
+            manner,
             name: |object: &Secret| object.namespace().unwrap_or_default(),
             read: |object| Ok(Seen::of(&objects::read_pull_secret(object))),
             changed: |_: &str| {},
         };
-        follow(events, &state.pull_secrets, reader, synced).await;
+        follow(events, &table, reader, synced).await;
     }
     .boxed()
 }
@@ -234,7 +249,7 @@ fn watch_sources(
     );
     async move {
         let reader = Reader {
-            what: "source secrets",
+            manner: "source secrets".into(),
             name: |object: &Secret| object.name_any(),
             read: |object| Ok(objects::read_source_secret(object)),
             changed: |name: &str| tracing::info!(secret.name = name, "a source secret changed"),
@@ -255,7 +270,7 @@ fn watch_store(
     );
     async move {
         let reader = Reader {
-            what: "credential store",
+            manner: "credential store".into(),
             name: |object: &Secret| object.name_any(),
             read: |object| Stored::try_read(&object),
             changed: |_: &str| store.notify(),

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::Output;
+use super::explain::parse_labels;
+use crate::registry::Labels;
 use report::Report;
 use scene::Scene;
 
@@ -54,6 +56,15 @@ pub(super) struct Args {
         requires = "namespace"
     )]
     service_account: String,
+    /// The labels of the Pod that is tried.
+    #[arg(
+        long,
+        value_name = "KEY=VALUE,…",
+        value_parser = parse_labels,
+        default_value = "",
+        requires = "namespace"
+    )]
+    pod_labels: Labels,
     /// The cluster; without this, and outside a Pod, none.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,

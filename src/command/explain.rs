@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use super::Output;
 use super::manifest::Manifests;
-use crate::registry::{self, Labels, Registries};
+use crate::registry::puller::DEFAULT_SERVICE_ACCOUNT;
+use crate::registry::{self, Labels, Puller, Registries};
 use images::{Pod, Source};
 pub(super) use report::reason;
 
@@ -44,7 +45,7 @@ pub(super) struct Args {
     /// The namespace's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     namespace_labels: Option<Labels>,
-    /// The Pod's ServiceAccount.
+    /// The Pod's ServiceAccount; `default` where the namespace is known and nothing else is said.
     #[arg(long, value_name = "NAME")]
     service_account: Option<String>,
     /// The Pod's labels.
@@ -131,6 +132,21 @@ impl Scene {
         }
     }
 
+    /// The Pod as Registries see it. Once the namespace is known, it is a Pod without labels of ServiceAccount `default` where
+    /// nothing else is said.
+    fn puller(&self) -> Puller<'_> {
+        let pod = &self.pod;
+        let is_known = self.namespace.is_some();
+        Puller {
+            namespace: self.namespace.as_ref(),
+            service_account: pod
+                .service_account
+                .as_deref()
+                .or(is_known.then_some(DEFAULT_SERVICE_ACCOUNT)),
+            labels: (is_known || !pod.labels.is_empty()).then_some(&pod.labels as _),
+        }
+    }
+
     /// Whether the Pod's own label keeps pullpass away from it.
     fn pod_opts_out(&self) -> bool {
         self.pod
@@ -141,7 +157,7 @@ impl Scene {
 }
 
 /// Reads `key=value,key=value`.
-fn parse_labels(text: &str) -> Result<Labels, String> {
+pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {
     let parts = text.split(',').filter(|part| !part.is_empty());
     let labels = parts.map(|part| {
         let (key, value) = part

@@ -12,17 +12,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::metrics::Metrics;
 use crate::provision::access::Credentials;
 use crate::provision::decide::{Decision, decide};
-use crate::provision::survey::Survey;
-use crate::provision::{Ensure, Namespace, Outcome};
+use crate::provision::survey::{Place, Survey};
+use crate::provision::{Ensure, Outcome};
 use crate::registry::source::MintSource;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How many namespaces are written at a time.
+/// How many pull secrets are written at a time.
 const WRITES: usize = 32;
 
-/// How long one namespace's writing may take.
+/// How long one pull secret's writing may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
@@ -40,10 +40,13 @@ pub struct Keeper {
     clock: fn() -> Timestamp,
 }
 
+/// The names of a namespace and of a pull secret in it.
+type Name = (String, Arc<str>);
+
 /// One piece of work that ended.
 enum Done {
     Minted(MintSource, bool),
-    Kept(String, Outcome),
+    Kept(Name, Outcome),
 }
 
 /// What is under way, and what is left alone for a while.
@@ -51,9 +54,9 @@ enum Done {
 struct Work {
     jobs: JoinSet<Done>,
     minting: HashSet<MintSource>,
-    writing: HashSet<String>,
+    writing: HashSet<Name>,
     mint_again: HashMap<MintSource, Timestamp>,
-    write_again: HashMap<String, (Timestamp, SignedDuration)>,
+    write_again: HashMap<Name, (Timestamp, SignedDuration)>,
     /// How many writes of renewed credentials may begin.
     allowance: f64,
 }
@@ -121,10 +124,10 @@ impl Keeper {
             (work.allowance + decision.pace * TICK.as_secs_f64()).min(decision.pace.max(1.0));
         let mut left = false;
         for &place in &decision.complete {
-            left |= !self.write(&survey.namespaces[place], work);
+            left |= !self.write(&survey.secrets[place], work);
         }
         for &place in &decision.renew {
-            if work.allowance < 1.0 || !self.write(&survey.namespaces[place], work) {
+            if work.allowance < 1.0 || !self.write(&survey.secrets[place], work) {
                 left = true;
                 break;
             }
@@ -142,17 +145,17 @@ impl Keeper {
         });
     }
 
-    /// Begins to write a namespace; `false`: too many are written already.
-    fn write(&self, namespace: &Arc<Namespace>, work: &mut Work) -> bool {
+    /// Begins to write a pull secret; `false`: too many are written already.
+    fn write(&self, place: &Place, work: &mut Work) -> bool {
         if work.writing.len() >= WRITES {
             return false;
         }
-        work.writing.insert(namespace.name.clone());
-        let (ensure, namespace) = (self.ensure.clone(), Arc::clone(namespace));
+        work.writing.insert(name(place));
+        let (ensure, place) = (self.ensure.clone(), place.clone());
         work.jobs.spawn(async move {
             let deadline = Instant::now() + WRITE_TIMEOUT;
-            let outcome = ensure.keep(&namespace, deadline).await;
-            Done::Kept(namespace.name.clone(), outcome)
+            let outcome = ensure.keep(&place, deadline).await;
+            Done::Kept(name(&place), outcome)
         });
         true
     }
@@ -174,9 +177,9 @@ impl Work {
                         self.mint_again.insert(source, later(now, MINT_AGAIN));
                     }
                 }
-                Ok(Done::Kept(namespace, outcome)) => {
-                    self.writing.remove(&namespace);
-                    self.note(namespace, &outcome, now);
+                Ok(Done::Kept(name, outcome)) => {
+                    self.writing.remove(&name);
+                    self.note(name, &outcome, now);
                 }
                 Err(_) => {}
             }
@@ -184,14 +187,14 @@ impl Work {
         any
     }
 
-    fn note(&mut self, namespace: String, outcome: &Outcome, now: Timestamp) {
+    fn note(&mut self, name: Name, outcome: &Outcome, now: Timestamp) {
         if matches!(outcome, Outcome::Covered | Outcome::Foreign) {
-            self.write_again.remove(&namespace);
+            self.write_again.remove(&name);
             return;
         }
-        let before = self.write_again.get(&namespace).map(|(_, wait)| *wait);
+        let before = self.write_again.get(&name).map(|(_, wait)| *wait);
         let wait = before.map_or(WRITE_AGAIN.0, |wait| (wait * 2).min(WRITE_AGAIN.1));
-        self.write_again.insert(namespace, (later(now, wait), wait));
+        self.write_again.insert(name, (later(now, wait), wait));
     }
 
     /// Notes in a survey what is under way and what is left alone.
@@ -200,13 +203,18 @@ impl Work {
             life.is_minted = self.minting.contains(source);
             life.retry_at = self.mint_again.get(source).copied();
         }
-        for (namespace, holding) in survey.namespaces.iter().zip(&mut survey.view.namespaces) {
-            holding.is_written = self.writing.contains(&namespace.name);
-            holding.retry_at = self.write_again.get(&namespace.name).map(|(at, _)| *at);
+        for (place, holding) in survey.secrets.iter().zip(&mut survey.view.secrets) {
+            let name = name(place);
+            holding.is_written = self.writing.contains(&name);
+            holding.retry_at = self.write_again.get(&name).map(|(at, _)| *at);
         }
         let known: HashSet<&MintSource> = survey.sources.iter().collect();
         self.mint_again.retain(|source, _| known.contains(source));
     }
+}
+
+fn name(place: &Place) -> Name {
+    (place.namespace.name.clone(), Arc::clone(&place.secret))
 }
 
 fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {

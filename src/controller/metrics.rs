@@ -1,5 +1,6 @@
 //! What the controller shows of itself.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use jiff::Timestamp;
@@ -33,7 +34,7 @@ impl Metrics {
         );
         registry.register(
             "pullpass_namespaces_incomplete",
-            "Those of them whose pull secret lacks a good login",
+            "Those of them with a pull secret that lacks a good login",
             self.incomplete.clone(),
         );
         registry.register_with_unit(
@@ -54,13 +55,17 @@ impl Metrics {
     }
 
     pub(super) fn set_survey(&self, survey: &Survey, now: Timestamp) {
-        let namespaces = &survey.view.namespaces;
         let lacks = |stands: Stands| matches!(stands, Stands::Missing | Stands::Unavailable);
-        let incomplete = namespaces
-            .iter()
-            .filter(|holding| holding.entries.iter().any(|piece| lacks(piece.stands)));
-        self.incomplete.set(count(incomplete.count()));
-        self.namespaces.set(count(namespaces.len()));
+        let (mut all, mut incomplete) = (BTreeSet::new(), BTreeSet::new());
+        for (place, holding) in survey.secrets.iter().zip(&survey.view.secrets) {
+            let namespace = place.namespace.name.as_str();
+            all.insert(namespace);
+            if holding.entries.iter().any(|piece| lacks(piece.stands)) {
+                incomplete.insert(namespace);
+            }
+        }
+        self.namespaces.set(count(all.len()));
+        self.incomplete.set(count(incomplete.len()));
         let lives = survey.view.credentials.iter();
         let first = lives
             .filter_map(|life| life.minted.map(|(_, until)| until))

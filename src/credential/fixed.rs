@@ -212,10 +212,12 @@ fn find_targets(
             .collect::<Vec<_>>()
     };
     let (keys, reserved) = (parse(keys), parse(reserved));
-    // Of a key and a reserved one that both cover it, the inner one decides.
+    // Of a key and a reserved one that both cover it, the inner one decides; of a key that is reserved itself nothing narrower is ours.
     let is_reserved = |target: &Location| {
         reserved.iter().any(|outer| {
-            let is_key_within = |key: &Location| target.lies_in(key) && key.lies_in(outer);
+            let is_key_within = |key: &Location| {
+                target.lies_in(key) && key.lies_in(outer) && (key != outer || target == key)
+            };
             target.lies_in(outer) && !keys.iter().any(is_key_within)
         })
     };

@@ -78,22 +78,24 @@ pub trait Cluster: Send + Sync {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
 
-    /// Reads a namespace's pull secret live; `None`: there is none.
+    /// Reads one of a namespace's pull secrets live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
     fn fetch_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
 
-    /// Writes a namespace's pull secret, if what is there is still what `precondition` says; answers what is there now.
+    /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when somebody else wrote in between: read again, merge again.
     fn apply_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>>;
@@ -117,7 +119,7 @@ pub struct Version {
     pub resource_version: String,
 }
 
-/// A namespace's Secret `pullpass` as it was read.
+/// A pull secret as it was read.
 #[derive(Clone)]
 pub struct PullSecret {
     /// The state that was read.
@@ -130,7 +132,7 @@ pub struct PullSecret {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What is written into a namespace's Secret `pullpass`; name, type and label are always the same.
+/// What is written into a pull secret; type and label are always the same.
 #[derive(Clone)]
 pub struct PullSecretContent {
     /// The bytes under `.dockerconfigjson`.

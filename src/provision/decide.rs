@@ -1,7 +1,7 @@
 //! What is to be done so that every namespace holds what it must, and when to look again. Pure.
 //!
 //! ```text
-//! View (namespaces × credentials) ─▶ decide(view, now) ─▶ mint these, write those, look again then
+//! View (pull secrets × credentials) ─▶ decide(view, now) ─▶ mint these, write those, look again then
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,13 +17,13 @@ const SPREAD: i32 = 20;
 /// Everything that is to be kept.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The namespaces that Registries serve.
-    pub namespaces: Vec<Holding>,
+    /// The pull secrets of the namespaces that Registries serve.
+    pub secrets: Vec<Holding>,
     /// The minted credentials that they hold or are to hold.
     pub credentials: Vec<Life>,
 }
 
-/// What one namespace's pull secret holds of what it must hold.
+/// What one pull secret holds of what it must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Holding {
     /// What belongs into it.
@@ -75,9 +75,9 @@ pub struct Life {
 pub struct Decision {
     /// The places of the credentials to mint, soonest to end first.
     pub mint: Vec<usize>,
-    /// The places of the namespaces to write at once: something is missing there.
+    /// The places of the pull secrets to write at once: something is missing there.
     pub complete: Vec<usize>,
-    /// The places of the namespaces to write at [`Decision::pace`], soonest to end first.
+    /// The places of the pull secrets to write at [`Decision::pace`], soonest to end first.
     pub renew: Vec<usize>,
     /// How many of [`Decision::renew`] begin per second.
     pub pace: f64,
@@ -128,7 +128,7 @@ fn due_at(life: &Life) -> Option<Timestamp> {
 
 fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
     let mut renew: Vec<(Timestamp, usize)> = Vec::new();
-    for (place, holding) in view.namespaces.iter().enumerate() {
+    for (place, holding) in view.secrets.iter().enumerate() {
         if holding.is_written {
             continue;
         }

@@ -16,10 +16,11 @@ use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
 use super::state::State;
+use super::verdicts::Verdicts;
 use super::verify::{History, Moment, Verified, verify};
 use super::work::Work;
 use super::write::{Writer, Written};
-use super::{Coverage, InjectMode, Namespace, Outcome, PULL_SECRET, Pending, Provision};
+use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
 use crate::registry::{Grant, Registries};
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
@@ -27,9 +28,6 @@ const STRANGERS_FOR: Duration = Duration::from_secs(1);
 
 /// How many of them are remembered.
 const STRANGERS: u64 = 10_000;
-
-/// How many namespaces' verdicts are remembered beyond those that changed.
-const VERDICTS: usize = 20_000;
 
 /// Makes sure of pull secrets.
 #[derive(Clone)]
@@ -40,8 +38,9 @@ pub(super) struct Shared {
     cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     history: History,
-    verdicts: Mutex<HashMap<String, Arc<Verified>>>,
-    flights: Mutex<HashMap<String, Arc<Flight>>>,
+    verdicts: Verdicts,
+    /// By namespace and secret.
+    flights: Mutex<HashMap<(String, String), Arc<Flight>>>,
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
     accounts: Reader,
@@ -63,7 +62,7 @@ impl Ensure {
             cluster,
             credentials,
             history: History::default(),
-            verdicts: Mutex::default(),
+            verdicts: Verdicts::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
             accounts,
@@ -99,21 +98,25 @@ impl Provision for Ensure {
         &'a self,
         namespace: &'a str,
         service_account: &'a str,
+        secret: &'a str,
     ) -> BoxFuture<'a, bool> {
-        self.0.may_reference(namespace, service_account).boxed()
+        self.0
+            .may_reference(namespace, service_account, secret)
+            .boxed()
     }
 
     fn covers(
         &self,
         namespace: &Arc<Namespace>,
+        secret: &str,
         keys: &[&str],
         now: Timestamp,
         dry_run: bool,
     ) -> Coverage {
-        let verdict = self.0.verdict(namespace);
+        let verdict = self.0.verdict(namespace, secret);
         let found = verdict.check(keys, now);
         if found.nudge && !dry_run && !namespace.terminating && verdict.may_nudge() {
-            Shared::join(&self.0, namespace);
+            Shared::join(&self.0, namespace, secret);
         }
         found.coverage
     }
@@ -121,10 +124,11 @@ impl Provision for Ensure {
     fn ensure<'a>(
         &'a self,
         namespace: &'a Arc<Namespace>,
+        secret: &'a str,
         keys: &'a [&'a str],
         deadline: Instant,
     ) -> BoxFuture<'a, Outcome> {
-        Shared::ensure(&self.0, namespace, keys, deadline).boxed()
+        Shared::ensure(&self.0, namespace, secret, keys, deadline).boxed()
     }
 }
 
@@ -152,13 +156,13 @@ impl Shared {
         }
     }
 
-    async fn may_reference(&self, namespace: &str, service_account: &str) -> bool {
+    async fn may_reference(&self, namespace: &str, service_account: &str, secret: &str) -> bool {
         let found = self
             .accounts
             .find(&self.state.accounts, namespace, service_account)
             .await;
         match found {
-            Ok((account, _)) => account.is_none_or(|account| account.may_reference(PULL_SECRET)),
+            Ok((account, _)) => account.is_none_or(|account| account.may_reference(secret)),
             Err(error) => {
                 tracing::warn!(
                     namespace.name = namespace,
@@ -170,30 +174,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn verdict(&self, namespace: &Arc<Namespace>) -> Arc<Verified> {
-        let moment = Moment::of(&self.state, &*self.credentials);
-        if let Some(verdict) = lock(&self.verdicts).get(&namespace.name)
-            && verdict.holds(namespace, moment)
-        {
-            return Arc::clone(verdict);
-        }
-        let verdict = Arc::new(verify(
-            namespace,
-            &self.state,
-            &*self.credentials,
-            &self.history,
-        ));
-        let mut verdicts = lock(&self.verdicts);
-        if verdicts.len() >= VERDICTS {
-            verdicts.clear();
-        }
-        verdicts.insert(namespace.name.clone(), Arc::clone(&verdict));
-        verdict
+    pub(super) fn verdict(&self, namespace: &Arc<Namespace>, secret: &str) -> Arc<Verified> {
+        let (state, credentials) = (&*self.state, &*self.credentials);
+        let moment = Moment::of(state, credentials);
+        let work = || verify(namespace, secret, state, credentials, &self.history);
+        self.verdicts.find_or(namespace, secret, moment, work)
     }
 
     pub(super) async fn ensure(
         this: &Arc<Self>,
         namespace: &Arc<Namespace>,
+        secret: &str,
         keys: &[&str],
         deadline: Instant,
     ) -> Outcome {
@@ -202,7 +193,7 @@ impl Shared {
         }
         // Who asks in the moment in which a flight ends gets no answer from it: the next one has it.
         loop {
-            let (ask, mut progress) = Self::join(this, namespace).ask(keys);
+            let (ask, mut progress) = Self::join(this, namespace, secret).ask(keys);
             let answered =
                 progress.wait_for(|progress| progress.ended || progress.outcome(&ask).is_some());
             match tokio::time::timeout_at(deadline, answered).await {
@@ -217,33 +208,38 @@ impl Shared {
         }
     }
 
-    /// The work under way for a namespace; begins some if there is none.
-    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>) -> Arc<Flight> {
+    /// The work under way for a pull secret of a namespace; begins some if there is none.
+    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>, secret: &str) -> Arc<Flight> {
+        let place = (namespace.name.clone(), secret.to_owned());
         let mut flights = lock(&this.flights);
-        if let Some(flight) = flights.get(&namespace.name) {
+        if let Some(flight) = flights.get(&place) {
             return Arc::clone(flight);
         }
         let flight = Arc::new(Flight::new());
-        flights.insert(namespace.name.clone(), Arc::clone(&flight));
+        flights.insert(place.clone(), Arc::clone(&flight));
         let landing = Landing {
             shared: Arc::clone(this),
-            namespace: namespace.name.clone(),
+            place,
             flight: Arc::clone(&flight),
         };
         let (shared, namespace) = (Arc::clone(this), Arc::clone(namespace));
         let mut tasks = lock(&this.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move { shared.fly(&namespace, &landing.flight).await });
+        tasks.spawn(async move {
+            let secret = landing.place.1.as_str();
+            shared.fly(&namespace, secret, &landing.flight).await;
+        });
         flight
     }
 
-    /// Gathers all credentials of a namespace and writes them: as soon as all that some Pod waits for is there, and once more at the
+    /// Gathers all credentials of a pull secret and writes them: as soon as all that some Pod waits for is there, and once more at the
     /// end, so that one dead Registry never holds up the others.
-    async fn fly(&self, namespace: &Namespace, flight: &Flight) {
+    async fn fly(&self, namespace: &Namespace, secret: &str, flight: &Flight) {
         let mut work = Work::new();
         loop {
             let asked = flight.count();
-            let grants = self.state.registries().grants(&namespace.labels);
+            let grants = self.state.registries();
+            let grants = grants.grants_of(&namespace.labels, secret);
             work.plan(grants, flight, |grant| self.fetch(namespace, grant));
             tokio::select! {
                 biased;
@@ -251,7 +247,7 @@ impl Shared {
                 () = work.advance() => {}
             }
             if work.is_idle() || flight.open().iter().any(|ask| work.answers(ask)) {
-                self.write(namespace, flight, &mut work).await;
+                self.write(namespace, secret, flight, &mut work).await;
             }
             if work.is_idle() && asked == flight.count() {
                 return;
@@ -274,9 +270,16 @@ impl Shared {
         gatherer.gather(grant).boxed()
     }
 
-    async fn write(&self, namespace: &Namespace, flight: &Flight, work: &mut Work<'_>) {
+    async fn write(
+        &self,
+        namespace: &Namespace,
+        secret: &str,
+        flight: &Flight,
+        work: &mut Work<'_>,
+    ) {
         let writer = Writer {
             namespace: &namespace.name,
+            secret,
             cluster: &*self.cluster,
             credentials: &*self.credentials,
             state: &self.state,
@@ -285,25 +288,35 @@ impl Shared {
         };
         let asks = flight.open();
         let written = writer.write(work.gathered()).await;
-        tell(namespace, &written);
+        tell(namespace, secret, &written);
         flight.publish(|progress| work.settle(progress, &asks, &written, &not_granted()));
     }
 }
 
-fn tell(namespace: &Namespace, written: &Result<Written, Pending>) {
+fn tell(namespace: &Namespace, secret: &str, written: &Result<Written, Pending>) {
     let name = namespace.name.as_str();
     match written {
-        Ok(Written::Applied) => tracing::info!(namespace.name = name, "pull secret written"),
+        Ok(Written::Applied) => {
+            tracing::info!(
+                namespace.name = name,
+                secret.name = secret,
+                "pull secret written"
+            );
+        }
         Ok(Written::Equal) => {
-            tracing::debug!(namespace.name = name, "pull secret is as it must be");
+            tracing::debug!(
+                namespace.name = name,
+                secret.name = secret,
+                "pull secret is as it must be"
+            );
         }
         Ok(Written::Foreign) => tracing::warn!(
             namespace.name = name,
-            "secret {name}/{} is not ours and is left alone: rename it, or delete it so that pullpass can make its own",
-            super::PULL_SECRET
+            "secret {name}/{secret} is not ours and is left alone: rename it, or delete it so that pullpass can make its own"
         ),
         Err(why) => tracing::warn!(
             namespace.name = name,
+            secret.name = secret,
             reason = why.reason,
             "pull secret not written: {}",
             why.message
@@ -314,13 +327,14 @@ fn tell(namespace: &Namespace, written: &Result<Written, Pending>) {
 /// Takes a flight off the list and tells those who wait, however it ended.
 struct Landing {
     shared: Arc<Shared>,
-    namespace: String,
+    /// The namespace and the secret.
+    place: (String, String),
     flight: Arc<Flight>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        lock(&self.shared.flights).remove(&self.namespace);
+        lock(&self.shared.flights).remove(&self.place);
         self.flight.publish(|progress| progress.ended = true);
     }
 }

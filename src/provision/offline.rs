@@ -42,17 +42,18 @@ impl Provision for Offline {
         ready(None).boxed()
     }
 
-    fn may_reference<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, bool> {
+    fn may_reference<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, bool> {
         ready(true).boxed()
     }
 
-    fn covers(&self, _: &Arc<Namespace>, _: &[&str], _: Timestamp, _: bool) -> Coverage {
+    fn covers(&self, _: &Arc<Namespace>, _: &str, _: &[&str], _: Timestamp, _: bool) -> Coverage {
         Coverage::Covered
     }
 
     fn ensure<'a>(
         &'a self,
         _: &'a Arc<Namespace>,
+        _: &'a str,
         _: &'a [&'a str],
         _: Instant,
     ) -> BoxFuture<'a, Outcome> {

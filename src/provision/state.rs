@@ -1,17 +1,18 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
 
-use super::Namespace;
 use super::access::{PullSecret, Version};
 use super::account::Accounts;
 use super::secret::{Auths, Digest};
 use super::table::Table;
+use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::registry::Registries;
 
@@ -19,13 +20,16 @@ use crate::registry::Registries;
 pub struct State {
     /// Opted-in namespaces by name.
     pub namespaces: Table<Namespace>,
-    /// The Secrets `pullpass` by namespace.
-    pub pull_secrets: Table<Seen>,
+    /// The Secrets [`PULL_SECRET`] by namespace.
+    pub pull_secrets: Arc<Table<Seen>>,
+    /// The Registries' own pull secrets, by name; each table by namespace.
+    own_secrets: Mutex<HashMap<String, Arc<Table<Seen>>>>,
     /// The source Secrets of pullpass' own namespace by name.
     pub sources: Table<SourceSecret>,
     /// The ServiceAccounts whose identities are used.
     pub accounts: Accounts,
     registries: ArcSwap<Registries>,
+    changed: watch::Sender<()>,
     generation: Arc<AtomicU64>,
 }
 
@@ -34,12 +38,14 @@ impl Default for State {
         let generation = Arc::new(AtomicU64::new(1));
         Self {
             namespaces: Table::new(Arc::clone(&generation), PartialEq::eq),
-            pull_secrets: Table::new(Arc::clone(&generation), PartialEq::eq),
+            pull_secrets: Arc::new(Table::new(Arc::clone(&generation), PartialEq::eq)),
+            own_secrets: Mutex::default(),
             sources: Table::new(Arc::clone(&generation), |one, other| {
                 one.resource_version == other.resource_version
             }),
             accounts: Accounts::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
+            changed: watch::Sender::new(()),
             generation,
         }
     }
@@ -55,6 +61,48 @@ impl State {
     pub fn set_registries(&self, registries: Registries) {
         self.registries.store(Arc::new(registries));
         self.generation.fetch_add(1, Ordering::AcqRel);
+        self.changed.send_replace(());
+    }
+
+    /// Rings when the Registries change.
+    pub fn follow_registries(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The pull secrets of this name, by namespace.
+    pub fn pull_secrets_of(&self, name: &str) -> Arc<Table<Seen>> {
+        if name == PULL_SECRET {
+            return Arc::clone(&self.pull_secrets);
+        }
+        let mut tables = self.own_secrets();
+        if let Some(table) = tables.get(name) {
+            return Arc::clone(table);
+        }
+        let table = Table::new(Arc::clone(&self.generation), PartialEq::eq);
+        let table = Arc::new(table);
+        tables.insert(name.to_owned(), Arc::clone(&table));
+        table
+    }
+
+    /// Forgets the pull secrets of a Registry that is gone.
+    pub fn forget_pull_secrets_of(&self, name: &str) {
+        if self.own_secrets().remove(name).is_some() {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Forgets all pull secrets of a namespace: one that comes back under its name has none of them.
+    pub fn forget_pull_secrets_in(&self, namespace: &str) {
+        self.pull_secrets.delete(namespace, "");
+        for table in self.own_secrets().values() {
+            table.delete(namespace, "");
+        }
+    }
+
+    fn own_secrets(&self) -> MutexGuard<'_, HashMap<String, Arc<Table<Seen>>>> {
+        self.own_secrets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that grows with every change of anything here: what was worked out at the same number still holds.

@@ -1,6 +1,6 @@
-//! What the controller asks of this room: how every namespace stands, and to keep one as it must be.
+//! What the controller asks of this room: how every pull secret stands, and to keep one as it must be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,16 +13,25 @@ use super::{InjectMode, Namespace, Outcome};
 use crate::credential::{Freshness, freshness};
 use crate::registry::source::MintSource;
 
-/// How every namespace stands, and what the places in the view stand for.
+/// How every pull secret stands, and what the places in the view stand for.
 #[derive(Default)]
 pub struct Survey {
     /// What to decide by.
     pub view: View,
-    /// The namespaces, by their place.
-    pub namespaces: Vec<Arc<Namespace>>,
+    /// The pull secrets, by their place.
+    pub secrets: Vec<Place>,
     /// The credentials' sources, by their place.
     pub sources: Vec<MintSource>,
     places: HashMap<MintSource, usize>,
+}
+
+/// A pull secret of a namespace.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The namespace.
+    pub namespace: Arc<Namespace>,
+    /// The secret's name.
+    pub secret: Arc<str>,
 }
 
 impl Ensure {
@@ -31,26 +40,37 @@ impl Ensure {
         Moment::of(&self.0.state, &*self.0.credentials).numbers()
     }
 
-    /// Looks at every opted-in namespace that a Registry serves and nobody deletes, from memory alone.
+    /// Looks at the pull secrets of every opted-in namespace that a Registry serves and nobody deletes, from memory alone.
     pub fn survey(&self, now: Timestamp) -> Survey {
         let mut survey = Survey::default();
+        let registries = self.0.state.registries();
         for namespace in self.0.state.namespaces.all() {
             if namespace.terminating || namespace.mode == InjectMode::Off {
                 continue;
             }
-            let verdict = self.0.verdict(&namespace);
-            if verdict.is_foreign() || verdict.held().is_empty() {
-                continue;
+            let serving = registries.serving(&namespace.labels);
+            let secrets: BTreeSet<&Arc<str>> =
+                serving.iter().map(|registry| &registry.secret).collect();
+            for secret in secrets {
+                let verdict = self.0.verdict(&namespace, secret);
+                if verdict.is_foreign() || verdict.held().is_empty() {
+                    continue;
+                }
+                let place = Place {
+                    namespace: Arc::clone(&namespace),
+                    secret: Arc::clone(secret),
+                };
+                survey.add(place, &verdict, now, |source| self.life(source));
             }
-            survey.add(namespace, &verdict, now, |source| self.life(source));
         }
         survey
     }
 
-    /// Writes what a namespace's pull secret lacks of what is there to be written, and waits for it, not beyond `deadline`.
-    pub async fn keep(&self, namespace: &Arc<Namespace>, deadline: Instant) -> Outcome {
+    /// Writes what a pull secret lacks of what is there to be written, and waits for it, not beyond `deadline`.
+    pub async fn keep(&self, place: &Place, deadline: Instant) -> Outcome {
+        let Place { namespace, secret } = place;
         let now = (self.0.clock)();
-        let verdict = self.0.verdict(namespace);
+        let verdict = self.0.verdict(namespace, secret);
         let lacking = verdict
             .held()
             .iter()
@@ -61,7 +81,7 @@ impl Ensure {
         if keys.is_empty() {
             return Outcome::Covered;
         }
-        Shared::ensure(&self.0, namespace, &keys, deadline).await
+        Shared::ensure(&self.0, namespace, secret, &keys, deadline).await
     }
 
     /// The life of the credential that is there for `source`.
@@ -90,7 +110,7 @@ fn spread(source: &MintSource) -> u8 {
 impl Survey {
     fn add(
         &mut self,
-        namespace: Arc<Namespace>,
+        place: Place,
         verdict: &Verified,
         now: Timestamp,
         life: impl Fn(&MintSource) -> Life,
@@ -107,8 +127,8 @@ impl Survey {
             let stands = stands(held, now);
             holding.entries.push(Piece { credential, stands });
         }
-        self.view.namespaces.push(holding);
-        self.namespaces.push(namespace);
+        self.view.secrets.push(holding);
+        self.secrets.push(place);
     }
 }
 

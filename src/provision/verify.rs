@@ -23,7 +23,7 @@ const REMEMBERED: usize = 64;
 /// How often work in the background is begun for one namespace at most.
 const NUDGE_EVERY: Duration = Duration::from_secs(30);
 
-/// What one namespace's pull secret is worth, as long as nothing changed.
+/// What one pull secret of a namespace is worth, as long as nothing changed.
 pub(super) struct Verified {
     namespace: Arc<Namespace>,
     moment: Moment,
@@ -170,16 +170,17 @@ impl Verified {
     }
 }
 
-/// Works out what a namespace's pull secret is worth.
+/// Works out what a pull secret of a namespace is worth.
 pub(super) fn verify(
     namespace: &Arc<Namespace>,
+    secret: &str,
     state: &State,
     credentials: &dyn Credentials,
     history: &History,
 ) -> Verified {
     let moment = Moment::of(state, credentials);
-    let seen = state.pull_secrets.get(&namespace.name);
-    let grants = state.registries().grants(&namespace.labels);
+    let seen = state.pull_secrets_of(secret).get(&namespace.name);
+    let grants = state.registries().grants_of(&namespace.labels, secret);
     let mut keys = HashMap::new();
     let mut complete = true;
     let mut followed = Vec::new();

@@ -1,15 +1,17 @@
-//! Writing one namespace's pull secret: read, merge, compare and swap, again if somebody was faster.
+//! Writing one pull secret of a namespace: read, merge, compare and swap, again if somebody was faster.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Pending;
 use super::access::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
 use super::gather::{self, Gathered};
 use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
 use super::state::{Seen, State};
+use super::table::Table;
 use super::verify::History;
+use super::{PULL_SECRET, Pending};
 use crate::registry::CredentialSource;
 
 /// How often a lost race is run again before it is given up for this time.
@@ -18,6 +20,8 @@ const ATTEMPTS: usize = 16;
 /// What a write needs at hand.
 pub(super) struct Writer<'a> {
     pub(super) namespace: &'a str,
+    /// The pull secret's name.
+    pub(super) secret: &'a str,
     pub(super) cluster: &'a dyn Cluster,
     pub(super) credentials: &'a dyn Credentials,
     pub(super) state: &'a State,
@@ -42,7 +46,7 @@ impl Writer<'_> {
         if self.is_known_to_hold(&gathered) {
             return Ok(Written::Equal);
         }
-        let mut there = match self.state.pull_secrets.get(self.namespace) {
+        let mut there = match self.table().get(self.namespace) {
             None => None,
             Some(_) => self.fetch().await?,
         };
@@ -62,7 +66,7 @@ impl Writer<'_> {
             });
             match self
                 .cluster
-                .apply_pull_secret(self.namespace, content, &precondition)
+                .apply_pull_secret(self.namespace, self.secret, content, &precondition)
                 .await
             {
                 Ok(version) => {
@@ -73,17 +77,15 @@ impl Writer<'_> {
                         digests: merged.digests,
                     };
                     let resource_version = seen.version.resource_version.clone();
-                    self.state
-                        .pull_secrets
-                        .put(self.namespace, &resource_version, seen);
+                    self.table().put(self.namespace, &resource_version, seen);
                     return Ok(Written::Applied);
                 }
                 Err(ClusterError::Conflict { .. }) => there = self.fetch().await?,
-                Err(error) => return Err(pending(&error)),
+                Err(error) => return Err(self.pending(&error)),
             }
         }
-        Err(pending(&ClusterError::Unreachable {
-            what: format!("secret {}", self.namespace),
+        Err(self.pending(&ClusterError::Unreachable {
+            what: format!("secret {}/{}", self.namespace, self.secret),
             message: format!("others wrote it {ATTEMPTS} times in between"),
         }))
     }
@@ -91,7 +93,7 @@ impl Writer<'_> {
     /// Whether memory says that there is nothing to write.
     fn is_known_to_hold(&self, gathered: &[Gathered]) -> bool {
         let mut entries = gathered.iter().flat_map(|grant| &grant.entries);
-        let Some(seen) = self.state.pull_secrets.get(self.namespace) else {
+        let Some(seen) = self.table().get(self.namespace) else {
             // An empty secret is of no use to anybody.
             return entries.next().is_none();
         };
@@ -110,11 +112,11 @@ impl Writer<'_> {
     async fn fetch(&self) -> Result<Option<PullSecret>, Pending> {
         let found = self
             .cluster
-            .fetch_pull_secret(self.namespace)
+            .fetch_pull_secret(self.namespace, self.secret)
             .await
-            .map_err(|error| pending(&error))?;
+            .map_err(|error| self.pending(&error))?;
         if let Some(secret) = &found {
-            self.state.pull_secrets.put(
+            self.table().put(
                 self.namespace,
                 &secret.version.resource_version,
                 Seen::of(secret),
@@ -179,7 +181,24 @@ impl Writer<'_> {
                     }
                 }),
         };
-        refreshed.map_err(|error| pending(&error))
+        refreshed.map_err(|error| self.pending(&error))
+    }
+
+    fn table(&self) -> Arc<Table<Seen>> {
+        self.state.pull_secrets_of(self.secret)
+    }
+
+    fn pending(&self, error: &ClusterError) -> Pending {
+        let registry = own_secret_of(self.secret);
+        let message = match (error, registry) {
+            (ClusterError::Forbidden { .. }, Some(registry)) => missing_rights(registry),
+            _ => error.to_string(),
+        };
+        Pending {
+            registry: registry.map(Into::into),
+            reason: error.reason(),
+            message,
+        }
     }
 
     fn too_big(&self, merged: &Merged) -> Pending {
@@ -189,7 +208,7 @@ impl Writer<'_> {
             message: format!(
                 "secret {}/{} would have {} KiB, more than {} KiB: the last good one stays; let fewer Registries serve this namespace",
                 self.namespace,
-                super::PULL_SECRET,
+                self.secret,
                 merged.bytes / 1024,
                 MAX_BYTES / 1024
             ),
@@ -204,10 +223,14 @@ fn entries(gathered: &[Gathered]) -> Vec<Entry> {
         .collect()
 }
 
-fn pending(error: &ClusterError) -> Pending {
-    Pending {
-        registry: None,
-        reason: error.reason(),
-        message: error.to_string(),
-    }
+/// The Registry whose own secret has this name.
+fn own_secret_of(secret: &str) -> Option<&str> {
+    secret.strip_prefix(PULL_SECRET)?.strip_prefix('-')
+}
+
+/// What an admin is told when the rights for a Registry's own secret are missing.
+pub(crate) fn missing_rights(registry: &str) -> String {
+    format!(
+        "pullpass may not get, list, watch, create and patch the Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints for it"
+    )
 }

@@ -1,8 +1,9 @@
 //! Why each Registry serves an image or does not.
 
 use super::pattern::Pattern;
+use super::puller::{Breadth, Puller};
 use super::served::ServedRegistry;
-use super::{Labels, Registries, Resolved};
+use super::{Registries, Resolved};
 use crate::image::Reference;
 
 /// Which Registry serves an image, and why the others do not.
@@ -54,6 +55,10 @@ pub enum Why<'r> {
     },
     /// It does not serve the namespace.
     NamespaceNotServed,
+    /// It does not serve the ServiceAccount.
+    ServiceAccountNotServed,
+    /// It does not serve Pods with these labels.
+    PodNotServed,
     /// It is suspended.
     Suspended,
 }
@@ -63,8 +68,13 @@ pub enum Why<'r> {
 pub enum Precedence<'r> {
     /// Its pattern comes first in the kubelet's order.
     Pattern(&'r Pattern),
-    /// It selects namespaces, the other one serves all.
-    NarrowerServes,
+    /// It chooses more narrowly whom it serves.
+    NarrowerServes {
+        /// How narrowly it chooses.
+        breadth: Breadth,
+        /// How the other one does.
+        than: Breadth,
+    },
     /// It is older.
     Older,
     /// Its name comes first.
@@ -73,12 +83,12 @@ pub enum Precedence<'r> {
 
 pub(super) fn explain<'r>(
     registries: &'r Registries,
-    namespace: Option<&Labels>,
+    puller: &Puller<'_>,
     reference: &Reference<'_>,
 ) -> Explanation<'r> {
     let resolved = registries
         .index
-        .resolve(&registries.served, namespace, reference);
+        .resolve(&registries.served, puller, reference);
     let (domain, path) = reference.repository();
     let winner = resolved.as_ref().map(|resolved| resolved.registry);
     let verdicts = registries
@@ -86,7 +96,7 @@ pub(super) fn explain<'r>(
         .iter()
         .map(|registry| Verdict {
             registry,
-            why: judge(registry, winner, namespace, domain, path),
+            why: judge(registry, winner, puller, domain, path),
         })
         .collect();
     Explanation { resolved, verdicts }
@@ -95,7 +105,7 @@ pub(super) fn explain<'r>(
 fn judge<'r>(
     registry: &'r ServedRegistry,
     winner: Option<&'r ServedRegistry>,
-    namespace: Option<&Labels>,
+    puller: &Puller<'_>,
     domain: &str,
     path: &str,
 ) -> Why<'r> {
@@ -118,8 +128,17 @@ fn judge<'r>(
     if registry.suspend {
         return Why::Suspended;
     }
-    if namespace.is_some_and(|labels| !registry.namespaces.matches(labels)) {
+    if puller
+        .namespace
+        .is_some_and(|labels| !registry.namespaces.matches(labels))
+    {
         return Why::NamespaceNotServed;
+    }
+    if !registry.serves_account(puller) {
+        return Why::ServiceAccountNotServed;
+    }
+    if !registry.serves_labels(puller) {
+        return Why::PodNotServed;
     }
     match winner {
         Some(by) if by.name != registry.name => Why::Outranked {
@@ -157,9 +176,10 @@ fn precedence<'r>(
 ) -> Precedence<'r> {
     match serving_pattern(by, domain, path) {
         Some(first) if first != pattern => Precedence::Pattern(first),
-        _ if by.namespaces.is_empty() != registry.namespaces.is_empty() => {
-            Precedence::NarrowerServes
-        }
+        _ if by.breadth != registry.breadth => Precedence::NarrowerServes {
+            breadth: by.breadth,
+            than: registry.breadth,
+        },
         _ if by.created != registry.created => Precedence::Older,
         _ => Precedence::Name,
     }

@@ -1,10 +1,12 @@
-//! Which keys a namespace's secret holds, and the credential under each.
+//! Which keys a namespace's secrets hold, and the credential under each.
 //!
-//! The kubelet offers the credential of the first key, in its own order, that matches an image; a dockerconfigjson has no negative
-//! entry. So the keys are the patterns of the Registries that serve the namespace, what they exclude, and all that these have in
-//! common with each other; each key gets the credential of the Registry that serves what it covers. All patterns that cover an
-//! image then cover its first key too, so that the first key's Registry is the image's.
+//! The kubelet offers the credential of the first key, in its own order, that matches an image, over all secrets of a Pod; of equal
+//! keys those of the secret that comes first. A dockerconfigjson has no negative entry. So the keys of a secret are the patterns of
+//! its Registries and, of what any Registry excludes, all that has something in common with them, so that for an image in there
+//! every Registry that serves it has the very same key. All patterns that cover an image then cover its first key, too, and the
+//! order of the secrets decides between the Registries ([`super::arrange`]).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -12,11 +14,13 @@ use super::pattern::Pattern;
 use super::served::{Image, ServedRegistry};
 use super::source::CredentialSource;
 
-/// A credential that a namespace's pull secret holds, and the `auths` keys that it stands under.
+/// A credential that a pull secret of a namespace holds, and the `auths` keys that it stands under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The Registry it belongs to.
     pub registry: Arc<str>,
+    /// The name of the pull secret.
+    pub secret: Arc<str>,
     /// Where it comes from.
     pub source: CredentialSource,
     /// The keys, in the kubelet's order.
@@ -31,6 +35,8 @@ pub struct Grant {
 struct Rule<'r> {
     /// The Registry's place, by rank.
     registry: usize,
+    /// Whether the Registry's secret is its own.
+    narrow: bool,
     image: &'r Image,
 }
 
@@ -38,6 +44,12 @@ impl Rule<'_> {
     /// The credential: those of equal places are one.
     fn credential(self) -> (usize, usize) {
         (self.registry, self.image.source)
+    }
+
+    /// The order of precedence.
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_pattern = self.image.pattern.cmp(&other.image.pattern);
+        by_pattern.then(self.registry.cmp(&other.registry))
     }
 }
 
@@ -47,21 +59,24 @@ struct Rules<'r> {
     wildcards: Vec<Rule<'r>>,
 }
 
-/// The keys with their rules, by host.
-type Keys<'k, 'r> = HashMap<&'k str, Vec<&'k (Pattern, Rule<'r>)>>;
+/// A key of a secret, with the rule whose credential stands there.
+type Held<'r> = (Pattern, Rule<'r>);
+
+/// The keys of all secrets, by host.
+type Keys<'k, 'r> = HashMap<&'k str, Vec<&'k Held<'r>>>;
 
 /// Plans the grants of a namespace from the Registries that serve it, given by rank.
 pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
     let rules = Rules::new(serving);
-    let keys = rules.without_repeats(rules.owned_keys());
-    let mut grants: BTreeMap<(usize, usize), Vec<&Pattern>> = BTreeMap::new();
+    let keys = rules.held();
+    let mut grants: BTreeMap<(usize, usize), Vec<&Held<'_>>> = BTreeMap::new();
     let mut by_host = Keys::new();
     for entry in &keys {
         let (key, rule) = entry;
-        grants.entry(rule.credential()).or_default().push(key);
+        grants.entry(rule.credential()).or_default().push(entry);
         by_host.entry(key.domain()).or_default().push(entry);
     }
-    let grant = |(credential, own): ((usize, usize), Vec<&Pattern>)| {
+    let grant = |(credential, own): ((usize, usize), Vec<&Held<'_>>)| {
         let registry = serving[credential.0];
         let source = registry.sources[credential.1].0.clone();
         let reserved = match source {
@@ -70,19 +85,21 @@ pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
         };
         Grant {
             registry: Arc::clone(&registry.name),
+            secret: Arc::clone(&registry.secret),
             source,
-            keys: own.iter().map(|key| key.key().to_owned()).collect(),
+            keys: own.iter().map(|(key, _)| key.key().to_owned()).collect(),
             reserved,
         }
     };
     grants.into_iter().map(grant).collect()
 }
 
-/// What lies within the keys of a Registry's credential and is not for it.
+/// What lies within the keys of a Registry's credential and is not for it. A key that it shares with a Registry that comes first is
+/// itself reserved: nothing narrower may rise over that one's.
 fn find_reserved(
     registry: &ServedRegistry,
     credential: (usize, usize),
-    own: &[&Pattern],
+    own: &[&Held<'_>],
     by_host: &Keys<'_, '_>,
 ) -> Vec<String> {
     let images = registry
@@ -93,16 +110,18 @@ fn find_reserved(
         .flat_map(|image| &image.cuts)
         .map(Pattern::key)
         .collect();
-    for key in own {
+    for (key, own) in own {
         // A key with a literal host covers keys of that host alone.
         let hosts: Box<dyn Iterator<Item = _>> = if key.has_wildcard() {
             Box::new(by_host.values())
         } else {
             Box::new(by_host.get(key.domain()).into_iter())
         };
-        let others = hosts
-            .flatten()
-            .filter(|(other, rule)| rule.credential() != credential && key.covers_pattern(other));
+        let others = hosts.flatten().filter(|(other, rule)| {
+            rule.credential() != credential
+                && key.covers_pattern(other)
+                && (key != other || rule.compare(own).is_lt())
+        });
         reserved.extend(others.map(|(other, _)| other.key()));
     }
     reserved.into_iter().map(str::to_owned).collect()
@@ -116,7 +135,11 @@ impl<'r> Rules<'r> {
         };
         for (registry, served) in serving.iter().enumerate() {
             for image in &served.images {
-                let rule = Rule { registry, image };
+                let rule = Rule {
+                    registry,
+                    narrow: served.breadth.is_narrow(),
+                    image,
+                };
                 if image.pattern.has_wildcard() {
                     rules.wildcards.push(rule);
                 } else {
@@ -144,59 +167,44 @@ impl<'r> Rules<'r> {
             .chain(&self.wildcards)
     }
 
-    /// All keys that some Registry serves, each with the rule that does.
-    fn owned_keys(&self) -> BTreeMap<Pattern, Rule<'r>> {
+    /// The keys of all secrets, in the kubelet's order, each with the rule of that secret.
+    ///
+    /// A secret holds the patterns of its own Registries, and of what is excluded anywhere all that they serve. In a Registry's own
+    /// secret nothing stands where a Registry of the common one comes first, which serves the namespace's Pods all alike: the
+    /// common one is referenced last.
+    fn held(&self) -> Vec<Held<'r>> {
         let written = self
             .iter()
             .flat_map(|rule| std::iter::once(&rule.image.pattern).chain(&rule.image.cuts));
         let mut keys: BTreeSet<Pattern> = written.cloned().collect();
         close(&mut keys);
-        keys.into_iter()
-            .filter_map(|key| self.owner(&key).map(|rule| (key, rule)))
-            .collect()
-    }
-
-    /// The rule that serves what a key covers.
-    fn owner(&self, key: &Pattern) -> Option<Rule<'r>> {
-        let serves = |rule: &&Rule<'r>| {
-            let image = rule.image;
-            image.pattern.covers_pattern(key)
-                && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
-        };
-        let order = |one: &&Rule<'r>, other: &&Rule<'r>| {
-            one.image
-                .pattern
-                .cmp(&other.image.pattern)
-                .then(one.registry.cmp(&other.registry))
-        };
-        self.near(key).filter(serves).min_by(order).copied()
-    }
-
-    /// Leaves out keys that are neither a pattern nor excluded somewhere and change nothing: the next key that covers them has
-    /// the same credential.
-    fn without_repeats(&self, keys: BTreeMap<Pattern, Rule<'r>>) -> Vec<(Pattern, Rule<'r>)> {
-        let mut kept: Vec<(Pattern, Rule<'r>)> = Vec::with_capacity(keys.len());
-        for (key, rule) in keys.into_iter().rev() {
-            let repeats = || {
-                let next = kept
-                    .iter()
-                    .rev()
-                    .find(|(next, _)| next.covers_pattern(&key));
-                next.is_some_and(|(_, next)| next.credential() == rule.credential())
-            };
-            if self.is_written(&key) || !repeats() {
-                kept.push((key, rule));
+        let mut held = Vec::with_capacity(keys.len());
+        for key in keys {
+            let is_excluded = self
+                .near(&key)
+                .any(|rule| rule.image.cuts.iter().any(|cut| cut.covers_pattern(&key)));
+            let mut serving: Vec<Rule<'r>> =
+                self.near(&key).filter(serves(&key)).copied().collect();
+            serving.sort_by(Rule::compare);
+            let common = serving.iter().position(|rule| !rule.narrow);
+            serving.truncate(common.map_or(serving.len(), |common| common + 1));
+            for (place, rule) in serving.iter().enumerate() {
+                let mut earlier = serving[..place].iter();
+                let is_first = earlier.all(|earlier| earlier.registry != rule.registry);
+                if is_first && (is_excluded || rule.image.pattern == key) {
+                    held.push((key.clone(), *rule));
+                }
             }
         }
-        kept.reverse();
-        kept
+        held
     }
+}
 
-    /// Whether a key is a pattern, or lies within what a pattern has taken away.
-    fn is_written(&self, key: &Pattern) -> bool {
-        self.near(key).any(|rule| {
-            rule.image.pattern == *key || rule.image.cuts.iter().any(|cut| cut.covers_pattern(key))
-        })
+/// Whether a rule serves what a key covers.
+fn serves<'k, 'r>(key: &'k Pattern) -> impl Fn(&&Rule<'r>) -> bool + 'k {
+    |rule| {
+        let image = rule.image;
+        image.pattern.covers_pattern(key) && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
     }
 }
 

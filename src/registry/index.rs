@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::Resolved;
 use super::pattern::Pattern;
+use super::puller::Puller;
 use super::served::{Image, ServedRegistry};
-use super::{Labels, Resolved};
 use crate::image::Reference;
 
 /// The patterns of all Registries that are not suspended, by host.
@@ -61,12 +62,11 @@ impl Index {
         index
     }
 
-    /// The first pattern that covers the image, of a Registry that serves the namespace and does not exclude the image. Without
-    /// labels every Registry is taken to serve the namespace.
+    /// The first pattern that covers the image, of a Registry that serves the Pod and does not exclude the image.
     pub(super) fn resolve<'r>(
         &self,
         served: &'r [ServedRegistry],
-        namespace: Option<&Labels>,
+        puller: &Puller<'_>,
         reference: &Reference<'_>,
     ) -> Option<Resolved<'r>> {
         let (domain, path) = reference.repository();
@@ -83,7 +83,7 @@ impl Index {
         let mut cut: Option<Cow<'r, Pattern>> = None;
         for &rule in literal.chain(wildcards) {
             let registry = &served[rule.registry];
-            if namespace.is_some_and(|labels| !registry.namespaces.matches(labels)) {
+            if !registry.serves_pod(puller) {
                 continue;
             }
             let image = rule.image(served);

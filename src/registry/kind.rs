@@ -19,10 +19,12 @@ use serde::{Deserialize, Serialize};
 use super::selector::LabelSelector;
 pub use schema::definition;
 
-/// The longest name of a Registry, so that `pullpass-<name>` stays a name that every kind of object may have.
+/// The longest name of a Registry, so that `pullpass-<name>`, a Secret's name for one, stays a name that every kind of object may have.
 pub const NAME_MAX: usize = 54;
 /// How many patterns `images` and `exclude` may each hold.
 pub const PATTERNS_MAX: usize = 128;
+/// How many ServiceAccounts `serves.serviceAccounts` may name.
+pub const SERVICE_ACCOUNTS_MAX: usize = 64;
 /// The longest pattern: a host of 253 characters, a port and a path of 255.
 pub const PATTERN_MAX: usize = 515;
 /// How many labels, and how many annotations, a Registry may add to a Pod.
@@ -91,12 +93,24 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*
 /// A region of AWS.
 const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
 
-/// Whom a Registry serves.
+/// Whom a Registry serves: what is said of namespaces, ServiceAccounts and Pods must all hold.
+///
+/// ServiceAccounts and Pods choose among what a namespace holds and protect nothing: any Pod of a namespace can read its Secrets.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.pods) || [has(self.pods.matchLabels) && self.pods.matchLabels.size() > 0, has(self.pods.matchExpressions) && self.pods.matchExpressions.size() > 0].exists(given, given)")
+    .message("pods selects every Pod: leave it out, or select by labels"))]
 pub struct Serves {
     /// The namespaces, by their labels, among those that opted in; `{}` is all of them.
     pub namespaces: LabelSelector,
+    /// Among their Pods those of these ServiceAccounts alone; of all where nothing is said. The credentials stand in a Secret of
+    /// their own, `pullpass-<name of the Registry>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)), extend("x-kubernetes-list-type" = "set"))]
+    pub service_accounts: Vec<String>,
+    /// Among their Pods those with these labels alone; all where nothing is said. The credentials stand in a Secret of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<LabelSelector>,
 }
 
 /// Credentials that Amazon ECR mints.

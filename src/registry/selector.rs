@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::labels;
+use super::puller::FindLabel;
 
 /// A label selector as it is written: every part must hold; without parts it selects everything.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,10 +68,10 @@ impl LabelSelector {
     }
 
     /// Whether it selects an object with these labels.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &(impl FindLabel + ?Sized)) -> bool {
         self.match_labels
             .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+            .all(|(key, value)| labels.find_label(key) == Some(value))
             && self
                 .match_expressions
                 .iter()
@@ -94,9 +95,9 @@ impl LabelSelector {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
-        let is_listed = || value.is_some_and(|value| self.values.contains(value));
+    fn matches(&self, labels: &(impl FindLabel + ?Sized)) -> bool {
+        let value = labels.find_label(&self.key);
+        let is_listed = || value.is_some_and(|value| self.values.iter().any(|one| one == value));
         match self.operator {
             Operator::In => is_listed(),
             Operator::NotIn => !is_listed(),

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Labels;
 use super::host::{Host, partition_of};
 use super::kind::{self, AssumeRole, Ecr, Identity, Inject, Registry, RegistrySpec};
 use super::pattern::Pattern;
+use super::puller::{Breadth, Puller};
 use super::selector::LabelSelector;
 use super::source::{
     CredentialSource, EcrEndpoints, EcrIdentity, EcrSource, RoleHop, StaticSource, TokenLife,
 };
 use super::validate::{self, Problem};
+use super::{Labels, PULL_SECRET};
 
 /// A Registry that breaks no rule.
 #[derive(Clone, Debug)]
@@ -30,6 +31,15 @@ pub struct ServedRegistry {
     pub suspend: bool,
     /// The namespaces it serves, among those that opted in.
     pub namespaces: LabelSelector,
+    /// The ServiceAccounts whose Pods it serves there; empty for all.
+    pub service_accounts: Vec<String>,
+    /// The Pods it serves there; `None` for all.
+    pub pods: Option<LabelSelector>,
+    /// How narrowly all this chooses.
+    pub breadth: Breadth,
+    /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
+    /// `pullpass-<name>` where it chooses among a namespace's Pods.
+    pub secret: Arc<str>,
     /// When it was made; nothing for those read from files.
     pub created: Option<Timestamp>,
     pub(super) images: Vec<Image>,
@@ -72,12 +82,22 @@ impl ServedRegistry {
                 source,
             });
         }
+        let name = registry.metadata.name.as_deref().unwrap_or_default();
+        let breadth = Breadth::of(&spec.serves);
         Ok(Self {
-            name: registry.metadata.name.as_deref().unwrap_or_default().into(),
+            name: name.into(),
             sources,
             inject: spec.inject.clone().unwrap_or_default(),
             suspend: spec.suspend,
             namespaces: spec.serves.namespaces.clone(),
+            service_accounts: spec.serves.service_accounts.clone(),
+            pods: spec.serves.pods.clone(),
+            breadth,
+            secret: if breadth.is_narrow() {
+                format!("{PULL_SECRET}-{name}").into()
+            } else {
+                PULL_SECRET.into()
+            },
             created: registry
                 .metadata
                 .creation_timestamp
@@ -90,6 +110,44 @@ impl ServedRegistry {
     /// Whether it serves a namespace with these labels: it selects it and is not suspended.
     pub fn serves(&self, namespace: &Labels) -> bool {
         !self.suspend && self.namespaces.matches(namespace)
+    }
+
+    /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, and is not suspended.
+    pub fn serves_pod(&self, puller: &Puller<'_>) -> bool {
+        !self.suspend
+            && puller
+                .namespace
+                .is_none_or(|labels| self.namespaces.matches(labels))
+            && self.serves_account(puller)
+            && self.serves_labels(puller)
+    }
+
+    pub(super) fn serves_account(&self, puller: &Puller<'_>) -> bool {
+        self.service_accounts.is_empty()
+            || puller
+                .service_account
+                .is_none_or(|account| self.service_accounts.iter().any(|one| one == account))
+    }
+
+    pub(super) fn serves_labels(&self, puller: &Puller<'_>) -> bool {
+        match (&self.pods, puller.labels) {
+            (Some(pods), Some(labels)) => pods.matches(labels),
+            _ => true,
+        }
+    }
+
+    /// Whether a pattern of it covers a repository that it does not exclude.
+    pub(super) fn covers(&self, domain: &str, path: &str) -> bool {
+        let covers =
+            |image: &Image| image.pattern.covers(domain, path) && image.cut(domain, path).is_none();
+        self.images.iter().any(covers)
+    }
+
+    /// Whether it excludes a repository from a pattern that covers it.
+    pub(super) fn cuts(&self, domain: &str, path: &str) -> bool {
+        self.images
+            .iter()
+            .any(|image| image.cut(domain, path).is_some())
     }
 
     /// The patterns of its images.
@@ -105,12 +163,11 @@ impl ServedRegistry {
             .map(move |image| (&image.pattern, source(image)))
     }
 
-    /// What decides between equal patterns: selecting namespaces before serving all, the older, the name.
+    /// What decides between equal patterns: the narrower, the older, the name.
     pub(super) fn compare_rank(&self, other: &Self) -> Ordering {
         let age = |registry: &Self| (registry.created.is_none(), registry.created);
-        self.namespaces
-            .is_empty()
-            .cmp(&other.namespaces.is_empty())
+        self.breadth
+            .cmp(&other.breadth)
             .then_with(|| age(self).cmp(&age(other)))
             .then_with(|| self.name.cmp(&other.name))
     }

@@ -5,7 +5,7 @@ mod ecr;
 
 use super::kind::{
     ANNOTATION_VALUE_MAX, INJECT_MAX, Inject, NAME_MAX, PATTERNS_MAX, Registry, RegistrySpec,
-    SecretRef,
+    SERVICE_ACCOUNTS_MAX, SecretRef, Serves,
 };
 use super::labels;
 use super::pattern::Pattern;
@@ -66,9 +66,7 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
         );
     }
     check_excludes(&patterns, spec, &mut findings);
-    for (place, message) in spec.serves.namespaces.problems() {
-        findings.add(format!("spec.serves.namespaces.{place}"), message);
-    }
+    check_serves(&spec.serves, &mut findings);
     check_provider(spec, &patterns.images, &mut findings);
     if let Some(inject) = &spec.inject {
         check_inject(inject, spec.serves.namespaces.is_empty(), &mut findings);
@@ -91,6 +89,41 @@ fn check_name(name: &str, findings: &mut Findings<'_>) {
             "metadata.name",
             "is no name of an object: write lower-case letters, digits, hyphens and dots",
         );
+    }
+}
+
+fn check_serves(serves: &Serves, findings: &mut Findings<'_>) {
+    for (place, message) in serves.namespaces.problems() {
+        findings.add(format!("spec.serves.namespaces.{place}"), message);
+    }
+    let accounts = &serves.service_accounts;
+    if accounts.len() > SERVICE_ACCOUNTS_MAX {
+        findings.add(
+            "spec.serves.serviceAccounts",
+            format!("has more than {SERVICE_ACCOUNTS_MAX} names: split it over several Registries"),
+        );
+    }
+    for (index, account) in accounts.iter().enumerate() {
+        let problem = if !labels::is_subdomain(account) {
+            "is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots"
+        } else if accounts[..index].contains(account) {
+            "is there twice: remove one"
+        } else {
+            continue;
+        };
+        findings.add(
+            format!("spec.serves.serviceAccounts[{index}]"),
+            format!("{account:?} {problem}"),
+        );
+    }
+    if let Some(pods) = &serves.pods {
+        if pods.is_empty() {
+            let message = "selects every Pod: leave it out, or select by labels";
+            findings.add("spec.serves.pods", message);
+        }
+        for (place, message) in pods.problems() {
+            findings.add(format!("spec.serves.pods.{place}"), message);
+        }
     }
 }
 

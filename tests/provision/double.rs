@@ -8,12 +8,12 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, MintError, SourceSecret};
-use pullpass::provision::Namespace;
 use pullpass::provision::access::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
 use pullpass::provision::account::ServiceAccount;
 use pullpass::provision::state::{Seen, State};
+use pullpass::provision::{Namespace, PULL_SECRET};
 use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::sync::Notify;
@@ -183,6 +183,14 @@ pub(crate) fn version_of(password: &str) -> u64 {
     password.rsplit_once("-v").unwrap().1.parse().unwrap()
 }
 
+/// Where a pull secret stands in [`World::secrets`]: the common one under its namespace alone.
+pub(crate) fn place(namespace: &str, secret: &str) -> String {
+    match secret {
+        PULL_SECRET => namespace.to_owned(),
+        own => format!("{namespace}/{own}"),
+    }
+}
+
 /// The cluster as one replica sees it.
 pub(crate) struct View {
     pub(crate) world: Arc<World>,
@@ -251,11 +259,15 @@ impl Cluster for View {
     fn fetch_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            let found = self.world.secret(namespace).map(|secret| secret.read());
+            let found = self
+                .world
+                .secret(&place(namespace, name))
+                .map(|secret| secret.read());
             self.dice.pause().await;
             Ok(found)
         }
@@ -265,12 +277,13 @@ impl Cluster for View {
     fn apply_pull_secret<'a>(
         &'a self,
         namespace: &'a str,
+        name: &'a str,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>> {
         async move {
             self.pass().await?;
-            let version = self.swap(namespace, content, precondition)?;
+            let version = self.swap(&place(namespace, name), content, precondition)?;
             self.dice.pause().await;
             Ok(version)
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pullpass::credential::{MintError, TenantError};
 use pullpass::provision::account::ServiceAccount;
-use pullpass::provision::{Coverage, Namespace, Outcome, Provision};
+use pullpass::provision::{Coverage, Namespace, Outcome, PULL_SECRET, Provision};
 use pullpass::registry::source::{EcrIdentity, MintSource};
 use serde_json::json;
 use tokio::time::Instant;
@@ -48,7 +48,10 @@ fn remove_account(world: &World, namespace: &str) {
 
 async fn ensure(replica: &Replica, namespace: &Arc<Namespace>) -> Outcome {
     let deadline = Instant::now() + Duration::from_mins(1);
-    replica.ensure.ensure(namespace, &[EU], deadline).await
+    replica
+        .ensure
+        .ensure(namespace, PULL_SECRET, &[EU], deadline)
+        .await
 }
 
 fn reason(outcome: &Outcome) -> &'static str {
@@ -98,14 +101,16 @@ async fn binds_one_registry_to_each_namespace_by_itself_and_stays_warm() {
     let reads = world.reads.load(Ordering::SeqCst);
     for namespace in &namespaces {
         for _ in 0..5 {
-            let covers = replica.ensure.covers(namespace, &[EU], now(), false);
+            let covers = replica
+                .ensure
+                .covers(namespace, PULL_SECRET, &[EU], now(), false);
             assert_eq!(covers, Coverage::Covered);
         }
         // The same read serves both questions.
         assert!(
             replica
                 .ensure
-                .may_reference(&namespace.name, "puller")
+                .may_reference(&namespace.name, "puller", PULL_SECRET)
                 .await
         );
     }
@@ -175,7 +180,12 @@ async fn looks_at_the_service_account_again_when_it_is_refused() {
     serve(&replica, &json!({"name": "puller", "roleArn": ROLE}));
     let namespace = namespace("team-a");
     set_account(&world, "team-a", "old", None);
-    assert!(replica.ensure.may_reference("team-a", "puller").await);
+    assert!(
+        replica
+            .ensure
+            .may_reference("team-a", "puller", PULL_SECRET)
+            .await
+    );
 
     // It was made anew before its identity was used: what is remembered of it is refused, what it is now is not.
     set_account(&world, "team-a", "new", None);
@@ -200,7 +210,11 @@ async fn follows_a_changed_service_account_within_minutes() {
     let other = "arn:aws:iam::123456789012:role/other";
     set_account(&world, "team-a", "sa", Some(ROLE));
     assert_eq!(ensure(&replica, &namespace).await, Outcome::Covered);
-    let covers = || replica.ensure.covers(&namespace, &[EU], now(), false);
+    let covers = || {
+        replica
+            .ensure
+            .covers(&namespace, PULL_SECRET, &[EU], now(), false)
+    };
 
     set_account(&world, "team-a", "sa", Some(other));
     let reads = world.reads.load(Ordering::SeqCst);

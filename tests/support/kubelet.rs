@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use pullpass::registry::{Registries, Registry};
+use pullpass::image::Reference;
+use pullpass::registry::{Labels, Puller, Registries, Registry};
 use serde_json::json;
 
 /// Hosts and paths that meet often.
@@ -20,6 +21,9 @@ const HOSTS: [&str; 8] = [
     "*.y.com:5000",
 ];
 const PATHS: [&str; 9] = ["", "a", "a/b", "a/b/c", "ab", "a/bc", "v2", "v2/a", "b"];
+/// The ServiceAccounts and labels of Pods.
+pub const ACCOUNTS: [&str; 2] = ["default", "ci"];
+pub const TIERS: [&str; 3] = ["", "release", "canary"];
 pub const TEAMS: [&str; 3] = ["", "red", "blue"];
 
 prop_compose! {
@@ -29,11 +33,14 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn registry()(
+    fn registry(may_be_narrow: bool)(
         images in prop::collection::btree_set(pattern(), 1..4),
         exclude in prop::collection::btree_set(pattern(), 0..4),
         team in prop::sample::select(&TEAMS[..]),
         secret in prop::sample::select(vec!["one", "two"]),
+        accounts in prop::collection::btree_set(prop::sample::select(&ACCOUNTS[..]), 0..2),
+        tier in prop::sample::select(&TIERS[..]),
+        narrow in any::<bool>(),
         age in 0..3_u8,
         suspend in prop::bool::weighted(0.1),
     ) -> serde_json::Value {
@@ -47,6 +54,12 @@ prop_compose! {
         });
         if !team.is_empty() {
             spec["serves"]["namespaces"] = json!({"matchLabels": {"team": team}});
+        }
+        if narrow && may_be_narrow {
+            spec["serves"]["serviceAccounts"] = json!(accounts);
+            if !tier.is_empty() {
+                spec["serves"]["pods"] = json!({"matchLabels": {"tier": tier}});
+            }
         }
         for pattern in exclude {
             let mut wider = spec.clone();
@@ -69,8 +82,18 @@ pub fn object(name: &str, age: u64, spec: &serde_json::Value) -> Registry {
     serde_json::from_value(object).expect("the object has the kind's form")
 }
 
+/// Registries that serve all Pods of a namespace alike.
 pub fn registries() -> impl Strategy<Value = Vec<Registry>> {
-    prop::collection::vec(registry(), 1..7).prop_map(|specs| {
+    generate(false)
+}
+
+/// Registries of which some choose among a namespace's Pods.
+pub fn narrow_registries() -> impl Strategy<Value = Vec<Registry>> {
+    generate(true)
+}
+
+fn generate(may_be_narrow: bool) -> impl Strategy<Value = Vec<Registry>> {
+    prop::collection::vec(registry(may_be_narrow), 1..7).prop_map(|specs| {
         let named = specs.iter().enumerate();
         named
             .map(|(at, spec)| {
@@ -102,6 +125,55 @@ pub fn images() -> impl Iterator<Item = String> {
     hosts
         .into_iter()
         .flat_map(move |host| paths.into_iter().map(move |path| format!("{host}/{path}")))
+}
+
+/// A Pod: its ServiceAccount, its labels and its images.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub account: &'static str,
+    pub labels: Labels,
+    pub images: Vec<String>,
+}
+
+prop_compose! {
+    pub fn pod()(
+        account in prop::sample::select(&ACCOUNTS[..]),
+        tier in prop::sample::select(&TIERS[..]),
+        images in prop::sample::subsequence(images().collect::<Vec<_>>(), 1..6),
+    ) -> Pod {
+        Pod { account, labels: Labels::from([("tier".to_owned(), tier.to_owned())]), images }
+    }
+}
+
+impl Pod {
+    pub fn puller<'p>(&'p self, namespace: &'p Labels) -> Puller<'p> {
+        Puller {
+            namespace: Some(namespace),
+            service_account: Some(self.account),
+            labels: Some(&self.labels),
+        }
+    }
+
+    /// The pull secrets that the Pod is to reference, and whether there is an order of them that is right.
+    pub fn secrets<'r>(
+        &self,
+        registries: &'r Registries,
+        namespace: &Labels,
+    ) -> (Vec<&'r str>, bool) {
+        let puller = self.puller(namespace);
+        let references: Vec<Reference<'_>> = self
+            .images
+            .iter()
+            .map(|image| Reference::parse(image).expect("a reference"))
+            .collect();
+        let chosen: Vec<_> = references
+            .iter()
+            .filter_map(|reference| registries.resolve(puller, reference))
+            .map(|resolved| resolved.registry)
+            .collect();
+        let arrangement = registries.arrange(&puller, &references, &chosen);
+        (arrangement.secrets, arrangement.torn.is_none())
+    }
 }
 
 /// A key as the kubelet holds it: without the API version that it strips.

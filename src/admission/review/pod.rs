@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess};
+use serde::de::{Error as _, MapAccess, SeqAccess};
 
 use super::field::{Field, Key, Shape, Text, drain, object};
 use super::{INJECT_LABEL, MIRROR_ANNOTATION};
+use crate::registry::puller::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
 
 /// `request.object`.
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +42,8 @@ pub struct Metadata<'a> {
 pub struct Labels<'a> {
     /// Every key.
     pub keys: Vec<Cow<'a, str>>,
+    /// The value of each key; `None` where it is no string, and the API server refuses the Pod.
+    pub values: Vec<Option<Cow<'a, str>>>,
     /// The value of [`INJECT_LABEL`].
     pub inject: Field<Text<'a>>,
 }
@@ -109,6 +112,13 @@ object!(
     PullSecret<'a>
 );
 
+impl FindLabel for Labels<'_> {
+    fn find_label(&self, key: &str) -> Option<&str> {
+        let place = self.keys.iter().position(|known| known == key)?;
+        self.values[place].as_deref()
+    }
+}
+
 impl PodObject<'_> {
     /// Whether anything that decides has an unexpected type, or the Pod has no metadata or spec at all: then nothing is patched.
     pub fn is_odd(&self) -> bool {
@@ -154,7 +164,7 @@ impl<'a> Spec<'a> {
 
     /// Every image reference as it was written: containers, init containers, ephemeral containers, image volumes. Empty ones are
     /// left out; such a Pod is the API server's to refuse.
-    pub fn images(&self) -> impl Iterator<Item = &str> {
+    pub fn images(&self) -> impl Iterator<Item = &str> + Clone {
         let containers = [
             &self.containers,
             &self.init_containers,
@@ -170,6 +180,14 @@ impl<'a> Spec<'a> {
             .into_iter()
             .flat_map(|images| &images.texts);
         containers.chain(volumes).map(AsRef::as_ref)
+    }
+
+    /// The ServiceAccount that the Pod runs as.
+    pub fn service_account(&self) -> &str {
+        let named = self.service_account_name.as_text();
+        named
+            .filter(|name| !name.is_empty())
+            .unwrap_or(DEFAULT_SERVICE_ACCOUNT)
     }
 
     /// The names in `imagePullSecrets`; none when the list is absent or null.
@@ -251,14 +269,20 @@ impl<'de: 'a, 'a> Shape<'de> for Labels<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let mut labels = Self::default();
         while let Some(Key(key)) = map.next_key()? {
-            if key != INJECT_LABEL {
-                map.next_value::<IgnoredAny>()?;
-            } else if matches!(labels.inject, Field::Absent) {
-                labels.inject = map.next_value()?;
-            } else {
-                return Err(A::Error::duplicate_field(INJECT_LABEL));
+            let value = map.next_value::<Field<Text<'a>>>()?;
+            if key == INJECT_LABEL {
+                if !matches!(labels.inject, Field::Absent) {
+                    return Err(A::Error::duplicate_field(INJECT_LABEL));
+                }
+                labels.inject = value.clone();
             }
             labels.keys.push(key);
+            labels.values.push(match value {
+                Field::Value(Text(text)) => Some(text),
+                // Kubernetes' types do not tell null and the empty string apart.
+                Field::Null => Some(Cow::Borrowed("")),
+                Field::Absent | Field::Odd => None,
+            });
         }
         Ok(Field::Value(labels))
     }

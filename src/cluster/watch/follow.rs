@@ -18,10 +18,42 @@ use crate::provision::table::Table;
 /// How often the same trouble is told at most.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
-/// How objects of one kind are read.
-pub(super) struct Reader<N, R, C> {
+/// How often a watch is tried again at least.
+const AGAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// What the watches on Registries' own secrets are called.
+pub(super) const OWN_SECRETS: &str = "pull secrets of Registries";
+
+/// How often a watch is tried again at least that pullpass may have no rights to.
+const RIGHTS_EVERY: Duration = Duration::from_secs(10);
+
+/// What a watch is on, and what is done when it fails.
+pub(super) struct Manner {
     /// What is watched, for logs.
     pub(super) what: &'static str,
+    /// Its name, where there are several of the kind.
+    pub(super) name: String,
+    /// What to do when pullpass has no rights.
+    pub(super) advice: String,
+    /// Whether pullpass is not ready before it has the rights.
+    pub(super) waits_for_rights: bool,
+}
+
+impl From<&'static str> for Manner {
+    fn from(what: &'static str) -> Self {
+        Self {
+            what,
+            name: String::new(),
+            advice: "apply manifests/rbac.yaml".to_owned(),
+            waits_for_rights: true,
+        }
+    }
+}
+
+/// How objects of one kind are read.
+pub(super) struct Reader<N, R, C> {
+    /// What is watched, and how.
+    pub(super) manner: Manner,
     /// The name of an object's row.
     pub(super) name: N,
     /// Reads an object, or says why it cannot be read.
@@ -32,10 +64,10 @@ pub(super) struct Reader<N, R, C> {
 
 /// The pauses between attempts: short enough to be current seconds after an API server came back, and jittered, so that all watches of
 /// all replicas do not come back at once.
-fn patience() -> ResetTimerBackoff<ExponentialBackoff> {
+fn patience(longest: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(5))
+        .with_max_delay(longest)
         .with_factor(2.0)
         .with_jitter()
         .without_max_times();
@@ -55,8 +87,14 @@ pub(super) async fn follow<K, T, N, R, C>(
     R: Fn(K) -> Result<T, String>,
     C: FnMut(&str),
 {
-    let mut events = std::pin::pin!(events.backoff(patience()));
-    let mut trouble = Trouble::new(reader.what);
+    let waits_for_rights = reader.manner.waits_for_rights;
+    let longest = if waits_for_rights {
+        AGAIN_EVERY
+    } else {
+        RIGHTS_EVERY
+    };
+    let mut events = std::pin::pin!(events.backoff(patience(longest)));
+    let mut trouble = Trouble::new(&reader.manner);
     let mut rows = Rows {
         table,
         reader,
@@ -71,7 +109,12 @@ pub(super) async fn follow<K, T, N, R, C>(
                     synced.send_replace(true);
                 }
             }
-            Err(error) => trouble.tell(&error),
+            Err(error) => {
+                trouble.tell(&error);
+                if !waits_for_rights && is_forbidden(&error) {
+                    synced.send_replace(true);
+                }
+            }
         }
     }
 }
@@ -144,7 +187,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
             Err(message) => {
                 if self.refused.insert(name.clone(), version.clone()) != Some(version.clone()) {
                     tracing::warn!(
-                        object.kind = self.reader.what,
+                        object.kind = self.reader.manner.what,
                         object.name = %name,
                         "an object cannot be read and is left out, what was known of it stays: {message}"
                     );
@@ -159,14 +202,18 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
 /// What is wrong with one watch, told once in a while.
 struct Trouble {
     what: &'static str,
+    name: String,
+    advice: String,
     told: Option<Instant>,
     since: Option<Instant>,
 }
 
 impl Trouble {
-    fn new(what: &'static str) -> Self {
+    fn new(manner: &Manner) -> Self {
         Self {
-            what,
+            what: manner.what,
+            name: manner.name.clone(),
+            advice: manner.advice.clone(),
             told: None,
             since: None,
         }
@@ -178,9 +225,10 @@ impl Trouble {
             return;
         }
         self.told = Some(Instant::now());
-        let (message, advice) = explain(error);
+        let (message, advice) = explain(error, &self.advice);
         tracing::warn!(
             watch.kind = self.what,
+            watch.name = self.name,
             "a watch failed, what is known stays and it is tried again: {message}{advice}"
         );
     }
@@ -190,6 +238,7 @@ impl Trouble {
             let seconds = since.elapsed().as_secs_f64();
             tracing::info!(
                 watch.kind = self.what,
+                watch.name = self.name,
                 watch.seconds = seconds,
                 "a watch goes on"
             );
@@ -198,20 +247,37 @@ impl Trouble {
     }
 }
 
-fn explain(error: &Error) -> (String, &'static str) {
+fn explain(error: &Error, rights: &str) -> (String, String) {
     let inner = match error {
         Error::InitialListFailed(error)
         | Error::WatchStartFailed(error)
         | Error::WatchFailed(error) => error,
-        Error::WatchError(status) => return (format!("{} ({})", status.message, status.code), ""),
-        Error::NoResourceVersion => return (error.to_string(), ""),
+        Error::WatchError(status) => {
+            return (
+                format!("{} ({})", status.message, status.code),
+                String::new(),
+            );
+        }
+        Error::NoResourceVersion => return (error.to_string(), String::new()),
     };
     let advice = match inner {
-        kube::Error::Api(status) if status.code == 403 => " -> apply manifests/rbac.yaml",
+        kube::Error::Api(status) if status.code == 403 => format!(" -> {rights}"),
         kube::Error::Api(status) if status.code == 404 => {
-            " -> install the Registry kind: pullpass crd | kubectl apply -f -"
+            " -> install the Registry kind: pullpass crd | kubectl apply -f -".to_owned()
         }
-        _ => "",
+        _ => String::new(),
     };
     (describe(inner), advice)
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.code == 403)
+        }
+        Error::WatchError(status) => status.code == 403,
+        Error::NoResourceVersion => false,
+    }
 }

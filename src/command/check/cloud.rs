@@ -168,6 +168,7 @@ async fn bind(
     let read = read.map_err(|error| advice::of_cluster(&error))?;
     let grant = Grant {
         registry: registry.name.clone(),
+        secret: registry.secret.clone(),
         source: CredentialSource::Minted(source.clone()),
         keys: Vec::new(),
         reserved: Vec::new(),

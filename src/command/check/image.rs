@@ -57,7 +57,7 @@ pub(super) fn read<'s>(scene: &'s Scene<'_>) -> Vec<Image<'s>> {
 }
 
 fn resolve<'s>(scene: &'s Scene<'_>, reference: &Reference<'_>) -> Result<Resolved<'s>, String> {
-    let explanation = scene.registries.explain(scene.labels(), reference);
+    let explanation = scene.registries.explain(scene.puller(), reference);
     let host = reference.host().to_ascii_lowercase();
     let reason = explain::reason(&explanation, Host::recognise(&host));
     explanation.resolved.ok_or(reason)

@@ -1,6 +1,7 @@
 //! The hops of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -13,11 +14,12 @@ use super::report::{Kind, Report, Verdict};
 use super::scene::Scene;
 use crate::cluster::{Kube, Store, TriedPod};
 use crate::credential::{CredentialKey, CredentialStore as _, fixed};
+use crate::image::Reference;
+use crate::provision::InjectMode;
 use crate::provision::access::Cluster as _;
 use crate::provision::secret::{Auths, Digest, Entry};
-use crate::provision::{InjectMode, PULL_SECRET};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Grant, Labels};
+use crate::registry::{CredentialSource, Grant, Labels, ServedRegistry};
 
 /// Looks at one namespace.
 pub(super) async fn check(
@@ -58,12 +60,8 @@ pub(super) async fn check(
         "enabled"
     };
     report.add("optIn", Verdict::ok(format!("pullpass.dev/inject={mode}")))?;
-    let serving: Vec<&str> = scene
-        .registries
-        .serving(&namespace.labels)
-        .iter()
-        .map(|registry| &*registry.name)
-        .collect();
+    let serving = scene.registries.serving(&namespace.labels);
+    let serving: Vec<&str> = serving.iter().map(|registry| &*registry.name).collect();
     if serving.is_empty() {
         let fix = "correct the namespace's labels, or serves.namespaces of a Registry";
         report.note("serves", Verdict::failed("no Registry serves it", fix))?;
@@ -71,27 +69,47 @@ pub(super) async fn check(
     }
     report.note("serves", Verdict::ok(format!("by {}", serving.join(", "))))?;
     report.start();
-    let verdict = judge_secret(scene, kube, name, &namespace.labels).await;
-    report.add("pullSecret", verdict)?;
-    let verdict = try_pod(scene, kube, name, &namespace.labels, images).await;
+    for (secret, grants) in group(scene.registries.grants(&namespace.labels)) {
+        let verdict = judge_secret(scene, kube, name, &secret, &grants).await;
+        report.add("pullSecret", verdict)?;
+    }
+    let verdict = try_pod(scene, kube, name, images).await;
     report.add("dryRun", verdict)
 }
 
+/// The credentials of a namespace by pull secret.
+fn group(grants: Vec<Grant>) -> BTreeMap<Arc<str>, Vec<Grant>> {
+    let mut secrets: BTreeMap<Arc<str>, Vec<Grant>> = BTreeMap::new();
+    for grant in grants {
+        secrets
+            .entry(Arc::clone(&grant.secret))
+            .or_default()
+            .push(grant);
+    }
+    secrets
+}
+
 /// Whether the pull secret holds what pullpass would write, as far as that is known.
-async fn judge_secret(scene: &Scene<'_>, kube: &Kube, name: &str, labels: &Labels) -> Verdict {
-    let found = match kube.fetch_pull_secret(name).await {
+async fn judge_secret(
+    scene: &Scene<'_>,
+    kube: &Kube,
+    namespace: &str,
+    name: &str,
+    grants: &[Grant],
+) -> Verdict {
+    let found = match kube.fetch_pull_secret(namespace, name).await {
         Ok(found) => found,
         Err(error) => return advice::of_cluster(&error),
     };
     let Some(secret) = found else {
         return Verdict::skipped(format!(
-            "there is no Secret {PULL_SECRET} yet: it comes with the first Pod whose images are served"
+            "there is no Secret {name} yet: it comes with the first Pod whose images are served"
         ));
     };
     if !secret.ours {
         return Verdict::failed(
-            format!("the Secret {PULL_SECRET} is somebody else's, and pullpass leaves it alone"),
-            format!("rename it, or delete it: kubectl delete secret {PULL_SECRET} -n {name}"),
+            format!("the Secret {name} is somebody else's, and pullpass leaves it alone"),
+            format!("rename it, or delete it: kubectl delete secret {name} -n {namespace}"),
         );
     }
     let bytes = secret
@@ -99,18 +117,18 @@ async fn judge_secret(scene: &Scene<'_>, kube: &Kube, name: &str, labels: &Label
         .as_ref()
         .map(ExposeSecret::expose_secret);
     let there = bytes.map(Auths::parse).unwrap_or_default().digests();
-    let compared = compare(scene, kube, labels, &there).await;
+    let compared = compare(scene, kube, grants, &there).await;
     let unknown = match compared.unknown {
         0 => String::new(),
         number => format!(", {number} not minted yet"),
     };
     if compared.different.is_empty() {
         let equal = count(compared.equal, "login");
-        return Verdict::ok(format!("{equal} as it should be{unknown}"));
+        return Verdict::ok(format!("{name}: {equal} as it should be{unknown}"));
     }
     let different = compared.different.join(", ");
     Verdict::failed(
-        format!("not what pullpass would write: {different}{unknown}"),
+        format!("{name} is not what pullpass would write: {different}{unknown}"),
         "the next Pod there has it written anew; if it stays, read pullpass' log",
     )
 }
@@ -127,13 +145,13 @@ struct Compared {
 async fn compare(
     scene: &Scene<'_>,
     kube: &Kube,
-    labels: &Labels,
+    grants: &[Grant],
     there: &BTreeMap<String, Digest>,
 ) -> Compared {
     let store = Store::new(kube.clone());
     let mut compared = Compared::default();
-    for grant in scene.registries.grants(labels) {
-        let Some(entries) = find_entries(scene, &store, &grant).await else {
+    for grant in grants {
+        let Some(entries) = find_entries(scene, &store, grant).await else {
             compared.unknown += grant.keys.len();
             continue;
         };
@@ -195,34 +213,38 @@ async fn find_stored(
 }
 
 /// Whether a Pod gets the reference.
-async fn try_pod(
-    scene: &Scene<'_>,
-    kube: &Kube,
-    name: &str,
-    labels: &Labels,
-    images: &[Image<'_>],
-) -> Verdict {
+async fn try_pod(scene: &Scene<'_>, kube: &Kube, name: &str, images: &[Image<'_>]) -> Verdict {
     let given: Vec<String> = images
         .iter()
         .filter(|image| image.is_served())
         .map(|image| image.text.to_owned())
         .collect();
     let images = if given.is_empty() {
-        any_image(scene, labels)
+        any_image(scene)
     } else {
         given
     };
     if images.is_empty() {
         return Verdict::skipped("not tried: name an image that a Registry serves");
     }
-    let pod = pod(&images, &scene.args.service_account);
+    let pod = pod(&images, &scene.args.service_account, &scene.args.pod_labels);
     match kube.try_pod(name, &pod).await {
-        Ok(tried) => judge_pod(&tried),
+        Ok(tried) => judge_pod(&tried, &needed(scene, &images)),
         Err(error) => advice::of_cluster(&error),
     }
 }
 
-fn judge_pod(tried: &TriedPod) -> Verdict {
+/// The pull secrets that a Pod with these images needs.
+fn needed(scene: &Scene<'_>, images: &[String]) -> BTreeSet<Arc<str>> {
+    let secret = |image: &String| {
+        let reference = Reference::parse(image).ok()?;
+        let resolved = scene.registries.resolve(scene.puller(), &reference)?;
+        Some(Arc::clone(&resolved.registry.secret))
+    };
+    images.iter().filter_map(secret).collect()
+}
+
+fn judge_pod(tried: &TriedPod, needed: &BTreeSet<Arc<str>>) -> Verdict {
     let warnings: Vec<&str> = tried
         .warnings
         .iter()
@@ -235,21 +257,32 @@ fn judge_pod(tried: &TriedPod) -> Verdict {
         format!(" (it is warned: {})", warnings.join("; "))
     };
     let references: Vec<&str> = tried.pull_secrets.iter().map(String::as_str).collect();
-    if references.iter().any(|reference| is_ours(reference)) {
+    let missing: Vec<&str> = needed
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|name| !references.contains(name))
+        .collect();
+    if missing.is_empty() {
         return Verdict::ok(format!("a Pod references {}{said}", references.join(", ")));
     }
     let fix = "see that pullpass runs and is ready, that the API server reaches it, and that the caBundle of the webhook configuration is its CA: with failurePolicy Ignore the API server goes on without a word";
-    Verdict::failed(format!("a Pod comes back without the reference{said}"), fix)
+    Verdict::failed(
+        format!(
+            "a Pod comes back without the reference {}{said}",
+            missing.join(", ")
+        ),
+        fix,
+    )
 }
 
-fn is_ours(reference: &str) -> bool {
-    reference == PULL_SECRET
-}
-
-/// An image of some Registry that serves the namespace: nothing of it is pulled.
-fn any_image(scene: &Scene<'_>, labels: &Labels) -> Vec<String> {
-    let serving = scene.registries.serving(labels);
-    let mut patterns = serving.iter().flat_map(|registry| registry.patterns());
+/// An image of some Registry that serves the Pod: nothing of it is pulled.
+fn any_image(scene: &Scene<'_>) -> Vec<String> {
+    let puller = scene.puller();
+    let serving = scene
+        .registries
+        .iter()
+        .filter(|registry| registry.serves_pod(&puller));
+    let mut patterns = serving.flat_map(ServedRegistry::patterns);
     let literal = patterns.find(|pattern| !pattern.has_wildcard());
     literal
         .map(|pattern| match pattern.path() {
@@ -263,7 +296,7 @@ fn any_image(scene: &Scene<'_>, labels: &Labels) -> Vec<String> {
 /// A Pod that the restricted Pod Security Standard and quotas take.
 ///
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
-fn pod(images: &[String], service_account: &str) -> Value {
+fn pod(images: &[String], service_account: &str, labels: &Labels) -> Value {
     let little = json!({"cpu": "1m", "memory": "4Mi"});
     let containers: Vec<Value> = images
         .iter()
@@ -278,7 +311,7 @@ fn pod(images: &[String], service_account: &str) -> Value {
         .collect();
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"generateName": "pullpass-check-"},
+        "metadata": {"generateName": "pullpass-check-", "labels": labels},
         "spec": {
             "serviceAccountName": service_account,
             "containers": containers,

@@ -19,7 +19,7 @@ use crate::credential::mint::Clouds;
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
 use crate::provision::Namespace;
 use crate::provision::access::{Cluster as _, ClusterError};
-use crate::registry::{Labels, Registries, ServedRegistry};
+use crate::registry::{Labels, Puller, Registries, ServedRegistry};
 
 /// What is tried, and with what.
 pub(super) struct Scene<'a> {
@@ -107,6 +107,16 @@ impl<'a> Scene<'a> {
     /// The labels of the namespace, if one is named.
     pub(super) fn labels(&self) -> Option<&Labels> {
         self.namespace.as_ref().map(|namespace| &namespace.labels)
+    }
+
+    /// The Pod that is tried, as Registries see it; any Pod where no namespace is named.
+    pub(super) fn puller(&self) -> Puller<'_> {
+        self.labels()
+            .map_or_else(Puller::default, |namespace| Puller {
+                namespace: Some(namespace),
+                service_account: Some(&self.args.service_account),
+                labels: Some(&self.args.pod_labels),
+            })
     }
 
     /// Whether a Registry is of interest: it is not suspended and serves the namespace, if one is named.

@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) digest: Option<String>,
     /// The Registry that serves it.
     pub(super) registry: Option<String>,
+    /// The pull secret that holds its credential.
+    pub(super) secret: Option<String>,
     /// What its host is.
     pub(super) provider: Option<Provider>,
     pub(super) reason: String,
@@ -63,6 +65,8 @@ pub(super) struct Details {
 /// What a Pod with an image gets.
 #[derive(Debug)]
 pub(super) struct Gets {
+    /// The pull secret that it references.
+    pub(super) secret: String,
     /// The key that stands for the image in the pull secret.
     pub(super) key: String,
     /// Labels and annotations.
@@ -72,6 +76,7 @@ pub(super) struct Gets {
 impl Details {
     fn new(explanation: &Explanation<'_>) -> Self {
         let gets = explanation.resolved.as_ref().map(|resolved| Gets {
+            secret: resolved.registry.secret.to_string(),
             key: resolved.key.to_string(),
             inject: resolved.registry.inject.clone(),
         });
@@ -112,9 +117,7 @@ pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
     };
     let host = reference.host().to_ascii_lowercase();
     let recognised = Host::recognise(&host);
-    let explanation = scene
-        .registries
-        .explain(scene.namespace.as_ref(), &reference);
+    let explanation = scene.registries.explain(scene.puller(), &reference);
     let owned = |part: Option<&str>| part.map(str::to_owned);
     Row {
         host: Some(reference.host().to_owned()),
@@ -126,6 +129,10 @@ pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
             .resolved
             .as_ref()
             .map(|resolved| resolved.registry.name.to_string()),
+        secret: explanation
+            .resolved
+            .as_ref()
+            .map(|resolved| resolved.registry.secret.to_string()),
         provider: recognised.and_then(provider),
         reason: reason(&explanation, recognised),
         details: Details {
@@ -246,6 +253,17 @@ fn why_not(verdict: &Verdict<'_>) -> String {
             "it does not serve the namespace: it selects {}",
             verdict.registry.namespaces
         ),
+        Why::ServiceAccountNotServed => format!(
+            "it does not serve the ServiceAccount: it selects {}",
+            verdict.registry.service_accounts.join(", ")
+        ),
+        Why::PodNotServed => {
+            let selector = verdict.registry.pods.as_ref();
+            format!(
+                "it does not serve the Pod: it selects Pods by {}",
+                selector.map(ToString::to_string).unwrap_or_default()
+            )
+        }
         Why::Suspended => "it is suspended".to_owned(),
         Why::Outranked {
             pattern,
@@ -254,8 +272,8 @@ fn why_not(verdict: &Verdict<'_>) -> String {
         } => {
             let because = match because {
                 Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
-                Precedence::NarrowerServes => {
-                    "it selects namespaces, this one serves all".to_owned()
+                Precedence::NarrowerServes { breadth, than } => {
+                    format!("it {breadth}, this one {than}")
                 }
                 Precedence::Older => "it is older".to_owned(),
                 Precedence::Name => "its name comes first".to_owned(),

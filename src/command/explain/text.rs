@@ -1,7 +1,7 @@
 //! The report for people.
 
 use super::report::{Gets, Provider, Row};
-use super::{INJECT_LABEL, Scene};
+use super::{DEFAULT_SERVICE_ACCOUNT, INJECT_LABEL, Scene};
 
 /// All rows, and what is to be known of all of them.
 pub(super) fn render(scene: &Scene, rows: &[Row]) -> String {
@@ -78,11 +78,7 @@ fn render_others(row: &Row, lines: &mut Vec<String>) {
 }
 
 fn describe(gets: &Gets) -> String {
-    let secret = format!(
-        "the pull secret {} (key {})",
-        crate::provision::PULL_SECRET,
-        gets.key
-    );
+    let secret = format!("the pull secret {} (key {})", gets.secret, gets.key);
     let labels = gets
         .inject
         .labels
@@ -131,7 +127,11 @@ fn host(provider: &Provider) -> String {
 fn notes(scene: &Scene, rows: &[Row]) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(namespace) = &scene.namespace_name {
-        let account = scene.pod.service_account.as_deref().unwrap_or("default");
+        let account = scene
+            .pod
+            .service_account
+            .as_deref()
+            .unwrap_or(DEFAULT_SERVICE_ACCOUNT);
         notes.push(format!(
             "Pod of ServiceAccount {account} in namespace {namespace}."
         ));

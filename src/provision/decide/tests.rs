@@ -103,7 +103,7 @@ fn mints_what_ends_first_first() {
 #[test]
 fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
     let view = View {
-        namespaces: vec![
+        secrets: vec![
             holding(&[(Some(0), Stands::Missing)]),
             holding(&[(Some(0), Stands::Current), (None, Stands::Current)]),
             holding(&[(Some(0), Stands::Unavailable)]),
@@ -132,7 +132,7 @@ fn waits_for_what_is_minted_to_write_once_unless_time_is_short() {
         ..life(0)
     };
     let mut view = View {
-        namespaces: vec![holding(&[
+        secrets: vec![holding(&[
             (Some(0), Stands::Earlier(at(720))),
             (Some(1), Stands::Current),
         ])],
@@ -148,14 +148,14 @@ fn waits_for_what_is_minted_to_write_once_unless_time_is_short() {
 fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     let ends = |minutes| holding(&[(Some(0), Stands::Earlier(at(minutes)))]);
     let view = View {
-        namespaces: vec![ends(70), ends(30), ends(50)],
+        secrets: vec![ends(70), ends(30), ends(50)],
         credentials: vec![life(255)],
     };
     let decision = decide(&view, at(0));
     assert_eq!(decision.renew, [1, 2, 0]);
     assert!((decision.pace - USUAL_PACE).abs() < 0.1);
     let many = View {
-        namespaces: vec![ends(2); 10_000],
+        secrets: vec![ends(2); 10_000],
         credentials: vec![life(255)],
     };
     let pace = decide(&many, at(0)).pace;

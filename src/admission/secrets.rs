@@ -1,0 +1,121 @@
+//! The pull secrets that a Pod is to reference: which of them it may, and whether they are there.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::plan::{self, Injection, Skip};
+use super::review::PodObject;
+use crate::provision::{Coverage, Namespace, Outcome, Pending, Provision};
+
+/// One review, as far as the pull secrets are concerned.
+pub(super) struct Review<'a> {
+    pub(super) provision: &'a dyn Provision,
+    pub(super) namespace: &'a Arc<Namespace>,
+    pub(super) dry_run: bool,
+    pub(super) now: Timestamp,
+    pub(super) deadline: Instant,
+}
+
+/// What came of a Pod's pull secrets.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Whether any of them had to be worked for.
+    pub(super) cold: bool,
+    /// Why something is not there yet, in one word; `None`: all of it is there.
+    pub(super) pending: Option<&'static str>,
+    /// Why the last secret that is left out is.
+    pub(super) left_out: Option<Skip>,
+    /// What the user should know.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Review<'_> {
+    /// Leaves out the secrets whose reference the API server would refuse.
+    pub(super) async fn screen(
+        &self,
+        pod: &PodObject<'_>,
+        injection: &mut Injection<'_>,
+        made: &mut Made,
+    ) {
+        let Some(spec) = pod.spec.value() else { return };
+        let (namespace, account) = (&self.namespace.name, spec.service_account());
+        let names = std::mem::take(&mut injection.additions.pull_secrets);
+        for name in names {
+            // A Pod that has the reference already is not asked about.
+            let has_it = spec.pull_secrets().iter().any(|present| present == name);
+            let asked = self.provision.may_reference(namespace, account, name);
+            if has_it
+                || tokio::time::timeout_at(self.deadline, asked)
+                    .await
+                    .unwrap_or(true)
+            {
+                injection.additions.pull_secrets.push(name);
+            } else {
+                made.left_out = Some(Skip::MountableSecrets);
+                made.warnings.push(plan::mountable_secrets_warning(name));
+            }
+        }
+    }
+
+    /// Makes sure of the secrets, and leaves out those that are not ours.
+    pub(super) async fn make(&self, injection: &mut Injection<'_>, made: &mut Made) {
+        let names = std::mem::take(&mut injection.additions.pull_secrets);
+        let needed = |name: &str| -> Vec<&str> {
+            let resolved = injection.resolved.iter();
+            let mine = resolved.filter(|resolved| *resolved.registry.secret == *name);
+            mine.map(|resolved| resolved.key.as_ref()).collect()
+        };
+        let needs: Vec<(&str, Vec<&str>)> =
+            names.iter().map(|name| (*name, needed(name))).collect();
+        let outcomes = join_all(needs.iter().map(|(name, keys)| self.make_one(name, keys))).await;
+        for (name, (outcome, cold)) in names.into_iter().zip(outcomes) {
+            made.cold |= cold;
+            match outcome {
+                Outcome::Covered => {}
+                Outcome::Foreign => {
+                    made.left_out = Some(Skip::ForeignSecret);
+                    let warning = plan::foreign_secret_warning(&self.namespace.name, name);
+                    made.warnings.push(warning);
+                    continue;
+                }
+                Outcome::Pending(pending) => {
+                    let unknown = if self.dry_run { "DryRun" } else { "" };
+                    let reason = pending.first().map_or(unknown, |first| first.reason);
+                    made.pending.get_or_insert(reason);
+                    made.warnings.extend(pending.iter().map(describe));
+                }
+            }
+            injection.additions.pull_secrets.push(name);
+        }
+    }
+
+    async fn make_one(&self, secret: &str, keys: &[&str]) -> (Outcome, bool) {
+        let found = self
+            .provision
+            .covers(self.namespace, secret, keys, self.now, self.dry_run);
+        match found {
+            Coverage::Covered => (Outcome::Covered, false),
+            Coverage::Foreign => (Outcome::Foreign, false),
+            Coverage::Missing if self.dry_run || keys.is_empty() => {
+                (Outcome::Pending(Vec::new()), false)
+            }
+            Coverage::Missing => {
+                let made = self
+                    .provision
+                    .ensure(self.namespace, secret, keys, self.deadline);
+                (made.await, true)
+            }
+        }
+    }
+}
+
+fn describe(pending: &Pending) -> String {
+    let registry = pending.registry.as_ref().map_or(Cow::Borrowed(""), |name| {
+        Cow::Owned(format!("Registry {name}: "))
+    });
+    format!("pullpass: {registry}{}", pending.message)
+}

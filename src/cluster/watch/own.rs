@@ -1,0 +1,98 @@
+//! Watches on the Registries' own pull secrets: one per name, as long as the Registry is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::watch as signal;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::follow::{Manner, OWN_SECRETS};
+use super::{Kube, watch_secrets};
+use crate::provision::missing_rights;
+use crate::provision::state::State;
+
+/// Keeps the Registries' own pull secrets in `state` current. A name that pullpass has no rights to holds up nothing: its Registry's
+/// Pods are told, and it is asked for again now and then.
+pub(super) fn watch_own_secrets(
+    kube: &Kube,
+    state: Arc<State>,
+    mut registries: signal::Receiver<bool>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let kube = kube.clone();
+    async move {
+        let mut changes = state.follow_registries();
+        // The sender lives as long as its watch, which never ends.
+        let _ = registries.wait_for(|synced| *synced).await;
+        let mut watches = Watches::default();
+        loop {
+            changes.mark_unchanged();
+            let began = watches.adjust(&kube, &state);
+            if !*synced.borrow() {
+                join_all(began.into_iter().map(settled)).await;
+                synced.send_replace(true);
+            }
+            tokio::select! {
+                rung = changes.changed() => if rung.is_err() { return },
+                Some(ended) = watches.tasks.join_next() => {
+                    // One that was stopped has ended as it should; one that panicked must not go unnoticed.
+                    if ended.is_err_and(|error| error.is_panic()) { return }
+                }
+            }
+        }
+    }
+    .boxed()
+}
+
+async fn settled(mut signal: signal::Receiver<bool>) {
+    let _ = signal.wait_for(|settled| *settled).await;
+}
+
+#[derive(Default)]
+struct Watches {
+    running: BTreeMap<String, AbortHandle>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Starts and stops watches, so that there is one for each Registry that has a secret of its own. Answers how to wait for those
+    /// that begin now.
+    fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
+        let registries = state.registries();
+        let narrow = registries
+            .iter()
+            .filter(|registry| registry.breadth.is_narrow());
+        let wanted: BTreeMap<&str, &str> = narrow
+            .map(|registry| (&*registry.secret, &*registry.name))
+            .collect();
+        let names: BTreeSet<&str> = wanted.keys().copied().collect();
+        self.running.retain(|name, watch| {
+            let stays = names.contains(name.as_str());
+            if !stays {
+                watch.abort();
+                state.forget_pull_secrets_of(name);
+            }
+            stays
+        });
+        let mut began = Vec::new();
+        for (secret, registry) in wanted {
+            if self.running.contains_key(secret) {
+                continue;
+            }
+            let (sender, receiver) = signal::channel(false);
+            let manner = Manner {
+                what: OWN_SECRETS,
+                name: secret.to_owned(),
+                advice: missing_rights(registry),
+                waits_for_rights: false,
+            };
+            let watch = watch_secrets(kube, secret, state.pull_secrets_of(secret), manner, sender);
+            self.running
+                .insert(secret.to_owned(), self.tasks.spawn(watch));
+            began.push(receiver);
+        }
+        began
+    }
+}

@@ -1,0 +1,50 @@
+//! What every pull secret is worth, remembered until something changes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Namespace;
+use super::verify::{Moment, Verified};
+
+/// How many namespaces' verdicts are remembered beyond those that changed.
+const NAMESPACES: usize = 20_000;
+
+/// Verdicts by namespace, then by secret.
+#[derive(Default)]
+pub(super) struct Verdicts(Mutex<HashMap<String, BySecret>>);
+
+type BySecret = HashMap<String, Arc<Verified>>;
+
+impl Verdicts {
+    /// The verdict on a pull secret of a namespace, by `work` where none holds at this moment.
+    pub(super) fn find_or(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &str,
+        moment: Moment,
+        work: impl FnOnce() -> Verified,
+    ) -> Arc<Verified> {
+        let known = |verdicts: &HashMap<String, BySecret>| {
+            verdicts.get(&namespace.name)?.get(secret).cloned()
+        };
+        if let Some(verdict) = known(&self.lock())
+            && verdict.holds(namespace, moment)
+        {
+            return verdict;
+        }
+        let verdict = Arc::new(work());
+        let mut verdicts = self.lock();
+        if verdicts.len() >= NAMESPACES {
+            verdicts.clear();
+        }
+        verdicts
+            .entry(namespace.name.clone())
+            .or_default()
+            .insert(secret.to_owned(), Arc::clone(&verdict));
+        verdict
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BySecret>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

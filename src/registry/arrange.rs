@@ -1,0 +1,92 @@
+//! The order in which a Pod references its pull secrets.
+
+use super::puller::Puller;
+use super::served::ServedRegistry;
+use super::{PULL_SECRET, Registries};
+use crate::image::Reference;
+
+/// The pull secrets of a Pod.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Arrangement<'r> {
+    /// Their names, in the order in which the Pod is to reference them: the Registries' own ones, then [`PULL_SECRET`].
+    pub secrets: Vec<&'r str>,
+    /// Two Registries, if there are such, for which no order is right: what somebody excludes lies within patterns of both, and each
+    /// comes first for one of the Pod's images there.
+    pub torn: Option<(&'r str, &'r str)>,
+}
+
+/// Arranges the secrets of `chosen`.
+///
+/// Where Registries have the same key, the first secret's credential is offered first: they stand by rank. Within what anybody
+/// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
+pub(super) fn arrange<'r>(
+    registries: &Registries,
+    puller: &Puller<'_>,
+    images: &[Reference<'_>],
+    chosen: &[&'r ServedRegistry],
+) -> Arrangement<'r> {
+    let mut narrow: Vec<&'r ServedRegistry> = chosen
+        .iter()
+        .copied()
+        .filter(|registry| registry.breadth.is_narrow())
+        .collect();
+    narrow.sort_by(|one, other| one.compare_rank(other));
+    narrow.dedup_by(|one, other| one.name == other.name);
+    let before = if narrow.len() > 1 {
+        find_order(registries, puller, images, &narrow)
+    } else {
+        Vec::new()
+    };
+    let mut arrangement = Arrangement::default();
+    let mut left: Vec<usize> = (0..narrow.len()).collect();
+    while let Some(&first) = left.first() {
+        let held_up = |place: usize| {
+            let mut found = before.iter();
+            found.find(|(earlier, later)| *later == place && left.contains(earlier))
+        };
+        let next = left.iter().copied().find(|place| held_up(*place).is_none());
+        if let (None, Some((earlier, _))) = (next, held_up(first)) {
+            arrangement.torn = Some((&narrow[first].name, &narrow[*earlier].name));
+        }
+        let next = next.unwrap_or(first);
+        left.retain(|place| *place != next);
+        arrangement.secrets.push(&narrow[next].secret);
+    }
+    if chosen.iter().any(|registry| !registry.breadth.is_narrow()) {
+        arrangement.secrets.push(PULL_SECRET);
+    }
+    arrangement
+}
+
+/// Pairs of places of which the first must come before the second, against their rank.
+fn find_order(
+    registries: &Registries,
+    puller: &Puller<'_>,
+    images: &[Reference<'_>],
+    narrow: &[&ServedRegistry],
+) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for image in images {
+        let Some(resolved) = registries.resolve(*puller, image) else {
+            continue;
+        };
+        let place = |registry: &&ServedRegistry| registry.name == resolved.registry.name;
+        let Some(first) = narrow.iter().position(place) else {
+            continue;
+        };
+        let (domain, path) = image.repository();
+        let also = (0..first).filter(|other| narrow[*other].covers(domain, path));
+        let pair = also.map(|other| (first, other));
+        let serves = |registry: &&ServedRegistry| {
+            puller
+                .namespace
+                .is_none_or(|namespace| registry.serves(namespace))
+        };
+        let mut serving = registries.iter().filter(serves);
+        let found: Vec<_> = pair.collect();
+        if !found.is_empty() && serving.any(|registry| registry.cuts(domain, path)) {
+            pairs.extend(found);
+        }
+    }
+    pairs
+}
