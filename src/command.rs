@@ -6,6 +6,7 @@ mod crd;
 mod explain;
 mod manifest;
 mod policy;
+mod rbac;
 mod serve;
 mod version;
 
@@ -29,6 +30,7 @@ enum Command {
     Crd(crd::Args),
     Explain(explain::Args),
     Policy(policy::Args),
+    Rbac(rbac::Args),
     Serve(serve::Args),
     Version(version::Args),
 }
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Rbac(args) => rbac::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Version(args) => version::run(&args),
     };

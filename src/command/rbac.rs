@@ -1,0 +1,132 @@
+//! `pullpass rbac`: the rights that Registries need beyond those that every pullpass has.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::Output;
+use super::manifest::Manifests;
+use crate::registry::{CredentialSource, Registries, ServedRegistry};
+
+/// The label by which `manifests/rbac.yaml` gathers the roles that are printed here.
+const AGGREGATE_LABEL: &str = "pullpass.dev/aggregate-to-pullpass";
+
+/// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
+///
+/// A Registry with serves.serviceAccounts or serves.pods keeps its credentials in Secrets of its own name, one whose identity is a
+/// ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
+/// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pullpass rbac -f registries.yaml | kubectl apply -f -
+  kubectl get registries -o yaml | pullpass rbac -f - | kubectl apply -f -")]
+pub(super) struct Args {
+    /// Files with Registries; `-` is stdin.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// How to print it: as YAML documents, or as one List in JSON.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let registries = Registries::build(Manifests::load(&args.files)?.registries);
+    let roles: Vec<Value> = registries.iter().filter_map(role).collect();
+    super::print(&match args.output {
+        Output::Json => {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
+            serde_json::to_string_pretty(&list)? + "\n"
+        }
+        Output::Text if roles.is_empty() => {
+            "# These Registries need no rights beside manifests/rbac.yaml.\n".to_owned()
+        }
+        Output::Text => {
+            let documents: Result<Vec<_>, _> = roles.iter().map(serde_saphyr::to_string).collect();
+            documents?.join("---\n")
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The ClusterRole that a Registry needs, if it needs one.
+fn role(registry: &ServedRegistry) -> Option<Value> {
+    let mut rules = Vec::new();
+    if registry.breadth.is_narrow() {
+        rules.push(json!({
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": [*registry.secret],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        }));
+    }
+    let accounts: BTreeSet<&str> = registry
+        .sources
+        .iter()
+        .filter_map(|(source, _)| match source {
+            CredentialSource::Minted(source) => source.unbound(),
+            CredentialSource::Static(_) => None,
+        })
+        .collect();
+    if !accounts.is_empty() {
+        rules.push(json!({
+            "apiGroups": [""],
+            "resources": ["serviceaccounts/token"],
+            "resourceNames": accounts,
+            "verbs": ["create"],
+        }));
+    }
+    (!rules.is_empty()).then(|| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {
+                "name": format!("pullpass-registry-{}", registry.name),
+                "labels": {AGGREGATE_LABEL: "true"},
+            },
+            "rules": rules,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(yaml: &str) -> Vec<Value> {
+        let registries: Vec<crate::registry::Registry> = serde_saphyr::from_multiple(yaml).unwrap();
+        let registries = Registries::build(registries);
+        assert_eq!(registries.problems(), []);
+        registries.iter().filter_map(role).collect()
+    }
+
+    #[test]
+    fn allows_the_names_that_a_registry_needs_and_no_others() {
+        let printed = roles(
+            "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [a.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: ci}, spec: {images: [a.com], serves: {namespaces: {}, serviceAccounts: [ci]}, static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: tenants}, spec: {images: [public.ecr.aws], serves: {namespaces: {}}, ecr: {identity: {serviceAccount: {name: puller, fromAnnotations: true}}}}}
+",
+        );
+        let rules: Vec<&Value> = printed.iter().map(|role| &role["rules"]).collect();
+        let secrets = json!([{
+            "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass-ci"],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        }]);
+        let tokens = json!([{
+            "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["puller"], "verbs": ["create"],
+        }]);
+        assert_eq!(rules, [&secrets, &tokens]);
+        assert_eq!(printed[0]["metadata"]["name"], "pullpass-registry-ci");
+    }
+
+    #[test]
+    fn prints_the_label_that_the_manifest_gathers_by() {
+        let manifest = include_str!("../../manifests/rbac.yaml");
+        let selector = format!("- matchLabels: {{{AGGREGATE_LABEL}: \"true\"}}");
+        assert!(manifest.contains(&selector), "{selector}");
+    }
+}
