@@ -163,7 +163,8 @@ impl Azure {
         self.content().servers.insert(name.to_owned(), server);
     }
 
-    /// Answers the next `count` requests whose URL contains `url` with `reply`.
+    /// Answers the next `count` requests whose URL contains `url` with `reply`; `{sent}` in its body is what was sent, `{fields}` the
+    /// values of that form.
     pub fn fail(&self, url: &str, reply: Reply, count: usize) {
         let url = url.to_owned();
         self.content().faults.push(Fault { url, reply, count });
@@ -206,7 +207,12 @@ impl Content {
             self.stolen.push(asked);
             return None;
         }
-        if let Some(reply) = self.fault(&url) {
+        if let Some(mut reply) = self.fault(&url) {
+            let fields: Vec<String> = asked.fields().into_iter().map(|(_, value)| value).collect();
+            reply.body = reply
+                .body
+                .replace("{sent}", &asked.body)
+                .replace("{fields}", &fields.join(" "));
             return Some(reply);
         }
         Some(if is_authority {

@@ -183,10 +183,49 @@ impl Call<'_> {
 
     /// The other side's own words, unless they repeat a secret.
     pub(super) fn words(&self, text: &str) -> String {
-        if !self.secret.is_empty() && text.contains(self.secret) {
+        let line = one_line(text);
+        if repeats(&line, self.secret) {
             "an answer that is not shown because it repeats a secret".to_owned()
         } else {
-            one_line(text)
+            line
         }
+    }
+}
+
+/// Whether a part of a secret, as it is or as it was sent, stands in a text: 16 bytes in a row, or all of a shorter one.
+fn repeats(text: &str, secret: &str) -> bool {
+    const PART: usize = 16;
+    let mut sent = String::new();
+    encode_into(&mut sent, secret);
+    [secret, &sent].into_iter().any(|form| {
+        let length = form.len().min(PART);
+        length > 0
+            && form
+                .as_bytes()
+                .windows(length)
+                .any(|part| text.as_bytes().windows(length).any(|found| found == part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hides_words_that_repeat_a_part_of_a_secret() {
+        let secret = "a+secret/that~is&long=enough";
+        for text in [
+            "you sent a+secret/that~is&long=enough to me",
+            "you sent client_secret=a%2Bsecret%2Fthat~is%26long%3Denough",
+            "cut off: a+secret/that~is&lon",
+            "its end: that~is&long=enough",
+        ] {
+            assert!(repeats(text, secret), "{text}");
+        }
+        assert!(repeats("it is short.", "short"));
+        for text in ["", "you sent a secret that is long enough", "a+secret"] {
+            assert!(!repeats(text, secret), "{text}");
+        }
+        assert!(!repeats("anything", ""));
     }
 }

@@ -1,0 +1,146 @@
+//! A thief listens everywhere, and receives nothing.
+
+use serde_json::{Value, json};
+
+use super::cloud::{APP, Cloud, ELSEWHERE, OTHER, SECRET, TENANT};
+use super::support::internet::Reply;
+use super::support::process::pod;
+use super::support::scene::{SCENE, Scene, references};
+
+const REGISTRIES: &str = "/apis/pullpass.dev/v1alpha1/registries";
+
+/// Hosts that are no login servers of anybody's list.
+const HOSTS: [&str; 12] = [
+    "thief.example",
+    "good.azurecr.io.thief.example",
+    "good.azurecr.io:8443",
+    "goodazurecr.io",
+    "xn--good-5qa.azurecr.io",
+    "good.westeurope.data.azurecr.io",
+    "*.azurecr.io",
+    "user@good.azurecr.io",
+    "good.azurecr.io@thief.example",
+    "good.azurecr.io.",
+    "GOOD.azurecr.io",
+    "127.0.0.1",
+];
+
+/// Whatever is tried, nobody but the authority and the login servers of the admin's list is ever spoken to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thief_receives_nothing() {
+    let cloud = Cloud::new("acr-thief").await;
+    let scene = &cloud.scene;
+    cloud.add_application(APP, "pullpass:pullpass");
+    cloud.put_secret("acr-thief-secret", SECRET).await;
+    let misled = ["moved", "realm", "entra"];
+    for name in misled.into_iter().chain(["good"]) {
+        let server = format!("{name}.azurecr.io");
+        cloud.azure.add_server(&server, TENANT, &[APP]);
+        let tenant = if name == "entra" { ELSEWHERE } else { TENANT };
+        let acr = json!({"identity": {"workload": {"tenantId": tenant}}});
+        let name = format!("thief-{name}");
+        cloud.put_registry(&name, &server, acr).await;
+    }
+    name_the_thief(scene).await;
+    let namespace = scene.namespace("pods").await;
+    let pullpass = cloud.start().await;
+
+    mislead(&cloud);
+    let mut told = String::new();
+    for name in misled {
+        let image = format!("{name}.azurecr.io/team/hello:1");
+        told.push_str(&cloud.refuse(&namespace, &image).await);
+    }
+    create_pods_of_the_thief(scene, &namespace).await;
+    let image = "good.azurecr.io/team/hello:1";
+    let created = scene.create(&namespace, &[image]).await;
+    assert_eq!(created.warnings, [""; 0]);
+    let login = cloud.first(&namespace, image).await;
+    assert_eq!(Some(login), cloud.azure.newest("good.azurecr.io"));
+
+    cloud.check_reached(&[
+        "login.microsoftonline.com",
+        "moved.azurecr.io",
+        "realm.azurecr.io",
+        "entra.azurecr.io",
+        "good.azurecr.io",
+    ]);
+    cloud.check_discreet(&pullpass, &told).await;
+    // What stands in the namespace is for the one host.
+    let held: Value = serde_json::from_str(&scene.pull_secret(&namespace).await).unwrap();
+    let keys: Vec<&String> = held["auths"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["good.azurecr.io/team"]);
+}
+
+/// Registries that name a thief as a login server or as a part of the authority's URL: some the API server refuses, the others serve
+/// nothing.
+async fn name_the_thief(scene: &Scene) {
+    let registry = |name: &str, image: &str, tenant_id: &str| {
+        let principal = json!({"clientId": APP, "tenantId": tenant_id, "secretRef": {"name": "acr-thief-secret"}});
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
+            "spec": {
+                "images": [image], "serves": {"namespaces": {"matchLabels": {SCENE: scene.name}}},
+                "acr": {"identity": {"servicePrincipal": principal}},
+            },
+        })
+    };
+    for (number, host) in HOSTS.iter().enumerate() {
+        let name = format!("thief-host-{number}");
+        let object = registry(&name, &format!("{host}/team"), TENANT);
+        let _ = scene.cluster.send("POST", REGISTRIES, Some(&object)).await;
+    }
+    for tenant in [
+        "../thief.example",
+        "11111111-1111-1111-1111-111111111111/x",
+        "common@thief.example",
+    ] {
+        let object = registry("thief-tenant", "good.azurecr.io/tenant", tenant);
+        let answer = scene.cluster.send("POST", REGISTRIES, Some(&object)).await;
+        assert_eq!(answer.status.as_u16(), 422, "{tenant}");
+    }
+}
+
+/// Servers of the list answer with somebody else's address.
+fn mislead(cloud: &Cloud) {
+    let moved = |location: &str| Reply {
+        status: 307,
+        headers: vec![("location", location.to_owned())],
+        ..Reply::default()
+    };
+    let challenge =
+        "Bearer realm=\"https://thief.example/oauth2/token\",service=\"thief.example\"".to_owned();
+    let errors =
+        json!({"errors": [{"code": "UNAUTHORIZED", "message": "go to https://thief.example"}]});
+    let realm = Reply {
+        headers: vec![("www-authenticate", challenge)],
+        ..Reply::json(401, &errors)
+    };
+    for (url, reply) in [
+        (
+            "moved.azurecr.io:443/oauth2/exchange",
+            moved("https://thief.example/oauth2/exchange"),
+        ),
+        ("realm.azurecr.io:443/oauth2/exchange", realm),
+        (ELSEWHERE, moved("https://thief.example/token")),
+    ] {
+        cloud.azure.fail(url, reply, 100);
+    }
+}
+
+/// Images and annotations that name a thief.
+async fn create_pods_of_the_thief(scene: &Scene, namespace: &str) {
+    for host in HOSTS {
+        let mut pod = pod(namespace, &[&format!("{host}/team/hello:1")]);
+        pod["metadata"]["annotations"] = json!({
+            "azure.workload.identity/client-id": OTHER,
+            "azure.workload.identity/tenant-id": "../thief.example",
+            "pullpass.dev/endpoint": "https://thief.example",
+        });
+        let answer = scene.cluster.create_pod(&pod, "").await;
+        // Some of these names are no images at all to the API server.
+        if answer.status.is_success() {
+            assert!(!references(&answer.body), "{host}");
+        }
+    }
+}
