@@ -22,8 +22,11 @@ use pullpass::credential::ecr::{EcrMint, Order};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
 use pullpass::credential::identity::keys::Keys;
+use pullpass::credential::mint::Clouds;
 use pullpass::credential::{Credential, Metrics, MintError};
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, RoleHop, TokenLife};
+use pullpass::registry::source::{
+    EcrEndpoints, EcrIdentity, EcrSource, MintSource, RoleHop, TokenLife,
+};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use support::jwt::Issuer;
@@ -960,6 +963,15 @@ async fn token_life_answer_needs_no_later_session() {
     assert_eq!(error.reason(), "NoLaterSession", "{error}");
 }
 
+/// An identity's name, the operation that opens its sessions, what mints with it, for what, and what it minted.
+type Row = (
+    &'static str,
+    &'static str,
+    Minter,
+    MintSource,
+    Arc<Credential>,
+);
+
 /// Every identity that opens a session: its name, the operation by which it does, and what mints with it.
 struct Identities {
     rows: Vec<(&'static str, &'static str, EcrMint, Order)>,
@@ -1063,5 +1075,57 @@ async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
     }
     for (name, outcome) in Box::pin(identities.fail(&moto, json!({"delayMs": 1200}))).await {
         assert!(outcome.is_ok(), "{name} slow: {outcome:?}");
+    }
+}
+
+/// Whatever the service says that opens the sessions of an identity: what was minted before stays until its end.
+#[tokio::test]
+async fn credential_that_works_is_kept_while_its_identity_fails() {
+    let moto = Moto::start();
+    let cluster = Cluster::start(&moto).await;
+    let identities = Identities::start(&moto, &cluster).await;
+    let secrets = Arc::new(Secrets::default());
+    let (id, secret) = (key_id("identities"), secret_key("identities"));
+    secrets.set_keys("identities", &id, &secret);
+    let mut rows = Vec::new();
+    for (name, operation, ecr, order) in identities.rows {
+        let clouds = Arc::new(Clouds {
+            ecr,
+            ..moto.clouds(Environment::default())
+        });
+        let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
+        let minter = Minter::new(clouds, replica, secrets.clone(), Metrics::default());
+        let source: MintSource = order.source.into();
+        let first = minter.credential(&source, order.now).await;
+        rows.push((name, operation, minter, source, first.unwrap()));
+    }
+    let html = |status: u16| json!({"status": status, "body": "<html>"});
+    let faults = [html(200), html(403), html(429), json!({"delayMs": 600_000})];
+    for (number, fault) in (1..).zip(faults) {
+        for (_, operation, ..) in &rows {
+            let mut fault = fault.clone();
+            fault["operation"] = (*operation).into();
+            fault["count"] = 9.into();
+            moto.post("faults", fault).await;
+        }
+        let before = moto.get("calls").await.as_array().unwrap().len();
+        // Each is spent by now, so that this waits for the mint, which fails.
+        let ask = async |(name, _, minter, source, first): &Row| {
+            let later = first.expires_at - SignedDuration::from_secs(170 - 30 * number);
+            let kept = minter.credential(source, later).await;
+            let kept = kept.unwrap_or_else(|error| panic!("{name} {fault}: {error}"));
+            assert_eq!(
+                kept.password.expose_secret(),
+                first.password.expose_secret()
+            );
+        };
+        futures::future::join_all(rows.iter().map(ask)).await;
+        moto.delete("faults").await;
+        // A call that hung is noted when it ends.
+        support::wait::until("the identities to have been asked", async || {
+            let calls = moto.get("calls").await.as_array().unwrap().len();
+            (calls - before >= rows.len() - 1).then_some(())
+        })
+        .await;
     }
 }
