@@ -19,7 +19,7 @@ pub async fn trust_cluster(scene: &Scene) -> String {
     issuer.strip_prefix("https://").unwrap().to_owned()
 }
 
-/// Makes a role that a ServiceAccount of a namespace may assume by web identity.
+/// Makes a role that a ServiceAccount of a namespace may assume by web identity, and by the Pod Identity agent.
 pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str) -> String {
     let issuer = trust_cluster(scene).await;
     let role = format!("{ACCOUNT}:role/{name}");
@@ -31,7 +31,15 @@ pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str)
             format!("{issuer}:aud"): "sts.amazonaws.com",
         }},
     });
-    let trust = json!({"Version": "2012-10-17", "Statement": [statement]});
+    let of_agent = json!({
+        "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Principal": {"Service": "pods.eks.amazonaws.com"},
+        "Condition": {"StringEquals": {
+            "aws:RequestTag/kubernetes-namespace": namespace,
+            "aws:RequestTag/kubernetes-service-account": account,
+        }},
+    });
+    let trust = json!({"Version": "2012-10-17", "Statement": [statement, of_agent]});
     let body = json!({"roleArn": role, "trust": trust});
     scene.world.moto.post("roles", body).await;
     role

@@ -31,7 +31,7 @@ SUBJECT = "system:serviceaccount:team:default"
 SIGNER, STRANGER = RSAKey.generate_key(2048, {"kid": "k"}), RSAKey.generate_key(2048, {"kid": "k"})
 
 
-def trust(action: str, principal: dict, **equals: str) -> dict:
+def trust(action: str | list[str], principal: dict, **equals: str) -> dict:
     statement = {"Effect": "Allow", "Action": action, "Principal": principal, "Condition": {"StringEquals": equals}}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
@@ -61,7 +61,9 @@ class Double(unittest.TestCase):
         self.control("POST", "/roles", roleArn=PULL, trust=trust("sts:AssumeRole", {"AWS": USER}, **{"sts:ExternalId": "x1"}))
         provider = {"Federated": "arn:aws:iam::123456789012:oidc-provider/issuer.example/id/1"}
         condition = {"issuer.example/id/1:sub": SUBJECT, "issuer.example/id/1:aud": "sts.amazonaws.com"}
-        self.control("POST", "/roles", roleArn=WEB, trust=trust("sts:AssumeRoleWithWebIdentity", provider, **condition))
+        web = trust("sts:AssumeRoleWithWebIdentity", provider, **condition)
+        of_agent = trust(["sts:AssumeRole", "sts:TagSession"], {"Service": "pods.eks.amazonaws.com"}, **{"aws:RequestTag/kubernetes-namespace": "team"})
+        self.control("POST", "/roles", roleArn=WEB, trust=web | {"Statement": web["Statement"] + of_agent["Statement"]})
         self.control("POST", "/issuers", issuer=ISSUER, jwks={"keys": [SIGNER.as_dict(private=False)]})
 
     def control(self, method: str, path: str, **body):
@@ -170,9 +172,14 @@ class Double(unittest.TestCase):
         with urllib.request.urlopen(request) as answer:
             got = json.load(answer)
         self.assertIn("assumed-role/web/eks-team-default", self.client("sts", got["AccessKeyId"], got["SecretAccessKey"], got["Token"]).get_caller_identity()["Arn"])
-        request.headers["Authorization"] = token()
-        with self.assertRaises(urllib.error.HTTPError):
-            urllib.request.urlopen(request).close()
+        for wrong in token(), token(aud=["pods.eks.amazonaws.com"], sub="system:serviceaccount:other:default"):
+            request.headers["Authorization"] = wrong
+            with self.assertRaises(urllib.error.HTTPError):
+                urllib.request.urlopen(request).close()
+        self.control("POST", "/associations", namespace="other", serviceAccount="default", roleArn=WEB)
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        self.assertIn("does not have permissions to assume", refused.exception.read().decode())
         self.control("POST", "/node", roleArn=WEB)
         fetch = InstanceMetadataFetcher(base_url=self.at["imds"] + "/", num_attempts=1).retrieve_iam_role_credentials
         first, second = fetch(), fetch()

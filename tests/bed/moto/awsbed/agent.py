@@ -9,10 +9,10 @@ from datetime import UTC
 
 from werkzeug.wrappers import Request, Response
 
-from . import webidentity
+from . import policy, webidentity
 from .world import Key, World, utcnow
 
-AUDIENCE = "pods.eks.amazonaws.com"
+AUDIENCE = SERVICE = "pods.eks.amazonaws.com"
 SESSION_SECONDS = 6 * 3600
 NAMESPACE_SUBJECT = "system:serviceaccount:"
 
@@ -62,6 +62,10 @@ class PodIdentityAgent:
         role = self.world.roles.get(self.world.associations.get((namespace, account), ""))
         if role is None:
             return Response(f"(ResourceNotFoundException): no association for {namespace}/{account}, fault: client\n", status=404), None
+        tags = {"aws:RequestTag/kubernetes-namespace": namespace, "aws:RequestTag/kubernetes-service-account": account}
+        if any(policy.decide_trust(role.trust, action, "Service", [SERVICE], tags) != policy.ALLOW for action in ("sts:AssumeRole", "sts:TagSession")):
+            why = "Unauthorized Exception! EKS does not have permissions to assume the associated role."
+            return Response(f"(AccessDeniedException): {why}, fault: client\n", status=400), None
         key, expires = self.world.open_session(role, f"eks-{namespace}-{account}-{secrets.token_hex(4)}"[:64], SESSION_SECONDS)
         return _json({**_credentials(key, expires), "AccountId": role.account}), key.principal.arn
 
