@@ -9,6 +9,7 @@ pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -97,6 +98,8 @@ pub struct Content {
     pub minted: Vec<Minted>,
     /// Every request, `HOST:PORT/PATH`.
     pub calls: Vec<String>,
+    /// Whom tokens of Entra ID were asked for.
+    pub asked_for: Vec<String>,
     /// Everything that came to a host that nobody knows.
     pub stolen: Vec<Asked>,
     /// The tokens that runtimes got for logins.
@@ -164,7 +167,7 @@ impl Azure {
     }
 
     /// Answers the next `count` requests whose URL contains `url` with `reply`; `{sent}` in its body is what was sent, `{fields}` the
-    /// values of that form.
+    /// values of that form. Status 0: the true answer, only later.
     pub fn fail(&self, url: &str, reply: Reply, count: usize) {
         let url = url.to_owned();
         self.content().faults.push(Fault { url, reply, count });
@@ -207,7 +210,10 @@ impl Content {
             self.stolen.push(asked);
             return None;
         }
-        if let Some(mut reply) = self.fault(&url) {
+        let fault = self.fault(&url);
+        let late = fault.as_ref().filter(|reply| reply.status == 0);
+        let delay = late.map_or(Duration::ZERO, |reply| reply.delay);
+        if let Some(mut reply) = fault.filter(|reply| reply.status != 0) {
             let fields: Vec<String> = asked.fields().into_iter().map(|(_, value)| value).collect();
             reply.body = reply
                 .body
@@ -215,10 +221,11 @@ impl Content {
                 .replace("{fields}", &fields.join(" "));
             return Some(reply);
         }
-        Some(if is_authority {
+        let reply = if is_authority {
             entra::answer(self, host, &asked)
         } else {
             registry::answer(self, host, &asked)
-        })
+        };
+        Some(Reply { delay, ..reply })
     }
 }

@@ -94,8 +94,16 @@ async fn answer(
         let mut content = content.lock().unwrap();
         let url = format!("metadata{}", uri.path());
         content.calls.push(url.clone());
-        let fault = content.fault(&url);
-        fault.unwrap_or_else(|| token(&mut content, &uri, &headers))
+        match content.fault(&url) {
+            Some(Reply {
+                status: 0, delay, ..
+            }) => Reply {
+                delay,
+                ..token(&mut content, &uri, &headers)
+            },
+            Some(reply) => reply,
+            None => token(&mut content, &uri, &headers),
+        }
     };
     tokio::time::sleep(reply.delay).await;
     let status = StatusCode::from_u16(reply.status).unwrap();

@@ -61,6 +61,7 @@ pub(super) fn issue(
         audience: audience.to_owned(),
         expires_at,
     };
+    content.asked_for.push(audience.to_owned());
     content.issued.insert(token.clone(), aad);
     token
 }

@@ -1,0 +1,106 @@
+//! The faults of a cloud, wherever they come up on the way.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use pullpass::registry::source::{AcrIdentity, ManagedIdentity};
+use serde_json::json;
+
+use super::scene::{APP, SERVER, Scene, TENANT, WORKLOAD, principal, tenant};
+use super::support::internet::Reply;
+
+/// An answer, what it is called, and what is told of it.
+type Row = (Reply, &'static str, &'static str);
+
+fn answers() -> Vec<Row> {
+    let html = |status| Reply {
+        status,
+        body: "<html>canary</html>".to_owned(),
+        ..Reply::default()
+    };
+    let with = |status, name, value: &str| Reply {
+        headers: vec![(name, value.to_owned())],
+        ..html(status)
+    };
+    let thief = "https://thief.example/oauth2/exchange";
+    let token =
+        |token: &str| Reply::json(200, &json!({"access_token": token, "refresh_token": token}));
+    let no_token = "empty or not printable";
+    vec![
+        (html(200), "BadAnswer", "without the JSON"),
+        (with(429, "retry-after", "17"), "Throttled", "HTTP 429"),
+        (with(503, "retry-after", "20"), "Refused", "HTTP 503"),
+        (with(307, "location", thief), "BadAnswer", "never followed"),
+        (token(""), "BadAnswer", no_token),
+        (token("a\nb"), "BadAnswer", no_token),
+    ]
+}
+
+/// The ways to each place that can fail: the URL, who asks, and the place as it is told.
+fn ways() -> [(&'static str, AcrIdentity, &'static str); 5] {
+    let entra = ("oauth2/v2.0/token", "login.microsoftonline.com");
+    let system = AcrIdentity::Managed(ManagedIdentity::System);
+    [
+        (entra.0, WORKLOAD, entra.1),
+        (entra.0, principal(TENANT, APP), entra.1),
+        (entra.0, tenant("pullpass", TENANT, APP), entra.1),
+        ("oauth2/exchange", principal(TENANT, APP), SERVER),
+        ("metadata/identity", system, "127.0.0.1"),
+    ]
+}
+
+async fn scene() -> Scene {
+    let scene = Scene::new().await;
+    scene.azure.content().node.system = Some(APP.to_owned());
+    scene
+}
+
+#[tokio::test]
+async fn tells_faults_apart_on_the_whole_way() {
+    let scene = scene().await;
+    for (url, identity, place) in ways() {
+        for (reply, reason, words) in answers() {
+            scene.azure.fail(url, reply, 1);
+            let error = scene.refusal(identity.clone()).await;
+            assert_eq!(error.reason(), reason, "{url}: {error}");
+            assert!(error.to_string().contains(words), "{url}: {error}");
+            assert!(error.to_string().contains(place), "{url}: {error}");
+            let retry_after = match reason {
+                "Throttled" => Some(Duration::from_secs(17)),
+                "Refused" => Some(Duration::from_secs(20)),
+                _ => None,
+            };
+            assert_eq!(error.retry_after(), retry_after, "{url}");
+        }
+        // None of this is remembered by the mint itself.
+        scene.mint(identity).await.unwrap();
+    }
+    assert!(scene.azure.content().stolen.is_empty());
+}
+
+#[tokio::test]
+async fn waits_for_slow_answers_and_not_for_ever() {
+    let scene = scene().await;
+    let late = |delay| Reply {
+        delay,
+        ..Reply::default()
+    };
+    let each = ways().map(async |(url, identity, _)| {
+        // Faults are told apart by nothing but the URL: a scene for each.
+        let scene = self::scene().await;
+        scene.azure.fail(url, late(Duration::from_millis(1500)), 1);
+        scene.mint(identity.clone()).await.unwrap();
+        scene.azure.fail(url, late(Duration::from_mins(1)), 1);
+        let started = Instant::now();
+        let error = scene.refusal(identity).await;
+        let is_late = matches!(error.reason(), "Timeout" | "NoIdentity");
+        assert!(is_late, "{url}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{url}");
+    });
+    join_all(each).await;
+    // The API server that gives the ServiceAccount's token, too.
+    let started = Instant::now();
+    let error = scene.refusal(tenant("hanging", TENANT, APP)).await;
+    assert!(error.to_string().contains("in time"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
