@@ -244,3 +244,26 @@ fn reply(status: u16, header: &'static str, value: String) -> Reply {
         ..Reply::default()
     }
 }
+
+#[test]
+fn prints_lines_for_people() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["check", "-f", examples, "contoso.azurecr.io/team/app:1"])
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "Registry azure-team
+  ✗ identity   source secret orders-client-secret stands in a cluster, and there is none here
+    fix        name the cluster with --kubeconfig
+  – not tried  caller, token, life: there is no identity
+
+Image contoso.azurecr.io/team/app:1
+  ✓ served     by Registry azure-team as contoso.azurecr.io/team
+  – not tried  login, manifest: there is no login for it
+
+1 fine, 1 failed, 5 not tried
+";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}

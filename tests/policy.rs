@@ -312,3 +312,18 @@ fn refuses_what_it_cannot_use() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn assigns_one_role_for_all_doors_of_a_registry() {
+    let setups = setups(&["-f", EXAMPLES]);
+    let steps = list(&setup(&setups, "azure")["steps"]);
+    let roles = steps.iter().filter(|step| step["kind"] == "roleAssignment");
+    let titles: Vec<&str> = roles.filter_map(|step| step["title"].as_str()).collect();
+    // One of them for each of the two ways in which a registry gives rights.
+    assert_eq!(titles.len(), 2, "{titles:?}");
+    let doors = "contoso.azurecr.io and contoso.westeurope.geo.azurecr.io";
+    assert!(
+        titles.iter().all(|title| title.contains(doors)),
+        "{titles:?}"
+    );
+}

@@ -72,7 +72,7 @@ pub enum TenantError {
     },
     /// The API server refuses.
     #[error(
-        "the API server gives pullpass no token of ServiceAccount {namespace}/{service_account}, {message}: allow it to create serviceaccounts/token with resourceNames [{service_account}]"
+        "the API server gives pullpass no token of ServiceAccount {namespace}/{service_account}, {message}: allow it to create serviceaccounts/token with resourceNames [{service_account}], as `pullpass rbac` prints it"
     )]
     TokenForbidden {
         /// The namespace.

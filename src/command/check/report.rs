@@ -130,10 +130,18 @@ impl Report {
         self.push(hop, verdict, None)
     }
 
-    /// Hops that cannot be tried because an earlier one failed.
+    /// Hops that cannot be tried because an earlier one failed; for people they are one line.
     pub(super) fn skip(&mut self, hops: &[&'static str], because: &str) -> anyhow::Result<()> {
-        hops.iter()
-            .try_for_each(|hop| self.note(hop, Verdict::skipped(format!("not tried: {because}"))))
+        let message = format!("{}: {because}", hops.join(", "));
+        self.tell("not tried", &Verdict::skipped(message), None)?;
+        let message = format!("not tried: {because}");
+        let checks = hops
+            .iter()
+            .map(|hop| self.check(hop, Verdict::skipped(&message), None));
+        let checks: Vec<Check> = checks.collect();
+        self.checks.extend(checks);
+        self.start();
+        Ok(())
     }
 
     fn push(
@@ -142,49 +150,68 @@ impl Report {
         verdict: Verdict,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
-        let (kind, name) = self
-            .subject
-            .clone()
-            .unwrap_or((Kind::Cluster, String::new()));
-        let check = Check {
-            kind,
-            name,
-            hop,
-            status: verdict.status,
-            message: verdict.message,
-            fix: verdict.fix,
-            millis: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
-        };
-        if self.output == Output::Text {
-            print(&self.render(&check))?;
-            self.is_announced = true;
-        }
+        self.tell(hop, &verdict, took)?;
+        let check = self.check(hop, verdict, took);
         self.checks.push(check);
         self.start();
         Ok(())
     }
 
-    fn render(&self, check: &Check) -> String {
+    fn check(&self, hop: &'static str, verdict: Verdict, took: Option<Duration>) -> Check {
+        let (kind, name) = self.subject();
+        Check {
+            kind,
+            name: name.to_owned(),
+            hop,
+            status: verdict.status,
+            message: verdict.message,
+            fix: verdict.fix,
+            millis: took.map(millis),
+        }
+    }
+
+    fn subject(&self) -> (Kind, &str) {
+        let subject = self.subject.as_ref();
+        subject.map_or((Kind::Cluster, ""), |(kind, name)| (*kind, name))
+    }
+
+    /// Prints a line for people.
+    fn tell(
+        &mut self,
+        label: &str,
+        verdict: &Verdict,
+        took: Option<Duration>,
+    ) -> anyhow::Result<()> {
+        if self.output == Output::Text {
+            print(&self.render(label, verdict, took))?;
+            self.is_announced = true;
+        }
+        Ok(())
+    }
+
+    fn render(&self, label: &str, verdict: &Verdict, took: Option<Duration>) -> String {
         let gap = if self.checks.is_empty() { "" } else { "\n" };
+        let (kind, name) = self.subject();
         let head = if self.is_announced {
             String::new()
         } else {
-            format!("{gap}{:?} {}\n", check.kind, check.name)
+            format!("{gap}{kind:?} {name}\n")
         };
-        let mark = match check.status {
+        let mark = match verdict.status {
             Status::Ok => '✓',
             Status::Failed => '✗',
             Status::Skipped => '–',
         };
-        let took = check.millis.map(|millis| format!(" ({millis} ms)"));
-        let fix = check
+        // What took no time asked nobody.
+        let took = took.map(millis).filter(|took| *took > 0);
+        let took = took.map(|took| format!(" ({took} ms)"));
+        let fix = verdict
             .fix
             .as_ref()
             .map(|fix| format!("    fix        {fix}\n"));
         format!(
-            "{head}  {mark} {:<11}{}{}\n{}",
-            check.hop,
-            check.message,
+            "{head}  {mark} {label:<11}{}{}\n{}",
+            verdict.message,
             took.unwrap_or_default(),
             fix.unwrap_or_default()
         )
@@ -224,4 +251,8 @@ impl Report {
             ExitCode::FAILURE
         })
     }
+}
+
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }

@@ -104,7 +104,7 @@ fn plan_identity(
     match identity {
         EcrIdentity::Keys { secret } => {
             let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
-            let step = Step::secret_of_file(secret, &place.args.namespace, &keys);
+            let step = Step::secret_of_file("access keys", secret, &place.args.namespace, &keys);
             (own("user", "<USER>", "the access keys' user"), vec![step])
         }
         EcrIdentity::Node => (own("role", "<NODE_ROLE>", "the nodes' role"), Vec::new()),
@@ -149,7 +149,7 @@ fn trust_tenants(
     let subjects = namespaces
         .iter()
         .map(|namespace| format!("system:serviceaccount:{namespace}:{name}"));
-    let step = trust_tokens(partition, role, subjects, place);
+    let step = trust_tokens(partition, role, subjects, place).note_tokens();
     if is_annotated {
         step.note(format!("then annotate the ServiceAccount {name} in each of the namespaces: eks.amazonaws.com/role-arn: {}", role.arn))
     } else {

@@ -24,6 +24,18 @@ const READ: [&str; 2] = [
     "Microsoft.ContainerRegistry/registries/repositories/metadata/read",
 ];
 
+/// A registry: one of its sources, its login servers, and the patterns of its images.
+type Named<'a> = (&'a AcrSource, BTreeSet<&'a str>, Vec<&'a Pattern>);
+
+/// What a login server's host says of the registry that it belongs to: a regional one is another door to the same registry.
+fn name_and_suffix(server: &str) -> (&str, &str) {
+    let (name, rest) = server.split_once('.').unwrap_or((server, ""));
+    (
+        name,
+        rest.split_once(".geo.").map_or(rest, |(_, suffix)| suffix),
+    )
+}
+
 /// Who asks Azure.
 struct Principal {
     /// What a role is assigned to.
@@ -36,21 +48,22 @@ pub(super) fn plan(
     registry: &ServedRegistry,
     place: &Place<'_>,
 ) -> (&'static str, String, Vec<Step>) {
-    let mut servers: BTreeMap<&str, (&AcrSource, Vec<&Pattern>)> = BTreeMap::new();
+    let mut registries: BTreeMap<(&str, &str), Named<'_>> = BTreeMap::new();
     for (pattern, source) in registry.credentials() {
         if let CredentialSource::Minted(MintSource::Acr(source)) = source {
-            let (_, patterns) = servers
-                .entry(&source.server)
-                .or_insert_with(|| (source, Vec::new()));
-            patterns.push(pattern);
+            let named = registries
+                .entry(name_and_suffix(&source.server))
+                .or_insert_with(|| (source, BTreeSet::new(), Vec::new()));
+            named.1.insert(&source.server);
+            named.2.push(pattern);
         }
     }
-    let Some((source, _)) = servers.values().next() else {
+    let Some((source, ..)) = registries.values().next() else {
         return ("acr", String::new(), Vec::new());
     };
     let (identity, principal, mut steps) = plan_identity(source, registry, place);
-    for (source, patterns) in servers.values() {
-        steps.extend(assign(source, patterns, &principal));
+    for named in registries.values() {
+        steps.extend(assign(named, &principal));
     }
     ("acr", identity, steps)
 }
@@ -88,7 +101,13 @@ fn plan_identity(
         }
         AcrIdentity::ServicePrincipal { secret, .. } => {
             let keys = ["AZURE_CLIENT_SECRET"];
-            vec![Step::secret_of_file(secret, &place.args.namespace, &keys)]
+            let namespace = &place.args.namespace;
+            vec![Step::secret_of_file(
+                "client secret",
+                secret,
+                namespace,
+                &keys,
+            )]
         }
     };
     (identity, principal, steps)
@@ -173,7 +192,7 @@ fn trust_tenants(
     }
     namespaces
         .into_iter()
-        .map(|namespace| federate((namespace, name), audience, principal, place))
+        .map(|namespace| federate((namespace, name), audience, principal, place).note_tokens())
         .collect()
 }
 
@@ -204,10 +223,10 @@ fn federate(
 
 /// The right to pull from one registry: the role for it, and the one that counts in its stead where repositories have permissions of
 /// their own.
-fn assign(source: &AcrSource, patterns: &[&Pattern], principal: &Principal) -> [Step; 2] {
-    let server = &source.server;
+fn assign((source, servers, patterns): &Named<'_>, principal: &Principal) -> [Step; 2] {
+    let server = servers.iter().copied().collect::<Vec<_>>().join(" and ");
     // The name of a domain name label's host ends in a hash.
-    let name = server.split(['.', '-']).next().unwrap_or_default();
+    let name = source.server.split(['.', '-']).next().unwrap_or_default();
     let scope = format!(
         "/subscriptions/<SUBSCRIPTION_ID>/resourceGroups/<RESOURCE_GROUP>/providers/Microsoft.ContainerRegistry/registries/{name}"
     );

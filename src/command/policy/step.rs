@@ -194,8 +194,14 @@ impl Step {
         self
     }
 
-    /// Access keys or a client secret in a source Secret, out of a file with a line `KEY=value` for each of these keys.
-    pub(super) fn secret_of_file(secret: &str, namespace: &str, keys: &[&str]) -> Self {
+    /// The same with the right that pullpass needs in the cluster to ask as namespaces' own ServiceAccounts.
+    pub(super) fn note_tokens(self) -> Self {
+        self.note("pullpass must be allowed to ask for these ServiceAccounts' tokens: pullpass rbac -f FILE | kubectl apply -f -")
+    }
+
+    /// Access keys or a client secret (`what`) in a source Secret, out of a file with a line `KEY=value` for each of these keys.
+    pub(super) fn secret_of_file(what: &str, secret: &str, namespace: &str, keys: &[&str]) -> Self {
+        let lines: Vec<String> = keys.iter().map(|key| format!("a line {key}=…")).collect();
         Self {
             commands: vec![
                 format!(
@@ -203,13 +209,10 @@ impl Step {
                 ),
                 label(secret, namespace),
             ],
-            notes: vec![format!(
-                "FILE has a line KEY=value for each of {}",
-                keys.join(" and ")
-            )],
+            notes: vec![format!("FILE holds {}", lines.join(" and "))],
             ..Self::new(
                 Kind::SourceSecret,
-                format!("keep the keys in the Secret {secret} of pullpass' namespace"),
+                format!("keep the {what} in the Secret {secret} of pullpass' namespace"),
             )
         }
     }
