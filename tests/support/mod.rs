@@ -12,6 +12,7 @@ pub mod account;
 pub mod azure;
 pub mod bed;
 pub mod cluster;
+pub mod grant;
 pub mod internet;
 pub mod jwt;
 pub mod keyring;

@@ -1,0 +1,305 @@
+//! Registries that choose among a namespace's Pods, on a real API server: which Secrets a Pod references, what the kubelet's keyring
+//! finds in them, and under which rights.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::account::put_account;
+use support::cluster::{Answer, Cluster};
+use support::grant::grant_printed;
+use support::keyring::{self, Login};
+use support::oci::Oci;
+use support::process::pod;
+use support::roles::add_role;
+use support::scene::{ECR, SCENE, Scene, World, read_dockerconfigjson};
+use support::user::User;
+use support::wait;
+
+/// A Registry for `{ECR}/team` of a scene's namespaces, or of some of their Pods.
+fn registry(scene: &Scene, name: &str, ecr: &Value, mut serves: Value) -> Value {
+    serves["namespaces"] = json!({"matchLabels": {SCENE: scene.name}});
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
+        "spec": {"images": [format!("{ECR}/team")], "serves": serves, "ecr": ecr},
+    })
+}
+
+/// A Registry for all, one for a ServiceAccount, one for some of its Pods; each with a user of its own.
+struct Levels {
+    registries: Vec<Value>,
+    users: [User; 3],
+}
+
+impl Levels {
+    async fn new(scene: &Scene) -> Self {
+        let names = ["", "-ci", "-release"].map(|level| format!("{}{level}", scene.name));
+        let serves = [
+            json!({}),
+            json!({"serviceAccounts": ["ci"]}),
+            json!({"serviceAccounts": ["ci"], "pods": {"matchLabels": {"tier": "release"}}}),
+        ];
+        let users = [
+            scene.user.clone(),
+            User::add(&scene.world.moto, &names[1]).await,
+            User::add(&scene.world.moto, &names[2]).await,
+        ];
+        let mut registries = Vec::new();
+        for ((name, serves), user) in names.iter().zip(serves).zip(&users) {
+            scene.put_keys(name, user).await;
+            registries.push(registry(scene, name, &scene.ecr(name), serves));
+        }
+        for registry in &registries {
+            scene.cluster.apply(registry).await;
+        }
+        Self { registries, users }
+    }
+
+    async fn login(&self, scene: &Scene, level: usize) -> Option<Login> {
+        self.users[level].newest(&scene.world.moto).await
+    }
+}
+
+/// An opted-in namespace with a ServiceAccount `ci`.
+async fn namespace(scene: &Scene, name: &str) -> String {
+    let namespace = scene.namespace(name).await;
+    put_account(scene, &namespace, "ci", json!({})).await;
+    namespace
+}
+
+async fn create(scene: &Scene, namespace: &str, account: &str, tier: &str) -> Answer {
+    let mut pod = pod(namespace, &[&image()]);
+    pod["spec"]["serviceAccountName"] = account.into();
+    pod["metadata"]["labels"] = json!({"tier": tier});
+    scene.cluster.create_pod(&pod, "").await.ok()
+}
+
+fn image() -> String {
+    format!("{ECR}/team/hello:1")
+}
+
+fn references(answer: &Answer) -> Vec<&str> {
+    let secrets = answer.body["spec"]["imagePullSecrets"].as_array();
+    let secrets = secrets.into_iter().flatten();
+    secrets
+        .map(|secret| secret["name"].as_str().unwrap())
+        .collect()
+}
+
+/// What the kubelet would try first with the Pod's Secrets, those that are there, in the Pod's order.
+async fn first_login(scene: &Scene, namespace: &str, answer: &Answer) -> Option<Login> {
+    let mut held = Vec::new();
+    for name in references(answer) {
+        if let Some(secret) = scene.cluster.secret(namespace, name).await {
+            held.push(read_dockerconfigjson(&secret));
+        }
+    }
+    let found = keyring::lookup_all(&held, &[image()]);
+    found[0].first().cloned()
+}
+
+fn told(answer: &Answer) -> String {
+    answer.warnings.join("\n").replace("\n… ", " ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gives_each_pod_the_narrowest_login_under_the_printed_rights() {
+    let scene = Scene::new("narrow").await;
+    let levels = Levels::new(&scene).await;
+    let namespace = namespace(&scene, "pods").await;
+    // Readiness does not wait for rights that are not there.
+    let pullpass = scene.start().await;
+    let advice = "pullpass may not get, list, watch, create and patch the Secrets pullpass-narrow-ci: apply what `pullpass rbac` prints for it";
+    let refused = create(&scene, &namespace, "ci", "").await;
+    assert_eq!(references(&refused), ["pullpass-narrow-ci"]);
+    assert!(told(&refused).contains(advice), "{}", told(&refused));
+    assert!(pullpass.log().contains(advice), "{}", pullpass.log());
+    let wide = create(&scene, &namespace, "default", "").await;
+    assert_eq!(
+        (references(&wide), told(&wide)),
+        (vec!["pullpass"], String::new())
+    );
+    let asked = scene.api.all();
+    let asked = asked
+        .iter()
+        .filter(|request| request.path.contains("metadata.name%3Dpullpass-narrow-ci"));
+    assert!(asked.count() < 20, "it is asked for hotly");
+
+    grant_printed(&scene, &levels.registries).await;
+    wait::until("the rights", async || {
+        told(&create(&scene, &namespace, "ci", "").await)
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    let rows: [(&str, &str, &str, usize); 4] = [
+        ("default", "", "pullpass", 0),
+        ("default", "release", "pullpass", 0),
+        ("ci", "", "pullpass-narrow-ci", 1),
+        ("ci", "release", "pullpass-narrow-release", 2),
+    ];
+    for (account, tier, secret, level) in rows {
+        let created = create(&scene, &namespace, account, tier).await;
+        assert_eq!(
+            (references(&created), told(&created)),
+            (vec![secret], String::new())
+        );
+        let login = first_login(&scene, &namespace, &created).await;
+        assert!(login.is_some(), "{account} {tier}");
+        assert_eq!(login, levels.login(&scene, level).await, "{account} {tier}");
+    }
+    assert_rights(&scene, &namespace).await;
+    assert_pulls(&scene, &namespace, &levels).await;
+}
+
+/// The registry takes only the narrow Registry's login: the namespace's own Secret is refused there.
+async fn assert_pulls(scene: &Scene, namespace: &str, levels: &Levels) {
+    let oci = Oci::start(&["team/hello:1"]);
+    oci.allow(&levels.login(scene, 1).await.unwrap());
+    let held = async |name: &str| {
+        let secret = scene.cluster.secret(namespace, name).await;
+        read_dockerconfigjson(&secret.unwrap())
+    };
+    oci.pull(&held("pullpass-narrow-ci").await, &image())
+        .unwrap();
+    let refused = oci.pull(&held("pullpass").await, &image()).unwrap_err();
+    assert!(refused.contains("UNAUTHORIZED"), "{refused}");
+}
+
+/// What was printed allows these names and no others.
+async fn assert_rights(scene: &Scene, namespace: &str) {
+    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+    for (name, may) in [
+        ("pullpass-narrow-ci", true),
+        ("pullpass-narrow-release", true),
+        ("pullpass-narrow", false),
+        ("pullpass-other", false),
+        ("", false),
+    ] {
+        for verb in ["get", "list", "watch", "create", "patch"] {
+            let asked =
+                json!({"verb": verb, "resource": "secrets", "namespace": namespace, "name": name});
+            assert_eq!(pullpass.may(&asked).await, may, "{asked}");
+        }
+    }
+}
+
+/// A Pod of `ci` with a Secret of its own and two images: one that everybody may pull, and the one of these tests.
+async fn create_both(scene: &Scene, namespace: &str) -> Answer {
+    let mut pod = pod(namespace, &[&format!("{ECR}/base/os:1"), &image()]);
+    pod["spec"]["serviceAccountName"] = "ci".into();
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
+    scene.cluster.create_pod(&pod, "").await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_what_is_its_own_and_asks_nobody_when_all_is_there() {
+    let scene = Scene::new("several").await;
+    let levels = Levels::new(&scene).await;
+    // An image that the narrow Registries do not serve.
+    let spec = json!({"images": [format!("{ECR}/base")], "ecr": scene.ecr("several")});
+    scene.put_registry("several-base", spec).await;
+    grant_printed(&scene, &levels.registries).await;
+    let good = namespace(&scene, "good").await;
+    let foreign = namespace(&scene, "foreign").await;
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"mine": "canary"},
+        "metadata": {"name": "pullpass-several-ci", "namespace": foreign},
+    });
+    scene.cluster.apply(&theirs).await;
+    let pullpass = scene.start().await;
+    let both = async |namespace: &str| create_both(&scene, namespace).await;
+    let created = both(&good).await;
+    assert_eq!(
+        references(&created),
+        ["own", "pullpass-several-ci", "pullpass"]
+    );
+    assert_eq!(told(&created), "");
+    assert_eq!(
+        first_login(&scene, &good, &created).await,
+        levels.login(&scene, 1).await
+    );
+
+    scene.api.forget();
+    for _ in 0..20 {
+        assert_eq!(references(&both(&good).await).len(), 3);
+    }
+    let asked = scene.api.requests();
+    assert!(asked.is_empty(), "{asked:?}");
+    let warm = ["path=\"Warm\""];
+    assert!(pullpass.count("pullpass_admissions", &warm).await >= 20);
+
+    let created = both(&foreign).await;
+    assert_eq!(references(&created), ["own", "pullpass"]);
+    let said = told(&created);
+    assert!(
+        said.contains("several-foreign/pullpass-several-ci is not pullpass' own"),
+        "{said}"
+    );
+    let secret = scene
+        .cluster
+        .secret(&foreign, "pullpass-several-ci")
+        .await
+        .unwrap();
+    assert_eq!(secret["data"].as_object().unwrap().len(), 1);
+    assert!(secret["metadata"]["labels"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asks_for_tokens_of_service_accounts_under_the_printed_rights() {
+    let scene = Scene::new("releaser").await;
+    let namespace = namespace(&scene, "pods").await;
+    put_account(&scene, &namespace, "releaser", json!({})).await;
+    let role = add_role(&scene, "releaser", &namespace, "releaser").await;
+    let ecr = json!({
+        "identity": {"serviceAccount": {"name": "releaser", "roleArn": role}},
+        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+    });
+    let registry = registry(&scene, "releaser", &ecr, json!({"serviceAccounts": ["ci"]}));
+    scene.cluster.apply(&registry).await;
+    let _pullpass = scene.start().await;
+    let refused = create(&scene, &namespace, "ci", "").await;
+    assert_eq!(references(&refused), ["pullpass-releaser"]);
+    assert!(
+        told(&refused).contains("serviceaccounts/token"),
+        "{}",
+        told(&refused)
+    );
+    grant_printed(&scene, &[registry]).await;
+    wait::until("the rights", async || {
+        told(&create(&scene, &namespace, "ci", "").await)
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    let created = create(&scene, &namespace, "ci", "").await;
+    let login = first_login(&scene, &namespace, &created).await.unwrap();
+    let minted = scene.world.moto.get("minted").await;
+    let mut minted = minted.as_array().unwrap().iter();
+    let token = minted.find(|token| token["password"] == login.password.as_str());
+    let principal = token.unwrap()["principal"].as_str().unwrap();
+    assert!(principal.contains("assumed-role/releaser/"), "{principal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_narrow_secrets_where_no_pod_comes() {
+    let world = Box::leak(Box::new(World::start().await));
+    let scene = Scene::within(world, "quiet").await;
+    let namespace = namespace(&scene, "pods").await;
+    let _pullpass = scene.start_controller().await;
+    let levels = Levels::new(&scene).await;
+    grant_printed(&scene, &levels.registries).await;
+    for (level, name) in ["pullpass", "pullpass-quiet-ci", "pullpass-quiet-release"]
+        .into_iter()
+        .enumerate()
+    {
+        wait::until(&format!("the login in {name}"), async || {
+            let wanted = levels.login(&scene, level).await?;
+            let secret = scene.cluster.secret(&namespace, name).await?;
+            let held = read_dockerconfigjson(&secret);
+            (*keyring::lookup(&held, &[image()])[0].first()? == wanted).then_some(())
+        })
+        .await;
+    }
+}
