@@ -10,6 +10,8 @@
 mod cloud;
 #[path = "api_acr/faults.rs"]
 mod faults;
+#[path = "api_acr/fixed.rs"]
+mod fixed;
 mod support;
 #[path = "api_acr/tenants.rs"]
 mod tenants;
@@ -161,43 +163,4 @@ async fn pull(
     oci.allow(&login);
     oci.pull(&held, &image).unwrap();
     login
-}
-
-/// The admin account, a token of a scope map, somebody's own login: a regenerated password is there with the next Pod.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_regenerated_password_of_a_fixed_login_comes_with_the_next_pod() {
-    let cloud = Cloud::new("acr-fixed").await;
-    let scene = &cloud.scene;
-    let login = |password: &str| Login {
-        username: "fixed".to_owned(),
-        password: password.to_owned(),
-    };
-    let put = async |password: &str| {
-        let data = json!({"username": "fixed", "password": password});
-        scene
-            .put_source("acr-fixed-login", "kubernetes.io/basic-auth", data)
-            .await;
-    };
-    put("password-1").await;
-    let image = "fixed.azurecr.io/team/hello:1";
-    let spec = json!({"images": ["fixed.azurecr.io"], "static": {"secretRef": {"name": "acr-fixed-login"}}});
-    scene.put_registry("acr-fixed", spec).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = cloud.start().await;
-    let oci = Oci::start(&["team/hello:1"]);
-
-    scene.create(&namespace, &[image]).await;
-    oci.allow(&login("password-1"));
-    oci.pull(&scene.pull_secret(&namespace).await, image)
-        .unwrap();
-    oci.allow(&login("password-2"));
-    oci.pull(&scene.pull_secret(&namespace).await, image)
-        .unwrap_err();
-    put("password-2").await;
-    scene
-        .create_until(&namespace, image, &login("password-2"))
-        .await;
-    oci.pull(&scene.pull_secret(&namespace).await, image)
-        .unwrap();
-    cloud.check_reached(&[]);
 }

@@ -72,6 +72,36 @@ async fn a_thief_receives_nothing() {
     assert_eq!(keys, ["good.azurecr.io/team"]);
 }
 
+/// A registry of Azure, but somebody else's, which another Registry names: it is shown the tokens of that Registry's identity alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_registry_is_shown_no_tokens_of_the_first() {
+    let cloud = Cloud::new("acr-second").await;
+    for (name, client_id) in [("first", APP), ("second", OTHER)] {
+        cloud.add_application(client_id, "pullpass:pullpass");
+        let server = format!("{name}.azurecr.io");
+        cloud.azure.add_server(&server, TENANT, &[APP, OTHER]);
+        let identity = json!({"workload": {"clientId": client_id, "tenantId": TENANT}});
+        let acr = json!({"identity": identity});
+        cloud.put_registry(name, &server, acr).await;
+    }
+    let namespace = cloud.scene.namespace("pods").await;
+    let _pullpass = cloud.start().await;
+    let images = ["first", "second"].map(|name| format!("{name}.azurecr.io/team/hello:1"));
+    let images = images.each_ref().map(String::as_str);
+    let created = cloud.scene.create(&namespace, &images).await;
+    assert_eq!(created.warnings, [""; 0]);
+    let mut received = cloud.azure.content().received.clone();
+    received.sort();
+    let of = |name: &str, id: &str| (format!("{name}.azurecr.io"), id.to_owned());
+    assert_eq!(received, [of("first", APP), of("second", OTHER)]);
+    for name in ["first", "second"] {
+        let server = format!("{name}.azurecr.io");
+        let image = format!("{server}/team/hello:1");
+        let login = cloud.first(&namespace, &image).await;
+        assert_eq!(Some(login), cloud.azure.newest(&server));
+    }
+}
+
 /// Registries that name a thief as a login server or as a part of the authority's URL: some the API server refuses, the others serve
 /// nothing.
 async fn name_the_thief(scene: &Scene) {

@@ -98,6 +98,8 @@ pub struct Content {
     pub minted: Vec<Minted>,
     /// Every request, `HOST:PORT/PATH`.
     pub calls: Vec<String>,
+    /// Whose tokens of Entra ID each registry was shown: its host and their client id.
+    pub received: Vec<(String, String)>,
     /// Whom tokens of Entra ID were asked for.
     pub asked_for: Vec<String>,
     /// Everything that came to a host that nobody knows.

@@ -54,7 +54,9 @@ fn exchange(content: &mut Content, name: &str, asked: &Asked) -> Result<Value, R
         && aad.tenant_id == server.tenant_id
         && *tenant == aad.tenant_id
         && server.pullers.contains(&aad.client_id);
+    let received = (name.to_owned(), aad.client_id.clone());
     if !is_good {
+        content.received.push(received);
         return Err(unauthorized());
     }
     let minted = mint(content, name, aad.client_id.clone(), Vec::new());
@@ -63,6 +65,7 @@ fn exchange(content: &mut Content, name: &str, asked: &Asked) -> Result<Value, R
         .refresh_tokens
         .insert(minted.password.clone(), minted.clone());
     content.minted.push(minted);
+    content.received.push(received);
     Ok(body)
 }
 
