@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down image test test-unit test-bed test-cluster lint bench
+.PHONY: help demo demo-down e2e image install-yaml manifests test test-unit test-bed test-cluster lint bench
 
 ## help: what can be made
 help:
@@ -33,8 +33,17 @@ image: $(BED_BIN)/bed
 	@mkdir -p $(dir $(IMAGE_FILE))
 	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
 
+## manifests: crd.yaml from the kind, and the plain manifests from the chart
+manifests: $(BED_BIN)/helm
+	@$(CARGO) run --locked --quiet -- crd >target/crd.yaml && mv target/crd.yaml manifests/crd.yaml
+	@manifests/render.sh $(BED_BIN)/helm manifests
+
+## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
+install-yaml: $(BED_BIN)/helm
+	@manifests/render.sh $(BED_BIN)/helm manifests "$(IMAGE)"
+
 ## test: everything that is tested, from lints to a whole cluster
-test: ready lint test-unit test-bed test-cluster
+test: ready lint test-unit test-bed test-cluster e2e
 
 # What the machine lacks is said, and installed where that can be done.
 .PHONY: ready
@@ -49,7 +58,7 @@ lint:
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs check_azure dependencies explain hosts layering patch_properties policy registries serve server
-BED_TESTS = $(filter-out $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+BED_TESTS = $(filter-out e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
@@ -63,6 +72,12 @@ test-bed: bed bed-test check-moto
 test-cluster: bed-cluster
 	$(CARGO) test --locked --no-run --test serve
 	$(SHOW)
+
+## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
+e2e: bed-cluster
+	@mkdir -p target/image
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
+	$(CARGO) test --locked --test e2e -- --nocapture
 
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:

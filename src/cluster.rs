@@ -11,6 +11,7 @@ mod failure;
 mod inspect;
 mod lease;
 mod objects;
+mod purge;
 mod store;
 mod tokens;
 mod watch;
@@ -25,6 +26,7 @@ pub use credentials::Minted;
 pub use events::{Gravity, Notice, Told};
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
 pub use lease::{Held, Term};
+pub use purge::Written;
 pub use store::Store;
 pub use watch::{Synced, Watches};
 

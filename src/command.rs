@@ -6,6 +6,7 @@ mod crd;
 mod explain;
 mod manifest;
 mod policy;
+mod purge;
 mod rbac;
 mod serve;
 mod version;
@@ -30,6 +31,7 @@ enum Command {
     Crd(crd::Args),
     Explain(explain::Args),
     Policy(policy::Args),
+    Purge(purge::Args),
     Rbac(rbac::Args),
     Serve(serve::Args),
     Version(version::Args),
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Version(args) => version::run(&args),

@@ -6,11 +6,14 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::cluster::{Cluster, read_yaml};
-use support::process::pod;
-use support::scene::{ECR, Scene};
+use support::process::{make_namespace, pod};
+use support::scene::{ECR, OWN, Scene, World};
+use support::wait;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +22,33 @@ struct Row {
     path: String,
     body: Option<Value>,
     status: u16,
+    /// What the answer says, for a refusal.
+    because: Option<String>,
+}
+
+/// Sends a row's request and compares the answer; `names` stand for what is made for the test.
+async fn expect(user: &Cluster, row: &Row, names: &[(&str, &str)]) {
+    let fill = |text: &str| {
+        let each = names.iter();
+        each.fold(text.to_owned(), |text, (name, value)| {
+            text.replace(name, value)
+        })
+    };
+    let body = row.body.as_ref().map(|body| {
+        let filled = fill(&body.to_string());
+        serde_json::from_str::<Value>(&filled).expect("names are plain text")
+    });
+    let path = fill(&row.path);
+    let answer = user.send(&row.method, &path, body.as_ref()).await;
+    let method = &row.method;
+    assert_eq!(
+        answer.status, row.status,
+        "{method} {path}: {}",
+        answer.body
+    );
+    let because = row.because.as_deref().unwrap_or_default();
+    let message = answer.body["message"].as_str().unwrap_or_default();
+    assert!(message.contains(because), "{method} {path}: {message}");
 }
 
 /// Requests as the account that pullpass runs as, in order, and what the API server answers to each.
@@ -34,14 +64,8 @@ async fn may_do_what_the_table_says() {
     let table: Vec<Row> =
         serde_saphyr::from_str(include_str!("data/rights.yaml")).expect("the table is YAML");
     let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
-    for row in table {
-        let path = row.path.replace("TENANT", &namespace);
-        let answer = pullpass.send(&row.method, &path, row.body.as_ref()).await;
-        assert_eq!(
-            answer.status, row.status,
-            "{} {path}: {}",
-            row.method, answer.body
-        );
+    for row in &table {
+        expect(&pullpass, row, &[("TENANT", &namespace)]).await;
     }
     // And in the API server's own words.
     for (verb, name) in [
@@ -70,6 +94,217 @@ async fn may_do_what_the_table_says() {
             .may(&json!({"verb": "*", "group": "*", "resource": "*"}))
             .await
     );
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Allowed {
+    places: Vec<String>,
+    resource: String,
+    names: Vec<String>,
+    verbs: Vec<String>,
+}
+
+const VERBS: [&str; 12] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "impersonate",
+    "bind",
+    "escalate",
+    "approve",
+];
+
+/// Every verb on every resource, in three namespaces and across all: what is not in the table is not allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn may_do_nothing_beyond_the_matrix() {
+    let scene = Scene::new("matrix").await;
+    let tenant = scene.namespace("tenant").await;
+    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+    let table: Vec<Allowed> =
+        serde_saphyr::from_str(include_str!("data/rights_matrix.yaml")).expect("the table is YAML");
+    let expected = expand(&table);
+    let questions = find_questions(&scene.cluster).await;
+    assert!(questions.len() > 5000, "{} questions", questions.len());
+    let ask =
+        |(verb, resource, name, place): (&'static str, String, &'static str, &'static str)| {
+            let (pullpass, tenant) = (&pullpass, &tenant);
+            async move {
+                let (plural, group) = resource.split_once('.').unwrap_or((&resource, ""));
+                let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
+                let namespace = match place {
+                    "*" => "",
+                    "tenant" => tenant,
+                    other => other,
+                };
+                let asked = json!({
+                    "verb": verb, "resource": plural, "subresource": subresource, "group": group,
+                    "name": name, "namespace": namespace,
+                });
+                let allowed = pullpass.may(&asked).await;
+                allowed.then(|| describe(verb, &resource, name, place))
+            }
+        };
+    let answers = futures::stream::iter(questions)
+        .map(ask)
+        .buffer_unordered(16);
+    let allowed: BTreeSet<String> = answers.filter_map(std::future::ready).collect().await;
+    let beyond: Vec<_> = allowed.difference(&expected).collect();
+    assert!(
+        beyond.is_empty(),
+        "allowed and not in the table: {beyond:#?}"
+    );
+    let lacking: Vec<_> = expected.difference(&allowed).collect();
+    assert!(
+        lacking.is_empty(),
+        "in the table and not allowed: {lacking:#?}"
+    );
+}
+
+fn expand(table: &[Allowed]) -> BTreeSet<String> {
+    let mut expected = BTreeSet::new();
+    for row in table {
+        for place in &row.places {
+            for name in &row.names {
+                let each = row.verbs.iter();
+                expected.extend(each.map(|verb| describe(verb, &row.resource, name, place)));
+            }
+        }
+    }
+    expected
+}
+
+/// Verb, resource, name and place of all that is asked.
+async fn find_questions(
+    cluster: &Cluster,
+) -> Vec<(&'static str, String, &'static str, &'static str)> {
+    let mut questions = Vec::new();
+    for (resource, namespaced) in find_resources(cluster).await {
+        // A namespace's name is the namespace of a request about it.
+        let within = namespaced || resource == "namespaces";
+        let places: &[&'static str] = if within {
+            &["*", "tenant", "kube-system", "pullpass"]
+        } else {
+            &["*"]
+        };
+        for place in places {
+            for name in ["", "pullpass", "other"] {
+                questions.extend(VERBS.map(|verb| (verb, resource.clone(), name, *place)));
+            }
+        }
+    }
+    questions
+}
+
+fn describe(verb: &str, resource: &str, name: &str, place: &str) -> String {
+    format!("{verb} {resource} named {name:?} in {place}")
+}
+
+/// Every resource that the API server knows, subresources included, as `resource.group`, and whether it is in namespaces.
+async fn find_resources(cluster: &Cluster) -> BTreeSet<(String, bool)> {
+    let mut versions = vec![(String::new(), "/api/v1".to_owned())];
+    let groups = cluster.get("/apis").await.unwrap();
+    for group in groups["groups"].as_array().unwrap() {
+        let name = group["name"].as_str().unwrap();
+        for version in group["versions"].as_array().unwrap() {
+            let version = version["groupVersion"].as_str().unwrap();
+            versions.push((format!(".{name}"), format!("/apis/{version}")));
+        }
+    }
+    let mut resources = BTreeSet::new();
+    for (suffix, path) in versions {
+        let list = cluster.get(&path).await.unwrap();
+        for resource in list["resources"].as_array().unwrap() {
+            let name = resource["name"].as_str().unwrap();
+            resources.insert((format!("{name}{suffix}"), resource["namespaced"] == true));
+        }
+    }
+    resources
+}
+
+/// What RBAC cannot say is said by policies: with rights beyond those that it has, pullpass' account gets no further.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_refused_by_policies_what_rights_would_allow() {
+    // The rights that it gets are for everything in its world.
+    let world = Box::leak(Box::new(World::start().await));
+    let scene = Scene::within(world, "attacks").await;
+    let tenant = scene.namespace("tenant").await;
+    let fresh = scene.namespace("fresh").await;
+    let outside = scene.namespace_name("outside");
+    make_namespace(&scene.cluster, &outside, &json!({})).await;
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "pullpass", "namespace": tenant}, "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    });
+    scene.cluster.apply(&foreign).await;
+    for namespace in [&fresh, &outside, "kube-system"] {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
+        });
+        scene.cluster.apply(&account).await;
+    }
+    let webhook = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
+    let mut webhook = read_yaml(webhook).remove(0);
+    for entry in webhook["webhooks"].as_array_mut().unwrap() {
+        entry["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+    }
+    scene.cluster.apply(&webhook).await;
+    grant_more(&scene).await;
+    let table: Vec<Row> =
+        serde_saphyr::from_str(include_str!("data/attacks.yaml")).expect("the table is YAML");
+    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+    let authority = base64::engine::general_purpose::STANDARD.encode(&scene.aws.certificate);
+    let names = [
+        ("TENANT", tenant.as_str()),
+        ("FRESH", &fresh),
+        ("OUTSIDE", &outside),
+        ("AUTHORITY", &authority),
+    ];
+    // A new policy takes some seconds until it is asked.
+    let create = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "pullpass", "labels": {"app.kubernetes.io/managed-by": "pullpass"}},
+        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    });
+    let path =
+        format!("/api/v1/namespaces/{outside}/secrets/pullpass?fieldManager=pullpass&dryRun=All");
+    wait::until("the policies", async || {
+        let answer = pullpass.send("PATCH", &path, Some(&create)).await;
+        (answer.status == 422).then_some(())
+    })
+    .await;
+    for row in &table {
+        expect(&pullpass, row, &names).await;
+    }
+}
+
+/// Gives pullpass' account the rights that are bound only with a setting, and deleting.
+async fn grant_more(scene: &Scene) {
+    let group = "rbac.authorization.k8s.io";
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["builder"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass"], "verbs": ["delete"]},
+        {
+            "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+            "resourceNames": ["00-pullpass"], "verbs": ["get", "patch"],
+        },
+    ]);
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": scene.name}, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": scene.name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": scene.name},
+        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
+    });
+    scene.cluster.apply(&role).await;
+    scene.cluster.apply(&binding).await;
 }
 
 /// A right that nothing uses has no place in the file.

@@ -79,8 +79,10 @@ impl Place {
         let mut configuration = read_yaml(manifest).remove(0);
         configuration["metadata"]["name"] = format!("00-idle-{}", self.scene.name).into();
         let ca = STANDARD.encode(&self.internet.ca);
-        configuration["webhooks"][0]["clientConfig"]["caBundle"] = ca.into();
-        configuration["webhooks"][0]["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = ca.as_str().into();
+            webhook["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+        }
         self.scene.cluster.apply(&configuration).await;
     }
 
@@ -419,10 +421,9 @@ async fn tells_what_is_wrong_in_a_namespace() {
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}"
     );
     let mut found = scene.cluster.get(&path).await.unwrap();
-    found["webhooks"][0]["clientConfig"]
-        .as_object_mut()
-        .unwrap()
-        .remove("caBundle");
+    for webhook in found["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"]["caBundle"].take();
+    }
     found["metadata"]["managedFields"].take();
     scene.cluster.send("PUT", &path, Some(&found)).await.ok();
     check(&namespace)

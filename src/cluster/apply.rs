@@ -1,6 +1,7 @@
 //! The few reads, and the one write into tenants' namespaces.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -99,13 +100,30 @@ impl Cluster for Kube {
                 "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
             });
             let api = self.secrets(namespace);
-            let applied = swap(&api, name, object, precondition);
             let what = format!("secret {namespace}/{name}");
-            let secret = failure::request(&what, applied).await?;
-            Ok(objects::read_version(&secret.metadata))
+            let mut pauses = POLICY_LAG.into_iter();
+            loop {
+                let applied = swap(&api, name, object.clone(), precondition);
+                let answer = failure::request(&what, applied).await;
+                match (answer, pauses.next()) {
+                    (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
+                        tokio::time::sleep(Duration::from_millis(pause)).await;
+                    }
+                    (answer, _) => return Ok(objects::read_version(&answer?.metadata)),
+                }
+            }
         }
         .boxed()
     }
+}
+
+/// How many milliseconds to wait before each further try of a write that a policy denied. Policies see namespaces through a watch of
+/// the API server's own: for a moment after one has opted in, they still see it as it was.
+const POLICY_LAG: [u64; 5] = [50, 100, 200, 400, 800];
+
+/// <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>
+fn is_denied_by_policy(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { message, .. } if message.contains("ValidatingAdmissionPolicy"))
 }
 
 /// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this

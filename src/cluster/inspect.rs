@@ -14,7 +14,7 @@ use crate::provision::access::ClusterError;
 use crate::registry::Registry;
 use crate::registry::selector::LabelSelector;
 
-/// The name of pullpass' webhook within its configuration.
+/// How the names of pullpass' webhooks within their configuration end.
 pub const WEBHOOK: &str = "pods.pullpass.dev";
 
 /// A webhook configuration that calls pullpass.
@@ -73,7 +73,7 @@ impl Kube {
             let name = configuration.name_any();
             let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
             webhooks
-                .filter(|webhook| webhook.name == WEBHOOK)
+                .filter(|webhook| webhook.name.ends_with(WEBHOOK))
                 .map(move |webhook| read_webhook(&name, webhook))
         });
         Ok(webhooks.collect())

@@ -20,7 +20,7 @@ BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
 .PHONY: bed bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm)
 
 bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
 
@@ -48,6 +48,9 @@ $(addprefix $(BED_BIN)/,$(BED_NODE)): $(BED_BIN)/kube-node
 # These snapshotters need C libraries or devices that no test needs.
 $(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED)/containerd/go.mod $(BED)/containerd/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/containerd github.com/containerd/containerd/v2/cmd/$(@F) -tags no_btrfs,no_devmapper,no_zfs
+
+$(BED_BIN)/helm: $(BED)/helm/go.mod $(BED)/helm/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 2 min" $(BED)/helm helm.sh/helm/v4/cmd/helm
 
 # The flags of the builds, so that nothing is compiled twice.
 bed-test:

@@ -1,0 +1,36 @@
+{{- define "pullpass.selector" -}}
+app.kubernetes.io/name: pullpass
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- define "pullpass.labels" -}}
+app.kubernetes.io/name: pullpass
+app.kubernetes.io/part-of: pullpass
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{- define "pullpass.image" -}}
+{{- if not .Values.image.repository }}
+{{- fail "image.repository is not set: push the image that `make image` built to a registry of yours and name it" }}
+{{- end }}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- /* Who makes requests as pullpass. */ -}}
+{{- define "pullpass.user" -}}
+system:serviceaccount:{{ .Release.Namespace }}:pullpass
+{{- end }}
+
+{{- /* Namespaces that the webhook is never called for. */ -}}
+{{- define "pullpass.excluded" -}}
+{{- concat (list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace) .Values.webhook.excludeNamespaces | uniq | toJson }}
+{{- end }}
+
+{{- /* Whom tokens of tenants' ServiceAccounts may be for, as a CEL list. */ -}}
+{{- define "pullpass.audiences" -}}
+[{{ range $n, $audience := .Values.tokenAudiences }}{{ if $n }}, {{ end }}'{{ $audience }}'{{ end }}]
+{{- end }}

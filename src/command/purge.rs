@@ -1,0 +1,102 @@
+//! `pullpass purge`: takes away what pullpass wrote.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::Output;
+use crate::cluster::{Connection, Kube, Written, connect};
+
+/// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
+///
+/// These are the Secrets named pullpass, or pullpass- and something, that carry the label app.kubernetes.io/managed-by=pullpass: the
+/// namespaces' pull secrets, and the minted credentials in pullpass' own namespace. Source Secrets stay, they are somebody's own. Pods that
+/// run are not touched; one that pulls its image again needs another way to do so. The exit code is 1 when something could not be removed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pullpass purge --kubeconfig ~/.kube/config --dry-run
+  pullpass purge --kubeconfig ~/.kube/config")]
+pub(super) struct Args {
+    /// The cluster; without this the one that this runs in, as a Pod.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, instead of its current one.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("cannot start a runtime")?;
+    runtime.block_on(purge(args))
+}
+
+async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
+    let connection = Connection {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        namespace: None,
+    };
+    let kube = connect(&connection).await?;
+    if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {
+        anyhow::bail!("pullpass is still installed and would write them again: uninstall it first");
+    }
+    let written = kube.fetch_written().await?;
+    let mut failed = 0;
+    for secret in &written {
+        let outcome = if args.dry_run {
+            "would be removed".to_owned()
+        } else {
+            remove(&kube, secret, &mut failed).await
+        };
+        print_line(args.output, secret, &outcome)?;
+    }
+    if args.output == Output::Text {
+        let done = if args.dry_run {
+            "nothing was removed (--dry-run)".to_owned()
+        } else {
+            format!("{} removed, {failed} not", written.len() - failed)
+        };
+        super::print(&format!("{} secrets: {done}\n", written.len()))?;
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn remove(kube: &Kube, secret: &Written, failed: &mut usize) -> String {
+    match kube.delete_written(secret).await {
+        Ok(true) => "removed".to_owned(),
+        Ok(false) => "was gone already".to_owned(),
+        Err(error) => {
+            *failed += 1;
+            format!("stays: {error}")
+        }
+    }
+}
+
+/// One line per Secret, also as JSON: a large cluster has thousands.
+fn print_line(output: Output, secret: &Written, outcome: &str) -> anyhow::Result<()> {
+    let Written {
+        namespace, name, ..
+    } = secret;
+    super::print(&match output {
+        Output::Text => format!("{namespace}/{name}: {outcome}\n"),
+        Output::Json => {
+            let line = json!({"namespace": namespace, "name": name, "outcome": outcome});
+            format!("{line}\n")
+        }
+    })
+}

@@ -1,0 +1,293 @@
+//! The chart and what is rendered from it, by real Helm, against a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, OnceLock};
+
+use serde_json::{Value, json};
+use support::bed::{self, Bed};
+use support::cluster::read_yaml;
+use tempfile::TempDir;
+
+/// What is rendered, below `manifests/`.
+const RENDERED: [&str; 4] = [
+    "base/install.yaml",
+    "rbac.yaml",
+    "webhook.yaml",
+    "overlays/cert-manager/certificate.yaml",
+];
+
+/// Kinds that other projects define.
+const FOREIGN: [&str; 3] = ["Certificate", "Issuer", "ServiceMonitor"];
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+fn program(name: &str) -> PathBuf {
+    bed::dir().join("bin").join(name)
+}
+
+/// An API server for all tests of this file.
+fn kubeconfig() -> &'static str {
+    static BED: OnceLock<(Mutex<Bed>, String)> = OnceLock::new();
+    let (_, kubeconfig) = BED.get_or_init(|| {
+        let bed = Bed::start("api", &[]);
+        let kubeconfig = bed.field("kubeconfig").to_owned();
+        (Mutex::new(bed), kubeconfig)
+    });
+    kubeconfig
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What a command printed that must succeed.
+fn succeed(command: &mut Command) -> String {
+    let output = run(command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn kubectl(arguments: &[&str]) -> String {
+    let mut command = Command::new(program("kubectl"));
+    succeed(command.args(["--kubeconfig", kubeconfig()]).args(arguments))
+}
+
+/// Helm with a home of its own.
+fn helm(home: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("helm"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home.path())
+        .env("KUBECONFIG", kubeconfig());
+    command
+}
+
+fn chart() -> String {
+    manifests().join("chart").to_str().unwrap().to_owned()
+}
+
+/// The chart with these settings, on top of an image.
+fn template(settings: &[&str]) -> Command {
+    let home = tempfile::tempdir().unwrap();
+    let chart = chart();
+    let mut command = helm(&home, &["template", "pullpass", &chart]);
+    command.args(["--namespace", "pullpass"]);
+    command.args(["--set", "image.repository=registry.example.com/pullpass"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+fn parse(text: &str) -> Vec<Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    documents
+        .into_iter()
+        .filter(|object| !object.is_null())
+        .collect()
+}
+
+/// The image of the Deployment among these.
+fn image(objects: &[Value]) -> &str {
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
+    let containers = &deployment.unwrap()["spec"]["template"]["spec"]["containers"];
+    containers[0]["image"].as_str().unwrap()
+}
+
+#[test]
+fn renders_the_manifests_that_are_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let committed = read_yaml(manifests().join("install.yaml"));
+    let mut render = Command::new(manifests().join("render.sh"));
+    render.arg(program("helm")).arg(folder.path());
+    succeed(render.arg(image(&committed)));
+    for file in RENDERED {
+        let rendered = std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let committed = std::fs::read_to_string(manifests().join(file)).unwrap();
+        assert!(
+            rendered == committed,
+            "manifests/{file} is stale: run `make manifests`"
+        );
+    }
+}
+
+/// The API server's own word on every field, for the chart in each of its forms and for each overlay.
+#[test]
+fn passes_strict_validation_of_the_api_server() {
+    for file in ["crd.yaml", "rbac.yaml"] {
+        let file = manifests().join(file);
+        kubectl(&["apply", "--server-side", "-f", file.to_str().unwrap()]);
+    }
+    let forms: [&[&str]; 5] = [
+        &["namespace.create=true"],
+        &[
+            "certificates.mode=secret",
+            "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ],
+        &[
+            "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass",
+            "extraCAConfigMap=ca",
+        ],
+        &[
+            "identity.aws.podIdentity=true",
+            "podLabels.aadpodidbinding=pullpass",
+            "serviceMonitor.enabled=true",
+        ],
+        &[
+            "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
+            "identity.azure.tenantId=22222222-2222-2222-2222-222222222222",
+            "certificates.mode=cert-manager",
+            "webhook.excludeNamespaces={infra}",
+            "env[0].name=HTTPS_PROXY",
+            "env[0].value=http://proxy:3128",
+        ],
+    ];
+    for settings in forms {
+        dry_run(&succeed(&mut template(settings)));
+    }
+    for overlay in std::fs::read_dir(manifests().join("overlays")).unwrap() {
+        let overlay = overlay.unwrap().path();
+        dry_run(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
+    }
+}
+
+/// A server-side dry run with unknown and doubled fields refused, and with no warnings.
+fn dry_run(manifest: &str) {
+    let objects = parse(manifest);
+    assert!(objects.len() > 10, "{manifest}");
+    let known = objects
+        .iter()
+        .filter(|object| !FOREIGN.iter().any(|kind| object["kind"] == *kind));
+    let items: Vec<_> = known.collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.json");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    std::fs::write(&file, list.to_string()).unwrap();
+    let mut command = Command::new(program("kubectl"));
+    command
+        .args(["--kubeconfig", kubeconfig()])
+        .args(["apply", "--server-side", "--force-conflicts"])
+        .args(["--dry-run=server", "--validate=strict", "-f"])
+        .arg(&file);
+    let output = run(&mut command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{manifest}");
+    // The kind's numbers are told by their Rust type, which the API server does not know and leaves alone.
+    let warnings = stderr.replace("Warning: unrecognized format \"uint32\"\n", "");
+    assert_eq!(warnings, "", "warnings");
+}
+
+/// Values that would not work are refused before anything is applied.
+#[test]
+fn refuses_values_that_cannot_work() {
+    let refused = [
+        ("replica=3", "replica"),
+        ("image.digest=sha256:12", "digest"),
+        ("certificates.mode=none", "mode"),
+        ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("identity.aws.roleArn=pullpass", "roleArn"),
+        (
+            "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
+            "tenantId",
+        ),
+        (
+            "tokenAudiences={https://kubernetes.default.svc}",
+            "tokenAudiences",
+        ),
+        ("image.repository=", "image.repository is not set"),
+    ];
+    for (setting, named) in refused {
+        let output = run(&mut template(&[setting]));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{setting} was taken");
+        assert!(stderr.contains(named), "{setting}: {stderr}");
+    }
+}
+
+/// Installed, upgraded and uninstalled by Helm: the certificate stays the same one, and the kind stays when everything else goes.
+#[test]
+fn keeps_its_certificate_and_leaves_the_kind() {
+    let server = Bed::start("api", &[]);
+    let kubeconfig = server.field("kubeconfig");
+    let home = tempfile::tempdir().unwrap();
+    let chart = chart();
+    let helm = |arguments: &[&str]| {
+        let mut command = helm(&home, arguments);
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .args(["--namespace", "pullpass"]);
+        succeed(&mut command)
+    };
+    let read = |what: &[&str]| -> Value {
+        let mut command = Command::new(program("kubectl"));
+        command
+            .args(["--kubeconfig", kubeconfig, "--namespace", "pullpass"])
+            .args(["get", "--ignore-not-found", "-o", "json"])
+            .args(what);
+        serde_json::from_str(&succeed(&mut command)).unwrap_or_default()
+    };
+    let webhook = || {
+        let found = read(&["mutatingwebhookconfiguration", "00-pullpass"]);
+        let bundles = found["webhooks"].as_array().unwrap().iter();
+        let bundles: Vec<_> = bundles
+            .map(|webhook| webhook["clientConfig"]["caBundle"].clone())
+            .collect();
+        assert_eq!(bundles.len(), 2);
+        assert_eq!(bundles[0], bundles[1]);
+        bundles[0].clone()
+    };
+    let image = "image.repository=registry.example.com/pullpass";
+    helm(&[
+        "install",
+        "pullpass",
+        &chart,
+        "--create-namespace",
+        "--set",
+        image,
+    ]);
+    let first = read(&["secret", "pullpass-tls"]);
+    assert_eq!(first["data"]["ca.crt"], webhook());
+    helm(&[
+        "upgrade",
+        "pullpass",
+        &chart,
+        "--set",
+        image,
+        "--set",
+        "replicas=3",
+    ]);
+    let second = read(&["secret", "pullpass-tls"]);
+    assert_eq!(first["data"], second["data"]);
+    assert_eq!(second["data"]["ca.crt"], webhook());
+    assert_eq!(read(&["deployment", "pullpass"])["spec"]["replicas"], 3);
+    helm(&["rollback", "pullpass", "1"]);
+    assert_eq!(read(&["deployment", "pullpass"])["spec"]["replicas"], 2);
+    helm(&["uninstall", "pullpass"]);
+    assert!(!read(&["crd", "registries.pullpass.dev"]).is_null());
+    for gone in [
+        "mutatingwebhookconfiguration",
+        "clusterrole",
+        "clusterrolebinding",
+        "validatingadmissionpolicy",
+    ] {
+        let left = read(&[gone]).to_string();
+        assert!(
+            !left.contains("\"name\":\"pullpass")
+                && !left.contains("\"name\":\"00-pullpass\",\"uid\""),
+            "{left}"
+        );
+    }
+}

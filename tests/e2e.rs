@@ -1,0 +1,394 @@
+//! pullpass as people install it: the chart by Helm, its Pods behind its Service from the image that `make image` builds, on a whole
+//! cluster, with an IAM role of its own (IRSA), and Pods that pull through it. `make e2e` builds the parts and runs this.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::bed::{self, Bed};
+use support::cluster::Cluster;
+use tempfile::TempDir;
+
+const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
+const SESSION: &str = "arn:aws:sts::123456789012:assumed-role/puller/pullpass";
+/// What `make e2e` names the image.
+const REPOSITORY: &str = "pullpass.bed/pullpass";
+/// What `bed` answers where the machine allows no node.
+const NOT_ALLOWED: i32 = 3;
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// A whole cluster, with programs that act on it.
+struct Place {
+    bed: Bed,
+    folder: TempDir,
+    cluster: Cluster,
+}
+
+impl Place {
+    /// `None` where the machine allows no node, which is said.
+    async fn start() -> Option<Self> {
+        if !allows_node() {
+            return None;
+        }
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/image/e2e.tar");
+        assert!(image.exists(), "{}: run `make e2e`", image.display());
+        let arguments = ["up", "--mirror", HOST, "--image", "team/hello:1"];
+        let import = ["--import", image.to_str().unwrap()];
+        let bed = Bed::start("cluster", &[&arguments[..], &import].concat());
+        let cluster = Cluster::connect(bed.field("kubeconfig")).await;
+        Some(Self {
+            bed,
+            folder: tempfile::tempdir().unwrap(),
+            cluster,
+        })
+    }
+
+    fn program(&self, name: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(bed::dir().join("bin").join(name));
+        command
+            .args(arguments)
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", self.bed.field("kubeconfig"))
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{name} {arguments:?}: {stderr}\n{}",
+            self.tell()
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.program("kubectl", arguments)
+    }
+
+    /// Helm on the release; it waits until the Pods are there.
+    fn helm(&self, verb: &[&str]) {
+        let mut arguments = verb.to_vec();
+        arguments.extend(["--namespace", "pullpass", "--wait", "--timeout", "120s"]);
+        self.program("helm", &arguments);
+    }
+
+    /// Installs or upgrades the release with these settings besides.
+    fn install(&self, verb: &str, settings: &[&str]) {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/chart");
+        let role = format!("identity.aws.roleArn={ROLE}");
+        let image = format!("image.repository={REPOSITORY}");
+        let fixed = [
+            image.as_str(),
+            "image.tag=e2e",
+            "image.pullPolicy=Never",
+            &role,
+            "extraCAConfigMap=clouds",
+            "drainDelaySeconds=5",
+        ];
+        let mut arguments = vec![verb, "pullpass", chart.to_str().unwrap()];
+        for setting in fixed.iter().chain(settings) {
+            arguments.extend(["--set", setting]);
+        }
+        self.helm(&arguments);
+    }
+
+    /// What a person would look at when something is wrong.
+    fn tell(&self) -> String {
+        let look = |arguments: &[&str]| {
+            let mut command = Command::new(bed::dir().join("bin/kubectl"));
+            command
+                .args(arguments)
+                .env("KUBECONFIG", self.bed.field("kubeconfig"));
+            let output = command.output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        [
+            look(&["get", "pods", "-A", "-o", "wide"]),
+            look(&["get", "events", "-A"]),
+            look(&[
+                "logs",
+                "-n",
+                "pullpass",
+                "-l",
+                "app.kubernetes.io/name=pullpass",
+                "--tail=40",
+            ]),
+        ]
+        .join("\n")
+    }
+
+    async fn tell_aws(&self, path: &str, body: Value) {
+        let control = self.bed.ready["moto"]["control"].as_str().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.post(format!("{control}/{path}")).json(&body);
+        answer.send().await.unwrap().error_for_status().unwrap();
+    }
+
+    /// IAM trusts pullpass' ServiceAccount with the role, and the registry takes what that role minted, and nothing else.
+    async fn set_up_aws(&self) {
+        let configuration = self.cluster.get("/.well-known/openid-configuration").await;
+        let issuer = configuration.unwrap()["issuer"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let jwks = self.cluster.get("/openid/v1/jwks").await.unwrap();
+        let known = json!({"issuer": issuer, "jwks": jwks, "audiences": ["sts.amazonaws.com"]});
+        self.tell_aws("issuers", known).await;
+        let host = issuer.strip_prefix("https://").unwrap();
+        let trust = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
+            "Principal": {"Federated": format!("arn:aws:iam::123456789012:oidc-provider/{host}")},
+            "Condition": {"StringEquals": {
+                format!("{host}:sub"): "system:serviceaccount:pullpass:pullpass",
+                format!("{host}:aud"): "sts.amazonaws.com",
+            }},
+        }]});
+        self.tell_aws("roles", json!({"roleArn": ROLE, "trust": trust}))
+            .await;
+        let control = &self.bed.ready["moto"]["control"];
+        let access = json!({"allow": [], "minted": {"control": control, "principals": [SESSION]}});
+        let file = PathBuf::from(self.bed.ready["registry"]["access"].as_str().unwrap());
+        std::fs::write(file, access.to_string()).unwrap();
+    }
+
+    /// pullpass' namespace, which takes restricted Pods alone, with the authority of the clouds here.
+    async fn prepare(&self) {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        self.make_namespace("pullpass", labels).await;
+        let ca = std::fs::read_to_string(self.bed.ready["moto"]["ca"].as_str().unwrap()).unwrap();
+        self.cluster
+            .apply(&json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": ca},
+                "metadata": {"name": "clouds", "namespace": "pullpass"},
+            }))
+            .await;
+    }
+
+    async fn make_namespace(&self, name: &str, labels: Value) {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
+        });
+        self.cluster.apply(&namespace).await;
+        let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+        self.until("the ServiceAccount default", async || {
+            self.cluster.get(&account).await
+        })
+        .await;
+    }
+
+    async fn put_registry(&self) {
+        let aws = &self.bed.ready["moto"]["url"];
+        self.cluster
+            .apply(&json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "team"},
+                "spec": {
+                    "images": [format!("{HOST}/team")], "serves": {"namespaces": {}},
+                    "ecr": {"identity": {"workload": {}}, "endpoints": {"ecr": aws, "sts": aws}},
+                },
+            }))
+            .await;
+    }
+
+    /// Waits for something; tells what the cluster looks like when it does not come.
+    async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what} did not come\n{}", self.tell());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        self.cluster.get(&path).await
+    }
+
+    /// Creates a Pod that always pulls, as somebody who knows nothing of pullpass.
+    async fn create(&self, namespace: &str, name: &str) {
+        let answer = self
+            .cluster
+            .create_pod(&hello(namespace, name), "")
+            .await
+            .ok();
+        assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+    }
+
+    async fn wait_running(&self, namespace: &str, name: &str) -> Value {
+        self.until(&format!("Pod {namespace}/{name} to run"), async || {
+            let pod = self.pod(namespace, name).await?;
+            (pod["status"]["phase"] == "Running").then_some(pod)
+        })
+        .await
+    }
+}
+
+fn hello(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [
+            {"name": "hello", "image": format!("{HOST}/team/hello:1"), "imagePullPolicy": "Always"},
+        ]},
+    })
+}
+
+/// Whether the machine allows a node.
+fn allows_node() -> bool {
+    let refused = bed::run("cluster", &["allowed"], "");
+    if refused.status.code() == Some(NOT_ALLOWED) {
+        let reason = String::from_utf8_lossy(&refused.stderr);
+        eprintln!("skipped: {}", reason.trim());
+        return false;
+    }
+    true
+}
+
+/// Creations of Pods as server-side dry runs, one after the other in several tasks, until the value is dropped.
+struct Stream {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Stream {
+    fn start(cluster: &Cluster) -> Self {
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let tasks = (0..8).map(|_| {
+            let (cluster, stop, sent) = (cluster.clone(), stop.clone(), sent.clone());
+            tokio::spawn(async move {
+                let pod = hello("shop", "stream");
+                let mut wrong = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = cluster.create_pod(&pod, "dryRun=All").await;
+                    let injected = answer.body["spec"]["imagePullSecrets"][0]["name"] == "pullpass";
+                    if !answer.status.is_success() || !injected {
+                        wrong.push(format!("{} {}", answer.status, answer.body["message"]));
+                    }
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                wrong
+            })
+        });
+        Self {
+            tasks: tasks.collect(),
+            stop,
+            sent,
+        }
+    }
+
+    /// Ends it; answers how many were sent and what went wrong with some.
+    async fn end(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut wrong = Vec::new();
+        for task in self.tasks {
+            wrong.extend(task.await.unwrap());
+        }
+        (self.sent.load(Ordering::Relaxed), wrong)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_pull_through_what_the_chart_installs() {
+    let Some(place) = Place::start().await else {
+        return;
+    };
+    place.set_up_aws().await;
+    place.prepare().await;
+    // Nobody gets past a webhook that does not answer.
+    let strict = ["webhook.failurePolicy=Fail"];
+    place.install("install", &strict);
+    place.put_registry().await;
+    place
+        .make_namespace("shop", json!({"pullpass.dev/inject": "enabled"}))
+        .await;
+    place.make_namespace("elsewhere", json!({})).await;
+
+    place.create("elsewhere", "hello").await;
+    place
+        .until("the Registry to be served", async || {
+            let answer = place
+                .cluster
+                .create_pod(&hello("shop", "probe"), "dryRun=All")
+                .await
+                .ok();
+            answer.body["spec"]["imagePullSecrets"][0]
+                .is_object()
+                .then_some(())
+        })
+        .await;
+    place.create("shop", "hello").await;
+    let running = place.wait_running("shop", "hello").await;
+    assert_eq!(
+        running["spec"]["imagePullSecrets"],
+        json!([{"name": "pullpass"}])
+    );
+    place
+        .until("the same Pod to be refused elsewhere", async || {
+            let pod = place.pod("elsewhere", "hello").await?;
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
+            (waiting == "ErrImagePull" || waiting == "ImagePullBackOff").then_some(())
+        })
+        .await;
+
+    let stream = Stream::start(&place.cluster);
+    place.install(
+        "upgrade",
+        &["webhook.failurePolicy=Fail", "log.filter=warn"],
+    );
+    place.helm(&["rollback", "pullpass", "1"]);
+    let (sent, wrong) = stream.end().await;
+    println!(
+        "{sent} creations during an upgrade and a rollback, {} wrong",
+        wrong.len()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {sent}: {:?}",
+        wrong.len(),
+        wrong.first()
+    );
+    assert!(sent > 100, "{sent} is no stream");
+
+    uninstall(&place, &running).await;
+}
+
+/// Nothing that is left is in anybody's way, and what pullpass wrote goes when it is told to.
+async fn uninstall(place: &Place, running: &Value) {
+    place.helm(&["uninstall", "pullpass"]);
+    place.create("shop", "later").await;
+    let still = place.pod("shop", "hello").await.unwrap();
+    assert_eq!(still["metadata"]["uid"], running["metadata"]["uid"]);
+    assert_eq!(still["status"]["phase"], "Running");
+    assert_eq!(still["status"]["containerStatuses"][0]["restartCount"], 0);
+    // The kind and its objects stay, until somebody deletes them.
+    place.kubectl(&["get", "registry", "team"]);
+    let purge = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+        command
+            .arg("purge")
+            .args(arguments)
+            .env("KUBECONFIG", place.bed.field("kubeconfig"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = purge(&["--dry-run"]);
+    assert!(told.contains("shop/pullpass: would be removed"), "{told}");
+    assert!(place.cluster.secret("shop", "pullpass").await.is_some());
+    let told = purge(&[]);
+    assert!(told.contains("shop/pullpass: removed"), "{told}");
+    assert!(place.cluster.secret("shop", "pullpass").await.is_none());
+    assert_eq!(purge(&[]), "0 secrets: 0 removed, 0 not\n");
+}
