@@ -1,6 +1,7 @@
 //! The chart and what is rendered from it, by real Helm, against a real API server.
 
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot be set up has failed"
 )]
@@ -217,77 +218,89 @@ fn refuses_values_that_cannot_work() {
     }
 }
 
+/// A release on an API server of its own.
+struct Release {
+    server: Bed,
+    home: TempDir,
+}
+
+impl Release {
+    fn helm(&self, arguments: &[&str]) {
+        let mut command = helm(&self.home, arguments);
+        command
+            .env("KUBECONFIG", self.server.field("kubeconfig"))
+            .args(["--namespace", "pullpass"]);
+        succeed(&mut command);
+    }
+
+    /// Installs or upgrades it with one more setting.
+    fn put(&self, verb: &[&str], setting: &str) {
+        let image = "image.repository=registry.example.com/pullpass";
+        let chart = chart();
+        let fixed = ["pullpass", &chart, "--set", image, "--set", setting];
+        self.helm(&[verb, &fixed].concat());
+    }
+
+    /// One object, or all of a kind; null where there is none.
+    fn read(&self, what: &[&str]) -> Value {
+        let mut command = Command::new(program("kubectl"));
+        command
+            .args(["--kubeconfig", self.server.field("kubeconfig")])
+            .args(["get", "--namespace", "pullpass", "--ignore-not-found"])
+            .args(["-o", "json"])
+            .args(what);
+        serde_json::from_str(&succeed(&mut command)).unwrap_or_default()
+    }
+
+    fn replicas(&self) -> Value {
+        self.read(&["deployment", "pullpass"])["spec"]["replicas"].clone()
+    }
+
+    /// What is in the certificate's Secret, whose authority all webhooks must name.
+    fn certificate(&self) -> Value {
+        let data = self.read(&["secret", "pullpass-tls"])["data"].clone();
+        let webhooks = self.read(&["mutatingwebhookconfiguration", "00-pullpass"]);
+        let webhooks = webhooks["webhooks"].as_array().unwrap();
+        assert_eq!(webhooks.len(), 2);
+        for webhook in webhooks {
+            assert_eq!(webhook["clientConfig"]["caBundle"], data["ca.crt"]);
+        }
+        data
+    }
+}
+
 /// Installed, upgraded and uninstalled by Helm: the certificate stays the same one, and the kind stays when everything else goes.
 #[test]
 fn keeps_its_certificate_and_leaves_the_kind() {
-    let server = Bed::start("api", &[]);
-    let kubeconfig = server.field("kubeconfig");
-    let home = tempfile::tempdir().unwrap();
-    let chart = chart();
-    let helm = |arguments: &[&str]| {
-        let mut command = helm(&home, arguments);
-        command
-            .env("KUBECONFIG", kubeconfig)
-            .args(["--namespace", "pullpass"]);
-        succeed(&mut command)
+    let release = Release {
+        server: Bed::start("api", &[]),
+        home: tempfile::tempdir().unwrap(),
     };
-    let read = |what: &[&str]| -> Value {
-        let mut command = Command::new(program("kubectl"));
-        command
-            .args(["--kubeconfig", kubeconfig, "--namespace", "pullpass"])
-            .args(["get", "--ignore-not-found", "-o", "json"])
-            .args(what);
-        serde_json::from_str(&succeed(&mut command)).unwrap_or_default()
-    };
-    let webhook = || {
-        let found = read(&["mutatingwebhookconfiguration", "00-pullpass"]);
-        let bundles = found["webhooks"].as_array().unwrap().iter();
-        let bundles: Vec<_> = bundles
-            .map(|webhook| webhook["clientConfig"]["caBundle"].clone())
-            .collect();
-        assert_eq!(bundles.len(), 2);
-        assert_eq!(bundles[0], bundles[1]);
-        bundles[0].clone()
-    };
-    let image = "image.repository=registry.example.com/pullpass";
-    helm(&[
-        "install",
-        "pullpass",
-        &chart,
-        "--create-namespace",
-        "--set",
-        image,
-    ]);
-    let first = read(&["secret", "pullpass-tls"]);
-    assert_eq!(first["data"]["ca.crt"], webhook());
-    helm(&[
-        "upgrade",
-        "pullpass",
-        &chart,
-        "--set",
-        image,
-        "--set",
-        "replicas=3",
-    ]);
-    let second = read(&["secret", "pullpass-tls"]);
-    assert_eq!(first["data"], second["data"]);
-    assert_eq!(second["data"]["ca.crt"], webhook());
-    assert_eq!(read(&["deployment", "pullpass"])["spec"]["replicas"], 3);
-    helm(&["rollback", "pullpass", "1"]);
-    assert_eq!(read(&["deployment", "pullpass"])["spec"]["replicas"], 2);
-    helm(&["uninstall", "pullpass"]);
-    assert!(!read(&["crd", "registries.pullpass.dev"]).is_null());
-    for gone in [
+    release.put(&["install", "--create-namespace"], "replicas=2");
+    let first = release.certificate();
+    release.put(&["upgrade"], "replicas=3");
+    assert_eq!(first, release.certificate());
+    assert_eq!(release.replicas(), 3);
+    release.helm(&["rollback", "pullpass", "1"]);
+    assert_eq!(first, release.certificate());
+    assert_eq!(release.replicas(), 2);
+    release.helm(&["uninstall", "pullpass"]);
+    assert!(!release.read(&["crd", "registries.pullpass.dev"]).is_null());
+    for kind in [
         "mutatingwebhookconfiguration",
         "clusterrole",
         "clusterrolebinding",
         "validatingadmissionpolicy",
+        "validatingadmissionpolicybinding",
+        "deployment",
+        "service",
     ] {
-        let left = read(&[gone]).to_string();
-        assert!(
-            !left.contains("\"name\":\"pullpass")
-                && !left.contains("\"name\":\"00-pullpass\",\"uid\""),
-            "{left}"
-        );
+        let left = release.read(&[kind]);
+        let left = left["items"].as_array().into_iter().flatten();
+        let names: Vec<_> = left
+            .filter_map(|object| object["metadata"]["name"].as_str())
+            .filter(|name| name.contains("pullpass"))
+            .collect();
+        assert!(names.is_empty(), "{kind}: {names:?}");
     }
 }

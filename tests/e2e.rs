@@ -315,6 +315,13 @@ async fn pods_pull_through_what_the_chart_installs() {
         .await;
     place.make_namespace("elsewhere", json!({})).await;
 
+    let running = pull(&place).await;
+    upgrade_and_roll_back(&place).await;
+    uninstall(&place, &running).await;
+}
+
+/// A Pod that opted in pulls, the same Pod elsewhere does not; answers the former.
+async fn pull(place: &Place) -> Value {
     place.create("elsewhere", "hello").await;
     place
         .until("the Registry to be served", async || {
@@ -341,7 +348,11 @@ async fn pods_pull_through_what_the_chart_installs() {
             (waiting == "ErrImagePull" || waiting == "ImagePullBackOff").then_some(())
         })
         .await;
+    running
+}
 
+/// No creation is lost while all Pods of the release are replaced, twice.
+async fn upgrade_and_roll_back(place: &Place) {
     let stream = Stream::start(&place.cluster);
     place.install(
         "upgrade",
@@ -360,8 +371,6 @@ async fn pods_pull_through_what_the_chart_installs() {
         wrong.first()
     );
     assert!(sent > 100, "{sent} is no stream");
-
-    uninstall(&place, &running).await;
 }
 
 /// Nothing that is left is in anybody's way, and what pullpass wrote goes when it is told to.
