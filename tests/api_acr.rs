@@ -8,6 +8,8 @@
 
 #[path = "api_acr/cloud.rs"]
 mod cloud;
+#[path = "api_acr/clouds.rs"]
+mod clouds;
 #[path = "api_acr/faults.rs"]
 mod faults;
 #[path = "api_acr/fixed.rs"]

@@ -70,6 +70,29 @@ impl Cloud {
         self.azure.add_application(TENANT, application);
     }
 
+    /// Makes the application known in a tenant of another cloud, with that cloud's audience, if it trusts ServiceAccounts at all.
+    pub(super) fn add_application_to(
+        &self,
+        tenant_id: &str,
+        authority: &str,
+        account: &str,
+        audience: &str,
+    ) {
+        let mut content = self.azure.content();
+        let tenant = content.tenants.entry(tenant_id.to_owned()).or_default();
+        authority.clone_into(&mut tenant.authority);
+        let federated = Federated {
+            issuer: self.issuer.clone(),
+            subject: format!("system:serviceaccount:{account}"),
+            audience: audience.to_owned(),
+        };
+        tenant.applications = vec![Application {
+            client_id: APP.to_owned(),
+            secrets: vec![(SECRET.to_owned(), true)],
+            federated: vec![federated],
+        }];
+    }
+
     /// Writes a Registry of this name that serves a registry's `team`, with this `acr`.
     pub(super) async fn put_registry(&self, name: &str, server: &str, acr: Value) {
         let spec = json!({"images": [format!("{server}/team")], "acr": acr});
