@@ -12,12 +12,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
+use support::account::allow_tokens;
 use support::cluster::read_yaml;
 use support::internet::{Asked, Hosts, Internet, Reply};
 use support::keyring::Login;
 use support::moto::{key_id, secret_key};
 use support::oci::Oci;
 use support::process::Pullpass;
+use support::roles::add_role;
 use support::scene::{ECR, SCENE, Scene, World, world};
 use support::user::User;
 
@@ -554,6 +556,46 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
     let file = place.scene.file("registries.yaml");
     let told = place.run(&["-f", file.to_str().unwrap()], &[]).await;
     told.assert_fails("identity", "there is none here", "--kubeconfig");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_the_service_account_of_the_namespace() {
+    let place = Place::new("check-tenant").await;
+    let scene = &place.scene;
+    allow_tokens(scene, "default").await;
+    let role = add_role(
+        scene,
+        "check-tenant",
+        &scene.namespace_name("pods"),
+        "default",
+    )
+    .await;
+    let mut ecr = place.ecr("");
+    ecr["identity"] = json!({"serviceAccount": {"name": "default", "roleArn": role}});
+    let spec = json!({"images": [format!("{ECR}/tenant")], "ecr": ecr});
+    scene.put_registry("check-tenant-own", spec).await;
+    let (_pullpass, namespace) = place.serve().await;
+
+    let told = place.check(&["--namespace", &namespace]).await;
+    let of_tenant = |hop: &str| {
+        let mut checks = told.checks.iter();
+        let found = checks.find(|check| check["name"] == "check-tenant-own" && check["hop"] == hop);
+        found.unwrap()["message"].as_str().unwrap()
+    };
+    let session = "arn:aws:sts::123456789012:assumed-role/check-tenant/pullpass";
+    assert_eq!(of_tenant("caller"), session);
+    assert!(of_tenant("token").contains(session));
+    let held = &told.find("pullSecret")["message"];
+    assert_eq!(
+        held, "pullpass: 2 logins as it should be",
+        "{}",
+        told.output
+    );
+
+    // The neighbour's has the same name, and the role does not trust it.
+    let neighbour = scene.namespace("neighbour").await;
+    let told = place.check(&["--namespace", &neighbour]).await;
+    told.assert_fails("identity", "sts:AssumeRoleWithWebIdentity", "trust policy");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The hops to a login: identity, caller, token, life; or the source Secret of a fixed login.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
@@ -101,7 +102,14 @@ async fn try_mint(
     keys: &[String],
     report: &mut Report,
 ) -> anyhow::Result<Vec<Login>> {
-    let bound = match bind(scene, registry, source).await {
+    let grant = Grant {
+        registry: Arc::clone(&registry.name),
+        secret: Arc::clone(&registry.secret),
+        source: CredentialSource::Minted(source.clone()),
+        keys: keys.to_vec(),
+        reserved: Vec::new(),
+    };
+    let bound = match bind(scene, &grant, source).await {
         Ok(bound) => bound,
         Err(verdict) => {
             report.add("identity", verdict)?;
@@ -141,10 +149,10 @@ async fn try_mint(
     }
 }
 
-/// A namespace's own ServiceAccount is an identity only together with the namespace.
-async fn bind(
+/// What a grant's `source` is in the namespace: its own ServiceAccount is an identity only together with it.
+pub(super) async fn bind(
     scene: &Scene<'_>,
-    registry: &ServedRegistry,
+    grant: &Grant,
     source: &MintSource,
 ) -> Result<MintSource, Verdict> {
     let Some(account) = source.unbound() else {
@@ -166,17 +174,10 @@ async fn bind(
     };
     let read = kube.fetch_service_account(&namespace.name, account).await;
     let read = read.map_err(|error| advice::of_cluster(&error))?;
-    let grant = Grant {
-        registry: registry.name.clone(),
-        secret: registry.secret.clone(),
-        source: CredentialSource::Minted(source.clone()),
-        keys: Vec::new(),
-        reserved: Vec::new(),
-    };
-    match bind::bind(&grant, namespace, read.as_ref()).map(|grant| grant.source) {
+    match bind::bind(grant, namespace, read.as_ref()).map(|grant| grant.source) {
         Ok(CredentialSource::Minted(bound)) => Ok(bound),
         Ok(CredentialSource::Static(_)) => Ok(source.clone()),
-        Err(error) => Err(advice::of_mint(&error.into(), &registry.name)),
+        Err(error) => Err(advice::of_mint(&error.into(), &grant.registry)),
     }
 }
 

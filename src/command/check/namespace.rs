@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::advice;
-use super::cloud::{count, secret_of};
+use super::cloud::{bind, count, secret_of};
 use super::image::Image;
 use super::report::{Kind, Report, Verdict};
 use super::scene::Scene;
@@ -103,7 +103,7 @@ async fn judge_secret(
     };
     let Some(secret) = found else {
         return Verdict::skipped(format!(
-            "there is no Secret {name} yet: it comes with the first Pod whose images are served"
+            "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
         ));
     };
     if !secret.ours {
@@ -129,7 +129,7 @@ async fn judge_secret(
     let different = compared.different.join(", ");
     Verdict::failed(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
-        "the next Pod there has it written anew; if it stays, read pullpass' log",
+        "pullpass writes it anew within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
     )
 }
 
@@ -177,7 +177,8 @@ async fn find_entries(scene: &Scene<'_>, store: &Store, grant: &Grant) -> Option
     };
     match &grant.source {
         CredentialSource::Minted(source) => {
-            let credential = find_stored(scene, store, source).await?;
+            let source = bind(scene, grant, source).await.ok()?;
+            let credential = find_stored(scene, store, &source).await?;
             let until = Some(credential.expires_at);
             let entries = grant
                 .keys
