@@ -17,6 +17,7 @@ mod index;
 pub mod kind;
 mod labels;
 pub mod pattern;
+mod planned;
 pub mod puller;
 pub mod selector;
 mod served;
@@ -36,6 +37,7 @@ use index::Index;
 pub use kind::{Inject, Registry, RegistrySpec};
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
+use planned::Planned;
 pub use puller::Puller;
 pub use served::ServedRegistry;
 pub use source::CredentialSource;
@@ -54,6 +56,7 @@ pub struct Registries {
     /// The valid ones, suspended ones too, by rank: of two whose patterns are equal the first one counts.
     served: Vec<ServedRegistry>,
     index: Index,
+    planned: Planned,
     problems: Vec<Problem>,
 }
 
@@ -92,6 +95,7 @@ impl Registries {
         Self {
             served,
             index,
+            planned: Planned::default(),
             problems,
         }
     }
@@ -141,11 +145,12 @@ impl Registries {
         grants::plan(&self.serving(namespace))
     }
 
-    /// The credentials of one Secret of a namespace with these labels.
-    pub fn grants_of(&self, namespace: &Labels, secret: &str) -> Vec<Grant> {
-        let mut grants = self.grants(namespace);
-        grants.retain(|grant| *grant.secret == *secret);
-        grants
+    /// The credentials of one Secret of a namespace with these labels; planned once for all namespaces that the same Registries serve.
+    pub fn grants_of(&self, namespace: &Labels, secret: &str) -> Arc<[Arc<Grant>]> {
+        let all = self.served.iter().enumerate();
+        let places = all.filter(|(_, registry)| registry.serves(namespace));
+        let places = places.map(|(place, _)| place).collect();
+        self.planned.find(&self.served, places, secret)
     }
 
     /// The order in which a Pod with these images references the Secrets of these Registries.

@@ -143,7 +143,11 @@ proptest! {
         let (secrets, is_decided) = pod.secrets(&registries, &namespace);
         let mut keys: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for secret in &secrets {
-            for grant in registries.grants_of(&namespace, secret) {
+            let mut planned = registries.grants(&namespace);
+            planned.retain(|grant| *grant.secret == **secret);
+            let of_secret = registries.grants_of(&namespace, secret);
+            prop_assert!(planned.iter().eq(of_secret.iter().map(AsRef::as_ref)));
+            for grant in &*of_secret {
                 for key in &grant.keys {
                     keys.entry(effective(key)).or_default().push((grant.registry.clone(), grant.source.clone(), *secret));
                 }

@@ -240,7 +240,7 @@ impl Shared {
             let asked = flight.count();
             let grants = self.state.registries();
             let grants = grants.grants_of(&namespace.labels, secret);
-            work.plan(grants, flight, |grant| self.fetch(namespace, grant));
+            work.plan(&grants, flight, |grant| self.fetch(namespace, grant));
             tokio::select! {
                 biased;
                 () = flight.asked.notified() => continue,

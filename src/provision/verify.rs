@@ -185,7 +185,7 @@ pub(super) fn verify(
     let mut complete = true;
     let mut followed = Vec::new();
     let mut held = Vec::with_capacity(grants.len());
-    for grant in &grants {
+    for grant in &*grants {
         let unknown = followed.len();
         let bound = find_bound(grant, namespace, state, &mut followed);
         let standing = bound.as_deref().map_or(Standing::Unknown, |grant| {

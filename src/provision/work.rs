@@ -39,13 +39,13 @@ impl<'a> Work<'a> {
     /// Takes the grants as they are now, and gathers what was not gathered yet, or before somebody asked for it.
     pub(super) fn plan(
         &mut self,
-        grants: Vec<Grant>,
+        grants: &[Arc<Grant>],
         flight: &Flight,
         fetch: impl Fn(Arc<Grant>) -> BoxFuture<'a, Result>,
     ) {
         let mut before = std::mem::take(&mut self.pieces);
         for grant in grants {
-            let known = before.iter().position(|piece| *piece.grant == grant);
+            let known = before.iter().position(|piece| piece.grant == *grant);
             let last_ask = flight.last_ask_for(&grant.keys);
             let mut piece = match known.map(|place| before.swap_remove(place)) {
                 Some(piece) if piece.result.is_none() || piece.began >= last_ask => {
@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
                 }
                 Some(piece) => piece,
                 None => Piece {
-                    grant: Arc::new(grant),
+                    grant: Arc::clone(grant),
                     began: 0,
                     result: None,
                 },
