@@ -1,6 +1,7 @@
 //! Admission: a review is read, a plan made, a patch written, an answer sent.
 
 pub mod handler;
+mod judge;
 pub mod metrics;
 pub mod patch;
 pub mod plan;
@@ -9,4 +10,5 @@ pub mod review;
 mod secrets;
 
 pub use handler::{Webhook, router};
+pub use judge::{Judge, Lacks, Verdict};
 pub use metrics::Metrics;

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write
+//!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell, evict
 //! ```
 
 mod election;
 mod keep;
 mod leader;
 mod metrics;
+pub mod missed;
 
 pub use keep::Keeper;
 pub use leader::Candidate;
 pub use metrics::Metrics;
+pub use missed::Missed;

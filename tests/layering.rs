@@ -11,7 +11,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provision", &["registry", "credential"]),
     ("admission", &["image", "registry", "provision"]),
     ("cluster", &["registry", "credential", "provision"]),
-    ("controller", &["registry", "provision", "cluster"]),
+    (
+        "controller",
+        &["registry", "provision", "admission", "cluster"],
+    ),
     ("server", &[]),
     (
         "command",
@@ -36,6 +39,9 @@ const PURE: &[&str] = &[
     "admission/patch",
     "provision/secret",
     "provision/decide",
+    "controller/missed/notice",
+    "controller/missed/rescue",
+    "controller/missed/schedule",
 ];
 
 /// What a pure module does not name: tasks, sockets, clients, clouds, clocks, the environment, files.

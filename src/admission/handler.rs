@@ -73,6 +73,9 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         decision.path,
         started.elapsed(),
     );
+    if decision.outcome != Outcome::Panicked {
+        webhook.metrics.note_answer((webhook.clock)());
+    }
     decision.log(&review.request);
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }

@@ -1,7 +1,10 @@
 //! Counters of admission.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +22,8 @@ const BUCKETS: [f64; 15] = [
 pub struct Metrics {
     admissions: Family<Labels, Counter>,
     duration: Family<PathLabels, Histogram, fn() -> Histogram>,
+    /// Microseconds; 0: never.
+    answered: Arc<AtomicI64>,
 }
 
 /// What came of a review.
@@ -63,6 +68,7 @@ impl Default for Metrics {
         Self {
             admissions: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            answered: Arc::default(),
         }
     }
 }
@@ -102,6 +108,18 @@ impl Metrics {
             path: Path::Warm,
         };
         self.admissions.get_or_create(&labels).inc();
+    }
+
+    /// A review was answered, at `now`.
+    pub(super) fn note_answer(&self, now: Timestamp) {
+        self.answered.store(now.as_microsecond(), Ordering::Relaxed);
+    }
+
+    /// When a review was last answered, for whoever wants to know whether the API server reaches the webhook; `None`: never yet.
+    pub fn last_answer(&self) -> Option<Timestamp> {
+        let answered = self.answered.load(Ordering::Relaxed);
+        let answered = Timestamp::from_microsecond(answered).ok();
+        answered.filter(|answered| *answered != Timestamp::UNIX_EPOCH)
     }
 
     /// How many reviews had this outcome so far.

@@ -123,11 +123,30 @@ pub fn screen<'p, 'a>(
         return Err(Skip::NotPodCreation);
     }
     let namespace = request.namespace().ok_or(Skip::NoNamespace)?;
-    if namespace.starts_with("kube-") || namespace == own_namespace {
+    if is_system(namespace, own_namespace) {
         return Err(Skip::SystemNamespace);
     }
     let pod = request.object().value().ok_or(Skip::OddObject)?;
-    if pod.is_odd() || request.dry_run().is_none() {
+    if request.dry_run().is_none() {
+        return Err(Skip::OddObject);
+    }
+    screen_pod(pod, namespace, own_namespace)?;
+    Ok((pod, namespace))
+}
+
+fn is_system(namespace: &str, own_namespace: &str) -> bool {
+    namespace.starts_with("kube-") || namespace == own_namespace
+}
+
+/// Decides what can be decided from the Pod alone.
+///
+/// # Errors
+/// Why it is left as it is.
+pub fn screen_pod(pod: &PodObject<'_>, namespace: &str, own_namespace: &str) -> Result<(), Skip> {
+    if is_system(namespace, own_namespace) {
+        return Err(Skip::SystemNamespace);
+    }
+    if pod.is_odd() {
         return Err(Skip::OddObject);
     }
     let metadata = pod.metadata.value().ok_or(Skip::OddObject)?;
@@ -145,7 +164,7 @@ pub fn screen<'p, 'a>(
     if inject == Some("disabled") {
         return Err(Skip::PodOptedOut);
     }
-    Ok((pod, namespace))
+    Ok(())
 }
 
 /// Decides what a Pod that [`screen`] let through is given in its namespace.

@@ -80,11 +80,22 @@ impl Kube {
     /// Writes an Event, in the object's namespace (`default` for one that has none). Nothing depends on Events: what fails is logged
     /// here, and not more often than it would be told.
     pub async fn publish(&self, notice: &Notice, now: Timestamp) -> Told {
+        self.publish_once(notice, PAUSE, now).await
+    }
+
+    /// The same, at most once in `pause`, ten minutes or more. To be told first is to have the right to act: whoever is answered
+    /// [`Told::Now`] is the only one of all replicas.
+    pub async fn publish_once(
+        &self,
+        notice: &Notice,
+        pause: SignedDuration,
+        now: Timestamp,
+    ) -> Told {
         let key = key_of(notice);
-        if !self.told.take(&key, now, PAUSE) {
+        if !self.told.take(&key, now, pause) {
             return Told::Lately;
         }
-        let event = build_event(notice, now);
+        let event = build_event(notice, pause, now);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("an event about {}", describe_object(&notice.regarding));
@@ -127,9 +138,9 @@ fn key_of(notice: &Notice) -> String {
     format!("{} {}", parts.join(" "), notice.reason)
 }
 
-/// The name of the Event that tells this in the ten minutes around `at`.
-fn name_of(notice: &Notice, at: Timestamp) -> String {
-    let window = at.as_second().div_euclid(PAUSE.as_secs());
+/// The name of the Event that tells this in the `pause` around `at`.
+fn name_of(notice: &Notice, pause: SignedDuration, at: Timestamp) -> String {
+    let window = at.as_second().div_euclid(pause.as_secs().max(1));
     let hash = Sha256::digest(format!("{} {window}", key_of(notice)));
     let name = notice.regarding.name.as_deref().unwrap_or_default();
     let mut text = cut(name, NAME_MAX).trim_end_matches(['.', '-']).to_owned();
@@ -141,11 +152,11 @@ fn name_of(notice: &Notice, at: Timestamp) -> String {
     text
 }
 
-fn build_event(notice: &Notice, now: Timestamp) -> Event {
+fn build_event(notice: &Notice, pause: SignedDuration, now: Timestamp) -> Event {
     let regarding = &notice.regarding;
     let namespace = regarding.namespace.clone();
     let metadata = ObjectMeta {
-        name: Some(name_of(notice, now)),
+        name: Some(name_of(notice, pause, now)),
         namespace: Some(namespace.unwrap_or_else(|| CLUSTER_NAMESPACE.to_owned())),
         ..ObjectMeta::default()
     };
@@ -187,37 +198,41 @@ fn cut(text: &str, bytes: usize) -> &str {
 /// What was told lately, and from when on it may be told again.
 #[derive(Debug, Default)]
 pub(super) struct Lately {
-    until: Mutex<HashMap<String, Timestamp>>,
+    pauses: Mutex<HashMap<String, Pause>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    begin: Timestamp,
+    length: SignedDuration,
+}
+
+impl Pause {
+    /// Whether it goes on at `now`. It does not where the clock was put back to before its begin: better told twice than not for hours.
+    fn holds(self, now: Timestamp) -> bool {
+        let passed = now.duration_since(self.begin);
+        passed >= SignedDuration::ZERO && passed < self.length
+    }
 }
 
 impl Lately {
-    /// Whether this may be told now: then it counts as told for `pause`.
-    fn take(&self, key: &str, now: Timestamp, pause: SignedDuration) -> bool {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.get(key).is_some_and(|end| is_within(*end, now)) {
+    /// Whether this may be told now: then it counts as told for `length`.
+    fn take(&self, key: &str, now: Timestamp, length: SignedDuration) -> bool {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        if pauses.get(key).is_some_and(|pause| pause.holds(now)) {
             return false;
         }
-        if until.len() >= REMEMBERED {
-            until.retain(|_, end| is_within(*end, now));
+        if pauses.len() >= REMEMBERED {
+            pauses.retain(|_, pause| pause.holds(now));
         }
-        until.insert(key.to_owned(), later(now, pause));
+        pauses.insert(key.to_owned(), Pause { begin: now, length });
         true
     }
 
-    fn allow_after(&self, key: &str, now: Timestamp, wait: SignedDuration) {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.insert(key.to_owned(), later(now, wait));
+    fn allow_after(&self, key: &str, begin: Timestamp, length: SignedDuration) {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.insert(key.to_owned(), Pause { begin, length });
     }
-}
-
-/// Whether `now` is before `end`, and not so long before that the clock must have been put back.
-fn is_within(end: Timestamp, now: Timestamp) -> bool {
-    let left = end.duration_since(now);
-    left > SignedDuration::ZERO && left <= PAUSE
-}
-
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -264,12 +279,12 @@ mod tests {
             assert!(lately.take(&number.to_string(), at(0), PAUSE));
         }
         assert!(lately.take("one more", at(700), PAUSE));
-        assert_eq!(lately.until.lock().unwrap().len(), 1);
+        assert_eq!(lately.pauses.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn names_events_after_object_reason_and_time() {
-        let name = |object, reason, second| name_of(&notice(object, reason), at(second));
+        let name = |object, reason, second| name_of(&notice(object, reason), PAUSE, at(second));
         let first = name("pullpass", "Foreign", 600);
         assert_eq!(first, name("pullpass", "Foreign", 1199));
         assert!(first.starts_with("pullpass."), "{first}");
@@ -282,7 +297,7 @@ mod tests {
 
     #[test]
     fn cuts_notes_between_characters() {
-        let event = build_event(&notice("pullpass", "R"), at(0));
+        let event = build_event(&notice("pullpass", "R"), PAUSE, at(0));
         assert_eq!(event.note.unwrap().len(), 1024);
     }
 }

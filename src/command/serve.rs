@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::SignedDuration;
 
 /// Serve the admission webhook
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,13 @@ pub(super) struct Args {
     /// Answer reviews only: leave it to other replicas to keep pull secrets where no Pod comes
     #[arg(long, conflicts_with = "patch_only")]
     no_controller: bool,
+    /// How often to look for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and told
+    /// by Events, also when this replica begins to lead and when admissions come again after a silence
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_pause)]
+    missed_pods_every: SignedDuration,
+    /// What becomes of such Pods when their image could not be pulled and a controller would make them again
+    #[arg(long, value_enum, default_value_t)]
+    rescue: Rescue,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
     #[arg(long, requires = "registries")]
     patch_only: bool,
@@ -39,6 +47,16 @@ pub(super) struct Args {
     registries: Vec<PathBuf>,
     #[command(flatten)]
     shell: ShellArgs,
+}
+
+/// What becomes of missed Pods that hang.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Rescue {
+    /// They are told by an Event alone
+    #[default]
+    Off,
+    /// They are evicted, at most one for an owner and hour, once the webhook is asked again
+    Evict,
 }
 
 /// What every way of serving needs.
@@ -83,8 +101,23 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// A duration with its unit; `0` needs none.
+fn parse_pause(text: &str) -> Result<SignedDuration, String> {
+    if text == "0" {
+        return Ok(SignedDuration::ZERO);
+    }
+    match text.parse::<SignedDuration>() {
+        Ok(pause) if pause.is_zero() || pause >= SignedDuration::from_secs(1) => Ok(pause),
+        _ => Err("give a duration of a second or more with its unit, such as 10m, or 0".to_owned()),
+    }
+}
+
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        args.rescue == Rescue::Off || !args.missed_pods_every.is_zero(),
+        "--rescue=evict finds nothing with --missed-pods-every=0: leave one of them out"
+    );
     let _log = log::start(&args.shell)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

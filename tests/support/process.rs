@@ -28,6 +28,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// Whether it keeps pull secrets where no Pod comes; one process of a cluster leads.
     pub controller: bool,
+    /// What else it is told on its command line.
+    pub arguments: Vec<&'static str>,
 }
 
 /// A running pullpass. It is killed with the value.
@@ -89,6 +91,7 @@ impl Pullpass {
             .arg("--tls-key")
             .arg(certs.join("tls.key"))
             .args((!launch.controller).then_some("--no-controller"))
+            .args(&launch.arguments)
             .env_clear()
             .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())

@@ -216,6 +216,7 @@ impl Scene {
             log: "info",
             environment: Vec::new(),
             controller: false,
+            arguments: Vec::new(),
         }
     }
 

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::Args;
 use super::shell::Shell;
+use super::{Args, Rescue};
+use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Keeper};
+use crate::controller::{self, Candidate, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -41,7 +42,7 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let synced = watches.synced();
     let (ensure, credentials) = assemble(args, &mut shell, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
-        let control = Control::new(kube, &ensure, credentials, &mut shell);
+        let control = Control::new(args, kube, &ensure, credentials, &mut shell);
         control.start(synced.clone(), &mut shell)
     });
     shell.tasks.spawn(async move {
@@ -114,20 +115,24 @@ fn assemble(
 struct Control {
     candidate: Candidate,
     keeper: Keeper,
+    missed: Option<Missed>,
 }
 
 impl Control {
     fn new(
+        args: &Args,
         kube: Kube,
         ensure: &Ensure,
         credentials: Arc<dyn Credentials>,
         shell: &mut Shell,
     ) -> Self {
+        let missed = look_for_missed(args, &kube, ensure, shell);
         let metrics = controller::Metrics::default();
         metrics.register(&mut shell.metrics);
         Self {
             candidate: Candidate::new(kube, identity()),
             keeper: Keeper::new(ensure.clone(), credentials, metrics, Timestamp::now),
+            missed,
         }
     }
 
@@ -148,9 +153,39 @@ impl Control {
             }
             let leads = self.candidate.leads();
             let stop = drain.reached(Phase::Leaving);
-            tokio::join!(self.candidate.run(stop), self.keeper.run(leads));
+            let missed = async {
+                if let Some(missed) = self.missed {
+                    missed.run(leads.clone()).await;
+                }
+            };
+            tokio::join!(
+                self.candidate.run(stop),
+                self.keeper.run(leads.clone()),
+                missed
+            );
         })
     }
+}
+
+/// What looks for missed Pods; `None`: it is switched off.
+fn look_for_missed(args: &Args, kube: &Kube, ensure: &Ensure, shell: &mut Shell) -> Option<Missed> {
+    let settings = missed::Settings {
+        every: args.missed_pods_every,
+        rescue: args.rescue == Rescue::Evict,
+    };
+    if settings.every.is_zero() {
+        return None;
+    }
+    let metrics = missed::Metrics::default();
+    metrics.register(&mut shell.metrics);
+    Some(Missed::new(
+        kube.clone(),
+        Judge::new(Arc::new(ensure.clone()), kube.namespace()),
+        shell.admissions.clone(),
+        metrics,
+        settings,
+        Timestamp::now,
+    ))
 }
 
 /// A name for this process that no other replica has, nor had.

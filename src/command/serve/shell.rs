@@ -29,6 +29,8 @@ pub(super) struct Shell {
     drain_delay: std::time::Duration,
     /// pullpass' own namespace.
     pub(super) own_namespace: String,
+    /// What admission counts.
+    pub(super) admissions: admission::Metrics,
     /// What the metrics endpoint shows.
     pub(super) metrics: MetricsRegistry,
     /// Tasks that run as long as the process: when one ends, the process does, with an error.
@@ -58,6 +60,7 @@ impl Shell {
                 .namespace
                 .clone()
                 .unwrap_or_else(|| "pullpass".to_owned()),
+            admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
         })
@@ -109,7 +112,7 @@ impl Shell {
         let webhook = Webhook {
             provision,
             own_namespace: std::mem::take(&mut self.own_namespace),
-            metrics: admission::Metrics::default(),
+            metrics: self.admissions.clone(),
             clock: Timestamp::now,
         };
         let metrics = server::Metrics::default();

@@ -1,0 +1,262 @@
+//! Pods that wait to run: read a page at a time and never kept; and their eviction.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::Api;
+use kube::api::{ListParams, PostParams, Request};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::{Kube, failure};
+use crate::provision::access::ClusterError;
+
+/// How many Pods are read at a time.
+const PAGE: u32 = 100;
+
+/// What a container waits for whose image cannot be pulled.
+/// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
+const HANGING: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
+
+/// Some of the Pods that wait to run.
+#[derive(Debug)]
+pub struct PodPage {
+    /// The Pods, of all namespaces.
+    pub pods: Vec<WaitingPod>,
+    /// What to ask for the next page with; `None`: this is the last.
+    pub next: Option<String>,
+}
+
+/// A Pod with `status.phase` Pending.
+#[derive(Clone, Debug)]
+pub struct WaitingPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// When it was created, by the API server's clock.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub is_deleted: bool,
+    /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
+    pub hangs: bool,
+    /// What makes it again when it is gone: its owner with `controller: true`.
+    pub controller: Option<OwnerReference>,
+    /// All of it, as JSON.
+    pub json: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    metadata: ListMetadata,
+    #[serde(default)]
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListMetadata {
+    #[serde(default, rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    namespace: String,
+    uid: String,
+    creation_timestamp: Time,
+    #[serde(default)]
+    deletion_timestamp: Option<IgnoredAny>,
+    #[serde(default)]
+    owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    phase: String,
+    #[serde(default)]
+    container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Deserialize)]
+struct ContainerStatus {
+    #[serde(default)]
+    state: ContainerState,
+}
+
+#[derive(Default, Deserialize)]
+struct ContainerState {
+    #[serde(default)]
+    waiting: Option<Waiting>,
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    reason: String,
+}
+
+impl Kube {
+    /// Reads a page of the cluster's Pending Pods: the first, or the one that `next` of the one before says.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses; a `next` of more than a few minutes ago has expired.
+    pub async fn fetch_waiting_pods(&self, next: Option<&str>) -> Result<PodPage, ClusterError> {
+        let mut parameters = ListParams::default()
+            .fields("status.phase=Pending")
+            .limit(PAGE);
+        if let Some(next) = next {
+            parameters = parameters.continue_token(next);
+        }
+        self.list_pods("/api/v1/pods", &parameters).await
+    }
+
+    /// Reads one Pod live; `None`: there is none, or it no longer is Pending. A list of one name: the right to list is enough.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn fetch_waiting_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<WaitingPod>, ClusterError> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        let parameters = ListParams::default().fields(&format!("metadata.name={name}"));
+        let page = self.list_pods(&path, &parameters).await?;
+        Ok(page.pods.into_iter().find(|pod| pod.name == name))
+    }
+
+    /// Evicts this very Pod, through the eviction API; answers whether there was one to evict.
+    /// <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn evict(&self, pod: &WaitingPod) -> Result<bool, ClusterError> {
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod.name, "namespace": pod.namespace},
+            "deleteOptions": {"preconditions": {"uid": pod.uid}},
+        });
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let what = format!("the eviction of pod {}/{}", pod.namespace, pod.name);
+        let parameters = PostParams::default();
+        let asked = api.create_subresource::<_, serde_json::Value>(
+            "eviction",
+            &pod.name,
+            &parameters,
+            &eviction,
+        );
+        match failure::request(&what, asked).await {
+            Ok(_) => Ok(true),
+            Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_pods(
+        &self,
+        path: &str,
+        parameters: &ListParams,
+    ) -> Result<PodPage, ClusterError> {
+        let what = "the list of pending pods";
+        let asked = async {
+            let request = Request::new(path).list(parameters);
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            self.client.request_text(request).await
+        };
+        let text = failure::request(what, asked).await?;
+        parse_page(&text).map_err(|error| ClusterError::Unreachable {
+            what: what.to_owned(),
+            message: format!("the answer cannot be read: {error}"),
+        })
+    }
+}
+
+/// Reads a PodList, only what is needed of each Pod. Those that are not Pending are left out.
+fn parse_page(text: &str) -> serde_json::Result<PodPage> {
+    let list: List = serde_json::from_str(text)?;
+    let mut pods = Vec::with_capacity(list.items.len());
+    for json in list.items {
+        let Item { metadata, status } = serde_json::from_str(json.get())?;
+        if status.phase != "Pending" {
+            continue;
+        }
+        let mut containers = status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses);
+        let hangs = |container: &ContainerStatus| {
+            let waiting = container.state.waiting.as_ref();
+            waiting.is_some_and(|waiting| HANGING.contains(&waiting.reason.as_str()))
+        };
+        let mut owners = metadata.owner_references.into_iter();
+        pods.push(WaitingPod {
+            hangs: containers.any(hangs),
+            controller: owners.find(|owner| owner.controller == Some(true)),
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            created: metadata.creation_timestamp.0,
+            is_deleted: metadata.deletion_timestamp.is_some(),
+            json,
+        });
+    }
+    let next = list.metadata.next.filter(|next| !next.is_empty());
+    Ok(PodPage { pods, next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_needed_of_each_pod() {
+        let page = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"abc"},"items":[
+            {"metadata":{"name":"a","namespace":"n","uid":"1","creationTimestamp":"2026-01-02T03:04:05Z","deletionTimestamp":null,
+              "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"x","uid":"8"},
+                {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"rs","uid":"9","controller":true}]},
+             "spec":{"anything":[{}]},
+             "status":{"phase":"Pending","containerStatuses":[{"state":{"running":{}}},{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}},
+            {"metadata":{"name":"b","namespace":"n","uid":"2","creationTimestamp":"2026-01-02T03:04:05Z","deletionTimestamp":"2026-01-02T03:04:06Z"},
+             "status":{"phase":"Pending","initContainerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull"}}}]}},
+            {"metadata":{"name":"c","namespace":"n","uid":"3","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"phase":"Pending"}},
+            {"metadata":{"name":"d","namespace":"n","uid":"4","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"phase":"Running"}}]}"#;
+        let page = parse_page(page).unwrap();
+        assert_eq!(page.next.as_deref(), Some("abc"));
+        let read: Vec<_> = page
+            .pods
+            .iter()
+            .map(|pod| {
+                let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
+                (pod.name.as_str(), pod.hangs, pod.is_deleted, owner)
+            })
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("a", true, false, Some("9")),
+                ("b", true, true, None),
+                ("c", false, false, None)
+            ]
+        );
+        let last = parse_page(r#"{"metadata":{"continue":""},"items":[]}"#).unwrap();
+        assert!(last.next.is_none() && last.pods.is_empty());
+    }
+}

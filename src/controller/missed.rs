@@ -1,0 +1,267 @@
+//! Missed Pods: Pods that wait for an image which a Registry serves and do not reference their pull secret, because pullpass was not
+//! asked when they were created, or because the namespace or the Registry came later.
+//!
+//! They are looked for whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
+//! been away), and on a slow timer. Nothing is kept: a page of Pending Pods is read, judged by what admission would do
+//! ([`Judge`]), counted, told in an Event on the Pod, and forgotten.
+
+mod metrics;
+mod notice;
+mod rescue;
+mod schedule;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::admission::{self, Judge, Verdict};
+use crate::cluster::{Kube, Told, WaitingPod};
+use crate::provision::access::ClusterError;
+pub use metrics::Metrics;
+use schedule::{Ended, Schedule};
+
+/// How often it is looked whether Pods are to be looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many Pods are told by an Event each time; the others are counted.
+const TELL: usize = 500;
+
+/// How many Pods are evicted after each look, and the pause between two.
+const RESCUES: usize = 100;
+const RESCUE_PACE: Duration = Duration::from_secs(2);
+
+/// How long nothing else of the same owner is evicted.
+const OWNER_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How missed Pods are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How often they are looked for when nothing else gives reason to.
+    pub every: SignedDuration,
+    /// Whether those that hang are evicted.
+    pub rescue: bool,
+}
+
+/// Looks for missed Pods.
+pub struct Missed {
+    kube: Kube,
+    judge: Judge,
+    admissions: admission::Metrics,
+    metrics: Metrics,
+    settings: Settings,
+    clock: fn() -> Timestamp,
+}
+
+/// What one look at all Pods has found.
+#[derive(Default)]
+struct Found {
+    hanging: u64,
+    waiting: u64,
+    told: usize,
+    /// Nobody can be told, so no more is tried.
+    untold: bool,
+    rescues: Vec<Rescue>,
+    owners: HashSet<String>,
+}
+
+/// A Pod that is to be evicted, if it still is what it was.
+struct Rescue {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Missed {
+    /// Puts it together. `admissions` says when the webhook was last asked; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(
+        kube: Kube,
+        judge: Judge,
+        admissions: admission::Metrics,
+        metrics: Metrics,
+        settings: Settings,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self {
+            kube,
+            judge,
+            admissions,
+            metrics,
+            settings,
+            clock,
+        }
+    }
+
+    /// Looks for missed Pods whenever `leads` says so. Ends when its sender is gone.
+    pub async fn run(self, mut leads: watch::Receiver<bool>) {
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            tokio::select! {
+                () = self.lead() => {}
+                _ = leads.wait_for(|leads| !*leads) => {}
+            }
+            self.metrics.clear();
+        }
+    }
+
+    async fn lead(&self) {
+        let mut schedule = Schedule::new(self.settings.every);
+        let mut trouble = None;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !schedule.is_due(self.admissions.last_answer(), (self.clock)()) {
+                continue;
+            }
+            let ended = match self.look().await {
+                Ok(found) => {
+                    trouble = None;
+                    self.metrics.set_missed(found.hanging, found.waiting);
+                    self.log(&found);
+                    self.rescue(found.rescues).await;
+                    Ended::Well
+                }
+                Err(error) => {
+                    log_once(&mut trouble, &error);
+                    match error {
+                        ClusterError::Forbidden { .. } => Ended::Forbidden,
+                        _ => Ended::Badly,
+                    }
+                }
+            };
+            self.metrics.count_look(ended);
+            schedule.note(ended, (self.clock)());
+        }
+    }
+
+    /// Looks at every Pending Pod once, a page at a time.
+    async fn look(&self) -> Result<Found, ClusterError> {
+        let mut found = Found::default();
+        let mut next = None;
+        loop {
+            let page = self.kube.fetch_waiting_pods(next.as_deref()).await?;
+            for pod in &page.pods {
+                self.look_at(pod, &mut found).await;
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn look_at(&self, pod: &WaitingPod, found: &mut Found) {
+        let Verdict::Missed(lacks) = self.judge(pod).await else {
+            return;
+        };
+        if pod.hangs {
+            found.hanging += 1;
+        } else {
+            found.waiting += 1;
+        }
+        if !found.untold && found.told < TELL {
+            let notice = notice::missed(pod, &lacks, self.settings.rescue);
+            let told = self.kube.publish(&notice, (self.clock)()).await;
+            found.told += 1;
+            found.untold = told == Told::Failed;
+        }
+        if self.settings.rescue
+            && found.rescues.len() < RESCUES
+            && let Ok(owner) = rescue::find_owner(pod, self.admissions.last_answer())
+            && found.owners.insert(owner.uid.clone())
+        {
+            found.rescues.push(Rescue {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+            });
+        }
+    }
+
+    async fn judge(&self, pod: &WaitingPod) -> Verdict {
+        if pod.is_deleted {
+            return Verdict::Complete;
+        }
+        let json = pod.json.get();
+        self.judge.judge(&pod.namespace, json, (self.clock)()).await
+    }
+
+    fn log(&self, found: &Found) {
+        if found.hanging + found.waiting == 0 {
+            return;
+        }
+        let hint = if self.settings.rescue {
+            "those that hang and have a controller are evicted"
+        } else {
+            "delete them so that they are created again, or let pullpass do so with --rescue=evict"
+        };
+        tracing::warn!(
+            pods.hanging = found.hanging,
+            pods.waiting = found.waiting,
+            "pods were created without a reference to their pull secret: {hint}"
+        );
+    }
+
+    async fn rescue(&self, rescues: Vec<Rescue>) {
+        for rescue in rescues {
+            match self.rescue_one(&rescue).await {
+                Ok(()) => {}
+                Err(error) => {
+                    self.metrics.count_rescue(false);
+                    tracing::warn!(
+                        pod.namespace = rescue.namespace,
+                        pod.name = rescue.name,
+                        error.reason = error.reason(),
+                        "a pod that hangs could not be evicted: {error}; the right is in ClusterRole pullpass-rescue"
+                    );
+                    if matches!(error, ClusterError::Forbidden { .. }) {
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(RESCUE_PACE).await;
+        }
+    }
+
+    /// Evicts a Pod that, read live, still is missed and hangs, unless a Pod of its owner was evicted within the hour.
+    async fn rescue_one(&self, rescue: &Rescue) -> Result<(), ClusterError> {
+        let (namespace, name) = (&rescue.namespace, &rescue.name);
+        let Some(pod) = self.kube.fetch_waiting_pod(namespace, name).await? else {
+            return Ok(());
+        };
+        let Ok(owner) = rescue::find_owner(&pod, self.admissions.last_answer()) else {
+            return Ok(());
+        };
+        if pod.uid != rescue.uid || !matches!(self.judge(&pod).await, Verdict::Missed(_)) {
+            return Ok(());
+        }
+        let (notice, now) = (notice::rescue(&pod, owner), (self.clock)());
+        if self.kube.publish_once(&notice, OWNER_PAUSE, now).await != Told::Now {
+            return Ok(());
+        }
+        if self.kube.evict(&pod).await? {
+            self.metrics.count_rescue(true);
+            tracing::info!(
+                pod.namespace = namespace,
+                pod.name = name,
+                owner.kind = owner.kind,
+                owner.name = owner.name,
+                "evicted a pod that hung without a reference to its pull secret"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Logs a failure unless it is the one that was logged last.
+fn log_once(trouble: &mut Option<&'static str>, error: &ClusterError) {
+    if trouble.replace(error.reason()) == Some(error.reason()) {
+        return;
+    }
+    tracing::warn!(
+        error.reason = error.reason(),
+        "missed pods cannot be looked for: {error}; the right is list of pods, in ClusterRole pullpass-missed-pods, and --missed-pods-every=0 does without"
+    );
+}

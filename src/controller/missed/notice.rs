@@ -1,0 +1,61 @@
+//! What people are told about missed Pods. Pure.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::admission::Lacks;
+use crate::cluster::{Gravity, Notice, WaitingPod};
+
+/// On a Pod: that it was missed, and what to do.
+pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
+    let again = match &pod.controller {
+        Some(owner) if rescue => format!(
+            "pullpass evicts it once its image could not be pulled, or delete it: {} {} makes it again",
+            owner.kind, owner.name
+        ),
+        Some(owner) => format!(
+            "delete it so that {} {} makes it again",
+            owner.kind, owner.name
+        ),
+        None => "delete it and create it again".to_owned(),
+    };
+    Notice {
+        regarding: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(pod.namespace.clone()),
+            name: Some(pod.name.clone()),
+            uid: Some(pod.uid.clone()),
+            ..ObjectReference::default()
+        },
+        gravity: Gravity::Warning,
+        reason: "PullSecretNotReferenced",
+        action: "Report",
+        note: format!(
+            "Registry {} serves its images, but it does not reference pull secret {}: pullpass was not asked when it was created, or the namespace or the Registry came later. A Pod's pull secrets cannot be added afterwards: {again}",
+            lacks.registries.join(", "),
+            lacks.secrets.join(", "),
+        ),
+    }
+}
+
+/// On a Pod's controller: that the Pod is evicted.
+pub(super) fn rescue(pod: &WaitingPod, owner: &OwnerReference) -> Notice {
+    Notice {
+        regarding: ObjectReference {
+            api_version: Some(owner.api_version.clone()),
+            kind: Some(owner.kind.clone()),
+            namespace: Some(pod.namespace.clone()),
+            name: Some(owner.name.clone()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        },
+        gravity: Gravity::Normal,
+        reason: "RescuePod",
+        action: "Evict",
+        note: format!(
+            "Pod {} cannot pull its image and does not reference its pull secret: pullpass has it evicted, so that it is made again with the reference. No other Pod of this owner is evicted within the hour",
+            pod.name
+        ),
+    }
+}
