@@ -26,7 +26,7 @@ const RENDERED: [&str; 4] = [
 ];
 
 /// Kinds that other projects define.
-const FOREIGN: [&str; 3] = ["Certificate", "Issuer", "ServiceMonitor"];
+const FOREIGN: [&str; 4] = ["Certificate", "Issuer", "PrometheusRule", "ServiceMonitor"];
 
 fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
@@ -189,6 +189,45 @@ fn dry_run(manifest: &str) {
     // The kind's numbers are told by their Rust type, which the API server does not know and leaves alone.
     let warnings = stderr.replace("Warning: unrecognized format \"uint32\"\n", "");
     assert_eq!(warnings, "", "warnings");
+}
+
+/// Nobody is woken without being told what to do.
+#[test]
+fn has_a_runbook_for_each_alert() {
+    let rendered = parse(&succeed(&mut template(&["prometheusRule.enabled=true"])));
+    let rule = rendered
+        .iter()
+        .find(|object| object["kind"] == "PrometheusRule");
+    let rules = &rule.unwrap()["spec"]["groups"][0]["rules"];
+    let rules = rules.as_array().unwrap();
+    assert!(rules.len() > 5, "{rules:?}");
+    let runbooks = manifests().join("../docs/OPERATIONS.md");
+    let runbooks = std::fs::read_to_string(runbooks).unwrap();
+    for rule in rules {
+        let heading = format!("\n### {}\n", rule["alert"].as_str().unwrap());
+        assert!(runbooks.contains(&heading), "no{heading}");
+        let expression = rule["expr"].as_str().unwrap();
+        let words = expression.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let metrics: Vec<&str> = words.filter(|word| word.starts_with("pullpass_")).collect();
+        assert!(!metrics.is_empty(), "{expression}");
+        for metric in metrics {
+            assert!(registers(metric), "nothing registers {metric}");
+        }
+    }
+}
+
+/// Whether the sources register a metric that is shown under this name: counters and units have suffixes.
+fn registers(metric: &str) -> bool {
+    let family = metric.strip_suffix("_total").unwrap_or(metric);
+    let family = family.strip_suffix("_seconds").unwrap_or(family);
+    ["admission", "controller", "credential", "server"]
+        .iter()
+        .any(|room| {
+            let file = format!("src/{room}/metrics.rs");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = std::fs::read_to_string(file).unwrap();
+            text.contains(&format!("\"{family}\""))
+        })
 }
 
 /// Values that would not work are refused before anything is applied.

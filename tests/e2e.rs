@@ -324,16 +324,18 @@ async fn pods_pull_through_what_the_chart_installs() {
 async fn pull(place: &Place) -> Value {
     place.create("elsewhere", "hello").await;
     place
-        .until("the Registry to be served", async || {
-            let answer = place
-                .cluster
-                .create_pod(&hello("shop", "probe"), "dryRun=All")
-                .await
-                .ok();
-            answer.body["spec"]["imagePullSecrets"][0]
-                .is_object()
-                .then_some(())
-        })
+        .until(
+            "the Registry to be served, by way of the Service",
+            async || {
+                let answer = place
+                    .cluster
+                    .create_pod(&hello("shop", "probe"), "dryRun=All")
+                    .await;
+                answer.body["spec"]["imagePullSecrets"][0]
+                    .is_object()
+                    .then_some(())
+            },
+        )
         .await;
     place.create("shop", "hello").await;
     let running = place.wait_running("shop", "hello").await;
