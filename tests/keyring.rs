@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kubelet::{effective, images, matches, registries};
+use kubelet::{Pod, effective, images, matches, narrow_registries, pod, registries};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -23,9 +23,9 @@ fn user(registry: &str, source: usize) -> String {
     format!("{registry}.{source}")
 }
 
-fn secret(grants: &[Grant]) -> String {
+fn secret<'g>(grants: impl IntoIterator<Item = &'g Grant>) -> String {
     let mut auths = serde_json::Map::new();
-    for (source, grant) in grants.iter().enumerate() {
+    for (source, grant) in grants.into_iter().enumerate() {
         for key in &grant.keys {
             let auth =
                 BASE64_STANDARD.encode(format!("{}:password", user(&grant.registry, source)));
@@ -35,11 +35,16 @@ fn secret(grants: &[Grant]) -> String {
     json!({ "auths": auths }).to_string()
 }
 
-/// The users that the kubelet offers for each image, in its order.
-fn ask_keyring(secrets: &[String], images: &[String]) -> Vec<Vec<Vec<String>>> {
-    let lines: String = secrets
+/// A Pod's secrets, in its order, and images.
+type Asked<'a> = (Vec<String>, &'a [String]);
+
+/// The users that the kubelet offers for each image of each Pod, in its order.
+fn ask_keyring(pods: &[Asked<'_>]) -> Vec<Vec<Vec<String>>> {
+    let lines: String = pods
         .iter()
-        .map(|secret| json!({"dockerconfigjson": [secret], "images": images}).to_string() + "\n")
+        .map(|(secrets, images)| {
+            json!({"dockerconfigjson": secrets, "images": images}).to_string() + "\n"
+        })
         .collect();
     let output = support::bed::run("keyring", &[], &lines);
     assert!(
@@ -84,12 +89,12 @@ fn offers_first_what_was_meant() {
             )
         })
         .collect();
-    let secrets: Vec<String> = worlds
-        .iter()
-        .map(|registries| secret(&registries.grants(&namespace)))
-        .collect();
     let images: Vec<String> = images().collect();
-    let answers = ask_keyring(&secrets, &images);
+    let asked: Vec<Asked<'_>> = worlds
+        .iter()
+        .map(|registries| (vec![secret(&registries.grants(&namespace))], &*images))
+        .collect();
+    let answers = ask_keyring(&asked);
     assert_eq!(answers.len(), worlds.len());
     let meant: usize = worlds
         .iter()
@@ -142,6 +147,84 @@ fn judge(
             "{image}: {keys:?}"
         );
         meant += usize::from(first == 0);
+    }
+    meant
+}
+
+#[test]
+fn offers_first_what_was_meant_of_several_secrets() {
+    let mut runner = TestRunner::default();
+    let strategy = (narrow_registries(), pod());
+    let namespace = BTreeMap::from([("team".to_owned(), "red".to_owned())]);
+    // Few Pods have images of several of few Registries.
+    let worlds: Vec<(Registries, Pod)> = (0..4 * GENERATED)
+        .map(|_| {
+            let tree = strategy.new_tree(&mut runner);
+            let (registries, pod) = tree.expect("nothing is filtered").current();
+            (Registries::build(registries), pod)
+        })
+        .collect();
+    let asked: Vec<Asked<'_>> = worlds
+        .iter()
+        .map(|(registries, pod)| {
+            let secrets = pod.secrets(registries, &namespace).0;
+            let held = |name: &&str| {
+                let grants = registries.grants_of(&namespace, name);
+                secret(grants.iter().map(AsRef::as_ref))
+            };
+            (secrets.iter().map(held).collect(), &*pod.images)
+        })
+        .collect();
+    let answers = ask_keyring(&asked);
+    assert_eq!(answers.len(), worlds.len());
+    let meant: usize = worlds
+        .iter()
+        .zip(&answers)
+        .map(|((registries, pod), answer)| judge_several(registries, &namespace, pod, answer))
+        .sum();
+    assert!(
+        meant > 50,
+        "only {meant} images had the credential that was meant in front, of several secrets"
+    );
+}
+
+/// The same for the secrets of a Pod; counts the images of Pods with several.
+fn judge_several(
+    registries: &Registries,
+    namespace: &Labels,
+    pod: &Pod,
+    answer: &[Vec<String>],
+) -> usize {
+    let (secrets, is_decided) = pod.secrets(registries, namespace);
+    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for secret in &secrets {
+        for (source, grant) in registries.grants_of(namespace, secret).iter().enumerate() {
+            for key in &grant.keys {
+                let users = keys.entry(effective(key)).or_default();
+                users.push(user(&grant.registry, source));
+            }
+        }
+    }
+    let mut meant = 0;
+    for (image, offered) in pod.images.iter().zip(answer) {
+        let matching = || keys.iter().rev().filter(|(key, _)| matches(key, image).0);
+        let modelled: Vec<&String> = matching().flat_map(|(_, users)| users).collect();
+        assert_eq!(
+            modelled,
+            offered.iter().collect::<Vec<_>>(),
+            "{image}: {keys:?}"
+        );
+        let reference = Reference::parse(image).expect("a reference");
+        let Some(resolved) = registries.resolve(pod.puller(namespace), &reference) else {
+            continue;
+        };
+        let mut covering = keys.iter().rev().filter(|(key, _)| matches(key, image).1);
+        let (_, first) = covering.next().expect("a key covers it");
+        let wanted = format!("{}.", resolved.registry.name);
+        if is_decided {
+            assert!(first[0].starts_with(&wanted), "{image}: {keys:?}");
+        }
+        meant += usize::from(secrets.len() > 1 && offered[0].starts_with(&wanted));
     }
     meant
 }

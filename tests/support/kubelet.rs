@@ -133,15 +133,18 @@ pub struct Pod {
     pub account: &'static str,
     pub labels: Labels,
     pub images: Vec<String>,
+    /// Whether its namespace has it reference the secrets of every Registry that serves it.
+    pub references_all: bool,
 }
 
 prop_compose! {
     pub fn pod()(
         account in prop::sample::select(&ACCOUNTS[..]),
         tier in prop::sample::select(&TIERS[..]),
-        images in prop::sample::subsequence(images().collect::<Vec<_>>(), 1..6),
+        images in prop::sample::subsequence(images().collect::<Vec<_>>(), 1..12),
+        references_all in any::<bool>(),
     ) -> Pod {
-        Pod { account, labels: Labels::from([("tier".to_owned(), tier.to_owned())]), images }
+        Pod { account, labels: Labels::from([("tier".to_owned(), tier.to_owned())]), images, references_all }
     }
 }
 
@@ -166,11 +169,15 @@ impl Pod {
             .iter()
             .map(|image| Reference::parse(image).expect("a reference"))
             .collect();
-        let chosen: Vec<_> = references
+        let mut chosen: Vec<_> = references
             .iter()
             .filter_map(|reference| registries.resolve(puller, reference))
             .map(|resolved| resolved.registry)
             .collect();
+        if self.references_all {
+            let serving = registries.iter();
+            chosen.extend(serving.filter(|registry| registry.serves_pod(&puller)));
+        }
         let arrangement = registries.arrange(&puller, &references, &chosen);
         (arrangement.secrets, arrangement.torn.is_none())
     }
