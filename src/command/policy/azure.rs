@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Place;
 use super::step::{FederatedCredential, RoleAssignment, Step};
+use crate::registry::host::AzureCloud;
 use crate::registry::source::{AcrIdentity, AcrSource, ManagedIdentity, MintSource};
 use crate::registry::{CredentialSource, Pattern, ServedRegistry};
 
@@ -78,7 +79,7 @@ fn plan_identity(
     let principal = principal_of(&source.identity);
     let steps = match &source.identity {
         AcrIdentity::Workload { .. } => {
-            vec![trust_own(source.cloud.audience(), &principal, place)]
+            vec![trust_own(source.cloud, &principal, place)]
         }
         AcrIdentity::Managed(_) => Vec::new(),
         AcrIdentity::ServiceAccount {
@@ -168,14 +169,18 @@ fn principal_of(identity: &AcrIdentity) -> Principal {
 }
 
 /// An application takes the tokens of pullpass' own ServiceAccount.
-fn trust_own(audience: &str, principal: &Principal, place: &Place<'_>) -> Step {
+fn trust_own(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Step {
     let account = (
         place.args.namespace.as_str(),
         place.args.service_account.as_str(),
     );
     let (namespace, name) = account;
-    federate(account, audience, principal, place)
-        .note(format!("then annotate the ServiceAccount {namespace}/{name}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
+    let audience = cloud.audience();
+    let mut step = federate(account, audience, principal, place);
+    if audience != AzureCloud::Public.audience() {
+        step = step.note(format!("pullpass' own token must say that audience: identity.azure.audience={audience} of the chart"));
+    }
+    step.note(format!("then annotate the ServiceAccount {namespace}/{name}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
 }
 
 /// An application takes the tokens of the ServiceAccounts of the namespaces that are served.
