@@ -11,7 +11,7 @@ use support::cluster::{Answer, Cluster};
 use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::oci::Oci;
-use support::process::pod;
+use support::process::{make_namespace, pod};
 use support::roles::add_role;
 use support::scene::{ECR, SCENE, Scene, World, read_dockerconfigjson};
 use support::user::User;
@@ -299,6 +299,45 @@ async fn keeps_narrow_secrets_where_no_pod_comes() {
             let secret = scene.cluster.secret(&namespace, name).await?;
             let held = read_dockerconfigjson(&secret);
             (*keyring::lookup(&held, &[image()])[0].first()? == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+/// In a namespace with `all` every Pod has what its ServiceAccount and labels allow, also for images that it gets later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_all_that_serve_the_pod_where_the_namespace_says_so() {
+    let scene = Scene::new("every").await;
+    let levels = Levels::new(&scene).await;
+    grant_printed(&scene, &levels.registries).await;
+    let namespace = namespace(&scene, "pods").await;
+    let mut labels = scene.labels();
+    labels["pullpass.dev/inject"] = "all".into();
+    make_namespace(&scene.cluster, &namespace, &labels).await;
+    let _pullpass = scene.start().await;
+    let rows = [
+        ("default", "release", vec!["pullpass"]),
+        ("ci", "", vec!["pullpass-every-ci", "pullpass"]),
+        (
+            "ci",
+            "release",
+            vec!["pullpass-every-release", "pullpass-every-ci", "pullpass"],
+        ),
+    ];
+    for (account, tier, expected) in rows {
+        let mut pod = pod(&namespace, &["docker.io/library/busybox:1"]);
+        pod["spec"]["serviceAccountName"] = account.into();
+        pod["metadata"]["labels"] = json!({"tier": tier});
+        let created = scene.cluster.create_pod(&pod, "").await.ok();
+        assert_eq!(
+            (references(&created), told(&created)),
+            (expected, String::new())
+        );
+        let level = references(&created).len() - 1;
+        wait::until("the narrowest login", async || {
+            let wanted = levels.login(&scene, level).await?;
+            let found = first_login(&scene, &namespace, &created).await?;
+            (found == wanted).then_some(())
         })
         .await;
     }
