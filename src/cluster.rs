@@ -26,7 +26,7 @@ pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
 pub use events::{Gravity, Notice, Told};
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
-pub use lease::{Held, Term};
+pub use lease::{CONFIRM_ANNOTATION, Held, Term};
 pub use pods::{PodPage, WaitingPod};
 pub use purge::Written;
 pub use store::Store;

@@ -11,7 +11,7 @@ mod leader;
 mod metrics;
 pub mod missed;
 
-pub use keep::Keeper;
+pub use keep::{Keeper, Leadership};
 pub use leader::Candidate;
 pub use metrics::Metrics;
 pub use missed::Missed;

@@ -73,14 +73,14 @@ async fn may_do_what_the_table_says() {
         ("list", ""),
         ("watch", ""),
         ("create", ""),
-        ("delete", "pullpass"),
+        ("delete", "other"),
         ("update", "pullpass"),
     ] {
         let asked =
             json!({"verb": verb, "resource": "secrets", "namespace": namespace, "name": name});
         assert!(!pullpass.may(&asked).await, "{asked}");
     }
-    for verb in ["get", "list", "watch", "create", "patch"] {
+    for verb in ["get", "list", "watch", "create", "patch", "delete"] {
         let asked = json!({"verb": verb, "resource": "secrets", "namespace": namespace, "name": "pullpass"});
         assert!(pullpass.may(&asked).await, "{asked}");
     }
@@ -335,6 +335,14 @@ async fn uses_every_right_that_it_has() {
         all.iter().any(|request| told(&request.path)).then_some(())
     })
     .await;
+    // A namespace that opts out loses the Secret.
+    let labels = json!({"scene": "used"});
+    support::process::make_namespace(&scene.cluster, &namespace, &labels).await;
+    wait::until("no pull secret", async || {
+        let there = scene.cluster.secret(&namespace, "pullpass").await;
+        there.is_none().then_some(())
+    })
+    .await;
     let used = scene
         .api
         .all()
@@ -342,18 +350,7 @@ async fn uses_every_right_that_it_has() {
         .flat_map(|request| find_uses(&request.method, &request.path))
         .collect::<BTreeSet<_>>();
 
-    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/rbac.yaml");
-    let objects = read_yaml(manifest);
-    let bound: Vec<&Value> = objects
-        .iter()
-        .map(|object| &object["roleRef"]["name"])
-        .collect();
-    let granted: BTreeSet<(String, String, bool)> = objects
-        .iter()
-        .filter(|object| bound.contains(&&object["metadata"]["name"]))
-        .flat_map(find_grants)
-        .collect();
-
+    let granted = granted();
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(
         unused.is_empty(),
@@ -361,6 +358,21 @@ async fn uses_every_right_that_it_has() {
     );
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(beyond.is_empty(), "used and not granted: {beyond:?}");
+}
+
+/// (verb, resource, in pullpass' own namespace) of all that manifests/rbac.yaml binds.
+fn granted() -> BTreeSet<(String, String, bool)> {
+    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/rbac.yaml");
+    let objects = read_yaml(manifest);
+    let bound: Vec<&Value> = objects
+        .iter()
+        .map(|object| &object["roleRef"]["name"])
+        .collect();
+    objects
+        .iter()
+        .filter(|object| bound.contains(&&object["metadata"]["name"]))
+        .flat_map(find_grants)
+        .collect()
 }
 
 /// (verb, resource, in pullpass' own namespace) that a rule grants.
@@ -396,6 +408,7 @@ fn find_uses(method: &str, path: &str) -> Vec<(String, String, bool)> {
         ("GET", _) => &["get"],
         ("PATCH", _) => &["patch", "create"],
         ("POST", 1) => &["create"],
+        ("DELETE", 2) => &["delete"],
         _ => &["unexpected"],
     };
     verbs

@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use pullpass::cluster::Kube;
-use pullpass::controller::Candidate;
+use pullpass::controller::{Candidate, Leadership};
 use serde_json::json;
 use support::bed::Bed;
 use support::wait;
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 /// One replica that stands for election.
 struct Replica {
-    leads: watch::Receiver<bool>,
+    told: watch::Receiver<Leadership>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -32,25 +32,25 @@ struct Replica {
 impl Replica {
     fn start(kube: &Kube, identity: &str) -> Self {
         let candidate = Candidate::new(kube.clone(), identity);
-        let leads = candidate.leads();
+        let told = candidate.leadership();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(candidate.run(async {
             let _ = stopped.await;
         }));
         Self {
-            leads,
+            told,
             stop: Some(stop),
             task,
         }
     }
 
     fn leads(&self) -> bool {
-        *self.leads.borrow()
+        self.told.borrow().leads
     }
 
     async fn wait_until_it_leads(&mut self) -> Duration {
         let started = Instant::now();
-        let leads = self.leads.wait_for(|leads| *leads);
+        let leads = self.told.wait_for(|told| told.leads);
         tokio::time::timeout(Duration::from_mins(1), leads)
             .await
             .unwrap()

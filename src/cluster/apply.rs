@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount as AccountObject};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::ApiResource;
 use kube::{Api, Resource};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,7 @@ use crate::provision::access::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
 };
 use crate::provision::account::ServiceAccount;
+use crate::registry::Registry;
 
 impl Cluster for Kube {
     fn fetch_namespace<'a>(
@@ -112,6 +114,40 @@ impl Cluster for Kube {
                     (answer, _) => return Ok(objects::read_version(&answer?.metadata)),
                 }
             }
+        }
+        .boxed()
+    }
+
+    fn delete_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            let api = self.secrets(namespace);
+            let parameters = DeleteParams::default().preconditions(Preconditions {
+                uid: Some(version.uid.clone()),
+                resource_version: Some(version.resource_version.clone()),
+            });
+            let what = format!("secret {namespace}/{name}");
+            match failure::request(&what, api.delete(name, &parameters)).await {
+                Ok(_) | Err(ClusterError::NotFound { .. } | ClusterError::NamespaceGone { .. }) => {
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async move {
+            let resource = ApiResource::erase::<Registry>(&());
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let one = ListParams::default().limit(1);
+            failure::request("registries", api.list_metadata(&one)).await?;
+            Ok(())
         }
         .boxed()
     }

@@ -28,7 +28,12 @@ pub struct Held {
     pub acquired: Timestamp,
     /// How often it has changed hands.
     pub transitions: i32,
+    /// What people wrote into its annotation [`CONFIRM_ANNOTATION`].
+    pub confirmed: Option<String>,
 }
+
+/// The annotation by which people confirm removals that were held back.
+pub const CONFIRM_ANNOTATION: &str = "pullpass.dev/confirm-removal";
 
 /// What is written into a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,10 @@ fn read_lease(lease: Lease) -> Held {
     let seconds = spec.lease_duration_seconds.unwrap_or_default();
     Held {
         version: objects::read_version(&lease.metadata),
+        confirmed: lease
+            .metadata
+            .annotations
+            .and_then(|mut annotations| annotations.remove(CONFIRM_ANNOTATION)),
         holder: spec.holder_identity.unwrap_or_default(),
         duration: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
         acquired: spec

@@ -6,6 +6,7 @@
 mod follow;
 mod own;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -146,6 +147,8 @@ fn watch_namespaces(
         config().labels(&format!("{INJECT_LABEL} in (enabled,all)")),
     );
     async move {
+        // Those that are gone, too, until the next list.
+        let mut known = HashMap::new();
         let reader = Reader {
             manner: "namespaces".into(),
             name: |object: &PartialObjectMeta<NamespaceObject>| object.name_any(),
@@ -154,10 +157,19 @@ fn watch_namespaces(
             },
             // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
             changed: |name: &str| {
-                if state.namespaces.get(name).is_none() {
-                    state.forget_pull_secrets_in(name);
+                if name.is_empty() {
+                    let all = state.namespaces.rows().into_iter();
+                    known = all
+                        .map(|(name, namespace)| (name, namespace.uid.clone()))
+                        .collect();
+                } else if let Some(namespace) = state.namespaces.get(name) {
+                    let before = known.insert(name.to_owned(), namespace.uid.clone());
+                    if before.is_some_and(|uid| uid != namespace.uid) {
+                        state.forget_pull_secrets_in(name);
+                    }
                 }
             },
+            unreadable: Arc::default(),
         };
         follow(events, &state.namespaces, reader, synced).await;
     }
@@ -186,11 +198,14 @@ fn watch_registries(
             manner: "registries".into(),
             name: |object: &DynamicObject| object.name_any(),
             read: |object: DynamicObject| {
-                object
+                let mut registry = object
                     .try_parse::<Registry>()
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string())?;
+                state.note_status(&registry.name_any(), registry.status.take());
+                Ok(registry)
             },
             changed: |_: &str| state.set_registries(build_registries(&table, &mut told)),
+            unreadable: state.unreadable(),
         };
         follow(events, &table, reader, synced).await;
     }
@@ -232,6 +247,7 @@ fn watch_secrets(
             name: |object: &Secret| object.namespace().unwrap_or_default(),
             read: |object| Ok(Seen::of(&objects::read_pull_secret(object))),
             changed: |_: &str| {},
+            unreadable: Arc::default(),
         };
         follow(events, &table, reader, synced).await;
     }
@@ -253,6 +269,7 @@ fn watch_sources(
             name: |object: &Secret| object.name_any(),
             read: |object| Ok(objects::read_source_secret(object)),
             changed: |name: &str| tracing::info!(secret.name = name, "a source secret changed"),
+            unreadable: Arc::default(),
         };
         follow(events, &state.sources, reader, synced).await;
     }
@@ -274,6 +291,7 @@ fn watch_store(
             name: |object: &Secret| object.name_any(),
             read: |object| Stored::try_read(&object),
             changed: |_: &str| store.notify(),
+            unreadable: Arc::default(),
         };
         follow(events, store.rows(), reader, synced).await;
     }

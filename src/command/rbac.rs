@@ -58,7 +58,7 @@ fn role(registry: &ServedRegistry) -> Option<Value> {
             "apiGroups": [""],
             "resources": ["secrets"],
             "resourceNames": [*registry.secret],
-            "verbs": ["get", "list", "watch", "create", "patch"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
         }));
     }
     let accounts: BTreeSet<&str> = registry
@@ -114,7 +114,7 @@ mod tests {
         let rules: Vec<&Value> = printed.iter().map(|role| &role["rules"]).collect();
         let secrets = json!([{
             "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass-ci"],
-            "verbs": ["get", "list", "watch", "create", "patch"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
         }]);
         let tokens = json!([{
             "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["puller"], "verbs": ["create"],

@@ -77,6 +77,14 @@ impl Election {
         }
     }
 
+    /// What the Lease says that somebody confirmed.
+    pub(super) fn confirmed(&self) -> Option<&str> {
+        match &self.seen {
+            Seen::There(held, _) => held.confirmed.as_deref(),
+            Seen::Unknown | Seen::Absent => None,
+        }
+    }
+
     /// Decides what to do.
     pub(super) fn decide(&self, now: Instant, clock: Timestamp) -> Step {
         match &self.seen {
@@ -173,6 +181,7 @@ mod tests {
             duration: LEASE,
             acquired: Timestamp::UNIX_EPOCH,
             transitions: 3,
+            confirmed: None,
         }
     }
 

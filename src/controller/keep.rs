@@ -1,19 +1,21 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
-use std::collections::{HashMap, HashSet};
+mod work;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::work::{Done, Failure, Kept, Work, name};
 use super::metrics::Metrics;
-use crate::provision::access::Credentials;
-use crate::provision::decide::{Decision, decide};
+use crate::provision::access::{Cluster, Credentials};
+use crate::provision::decide::{Decision, Surplus, decide};
 use crate::provision::survey::{Place, Survey};
-use crate::provision::{Ensure, Outcome};
+use crate::provision::{Ensure, Provision as _};
+use crate::registry::Orders;
 use crate::registry::source::MintSource;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
@@ -25,72 +27,72 @@ const WRITES: usize = 32;
 /// How long one pull secret's writing may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
-const MINT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
-
-/// The first wait after a write that failed, and the longest; it doubles.
-const WRITE_AGAIN: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
+/// Between a Registry's deletion and what follows from it the API server is asked whether it still knows the kind: with the kind all
+/// Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
+const KIND_GOES: SignedDuration = SignedDuration::from_secs(2);
 
 /// Keeps pull secrets.
 pub struct Keeper {
     ensure: Ensure,
+    cluster: Arc<dyn Cluster>,
     credentials: Arc<dyn Credentials>,
     metrics: Metrics,
+    own_namespace: String,
     clock: fn() -> Timestamp,
 }
 
-/// The names of a namespace and of a pull secret in it.
-type Name = (String, Arc<str>);
-
-/// One piece of work that ended.
-enum Done {
-    Minted(MintSource, bool),
-    Kept(Name, Outcome),
-}
-
-/// What is under way, and what is left alone for a while.
-#[derive(Default)]
-struct Work {
-    jobs: JoinSet<Done>,
-    minting: HashSet<MintSource>,
-    writing: HashSet<Name>,
-    mint_again: HashMap<MintSource, Timestamp>,
-    write_again: HashMap<Name, (Timestamp, SignedDuration)>,
-    /// How many writes of renewed credentials may begin.
-    allowance: f64,
+/// What a replica is told by the Lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// Whether this replica leads.
+    pub leads: bool,
+    /// Which removals that were held back somebody confirmed, by the annotation [`crate::cluster::CONFIRM_ANNOTATION`].
+    pub confirmed: Option<String>,
 }
 
 impl Keeper {
     /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
     pub fn new(
         ensure: Ensure,
+        cluster: Arc<dyn Cluster>,
         credentials: Arc<dyn Credentials>,
         metrics: Metrics,
+        own_namespace: impl Into<String>,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
             ensure,
+            cluster,
             credentials,
             metrics,
+            own_namespace: own_namespace.into(),
             clock,
         }
     }
 
-    /// Keeps pull secrets whenever `leads` says so. Ends when its sender is gone.
-    pub async fn run(self, mut leads: watch::Receiver<bool>) {
-        while leads.wait_for(|leads| *leads).await.is_ok() {
+    /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
+    pub async fn run(self, mut told: watch::Receiver<Leadership>) {
+        let mut orders = Orders::default();
+        loop {
+            while !told.borrow_and_update().leads {
+                // A replica that does not lead yet remembers all the same what admins ordered.
+                orders.note(&self.ensure.registries(), (self.clock)());
+                if let Ok(Err(_)) = tokio::time::timeout(TICK, told.changed()).await {
+                    return;
+                }
+            }
             self.metrics.set_leader(true);
             // What is under way when leadership is lost ends by itself: every write is a compare-and-swap.
-            tokio::select! {
-                () = self.lead() => {}
-                _ = leads.wait_for(|leads| !*leads) => {}
-            }
+            let ended = self.lead(&mut orders, &mut told).await;
             self.metrics.set_leader(false);
+            if ended {
+                return;
+            }
         }
     }
 
-    async fn lead(&self) {
+    /// Leads until somebody else does; whether the sender is gone.
+    async fn lead(&self, orders: &mut Orders, told: &mut watch::Receiver<Leadership>) -> bool {
         let mut work = Work::default();
         let mut looked = None;
         let mut next: Option<Timestamp> = None;
@@ -98,18 +100,30 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if told.has_changed().is_err() {
+                return true;
+            }
             let now = (self.clock)();
+            let confirmed = {
+                let told = told.borrow_and_update();
+                if !told.leads {
+                    return false;
+                }
+                told.confirmed.clone()
+            };
+            orders.note(&self.ensure.registries(), now);
             let ended = work.take_ended(now);
-            let change = self.ensure.change();
+            let seen = Some((self.ensure.change(), confirmed.clone()));
             let is_due = next.is_some_and(|next| next <= now);
-            if looked == Some(change) && !ended && !is_due {
+            if looked == seen && !ended && !is_due {
                 continue;
             }
-            looked = Some(change);
-            let mut survey = self.ensure.survey(now);
-            work.mark(&mut survey);
+            looked = seen;
+            let mut survey = self.ensure.survey(orders, now);
+            work.mark(&mut survey, confirmed.as_deref(), now);
             let decision = decide(&survey.view, now);
-            self.metrics.set_survey(&survey, now);
+            work.tell_held_back(&survey, &decision, &self.own_namespace);
+            self.metrics.set_survey(&survey, &decision, now);
             let left = self.start(&survey, &decision, &mut work, now);
             next = if left { Some(now) } else { decision.next };
         }
@@ -133,15 +147,66 @@ impl Keeper {
             }
             work.allowance -= 1.0;
         }
+        self.remove_all(survey, decision, work, now) || left
+    }
+
+    /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; whether
+    /// something is left.
+    fn remove_all(
+        &self,
+        survey: &Survey,
+        decision: &Decision,
+        work: &mut Work,
+        now: Timestamp,
+    ) -> bool {
+        if decision.remove.is_empty() {
+            work.kind.forget();
+            return false;
+        }
+        if work.kind.is_to_be_asked(now) {
+            let cluster = Arc::clone(&self.cluster);
+            work.jobs
+                .spawn(async move { Done::Checked(cluster.check_registries().await) });
+        }
+        if !work.kind.is_known() {
+            return true;
+        }
+        let mut left = false;
+        for &place in &decision.remove {
+            if work.writing.len() >= WRITES {
+                left = true;
+                break;
+            }
+            let holding = &survey.view.secrets[place];
+            if decision.complete.contains(&place) || decision.renew.contains(&place) {
+                left = true;
+                continue;
+            }
+            let found = holding.surplus == Some(Surplus::Found);
+            self.remove(&survey.secrets[place], &survey.surplus[place], found, work);
+        }
         left
+    }
+
+    fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {
+        work.writing.insert(name(place));
+        let (ensure, place, keys) = (self.ensure.clone(), place.clone(), keys.to_vec());
+        work.jobs.spawn(async move {
+            let removed = ensure.remove(&place, &keys).await;
+            Done::Removed(name(&place), found, removed)
+        });
     }
 
     fn mint(&self, source: &MintSource, work: &mut Work, now: Timestamp) {
         work.minting.insert(source.clone());
         let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
         work.jobs.spawn(async move {
-            let minted = credentials.renew(&source, now).await.is_ok();
-            Done::Minted(source, minted)
+            let minted = credentials.renew(&source, now).await;
+            let failure = minted.err().map(|error| Failure {
+                reason: error.reason(),
+                message: error.to_string(),
+            });
+            Done::Minted(source, failure)
         });
     }
 
@@ -151,72 +216,18 @@ impl Keeper {
             return false;
         }
         work.writing.insert(name(place));
+        let repaired = work.is_repair(place);
         let (ensure, place) = (self.ensure.clone(), place.clone());
         work.jobs.spawn(async move {
             let deadline = Instant::now() + WRITE_TIMEOUT;
             let outcome = ensure.keep(&place, deadline).await;
-            Done::Kept(name(&place), outcome)
+            let kept = Kept {
+                outcome,
+                repaired,
+                version: ensure.version(&place),
+            };
+            Done::Kept(name(&place), kept)
         });
         true
     }
-}
-
-impl Work {
-    /// Takes what ended, and says whether anything did.
-    fn take_ended(&mut self, now: Timestamp) -> bool {
-        let mut any = false;
-        while let Some(ended) = self.jobs.try_join_next() {
-            any = true;
-            // A job that panicked is seen as under way until leadership changes: it is logged where it panicked.
-            match ended {
-                Ok(Done::Minted(source, minted)) => {
-                    self.minting.remove(&source);
-                    if minted {
-                        self.mint_again.remove(&source);
-                    } else {
-                        self.mint_again.insert(source, later(now, MINT_AGAIN));
-                    }
-                }
-                Ok(Done::Kept(name, outcome)) => {
-                    self.writing.remove(&name);
-                    self.note(name, &outcome, now);
-                }
-                Err(_) => {}
-            }
-        }
-        any
-    }
-
-    fn note(&mut self, name: Name, outcome: &Outcome, now: Timestamp) {
-        if matches!(outcome, Outcome::Covered | Outcome::Foreign) {
-            self.write_again.remove(&name);
-            return;
-        }
-        let before = self.write_again.get(&name).map(|(_, wait)| *wait);
-        let wait = before.map_or(WRITE_AGAIN.0, |wait| (wait * 2).min(WRITE_AGAIN.1));
-        self.write_again.insert(name, (later(now, wait), wait));
-    }
-
-    /// Notes in a survey what is under way and what is left alone.
-    fn mark(&mut self, survey: &mut Survey) {
-        for (source, life) in survey.sources.iter().zip(&mut survey.view.credentials) {
-            life.is_minted = self.minting.contains(source);
-            life.retry_at = self.mint_again.get(source).copied();
-        }
-        for (place, holding) in survey.secrets.iter().zip(&mut survey.view.secrets) {
-            let name = name(place);
-            holding.is_written = self.writing.contains(&name);
-            holding.retry_at = self.write_again.get(&name).map(|(at, _)| *at);
-        }
-        let known: HashSet<&MintSource> = survey.sources.iter().collect();
-        self.mint_again.retain(|source, _| known.contains(source));
-    }
-}
-
-fn name(place: &Place) -> Name {
-    (place.namespace.name.clone(), Arc::clone(&place.secret))
-}
-
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::election::{Election, RETRY, Step};
+use super::keep::Leadership;
 use crate::cluster::Kube;
 use crate::provision::access::ClusterError;
 
@@ -13,7 +14,7 @@ use crate::provision::access::ClusterError;
 pub struct Candidate {
     kube: Kube,
     election: Election,
-    leads: watch::Sender<bool>,
+    told: watch::Sender<Leadership>,
     /// Whether it was said that the Lease cannot be had.
     complained: bool,
 }
@@ -24,14 +25,14 @@ impl Candidate {
         Self {
             kube,
             election: Election::new(identity),
-            leads: watch::Sender::new(false),
+            told: watch::Sender::default(),
             complained: false,
         }
     }
 
-    /// Whether this replica leads, now and from now on.
-    pub fn leads(&self) -> watch::Receiver<bool> {
-        self.leads.subscribe()
+    /// Whether this replica leads and what the Lease says beside, now and from now on.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.told.subscribe()
     }
 
     /// Stands for election until `stop` ends; then gives the Lease back, so that another replica leads within seconds.
@@ -43,7 +44,7 @@ impl Candidate {
                 () = self.round() => {}
             }
         }
-        self.leads.send_replace(false);
+        self.told.send_replace(Leadership::default());
         let Some((term, precondition)) = self.election.give_back() else {
             return;
         };
@@ -125,10 +126,13 @@ impl Candidate {
             Err(error) => tracing::debug!("the Lease cannot be had: {error}"),
         }
         let leads = self.election.leads(now);
-        let changed = self.leads.send_if_modified(|known| {
-            let changed = *known != leads;
-            *known = leads;
-            changed
+        let confirmed = self.election.confirmed().map(str::to_owned);
+        let changed = self.told.borrow().leads != leads;
+        self.told.send_if_modified(|known| {
+            let told = Leadership { leads, confirmed };
+            let modified = *known != told;
+            *known = told;
+            modified
         });
         if changed && leads {
             tracing::info!("this replica leads: it keeps every pull secret fresh");

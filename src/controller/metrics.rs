@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::provision::decide::Stands;
+use crate::provision::decide::{Decision, Stands};
 use crate::provision::survey::Survey;
 
 /// Gauges of the replica that leads. Clones show the same.
@@ -17,6 +17,7 @@ pub struct Metrics {
     namespaces: Gauge<i64, AtomicI64>,
     incomplete: Gauge<i64, AtomicI64>,
     expiry: Gauge<f64, AtomicU64>,
+    held_back: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -37,6 +38,11 @@ impl Metrics {
             "Those of them with a pull secret that lacks a good login",
             self.incomplete.clone(),
         );
+        registry.register(
+            "pullpass_removals_held_back",
+            "Pull secrets that something is taken out of only when somebody confirms it: too many at once",
+            self.held_back.clone(),
+        );
         registry.register_with_unit(
             "pullpass_credential_expiry",
             "Seconds until the first of the minted credentials in use ends, when it was last looked",
@@ -51,10 +57,12 @@ impl Metrics {
             self.namespaces.set(0);
             self.incomplete.set(0);
             self.expiry.set(0.0);
+            self.held_back.set(0);
         }
     }
 
-    pub(super) fn set_survey(&self, survey: &Survey, now: Timestamp) {
+    pub(super) fn set_survey(&self, survey: &Survey, decision: &Decision, now: Timestamp) {
+        self.held_back.set(count(decision.held_back.len()));
         let lacks = |stands: Stands| matches!(stands, Stands::Missing | Stands::Unavailable);
         let (mut all, mut incomplete) = (BTreeSet::new(), BTreeSet::new());
         for (place, holding) in survey.secrets.iter().zip(&survey.view.secrets) {

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::keep::Leadership;
 use crate::admission::{self, Judge, Verdict};
 use crate::cluster::{Kube, Told, WaitingPod};
 use crate::provision::access::ClusterError;
@@ -94,12 +95,12 @@ impl Missed {
         }
     }
 
-    /// Looks for missed Pods whenever `leads` says so. Ends when its sender is gone.
-    pub async fn run(self, mut leads: watch::Receiver<bool>) {
-        while leads.wait_for(|leads| *leads).await.is_ok() {
+    /// Looks for missed Pods whenever this replica leads. Ends when the sender is gone.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
+        while leadership.wait_for(|told| told.leads).await.is_ok() {
             tokio::select! {
                 () = self.lead() => {}
-                _ = leads.wait_for(|leads| !*leads) => {}
+                _ = leadership.wait_for(|told| !told.leads) => {}
             }
             self.metrics.clear();
         }

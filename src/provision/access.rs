@@ -99,6 +99,24 @@ pub trait Cluster: Send + Sync {
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>>;
+
+    /// Deletes a pull secret of a namespace, if it is still in this state; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    fn delete_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// Asks the API server whether it knows the kind Registry and lets us read it: an error says that nothing can be concluded from
+    /// Registries that are not there.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses, or does not know the kind.
+    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
 }
 
 /// Which state of an object a write is for: every write is a compare-and-swap.

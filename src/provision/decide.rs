@@ -11,6 +11,13 @@ pub const USUAL_PACE: f64 = 20.0;
 /// How many writes of renewed credentials begin per second at most, however little time is left.
 pub const TOP_PACE: f64 = 500.0;
 
+/// Within how long removals that nobody ordered are counted together.
+pub const REMOVALS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+/// So many removals that nobody ordered never wait, however few secrets there are.
+const REMOVALS_FREE: usize = 10;
+/// Of so many secrets one may be removed without an order.
+const REMOVALS_PART: usize = 5;
+
 /// After the half of its life a credential is renewed within this part of it, each at a time of its own.
 const SPREAD: i32 = 20;
 
@@ -21,6 +28,21 @@ pub struct View {
     pub secrets: Vec<Holding>,
     /// The minted credentials that they hold or are to hold.
     pub credentials: Vec<Life>,
+    /// What is to be known before anything is removed.
+    pub removals: Removals,
+    /// When to look again, whatever is decided.
+    pub look_again: Option<Timestamp>,
+}
+
+/// What is to be known before anything is removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removals {
+    /// How many pull secrets of ours there are.
+    pub secrets: usize,
+    /// From how many of them something was removed without an order within [`REMOVALS_WITHIN`].
+    pub lately: usize,
+    /// Whether somebody confirmed what was held back.
+    pub confirmed: bool,
 }
 
 /// What one pull secret holds of what it must hold.
@@ -28,10 +50,21 @@ pub struct View {
 pub struct Holding {
     /// What belongs into it.
     pub entries: Vec<Piece>,
+    /// What is in it and does not belong there.
+    pub surplus: Option<Surplus>,
     /// Whether it is being written now.
     pub is_written: bool,
     /// When a write that failed is tried again.
     pub retry_at: Option<Timestamp>,
+}
+
+/// What is in a pull secret and does not belong there, or the secret itself where none belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surplus {
+    /// An admin changed or deleted the one Registry that gave it.
+    Ordered,
+    /// Anything else: a namespace opted out or has other labels, or it was found so.
+    Found,
 }
 
 /// One credential within a pull secret.
@@ -81,16 +114,53 @@ pub struct Decision {
     pub renew: Vec<usize>,
     /// How many of [`Decision::renew`] begin per second.
     pub pace: f64,
+    /// The places of the pull secrets to take something out of.
+    pub remove: Vec<usize>,
+    /// The places of those that nothing is taken out of before somebody confirms it: they are too many at once.
+    pub held_back: Vec<usize>,
     /// When to look again if nothing changes before; `None`: never.
     pub next: Option<Timestamp>,
 }
 
 /// Decides what to do at `now`.
 pub fn decide(view: &View, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision {
+        next: view.look_again,
+        ..Decision::default()
+    };
     decide_mints(view, now, &mut decision);
     decide_writes(view, now, &mut decision);
+    decide_removals(view, now, &mut decision);
     decision
+}
+
+/// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
+/// may be a mistake, ours or somebody's, and waits until it is confirmed.
+fn decide_removals(view: &View, now: Timestamp, decision: &mut Decision) {
+    let mut found = Vec::new();
+    for (place, holding) in view.secrets.iter().enumerate() {
+        let Some(surplus) = holding.surplus.filter(|_| !holding.is_written) else {
+            continue;
+        };
+        match holding.retry_at.filter(|retry_at| *retry_at > now) {
+            Some(retry_at) => note_next(decision, retry_at),
+            None if surplus == Surplus::Ordered => decision.remove.push(place),
+            None => found.push(place),
+        }
+    }
+    let Removals {
+        secrets,
+        lately,
+        confirmed,
+    } = view.removals;
+    let all = found.len() + lately;
+    if found.is_empty() || confirmed || all < REMOVALS_FREE || all * REMOVALS_PART <= secrets {
+        decision.remove.extend(found);
+    } else {
+        decision.held_back = found;
+        // What was removed lately counts no more by then.
+        note_next(decision, now.saturating_add(REMOVALS_WITHIN).unwrap_or(now));
+    }
 }
 
 fn decide_mints(view: &View, now: Timestamp, decision: &mut Decision) {

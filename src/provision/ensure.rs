@@ -35,7 +35,7 @@ pub struct Ensure(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
-    cluster: Arc<dyn Cluster>,
+    pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     history: History,
     verdicts: Verdicts,
@@ -177,8 +177,13 @@ impl Shared {
     pub(super) fn verdict(&self, namespace: &Arc<Namespace>, secret: &str) -> Arc<Verified> {
         let (state, credentials) = (&*self.state, &*self.credentials);
         let moment = Moment::of(state, credentials);
-        let work = || verify(namespace, secret, state, credentials, &self.history);
-        self.verdicts.find_or(namespace, secret, moment, work)
+        let seen = state.pull_secrets_of(secret).get(&namespace.name);
+        let work = || {
+            let seen = seen.clone();
+            verify(namespace, secret, seen, state, credentials, &self.history)
+        };
+        self.verdicts
+            .find_or(namespace, secret, seen.as_ref(), moment, work)
     }
 
     pub(super) async fn ensure(

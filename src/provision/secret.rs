@@ -241,6 +241,39 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
     }
 }
 
+/// Takes every entry out of `existing` that is not to stay.
+pub fn prune(existing: &PullSecret, stays: impl Fn(&str) -> bool) -> Pruned {
+    let before = existing.dockerconfigjson.as_ref();
+    let mut auths = before
+        .map(|before| Auths::parse(before.expose_secret()))
+        .unwrap_or_default();
+    let all = auths.entries.len();
+    auths.entries.retain(|key, _| stays(key));
+    let mut covers = parse_covers(existing);
+    covers.retain(|key, _| auths.entries.contains_key(key));
+    Pruned {
+        is_changed: auths.entries.len() < all,
+        is_empty: auths.entries.is_empty(),
+        digests: auths.digests(),
+        content: PullSecretContent {
+            dockerconfigjson: Arc::new(SecretSlice::from(auths.write())),
+            annotations: describe(&covers),
+        },
+    }
+}
+
+/// A pull secret with something taken out.
+pub struct Pruned {
+    /// Whether anything was taken out.
+    pub is_changed: bool,
+    /// Whether nothing is left.
+    pub is_empty: bool,
+    /// What stands under each key.
+    pub digests: BTreeMap<String, Digest>,
+    /// What to write.
+    pub content: PullSecretContent,
+}
+
 fn remove_expired_public(
     auths: &mut Auths,
     covers: &BTreeMap<String, Cover>,

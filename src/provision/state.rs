@@ -1,7 +1,7 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use super::table::Table;
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::registry::Registries;
+use crate::registry::kind::RegistryStatus;
 
 /// The state in memory. Watches write it, and provisioning after each write of its own; admission only ever reads it.
 pub struct State {
@@ -30,15 +31,19 @@ pub struct State {
     pub accounts: Accounts,
     registries: ArcSwap<Registries>,
     changed: watch::Sender<()>,
+    unreadable: Arc<AtomicUsize>,
+    statuses: Mutex<HashMap<String, RegistryStatus>>,
     generation: Arc<AtomicU64>,
+    sightings: Arc<AtomicU64>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let generation = Arc::new(AtomicU64::new(1));
+        let sightings = Arc::new(AtomicU64::new(1));
         Self {
-            namespaces: Table::new(Arc::clone(&generation), PartialEq::eq),
-            pull_secrets: Arc::new(Table::new(Arc::clone(&generation), PartialEq::eq)),
+            namespaces: Table::new(Arc::clone(&sightings), PartialEq::eq),
+            pull_secrets: Arc::new(Table::new(Arc::clone(&sightings), PartialEq::eq)),
             own_secrets: Mutex::default(),
             sources: Table::new(Arc::clone(&generation), |one, other| {
                 one.resource_version == other.resource_version
@@ -46,7 +51,10 @@ impl Default for State {
             accounts: Accounts::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
             changed: watch::Sender::new(()),
+            unreadable: Arc::default(),
+            statuses: Mutex::default(),
             generation,
+            sightings,
         }
     }
 }
@@ -78,7 +86,7 @@ impl State {
         if let Some(table) = tables.get(name) {
             return Arc::clone(table);
         }
-        let table = Table::new(Arc::clone(&self.generation), PartialEq::eq);
+        let table = Table::new(Arc::clone(&self.sightings), PartialEq::eq);
         let table = Arc::new(table);
         tables.insert(name.to_owned(), Arc::clone(&table));
         table
@@ -87,8 +95,36 @@ impl State {
     /// Forgets the pull secrets of a Registry that is gone.
     pub fn forget_pull_secrets_of(&self, name: &str) {
         if self.own_secrets().remove(name).is_some() {
-            self.generation.fetch_add(1, Ordering::AcqRel);
+            self.sightings.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// The names of the pull secrets that are known, and all that is known of them.
+    pub fn all_pull_secrets(&self) -> Vec<(Arc<str>, Arc<Table<Seen>>)> {
+        let common = (PULL_SECRET.into(), Arc::clone(&self.pull_secrets));
+        let own = self.own_secrets();
+        let own = own.iter();
+        let own = own.map(|(name, table)| (name.as_str().into(), Arc::clone(table)));
+        std::iter::once(common).chain(own).collect()
+    }
+
+    /// How many Registries cannot be read: nobody knows whom they serve.
+    pub fn unreadable(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.unreadable)
+    }
+
+    /// Notes what was said of a Registry last, by whichever replica; `None`: nothing yet.
+    pub fn note_status(&self, registry: &str, status: Option<RegistryStatus>) {
+        let mut statuses = lock(&self.statuses);
+        match status {
+            Some(status) => statuses.insert(registry.to_owned(), status),
+            None => statuses.remove(registry),
+        };
+    }
+
+    /// What was said of a Registry last.
+    pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
+        lock(&self.statuses).get(registry).cloned()
     }
 
     /// Forgets all pull secrets of a namespace: one that comes back under its name has none of them.
@@ -100,15 +136,23 @@ impl State {
     }
 
     fn own_secrets(&self) -> MutexGuard<'_, HashMap<String, Arc<Table<Seen>>>> {
-        self.own_secrets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.own_secrets)
     }
 
-    /// A number that grows with every change of anything here: what was worked out at the same number still holds.
+    /// A number that grows with every change of anything that concerns more than one namespace: what was worked out at the same number
+    /// from the same namespace and pull secret still holds.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
+
+    /// A number that grows with every change of a namespace or pull secret.
+    pub fn sightings(&self) -> u64 {
+        self.sightings.load(Ordering::Acquire)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SourceSecrets for State {

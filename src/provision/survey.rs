@@ -1,16 +1,19 @@
 //! What the controller asks of this room: how every pull secret stands, and to keep one as it must be.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::decide::{Holding, Life, Piece, Stands, View};
+use super::decide::{Holding, Life, Piece, Stands, Surplus, View};
 use super::ensure::{Ensure, Shared};
+use super::state::Seen;
+use super::surplus::Judge;
 use super::verify::{Held, Moment, Standing, Verified};
 use super::{InjectMode, Namespace, Outcome};
 use crate::credential::{Freshness, freshness};
+use crate::registry::Orders;
 use crate::registry::source::MintSource;
 
 /// How every pull secret stands, and what the places in the view stand for.
@@ -20,9 +23,20 @@ pub struct Survey {
     pub view: View,
     /// The pull secrets, by their place.
     pub secrets: Vec<Place>,
+    /// What is to be taken out of each pull secret, by its place.
+    pub surplus: Vec<Vec<String>>,
     /// The credentials' sources, by their place.
     pub sources: Vec<MintSource>,
+    /// The pull secrets' places that somebody else's Secret takes: namespace and name.
+    pub foreign: Vec<(String, Arc<str>)>,
     places: HashMap<MintSource, usize>,
+}
+
+/// A state of everything that a survey sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    moment: Moment,
+    sightings: u64,
 }
 
 /// A pull secret of a namespace.
@@ -32,18 +46,26 @@ pub struct Place {
     pub namespace: Arc<Namespace>,
     /// The secret's name.
     pub secret: Arc<str>,
+    /// What is known of it; `None`: there is none.
+    pub seen: Option<Arc<Seen>>,
 }
 
 impl Ensure {
-    /// A number that differs whenever something changed that a survey sees.
-    pub fn change(&self) -> (u64, u64) {
-        Moment::of(&self.0.state, &*self.0.credentials).numbers()
+    /// Numbers that differ whenever something changed that a survey sees.
+    pub fn change(&self) -> Change {
+        Change {
+            moment: Moment::of(&self.0.state, &*self.0.credentials),
+            sightings: self.0.state.sightings(),
+        }
     }
 
-    /// Looks at the pull secrets of every opted-in namespace that a Registry serves and nobody deletes, from memory alone.
-    pub fn survey(&self, now: Timestamp) -> Survey {
+    /// Looks at every pull secret that there is or is to be, from memory alone: those of opted-in namespaces that a Registry serves, and
+    /// those of ours that belong nowhere. `orders` tells which Registries were changed lately.
+    pub fn survey(&self, orders: &Orders, now: Timestamp) -> Survey {
         let mut survey = Survey::default();
         let registries = self.0.state.registries();
+        let judge = Judge::new(&self.0.state, &registries, orders, now);
+        let mut named = HashSet::new();
         for namespace in self.0.state.namespaces.all() {
             if namespace.terminating || namespace.mode == InjectMode::Off {
                 continue;
@@ -53,22 +75,69 @@ impl Ensure {
                 serving.iter().map(|registry| &registry.secret).collect();
             for secret in secrets {
                 let verdict = self.0.verdict(&namespace, secret);
-                if verdict.is_foreign() || verdict.held().is_empty() {
+                if verdict.is_foreign() {
+                    survey
+                        .foreign
+                        .push((namespace.name.clone(), Arc::clone(secret)));
                     continue;
                 }
+                if verdict.held().is_empty() {
+                    continue;
+                }
+                named.insert((namespace.name.clone(), Arc::clone(secret)));
                 let place = Place {
                     namespace: Arc::clone(&namespace),
                     secret: Arc::clone(secret),
+                    seen: verdict.seen().cloned(),
                 };
-                survey.add(place, &verdict, now, |source| self.life(source));
+                survey.add(place, &verdict, &judge, |source| self.life(source));
             }
         }
+        self.add_unwanted(&mut survey, &judge, &named);
         survey
+    }
+
+    /// Adds the pull secrets of ours where none is to be.
+    fn add_unwanted(
+        &self,
+        survey: &mut Survey,
+        judge: &Judge<'_>,
+        named: &HashSet<(String, Arc<str>)>,
+    ) {
+        for (secret, table) in self.0.state.all_pull_secrets() {
+            for (name, seen) in table.rows() {
+                let key = (name, Arc::clone(&secret));
+                if !seen.ours || named.contains(&key) {
+                    continue;
+                }
+                let known = self.0.state.namespaces.get(&key.0);
+                if known
+                    .as_ref()
+                    .is_some_and(|namespace| namespace.terminating)
+                {
+                    continue;
+                }
+                let namespace = known
+                    .unwrap_or_else(|| Arc::new(Namespace::new(key.0, BTreeMap::new(), false)));
+                let keys: Vec<String> = seen.digests.keys().cloned().collect();
+                survey.add_surplus(
+                    Place {
+                        namespace,
+                        secret: key.1,
+                        seen: Some(seen),
+                    },
+                    keys,
+                    judge,
+                );
+            }
+        }
     }
 
     /// Writes what a pull secret lacks of what is there to be written, and waits for it, not beyond `deadline`.
     pub async fn keep(&self, place: &Place, deadline: Instant) -> Outcome {
-        let Place { namespace, secret } = place;
+        let Place {
+            namespace, secret, ..
+        } = place;
         let now = (self.0.clock)();
         let verdict = self.0.verdict(namespace, secret);
         let lacking = verdict
@@ -82,6 +151,13 @@ impl Ensure {
             return Outcome::Covered;
         }
         Shared::ensure(&self.0, namespace, secret, &keys, deadline).await
+    }
+
+    /// The resource version of a pull secret as it is known now.
+    pub fn version(&self, place: &Place) -> Option<String> {
+        let table = self.0.state.pull_secrets_of(&place.secret);
+        let seen = table.get(&place.namespace.name)?;
+        Some(seen.version.resource_version.clone())
     }
 
     /// The life of the credential that is there for `source`.
@@ -112,7 +188,7 @@ impl Survey {
         &mut self,
         place: Place,
         verdict: &Verified,
-        now: Timestamp,
+        judge: &Judge<'_>,
         life: impl Fn(&MintSource) -> Life,
     ) {
         let mut holding = Holding::default();
@@ -124,11 +200,40 @@ impl Survey {
                     self.sources.len() - 1
                 })
             });
-            let stands = stands(held, now);
+            let stands = stands(held, judge.now);
             holding.entries.push(Piece { credential, stands });
+            self.view.look_again = judge
+                .outlives_identity(held)
+                .filter(|until| *until > judge.now)
+                .into_iter()
+                .chain(self.view.look_again)
+                .min();
         }
+        let (keys, surplus) = judge.of_secret(&place.namespace.labels, &place.secret, verdict);
+        holding.surplus = surplus;
+        self.view.removals.secrets += usize::from(verdict.is_there());
         self.view.secrets.push(holding);
         self.secrets.push(place);
+        self.surplus.push(keys);
+    }
+
+    /// Adds a pull secret that holds nothing but what belongs there no more.
+    fn add_surplus(&mut self, place: Place, keys: Vec<String>, judge: &Judge<'_>) {
+        self.view.removals.secrets += 1;
+        let (keys, why) = if place.namespace.mode == InjectMode::Off {
+            // Nothing of Registries decides this: the namespace does not want it.
+            (keys, Some(Surplus::Found))
+        } else if keys.is_empty() {
+            (keys, judge.knows_all.then_some(Surplus::Found))
+        } else {
+            judge.of_keys(&place.namespace.labels, &place.secret, &keys)
+        };
+        self.view.secrets.push(Holding {
+            surplus: why,
+            ..Holding::default()
+        });
+        self.secrets.push(place);
+        self.surplus.push(keys);
     }
 }
 

@@ -58,6 +58,14 @@ impl<T> Table<T> {
             .collect()
     }
 
+    /// All objects with their names, in no order.
+    pub fn rows(&self) -> Vec<(String, Arc<T>)> {
+        let inner = self.read();
+        let rows = inner.rows.iter();
+        rows.map(|(name, row)| (name.clone(), Arc::clone(&row.value)))
+            .collect()
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.read().rows.len()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Namespace;
+use super::state::Seen;
 use super::verify::{Moment, Verified};
 
 /// How many namespaces' verdicts are remembered beyond those that changed.
@@ -21,6 +22,7 @@ impl Verdicts {
         &self,
         namespace: &Arc<Namespace>,
         secret: &str,
+        seen: Option<&Arc<Seen>>,
         moment: Moment,
         work: impl FnOnce() -> Verified,
     ) -> Arc<Verified> {
@@ -28,7 +30,7 @@ impl Verdicts {
             verdicts.get(&namespace.name)?.get(secret).cloned()
         };
         if let Some(verdict) = known(&self.lock())
-            && verdict.holds(namespace, moment)
+            && verdict.holds(namespace, seen, moment)
         {
             return verdict;
         }

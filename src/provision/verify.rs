@@ -12,7 +12,7 @@ use super::access::Credentials;
 use super::account::Known;
 use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
-use super::{Coverage, InjectMode, Namespace, bind, gather};
+use super::{Coverage, InjectMode, Namespace, bind, gather, surplus};
 use crate::credential::{Credential, Freshness, freshness};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant};
@@ -26,11 +26,14 @@ const NUDGE_EVERY: Duration = Duration::from_secs(30);
 /// What one pull secret of a namespace is worth, as long as nothing changed.
 pub(super) struct Verified {
     namespace: Arc<Namespace>,
+    seen: Option<Arc<Seen>>,
     moment: Moment,
     foreign: bool,
     complete: bool,
     keys: HashMap<String, Standing>,
     held: Vec<Held>,
+    /// What stands under keys that belong to no grant.
+    surplus: Vec<String>,
     /// The ServiceAccounts that were relied on.
     followed: Vec<Arc<Known>>,
     nudged: Mutex<Option<Instant>>,
@@ -44,11 +47,6 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// The numbers that make it up.
-    pub(super) fn numbers(self) -> (u64, u64) {
-        (self.state, self.credentials)
-    }
-
     pub(super) fn of(state: &State, credentials: &dyn Credentials) -> Self {
         Self {
             state: state.generation(),
@@ -59,6 +57,7 @@ impl Moment {
 
 /// One grant, and what stands under its keys.
 pub(super) struct Held {
+    pub(super) registry: Arc<str>,
     pub(super) keys: Vec<String>,
     /// Who mints it; `None` for a fixed login, and where no ServiceAccount to bind it to is known.
     pub(super) source: Option<MintSource>,
@@ -106,10 +105,19 @@ pub(super) struct Found {
 }
 
 impl Verified {
-    pub(super) fn holds(&self, namespace: &Arc<Namespace>, moment: Moment) -> bool {
+    pub(super) fn holds(
+        &self,
+        namespace: &Arc<Namespace>,
+        seen: Option<&Arc<Seen>>,
+        moment: Moment,
+    ) -> bool {
+        let same_secret = match (&self.seen, seen) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
         let same = Arc::ptr_eq(&self.namespace, namespace)
             || (self.namespace.uid == namespace.uid && self.namespace.labels == namespace.labels);
-        self.moment == moment && same
+        self.moment == moment && same_secret && same
     }
 
     /// Whether the Secret is there and not ours.
@@ -120,6 +128,27 @@ impl Verified {
     /// What belongs into the secret, and how it stands.
     pub(super) fn held(&self) -> &[Held] {
         &self.held
+    }
+
+    /// The keys of what is in the secret and belongs to no Registry that serves the namespace.
+    pub(super) fn surplus(&self) -> &[String] {
+        &self.surplus
+    }
+
+    /// Whether anything stands under one of these keys.
+    pub(super) fn holds_any(&self, keys: &[String]) -> bool {
+        let seen = self.seen.as_ref();
+        seen.is_some_and(|seen| keys.iter().any(|key| seen.digests.contains_key(key)))
+    }
+
+    /// What is known of the Secret.
+    pub(super) fn seen(&self) -> Option<&Arc<Seen>> {
+        self.seen.as_ref()
+    }
+
+    /// Whether the Secret is there and ours.
+    pub(super) fn is_there(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.ours)
     }
 
     /// Whether a good login stands under each of `keys` at `now`.
@@ -174,12 +203,12 @@ impl Verified {
 pub(super) fn verify(
     namespace: &Arc<Namespace>,
     secret: &str,
+    seen: Option<Arc<Seen>>,
     state: &State,
     credentials: &dyn Credentials,
     history: &History,
 ) -> Verified {
     let moment = Moment::of(state, credentials);
-    let seen = state.pull_secrets_of(secret).get(&namespace.name);
     let grants = state.registries().grants_of(&namespace.labels, secret);
     let mut keys = HashMap::new();
     let mut complete = true;
@@ -204,16 +233,21 @@ pub(super) fn verify(
         complete &= matches!(standing, Standing::Good(_));
         keys.extend(grant.keys.iter().map(|key| (key.clone(), standing.clone())));
         held.push(Held {
+            registry: grant.registry.clone(),
             keys: grant.keys.clone(),
             source,
             standing,
             supply,
         });
     }
+    let there = seen.iter().flat_map(|seen| seen.digests.keys());
+    let surplus = surplus::find(there, &grants, credentials, state);
     Verified {
         namespace: Arc::clone(namespace),
+        surplus,
         moment,
-        foreign: seen.is_some_and(|seen| !seen.ours),
+        foreign: seen.as_ref().is_some_and(|seen| !seen.ours),
+        seen,
         complete,
         keys,
         held,

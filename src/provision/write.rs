@@ -231,6 +231,6 @@ fn own_secret_of(secret: &str) -> Option<&str> {
 /// What an admin is told when the rights for a Registry's own secret are missing.
 pub(crate) fn missing_rights(registry: &str) -> String {
     format!(
-        "pullpass may not get, list, watch, create and patch the Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints for it"
+        "pullpass may not get, list, watch, create, patch and delete the Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints for it"
     )
 }

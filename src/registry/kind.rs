@@ -9,6 +9,7 @@
 
 pub mod acr;
 mod schema;
+mod status;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::selector::LabelSelector;
 pub use schema::definition;
+pub use status::{NamespaceCounts, RegistryStatus};
 
 /// The longest name of a Registry, so that `pullpass-<name>`, a Secret's name for one, stays a name that every kind of object may have.
 pub const NAME_MAX: usize = 54;
@@ -43,9 +45,18 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     derive = "PartialEq",
     doc = "A Registry gives the Pods of the namespaces it serves the credentials to pull the images it names.",
     validation = Rule::new("self.metadata.name.size() <= 54").message("metadata.name has more than 54 characters: shorten it"),
+    status = "RegistryStatus",
     printcolumn(name = "Images", type_ = "string", json_path = ".spec.images"),
-    printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serves.namespaces"),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces.total"),
+    printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.namespaces.ready"),
+    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type=='Degraded')].status", priority = 1),
+    printcolumn(name = "Principal", type_ = "string", json_path = ".status.principal", priority = 1),
+    printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serves.namespaces", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -46,7 +46,7 @@ pub struct ServedRegistry {
 }
 
 /// One pattern of `images`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) pattern: Pattern,
     /// What `exclude` takes away from the pattern.
@@ -134,6 +134,25 @@ impl ServedRegistry {
             (Some(pods), Some(labels)) => pods.matches(labels),
             _ => true,
         }
+    }
+
+    /// Whether both give the same logins to the same namespaces in the same secret.
+    pub(super) fn gives_the_same(&self, other: &Self) -> bool {
+        self.images == other.images
+            && self.sources == other.sources
+            && self.namespaces == other.namespaces
+            && self.secret == other.secret
+    }
+
+    /// Whether it rests and its entries in this secret of a namespace with these labels stay until they expire.
+    pub fn retains(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
+        self.suspend
+            && *self.secret == *secret
+            && self.namespaces.matches(namespace)
+            && Pattern::parse(key).is_ok_and(|key| {
+                let mut patterns = self.patterns();
+                patterns.any(|given| given.covers_pattern(&key))
+            })
     }
 
     /// Whether a pattern of it covers a repository that it does not exclude.

@@ -289,9 +289,45 @@ impl Cluster for View {
         }
         .boxed()
     }
+
+    fn delete_pull_secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            self.pass().await?;
+            self.remove(&place(namespace, name), version)
+        }
+        .boxed()
+    }
+
+    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await
+        }
+        .boxed()
+    }
 }
 
 impl View {
+    fn remove(&self, place: &str, version: &Version) -> Result<(), ClusterError> {
+        let mut secrets = self.world.secrets.lock().unwrap();
+        match secrets.get(place) {
+            None => Ok(()),
+            Some(stored) if stored.version == *version => {
+                secrets.remove(place);
+                self.world.writes.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
+            Some(_) => Err(ClusterError::Conflict {
+                what: place.to_owned(),
+            }),
+        }
+    }
+
     fn swap(
         &self,
         namespace: &str,

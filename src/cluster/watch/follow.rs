@@ -1,7 +1,9 @@
 //! One watch, from its events into one table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -60,6 +62,8 @@ pub(super) struct Reader<N, R, C> {
     pub(super) read: R,
     /// Called after each change, with the name of what changed; with an empty one after a list.
     pub(super) changed: C,
+    /// Where the number of objects that cannot be read is kept.
+    pub(super) unreadable: Arc<AtomicUsize>,
 }
 
 /// The pauses between attempts: short enough to be current seconds after an API server came back, and jittered, so that all watches of
@@ -100,12 +104,16 @@ pub(super) async fn follow<K, T, N, R, C>(
         reader,
         listed: Vec::new(),
         refused: HashMap::new(),
+        met: HashSet::new(),
     };
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
                 trouble.clear();
-                if rows.take(event) {
+                let listed = rows.take(event);
+                let unreadable = rows.refused.len();
+                rows.reader.unreadable.store(unreadable, Ordering::Release);
+                if listed {
                     synced.send_replace(true);
                 }
             }
@@ -125,6 +133,8 @@ struct Rows<'t, T, N, R, C> {
     listed: Vec<(String, String, T)>,
     /// What could not be read, by name, and in which version: told once.
     refused: HashMap<String, String>,
+    /// Those that the list under way showed.
+    met: HashSet<String>,
 }
 
 impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
@@ -137,6 +147,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
     {
         match event {
             Event::Init => {
+                self.met.clear();
                 self.listed.clear();
                 self.table.begin();
             }
@@ -145,6 +156,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 self.listed.extend(row);
             }
             Event::InitDone => {
+                self.refused.retain(|name, _| self.met.contains(name));
                 if self.table.replace(std::mem::take(&mut self.listed)) {
                     (self.reader.changed)("");
                 }
@@ -185,6 +197,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 Some((name, version, value))
             }
             Err(message) => {
+                self.met.insert(name.clone());
                 if self.refused.insert(name.clone(), version.clone()) != Some(version.clone()) {
                     tracing::warn!(
                         object.kind = self.reader.manner.what,

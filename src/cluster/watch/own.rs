@@ -1,17 +1,25 @@
-//! Watches on the Registries' own pull secrets: one per name, as long as the Registry is there.
+//! Watches on the Registries' own pull secrets: one per name, as long as the Registry is there, or any of its secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch as signal;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::follow::{Manner, OWN_SECRETS};
 use super::{Kube, watch_secrets};
 use crate::provision::missing_rights;
 use crate::provision::state::State;
+
+/// How often it is looked whether the secrets of Registries that are gone are gone, too.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// For how long they are looked after.
+const LINGER: Duration = Duration::from_hours(1);
 
 /// Keeps the Registries' own pull secrets in `state` current. A name that pullpass has no rights to holds up nothing: its Registry's
 /// Pods are told, and it is asked for again now and then.
@@ -36,6 +44,7 @@ pub(super) fn watch_own_secrets(
             }
             tokio::select! {
                 rung = changes.changed() => if rung.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY), if !watches.lingering.is_empty() => {}
                 Some(ended) = watches.tasks.join_next() => {
                     // One that was stopped has ended as it should; one that panicked must not go unnoticed.
                     if ended.is_err_and(|error| error.is_panic()) { return }
@@ -53,6 +62,8 @@ async fn settled(mut signal: signal::Receiver<bool>) {
 #[derive(Default)]
 struct Watches {
     running: BTreeMap<String, AbortHandle>,
+    /// Those whose Registry is gone, and since when: the secrets are still to be removed.
+    lingering: BTreeMap<String, Instant>,
     tasks: JoinSet<()>,
 }
 
@@ -68,9 +79,17 @@ impl Watches {
             .map(|registry| (&*registry.secret, &*registry.name))
             .collect();
         let names: BTreeSet<&str> = wanted.keys().copied().collect();
+        let lingering = &mut self.lingering;
         self.running.retain(|name, watch| {
-            let stays = names.contains(name.as_str());
+            if names.contains(name.as_str()) {
+                lingering.remove(name);
+                return true;
+            }
+            let since = *lingering.entry(name.clone()).or_insert_with(Instant::now);
+            let left = state.pull_secrets_of(name).rows();
+            let stays = left.iter().any(|(_, seen)| seen.ours) && since.elapsed() < LINGER;
             if !stays {
+                lingering.remove(name);
                 watch.abort();
                 state.forget_pull_secrets_of(name);
             }

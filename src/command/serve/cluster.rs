@@ -129,9 +129,18 @@ impl Control {
         let missed = look_for_missed(args, &kube, ensure, shell);
         let metrics = controller::Metrics::default();
         metrics.register(&mut shell.metrics);
+        let own_namespace = kube.namespace().to_owned();
+        let keeper = Keeper::new(
+            ensure.clone(),
+            Arc::new(kube.clone()),
+            credentials,
+            metrics,
+            own_namespace,
+            Timestamp::now,
+        );
         Self {
             candidate: Candidate::new(kube, identity()),
-            keeper: Keeper::new(ensure.clone(), credentials, metrics, Timestamp::now),
+            keeper,
             missed,
         }
     }
@@ -151,16 +160,16 @@ impl Control {
                 () = synced.wait() => {}
                 () = stop => return,
             }
-            let leads = self.candidate.leads();
+            let leadership = self.candidate.leadership();
             let stop = drain.reached(Phase::Leaving);
             let missed = async {
                 if let Some(missed) = self.missed {
-                    missed.run(leads.clone()).await;
+                    missed.run(leadership.clone()).await;
                 }
             };
             tokio::join!(
                 self.candidate.run(stop),
-                self.keeper.run(leads.clone()),
+                self.keeper.run(leadership.clone()),
                 missed
             );
         })

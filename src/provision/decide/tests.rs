@@ -118,6 +118,7 @@ fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
             },
         ],
         credentials: vec![life(255)],
+        ..View::default()
     };
     let decision = decide(&view, at(1));
     assert_eq!(decision.complete, [0, 3]);
@@ -137,6 +138,7 @@ fn waits_for_what_is_minted_to_write_once_unless_time_is_short() {
             (Some(1), Stands::Current),
         ])],
         credentials: vec![life(255), minting],
+        ..View::default()
     };
     assert!(decide(&view, at(300)).renew.is_empty());
     assert_eq!(decide(&view, at(719)).renew, [0]);
@@ -150,6 +152,7 @@ fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     let view = View {
         secrets: vec![ends(70), ends(30), ends(50)],
         credentials: vec![life(255)],
+        ..View::default()
     };
     let decision = decide(&view, at(0));
     assert_eq!(decision.renew, [1, 2, 0]);
@@ -157,9 +160,89 @@ fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     let many = View {
         secrets: vec![ends(2); 10_000],
         credentials: vec![life(255)],
+        ..View::default()
     };
     let pace = decide(&many, at(0)).pace;
     assert!(pace > 160.0 && pace < 170.0, "{pace}");
     let late = decide(&many, at(3)).pace;
     assert!((late - TOP_PACE).abs() < 0.1, "{late}");
+}
+
+/// So many pull secrets, of which the first `surplus` hold something that belongs there no more.
+fn full_of(secrets: usize, surplus: usize, why: Surplus) -> View {
+    let holding = |place: usize| Holding {
+        surplus: (place < surplus).then_some(why),
+        ..holding(&[(None, Stands::Current)])
+    };
+    View {
+        secrets: (0..secrets).map(holding).collect(),
+        removals: Removals {
+            secrets,
+            ..Removals::default()
+        },
+        ..View::default()
+    }
+}
+
+#[test]
+fn removes_what_was_ordered_from_any_number_of_secrets() {
+    for (secrets, surplus) in [(1, 1), (10, 10), (1000, 1000)] {
+        let decision = decide(&full_of(secrets, surplus, Surplus::Ordered), at(0));
+        assert_eq!(decision.remove.len(), surplus);
+        assert!(decision.held_back.is_empty());
+    }
+}
+
+#[test]
+fn holds_back_what_nobody_ordered_when_it_is_much() {
+    let table = [
+        // secrets, surplus, removed lately, confirmed, removed now
+        (3, 3, 0, false, 3),
+        (9, 9, 0, false, 9),
+        (10, 10, 0, false, 0),
+        (10, 9, 1, false, 0),
+        (49, 10, 0, false, 0),
+        (50, 10, 0, false, 10),
+        (50, 1, 10, false, 0),
+        (1000, 200, 0, false, 200),
+        (1000, 201, 0, false, 0),
+        (1000, 150, 60, false, 0),
+        (1000, 1000, 0, true, 1000),
+    ];
+    for (secrets, surplus, lately, confirmed, removed) in table {
+        let mut view = full_of(secrets, surplus, Surplus::Found);
+        view.removals.lately = lately;
+        view.removals.confirmed = confirmed;
+        let decision = decide(&view, at(0));
+        assert_eq!(
+            decision.remove.len(),
+            removed,
+            "{secrets} {surplus} {lately}"
+        );
+        assert_eq!(
+            decision.held_back.len(),
+            surplus - removed,
+            "{secrets} {surplus} {lately}"
+        );
+        assert_eq!(decision.next.is_some(), removed == 0, "it is looked again");
+    }
+}
+
+#[test]
+fn removes_what_was_ordered_while_other_removals_are_held_back() {
+    let mut view = full_of(20, 12, Surplus::Found);
+    view.secrets[15].surplus = Some(Surplus::Ordered);
+    let decision = decide(&view, at(0));
+    assert_eq!(decision.remove, [15]);
+    assert_eq!(decision.held_back.len(), 12);
+}
+
+#[test]
+fn leaves_secret_alone_that_is_being_written_or_failed_a_moment_ago() {
+    let mut view = full_of(2, 2, Surplus::Ordered);
+    view.secrets[0].is_written = true;
+    view.secrets[1].retry_at = Some(at(3));
+    let decision = decide(&view, at(0));
+    assert!(decision.remove.is_empty());
+    assert_eq!(decision.next, Some(at(3)));
 }

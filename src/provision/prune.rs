@@ -1,0 +1,113 @@
+//! Taking out of a pull secret what belongs there no more: what no Registry gives, or all of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::access::{ClusterError, Precondition, PullSecret};
+use super::ensure::{Ensure, Shared};
+use super::secret;
+use super::state::Seen;
+use super::survey::Place;
+use super::{InjectMode, Namespace};
+
+/// How often a lost race is run again before it is given up for this time.
+const ATTEMPTS: usize = 4;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Entries were taken out.
+    Entries,
+    /// The Secret was deleted.
+    Secret,
+    /// There was nothing to be removed after all.
+    Nothing,
+}
+
+impl Ensure {
+    /// Takes `keys` out of a pull secret, or deletes it where nothing else is left in it or the namespace has not opted in. Whether it
+    /// has not is read live first: a watch may have missed it.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn remove(&self, place: &Place, keys: &[String]) -> Result<Removed, ClusterError> {
+        let opted_out = place.namespace.mode == InjectMode::Off;
+        if opted_out && !self.0.has_opted_out(&place.namespace).await? {
+            return Ok(Removed::Nothing);
+        }
+        let keys: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let stays = |key: &str| !opted_out && !keys.contains(key);
+        let mut last = ClusterError::Conflict {
+            what: format!("secret {}/{}", place.namespace.name, place.secret),
+        };
+        for _ in 0..ATTEMPTS {
+            match self.0.remove_once(place, opted_out, stays).await {
+                Err(error @ ClusterError::Conflict { .. }) => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Shared {
+    async fn has_opted_out(&self, namespace: &Arc<Namespace>) -> Result<bool, ClusterError> {
+        let name = &namespace.name;
+        match self.cluster.fetch_namespace(name).await? {
+            None => {
+                self.state.forget_pull_secrets_in(name);
+                Ok(false)
+            }
+            Some((version, live)) if live.mode != InjectMode::Off => {
+                self.state.namespaces.put(name, &version, live);
+                Ok(false)
+            }
+            Some((_, live)) => Ok(!live.terminating),
+        }
+    }
+
+    async fn remove_once(
+        &self,
+        place: &Place,
+        opted_out: bool,
+        stays: impl Fn(&str) -> bool,
+    ) -> Result<Removed, ClusterError> {
+        let (namespace, name) = (&*place.namespace.name, &*place.secret);
+        let table = self.state.pull_secrets_of(name);
+        let Some(there) = self.cluster.fetch_pull_secret(namespace, name).await? else {
+            table.delete(namespace, "");
+            return Ok(Removed::Nothing);
+        };
+        let PullSecret { version, ours, .. } = &there;
+        if !ours {
+            table.put(namespace, &version.resource_version, Seen::of(&there));
+            return Ok(Removed::Nothing);
+        }
+        let pruned = secret::prune(&there, stays);
+        if opted_out || pruned.is_empty {
+            self.cluster
+                .delete_pull_secret(namespace, name, version)
+                .await?;
+            table.delete(namespace, "");
+            return Ok(Removed::Secret);
+        }
+        if !pruned.is_changed {
+            table.put(namespace, &version.resource_version, Seen::of(&there));
+            return Ok(Removed::Nothing);
+        }
+        let precondition = Precondition::Exactly(version.clone());
+        let version = self
+            .cluster
+            .apply_pull_secret(namespace, name, &pruned.content, &precondition)
+            .await?;
+        let resource_version = version.resource_version.clone();
+        let seen = Seen {
+            version,
+            ours: true,
+            intact: true,
+            digests: pruned.digests,
+        };
+        table.put(namespace, &resource_version, seen);
+        Ok(Removed::Entries)
+    }
+}

@@ -1,0 +1,211 @@
+//! What the controller takes out of namespaces, and what it leaves, on a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use support::scene::{OWN, Scene, World, read_dockerconfigjson};
+use support::wait;
+
+/// A cluster of its own: what is removed depends on all secrets of a cluster.
+async fn scene(name: &'static str) -> Scene {
+    let world = Box::leak(Box::new(World::start().await));
+    Scene::within(world, name).await
+}
+
+/// A Registry of a fixed login for all namespaces of the scene.
+async fn put_fixed(scene: &Scene, name: &str, images: &[&str], suspend: bool) {
+    let login = json!({"username": name, "password": "canary"});
+    scene
+        .put_source(name, "kubernetes.io/basic-auth", login)
+        .await;
+    let spec =
+        json!({"images": images, "static": {"secretRef": {"name": name}}, "suspend": suspend});
+    scene.put_registry(name, spec).await;
+}
+
+async fn delete_registry(scene: &Scene, name: &str) {
+    let path = format!("/apis/pullpass.dev/v1alpha1/registries/{name}");
+    scene.cluster.send("DELETE", &path, None).await.ok();
+}
+
+/// Opts a namespace in or out.
+async fn opt(scene: &Scene, namespace: &str, is_in: bool) {
+    let mut labels = scene.labels();
+    if !is_in {
+        labels
+            .as_object_mut()
+            .unwrap()
+            .remove("pullpass.dev/inject");
+    }
+    support::process::make_namespace(&scene.cluster, namespace, &labels).await;
+}
+
+/// The keys of a namespace's pull secret; `None`: there is no such Secret.
+async fn keys(scene: &Scene, namespace: &str) -> Option<BTreeSet<String>> {
+    let secret = scene.cluster.secret(namespace, "pullpass").await?;
+    let text = read_dockerconfigjson(&secret);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    Some(
+        value["auths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect(),
+    )
+}
+
+async fn wait_keys(scene: &Scene, namespace: &str, wanted: Option<&[&str]>) {
+    let wanted: Option<BTreeSet<String>> =
+        wanted.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
+    wait::until(&format!("{wanted:?} in {namespace}"), async || {
+        (keys(scene, namespace).await == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
+    let scene = scene("taken").await;
+    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    put_fixed(&scene, "two", &["two.example.com/team"], false).await;
+    put_fixed(&scene, "rests", &["rests.example.com"], false).await;
+    let pullpass = scene.start_controller().await;
+    let stays = scene.namespace("stays").await;
+    let leaves = scene.namespace("leaves").await;
+    let all = [
+        "one.example.com",
+        "two.example.com/team",
+        "rests.example.com",
+    ];
+    for namespace in [&stays, &leaves] {
+        wait_keys(&scene, namespace, Some(&all)).await;
+    }
+    let uid = scene.cluster.secret(&stays, "pullpass").await.unwrap()["metadata"]["uid"].clone();
+
+    // A Registry that rests takes nothing away, even when another one goes.
+    put_fixed(&scene, "rests", &["rests.example.com"], true).await;
+    delete_registry(&scene, "two").await;
+    for namespace in [&stays, &leaves] {
+        wait_keys(
+            &scene,
+            namespace,
+            Some(&["one.example.com", "rests.example.com"]),
+        )
+        .await;
+    }
+
+    // A namespace that opts out loses the secret; the other keeps the very same one.
+    opt(&scene, &leaves, false).await;
+    wait_keys(&scene, &leaves, None).await;
+    let secret = scene.cluster.secret(&stays, "pullpass").await.unwrap();
+    assert_eq!(secret["metadata"]["uid"], uid);
+
+    // A Secret of somebody else under that name is left alone, also where nobody is served.
+    let foreign = scene.namespace_name("foreign");
+    support::process::make_namespace(&scene.cluster, &foreign, &json!({})).await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": foreign},
+        "stringData": {"mine": "canary"},
+    });
+    scene.cluster.apply(&secret).await;
+
+    // It opts in again, and has its secret again.
+    opt(&scene, &leaves, true).await;
+    wait_keys(&scene, &leaves, Some(&["one.example.com"])).await;
+
+    // The last Registries go: so does the secret.
+    delete_registry(&scene, "rests").await;
+    delete_registry(&scene, "one").await;
+    for namespace in [&stays, &leaves] {
+        wait_keys(&scene, namespace, None).await;
+    }
+    assert!(scene.cluster.secret(&foreign, "pullpass").await.is_some());
+    assert!(pullpass.is_ready().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removes_nothing_when_the_kind_goes_with_all_its_registries() {
+    let scene = scene("kind").await;
+    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    let pullpass = scene.start_controller().await;
+    let namespace = scene.namespace("team").await;
+    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/registries.pullpass.dev";
+    scene.cluster.send("DELETE", path, None).await.ok();
+    wait::until("a word about the kind that is gone", async || {
+        let log = pullpass.log();
+        log.contains("nothing is removed: whether the Registries that are not there were deleted cannot be told").then_some(())
+    })
+    .await;
+    assert!(keys(&scene, &namespace).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asks_before_many_namespaces_lose_their_secrets_at_once() {
+    const MANY: usize = 12;
+    let scene = scene("many").await;
+    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    let mut names = Vec::new();
+    for number in 0..MANY {
+        names.push(scene.namespace(&format!("n{number}")).await);
+    }
+    let pullpass = scene.start_controller().await;
+    for name in &names {
+        wait_keys(&scene, name, Some(&["one.example.com"])).await;
+    }
+    // Seen all at once by the next process.
+    drop(pullpass);
+    for name in &names {
+        opt(&scene, name, false).await;
+    }
+    let pullpass = scene.start_controller().await;
+    wait::until("a question", async || {
+        (pullpass.count("pullpass_removals_held_back", &[]).await == MANY as u64).then_some(())
+    })
+    .await;
+    for name in &names {
+        assert!(keys(&scene, name).await.is_some(), "{name}");
+    }
+    let log = pullpass.log();
+    let (_, command) = log.split_once("kubectl annotate").unwrap();
+    let (_, id) = command.split_once("confirm-removal=").unwrap();
+    let id: String = id.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let confirm = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "pullpass", "namespace": OWN, "annotations": {"pullpass.dev/confirm-removal": id}},
+    });
+    scene.cluster.apply(&confirm).await;
+    for name in &names {
+        wait_keys(&scene, name, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
+    let scene = scene("fight").await;
+    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    let pullpass = scene.start_controller().await;
+    let namespace = scene.namespace("team").await;
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
+    for _ in 0..6 {
+        wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+        scene.cluster.send("DELETE", &path, None).await.ok();
+    }
+    wait::until("a word about it", async || {
+        let log = pullpass.log();
+        log.contains("somebody keeps changing a pull secret")
+            .then_some(())
+    })
+    .await;
+    // It is there all the same.
+    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+}
