@@ -10,6 +10,7 @@ mod events;
 mod failure;
 mod inspect;
 mod lease;
+mod metrics;
 mod objects;
 mod pods;
 mod purge;
@@ -27,6 +28,7 @@ pub use credentials::Minted;
 pub use events::{Gravity, Notice, Told};
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
 pub use lease::{CONFIRM_ANNOTATION, Held, Term};
+pub use metrics::Metrics;
 pub use pods::{PodPage, WaitingPod};
 pub use purge::Written;
 pub use store::Store;
@@ -50,6 +52,7 @@ pub struct Kube {
     client: Client,
     namespace: String,
     told: Arc<events::Lately>,
+    metrics: Metrics,
 }
 
 impl Kube {
@@ -59,12 +62,18 @@ impl Kube {
             client,
             namespace: namespace.into(),
             told: Arc::default(),
+            metrics: Metrics::default(),
         }
     }
 
     /// pullpass' own namespace: source Secrets and the credential store live there.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// What is counted of all that goes through this and its clones.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {

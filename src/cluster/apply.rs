@@ -107,6 +107,7 @@ impl Cluster for Kube {
             loop {
                 let applied = swap(&api, name, object.clone(), precondition);
                 let answer = failure::request(&what, applied).await;
+                self.metrics.count_write(&answer);
                 match (answer, pauses.next()) {
                     (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
                         tokio::time::sleep(Duration::from_millis(pause)).await;

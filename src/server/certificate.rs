@@ -72,6 +72,8 @@ pub struct Certificate {
 struct Loaded {
     fingerprint: [u8; 32],
     pair: Arc<CertifiedKey>,
+    /// When the first certificate of the chain ends to be valid, in seconds since 1970; `None`: it does not say so readably.
+    ends: Option<i64>,
 }
 
 impl Certificate {
@@ -111,6 +113,7 @@ impl Certificate {
     pub async fn run(self, metrics: Metrics) {
         let mut said = String::new();
         loop {
+            metrics.set_certificate_end(self.current.load().ends);
             tokio::time::sleep(POLL).await;
             let looked = self.clone();
             let outcome = tokio::task::spawn_blocking(move || looked.reload()).await;
@@ -203,6 +206,9 @@ impl Pem {
         if chain.is_empty() {
             return Err(refuse(rustls::pki_types::pem::Error::NoItemsFound));
         }
+        let ends = x509_parser::parse_x509_certificate(&chain[0])
+            .ok()
+            .map(|(_, parsed)| parsed.validity().not_after.timestamp());
         let private = PrivateKeyDer::from_pem_slice(self.key.expose_secret());
         let private = private.map_err(|source| CertificateError::Pem {
             path: key.into(),
@@ -218,6 +224,7 @@ impl Pem {
         Ok(Loaded {
             fingerprint: self.fingerprint(),
             pair: Arc::new(pair),
+            ends,
         })
     }
 }

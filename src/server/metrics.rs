@@ -9,7 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 /// Seconds between two warnings of callers that refuse our certificate.
 const WARNING_PAUSE: u64 = 60;
@@ -20,6 +20,7 @@ pub struct Metrics {
     connections: Gauge,
     handshakes: Family<HandshakeLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
+    certificate_end: Gauge,
     /// Seconds since the first one, plus one, of the last warning; 0: none yet.
     warned: Arc<AtomicU64>,
 }
@@ -61,6 +62,15 @@ pub(super) enum Reload {
 }
 
 impl Handshake {
+    const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::Closed,
+        Self::Refused,
+        Self::Incompatible,
+        Self::NotTls,
+        Self::Other,
+    ];
+
     pub(super) fn of(error: &io::Error) -> Self {
         match error
             .get_ref()
@@ -78,6 +88,12 @@ impl Handshake {
 impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
+        for reason in Handshake::ALL {
+            drop(self.handshakes.get_or_create(&HandshakeLabels { reason }));
+        }
+        for outcome in [Reload::Replaced, Reload::Failed] {
+            drop(self.reloads.get_or_create(&ReloadLabels { outcome }));
+        }
         registry.register(
             "pullpass_connections",
             "Open connections",
@@ -93,6 +109,16 @@ impl Metrics {
             "Changes of the serving certificate's files",
             self.reloads.clone(),
         );
+        registry.register_with_unit(
+            "pullpass_certificate_expiry_timestamp",
+            "When the serving certificate ends to be valid, in seconds since 1970; 0: it does not say",
+            Unit::Seconds,
+            self.certificate_end.clone(),
+        );
+    }
+
+    pub(super) fn set_certificate_end(&self, seconds: Option<i64>) {
+        self.certificate_end.set(seconds.unwrap_or_default());
     }
 
     pub(super) fn open(&self) -> Open {

@@ -36,6 +36,7 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
     tracing::info!(namespace.name = kube.namespace(), "pullpass' own namespace");
     kube.namespace().clone_into(&mut shell.own_namespace);
+    kube.metrics().register(&mut shell.metrics);
     let state = Arc::new(State::default());
     let store = Arc::new(Store::new(kube.clone()));
     let watches = Watches::new(&kube, &state, &store);
