@@ -1,5 +1,6 @@
 //! What this room counts.
 
+use futures::{Stream, StreamExt as _};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -7,10 +8,17 @@ use prometheus_client::registry::Registry;
 
 use crate::provision::access::ClusterError;
 
-/// Counters of what is written into the cluster. Clones count together.
+/// Counters of what is read and written. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     writes: Family<Labels, Counter>,
+    watches: Family<WatchLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    /// What is watched.
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +38,28 @@ impl Metrics {
             "Writes of pull secrets by how they ended",
             self.writes.clone(),
         );
+        registry.register(
+            "pullpass_watch_failures",
+            "Lists and watches that failed, each time they were tried",
+            self.watches.clone(),
+        );
+    }
+
+    /// The same events of a watch; those that are failures are counted.
+    pub(super) fn count_failures<T, E, S>(
+        &self,
+        kind: &'static str,
+        events: S,
+    ) -> impl Stream<Item = Result<T, E>> + use<T, E, S>
+    where
+        S: Stream<Item = Result<T, E>>,
+    {
+        let failures = self.watches.get_or_create(&WatchLabels { kind }).clone();
+        events.inspect(move |event| {
+            if event.is_err() {
+                failures.inc();
+            }
+        })
     }
 
     pub(super) fn count_write<T>(&self, answer: &Result<T, ClusterError>) {

@@ -146,6 +146,7 @@ fn watch_namespaces(
         api,
         config().labels(&format!("{INJECT_LABEL} in (enabled,all)")),
     );
+    let events = kube.metrics.count_failures("namespaces", events);
     async move {
         // Those that are gone, too, until the next list.
         let mut known = HashMap::new();
@@ -185,6 +186,7 @@ fn watch_registries(
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
     let events = watcher::watcher(api, config());
+    let events = kube.metrics.count_failures("registries", events);
     async move {
         let table = Table::new(
             Arc::new(AtomicU64::new(0)),
@@ -241,6 +243,7 @@ fn watch_secrets(
 ) -> BoxFuture<'static, ()> {
     let api: Api<Secret> = Api::all(kube.client.clone());
     let events = watcher::watcher(api, config().fields(&format!("metadata.name={name}")));
+    let events = kube.metrics.count_failures(manner.what, events);
     async move {
         let reader = Reader {
             manner,
@@ -263,6 +266,7 @@ fn watch_sources(
         kube.own_secrets(),
         config().labels(&format!("{}=true", objects::SOURCE_LABEL)),
     );
+    let events = kube.metrics.count_failures("source secrets", events);
     async move {
         let reader = Reader {
             manner: "source secrets".into(),
@@ -285,6 +289,7 @@ fn watch_store(
         kube.own_secrets(),
         config().labels(&format!("{STORE_LABEL}=true")),
     );
+    let events = kube.metrics.count_failures("credential store", events);
     async move {
         let reader = Reader {
             manner: "credential store".into(),
