@@ -14,6 +14,7 @@ mod metrics;
 mod objects;
 mod pods;
 mod purge;
+mod status;
 mod store;
 mod tokens;
 mod watch;

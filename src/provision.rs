@@ -21,6 +21,7 @@ pub mod state;
 mod surplus;
 pub mod survey;
 pub mod table;
+pub mod tally;
 mod verdicts;
 mod verify;
 mod work;

@@ -60,6 +60,34 @@ pub struct Registries {
     index: Index,
     planned: Planned,
     problems: Vec<Problem>,
+    listed: Vec<Listed>,
+    /// The places of those of which only the name says which comes first.
+    tied: Vec<(usize, usize)>,
+}
+
+/// What there is to be said of any Registry, also of one that serves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its `metadata.uid`; empty for one that is read from a file.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Which identity asks, in a few words.
+    pub identity: String,
+}
+
+impl Listed {
+    fn of(registry: &Registry) -> Self {
+        let metadata = &registry.metadata;
+        Self {
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation,
+            identity: registry.spec.identity_in_words(),
+        }
+    }
 }
 
 /// The Registry that serves an image in a namespace.
@@ -81,7 +109,9 @@ impl Registries {
         let mut names = BTreeSet::new();
         let mut served = Vec::new();
         let mut problems = Vec::new();
+        let mut listed = Vec::new();
         for registry in registries {
+            listed.push(Listed::of(&registry));
             match ServedRegistry::new(&registry) {
                 Ok(registry) if names.insert(Arc::clone(&registry.name)) => served.push(registry),
                 Ok(registry) => problems.push(Problem {
@@ -95,11 +125,33 @@ impl Registries {
         served.sort_by(ServedRegistry::compare_rank);
         let index = Index::build(&served);
         Self {
+            tied: find_ties(&served),
             served,
             index,
             planned: Planned::default(),
             problems,
+            listed,
         }
+    }
+
+    /// All Registries, also those that serve nothing.
+    pub fn listed(&self) -> &[Listed] {
+        &self.listed
+    }
+
+    /// Registries of which only the name says which comes first: equal patterns, equally narrow, equally old, and serving a namespace
+    /// with these labels both.
+    pub fn ties(&self, namespace: &Labels) -> Vec<(&ServedRegistry, &ServedRegistry)> {
+        let pairs = self.tied.iter();
+        pairs
+            .map(|&(one, other)| (&self.served[one], &self.served[other]))
+            .filter(|(one, other)| one.serves(namespace) && other.serves(namespace))
+            .collect()
+    }
+
+    /// Whether there are any in some namespace.
+    pub fn may_tie(&self) -> bool {
+        !self.tied.is_empty()
     }
 
     /// The rules that Registries break; those Registries serve nothing.
@@ -173,4 +225,21 @@ impl Registries {
     ) -> Explanation<'_> {
         explain::explain(self, &puller.into(), reference)
     }
+}
+
+fn find_ties(served: &[ServedRegistry]) -> Vec<(usize, usize)> {
+    let is_tied = |one: &ServedRegistry, other: &ServedRegistry| {
+        one.breadth == other.breadth
+            && one.created == other.created
+            && one
+                .patterns()
+                .any(|pattern| other.patterns().any(|same| same == pattern))
+    };
+    let mut tied = Vec::new();
+    for (one, first) in served.iter().enumerate() {
+        let later = served.iter().enumerate().skip(one + 1);
+        let later = later.filter(|(_, second)| is_tied(first, second));
+        tied.extend(later.map(|(other, _)| (one, other)));
+    }
+    tied
 }

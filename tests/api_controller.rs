@@ -213,3 +213,98 @@ async fn provisions_many_namespaces_with_one_mint_and_one_write_each() {
         assert_eq!(writes(&scene, &scene.namespace_name(name)), 1, "{name}");
     }
 }
+
+/// Reads a Registry as `kubectl get registries.pullpass.dev` shows it: a row of cells.
+async fn row(scene: &Scene, name: &str) -> Option<serde_json::Value> {
+    let path = format!("/apis/pullpass.dev/v1alpha1/registries/{name}");
+    let registry = scene.cluster.get(&path).await?;
+    let status = &registry["status"];
+    let condition = |kind: &str| {
+        let all = status["conditions"].as_array().into_iter().flatten();
+        let found = all.into_iter().find(|condition| condition["type"] == kind);
+        found.map(|condition| json!([condition["status"], condition["reason"]]))
+    };
+    Some(json!({
+        "identity": status["identity"], "ready": condition("Ready"), "degraded": condition("Degraded"),
+        "namespaces": [status["namespaces"]["ready"], status["namespaces"]["total"]],
+        "current": status["observedGeneration"] == registry["metadata"]["generation"],
+        "until": status["expiresAt"].is_string(),
+    }))
+}
+
+async fn wait_row(scene: &Scene, name: &str, wanted: &serde_json::Value) {
+    wait::until(&format!("{wanted} of {name}"), async || {
+        (row(scene, name).await.as_ref() == Some(wanted)).then_some(())
+    })
+    .await;
+}
+
+/// The reasons of the Events about an object of this name.
+async fn told(scene: &Scene, namespace: &str, name: &str) -> Vec<String> {
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    let events = scene.cluster.get(&path).await.unwrap();
+    let events = events["items"].as_array().unwrap().iter();
+    events
+        .filter(|event| event["regarding"]["name"] == name)
+        .map(|event| event["reason"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
+    let scene = scene("status").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    let login = json!({"images": ["fixed.example.com"], "static": {"secretRef": {"name": "late"}}});
+    scene.put_registry("fixed", login).await;
+    let _pullpass = scene.start_controller().await;
+    scene.namespace("one").await;
+
+    // The namespace of the start's probe is served, too.
+    let good = json!({
+        "identity": "ecr keys status", "ready": ["True", "Provisioned"],
+        "degraded": ["False", "AsExpected"], "namespaces": [2, 2], "current": true, "until": true,
+    });
+    wait_row(&scene, "status", &good).await;
+    let lacks = json!({
+        "identity": "static late", "ready": ["False", "MissingSource"],
+        "degraded": ["True", "MissingSource"], "namespaces": [0, 2], "current": true, "until": false,
+    });
+    wait_row(&scene, "fixed", &lacks).await;
+    wait::until("an Event", async || {
+        let told = told(&scene, "default", "fixed").await;
+        (told == ["MissingSource"]).then_some(())
+    })
+    .await;
+
+    // Somebody else's Secret takes the place in one namespace: people there are told.
+    let taken = scene.namespace_name("taken");
+    support::process::make_namespace(&scene.cluster, &taken, &json!({})).await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": taken},
+        "stringData": {"mine": "canary"},
+    });
+    scene.cluster.apply(&secret).await;
+    scene.namespace("taken").await;
+    let mut foreign = good.clone();
+    foreign["degraded"] = json!(["True", "ForeignSecret"]);
+    foreign["namespaces"] = json!([2, 3]);
+    wait_row(&scene, "status", &foreign).await;
+    wait::until("an Event", async || {
+        let told = told(&scene, &taken, "pullpass").await;
+        (told == ["ForeignSecret"]).then_some(())
+    })
+    .await;
+
+    // The login comes: all is well.
+    let login = json!({"username": "late", "password": "canary"});
+    scene
+        .put_source("late", "kubernetes.io/basic-auth", login)
+        .await;
+    let mut well = foreign.clone();
+    well["identity"] = json!("static late");
+    well["until"] = json!(false);
+    wait_row(&scene, "fixed", &well).await;
+    let columns = scene.world.kubectl(&["get", "registries.pullpass.dev"]);
+    println!("{columns}");
+    assert!(columns.contains("Provisioned"), "{columns}");
+}

@@ -406,13 +406,18 @@ fn find_uses(method: &str, path: &str) -> Vec<(String, String, bool)> {
         ("GET", _) if query.contains("watch=true") => &["watch"],
         ("GET", 1) => &["list"],
         ("GET", _) => &["get"],
+        ("PATCH", 3) => &["patch"],
         ("PATCH", _) => &["patch", "create"],
         ("POST", 1) => &["create"],
         ("DELETE", 2) => &["delete"],
         _ => &["unexpected"],
     };
+    let resource = match parts[..] {
+        [resource, _, subresource] => format!("{resource}/{subresource}"),
+        _ => parts[0].to_owned(),
+    };
     verbs
         .iter()
-        .map(|verb| ((*verb).to_owned(), parts[0].to_owned(), own))
+        .map(|verb| ((*verb).to_owned(), resource.clone(), own))
         .collect()
 }

@@ -9,10 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use self::work::{Done, Failure, Kept, Work, name};
+use self::work::{Done, Kept, Work, name};
 use super::metrics::Metrics;
+use super::report::Finding;
+use super::tell::{Teller, Trouble};
 use crate::provision::access::{Cluster, Credentials};
-use crate::provision::decide::{Decision, Surplus, decide};
+use crate::provision::decide::{Decision, Surplus, TOP_PACE, decide};
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Ensure, Provision as _};
 use crate::registry::Orders;
@@ -36,6 +38,7 @@ pub struct Keeper {
     ensure: Ensure,
     cluster: Arc<dyn Cluster>,
     credentials: Arc<dyn Credentials>,
+    teller: Arc<dyn Teller>,
     metrics: Metrics,
     own_namespace: String,
     clock: fn() -> Timestamp,
@@ -56,6 +59,7 @@ impl Keeper {
         ensure: Ensure,
         cluster: Arc<dyn Cluster>,
         credentials: Arc<dyn Credentials>,
+        teller: Arc<dyn Teller>,
         metrics: Metrics,
         own_namespace: impl Into<String>,
         clock: fn() -> Timestamp,
@@ -64,6 +68,7 @@ impl Keeper {
             ensure,
             cluster,
             credentials,
+            teller,
             metrics,
             own_namespace: own_namespace.into(),
             clock,
@@ -125,7 +130,12 @@ impl Keeper {
             work.tell_held_back(&survey, &decision, &self.own_namespace);
             self.metrics.set_survey(&survey, &decision, now);
             let left = self.start(&survey, &decision, &mut work, now);
-            next = if left { Some(now) } else { decision.next };
+            let tells = self.tell(&survey, &decision, &mut work, now);
+            next = if left {
+                Some(now)
+            } else {
+                decision.next.into_iter().chain(tells).min()
+            };
         }
     }
 
@@ -188,6 +198,45 @@ impl Keeper {
         left
     }
 
+    /// Tells people what is new, unless that was done a moment ago: then, when it is time to.
+    fn tell(
+        &self,
+        survey: &Survey,
+        decision: &Decision,
+        work: &mut Work,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let next = work.told.waits_until(now);
+        if next.is_some() {
+            return next;
+        }
+        let mut told = std::mem::take(&mut work.told);
+        let trouble = Trouble {
+            failure: &|source| work.failure(source),
+            notes: decision.overload.map(overload).into_iter().collect(),
+        };
+        let registries = self.ensure.registries();
+        let known = |registry: &str| self.ensure.status(registry);
+        let mut news = told.find_news(survey, &registries, &trouble, known, now);
+        news.notices.append(&mut work.notices);
+        work.told = told;
+        for (listed, status) in news.statuses {
+            let teller = Arc::clone(&self.teller);
+            work.jobs.spawn(async move {
+                let applied = teller.apply_status(&listed, &status).await;
+                Done::Reported(Arc::clone(&listed.name), applied)
+            });
+        }
+        for notice in news.notices {
+            let teller = Arc::clone(&self.teller);
+            work.jobs.spawn(async move {
+                teller.publish(&notice, now).await;
+                Done::Told
+            });
+        }
+        None
+    }
+
     fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {
         work.writing.insert(name(place));
         let (ensure, place, keys) = (self.ensure.clone(), place.clone(), keys.to_vec());
@@ -202,11 +251,9 @@ impl Keeper {
         let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
         work.jobs.spawn(async move {
             let minted = credentials.renew(&source, now).await;
-            let failure = minted.err().map(|error| Failure {
-                reason: error.reason(),
-                message: error.to_string(),
-            });
-            Done::Minted(source, failure)
+            let failed = minted.err();
+            let finding = failed.map(|error| Finding::new(error.reason(), error.to_string()));
+            Done::Minted(source, finding)
         });
     }
 
@@ -230,4 +277,11 @@ impl Keeper {
         });
         true
     }
+}
+
+fn overload(needed: f64) -> Finding {
+    let message = format!(
+        "so many pull secrets with credentials of so short a life need {needed:.0} writes per second, more than the {TOP_PACE:.0} that are done: let credentials live longer, or serve fewer namespaces"
+    );
+    Finding::new("Overloaded", message)
 }

@@ -118,6 +118,8 @@ pub struct Decision {
     pub remove: Vec<usize>,
     /// The places of those that nothing is taken out of before somebody confirms it: they are too many at once.
     pub held_back: Vec<usize>,
+    /// How many writes per second renewals need in the long run, where that is more than [`TOP_PACE`].
+    pub overload: Option<f64>,
     /// When to look again if nothing changes before; `None`: never.
     pub next: Option<Timestamp>,
 }
@@ -131,7 +133,25 @@ pub fn decide(view: &View, now: Timestamp) -> Decision {
     decide_mints(view, now, &mut decision);
     decide_writes(view, now, &mut decision);
     decide_removals(view, now, &mut decision);
+    decision.overload = Some(find_load(view)).filter(|load| *load > TOP_PACE);
     decision
+}
+
+/// How many writes per second it takes in the long run to renew everything: each pull secret once per half of its shortest life.
+fn find_load(view: &View) -> f64 {
+    let life = |place: usize| {
+        let (minted_at, until) = view.credentials[place].minted?;
+        Some(until.duration_since(minted_at).as_secs_f64())
+    };
+    let rate = |holding: &Holding| {
+        let lives = holding
+            .entries
+            .iter()
+            .filter_map(|piece| life(piece.credential?));
+        let shortest = lives.min_by(f64::total_cmp)?;
+        (shortest > 0.0).then(|| 2.0 / shortest)
+    };
+    view.secrets.iter().filter_map(rate).sum()
 }
 
 /// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute

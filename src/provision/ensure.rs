@@ -21,6 +21,7 @@ use super::verify::{History, Moment, Verified, verify};
 use super::work::Work;
 use super::write::{Writer, Written};
 use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
+use crate::registry::kind::RegistryStatus;
 use crate::registry::{Grant, Registries};
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
@@ -72,6 +73,11 @@ impl Ensure {
                 .build(),
             clock,
         }))
+    }
+
+    /// What was said of a Registry last, by whichever replica.
+    pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
+        self.0.state.status(registry)
     }
 
     /// Waits until all work under way has ended, for a process that stops.

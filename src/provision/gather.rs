@@ -134,6 +134,14 @@ pub(super) fn find(
     }
 }
 
+/// Why the fixed login of `grant` cannot be read, if it cannot.
+pub(super) fn find_lack(grant: &Grant, state: &State) -> Option<Pending> {
+    match &grant.source {
+        CredentialSource::Static(source) => find_fixed(grant, source, state).err(),
+        CredentialSource::Minted(_) => None,
+    }
+}
+
 /// A minted credential under each key of its grant.
 pub(super) fn of_credential(grant: &Grant, credential: &Credential) -> Vec<Entry> {
     let Some((first, others)) = grant.keys.split_first() else {

@@ -10,6 +10,7 @@ use super::decide::{Holding, Life, Piece, Stands, Surplus, View};
 use super::ensure::{Ensure, Shared};
 use super::state::Seen;
 use super::surplus::Judge;
+use super::tally::Tallies;
 use super::verify::{Held, Moment, Standing, Verified};
 use super::{InjectMode, Namespace, Outcome};
 use crate::credential::{Freshness, freshness};
@@ -27,8 +28,10 @@ pub struct Survey {
     pub surplus: Vec<Vec<String>>,
     /// The credentials' sources, by their place.
     pub sources: Vec<MintSource>,
-    /// The pull secrets' places that somebody else's Secret takes: namespace and name.
-    pub foreign: Vec<(String, Arc<str>)>,
+    /// Who their credentials' principals are, by their place.
+    pub principals: Vec<Option<String>>,
+    /// How each Registry stands.
+    pub tallies: Tallies,
     places: HashMap<MintSource, usize>,
 }
 
@@ -76,9 +79,9 @@ impl Ensure {
             for secret in secrets {
                 let verdict = self.0.verdict(&namespace, secret);
                 if verdict.is_foreign() {
-                    survey
-                        .foreign
-                        .push((namespace.name.clone(), Arc::clone(secret)));
+                    for registry in serving.iter().filter(|one| one.secret == *secret) {
+                        survey.tallies.add_foreign(&registry.name, &namespace.name);
+                    }
                     continue;
                 }
                 if verdict.held().is_empty() {
@@ -90,6 +93,9 @@ impl Ensure {
                     secret: Arc::clone(secret),
                     seen: verdict.seen().cloned(),
                 };
+                survey
+                    .tallies
+                    .add(&place, &verdict, now, |held| self.find_lack(&place, held));
                 survey.add(place, &verdict, &judge, |source| self.life(source));
             }
         }
@@ -160,15 +166,19 @@ impl Ensure {
         Some(seen.version.resource_version.clone())
     }
 
-    /// The life of the credential that is there for `source`.
-    fn life(&self, source: &MintSource) -> Life {
+    /// The life of the credential that is there for `source`, and its principal.
+    fn life(&self, source: &MintSource) -> (Life, Option<String>) {
         let credential = self.0.credentials.current(source);
-        Life {
+        let principal = credential
+            .as_ref()
+            .map(|credential| credential.principal.clone());
+        let life = Life {
             minted: credential.map(|credential| (credential.minted_at, credential.expires_at)),
             is_minted: false,
             retry_at: None,
             spread: spread(source),
-        }
+        };
+        (life, principal)
     }
 }
 
@@ -189,17 +199,22 @@ impl Survey {
         place: Place,
         verdict: &Verified,
         judge: &Judge<'_>,
-        life: impl Fn(&MintSource) -> Life,
+        life: impl Fn(&MintSource) -> (Life, Option<String>),
     ) {
         let mut holding = Holding::default();
         for held in verdict.held() {
             let credential = held.source.as_ref().map(|source| {
                 *self.places.entry(source.clone()).or_insert_with(|| {
-                    self.view.credentials.push(life(source));
+                    let (life, principal) = life(source);
+                    self.view.credentials.push(life);
+                    self.principals.push(principal);
                     self.sources.push(source.clone());
                     self.sources.len() - 1
                 })
             });
+            if let Some(place) = credential {
+                self.tallies.add_credential(&held.registry, place);
+            }
             let stands = stands(held, judge.now);
             holding.entries.push(Piece { credential, stands });
             self.view.look_again = judge
@@ -237,7 +252,7 @@ impl Survey {
     }
 }
 
-fn stands(held: &Held, now: Timestamp) -> Stands {
+pub(super) fn stands(held: &Held, now: Timestamp) -> Stands {
     match &held.standing {
         Standing::Good(_) => Stands::Current,
         Standing::Earlier(credential) if freshness(credential, now) != Freshness::Spent => {

@@ -10,6 +10,7 @@
 pub mod acr;
 mod schema;
 mod status;
+mod words;
 
 use std::collections::BTreeMap;
 

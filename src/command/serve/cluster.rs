@@ -135,6 +135,7 @@ impl Control {
             ensure.clone(),
             Arc::new(kube.clone()),
             credentials,
+            Arc::new(kube.clone()),
             metrics,
             own_namespace,
             Timestamp::now,

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
+use super::super::report::Finding;
+use super::super::tell::{Told, secret};
 use super::KIND_GOES;
-use crate::cluster::CONFIRM_ANNOTATION;
+use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::Removed;
@@ -38,19 +41,16 @@ const KIND_KNOWN: SignedDuration = SignedDuration::from_secs(5);
 /// The names of a namespace and of a pull secret in it.
 pub(super) type Name = (String, Arc<str>);
 
-/// Why something failed, in a CamelCase word and in words for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
-
 /// One piece of work that ended.
 pub(super) enum Done {
-    Minted(MintSource, Option<Failure>),
+    Minted(MintSource, Option<Finding>),
     Kept(Name, Kept),
     Removed(Name, bool, Result<Removed, ClusterError>),
     Checked(Result<(), ClusterError>),
+    /// A Registry's status was written, or not.
+    Reported(Arc<str>, Result<(), ClusterError>),
+    /// An Event was published.
+    Told,
 }
 
 /// How writing a pull secret ended.
@@ -73,7 +73,7 @@ pub(super) struct Work {
     pub(super) jobs: JoinSet<Done>,
     pub(super) minting: HashSet<MintSource>,
     pub(super) writing: HashSet<Name>,
-    mint_again: HashMap<MintSource, (Timestamp, Failure)>,
+    mint_again: HashMap<MintSource, (Timestamp, Finding)>,
     write_again: HashMap<Name, (Timestamp, SignedDuration)>,
     /// What we wrote last.
     written: HashMap<Name, String>,
@@ -83,6 +83,10 @@ pub(super) struct Work {
     pub(super) kind: Kind,
     /// When something was removed that nobody ordered.
     removals: VecDeque<Timestamp>,
+    /// What people are to be told beside.
+    pub(super) notices: Vec<Notice>,
+    /// What people were told.
+    pub(super) told: Told,
     /// What is held back now was told under this name.
     told_held_back: Option<String>,
 }
@@ -163,7 +167,10 @@ impl Work {
                     self.note_removed(name, found, &removed, now);
                 }
                 Ok(Done::Checked(answer)) => self.kind.take(answer, now),
-                Err(_) => {}
+                Ok(Done::Reported(registry, Err(error))) => {
+                    self.told.note_failure(&registry, &error);
+                }
+                Ok(Done::Reported(_, Ok(())) | Done::Told) | Err(_) => {}
             }
         }
         any
@@ -205,13 +212,24 @@ impl Work {
         };
         let wait = SignedDuration::from_secs(1 << beyond.min(16)).min(LONGEST_FIGHT);
         if beyond == 1 {
-            tracing::warn!(
-                namespace.name = name.0,
-                secret.name = &*name.1,
-                "somebody keeps changing a pull secret: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out"
-            );
+            const NOTE: &str = "somebody keeps changing a pull secret: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out";
+            tracing::warn!(namespace.name = name.0, secret.name = &*name.1, "{NOTE}");
+            self.notices.push(Notice {
+                regarding: secret(&name.0, &name.1),
+                gravity: Gravity::Warning,
+                reason: "ChangedByOthers",
+                action: "Repair",
+                note: NOTE.to_owned(),
+            });
         }
         self.write_again.insert(name, (later(now, wait), wait));
+    }
+
+    /// Why the credential of a source could not be minted last time.
+    pub(super) fn failure(&self, source: &MintSource) -> Option<Finding> {
+        self.mint_again
+            .get(source)
+            .map(|(_, finding)| finding.clone())
     }
 
     fn note(&mut self, name: Name, failed: bool, now: Timestamp) {
@@ -300,12 +318,28 @@ impl Work {
         let count = decision.held_back.len();
         let id = held_back_name(places.map(|place| name(&survey.secrets[*place])));
         if self.told_held_back.as_ref() != Some(&id) {
-            tracing::error!(
-                secrets.held_back = count,
-                secrets.all = survey.view.removals.secrets,
+            let note = format!(
                 "{count} of {} pull secrets seem to be unwanted all at once: they stay until you say that this is right: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
                 survey.view.removals.secrets,
             );
+            tracing::error!(
+                secrets.held_back = count,
+                secrets.all = survey.view.removals.secrets,
+                "{note}"
+            );
+            self.notices.push(Notice {
+                regarding: ObjectReference {
+                    api_version: Some("coordination.k8s.io/v1".to_owned()),
+                    kind: Some("Lease".to_owned()),
+                    namespace: Some(own_namespace.to_owned()),
+                    name: Some(PULL_SECRET.to_owned()),
+                    ..ObjectReference::default()
+                },
+                gravity: Gravity::Warning,
+                reason: "RemovalHeldBack",
+                action: "Remove",
+                note,
+            });
             self.told_held_back = Some(id);
         }
     }

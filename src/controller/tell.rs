@@ -1,0 +1,249 @@
+//! Telling people: Registries' status, and Events.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use super::report::{Facts, Finding, find_wrong, report};
+use crate::cluster::{Gravity, Kube, Notice};
+use crate::provision::access::ClusterError;
+use crate::provision::survey::Survey;
+use crate::provision::tally::Tally;
+use crate::registry::kind::RegistryStatus;
+use crate::registry::source::MintSource;
+use crate::registry::{Labels, Listed, Registries};
+
+/// How often a Registry's status is written at most: what changes in between is said together.
+const EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// How many Events begin per round at most: a cluster that is full of trouble is not flooded.
+const EVENTS: usize = 20;
+
+/// Who carries to the cluster what is to be told.
+pub trait Teller: Send + Sync {
+    /// Writes a Registry's status, of the Registry with this uid alone.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn apply_status<'a>(
+        &'a self,
+        listed: &'a Listed,
+        status: &'a RegistryStatus,
+    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// Publishes an Event, unless the object was told the same lately.
+    fn publish<'a>(&'a self, notice: &'a Notice, now: Timestamp) -> BoxFuture<'a, ()>;
+}
+
+impl Teller for Kube {
+    fn apply_status<'a>(
+        &'a self,
+        listed: &'a Listed,
+        status: &'a RegistryStatus,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        self.apply_registry_status(&listed.name, &listed.uid, status)
+            .boxed()
+    }
+
+    fn publish<'a>(&'a self, notice: &'a Notice, now: Timestamp) -> BoxFuture<'a, ()> {
+        Kube::publish(self, notice, now).map(drop).boxed()
+    }
+}
+
+/// What went wrong that no survey shows.
+pub(super) struct Trouble<'t> {
+    /// Why the credential of a source could not be minted.
+    pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Finding>,
+    /// What concerns each Registry.
+    pub(super) notes: Vec<Finding>,
+}
+
+/// What is to be told now.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) statuses: Vec<(Listed, RegistryStatus)>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// What was told, by this replica.
+#[derive(Default)]
+pub(super) struct Told {
+    statuses: HashMap<Arc<str>, RegistryStatus>,
+    last: Option<Timestamp>,
+    /// Why no status could be written, as it was logged.
+    complaint: Option<String>,
+}
+
+impl Told {
+    /// When it is time to tell again; `None`: now.
+    pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let next = self.last?.checked_add(EVERY).ok()?;
+        // A clock that was put back does not silence us.
+        (next > now && next.duration_since(now) <= EVERY).then_some(next)
+    }
+
+    /// What is new since the last time. `known` gives what the cluster says now of a Registry that this replica told nothing yet.
+    pub(super) fn find_news(
+        &mut self,
+        survey: &Survey,
+        registries: &Registries,
+        trouble: &Trouble<'_>,
+        known: impl Fn(&str) -> Option<RegistryStatus>,
+        now: Timestamp,
+    ) -> News {
+        self.last = Some(now);
+        let mut news = News::default();
+        let tied = find_ties(registries, survey);
+        for listed in registries.listed() {
+            let facts = gather(listed, survey, registries, trouble, &tied);
+            let before = self
+                .statuses
+                .get(&listed.name)
+                .cloned()
+                .or_else(|| known(&listed.name));
+            let status = report(listed, &facts, before.as_ref(), now);
+            news.notices.extend(find_notice(listed, &facts));
+            news.notices.extend(find_foreign(survey, listed));
+            if before.as_ref() != Some(&status) {
+                news.statuses.push((listed.clone(), status.clone()));
+            }
+            self.statuses.insert(Arc::clone(&listed.name), status);
+        }
+        let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
+        self.statuses.retain(|name, _| names.contains(&**name));
+        news.notices.truncate(EVENTS);
+        news
+    }
+
+    /// A status could not be written: it is tried again.
+    pub(super) fn note_failure(&mut self, registry: &str, error: &ClusterError) {
+        self.statuses.remove(registry);
+        let complaint = error.to_string();
+        if self.complaint.as_ref() != Some(&complaint) {
+            tracing::warn!(
+                registry.name = registry,
+                "the status of a Registry could not be written, it is tried again: {complaint}"
+            );
+            self.complaint = Some(complaint);
+        }
+    }
+}
+
+fn gather<'a>(
+    listed: &Listed,
+    survey: &'a Survey,
+    registries: &Registries,
+    trouble: &Trouble<'_>,
+    tied: &HashMap<Arc<str>, String>,
+) -> Facts<'a> {
+    let problems = registries.problems().iter();
+    let problem = problems
+        .filter(|problem| problem.registry == *listed.name)
+        .map(|problem| format!("{} {}", problem.field, problem.message))
+        .reduce(|one, other| format!("{one}; {other}"));
+    let tally = survey.tallies.get(&listed.name);
+    let mut facts = Facts {
+        problem,
+        suspended: registries
+            .get(&listed.name)
+            .is_some_and(|registry| registry.suspend),
+        tally,
+        notes: trouble.notes.clone(),
+        ..Facts::default()
+    };
+    facts.notes.extend(tied.get(&listed.name).map(|other| {
+        let message = format!(
+            "Registry {other} has the same pattern, serves the same namespaces and is as old: only the name says which comes first; make one narrower"
+        );
+        Finding::new("Tied", message)
+    }));
+    if let Some(tally) = tally {
+        add_credentials(&mut facts, tally, survey, trouble);
+    }
+    facts
+}
+
+fn add_credentials(facts: &mut Facts<'_>, tally: &Tally, survey: &Survey, trouble: &Trouble<'_>) {
+    let mut principals = BTreeSet::new();
+    for &place in &tally.credentials {
+        let life = survey.view.credentials[place].minted;
+        let until = life.map(|(_, until)| until);
+        facts.until = facts.until.into_iter().chain(until).min();
+        principals.extend(survey.principals[place].clone());
+        let failure = (trouble.failure)(&survey.sources[place]);
+        facts.failure = facts.failure.take().or(failure);
+    }
+    // Registries of namespaces' own ServiceAccounts have one in each.
+    facts.principals = principals.into_iter().take(3).collect();
+}
+
+/// Which other Registry each one ties with, in some namespace.
+fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, String> {
+    let mut tied = HashMap::new();
+    let mut seen: BTreeSet<&Labels> = BTreeSet::new();
+    for place in &survey.secrets {
+        let labels = &place.namespace.labels;
+        // Namespaces without a doubt are not looked at one by one.
+        if !registries.may_tie() || !seen.insert(labels) {
+            continue;
+        }
+        for (one, other) in registries.ties(labels) {
+            tied.insert(Arc::clone(&one.name), other.name.to_string());
+            tied.insert(Arc::clone(&other.name), one.name.to_string());
+        }
+    }
+    tied
+}
+
+/// The Event that a Registry is worth: what is wrong with it.
+fn find_notice(listed: &Listed, facts: &Facts<'_>) -> Option<Notice> {
+    let wrong = find_wrong(facts)?;
+    Some(Notice {
+        regarding: ObjectReference {
+            api_version: Some("pullpass.dev/v1alpha1".to_owned()),
+            kind: Some("Registry".to_owned()),
+            name: Some(listed.name.to_string()),
+            uid: Some(listed.uid.clone()),
+            ..ObjectReference::default()
+        },
+        gravity: Gravity::Warning,
+        reason: wrong.reason,
+        action: "Provision",
+        note: wrong.message,
+    })
+}
+
+/// Events in the namespaces in which somebody else's Secret takes the place: people there may see no Registry.
+fn find_foreign(survey: &Survey, listed: &Listed) -> Vec<Notice> {
+    let Some(tally) = survey.tallies.get(&listed.name) else {
+        return Vec::new();
+    };
+    let named = tally.foreign_in.iter();
+    named
+        .map(|namespace| Notice {
+            regarding: secret(namespace, crate::provision::PULL_SECRET),
+            gravity: Gravity::Warning,
+            reason: "ForeignSecret",
+            action: "Provision",
+            note: format!(
+                "this Secret is not pullpass' and is left alone, so that Pods here get no pull secret of Registry {}: rename it, or delete it",
+                listed.name
+            ),
+        })
+        .collect()
+}
+
+/// A reference to a pull secret, which need not be there.
+pub(super) fn secret(namespace: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Secret".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}

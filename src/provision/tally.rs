@@ -1,0 +1,119 @@
+//! How each Registry stands in all the namespaces that it serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::decide::Stands;
+use super::ensure::Ensure;
+use super::survey::{Place, stands};
+use super::verify::{Held, Verified};
+use super::{Pending, bind, gather};
+
+/// How many namespaces that need a person's look are named.
+const NAMED: usize = 100;
+
+/// How one Registry stands.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// The namespaces it serves.
+    pub total: usize,
+    /// Those that hold a good login of it.
+    pub ready: usize,
+    /// The places of its minted credentials in [`super::survey::Survey::sources`].
+    pub credentials: BTreeSet<usize>,
+    /// In how many of them somebody else's Secret takes the place of the pull secret.
+    pub foreign: usize,
+    /// The first of those.
+    pub foreign_in: Vec<String>,
+    /// Why some namespace lacks a login, where that is not the failed minting of a credential.
+    pub lack: Option<Pending>,
+    /// The first namespace that lacks a login.
+    pub lacking_in: Option<String>,
+}
+
+/// The tallies of all Registries that serve any namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies(BTreeMap<Arc<str>, Tally>);
+
+impl Tallies {
+    /// How a Registry stands; `None`: it serves no opted-in namespace.
+    pub fn get(&self, registry: &str) -> Option<&Tally> {
+        self.0.get(registry)
+    }
+
+    /// The names and tallies, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Tally)> {
+        self.0.iter()
+    }
+
+    fn of(&mut self, registry: &Arc<str>) -> &mut Tally {
+        self.0.entry(Arc::clone(registry)).or_default()
+    }
+
+    /// Counts a namespace in which somebody else's Secret takes the place.
+    pub(super) fn add_foreign(&mut self, registry: &Arc<str>, namespace: &str) {
+        let tally = self.of(registry);
+        tally.total += 1;
+        tally.foreign += 1;
+        if tally.foreign_in.len() < NAMED {
+            tally.foreign_in.push(namespace.to_owned());
+        }
+    }
+
+    /// Counts a pull secret for each Registry that is to be in it.
+    pub(super) fn add(
+        &mut self,
+        place: &Place,
+        verdict: &Verified,
+        now: Timestamp,
+        find_lack: impl Fn(&Held) -> Option<Pending>,
+    ) {
+        let mut good: BTreeMap<&Arc<str>, bool> = BTreeMap::new();
+        for held in verdict.held() {
+            let stands = stands(held, now);
+            let is_good = matches!(stands, Stands::Current | Stands::Earlier(_));
+            *good.entry(&held.registry).or_insert(true) &= is_good;
+            let tally = self.of(&held.registry);
+            if stands == Stands::Unavailable && tally.lack.is_none() {
+                tally.lack = find_lack(held);
+            }
+            if !is_good && tally.lacking_in.is_none() {
+                tally.lacking_in = Some(place.namespace.name.clone());
+            }
+        }
+        for (registry, is_good) in good {
+            let tally = self.of(registry);
+            tally.total += 1;
+            tally.ready += usize::from(is_good);
+        }
+    }
+
+    /// Notes that a Registry needs this credential.
+    pub(super) fn add_credential(&mut self, registry: &Arc<str>, place: usize) {
+        self.of(registry).credentials.insert(place);
+    }
+}
+
+impl Ensure {
+    /// Why there is nothing to be written for a grant, where memory knows.
+    pub(super) fn find_lack(&self, place: &Place, held: &Held) -> Option<Pending> {
+        let state = &self.0.state;
+        let registries = state.registries();
+        let grants = registries.grants_of(&place.namespace.labels, &place.secret);
+        let grant = grants
+            .iter()
+            .find(|grant| grant.registry == held.registry && grant.keys == held.keys)?;
+        let Some(name) = bind::unbound(grant) else {
+            return gather::find_lack(grant, state);
+        };
+        let known = state.accounts.get(&place.namespace.name, name)?;
+        let bound = bind::bind(grant, &place.namespace, known.account.as_deref());
+        bound.err().map(|error| Pending {
+            registry: Some(Arc::clone(&grant.registry)),
+            reason: error.reason(),
+            message: error.to_string(),
+        })
+    }
+}
