@@ -1,6 +1,6 @@
 //! One kind of object as the watch shows it, plus what we wrote ourselves and the watch has not shown yet.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -15,7 +15,7 @@ pub struct Table<T> {
 }
 
 struct Inner<T> {
-    rows: HashMap<String, Row<T>>,
+    rows: BTreeMap<String, Row<T>>,
     /// The newest resource version that the watch has shown: what is not here and older than this has been deleted.
     shown: u64,
     /// Counts the lists that began.
@@ -33,7 +33,7 @@ impl<T> Table<T> {
     /// An empty table that counts `generation` up at each change; one that `is_same` calls no change is none.
     pub fn new(generation: Arc<AtomicU64>, is_same: fn(&T, &T) -> bool) -> Self {
         let inner = Inner {
-            rows: HashMap::new(),
+            rows: BTreeMap::new(),
             shown: 0,
             list: 0,
         };

@@ -31,6 +31,8 @@ pub struct Orders {
 struct Order {
     at: Timestamp,
     was: ServedRegistry,
+    /// What it was changed into; what that gives, too, is not ordered away.
+    is: Option<ServedRegistry>,
 }
 
 impl Orders {
@@ -57,6 +59,7 @@ impl Orders {
             self.log.push_back(Order {
                 at: now,
                 was: was.clone(),
+                is: registries.get(&was.name).cloned(),
             });
         }
     }
@@ -68,9 +71,9 @@ impl Orders {
             return false;
         };
         self.log.iter().any(|order| {
-            *order.was.secret == *secret
-                && order.was.namespaces.matches(namespace)
-                && order.was.patterns().any(|given| given.covers_pattern(&key))
+            let is = order.is.as_ref();
+            order.was.reaches(namespace, secret, &key)
+                && !is.is_some_and(|is| is.gives(namespace, secret, &key))
         })
     }
 
@@ -183,6 +186,20 @@ mod tests {
         orders.note(&all(&[("a", "a.example.com")]), at(0));
         orders.note(&all(&[("a", "not an image")]), at(1));
         assert!(!covers(&orders, "a.example.com"));
+    }
+
+    #[test]
+    fn takes_change_for_no_order_against_what_is_still_given() {
+        let mut orders = Orders::default();
+        orders.note(&all(&[("a", "a.example.com")]), at(0));
+        orders.note(&all(&[("a", "a.example.com/x")]), at(1));
+        orders.note(&all(&[("a", "not an image")]), at(2));
+        assert!(covers(&orders, "a.example.com"));
+        assert!(covers(&orders, "a.example.com/y"));
+        assert!(
+            !covers(&orders, "a.example.com/x"),
+            "it was given until the Registry broke a rule"
+        );
     }
 
     #[test]

@@ -146,12 +146,23 @@ impl ServedRegistry {
 
     /// Whether it rests and its entries in this secret of a namespace with these labels stay until they expire.
     pub fn retains(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
-        self.suspend
-            && *self.secret == *secret
+        self.suspend && Pattern::parse(key).is_ok_and(|key| self.reaches(namespace, secret, &key))
+    }
+
+    /// Whether `key` of this secret lies within its patterns in a namespace with these labels, excluded or not.
+    pub(super) fn reaches(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
+        *self.secret == *secret
             && self.namespaces.matches(namespace)
-            && Pattern::parse(key).is_ok_and(|key| {
-                let mut patterns = self.patterns();
-                patterns.any(|given| given.covers_pattern(&key))
+            && self.patterns().any(|given| given.covers_pattern(key))
+    }
+
+    /// Whether it gives a login for all of `key` in this secret of a namespace with these labels, were it alone.
+    pub(super) fn gives(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
+        let mut images = self.images.iter();
+        self.reaches(namespace, secret, key)
+            && images.any(|image| {
+                image.pattern.covers_pattern(key)
+                    && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
             })
     }
 
