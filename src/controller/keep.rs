@@ -173,6 +173,7 @@ impl Keeper {
             work.kind.forget();
             return false;
         }
+        work.kind.see(&self.ensure.registries());
         if work.kind.is_to_be_asked(now) {
             let cluster = Arc::clone(&self.cluster);
             work.jobs

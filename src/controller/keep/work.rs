@@ -17,6 +17,7 @@ use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::Removed;
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Outcome, PULL_SECRET};
+use crate::registry::Registries;
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
@@ -94,8 +95,12 @@ pub(super) struct Work {
 /// What is known of the kind Registry.
 #[derive(Default)]
 pub(super) struct Kind {
+    /// The Registries that the rest is about: an answer says nothing of those that went later.
+    registries: Option<Arc<Registries>>,
     wanted_since: Option<Timestamp>,
     asked: bool,
+    /// Whether what was asked is about earlier Registries.
+    is_outdated: bool,
     known_at: Option<Timestamp>,
     is_known: bool,
 }
@@ -105,8 +110,18 @@ impl Kind {
     pub(super) fn forget(&mut self) {
         *self = Self {
             asked: self.asked,
+            is_outdated: self.asked,
             ..Self::default()
         };
+    }
+
+    /// Something is to be removed by these Registries.
+    pub(super) fn see(&mut self, registries: &Arc<Registries>) {
+        let last = self.registries.as_ref();
+        if last.is_none_or(|last| !Arc::ptr_eq(last, registries)) {
+            self.forget();
+            self.registries = Some(Arc::clone(registries));
+        }
     }
 
     /// Whether the API server is to be asked now. Then it has been.
@@ -131,6 +146,9 @@ impl Kind {
 
     fn take(&mut self, answer: Result<(), ClusterError>, now: Timestamp) {
         self.asked = false;
+        if std::mem::take(&mut self.is_outdated) {
+            return;
+        }
         self.known_at = Some(now);
         self.is_known = answer.is_ok();
         if let Err(error) = answer {
@@ -367,4 +385,39 @@ pub(super) fn name(place: &Place) -> Name {
 
 fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn takes_no_answer_for_registries_that_went_after_the_question() {
+        let (before, after) = (
+            Arc::new(Registries::build([])),
+            Arc::new(Registries::build([])),
+        );
+        let mut kind = Kind::default();
+        kind.see(&before);
+        assert!(!kind.is_to_be_asked(at(0)));
+        assert!(kind.is_to_be_asked(at(2)));
+        kind.take(Ok(()), at(2));
+        assert!(kind.is_known());
+
+        kind.see(&after);
+        assert!(!kind.is_known(), "it was asked before these went");
+        assert!(!kind.is_to_be_asked(at(3)));
+        assert!(kind.is_to_be_asked(at(5)));
+        kind.see(&before);
+        kind.take(Ok(()), at(5));
+        assert!(!kind.is_known(), "the answer is to an earlier question");
+        assert!(!kind.is_to_be_asked(at(5)));
+        assert!(kind.is_to_be_asked(at(7)));
+        kind.take(Ok(()), at(7));
+        assert!(kind.is_known());
+    }
 }
