@@ -250,6 +250,8 @@ fn rest(pod: &Value) -> Value {
         .as_object_mut()
         .unwrap()
         .remove("imagePullSecrets");
+    // It says when conditions began.
+    pod.as_object_mut().unwrap().remove("status");
     // The ServiceAccount's token volume has a name of its own in each Pod.
     let mut text = pod.to_string();
     while let Some(at) = text.find("kube-api-access-") {
