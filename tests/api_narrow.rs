@@ -110,7 +110,7 @@ async fn gives_each_pod_the_narrowest_login_under_the_printed_rights() {
     let namespace = namespace(&scene, "pods").await;
     // Readiness does not wait for rights that are not there.
     let pullpass = scene.start().await;
-    let advice = "pullpass may not get, list, watch, create and patch the Secrets pullpass-narrow-ci: apply what `pullpass rbac` prints for it";
+    let advice = "pullpass may not get, list, watch, create, patch and delete the Secrets pullpass-narrow-ci: apply what `pullpass rbac` prints for it";
     let refused = create(&scene, &namespace, "ci", "").await;
     assert_eq!(references(&refused), ["pullpass-narrow-ci"]);
     assert!(told(&refused).contains(advice), "{}", told(&refused));
@@ -225,7 +225,9 @@ async fn references_what_is_its_own_and_asks_nobody_when_all_is_there() {
     for _ in 0..20 {
         assert_eq!(references(&both(&good).await).len(), 3);
     }
-    let asked = scene.api.requests();
+    // Other scenes' Registries may have no rights yet: these are asked for again now and then.
+    let mut asked = scene.api.requests();
+    asked.retain(|request| !request.path.starts_with("/api/v1/secrets?"));
     assert!(asked.is_empty(), "{asked:?}");
     let warm = ["path=\"Warm\""];
     assert!(pullpass.count("pullpass_admissions", &warm).await >= 20);
