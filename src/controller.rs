@@ -3,6 +3,7 @@
 //! ```text
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
 //!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell, evict
+//!                  ─▶ unused: stored credentials × what is in use ─▶ delete
 //! ```
 
 mod election;
@@ -12,9 +13,11 @@ mod metrics;
 pub mod missed;
 mod report;
 mod tell;
+mod unused;
 
 pub use keep::{Keeper, Leadership};
 pub use leader::Candidate;
 pub use metrics::Metrics;
 pub use missed::Missed;
 pub use tell::Teller;
+pub use unused::Cleaner;

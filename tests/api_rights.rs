@@ -335,7 +335,14 @@ async fn uses_every_right_that_it_has() {
         all.iter().any(|request| told(&request.path)).then_some(())
     })
     .await;
-    // A namespace that opts out loses the Secret.
+    // A namespace that opts out loses the Secret; what a namespace minted that is gone is deleted.
+    scene.cluster.apply(&orphan()).await;
+    wait::until("nothing minted in a namespace that is gone", async || {
+        let orphan = orphan()["metadata"]["name"].clone();
+        let there = scene.cluster.secret(OWN, orphan.as_str()?).await;
+        there.is_none().then_some(())
+    })
+    .await;
     let labels = json!({"scene": "used"});
     support::process::make_namespace(&scene.cluster, &namespace, &labels).await;
     wait::until("no pull secret", async || {
@@ -358,6 +365,22 @@ async fn uses_every_right_that_it_has() {
     );
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(beyond.is_empty(), "used and not granted: {beyond:?}");
+}
+
+/// A Secret of the credential store, minted in a namespace that is not there.
+fn orphan() -> Value {
+    let labels = json!({
+        "pullpass.dev/store": "true",
+        "pullpass.dev/tenant-namespace": "gone",
+        "pullpass.dev/tenant-namespace-uid": "n-1",
+        "pullpass.dev/tenant-service-account-uid": "s-1",
+    });
+    let annotations = json!({"pullpass.dev/tenant-service-account": "puller"});
+    let name = format!("pullpass-credential-{}", "0".repeat(64));
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "namespace": OWN, "labels": labels, "annotations": annotations},
+    })
 }
 
 /// (verb, resource, in pullpass' own namespace) of all that manifests/rbac.yaml binds.

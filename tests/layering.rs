@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "controller/missed/notice",
     "controller/missed/rescue",
     "controller/missed/schedule",
+    "controller/unused/plan",
 ];
 
 /// What a pure module does not name: tasks, sockets, clients, clouds, clocks, the environment, files.

@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount as AccountObject};
+use k8s_openapi::api::core::v1::{
+    Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
+};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Resource};
@@ -126,18 +128,8 @@ impl Cluster for Kube {
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
-            let api = self.secrets(namespace);
-            let parameters = DeleteParams::default().preconditions(Preconditions {
-                uid: Some(version.uid.clone()),
-                resource_version: Some(version.resource_version.clone()),
-            });
             let what = format!("secret {namespace}/{name}");
-            match failure::request(&what, api.delete(name, &parameters)).await {
-                Ok(_) | Err(ClusterError::NotFound { .. } | ClusterError::NamespaceGone { .. }) => {
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
+            delete(&self.secrets(namespace), &what, name, version).await
         }
         .boxed()
     }
@@ -161,6 +153,23 @@ const POLICY_LAG: [u64; 5] = [50, 100, 200, 400, 800];
 /// <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>
 fn is_denied_by_policy(error: &ClusterError) -> bool {
     matches!(error, ClusterError::Rejected { message, .. } if message.contains("ValidatingAdmissionPolicy"))
+}
+
+/// Deletes a Secret if it is still in this state; one that is gone already counts as deleted.
+pub(super) async fn delete(
+    api: &Api<Secret>,
+    what: &str,
+    name: &str,
+    version: &Version,
+) -> Result<(), ClusterError> {
+    let parameters = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(version.uid.clone()),
+        resource_version: Some(version.resource_version.clone()),
+    });
+    match failure::request(what, api.delete(name, &parameters)).await {
+        Ok(_) | Err(ClusterError::NotFound { .. } | ClusterError::NamespaceGone { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this

@@ -6,10 +6,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::Store;
+use super::{Store, store};
 use crate::credential::cache::Minter;
 use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
-use crate::provision::access::{ClusterError, Credentials};
+use crate::provision::access::{ClusterError, Credentials, StoredCredential};
 use crate::registry::source::MintSource;
 
 /// A minter and the store that it fills.
@@ -27,6 +27,25 @@ impl Minted {
             store,
             secrets,
         }
+    }
+
+    /// All that is stored, from memory.
+    pub fn stored(&self) -> Vec<StoredCredential> {
+        self.store.stored()
+    }
+
+    /// The name under which the credential of `source` is stored; `None` when its keys are not there.
+    pub fn name_of(&self, source: &MintSource) -> Option<String> {
+        let key = CredentialKey::of(source, &*self.secrets).ok()?;
+        Some(store::name_of(&key))
+    }
+
+    /// Deletes a stored credential if it is still as it was seen; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody wrote it in between.
+    pub async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
+        self.store.delete(stored).await
     }
 }
 

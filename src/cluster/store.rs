@@ -14,13 +14,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
 
-use super::apply::swap;
+use super::apply::{delete, swap};
 use super::{Kube, failure};
 use crate::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
     freshness,
 };
-use crate::provision::access::{ClusterError, Precondition, Version};
+use crate::provision::access::{ClusterError, Precondition, StoredCredential, Version};
 use crate::provision::table::Table;
 use crate::registry::source::MintSource;
 pub(super) use object::{STORE_LABEL, Stored};
@@ -60,6 +60,36 @@ impl Store {
     /// A number that grows with every change.
     pub fn count(&self) -> u64 {
         *self.changes.borrow()
+    }
+
+    /// All that is stored, from memory. A Secret that only carries our label is none of ours.
+    pub(super) fn stored(&self) -> Vec<StoredCredential> {
+        let is_ours = |name: &String| {
+            let key = name.strip_prefix(NAME_PREFIX);
+            key.is_some_and(|key| CredentialKey::parse(key).is_some())
+        };
+        let rows = self.rows.rows().into_iter();
+        rows.filter(|(name, _)| is_ours(name))
+            .map(|(name, stored)| StoredCredential {
+                name,
+                version: stored.version.clone(),
+                source: stored.source.clone(),
+                tenant: stored.tenant.clone(),
+                claimed_until: stored.claimed_until,
+            })
+            .collect()
+    }
+
+    /// Deletes a Secret of the store if it is still in this state; one that is gone already counts as deleted.
+    pub(super) async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
+        let api = self.kube.own_secrets();
+        delete(
+            &api,
+            &self.what(&stored.name),
+            &stored.name,
+            &stored.version,
+        )
+        .await
     }
 
     pub(super) fn rows(&self) -> &Table<Stored> {
@@ -164,16 +194,16 @@ impl Store {
         credential: Credential,
     ) -> Result<Arc<Credential>, StoreError> {
         let credential = Arc::new(credential);
-        let mut there = self.row(&ticket.key);
+        let (source, tenant) = self
+            .row(&ticket.key)
+            .map(|stored| (stored.source, stored.tenant))
+            .unwrap_or_default();
         let mut precondition = Precondition::Exactly(read_ticket(&ticket));
         for _ in 0..ATTEMPTS {
             let stored = Stored {
                 version: Version::default(),
-                source: there
-                    .as_ref()
-                    .map(|stored| stored.source.clone())
-                    .unwrap_or_default(),
-                tenant: there.as_ref().and_then(|stored| stored.tenant.clone()),
+                source: source.clone(),
+                tenant: tenant.clone(),
                 credential: Some(Arc::clone(&credential)),
                 claimed_until: None,
             };
@@ -184,7 +214,7 @@ impl Store {
             {
                 return Ok(credential);
             }
-            there = self.read(&ticket.key).await?;
+            let there = self.read(&ticket.key).await?;
             let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
             if let Some(theirs) = theirs.filter(|theirs| theirs.expires_at >= credential.expires_at)
             {
@@ -250,7 +280,8 @@ impl CredentialStore for Store {
     }
 }
 
-fn name_of(key: &CredentialKey) -> String {
+/// The name of the Secret that holds the credential of `key`.
+pub(super) fn name_of(key: &CredentialKey) -> String {
     format!("{NAME_PREFIX}{key}")
 }
 

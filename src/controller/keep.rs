@@ -250,8 +250,14 @@ impl Keeper {
     fn mint(&self, source: &MintSource, work: &mut Work, now: Timestamp) {
         work.minting.insert(source.clone());
         let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
+        let ensure = self.ensure.clone();
         work.jobs.spawn(async move {
             let minted = credentials.renew(&source, now).await;
+            if let (Err(error), Some(tenant)) = (&minted, source.tenant())
+                && error.is_refusal()
+            {
+                ensure.read_again(tenant).await;
+            }
             let failed = minted.err();
             let finding = failed.map(|error| Finding::new(error.reason(), error.to_string()));
             Done::Minted(source, finding)

@@ -10,7 +10,7 @@ use secrecy::SecretSlice;
 use super::Namespace;
 use super::account::ServiceAccount;
 use crate::credential::{Credential, MintError, SourceSecret};
-use crate::registry::source::MintSource;
+use crate::registry::source::{MintSource, Tenant};
 
 /// Minted credentials.
 pub trait Credentials: Send + Sync {
@@ -46,6 +46,21 @@ pub trait Credentials: Send + Sync {
 
     /// A number that grows with every change of what is stored.
     fn changes(&self) -> u64;
+}
+
+/// One stored credential, but for what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredCredential {
+    /// The name of the Secret that holds it.
+    pub name: String,
+    /// The Secret's state.
+    pub version: Version,
+    /// What it was minted from, in words for people.
+    pub source: String,
+    /// The ServiceAccount of a tenant that it is minted by, if it is.
+    pub tenant: Option<Tenant>,
+    /// Until when somebody has claimed to mint the next one.
+    pub claimed_until: Option<Timestamp>,
 }
 
 /// The few requests that provisioning makes.

@@ -44,7 +44,7 @@ pub(super) struct Shared {
     flights: Mutex<HashMap<(String, String), Arc<Flight>>>,
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
-    accounts: Reader,
+    pub(super) accounts: Reader,
     strangers: Cache<String, Option<Arc<Namespace>>>,
     pub(super) clock: fn() -> Timestamp,
 }

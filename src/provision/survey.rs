@@ -15,7 +15,7 @@ use super::verify::{Held, Moment, Standing, Verified};
 use super::{InjectMode, Namespace, Outcome};
 use crate::credential::{Freshness, freshness};
 use crate::registry::Orders;
-use crate::registry::source::MintSource;
+use crate::registry::source::{MintSource, Tenant};
 
 /// How every pull secret stands, and what the places in the view stand for.
 #[derive(Default)]
@@ -157,6 +157,16 @@ impl Ensure {
             return Outcome::Covered;
         }
         Shared::ensure(&self.0, namespace, secret, &keys, deadline).await
+    }
+
+    /// Reads a ServiceAccount again whose identity was refused: it may be gone, or another one by now.
+    pub async fn read_again(&self, tenant: &Tenant) {
+        let (namespace, name) = (&tenant.namespace, &tenant.service_account);
+        self.0.accounts.forget(namespace, name).await;
+        let accounts = &self.0.state.accounts;
+        if let Err(error) = self.0.accounts.follow(accounts, namespace, name).await {
+            tracing::debug!("what is known of a ServiceAccount stays: {error}");
+        }
     }
 
     /// The resource version of a pull secret as it is known now.

@@ -12,7 +12,7 @@ use super::shell::Shell;
 use super::{Args, Rescue};
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Keeper, Missed, missed};
+use crate::controller::{self, Candidate, Cleaner, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -21,7 +21,6 @@ use crate::credential::identity::Environment;
 use crate::credential::mint::Clouds;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Ensure;
-use crate::provision::access::Credentials;
 use crate::provision::state::State;
 use crate::server::Phase;
 
@@ -41,9 +40,9 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let store = Arc::new(Store::new(kube.clone()));
     let watches = Watches::new(&kube, &state, &store);
     let synced = watches.synced();
-    let (ensure, credentials) = assemble(args, &mut shell, kube.clone(), state, store)?;
+    let (ensure, minted) = assemble(args, &mut shell, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
-        let control = Control::new(args, kube, &ensure, credentials, &mut shell);
+        let control = Control::new(args, kube, &ensure, minted, &mut shell);
         control.start(synced.clone(), &mut shell)
     });
     shell.tasks.spawn(async move {
@@ -80,7 +79,7 @@ fn assemble(
     kube: Kube,
     state: Arc<State>,
     store: Arc<Store>,
-) -> anyhow::Result<(Ensure, Arc<dyn Credentials>)> {
+) -> anyhow::Result<(Ensure, Arc<Minted>)> {
     let extra_ca = match &args.extra_ca {
         Some(path) => {
             Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
@@ -102,20 +101,16 @@ fn assemble(
         Arc::clone(&secrets),
         Metrics::register(&mut shell.metrics),
     );
-    let credentials: Arc<dyn Credentials> = Arc::new(Minted::new(minter, store, secrets));
-    let ensure = Ensure::new(
-        state,
-        Arc::new(kube),
-        Arc::clone(&credentials),
-        Timestamp::now,
-    );
-    Ok((ensure, credentials))
+    let minted = Arc::new(Minted::new(minter, store, secrets));
+    let ensure = Ensure::new(state, Arc::new(kube), minted.clone(), Timestamp::now);
+    Ok((ensure, minted))
 }
 
 /// The controller, ready to be started.
 struct Control {
     candidate: Candidate,
     keeper: Keeper,
+    cleaner: Cleaner,
     missed: Option<Missed>,
 }
 
@@ -124,7 +119,7 @@ impl Control {
         args: &Args,
         kube: Kube,
         ensure: &Ensure,
-        credentials: Arc<dyn Credentials>,
+        minted: Arc<Minted>,
         shell: &mut Shell,
     ) -> Self {
         let missed = look_for_missed(args, &kube, ensure, shell);
@@ -134,15 +129,17 @@ impl Control {
         let keeper = Keeper::new(
             ensure.clone(),
             Arc::new(kube.clone()),
-            credentials,
+            minted.clone(),
             Arc::new(kube.clone()),
             metrics,
             own_namespace,
             Timestamp::now,
         );
+        let cleaner = Cleaner::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
         Self {
             candidate: Candidate::new(kube, identity()),
             keeper,
+            cleaner,
             missed,
         }
     }
@@ -172,6 +169,7 @@ impl Control {
             tokio::join!(
                 self.candidate.run(stop),
                 self.keeper.run(leadership.clone()),
+                self.cleaner.run(leadership.clone()),
                 missed
             );
         })
