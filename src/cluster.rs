@@ -12,8 +12,10 @@ mod inspect;
 mod lease;
 mod metrics;
 mod objects;
+mod pace;
 mod pods;
 mod purge;
+mod revision;
 mod status;
 mod store;
 mod tokens;
@@ -35,6 +37,8 @@ pub use purge::Written;
 pub use store::Store;
 pub use watch::{Synced, Watches};
 
+use revision::Revision;
+
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "pullpass";
 
@@ -54,6 +58,7 @@ pub struct Kube {
     namespace: String,
     told: Arc<events::Lately>,
     metrics: Metrics,
+    revision: Revision,
 }
 
 impl Kube {
@@ -64,6 +69,7 @@ impl Kube {
             namespace: namespace.into(),
             told: Arc::default(),
             metrics: Metrics::default(),
+            revision: Revision::default(),
         }
     }
 

@@ -1,12 +1,18 @@
 //! Finding the API server: in a cluster by the ServiceAccount's files, elsewhere by a kubeconfig.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use kube::Config;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use thiserror::Error;
 
 use super::Kube;
+use super::pace::Pace;
+
+/// After so long without a byte a connection is given up; watches end every 50 s.
+const SILENCE: Duration = Duration::from_secs(57);
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, Default)]
@@ -63,9 +69,13 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
         .namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| ConnectError::Client {
+    // Longer than any watch is silent, so that a connection that silently went away is noticed.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client {
         message: error.to_string(),
     })?;
+    let client = builder.with_layer(&Pace).build();
     Ok(Kube::new(client, namespace))
 }
 

@@ -56,7 +56,7 @@ impl Kube {
     pub async fn fetch_lease(&self) -> Result<Option<Held>, ClusterError> {
         let api = self.leases();
         let found = failure::request(&self.lease_name(), api.get_opt(PULL_SECRET)).await?;
-        Ok(found.map(read_lease))
+        Ok(found.map(|lease| self.read_lease(lease)))
     }
 
     /// Writes the Lease, if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
@@ -83,7 +83,15 @@ impl Kube {
         let applied = swap(&api, PULL_SECRET, object, precondition);
         failure::request(&self.lease_name(), applied)
             .await
-            .map(read_lease)
+            .map(|lease| self.read_lease(lease))
+    }
+
+    /// Reads a Lease. Everybody who stands for election reads it every few seconds, and never an older state of it, unless the cluster
+    /// was put back to an earlier one.
+    fn read_lease(&self, lease: Lease) -> Held {
+        let held = read_lease(lease);
+        self.revision.note(&held.version.resource_version);
+        held
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -3,6 +3,7 @@
 //! A list or watch that fails, is forbidden or finds the kind gone changes nothing: it is tried again with back-off, and what is
 //! known stays. Only a list that ended says what is not there.
 
+mod events;
 mod follow;
 mod own;
 
@@ -15,10 +16,11 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::runtime::watcher::{self, Config};
+use kube::runtime::watcher::Config;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch as signal;
 
+use self::events::Events;
 use self::follow::{Manner, OWN_SECRETS, Reader, follow};
 use self::own::watch_own_secrets;
 use super::objects;
@@ -142,11 +144,8 @@ fn watch_namespaces(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
-    let events = watcher::watcher(
-        api,
-        config().labels(&format!("{INJECT_LABEL} in (enabled,all)")),
-    );
-    let events = kube.metrics.count_failures("namespaces", events);
+    let config = config().labels(&format!("{INJECT_LABEL} in (enabled,all)"));
+    let events = Events::new(kube, "namespaces", api, config);
     async move {
         // Those that are gone, too, until the next list.
         let mut known = HashMap::new();
@@ -185,8 +184,7 @@ fn watch_registries(
 ) -> BoxFuture<'static, ()> {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = watcher::watcher(api, config());
-    let events = kube.metrics.count_failures("registries", events);
+    let events = Events::new(kube, "registries", api, config());
     async move {
         let table = Table::new(
             Arc::new(AtomicU64::new(0)),
@@ -242,8 +240,12 @@ fn watch_secrets(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = watcher::watcher(api, config().fields(&format!("metadata.name={name}")));
-    let events = kube.metrics.count_failures(manner.what, events);
+    let events = Events::new(
+        kube,
+        manner.what,
+        api,
+        config().fields(&format!("metadata.name={name}")),
+    );
     async move {
         let reader = Reader {
             manner,
@@ -262,11 +264,8 @@ fn watch_sources(
     state: Arc<State>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let events = watcher::watcher(
-        kube.own_secrets(),
-        config().labels(&format!("{}=true", objects::SOURCE_LABEL)),
-    );
-    let events = kube.metrics.count_failures("source secrets", events);
+    let config = config().labels(&format!("{}=true", objects::SOURCE_LABEL));
+    let events = Events::new(kube, "source secrets", kube.own_secrets(), config);
     async move {
         let reader = Reader {
             manner: "source secrets".into(),
@@ -285,11 +284,8 @@ fn watch_store(
     store: Arc<Store>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let events = watcher::watcher(
-        kube.own_secrets(),
-        config().labels(&format!("{STORE_LABEL}=true")),
-    );
-    let events = kube.metrics.count_failures("credential store", events);
+    let config = config().labels(&format!("{STORE_LABEL}=true"));
+    let events = Events::new(kube, "credential store", kube.own_secrets(), config);
     async move {
         let reader = Reader {
             manner: "credential store".into(),

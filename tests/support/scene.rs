@@ -86,6 +86,11 @@ impl World {
         &self.kubeconfig
     }
 
+    /// The API server's URL, and the file with its authority.
+    pub fn api_server(&self) -> (String, String) {
+        (self.url.clone(), self.ca.display().to_string())
+    }
+
     /// A client that may do everything.
     pub async fn admin(&self) -> Cluster {
         Cluster::connect(&self.kubeconfig).await

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
-use kube::ResourceExt;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::utils::ResetTimerBackoff;
-use kube::runtime::watcher::{Error, Event, ExponentialBackoff};
+use kube::runtime::watcher::{Error, Event};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+use super::events::Events;
 use crate::cluster::failure::describe;
 use crate::provision::table::Table;
 
@@ -66,26 +65,14 @@ pub(super) struct Reader<N, R, C> {
     pub(super) unreadable: Arc<AtomicUsize>,
 }
 
-/// The pauses between attempts: short enough to be current seconds after an API server came back, and jittered, so that all watches of
-/// all replicas do not come back at once.
-fn patience(longest: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
-    let pauses = backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(longest)
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times();
-    ResetTimerBackoff::new(pauses.into(), Duration::from_mins(1))
-}
-
 /// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
 pub(super) async fn follow<K, T, N, R, C>(
-    events: impl Stream<Item = Result<Event<K>, Error>>,
+    events: Events<K>,
     table: &Table<T>,
     reader: Reader<N, R, C>,
     synced: signal::Sender<bool>,
 ) where
-    K: ResourceExt + Debug,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Clone,
     N: Fn(&K) -> String,
     R: Fn(K) -> Result<T, String>,
@@ -97,7 +84,7 @@ pub(super) async fn follow<K, T, N, R, C>(
     } else {
         RIGHTS_EVERY
     };
-    let mut events = std::pin::pin!(events.backoff(patience(longest)));
+    let mut events = events.begin(longest);
     let mut trouble = Trouble::new(&reader.manner);
     let mut rows = Rows {
         table,
@@ -106,8 +93,8 @@ pub(super) async fn follow<K, T, N, R, C>(
         refused: HashMap::new(),
         met: HashSet::new(),
     };
-    while let Some(event) = events.next().await {
-        match event {
+    loop {
+        match events.next().await {
             Ok(event) => {
                 trouble.clear();
                 let listed = rows.take(event);

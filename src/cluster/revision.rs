@@ -1,0 +1,66 @@
+//! Whether the cluster was put back to an earlier state: then its revisions begin anew where they once were, and a watch that goes on
+//! from a later one shows nothing, without a word, until that is reached again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+/// The newest revision that was seen. Clones share it.
+#[derive(Clone)]
+pub(super) struct Revision {
+    newest: Arc<AtomicU64>,
+    went_back: watch::Sender<()>,
+}
+
+impl Default for Revision {
+    fn default() -> Self {
+        Self {
+            newest: Arc::default(),
+            went_back: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Revision {
+    /// Notes the resource version of an object that was just read, or written, and that is never seen older than before.
+    pub(super) fn note(&self, resource_version: &str) {
+        let Ok(revision) = resource_version.parse() else {
+            return;
+        };
+        let before = self.newest.swap(revision, Ordering::AcqRel);
+        if before > revision {
+            tracing::warn!(
+                revision.before = before,
+                revision.now = revision,
+                "the cluster was put back to an earlier state: everything is read again"
+            );
+            self.went_back.send_replace(());
+        }
+    }
+
+    /// Rings when the revisions go backwards.
+    pub(super) fn follow(&self) -> watch::Receiver<()> {
+        self.went_back.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_when_revisions_go_backwards_and_only_then() {
+        let revision = Revision::default();
+        let mut follower = revision.follow();
+        for version in ["5", "5", "9", "odd", ""] {
+            revision.note(version);
+            assert!(!follower.has_changed().unwrap(), "{version}");
+        }
+        revision.note("7");
+        assert!(follower.has_changed().unwrap());
+        follower.mark_unchanged();
+        revision.note("8");
+        assert!(!follower.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,115 @@
+//! The events of one watch, for ever: tried again with back-off, and begun anew with a list where going on from where it was would
+//! show nothing any more.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use kube::api::{Api, Resource};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{self, Config, Error, Event, ExponentialBackoff};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch as signal;
+
+use crate::cluster::{Kube, Metrics};
+
+/// The events of one watch.
+pub(super) struct Events<K> {
+    kind: &'static str,
+    metrics: Metrics,
+    api: Api<K>,
+    config: Config,
+    /// Rings when the cluster was put back to an earlier state.
+    went_back: signal::Receiver<()>,
+}
+
+/// One [`Events`] that has begun.
+pub(super) struct Running<K> {
+    from: Events<K>,
+    longest: Duration,
+    events: BoxStream<'static, Result<Event<K>, Error>>,
+    /// The pauses before it begins anew by itself.
+    anew: ResetTimerBackoff<ExponentialBackoff>,
+}
+
+impl<K> Events<K> {
+    /// What `config` selects of `api`; failures are counted under `kind`. Nothing is asked for before it begins.
+    pub(super) fn new(kube: &Kube, kind: &'static str, api: Api<K>, config: Config) -> Self {
+        Self {
+            kind,
+            metrics: kube.metrics.clone(),
+            api,
+            config,
+            went_back: kube.revision.follow(),
+        }
+    }
+}
+
+impl<K> Events<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    /// Begins; it is tried again at least every `longest` as long as it fails.
+    pub(super) fn begin(self, longest: Duration) -> Running<K> {
+        Running {
+            events: self.list(longest),
+            anew: patience(longest),
+            from: self,
+            longest,
+        }
+    }
+
+    fn list(&self, longest: Duration) -> BoxStream<'static, Result<Event<K>, Error>> {
+        let events = watcher::watcher(self.api.clone(), self.config.clone());
+        let events = self.metrics.count_failures(self.kind, events);
+        events.backoff(patience(longest)).boxed()
+    }
+}
+
+impl<K> Running<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    /// The next event or failure.
+    pub(super) async fn next(&mut self) -> Result<Event<K>, Error> {
+        loop {
+            tokio::select! {
+                // The sender lives as long as this one's own client.
+                Ok(()) = self.from.went_back.changed() => self.events = self.from.list(self.longest),
+                Some(event) = self.events.next() => {
+                    if event.as_ref().is_err_and(is_out_of_date) {
+                        let pause = self.anew.next().unwrap_or(self.longest);
+                        tokio::time::sleep(pause).await;
+                        self.events = self.from.list(self.longest);
+                    }
+                    return event;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the API server refuses to begin a watch where the last one has ended, because it knows that state no more or not yet:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#410-gone-responses>. The watcher would ask the same for ever.
+fn is_out_of_date(error: &Error) -> bool {
+    let Error::WatchStartFailed(kube::Error::Api(status)) = error else {
+        return false;
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut reasons = causes.map(|cause| cause.reason.as_str());
+    status.code == 410 || reasons.any(|reason| reason == "ResourceVersionTooLarge")
+}
+
+/// The pauses between attempts: short enough to be current seconds after an API server came back, and jittered, so that all watches of
+/// all replicas do not come back at once.
+fn patience(longest: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(longest)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(pauses.into(), Duration::from_mins(1))
+}

@@ -1,0 +1,87 @@
+//! Many namespaces: how long it takes, what it costs.
+
+use std::time::{Duration, Instant};
+
+use super::support::process::Pullpass;
+use super::support::scene::ECR;
+use super::support::wait;
+use super::{auth, launch, make_namespaces, put_fixed, scene, wait_all, writes};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_have_their_secrets_at_once() {
+    const MANY: usize = 1000;
+    const MORE: usize = 100;
+    let scene = scene("thousand").await;
+    let team = format!("{ECR}/team");
+    scene.serve(&[&team]).await;
+    let making = Instant::now();
+    make_namespaces(&scene, MANY).await;
+    println!("{MANY} namespaces made in {:.1?}", making.elapsed());
+    let started = Instant::now();
+    let pullpass = Pullpass::start(&launch(&scene).await).await;
+    let ready = started.elapsed();
+    wait_all(&scene, MANY, &team).await;
+    let all = started.elapsed();
+    let (written, calls) = (writes(&scene.api.all()).len(), scene.aws.all().len());
+    println!(
+        "{MANY} namespaces: ready after {ready:.1?}, all pull secrets after {all:.1?}, {written} writes, {calls} cloud calls, {} MiB",
+        pullpass.memory() / 1024
+    );
+    // Beside the pull secrets the claim and the credential are written.
+    assert_eq!((written, calls), (MANY + 2, 1));
+
+    put_fixed(&scene, "one", "canary").await;
+    let everywhere = wait_all(&scene, MANY, &auth("one", "canary")).await;
+    println!("another Registry in {MANY} namespaces after {everywhere:.1?}");
+
+    let mut took = Vec::new();
+    for number in 0..MORE {
+        let path = format!("/api/v1/namespaces/thousand-late{number}/secrets/pullpass");
+        let [namespace, _] = scene.namespace_objects(&format!("late{number}"));
+        let made = Instant::now();
+        scene.cluster.apply(&namespace).await;
+        while scene.cluster.get(&path).await.is_none() {
+            assert!(made.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        took.push(made.elapsed());
+    }
+    took.sort_unstable();
+    let (p50, p99) = (took[MORE / 2], took[MORE - 1]);
+    println!("one more beside them: p50 {p50:.1?}, longest of {MORE} {p99:.1?}");
+    assert!(p99 < Duration::from_secs(1), "{p99:?}");
+
+    // The password changes in its source.
+    scene.api.forget();
+    put_fixed(&scene, "one", "later").await;
+    let everywhere = wait_all(&scene, MANY + MORE, &auth("one", "later")).await;
+    println!(
+        "another password in {} namespaces after {everywhere:.1?}",
+        MANY + MORE
+    );
+    assert_eq!(writes(&scene.api.all()).len(), MANY + MORE);
+    assert!(
+        everywhere < Duration::from_secs(5) + slack(),
+        "{everywhere:?}"
+    );
+
+    // One opts out.
+    let [mut namespace, _] = scene.namespace_objects("n7");
+    namespace["metadata"]["labels"]["pullpass.dev/inject"] = serde_json::Value::Null;
+    let opted = Instant::now();
+    scene.cluster.apply(&namespace).await;
+    wait::until("the end of a pull secret", async || {
+        let there = scene.cluster.secret("thousand-n7", "pullpass").await;
+        there.is_none().then_some(())
+    })
+    .await;
+    println!(
+        "opted out: the secret is gone after {:.1?}",
+        opted.elapsed()
+    );
+}
+
+/// What a loaded machine takes for as many writes beside.
+fn slack() -> Duration {
+    Duration::from_secs(5)
+}
