@@ -8,6 +8,8 @@ pub mod plan;
 mod request;
 pub mod review;
 mod secrets;
+mod validate;
+pub mod vet;
 
 pub use handler::{Webhook, router};
 pub use judge::{Judge, Lacks, Verdict};

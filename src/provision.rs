@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod offline;
 pub mod prune;
 pub mod secret;
+mod sources;
 pub mod state;
 mod surplus;
 pub mod survey;
@@ -33,7 +34,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 pub use crate::registry::PULL_SECRET;
-use crate::registry::Registries;
+use crate::registry::{Registries, ServedRegistry};
 pub use ensure::Ensure;
 pub use namespace::{InjectMode, Namespace};
 pub(crate) use write::missing_rights;
@@ -42,6 +43,9 @@ pub(crate) use write::missing_rights;
 pub trait Provision: Send + Sync {
     /// The Registries as they are now: one snapshot for one review.
     fn registries(&self) -> Arc<Registries>;
+
+    /// What keeps the source Secrets of a Registry from being used, as memory knows them: a line for each, with what to do.
+    fn source_problems(&self, registry: &ServedRegistry) -> Vec<String>;
 
     /// The namespace as it is known in memory: only opted-in ones are.
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;

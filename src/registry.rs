@@ -24,6 +24,7 @@ pub mod selector;
 mod served;
 pub mod source;
 mod validate;
+mod vet;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,7 @@ pub use puller::Puller;
 pub use served::ServedRegistry;
 pub use source::CredentialSource;
 pub use validate::Problem;
+pub use vet::{Tie, Vetted};
 
 /// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
 /// own, of this name with `-<name of the Registry>` behind it.
@@ -157,6 +159,14 @@ impl Registries {
     /// The rules that Registries break; those Registries serve nothing.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Looks at a Registry that is about to be written, beside these or in place of the one of its name.
+    ///
+    /// # Errors
+    /// All rules that it breaks, never an empty list.
+    pub fn vet(&self, registry: &Registry) -> Result<Vetted, Vec<Problem>> {
+        vet::vet(self, registry)
     }
 
     /// Whether there is no valid Registry.

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use pullpass::admission::metrics::{Outcome as Counted, Path};
 use pullpass::provision::offline::Offline;
 use pullpass::provision::{Coverage, Namespace, Outcome, Pending, Provision};
-use pullpass::registry::Registries;
+use pullpass::registry::{Registries, ServedRegistry};
 use serde_json::{Value, json};
 use support::webhook::{HOST, offline, post, registries, review, team, webhook};
 use tokio::time::Instant;
@@ -75,6 +75,10 @@ impl Script {
 impl Provision for Script {
     fn registries(&self) -> Arc<Registries> {
         self.memory.registries()
+    }
+
+    fn source_problems(&self, registry: &ServedRegistry) -> Vec<String> {
+        self.memory.source_problems(registry)
     }
 
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

@@ -152,6 +152,7 @@ fn passes_strict_validation_of_the_api_server() {
             "identity.azure.tenantId=22222222-2222-2222-2222-222222222222",
             "certificates.mode=cert-manager",
             "webhook.excludeNamespaces={infra}",
+            "webhook.enforceDeny=true",
             "env[0].name=HTTPS_PROXY",
             "env[0].value=http://proxy:3128",
         ],
@@ -227,6 +228,7 @@ fn refuses_values_that_cannot_work() {
         ("image.digest=sha256:12", "digest"),
         ("certificates.mode=none", "mode"),
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("webhook.url=https://127.0.0.1:8443", "url"),
         ("identity.aws.roleArn=pullpass", "roleArn"),
         (
             "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
@@ -287,11 +289,14 @@ impl Release {
     /// What is in the certificate's Secret, whose authority all webhooks must name.
     fn certificate(&self) -> Value {
         let data = self.read(&["secret", "pullpass-tls"])["data"].clone();
-        let webhooks = self.read(&["mutatingwebhookconfiguration", "00-pullpass"]);
-        let webhooks = webhooks["webhooks"].as_array().unwrap();
-        assert_eq!(webhooks.len(), 2);
-        for webhook in webhooks {
-            assert_eq!(webhook["clientConfig"]["caBundle"], data["ca.crt"]);
+        for kind in ["mutating", "validating"] {
+            let kind = format!("{kind}webhookconfiguration");
+            let webhooks = self.read(&[&kind, "00-pullpass"]);
+            let webhooks = webhooks["webhooks"].as_array().unwrap();
+            assert_eq!(webhooks.len(), 2, "{kind}");
+            for webhook in webhooks {
+                assert_eq!(webhook["clientConfig"]["caBundle"], data["ca.crt"]);
+            }
         }
         data
     }
@@ -316,6 +321,7 @@ fn keeps_its_certificate_and_leaves_the_kind() {
     assert!(!release.read(&["crd", "registries.pullpass.dev"]).is_null());
     for kind in [
         "mutatingwebhookconfiguration",
+        "validatingwebhookconfiguration",
         "clusterrole",
         "clusterrolebinding",
         "validatingadmissionpolicy",

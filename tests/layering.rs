@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "registry",
     "admission/plan",
     "admission/patch",
+    "admission/vet",
     "provision/secret",
     "provision/decide",
     "controller/missed/notice",

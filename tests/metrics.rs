@@ -10,6 +10,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
 use support::scene::{ECR, Scene};
 use support::wait;
 
@@ -64,6 +65,7 @@ async fn documents_every_metric_and_no_other() {
     scene
         .create(&namespace, &[&format!("{ECR}/team/hello:1")])
         .await;
+    pullpass.validate(&json!({"kind": "Registry"})).await;
     wait::until("a mint and a write", async || {
         let minted = pullpass.count("pullpass_mints_total", &["Minted"]).await;
         let written = pullpass

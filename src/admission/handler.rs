@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +17,7 @@ use super::metrics::{Metrics, Outcome, Path};
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject, Review};
 use super::secrets::{self, Made};
-use super::{patch, request};
+use super::{patch, request, validate};
 use crate::provision::{Namespace, Provision};
 
 /// What the webhook answers from.
@@ -31,10 +32,13 @@ pub struct Webhook {
     pub clock: fn() -> Timestamp,
 }
 
-/// The webhook as an application: `POST /mutate`.
+/// The webhook as an application: `POST /mutate`, and what validates.
 pub fn router(webhook: Arc<Webhook>) -> Router {
     Router::new()
         .route("/mutate", post(admit))
+        .route("/validate-registry", post(validate::registry))
+        .route("/validate-pod/warn", post(validate::warn_pod))
+        .route("/validate-pod/deny", post(validate::deny_pod))
         .with_state(webhook)
 }
 
@@ -49,13 +53,9 @@ struct Decision {
 }
 
 async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
-    let deadline = Instant::now() + request::budget(request.uri());
-    if let Err(refusal) = request::check_headers(request.headers()) {
-        return webhook.refuse(refusal);
-    }
-    let body = match request::read_body(request.into_body()).await {
-        Ok(body) => body,
-        Err(refusal) => return webhook.refuse(refusal),
+    let (body, deadline) = match webhook.read(request).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal,
     };
     let started = Instant::now();
     let review = match Review::parse(&body) {
@@ -81,7 +81,15 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 }
 
 impl Webhook {
-    fn refuse(&self, refusal: request::Refusal) -> Response {
+    /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
+    pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
+        let deadline = Instant::now() + request::budget(request.uri());
+        request::check_headers(request.headers()).map_err(|refusal| self.refuse(refusal))?;
+        let body = request::read_body(request.into_body()).await;
+        Ok((body.map_err(|refusal| self.refuse(refusal))?, deadline))
+    }
+
+    pub(super) fn refuse(&self, refusal: request::Refusal) -> Response {
         tracing::info!(
             http.status = refusal.0.as_u16(),
             "a request to the webhook is refused: {}",
@@ -123,7 +131,11 @@ impl Webhook {
     }
 
     /// The namespace from memory, or by one live read.
-    async fn namespace(&self, name: &str, deadline: Instant) -> Option<(Arc<Namespace>, Path)> {
+    pub(super) async fn namespace(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Option<(Arc<Namespace>, Path)> {
         if let Some(namespace) = self.provision.namespace(name) {
             return Some((namespace, Path::Warm));
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{Field, PodObject};
 use super::secrets::{self, Made};
-use crate::provision::Provision;
+use crate::provision::{Namespace, Provision};
 
 /// How long a ServiceAccount may take to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,31 +62,43 @@ impl Judge {
         if let Err(skip) = plan::screen_pod(&pod, &namespace.name, &self.own_namespace) {
             return Verdict::Left(skip);
         }
-        let registries = self.provision.registries();
-        let mut injection = match plan::decide(&pod, &namespace, &registries) {
-            Plan::Inject(injection) => injection,
-            Plan::Skip(skip, _) => return Verdict::Left(skip),
-        };
-        // With `all` a Pod may be given more than its images need: that it lacks this keeps no image from being pulled.
-        let lacks = |injection: &Injection<'_>| Lacks::find(&pod, injection);
-        if lacks(&injection).secrets.is_empty() {
-            return Verdict::Complete;
-        }
-        let review = secrets::Review {
-            provision: &*self.provision,
-            namespace: &namespace,
-            dry_run: true,
-            now,
-            deadline: Instant::now() + PATIENCE,
-        };
-        let mut made = Made::default();
-        review.screen(&pod, &mut injection, &mut made).await;
-        review.make(&mut injection, &mut made).await;
-        let lacks = lacks(&injection);
-        match made.left_out {
-            Some(skip) if lacks.secrets.is_empty() => Verdict::Left(skip),
-            _ => Verdict::Missed(lacks),
-        }
+        let deadline = Instant::now() + PATIENCE;
+        judge_pod(&*self.provision, &pod, &namespace, now, deadline).await
+    }
+}
+
+/// Judges a Pod, whether it opted out or not.
+pub(super) async fn judge_pod(
+    provision: &dyn Provision,
+    pod: &PodObject<'_>,
+    namespace: &Arc<Namespace>,
+    now: Timestamp,
+    deadline: Instant,
+) -> Verdict {
+    let registries = provision.registries();
+    let mut injection = match plan::decide(pod, namespace, &registries) {
+        Plan::Inject(injection) => injection,
+        Plan::Skip(skip, _) => return Verdict::Left(skip),
+    };
+    // With `all` a Pod may be given more than its images need: that it lacks this keeps no image from being pulled.
+    let lacks = |injection: &Injection<'_>| Lacks::find(pod, injection);
+    if lacks(&injection).secrets.is_empty() {
+        return Verdict::Complete;
+    }
+    let review = secrets::Review {
+        provision,
+        namespace,
+        dry_run: true,
+        now,
+        deadline,
+    };
+    let mut made = Made::default();
+    review.screen(pod, &mut injection, &mut made).await;
+    review.make(&mut injection, &mut made).await;
+    let lacks = lacks(&injection);
+    match made.left_out {
+        Some(skip) if lacks.secrets.is_empty() => Verdict::Left(skip),
+        _ => Verdict::Missed(lacks),
     }
 }
 

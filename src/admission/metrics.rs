@@ -22,6 +22,7 @@ const BUCKETS: [f64; 15] = [
 pub struct Metrics {
     admissions: Family<Labels, Counter>,
     duration: Family<PathLabels, Histogram, fn() -> Histogram>,
+    validations: Family<ValidationLabels, Counter>,
     /// Microseconds; 0: never.
     answered: Arc<AtomicI64>,
 }
@@ -51,6 +52,34 @@ pub enum Path {
     Cold,
 }
 
+/// What is validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Subject {
+    /// A Registry.
+    Registry,
+    /// A Pod in its final state.
+    Pod,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Validation {
+    /// Admitted, and nothing to say.
+    Allowed,
+    /// Admitted with a warning.
+    Warned,
+    /// Refused.
+    Denied,
+    /// The handler panicked, and admitted it.
+    Panicked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ValidationLabels {
+    subject: Subject,
+    outcome: Validation,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     outcome: Outcome,
@@ -68,6 +97,7 @@ impl Default for Metrics {
         Self {
             admissions: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            validations: Family::default(),
             answered: Arc::default(),
         }
     }
@@ -84,6 +114,8 @@ impl Metrics {
             help,
             self.duration.clone(),
         );
+        let help = "Objects that were validated, by what came of it";
+        registry.register("pullpass_validations", help, self.validations.clone());
     }
 
     /// Counts one review. `reason` is one of a closed set, empty where there is nothing to say.
@@ -98,6 +130,12 @@ impl Metrics {
         self.duration
             .get_or_create(&PathLabels { path })
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts one object that was validated.
+    pub(super) fn count_validation(&self, subject: Subject, outcome: Validation) {
+        let labels = ValidationLabels { subject, outcome };
+        self.validations.get_or_create(&labels).inc();
     }
 
     /// Counts a request that was answered with 4xx.

@@ -157,14 +157,19 @@ pub fn screen_pod(pod: &PodObject<'_>, namespace: &str, own_namespace: &str) -> 
     {
         return Err(Skip::MirrorPod);
     }
-    let inject = metadata
-        .labels
-        .value()
-        .and_then(|labels| labels.inject.as_text());
-    if inject == Some("disabled") {
+    if opts_out(pod) {
         return Err(Skip::PodOptedOut);
     }
     Ok(())
+}
+
+/// Whether the Pod's label says that it wants nothing.
+pub fn opts_out(pod: &PodObject<'_>) -> bool {
+    let labels = pod
+        .metadata
+        .value()
+        .and_then(|metadata| metadata.labels.value());
+    labels.is_some_and(|labels| labels.inject.as_text() == Some("disabled"))
 }
 
 /// Decides what a Pod that [`screen`] let through is given in its namespace.

@@ -89,6 +89,8 @@ pub struct Request<'a> {
     #[serde(borrow, default)]
     namespace: Field<Text<'a>>,
     #[serde(borrow, default)]
+    name: Field<Text<'a>>,
+    #[serde(borrow, default)]
     operation: Field<Text<'a>>,
     #[serde(borrow, default)]
     object: Field<PodObject<'a>>,
@@ -162,25 +164,35 @@ impl<'a> Review<'a> {
         }
     }
 
+    /// Writes the answer: refused, with the reason and the warnings.
+    pub fn refuse(&self, refusal: &Refusal, warnings: &[String]) -> Vec<u8> {
+        self.write(Response {
+            status: Some(refusal),
+            allowed: false,
+            ..Response::new(&self.uid, &warning::wrap(warnings))
+        })
+    }
+
     /// Writes the answer: allowed, with the patch (the JSON text of a JSON Patch) and the warnings, if any.
     ///
     /// Long warnings are broken into several.
     pub fn answer(&self, patch: Option<&str>, warnings: &[String]) -> Vec<u8> {
-        let warnings = warning::wrap(warnings);
         let patch = patch.map(|patch| STANDARD.encode(patch));
+        self.write(Response {
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch: patch.as_deref(),
+            ..Response::new(&self.uid, &warning::wrap(warnings))
+        })
+    }
+
+    fn write(&self, response: Response<'_>) -> Vec<u8> {
+        let length = 192 + self.uid.len() + response.patch.map_or(0, str::len);
         let answer = Answer {
             api_version: self.version,
             kind: "AdmissionReview",
-            response: Response {
-                uid: &self.uid,
-                allowed: true,
-                patch_type: patch.as_ref().map(|_| "JSONPatch"),
-                patch: patch.as_deref(),
-                warnings: &warnings,
-            },
+            response,
         };
-        let mut body =
-            Vec::with_capacity(192 + self.uid.len() + patch.as_ref().map_or(0, String::len));
+        let mut body = Vec::with_capacity(length);
         let written = serde_json::to_writer(&mut body, &answer);
         debug_assert!(
             written.is_ok(),
@@ -215,6 +227,11 @@ impl<'a> Request<'a> {
             .filter(|namespace| !namespace.is_empty())
     }
 
+    /// The object's name; empty where it has none yet.
+    pub fn name(&self) -> &str {
+        self.name.as_text().unwrap_or_default()
+    }
+
     /// Whether nothing may be written; `None` when the field is odd.
     pub fn dry_run(&self) -> Option<bool> {
         match self.dry_run {
@@ -227,6 +244,46 @@ impl<'a> Request<'a> {
     /// The object as far as it is read.
     pub fn object(&self) -> &Field<PodObject<'a>> {
         &self.object
+    }
+}
+
+/// Why something is refused, as the API server is told.
+///
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    code: u16,
+    reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// The object breaks a rule: 422, as the API server answers itself.
+    pub fn invalid(message: String) -> Self {
+        Self {
+            code: 422,
+            reason: "Invalid",
+            message,
+        }
+    }
+
+    /// What is asked of the object is not met: 403.
+    pub fn forbidden(message: String) -> Self {
+        Self {
+            code: 403,
+            reason: "Forbidden",
+            message,
+        }
+    }
+
+    /// It cannot be told now: 503.
+    pub fn unavailable(message: String) -> Self {
+        Self {
+            code: 503,
+            reason: "ServiceUnavailable",
+            message,
+        }
     }
 }
 
@@ -244,11 +301,26 @@ struct Response<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a Refusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+}
+
+impl<'a> Response<'a> {
+    fn new(uid: &'a str, warnings: &'a [String]) -> Self {
+        Self {
+            uid,
+            allowed: true,
+            status: None,
+            patch_type: None,
+            patch: None,
+            warnings,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::access::{Cluster, Credentials};
 use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
+use super::sources;
 use super::state::State;
 use super::verdicts::Verdicts;
 use super::verify::{History, Moment, Verified, verify};
@@ -22,7 +23,7 @@ use super::work::Work;
 use super::write::{Writer, Written};
 use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
 use crate::registry::kind::RegistryStatus;
-use crate::registry::{Grant, Registries};
+use crate::registry::{Grant, Registries, ServedRegistry};
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
 const STRANGERS_FOR: Duration = Duration::from_secs(1);
@@ -90,6 +91,10 @@ impl Ensure {
 impl Provision for Ensure {
     fn registries(&self) -> Arc<Registries> {
         self.0.state.registries()
+    }
+
+    fn source_problems(&self, registry: &ServedRegistry) -> Vec<String> {
+        sources::find_problems(registry, &self.0.state)
     }
 
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

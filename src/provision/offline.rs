@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Coverage, Namespace, Outcome, Provision};
-use crate::registry::Registries;
+use crate::registry::{Registries, ServedRegistry};
 
-/// Known namespaces and Registries that never change; every pull secret is taken to be there. Nothing is minted or written.
+/// Known namespaces and Registries that never change; every pull secret and source Secret is taken to be there. Nothing is minted or written.
 #[derive(Debug)]
 pub struct Offline {
     registries: Arc<Registries>,
@@ -32,6 +32,10 @@ impl Offline {
 impl Provision for Offline {
     fn registries(&self) -> Arc<Registries> {
         Arc::clone(&self.registries)
+    }
+
+    fn source_problems(&self, _: &ServedRegistry) -> Vec<String> {
+        Vec::new()
     }
 
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

@@ -78,6 +78,31 @@ impl LabelSelector {
                 .all(|requirement| requirement.matches(labels))
     }
 
+    /// Whether some set of labels is selected by both. Each key is decided by itself.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut keys: BTreeMap<&str, Allowed<'_>> = BTreeMap::new();
+        for selector in [self, other] {
+            for (key, value) in &selector.match_labels {
+                keys.entry(key)
+                    .or_default()
+                    .only(|one| one == value, || vec![value]);
+            }
+            for requirement in &selector.match_expressions {
+                let allowed = keys.entry(&requirement.key).or_default();
+                let listed = |one: &str| requirement.values.iter().any(|value| value == one);
+                match requirement.operator {
+                    Operator::In => allowed.only(listed, || {
+                        requirement.values.iter().map(String::as_str).collect()
+                    }),
+                    Operator::NotIn => allowed.never.extend(&requirement.values),
+                    Operator::Exists => allowed.present = true,
+                    Operator::DoesNotExist => allowed.absent = true,
+                }
+            }
+        }
+        keys.values().all(Allowed::is_possible)
+    }
+
     /// What is wrong with it: the place within the selector and a message, for each thing.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -91,6 +116,36 @@ impl LabelSelector {
             problems.extend(problem.map(|problem| (format!("matchExpressions[{index}]"), problem)));
         }
         problems
+    }
+}
+
+/// What may be said of one label.
+#[derive(Debug, Default)]
+struct Allowed<'a> {
+    /// The values that it may have, where they are listed: then it must be there.
+    values: Option<Vec<&'a str>>,
+    /// The values that it must not have.
+    never: Vec<&'a String>,
+    /// Whether it must be there.
+    present: bool,
+    /// Whether it must not be there.
+    absent: bool,
+}
+
+impl<'a> Allowed<'a> {
+    fn only(&mut self, is_listed: impl Fn(&str) -> bool, list: impl FnOnce() -> Vec<&'a str>) {
+        match &mut self.values {
+            Some(values) => values.retain(|value| is_listed(value)),
+            None => self.values = Some(list()),
+        }
+    }
+
+    fn is_possible(&self) -> bool {
+        let is_free = |value: &&str| !self.never.iter().any(|never| *never == value);
+        match &self.values {
+            Some(values) => !self.absent && values.iter().any(is_free),
+            None => !(self.present && self.absent),
+        }
     }
 }
 
@@ -198,6 +253,61 @@ mod tests {
         ];
         for (yaml, selected) in rows {
             assert_eq!(selector(yaml).matches(&labels), selected, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn overlaps_where_some_labels_suit_both() {
+        let rows = [
+            ("{}", "{}", true),
+            ("{}", "{matchLabels: {a: x}}", true),
+            ("{matchLabels: {a: x}}", "{matchLabels: {b: y}}", true),
+            ("{matchLabels: {a: x}}", "{matchLabels: {a: y}}", false),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: In, values: [x, y]}]}",
+                true,
+            ),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: In, values: [y]}]}",
+                false,
+            ),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: NotIn, values: [x]}]}",
+                false,
+            ),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: NotIn, values: [y]}]}",
+                true,
+            ),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: Exists}]}",
+                true,
+            ),
+            (
+                "{matchLabels: {a: x}}",
+                "{matchExpressions: [{key: a, operator: DoesNotExist}]}",
+                false,
+            ),
+            (
+                "{matchExpressions: [{key: a, operator: Exists}]}",
+                "{matchExpressions: [{key: a, operator: DoesNotExist}]}",
+                false,
+            ),
+            (
+                "{matchExpressions: [{key: a, operator: NotIn, values: [x]}]}",
+                "{matchExpressions: [{key: a, operator: DoesNotExist}]}",
+                true,
+            ),
+        ];
+        for (one, other, overlap) in rows {
+            let (one, other) = (selector(one), selector(other));
+            assert_eq!(one.overlaps(&other), overlap, "{one}; {other}");
+            assert_eq!(other.overlaps(&one), overlap, "{other}; {one}");
         }
     }
 

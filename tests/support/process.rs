@@ -114,12 +114,6 @@ impl Pullpass {
 
     /// Its answer to a review of the creation of a Pod, sent as the API server does.
     pub async fn review(&self, pod: &Value) -> Value {
-        let ca = std::fs::read(self.folder.path().join("certs/ca.crt")).unwrap();
-        let ca = reqwest::Certificate::from_pem(&ca).unwrap();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([ca])
-            .build();
         let review = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
@@ -128,11 +122,27 @@ impl Pullpass {
                 "resource": {"group": "", "version": "v1", "resource": "pods"},
             },
         });
-        let request = client
-            .unwrap()
-            .post(format!("https://{}/mutate", self.webhook))
-            .json(&review);
-        let answer = request.send().await.unwrap().error_for_status();
+        self.post("mutate", &review).await
+    }
+
+    /// Its answer to a review of the creation of a Registry.
+    pub async fn validate(&self, registry: &Value) -> Value {
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "test", "operation": "CREATE", "object": registry},
+        });
+        self.post("validate-registry", &review).await
+    }
+
+    async fn post(&self, path: &str, review: &Value) -> Value {
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()).unwrap()).unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([ca])
+            .build();
+        let url = format!("https://{}/{path}", self.webhook);
+        let answer = client.unwrap().post(url).json(review).send().await;
+        let answer = answer.unwrap().error_for_status();
         answer.unwrap().json().await.unwrap()
     }
 
@@ -194,6 +204,16 @@ impl Pullpass {
             .filter(|line| labels.iter().all(|label| line.contains(label)))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
+    }
+
+    /// Where its webhook listens.
+    pub fn address(&self) -> SocketAddr {
+        self.webhook
+    }
+
+    /// The file of the authority that signed its certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("certs/ca.crt")
     }
 
     /// Registers its webhook as `manifests/webhook.yaml` says, under a name of its own and for namespaces with one more label;

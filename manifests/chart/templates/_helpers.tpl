@@ -34,3 +34,17 @@ system:serviceaccount:{{ .Release.Namespace }}:pullpass
 {{- define "pullpass.audiences" -}}
 [{{ range $n, $audience := .Values.tokenAudiences }}{{ if $n }}, {{ end }}'{{ $audience }}'{{ end }}]
 {{- end }}
+
+{{- /* How kube-apiserver reaches pullpass: (list root path caBundle), the bundle in base64. */ -}}
+{{- define "pullpass.client" -}}
+{{- $root := index . 0 }}
+{{- $path := index . 1 }}
+{{- with $root.Values.webhook.url -}}
+url: {{ trimSuffix "/mutate" . }}{{ $path }}
+{{- else -}}
+service: {namespace: {{ $root.Release.Namespace }}, name: pullpass, port: 443, path: {{ $path }}}
+{{- end }}
+{{- with index . 2 }}
+caBundle: {{ . }}
+{{- end }}
+{{- end }}

@@ -240,15 +240,33 @@ func (d *demo) registerWebhook(ctx context.Context, caFile string) error {
 	if err != nil {
 		return err
 	}
-	var configuration map[string]any
-	if err := json.Unmarshal([]byte(text), &configuration); err != nil {
-		return err
+	documents := json.NewDecoder(strings.NewReader(text))
+	for documents.More() {
+		var configuration map[string]any
+		if err := documents.Decode(&configuration); err != nil {
+			return err
+		}
+		if err := d.applyWebhooks(ctx, configuration, ca); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// applyWebhooks applies one webhook configuration, its webhooks' paths kept.
+func (d *demo) applyWebhooks(ctx context.Context, configuration map[string]any, ca []byte) error {
 	webhooks, _ := configuration["webhooks"].([]any)
 	for _, entry := range webhooks {
 		webhook, _ := entry.(map[string]any)
+		client, _ := webhook["clientConfig"].(map[string]any)
+		text, _ := client["url"].(string)
+		address, err := url.Parse(text)
+		if err != nil {
+			return err
+		}
+		address.Host = d.webhook
 		webhook["clientConfig"] = map[string]any{
-			"url":      (&url.URL{Scheme: "https", Host: d.webhook, Path: "/mutate"}).String(),
+			"url":      address.String(),
 			"caBundle": base64.StdEncoding.EncodeToString(ca),
 		}
 	}

@@ -1,0 +1,34 @@
+//! What keeps source Secrets from being used.
+
+use super::state::State;
+use crate::credential::{CredentialKey, MintError, SourceSecrets as _, fixed};
+use crate::registry::{CredentialSource, ServedRegistry};
+
+/// One line for each source Secret of a Registry that is missing or does not hold what is needed; what each identity says of a
+/// ServiceAccount is not asked for.
+pub(super) fn find_problems(registry: &ServedRegistry, state: &State) -> Vec<String> {
+    let mut problems: Vec<String> = registry
+        .sources
+        .iter()
+        .filter_map(|(source, keys)| find_problem(source, keys, state))
+        .collect();
+    problems.dedup();
+    problems
+}
+
+fn find_problem(source: &CredentialSource, keys: &[String], state: &State) -> Option<String> {
+    match source {
+        CredentialSource::Minted(source) => CredentialKey::of(source, state)
+            .err()
+            .map(|error| error.to_string()),
+        CredentialSource::Static(source) => match state.source(&source.secret) {
+            Some(secret) => fixed::logins(&secret, keys, &[])
+                .err()
+                .map(|error| error.to_string()),
+            None => {
+                let secret = source.secret.clone();
+                Some(MintError::MissingSource { secret }.to_string())
+            }
+        },
+    }
+}
