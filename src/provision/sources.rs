@@ -21,14 +21,13 @@ fn find_problem(source: &CredentialSource, keys: &[String], state: &State) -> Op
         CredentialSource::Minted(source) => CredentialKey::of(source, state)
             .err()
             .map(|error| error.to_string()),
-        CredentialSource::Static(source) => match state.source(&source.secret) {
-            Some(secret) => fixed::logins(&secret, keys, &[])
-                .err()
-                .map(|error| error.to_string()),
-            None => {
+        CredentialSource::Static(source) => {
+            let Some(secret) = state.source(&source.secret) else {
                 let secret = source.secret.clone();
-                Some(MintError::MissingSource { secret }.to_string())
-            }
-        },
+                return Some(MintError::MissingSource { secret }.to_string());
+            };
+            let read = fixed::logins(&secret, keys, &[]);
+            read.err().map(|error| error.to_string())
+        }
     }
 }

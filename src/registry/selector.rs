@@ -259,7 +259,6 @@ mod tests {
     #[test]
     fn overlaps_where_some_labels_suit_both() {
         let rows = [
-            ("{}", "{}", true),
             ("{}", "{matchLabels: {a: x}}", true),
             ("{matchLabels: {a: x}}", "{matchLabels: {b: y}}", true),
             ("{matchLabels: {a: x}}", "{matchLabels: {a: y}}", false),

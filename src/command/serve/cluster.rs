@@ -101,9 +101,9 @@ fn assemble(
         Arc::clone(&secrets),
         Metrics::register(&mut shell.metrics),
     );
-    let minted = Arc::new(Minted::new(minter, store, secrets));
-    let ensure = Ensure::new(state, Arc::new(kube), minted.clone(), Timestamp::now);
-    Ok((ensure, minted))
+    let credentials = Arc::new(Minted::new(minter, store, secrets));
+    let ensure = Ensure::new(state, Arc::new(kube), credentials.clone(), Timestamp::now);
+    Ok((ensure, credentials))
 }
 
 /// The controller, ready to be started.
