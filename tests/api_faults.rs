@@ -5,6 +5,10 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a fault and what follows from it are told in one go"
+)]
 
 #[path = "api_faults/idle.rs"]
 mod idle;
