@@ -188,17 +188,33 @@ async fn try_pod(scene: &Scene, enforce: &str, change: impl Fn(&mut Value)) -> A
     scene.cluster.create_pod(&pod, "dryRun=All").await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn enforces_references_where_a_namespace_asks() {
-    let scene = Scene::new("enforce").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    make_namespaces(&scene).await;
+async fn exempts_what_needs_or_may_have_no_reference(scene: &Scene) {
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": "strict", "namespace": scene.namespace_name("deny"),
             "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
     });
     scene.cluster.apply(&account).await;
+    let with_reference =
+        |pod: &mut Value| pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass"}]);
+    let unmanaged = |pod: &mut Value| pod["spec"]["containers"][0]["image"] = "alpine:3".into();
+    let strict = |pod: &mut Value| pod["spec"]["serviceAccountName"] = "strict".into();
+    let mirror = |pod: &mut Value| {
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        pod["spec"]["nodeName"] = "node".into();
+    };
+    let free: [&dyn Fn(&mut Value); 4] = [&with_reference, &unmanaged, &strict, &mirror];
+    for change in free {
+        let tried = try_pod(scene, "deny", change).await.ok();
+        assert!(tried.warnings.is_empty(), "{tried:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn enforces_references_where_a_namespace_asks() {
+    let scene = Scene::new("enforce").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    make_namespaces(&scene).await;
     // Nobody mutates: every Pod comes without the reference.
     let pullpass = Pullpass::start(&scene.launch().await).await;
     register(&scene, &pullpass).await;
@@ -238,19 +254,7 @@ async fn enforces_references_where_a_namespace_asks() {
         "{message}"
     );
 
-    let with_reference =
-        |pod: &mut Value| pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass"}]);
-    let unmanaged = |pod: &mut Value| pod["spec"]["containers"][0]["image"] = "alpine:3".into();
-    let strict = |pod: &mut Value| pod["spec"]["serviceAccountName"] = "strict".into();
-    let mirror = |pod: &mut Value| {
-        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        pod["spec"]["nodeName"] = "node".into();
-    };
-    let free: [&dyn Fn(&mut Value); 4] = [&with_reference, &unmanaged, &strict, &mirror];
-    for change in free {
-        let tried = try_pod(&scene, "deny", change).await.ok();
-        assert!(tried.warnings.is_empty(), "{tried:?}");
-    }
+    exempts_what_needs_or_may_have_no_reference(&scene).await;
     exempts_foreign_secret(&scene).await;
 
     // With the mutating webhook everybody gets in, and without pullpass nobody where that is asked for.
