@@ -319,13 +319,14 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
 
     // Whose it is stands on it in the store, and the next Pods cost nothing.
     let stored = scene.stored().await;
-    let of_mine: Vec<_> = stored
-        .iter()
-        .filter(|secret| secret["data"]["password"].is_string())
-        .collect();
-    assert_eq!(of_mine.len(), 1);
-    let metadata = &of_mine[0]["metadata"];
-    assert_eq!(metadata["labels"]["pullpass.dev/tenant-namespace"], *mine);
+    let of = |namespace: &str| {
+        let minted = stored.iter().filter(|secret| {
+            secret["data"]["password"].is_string()
+                && secret["metadata"]["labels"]["pullpass.dev/tenant-namespace"] == *namespace
+        });
+        minted.count()
+    };
+    assert_eq!((of(&mine), of(&neighbour)), (1, 0));
     let before = (scene.api.requests().len(), scene.aws.requests().len());
     for _ in 0..5 {
         let created = scene.create(&mine, &[&image()]).await;
