@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests test test-unit test-bed test-cluster lint bench
+.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench
 
 ## help: what can be made
 help:
@@ -82,3 +82,11 @@ e2e: bed-cluster
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:
 	$(CARGO) bench --locked --bench admission --bench resolve --bench load
+
+## soak: 20 rolling restarts, kills and rotations of the certificate under load, shown as a table (half an hour); ROUNDS=3 for less
+soak: bed
+	@$(CARGO) build --locked --tests
+	@mkdir -p target/soak
+	@PULLPASS_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --locked --test drain --test api_kill -- --nocapture 2>&1 | tee target/soak/log
+	@echo; echo '| what | times | Pods | a second | refused | without reference |'; echo '|---|---|---|---|---|---|'; grep '^| ' target/soak/log
+	@! grep -q -e '^test result: FAILED' -e '^error' target/soak/log

@@ -1,247 +1,207 @@
-//! Replicas are replaced one after the other under load, and no Pod is refused.
+//! Replicas are replaced, and their certificate and its authority, under load, and no Pod is refused though the webhook must answer
+//! (`failurePolicy: Fail`). `make soak` does it many times.
 //!
 //! The API server reaches the webhook at an address that is not loopback, where it speaks HTTP/1.1 as it does to a Service, through
-//! a balancer that does what kube-proxy does: connections stay where they are, and a replica that is leaving gets new ones until
-//! that has got about. A network namespace has such an address.
+//! a balancer that does what kube-proxy does. A network namespace has such an address.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use support::bed::{self, Bed};
+use support::balancer::Balancer;
+use support::bed::Bed;
 use support::cluster::Cluster;
-use support::patch_only::{Replica, Setup, is_ready};
+use support::load::Load;
+use support::netns::{self, ADDRESS};
+use support::patch_only::{Replica, Setup};
+use support::process::{make_certificates, pod};
+use support::scene::references;
 use support::wait;
 use support::webhook::IMAGE;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-
-/// The address of the network namespace's bridge.
-const ADDRESS: &str = "10.213.0.1";
-
-/// How often replicas are replaced.
-const RESTARTS: usize = 6;
 
 /// Pods that are created at the same time.
 const WORKERS: usize = 16;
 
-/// How long it takes until a replica that is not ready gets no new connections.
-const PROPAGATION: Duration = Duration::from_secs(1);
-
-/// Seconds that a replica goes on answering; longer than [`PROPAGATION`].
+/// Seconds that a replica goes on answering; longer than the balancer needs to hear of it.
 const DRAIN_DELAY: &str = "3";
+
+/// Pods that are created at least while one replica is replaced, or one certificate: 200 for each second that it drains.
+const PODS: usize = 600;
+
+/// One load at a time: each takes all that the machine has.
+static LOAD: Mutex<()> = Mutex::new(());
 
 #[test]
 fn loses_no_pod_when_replicas_are_replaced_under_load() {
-    let inside = Command::new(bed::dir().join("bin/bed"))
-        .args(["netns", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "inside_a_network_namespace",
-        ])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&inside.stdout).into_owned()
-        + &String::from_utf8_lossy(&inside.stderr);
-    if inside.status.code() == Some(3) {
-        println!("not shown here, as this machine allows no network namespace: {said}");
-        return;
-    }
-    assert!(
-        inside.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
-    println!("{said}");
+    let _alone = LOAD.lock().unwrap_or_else(PoisonError::into_inner);
+    netns::run("replaces_replicas");
 }
 
-/// Connections go to the replicas in turn.
-#[derive(Clone, Default)]
-struct Balancer {
-    /// Where the webhooks and their health endpoints are.
-    replicas: Arc<Mutex<Vec<(SocketAddr, SocketAddr)>>>,
-    next: Arc<AtomicUsize>,
+#[test]
+fn loses_no_pod_when_certificate_and_authority_are_rotated_under_load() {
+    let _alone = LOAD.lock().unwrap_or_else(PoisonError::into_inner);
+    netns::run("rotates_certificates");
 }
 
-impl Balancer {
-    fn add(&self, replica: &Replica) {
-        self.replicas
-            .lock()
-            .unwrap()
-            .push((replica.webhook, replica.health));
+/// Two replicas behind a balancer, called by an API server.
+struct Place {
+    _bed: Bed,
+    cluster: Cluster,
+    setup: Setup,
+    balancer: Balancer,
+    url: String,
+    replicas: Vec<Replica>,
+    /// How often the webhook's configuration was written.
+    written: usize,
+}
+
+impl Place {
+    async fn start() -> Self {
+        let mut bed = Bed::start("api", &[]);
+        bed.command("namespace shop");
+        let cluster = Cluster::connect(bed.field("kubeconfig")).await;
+        let (balancer, url) = Balancer::start(ADDRESS).await;
+        let mut place = Self {
+            _bed: bed,
+            cluster,
+            setup: Setup::new(ADDRESS),
+            balancer,
+            url,
+            replicas: Vec::new(),
+            written: 0,
+        };
+        place.add_replica().await;
+        place.add_replica().await;
+        let ca = place.setup.certificate("ca.crt");
+        place.trust(&[&ca]).await;
+        place
     }
 
-    fn pick(&self) -> SocketAddr {
-        let replicas = self.replicas.lock().unwrap();
-        replicas[self.next.fetch_add(1, Ordering::Relaxed) % replicas.len()].0
+    async fn add_replica(&mut self) {
+        let replica = self.setup.start(ADDRESS, DRAIN_DELAY).await;
+        self.balancer.add(replica.webhook, replica.health);
+        self.replicas.push(replica);
     }
 
-    async fn forward(self, listener: TcpListener) {
-        loop {
-            let (mut caller, _) = listener.accept().await.unwrap();
-            let replica = self.pick();
-            tokio::spawn(async move {
-                let Ok(mut replica) = TcpStream::connect(replica).await else {
-                    return;
-                };
-                // Either side may go away at any time; what that does to a Pod is what this test is about.
-                let _ = tokio::io::copy_bidirectional(&mut caller, &mut replica).await;
-            });
+    /// Has the API server trust these authorities; returns when it does.
+    async fn trust(&mut self, authorities: &[&Path]) {
+        self.written += 1;
+        let written = self.written.to_string();
+        let configuration = configuration(&self.url, authorities, &written);
+        self.cluster.apply(&configuration).await;
+        let mut probe = pod("shop", &[IMAGE]);
+        probe["metadata"]["labels"] = json!({"written": written});
+        wait::until("the API server to know the configuration", async || {
+            let answer = self.cluster.create_pod(&probe, "dryRun=All").await;
+            references(&answer.body).then_some(())
+        })
+        .await;
+    }
+
+    fn start_load(&self) -> Load {
+        Load::start(&self.cluster, &pod("shop", &[IMAGE]), "dryRun=All", WORKERS)
+    }
+
+    /// The sum of the counters that begin so, over all replicas.
+    async fn count(&self, begin: &str) -> u64 {
+        let mut sum = 0;
+        for replica in &self.replicas {
+            let metrics = replica.metrics().await;
+            let lines = metrics.lines().filter(|line| line.starts_with(begin));
+            let numbers = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            sum += numbers.sum::<u64>();
         }
-    }
-
-    /// Takes replicas that are not ready out, some time after they said so.
-    async fn watch(self) {
-        loop {
-            let known = self.replicas.lock().unwrap().clone();
-            for (webhook, health) in known {
-                if !is_ready(health).await {
-                    tokio::time::sleep(PROPAGATION).await;
-                    self.replicas
-                        .lock()
-                        .unwrap()
-                        .retain(|replica| replica.0 != webhook);
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        sum
     }
 }
 
-fn configuration(url: &str, setup: &Setup) -> Value {
-    let ca = STANDARD.encode(std::fs::read(setup.certificate("ca.crt")).unwrap());
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "pullpass"},
-        "webhooks": [{
-            "name": "inject.pullpass.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+/// The webhook, and a second one for Pods that ask whether this version is known.
+fn configuration(url: &str, authorities: &[&Path], written: &str) -> Value {
+    let bundle = authorities.iter().map(|file| std::fs::read(file).unwrap());
+    let ca = STANDARD.encode(bundle.collect::<Vec<_>>().concat());
+    let webhook = |name: &str, policy: &str, selector: Value| {
+        json!({
+            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": policy,
             "clientConfig": {"url": url, "caBundle": ca}, "timeoutSeconds": 10,
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}},
+            "objectSelector": {"matchExpressions": [selector]},
             "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
-        }],
+        })
+    };
+    let probe = json!({"key": "written", "operator": "In", "values": [written]});
+    let others = json!({"key": "written", "operator": "DoesNotExist"});
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "pullpass"},
+        "webhooks": [
+            webhook("inject.pullpass.dev", "Fail", others), webhook("probe.pullpass.dev", "Ignore", probe),
+        ],
     })
-}
-
-async fn try_pod(cluster: &Cluster) -> Result<(), String> {
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"},
-        "spec": {"containers": [{"name": "web", "image": IMAGE}]},
-    });
-    let answer = cluster
-        .send(
-            "POST",
-            "/api/v1/namespaces/shop/pods?dryRun=All",
-            Some(&pod),
-        )
-        .await;
-    let referenced = answer.body["spec"]["imagePullSecrets"] == json!([{"name": "pullpass"}]);
-    if answer.status.is_success() && referenced {
-        Ok(())
-    } else {
-        Err(format!("{} {}", answer.status, answer.body))
-    }
-}
-
-/// Workers that create Pods one after the other.
-struct Load {
-    stop: Arc<AtomicBool>,
-    workers: Vec<JoinHandle<(usize, Vec<String>)>>,
-}
-
-impl Load {
-    fn start(cluster: &Cluster) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let workers = (0..WORKERS).map(|_| tokio::spawn(work(cluster.clone(), Arc::clone(&stop))));
-        Self {
-            workers: workers.collect(),
-            stop,
-        }
-    }
-
-    /// How many Pods were created, and what the API server said of the others.
-    async fn stop(self) -> (usize, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (mut created, mut lost) = (0, Vec::new());
-        for worker in self.workers {
-            let (more, errors) = worker.await.unwrap();
-            created += more;
-            lost.extend(errors);
-        }
-        (created, lost)
-    }
-}
-
-async fn work(cluster: Cluster, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
-    let (mut created, mut lost) = (0, Vec::new());
-    while !stop.load(Ordering::Relaxed) {
-        match try_pod(&cluster).await {
-            Ok(()) => created += 1,
-            Err(error) => lost.push(error),
-        }
-    }
-    (created, lost)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the test above runs it, in a network namespace"]
-async fn inside_a_network_namespace() {
-    let mut bed = Bed::start("api", &[]);
-    bed.command("namespace shop");
-    let cluster = Cluster::connect(bed.field("kubeconfig")).await;
-    let setup = Setup::new(ADDRESS);
-    let balancer = Balancer::default();
-    let mut replicas = vec![
-        setup.start(ADDRESS, DRAIN_DELAY).await,
-        setup.start(ADDRESS, DRAIN_DELAY).await,
-    ];
-    for replica in &replicas {
-        balancer.add(replica);
+#[ignore = "a test above runs it, in a network namespace"]
+async fn replaces_replicas() {
+    let rounds = netns::rounds(2);
+    let mut place = Place::start().await;
+    let load = place.start_load();
+    for round in 1..=rounds {
+        for _ in 0..2 {
+            place.add_replica().await;
+            let old = place.replicas.remove(0);
+            old.terminate();
+            let (ended, ()) = tokio::join!(old.ended(), load.wait_for(PODS));
+            assert!(ended.success(), "{ended}");
+        }
+        println!("rolling restart {round} of {rounds}");
     }
-    let listener = TcpListener::bind((ADDRESS, 0)).await.unwrap();
-    let url = format!("https://{}/mutate", listener.local_addr().unwrap());
-    tokio::spawn(balancer.clone().forward(listener));
-    tokio::spawn(balancer.clone().watch());
-    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-    cluster
-        .send("POST", path, Some(&configuration(&url, &setup)))
-        .await
-        .ok();
-    wait::until("the API server to call the webhook", async || {
-        try_pod(&cluster).await.ok()
+    let outcome = load.end().await;
+    outcome.tell(rounds, "rolling restarts of two replicas, Fail");
+    outcome.check_none_lost();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a test above runs it, in a network namespace"]
+async fn rotates_certificates() {
+    let rounds = netns::rounds(2);
+    let mut place = Place::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = folder.path().join("0");
+    std::fs::create_dir(&old).unwrap();
+    std::fs::copy(place.setup.certificate("ca.crt"), old.join("ca.crt")).unwrap();
+    let load = place.start_load();
+    for round in 1..=rounds {
+        let new = folder.path().join(round.to_string());
+        make_certificates(&new, ADDRESS);
+        rotate(&mut place, &old, &new, round).await;
+        load.wait_for(PODS).await;
+        println!("rotation {round} of {rounds}");
+        old = new;
+    }
+    let outcome = load.end().await;
+    outcome.tell(rounds, "rotations of certificate and authority, Fail");
+    outcome.check_none_lost();
+    let failed = place.count("pullpass_tls_handshake_failures_total").await;
+    assert_eq!(failed, 0, "handshakes failed");
+}
+
+/// The new authority is trusted beside the old one, then the new pair is served, then the old authority is trusted no more.
+async fn rotate(place: &mut Place, old: &Path, new: &Path, round: usize) {
+    let ca = |folder: &Path| -> PathBuf { folder.join("ca.crt") };
+    place.trust(&[&ca(old), &ca(new)]).await;
+    for file in ["tls.crt", "tls.key"] {
+        std::fs::copy(new.join(file), place.setup.certificate(file)).unwrap();
+    }
+    let expected = u64::try_from(round * place.replicas.len()).unwrap();
+    wait::until("both replicas to serve the new certificate", async || {
+        let replaced = "pullpass_certificate_reloads_total{outcome=\"Replaced\"}";
+        (place.count(replaced).await >= expected).then_some(())
     })
     .await;
-
-    let load = Load::start(&cluster);
-    for _ in 0..RESTARTS {
-        let new = setup.start(ADDRESS, DRAIN_DELAY).await;
-        balancer.add(&new);
-        replicas.push(new);
-        let old = replicas.remove(0);
-        old.terminate();
-        assert!(old.ended().await.success());
-    }
-    let (created, lost) = load.stop().await;
-    assert!(
-        lost.is_empty(),
-        "{} of {} Pods were lost: {}",
-        lost.len(),
-        created + lost.len(),
-        lost[0]
-    );
-    println!("{created} Pods, {RESTARTS} replacements, 0 lost");
+    place.trust(&[&ca(new)]).await;
 }

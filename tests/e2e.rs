@@ -10,13 +10,12 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
 use support::cluster::Cluster;
+use support::load::Load;
 use tempfile::TempDir;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -27,6 +26,8 @@ const REPOSITORY: &str = "pullpass.bed/pullpass";
 /// What `bed` answers where the machine allows no node.
 const NOT_ALLOWED: i32 = 3;
 const DEADLINE: Duration = Duration::from_mins(2);
+/// Pods that are created at the same time.
+const WORKERS: usize = 8;
 
 /// A whole cluster, with programs that act on it.
 struct Place {
@@ -255,50 +256,6 @@ fn allows_node() -> bool {
     true
 }
 
-/// Creations of Pods as server-side dry runs, one after the other in several tasks, until the value is dropped.
-struct Stream {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
-}
-
-impl Stream {
-    fn start(cluster: &Cluster) -> Self {
-        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let tasks = (0..8).map(|_| {
-            let (cluster, stop, sent) = (cluster.clone(), stop.clone(), sent.clone());
-            tokio::spawn(async move {
-                let pod = hello("shop", "stream");
-                let mut wrong = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = cluster.create_pod(&pod, "dryRun=All").await;
-                    let injected = answer.body["spec"]["imagePullSecrets"][0]["name"] == "pullpass";
-                    if !answer.status.is_success() || !injected {
-                        wrong.push(format!("{} {}", answer.status, answer.body["message"]));
-                    }
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-                wrong
-            })
-        });
-        Self {
-            tasks: tasks.collect(),
-            stop,
-            sent,
-        }
-    }
-
-    /// Ends it; answers how many were sent and what went wrong with some.
-    async fn end(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut wrong = Vec::new();
-        for task in self.tasks {
-            wrong.extend(task.await.unwrap());
-        }
-        (self.sent.load(Ordering::Relaxed), wrong)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_pull_through_what_the_chart_installs() {
     let Some(place) = Place::start().await else {
@@ -355,24 +312,17 @@ async fn pull(place: &Place) -> Value {
 
 /// No creation is lost while all Pods of the release are replaced, twice.
 async fn upgrade_and_roll_back(place: &Place) {
-    let stream = Stream::start(&place.cluster);
+    let pod = hello("shop", "stream");
+    let load = Load::start(&place.cluster, &pod, "dryRun=All", WORKERS);
     place.install(
         "upgrade",
         &["webhook.failurePolicy=Fail", "log.filter=warn"],
     );
     place.helm(&["rollback", "pullpass", "1"]);
-    let (sent, wrong) = stream.end().await;
-    println!(
-        "{sent} creations during an upgrade and a rollback, {} wrong",
-        wrong.len()
-    );
-    assert!(
-        wrong.is_empty(),
-        "{} of {sent}: {:?}",
-        wrong.len(),
-        wrong.first()
-    );
-    assert!(sent > 100, "{sent} is no stream");
+    let outcome = load.end().await;
+    outcome.tell(2, "rolling restarts of the release, Fail");
+    outcome.check_none_lost();
+    assert!(outcome.all() > 1000, "{outcome:?} is no load");
 }
 
 /// Nothing that is left is in anybody's way, and what pullpass wrote goes when it is told to.

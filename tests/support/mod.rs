@@ -10,13 +10,16 @@
 
 pub mod account;
 pub mod azure;
+pub mod balancer;
 pub mod bed;
 pub mod cluster;
 pub mod grant;
 pub mod internet;
 pub mod jwt;
 pub mod keyring;
+pub mod load;
 pub mod moto;
+pub mod netns;
 pub mod oci;
 pub mod patch_only;
 pub mod process;

@@ -36,6 +36,7 @@ pub struct Launch {
 pub struct Pullpass {
     child: Child,
     folder: TempDir,
+    certificates: PathBuf,
     webhook: SocketAddr,
     health: SocketAddr,
     client: reqwest::Client,
@@ -44,7 +45,19 @@ pub struct Pullpass {
 impl Pullpass {
     /// Starts it, with a certificate of its own, and waits until it is ready.
     pub async fn start(launch: &Launch) -> Self {
-        let mut pullpass = Self::spawn(launch);
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = folder.path().join("certs");
+        make_certificates(&certificates, "127.0.0.1");
+        Self::launch(launch, folder, certificates).await
+    }
+
+    /// The same with certificates that are there, of [`make_certificates`].
+    pub async fn start_with(launch: &Launch, certificates: &Path) -> Self {
+        Self::launch(launch, tempfile::tempdir().unwrap(), certificates.into()).await
+    }
+
+    async fn launch(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
+        let mut pullpass = Self::spawn(launch, folder, certificates);
         let listening = wait::until("pullpass to listen", async || {
             pullpass.check_alive();
             pullpass.find_line("listening")
@@ -61,15 +74,7 @@ impl Pullpass {
         pullpass
     }
 
-    fn spawn(launch: &Launch) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let certs = folder.path().join("certs");
-        let made = Command::new(BINARY)
-            .arg("certs")
-            .arg(&certs)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
+    fn spawn(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(BINARY);
         command
@@ -87,9 +92,9 @@ impl Pullpass {
             .arg("--extra-ca")
             .arg(&launch.extra_ca)
             .arg("--tls-cert")
-            .arg(certs.join("tls.crt"))
+            .arg(certificates.join("tls.crt"))
             .arg("--tls-key")
-            .arg(certs.join("tls.key"))
+            .arg(certificates.join("tls.key"))
             .args((!launch.controller).then_some("--no-controller"))
             .args(&launch.arguments)
             .env_clear()
@@ -101,6 +106,7 @@ impl Pullpass {
         Self {
             child: command.spawn().unwrap(),
             folder,
+            certificates,
             webhook: nowhere,
             health: nowhere,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -213,7 +219,23 @@ impl Pullpass {
 
     /// The file of the authority that signed its certificate.
     pub fn ca(&self) -> PathBuf {
-        self.folder.path().join("certs/ca.crt")
+        self.certificates.join("ca.crt")
+    }
+
+    /// Where its health endpoint listens.
+    pub fn health(&self) -> SocketAddr {
+        self.health
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as nobody warned it (SIGKILL).
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Registers its webhook as `manifests/webhook.yaml` says, under a name of its own and for namespaces with one more label;
@@ -230,26 +252,12 @@ impl Pullpass {
         value: &str,
         seconds: Option<u32>,
     ) {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
-        let mut configuration = read_yaml(manifest).remove(0);
-        let name = format!(
-            "{}-{value}",
-            configuration["metadata"]["name"].as_str().unwrap()
-        );
-        configuration["metadata"]["name"] = name.into();
-        let ca = std::fs::read(self.folder.path().join("certs/ca.crt")).unwrap();
+        let url = format!("https://{}/mutate", self.webhook);
+        let mut configuration = configuration(&url, &[&self.ca()], label, value);
         for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-            webhook["clientConfig"] = json!({
-                "url": format!("https://{}/mutate", self.webhook),
-                "caBundle": STANDARD.encode(&ca),
-            });
             if let Some(seconds) = seconds {
                 webhook["timeoutSeconds"] = seconds.into();
             }
-            let selector = webhook["namespaceSelector"]["matchExpressions"].as_array_mut();
-            selector
-                .unwrap()
-                .push(json!({"key": label, "operator": "In", "values": [value]}));
         }
         cluster.apply(&configuration).await;
         let probe = format!("probe-{value}");
@@ -272,6 +280,34 @@ impl Drop for Pullpass {
             eprintln!("--- what pullpass logged ---\n{}", self.log());
         }
     }
+}
+
+/// The webhook as `manifests/webhook.yaml` says, at this URL and signed by one of these authorities, under a name of its own and for
+/// namespaces with one more label.
+pub fn configuration(url: &str, authorities: &[&Path], label: &str, value: &str) -> Value {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
+    let mut configuration = read_yaml(manifest).remove(0);
+    let name = configuration["metadata"]["name"].as_str().unwrap();
+    configuration["metadata"]["name"] = format!("{name}-{value}").into();
+    let bundle = authorities.iter().map(|file| std::fs::read(file).unwrap());
+    let client =
+        json!({"url": url, "caBundle": STANDARD.encode(bundle.collect::<Vec<_>>().concat())});
+    for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"] = client.clone();
+        let selector = webhook["namespaceSelector"]["matchExpressions"].as_array_mut();
+        selector
+            .unwrap()
+            .push(json!({"key": label, "operator": "In", "values": [value]}));
+    }
+    configuration
+}
+
+/// Writes `ca.crt`, `tls.crt` and `tls.key` into a folder that is not there yet, for loopback and this host.
+pub fn make_certificates(folder: &Path, host: &str) {
+    let mut command = Command::new(BINARY);
+    let made = command.args(["certs", "--host", host]).arg(folder).output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{made:?}");
 }
 
 /// Makes a namespace and the ServiceAccount without which no Pod is admitted there: no controller-manager makes it here.

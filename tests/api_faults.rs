@@ -1,0 +1,265 @@
+//! What happens to a cluster and to pullpass, on a real API server: docs/FAULTS.md lists it.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use pullpass::command::certs;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use support::balancer::Balancer;
+use support::process::{Pullpass, configuration, make_certificates, make_namespace, pod};
+use support::proxy::Seen;
+use support::scene::{ECR, OWN, SCENE, Scene, World, references};
+use support::wait;
+
+/// The address of these tests' webhooks.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// How long the API server waits for an answer where a test says so, in seconds.
+const TIMEOUT: u32 = 2;
+
+fn image() -> String {
+    format!("{ECR}/team/hello:1")
+}
+
+/// A cluster of its own: nobody else's API server is stopped.
+async fn scene(name: &'static str) -> Scene {
+    let world = Box::leak(Box::new(World::start().await));
+    let scene = Scene::within(world, name).await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    scene
+}
+
+fn tell_api_server(scene: &Scene, what: &str) {
+    scene.world.api.lock().unwrap().command(what);
+}
+
+/// The lists among these requests, by path.
+fn count_lists(requests: &[Seen]) -> std::collections::BTreeMap<String, usize> {
+    let mut lists = std::collections::BTreeMap::new();
+    for request in requests {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if request.method == "GET" && query.contains("limit=") {
+            *lists.entry(path.to_owned()).or_default() += 1;
+        }
+    }
+    lists
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_from_memory_and_lists_little_while_the_api_server_flaps() {
+    const FLAPS: usize = 3;
+    let scene = scene("flaps").await;
+    let shop = scene.namespace("shop").await;
+    let pullpass = scene.start_controller().await;
+    let first = scene.create(&shop, &[&image()]).await;
+    assert!(references(&first.body), "{}", first.body);
+    let watches = scene.api.connections();
+    scene.api.forget();
+    let review = pod(&shop, &[&image()]);
+    for flap in 1..=FLAPS {
+        tell_api_server(&scene, "stop");
+        // pullpass has noticed, and tries again.
+        let before = scene.api.connections();
+        wait::until("a watch to begin anew", async || {
+            (scene.api.connections() > before).then_some(())
+        })
+        .await;
+        for _ in 0..10 {
+            let answer = pullpass.review(&review).await;
+            assert!(answer["response"]["patch"].is_string(), "{answer}");
+            assert!(answer["response"]["warnings"].is_null(), "{answer}");
+        }
+        assert!(pullpass.is_ready().await);
+        tell_api_server(&scene, "start");
+        // A namespace that is made now is seen by the watches.
+        let name = scene.namespace(&format!("after{flap}")).await;
+        scene.wait_served(&name, &image()).await;
+    }
+    let attempts = scene.api.connections() - watches;
+    println!("{attempts} connections in {FLAPS} flaps");
+    assert!(attempts < 100 * FLAPS as u64, "{attempts} connections");
+    for (path, lists) in count_lists(&scene.api.all()) {
+        assert!(lists <= 3 * FLAPS, "{lists} lists of {path}");
+    }
+    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comes_up_alone_after_the_whole_cluster_was_lost() {
+    let scene = scene("lost").await;
+    let shop = scene.namespace("shop").await;
+    for name in [OWN, "kube-system"] {
+        let path = format!("/api/v1/namespaces/{name}");
+        let labels = scene.cluster.get(&path).await.unwrap()["metadata"]["labels"].take();
+        make_namespace(&scene.cluster, name, &labels).await;
+    }
+    let certificates = scene.file("certs");
+    make_certificates(&certificates, LOOPBACK);
+    let (balancer, url) = Balancer::start(LOOPBACK).await;
+    let ca = certificates.join("ca.crt");
+    let mut configuration = configuration(&url, &[&ca], SCENE, scene.name);
+    for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+        webhook["failurePolicy"] = "Fail".into();
+    }
+    scene.cluster.apply(&configuration).await;
+    let refused = pod(&shop, &[&image()]);
+    wait::until("the webhook to be demanded", async || {
+        let answer = scene.cluster.create_pod(&refused, "dryRun=All").await;
+        answer.status.is_server_error().then_some(())
+    })
+    .await;
+    let launch = scene.launch().await;
+    tell_api_server(&scene, "stop");
+
+    // Nothing is there but the API server's data. pullpass comes first, as it may.
+    let before = scene.api.connections();
+    let start = Pullpass::start_with(&launch, &certificates);
+    let api_server = async {
+        wait::until("pullpass to ask the API server", async || {
+            (scene.api.connections() > before).then_some(())
+        })
+        .await;
+        tell_api_server(&scene, "start");
+        // What a cluster needs to come up, pullpass' own Pods among it, is created though nobody answers.
+        for namespace in ["kube-system", OWN] {
+            let pod = restricted(pod(namespace, &[&image()]));
+            scene.cluster.create_pod(&pod, "dryRun=All").await.ok();
+        }
+    };
+    let (pullpass, ()) = tokio::join!(start, api_server);
+    balancer.add(pullpass.address(), pullpass.health());
+    wait::until("Pods to be created again", async || {
+        let answer = scene.cluster.create_pod(&refused, "").await;
+        references(&answer.body).then_some(())
+    })
+    .await;
+    assert!(scene.has_pull_secret(&shop).await);
+}
+
+/// The Pod as Pod Security `restricted` wants it.
+fn restricted(mut pod: Value) -> Value {
+    pod["spec"]["securityContext"] =
+        json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    pod["spec"]["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    pod
+}
+
+/// Lets a process run for some 2 ms out of 100.
+struct Throttle(Child);
+
+impl Throttle {
+    fn start(pid: u32) -> Self {
+        let script =
+            format!("while kill -STOP {pid}; do sleep 0.098; kill -CONT {pid}; sleep 0.002; done");
+        Self(Command::new("sh").args(["-c", &script]).spawn().unwrap())
+    }
+
+    fn stop(mut self, pid: u32) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        let told = Command::new("kill")
+            .args(["-CONT", &pid.to_string()])
+            .status();
+        assert!(told.unwrap().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_up_no_pod_for_long_when_it_gets_hardly_any_cpu() {
+    const PODS: usize = 60;
+    /// Beyond the time that the API server waits for pullpass: its own work, on a machine that does other things.
+    const REST: Duration = Duration::from_secs(5);
+    let scene = Scene::new("throttled").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    let shop = scene.namespace("shop").await;
+    let pullpass = Pullpass::start(&scene.launch().await).await;
+    let seconds = Some(TIMEOUT);
+    pullpass
+        .register_with(&scene.cluster, SCENE, scene.name, seconds)
+        .await;
+    scene.create(&shop, &[&image()]).await;
+
+    let throttle = Throttle::start(pullpass.pid());
+    let image = image();
+    let images = [image.as_str()];
+    let creations = (0..PODS).map(|_| async {
+        let begun = Instant::now();
+        let created = scene.create(&shop, &images).await;
+        (begun.elapsed(), references(&created.body))
+    });
+    let created = futures::future::join_all(creations).await;
+    throttle.stop(pullpass.pid());
+    let longest = created.iter().map(|(time, _)| *time).max().unwrap();
+    let referencing = created.iter().filter(|(_, references)| *references).count();
+    println!("{referencing} of {PODS} Pods got their reference, the longest took {longest:?}");
+    assert!(
+        longest < Duration::from_secs(TIMEOUT.into()) + REST,
+        "{longest:?}"
+    );
+
+    assert!(references(&scene.create(&shop, &images).await.body));
+    assert!(pullpass.is_ready().await);
+}
+
+/// Writes a pair whose certificate began to be valid then, and the authority that signed it.
+fn write_pair(folder: &Path, began: jiff::Timestamp) {
+    let made = certs::make(vec![LOOPBACK.to_owned()], began).unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("ca.crt"), made.ca).unwrap();
+    std::fs::write(folder.join("tls.crt"), made.certificate).unwrap();
+    std::fs::write(folder.join("tls.key"), made.key.expose_secret()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serves_again_without_a_restart_when_its_certificate_had_ended() {
+    let scene = Scene::new("ended").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    let shop = scene.namespace("shop").await;
+    let (ended, renewed) = (scene.file("ended"), scene.file("renewed"));
+    let now = jiff::Timestamp::now();
+    write_pair(&ended, now - jiff::SignedDuration::from_hours(24 * 500));
+    write_pair(&renewed, now);
+    let pullpass = Pullpass::start_with(&scene.launch().await, &ended).await;
+    let url = format!("https://{}/mutate", pullpass.address());
+    let authorities = [ended.join("ca.crt"), renewed.join("ca.crt")];
+    let authorities = authorities.each_ref().map(std::path::PathBuf::as_path);
+    let configuration = configuration(&url, &authorities, SCENE, scene.name);
+    scene.cluster.apply(&configuration).await;
+
+    // The API server refuses it, says so, and creates Pods without asking.
+    wait::until("the API server to refuse the certificate", async || {
+        let created = scene.create(&shop, &[&image()]).await;
+        assert!(!references(&created.body));
+        let refused = "pullpass_tls_handshake_failures_total{reason=\"Refused\"}";
+        (pullpass.count(refused, &[]).await > 0).then_some(())
+    })
+    .await;
+    let ends = ends(&pullpass.metrics().await);
+    assert!(ends < now.as_second(), "{ends}: the alert's metric says so");
+    assert!(pullpass.log().contains("refuses the TLS connection"));
+
+    for file in ["tls.crt", "tls.key"] {
+        std::fs::copy(renewed.join(file), ended.join(file)).unwrap();
+    }
+    scene.wait_served(&shop, &image()).await;
+    let created: Value = scene.create(&shop, &[&image()]).await.body;
+    assert!(references(&created), "{created}");
+}
+
+/// When the serving certificate ends, as the metrics say.
+fn ends(metrics: &str) -> i64 {
+    let name = "pullpass_certificate_expiry_timestamp_seconds ";
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().parse().unwrap()
+}
