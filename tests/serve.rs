@@ -12,7 +12,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::patch_only::{Replica, Setup, client_trusting};
+use support::tls::PATIENCE;
 use support::webhook::review;
+use tokio::net::TcpStream;
 
 async fn post(client: &reqwest::Client, replica: &Replica, review: &Value) -> reqwest::Response {
     let url = format!("https://{}/mutate?timeout=5s", replica.webhook);
@@ -86,6 +88,36 @@ async fn answers_with_connection_close_after_sigterm_then_ends() {
         );
     }
     assert!(replica.ended().await.success());
+}
+
+/// Connections that say nothing take all file descriptors: who is connected already is served on, and everybody once they were cut
+/// off.
+#[tokio::test]
+async fn serves_on_when_idle_connections_take_all_file_descriptors() {
+    const FILES: u32 = 64;
+    let setup = Setup::new("localhost");
+    let replica = setup.start_with_files(FILES).await;
+    let ca = setup.certificate("ca.crt");
+    let (connected, late) = (client_trusting(&ca), client_trusting(&ca));
+    let review = review();
+    assert_eq!(post(&connected, &replica, &review).await.status(), 200);
+    let mut idle = Vec::new();
+    for _ in 0..2 * FILES {
+        idle.push(TcpStream::connect(replica.webhook).await.unwrap());
+    }
+    let line = "a connection could not be accepted";
+    support::wait::until("the descriptors to be taken", async || {
+        replica.find_line(line)
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(post(&connected, &replica, &review).await.status(), 200);
+    }
+    let served = tokio::time::timeout(PATIENCE, post(&late, &replica, &review));
+    assert_eq!(served.await.unwrap().status(), 200);
+    assert!(replica.is_ready().await);
+    let said = replica.log().matches(line).count();
+    assert!(said < 100, "{said} lines");
 }
 
 /// What a start that fails prints.

@@ -73,14 +73,29 @@ impl Setup {
 
     /// Starts a replica and waits until it is ready.
     pub async fn start(&self, address: &str, drain_delay: &str) -> Replica {
+        let mut command = self.command(address);
+        command.args(["--drain-delay", drain_delay]);
+        Self::start_command(command).await
+    }
+
+    /// The same on loopback with so many files at most, connections among them.
+    pub async fn start_with_files(&self, files: u32) -> Replica {
+        let limited = self.command("127.0.0.1");
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+            .arg(limited.get_program())
+            .args(limited.get_args())
+            .args(["--drain-delay", "0"])
+            .env_clear()
+            .stdin(Stdio::null());
+        Self::start_command(command).await
+    }
+
+    async fn start_command(mut command: Command) -> Replica {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = self
-            .command(address)
-            .args(["--drain-delay", drain_delay])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut replica = Replica {
             child: child.unwrap(),
