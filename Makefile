@@ -57,7 +57,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 # Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs check_azure dependencies docs explain hosts layering patch_properties policy registries serve server
+UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering patch_properties policy registries serve server
 BED_TESTS = $(filter-out e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository

@@ -9,6 +9,7 @@
 //! server that stops must first say so on each answer; see [`Phase`].
 
 mod body;
+pub mod callers;
 pub mod certificate;
 mod connection;
 pub mod health;

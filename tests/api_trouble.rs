@@ -8,14 +8,14 @@
 
 mod support;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use pullpass::command::certs;
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use support::balancer::Balancer;
+use support::pki::{Authority, ENDED, VALID};
 use support::process::{Pullpass, configuration, make_certificates, make_namespace, pod};
 use support::proxy::Seen;
 use support::scene::{ECR, OWN, SCENE, Scene, World, references};
@@ -212,13 +212,12 @@ async fn holds_up_no_pod_for_long_when_it_gets_hardly_any_cpu() {
     assert!(pullpass.is_ready().await);
 }
 
-/// Writes a pair whose certificate began to be valid then, and the authority that signed it.
-fn write_pair(folder: &Path, began: jiff::Timestamp) {
-    let made = certs::make(vec![LOOPBACK.to_owned()], began).unwrap();
+/// Writes a pair whose certificate is valid in these years.
+fn write_pair(folder: &Path, authority: &Authority, years: RangeInclusive<i32>) {
+    let pair = authority.sign_server(LOOPBACK, years);
     std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join("ca.crt"), made.ca).unwrap();
-    std::fs::write(folder.join("tls.crt"), made.certificate).unwrap();
-    std::fs::write(folder.join("tls.key"), made.key.expose_secret()).unwrap();
+    std::fs::write(folder.join("tls.crt"), pair.certificate).unwrap();
+    std::fs::write(folder.join("tls.key"), pair.key).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,14 +226,14 @@ async fn serves_again_without_a_restart_when_its_certificate_had_ended() {
     scene.serve(&[&format!("{ECR}/team")]).await;
     let shop = scene.namespace("shop").await;
     let (ended, renewed) = (scene.file("ended"), scene.file("renewed"));
-    let now = jiff::Timestamp::now();
-    write_pair(&ended, now - jiff::SignedDuration::from_hours(24 * 500));
-    write_pair(&renewed, now);
+    let authority = Authority::new("webhook");
+    write_pair(&ended, &authority, ENDED);
+    write_pair(&renewed, &authority, VALID);
+    let ca = scene.file("authority.crt");
+    std::fs::write(&ca, authority.pem()).unwrap();
     let pullpass = Pullpass::start_with(&scene.launch().await, &ended).await;
     let url = format!("https://{}/mutate", pullpass.address());
-    let authorities = [ended.join("ca.crt"), renewed.join("ca.crt")];
-    let authorities = authorities.each_ref().map(std::path::PathBuf::as_path);
-    let configuration = configuration(&url, &authorities, SCENE, scene.name);
+    let configuration = configuration(&url, &[&ca], SCENE, scene.name);
     scene.cluster.apply(&configuration).await;
 
     // The API server refuses it, says so, and creates Pods without asking.
@@ -246,7 +245,8 @@ async fn serves_again_without_a_restart_when_its_certificate_had_ended() {
     })
     .await;
     let ends = ends(&pullpass.metrics().await);
-    assert!(ends < now.as_second(), "{ends}: the alert's metric says so");
+    let now = jiff::Timestamp::now().as_second();
+    assert!(ends < now, "{ends}: the alert's metric says so");
     assert!(pullpass.log().contains("refuses the TLS connection"));
 
     for file in ["tls.crt", "tls.key"] {

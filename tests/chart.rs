@@ -141,11 +141,13 @@ fn passes_strict_validation_of_the_api_server() {
         &[
             "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass",
             "extraCAConfigMap=ca",
+            "webhook.clientCAConfigMap=callers",
         ],
         &[
             "identity.aws.podIdentity=true",
             "podLabels.aadpodidbinding=pullpass",
             "serviceMonitor.enabled=true",
+            "grafanaDashboard.enabled=true",
         ],
         &[
             "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
@@ -204,20 +206,59 @@ fn has_a_runbook_for_each_alert() {
     assert!(rules.len() > 5, "{rules:?}");
     let runbooks = manifests().join("../docs/OPERATIONS.md");
     let runbooks = std::fs::read_to_string(runbooks).unwrap();
-    // Compared with a running pullpass by a test of its own.
-    let known = std::fs::read_to_string(manifests().join("../docs/METRICS.md")).unwrap();
     for rule in rules {
         let heading = format!("\n### {}\n", rule["alert"].as_str().unwrap());
         assert!(runbooks.contains(&heading), "no{heading}");
-        let expression = rule["expr"].as_str().unwrap();
-        let words = expression.split(|c: char| !c.is_ascii_lowercase() && c != '_');
-        let metrics: Vec<&str> = words.filter(|word| word.starts_with("pullpass_")).collect();
-        assert!(!metrics.is_empty(), "{expression}");
-        for metric in metrics {
-            let row = format!("\n| `{metric}` |");
-            assert!(known.contains(&row), "nothing shows {metric}");
-        }
+        check_metrics(rule["expr"].as_str().unwrap());
     }
+    // And no runbook is for an alert that is no more.
+    let alerts = rules.iter().map(|rule| rule["alert"].as_str().unwrap());
+    let known: Vec<&str> = alerts.collect();
+    let headings = runbooks
+        .lines()
+        .filter_map(|line| line.strip_prefix("### Pullpass"));
+    for heading in headings {
+        let alert = format!("Pullpass{heading}");
+        assert!(known.contains(&alert.as_str()), "no alert {alert}");
+    }
+}
+
+/// An expression is about metrics that there are: of docs/METRICS.md, which a test of its own compares with a running pullpass.
+fn check_metrics(expression: &str) {
+    let known = std::fs::read_to_string(manifests().join("../docs/METRICS.md")).unwrap();
+    let words = expression.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let metrics: Vec<&str> = words.filter(|word| word.starts_with("pullpass_")).collect();
+    assert!(!metrics.is_empty(), "{expression}");
+    for metric in metrics {
+        let metric = metric.trim_end_matches("_bucket");
+        let row = format!("\n| `{metric}` |");
+        assert!(known.contains(&row), "nothing shows {metric}");
+    }
+}
+
+#[test]
+fn has_a_dashboard_of_metrics_that_there_are() {
+    let rendered = parse(&succeed(&mut template(&["grafanaDashboard.enabled=true"])));
+    let named = |object: &&Value| object["metadata"]["name"] == "pullpass-dashboard";
+    let held = rendered.iter().find(named).unwrap();
+    assert_eq!(held["metadata"]["labels"]["grafana_dashboard"], "1");
+    let dashboard = held["data"]["pullpass.json"].as_str().unwrap();
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let shown = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array());
+    let shown: Vec<&Value> = shown.flatten().collect();
+    assert!(shown.len() > 15, "{}", shown.len());
+    for target in shown {
+        check_metrics(target["expr"].as_str().unwrap());
+    }
+    let mut ids: Vec<u64> = panels
+        .iter()
+        .map(|panel| panel["id"].as_u64().unwrap())
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), panels.len());
 }
 
 /// Values that would not work are refused before anything is applied.

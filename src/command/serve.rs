@@ -74,6 +74,10 @@ struct ShellArgs {
     /// The serving certificate's key, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
+    /// Certificates, PEM, of CAs: only callers with a certificate that one of them signed are answered. For clusters whose API server
+    /// can show one (its --admission-control-config-file); taken into use again when it changes
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
     /// After SIGTERM go on answering for so many seconds, not ready, telling callers to go elsewhere
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     drain_delay: Duration,

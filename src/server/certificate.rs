@@ -18,6 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::{Digest, Sha256};
 
+use super::callers::Callers;
 use super::metrics::{Metrics, Reload};
 
 /// The name of HTTP/2 in ALPN. <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
@@ -140,17 +141,24 @@ impl Certificate {
     }
 
     /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, this certificate whatever name the caller asks for.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.server_config_for(None)
+    }
+
+    /// The same for these callers alone; `None`: for everybody.
     ///
     /// # Panics
     /// Never: the provider has ciphers for both versions.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
+    pub fn server_config_for(&self, callers: Option<&Callers>) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder
             .with_protocol_versions(&[&TLS13, &TLS12])
             .expect("the provider has ciphers for both versions");
-        let mut config = builder
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self.clone()));
+        let builder = match callers {
+            Some(callers) => builder.with_client_cert_verifier(Arc::new(callers.clone())),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
         // kube-apiserver keeps connections and never resumes sessions: tickets would only cost.
         config.send_tls13_tickets = 0;

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Seconds between two warnings of callers that refuse our certificate.
+/// Seconds between two warnings of callers that refuse our certificate, or are refused theirs.
 const WARNING_PAUSE: u64 = 60;
 
 /// What a listener counts. Clones count together.
@@ -48,11 +48,13 @@ pub(super) enum Handshake {
     Incompatible,
     /// Not TLS at all.
     NotTls,
+    /// The caller shows no certificate that it may call with.
+    Unauthenticated,
     /// Something else.
     Other,
 }
 
-/// How a look at the certificate's files ended.
+/// How a look at the files of the certificate, or of callers' authorities, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(super) enum Reload {
     /// A new certificate is in use.
@@ -62,12 +64,13 @@ pub(super) enum Reload {
 }
 
 impl Handshake {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Timeout,
         Self::Closed,
         Self::Refused,
         Self::Incompatible,
         Self::NotTls,
+        Self::Unauthenticated,
         Self::Other,
     ];
 
@@ -79,6 +82,9 @@ impl Handshake {
             Some(rustls::Error::AlertReceived(_)) => Self::Refused,
             Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible,
             Some(rustls::Error::InvalidMessage(_)) => Self::NotTls,
+            Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)) => {
+                Self::Unauthenticated
+            }
             Some(_) => Self::Other,
             None => Self::Closed,
         }
@@ -106,7 +112,7 @@ impl Metrics {
         );
         registry.register(
             "pullpass_certificate_reloads",
-            "Changes of the serving certificate's files",
+            "Changes of the files of the serving certificate and of --client-ca",
             self.reloads.clone(),
         );
         registry.register_with_unit(
@@ -138,6 +144,8 @@ impl Metrics {
             .inc();
         if reason == Handshake::Refused && self.may_warn() {
             tracing::warn!(%error, "a caller refuses the TLS connection: check that the webhook configuration's caBundle holds our CA");
+        } else if reason == Handshake::Unauthenticated && self.may_warn() {
+            tracing::warn!(%error, "a caller shows no certificate that --client-ca signed: if it is the API server, check its --admission-control-config-file");
         } else {
             tracing::debug!(%error, tls.reason = ?reason, "a TLS handshake failed");
         }

@@ -22,6 +22,7 @@ pub mod moto;
 pub mod netns;
 pub mod oci;
 pub mod patch_only;
+pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod registries;

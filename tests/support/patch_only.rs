@@ -78,6 +78,13 @@ impl Setup {
         Self::start_command(command).await
     }
 
+    /// The same on loopback with these arguments besides.
+    pub async fn start_as(&self, arguments: &[&str]) -> Replica {
+        let mut command = self.command("127.0.0.1");
+        command.args(["--drain-delay", "0"]).args(arguments);
+        Self::start_command(command).await
+    }
+
     /// The same on loopback with so many files at most, connections among them.
     pub async fn start_with_files(&self, files: u32) -> Replica {
         let limited = self.command("127.0.0.1");

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::ShellArgs;
 use crate::admission::{self, Webhook};
 use crate::provision::Provision;
+use crate::server::callers::Callers;
 use crate::server::certificate::Certificate;
 use crate::server::{self, Bounds, Drain, Phase, Server, health};
 
@@ -21,6 +22,7 @@ pub(super) struct Shell {
     webhook: Option<TcpListener>,
     health: Option<TcpListener>,
     certificate: Certificate,
+    callers: Option<Callers>,
     tls: Arc<ServerConfig>,
     /// Where the process is in its life.
     pub(super) drain: Drain,
@@ -42,6 +44,8 @@ impl Shell {
     pub(super) async fn open(args: &ShellArgs) -> anyhow::Result<Self> {
         let certificate = Certificate::load(&args.tls_cert, &args.tls_key)
             .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?;
+        let callers = args.client_ca.as_ref().map(Callers::load).transpose();
+        let callers = callers.context("--client-ca")?;
         let webhook = server::bind(args.listen).await.context("--listen")?;
         let health = server::bind(args.metrics_listen)
             .await
@@ -50,8 +54,9 @@ impl Shell {
         Ok(Self {
             webhook: Some(webhook),
             health: Some(health),
-            tls: certificate.server_config(),
+            tls: certificate.server_config_for(callers.as_ref()),
             certificate,
+            callers,
             drain: Drain::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -107,6 +112,23 @@ impl Shell {
         Ok(())
     }
 
+    /// Has the certificate, and callers' authorities, follow their files.
+    fn follow_files(&mut self, metrics: &server::Metrics) {
+        let certificate = self.certificate.clone().run(metrics.clone());
+        let callers = self.callers.take();
+        let callers = callers.map(|callers| callers.run(metrics.clone()));
+        self.tasks.spawn(async move {
+            certificate.await;
+            Ok(())
+        });
+        if let Some(callers) = callers {
+            self.tasks.spawn(async move {
+                callers.await;
+                Ok(())
+            });
+        }
+    }
+
     /// Starts the webhook, the health and metrics endpoint, and the certificate's renewal.
     fn start_servers(&mut self, provision: Arc<dyn Provision>) -> JoinSet<()> {
         let webhook = Webhook {
@@ -118,11 +140,7 @@ impl Shell {
         let metrics = server::Metrics::default();
         webhook.metrics.register(&mut self.metrics);
         metrics.register(&mut self.metrics);
-        let reload = self.certificate.clone().run(metrics.clone());
-        self.tasks.spawn(async move {
-            reload.await;
-            Ok(())
-        });
+        self.follow_files(&metrics);
         let shown = Arc::new(std::mem::take(&mut self.metrics));
         let health = health::router(self.drain.clone(), shown);
         let bounds = Bounds::default();

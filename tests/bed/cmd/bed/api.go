@@ -15,7 +15,7 @@ import (
 func init() {
 	register(verb{
 		name: "api",
-		args: "[--verbosity N]",
+		args: "[--verbosity N] [--admission-config FILE]",
 		help: "a kube-apiserver with embedded etcd on loopback; commands on stdin: stop, start, restart, kubeconfig USER GROUP…, namespace NAME",
 		run:  runAPI,
 	})
@@ -24,8 +24,18 @@ func init() {
 func runAPI(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bed api", flag.ContinueOnError)
 	verbosity := flags.Int("verbosity", 0, "log verbosity `N` of kube-apiserver (klog, 0 to 9)")
+	admission := flags.String("admission-config", "", "an AdmissionConfiguration `FILE`: how kube-apiserver shows itself to webhooks")
 	if err := parse(flags, args); err != nil {
 		return err
+	}
+	more := []string{
+		"--v=" + strconv.Itoa(*verbosity),
+		// Nobody reaches the `kubernetes` Service here, and a loopback
+		// address may not stand in its endpoints.
+		"--endpoint-reconciler-type=none",
+	}
+	if *admission != "" {
+		more = append(more, "--admission-control-config-file="+*admission)
 	}
 	frame, err := instance.New("api")
 	if err != nil {
@@ -36,12 +46,7 @@ func runAPI(ctx context.Context, args []string) (err error) {
 	defer fail(nil)
 	server, err := apiserver.New(frame, apiserver.Options{
 		OnFailure: fail,
-		Args: []string{
-			"--v=" + strconv.Itoa(*verbosity),
-			// Nobody reaches the `kubernetes` Service here, and a loopback
-			// address may not stand in its endpoints.
-			"--endpoint-reconciler-type=none",
-		},
+		Args:      more,
 	})
 	if err != nil {
 		return err
