@@ -5,14 +5,27 @@ use std::time::Duration;
 
 use kube::Config;
 use kube::client::ClientBuilder;
+use kube::client::retry::RetryPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use thiserror::Error;
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 
 use super::Kube;
 use super::pace::Pace;
 
 /// After so long without a byte a connection is given up; watches end every 50 s.
 const SILENCE: Duration = Duration::from_secs(57);
+
+/// The first pause before a request is sent again that the API server was too busy for (429, 503, 504), and the longest, unless it
+/// asks for a longer one by Retry-After. kube's own go up to a thousand seconds: an API server that comes back would be left alone.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How often such a request is sent again before it counts as failed.
+const AGAIN: u32 = 10;
+
+/// How many requests may wait to be sent.
+const QUEUE: usize = 1024;
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, Default)]
@@ -72,11 +85,21 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
     // Longer than any watch is silent, so that a connection that silently went away is noticed.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
+    config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client {
         message: error.to_string(),
     })?;
-    let client = builder.with_layer(&Pace).build();
+    let client = builder
+        .with_layer(&BufferLayer::new(QUEUE))
+        .with_layer(&RetryLayer::new(retry()))
+        .with_layer(&Pace)
+        .build();
     Ok(Kube::new(client, namespace))
+}
+
+fn retry() -> RetryPolicy {
+    let (first, longest) = PAUSES;
+    RetryPolicy::new(first, longest, AGAIN, true).expect("the first pause is the shorter one")
 }
 
 async fn load_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, ConnectError> {

@@ -1,7 +1,7 @@
 //! Patience with the API server, whatever it answers: between the client and each list or watch.
 //!
-//! kube-runtime's watcher begins a watch anew as soon as one has ended, without a pause when nothing failed. And kube's client tries
-//! an overloaded API server again for minutes within one request, which nobody sees, and waits for ever for one that is silent.
+//! kube-runtime's watcher begins a watch anew as soon as one has ended, without a pause when nothing failed. And kube's client waits
+//! for ever for an API server that is silent.
 
 use std::collections::HashMap;
 use std::io;

@@ -107,7 +107,8 @@ fn is_out_of_date(error: &Error) -> bool {
 fn patience(longest: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(longest)
+        // As much again may come on top.
+        .with_max_delay(longest / 2)
         .with_factor(2.0)
         .with_jitter()
         .without_max_times();

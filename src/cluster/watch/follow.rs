@@ -19,8 +19,8 @@ use crate::provision::table::Table;
 /// How often the same trouble is told at most.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
-/// How often a watch is tried again at least.
-const AGAIN_EVERY: Duration = Duration::from_secs(5);
+/// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
+const AGAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// What the watches on Registries' own secrets are called.
 pub(super) const OWN_SECRETS: &str = "pull secrets of Registries";
