@@ -1,5 +1,6 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
+mod settle;
 mod work;
 
 use std::sync::Arc;
@@ -208,6 +209,7 @@ impl Keeper {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let next = work.told.waits_until(now);
+        let next = next.or_else(|| work.settles_until(decision, now));
         if next.is_some() {
             return next;
         }

@@ -71,15 +71,16 @@ impl Candidate {
             // A leader that hears nothing stops when its time is over, not when the request is.
             Some(ends) => tokio::time::timeout_at(ends.into(), self.ask(step, begun))
                 .await
-                .unwrap_or(Ok(())),
-            None => self.ask(step, begun).await,
+                .ok(),
+            None => Some(self.ask(step, begun).await),
         };
+        let is_answered = matches!(asked, Some(Ok(())));
         self.tell(asked);
         let wait = RETRY.saturating_sub(begun.elapsed());
         let wait = match self.election.decide(Instant::now(), Timestamp::now()) {
             // What another wrote in between is looked at soon.
-            Step::Look => wait / 10,
-            Step::Take(..) | Step::Leave => wait,
+            Step::Look if is_answered => wait / 10,
+            Step::Look | Step::Take(..) | Step::Leave => wait,
         };
         tokio::time::sleep(wait).await;
     }
@@ -112,18 +113,20 @@ impl Candidate {
         Ok(())
     }
 
-    fn tell(&mut self, asked: Result<(), ClusterError>) {
+    /// Tells what came of asking; `None`: there was no answer in time.
+    fn tell(&mut self, asked: Option<Result<(), ClusterError>>) {
         let now = Instant::now();
         self.election.expire(now);
         match asked {
-            Ok(()) => self.complained = false,
-            Err(error) if !self.complained => {
+            None => {}
+            Some(Ok(())) => self.complained = false,
+            Some(Err(error)) if !self.complained => {
                 self.complained = true;
                 tracing::warn!(
                     "the Lease that says who leads cannot be had, it is tried again: {error}"
                 );
             }
-            Err(error) => tracing::debug!("the Lease cannot be had: {error}"),
+            Some(Err(error)) => tracing::debug!("the Lease cannot be had: {error}"),
         }
         let leads = self.election.leads(now);
         let confirmed = self.election.confirmed().map(str::to_owned);

@@ -74,8 +74,8 @@ pub(super) struct News {
 pub(super) struct Told {
     statuses: HashMap<Arc<str>, RegistryStatus>,
     last: Option<Timestamp>,
-    /// Why no status could be written, as it was logged.
-    complaint: Option<String>,
+    /// Why no status could be written last time, as it was logged.
+    complaint: Option<&'static str>,
 }
 
 impl Told {
@@ -119,16 +119,18 @@ impl Told {
         news
     }
 
-    /// A status could not be written: it is tried again.
-    pub(super) fn note_failure(&mut self, registry: &str, error: &ClusterError) {
+    /// Notes how writing a status ended: one that could not be written is tried again, and why is logged once.
+    pub(super) fn note_written(&mut self, registry: &str, written: Result<(), ClusterError>) {
+        let Err(error) = written else {
+            self.complaint = None;
+            return;
+        };
         self.statuses.remove(registry);
-        let complaint = error.to_string();
-        if self.complaint.as_ref() != Some(&complaint) {
+        if self.complaint.replace(error.reason()) != Some(error.reason()) {
             tracing::warn!(
                 registry.name = registry,
-                "the status of a Registry could not be written, it is tried again: {complaint}"
+                "the status of a Registry could not be written, it is tried again: {error}"
             );
-            self.complaint = Some(complaint);
         }
     }
 }

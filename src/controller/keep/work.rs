@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
 use super::KIND_GOES;
+use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
@@ -88,6 +89,7 @@ pub(super) struct Work {
     pub(super) notices: Vec<Notice>,
     /// What people were told.
     pub(super) told: Told,
+    settling: Settling,
     /// What is held back now was told under this name.
     told_held_back: Option<String>,
 }
@@ -185,10 +187,10 @@ impl Work {
                     self.note_removed(name, found, &removed, now);
                 }
                 Ok(Done::Checked(answer)) => self.kind.take(answer, now),
-                Ok(Done::Reported(registry, Err(error))) => {
-                    self.told.note_failure(&registry, &error);
+                Ok(Done::Reported(registry, written)) => {
+                    self.told.note_written(&registry, written);
                 }
-                Ok(Done::Reported(_, Ok(())) | Done::Told) | Err(_) => {}
+                Ok(Done::Told) | Err(_) => {}
             }
         }
         any
@@ -241,6 +243,17 @@ impl Work {
             });
         }
         self.write_again.insert(name, (later(now, wait), wait));
+    }
+
+    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    pub(super) fn settles_until(
+        &mut self,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let is_idle = self.minting.is_empty() && self.writing.is_empty();
+        let is_busy = !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
+        self.settling.lasts_until(is_busy, now)
     }
 
     /// Why the credential of a source could not be minted last time.

@@ -1,0 +1,71 @@
+//! Whether a replica that began to lead knows how things stand. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// For how long at most nothing is told after leadership began.
+const AT_MOST: SignedDuration = SignedDuration::from_secs(10);
+
+/// How far it is.
+#[derive(Debug, Default)]
+pub(super) enum Settling {
+    /// Nothing was looked at yet.
+    #[default]
+    Begins,
+    /// Under way since then.
+    Since(Timestamp),
+    /// It knows.
+    Over,
+}
+
+impl Settling {
+    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    ///
+    /// Who begins to lead has to find out first: ServiceAccounts are read anew, and what an earlier leader left undone is done. What
+    /// it left in good order needs no other status meanwhile.
+    pub(super) fn lasts_until(&mut self, is_busy: bool, now: Timestamp) -> Option<Timestamp> {
+        let since = match self {
+            Self::Begins => now,
+            Self::Since(since) => *since,
+            Self::Over => return None,
+        };
+        // A clock that was put back does not silence us.
+        if is_busy && now.duration_since(since).abs() < AT_MOST {
+            *self = Self::Since(since);
+            return since.checked_add(AT_MOST).ok();
+        }
+        *self = Self::Over;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn lasts_as_long_as_there_is_something_to_do_first() {
+        let mut settling = Settling::default();
+        assert_eq!(settling.lasts_until(true, at(0)), Some(at(10)));
+        assert_eq!(settling.lasts_until(true, at(3)), Some(at(10)));
+        assert_eq!(settling.lasts_until(false, at(4)), None);
+        assert_eq!(
+            settling.lasts_until(true, at(5)),
+            None,
+            "what comes later is told as it comes"
+        );
+    }
+
+    #[test]
+    fn ends_at_once_where_all_is_done_and_after_some_seconds_in_any_case() {
+        assert_eq!(Settling::default().lasts_until(false, at(0)), None);
+        for end in [10, -10] {
+            let mut settling = Settling::default();
+            assert_eq!(settling.lasts_until(true, at(0)), Some(at(10)));
+            assert_eq!(settling.lasts_until(true, at(end)), None, "{end}");
+        }
+    }
+}
