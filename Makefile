@@ -58,7 +58,7 @@ lint:
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering patch_properties policy registries serve server
-BED_TESTS = $(filter-out e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+BED_TESTS = $(filter-out controller_faults e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
@@ -67,6 +67,8 @@ test-unit:
 ## test-bed: the tests against real parts, which it builds first
 test-bed: bed bed-test check-moto
 	$(CARGO) test --locked $(addprefix --test ,$(BED_TESTS))
+	@# Each of these has a cluster of its own, and waits most of the time.
+	$(CARGO) test --locked --test controller_faults -- --test-threads 4
 
 ## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it
 test-cluster: bed-cluster

@@ -1,0 +1,180 @@
+//! Watches that live: whatever the API server answers, nobody asks in a hot loop, and everything is current again afterwards.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::process::Pullpass;
+use super::support::proxy::{Fault, Seen};
+use super::support::scene::Scene;
+use super::{auth, launch, put_fixed, scene, wait_leads, wait_one};
+
+/// For how long each fault lasts.
+const LASTS: Duration = Duration::from_secs(3);
+
+/// Watches and lists of one process: five kinds here.
+const KINDS: usize = 5;
+
+async fn start(scene: &Scene) -> Pullpass {
+    put_fixed(scene, "one", "canary").await;
+    let pullpass = Pullpass::start(&launch(scene).await).await;
+    wait_leads(&pullpass).await;
+    let namespace = scene.namespace("first").await;
+    wait_one(scene, &namespace, &auth("one", "canary")).await;
+    pullpass
+}
+
+fn is_collection(request: &Seen) -> bool {
+    request.is_watch() || request.path.contains("limit=")
+}
+
+fn status(code: u16, reason: &str, cause: Option<&str>) -> String {
+    let mut status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+        "message": format!("the test says {code}"),
+    });
+    if let Some(cause) = cause {
+        status["details"] = json!({"causes": [{"reason": cause, "message": cause}]});
+    }
+    status.to_string()
+}
+
+fn inline(code: u16, reason: &str) -> String {
+    let object: serde_json::Value = serde_json::from_str(&status(code, reason, None)).unwrap();
+    format!("{}\n", json!({"type": "ERROR", "object": object}))
+}
+
+/// Every fault that an API server is known for, one after the other: how often pullpass asks meanwhile, and how soon it is current.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn come_back_from_every_answer_without_a_hot_loop() {
+    let scene = scene("answers").await;
+    let pullpass = start(&scene).await;
+    let retry = |seconds: &str| vec![("retry-after", seconds.to_owned())];
+    let faults: Vec<(&str, bool, Fault)> = vec![
+        (
+            "410 to a watch",
+            true,
+            Fault::Answer(410, vec![], status(410, "Expired", None)),
+        ),
+        (
+            "410 in a watch",
+            true,
+            Fault::Answer(200, vec![], inline(410, "Expired")),
+        ),
+        (
+            "500 in a watch",
+            true,
+            Fault::Answer(200, vec![], inline(500, "InternalError")),
+        ),
+        (
+            "a watch that ends at once",
+            true,
+            Fault::Answer(200, vec![], String::new()),
+        ),
+        (
+            "a watch of nonsense",
+            true,
+            Fault::Answer(200, vec![], "<html>\n".to_owned()),
+        ),
+        (
+            "too large resource version",
+            true,
+            Fault::Answer(
+                504,
+                vec![],
+                status(504, "Timeout", Some("ResourceVersionTooLarge")),
+            ),
+        ),
+        (
+            "429 with Retry-After",
+            false,
+            Fault::Answer(429, retry("2"), status(429, "TooManyRequests", None)),
+        ),
+        (
+            "503",
+            false,
+            Fault::Answer(503, vec![], status(503, "ServiceUnavailable", None)),
+        ),
+        (
+            "403",
+            false,
+            Fault::Answer(403, vec![], status(403, "Forbidden", None)),
+        ),
+    ];
+    for (number, (what, watches_alone, fault)) in faults.into_iter().enumerate() {
+        let is_met = move |request: &Seen| {
+            if watches_alone {
+                request.is_watch()
+            } else {
+                is_collection(request)
+            }
+        };
+        let injected = fault.clone();
+        scene
+            .api
+            .inject(move |request| is_met(request).then(|| injected.clone()));
+        // Watches that are open end, and begin into the fault.
+        scene.api.cut();
+        scene.api.forget();
+        tokio::time::sleep(LASTS).await;
+        let asked = scene
+            .api
+            .all()
+            .iter()
+            .filter(|request| is_collection(request))
+            .count();
+        scene.api.heal();
+        let namespace = scene.namespace(&format!("after{number}")).await;
+        let took = wait_one(&scene, &namespace, &auth("one", "canary")).await;
+        println!("{what}: {asked} lists and watches in {LASTS:?}, current again after {took:.1?}");
+        assert!(asked <= KINDS * 12, "{what}: {asked}");
+        assert!(took < Duration::from_secs(20), "{what}: {took:?}");
+    }
+    assert!(pullpass.is_ready().await);
+}
+
+/// Writes that etcd takes its time for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_for_a_slow_etcd_without_writing_twice() {
+    let scene = scene("slow").await;
+    let pullpass = start(&scene).await;
+    scene.api.inject(|request| {
+        let is_pull_secret = request.method == "PATCH" && request.path.contains("/secrets/");
+        is_pull_secret.then_some(Fault::Slow(Duration::from_secs(7)))
+    });
+    scene.api.forget();
+    let namespace = scene.namespace("late").await;
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    let tried = scene.api.all();
+    let tried = tried
+        .iter()
+        .filter(|request| request.method == "PATCH" && request.path.contains("/secrets/"));
+    let tried = tried.count();
+    scene.api.heal();
+    let took = wait_one(&scene, &namespace, &auth("one", "canary")).await;
+    println!("writes that take 7 s: {tried} tries in 14 s, there {took:.1?} after");
+    assert!(tried <= 4, "{tried}");
+    assert!(pullpass.is_ready().await);
+}
+
+/// Every connection goes silent and nobody is told: as when a firewall forgets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notice_within_a_minute_that_a_connection_is_half_open() {
+    let scene = scene("silent").await;
+    let pullpass = start(&scene).await;
+    scene.api.silence();
+    let silenced = Instant::now();
+    let namespace = scene.namespace("second").await;
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
+    while scene.cluster.get(&path).await.is_none() {
+        assert!(
+            silenced.elapsed() < Duration::from_secs(70),
+            "{}",
+            pullpass.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = silenced.elapsed();
+    println!("half-open connections: current again {took:.1?} after they went silent");
+    assert!(took < Duration::from_secs(62), "{took:?}");
+}

@@ -1,0 +1,147 @@
+//! What it costs when nothing happens.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::support::process::Pullpass;
+use super::support::proxy::Seen;
+use super::support::scene::{ECR, Scene, World};
+use super::support::wait;
+use super::{is_lease, launch, make_namespaces, scene, wait_all, wait_leads, writes};
+
+/// For how long nothing is to happen.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// What is watched: the requests without what differs from one to the next.
+fn watched(requests: &[Seen]) -> BTreeSet<String> {
+    let watches = requests.iter().filter(|request| request.is_watch());
+    let what = |request: &Seen| {
+        let (path, query) = request.path.split_once('?').unwrap();
+        let selector = query.split('&').find(|one| one.contains("Selector="));
+        format!("{path} {}", selector.unwrap_or_default())
+    };
+    watches.map(what).collect()
+}
+
+/// A Registry that chooses among Pods, and the rights that it needs.
+async fn put_narrow(scene: &Scene, name: &str) {
+    let spec = json!({
+        "images": [format!("{ECR}/{name}")], "ecr": scene.ecr(scene.name),
+        "serves": {"namespaces": {"matchLabels": {"scene": scene.name}}, "serviceAccounts": ["ci"]},
+    });
+    let secret = format!("pullpass-{name}");
+    let rules = json!([{
+        "apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    }]);
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": secret}, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": secret},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": secret},
+        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": "pullpass"}],
+    });
+    scene.cluster.apply(&role).await;
+    scene.cluster.apply(&binding).await;
+    scene.put_registry(name, spec).await;
+}
+
+/// Waits until a Registry's status says that so many namespaces are ready: nothing follows from the last write any more.
+async fn wait_said(scene: &Scene, registry: &str, ready: usize) {
+    let path = format!("/apis/pullpass.dev/v1alpha1/registries/{registry}");
+    wait::until(&format!("the status of {registry}"), async || {
+        let status = scene.cluster.get(&path).await?["status"].take();
+        (status["namespaces"]["ready"] == ready).then_some(())
+    })
+    .await;
+}
+
+async fn start(scene: &Scene) -> [Pullpass; 2] {
+    let launch = launch(scene).await;
+    let first = Pullpass::start(&launch).await;
+    wait_leads(&first).await;
+    [first, Pullpass::start(&launch).await]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
+    const MANY: usize = 20;
+    let scene = scene("idle").await;
+    let team = format!("{ECR}/team");
+    scene.serve(&[&team]).await;
+    put_narrow(&scene, "own").await;
+    make_namespaces(&scene, MANY).await;
+    let replicas = start(&scene).await;
+    wait_all(&scene, MANY, &team).await;
+    let watches = watched(&scene.api.all());
+    // Namespaces, Registries, source Secrets, the store, and one for each name of pull secrets.
+    assert_eq!(watches.len(), 6, "{watches:#?}");
+    for registry in [scene.name, "own"] {
+        wait_said(&scene, registry, MANY).await;
+    }
+    scene.api.forget();
+    scene.aws.forget();
+    tokio::time::sleep(QUIET).await;
+    let quiet = scene.api.all();
+    let others: Vec<&Seen> = quiet
+        .iter()
+        .filter(|request| !is_lease(request) && !request.is_watch())
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let leases = quiet.iter().filter(|request| is_lease(request)).count();
+    println!("idle: {leases} requests for the Lease in {QUIET:?} by two replicas, nothing else");
+    assert!(leases <= 12, "{leases}");
+
+    // All replicas go and come back: what is there is read, nothing is written, nothing minted.
+    for replica in replicas {
+        replica.terminate();
+    }
+    scene.api.forget();
+    let replicas = start(&scene).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(writes(&scene.api.all()), [""; 0]);
+    assert!(scene.aws.all().is_empty());
+    let lists = scene.api.all();
+    let lists = lists
+        .iter()
+        .filter(|request| request.path.contains("limit="))
+        .count();
+    println!("a restart of two replicas: {lists} lists, 0 writes, 0 cloud calls");
+    drop(replicas);
+}
+
+/// The same where each namespace's own ServiceAccount mints: whose it is has to be read again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_for_free_where_service_accounts_mint() {
+    use super::support::account::{allow_tokens, put_account};
+    use super::support::roles::add_role;
+    let world = Box::leak(Box::new(World::start().await));
+    let scene = Scene::within(world, "accounts").await;
+    allow_tokens(&scene, "accounts-puller").await;
+    let namespace = scene.namespace("team").await;
+    put_account(&scene, &namespace, "accounts-puller", json!({})).await;
+    let role = add_role(&scene, "accounts", &namespace, "accounts-puller").await;
+    let team = format!("{ECR}/team");
+    let spec = json!({"images": [team], "ecr": {
+        "identity": {"serviceAccount": {"name": "accounts-puller", "roleArn": role}},
+        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+    }});
+    scene.put_registry(scene.name, spec).await;
+    let replicas = start(&scene).await;
+    wait_all(&scene, 1, &team).await;
+    wait_said(&scene, scene.name, 1).await;
+    for replica in replicas {
+        replica.terminate();
+    }
+    scene.api.forget();
+    scene.aws.forget();
+    let replicas = start(&scene).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(writes(&scene.api.all()), [""; 0]);
+    assert!(scene.aws.all().is_empty());
+    drop(replicas);
+}
