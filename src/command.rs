@@ -70,9 +70,22 @@ pub fn run() -> ExitCode {
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", describe(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes in one line, each of them once: some say their cause themselves.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Prints help where it was asked for, or what is wrong with the arguments.
@@ -111,6 +124,24 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn says_each_cause_once() {
+        let cause = || std::io::Error::other("the disk is full");
+        for (error, text) in [
+            (
+                anyhow::Error::new(cause()).context("cannot write"),
+                "cannot write: the disk is full",
+            ),
+            (
+                anyhow::Error::new(cause()).context("cannot write: the disk is full"),
+                "cannot write: the disk is full",
+            ),
+            (anyhow::anyhow!("nothing to do"), "nothing to do"),
+        ] {
+            assert_eq!(describe(&error), text);
+        }
+    }
 
     #[test]
     fn has_consistent_arguments() {

@@ -1,4 +1,5 @@
-//! pullpass gives Kubernetes Pods the credentials to pull private images from Amazon ECR and from registries with a fixed login.
+//! pullpass gives Kubernetes Pods the credentials to pull private images from Amazon ECR, Azure ACR and
+//! registries with a fixed login.
 //!
 //! The modules are rooms, in the order in which data flows through them; `docs/ARCHITECTURE.md` draws the picture and
 //! `tests/layering.rs` keeps the arrows pointing one way.

@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let scene = match Scene::load(args, &mut report).await {
             Ok(scene) => scene,
             Err(error) => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", super::describe(&error));
                 return Ok(ExitCode::from(USAGE));
             }
         };

@@ -24,6 +24,7 @@ pub struct Problem {
 /// Collects the problems of one Registry.
 struct Findings<'a> {
     registry: &'a str,
+    images: &'a [String],
     problems: Vec<Problem>,
 }
 
@@ -34,6 +35,17 @@ impl Findings<'_> {
             field: field.into(),
             message: message.into(),
         });
+    }
+
+    /// Adds what is wrong with one of the patterns of `images` that could be read.
+    fn add_of_image(&mut self, image: &Pattern, message: impl Into<String>) {
+        let is_it = |text: &String| Pattern::parse(text).is_ok_and(|pattern| pattern == *image);
+        let place = self.images.iter().position(is_it);
+        let field = place.map_or_else(
+            || "spec.images".to_owned(),
+            |index| format!("spec.images[{index}]"),
+        );
+        self.add(field, message);
     }
 }
 
@@ -51,6 +63,7 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     let name = registry.metadata.name.as_deref().unwrap_or_default();
     let mut findings = Findings {
         registry: name,
+        images: &registry.spec.images,
         problems: Vec::new(),
     };
     check_name(name, &mut findings);

@@ -114,8 +114,8 @@ fn plan_identity(
             let subjects = [format!("system:serviceaccount:{}:{}", account.0, account.1)];
             let steps = vec![
                 trust_tokens(partition, &role, subjects, place).note(format!(
-                    "then annotate the ServiceAccount {}/{}: eks.amazonaws.com/role-arn: {}",
-                    account.0, account.1, role.arn
+                    "then install the chart with identity.aws.roleArn={}, or annotate the ServiceAccount {}/{}: eks.amazonaws.com/role-arn",
+                    role.arn, account.0, account.1
                 )),
                 trust_agent(&role, place),
             ];
@@ -212,7 +212,7 @@ fn trust_agent(role: &Principal, place: &Place<'_>) -> Step {
         role.title
     );
     Step::policy(Kind::TrustPolicy, title, [&role.arn], Policy::of([statement])).note(format!(
-        "then associate it: aws eks create-pod-identity-association --cluster-name CLUSTER --namespace {} --service-account {} --role-arn {}",
+        "then install the chart with identity.aws.podIdentity=true and associate it: aws eks create-pod-identity-association --cluster-name CLUSTER --namespace {} --service-account {} --role-arn {}",
         place.args.namespace, place.args.service_account, role.arn
     ))
 }

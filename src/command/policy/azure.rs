@@ -180,7 +180,7 @@ fn trust_own(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Ste
     if audience != AzureCloud::Public.audience() {
         step = step.note(format!("pullpass' own token must say that audience: identity.azure.audience={audience} of the chart"));
     }
-    step.note(format!("then annotate the ServiceAccount {namespace}/{name}: azure.workload.identity/client-id: {}, and label its Pods azure.workload.identity/use: \"true\"", principal.id))
+    step.note(format!("then install the chart with identity.azure.clientId={} and identity.azure.tenantId, or annotate the ServiceAccount {namespace}/{name}: azure.workload.identity/client-id, and label its Pods azure.workload.identity/use=true", principal.id))
 }
 
 /// An application takes the tokens of the ServiceAccounts of the namespaces that are served.

@@ -143,14 +143,14 @@ impl<'a> Own<'a> {
         environment: &'a Environment,
     ) -> Result<Self, MintError> {
         let file = environment.federated_token_file.as_deref().ok_or_else(|| none(
-            "AZURE_FEDERATED_TOKEN_FILE is not set: label pullpass' Pods azure.workload.identity/use=true and restart them, or set another acr.identity in the Registry",
+            "AZURE_FEDERATED_TOKEN_FILE is not set: set identity.azure.clientId and tenantId of the chart, or label pullpass' Pods azure.workload.identity/use=true and restart them, or set another acr.identity in the Registry",
         ))?;
         let is_own_tenant = tenant_id.is_none();
         let client_id = client_id.or(environment.client_id.as_deref()).ok_or_else(|| none(
-            "AZURE_CLIENT_ID is not set: annotate pullpass' ServiceAccount with azure.workload.identity/client-id and restart it, or give acr.identity.workload.clientId",
+            "AZURE_CLIENT_ID is not set: set identity.azure.clientId of the chart, or annotate pullpass' ServiceAccount with azure.workload.identity/client-id and restart it, or give acr.identity.workload.clientId",
         ))?;
         let tenant_id = tenant_id.or(environment.tenant_id.as_deref()).ok_or_else(|| none(
-            "AZURE_TENANT_ID is not set: check the webhook of Azure workload identity, or give acr.identity.workload.tenantId",
+            "AZURE_TENANT_ID is not set: set identity.azure.tenantId of the chart, check the webhook of Azure workload identity, or give acr.identity.workload.tenantId",
         ))?;
         for (name, id) in [
             ("AZURE_CLIENT_ID", client_id),

@@ -17,9 +17,9 @@ pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
             web_identity::open(opening, role_arn, name, &token).await
         }
         (_, _, Some(uri)) => container::open(opening, uri).await,
-        (Some(_), None, None) => Err(none("AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
-        (None, Some(_), None) => Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
-        (None, None, None) => Err(none("give pullpass' ServiceAccount a role by the annotation eks.amazonaws.com/role-arn or by an EKS Pod Identity association and restart it, or set another ecr.identity in the Registry".to_owned())),
+        (Some(_), None, None) => Err(none("AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE: set identity.aws.roleArn of the chart, or annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
+        (None, Some(_), None) => Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set identity.aws.roleArn of the chart, or annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
+        (None, None, None) => Err(none("set identity.aws.roleArn or identity.aws.podIdentity of the chart, or give pullpass' ServiceAccount a role by the annotation eks.amazonaws.com/role-arn or an EKS Pod Identity association and restart it, or set another ecr.identity in the Registry".to_owned())),
     }
 }
 

@@ -21,13 +21,10 @@ pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Findings<'_>) 
     check_endpoints(&endpoints, findings);
     let suffix = endpoints.login_server_suffix.as_deref();
     let mut has_use = false;
-    for (index, image) in images.iter().enumerate() {
+    for image in images {
         match check_image(image, acr, suffix) {
             Ok(uses_suffix) => has_use |= uses_suffix,
-            Err(problem) => findings.add(
-                format!("spec.images[{index}]"),
-                format!("\"{image}\" {problem}"),
-            ),
+            Err(problem) => findings.add_of_image(image, format!("\"{image}\" {problem}")),
         }
     }
     if suffix.is_some() && !has_use {

@@ -32,19 +32,18 @@ pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) 
         );
     }
     let mut has_use = false;
-    for (index, image) in images.iter().enumerate() {
-        let field = format!("spec.images[{index}]");
+    for image in images {
         match Host::recognise_pattern(image.host()) {
             Some(Host::Ecr(_) | Host::EcrPublic { .. }) => {}
             Some(Host::Acr(_) | Host::AcrData) => {
-                findings.add(field, format!("\"{image}\" is a registry of Azure: Amazon ECR's credentials are not for it"));
+                findings.add_of_image(image, format!("\"{image}\" is a registry of Azure: Amazon ECR's credentials are not for it"));
             }
-            None if image.has_wildcard() => findings.add(
-                field,
+            None if image.has_wildcard() => findings.add_of_image(
+                image,
                 format!("\"{image}\" has a * that is not the account of an Amazon ECR host: list the hosts"),
             ),
-            None if region.is_none() => findings.add(
-                field,
+            None if region.is_none() => findings.add_of_image(
+                image,
                 format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it stands for one"),
             ),
             None => has_use = true,
