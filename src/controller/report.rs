@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::provision::secret::seconds;
 use crate::provision::tally::Tally;
 use crate::registry::Listed;
 use crate::registry::kind::{NamespaceCounts, RegistryStatus};
@@ -195,11 +196,6 @@ fn namespaces(number: usize) -> String {
         1 => "1 namespace".to_owned(),
         number => format!("{number} namespaces"),
     }
-}
-
-/// A time to the second.
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).expect("a whole second of a valid time is valid")
 }
 
 #[cfg(test)]

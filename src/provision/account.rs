@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::access::{Cluster, ClusterError};
+use super::lock::lock;
 
 /// The annotation that names the AWS role of a ServiceAccount.
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
@@ -185,8 +186,4 @@ impl Reader {
         let key = (namespace.to_owned(), name.to_owned());
         self.recent.invalidate(&key).await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The composition of this room: what admission asks for, answered from memory if that will do, worked for if not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -15,6 +15,7 @@ use super::access::{Cluster, Credentials};
 use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
+use super::lock::lock;
 use super::sources;
 use super::state::State;
 use super::verdicts::Verdicts;
@@ -353,10 +354,6 @@ impl Drop for Landing {
         lock(&self.shared.flights).remove(&self.place);
         self.flight.publish(|progress| progress.ended = true);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn terminating(namespace: &Namespace) -> Pending {

@@ -1,10 +1,11 @@
 //! The one piece of work under way for a namespace, and those who wait for a part of it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::{Notify, watch};
 
+use super::lock::lock;
 use super::{Outcome, Pending};
 
 /// Work under way for one namespace.
@@ -83,7 +84,7 @@ impl Flight {
 
     /// Asks for keys, and says how to follow the work.
     pub(super) fn ask(&self, keys: &[&str]) -> (Ask, watch::Receiver<Progress>) {
-        let mut asks = self.lock();
+        let mut asks = lock(&self.asks);
         asks.count += 1;
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let ask = Ask {
@@ -98,12 +99,12 @@ impl Flight {
 
     /// How many have asked so far.
     pub(super) fn count(&self) -> u64 {
-        self.lock().count
+        lock(&self.asks).count
     }
 
     /// The number of the last question about a key that has no answer yet; 0 when there is none.
     pub(super) fn last_ask_for(&self, keys: &[String]) -> u64 {
-        let asks = self.lock();
+        let asks = lock(&self.asks);
         let about = asks
             .open
             .iter()
@@ -113,19 +114,15 @@ impl Flight {
 
     /// The questions that have no answer yet.
     pub(super) fn open(&self) -> Vec<Ask> {
-        self.lock().open.clone()
+        lock(&self.asks).open.clone()
     }
 
     /// Tells those who wait.
     pub(super) fn publish(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
         let progress = self.progress.borrow();
-        self.lock()
+        lock(&self.asks)
             .open
             .retain(|ask| progress.outcome(ask).is_none());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Asks> {
-        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -342,8 +342,8 @@ fn parse_covers(secret: &PullSecret) -> BTreeMap<String, Cover> {
         .unwrap_or_default()
 }
 
-/// A time to the second: `2026-11-21T22:00:00Z`.
-fn seconds(time: Timestamp) -> Timestamp {
+/// A time to the second, for people: `2026-11-21T22:00:00Z`.
+pub(crate) fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a whole second of a valid time is valid")
 }
 

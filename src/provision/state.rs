@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::access::{PullSecret, Version};
 use super::account::Accounts;
+use super::lock::lock;
 use super::secret::{Auths, Digest};
 use super::table::Table;
 use super::{Namespace, PULL_SECRET};
@@ -149,10 +150,6 @@ impl State {
     pub fn sightings(&self) -> u64 {
         self.sightings.load(Ordering::Acquire)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SourceSecrets for State {

@@ -43,11 +43,6 @@ impl Tallies {
         self.0.get(registry)
     }
 
-    /// The names and tallies, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Tally)> {
-        self.0.iter()
-    }
-
     fn of(&mut self, registry: &Arc<str>) -> &mut Tally {
         self.0.entry(Arc::clone(registry)).or_default()
     }

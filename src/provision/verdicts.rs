@@ -1,9 +1,10 @@
 //! What every pull secret is worth, remembered until something changes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Namespace;
+use super::lock::lock;
 use super::state::Seen;
 use super::verify::{Moment, Verified};
 
@@ -29,13 +30,13 @@ impl Verdicts {
         let known = |verdicts: &HashMap<String, BySecret>| {
             verdicts.get(&namespace.name)?.get(secret).cloned()
         };
-        if let Some(verdict) = known(&self.lock())
+        if let Some(verdict) = known(&lock(&self.0))
             && verdict.holds(namespace, seen, moment)
         {
             return verdict;
         }
         let verdict = Arc::new(work());
-        let mut verdicts = self.lock();
+        let mut verdicts = lock(&self.0);
         if verdicts.len() >= NAMESPACES {
             verdicts.clear();
         }
@@ -44,9 +45,5 @@ impl Verdicts {
             .or_default()
             .insert(secret.to_owned(), Arc::clone(&verdict));
         verdict
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BySecret>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::access::Credentials;
 use super::account::Known;
+use super::lock::lock;
 use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
 use super::{Coverage, InjectMode, Namespace, bind, gather, surplus};
@@ -190,7 +191,7 @@ impl Verified {
 
     /// Whether work in the background may begin now.
     pub(super) fn may_nudge(&self) -> bool {
-        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nudged = lock(&self.nudged);
         if nudged.is_some_and(|last| last.elapsed() < NUDGE_EVERY) {
             return false;
         }
@@ -348,13 +349,13 @@ impl History {
 
     /// Whether this is a login that the source has or had, as far as we remember.
     pub(super) fn knows(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.0);
         all.get(source)
             .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
     }
 
     fn find(&self, source: &CredentialSource, digest: &Digest) -> Option<Arc<Credential>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.0);
         let past = all
             .get(source)?
             .iter()
@@ -363,7 +364,7 @@ impl History {
     }
 
     fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         let past = match all.get_mut(source) {
             Some(past) => past,
             None => all.entry(source.clone()).or_default(),
