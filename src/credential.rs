@@ -15,6 +15,7 @@ pub mod mint;
 pub mod trial;
 
 mod aws;
+mod cloud;
 mod error;
 mod jwt;
 mod metrics;
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::registry::source::MintSource;
 
+pub use cloud::CloudMint;
 pub use error::{MintError, StoreError};
 pub use metrics::Metrics;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket};

@@ -9,16 +9,13 @@ mod life;
 mod secret;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
 
-use super::http::HttpClient;
-use super::{Credential, MintError, ServiceAccountTokens};
+use super::cloud::{CloudMint, unlogged};
+use super::{Credential, MintError};
 use crate::registry::host::{AzureCloud, is_login_server};
 use crate::registry::source::AcrSource;
 pub use caller::Known;
@@ -85,38 +82,15 @@ pub struct Order {
 /// Mints tokens of Azure Container Registry.
 ///
 /// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
-pub struct AcrMint {
-    http: HttpClient,
-    environment: Environment,
-    tokens: Option<Arc<dyn ServiceAccountTokens>>,
-}
+pub type AcrMint = CloudMint<Environment>;
 
 impl AcrMint {
-    /// Mints over `http`, with the identities that `environment` knows.
-    pub fn new(http: HttpClient, environment: Environment) -> Self {
-        Self {
-            http,
-            environment,
-            tokens: None,
-        }
-    }
-
-    /// With the identities of namespaces' own ServiceAccounts, too.
-    #[must_use]
-    pub fn with_tokens(self, tokens: Arc<dyn ServiceAccountTokens>) -> Self {
-        let tokens = Some(tokens);
-        Self { tokens, ..self }
-    }
-
     /// Mints one token, within 5 seconds.
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
     pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
-        // Whatever a library logs of bodies is never taken.
-        self.run(&order)
-            .with_subscriber(NoSubscriber::default())
-            .await
+        unlogged(self.run(&order)).await
     }
 
     async fn run(&self, order: &Order) -> Result<Credential, MintError> {

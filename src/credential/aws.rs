@@ -55,16 +55,23 @@ pub(crate) fn timeouts(deadline: Instant) -> TimeoutConfig {
         .build()
 }
 
+/// What a call does, to IAM.
+#[derive(Clone, Copy)]
+pub(crate) struct Action {
+    /// The IAM action.
+    pub(crate) permission: &'static str,
+    /// What to do when it is denied.
+    pub(crate) denied: &'static str,
+}
+
 /// One call, for the messages about its failure.
 pub(crate) struct Call<'a> {
     /// The host that was asked, empty when none was.
     pub(crate) host: String,
     /// Who asked.
     pub(crate) principal: &'a str,
-    /// The IAM action.
-    pub(crate) permission: &'static str,
-    /// What to do when the action is denied.
-    pub(crate) denied: &'static str,
+    /// What for.
+    pub(crate) action: Action,
     /// What to do when the keys or the token are not accepted.
     pub(crate) unknown: &'static str,
     /// What an answer must not repeat into a message.
@@ -115,9 +122,9 @@ impl Call<'_> {
         match kind(&code, answer.status().as_u16()) {
             Kind::Denied => MintError::AccessDenied {
                 host,
-                permission: self.permission,
+                permission: self.action.permission,
                 principal,
-                advice: self.denied,
+                advice: self.action.denied,
                 answer: words,
             },
             Kind::Unknown => MintError::UnrecognizedClient {

@@ -3,20 +3,18 @@
 mod answer;
 mod caller;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_ecr::config::Region;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
 
-use super::aws::{Call, sdk_config};
-use super::http::{Asked, HttpClient};
+use super::aws::{Action, sdk_config};
+use super::cloud::{CloudMint, unlogged};
+use super::http::Asked;
 use super::identity::keys::Keys;
 use super::identity::{self, Environment, Opening, Session};
-use super::{Credential, MintError, ServiceAccountTokens};
+use super::{Credential, MintError};
 use crate::registry::source::{EcrSource, TokenLife};
 use answer::{Authorization, Unusable};
 pub use caller::Opened;
@@ -41,38 +39,15 @@ pub struct Order {
 ///
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 /// <https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>
-pub struct EcrMint {
-    http: HttpClient,
-    environment: Environment,
-    tokens: Option<Arc<dyn ServiceAccountTokens>>,
-}
+pub type EcrMint = CloudMint<Environment>;
 
 impl EcrMint {
-    /// Mints over `http`, with the identities that `environment` knows.
-    pub fn new(http: HttpClient, environment: Environment) -> Self {
-        Self {
-            http,
-            environment,
-            tokens: None,
-        }
-    }
-
-    /// The same with tokens of namespaces' own ServiceAccounts.
-    #[must_use]
-    pub fn with_tokens(self, tokens: Arc<dyn ServiceAccountTokens>) -> Self {
-        let tokens = Some(tokens);
-        Self { tokens, ..self }
-    }
-
     /// Mints one token, within 5 seconds.
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
     pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
-        // The SDK logs answers with the token in them at trace, so its log is never taken, whatever the filter says.
-        self.run(&order)
-            .with_subscriber(NoSubscriber::default())
-            .await
+        unlogged(self.run(&order)).await
     }
 
     async fn run(&self, order: &Order) -> Result<Credential, MintError> {
@@ -89,11 +64,9 @@ impl EcrMint {
             self.fetch_private(&order.source, &session, deadline, &asked)
                 .await
         }?;
-        let bad = |Unusable(problem)| MintError::BadAnswer {
-            host: asked.host(),
-            problem,
-        };
-        let (password, answered_end) = authorization.check(order.now).map_err(bad)?;
+        let checked = authorization.check(order.now);
+        let (password, answered_end) =
+            checked.map_err(|Unusable(problem)| asked.bad_answer(problem))?;
         let expires_at = match (order.source.token_life, session.expires_at) {
             (TokenLife::Session, Some(end)) => end.min(answered_end),
             (TokenLife::Session, None) | (TokenLife::Answer, _) => answered_end,
@@ -141,11 +114,8 @@ impl EcrMint {
             .get_authorization_token()
             .send()
             .await;
-        let answer = answer.map_err(|error| call(session, asked, &PRIVATE).explain(&error))?;
-        Authorization::of_private(answer).map_err(|Unusable(problem)| MintError::BadAnswer {
-            host: asked.host(),
-            problem,
-        })
+        let answer = answer.map_err(|error| session.call(asked, PRIVATE).explain(&error))?;
+        Authorization::of_private(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
     }
 
     async fn fetch_public(
@@ -171,43 +141,20 @@ impl EcrMint {
             .get_authorization_token()
             .send()
             .await;
-        let answer = answer.map_err(|error| call(session, asked, &PUBLIC).explain(&error))?;
-        Authorization::of_public(answer).map_err(|Unusable(problem)| MintError::BadAnswer {
-            host: asked.host(),
-            problem,
-        })
+        let answer = answer.map_err(|error| session.call(asked, PUBLIC).explain(&error))?;
+        Authorization::of_public(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
     }
 }
 
-/// What one API's permission is called and what to do when it is denied.
-struct Permission {
-    name: &'static str,
-    denied: &'static str,
-}
-
-const PRIVATE: Permission = Permission {
-    name: "ecr:GetAuthorizationToken",
+const PRIVATE: Action = Action {
+    permission: "ecr:GetAuthorizationToken",
     denied: "allow it on resource * in an identity policy of that principal (a repository policy cannot grant it)",
 };
 
-const PUBLIC: Permission = Permission {
-    name: "ecr-public:GetAuthorizationToken",
+const PUBLIC: Action = Action {
+    permission: "ecr-public:GetAuthorizationToken",
     denied: "allow it and sts:GetServiceBearerToken on resource * in an identity policy of that principal",
 };
-
-fn call<'a>(session: &'a Session, asked: &Asked, permission: &Permission) -> Call<'a> {
-    Call {
-        host: asked.host(),
-        principal: &session.principal,
-        permission: permission.name,
-        denied: permission.denied,
-        unknown: session.advice,
-        secrets: [
-            Some(session.credentials.secret_access_key()),
-            session.credentials.session_token(),
-        ],
-    }
-}
 
 /// Nothing that could be read on its way is ever asked. The Registry's validation says so first; this holds for every caller.
 fn check_endpoints(source: &EcrSource) -> Result<(), MintError> {

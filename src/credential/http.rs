@@ -20,6 +20,8 @@ use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::MintError;
+
 pub use aws_smithy_http_client::proxy::ProxyConfig;
 
 /// How long a TCP connection and its TLS handshake may take.
@@ -223,6 +225,14 @@ impl Asked {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// An answer of that host that cannot be used.
+    pub(crate) fn bad_answer(&self, problem: impl Into<String>) -> MintError {
+        MintError::BadAnswer {
+            host: self.host(),
+            problem: problem.into(),
+        }
     }
 
     fn note(&self, uri: &str) {

@@ -13,11 +13,13 @@ use std::path::PathBuf;
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::config::Region;
+use aws_sdk_sts::types::AssumedRoleUser;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::http::HttpClient;
+use super::aws::{Action, Call, sdk_config};
+use super::http::{Asked, HttpClient, one_line};
 use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::Keys;
@@ -75,6 +77,39 @@ pub(crate) struct Session {
     pub(crate) advice: &'static str,
 }
 
+impl Session {
+    /// A session that AWS STS opened for a role by its operation `by`; the error says what is wrong with the answer.
+    fn of_role(
+        role_arn: &str,
+        by: &'static str,
+        answered: Option<aws_sdk_sts::types::Credentials>,
+        user: Option<AssumedRoleUser>,
+    ) -> Result<Self, &'static str> {
+        let (credentials, expires_at) = keys_of(answered, by)?;
+        Ok(Self {
+            credentials,
+            expires_at: Some(expires_at),
+            principal: user.map_or_else(|| role_arn.to_owned(), |user| one_line(&user.arn)),
+            on_demand: true,
+            advice: "check the clocks of this node",
+        })
+    }
+
+    /// A call that this session signed, for the messages about its failure.
+    pub(crate) fn call(&self, asked: &Asked, action: Action) -> Call<'_> {
+        Call {
+            host: asked.host(),
+            principal: &self.principal,
+            action,
+            unknown: self.advice,
+            secrets: [
+                Some(self.credentials.secret_access_key()),
+                self.credentials.session_token(),
+            ],
+        }
+    }
+}
+
 /// What an identity needs to open a session.
 pub(crate) struct Opening<'a> {
     pub(crate) source: &'a EcrSource,
@@ -86,10 +121,21 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// The region whose STS is asked.
-    pub(super) fn sts_region(&self) -> Region {
-        let own = self.environment.region.as_deref();
-        Region::new(region::find(self.source, own).to_owned())
+    /// A client of AWS STS, whose calls `signer` signs; `None` for calls that nobody signs.
+    pub(crate) fn sts(&self, asked: &Asked, signer: Option<&Session>) -> aws_sdk_sts::Client {
+        let (source, own) = (self.source, self.environment.region.as_deref());
+        let mut config = sdk_config!(
+            aws_sdk_sts,
+            self.http.for_sdk(asked),
+            self.deadline,
+            Region::new(region::find(source, own).to_owned()),
+            source,
+            &source.endpoints.sts
+        );
+        if let Some(signer) = signer {
+            config = config.credentials_provider(signer.credentials.clone());
+        }
+        aws_sdk_sts::Client::from_conf(config.build())
     }
 }
 

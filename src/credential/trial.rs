@@ -17,9 +17,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
 
+use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use challenge::Challenge;
 
@@ -159,7 +158,7 @@ impl<'a> Trial<'a> {
                 _ => Err(self.explain("the login".to_owned(), &reply)),
             }
         };
-        asked.with_subscriber(NoSubscriber::default()).await
+        unlogged(asked).await
     }
 
     /// What the registry says of an image; `reference` is its tag or digest.
@@ -195,7 +194,7 @@ impl<'a> Trial<'a> {
             let joint = if reference.contains(':') { "@" } else { ":" };
             Err(self.explain(format!("manifest {path}{joint}{reference}"), &reply))
         };
-        asked.with_subscriber(NoSubscriber::default()).await
+        unlogged(asked).await
     }
 
     /// How the registry asks for a login.

@@ -1,14 +1,12 @@
 //! Who an identity is, in Entra ID's own words.
 
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::time::Instant;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
-
-use secrecy::ExposeSecret as _;
 
 use super::client::Client;
 use super::{AcrMint, MINT_TIMEOUT, Order, check_source, identity};
+use crate::credential::cloud::unlogged;
 use crate::credential::http::one_line;
 use crate::credential::{MintError, jwt};
 
@@ -31,9 +29,7 @@ impl AcrMint {
             http: &self.http,
             deadline: Instant::now() + MINT_TIMEOUT,
         };
-        let token = identity::fetch(&client, order, self.given())
-            .with_subscriber(NoSubscriber::default())
-            .await?;
+        let token = unlogged(identity::fetch(&client, order, self.given())).await?;
         Ok(Known {
             claims: describe(token.value.expose_secret()),
             principal: token.principal,

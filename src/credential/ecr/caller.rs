@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
 
 use super::{EcrMint, Order, check_endpoints};
 use crate::credential::MintError;
-use crate::credential::aws::{Call, sdk_config};
+use crate::credential::aws::Action;
+use crate::credential::cloud::unlogged;
 use crate::credential::http::{Asked, one_line};
 use crate::credential::identity::{self, Session};
 
 /// How long opening a session, and asking whose it is, may take each.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+const IDENTIFY: Action = Action {
+    permission: "sts:GetCallerIdentity",
+    denied: "look for a policy of the organization that denies it",
+};
 
 /// A session as it would sign a mint.
 pub struct Opened(Session);
@@ -39,10 +43,7 @@ impl EcrMint {
     pub async fn open(&self, order: &Order) -> Result<Opened, MintError> {
         check_endpoints(&order.source)?;
         let opening = self.opening(order, Instant::now() + TIMEOUT);
-        identity::open(&opening)
-            .with_subscriber(NoSubscriber::default())
-            .await
-            .map(Opened)
+        unlogged(identity::open(&opening)).await.map(Opened)
     }
 
     /// The ARN of a session's principal: who it is to AWS. Every principal may ask that.
@@ -53,41 +54,14 @@ impl EcrMint {
     /// [`MintError`] when AWS STS does not accept the session, or cannot be asked.
     pub async fn fetch_caller(&self, order: &Order, opened: &Opened) -> Result<String, MintError> {
         let opening = self.opening(order, Instant::now() + TIMEOUT);
-        let (asked, source, session) = (Asked::default(), opening.source, &opened.0);
-        let config = sdk_config!(
-            aws_sdk_sts,
-            opening.http.for_sdk(&asked),
-            opening.deadline,
-            opening.sts_region(),
-            source,
-            &source.endpoints.sts
-        )
-        .credentials_provider(session.credentials.clone());
-        let answer = aws_sdk_sts::Client::from_conf(config.build())
-            .get_caller_identity()
-            .send()
-            .with_subscriber(NoSubscriber::default())
+        let (asked, session) = (Asked::default(), &opened.0);
+        let sts = opening.sts(&asked, Some(session));
+        let answer = unlogged(sts.get_caller_identity().send())
             .await
-            .map_err(|error| {
-                Call {
-                    host: asked.host(),
-                    principal: &session.principal,
-                    permission: "sts:GetCallerIdentity",
-                    denied: "look for a policy of the organization that denies it",
-                    unknown: session.advice,
-                    secrets: [
-                        Some(session.credentials.secret_access_key()),
-                        session.credentials.session_token(),
-                    ],
-                }
-                .explain(&error)
-            })?;
+            .map_err(|error| session.call(&asked, IDENTIFY).explain(&error))?;
         answer
             .arn
             .map(|arn| one_line(&arn))
-            .ok_or_else(|| MintError::BadAnswer {
-                host: asked.host(),
-                problem: "it names no principal".to_owned(),
-            })
+            .ok_or_else(|| asked.bad_answer("it names no principal"))
     }
 }

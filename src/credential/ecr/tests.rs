@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::credential::http::HttpClient;
 use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLife};
 
 /// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.

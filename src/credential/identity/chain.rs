@@ -1,12 +1,15 @@
 //! Roles that are assumed on top of an identity, one after the other.
 
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
-
-use super::{Opening, Session, keys_of};
+use super::{Opening, Session};
 use crate::credential::MintError;
-use crate::credential::aws::{Call, sdk_config};
-use crate::credential::http::{Asked, one_line};
+use crate::credential::aws::Action;
+use crate::credential::http::Asked;
 use crate::registry::source::RoleHop;
+
+const ASSUME: Action = Action {
+    permission: "sts:AssumeRole",
+    denied: "check that the role exists, that its trust policy names that principal (and its condition the externalId), and that an identity policy of that principal allows it",
+};
 
 /// Assumes the roles of the source's chain, the first one signed by `session`. The session of the last one is new for each mint.
 ///
@@ -34,20 +37,11 @@ async fn assume(
     hop: &RoleHop,
 ) -> Result<Session, MintError> {
     let asked = Asked::default();
-    let source = opening.source;
-    let config = sdk_config!(
-        aws_sdk_sts,
-        opening.http.for_sdk(&asked),
-        opening.deadline,
-        opening.sts_region(),
-        source,
-        &source.endpoints.sts
-    )
-    .credentials_provider(signer.credentials.clone());
     let seconds = hop
         .duration_seconds
         .and_then(|seconds| i32::try_from(seconds).ok());
-    let answer = aws_sdk_sts::Client::from_conf(config.build())
+    let answer = opening
+        .sts(&asked, Some(signer))
         .assume_role()
         .role_arn(&hop.role_arn)
         .role_session_name(hop.session_name.as_deref().unwrap_or("pullpass"))
@@ -55,36 +49,8 @@ async fn assume(
         .set_duration_seconds(seconds)
         .send()
         .await
-        .map_err(|error| {
-            Call {
-                host: asked.host(),
-                principal: &signer.principal,
-                permission: "sts:AssumeRole",
-                denied: "check that the role exists, that its trust policy names that principal (and its condition the externalId), and that an identity policy of that principal allows it",
-                unknown: signer.advice,
-                secrets: [
-                    Some(signer.credentials.secret_access_key()),
-                    signer.credentials.session_token(),
-                ],
-            }
-            .explain(&error)
-        })?;
-    session(answer, hop).map_err(|problem| MintError::BadAnswer {
-        host: asked.host(),
-        problem: problem.to_owned(),
-    })
-}
-
-fn session(answer: AssumeRoleOutput, hop: &RoleHop) -> Result<Session, &'static str> {
-    let (credentials, expires_at) = keys_of(answer.credentials, "assumeRole")?;
-    let principal = answer
-        .assumed_role_user
-        .map_or_else(|| hop.role_arn.clone(), |user| one_line(&user.arn));
-    Ok(Session {
-        credentials,
-        expires_at: Some(expires_at),
-        principal,
-        on_demand: true,
-        advice: "check the clocks of this node",
-    })
+        .map_err(|error| signer.call(&asked, ASSUME).explain(&error))?;
+    let (keys, user) = (answer.credentials, answer.assumed_role_user);
+    Session::of_role(&hop.role_arn, "assumeRole", keys, user)
+        .map_err(|problem| asked.bad_answer(problem))
 }

@@ -1,9 +1,7 @@
 //! Web identity: a ServiceAccount's token for a session of a role (IAM roles for service accounts).
 
-use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput;
-
-use super::{Opening, Session, keys_of};
-use crate::credential::aws::{Call, sdk_config};
+use super::{Opening, Session};
+use crate::credential::aws::{Action, Call};
 use crate::credential::http::{Asked, one_line};
 use crate::credential::{MintError, jwt};
 
@@ -11,6 +9,11 @@ use crate::credential::{MintError, jwt};
 ///
 /// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
 pub(super) const AUDIENCE: &str = "sts.amazonaws.com";
+
+const ASSUME: Action = Action {
+    permission: "sts:AssumeRoleWithWebIdentity",
+    denied: "check that the role exists and that its trust policy names the cluster's OIDC provider and this subject",
+};
 
 /// Opens a new session of the role. Every mint gets its own, so that what it minted lives as long as can be.
 ///
@@ -22,20 +25,12 @@ pub(super) async fn open(
     token: &str,
 ) -> Result<Session, MintError> {
     let asked = Asked::default();
-    let source = opening.source;
-    let config = sdk_config!(
-        aws_sdk_sts,
-        opening.http.for_sdk(&asked),
-        opening.deadline,
-        opening.sts_region(),
-        source,
-        &source.endpoints.sts
-    );
     let principal = match subject(token) {
         Some(subject) => format!("role {role_arn} by web identity of {subject}"),
         None => format!("role {role_arn} by web identity"),
     };
-    let answer = aws_sdk_sts::Client::from_conf(config.build())
+    let answer = opening
+        .sts(&asked, None)
         .assume_role_with_web_identity()
         .role_arn(role_arn)
         .role_session_name(session_name.unwrap_or("pullpass"))
@@ -46,34 +41,15 @@ pub(super) async fn open(
             Call {
                 host: asked.host(),
                 principal: &principal,
-                permission: "sts:AssumeRoleWithWebIdentity",
-                denied: "check that the role exists and that its trust policy names the cluster's OIDC provider and this subject",
+                action: ASSUME,
                 unknown: "check that the cluster's OIDC provider is known to IAM with the audience sts.amazonaws.com",
                 secrets: [Some(token), None],
             }
             .explain(&error)
         })?;
-    session(answer, role_arn).map_err(|problem| MintError::BadAnswer {
-        host: asked.host(),
-        problem: problem.to_owned(),
-    })
-}
-
-fn session(
-    answer: AssumeRoleWithWebIdentityOutput,
-    role_arn: &str,
-) -> Result<Session, &'static str> {
-    let (credentials, expires_at) = keys_of(answer.credentials, "webIdentity")?;
-    let principal = answer
-        .assumed_role_user
-        .map_or_else(|| role_arn.to_owned(), |user| one_line(&user.arn));
-    Ok(Session {
-        credentials,
-        expires_at: Some(expires_at),
-        principal,
-        on_demand: true,
-        advice: "check the clocks of this node",
-    })
+    let (keys, user) = (answer.credentials, answer.assumed_role_user);
+    Session::of_role(role_arn, "webIdentity", keys, user)
+        .map_err(|problem| asked.bad_answer(problem))
 }
 
 /// The subject that the token claims, not verified, for messages: `system:serviceaccount:NAMESPACE:NAME`.
