@@ -28,7 +28,7 @@ use kube::{Api, Client};
 
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
-pub use events::{Gravity, Notice, Told};
+pub use events::{Gravity, Notice, Told, reference};
 pub use inspect::{TriedPod, WEBHOOK, Webhook};
 pub use lease::{CONFIRM_ANNOTATION, Held, Term};
 pub use metrics::Metrics;

@@ -13,6 +13,7 @@ mod version;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// pullpass gives Kubernetes Pods the credentials to pull private images.
@@ -86,6 +87,14 @@ fn describe(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Runs a command's work to its end, on this thread.
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.context("cannot start a runtime")?.block_on(work)
 }
 
 /// Prints help where it was asked for, or what is wrong with the arguments.

@@ -163,4 +163,14 @@ impl SourceSecret {
 pub trait SourceSecrets: Send + Sync {
     /// The source Secret of this name; `None` when there is none, or when it lacks the label.
     fn source(&self, name: &str) -> Option<Arc<SourceSecret>>;
+
+    /// The source Secret of this name, which somebody needs.
+    ///
+    /// # Errors
+    /// [`MintError::MissingSource`] when there is none.
+    fn require(&self, name: &str) -> Result<Arc<SourceSecret>, MintError> {
+        self.source(name).ok_or_else(|| MintError::MissingSource {
+            secret: name.to_owned(),
+        })
+    }
 }

@@ -65,6 +65,22 @@ pub struct Notice {
     pub note: String,
 }
 
+/// A reference to an object of this `apiVersion`, `kind` and `name`, in this namespace, and with this uid if it is known.
+pub fn reference(
+    [api_version, kind, name]: [&str; 3],
+    namespace: Option<&str>,
+    uid: Option<&str>,
+) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(name.to_owned()),
+        namespace: namespace.map(ToOwned::to_owned),
+        uid: uid.map(ToOwned::to_owned),
+        ..ObjectReference::default()
+    }
+}
+
 /// What became of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {

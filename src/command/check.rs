@@ -11,7 +11,6 @@ mod scene;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 
 use super::Output;
 use super::explain::parse_labels;
@@ -83,11 +82,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.context("cannot start a runtime")?;
-    runtime.block_on(async {
+    super::block_on(async {
         let mut report = Report::new(args.output);
         let scene = match Scene::load(args, &mut report).await {
             Ok(scene) => scene,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::Output;
@@ -34,11 +33,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.context("cannot start a runtime")?;
-    runtime.block_on(purge(args))
+    super::block_on(purge(args))
 }
 
 async fn purge(args: &Args) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::report::{Facts, Finding, find_wrong, report};
-use crate::cluster::{Gravity, Kube, Notice};
+use crate::cluster::{Gravity, Kube, Notice, reference};
 use crate::provision::access::ClusterError;
 use crate::provision::survey::Survey;
 use crate::provision::tally::Tally;
@@ -205,13 +205,11 @@ fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, Stri
 fn find_notice(listed: &Listed, facts: &Facts<'_>) -> Option<Notice> {
     let wrong = find_wrong(facts)?;
     Some(Notice {
-        regarding: ObjectReference {
-            api_version: Some("pullpass.dev/v1alpha1".to_owned()),
-            kind: Some("Registry".to_owned()),
-            name: Some(listed.name.to_string()),
-            uid: Some(listed.uid.clone()),
-            ..ObjectReference::default()
-        },
+        regarding: reference(
+            ["pullpass.dev/v1alpha1", "Registry", &listed.name],
+            None,
+            Some(&listed.uid),
+        ),
         gravity: Gravity::Warning,
         reason: wrong.reason,
         action: "Provision",
@@ -241,11 +239,5 @@ fn find_foreign(survey: &Survey, listed: &Listed) -> Vec<Notice> {
 
 /// A reference to a pull secret, which need not be there.
 pub(super) fn secret(namespace: &str, name: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Secret".to_owned()),
-        namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
-        ..ObjectReference::default()
-    }
+    reference(["v1", "Secret", name], Some(namespace), None)
 }

@@ -159,12 +159,9 @@ pub(super) fn of_credential(grant: &Grant, credential: &Credential) -> Vec<Entry
 }
 
 fn find_fixed(grant: &Grant, source: &StaticSource, state: &State) -> Result<Vec<Entry>, Pending> {
-    let Some(secret) = state.source(&source.secret) else {
-        let error = crate::credential::MintError::MissingSource {
-            secret: source.secret.clone(),
-        };
-        return Err(pending(grant, error.reason(), error.to_string()));
-    };
+    let secret = state
+        .require(&source.secret)
+        .map_err(|error| pending(grant, error.reason(), error.to_string()))?;
     let logins = fixed::logins(&secret, &grant.keys, &grant.reserved)
         .map_err(|error| pending(grant, "MalformedSource", error.to_string()))?;
     Ok(logins

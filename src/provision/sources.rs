@@ -1,7 +1,7 @@
 //! What keeps source Secrets from being used.
 
 use super::state::State;
-use crate::credential::{CredentialKey, MintError, SourceSecrets as _, fixed};
+use crate::credential::{CredentialKey, SourceSecrets as _, fixed};
 use crate::registry::{CredentialSource, ServedRegistry};
 
 /// One line for each source Secret of a Registry that is missing or does not hold what is needed; what each identity says of a
@@ -22,9 +22,9 @@ fn find_problem(source: &CredentialSource, keys: &[String], state: &State) -> Op
             .err()
             .map(|error| error.to_string()),
         CredentialSource::Static(source) => {
-            let Some(secret) = state.source(&source.secret) else {
-                let secret = source.secret.clone();
-                return Some(MintError::MissingSource { secret }.to_string());
+            let secret = match state.require(&source.secret) {
+                Ok(secret) => secret,
+                Err(error) => return Some(error.to_string()),
             };
             let read = fixed::logins(&secret, keys, &[]);
             read.err().map(|error| error.to_string())

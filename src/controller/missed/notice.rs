@@ -1,10 +1,9 @@
 //! What people are told about missed Pods. Pure.
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::admission::Lacks;
-use crate::cluster::{Gravity, Notice, WaitingPod};
+use crate::cluster::{Gravity, Notice, WaitingPod, reference};
 
 /// On a Pod: that it was missed, and what to do.
 pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
@@ -20,14 +19,11 @@ pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
         None => "delete it and create it again".to_owned(),
     };
     Notice {
-        regarding: ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        },
+        regarding: reference(
+            ["v1", "Pod", &pod.name],
+            Some(&pod.namespace),
+            Some(&pod.uid),
+        ),
         gravity: Gravity::Warning,
         reason: "PullSecretNotReferenced",
         action: "Report",
@@ -42,14 +38,11 @@ pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
 /// On a Pod's controller: that the Pod is evicted.
 pub(super) fn rescue(pod: &WaitingPod, owner: &OwnerReference) -> Notice {
     Notice {
-        regarding: ObjectReference {
-            api_version: Some(owner.api_version.clone()),
-            kind: Some(owner.kind.clone()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(owner.name.clone()),
-            uid: Some(owner.uid.clone()),
-            ..ObjectReference::default()
-        },
+        regarding: reference(
+            [&owner.api_version, &owner.kind, &owner.name],
+            Some(&pod.namespace),
+            Some(&owner.uid),
+        ),
         gravity: Gravity::Normal,
         reason: "RescuePod",
         action: "Evict",

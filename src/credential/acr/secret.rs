@@ -22,11 +22,7 @@ impl ClientSecret {
     /// # Errors
     /// [`MintError::MissingSource`] when there is no such Secret, [`MintError::MalformedSource`] when it holds no client secret.
     pub fn find(name: &str, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
-        let secret = secrets
-            .source(name)
-            .ok_or_else(|| MintError::MissingSource {
-                secret: name.to_owned(),
-            })?;
+        let secret = secrets.require(name)?;
         let malformed = |problem: &str| MintError::MalformedSource {
             secret: name.to_owned(),
             problem: format!("{KEY} {problem}"),

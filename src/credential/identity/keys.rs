@@ -28,12 +28,7 @@ impl Keys {
     /// # Errors
     /// [`MintError::MissingSource`] when there is no such Secret, else see [`Keys::parse`].
     pub fn find(name: &str, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
-        let secret = secrets
-            .source(name)
-            .ok_or_else(|| MintError::MissingSource {
-                secret: name.to_owned(),
-            })?;
-        Self::parse(&secret)
+        Self::parse(&*secrets.require(name)?)
     }
 
     /// Reads the keys out of a source Secret. White space around a value, such as the newline of a file, is left out.
