@@ -13,15 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::keyring::{self, Login};
 use support::process::{Launch, Pullpass};
-use support::scene::{ECR, Scene, World};
+use support::scene::{ECR, Scene};
 use support::user::User;
 use support::wait;
-
-/// A cluster of its own: one process of a cluster leads.
-async fn scene(name: &'static str) -> Scene {
-    let world = Box::leak(Box::new(World::start().await));
-    Scene::within(world, name).await
-}
 
 /// Waits until the namespace's pull secret holds this login for an image.
 async fn wait_login(
@@ -54,7 +48,7 @@ fn writes(scene: &Scene, namespace: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_pull_secrets_where_no_pod_comes() {
-    let scene = scene("keep").await;
+    let scene = Scene::alone("keep").await;
     let team = format!("{ECR}/team");
     let image = format!("{team}/hello:1");
     let before = scene.namespace("before").await;
@@ -107,7 +101,7 @@ async fn keeps_pull_secrets_where_no_pod_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renews_in_time_with_one_mint_and_one_write() {
-    let scene = scene("renew").await;
+    let scene = Scene::alone("renew").await;
     let team = format!("{ECR}/team");
     let image = format!("{team}/hello:1");
     scene.user.set_life(&scene.world.moto, 16).await;
@@ -132,7 +126,7 @@ async fn renews_in_time_with_one_mint_and_one_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_goes_on_when_the_leader_dies() {
-    let scene = scene("leader").await;
+    let scene = Scene::alone("leader").await;
     let team = format!("{ECR}/team");
     let image = format!("{team}/hello:1");
     scene.serve(&[&team]).await;
@@ -168,7 +162,7 @@ async fn another_replica_goes_on_when_the_leader_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn provisions_many_namespaces_with_one_mint_and_one_write_each() {
     const MANY: usize = 300;
-    let scene = scene("many").await;
+    let scene = Scene::alone("many").await;
     let team = format!("{ECR}/team");
     scene.serve(&[&team]).await;
     let names: Vec<String> = (0..MANY).map(|n| format!("n{n}")).collect();
@@ -252,7 +246,7 @@ async fn told(scene: &Scene, namespace: &str, name: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
-    let scene = scene("status").await;
+    let scene = Scene::alone("status").await;
     scene.serve(&[&format!("{ECR}/team")]).await;
     let login = json!({"images": ["fixed.example.com"], "static": {"secretRef": {"name": "late"}}});
     scene.put_registry("fixed", login).await;

@@ -15,7 +15,7 @@ use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::process::{Pullpass, pod};
 use support::roles::add_role;
-use support::scene::{ECR, SCENE, Scene, World, read_dockerconfigjson};
+use support::scene::{ECR, SCENE, Scene, read_dockerconfigjson};
 use support::user::User;
 use support::wait;
 
@@ -54,9 +54,8 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let world = Box::leak(Box::new(World::start().await));
-        let scene = Scene::within(world, "forged").await;
-        let ci = User::add(&world.moto, "forged-ci").await;
+        let scene = Scene::alone("forged").await;
+        let ci = User::add(&scene.world.moto, "forged-ci").await;
         scene.put_keys("forged-ci", &ci).await;
         let registries = registries(&scene);
         for registry in &registries {

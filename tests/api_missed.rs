@@ -13,13 +13,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::process::{Launch, Pullpass, make_namespace, pod};
-use support::scene::{ECR, OWN, Scene, World, references};
+use support::scene::{ECR, OWN, Scene, references};
 use support::wait;
 
-/// A cluster of its own: one process of a cluster leads.
+/// A scene in which a Registry serves [`image`].
 async fn scene(name: &'static str) -> Scene {
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, name).await;
+    let scene = Scene::alone(name).await;
     scene.serve(&[&format!("{ECR}/team")]).await;
     scene
 }

@@ -13,7 +13,7 @@ use support::keyring::{self, Login};
 use support::oci::Oci;
 use support::process::{make_namespace, pod};
 use support::roles::add_role;
-use support::scene::{ECR, SCENE, Scene, World, read_dockerconfigjson};
+use support::scene::{ECR, SCENE, Scene, read_dockerconfigjson};
 use support::user::User;
 use support::wait;
 
@@ -286,8 +286,7 @@ async fn asks_for_tokens_of_service_accounts_under_the_printed_rights() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_narrow_secrets_where_no_pod_comes() {
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, "quiet").await;
+    let scene = Scene::alone("quiet").await;
     let namespace = namespace(&scene, "pods").await;
     let _pullpass = scene.start_controller().await;
     let levels = Levels::new(&scene).await;

@@ -11,14 +11,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use support::scene::{OWN, Scene, World, read_dockerconfigjson};
+use support::scene::{OWN, Scene, read_dockerconfigjson};
 use support::wait;
-
-/// A cluster of its own: what is removed depends on all secrets of a cluster.
-async fn scene(name: &'static str) -> Scene {
-    let world = Box::leak(Box::new(World::start().await));
-    Scene::within(world, name).await
-}
 
 /// A Registry of a fixed login for all namespaces of the scene.
 async fn put_fixed(scene: &Scene, name: &str, images: &[&str], suspend: bool) {
@@ -74,7 +68,7 @@ async fn wait_keys(scene: &Scene, namespace: &str, wanted: Option<&[&str]>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
-    let scene = scene("taken").await;
+    let scene = Scene::alone("taken").await;
     put_fixed(&scene, "one", &["one.example.com"], false).await;
     put_fixed(&scene, "two", &["two.example.com/team"], false).await;
     put_fixed(&scene, "rests", &["rests.example.com"], false).await;
@@ -134,7 +128,7 @@ async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removes_nothing_when_the_kind_goes_with_all_its_registries() {
-    let scene = scene("kind").await;
+    let scene = Scene::alone("kind").await;
     put_fixed(&scene, "one", &["one.example.com"], false).await;
     let pullpass = scene.start_controller().await;
     let namespace = scene.namespace("team").await;
@@ -152,7 +146,7 @@ async fn removes_nothing_when_the_kind_goes_with_all_its_registries() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_before_many_namespaces_lose_their_secrets_at_once() {
     const MANY: usize = 12;
-    let scene = scene("many").await;
+    let scene = Scene::alone("many").await;
     put_fixed(&scene, "one", &["one.example.com"], false).await;
     let mut names = Vec::new();
     for number in 0..MANY {
@@ -191,7 +185,7 @@ async fn asks_before_many_namespaces_lose_their_secrets_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
-    let scene = scene("fight").await;
+    let scene = Scene::alone("fight").await;
     put_fixed(&scene, "one", &["one.example.com"], false).await;
     let pullpass = scene.start_controller().await;
     let namespace = scene.namespace("team").await;

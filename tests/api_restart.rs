@@ -3,18 +3,15 @@
 mod support;
 
 use serde_json::json;
-use support::scene::{ECR, Scene, World, references};
+use support::scene::{ECR, Scene, references};
 use support::user::User;
 use support::wait;
-use tokio::sync::OnceCell;
-
-/// A world of its own: nobody else's API server is restarted.
-static WORLD: OnceCell<World> = OnceCell::const_new();
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sees_changes_after_restart_of_api_server() {
-    let world = WORLD.get_or_init(World::start).await;
-    let scene = Scene::within(world, "restart").await;
+    // Nobody else's API server is restarted.
+    let scene = Scene::alone("restart").await;
+    let world = scene.world;
     let (team, late) = (format!("{ECR}/team"), format!("{ECR}/late"));
     let (image, late_image) = (format!("{team}/hello:1"), format!("{late}/hello:1"));
     scene.serve(&[&team]).await;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use support::cluster::{Cluster, read_yaml};
 use support::process::{make_namespace, pod};
-use support::scene::{ECR, OWN, Scene, World};
+use support::scene::{ECR, OWN, Scene};
 use support::wait;
 
 #[derive(Deserialize)]
@@ -231,8 +231,7 @@ async fn find_resources(cluster: &Cluster) -> BTreeSet<(String, bool)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_refused_by_policies_what_rights_would_allow() {
     // The rights that it gets are for everything in its world.
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, "attacks").await;
+    let scene = Scene::alone("attacks").await;
     let tenant = scene.namespace("tenant").await;
     let fresh = scene.namespace("fresh").await;
     let outside = scene.namespace_name("outside");

@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use support::account::{allow_tokens, put_account};
 use support::roles::add_role;
-use support::scene::{ECR, Scene, World};
+use support::scene::{ECR, Scene};
 use support::wait;
 
 /// The ServiceAccount that mints, in each namespace.
@@ -66,8 +66,7 @@ async fn finalize(scene: &Scene, namespace: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn goes_with_its_namespace_or_service_account_at_once() {
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, "stored").await;
+    let scene = Scene::alone("stored").await;
     put_tenants(&scene).await;
     let gone = tenant(&scene, "gone", 3600).await;
     let orphan = tenant(&scene, "orphan", 16).await;

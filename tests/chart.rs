@@ -10,7 +10,6 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, OnceLock};
 
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
@@ -36,17 +35,6 @@ fn program(name: &str) -> PathBuf {
     bed::dir().join("bin").join(name)
 }
 
-/// An API server for all tests of this file.
-fn kubeconfig() -> &'static str {
-    static BED: OnceLock<(Mutex<Bed>, String)> = OnceLock::new();
-    let (_, kubeconfig) = BED.get_or_init(|| {
-        let bed = Bed::start("api", &[]);
-        let kubeconfig = bed.field("kubeconfig").to_owned();
-        (Mutex::new(bed), kubeconfig)
-    });
-    kubeconfig
-}
-
 fn run(command: &mut Command) -> Output {
     let output = command.output();
     output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -62,7 +50,11 @@ fn succeed(command: &mut Command) -> String {
 
 fn kubectl(arguments: &[&str]) -> String {
     let mut command = Command::new(program("kubectl"));
-    succeed(command.args(["--kubeconfig", kubeconfig()]).args(arguments))
+    succeed(
+        command
+            .args(["--kubeconfig", bed::shared_api()])
+            .args(arguments),
+    )
 }
 
 /// Helm with a home of its own.
@@ -72,7 +64,7 @@ fn helm(home: &TempDir, arguments: &[&str]) -> Command {
         .args(arguments)
         .env_clear()
         .env("HOME", home.path())
-        .env("KUBECONFIG", kubeconfig());
+        .env("KUBECONFIG", bed::shared_api());
     command
 }
 
@@ -182,7 +174,7 @@ fn dry_run(manifest: &str) {
     std::fs::write(&file, list.to_string()).unwrap();
     let mut command = Command::new(program("kubectl"));
     command
-        .args(["--kubeconfig", kubeconfig()])
+        .args(["--kubeconfig", bed::shared_api()])
         .args(["apply", "--server-side", "--force-conflicts"])
         .args(["--dry-run=server", "--validate=strict", "-f"])
         .arg(&file);

@@ -402,8 +402,7 @@ async fn tells_why_an_image_cannot_be_pulled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tells_what_is_wrong_in_a_namespace() {
     // Webhook configurations are the whole cluster's.
-    let world: &World = Box::leak(Box::new(World::start().await));
-    let place = Place::within(world, "check-namespace").await;
+    let place = Place::within(World::alone().await, "check-namespace").await;
     let scene = &place.scene;
     let (pullpass, namespace) = place.serve().await;
     let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;

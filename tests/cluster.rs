@@ -10,7 +10,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,24 +34,13 @@ use pullpass::registry::source::{
 };
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
-use support::bed::Bed;
+use support::bed::{self, Bed};
 
 type Crd =
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 const OWN: &str = "pullpass";
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// One API server for all tests but those that stop it.
-fn shared() -> &'static str {
-    static BED: OnceLock<(Mutex<Bed>, String)> = OnceLock::new();
-    let (_, kubeconfig) = BED.get_or_init(|| {
-        let bed = Bed::start("api", &[]);
-        let kubeconfig = bed.field("kubeconfig").to_owned();
-        (Mutex::new(bed), kubeconfig)
-    });
-    kubeconfig
-}
 
 async fn client(kubeconfig: &str) -> Client {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -117,7 +106,7 @@ async fn synced(mut synced: Synced) {
 
 #[tokio::test]
 async fn applies_only_over_the_state_it_was_told_of() {
-    let client = client(shared()).await;
+    let client = client(bed::shared_api()).await;
     make_namespace(&client, "swaps", json!({})).await;
     let kube = Kube::new(client.clone(), OWN);
     let (one, two) = (
@@ -172,7 +161,7 @@ fn is_conflict(result: Result<Version, ClusterError>) -> bool {
 
 #[tokio::test]
 async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
-    let client = client(shared()).await;
+    let client = client(bed::shared_api()).await;
     make_namespace(&client, "reads", json!({})).await;
     let kube = Kube::new(client.clone(), OWN);
     let text = r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#;
@@ -221,7 +210,7 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
 
 #[tokio::test]
 async fn says_that_a_namespace_is_gone_or_going() {
-    let client = client(shared()).await;
+    let client = client(bed::shared_api()).await;
     let kube = Kube::new(client.clone(), OWN);
     let apply = async |namespace| {
         kube.apply_pull_secret(
@@ -285,7 +274,7 @@ fn credential(password: &str, minted_at: Timestamp) -> Credential {
 }
 
 async fn stores<const N: usize>() -> [Arc<Store>; N] {
-    let client = client(shared()).await;
+    let client = client(bed::shared_api()).await;
     make_namespace(&client, OWN, json!({})).await;
     std::array::from_fn(|_| Arc::new(Store::new(Kube::new(client.clone(), OWN))))
 }
@@ -576,7 +565,7 @@ async fn shows_one_replica_what_another_one_minted() {
 /// Tokens of namespaces' own ServiceAccounts, by a real API server.
 #[tokio::test]
 async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
-    let client = client(shared()).await;
+    let client = client(bed::shared_api()).await;
     let kube = Kube::new(client.clone(), OWN);
     make_namespace(&client, "tokens", json!({})).await;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "tokens");

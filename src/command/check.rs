@@ -11,7 +11,6 @@ mod scene;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-
 use super::Output;
 use super::explain::parse_labels;
 use crate::registry::Labels;

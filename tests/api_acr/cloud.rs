@@ -7,7 +7,7 @@ use super::support::azure::{Application, Azure, Federated};
 use super::support::cluster::Answer;
 use super::support::keyring::{self, Login};
 use super::support::process::{Launch, Pullpass};
-use super::support::scene::{SCENE, Scene, World, references};
+use super::support::scene::{SCENE, Scene, references};
 use super::support::wait;
 
 pub(super) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -33,8 +33,7 @@ impl Cloud {
 
     /// The same with a cluster of its own: one process of a cluster leads.
     pub(super) async fn alone(name: &'static str) -> Self {
-        let world = Box::leak(Box::new(World::start().await));
-        Self::within(Scene::within(world, name).await).await
+        Self::within(Scene::alone(name).await).await
     }
 
     async fn within(scene: Scene) -> Self {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -103,6 +103,17 @@ impl Drop for Bed {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The kubeconfig of an administrator of one API server for all tests of a binary. It ends with the process.
+pub fn shared_api() -> &'static str {
+    static API: OnceLock<(Mutex<Bed>, String)> = OnceLock::new();
+    let (_, kubeconfig) = API.get_or_init(|| {
+        let bed = Bed::start("api", &[]);
+        let kubeconfig = bed.field("kubeconfig").to_owned();
+        (Mutex::new(bed), kubeconfig)
+    });
+    kubeconfig
 }
 
 /// Runs a verb that ends by itself, with `input` on its stdin.

@@ -43,6 +43,11 @@ pub async fn world() -> &'static World {
 }
 
 impl World {
+    /// Starts one for one test alone. It ends with the process.
+    pub async fn alone() -> &'static Self {
+        Box::leak(Box::new(Self::start().await))
+    }
+
     /// Starts one.
     pub async fn start() -> Self {
         let moto = std::thread::spawn(Moto::start);
@@ -117,7 +122,12 @@ impl Scene {
         Self::within(world().await, name).await
     }
 
-    /// The same in a world of its own.
+    /// The same in a world of its own: one process of a cluster leads, and what it does depends on all that is there.
+    pub async fn alone(name: &'static str) -> Self {
+        Self::within(World::alone().await, name).await
+    }
+
+    /// The same in this world.
     pub async fn within(world: &'static World, name: &'static str) -> Self {
         let scene = Self {
             name,
