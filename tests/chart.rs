@@ -181,9 +181,7 @@ fn dry_run(manifest: &str) {
     let output = run(&mut command);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}\n{manifest}");
-    // The kind's numbers are told by their Rust type, which the API server does not know and leaves alone.
-    let warnings = stderr.replace("Warning: unrecognized format \"uint32\"\n", "");
-    assert_eq!(warnings, "", "warnings");
+    assert_eq!(stderr, "", "warnings");
 }
 
 /// Nobody is woken without being told what to do.

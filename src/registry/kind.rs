@@ -179,7 +179,8 @@ pub struct AssumeRole {
     /// How long the session lives, in seconds: 900 to 43200, as far as the role allows; 3600 where nothing is said, and at most
     /// where the session of another role signs for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 900, max = 43200))]
+    // The API server knows no format of numbers without a sign, and warns.
+    #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
     pub duration_seconds: Option<u32>,
 }
 
