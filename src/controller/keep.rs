@@ -237,7 +237,7 @@ impl Keeper {
                 Done::Told
             });
         }
-        None
+        news.again
     }
 
     fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {

@@ -67,6 +67,8 @@ pub(super) struct Trouble<'t> {
 pub(super) struct News {
     pub(super) statuses: Vec<(Listed, RegistryStatus)>,
     pub(super) notices: Vec<Notice>,
+    /// When to go on telling; `None`: there is nothing left.
+    pub(super) again: Option<Timestamp>,
 }
 
 /// What was told, by this replica.
@@ -74,6 +76,7 @@ pub(super) struct News {
 pub(super) struct Told {
     statuses: HashMap<Arc<str>, RegistryStatus>,
     last: Option<Timestamp>,
+    turn: Turn,
     /// Why no status could be written last time, as it was logged.
     complaint: Option<&'static str>,
 }
@@ -81,7 +84,7 @@ pub(super) struct Told {
 impl Told {
     /// When it is time to tell again; `None`: now.
     pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = self.last?.checked_add(EVERY).ok()?;
+        let next = later(self.last?)?;
         // A clock that was put back does not silence us.
         (next > now && next.duration_since(now) <= EVERY).then_some(next)
     }
@@ -107,7 +110,8 @@ impl Told {
                 .or_else(|| known(&listed.name));
             let status = report(listed, &facts, before.as_ref(), now);
             news.notices.extend(find_notice(listed, &facts));
-            news.notices.extend(find_foreign(survey, listed));
+            news.notices
+                .extend(find_foreign(survey, registries, listed));
             if before.as_ref() != Some(&status) {
                 news.statuses.push((listed.clone(), status.clone()));
             }
@@ -115,7 +119,8 @@ impl Told {
         }
         let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         self.statuses.retain(|name, _| names.contains(&**name));
-        news.notices.truncate(EVENTS);
+        news.notices = self.turn.take(news.notices);
+        news.again = self.turn.is_under_way().then(|| later(now)).flatten();
         news
     }
 
@@ -132,6 +137,34 @@ impl Told {
                 "the status of a Registry could not be written, it is tried again: {error}"
             );
         }
+    }
+}
+
+fn later(now: Timestamp) -> Option<Timestamp> {
+    now.checked_add(EVERY).ok()
+}
+
+/// Takes turns where there is more to tell than one round may.
+#[derive(Debug, Default)]
+struct Turn {
+    /// How many were taken since the first one was.
+    taken: usize,
+}
+
+impl Turn {
+    /// Those whose turn it is. The order is the same from round to round, but for what changed.
+    fn take(&mut self, notices: Vec<Notice>) -> Vec<Notice> {
+        let all = notices.len();
+        let begin = if self.taken < all { self.taken } else { 0 };
+        let taken: Vec<Notice> = notices.into_iter().skip(begin).take(EVENTS).collect();
+        let end = begin + taken.len();
+        self.taken = if end < all { end } else { 0 };
+        taken
+    }
+
+    /// Whether others are still to come.
+    fn is_under_way(&self) -> bool {
+        self.taken > 0
     }
 }
 
@@ -218,14 +251,15 @@ fn find_notice(listed: &Listed, facts: &Facts<'_>) -> Option<Notice> {
 }
 
 /// Events in the namespaces in which somebody else's Secret takes the place: people there may see no Registry.
-fn find_foreign(survey: &Survey, listed: &Listed) -> Vec<Notice> {
-    let Some(tally) = survey.tallies.get(&listed.name) else {
+fn find_foreign(survey: &Survey, registries: &Registries, listed: &Listed) -> Vec<Notice> {
+    let tally = survey.tallies.get(&listed.name);
+    let Some((tally, registry)) = tally.zip(registries.get(&listed.name)) else {
         return Vec::new();
     };
     let named = tally.foreign_in.iter();
     named
         .map(|namespace| Notice {
-            regarding: secret(namespace, crate::provision::PULL_SECRET),
+            regarding: secret(namespace, &registry.secret),
             gravity: Gravity::Warning,
             reason: "ForeignSecret",
             action: "Provision",
@@ -241,3 +275,6 @@ fn find_foreign(survey: &Survey, listed: &Listed) -> Vec<Notice> {
 pub(super) fn secret(namespace: &str, name: &str) -> ObjectReference {
     reference(["v1", "Secret", name], Some(namespace), None)
 }
+
+#[cfg(test)]
+mod tests;

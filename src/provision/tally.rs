@@ -37,6 +37,13 @@ pub struct Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Tallies(BTreeMap<Arc<str>, Tally>);
 
+#[cfg(test)]
+impl FromIterator<(Arc<str>, Tally)> for Tallies {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Tally)>>(tallies: I) -> Self {
+        Self(tallies.into_iter().collect())
+    }
+}
+
 impl Tallies {
     /// How a Registry stands; `None`: it serves no opted-in namespace.
     pub fn get(&self, registry: &str) -> Option<&Tally> {
