@@ -245,15 +245,22 @@ fn reply(status: u16, header: &'static str, value: String) -> Reply {
     }
 }
 
-#[test]
-fn prints_lines_for_people() {
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
+/// What is printed where something fails.
+fn print_failing(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
-        .args(["check", "-f", examples, "contoso.azurecr.io/team/app:1"])
+        .arg("check")
+        .args(arguments)
         .env_clear()
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn prints_lines_for_people() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
+    let printed = print_failing(&["-f", examples, "contoso.azurecr.io/team/app:1"]);
     let expected = "Registry azure-team
   ✗ identity   source secret orders-client-secret stands in a cluster, and there is none here
     fix        name the cluster with --kubeconfig
@@ -265,5 +272,36 @@ Image contoso.azurecr.io/team/app:1
 
 1 fine, 1 failed, 5 not tried
 ";
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    assert_eq!(printed, expected);
+}
+
+#[test]
+fn says_of_which_server_it_speaks_where_there_are_several() {
+    let principal = json!({"tenantId": TENANT, "clientId": APP, "secretRef": {"name": "puller"}});
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "azure"},
+        "spec": {
+            "images": ["one.azurecr.io/team", "two.azurecr.io"], "serves": {"namespaces": {}},
+            "acr": {"identity": {"servicePrincipal": principal}},
+        },
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("registry.yaml");
+    std::fs::write(&file, registry.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let printed = print_failing(&["-f", file]);
+    let expected = "Registry azure
+  ✗ identity   one.azurecr.io: source secret puller stands in a cluster, and there is none here
+    fix        name the cluster with --kubeconfig
+  – not tried  one.azurecr.io: caller, token, life: there is no identity
+  ✗ identity   two.azurecr.io: source secret puller stands in a cluster, and there is none here
+    fix        name the cluster with --kubeconfig
+  – not tried  two.azurecr.io: caller, token, life: there is no identity
+
+0 fine, 2 failed, 6 not tried
+";
+    assert_eq!(printed, expected);
+    // One image is of one server: nothing is to be told apart.
+    let printed = print_failing(&["-f", file, "two.azurecr.io/app:1"]);
+    assert!(!printed.contains("two.azurecr.io: source"), "{printed}");
 }

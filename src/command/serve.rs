@@ -1,4 +1,4 @@
-//! `pullpass serve`: the webhook.
+//! `pullpass serve`: the webhook and the controller.
 
 mod cluster;
 mod log;
@@ -13,7 +13,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::SignedDuration;
 
-/// Serve the admission webhook
+/// Serve the admission webhook, and run the controller
+///
+/// Every replica answers the API server's reviews. One of them, which a Lease elects, runs the controller besides: it keeps the pull
+/// secrets of all opted-in namespaces as they must be, with no Pod in sight. It writes them ahead of the first Pod, renews them at half
+/// of their credentials' lives, puts back what somebody else changed, takes out what no Registry gives any more, says on each Registry
+/// how it stands, and finds Pods that were created while the webhook was away.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
@@ -29,7 +34,7 @@ pub(super) struct Args {
     /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
     #[arg(long, value_name = "FILE", conflicts_with = "patch_only")]
     extra_ca: Option<PathBuf>,
-    /// Answer reviews only: leave it to other replicas to keep pull secrets where no Pod comes
+    /// Do not run the controller here: answer reviews, and leave it to other replicas to keep pull secrets where no Pod comes
     #[arg(long, conflicts_with = "patch_only")]
     no_controller: bool,
     /// How often to look for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and told

@@ -46,8 +46,14 @@ pub(super) async fn check(
             continue;
         }
         report.begin(Kind::Registry, &registry.name);
+        let places_tried = places.len();
         for place in places {
             let (source, keys) = &registry.sources[place];
+            if let CredentialSource::Minted(source) = source
+                && places_tried > 1
+            {
+                report.narrow(&place_of(source));
+            }
             let found = match source {
                 CredentialSource::Static(fixed) => try_fixed(scene, fixed, keys, report).await?,
                 CredentialSource::Minted(source) => {
@@ -146,6 +152,14 @@ async fn try_mint(
             report.skip(&["life"], "there is no token")?;
             Ok(Vec::new())
         }
+    }
+}
+
+/// Which of a Registry's credentials this is: its server or region.
+fn place_of(source: &MintSource) -> String {
+    match source {
+        MintSource::Ecr(ecr) if ecr.public => "ECR Public".to_owned(),
+        MintSource::Ecr(_) | MintSource::Acr(_) => source.place().to_owned(),
     }
 }
 

@@ -91,6 +91,8 @@ impl Verdict {
 pub(super) struct Report {
     output: Output,
     subject: Option<(Kind, String)>,
+    /// What of the subject, where there are several of it.
+    part: Option<String>,
     is_announced: bool,
     checks: Vec<Check>,
     since: Instant,
@@ -101,6 +103,7 @@ impl Report {
         Self {
             output,
             subject: None,
+            part: None,
             is_announced: false,
             checks: Vec::new(),
             since: Instant::now(),
@@ -110,8 +113,14 @@ impl Report {
     /// What the next hops are about.
     pub(super) fn begin(&mut self, kind: Kind, name: &str) {
         self.subject = Some((kind, name.to_owned()));
+        self.part = None;
         self.is_announced = false;
         self.start();
+    }
+
+    /// Which part of it the next hops are about, for their messages.
+    pub(super) fn narrow(&mut self, part: &str) {
+        self.part = Some(part.to_owned());
     }
 
     /// The next hop begins now.
@@ -133,11 +142,12 @@ impl Report {
     /// Hops that cannot be tried because an earlier one failed; for people they are one line.
     pub(super) fn skip(&mut self, hops: &[&'static str], because: &str) -> anyhow::Result<()> {
         let message = format!("{}: {because}", hops.join(", "));
-        self.tell("not tried", &Verdict::skipped(message), None)?;
-        let message = format!("not tried: {because}");
+        let line = self.of_part(Verdict::skipped(message));
+        self.tell("not tried", &line, None)?;
+        let verdict = self.of_part(Verdict::skipped(format!("not tried: {because}")));
         let checks = hops
             .iter()
-            .map(|hop| self.check(hop, Verdict::skipped(&message), None));
+            .map(|hop| self.check(hop, verdict.clone(), None));
         let checks: Vec<Check> = checks.collect();
         self.checks.extend(checks);
         self.start();
@@ -150,6 +160,7 @@ impl Report {
         verdict: Verdict,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
+        let verdict = self.of_part(verdict);
         self.tell(hop, &verdict, took)?;
         let check = self.check(hop, verdict, took);
         self.checks.push(check);
@@ -167,6 +178,13 @@ impl Report {
             message: verdict.message,
             fix: verdict.fix,
             millis: took.map(millis),
+        }
+    }
+
+    fn of_part(&self, verdict: Verdict) -> Verdict {
+        match &self.part {
+            Some(part) => verdict.about(part),
+            None => verdict,
         }
     }
 
