@@ -11,6 +11,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use support::process::Pullpass;
 use support::scene::{OWN, Scene, read_dockerconfigjson};
 use support::wait;
 
@@ -66,6 +67,15 @@ async fn wait_keys(scene: &Scene, namespace: &str, wanted: Option<&[&str]>) {
     .await;
 }
 
+async fn wait_deletions(pullpass: &Pullpass, wanted: u64) {
+    wait::until("deletions to be counted", async || {
+        let name = "pullpass_pull_secret_writes_total";
+        let deletions = pullpass.count(name, &["Deleted"]).await;
+        (deletions == wanted).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
     let scene = Scene::alone("taken").await;
@@ -100,6 +110,7 @@ async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
     // A namespace that opts out loses the secret; the other keeps the very same one.
     opt(&scene, &leaves, false).await;
     wait_keys(&scene, &leaves, None).await;
+    wait_deletions(&pullpass, 1).await;
     let secret = scene.cluster.secret(&stays, "pullpass").await.unwrap();
     assert_eq!(secret["metadata"]["uid"], uid);
 

@@ -109,7 +109,7 @@ impl Cluster for Kube {
             loop {
                 let applied = swap(&api, name, object.clone(), precondition);
                 let answer = failure::request(&what, applied).await;
-                self.metrics.count_write(&answer);
+                self.metrics.count_write(&answer, "Written");
                 match (answer, pauses.next()) {
                     (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
                         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -129,7 +129,9 @@ impl Cluster for Kube {
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
             let what = format!("secret {namespace}/{name}");
-            delete(&self.secrets(namespace), &what, name, version).await
+            let answer = delete(&self.secrets(namespace), &what, name, version).await;
+            self.metrics.count_write(&answer, "Deleted");
+            answer
         }
         .boxed()
     }

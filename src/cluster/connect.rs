@@ -11,8 +11,8 @@ use thiserror::Error;
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
 
-use super::Kube;
 use super::pace::Pace;
+use super::{Kube, Metrics};
 
 /// After so long without a byte a connection is given up; watches end every 50 s.
 const SILENCE: Duration = Duration::from_secs(57);
@@ -89,12 +89,15 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client {
         message: error.to_string(),
     })?;
+    let pace = Pace::default();
     let client = builder
         .with_layer(&BufferLayer::new(QUEUE))
         .with_layer(&RetryLayer::new(retry()))
-        .with_layer(&Pace)
+        .with_layer(&pace)
         .build();
-    Ok(Kube::new(client, namespace))
+    let mut kube = Kube::new(client, namespace);
+    kube.metrics = Metrics::of(pace.watches());
+    Ok(kube)
 }
 
 fn retry() -> RetryPolicy {

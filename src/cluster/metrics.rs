@@ -1,11 +1,17 @@
 //! What this room counts.
 
+use std::fmt;
+
 use futures::{Stream, StreamExt as _};
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
+use super::pace::Asked;
 use crate::provision::access::ClusterError;
 
 /// Counters of what is read and written. Clones count together.
@@ -13,6 +19,24 @@ use crate::provision::access::ClusterError;
 pub struct Metrics {
     writes: Family<Labels, Counter>,
     watches: Family<WatchLabels, Counter>,
+    asked: Asked,
+}
+
+/// How old what is known of the cluster may be, worked out when somebody looks.
+#[derive(Debug)]
+struct WatchAge(Asked);
+
+impl Collector for WatchAge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let age = ConstGauge::new(self.0.age(Instant::now()).as_secs_f64());
+        let metric = encoder.encode_descriptor(
+            "pullpass_watch_age_seconds",
+            "Seconds since the API server granted the watch that it granted the longest ago",
+            None,
+            age.metric_type(),
+        )?;
+        age.encode(metric)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,19 +47,27 @@ struct WatchLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
-    /// `Written`, or the reason of the error ([`ClusterError::reason`]).
+    /// `Written`, `Deleted`, or the reason of the error ([`ClusterError::reason`]).
     outcome: &'static str,
 }
 
 impl Metrics {
+    /// Counters that also tell how old these watches are.
+    pub(super) fn of(asked: Asked) -> Self {
+        Self {
+            asked,
+            ..Self::default()
+        }
+    }
+
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        for outcome in ["Written", "Conflict"] {
+        for outcome in ["Written", "Deleted", "Conflict"] {
             drop(self.writes.get_or_create(&Labels { outcome }));
         }
         registry.register(
             "pullpass_pull_secret_writes",
-            "Writes of pull secrets by how they ended",
+            "Writes and deletions of pull secrets by how they ended",
             self.writes.clone(),
         );
         registry.register(
@@ -43,6 +75,7 @@ impl Metrics {
             "Lists and watches that failed, each time they were tried",
             self.watches.clone(),
         );
+        registry.register_collector(Box::new(WatchAge(self.asked.clone())));
     }
 
     /// The same events of a watch; those that are failures are counted.
@@ -62,9 +95,10 @@ impl Metrics {
         })
     }
 
-    pub(super) fn count_write<T>(&self, answer: &Result<T, ClusterError>) {
+    /// Counts a write of a pull secret; `done` says what it is when it ends well.
+    pub(super) fn count_write<T>(&self, answer: &Result<T, ClusterError>, done: &'static str) {
         let outcome = match answer {
-            Ok(_) => "Written",
+            Ok(_) => done,
             Err(error) => error.reason(),
         };
         self.writes.get_or_create(&Labels { outcome }).inc();

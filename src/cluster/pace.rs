@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hyper::Request;
+use hyper::{Request, Response};
 use kube::client::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
@@ -25,9 +25,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// So many watches are remembered.
 const REMEMBERED: usize = 1000;
 
+/// A watch that was not asked for in this time is none any more: one that goes on is begun anew every 50 s, one that fails sooner.
+const OVER_AFTER: Duration = Duration::from_mins(2);
+
 /// Puts [`Paced`] around a client's service.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace;
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace {
+    watches: Asked,
+}
+
+impl Pace {
+    /// The watches that go through the services it is put around.
+    pub(super) fn watches(&self) -> Asked {
+        self.watches.clone()
+    }
+}
 
 impl<S> Layer<S> for Pace {
     type Service = Paced<S>;
@@ -35,7 +47,7 @@ impl<S> Layer<S> for Pace {
     fn layer(&self, inner: S) -> Paced<S> {
         Paced {
             inner,
-            begun: Arc::default(),
+            watches: self.watches.clone(),
         }
     }
 }
@@ -44,33 +56,80 @@ impl<S> Layer<S> for Pace {
 #[derive(Clone, Debug)]
 pub(super) struct Paced<S> {
     inner: S,
-    /// When each watch is begun last.
-    begun: Arc<Mutex<HashMap<String, Instant>>>,
+    watches: Asked,
 }
 
-impl<S> Paced<S> {
+/// The watches that are asked for, each by what it is on. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked(Arc<Mutex<HashMap<String, Times>>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// When it is begun last.
+    begun: Instant,
+    /// When the API server granted it last; before it ever did, when it was begun first.
+    granted: Instant,
+}
+
+impl Asked {
     /// How long to wait before this watch begins.
-    fn wait(&self, watch: String, now: Instant) -> Duration {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if begun.len() >= REMEMBERED {
-            begun.retain(|_, at| *at + APART > now);
+    fn begin(&self, watch: &str, now: Instant) -> Duration {
+        let mut watches = self.lock();
+        if watches.len() >= REMEMBERED {
+            watches.retain(|_, times| times.begun + OVER_AFTER > now);
         }
-        let last = begun.get(&watch);
-        let at = last.map_or(now, |last| (*last + APART).max(now));
-        begun.insert(watch, at);
-        at - now
+        let Some(times) = watches.get_mut(watch) else {
+            let times = Times {
+                begun: now,
+                granted: now,
+            };
+            watches.insert(watch.to_owned(), times);
+            return Duration::ZERO;
+        };
+        if times.begun + OVER_AFTER <= now {
+            times.granted = now;
+        }
+        times.begun = (times.begun + APART).max(now);
+        times.begun - now
+    }
+
+    /// What the watch is on is listed: it goes on after that.
+    fn keep(&self, watch: &str, now: Instant) {
+        if let Some(times) = self.lock().get_mut(watch) {
+            times.begun = times.begun.max(now);
+        }
+    }
+
+    fn grant(&self, watch: &str, now: Instant) {
+        if let Some(times) = self.lock().get_mut(watch) {
+            times.granted = now;
+        }
+    }
+
+    /// How long ago the API server granted the watch that it granted the longest ago. It begins each anew every 50 s.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        let watches = self.lock();
+        let running = watches
+            .values()
+            .filter(|times| times.begun + OVER_AFTER > now);
+        let ages = running.map(|times| now.saturating_duration_since(times.granted));
+        ages.max().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Times>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S, R> Service<Request<Body>> for Paced<S>
+impl<S, B> Service<Request<Body>> for Paced<S>
 where
-    S: Service<Request<Body>, Response = R, Error = BoxError>,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
-    R: 'static,
+    B: 'static,
 {
-    type Response = R;
+    type Response = Response<B>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<R, BoxError>>;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
@@ -83,20 +142,30 @@ where
         );
         // It does nothing before it is polled.
         let answer = self.inner.call(request);
-        let wait = match what {
+        let watches = self.watches.clone();
+        let wait = match &what {
             What::Other => return answer.boxed(),
-            What::List => Duration::ZERO,
-            What::Watch(watch) => self.wait(watch, Instant::now()),
+            What::List(listed) => {
+                watches.keep(listed, Instant::now());
+                Duration::ZERO
+            }
+            What::Watch(watch) => watches.begin(watch, Instant::now()),
         };
         async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
             let in_time = tokio::time::timeout(ANSWER_WITHIN, answer).await;
-            in_time.unwrap_or_else(|_| {
+            let answer = in_time.unwrap_or_else(|_| {
                 let message = format!("no answer in {} s", ANSWER_WITHIN.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
-            })
+            })?;
+            if let What::Watch(watch) = &what
+                && answer.status().is_success()
+            {
+                watches.grant(watch, Instant::now());
+            }
+            Ok(answer)
         }
         .boxed()
     }
@@ -107,22 +176,31 @@ where
 enum What {
     /// A watch of this, wherever it goes on from.
     Watch(String),
-    List,
+    /// A page of a list of this.
+    List(String),
     Other,
 }
 
 impl What {
     fn of(path: &str, query: &str) -> Self {
-        let mut parameters = query.split('&');
-        if parameters.clone().any(|one| one == "watch=true") {
-            let rest = parameters.filter(|one| !one.starts_with("resourceVersion="));
-            let rest: Vec<&str> = rest.collect();
-            return Self::Watch(format!("{path}?{}", rest.join("&")));
+        let parameters = query.split('&');
+        let has = |start: &str| parameters.clone().any(|one| one.starts_with(start));
+        let (is_watch, is_list) = (has("watch=true"), has("limit="));
+        if !is_watch && !is_list {
+            return Self::Other;
         }
-        if parameters.any(|one| one.starts_with("limit=")) {
-            return Self::List;
+        let selectors = ["labelSelector=", "fieldSelector="];
+        let mut selected: Vec<&str> = parameters
+            .clone()
+            .filter(|one| selectors.iter().any(|name| one.starts_with(name)))
+            .collect();
+        selected.sort_unstable();
+        let what = format!("{path}?{}", selected.join("&"));
+        if is_watch {
+            Self::Watch(what)
+        } else {
+            Self::List(what)
         }
-        Self::Other
     }
 }
 
@@ -136,18 +214,49 @@ mod tests {
         let one = of("&watch=true&timeoutSeconds=50&resourceVersion=1");
         assert_eq!(one, of("&watch=true&timeoutSeconds=50&resourceVersion=2"));
         assert_ne!(one, of("&watch=true&fieldSelector=x&resourceVersion=2"));
-        assert_eq!(of("&limit=200"), What::List);
+        let list = of("&fieldSelector=x&limit=200&continue=y");
+        assert_eq!(
+            list,
+            What::List("/api/v1/secrets?fieldSelector=x".to_owned())
+        );
+        let watch = of("&watch=true&fieldSelector=x&resourceVersion=2");
+        assert_eq!(
+            watch,
+            What::Watch("/api/v1/secrets?fieldSelector=x".to_owned())
+        );
         assert_eq!(of("fieldManager=pullpass"), What::Other);
     }
 
     #[test]
     fn begins_the_same_watch_once_a_second() {
-        let (paced, now) = (Pace.layer(()), Instant::now());
-        let waits: Vec<u64> = (0..3)
-            .map(|_| paced.wait("a".to_owned(), now).as_secs())
-            .collect();
+        let (watches, now) = (Asked::default(), Instant::now());
+        let waits: Vec<u64> = (0..3).map(|_| watches.begin("a", now).as_secs()).collect();
         assert_eq!(waits, [0, 1, 2]);
-        assert!(paced.wait("b".to_owned(), now).is_zero());
-        assert!(paced.wait("a".to_owned(), now + APART * 4).is_zero());
+        assert!(watches.begin("b", now).is_zero());
+        assert!(watches.begin("a", now + APART * 4).is_zero());
+    }
+
+    #[test]
+    fn tells_the_age_of_the_oldest_watch_that_goes_on() {
+        let (watches, start) = (Asked::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let age = |seconds| watches.age(after(seconds)).as_secs();
+        assert_eq!(age(0), 0);
+        for (watch, seconds) in [("a", 0), ("b", 0), ("a", 50)] {
+            watches.begin(watch, after(seconds));
+            watches.grant(watch, after(seconds));
+        }
+        assert_eq!(age(60), 60);
+        // It is asked for in vain, then its list is.
+        watches.begin("b", after(100));
+        watches.keep("b", after(150));
+        watches.keep("never watched", after(150));
+        watches.begin("a", after(150));
+        watches.grant("a", after(150));
+        assert_eq!(age(200), 200);
+        // It is asked for no more.
+        assert_eq!(age(270), 0);
+        watches.begin("b", after(280));
+        assert_eq!(age(285), 5);
     }
 }
