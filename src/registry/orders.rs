@@ -23,16 +23,20 @@ const MOST: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Orders {
     last: Option<Arc<Registries>>,
+    /// How often the Registries changed.
+    count: u64,
     log: VecDeque<Order>,
+    /// What Registries were after the first of these orders and are no more, and at which change they ended.
+    past: VecDeque<(u64, ServedRegistry)>,
 }
 
 /// One Registry that was changed or deleted.
 #[derive(Debug)]
 struct Order {
     at: Timestamp,
+    /// At which change of the Registries.
+    change: u64,
     was: ServedRegistry,
-    /// What it was changed into; what that gives, too, is not ordered away.
-    is: Option<ServedRegistry>,
 }
 
 impl Orders {
@@ -44,36 +48,52 @@ impl Orders {
         if Arc::ptr_eq(&last, registries) {
             return;
         }
-        while self.log.len() >= MOST || self.log.front().is_some_and(|order| order.is_old(now)) {
-            self.log.pop_front();
-        }
+        self.count += 1;
         let mut gone = last
             .iter()
             .filter(|was| is_less(was, registries))
             .collect::<Vec<_>>();
-        let Some(was) = gone.pop().filter(|_| gone.is_empty()) else {
-            return;
-        };
-        let mut lately = self.log.iter().filter(|order| is_close(order.at, now));
-        if lately.all(|order| order.was.name == was.name) {
-            self.log.push_back(Order {
-                at: now,
-                was: was.clone(),
-                is: registries.get(&was.name).cloned(),
-            });
+        if let Some(was) = gone.pop().filter(|_| gone.is_empty()) {
+            let mut lately = self.log.iter().filter(|order| is_close(order.at, now));
+            if lately.all(|order| order.was.name == was.name) {
+                self.log.push_back(Order {
+                    at: now,
+                    change: self.count,
+                    was: was.clone(),
+                });
+            }
+        }
+        let ended = last.iter().filter(|was| {
+            let is = registries.get(&was.name);
+            is.is_none_or(|is| !is.gives_the_same(was))
+        });
+        let ended = ended.map(|was| (self.count, was.clone()));
+        self.past.extend(ended);
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while self.log.len() > MOST || self.log.front().is_some_and(|order| order.is_old(now)) {
+            self.log.pop_front();
+        }
+        let first = self.log.front().map_or(self.count, |order| order.change);
+        while self.past.len() > MOST || self.past.front().is_some_and(|(end, _)| *end <= first) {
+            self.past.pop_front();
         }
     }
 
     /// Whether an entry under `key` of this secret was given, in a namespace with these labels, by a Registry that was changed or
-    /// deleted by order.
+    /// deleted by order, and by none since then: what that one is to give stays until it is told otherwise, too.
     pub fn covers(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
         let Ok(key) = Pattern::parse(key) else {
             return false;
         };
-        self.log.iter().any(|order| {
-            let is = order.is.as_ref();
+        let gives = |registry: &ServedRegistry| registry.gives(namespace, secret, &key);
+        let last_given = self.past.iter().rev().find(|(_, past)| gives(past));
+        let mut orders = self.log.iter();
+        orders.any(|order| {
             order.was.reaches(namespace, secret, &key)
-                && !is.is_some_and(|is| is.gives(namespace, secret, &key))
+                && last_given.is_none_or(|(ended, _)| *ended <= order.change)
         })
     }
 
@@ -200,6 +220,33 @@ mod tests {
             !covers(&orders, "a.example.com/x"),
             "it was given until the Registry broke a rule"
         );
+    }
+
+    #[test]
+    fn takes_no_order_for_one_against_what_was_given_again_since() {
+        let mut orders = Orders::default();
+        orders.note(
+            &all(&[("a", "a.example.com"), ("b", "b.example.com")]),
+            at(0),
+        );
+        orders.note(&all(&[("b", "b.example.com")]), at(1));
+        assert!(covers(&orders, "a.example.com"));
+        orders.note(
+            &all(&[("a", "a.example.com"), ("b", "b.example.com")]),
+            at(100),
+        );
+        orders.note(
+            &all(&[("a", "not an image"), ("b", "b.example.com")]),
+            at(200),
+        );
+        assert!(!covers(&orders, "a.example.com"), "it broke a rule");
+        orders.note(&all(&[("b", "a.example.com")]), at(300));
+        orders.note(&all(&[("b", "not an image")]), at(400));
+        assert!(!covers(&orders, "a.example.com"), "another one gave it");
+        assert!(covers(&orders, "b.example.com"));
+        orders.note(&all(&[("a", "a.example.com")]), at(500));
+        orders.note(&all(&[]), at(600));
+        assert!(covers(&orders, "a.example.com"), "it was deleted");
     }
 
     #[test]
