@@ -72,9 +72,14 @@ impl Replica {
     }
 
     async fn ensure(&self, keys: &[&str]) -> Outcome {
+        self.ensure_in("team-a", keys).await
+    }
+
+    async fn ensure_in(&self, name: &str, keys: &[&str]) -> Outcome {
+        let namespace = Arc::new(Namespace::new(name, namespace().labels.clone(), false));
         let deadline = Instant::now() + Duration::from_mins(1);
         self.ensure
-            .ensure(&namespace(), PULL_SECRET, keys, deadline)
+            .ensure(&namespace, PULL_SECRET, keys, deadline)
             .await
     }
 
@@ -530,4 +535,26 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
             .await,
         "a failure is not remembered"
     );
+}
+
+#[tokio::test]
+async fn concludes_nothing_from_registries_that_memory_misses() {
+    let (world, dice) = (Arc::new(World::default()), Arc::new(Dice::new(1)));
+    let replica = Replica::new(&world, &dice);
+    let there = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned());
+        *world.registries.lock().unwrap() = names.collect();
+    };
+    there(&["eu", "us"]);
+    replica.ensure.check_registries().await.unwrap();
+    there(&["eu", "us", "late"]);
+    let doubt = replica.ensure.check_registries().await.unwrap_err();
+    assert!(doubt.to_string().contains("registry late"), "{doubt}");
+    replica.state.unreadable().store(1, Ordering::Release);
+    let known = replica.ensure.check_registries().await;
+    known.expect("that one is known to be unreadable");
+    *world.refusal.lock().unwrap() = Some(ClusterError::NotFound {
+        what: "the kind Registry".to_owned(),
+    });
+    replica.ensure.check_registries().await.unwrap_err();
 }

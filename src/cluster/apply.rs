@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -26,6 +26,9 @@ use crate::provision::access::{
 };
 use crate::provision::account::ServiceAccount;
 use crate::registry::Registry;
+
+/// Registries per page of a list of their names.
+const REGISTRIES_PER_PAGE: u32 = 500;
 
 impl Cluster for Kube {
     fn fetch_namespace<'a>(
@@ -136,13 +139,20 @@ impl Cluster for Kube {
         .boxed()
     }
 
-    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
         async move {
             let resource = ApiResource::erase::<Registry>(&());
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-            let one = ListParams::default().limit(1);
-            failure::request("registries", api.list_metadata(&one)).await?;
-            Ok(())
+            let mut asked = ListParams::default().limit(REGISTRIES_PER_PAGE);
+            let mut names = Vec::new();
+            loop {
+                let page = failure::request("registries", api.list_metadata(&asked)).await?;
+                names.extend(page.items.iter().map(ResourceExt::name_any));
+                match page.metadata.continue_ {
+                    Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
+                    Some(_) | None => return Ok(names),
+                }
+            }
         }
         .boxed()
     }

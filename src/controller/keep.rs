@@ -14,7 +14,7 @@ use self::work::{Done, Kept, Work, name};
 use super::metrics::Metrics;
 use super::report::Finding;
 use super::tell::{Teller, Trouble};
-use crate::provision::access::{Cluster, Credentials};
+use crate::provision::access::Credentials;
 use crate::provision::decide::{Decision, Surplus, TOP_PACE, decide};
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Ensure, Provision as _};
@@ -30,14 +30,13 @@ const WRITES: usize = 32;
 /// How long one pull secret's writing may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between a Registry's deletion and what follows from it the API server is asked whether it still knows the kind: with the kind all
-/// Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
+/// Between a Registry's deletion and what follows from it the API server is asked whether it still knows the kind, and none that memory
+/// misses: with the kind all Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
 const KIND_GOES: SignedDuration = SignedDuration::from_secs(2);
 
 /// Keeps pull secrets.
 pub struct Keeper {
     ensure: Ensure,
-    cluster: Arc<dyn Cluster>,
     credentials: Arc<dyn Credentials>,
     teller: Arc<dyn Teller>,
     metrics: Metrics,
@@ -58,7 +57,6 @@ impl Keeper {
     /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
     pub fn new(
         ensure: Ensure,
-        cluster: Arc<dyn Cluster>,
         credentials: Arc<dyn Credentials>,
         teller: Arc<dyn Teller>,
         metrics: Metrics,
@@ -67,7 +65,6 @@ impl Keeper {
     ) -> Self {
         Self {
             ensure,
-            cluster,
             credentials,
             teller,
             metrics,
@@ -176,9 +173,9 @@ impl Keeper {
         }
         work.kind.see(&self.ensure.registries());
         if work.kind.is_to_be_asked(now) {
-            let cluster = Arc::clone(&self.cluster);
+            let ensure = self.ensure.clone();
             work.jobs
-                .spawn(async move { Done::Checked(cluster.check_registries().await) });
+                .spawn(async move { Done::Checked(ensure.check_registries().await) });
         }
         if !work.kind.is_known() {
             return true;

@@ -147,9 +147,9 @@ impl Cleaner {
         Ok(account.is_none_or(|account| account.uid != tenant.service_account_uid))
     }
 
-    /// Whether the API server knows the Registries: else nothing can be said about what nobody uses.
+    /// Whether memory knows the Registries that the API server has: else nothing can be said about what nobody uses.
     async fn knows_registries(&self) -> bool {
-        let known = self.kube.check_registries().await;
+        let known = self.ensure.check_registries().await;
         known
             .inspect_err(|error| {
                 tracing::debug!(

@@ -126,12 +126,11 @@ pub trait Cluster: Send + Sync {
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
-    /// Asks the API server whether it knows the kind Registry and lets us read it: an error says that nothing can be concluded from
-    /// Registries that are not there.
+    /// Asks the API server for the names of all Registries that there are now.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses, or does not know the kind.
-    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
 }
 
 /// Which state of an object a write is for: every write is a compare-and-swap.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::access::{ClusterError, Precondition, PullSecret};
 use super::ensure::{Ensure, Shared};
@@ -24,7 +25,38 @@ pub enum Removed {
     Nothing,
 }
 
+/// Why nothing can be concluded from Registries that memory does not know.
+#[derive(Debug, thiserror::Error)]
+pub enum Doubt {
+    /// The API server cannot be asked, refuses, or does not know the kind.
+    #[error(transparent)]
+    Unanswered(#[from] ClusterError),
+    /// There is one, and its watch has not shown it.
+    #[error("registry {name} is there, and its watch has not shown it -> that is waited for")]
+    Behind {
+        /// Its name.
+        name: String,
+    },
+}
+
 impl Ensure {
+    /// Asks the API server whether memory knows each Registry that there is: else nothing can be concluded from those that memory misses.
+    /// A watch shows none of them while the kind is gone, and for a while after it came back.
+    ///
+    /// # Errors
+    /// It cannot be told, or there is one that memory does not know.
+    pub async fn check_registries(&self) -> Result<(), Doubt> {
+        let registries = self.0.state.registries();
+        let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
+        let there = self.0.cluster.list_registries().await?;
+        let unreadable = self.0.state.unreadable().load(Ordering::Acquire);
+        let mut unknown = there.iter().filter(|name| !known.contains(name.as_str()));
+        match unknown.nth(unreadable) {
+            None => Ok(()),
+            Some(name) => Err(Doubt::Behind { name: name.clone() }),
+        }
+    }
+
     /// Takes `keys` out of a pull secret, or deletes it where nothing else is left in it or the namespace has not opted in. Whether it
     /// has not is read live first: a watch may have missed it.
     ///

@@ -56,7 +56,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    fn read(&self) -> PullSecret {
+    pub(crate) fn read(&self) -> PullSecret {
         PullSecret {
             version: self.version.clone(),
             ours: self.ours,
@@ -88,8 +88,8 @@ impl Stored {
     }
 }
 
-/// Judges one write by what was there and what is there now.
-pub(crate) type Judge = fn(&Stored, &Stored);
+/// Judges one write or deletion of pullpass: where, what was there, and what is there now.
+pub(crate) type Judge = Box<dyn Fn(&str, Option<&Stored>, Option<&Stored>) + Send>;
 
 /// The cluster, shared by all replicas.
 #[derive(Default)]
@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) secrets: Mutex<HashMap<String, Stored>>,
     pub(crate) sources: Mutex<HashMap<String, SourceSecret>>,
     pub(crate) namespaces: Mutex<HashMap<String, Namespace>>,
+    /// The names of the Registries that there are.
+    pub(crate) registries: Mutex<Vec<String>>,
     pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) refusal: Mutex<Option<ClusterError>>,
     pub(crate) enforced: AtomicBool,
@@ -303,10 +305,11 @@ impl Cluster for View {
         .boxed()
     }
 
-    fn check_registries(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await
+            self.pass().await?;
+            Ok(self.world.registries.lock().unwrap().clone())
         }
         .boxed()
     }
@@ -318,7 +321,10 @@ impl View {
         match secrets.get(place) {
             None => Ok(()),
             Some(stored) if stored.version == *version => {
-                secrets.remove(place);
+                let gone = secrets.remove(place);
+                if let Some(judge) = &*self.world.judge.lock().unwrap() {
+                    judge(place, gone.as_ref(), None);
+                }
                 self.world.writes.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }
@@ -358,8 +364,8 @@ impl View {
             dockerconfigjson: content.dockerconfigjson.expose_secret().to_vec(),
             annotations: content.annotations.clone(),
         };
-        if let (Some(judge), Some(before)) = (*self.world.judge.lock().unwrap(), there) {
-            judge(before, &stored);
+        if let Some(judge) = &*self.world.judge.lock().unwrap() {
+            judge(namespace, there, Some(&stored));
         }
         self.world.writes.fetch_add(1, Ordering::SeqCst);
         secrets.insert(namespace.to_owned(), stored.clone());

@@ -128,7 +128,6 @@ impl Control {
         let own_namespace = kube.namespace().to_owned();
         let keeper = Keeper::new(
             ensure.clone(),
-            Arc::new(kube.clone()),
             minted.clone(),
             Arc::new(kube.clone()),
             metrics,

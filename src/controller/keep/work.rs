@@ -15,7 +15,7 @@ use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
-use crate::provision::prune::Removed;
+use crate::provision::prune::{Doubt, Removed};
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Outcome, PULL_SECRET};
 use crate::registry::Registries;
@@ -48,7 +48,7 @@ pub(super) enum Done {
     Minted(MintSource, Option<Finding>),
     Kept(Name, Kept),
     Removed(Name, bool, Result<Removed, ClusterError>),
-    Checked(Result<(), ClusterError>),
+    Checked(Result<(), Doubt>),
     /// A Registry's status was written, or not.
     Reported(Arc<str>, Result<(), ClusterError>),
     /// An Event was published.
@@ -146,7 +146,7 @@ impl Kind {
         self.is_known
     }
 
-    fn take(&mut self, answer: Result<(), ClusterError>, now: Timestamp) {
+    fn take(&mut self, answer: Result<(), Doubt>, now: Timestamp) {
         self.asked = false;
         if std::mem::take(&mut self.is_outdated) {
             return;
