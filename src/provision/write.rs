@@ -126,45 +126,52 @@ impl Writer<'_> {
     }
 
     /// Merges. An entry that would be replaced and that we do not know may be newer than what we know: then what we know is read anew
-    /// first, so that nothing staler ever wins.
+    /// first. What replaces it is what memory holds by then, not what was gathered a while ago: so nothing staler ever wins.
     async fn merge(
         &self,
         there: Option<&PullSecret>,
         gathered: &mut [Gathered],
     ) -> Result<Merged, Pending> {
         let merged = merge(there, &entries(gathered), self.now);
-        let mut refreshed = false;
+        if merged.displaced.is_empty() {
+            return Ok(merged);
+        }
         for grant in gathered.iter_mut() {
-            let unknown: Vec<&Displaced> = merged
-                .displaced
-                .iter()
-                .filter(|displaced| grant.entries.iter().any(|entry| entry.key == displaced.key))
-                .filter(|displaced| !self.history.knows(&grant.grant.source, &displaced.digest))
-                .collect();
-            if unknown.is_empty() {
-                continue;
-            }
-            refreshed = true;
-            self.refresh(&grant.grant.source).await?;
-            if let Some(entries) = gather::find(&grant.grant, self.credentials, self.state) {
-                grant.entries = entries;
-            }
-            for displaced in unknown {
-                if grant
-                    .entries
-                    .iter()
-                    .all(|entry| entry.digest != displaced.digest)
-                {
-                    self.history
-                        .note_older(&grant.grant.source, displaced.digest);
-                }
+            let is_of_grant = |displaced: &&Displaced| {
+                let mut entries = grant.entries.iter();
+                entries.any(|entry| entry.key == displaced.key)
+            };
+            let displaced: Vec<&Displaced> = merged.displaced.iter().filter(is_of_grant).collect();
+            if !displaced.is_empty() {
+                self.renew(grant, &displaced).await?;
             }
         }
-        Ok(if refreshed {
-            merge(there, &entries(gathered), self.now)
-        } else {
-            merged
-        })
+        Ok(merge(there, &entries(gathered), self.now))
+    }
+
+    /// Takes the newest that memory knows of a grant that displaces something, and what the cluster knows where that may be newer.
+    async fn renew(&self, grant: &mut Gathered, displaced: &[&Displaced]) -> Result<(), Pending> {
+        let source = &grant.grant.source;
+        let find = || gather::find(&grant.grant, self.credentials, self.state);
+        // This comes first: what is known to be older by now is older than what memory holds afterwards.
+        let mut unknown = displaced.to_vec();
+        unknown.retain(|displaced| !self.history.knows(source, &displaced.digest));
+        let mut newest = find();
+        if newest.is_none() || !unknown.is_empty() {
+            self.refresh(source).await?;
+            newest = find();
+        }
+        if let Some(entries) = newest {
+            grant.entries = entries;
+        }
+        for displaced in unknown {
+            let mut entries = grant.entries.iter();
+            if entries.all(|entry| entry.digest != displaced.digest) {
+                self.history
+                    .note_older(&grant.grant.source, displaced.digest);
+            }
+        }
+        Ok(())
     }
 
     async fn refresh(&self, source: &CredentialSource) -> Result<(), Pending> {

@@ -1,4 +1,4 @@
-//! Two replicas that write one Secret at once, in a thousand orders.
+//! Two replicas that write the Secrets of two namespaces at once, in a thousand orders.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,9 +9,12 @@ use secrecy::ExposeSecret;
 use super::double::{Dice, Stored, World, now, show, version_of};
 use super::{EU, HARBOR, PUBLIC, Replica, US, source_of};
 
+const NAMESPACES: [&str; 2] = ["team-a", "team-b"];
+
 /// No entry is ever lost, and none is ever replaced by an older one.
-fn judge(before: &Stored, after: &Stored) {
-    let (before, after) = (before.logins(), after.logins());
+fn judge(_: &str, before: Option<&Stored>, after: Option<&Stored>) {
+    let logins = |stored: Option<&Stored>| stored.map(Stored::logins).unwrap_or_default();
+    let (before, after) = (logins(before), logins(after));
     for (key, old) in before {
         let new = after.get(&key).unwrap_or_else(|| panic!("{key} was lost"));
         assert!(
@@ -38,7 +41,7 @@ async fn disturb(world: &Arc<World>, replicas: &[Replica; 2], dice: &Dice) {
             }
             2 => replica.mints.learn(&source_of(key)),
             3 => show_source(world, replica),
-            _ => show_secret(world, replica),
+            _ => show_secrets(world, replica),
         }
     }
 }
@@ -52,18 +55,20 @@ fn show_source(world: &World, replica: &Replica) {
         .apply("harbor-login", &version, secret);
 }
 
-fn show_secret(world: &World, replica: &Replica) {
-    if let Some(secret) = world.secret("team-a") {
-        show(&replica.state, "team-a", &secret);
+fn show_secrets(world: &World, replica: &Replica) {
+    for namespace in NAMESPACES {
+        if let Some(secret) = world.secret(namespace) {
+            show(&replica.state, namespace, &secret);
+        }
     }
 }
 
-async fn pods(replica: &Replica, dice: &Dice) {
+async fn pods(replica: &Replica, namespace: &str, dice: &Dice) {
     for _ in 0..4 {
         dice.pause().await;
         let all = [EU, US, HARBOR, PUBLIC];
         let first = usize::try_from(dice.below(4)).unwrap();
-        let outcome = replica.ensure(&all[first..]).await;
+        let outcome = replica.ensure_in(namespace, &all[first..]).await;
         assert_eq!(outcome, Outcome::Covered);
     }
 }
@@ -71,15 +76,17 @@ async fn pods(replica: &Replica, dice: &Dice) {
 async fn race(seed: u64) {
     let dice = Arc::new(Dice::new(seed));
     let world = Arc::new(World::default());
-    *world.judge.lock().unwrap() = Some(judge);
+    *world.judge.lock().unwrap() = Some(Box::new(judge));
     world.set_source("harbor-login", "robot", "harbor-v1");
     let replicas = [Replica::new(&world, &dice), Replica::new(&world, &dice)];
     for replica in &replicas {
         show_source(&world, replica);
     }
     tokio::join!(
-        pods(&replicas[0], &dice),
-        pods(&replicas[1], &dice),
+        pods(&replicas[0], NAMESPACES[0], &dice),
+        pods(&replicas[0], NAMESPACES[1], &dice),
+        pods(&replicas[1], NAMESPACES[0], &dice),
+        pods(&replicas[1], NAMESPACES[1], &dice),
         disturb(&world, &replicas, &dice),
     );
     for replica in &replicas {
@@ -96,22 +103,26 @@ async fn settle(world: &Arc<World>, replicas: &[Replica; 2]) {
             for key in [EU, US, PUBLIC] {
                 replica.mints.learn(&source_of(key));
             }
-            show_secret(world, replica);
-            assert_eq!(
-                replica.ensure(&[EU, US, HARBOR, PUBLIC]).await,
-                Outcome::Covered
-            );
+            show_secrets(world, replica);
+            for namespace in NAMESPACES {
+                let outcome = replica
+                    .ensure_in(namespace, &[EU, US, HARBOR, PUBLIC])
+                    .await;
+                assert_eq!(outcome, Outcome::Covered);
+            }
             replica.ensure.settle().await;
         }
     }
     let writes = world.writes.load(Ordering::SeqCst);
-    let logins = world.logins("team-a");
-    for key in [EU, US, PUBLIC] {
-        let newest = Arc::clone(&world.minted.lock().unwrap()[&source_of(key)]);
-        assert_eq!(logins[key], newest.password.expose_secret());
+    for namespace in NAMESPACES {
+        let logins = world.logins(namespace);
+        for key in [EU, US, PUBLIC] {
+            let newest = Arc::clone(&world.minted.lock().unwrap()[&source_of(key)]);
+            assert_eq!(logins[key], newest.password.expose_secret());
+        }
     }
     for replica in replicas {
-        show_secret(world, replica);
+        show_secrets(world, replica);
         assert_eq!(replica.covers(&[EU, US, HARBOR, PUBLIC]), Coverage::Covered);
         replica.ensure.settle().await;
     }
