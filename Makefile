@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench
+.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench model
 
 ## help: what can be made
 help:
@@ -57,7 +57,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 # Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering patch_properties policy registries serve server
+UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering model patch_properties policy registries serve server
 BED_TESTS = $(filter-out controller_faults e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
@@ -80,6 +80,10 @@ e2e: bed-cluster
 	@mkdir -p target/image
 	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
 	$(CARGO) test --locked --test e2e -- --nocapture
+
+## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
+model:
+	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test model -- --nocapture
 
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:

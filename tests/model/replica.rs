@@ -1,0 +1,279 @@
+//! One pullpass: the real keeper and the real cold path over what its watches show it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::provision::access::{Cluster, Credentials};
+use pullpass::provision::state::{Seen, State};
+use pullpass::provision::table::Table;
+use pullpass::provision::{Ensure, InjectMode, Namespace, PULL_SECRET, Provision as _};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::cloud::{Clouds, Wallet};
+use super::double::{Dice, View, World, place, show};
+use super::gate::{Faults, Gate, Mutant};
+use super::silent::Silent;
+use super::time;
+use super::truth::{Rules, build};
+
+/// The names of the pull secrets that there may be.
+pub(crate) const SECRETS: [&str; 2] = [PULL_SECRET, "pullpass-narrow"];
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Namespaces,
+    Registries,
+    PullSecrets,
+    Sources,
+    Store,
+}
+
+pub(crate) const KINDS: [Kind; 5] = [
+    Kind::Namespaces,
+    Kind::Registries,
+    Kind::PullSecrets,
+    Kind::Sources,
+    Kind::Store,
+];
+
+pub(crate) struct Replica {
+    state: Arc<State>,
+    wallet: Arc<Wallet>,
+    ensure: Ensure,
+    leadership: watch::Sender<Leadership>,
+    keeper: JoinHandle<()>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) stalled: HashSet<Kind>,
+    /// The epochs that the watches of namespaces and of Registries have shown.
+    pub(crate) shown: (usize, usize),
+    /// Whether the watch of Registries showed that the kind is gone.
+    shown_gone: Option<bool>,
+    uids: HashMap<String, String>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(
+        world: &Arc<World>,
+        clouds: &Arc<Clouds>,
+        dice: &Arc<Dice>,
+        mutant: Option<Mutant>,
+    ) -> Self {
+        let state = Arc::new(State::default());
+        let wallet = Arc::new(Wallet::new(clouds));
+        let faults = Arc::new(Faults::default());
+        let view = View {
+            world: Arc::clone(world),
+            dice: Arc::clone(dice),
+        };
+        let gate = Gate {
+            view,
+            faults: Arc::clone(&faults),
+            mutant,
+        };
+        let credentials: Arc<dyn Credentials> = wallet.clone();
+        let cluster: Arc<dyn Cluster> = Arc::new(gate);
+        let ensure = Ensure::new(
+            Arc::clone(&state),
+            cluster,
+            Arc::clone(&credentials),
+            time::clock,
+        );
+        let keeper = Keeper::new(
+            ensure.clone(),
+            credentials,
+            Arc::new(Silent),
+            Metrics::default(),
+            "pullpass",
+            time::clock,
+        );
+        let leadership = watch::Sender::new(Leadership::default());
+        let keeper = tokio::spawn(keeper.run(leadership.subscribe()));
+        Self {
+            state,
+            wallet,
+            ensure,
+            leadership,
+            keeper,
+            faults,
+            stalled: HashSet::new(),
+            shown: (0, 0),
+            shown_gone: None,
+            uids: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn lead(&self, leads: bool) {
+        self.leadership.send_modify(|told| told.leads = leads);
+    }
+
+    /// Whether its keeper is still there.
+    pub(crate) fn lives(&self) -> bool {
+        !self.keeper.is_finished()
+    }
+
+    /// The watches that are not stalled show what there is.
+    pub(crate) fn show(&mut self, world: &World, rules: &Rules, epoch: usize) {
+        for kind in KINDS {
+            if !self.stalled.contains(&kind) {
+                self.show_kind(kind, world, rules, epoch);
+            }
+        }
+    }
+
+    fn show_kind(&mut self, kind: Kind, world: &World, rules: &Rules, epoch: usize) {
+        match kind {
+            Kind::Namespaces => {
+                self.show_namespaces(world);
+                self.shown.0 = epoch;
+            }
+            Kind::Registries => {
+                let gone = self.faults.kind_is_gone.load(Ordering::SeqCst);
+                if self.shown.1 != epoch || self.shown_gone != Some(gone) {
+                    let none = Rules::new();
+                    self.state
+                        .set_registries(build(if gone { &none } else { rules }));
+                }
+                self.shown.1 = epoch;
+                self.shown_gone = Some(gone);
+            }
+            Kind::PullSecrets => self.show_secrets(world),
+            Kind::Sources => {
+                for (name, source) in &*world.sources.lock().unwrap() {
+                    let version = source.resource_version.clone();
+                    let known = self.state.sources.get(name);
+                    if known.is_none_or(|known| known.resource_version != version) {
+                        self.state.sources.apply(name, &version, source.clone());
+                    }
+                }
+            }
+            Kind::Store => self.wallet.learn_all(),
+        }
+    }
+
+    fn show_namespaces(&mut self, world: &World) {
+        let all = world.namespaces.lock().unwrap().clone();
+        let is_watched = |namespace: &&Namespace| namespace.mode != InjectMode::Off;
+        let watched: HashMap<&str, &Namespace> = all
+            .values()
+            .filter(is_watched)
+            .map(|namespace| (namespace.name.as_str(), namespace))
+            .collect();
+        let table = &self.state.namespaces;
+        for (name, _) in table.rows() {
+            if !watched.contains_key(name.as_str()) {
+                table.delete(&name, &world.next_version());
+            }
+        }
+        for (name, namespace) in watched {
+            if table.get(name).is_none_or(|known| *known != *namespace) {
+                table.apply(name, &world.next_version(), namespace.clone());
+            }
+            let before = self.uids.insert(name.to_owned(), namespace.uid.clone());
+            if before.is_some_and(|uid| uid != namespace.uid) {
+                self.state.forget_pull_secrets_in(name);
+            }
+        }
+    }
+
+    fn show_secrets(&self, world: &World) {
+        for secret in SECRETS {
+            let table = self.state.pull_secrets_of(secret);
+            for (namespace, _) in table.rows() {
+                if world.secret(&place(&namespace, secret)).is_none() {
+                    table.delete(&namespace, &world.next_version());
+                }
+            }
+            for (namespace, stored) in secrets_named(world, secret) {
+                let known = table.get(&namespace);
+                if known.is_none_or(|known| known.version != stored.version) {
+                    if secret == PULL_SECRET {
+                        show(&self.state, &namespace, &stored);
+                    } else {
+                        let version = &stored.version.resource_version;
+                        table.apply(&namespace, version, Seen::of(&stored.read()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A list that misses things is taken for complete; then the watch hangs.
+    pub(crate) fn show_part(&mut self, kind: Kind, world: &World, dice: &Dice) {
+        match kind {
+            Kind::Namespaces => {
+                let all = world.namespaces.lock().unwrap().clone();
+                let listed = all
+                    .into_iter()
+                    .filter(|(_, one)| one.mode != InjectMode::Off);
+                let listed = listed.map(|(name, one)| (name, world.next_version(), one));
+                replace(&self.state.namespaces, listed.collect(), dice);
+            }
+            Kind::PullSecrets => {
+                for secret in SECRETS {
+                    let listed =
+                        secrets_named(world, secret)
+                            .into_iter()
+                            .map(|(namespace, stored)| {
+                                let version = stored.version.resource_version.clone();
+                                (namespace, version, Seen::of(&stored.read()))
+                            });
+                    replace(&self.state.pull_secrets_of(secret), listed.collect(), dice);
+                }
+            }
+            Kind::Sources => {
+                let all = world.sources.lock().unwrap().clone();
+                let listed = all
+                    .into_iter()
+                    .map(|(name, one)| (name, one.resource_version.clone(), one));
+                replace(&self.state.sources, listed.collect(), dice);
+            }
+            Kind::Registries | Kind::Store => {}
+        }
+        self.stalled.insert(kind);
+    }
+
+    /// A Pod of this namespace comes, and is not waited for.
+    pub(crate) fn admit(&self, namespace: &str, secret: &'static str, keys: Vec<String>) {
+        let (ensure, namespace) = (self.ensure.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            let known = ensure.namespace(&namespace);
+            let known = match known {
+                Some(known) => Some(known),
+                None => ensure.fetch_namespace(&namespace).await,
+            };
+            let Some(known) = known.filter(|known| known.mode != InjectMode::Off) else {
+                return;
+            };
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let deadline = Instant::now() + Duration::from_secs(2);
+            ensure.ensure(&known, secret, &keys, deadline).await;
+        });
+    }
+}
+
+fn secrets_named(world: &World, secret: &str) -> Vec<(String, super::double::Stored)> {
+    let all = world.secrets.lock().unwrap();
+    let named = all.iter().filter_map(|(at, stored)| {
+        let (namespace, name) = super::judge::names(at);
+        (name == secret).then(|| (namespace.to_owned(), stored.clone()))
+    });
+    named.collect()
+}
+
+fn replace<T>(table: &Table<T>, listed: Vec<(String, String, T)>, dice: &Dice) {
+    table.begin();
+    let listed = listed.into_iter().filter(|_| dice.below(2) == 0);
+    table.replace(listed.collect());
+}

@@ -1,0 +1,195 @@
+//! What is wanted: the Registries and namespaces as they truly are, and as they were a while ago.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pullpass::provision::account::ServiceAccount;
+use pullpass::provision::bind::bind;
+use pullpass::provision::{InjectMode, Namespace};
+use pullpass::registry::{CredentialSource, Registries, Registry};
+use serde_json::{Value, json};
+
+use super::double::Dice;
+
+const EU: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const OTHER: &str = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+const US: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+const AP: &str = "210987654321.dkr.ecr.ap-south-1.amazonaws.com";
+const HARBOR: &str = "harbor.example.com";
+
+/// The source Secret of the fixed login.
+pub(crate) const SOURCE: &str = "harbor-login";
+
+/// The names of the Registries that there may be.
+pub(crate) const REGISTRIES: [&str; 5] = ["eu", "us", "harbor", "own", "narrow"];
+
+/// One form of the Registry of this name.
+pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
+    let pick = |of: &[Value]| of[usize::try_from(dice.below(of.len() as u64)).unwrap()].clone();
+    let serves = pick(&[
+        json!({}),
+        json!({}),
+        json!({"matchLabels": {"team": "a"}}),
+        json!({"matchLabels": {"team": "b"}}),
+    ]);
+    let identity = pick(&[json!({"workload": {}}), json!({"node": {}})]);
+    let mut spec = match name {
+        "eu" => json!({"images": pick(&[json!([EU]), json!([EU]), json!([EU, OTHER])]),
+            "exclude": pick(&[json!([]), json!([format!("{EU}/private")])]), "ecr": {"identity": identity}}),
+        "us" => {
+            json!({"images": pick(&[json!([US]), json!([format!("{US}/team")])]), "ecr": {"identity": identity}})
+        }
+        "harbor" => json!({"images": [HARBOR], "static": {"secretRef": {"name": SOURCE}}}),
+        "own" => json!({"images": [AP], "ecr": {"identity": {"serviceAccount":
+            {"name": "puller", "roleArn": "arn:aws:iam::210987654321:role/pull"}}}}),
+        _ => json!({"images": [format!("{EU}/secret")], "ecr": {"identity": identity}}),
+    };
+    spec["serves"] = json!({"namespaces": serves});
+    if name == "narrow" {
+        spec["serves"]["serviceAccounts"] = json!(["ci"]);
+    }
+    spec["suspend"] = json!(dice.below(10) == 0);
+    spec
+}
+
+/// One Registry: the last form of it that was valid, and whether it breaks a rule since.
+#[derive(Clone)]
+pub(crate) struct Ruled {
+    pub(crate) spec: Value,
+    pub(crate) broken: bool,
+}
+
+impl Ruled {
+    fn object(&self, name: &str) -> Registry {
+        let mut spec = self.spec.clone();
+        if self.broken {
+            spec["images"] = json!(["not an image"]);
+        }
+        read(name, &spec)
+    }
+}
+
+fn read(name: &str, spec: &Value) -> Registry {
+    let object = json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name}, "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+pub(crate) type Rules = BTreeMap<String, Ruled>;
+
+/// The Registries as the product reads them.
+pub(crate) fn build(rules: &Rules) -> Registries {
+    Registries::build(rules.iter().map(|(name, ruled)| ruled.object(name)))
+}
+
+/// The last valid forms of those that serve nothing: what they gave stays.
+fn resting(rules: &Rules) -> Registries {
+    let resting = rules
+        .iter()
+        .filter(|(_, ruled)| ruled.broken || ruled.spec["suspend"] == true);
+    Registries::build(resting.map(|(name, ruled)| {
+        let mut spec = ruled.spec.clone();
+        spec["suspend"] = json!(true);
+        read(name, &spec)
+    }))
+}
+
+/// The cluster's ServiceAccounts: all alike.
+pub(crate) fn account(namespace: &str) -> ServiceAccount {
+    ServiceAccount {
+        uid: format!("uid-of-{namespace}-puller"),
+        pull_secrets: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// What is wanted for as long as nobody changes it.
+pub(crate) struct Epoch {
+    pub(crate) since: Timestamp,
+    pub(crate) registries: Arc<Registries>,
+    resting: Registries,
+    namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What belongs under a key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are there at a time")]
+pub(crate) enum Wanted {
+    /// A login from there.
+    From(CredentialSource),
+    /// What stands there, whatever it is: a Registry rests or cannot be understood.
+    AsItIs,
+    /// Nothing.
+    Nothing,
+}
+
+impl Epoch {
+    pub(crate) fn new(
+        rules: &Rules,
+        namespaces: BTreeMap<String, Namespace>,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            since,
+            registries: Arc::new(build(rules)),
+            resting: resting(rules),
+            namespaces,
+        }
+    }
+
+    /// The namespaces that are to have pull secrets.
+    pub(crate) fn opted_in(&self) -> impl Iterator<Item = &Namespace> {
+        let all = self.namespaces.values();
+        all.filter(|namespace| !namespace.terminating && namespace.mode != InjectMode::Off)
+    }
+
+    pub(crate) fn has(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
+    }
+
+    /// What each key of a Secret is to hold, by these Registries in the namespaces of `other`.
+    pub(crate) fn grants(
+        &self,
+        other: &Self,
+        namespace: &str,
+        secret: &str,
+    ) -> BTreeMap<String, CredentialSource> {
+        let Some(namespace) = other.opted_in().find(|one| one.name == namespace) else {
+            return BTreeMap::new();
+        };
+        let grants = self.registries.grants_of(&namespace.labels, secret);
+        let bound = grants.iter().map(|grant| {
+            let account = account(&namespace.name);
+            bind(grant, namespace, Some(&account)).unwrap()
+        });
+        let keys = bound.flat_map(|grant| {
+            let source = grant.source;
+            let keys = grant.keys.into_iter();
+            keys.map(move |key| (key, source.clone()))
+        });
+        keys.collect()
+    }
+
+    /// What is wanted under one key, by these Registries in the namespaces of `other`.
+    pub(crate) fn wanted(&self, other: &Self, namespace: &str, secret: &str, key: &str) -> Wanted {
+        if let Some(source) = self.grants(other, namespace, secret).remove(key) {
+            return Wanted::From(source);
+        }
+        let mut opted_in = other.opted_in();
+        let is_kept = opted_in.any(|one| {
+            let mut resting = self.resting.iter();
+            one.name == namespace
+                && resting.any(|registry| registry.retains(&one.labels, secret, key))
+        });
+        if is_kept {
+            Wanted::AsItIs
+        } else {
+            Wanted::Nothing
+        }
+    }
+
+    /// Whether it is known of all Registries what they give.
+    pub(crate) fn knows_all(&self) -> bool {
+        self.registries.problems().is_empty()
+    }
+}
