@@ -6,8 +6,11 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "chart/schemas.rs"]
+mod schemas;
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -117,7 +120,7 @@ fn renders_the_manifests_that_are_committed() {
     }
 }
 
-/// The API server's own word on every field, for the chart in each of its forms and for each overlay.
+/// The API server's own word on every field, and kubeconform's, for the chart in each of its forms and for each overlay.
 #[test]
 fn passes_strict_validation_of_the_api_server() {
     for file in ["crd.yaml", "rbac.yaml"] {
@@ -152,22 +155,55 @@ fn passes_strict_validation_of_the_api_server() {
         ],
     ];
     for settings in forms {
-        dry_run(&succeed(&mut template(settings)));
+        check(&succeed(&mut template(settings)));
     }
     for overlay in std::fs::read_dir(manifests().join("overlays")).unwrap() {
         let overlay = overlay.unwrap().path();
-        dry_run(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
+        check(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
+    }
+}
+
+fn check(manifest: &str) {
+    let mut objects = parse(manifest);
+    assert!(objects.len() > 10, "{manifest}");
+    objects.retain(|object| !FOREIGN.iter().any(|kind| object["kind"] == *kind));
+    dry_run(&objects);
+    conform(&objects).unwrap();
+}
+
+/// What kubeconform says of objects.
+fn conform(objects: &[Value]) -> Result<(), String> {
+    schemas::conform(&program("kubeconform"), objects, || {
+        kubectl(&["get", "--raw", "/openapi/v2"])
+    })
+}
+
+#[test]
+fn kubeconform_finds_planted_faults() {
+    let rendered = parse(&succeed(&mut template(&[])));
+    let mut objects = rendered.into_iter();
+    let deployment = objects
+        .find(|object| object["kind"] == "Deployment")
+        .unwrap();
+    conform(std::slice::from_ref(&deployment)).unwrap();
+    for (place, value) in [
+        ("/spec/replicas", json!("two")),
+        ("/spec/template/spec/containers/0/image", json!(["a"])),
+        ("/spec/strategy", json!({"rollingUpdates": {}})),
+        (
+            "/spec/template/spec/containers/0/livenessProbe/httpGet/prot",
+            json!(1),
+        ),
+    ] {
+        let mut damaged = deployment.clone();
+        let (parent, field) = place.rsplit_once('/').unwrap();
+        damaged.pointer_mut(parent).unwrap()[field] = value;
+        assert!(conform(&[damaged]).is_err(), "{place}");
     }
 }
 
 /// A server-side dry run with unknown and doubled fields refused, and with no warnings.
-fn dry_run(manifest: &str) {
-    let objects = parse(manifest);
-    assert!(objects.len() > 10, "{manifest}");
-    let known = objects
-        .iter()
-        .filter(|object| !FOREIGN.iter().any(|kind| object["kind"] == *kind));
-    let items: Vec<_> = known.collect();
+fn dry_run(items: &[Value]) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("list.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
@@ -180,8 +216,47 @@ fn dry_run(manifest: &str) {
         .arg(&file);
     let output = run(&mut command);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}\n{manifest}");
+    assert!(output.status.success(), "{stderr}
+{list}");
     assert_eq!(stderr, "", "warnings");
+}
+
+/// kube-score finds what manifests/README.md lists, and nothing else.
+#[test]
+fn passes_a_linter_but_for_the_exceptions_that_are_written_down() {
+    let text = std::fs::read_to_string(manifests().join("README.md")).unwrap();
+    let table = text.split("| exception | why |").nth(1).unwrap();
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let named = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    let (flags, exceptions): (BTreeSet<&str>, BTreeSet<&str>) =
+        named.partition(|name| name.starts_with("--"));
+    let mut score = Command::new(program("kube-score"));
+    score
+        .args([
+            "score",
+            "--output-format",
+            "json",
+            "--kubernetes-version",
+            "v1.36",
+        ])
+        .args(["--enable-optional-test", "container-seccomp-profile"])
+        .args(["--enable-optional-test", "container-ports-check"])
+        .args(flags)
+        .arg(manifests().join("base/install.yaml"));
+    let output = run(&mut score);
+    let judged: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = judged.as_array().unwrap().iter();
+    let checks = checks
+        .filter_map(|object| object["checks"].as_array())
+        .flatten();
+    let checks: Vec<&Value> = checks.filter(|check| check["skipped"] == false).collect();
+    assert!(checks.len() > 20, "{judged}");
+    let full = |check: &&&Value| check["grade"].as_u64() < Some(10);
+    let found = checks.iter().filter(full);
+    let found: BTreeSet<&str> = found
+        .map(|check| check["check"]["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(found, exceptions);
 }
 
 /// Nobody is woken without being told what to do.

@@ -20,7 +20,7 @@ BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
 .PHONY: bed bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm)
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score)
 
 bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
 
@@ -51,6 +51,12 @@ $(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED)/containerd/go.mod $(BED)/cont
 
 $(BED_BIN)/helm: $(BED)/helm/go.mod $(BED)/helm/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 2 min" $(BED)/helm helm.sh/helm/v4/cmd/helm
+
+$(BED_BIN)/kubeconform: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ seconds $(BED)/lint github.com/yannh/kubeconform/cmd/kubeconform
+
+$(BED_BIN)/kube-score: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/lint github.com/zegl/kube-score/cmd/kube-score
 
 # The flags of the builds, so that nothing is compiled twice.
 bed-test:
