@@ -13,6 +13,7 @@ RUN mv "$(image/build.sh)" /pullpass \
     && echo 'nonroot:x:65532:' >/root-fs/etc/group
 
 FROM scratch
+LABEL org.opencontainers.image.title=pullpass org.opencontainers.image.version=0.1.0
 COPY --from=build /root-fs /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/pullpass"]

@@ -216,8 +216,11 @@ fn dry_run(items: &[Value]) {
         .arg(&file);
     let output = run(&mut command);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}
-{list}");
+    assert!(
+        output.status.success(),
+        "{stderr}
+{list}"
+    );
     assert_eq!(stderr, "", "warnings");
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use support::bed::{self, Bed};
 use support::cluster::Cluster;
 use support::load::Load;
+use support::scene::references;
 use tempfile::TempDir;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -27,7 +28,7 @@ const REPOSITORY: &str = "pullpass.bed/pullpass";
 const NOT_ALLOWED: i32 = 3;
 const DEADLINE: Duration = Duration::from_mins(2);
 /// Pods that are created at the same time.
-const WORKERS: usize = 8;
+const WORKERS: usize = 16;
 
 /// A whole cluster, with programs that act on it.
 struct Place {
@@ -274,6 +275,7 @@ async fn pods_pull_through_what_the_chart_installs() {
 
     let running = pull(&place).await;
     upgrade_and_roll_back(&place).await;
+    lose_all_pods(&place).await;
     uninstall(&place, &running).await;
 }
 
@@ -323,6 +325,19 @@ async fn upgrade_and_roll_back(place: &Place) {
     outcome.tell(2, "rolling restarts of the release, Fail");
     outcome.check_none_lost();
     assert!(outcome.all() > 1000, "{outcome:?} is no load");
+}
+
+/// All Pods of the release are lost at once. New ones come by themselves, though the webhook must answer and nobody does.
+async fn lose_all_pods(place: &Place) {
+    let lose = ["delete", "pods", "--all", "--force", "--grace-period=0"];
+    place.kubectl(&[&lose[..], &["--namespace", "pullpass"]].concat());
+    let pod = hello("shop", "probe");
+    place
+        .until("Pods to be created again", async || {
+            let answer = place.cluster.create_pod(&pod, "dryRun=All").await;
+            references(&answer.body).then_some(())
+        })
+        .await;
 }
 
 /// Nothing that is left is in anybody's way, and what pullpass wrote goes when it is told to.

@@ -20,7 +20,7 @@ BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
 .PHONY: bed bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score)
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile)
 
 bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
 
@@ -57,6 +57,9 @@ $(BED_BIN)/kubeconform: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 
 $(BED_BIN)/kube-score: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/lint github.com/zegl/kube-score/cmd/kube-score
+
+$(BED_BIN)/dockerfile: $(wildcard $(BED)/lint/dockerfile/*.go) $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ seconds $(BED)/lint ./dockerfile
 
 # The flags of the builds, so that nothing is compiled twice.
 bed-test:

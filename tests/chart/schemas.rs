@@ -1,5 +1,12 @@
 //! kubeconform, by the schemas that an API server shows: a second reader of every field, and of what is not one.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test that cannot be set up has failed"
+)]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
