@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::MintError;
 use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, one_line, root_cause};
 
-/// The configuration builder of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the
-/// source says, or one endpoint instead of them. A macro, because every SDK crate has a type of its own for it.
-macro_rules! sdk_config {
-    ($sdk:ident, $http:expr, $deadline:expr, $region:expr, $source:expr, $endpoint:expr) => {{
+/// The client of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the source says, or
+/// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has types of its own.
+macro_rules! sdk_client {
+    ($sdk:ident, $http:expr, $deadline:expr, $region:expr, $source:expr, $endpoint:expr, $signer:expr) => {{
         let mut builder = $sdk::config::Config::builder()
             .behavior_version($sdk::config::BehaviorVersion::latest())
             .http_client($http)
@@ -30,10 +30,13 @@ macro_rules! sdk_config {
             Some(endpoint) => builder.set_endpoint_url(Some(endpoint.clone())),
             None => builder.set_use_fips(Some($source.fips)).set_use_dual_stack(Some($source.dual_stack)),
         };
-        builder
+        let signer: Option<&$crate::credential::identity::Session> = $signer;
+        let signer = signer.map(|session| $sdk::config::SharedCredentialsProvider::new(session.credentials.clone()));
+        builder.set_credentials_provider(signer);
+        $sdk::Client::from_conf(builder.build())
     }};
 }
-pub(crate) use sdk_config;
+pub(crate) use sdk_client;
 
 /// One retry at once, for a connection that broke; everything else waits for the back-off of the cache.
 pub(crate) fn retries() -> RetryConfig {

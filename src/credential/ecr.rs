@@ -9,7 +9,7 @@ use aws_sdk_ecr::config::Region;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::aws::{Action, sdk_config};
+use super::aws::{Action, sdk_client};
 use super::cloud::{CloudMint, unlogged};
 use super::http::Asked;
 use super::identity::keys::Keys;
@@ -98,22 +98,16 @@ impl EcrMint {
         deadline: Instant,
         asked: &Asked,
     ) -> Result<Authorization, MintError> {
-        let region = Region::new(source.region.clone());
-        let endpoint = &source.endpoints.ecr;
-        let config = sdk_config!(
+        let client = sdk_client!(
             aws_sdk_ecr,
             self.http.for_sdk(asked),
             deadline,
-            region,
+            Region::new(source.region.clone()),
             source,
-            endpoint
-        )
-        .credentials_provider(session.credentials.clone())
-        .build();
-        let answer = aws_sdk_ecr::Client::from_conf(config)
-            .get_authorization_token()
-            .send()
-            .await;
+            &source.endpoints.ecr,
+            Some(session)
+        );
+        let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| session.call(asked, PRIVATE).explain(&error))?;
         Authorization::of_private(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
     }
@@ -125,22 +119,16 @@ impl EcrMint {
         deadline: Instant,
         asked: &Asked,
     ) -> Result<Authorization, MintError> {
-        let region = Region::new(source.region.clone());
-        let endpoint = &source.endpoints.ecr_public;
-        let config = sdk_config!(
+        let client = sdk_client!(
             aws_sdk_ecrpublic,
             self.http.for_sdk(asked),
             deadline,
-            region,
+            Region::new(source.region.clone()),
             source,
-            endpoint
-        )
-        .credentials_provider(session.credentials.clone())
-        .build();
-        let answer = aws_sdk_ecrpublic::Client::from_conf(config)
-            .get_authorization_token()
-            .send()
-            .await;
+            &source.endpoints.ecr_public,
+            Some(session)
+        );
+        let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| session.call(asked, PUBLIC).explain(&error))?;
         Authorization::of_public(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
     }

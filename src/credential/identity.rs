@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::aws::{Action, Call, sdk_config};
+use super::aws::{Action, Call, sdk_client};
 use super::http::{Asked, HttpClient, one_line};
 use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
@@ -124,18 +124,15 @@ impl Opening<'_> {
     /// A client of AWS STS, whose calls `signer` signs; `None` for calls that nobody signs.
     pub(crate) fn sts(&self, asked: &Asked, signer: Option<&Session>) -> aws_sdk_sts::Client {
         let (source, own) = (self.source, self.environment.region.as_deref());
-        let mut config = sdk_config!(
+        sdk_client!(
             aws_sdk_sts,
             self.http.for_sdk(asked),
             self.deadline,
             Region::new(region::find(source, own).to_owned()),
             source,
-            &source.endpoints.sts
-        );
-        if let Some(signer) = signer {
-            config = config.credentials_provider(signer.credentials.clone());
-        }
-        aws_sdk_sts::Client::from_conf(config.build())
+            &source.endpoints.sts,
+            signer
+        )
     }
 }
 

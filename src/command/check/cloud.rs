@@ -14,6 +14,7 @@ use crate::credential::mint::{Mint as _, Order, SourceKeys};
 use crate::credential::{Credential, MintError, acr, ecr};
 use crate::provision::access::Cluster as _;
 use crate::provision::bind;
+use crate::provision::secret::seconds;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
@@ -317,11 +318,6 @@ fn judge_life(credential: &Credential) -> Verdict {
         );
     }
     Verdict::ok(message)
-}
-
-/// A time to the second.
-fn seconds(time: Timestamp) -> Timestamp {
-    time.round(Unit::Second).unwrap_or(time)
 }
 
 /// `11h 59m`.
