@@ -29,9 +29,7 @@ use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecretContent, Version,
 };
 use pullpass::provision::state::State;
-use pullpass::registry::source::{
-    EcrEndpoints, EcrIdentity, EcrSource, MintSource, Partition, Tenant, TokenLife,
-};
+use pullpass::registry::source::{EcrIdentity, MintSource, Tenant};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
@@ -242,17 +240,7 @@ async fn says_that_a_namespace_is_gone_or_going() {
 }
 
 fn source(region: &str) -> MintSource {
-    MintSource::Ecr(EcrSource {
-        partition: Partition::Aws,
-        region: region.to_owned(),
-        public: false,
-        fips: false,
-        dual_stack: false,
-        identity: EcrIdentity::Workload,
-        assume_role: Vec::new(),
-        token_life: TokenLife::Session,
-        endpoints: EcrEndpoints::default(),
-    })
+    support::source::ecr(region, EcrIdentity::Workload).into()
 }
 
 fn key(region: &str) -> CredentialKey {

@@ -8,10 +8,8 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -20,10 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::cache::{Minter, Outcome};
 use pullpass::credential::mint::{Mint, Order};
 use pullpass::credential::{
-    Credential, CredentialKey, Metrics, MintError, SourceSecret, SourceSecrets, StoreError,
+    Credential, CredentialKey, Metrics, MintError, SourceSecrets, StoreError,
 };
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use secrecy::ExposeSecret;
+use support::log::Log;
+use support::source::Secrets;
 use support::store::{Replica, Seeded, Shared};
 use tokio::time::Instant;
 
@@ -94,49 +94,18 @@ impl Mint for Cloud {
     }
 }
 
-/// Source Secrets that a test changes.
-#[derive(Default)]
-struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
-
-impl Secrets {
-    fn set(&self, name: &str, access_key_id: &str) {
-        let data = [
-            ("AWS_ACCESS_KEY_ID", access_key_id),
-            ("AWS_SECRET_ACCESS_KEY", "canary-secret-key\n"),
-            ("AWS_SESSION_TOKEN", "canary-session"),
-        ];
-        let data = data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec().into()));
-        let secret = SourceSecret {
-            name: name.to_owned(),
-            type_: "Opaque".to_owned(),
-            data: data.into(),
-            resource_version: "1".to_owned(),
-        };
-        self.0
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), Arc::new(secret));
-    }
-}
-
-impl SourceSecrets for Secrets {
-    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
-        self.0.lock().unwrap().get(name).cloned()
-    }
+/// Sets a source Secret with temporary keys.
+fn set_keys(secrets: &Secrets, name: &str, access_key_id: &str) {
+    let data = [
+        ("AWS_ACCESS_KEY_ID", access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", "canary-secret-key\n"),
+        ("AWS_SESSION_TOKEN", "canary-session"),
+    ];
+    secrets.set(name, &data);
 }
 
 fn source(region: &str) -> EcrSource {
-    EcrSource {
-        partition: Partition::Aws,
-        region: region.to_owned(),
-        public: false,
-        fips: false,
-        dual_stack: false,
-        identity: EcrIdentity::Workload,
-        assume_role: Vec::new(),
-        token_life: TokenLife::Session,
-        endpoints: EcrEndpoints::default(),
-    }
+    support::source::ecr(region, EcrIdentity::Workload)
 }
 
 fn with_keys(secret: &str) -> EcrSource {
@@ -240,8 +209,8 @@ async fn give_credential_goes_on_when_the_callers_hang_up() {
 #[tokio::test(start_paused = true)]
 async fn give_credential_shares_nothing_between_identities() {
     let world = World::start(Cloud::new(10));
-    world.secrets.set("a", "AKIAA");
-    world.secrets.set("b", "AKIAB");
+    set_keys(&world.secrets, "a", "AKIAA");
+    set_keys(&world.secrets, "b", "AKIAB");
     let sources = [
         source("eu-west-1"),
         source("eu-west-2"),
@@ -286,12 +255,12 @@ async fn give_credential_mints_anew_for_rotated_keys() {
     let world = World::start(Cloud::new(10));
     let error = world.get(&with_keys("team")).await.unwrap_err();
     assert_eq!(error.reason(), "MissingSource", "{error}");
-    world.secrets.set("team", "AKIAOLD");
+    set_keys(&world.secrets, "team", "AKIAOLD");
     let old = password(&world.get(&with_keys("team")).await);
-    world.secrets.set("team", "AKIANEW");
+    set_keys(&world.secrets, "team", "AKIANEW");
     let new = password(&world.get(&with_keys("team")).await);
     assert_ne!(old, new);
-    world.secrets.set("team", "AKIAOLD");
+    set_keys(&world.secrets, "team", "AKIAOLD");
     assert_eq!(
         password(&world.get(&with_keys("team")).await),
         old,
@@ -412,7 +381,7 @@ async fn give_credential_survives_a_panic_of_the_mint() {
 #[tokio::test(start_paused = true)]
 async fn restart_mints_nothing() {
     let world = World::start(Cloud::new(10));
-    world.secrets.set("team", "AKIA");
+    set_keys(&world.secrets, "team", "AKIA");
     let sources = [source("eu-west-1"), with_keys("team")];
     let before = join_all(sources.iter().map(|source| world.get(source))).await;
     let replica = Replica::start(&world.shared, &Seeded::new(1), 1);
@@ -516,12 +485,12 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
 #[test]
 fn derive_key_is_the_same_for_the_same_source_alone() {
     let secrets = Secrets::default();
-    secrets.set("team", "AKIA1");
+    set_keys(&secrets, "team", "AKIA1");
     let key = |source: &EcrSource| CredentialKey::of(&source.clone().into(), &secrets).unwrap();
     assert_eq!(key(&source("eu-west-1")), key(&source("eu-west-1")));
     assert_ne!(key(&source("eu-west-1")), key(&source("eu-west-2")));
     let before = key(&with_keys("team"));
-    secrets.set("team", "AKIA2");
+    set_keys(&secrets, "team", "AKIA2");
     assert_ne!(before, key(&with_keys("team")));
     assert_eq!(CredentialKey::parse(before.as_str()), Some(before.clone()));
     for bad in [
@@ -534,29 +503,9 @@ fn derive_key_is_the_same_for_the_same_source_alone() {
     }
 }
 
-/// Where the log of a test goes.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn no_secret_reaches_a_log_a_message_or_a_metric() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::begin();
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::register(&mut registry);
     let world = World::start(Cloud::new(10));
@@ -566,7 +515,7 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
         world.secrets.clone(),
         metrics,
     );
-    world.secrets.set("team", "AKIA");
+    set_keys(&world.secrets, "team", "AKIA");
     let credential = minter
         .credential(&with_keys("team").into(), world.clock.now())
         .await
@@ -581,8 +530,7 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
         world.secrets.source("team")
     );
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    drop(guard);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.end();
     assert!(
         log.contains("minted a credential") && log.contains("no credential minted"),
         "{log}"

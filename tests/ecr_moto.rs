@@ -9,9 +9,8 @@
 
 mod support;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -30,7 +29,9 @@ use pullpass::registry::source::{
 use secrecy::ExposeSecret;
 use serde_json::json;
 use support::jwt::Issuer;
-use support::moto::{Moto, Secrets, key_id, secret_key};
+use support::log::Log;
+use support::moto::{Moto, key_id, secret_key};
+use support::source::Secrets;
 use support::store::{Replica, Seeded, Shared};
 
 const ACCOUNT: &str = "arn:aws:iam::123456789012";
@@ -722,32 +723,12 @@ async fn closed_port_says_which_host() {
     );
 }
 
-/// Where the log of a test goes.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn no_secret_is_logged_even_at_trace() {
     let moto = moto();
     moto.add_user("logged", None).await;
     moto.add_user("refused", Some(json!([]))).await;
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::begin();
     let credential = mint_as(moto, "logged", &secret_key("logged"))
         .await
         .unwrap();
@@ -758,8 +739,7 @@ async fn no_secret_is_logged_even_at_trace() {
         .await
         .unwrap_err();
     tracing::trace!("the log is taken");
-    drop(guard);
-    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let log = log.end();
     let password = credential.password.expose_secret();
     let lines = |needle: &str| {
         log.lines()

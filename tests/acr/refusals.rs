@@ -11,7 +11,7 @@ use super::scene::{
 use super::support::azure::metadata::PodIdentity;
 use super::support::internet::Reply;
 use super::support::jwt::Issuer;
-use super::support::moto::Secrets;
+use super::support::source::Secrets;
 
 fn wrong_identities() -> Vec<(AcrIdentity, &'static str, &'static str)> {
     let unknown = "99999999-9999-9999-9999-999999999999";

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::support::azure::token::claims;
 use super::support::azure::{Application, Azure, Federated, USERNAME};
 use super::support::jwt::Issuer;
-use super::support::moto::Secrets;
+use super::support::source::Secrets;
 
 pub(super) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 pub(super) const APP: &str = "22222222-2222-2222-2222-222222222220";

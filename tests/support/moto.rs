@@ -1,18 +1,15 @@
 //! AWS as the test bed speaks it, and the calls by which a test sets it up.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use pullpass::credential::acr::{self, AcrMint};
 use pullpass::credential::ecr::EcrMint;
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::identity::Environment;
 use pullpass::credential::mint::Clouds;
-use pullpass::credential::{SourceSecret, SourceSecrets};
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
+use super::source;
 
 /// A running double of AWS.
 pub struct Moto {
@@ -53,15 +50,8 @@ impl Moto {
     /// A private source in `eu-west-1`.
     pub fn source(&self, identity: EcrIdentity) -> EcrSource {
         EcrSource {
-            partition: Partition::Aws,
-            region: "eu-west-1".to_owned(),
-            public: false,
-            fips: false,
-            dual_stack: false,
-            identity,
-            assume_role: Vec::new(),
-            token_life: TokenLife::Session,
             endpoints: self.endpoints(),
+            ..source::ecr("eu-west-1", identity)
         }
     }
 
@@ -143,43 +133,4 @@ pub fn key_id(name: &str) -> String {
 /// The secret access key of a user of [`Moto::add_user`].
 pub fn secret_key(name: &str) -> String {
     format!("canary/{name}+0123456789abcdefghijklmnopqrst")
-}
-
-/// Source Secrets in memory.
-#[derive(Default)]
-pub struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
-
-impl Secrets {
-    /// Sets a Secret with static keys.
-    pub fn set_keys(&self, name: &str, access_key_id: &str, secret_access_key: &str) {
-        self.set(
-            name,
-            &[
-                ("AWS_ACCESS_KEY_ID", access_key_id),
-                ("AWS_SECRET_ACCESS_KEY", secret_access_key),
-            ],
-        );
-    }
-
-    pub fn set(&self, name: &str, data: &[(&str, &str)]) {
-        let data = data
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into()));
-        let secret = SourceSecret {
-            name: name.to_owned(),
-            type_: "Opaque".to_owned(),
-            data: data.collect(),
-            resource_version: "1".to_owned(),
-        };
-        self.0
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), Arc::new(secret));
-    }
-}
-
-impl SourceSecrets for Secrets {
-    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
-        self.0.lock().unwrap().get(name).cloned()
-    }
 }
