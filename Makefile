@@ -50,11 +50,14 @@ test: ready lint test-unit test-bed test-cluster e2e
 ready:
 	@tests/bed/doctor.sh --install
 
-## lint: format, lints, documentation
+## lint: format, lints, documentation; licenses and sources of dependencies where cargo-deny is installed
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	@if $(CARGO) deny --version >/dev/null 2>&1; \
+	then $(CARGO) deny --locked --offline check bans licenses sources; \
+	else echo "licenses and sources of dependencies are not looked at: cargo install --locked cargo-deny"; fi
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering model patch_properties policy registries serve server
