@@ -334,6 +334,7 @@ fn has_a_dashboard_of_metrics_that_there_are() {
 fn refuses_values_that_cannot_work() {
     let refused = [
         ("replica=3", "replica"),
+        ("nameOverride=other", "nameOverride"),
         ("image.digest=sha256:12", "digest"),
         ("certificates.mode=none", "mode"),
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
