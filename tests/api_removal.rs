@@ -205,12 +205,47 @@ async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
         wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
         scene.cluster.send("DELETE", &path, None).await.ok();
     }
-    wait::until("a word about it", async || {
-        let log = pullpass.log();
-        log.contains("somebody keeps changing a pull secret")
-            .then_some(())
+    // The people there are told, and so is the admin.
+    wait::until("an Event in the namespace", async || {
+        is_told(&scene, &namespace, "pullpass").await.then_some(())
     })
     .await;
-    // It is there all the same.
+    wait::until("a condition of the Registry", async || {
+        let registry = "/apis/pullpass.dev/v1alpha1/registries/one";
+        let registry = scene.cluster.get(registry).await?;
+        let mut conditions = registry["status"]["conditions"].as_array()?.iter();
+        let degraded = conditions.find(|condition| condition["type"] == "Degraded")?;
+        let is_named = degraded["message"].as_str()?.contains(&namespace);
+        (degraded["reason"] == "ChangedByOthers" && is_named).then_some(())
+    })
+    .await;
+    wait::until("an Event on the Registry", async || {
+        is_told(&scene, "default", "one").await.then_some(())
+    })
+    .await;
+    let log = pullpass.log();
+    let told = log.matches("somebody keeps changing a pull secret").count();
+    assert_eq!(told, 1, "{log}");
+    // It is there all the same, and the next time it takes its while.
     wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    scene.cluster.send("DELETE", &path, None).await.ok();
+    let deleted = std::time::Instant::now();
+    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    let took = deleted.elapsed();
+    println!("changed for the 7th time: back after {took:.1?}");
+    scene.cluster.send("DELETE", &path, None).await.ok();
+    let deleted = std::time::Instant::now();
+    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    let longer = deleted.elapsed();
+    println!("changed for the 8th time: back after {longer:.1?}");
+    assert!(longer > took, "{took:?} {longer:?}");
+    assert!(longer > std::time::Duration::from_secs(2), "{longer:?}");
+}
+
+/// Whether there is an Event about a fight over an object of this name.
+async fn is_told(scene: &Scene, namespace: &str, name: &str) -> bool {
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    let events = scene.cluster.get(&path).await.unwrap();
+    let mut events = events["items"].as_array().unwrap().iter();
+    events.any(|event| event["regarding"]["name"] == name && event["reason"] == "ChangedByOthers")
 }

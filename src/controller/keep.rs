@@ -1,5 +1,6 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
+mod fight;
 mod settle;
 mod work;
 
@@ -213,6 +214,7 @@ impl Keeper {
         let mut told = std::mem::take(&mut work.told);
         let trouble = Trouble {
             failure: &|source| work.failure(source),
+            fought: work.fights.lasting(),
             notes: decision.overload.map(overload).into_iter().collect(),
         };
         let registries = self.ensure.registries();
@@ -234,7 +236,8 @@ impl Keeper {
                 Done::Told
             });
         }
-        news.again
+        let peace = work.fights.end().filter(|peace| *peace > now);
+        news.again.into_iter().chain(peace).min()
     }
 
     fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {

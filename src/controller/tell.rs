@@ -1,6 +1,6 @@
 //! Telling people: Registries' status, and Events.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -22,6 +22,9 @@ const EVERY: SignedDuration = SignedDuration::from_secs(2);
 
 /// How many Events begin per round at most: a cluster that is full of trouble is not flooded.
 const EVENTS: usize = 20;
+
+/// How many namespaces a message names.
+const NAMED: usize = 3;
 
 /// Who carries to the cluster what is to be told.
 pub trait Teller: Send + Sync {
@@ -58,6 +61,8 @@ impl Teller for Kube {
 pub(super) struct Trouble<'t> {
     /// Why the credential of a source could not be minted.
     pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Finding>,
+    /// The pull secrets that somebody keeps changing, by namespace and name.
+    pub(super) fought: HashSet<(String, Arc<str>)>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Finding>,
 }
@@ -101,8 +106,13 @@ impl Told {
         self.last = Some(now);
         let mut news = News::default();
         let tied = find_ties(registries, survey);
+        let fought = find_fought(registries, survey, &trouble.fought);
         for listed in registries.listed() {
-            let facts = gather(listed, survey, registries, trouble, &tied);
+            let mut facts = gather(listed, survey, registries, trouble, &tied);
+            facts.notes.extend(fought.get(&listed.name).map(|namespaces| {
+                let message = format!("somebody keeps changing the pull secret in {}: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out", namespaces.join(", "));
+                Finding::new("ChangedByOthers", message)
+            }));
             let before = self
                 .statuses
                 .get(&listed.name)
@@ -232,6 +242,32 @@ fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, Stri
         }
     }
     tied
+}
+
+/// In which namespaces somebody keeps changing the secret that each Registry's logins stand in; the first few of them.
+fn find_fought(
+    registries: &Registries,
+    survey: &Survey,
+    fought: &HashSet<(String, Arc<str>)>,
+) -> HashMap<Arc<str>, Vec<String>> {
+    let mut found: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+    if fought.is_empty() {
+        return found;
+    }
+    for place in &survey.secrets {
+        let name = (place.namespace.name.clone(), Arc::clone(&place.secret));
+        if !fought.contains(&name) {
+            continue;
+        }
+        let serving = registries.serving(&place.namespace.labels).into_iter();
+        for registry in serving.filter(|registry| registry.secret == place.secret) {
+            let namespaces = found.entry(Arc::clone(&registry.name)).or_default();
+            if namespaces.len() < NAMED {
+                namespaces.push(place.namespace.name.clone());
+            }
+        }
+    }
+    found
 }
 
 /// The Event that a Registry is worth: what is wrong with it.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
 use super::KIND_GOES;
+use super::fight::Fights;
 use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
 use crate::provision::access::ClusterError;
@@ -27,15 +28,6 @@ const MINT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// The first wait after a write that failed, and the longest; it doubles.
 const WRITE_AGAIN: (SignedDuration, SignedDuration) =
     (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
-
-/// So many changes by others are taken back at once.
-const REPAIRS_FREE: u32 = 5;
-
-/// After so long without one they are forgotten.
-const PEACE: SignedDuration = SignedDuration::from_mins(10);
-
-/// The longest wait before somebody's change is taken back.
-const LONGEST_FIGHT: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long an answer about the kind holds.
 const KIND_KNOWN: SignedDuration = SignedDuration::from_secs(5);
@@ -64,12 +56,6 @@ pub(super) struct Kept {
     pub(super) version: Option<String>,
 }
 
-/// How often somebody else's changes to one pull secret were taken back.
-struct Fight {
-    repairs: u32,
-    last: Timestamp,
-}
-
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) jobs: JoinSet<Done>,
@@ -79,7 +65,7 @@ pub(super) struct Work {
     write_again: HashMap<Name, (Timestamp, SignedDuration)>,
     /// What we wrote last.
     written: HashMap<Name, String>,
-    fights: HashMap<Name, Fight>,
+    pub(super) fights: Fights,
     /// How many writes of renewed credentials may begin.
     pub(super) allowance: f64,
     pub(super) kind: Kind,
@@ -214,24 +200,10 @@ impl Work {
         if !good || !kept.repaired {
             return;
         }
-        let fight = self.fights.entry(name.clone()).or_insert(Fight {
-            repairs: 0,
-            last: now,
-        });
-        if now.duration_since(fight.last).abs() > PEACE {
-            fight.repairs = 0;
-        }
-        fight.last = now;
-        fight.repairs += 1;
-        let Some(beyond) = fight
-            .repairs
-            .checked_sub(REPAIRS_FREE)
-            .filter(|beyond| *beyond > 0)
-        else {
+        let Some(answer) = self.fights.answer(&name, now) else {
             return;
         };
-        let wait = SignedDuration::from_secs(1 << beyond.min(16)).min(LONGEST_FIGHT);
-        if beyond == 1 {
+        if answer.is_first {
             const NOTE: &str = "somebody keeps changing a pull secret: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out";
             tracing::warn!(namespace.name = name.0, secret.name = &*name.1, "{NOTE}");
             self.notices.push(Notice {
@@ -242,6 +214,7 @@ impl Work {
                 note: NOTE.to_owned(),
             });
         }
+        let wait = answer.wait;
         self.write_again.insert(name, (later(now, wait), wait));
     }
 
@@ -322,9 +295,7 @@ impl Work {
         let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
         self.write_again.retain(|name, _| known.contains(name));
         self.written.retain(|name, _| known.contains(name));
-        self.fights.retain(|name, fight| {
-            known.contains(name) && now.duration_since(fight.last).abs() <= PEACE
-        });
+        self.fights.forget_others(&known, now);
         self.removals
             .retain(|at| now.duration_since(*at).abs() < REMOVALS_WITHIN);
         survey.view.removals.lately = self.removals.len();

@@ -41,6 +41,7 @@ fn survey(registries: &[&str], namespaces: usize) -> Survey {
 fn tell(told: &mut Told, survey: &Survey, registries: &Registries, now: Timestamp) -> News {
     let trouble = Trouble {
         failure: &|_| None,
+        fought: HashSet::new(),
         notes: Vec::new(),
     };
     told.find_news(survey, registries, &trouble, |_| None, now)
