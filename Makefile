@@ -61,7 +61,7 @@ lint:
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering model patch_properties policy registries serve server
-BED_TESTS = $(filter-out controller_faults e2e $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+BED_TESTS = $(filter-out controller_faults e2e rotation $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
@@ -73,10 +73,11 @@ test-bed: bed bed-test check-moto
 	@# Each of these has a cluster of its own, and waits most of the time.
 	$(CARGO) test --locked --test controller_faults -- --test-threads 4
 
-## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it
+## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it; and one that pulls across rotations
 test-cluster: bed-cluster
 	$(CARGO) test --locked --no-run --test serve
 	$(SHOW)
+	$(CARGO) test --locked --test rotation -- --nocapture
 
 ## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
 e2e: bed-cluster

@@ -26,7 +26,8 @@ const (
 
 // kubeletConfig: cgroups of version 1 are still accepted, images are never
 // collected, pulls run side by side, and a Pod's /etc/resolv.conf names an
-// address that refuses at once, since there is no cluster DNS.
+// address that refuses at once, since there is no cluster DNS. A container
+// that ended is started again a second later, however often.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -40,11 +41,13 @@ cgroupsPerQOS: true
 clusterDNS: ["127.0.0.1"]
 clusterDomain: cluster.local
 containerRuntimeEndpoint: "unix://%[3]s"
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 enforceNodeAllocatable: [pods]
 eventRecordQPS: 0
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%%, imagefs.available: 1%%}
 failCgroupV1: false
 failSwapOn: false
+featureGates: {KubeletCrashLoopBackOffMax: true}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 registryPullQPS: 0

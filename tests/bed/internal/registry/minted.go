@@ -22,6 +22,18 @@ type minted struct {
 	Control string `json:"control"`
 	// Principals are the ARNs whose tokens are accepted, and no others'.
 	Principals []string `json:"principals"`
+	// OverlapSeconds, when given, is for how long a token is still accepted
+	// after the same principal got a newer one; Amazon ECR accepts it until it
+	// expires.
+	OverlapSeconds float64 `json:"overlapSeconds"`
+}
+
+// token is one that the double gave out.
+type token struct {
+	Principal string    `json:"principal"`
+	Password  string    `json:"password"`
+	Time      time.Time `json:"time"`
+	ExpiresAt time.Time `json:"expiresAt"`
 }
 
 // decide asks the double for what it minted; nil means allowed.
@@ -32,19 +44,25 @@ func (m *minted) decide(password string) error {
 		return fmt.Errorf("ask the AWS double what it minted: %w", err)
 	}
 	defer answer.Body.Close()
-	var tokens []struct {
-		Principal string    `json:"principal"`
-		Password  string    `json:"password"`
-		ExpiresAt time.Time `json:"expiresAt"`
-	}
+	var tokens []token
 	if err := json.NewDecoder(answer.Body).Decode(&tokens); err != nil {
 		return fmt.Errorf("read what the AWS double minted: %w", err)
 	}
-	for _, token := range tokens {
+	for n, token := range tokens {
 		if subtle.ConstantTimeCompare([]byte(token.Password), []byte(password)) == 1 &&
-			slices.Contains(m.Principals, token.Principal) && time.Now().Before(token.ExpiresAt) {
+			slices.Contains(m.Principals, token.Principal) && time.Now().Before(token.ExpiresAt) &&
+			!m.isOver(token.Principal, tokens[n+1:], time.Now()) {
 			return nil
 		}
 	}
 	return auth.ErrAuthenticationFailure
+}
+
+// isOver tells whether a principal has got one of these newer tokens for
+// longer than the overlap.
+func (m *minted) isOver(principal string, newer []token, now time.Time) bool {
+	overlap := time.Duration(m.OverlapSeconds * float64(time.Second))
+	return overlap > 0 && slices.ContainsFunc(newer, func(next token) bool {
+		return next.Principal == principal && now.Sub(next.Time) > overlap
+	})
 }
