@@ -107,10 +107,14 @@ impl Place {
     /// Waits until the missed Pods, and no others, were told; then they are deleted with all others.
     async fn check_told(&self, namespace: &str, outcome: &Outcome) {
         let missed: BTreeSet<String> = outcome.missed.iter().cloned().collect();
-        wait::until("each missed Pod to be told", async || {
-            (self.told(namespace).await.len() >= missed.len()).then_some(())
-        })
-        .await;
+        let mut told = 0;
+        while told < missed.len() {
+            told = wait::until("another missed Pod to be told", async || {
+                let now = self.told(namespace).await.len();
+                (now > told).then_some(now)
+            })
+            .await;
+        }
         assert_eq!(self.told(namespace).await, missed);
         let pods = format!("/api/v1/namespaces/{namespace}/pods");
         let now = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
