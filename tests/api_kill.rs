@@ -18,7 +18,7 @@ use support::balancer::Balancer;
 use support::load::{Load, Outcome};
 use support::netns::{self, ADDRESS};
 use support::process::{Launch, Pullpass, configuration, make_certificates, pod};
-use support::scene::{ECR, SCENE, Scene, World, references};
+use support::scene::{ECR, SCENE, Scene, references};
 use support::wait;
 
 /// Pods that are created at the same time.
@@ -43,8 +43,7 @@ struct Place {
 
 impl Place {
     async fn start() -> Self {
-        let world = Box::leak(Box::new(World::start().await));
-        let scene = Scene::within(world, "kill").await;
+        let scene = Scene::alone("kill").await;
         scene.serve(&[&format!("{ECR}/team")]).await;
         let certificates = scene.file("certs");
         make_certificates(&certificates, ADDRESS);

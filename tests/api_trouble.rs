@@ -18,7 +18,7 @@ use support::balancer::Balancer;
 use support::pki::{Authority, ENDED, VALID};
 use support::process::{Pullpass, configuration, make_certificates, make_namespace, pod};
 use support::proxy::Seen;
-use support::scene::{ECR, OWN, SCENE, Scene, World, references};
+use support::scene::{ECR, OWN, SCENE, Scene, references};
 use support::wait;
 
 /// The address of these tests' webhooks.
@@ -33,8 +33,7 @@ fn image() -> String {
 
 /// A cluster of its own: nobody else's API server is stopped.
 async fn scene(name: &'static str) -> Scene {
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, name).await;
+    let scene = Scene::alone(name).await;
     scene.serve(&[&format!("{ECR}/team")]).await;
     scene
 }

@@ -33,14 +33,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::process::{Launch, Pullpass};
 use support::proxy::Seen;
-use support::scene::{Scene, World, read_dockerconfigjson};
+use support::scene::{Scene, read_dockerconfigjson};
 use support::wait;
-
-/// A cluster of its own: one process of a cluster leads.
-async fn scene(name: &'static str) -> Scene {
-    let world = Box::leak(Box::new(World::start().await));
-    Scene::within(world, name).await
-}
 
 /// How to start pullpass with its controller.
 async fn launch(scene: &Scene) -> Launch {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::support::process::Pullpass;
 use super::support::proxy::{Fault, Seen};
 use super::support::scene::Scene;
-use super::{auth, launch, put_fixed, scene, wait_leads, wait_one};
+use super::{auth, launch, put_fixed, wait_leads, wait_one};
 
 /// For how long each fault lasts.
 const LASTS: Duration = Duration::from_secs(3);
@@ -47,7 +47,7 @@ fn inline(code: u16, reason: &str) -> String {
 /// Every fault that an API server is known for, one after the other: how often pullpass asks meanwhile, and how soon it is current.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn come_back_from_every_answer_without_a_hot_loop() {
-    let scene = scene("answers").await;
+    let scene = Scene::alone("answers").await;
     let pullpass = start(&scene).await;
     let retry = |seconds: &str| vec![("retry-after", seconds.to_owned())];
     let faults: Vec<(&str, bool, Fault)> = vec![
@@ -136,7 +136,7 @@ async fn come_back_from_every_answer_without_a_hot_loop() {
 /// Writes that etcd takes its time for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waits_for_a_slow_etcd_without_writing_twice() {
-    let scene = scene("slow").await;
+    let scene = Scene::alone("slow").await;
     let pullpass = start(&scene).await;
     scene.api.inject(|request| {
         let is_pull_secret = request.method == "PATCH" && request.path.contains("/secrets/");
@@ -160,7 +160,7 @@ async fn waits_for_a_slow_etcd_without_writing_twice() {
 /// Every connection goes silent and nobody is told: as when a firewall forgets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notice_within_a_minute_that_a_connection_is_half_open() {
-    let scene = scene("silent").await;
+    let scene = Scene::alone("silent").await;
     let pullpass = start(&scene).await;
     scene.api.silence();
     let silenced = Instant::now();

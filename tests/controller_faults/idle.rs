@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::support::process::Pullpass;
 use super::support::proxy::Seen;
-use super::support::scene::{ECR, Scene, World};
+use super::support::scene::{ECR, Scene};
 use super::support::wait;
-use super::{is_lease, launch, make_namespaces, scene, wait_all, wait_leads, writes};
+use super::{is_lease, launch, make_namespaces, wait_all, wait_leads, writes};
 
 /// For how long nothing is to happen.
 const QUIET: Duration = Duration::from_secs(8);
@@ -70,7 +70,7 @@ async fn start(scene: &Scene) -> [Pullpass; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
     const MANY: usize = 20;
-    let scene = scene("idle").await;
+    let scene = Scene::alone("idle").await;
     let team = format!("{ECR}/team");
     scene.serve(&[&team]).await;
     put_narrow(&scene, "own").await;
@@ -119,8 +119,7 @@ async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
 async fn restarts_for_free_where_service_accounts_mint() {
     use super::support::account::{allow_tokens, put_account};
     use super::support::roles::add_role;
-    let world = Box::leak(Box::new(World::start().await));
-    let scene = Scene::within(world, "accounts").await;
+    let scene = Scene::alone("accounts").await;
     allow_tokens(&scene, "accounts-puller").await;
     let namespace = scene.namespace("team").await;
     put_account(&scene, &namespace, "accounts-puller", json!({})).await;

@@ -13,7 +13,7 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::scene::{ECR, OWN, Scene};
 use super::support::wait;
 use super::{
-    auth, held, is_lease, launch, make_namespaces, put_fixed, scene, wait_all, wait_leads, wait_one,
+    auth, held, is_lease, launch, make_namespaces, put_fixed, wait_all, wait_leads, wait_one,
 };
 
 /// What stands under `auth` for each token that AWS gave the scene's user, and until when it is good.
@@ -53,7 +53,7 @@ async fn count_good(scene: &Scene, many: usize) -> BTreeMap<String, usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotation_is_finished_by_another_when_the_leader_is_killed_in_its_middle() {
     const MANY: usize = 200;
-    let scene = scene("killed").await;
+    let scene = Scene::alone("killed").await;
     let team = format!("{ECR}/team");
     // Half of it is longer than nobody leads.
     scene.user.set_life(&scene.world.moto, 56).await;
@@ -93,7 +93,7 @@ async fn rotation_is_finished_by_another_when_the_leader_is_killed_in_its_middle
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_goes_over_in_seconds_when_the_leader_is_told_to_stop() {
-    let scene = scene("told").await;
+    let scene = Scene::alone("told").await;
     put_fixed(&scene, "one", "canary").await;
     let launch = launch(&scene).await;
     let first = Pullpass::start(&launch).await;
@@ -122,7 +122,7 @@ async fn leadership_goes_over_in_seconds_when_the_leader_is_told_to_stop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_at_once_do_no_harm() {
     const MANY: usize = 60;
-    let scene = scene("two").await;
+    let scene = Scene::alone("two").await;
     let team = format!("{ECR}/team");
     scene.serve(&[&team]).await;
     put_fixed(&scene, "one", "canary").await;

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::support::process::Pullpass;
-use super::support::scene::ECR;
+use super::support::scene::{ECR, Scene};
 use super::support::wait;
-use super::{auth, launch, make_namespaces, put_fixed, scene, secret_writes, wait_all};
+use super::{auth, launch, make_namespaces, put_fixed, secret_writes, wait_all};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn namespaces_have_their_secrets_at_once() {
     const MANY: usize = 1000;
     const MORE: usize = 100;
-    let scene = scene("thousand").await;
+    let scene = Scene::alone("thousand").await;
     let team = format!("{ECR}/team");
     scene.serve(&[&team]).await;
     let making = Instant::now();
@@ -85,7 +85,7 @@ async fn namespaces_have_their_secrets_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_that_change_in_their_source_are_everywhere_in_five_seconds() {
     const MANY: usize = 150;
-    let scene = scene("source").await;
+    let scene = Scene::alone("source").await;
     put_fixed(&scene, "one", "first").await;
     make_namespaces(&scene, MANY).await;
     let _pullpass = Pullpass::start(&launch(&scene).await).await;

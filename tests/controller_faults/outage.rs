@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use super::support::process::Pullpass;
 use super::support::scene::{ECR, Scene};
 use super::support::wait;
-use super::{
-    auth, complaints, launch, make_namespaces, put_fixed, scene, wait_all, wait_leads, wait_one,
-};
+use super::{auth, complaints, launch, make_namespaces, put_fixed, wait_all, wait_leads, wait_one};
 
 /// Longer than a leader leads without its Lease, so that the way back is that of an outage of any length: what is known stays, requests
 /// are tried again with pauses that have reached their longest, and leadership is had anew.
@@ -18,7 +16,7 @@ const AWAY: Duration = Duration::from_secs(18);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_current_again_after_the_api_server_was_away() {
     const MANY: usize = 50;
-    let scene = scene("away").await;
+    let scene = Scene::alone("away").await;
     put_fixed(&scene, "one", "canary").await;
     make_namespaces(&scene, MANY).await;
     let pullpass = Pullpass::start(&launch(&scene).await).await;
@@ -37,6 +35,8 @@ async fn is_current_again_after_the_api_server_was_away() {
     assert!(tried < 120, "{tried}");
     assert!(told.len() <= 8, "{told:#?}");
     assert!(pullpass.is_ready().await, "the webhook answers from memory");
+    let age = watch_age(&pullpass).await;
+    assert!(age >= AWAY, "{age:?}");
 
     scene.world.api.lock().unwrap().command("start");
     wait_answers(&scene).await;
@@ -48,12 +48,24 @@ async fn is_current_again_after_the_api_server_was_away() {
     println!("a namespace made then has its secret {took:.1?} after the API server answers again");
     assert!(took < Duration::from_secs(5), "{took:?}");
     wait_leads(&pullpass).await;
+    wait::until("every watch to go on", async || {
+        (watch_age(&pullpass).await < AWAY).then_some(())
+    })
+    .await;
     let (written, stored) = super::secret_writes(&scene.api.all());
     assert_eq!(
         (written.len(), stored.len()),
         (1, 0),
         "{written:?} {stored:?}"
     );
+}
+
+/// How long ago the watch was granted that was granted the longest ago.
+async fn watch_age(pullpass: &Pullpass) -> Duration {
+    let metrics = pullpass.metrics().await;
+    let mut lines = metrics.lines();
+    let age = lines.find_map(|line| line.strip_prefix("pullpass_watch_age_seconds "));
+    Duration::from_secs_f64(age.unwrap().parse().unwrap())
 }
 
 async fn wait_answers(scene: &Scene) {
@@ -78,7 +90,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
-    let scene = scene("back").await;
+    let scene = Scene::alone("back").await;
     let team = format!("{ECR}/team");
     scene.serve(&[&team]).await;
     put_fixed(&scene, "one", "canary").await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::process::Pullpass;
 use super::support::scene::Scene;
 use super::support::wait;
-use super::{auth, complaints, launch, make_namespaces, put_fixed, scene, wait_all, wait_one};
+use super::{auth, complaints, launch, make_namespaces, put_fixed, wait_all, wait_one};
 
 fn secret_path(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets/pullpass")
@@ -30,7 +30,7 @@ fn secret(namespace: &str, more: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brings_back_all_pull_secrets_that_were_deleted_at_once() {
     const MANY: usize = 300;
-    let scene = scene("wiped").await;
+    let scene = Scene::alone("wiped").await;
     put_fixed(&scene, "one", "canary").await;
     let names = make_namespaces(&scene, MANY).await;
     let pullpass = Pullpass::start(&launch(&scene).await).await;
@@ -59,7 +59,7 @@ async fn settled(scene: &Scene, namespace: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn puts_right_what_is_ours_and_leaves_what_is_not() {
-    let scene = scene("touched").await;
+    let scene = Scene::alone("touched").await;
     put_fixed(&scene, "one", "canary").await;
     let namespaces = make_namespaces(&scene, 5).await;
     let [edited, torn, relabelled, replaced, taken] = namespaces.try_into().unwrap();
@@ -140,7 +140,7 @@ async fn replace(scene: &Scene, namespace: &str, object: &Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stays_calm_when_namespaces_end_and_come_back() {
     const MANY: usize = 30;
-    let scene = scene("ending").await;
+    let scene = Scene::alone("ending").await;
     put_fixed(&scene, "one", "canary").await;
     let names = make_namespaces(&scene, MANY).await;
     let pullpass = Pullpass::start(&launch(&scene).await).await;
