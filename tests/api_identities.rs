@@ -289,6 +289,8 @@ async fn leaves_alone_a_secret_that_only_names_credential_helpers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     let scene = Scene::new("tenant").await;
+    // An earlier scene may have had the same port.
+    let earlier = scene.stored().await;
     allow_tokens(&scene, "tenant-puller").await;
     let [mine, neighbour] = [
         scene.namespace("mine").await,
@@ -318,15 +320,11 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     );
 
     // Whose it is stands on it in the store, and the next Pods cost nothing.
-    let stored = scene.stored().await;
-    let of = |namespace: &str| {
-        let minted = stored.iter().filter(|secret| {
-            secret["data"]["password"].is_string()
-                && secret["metadata"]["labels"]["pullpass.dev/tenant-namespace"] == *namespace
-        });
-        minted.count()
-    };
-    assert_eq!((of(&mine), of(&neighbour)), (1, 0));
+    let whose = whose_is_stored(&scene, &earlier).await;
+    assert!(
+        matches!(&whose[..], [[of, _]] if *of == *mine),
+        "{whose:#?}"
+    );
     let before = (scene.api.requests().len(), scene.aws.requests().len());
     for _ in 0..5 {
         let created = scene.create(&mine, &[&image()]).await;
@@ -335,6 +333,23 @@ async fn mints_as_the_service_account_of_the_namespace_and_for_no_neighbour() {
     let api = scene.api.requests();
     assert_eq!(api.len(), before.0, "{:?}", api.get(before.0..));
     assert_eq!(scene.aws.requests().len(), before.1);
+}
+
+/// The namespace and the source of each credential in the store that was not there earlier.
+async fn whose_is_stored(scene: &Scene, earlier: &[Value]) -> Vec<[Value; 2]> {
+    let name = |secret: &Value| secret["metadata"]["name"].clone();
+    let earlier: Vec<Value> = earlier.iter().map(name).collect();
+    let stored = scene.stored().await;
+    let minted = stored.iter().filter(|secret| {
+        secret["data"]["password"].is_string() && !earlier.contains(&name(secret))
+    });
+    let whose = minted.map(|secret| {
+        let metadata = &secret["metadata"];
+        let of = &metadata["labels"]["pullpass.dev/tenant-namespace"];
+        let source = &metadata["annotations"]["pullpass.dev/source"];
+        [of.clone(), source.clone()]
+    });
+    whose.collect()
 }
 
 /// The session that web identity opens of a role of this name.

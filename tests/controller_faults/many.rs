@@ -84,7 +84,7 @@ async fn namespaces_have_their_secrets_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_that_change_in_their_source_are_everywhere_in_five_seconds() {
-    const MANY: usize = 150;
+    const MANY: usize = 50;
     let scene = Scene::alone("source").await;
     put_fixed(&scene, "one", "first").await;
     make_namespaces(&scene, MANY).await;
