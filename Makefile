@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench model
+.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -61,7 +61,7 @@ lint:
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering model patch_properties policy registries serve server
-BED_TESTS = $(filter-out controller_faults e2e rotation $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+BED_TESTS = $(filter-out controller_faults e2e rotation scale $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
@@ -88,6 +88,10 @@ e2e: bed-cluster
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:
 	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test model -- --nocapture
+
+## scale: 10,000 namespaces on counting doubles: memory, start-up, writes, calls (some minutes)
+scale:
+	$(CARGO) test --locked --release --test scale -- --ignored --nocapture --test-threads 1
 
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:

@@ -20,6 +20,7 @@ pub mod prune;
 pub mod secret;
 mod sources;
 pub mod state;
+mod supply;
 mod surplus;
 pub mod survey;
 pub mod table;

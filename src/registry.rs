@@ -194,6 +194,18 @@ impl Registries {
         self.index.resolve(&self.served, &puller.into(), reference)
     }
 
+    /// The names of the pull secrets that a namespace with these labels is to have, in their order.
+    pub fn secrets(&self, namespace: &Labels) -> Vec<&Arc<str>> {
+        let mut secrets: Vec<&Arc<str>> = Vec::new();
+        for registry in self.served.iter().filter(|one| one.serves(namespace)) {
+            if !secrets.contains(&&registry.secret) {
+                secrets.push(&registry.secret);
+            }
+        }
+        secrets.sort_unstable();
+        secrets
+    }
+
     /// The valid Registries that serve a namespace with these labels and are not suspended, by rank.
     pub fn serving(&self, namespace: &Labels) -> Vec<&ServedRegistry> {
         self.served

@@ -4,6 +4,7 @@ mod fight;
 mod settle;
 mod work;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,6 +182,12 @@ impl Keeper {
         if !work.kind.is_known() {
             return true;
         }
+        let written: HashSet<usize> = decision
+            .complete
+            .iter()
+            .chain(&decision.renew)
+            .copied()
+            .collect();
         let mut left = false;
         for &place in &decision.remove {
             if work.writing.len() >= WRITES {
@@ -188,7 +195,7 @@ impl Keeper {
                 break;
             }
             let holding = &survey.view.secrets[place];
-            if decision.complete.contains(&place) || decision.renew.contains(&place) {
+            if written.contains(&place) {
                 left = true;
                 continue;
             }

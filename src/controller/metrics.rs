@@ -1,6 +1,6 @@
 //! What the controller shows of itself.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use jiff::Timestamp;
@@ -64,7 +64,7 @@ impl Metrics {
     pub(super) fn set_survey(&self, survey: &Survey, decision: &Decision, now: Timestamp) {
         self.held_back.set(count(decision.held_back.len()));
         let lacks = |stands: Stands| matches!(stands, Stands::Missing | Stands::Unavailable);
-        let (mut all, mut incomplete) = (BTreeSet::new(), BTreeSet::new());
+        let (mut all, mut incomplete) = (HashSet::new(), HashSet::new());
         for (place, holding) in survey.secrets.iter().zip(&survey.view.secrets) {
             let namespace = place.namespace.name.as_str();
             all.insert(namespace);

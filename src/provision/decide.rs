@@ -4,6 +4,8 @@
 //! View (pull secrets × credentials) ─▶ decide(view, now) ─▶ mint these, write those, look again then
 //! ```
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 /// How many writes of renewed credentials begin per second at least, as long as some are due.
@@ -49,7 +51,7 @@ pub struct Removals {
 #[derive(Clone, Debug, Default)]
 pub struct Holding {
     /// What belongs into it.
-    pub entries: Vec<Piece>,
+    pub entries: Arc<[Piece]>,
     /// What is in it and does not belong there.
     pub surplus: Option<Surplus>,
     /// Whether it is being written now.
@@ -139,15 +141,16 @@ pub fn decide(view: &View, now: Timestamp) -> Decision {
 
 /// How many writes per second it takes in the long run to renew everything: each pull secret once per half of its shortest life.
 fn find_load(view: &View) -> f64 {
-    let life = |place: usize| {
-        let (minted_at, until) = view.credentials[place].minted?;
+    let life = |life: &Life| {
+        let (minted_at, until) = life.minted?;
         Some(until.duration_since(minted_at).as_secs_f64())
     };
+    let lives: Vec<Option<f64>> = view.credentials.iter().map(life).collect();
     let rate = |holding: &Holding| {
         let lives = holding
             .entries
             .iter()
-            .filter_map(|piece| life(piece.credential?));
+            .filter_map(|piece| lives[piece.credential?]);
         let shortest = lives.min_by(f64::total_cmp)?;
         (shortest > 0.0).then(|| 2.0 / shortest)
     };

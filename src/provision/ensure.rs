@@ -18,6 +18,7 @@ use super::gather::{Gathered, Gatherer};
 use super::lock::lock;
 use super::sources;
 use super::state::State;
+use super::supply::Remembered;
 use super::verdicts::Verdicts;
 use super::verify::{History, Moment, Verified, verify};
 use super::work::Work;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     history: History,
+    supplies: Remembered,
     verdicts: Verdicts,
     /// By namespace and secret.
     flights: Mutex<HashMap<(String, String), Arc<Flight>>>,
@@ -65,6 +67,7 @@ impl Ensure {
             cluster,
             credentials,
             history: History::default(),
+            supplies: Remembered::default(),
             verdicts: Verdicts::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
@@ -192,7 +195,8 @@ impl Shared {
         let seen = state.pull_secrets_of(secret).get(&namespace.name);
         let work = || {
             let seen = seen.clone();
-            verify(namespace, secret, seen, state, credentials, &self.history)
+            let known = (&self.history, &self.supplies);
+            verify(namespace, secret, seen, state, credentials, known)
         };
         self.verdicts
             .find_or(namespace, secret, seen.as_ref(), moment, work)

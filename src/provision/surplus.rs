@@ -95,13 +95,16 @@ impl<'j> Judge<'j> {
         verdict: &Verified,
     ) -> (Vec<String>, Option<Surplus>) {
         let (mut keys, mut why) = self.of_keys(labels, secret, verdict.surplus());
+        if verdict.common().is_some() {
+            return (keys, why);
+        }
         let outlived = verdict.held().iter().filter(|held| {
             self.outlives_identity(held)
                 .is_some_and(|until| until <= self.now)
-                && verdict.holds_any(&held.keys)
+                && verdict.holds_any(&held.grant.keys)
         });
         for held in outlived {
-            keys.extend(held.keys.iter().cloned());
+            keys.extend(held.grant.keys.iter().cloned());
             why = why.or(Some(Surplus::Ordered));
         }
         (keys, why)
@@ -127,14 +130,16 @@ impl<'j> Judge<'j> {
 
     /// Until when the login of an earlier identity stays; `None` where there is none of that kind.
     pub(super) fn outlives_identity(&self, held: &Held) -> Option<Timestamp> {
-        if !matches!(held.standing, Standing::Unknown) || held.is_available(self.now) {
+        if !matches!(held.standing, Standing::Unknown) || held.supply.is_available(self.now) {
             return None;
         }
-        let sources = &self.registries.get(&held.registry)?.sources;
+        let sources = &self.registries.get(&held.grant.registry)?.sources;
         let (source, _) = sources
             .iter()
-            .find(|(_, keys)| keys.iter().any(|key| held.keys.contains(key)))?;
-        let changed_at = self.orders.source_changed_at(&held.registry, source)?;
+            .find(|(_, keys)| keys.iter().any(|key| held.grant.keys.contains(key)))?;
+        let changed_at = self
+            .orders
+            .source_changed_at(&held.grant.registry, source)?;
         changed_at.checked_add(EARLIER_IDENTITY).ok()
     }
 }

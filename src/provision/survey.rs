@@ -1,6 +1,6 @@
 //! What the controller asks of this room: how every pull secret stands, and to keep one as it must be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::decide::{Holding, Life, Piece, Stands, Surplus, View};
 use super::ensure::{Ensure, Shared};
 use super::state::Seen;
+use super::supply::Supply;
 use super::surplus::Judge;
 use super::tally::Tallies;
 use super::verify::{Held, Moment, Standing, Verified};
@@ -33,6 +34,18 @@ pub struct Survey {
     /// How each Registry stands.
     pub tallies: Tallies,
     places: HashMap<MintSource, usize>,
+    /// The places by the address of what was found there, which is kept so that it stays its own.
+    supplied: HashMap<usize, (Arc<Supply>, Option<usize>)>,
+    /// What stands in many pull secrets, by its address.
+    common: HashMap<usize, Common>,
+}
+
+/// What stands in many pull secrets.
+struct Common {
+    held: Arc<[Held]>,
+    pieces: Arc<[Piece]>,
+    /// In how many.
+    count: usize,
 }
 
 /// A state of everything that a survey sees.
@@ -73,12 +86,10 @@ impl Ensure {
             if namespace.terminating || namespace.mode == InjectMode::Off {
                 continue;
             }
-            let serving = registries.serving(&namespace.labels);
-            let secrets: BTreeSet<&Arc<str>> =
-                serving.iter().map(|registry| &registry.secret).collect();
-            for secret in secrets {
+            for secret in registries.secrets(&namespace.labels) {
                 let verdict = self.0.verdict(&namespace, secret);
                 if verdict.is_foreign() {
+                    let serving = registries.serving(&namespace.labels);
                     for registry in serving.iter().filter(|one| one.secret == *secret) {
                         survey.tallies.add_foreign(&registry.name, &namespace.name);
                     }
@@ -93,11 +104,11 @@ impl Ensure {
                     secret: Arc::clone(secret),
                     seen: verdict.seen().cloned(),
                 };
-                survey
-                    .tallies
-                    .add(&place, &verdict, now, |held| self.find_lack(&place, held));
-                survey.add(place, &verdict, &judge, |source| self.life(source));
+                survey.add(place, &verdict, &judge, self);
             }
+        }
+        for common in std::mem::take(&mut survey.common).into_values() {
+            survey.tallies.add_good(&common.held, common.count);
         }
         self.add_unwanted(&mut survey, &judge, &named);
         survey
@@ -151,7 +162,7 @@ impl Ensure {
             .iter()
             .filter(|held| matches!(stands(held, now), Stands::Missing | Stands::Earlier(_)));
         let keys: Vec<&str> = lacking
-            .flat_map(|held| held.keys.iter().map(String::as_str))
+            .flat_map(|held| held.grant.keys.iter().map(String::as_str))
             .collect();
         if keys.is_empty() {
             return Outcome::Covered;
@@ -204,42 +215,91 @@ fn spread(source: &MintSource) -> u8 {
 }
 
 impl Survey {
-    fn add(
-        &mut self,
-        place: Place,
-        verdict: &Verified,
-        judge: &Judge<'_>,
-        life: impl Fn(&MintSource) -> (Life, Option<String>),
-    ) {
-        let mut holding = Holding::default();
-        for held in verdict.held() {
-            let credential = held.source.as_ref().map(|source| {
-                *self.places.entry(source.clone()).or_insert_with(|| {
-                    let (life, principal) = life(source);
-                    self.view.credentials.push(life);
-                    self.principals.push(principal);
-                    self.sources.push(source.clone());
-                    self.sources.len() - 1
-                })
-            });
-            if let Some(place) = credential {
-                self.tallies.add_credential(&held.registry, place);
-            }
-            let stands = stands(held, judge.now);
-            holding.entries.push(Piece { credential, stands });
-            self.view.look_again = judge
-                .outlives_identity(held)
-                .filter(|until| *until > judge.now)
-                .into_iter()
-                .chain(self.view.look_again)
-                .min();
-        }
+    fn add(&mut self, place: Place, verdict: &Verified, judge: &Judge<'_>, ensure: &Ensure) {
         let (keys, surplus) = judge.of_secret(&place.namespace.labels, &place.secret, verdict);
-        holding.surplus = surplus;
         self.view.removals.secrets += usize::from(verdict.is_there());
-        self.view.secrets.push(holding);
+        let entries = self.pieces(&place.namespace, verdict, judge, ensure);
+        self.view.secrets.push(Holding {
+            entries,
+            surplus,
+            ..Holding::default()
+        });
         self.secrets.push(place);
         self.surplus.push(keys);
+    }
+
+    /// What a pull secret holds, counted for its Registries.
+    fn pieces(
+        &mut self,
+        namespace: &Namespace,
+        verdict: &Verified,
+        judge: &Judge<'_>,
+        ensure: &Ensure,
+    ) -> Arc<[Piece]> {
+        let at = verdict
+            .common()
+            .map(|held| (Arc::as_ptr(held).addr(), held));
+        if let Some((at, _)) = at
+            && let Some(common) = self.common.get_mut(&at)
+        {
+            common.count += 1;
+            return Arc::clone(&common.pieces);
+        }
+        let all = verdict.held();
+        let pieces: Arc<[Piece]> = all
+            .iter()
+            .map(|held| self.piece(held, judge, ensure))
+            .collect();
+        if let Some((at, held)) = at {
+            let common = Common {
+                held: Arc::clone(held),
+                pieces: Arc::clone(&pieces),
+                count: 1,
+            };
+            self.common.insert(at, common);
+        } else {
+            let find_lack = |held: &Held| ensure.find_lack(namespace, held);
+            self.tallies.add(&namespace.name, all, &pieces, find_lack);
+        }
+        pieces
+    }
+
+    fn piece(&mut self, held: &Held, judge: &Judge<'_>, ensure: &Ensure) -> Piece {
+        let credential = self.credential(held, ensure);
+        let look_again = judge.outlives_identity(held);
+        self.view.look_again = look_again
+            .filter(|until| *until > judge.now)
+            .into_iter()
+            .chain(self.view.look_again)
+            .min();
+        Piece {
+            credential,
+            stands: stands(held, judge.now),
+        }
+    }
+
+    /// The place of the credential that belongs there, which is noted for its Registry.
+    fn credential(&mut self, held: &Held, ensure: &Ensure) -> Option<usize> {
+        let at = Arc::as_ptr(&held.supply).addr();
+        if let Some((_, place)) = self.supplied.get(&at) {
+            return *place;
+        }
+        let place = held.supply.source().map(|source| {
+            let known = self.places.get(source).copied();
+            known.unwrap_or_else(|| {
+                let (life, principal) = ensure.life(source);
+                self.view.credentials.push(life);
+                self.principals.push(principal);
+                self.sources.push(source.clone());
+                self.places.insert(source.clone(), self.sources.len() - 1);
+                self.sources.len() - 1
+            })
+        });
+        if let Some(place) = place {
+            self.tallies.add_credential(&held.grant.registry, place);
+        }
+        self.supplied.insert(at, (Arc::clone(&held.supply), place));
+        place
     }
 
     /// Adds a pull secret that holds nothing but what belongs there no more.
@@ -262,14 +322,14 @@ impl Survey {
     }
 }
 
-pub(super) fn stands(held: &Held, now: Timestamp) -> Stands {
+fn stands(held: &Held, now: Timestamp) -> Stands {
     match &held.standing {
-        Standing::Good(_) => Stands::Current,
+        Standing::Good => Stands::Current,
         Standing::Earlier(credential) if freshness(credential, now) != Freshness::Spent => {
             Stands::Earlier(credential.expires_at)
         }
         Standing::Earlier(_) | Standing::Unknown => {
-            if held.is_available(now) {
+            if held.supply.is_available(now) {
                 Stands::Missing
             } else {
                 Stands::Unavailable

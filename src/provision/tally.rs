@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::decide::Stands;
+use super::decide::{Piece, Stands};
 use super::ensure::Ensure;
-use super::survey::{Place, stands};
-use super::verify::{Held, Verified};
-use super::{Pending, bind, gather};
+use super::verify::Held;
+use super::{Namespace, Pending, bind, gather};
 
 /// How many namespaces that need a person's look are named.
 const NAMED: usize = 100;
@@ -64,31 +61,44 @@ impl Tallies {
         }
     }
 
-    /// Counts a pull secret for each Registry that is to be in it.
+    /// Counts a pull secret for each Registry that is to be in it; each of `pieces` tells how one of `all` stands.
     pub(super) fn add(
         &mut self,
-        place: &Place,
-        verdict: &Verified,
-        now: Timestamp,
+        namespace: &str,
+        all: &[Held],
+        pieces: &[Piece],
         find_lack: impl Fn(&Held) -> Option<Pending>,
     ) {
         let mut good: BTreeMap<&Arc<str>, bool> = BTreeMap::new();
-        for held in verdict.held() {
-            let stands = stands(held, now);
-            let is_good = matches!(stands, Stands::Current | Stands::Earlier(_));
-            *good.entry(&held.registry).or_insert(true) &= is_good;
-            let tally = self.of(&held.registry);
-            if stands == Stands::Unavailable && tally.lack.is_none() {
+        for (held, piece) in all.iter().zip(pieces) {
+            let registry = &held.grant.registry;
+            let is_good = matches!(piece.stands, Stands::Current | Stands::Earlier(_));
+            *good.entry(registry).or_insert(true) &= is_good;
+            if is_good {
+                continue;
+            }
+            let tally = self.of(registry);
+            if piece.stands == Stands::Unavailable && tally.lack.is_none() {
                 tally.lack = find_lack(held);
             }
-            if !is_good && tally.lacking_in.is_none() {
-                tally.lacking_in = Some(place.namespace.name.clone());
+            if tally.lacking_in.is_none() {
+                tally.lacking_in = Some(namespace.to_owned());
             }
         }
         for (registry, is_good) in good {
             let tally = self.of(registry);
             tally.total += 1;
             tally.ready += usize::from(is_good);
+        }
+    }
+
+    /// Counts so many pull secrets in which all of the same stands.
+    pub(super) fn add_good(&mut self, all: &[Held], count: usize) {
+        let registries: BTreeSet<&Arc<str>> = all.iter().map(|held| &held.grant.registry).collect();
+        for registry in registries {
+            let tally = self.of(registry);
+            tally.total += count;
+            tally.ready += count;
         }
     }
 
@@ -100,18 +110,14 @@ impl Tallies {
 
 impl Ensure {
     /// Why there is nothing to be written for a grant, where memory knows.
-    pub(super) fn find_lack(&self, place: &Place, held: &Held) -> Option<Pending> {
+    pub(super) fn find_lack(&self, namespace: &Namespace, held: &Held) -> Option<Pending> {
         let state = &self.0.state;
-        let registries = state.registries();
-        let grants = registries.grants_of(&place.namespace.labels, &place.secret);
-        let grant = grants
-            .iter()
-            .find(|grant| grant.registry == held.registry && grant.keys == held.keys)?;
+        let grant = &held.grant;
         let Some(name) = bind::unbound(grant) else {
             return gather::find_lack(grant, state);
         };
-        let known = state.accounts.get(&place.namespace.name, name)?;
-        let bound = bind::bind(grant, &place.namespace, known.account.as_deref());
+        let known = state.accounts.get(&namespace.name, name)?;
+        let bound = bind::bind(grant, namespace, known.account.as_deref());
         bound.err().map(|error| Pending {
             registry: Some(Arc::clone(&grant.registry)),
             reason: error.reason(),

@@ -13,9 +13,9 @@ use super::account::Known;
 use super::lock::lock;
 use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
-use super::{Coverage, InjectMode, Namespace, bind, gather, surplus};
+use super::supply::{Remembered, Supplies, Supply};
+use super::{Coverage, InjectMode, Namespace, bind, surplus};
 use crate::credential::{Credential, Freshness, freshness};
-use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant};
 
 /// How many earlier logins of one source are remembered.
@@ -31,8 +31,10 @@ pub(super) struct Verified {
     moment: Moment,
     foreign: bool,
     complete: bool,
-    keys: HashMap<String, Standing>,
-    held: Vec<Held>,
+    /// The very same for each secret in which all of the same grants stands.
+    held: Arc<[Held]>,
+    /// Whether that is so.
+    is_common: bool,
     /// What stands under keys that belong to no grant.
     surplus: Vec<String>,
     /// The ServiceAccounts that were relied on.
@@ -58,40 +60,18 @@ impl Moment {
 
 /// One grant, and what stands under its keys.
 pub(super) struct Held {
-    pub(super) registry: Arc<str>,
-    pub(super) keys: Vec<String>,
-    /// Who mints it; `None` for a fixed login, and where no ServiceAccount to bind it to is known.
-    pub(super) source: Option<MintSource>,
+    /// The grant, as it was before it was bound to the namespace.
+    pub(super) grant: Arc<Grant>,
+    /// What there is to be written.
+    pub(super) supply: Arc<Supply>,
     pub(super) standing: Standing,
-    supply: Supply,
-}
-
-/// What there is to be written under the keys of one grant.
-enum Supply {
-    /// Nothing.
-    None,
-    /// A fixed login, or something that has to be read first.
-    Ready,
-    /// A minted credential.
-    Minted(Arc<Credential>),
-}
-
-impl Held {
-    /// Whether there is something good to be written.
-    pub(super) fn is_available(&self, now: Timestamp) -> bool {
-        match &self.supply {
-            Supply::None => false,
-            Supply::Ready => true,
-            Supply::Minted(credential) => freshness(credential, now) != Freshness::Spent,
-        }
-    }
 }
 
 /// What stands under the keys of one grant.
 #[derive(Clone)]
 pub(super) enum Standing {
-    /// What must stand there; with a minted credential's life.
-    Good(Option<Arc<Credential>>),
+    /// What must stand there.
+    Good,
     /// An earlier credential of the same source.
     Earlier(Arc<Credential>),
     /// Nothing, or something that we do not know.
@@ -131,6 +111,11 @@ impl Verified {
         &self.held
     }
 
+    /// What belongs into the secret, where all of it stands there: the very same for all such secrets of the same grants.
+    pub(super) fn common(&self) -> Option<&Arc<[Held]>> {
+        self.is_common.then_some(&self.held)
+    }
+
     /// The keys of what is in the secret and belongs to no Registry that serves the namespace.
     pub(super) fn surplus(&self) -> &[String] {
         &self.surplus
@@ -163,16 +148,9 @@ impl Verified {
         let mut nudge = self.namespace.mode == InjectMode::All && !self.complete
             || self.followed.iter().any(|known| known.is_old());
         for key in keys {
-            let fresh = match self.keys.get(*key) {
-                Some(Standing::Good(None)) => Freshness::Fresh,
-                Some(Standing::Good(Some(credential))) => freshness(credential, now),
-                Some(Standing::Earlier(credential)) => match freshness(credential, now) {
-                    Freshness::Spent => Freshness::Spent,
-                    Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
-                },
-                Some(Standing::Unknown) | None => Freshness::Spent,
-            };
-            match fresh {
+            let mut held = self.held.iter();
+            let held = held.find(|held| held.grant.keys.iter().any(|held| held == key));
+            match held.map_or(Freshness::Spent, |held| held.freshness(now)) {
                 Freshness::Fresh => {}
                 Freshness::Renewable => nudge = true,
                 Freshness::Spent => {
@@ -200,6 +178,23 @@ impl Verified {
     }
 }
 
+impl Held {
+    /// How good what stands there is.
+    fn freshness(&self, now: Timestamp) -> Freshness {
+        match &self.standing {
+            Standing::Good => match self.supply.credential() {
+                None => Freshness::Fresh,
+                Some(credential) => freshness(credential, now),
+            },
+            Standing::Earlier(credential) => match freshness(credential, now) {
+                Freshness::Spent => Freshness::Spent,
+                Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
+            },
+            Standing::Unknown => Freshness::Spent,
+        }
+    }
+}
+
 /// Works out what a pull secret of a namespace is worth.
 pub(super) fn verify(
     namespace: &Arc<Namespace>,
@@ -207,51 +202,55 @@ pub(super) fn verify(
     seen: Option<Arc<Seen>>,
     state: &State,
     credentials: &dyn Credentials,
-    history: &History,
+    (history, remembered): (&History, &Remembered),
 ) -> Verified {
     let moment = Moment::of(state, credentials);
     let grants = state.registries().grants_of(&namespace.labels, secret);
-    let mut keys = HashMap::new();
-    let mut complete = true;
+    let supplies = remembered.find_or(moment, &grants, || {
+        Supplies::of(&grants, state, credentials, history)
+    });
+    let good = seen.as_ref().and_then(|seen| supplies.find_good(seen));
+    let is_common = good.is_some();
     let mut followed = Vec::new();
-    let mut held = Vec::with_capacity(grants.len());
-    for grant in &*grants {
-        let unknown = followed.len();
-        let bound = find_bound(grant, namespace, state, &mut followed);
-        let standing = bound.as_deref().map_or(Standing::Unknown, |grant| {
-            stand(grant, seen.as_deref(), state, credentials, history)
-        });
-        let supply = match bound.as_deref() {
-            Some(grant) => find_supply(grant, state, credentials),
-            // Its ServiceAccount was never read; of one that was, there is nothing to be had.
-            None if followed.len() == unknown => Supply::Ready,
-            None => Supply::None,
-        };
-        let source = match bound.as_deref().map(|grant| &grant.source) {
-            Some(CredentialSource::Minted(source)) => Some(source.clone()),
-            Some(CredentialSource::Static(_)) | None => None,
-        };
-        complete &= matches!(standing, Standing::Good(_));
-        keys.extend(grant.keys.iter().map(|key| (key.clone(), standing.clone())));
-        held.push(Held {
-            registry: grant.registry.clone(),
-            keys: grant.keys.clone(),
-            source,
-            standing,
-            supply,
-        });
-    }
+    let held = good.map_or_else(
+        || {
+            let hold = |(grant, supply): (&Arc<Grant>, &Option<Arc<Supply>>)| {
+                let bind = || {
+                    let unknown = followed.len();
+                    let bound = find_bound(grant, namespace, state, &mut followed);
+                    Arc::new(match bound {
+                        Some(bound) => Supply::of(&bound, state, credentials, history),
+                        // Its ServiceAccount was never read; of one that was, there is nothing to be had.
+                        None => Supply::unknown(followed.len() == unknown),
+                    })
+                };
+                let supply = supply.as_ref().map_or_else(bind, Arc::clone);
+                Held {
+                    standing: stand(grant, &supply, seen.as_deref(), history),
+                    grant: Arc::clone(grant),
+                    supply,
+                }
+            };
+            grants.iter().zip(&supplies.all).map(hold).collect()
+        },
+        Arc::clone,
+    );
     let there = seen.iter().flat_map(|seen| seen.digests.keys());
-    let surplus = surplus::find(there, &grants, credentials, state);
+    let surplus = match &seen {
+        Some(seen) if is_common && seen.digests.len() == supplies.entries => Vec::new(),
+        _ => surplus::find(there, &grants, credentials, state),
+    };
     Verified {
         namespace: Arc::clone(namespace),
         surplus,
         moment,
         foreign: seen.as_ref().is_some_and(|seen| !seen.ours),
         seen,
-        complete,
-        keys,
+        complete: held
+            .iter()
+            .all(|held| matches!(held.standing, Standing::Good)),
         held,
+        is_common,
         followed,
         nudged: Mutex::new(None),
     }
@@ -273,43 +272,14 @@ fn find_bound<'g>(
     bound.ok().map(Cow::Owned)
 }
 
-fn find_supply(grant: &Grant, state: &State, credentials: &dyn Credentials) -> Supply {
-    match &grant.source {
-        CredentialSource::Minted(source) => credentials
-            .current(source)
-            .map_or(Supply::None, Supply::Minted),
-        CredentialSource::Static(_) if gather::find(grant, credentials, state).is_some() => {
-            Supply::Ready
-        }
-        CredentialSource::Static(_) => Supply::None,
-    }
-}
-
-fn stand(
-    grant: &Grant,
-    seen: Option<&Seen>,
-    state: &State,
-    credentials: &dyn Credentials,
-    history: &History,
-) -> Standing {
-    let Some(seen) = seen.filter(|seen| seen.intact) else {
+fn stand(grant: &Grant, supply: &Supply, seen: Option<&Seen>, history: &History) -> Standing {
+    let Some((seen, origin)) = seen.filter(|seen| seen.intact).zip(supply.origin()) else {
         return Standing::Unknown;
     };
-    let there = |key: &str| seen.digests.get(key);
-    let credential = match &grant.source {
-        CredentialSource::Minted(source) => credentials.current(source),
-        CredentialSource::Static(_) => None,
-    };
-    if let Some(entries) = gather::find(grant, credentials, state) {
-        history.note(grant, &entries, credential.as_ref());
-        if entries
-            .iter()
-            .all(|entry| there(&entry.key) == Some(&entry.digest))
-        {
-            return Standing::Good(credential);
-        }
+    if supply.stands_in(seen) {
+        return Standing::Good;
     }
-    let earlier = |key: &String| history.find(&grant.source, there(key)?);
+    let earlier = |key: &String| history.find(origin, seen.digests.get(key)?);
     let earlier: Option<Vec<_>> = grant.keys.iter().map(earlier).collect();
     earlier
         .and_then(|credentials| {

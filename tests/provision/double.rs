@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use pullpass::credential::{Credential, MintError, SourceSecret};
+use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
 use pullpass::provision::access::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
@@ -380,6 +380,7 @@ pub(crate) struct Mints {
     pub(crate) known: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) changes: AtomicU64,
     pub(crate) minted: AtomicUsize,
+    claim: Mutex<()>,
     /// Regions whose mint fails, and why.
     pub(crate) broken: Mutex<HashMap<String, MintError>>,
     /// ServiceAccounts, by unique id, that are refused, and why.
@@ -396,6 +397,7 @@ impl Mints {
             known: Mutex::default(),
             changes: AtomicU64::new(0),
             minted: AtomicUsize::new(0),
+            claim: Mutex::default(),
             broken: Mutex::default(),
             refused: Mutex::default(),
             hanging: Mutex::default(),
@@ -416,6 +418,20 @@ impl Mints {
                 .insert(source.clone(), credential);
             self.changes.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// One mint at a time, as with claims.
+    fn mint_unless_fresh(&self, source: &MintSource, now: Timestamp) -> Arc<Credential> {
+        let _claim = self.claim.lock().unwrap();
+        let known = self.current(source);
+        known
+            .filter(|known| freshness(known, now) == Freshness::Fresh)
+            .unwrap_or_else(|| {
+                self.minted.fetch_add(1, Ordering::SeqCst);
+                self.world.mint(source, now);
+                self.learn(source);
+                self.current(source).unwrap()
+            })
     }
 
     /// Lets the mints of a region hang.
@@ -461,12 +477,7 @@ impl Credentials for Mints {
                 return Ok(known);
             }
             self.learn(source);
-            if self.current(source).is_none() {
-                self.minted.fetch_add(1, Ordering::SeqCst);
-                self.world.mint(source, now);
-                self.learn(source);
-            }
-            Ok(self.current(source).unwrap())
+            Ok(self.mint_unless_fresh(source, now))
         }
         .boxed()
     }
@@ -481,10 +492,7 @@ impl Credentials for Mints {
             if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
                 return Err(Arc::new(error.clone()));
             }
-            self.minted.fetch_add(1, Ordering::SeqCst);
-            self.world.mint(source, now);
-            self.learn(source);
-            Ok(self.current(source).unwrap())
+            Ok(self.mint_unless_fresh(source, now))
         }
         .boxed()
     }

@@ -285,7 +285,9 @@ impl Work {
             life.is_minted = self.minting.contains(source);
             life.retry_at = self.mint_again.get(source).map(|(at, _)| *at);
         }
-        for (place, holding) in survey.secrets.iter().zip(&mut survey.view.secrets) {
+        let is_quiet = self.writing.is_empty() && self.write_again.is_empty();
+        let holdings = survey.secrets.iter().zip(&mut survey.view.secrets);
+        for (place, holding) in holdings.filter(|_| !is_quiet) {
             let name = name(place);
             holding.is_written = self.writing.contains(&name);
             holding.retry_at = self.write_again.get(&name).map(|(at, _)| *at);

@@ -1,0 +1,255 @@
+//! 10,000 namespaces on counting doubles: memory, start-up, writes, calls. `make scale` runs it; docs/OPERATIONS.md has the figures.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test that cannot be set up has failed"
+)]
+
+#[path = "provision/double.rs"]
+#[allow(dead_code, reason = "it is shared with other tests")]
+mod double;
+#[path = "provision/silent.rs"]
+mod silent;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use double::{Dice, Mints, View, World, show};
+use jiff::Timestamp;
+use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::provision::access::{Cluster, Credentials};
+use pullpass::provision::decide::decide;
+use pullpass::provision::state::State;
+use pullpass::provision::{Ensure, Namespace};
+use pullpass::registry::{Orders, Registries};
+use serde_json::json;
+use silent::Silent;
+use tokio::sync::watch;
+
+const NAMESPACES: usize = 10_000;
+
+/// How many more namespaces come one after the other.
+const MORE: usize = 50;
+
+/// What an Amazon ECR token has, about.
+const TOKEN_BYTES: usize = 2_700;
+
+/// So many Registries, each with a credential of its own.
+fn registries(count: usize) -> Registries {
+    let registry = |number: usize| {
+        let image = format!("{:012}.dkr.ecr.eu-west-1.amazonaws.com", number + 1);
+        let role = format!("arn:aws:iam::{:012}:role/pull", number + 1);
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": format!("registry-{number}")},
+            "spec": {"images": [image], "serves": {"namespaces": {}},
+                "ecr": {"assumeRole": [{"roleArn": role}]}},
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    let built = Registries::build((0..count).map(registry));
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+fn namespace(number: usize) -> Namespace {
+    let labels = BTreeMap::from([
+        ("pullpass.dev/inject".to_owned(), "enabled".to_owned()),
+        ("kubernetes.io/metadata.name".to_owned(), name(number)),
+        ("team".to_owned(), format!("team-{}", number % 100)),
+    ]);
+    Namespace::new(name(number), labels, false).with_uid(format!("uid-of-{number}"))
+}
+
+fn name(number: usize) -> String {
+    format!("namespace-{number:05}")
+}
+
+/// MiB of this process that are in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() / 1024
+}
+
+struct Replica {
+    world: Arc<World>,
+    state: Arc<State>,
+    mints: Arc<Mints>,
+    ensure: Ensure,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Replica {
+    /// A process that starts, its watches have shown everything; it leads.
+    fn start(world: &Arc<World>, count: usize) -> Self {
+        let dice = Arc::new(Dice::new(1));
+        let state = Arc::new(State::default());
+        state.set_registries(registries(count));
+        let mints = Arc::new(Mints::new(world, &dice));
+        let minted: Vec<_> = world.minted.lock().unwrap().keys().cloned().collect();
+        for source in &minted {
+            mints.learn(source);
+        }
+        let all: Vec<Namespace> = world.namespaces.lock().unwrap().values().cloned().collect();
+        for namespace in all {
+            if let Some(stored) = world.secret(&namespace.name) {
+                show(&state, &namespace.name, &stored);
+            }
+            let name = namespace.name.clone();
+            state.namespaces.apply(&name, "1", namespace);
+        }
+        let view = View {
+            world: Arc::clone(world),
+            dice,
+        };
+        let (cluster, credentials): (Arc<dyn Cluster>, Arc<dyn Credentials>) =
+            (Arc::new(view), mints.clone());
+        let ensure = Ensure::new(
+            Arc::clone(&state),
+            cluster,
+            Arc::clone(&credentials),
+            Timestamp::now,
+        );
+        let metrics = Metrics::default();
+        let keeper = Keeper::new(
+            ensure.clone(),
+            credentials,
+            Arc::new(Silent),
+            metrics,
+            "pullpass",
+            Timestamp::now,
+        );
+        let leadership = watch::Sender::new(Leadership::default());
+        tokio::spawn(keeper.run(leadership.subscribe()));
+        Self {
+            world: Arc::clone(world),
+            state,
+            mints,
+            ensure,
+            leadership,
+        }
+    }
+
+    fn lead(&self) {
+        self.leadership.send_modify(|told| told.leads = true);
+    }
+
+    fn add(&self, number: usize) {
+        let namespace = namespace(number);
+        let name = namespace.name.clone();
+        let mut all = self.world.namespaces.lock().unwrap();
+        all.insert(name.clone(), namespace.clone());
+        self.state.namespaces.apply(&name, "1", namespace);
+    }
+
+    fn writes(&self) -> usize {
+        self.world.writes.load(Ordering::SeqCst)
+    }
+
+    fn mints(&self) -> usize {
+        self.mints.minted.load(Ordering::SeqCst)
+    }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) -> Duration {
+    let limit = Duration::from_mins(10);
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < limit, "{what} within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    began.elapsed()
+}
+
+fn populate() -> Arc<World> {
+    let world = Arc::new(World::default());
+    let mut all = world.namespaces.lock().unwrap();
+    for number in 0..NAMESPACES {
+        let namespace = namespace(number);
+        all.insert(namespace.name.clone(), namespace);
+    }
+    drop(all);
+    world
+}
+
+/// What a pull secret has in etcd where each login is one of Amazon ECR.
+fn bytes_of(world: &World, count: usize) -> usize {
+    let stored = world.secret(&name(1)).unwrap();
+    let annotations: usize = stored.annotations.values().map(String::len).sum();
+    stored.dockerconfigjson.len() + annotations + count * TOKEN_BYTES * 4 / 3
+}
+
+/// A process starts again: what that costs, and what it has to do.
+fn restart(world: &Arc<World>, count: usize) -> Replica {
+    let before = resident();
+    let began = Instant::now();
+    let replica = Replica::start(world, count);
+    let shown = began.elapsed();
+    let look = || {
+        let began = Instant::now();
+        let survey = replica.ensure.survey(&Orders::default(), Timestamp::now());
+        let decision = decide(&survey.view, Timestamp::now());
+        assert!(decision.mint.is_empty() && decision.complete.is_empty());
+        began.elapsed()
+    };
+    let (first, again) = (look(), look());
+    let memory = resident().saturating_sub(before);
+    println!(
+        "start: {shown:.1?} to take in, {first:.1?} to decide, {again:.1?} to decide again, {memory} MiB more"
+    );
+    replica
+}
+
+async fn add_more(replica: &Replica) {
+    let mut times = Vec::new();
+    for number in NAMESPACES..NAMESPACES + MORE {
+        replica.add(number);
+        let there = || replica.world.secret(&name(number)).is_some();
+        times.push(until("one more is provisioned", there).await);
+    }
+    times.sort_unstable();
+    let (p50, p99) = (times[MORE / 2], times[MORE * 99 / 100]);
+    println!("one more namespace: p50 {p50:.0?}, p99 {p99:.0?}");
+}
+
+async fn measure(count: usize) {
+    let world = populate();
+    let replica = Replica::start(&world, count);
+    replica.lead();
+    let first = until("all are provisioned", || replica.writes() >= NAMESPACES).await;
+    let there = || world.secrets.lock().unwrap().len() == NAMESPACES;
+    let rest = until("the last ones, too", there).await;
+    let (writes, mints) = (replica.writes(), replica.mints());
+    let (first, bytes) = (first + rest, bytes_of(&world, count));
+    println!(
+        "{NAMESPACES} namespaces x {count} Registries: in {first:.1?}, {writes} writes, {mints} mints, {bytes} bytes each"
+    );
+    // A few may be written before the last credential is there.
+    assert!(mints == count && writes <= NAMESPACES + NAMESPACES / 100);
+    drop(replica);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let writes = world.writes.load(Ordering::SeqCst);
+
+    let replica = restart(&world, count);
+    replica.lead();
+    add_more(&replica).await;
+    assert_eq!((replica.writes() - writes, replica.mints()), (MORE, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make scale"]
+async fn keeps_ten_thousand_namespaces_with_three_registries() {
+    measure(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make scale"]
+async fn keeps_ten_thousand_namespaces_with_thirty_registries() {
+    measure(30).await;
+}
