@@ -28,7 +28,7 @@ mkdir -p "$folder/base" "$folder/overlays/cert-manager"
 render() {
     file=$1 comment=$2
     shift 2
-    "$helm" template pullpass "$chart" --namespace pullpass --set namespace.create=true --set certificates.mode=secret \
+    "$helm" template pullpass "$chart" --namespace pullpass --set namespace.create=true \
         --set "image.repository=$repository,image.digest=$digest,image.tag=$tag" "$@" >"$folder/rendered"
     {
         printf '%s\n' "$comment" "# Rendered from the chart: \`make manifests\`."
@@ -40,8 +40,9 @@ render() {
 
 render base/install.yaml '# pullpass, whole: kubectl apply --server-side -f manifests/install.yaml'
 render rbac.yaml "# pullpass' namespace, its ServiceAccount and all that it may do" \
-    -s templates/namespace.yaml -s templates/serviceaccount.yaml -s templates/rbac.yaml -s templates/policies.yaml
+    -s templates/namespace.yaml -s templates/serviceaccount.yaml -s templates/rbac.yaml -s templates/policies.yaml \
+    --set certificates.mode=secret
 render webhook.yaml "# How the API server calls a pullpass that runs as a process beside the cluster, by URL: manifests/README.md" \
-    -s templates/webhook.yaml --set webhook.url=https://127.0.0.1:8443/mutate
+    -s templates/webhook.yaml --set webhook.url=https://127.0.0.1:8443/mutate --set certificates.mode=secret
 render overlays/cert-manager/certificate.yaml "# The serving certificate, by an own CA of cert-manager." \
     -s templates/certificate.yaml --set certificates.mode=cert-manager

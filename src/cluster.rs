@@ -4,6 +4,7 @@
 //! [`crate::credential::CredentialStore`], and keeps [`crate::provision::state::State`] current by watches.
 
 mod apply;
+mod certificates;
 mod connect;
 mod credentials;
 mod events;
@@ -20,12 +21,14 @@ mod status;
 mod store;
 mod tokens;
 mod watch;
+mod webhooks;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
+pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
 pub use credentials::Minted;
 pub use events::{Gravity, Notice, Told, reference};
@@ -36,6 +39,7 @@ pub use pods::{PodPage, WaitingPod};
 pub use purge::Written;
 pub use store::Store;
 pub use watch::{Synced, Watches};
+pub use webhooks::{Bundles, WEBHOOKS, Webhooks};
 
 use revision::Revision;
 

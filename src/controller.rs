@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
+//!                  ─▶ certify: the certificates of our own ─▶ decide (pure) ─▶ Secret, caBundle
 //!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell, evict
 //!                  ─▶ unused: stored credentials × what is in use ─▶ delete
 //! ```
 
+mod certify;
 mod election;
 mod keep;
 mod leader;
@@ -15,6 +17,7 @@ mod report;
 mod tell;
 mod unused;
 
+pub use certify::Certifier;
 pub use keep::{Keeper, Leadership};
 pub use leader::Candidate;
 pub use metrics::Metrics;

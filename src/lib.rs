@@ -5,6 +5,7 @@
 //! `tests/layering.rs` keeps the arrows pointing one way.
 
 pub mod admission;
+pub mod certificates;
 pub mod cluster;
 pub mod command;
 pub mod controller;

@@ -247,12 +247,7 @@ async fn is_refused_by_policies_what_rights_would_allow() {
         });
         scene.cluster.apply(&account).await;
     }
-    let webhook = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
-    let mut webhook = read_yaml(webhook).remove(0);
-    for entry in webhook["webhooks"].as_array_mut().unwrap() {
-        entry["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
-    }
-    scene.cluster.apply(&webhook).await;
+    apply_idle_webhooks(&scene.cluster).await;
     grant_more(&scene).await;
     let table: Vec<Row> =
         serde_saphyr::from_str(include_str!("data/attacks.yaml")).expect("the table is YAML");
@@ -282,6 +277,17 @@ async fn is_refused_by_policies_what_rights_would_allow() {
     }
 }
 
+/// Its webhooks, called for nothing that this test makes.
+async fn apply_idle_webhooks(cluster: &Cluster) {
+    let webhooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/webhook.yaml");
+    for mut configuration in read_yaml(webhooks) {
+        for entry in configuration["webhooks"].as_array_mut().unwrap() {
+            entry["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+        }
+        cluster.apply(&configuration).await;
+    }
+}
+
 /// Gives pullpass' account the rights that are bound only with a setting, and deleting.
 async fn grant_more(scene: &Scene) {
     let group = "rbac.authorization.k8s.io";
@@ -289,7 +295,8 @@ async fn grant_more(scene: &Scene) {
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["builder"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass"], "verbs": ["delete"]},
         {
-            "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
             "resourceNames": ["00-pullpass"], "verbs": ["get", "patch"],
         },
     ]);

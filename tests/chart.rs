@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
 use support::cluster::read_yaml;
@@ -358,6 +359,12 @@ fn refuses_values_that_cannot_work() {
     }
 }
 
+/// The kinds of configuration that name webhooks.
+const KINDS: [&str; 2] = [
+    "mutatingwebhookconfiguration",
+    "validatingwebhookconfiguration",
+];
+
 /// A release on an API server of its own.
 struct Release {
     server: Bed,
@@ -396,36 +403,67 @@ impl Release {
         self.read(&["deployment", "pullpass"])["spec"]["replicas"].clone()
     }
 
-    /// What is in the certificate's Secret, whose authority all webhooks must name.
-    fn certificate(&self) -> Value {
-        let data = self.read(&["secret", "pullpass-tls"])["data"].clone();
-        for kind in ["mutating", "validating"] {
-            let kind = format!("{kind}webhookconfiguration");
-            let webhooks = self.read(&[&kind, "00-pullpass"]);
-            let webhooks = webhooks["webhooks"].as_array().unwrap();
-            assert_eq!(webhooks.len(), 2, "{kind}");
-            for webhook in webhooks {
-                assert_eq!(webhook["clientConfig"]["caBundle"], data["ca.crt"]);
+    /// The `caBundle` of all webhooks.
+    fn bundles(&self) -> Vec<Value> {
+        let configurations = KINDS.map(|kind| self.read(&[kind, "00-pullpass"]));
+        let webhooks = configurations
+            .iter()
+            .flat_map(|configuration| configuration["webhooks"].as_array().unwrap());
+        webhooks
+            .map(|webhook| webhook["clientConfig"]["caBundle"].clone())
+            .collect()
+    }
+
+    /// Writes them as a running pullpass does.
+    fn tell_authority(&self, authority: &str) {
+        for kind in KINDS {
+            let mut configuration = self.read(&[kind, "00-pullpass"]);
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                *webhook =
+                    json!({"name": webhook["name"], "clientConfig": {"caBundle": authority}});
             }
+            let object = json!({
+                "apiVersion": configuration["apiVersion"], "kind": configuration["kind"],
+                "metadata": {"name": "00-pullpass"}, "webhooks": configuration["webhooks"],
+            });
+            self.apply_as_pullpass(&object);
         }
-        data
+    }
+
+    fn apply_as_pullpass(&self, object: &Value) {
+        let file = self.home.path().join("bundle.json");
+        std::fs::write(&file, object.to_string()).unwrap();
+        let mut command = Command::new(program("kubectl"));
+        command
+            .args(["--kubeconfig", self.server.field("kubeconfig")])
+            .args(["apply", "--server-side", "--force-conflicts"])
+            .args(["--field-manager", "pullpass", "-f"])
+            .arg(file);
+        succeed(&mut command);
     }
 }
 
-/// Installed, upgraded and uninstalled by Helm: the certificate stays the same one, and the kind stays when everything else goes.
+/// Installed, upgraded and uninstalled by Helm: what pullpass told the API server to trust stays, and the kind stays when everything
+/// else goes.
 #[test]
-fn keeps_its_certificate_and_leaves_the_kind() {
+fn keeps_the_authority_and_leaves_the_kind() {
     let release = Release {
         server: Bed::start("api", &[]),
         home: tempfile::tempdir().unwrap(),
     };
     release.put(&["install", "--create-namespace"], "replicas=2");
-    let first = release.certificate();
+    assert_eq!(release.bundles(), vec![Value::Null; 4]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut certs = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    succeed(certs.arg("certs").arg(folder.path()));
+    let authority = std::fs::read(folder.path().join("ca.crt")).unwrap();
+    let authority = base64::engine::general_purpose::STANDARD.encode(authority);
+    release.tell_authority(&authority);
     release.put(&["upgrade"], "replicas=3");
-    assert_eq!(first, release.certificate());
+    assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
     assert_eq!(release.replicas(), 3);
     release.helm(&["rollback", "pullpass", "1"]);
-    assert_eq!(first, release.certificate());
+    assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
     assert_eq!(release.replicas(), 2);
     release.helm(&["uninstall", "pullpass"]);
     assert!(!release.read(&["crd", "registries.pullpass.dev"]).is_null());

@@ -13,9 +13,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["registry", "credential", "provision"]),
     (
         "controller",
-        &["registry", "provision", "admission", "cluster"],
+        &[
+            "registry",
+            "provision",
+            "admission",
+            "cluster",
+            "certificates",
+        ],
     ),
     ("server", &[]),
+    ("certificates", &[]),
     (
         "command",
         &[
@@ -27,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster",
             "controller",
             "server",
+            "certificates",
         ],
     ),
 ];
@@ -40,6 +48,8 @@ const PURE: &[&str] = &[
     "admission/vet",
     "provision/secret",
     "provision/decide",
+    "certificates/decide",
+    "certificates/pace",
     "controller/missed/notice",
     "controller/missed/rescue",
     "controller/missed/schedule",

@@ -148,6 +148,7 @@ impl Place {
             log: "info",
             environment: Vec::new(),
             controller: true,
+            own_certificates: false,
             arguments: vec!["--drain-delay", "0"],
         })
         .await

@@ -44,7 +44,7 @@ impl Place {
     /// Writes the files.
     pub(crate) fn prepare() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let made = certs::make(vec!["localhost".to_owned()], Timestamp::now())?;
+        let made = certs::make(&["localhost".to_owned()], Timestamp::now())?;
         let namespace = serde_json::json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": NAMESPACE, "labels": namespace_labels()},

@@ -3,6 +3,7 @@
 //! A list or watch that fails, is forbidden or finds the kind gone changes nothing: it is tried again with back-off, and what is
 //! known stays. Only a list that ended says what is not there.
 
+mod certificates;
 mod events;
 mod follow;
 mod own;

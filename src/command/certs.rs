@@ -7,14 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::certificates::{Authority, Validity};
 
 /// How long the CA is good for, in days.
 const CA_DAYS: i64 = 3650;
@@ -62,12 +58,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    let hosts = HOSTS
-        .iter()
-        .map(|host| (*host).to_owned())
-        .chain(args.hosts.iter().cloned())
-        .collect();
-    let made = make(hosts, Timestamp::now())?;
+    let hosts = HOSTS.iter().map(|host| (*host).to_owned());
+    let hosts: Vec<String> = hosts.chain(args.hosts.iter().cloned()).collect();
+    let made = make(&hosts, Timestamp::now())?;
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the folder {}", directory.display()))?;
     let contents = [
@@ -101,53 +94,21 @@ pub struct Made {
     pub key: SecretString,
 }
 
-/// Makes a CA and a serving pair (ECDSA P-256, X.509 v3) that is good for the hosts, DNS names or IP addresses, from the day
-/// before `now`.
+/// Makes a CA and a serving pair (ECDSA P-256, X.509 v3) that is good for the hosts, DNS names or IP addresses, from `now` on.
 ///
 /// # Errors
 /// A host is neither.
-pub fn make(hosts: Vec<String>, now: Timestamp) -> anyhow::Result<Made> {
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "pullpass local CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    bound(&mut params, today, CA_DAYS)?;
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
-
-    let mut params =
-        CertificateParams::new(hosts).context("a host is neither a DNS name nor an IP address")?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "pullpass");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    bound(&mut params, today, SERVING_DAYS)?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = params.signed_by(&key, &ca)?;
+pub fn make(hosts: &[String], now: Timestamp) -> anyhow::Result<Made> {
+    let lasting = |days: i64| Validity::lasting(SignedDuration::from_hours(24 * days), now);
+    let ca = Authority::make("pullpass local CA", lasting(CA_DAYS))?;
+    let pair = ca.sign(hosts, lasting(SERVING_DAYS));
+    let pair = pair.context("a host is neither a DNS name nor an IP address")?;
     Ok(Made {
-        ca: ca.pem(),
-        ca_key: ca.key().serialize_pem().into(),
-        certificate: certificate.pem(),
-        key: key.serialize_pem().into(),
+        ca: ca.certificate,
+        ca_key: ca.key,
+        certificate: pair.certificate,
+        key: pair.key,
     })
-}
-
-/// Sets how long a certificate is good for: from the day before, for clocks that are behind.
-fn bound(params: &mut CertificateParams, today: Date, days: i64) -> anyhow::Result<()> {
-    let at = |date: Date| {
-        rcgen::date_time_ymd(
-            i32::from(date.year()),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        )
-    };
-    params.not_before = at(today.checked_sub(1.day())?);
-    params.not_after = at(today.checked_add(days.days())?);
-    Ok(())
 }
 
 /// Replaces a file by way of a new one beside it, so that no reader sees half of it and no key is readable for a moment.
@@ -209,6 +170,6 @@ mod tests {
 
     #[test]
     fn refuses_hosts_that_are_none() {
-        assert!(make(vec!["né.example".into()], Timestamp::UNIX_EPOCH).is_err());
+        assert!(make(&["né.example".into()], Timestamp::now()).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `pullpass serve`: the webhook and the controller.
 
+mod certificates;
 mod cluster;
 mod log;
 mod patch_only;
@@ -23,6 +24,7 @@ use jiff::SignedDuration;
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
     pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
+    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-host webhook.example.internal\n  \
     pullpass serve --patch-only --registries examples/registries.yaml --tls-cert certs/tls.crt --tls-key certs/tls.key")]
 pub(super) struct Args {
     /// The cluster to serve, for a process that runs beside it; without this the ServiceAccount of the Pod that it runs in
@@ -44,8 +46,10 @@ pub(super) struct Args {
     /// What becomes of such Pods when their image could not be pulled and a controller would make them again
     #[arg(long, value_enum, default_value_t)]
     rescue: Rescue,
+    #[command(flatten)]
+    own: certificates::OwnArgs,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
-    #[arg(long, requires = "registries")]
+    #[arg(long, requires = "registries", requires = "tls_cert")]
     patch_only: bool,
     /// The Registries to serve, and the Namespaces to know, as YAML; `-` is stdin
     #[arg(long, value_name = "FILE", requires = "patch_only")]
@@ -73,12 +77,13 @@ struct ShellArgs {
     /// Where /livez, /readyz and /metrics are (plain HTTP)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     metrics_listen: SocketAddr,
-    /// The serving certificate and its chain, PEM; taken into use again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
+    /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
+    /// authority of its own that it writes into the caBundle of its webhooks
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
     /// The serving certificate's key, PEM
-    #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Certificates, PEM, of CAs: only callers with a certificate that one of them signed are answered. For clusters whose API server
     /// can show one (its --admission-control-config-file); taken into use again when it changes
     #[arg(long, value_name = "FILE")]

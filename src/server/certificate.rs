@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::callers::Callers;
@@ -60,13 +60,17 @@ pub enum CertificateError {
     },
 }
 
-/// A serving certificate that follows its files. Clones are the same.
+/// A serving certificate that follows its files, or is given. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    #[allow(clippy::struct_field_names, reason = "a path beside the key's")]
+    files: Option<Arc<Files>>,
+    current: Arc<ArcSwapOption<Loaded>>,
+}
+
+#[derive(Debug)]
+struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    current: Arc<ArcSwap<Loaded>>,
 }
 
 #[derive(Debug)]
@@ -90,23 +94,67 @@ impl Certificate {
         let pem = Pem::read(&certificate, &key)?;
         let loaded = pem.parse(&certificate, &key)?;
         Ok(Self {
-            certificate,
-            key,
-            current: Arc::new(ArcSwap::from_pointee(loaded)),
+            files: Some(Arc::new(Files { certificate, key })),
+            current: Arc::new(ArcSwapOption::from_pointee(loaded)),
         })
     }
 
-    /// Looks at the files once. `true`: their content is another one, and is in use from now on.
+    /// One that is given later: until then every handshake fails.
+    pub fn awaited() -> Self {
+        Self {
+            files: None,
+            current: Arc::default(),
+        }
+    }
+
+    /// Takes a pair, PEM, into use: connections that are open stay as they are.
+    ///
+    /// # Errors
+    /// It cannot be used: what was in use stays.
+    pub fn take(
+        &self,
+        certificate: &str,
+        key: &SecretString,
+        metrics: &Metrics,
+    ) -> Result<(), CertificateError> {
+        let pem = Pem {
+            certificate: certificate.as_bytes().to_vec(),
+            key: key.expose_secret().as_bytes().to_vec().into(),
+        };
+        if self.serves(&pem) {
+            return Ok(());
+        }
+        let loaded = pem.parse(Path::new("tls.crt"), Path::new("tls.key"));
+        let loaded = loaded.inspect_err(|_| metrics.count_reload(Reload::Failed))?;
+        metrics.set_certificate_end(loaded.ends);
+        if self.current.swap(Some(Arc::new(loaded))).is_some() {
+            metrics.count_reload(Reload::Replaced);
+        }
+        tracing::info!("a new serving certificate is in use");
+        Ok(())
+    }
+
+    fn serves(&self, pem: &Pem) -> bool {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .is_some_and(|current| current.fingerprint == pem.fingerprint())
+    }
+
+    /// Looks at the files once, if there are any. `true`: their content is another one, and is in use from now on.
     ///
     /// # Errors
     /// What is there cannot be used (a pair half written, for one): the old one stays in use.
     pub fn reload(&self) -> Result<bool, CertificateError> {
-        let pem = Pem::read(&self.certificate, &self.key)?;
-        if pem.fingerprint() == self.current.load().fingerprint {
+        let Some(files) = &self.files else {
+            return Ok(false);
+        };
+        let pem = Pem::read(&files.certificate, &files.key)?;
+        if self.serves(&pem) {
             return Ok(false);
         }
-        let loaded = pem.parse(&self.certificate, &self.key)?;
-        self.current.store(Arc::new(loaded));
+        let loaded = pem.parse(&files.certificate, &files.key)?;
+        self.current.store(Some(Arc::new(loaded)));
         Ok(true)
     }
 
@@ -114,7 +162,8 @@ impl Certificate {
     pub async fn run(self, metrics: Metrics) {
         let mut said = String::new();
         loop {
-            metrics.set_certificate_end(self.current.load().ends);
+            let ends = self.current.load().as_ref().and_then(|loaded| loaded.ends);
+            metrics.set_certificate_end(ends);
             tokio::time::sleep(POLL).await;
             let looked = self.clone();
             let outcome = tokio::task::spawn_blocking(move || looked.reload()).await;
@@ -123,7 +172,7 @@ impl Certificate {
                 Ok(Ok(true)) => {
                     said.clear();
                     metrics.count_reload(Reload::Replaced);
-                    tracing::info!(tls.certificate = %self.certificate.display(), "a new serving certificate is in use");
+                    tracing::info!("a new serving certificate is in use");
                 }
                 Ok(Err(error)) => {
                     metrics.count_reload(Reload::Failed);
@@ -169,7 +218,8 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.load().pair))
+        let current = self.current.load();
+        current.as_ref().map(|loaded| Arc::clone(&loaded.pair))
     }
 }
 
@@ -276,7 +326,7 @@ mod tests {
     }
 
     fn served(certificate: &Certificate) -> Vec<u8> {
-        certificate.current.load().pair.cert[0].to_vec()
+        certificate.current.load().as_ref().unwrap().pair.cert[0].to_vec()
     }
 
     fn der(pair: &(String, String)) -> Vec<u8> {

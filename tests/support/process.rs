@@ -28,6 +28,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// Whether it keeps pull secrets where no Pod comes; one process of a cluster leads.
     pub controller: bool,
+    /// Whether it makes its own certificate, instead of being given one.
+    pub own_certificates: bool,
     /// What else it is told on its command line.
     pub arguments: Vec<&'static str>,
 }
@@ -45,18 +47,37 @@ pub struct Pullpass {
 impl Pullpass {
     /// Starts it, with a certificate of its own, and waits until it is ready.
     pub async fn start(launch: &Launch) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let certificates = folder.path().join("certs");
-        make_certificates(&certificates, "127.0.0.1");
-        Self::launch(launch, folder, certificates).await
+        let mut pullpass = Self::listen(launch).await;
+        pullpass.wait_ready().await;
+        pullpass
     }
 
     /// The same with certificates that are there, of [`make_certificates`].
     pub async fn start_with(launch: &Launch, certificates: &Path) -> Self {
-        Self::launch(launch, tempfile::tempdir().unwrap(), certificates.into()).await
+        let folder = tempfile::tempdir().unwrap();
+        let mut pullpass = Self::listen_with(launch, folder, certificates.into()).await;
+        pullpass.wait_ready().await;
+        pullpass
     }
 
-    async fn launch(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
+    /// Waits until it is ready.
+    pub async fn wait_ready(&mut self) {
+        wait::until("pullpass to be ready", async || {
+            self.check_alive();
+            self.is_ready().await.then_some(())
+        })
+        .await;
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn listen(launch: &Launch) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = folder.path().join("certs");
+        make_certificates(&certificates, "127.0.0.1");
+        Self::listen_with(launch, folder, certificates).await
+    }
+
+    async fn listen_with(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
         let mut pullpass = Self::spawn(launch, folder, certificates);
         let listening = wait::until("pullpass to listen", async || {
             pullpass.check_alive();
@@ -66,11 +87,6 @@ impl Pullpass {
         let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
         pullpass.webhook = address("webhook.address");
         pullpass.health = address("health.address");
-        wait::until("pullpass to be ready", async || {
-            pullpass.check_alive();
-            pullpass.is_ready().await.then_some(())
-        })
-        .await;
         pullpass
     }
 
@@ -91,10 +107,16 @@ impl Pullpass {
             .arg(&launch.kubeconfig)
             .arg("--extra-ca")
             .arg(&launch.extra_ca)
-            .arg("--tls-cert")
-            .arg(certificates.join("tls.crt"))
-            .arg("--tls-key")
-            .arg(certificates.join("tls.key"))
+            .args(if launch.own_certificates {
+                vec!["--tls-host".into(), "127.0.0.1".into()]
+            } else {
+                vec![
+                    "--tls-cert".into(),
+                    certificates.join("tls.crt"),
+                    "--tls-key".into(),
+                    certificates.join("tls.key"),
+                ]
+            })
             .args((!launch.controller).then_some("--no-controller"))
             .args(&launch.arguments)
             .env_clear()

@@ -231,6 +231,7 @@ impl Scene {
             log: "info",
             environment: Vec::new(),
             controller: false,
+            own_certificates: false,
             arguments: Vec::new(),
         }
     }

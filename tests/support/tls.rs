@@ -35,7 +35,7 @@ pub struct Running {
 pub async fn start(application: Router, bounds: Bounds) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let made = certs::make(
-        vec!["localhost".into(), "127.0.0.1".into()],
+        &["localhost".into(), "127.0.0.1".into()],
         jiff::Timestamp::now(),
     )
     .unwrap();

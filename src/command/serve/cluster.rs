@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::certificates::Own;
 use super::shell::Shell;
 use super::{Args, Rescue};
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Cleaner, Keeper, Missed, missed};
+use crate::controller::{self, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -25,7 +26,7 @@ use crate::provision::state::State;
 use crate::server::Phase;
 
 /// How often it is said what readiness waits for.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// How long pull secrets that are being written when the process stops are waited for.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -38,20 +39,25 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     kube.metrics().register(&mut shell.metrics);
     let state = Arc::new(State::default());
     let store = Arc::new(Store::new(kube.clone()));
-    let watches = Watches::new(&kube, &state, &store);
+    let mut watches = Watches::new(&kube, &state, &store);
+    let own = Own::prepare(args, &kube, &mut watches, &mut shell);
     let synced = watches.synced();
     let (ensure, minted) = assemble(args, &mut shell, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
-        let control = Control::new(args, kube, &ensure, minted, &mut shell);
+        let certifier = own.certifier(&kube);
+        let control = Control::new(args, kube, &ensure, minted, certifier, &mut shell);
         control.start(synced.clone(), &mut shell)
     });
     shell.tasks.spawn(async move {
         let what = watches.run().await;
         Err(anyhow!("the watch of {what} ended: this is a bug"))
     });
-    shell
-        .run(Arc::new(ensure.clone()), wait_for(synced))
-        .await?;
+    let trusted = own.start(&mut shell);
+    let prepared = async {
+        wait_for(synced).await;
+        trusted.await;
+    };
+    shell.run(Arc::new(ensure.clone()), prepared).await?;
     let settle = async {
         if let Some(control) = control {
             // It was told to stop when the process was; that it panicked was logged.
@@ -111,6 +117,7 @@ struct Control {
     candidate: Candidate,
     keeper: Keeper,
     cleaner: Cleaner,
+    certifier: Option<Certifier>,
     missed: Option<Missed>,
 }
 
@@ -120,6 +127,7 @@ impl Control {
         kube: Kube,
         ensure: &Ensure,
         minted: Arc<Minted>,
+        certifier: Option<Certifier>,
         shell: &mut Shell,
     ) -> Self {
         let missed = look_for_missed(args, &kube, ensure, shell);
@@ -139,6 +147,7 @@ impl Control {
             candidate: Candidate::new(kube, identity()),
             keeper,
             cleaner,
+            certifier,
             missed,
         }
     }
@@ -160,6 +169,11 @@ impl Control {
             }
             let leadership = self.candidate.leadership();
             let stop = drain.reached(Phase::Leaving);
+            let certifier = async {
+                if let Some(certifier) = self.certifier {
+                    certifier.run(leadership.clone()).await;
+                }
+            };
             let missed = async {
                 if let Some(missed) = self.missed {
                     missed.run(leadership.clone()).await;
@@ -169,6 +183,7 @@ impl Control {
                 self.candidate.run(stop),
                 self.keeper.run(leadership.clone()),
                 self.cleaner.run(leadership.clone()),
+                certifier,
                 missed
             );
         })

@@ -21,9 +21,12 @@ use crate::server::{self, Bounds, Drain, Phase, Server, health};
 pub(super) struct Shell {
     webhook: Option<TcpListener>,
     health: Option<TcpListener>,
-    certificate: Certificate,
+    /// What is served with.
+    pub(super) certificate: Certificate,
     callers: Option<Callers>,
     tls: Arc<ServerConfig>,
+    /// What the webhook's listener counts.
+    pub(super) listener: server::Metrics,
     /// Where the process is in its life.
     pub(super) drain: Drain,
     terminate: Signal,
@@ -42,8 +45,11 @@ pub(super) struct Shell {
 impl Shell {
     /// Loads the certificate and opens the listeners: what is wrong with either is said before anything else is done.
     pub(super) async fn open(args: &ShellArgs) -> anyhow::Result<Self> {
-        let certificate = Certificate::load(&args.tls_cert, &args.tls_key)
-            .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?;
+        let certificate = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => Certificate::load(certificate, key)
+                .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?,
+            _ => Certificate::awaited(),
+        };
         let callers = args.client_ca.as_ref().map(Callers::load).transpose();
         let callers = callers.context("--client-ca")?;
         let webhook = server::bind(args.listen).await.context("--listen")?;
@@ -57,6 +63,7 @@ impl Shell {
             tls: certificate.server_config_for(callers.as_ref()),
             certificate,
             callers,
+            listener: server::Metrics::default(),
             drain: Drain::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -137,7 +144,7 @@ impl Shell {
             metrics: self.admissions.clone(),
             clock: Timestamp::now,
         };
-        let metrics = server::Metrics::default();
+        let metrics = self.listener.clone();
         webhook.metrics.register(&mut self.metrics);
         metrics.register(&mut self.metrics);
         self.follow_files(&metrics);

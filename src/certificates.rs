@@ -1,0 +1,19 @@
+//! The certificates that pullpass makes for itself: an authority of its own, and the serving certificate that it signs.
+//!
+//! ```text
+//! Secret ─▶ Held (parsed, verified) ─▶ decide (pure: times alone) ─▶ another Held, or the webhooks' caBundle
+//! ```
+//!
+//! Who calls must trust an authority before anything is served that it signed, and as long as anything is. So a new authority is first
+//! trusted beside the old one, then signs, and only then the old one goes.
+
+pub mod decide;
+mod held;
+mod make;
+mod metrics;
+mod pace;
+
+pub use held::{Damage, Held, is_trusted};
+pub use make::{Authority, MakeError, Pair, Validity};
+pub use metrics::Metrics;
+pub use pace::Pace;

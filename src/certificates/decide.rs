@@ -1,0 +1,150 @@
+//! What is to be done next about the certificates. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Validity;
+
+/// How long certificates are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lives {
+    /// The serving certificate.
+    pub serving: SignedDuration,
+    /// The authority that signs it.
+    pub authority: SignedDuration,
+}
+
+/// The longest wait between two steps of an authority's replacement: every API server has read the new `caBundle` long before, and
+/// every replica the new pair.
+const OVERLAP: SignedDuration = SignedDuration::from_mins(5);
+
+impl Lives {
+    /// How long a step of an authority's replacement must have been in place before the next is taken.
+    pub fn overlap(&self) -> SignedDuration {
+        OVERLAP.min(self.authority / 20).min(self.serving / 10)
+    }
+}
+
+/// What is held, as far as its times matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The authority that signs from now on.
+    pub authority: Validity,
+    /// The serving certificate.
+    pub serving: Validity,
+    /// Whether that authority signed it; otherwise an older one did, which is trusted as well.
+    pub is_signed_by_authority: bool,
+    /// Whether an older authority is trusted, too.
+    pub trusts_older: bool,
+    /// Whether the serving certificate is good for every name that it is asked for.
+    pub has_names: bool,
+}
+
+/// What the API server trusts, by the `caBundle` of our webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bundle {
+    /// There is no webhook of ours, or it was not read yet.
+    Unknown,
+    /// Something else than what is to be trusted; it may be written from then on.
+    Differs(Timestamp),
+    /// Just what is to be trusted, since then.
+    Holds(Timestamp),
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make an authority and a serving certificate: there are none that could be used.
+    MakeAll,
+    /// Write the `caBundle` of our webhooks.
+    WriteBundle,
+    /// Make a serving certificate, signed by the authority.
+    MakeServing,
+    /// Make another authority, trusted beside the one there is, which still signed the serving certificate.
+    MakeAuthority,
+    /// Trust the older authority no more.
+    DropOlder,
+    /// Nothing before then, unless something changes.
+    Wait(Timestamp),
+}
+
+/// What to do next, at `now`.
+///
+/// What ended is replaced at once; then the API server is told whom to trust, since all else depends on it. At two thirds of its life
+/// the serving certificate is replaced; the authority likewise, in three steps with [`Lives::overlap`] between them: trusted, signing,
+/// alone.
+pub fn decide(now: Timestamp, held: Option<&View>, bundle: Bundle, lives: Lives) -> Action {
+    let Some(held) = held.filter(|held| held.authority.until > now) else {
+        return Action::MakeAll;
+    };
+    let mut next = Wake(held.authority.until);
+    match bundle {
+        Bundle::Differs(from) if from <= now => return Action::WriteBundle,
+        Bundle::Differs(from) => next.at(from),
+        Bundle::Unknown | Bundle::Holds(_) => {}
+    }
+    next.at(held.serving.until);
+    if held.serving.until <= now || (!held.has_names && held.is_signed_by_authority) {
+        return Action::MakeServing;
+    }
+    let overlap = lives.overlap();
+    let settled = match bundle {
+        Bundle::Holds(since) => Some(later(since, overlap)),
+        Bundle::Unknown | Bundle::Differs(_) => None,
+    };
+    if !held.is_signed_by_authority {
+        return match settled {
+            Some(at) if at <= now => Action::MakeServing,
+            at => next.wait(at),
+        };
+    }
+    if held.trusts_older {
+        let served = later(held.serving.made, overlap);
+        match settled.map(|at| at.max(served)) {
+            Some(at) if at <= now => return Action::DropOlder,
+            Some(at) => next.at(at),
+            None => {}
+        }
+    } else {
+        let due = due(held.authority);
+        if due <= now {
+            return Action::MakeAuthority;
+        }
+        next.at(due);
+    }
+    // One that cannot live longer than its authority is not made again and again: the authority's replacement brings another.
+    let may_live_longer = held.serving.until < held.authority.until;
+    let due = due(held.serving);
+    if may_live_longer && due <= now {
+        return Action::MakeServing;
+    }
+    next.wait(may_live_longer.then_some(due))
+}
+
+/// Two thirds of a life.
+fn due(life: Validity) -> Timestamp {
+    let all = life.until.duration_since(life.made);
+    later(life.made, all / 3 * 2)
+}
+
+fn later(time: Timestamp, wait: SignedDuration) -> Timestamp {
+    time.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// The first of several times.
+struct Wake(Timestamp);
+
+impl Wake {
+    fn at(&mut self, time: Timestamp) {
+        self.0 = self.0.min(time);
+    }
+
+    fn wait(mut self, time: Option<Timestamp>) -> Action {
+        if let Some(time) = time {
+            self.at(time);
+        }
+        Action::Wait(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The decision as a table, and over years.
+
+use super::*;
+
+/// So that a day is a second here.
+const LIVES: Lives = Lives {
+    serving: SignedDuration::from_secs(90),
+    authority: SignedDuration::from_secs(1080),
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn life(made: i64, until: i64) -> Validity {
+    Validity {
+        made: at(made),
+        until: at(until),
+    }
+}
+
+fn read_life(text: &str) -> Validity {
+    let (made, until) = text.split_once('-').unwrap();
+    life(made.parse().unwrap(), until.parse().unwrap())
+}
+
+fn read_view([authority, serving, words]: [&str; 3]) -> Option<View> {
+    let has = |word: &str| words.split(' ').any(|one| one == word);
+    (authority != "-").then(|| View {
+        authority: read_life(authority),
+        serving: read_life(serving),
+        is_signed_by_authority: has("own"),
+        trusts_older: has("older"),
+        has_names: !has("unnamed"),
+    })
+}
+
+fn read_bundle(text: &str) -> Bundle {
+    match text.split_once(' ') {
+        Some(("holds", since)) => Bundle::Holds(at(since.parse().unwrap())),
+        Some(("differs", from)) => Bundle::Differs(at(from.parse().unwrap())),
+        _ => Bundle::Unknown,
+    }
+}
+
+#[test]
+fn decides_by_table() {
+    let rows = include_str!("table.txt").lines().skip(1);
+    let mut count = 0;
+    for row in rows {
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [what, now, authority, serving, words, bundle, expected] = columns[..] else {
+            panic!("not seven columns: {row}");
+        };
+        let held = read_view([authority, serving, words]);
+        let now = at(now.parse().unwrap());
+        let decided = decide(now, held.as_ref(), read_bundle(bundle), LIVES);
+        let decided = match decided {
+            Action::Wait(until) => format!("Wait {}", until.as_second() - 1_000_000),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(decided, expected, "{what}");
+        count += 1;
+    }
+    assert_eq!(count, 22, "rows of the table");
+}
+
+/// What carrying out each decision leads to, for a thousand serving certificates: what is served is always trusted.
+#[test]
+fn serves_what_is_trusted_over_many_lives() {
+    // Authorities by the second that they were made in: (signs, trusted by the Secret), what signed the pair, what is told to trust.
+    let (mut authority, mut older, mut signer) = (0, None, 0);
+    let mut serving = life(0, 90);
+    let mut told: Vec<i64> = Vec::new();
+    let mut since = 0;
+    let (mut servings, mut authorities, mut writes, mut now) = (0, 0, 0, 0);
+    while now < 90_000 {
+        let wanted: Vec<i64> = [Some(authority), older].into_iter().flatten().collect();
+        let view = View {
+            authority: life(authority, authority + 1080),
+            serving,
+            is_signed_by_authority: signer == authority,
+            trusts_older: older.is_some(),
+            has_names: true,
+        };
+        let bundle = if told == wanted {
+            Bundle::Holds(at(since))
+        } else {
+            Bundle::Differs(at(now))
+        };
+        match decide(at(now), Some(&view), bundle, LIVES) {
+            Action::MakeAll => panic!("at {now} everything had ended"),
+            Action::WriteBundle => {
+                (told, since) = (wanted, now);
+                writes += 1;
+            }
+            Action::MakeServing => {
+                serving = life(now, (now + 90).min(authority + 1080));
+                signer = authority;
+                servings += 1;
+            }
+            Action::MakeAuthority => {
+                older = Some(authority);
+                authority = now;
+                authorities += 1;
+            }
+            Action::DropOlder => older = None,
+            Action::Wait(until) => {
+                assert!(until > at(now), "a wait for the past at {now}");
+                now = until.as_second() - 1_000_000;
+            }
+        }
+        assert!(told.contains(&signer), "at {now}: {signer} of {told:?}");
+        assert!(
+            serving.until > at(now),
+            "at {now} the serving certificate had ended"
+        );
+    }
+    assert!((120..130).contains(&authorities), "{authorities}");
+    assert_eq!(writes, 2 * authorities + 1);
+    assert!((1400..1700).contains(&servings), "{servings}");
+}

@@ -1,0 +1,49 @@
+//! What is shown of the certificates that pullpass makes.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Gauges and counters. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    distrusting: Gauge,
+    writes: Family<Labels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// Adds these to what the metrics endpoint shows.
+    pub fn register(&self, registry: &mut Registry) {
+        for outcome in ["Written", "Conflict"] {
+            drop(self.writes.get_or_create(&Labels { outcome }));
+        }
+        registry.register(
+            "pullpass_webhooks_distrusting",
+            "Webhooks of ours whose caBundle does not trust the serving certificate",
+            self.distrusting.clone(),
+        );
+        registry.register(
+            "pullpass_ca_bundle_writes",
+            "Writes of our webhooks' caBundle by how they ended",
+            self.writes.clone(),
+        );
+    }
+
+    /// How many of our webhooks do not trust what is served.
+    pub fn set_distrusting(&self, webhooks: usize) {
+        self.distrusting
+            .set(i64::try_from(webhooks).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a write of `caBundle`: `Written`, or the reason of the error.
+    pub fn count_write(&self, outcome: &'static str) {
+        self.writes.get_or_create(&Labels { outcome }).inc();
+    }
+}

@@ -1,0 +1,124 @@
+//! The certificates that pullpass makes for itself: the Secret that holds them, and who is told to trust them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::apply::swap;
+use super::webhooks::{Bundles, WEBHOOKS, Webhooks};
+use super::{Kube, MANAGED_BY, failure, objects};
+use crate::provision::access::{ClusterError, Precondition, Version};
+use crate::provision::table::Table;
+
+/// The Secret, in pullpass' own namespace.
+pub const CERTIFICATES: &str = "pullpass-certificates";
+
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#tls-secrets>
+const TLS_TYPE: &str = "kubernetes.io/tls";
+
+/// The certificates' Secret.
+#[derive(Clone)]
+pub struct CertificateSecret {
+    /// The state that was read.
+    pub version: Version,
+    /// Its data.
+    pub data: BTreeMap<String, SecretSlice<u8>>,
+}
+
+/// The Secret and the webhooks, as the watches last showed them.
+pub struct Certificates {
+    pub(super) secrets: Table<CertificateSecret>,
+    pub(super) mutating: Table<Bundles>,
+    pub(super) validating: Table<Bundles>,
+    pub(super) changed: watch::Sender<()>,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        let generation: Arc<AtomicU64> = Arc::default();
+        Self {
+            secrets: Table::new(Arc::clone(&generation), |one, other| {
+                one.version == other.version
+            }),
+            mutating: Table::new(Arc::clone(&generation), |one, other| {
+                one.version == other.version
+            }),
+            validating: Table::new(generation, |one, other| one.version == other.version),
+            changed: watch::Sender::default(),
+        }
+    }
+}
+
+impl Certificates {
+    /// The Secret; `None`: there is none.
+    pub fn secret(&self) -> Option<Arc<CertificateSecret>> {
+        self.secrets.get(CERTIFICATES)
+    }
+
+    /// What our webhooks are told; `None`: those that are asked about Pods are not there, or cannot be read.
+    pub fn webhooks(&self) -> Option<Vec<Arc<Bundles>>> {
+        let mutating = self.mutating.get(WEBHOOKS)?;
+        let validating = self.validating.get(WEBHOOKS);
+        Some(std::iter::once(mutating).chain(validating).collect())
+    }
+
+    pub(super) fn table(&self, kind: Webhooks) -> &Table<Bundles> {
+        match kind {
+            Webhooks::Mutating => &self.mutating,
+            Webhooks::Validating => &self.validating,
+        }
+    }
+
+    /// Rings when one of them changed.
+    pub fn follow(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+impl Kube {
+    /// Writes the certificates' Secret, if what is there is still what `precondition` says.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    pub async fn apply_certificates(
+        &self,
+        data: &BTreeMap<&'static str, SecretString>,
+        precondition: &Precondition,
+        known: &Certificates,
+    ) -> Result<(), ClusterError> {
+        let data: BTreeMap<_, _> = data
+            .iter()
+            .map(|(key, text)| (key, STANDARD.encode(text.expose_secret())))
+            .collect();
+        let object = json!({
+            "metadata": {"labels": {MANAGED_BY.0: MANAGED_BY.1}},
+            "type": TLS_TYPE,
+            "data": data,
+        });
+        let api = self.own_secrets();
+        let what = format!("secret {}/{CERTIFICATES}", self.namespace);
+        let applied = swap(&api, CERTIFICATES, object, precondition);
+        let written = read_secret(failure::request(&what, applied).await?);
+        let version = written.version.resource_version.clone();
+        known.secrets.put(CERTIFICATES, &version, written);
+        known.changed.send_replace(());
+        Ok(())
+    }
+}
+
+pub(super) fn read_secret(secret: Secret) -> CertificateSecret {
+    let data = secret.data.unwrap_or_default().into_iter();
+    CertificateSecret {
+        version: objects::read_version(&secret.metadata),
+        data: data
+            .map(|(key, bytes)| (key, SecretSlice::from(bytes.0)))
+            .collect(),
+    }
+}

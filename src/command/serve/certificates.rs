@@ -1,0 +1,239 @@
+//! The certificates that pullpass makes for itself, as every replica sees them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::Args;
+use super::cluster::TELL_EVERY;
+use super::shell::Shell;
+use crate::certificates::decide::Lives;
+use crate::certificates::{Held, Metrics, is_trusted};
+use crate::cluster::{CERTIFICATES, Certificates, Kube, WEBHOOKS, Watches};
+use crate::controller::Certifier;
+use crate::server;
+use crate::server::certificate::Certificate;
+
+/// How often trust is looked at when nothing rings.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What certificates of our own are like.
+#[derive(Debug, clap::Args)]
+pub(super) struct OwnArgs {
+    /// Without --tls-cert: a further DNS name or IP address that the certificate is to be good for, besides the Service's; may be
+    /// repeated
+    #[arg(long, value_name = "NAME|IP", conflicts_with = "tls_cert")]
+    tls_host: Vec<String>,
+    /// Without --tls-cert: how long a serving certificate is good for; it is replaced at two thirds of it
+    #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = parse_life, conflicts_with = "tls_cert")]
+    certificate_life: SignedDuration,
+    /// Without --tls-cert: how long the authority that signs it is good for; it is replaced at two thirds of it, trusted before it signs
+    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = parse_life, conflicts_with = "tls_cert")]
+    authority_life: SignedDuration,
+}
+
+fn parse_life(text: &str) -> Result<SignedDuration, String> {
+    let life = text.parse::<SignedDuration>();
+    life.ok()
+        .filter(|life| (10..=20 * 365 * 86_400).contains(&life.as_secs()))
+        .ok_or_else(|| {
+            "give a duration of 10 s to 20 years with its unit, such as 2160h".to_owned()
+        })
+}
+
+/// Certificates of our own; nothing to do where they are files.
+pub(super) struct Own {
+    made: Option<Made>,
+    metrics: Metrics,
+}
+
+struct Made {
+    known: Arc<Certificates>,
+    hosts: Vec<String>,
+    lives: Lives,
+}
+
+impl Own {
+    /// Adds what is to be watched.
+    pub(super) fn prepare(
+        args: &Args,
+        kube: &Kube,
+        watches: &mut Watches,
+        shell: &mut Shell,
+    ) -> Self {
+        let metrics = Metrics::default();
+        metrics.register(&mut shell.metrics);
+        if args.shell.tls_cert.is_some() {
+            return Self {
+                made: None,
+                metrics,
+            };
+        }
+        let known = Arc::new(Certificates::default());
+        watches.add_certificates(kube, &known);
+        let service = format!("pullpass.{}.svc", kube.namespace());
+        let hosts = std::iter::once(service).chain(args.own.tls_host.iter().cloned());
+        Self {
+            made: Some(Made {
+                known,
+                hosts: hosts.collect(),
+                lives: Lives {
+                    serving: args.own.certificate_life,
+                    authority: args.own.authority_life,
+                },
+            }),
+            metrics,
+        }
+    }
+
+    /// What keeps them, on the leader.
+    pub(super) fn certifier(&self, kube: &Kube) -> Option<Certifier> {
+        let made = self.made.as_ref()?;
+        Some(Certifier::new(
+            kube.clone(),
+            Arc::clone(&made.known),
+            made.hosts.clone(),
+            made.lives,
+            self.metrics.clone(),
+            Timestamp::now,
+        ))
+    }
+
+    /// Begins to serve with them. What is answered ends when the API server trusts them.
+    pub(super) fn start(self, shell: &mut Shell) -> BoxFuture<'static, ()> {
+        let Some(made) = self.made else {
+            return std::future::ready(()).boxed();
+        };
+        let (told, trust) = watch::channel(Trust::NoCertificate);
+        let follower = Follower {
+            made,
+            metrics: self.metrics,
+            certificate: shell.certificate.clone(),
+            listener: shell.listener.clone(),
+            held: None,
+            told,
+        };
+        shell.tasks.spawn(async move {
+            follower.run().await;
+            Ok(())
+        });
+        wait_for(trust).boxed()
+    }
+}
+
+/// Whether the API server takes what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    NoCertificate,
+    NoWebhooks,
+    Distrusting,
+    Trusted,
+}
+
+/// Serves with what the Secret holds, on each replica.
+struct Follower {
+    made: Made,
+    metrics: Metrics,
+    certificate: Certificate,
+    listener: server::Metrics,
+    /// What the Secret held when it was last usable, and in which state.
+    held: Option<(String, Held)>,
+    told: watch::Sender<Trust>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut changes = self.made.known.follow();
+        let mut refused = String::new();
+        loop {
+            changes.mark_unchanged();
+            self.take(&mut refused);
+            let trust = self.look(Timestamp::now());
+            self.told.send_replace(trust);
+            // The sender is as long-lived as this.
+            drop(tokio::time::timeout(LOOK_EVERY, changes.changed()).await);
+        }
+    }
+
+    /// Takes what the Secret holds into use. One that is gone or damaged changes nothing.
+    fn take(&mut self, refused: &mut String) {
+        let Some(secret) = self.made.known.secret() else {
+            return;
+        };
+        let version = &secret.version.resource_version;
+        let held = self.held.as_ref();
+        if held.is_some_and(|(taken, _)| taken == version) || refused == version {
+            return;
+        }
+        let taken = match Held::read(&secret.data, &self.made.hosts) {
+            Ok(held) => {
+                let pair = held.pair();
+                let taken = self
+                    .certificate
+                    .take(&pair.certificate, &pair.key, &self.listener);
+                taken.map(|()| held).map_err(|error| error.to_string())
+            }
+            Err(damage) => Err(damage.to_string()),
+        };
+        match taken {
+            Ok(held) => self.held = Some((version.clone(), held)),
+            Err(problem) => {
+                version.clone_into(refused);
+                tracing::warn!(
+                    secret.name = CERTIFICATES,
+                    "the certificates cannot be used, what is served stays: {problem}"
+                );
+            }
+        }
+    }
+
+    fn look(&self, now: Timestamp) -> Trust {
+        let Some((_, held)) = &self.held else {
+            return Trust::NoCertificate;
+        };
+        let Some(webhooks) = self.made.known.webhooks() else {
+            return Trust::NoWebhooks;
+        };
+        let host = &self.made.hosts[0];
+        let trusts = |bundle: &&Vec<u8>| is_trusted(bundle, &held.pair().certificate, host, now);
+        let bundles = webhooks
+            .iter()
+            .flat_map(|webhooks| webhooks.bundles.values());
+        let distrusting = bundles.filter(|bundle| !trusts(bundle));
+        let distrusting = distrusting.count();
+        self.metrics.set_distrusting(distrusting);
+        if distrusting > 0 {
+            Trust::Distrusting
+        } else {
+            Trust::Trusted
+        }
+    }
+}
+
+/// Ends when the API server trusts what is served; says now and then what is missing.
+async fn wait_for(mut trust: watch::Receiver<Trust>) {
+    loop {
+        let trusted = trust.wait_for(|trust| *trust == Trust::Trusted);
+        if tokio::time::timeout(TELL_EVERY, trusted).await.is_ok() {
+            return;
+        }
+        let now = *trust.borrow();
+        let missing = match now {
+            Trust::Trusted => continue,
+            Trust::NoCertificate => {
+                format!("the leader has not made a certificate yet: Secret {CERTIFICATES}")
+            }
+            Trust::NoWebhooks => format!(
+                "there is no mutatingwebhookconfiguration {WEBHOOKS}, or it cannot be read: apply manifests/install.yaml"
+            ),
+            Trust::Distrusting => format!(
+                "the caBundle of mutating- or validatingwebhookconfiguration {WEBHOOKS} does not trust the serving certificate yet"
+            ),
+        };
+        tracing::warn!("not ready: {missing}");
+    }
+}

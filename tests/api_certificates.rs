@@ -1,0 +1,336 @@
+//! Certificates of our own on a real API server: made, told, replaced and repaired, and no admission is lost.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use support::cluster::{Cluster, read_yaml};
+use support::process::{Launch, Pullpass, pod};
+use support::scene::{ECR, OWN, Scene, World, references};
+use support::wait;
+
+const KINDS: [&str; 2] = [
+    "mutatingwebhookconfiguration",
+    "validatingwebhookconfiguration",
+];
+const SECRET: &str = "pullpass-certificates";
+
+/// Two replicas in a cluster of their own, with the rights that the chart binds for this, and webhooks that lose no Pod silently.
+struct Stage {
+    scene: Scene,
+    replicas: [Pullpass; 2],
+    namespace: String,
+}
+
+impl Stage {
+    async fn set(name: &'static str, arguments: &[&'static str]) -> Self {
+        let world = Box::leak(Box::new(World::start().await));
+        let scene = Scene::within(world, name).await;
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+        let rights = read_yaml(manifests.join("base/install.yaml"));
+        let rights = rights.iter().filter(|object| {
+            let role = object["kind"].as_str().unwrap().starts_with("ClusterRole");
+            role && object["metadata"]["name"] == "pullpass-webhooks"
+        });
+        let rights: Vec<_> = rights.collect();
+        assert_eq!(rights.len(), 2);
+        for object in rights {
+            scene.cluster.apply(object).await;
+        }
+        scene.serve(&[&format!("{ECR}/team")]).await;
+        let launch = Launch {
+            controller: true,
+            own_certificates: true,
+            arguments: arguments.to_vec(),
+            ..scene.launch().await
+        };
+        let mut replicas = [
+            Pullpass::listen(&launch).await,
+            Pullpass::listen(&launch).await,
+        ];
+        assert!(!replicas[0].is_ready().await, "nobody is told to trust it");
+        for mut configuration in read_yaml(manifests.join("webhook.yaml")) {
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                let url = webhook["clientConfig"]["url"].as_str().unwrap();
+                let path = url.rsplit_once('/').unwrap().1;
+                let url = format!("https://{}/{path}", replicas[0].address());
+                webhook["clientConfig"]["url"] = url.into();
+                webhook["failurePolicy"] = "Fail".into();
+            }
+            scene.cluster.apply(&configuration).await;
+        }
+        for replica in &mut replicas {
+            replica.wait_ready().await;
+        }
+        let namespace = scene.namespace("shop").await;
+        let called = async || try_pod(&scene.cluster, &namespace).await.ok();
+        wait::until("the API server to call it", called).await;
+        Self {
+            scene,
+            replicas,
+            namespace,
+        }
+    }
+
+    /// Whether a Pod is injected into, through the API server.
+    async fn is_injected(&self) -> Result<(), String> {
+        try_pod(&self.scene.cluster, &self.namespace).await
+    }
+
+    async fn secret(&self) -> Option<Value> {
+        self.scene.cluster.secret(OWN, SECRET).await
+    }
+
+    /// Takes `caBundle` out of all webhooks, as somebody would by hand.
+    fn wipe(&self) {
+        let patch = json!([
+            {"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"},
+            {"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"},
+        ]);
+        for kind in KINDS {
+            let patch = patch.to_string();
+            let way = ["--type=json", "--patch", &patch];
+            let arguments = [["patch", kind, "00-pullpass"], way].concat();
+            self.scene.world.kubectl(&arguments);
+        }
+    }
+
+    /// Wipes it and waits until it is back; answers how long that took.
+    async fn wipe_and_wait(&self) -> Duration {
+        let before = bundles(&self.scene.cluster).await;
+        self.wipe();
+        let wiped = Instant::now();
+        wait::until("caBundle to be back", async || {
+            (bundles(&self.scene.cluster).await == before).then_some(())
+        })
+        .await;
+        wiped.elapsed()
+    }
+
+    /// The Secret, once it holds something else than `before`.
+    async fn changed_secret(&self, before: &Value) -> Value {
+        wait::until("the Secret to be made anew", async || {
+            let secret = self.secret().await?;
+            let data = &secret["data"];
+            (data["ca.crt"].is_string() && data["ca.crt"] != before["data"]["ca.crt"])
+                .then_some(secret)
+        })
+        .await
+    }
+}
+
+/// How often each of these tried; none ever failed.
+async fn end(streams: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for stream in streams {
+        let (count, wrong) = stream.await.unwrap();
+        let first = wrong.first();
+        assert!(wrong.is_empty(), "{} of {count}: {first:?}", wrong.len());
+        counts.push(count);
+    }
+    counts
+}
+
+async fn try_pod(cluster: &Cluster, namespace: &str) -> Result<(), String> {
+    let pod = pod(namespace, &[&format!("{ECR}/team/hello:1")]);
+    let answer = cluster.create_pod(&pod, "dryRun=All").await;
+    if answer.status.is_success() && references(&answer.body) {
+        Ok(())
+    } else {
+        Err(format!("{}: {}", answer.status, answer.body))
+    }
+}
+
+/// What the webhooks are told to trust, PEM, each.
+async fn bundles(cluster: &Cluster) -> Vec<String> {
+    let mut bundles = Vec::new();
+    for kind in KINDS {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}s/00-pullpass");
+        let configuration = cluster.get(&path).await.unwrap();
+        let webhooks = configuration["webhooks"].as_array().unwrap().iter();
+        bundles.extend(webhooks.map(|webhook| {
+            let encoded = webhook["clientConfig"]["caBundle"].as_str();
+            decode(encoded.unwrap_or_default())
+        }));
+    }
+    bundles
+}
+
+fn decode(encoded: &str) -> String {
+    String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
+}
+
+/// A new connection by somebody who trusts these authorities: the certificate that is served.
+async fn shake_hands(replica: std::net::SocketAddr, bundle: &str) -> reqwest::Result<Vec<u8>> {
+    let authorities = reqwest::Certificate::from_pem_bundle(bundle.as_bytes())?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_info(true)
+        .tls_certs_only(authorities)
+        .build()?;
+    let answer = client.get(format!("https://{replica}/")).send().await?;
+    let info = answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
+    Ok(info.peer_certificate().unwrap().to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn makes_its_certificates_and_repairs_what_is_taken_away() {
+    let stage = Stage::set("repair", &[]).await;
+    let cluster = &stage.scene.cluster;
+    let secret = stage.secret().await.unwrap();
+    assert_eq!(secret["type"], "kubernetes.io/tls");
+    let authority = decode(secret["data"]["ca.crt"].as_str().unwrap());
+    assert_eq!(bundles(cluster).await, vec![authority.as_str(); 4]);
+    let [one, two] = &stage.replicas;
+    let served = shake_hands(one.address(), &authority).await.unwrap();
+    assert_eq!(
+        served,
+        shake_hands(two.address(), &authority).await.unwrap()
+    );
+
+    let took = stage.wipe_and_wait().await;
+    println!("a wiped caBundle was back after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    stage.is_injected().await.unwrap();
+
+    // Deleted, then damaged: made anew, and what is served meanwhile stays trusted.
+    let path = format!("/api/v1/namespaces/{OWN}/secrets/{SECRET}");
+    cluster.send("DELETE", &path, None).await.ok();
+    stage.is_injected().await.unwrap();
+    let anew = stage.changed_secret(&secret).await;
+    let garbage = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": OWN},
+        "stringData": {"ca.key": "garbage"},
+    });
+    cluster.apply(&garbage).await;
+    stage.is_injected().await.unwrap();
+    let again = stage.changed_secret(&anew).await;
+    let wanted = decode(again["data"]["ca.crt"].as_str().unwrap());
+    assert_eq!(wanted.matches("BEGIN").count(), 2, "old and new");
+    wait::until("the API server to be told", async || {
+        let told = bundles(cluster).await;
+        told.iter().all(|bundle| *bundle == wanted).then_some(())
+    })
+    .await;
+    stage.is_injected().await.unwrap();
+    for replica in &stage.replicas {
+        assert_eq!(
+            shake_hands(replica.address(), &wanted).await.unwrap(),
+            served
+        );
+    }
+
+    check_fight(&stage).await;
+    check_rights(&stage.scene);
+}
+
+/// Somebody who keeps at it is answered, and talked about.
+async fn check_fight(stage: &Stage) {
+    for _ in 0..5 {
+        stage.wipe_and_wait().await;
+    }
+    let [one, two] = &stage.replicas;
+    let logs = [one.log(), two.log()].concat();
+    let told = logs.contains("somebody keeps changing the caBundle");
+    assert!(told, "{logs}");
+    assert!(!logs.contains("PRIVATE"), "a key was logged");
+}
+
+/// Each right to the webhooks is used, and no other.
+fn check_rights(scene: &Scene) {
+    let all = scene.api.all();
+    let uses = all.iter().filter_map(|request| {
+        let (before, rest) = request.path.split_once("webhookconfigurations")?;
+        let verb = match request.method.as_str() {
+            "GET" if rest.starts_with('/') => "get",
+            "GET" if rest.contains("watch=true") => "watch",
+            "GET" => "list",
+            "PATCH" => "patch",
+            _ => "another",
+        };
+        Some((before.rsplit('/').next()?, verb))
+    });
+    let kinds = ["mutating", "validating"].into_iter();
+    let granted = kinds.flat_map(|kind| ["list", "patch", "watch"].map(|verb| (kind, verb)));
+    assert_eq!(
+        uses.collect::<BTreeSet<_>>(),
+        granted.collect::<BTreeSet<_>>()
+    );
+}
+
+/// Tries something over and over, until it is told to stop; answers how often, and what went wrong.
+fn repeat<F>(
+    stop: &Arc<AtomicBool>,
+    mut attempt: impl FnMut() -> F + Send + 'static,
+) -> tokio::task::JoinHandle<(u64, Vec<String>)>
+where
+    F: Future<Output = Result<(), String>> + Send,
+{
+    let stop = Arc::clone(stop);
+    tokio::spawn(async move {
+        let (mut count, mut wrong) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            wrong.extend(attempt().await.err());
+            count += 1;
+        }
+        (count, wrong)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaces_certificates_and_authorities_under_a_stream_of_admissions() {
+    let lives = ["--certificate-life=20s", "--authority-life=30s"];
+    let stage = Stage::set("rotation", &lives).await;
+    let stop = Arc::<AtomicBool>::default();
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (cluster, namespace) = (stage.scene.cluster.clone(), stage.namespace.clone());
+        streams.push(repeat(&stop, move || {
+            let (cluster, namespace) = (cluster.clone(), namespace.clone());
+            async move { try_pod(&cluster, &namespace).await }
+        }));
+    }
+    for replica in &stage.replicas {
+        let (cluster, address) = (stage.scene.cluster.clone(), replica.address());
+        streams.push(repeat(&stop, move || {
+            let cluster = cluster.clone();
+            async move {
+                let told = bundles(&cluster).await.remove(0);
+                let answer = shake_hands(address, &told).await;
+                answer.map(drop).map_err(|error| format!("{error:?}"))
+            }
+        }));
+    }
+    let (mut authorities, mut certificates) = (BTreeSet::new(), BTreeSet::new());
+    let address = stage.replicas[1].address();
+    let began = Instant::now();
+    while authorities.len() < 3 || certificates.len() < 5 {
+        assert!(began.elapsed() < Duration::from_mins(3), "{authorities:?}");
+        let told = bundles(&stage.scene.cluster).await.remove(0);
+        certificates.insert(shake_hands(address, &told).await.unwrap());
+        let ended = told.split_inclusive("-----END CERTIFICATE-----\n");
+        authorities.extend(ended.map(str::to_owned));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let counts = end(streams).await;
+    println!(
+        "{} authorities and {} certificates in {:.0} s: 0 of {counts:?} admissions and handshakes failed",
+        authorities.len(),
+        certificates.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
