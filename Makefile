@@ -100,6 +100,6 @@ bench:
 ## soak: 20 rolling restarts, kills and rotations of the certificate under load, shown as a table (half an hour); ROUNDS=3 for less
 soak: bed
 	@mkdir -p target/soak
-	@PULLPASS_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --locked --no-fail-fast --test drain --test api_kill -- --nocapture 2>&1 | tee target/soak/log
+	@PULLPASS_PODS=10000 PULLPASS_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --locked --no-fail-fast --test drain --test api_kill --test api_conditions -- --nocapture 2>&1 | tee target/soak/log
 	@echo; echo '| what | times | Pods | a second | refused | without reference |'; echo '|---|---|---|---|---|---|'; grep '^| ' target/soak/log
 	@! grep -q -e '^test result: FAILED' -e '^error' target/soak/log

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::cluster::{Cluster, read_yaml};
 use support::process::{Launch, Pullpass, pod};
-use support::scene::{ECR, OWN, Scene, World, references};
+use support::scene::{ECR, OWN, Scene, references};
 use support::wait;
 
 const KINDS: [&str; 2] = [
@@ -37,8 +37,7 @@ struct Stage {
 
 impl Stage {
     async fn set(name: &'static str, arguments: &[&'static str]) -> Self {
-        let world = Box::leak(Box::new(World::start().await));
-        let scene = Scene::within(world, name).await;
+        let scene = Scene::alone(name).await;
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
         let rights = read_yaml(manifests.join("base/install.yaml"));
         let rights = rights.iter().filter(|object| {

@@ -1,8 +1,7 @@
-//! The certificates that pullpass makes for itself: the Secret that holds them, and who is told to trust them.
+//! The certificates that pullpass makes for itself: the Secret that holds them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +11,6 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::apply::swap;
-use super::webhooks::{Bundles, WEBHOOKS, Webhooks};
 use super::{Kube, MANAGED_BY, failure, objects};
 use crate::provision::access::{ClusterError, Precondition, Version};
 use crate::provision::table::Table;
@@ -32,25 +30,16 @@ pub struct CertificateSecret {
     pub data: BTreeMap<String, SecretSlice<u8>>,
 }
 
-/// The Secret and the webhooks, as the watches last showed them.
+/// The Secret, as the watch last showed it.
 pub struct Certificates {
     pub(super) secrets: Table<CertificateSecret>,
-    pub(super) mutating: Table<Bundles>,
-    pub(super) validating: Table<Bundles>,
     pub(super) changed: watch::Sender<()>,
 }
 
 impl Default for Certificates {
     fn default() -> Self {
-        let generation: Arc<AtomicU64> = Arc::default();
         Self {
-            secrets: Table::new(Arc::clone(&generation), |one, other| {
-                one.version == other.version
-            }),
-            mutating: Table::new(Arc::clone(&generation), |one, other| {
-                one.version == other.version
-            }),
-            validating: Table::new(generation, |one, other| one.version == other.version),
+            secrets: Table::new(Arc::default(), |one, other| one.version == other.version),
             changed: watch::Sender::default(),
         }
     }
@@ -62,21 +51,7 @@ impl Certificates {
         self.secrets.get(CERTIFICATES)
     }
 
-    /// What our webhooks are told; `None`: those that are asked about Pods are not there, or cannot be read.
-    pub fn webhooks(&self) -> Option<Vec<Arc<Bundles>>> {
-        let mutating = self.mutating.get(WEBHOOKS)?;
-        let validating = self.validating.get(WEBHOOKS);
-        Some(std::iter::once(mutating).chain(validating).collect())
-    }
-
-    pub(super) fn table(&self, kind: Webhooks) -> &Table<Bundles> {
-        match kind {
-            Webhooks::Mutating => &self.mutating,
-            Webhooks::Validating => &self.validating,
-        }
-    }
-
-    /// Rings when one of them changed.
+    /// Rings when it changed.
     pub fn follow(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

@@ -7,6 +7,7 @@ mod certificates;
 mod events;
 mod follow;
 mod own;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

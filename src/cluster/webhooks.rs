@@ -1,24 +1,40 @@
-//! The configurations of our own webhooks: whom the API server is told to trust when it calls them.
+//! The configurations of our own webhooks: whom the API server trusts when it calls them, and about which Pods it asks.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+    MatchCondition, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::certificates::Certificates;
 use super::{FIELD_MANAGER, Kube, failure, objects};
 use crate::provision::access::{ClusterError, Version};
+use crate::provision::table::Table;
 
 /// The name of both. The mutating ones are called before most others: they are in the order of their names.
 pub const WEBHOOKS: &str = "00-pullpass";
+
+/// The webhook that is asked about Pods which may need a Registry, and about no other: by its condition, which the leader keeps.
+pub const FILTERED: &str = "filtered-pods.pullpass.dev";
+
+/// The webhooks that have such a condition.
+const CONDITIONAL: [&str; 2] = [FILTERED, "enforce-deny.pullpass.dev"];
+
+/// The condition's name.
+const CONDITION: &str = "images.pullpass.dev";
+
+/// Who writes conditions, for server-side apply: another one than who writes authorities, since each writes all that is its own.
+const CONDITION_MANAGER: &str = "pullpass-conditions";
 
 /// Which of the two kinds of configuration.
 ///
@@ -41,63 +57,141 @@ impl Webhooks {
     }
 }
 
-/// What the webhooks of one configuration are told to trust.
+/// The webhooks of one configuration.
 #[derive(Clone, Debug)]
-pub struct Bundles {
-    /// Whose they are.
+pub struct Configuration {
+    /// Which.
     pub of: Webhooks,
     /// The state that was read.
     pub version: Version,
-    /// The `caBundle` of each, by the webhook's name; empty where there is none.
-    pub bundles: BTreeMap<String, Vec<u8>>,
+    /// Each, by its name.
+    pub webhooks: BTreeMap<String, Entry>,
 }
 
-impl Bundles {
-    /// Whether each of them is told just this, PEM.
-    pub fn tell(&self, bundle: &str) -> bool {
-        let mut bundles = self.bundles.values();
-        bundles.all(|told| told.as_slice() == bundle.as_bytes())
+/// One webhook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its `caBundle`, PEM; empty where there is none.
+    pub bundle: Vec<u8>,
+    /// Our condition among its `matchConditions`; `None` where there is none.
+    pub condition: Option<String>,
+}
+
+impl Configuration {
+    /// Whether the API server trusts just these authorities, PEM, for each of them.
+    pub fn trusts(&self, bundle: &str) -> bool {
+        let mut webhooks = self.webhooks.values();
+        webhooks.all(|webhook| webhook.bundle == bundle.as_bytes())
+    }
+
+    /// Whether each of them that is to have a condition has this one.
+    pub fn asks(&self, condition: &str) -> bool {
+        let mut webhooks = self.conditional();
+        webhooks.all(|(_, webhook)| webhook.condition.as_deref() == Some(condition))
+    }
+
+    fn conditional(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        let webhooks = CONDITIONAL.iter();
+        webhooks.filter_map(|&name| Some((name, self.webhooks.get(name)?)))
     }
 }
 
-/// What both kinds of configuration have in common.
-pub(super) trait Configuration:
+/// Both configurations, as the watches last showed them.
+pub struct Configurations {
+    mutating: Table<Configuration>,
+    validating: Table<Configuration>,
+    pub(super) changed: watch::Sender<()>,
+}
+
+impl Default for Configurations {
+    fn default() -> Self {
+        let generation: Arc<AtomicU64> = Arc::default();
+        let table = || {
+            Table::new(Arc::clone(&generation), |one: &Configuration, other| {
+                one.version == other.version
+            })
+        };
+        Self {
+            mutating: table(),
+            validating: table(),
+            changed: watch::Sender::default(),
+        }
+    }
+}
+
+impl Configurations {
+    /// Those that are there; `None`: the one of webhooks that change Pods is not, or cannot be read.
+    pub fn all(&self) -> Option<Vec<Arc<Configuration>>> {
+        let mutating = self.mutating.get(WEBHOOKS)?;
+        let validating = self.validating.get(WEBHOOKS);
+        Some(std::iter::once(mutating).chain(validating).collect())
+    }
+
+    /// Rings when one of them changed.
+    pub fn follow(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn table(&self, kind: Webhooks) -> &Table<Configuration> {
+        match kind {
+            Webhooks::Mutating => &self.mutating,
+            Webhooks::Validating => &self.validating,
+        }
+    }
+}
+
+/// What both kinds of object have in common.
+pub(super) trait Configured:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
     const OF: Webhooks;
 
-    /// Each webhook's name, and how it is called.
-    fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)>;
+    /// Each webhook by its name.
+    fn entries(&self) -> BTreeMap<String, Entry>;
 }
 
-impl Configuration for MutatingWebhookConfiguration {
-    const OF: Webhooks = Webhooks::Mutating;
+macro_rules! configured {
+    ($kind:ty, $of:expr) => {
+        impl Configured for $kind {
+            const OF: Webhooks = $of;
 
-    fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))
-    }
+            fn entries(&self) -> BTreeMap<String, Entry> {
+                let webhooks = self.webhooks.iter().flatten();
+                let entry = |client: &WebhookClientConfig, conditions| Entry {
+                    bundle: read_bundle(client),
+                    condition: read_condition(conditions),
+                };
+                webhooks
+                    .map(|webhook| {
+                        let conditions = webhook.match_conditions.as_deref();
+                        let entry = entry(&webhook.client_config, conditions.unwrap_or_default());
+                        (webhook.name.clone(), entry)
+                    })
+                    .collect()
+            }
+        }
+    };
 }
 
-impl Configuration for ValidatingWebhookConfiguration {
-    const OF: Webhooks = Webhooks::Validating;
+configured!(MutatingWebhookConfiguration, Webhooks::Mutating);
+configured!(ValidatingWebhookConfiguration, Webhooks::Validating);
 
-    fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))
-    }
+fn read_bundle(client: &WebhookClientConfig) -> Vec<u8> {
+    let bundle = client.ca_bundle.as_ref();
+    bundle.map(|bundle| bundle.0.clone()).unwrap_or_default()
 }
 
-pub(super) fn read_bundles<K: Configuration>(configuration: &K) -> Bundles {
-    let bundles = configuration.clients().map(|(name, client)| {
-        let bundle = client.ca_bundle.as_ref();
-        let bundle = bundle.map(|bundle| bundle.0.clone());
-        (name.to_owned(), bundle.unwrap_or_default())
-    });
-    Bundles {
+fn read_condition(conditions: &[MatchCondition]) -> Option<String> {
+    let mut conditions = conditions.iter();
+    let ours = conditions.find(|condition| condition.name == CONDITION);
+    ours.map(|condition| condition.expression.clone())
+}
+
+pub(super) fn read_configuration<K: Configured>(object: &K) -> Configuration {
+    Configuration {
         of: K::OF,
-        version: objects::read_version(configuration.meta()),
-        bundles: bundles.collect(),
+        version: objects::read_version(object.meta()),
+        webhooks: object.entries(),
     }
 }
 
@@ -110,16 +204,51 @@ impl Kube {
     pub async fn apply_bundle(
         &self,
         bundle: &str,
-        read: &Bundles,
-        known: &Certificates,
+        read: &Configuration,
+        known: &Configurations,
+    ) -> Result<(), ClusterError> {
+        let encoded = STANDARD.encode(bundle);
+        let names = read.webhooks.keys();
+        let webhooks = names
+            .map(|name| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
+            .collect();
+        self.apply_webhooks(webhooks, FIELD_MANAGER, read, known)
+            .await
+    }
+
+    /// Writes the condition under which the API server asks those webhooks that are to have one, if they are still what was read.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    pub async fn apply_condition(
+        &self,
+        condition: &str,
+        read: &Configuration,
+        known: &Configurations,
+    ) -> Result<(), ClusterError> {
+        let ours = json!([{"name": CONDITION, "expression": condition}]);
+        let webhooks = read
+            .conditional()
+            .map(|(name, _)| json!({"name": name, "matchConditions": ours}))
+            .collect();
+        self.apply_webhooks(webhooks, CONDITION_MANAGER, read, known)
+            .await
+    }
+
+    async fn apply_webhooks(
+        &self,
+        webhooks: Vec<Value>,
+        manager: &str,
+        read: &Configuration,
+        known: &Configurations,
     ) -> Result<(), ClusterError> {
         let written = match read.of {
             Webhooks::Mutating => {
-                self.tell::<MutatingWebhookConfiguration>(bundle, read)
+                self.apply_configuration::<MutatingWebhookConfiguration>(webhooks, manager, read)
                     .await?
             }
             Webhooks::Validating => {
-                self.tell::<ValidatingWebhookConfiguration>(bundle, read)
+                self.apply_configuration::<ValidatingWebhookConfiguration>(webhooks, manager, read)
                     .await?
             }
         };
@@ -129,16 +258,12 @@ impl Kube {
         Ok(())
     }
 
-    async fn tell<K: Configuration>(
+    async fn apply_configuration<K: Configured>(
         &self,
-        bundle: &str,
-        read: &Bundles,
-    ) -> Result<Bundles, ClusterError> {
-        let encoded = STANDARD.encode(bundle);
-        let names = read.bundles.keys();
-        let webhooks: Vec<Value> = names
-            .map(|name| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
-            .collect();
+        webhooks: Vec<Value>,
+        manager: &str,
+        read: &Configuration,
+    ) -> Result<Configuration, ClusterError> {
         let object = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -150,10 +275,10 @@ impl Kube {
             "webhooks": webhooks,
         });
         let api: Api<K> = Api::all(self.client.clone());
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let parameters = PatchParams::apply(manager).force();
         let patch = Patch::Apply(object);
         let applied = api.patch(WEBHOOKS, &parameters, &patch);
         let what = format!("{} {WEBHOOKS}", read.of.kind());
-        Ok(read_bundles(&failure::request(&what, applied).await?))
+        Ok(read_configuration(&failure::request(&what, applied).await?))
     }
 }

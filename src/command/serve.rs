@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// What becomes of such Pods when their image could not be pulled and a controller would make them again
     #[arg(long, value_enum, default_value_t)]
     rescue: Rescue,
+    /// With --tls-cert, too: keep the matchConditions of those webhooks of ours that have some, from the hosts of all Registries
+    #[arg(long, conflicts_with = "patch_only", conflicts_with = "no_controller")]
+    match_conditions: bool,
     #[command(flatten)]
     own: certificates::OwnArgs,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests

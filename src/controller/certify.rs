@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::keep::Leadership;
 use crate::certificates::decide::{Action, Bundle, Lives, decide};
 use crate::certificates::{Held, MakeError, Metrics, Pace};
-use crate::cluster::{Bundles, CERTIFICATES, Certificates, Kube, WEBHOOKS};
+use crate::cluster::{CERTIFICATES, Certificates, Configuration, Configurations, Kube, WEBHOOKS};
 use crate::provision::access::{ClusterError, Precondition, Version};
 
 /// How long nothing is looked at when nothing rings.
@@ -19,6 +19,7 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 pub struct Certifier {
     kube: Kube,
     known: Arc<Certificates>,
+    configurations: Arc<Configurations>,
     hosts: Vec<String>,
     lives: Lives,
     metrics: Metrics,
@@ -53,6 +54,7 @@ impl Certifier {
     pub fn new(
         kube: Kube,
         known: Arc<Certificates>,
+        configurations: Arc<Configurations>,
         hosts: Vec<String>,
         lives: Lives,
         metrics: Metrics,
@@ -61,6 +63,7 @@ impl Certifier {
         Self {
             kube,
             known,
+            configurations,
             hosts,
             lives,
             metrics,
@@ -81,9 +84,11 @@ impl Certifier {
     }
 
     async fn lead(&mut self) {
-        let mut changes = self.known.follow();
+        let mut secret = self.known.follow();
+        let mut webhooks = self.configurations.follow();
         loop {
-            changes.mark_unchanged();
+            secret.mark_unchanged();
+            webhooks.mark_unchanged();
             let now = (self.clock)();
             let until = match self.look(now) {
                 Action::Wait(until) => until,
@@ -93,7 +98,8 @@ impl Certifier {
             let wait = Duration::try_from(wait).unwrap_or_default();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = changes.changed() => {}
+                _ = secret.changed() => {}
+                _ = webhooks.changed() => {}
             }
         }
     }
@@ -104,7 +110,7 @@ impl Certifier {
         let held = work.read(&self.known, &self.hosts);
         let bundle = held.map(Held::bundle);
         let view = held.map(|held| *held.view());
-        let webhooks = self.known.webhooks();
+        let webhooks = self.configurations.all();
         let bundle = work.compare(bundle, webhooks.as_deref(), now);
         match decide(now, view.as_ref(), bundle, self.lives) {
             Action::MakeAll | Action::MakeServing | Action::MakeAuthority | Action::DropOlder
@@ -191,10 +197,14 @@ impl Certifier {
     }
 
     /// Writes `caBundle` where it is another.
-    async fn tell(&self, bundle: &str, webhooks: &[Arc<Bundles>]) -> Result<(), ClusterError> {
-        for webhooks in webhooks.iter().filter(|webhooks| !webhooks.tell(bundle)) {
+    async fn tell(
+        &self,
+        bundle: &str,
+        webhooks: &[Arc<Configuration>],
+    ) -> Result<(), ClusterError> {
+        for webhooks in webhooks.iter().filter(|webhooks| !webhooks.trusts(bundle)) {
             self.kube
-                .apply_bundle(bundle, webhooks, &self.known)
+                .apply_bundle(bundle, webhooks, &self.configurations)
                 .await?;
         }
         Ok(())
@@ -202,7 +212,7 @@ impl Certifier {
 
     async fn write_bundle(&mut self, now: Timestamp) -> Timestamp {
         let held = self.work.read.as_ref().and_then(|(_, held)| held.as_ref());
-        let (Some(held), Some(webhooks)) = (held, self.known.webhooks()) else {
+        let (Some(held), Some(webhooks)) = (held, self.configurations.all()) else {
             return now;
         };
         let bundle = held.bundle();
@@ -238,7 +248,8 @@ impl Certifier {
             }
             Err(error) => {
                 self.metrics.count_write(error.reason());
-                if work.bundle.failed(now) {
+                // After a conflict the watch shows what somebody else wrote.
+                if work.bundle.failed(now) && !matches!(error, ClusterError::Conflict { .. }) {
                     tracing::warn!(
                         webhook.configuration = WEBHOOKS,
                         "the caBundle of our webhooks could not be written, it is tried again: {error}"
@@ -282,13 +293,13 @@ impl Work {
     fn compare(
         &mut self,
         wanted: Option<String>,
-        webhooks: Option<&[Arc<Bundles>]>,
+        webhooks: Option<&[Arc<Configuration>]>,
         now: Timestamp,
     ) -> Bundle {
         let (Some(wanted), Some(webhooks)) = (wanted, webhooks) else {
             return Bundle::Unknown;
         };
-        if !webhooks.iter().all(|webhooks| webhooks.tell(&wanted)) {
+        if !webhooks.iter().all(|webhooks| webhooks.trusts(&wanted)) {
             return Bundle::Differs(self.bundle.from(now));
         }
         match &self.trusted {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::work::{Done, Kept, Work, name};
+use super::ask::Asked;
 use super::metrics::Metrics;
 use super::report::Finding;
 use super::tell::{Teller, Trouble};
@@ -44,6 +45,8 @@ pub struct Keeper {
     metrics: Metrics,
     own_namespace: String,
     clock: fn() -> Timestamp,
+    /// About which Pods the API server asks; without it about all.
+    asked: Option<watch::Receiver<Asked>>,
 }
 
 /// What a replica is told by the Lease.
@@ -72,7 +75,20 @@ impl Keeper {
             metrics,
             own_namespace: own_namespace.into(),
             clock,
+            asked: None,
         }
+    }
+
+    /// A Registry is ready only once the API server asks about its images.
+    #[must_use]
+    pub fn with_asked(mut self, asked: Option<watch::Receiver<Asked>>) -> Self {
+        self.asked = asked;
+        self
+    }
+
+    fn asked(&self) -> Asked {
+        let asked = self.asked.as_ref();
+        asked.map_or_else(Asked::default, |asked| asked.borrow().clone())
     }
 
     /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
@@ -118,7 +134,7 @@ impl Keeper {
             };
             orders.note(&self.ensure.registries(), now);
             let ended = work.take_ended(now);
-            let seen = Some((self.ensure.change(), confirmed.clone()));
+            let seen = Some((self.ensure.change(), confirmed.clone(), self.asked()));
             let is_due = next.is_some_and(|next| next <= now);
             if looked == seen && !ended && !is_due {
                 continue;
@@ -215,7 +231,8 @@ impl Keeper {
     ) -> Option<Timestamp> {
         let next = work.told.waits_until(now);
         let next = next.or_else(|| work.settles_until(decision, now));
-        if next.is_some() {
+        let asked = self.asked();
+        if next.is_some() || asked == Asked::Unknown {
             return next;
         }
         let mut told = std::mem::take(&mut work.told);
@@ -223,6 +240,7 @@ impl Keeper {
             failure: &|source| work.failure(source),
             fought: work.fights.lasting(),
             notes: decision.overload.map(overload).into_iter().collect(),
+            asked: &asked,
         };
         let registries = self.ensure.registries();
         let known = |registry: &str| self.ensure.status(registry);

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
+use super::ask::Asked;
 use super::report::{Facts, Finding, find_wrong, report};
 use crate::cluster::{Gravity, Kube, Notice, reference};
 use crate::provision::access::ClusterError;
@@ -65,6 +66,8 @@ pub(super) struct Trouble<'t> {
     pub(super) fought: HashSet<(String, Arc<str>)>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Finding>,
+    /// About which Pods the API server asks.
+    pub(super) asked: &'t Asked,
 }
 
 /// What is to be told now.
@@ -191,11 +194,11 @@ fn gather<'a>(
         .map(|problem| format!("{} {}", problem.field, problem.message))
         .reduce(|one, other| format!("{one}; {other}"));
     let tally = survey.tallies.get(&listed.name);
+    let registry = registries.get(&listed.name);
     let mut facts = Facts {
         problem,
-        suspended: registries
-            .get(&listed.name)
-            .is_some_and(|registry| registry.suspend),
+        suspended: registry.is_some_and(|registry| registry.suspend),
+        unasked: registry.is_some_and(|registry| !trouble.asked.cover(registry)),
         tally,
         notes: trouble.notes.clone(),
         ..Facts::default()

@@ -13,8 +13,9 @@ use super::cluster::TELL_EVERY;
 use super::shell::Shell;
 use crate::certificates::decide::Lives;
 use crate::certificates::{Held, Metrics, is_trusted};
-use crate::cluster::{CERTIFICATES, Certificates, Kube, WEBHOOKS, Watches};
-use crate::controller::Certifier;
+use crate::cluster::{CERTIFICATES, Certificates, Configurations, Kube, WEBHOOKS, Watches};
+use crate::controller::{Asker, Certifier};
+use crate::provision::Ensure;
 use crate::server;
 use crate::server::certificate::Certificate;
 
@@ -45,14 +46,17 @@ fn parse_life(text: &str) -> Result<SignedDuration, String> {
         })
 }
 
-/// Certificates of our own; nothing to do where they are files.
+/// Certificates of our own, nothing to do where they are files; and our webhooks' configurations.
 pub(super) struct Own {
     made: Option<Made>,
+    /// `None`: nothing of them is for us to write.
+    configurations: Option<Arc<Configurations>>,
     metrics: Metrics,
 }
 
 struct Made {
     known: Arc<Certificates>,
+    configurations: Arc<Configurations>,
     hosts: Vec<String>,
     lives: Lives,
 }
@@ -67,12 +71,19 @@ impl Own {
     ) -> Self {
         let metrics = Metrics::default();
         metrics.register(&mut shell.metrics);
-        if args.shell.tls_cert.is_some() {
+        let is_made = args.shell.tls_cert.is_none();
+        let configurations =
+            (is_made || args.match_conditions).then(Arc::<Configurations>::default);
+        if let Some(configurations) = &configurations {
+            watches.add_webhooks(kube, configurations);
+        }
+        let Some(configurations) = configurations.clone().filter(|_| is_made) else {
             return Self {
                 made: None,
+                configurations,
                 metrics,
             };
-        }
+        };
         let known = Arc::new(Certificates::default());
         watches.add_certificates(kube, &known);
         let service = format!("pullpass.{}.svc", kube.namespace());
@@ -80,14 +91,27 @@ impl Own {
         Self {
             made: Some(Made {
                 known,
+                configurations: Arc::clone(&configurations),
                 hosts: hosts.collect(),
                 lives: Lives {
                     serving: args.own.certificate_life,
                     authority: args.own.authority_life,
                 },
             }),
+            configurations: Some(configurations),
             metrics,
         }
+    }
+
+    /// What keeps the conditions of our webhooks, on the leader.
+    pub(super) fn asker(&self, kube: &Kube, ensure: &Ensure) -> Option<Asker> {
+        let configurations = Arc::clone(self.configurations.as_ref()?);
+        Some(Asker::new(
+            kube.clone(),
+            configurations,
+            ensure.clone(),
+            Timestamp::now,
+        ))
     }
 
     /// What keeps them, on the leader.
@@ -96,6 +120,7 @@ impl Own {
         Some(Certifier::new(
             kube.clone(),
             Arc::clone(&made.known),
+            Arc::clone(&made.configurations),
             made.hosts.clone(),
             made.lives,
             self.metrics.clone(),
@@ -147,15 +172,21 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
-        let mut changes = self.made.known.follow();
+        let mut secret = self.made.known.follow();
+        let mut webhooks = self.made.configurations.follow();
         let mut refused = String::new();
         loop {
-            changes.mark_unchanged();
+            secret.mark_unchanged();
+            webhooks.mark_unchanged();
             self.take(&mut refused);
             let trust = self.look(Timestamp::now());
             self.told.send_replace(trust);
-            // The sender is as long-lived as this.
-            drop(tokio::time::timeout(LOOK_EVERY, changes.changed()).await);
+            // The senders are as long-lived as this.
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = secret.changed() => {}
+                _ = webhooks.changed() => {}
+            }
         }
     }
 
@@ -195,15 +226,14 @@ impl Follower {
         let Some((_, held)) = &self.held else {
             return Trust::NoCertificate;
         };
-        let Some(webhooks) = self.made.known.webhooks() else {
+        let Some(webhooks) = self.made.configurations.all() else {
             return Trust::NoWebhooks;
         };
         let host = &self.made.hosts[0];
-        let trusts = |bundle: &&Vec<u8>| is_trusted(bundle, &held.pair().certificate, host, now);
-        let bundles = webhooks
-            .iter()
-            .flat_map(|webhooks| webhooks.bundles.values());
-        let distrusting = bundles.filter(|bundle| !trusts(bundle));
+        let trusts = |bundle: &[u8]| is_trusted(bundle, &held.pair().certificate, host, now);
+        let webhooks = webhooks.iter();
+        let webhooks = webhooks.flat_map(|configuration| configuration.webhooks.values());
+        let distrusting = webhooks.filter(|webhook| !trusts(&webhook.bundle));
         let distrusting = distrusting.count();
         self.metrics.set_distrusting(distrusting);
         if distrusting > 0 {

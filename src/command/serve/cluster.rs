@@ -13,7 +13,7 @@ use super::shell::Shell;
 use super::{Args, Rescue};
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
+use crate::controller::{self, Asker, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -44,8 +44,7 @@ pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let synced = watches.synced();
     let (ensure, minted) = assemble(args, &mut shell, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
-        let certifier = own.certifier(&kube);
-        let control = Control::new(args, kube, &ensure, minted, certifier, &mut shell);
+        let control = Control::new(args, kube, &ensure, minted, &own, &mut shell);
         control.start(synced.clone(), &mut shell)
     });
     shell.tasks.spawn(async move {
@@ -118,6 +117,7 @@ struct Control {
     keeper: Keeper,
     cleaner: Cleaner,
     certifier: Option<Certifier>,
+    asker: Option<Asker>,
     missed: Option<Missed>,
 }
 
@@ -127,12 +127,14 @@ impl Control {
         kube: Kube,
         ensure: &Ensure,
         minted: Arc<Minted>,
-        certifier: Option<Certifier>,
+        own: &Own,
         shell: &mut Shell,
     ) -> Self {
         let missed = look_for_missed(args, &kube, ensure, shell);
         let metrics = controller::Metrics::default();
         metrics.register(&mut shell.metrics);
+        let asker = own.asker(&kube, ensure);
+        let certifier = own.certifier(&kube);
         let own_namespace = kube.namespace().to_owned();
         let keeper = Keeper::new(
             ensure.clone(),
@@ -141,13 +143,15 @@ impl Control {
             metrics,
             own_namespace,
             Timestamp::now,
-        );
+        )
+        .with_asked(asker.as_ref().map(Asker::asked));
         let cleaner = Cleaner::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
         Self {
             candidate: Candidate::new(kube, identity()),
             keeper,
             cleaner,
             certifier,
+            asker,
             missed,
         }
     }
@@ -174,6 +178,11 @@ impl Control {
                     certifier.run(leadership.clone()).await;
                 }
             };
+            let asker = async {
+                if let Some(asker) = self.asker {
+                    asker.run(leadership.clone()).await;
+                }
+            };
             let missed = async {
                 if let Some(missed) = self.missed {
                     missed.run(leadership.clone()).await;
@@ -184,6 +193,7 @@ impl Control {
                 self.keeper.run(leadership.clone()),
                 self.cleaner.run(leadership.clone()),
                 certifier,
+                asker,
                 missed
             );
         })

@@ -43,6 +43,7 @@ fn tell(told: &mut Told, survey: &Survey, registries: &Registries, now: Timestam
         failure: &|_| None,
         fought: HashSet::new(),
         notes: Vec::new(),
+        asked: &Asked::AboutAll,
     };
     told.find_news(survey, registries, &trouble, |_| None, now)
 }

@@ -1,0 +1,57 @@
+//! Watches on the configurations of pullpass' own webhooks: by name, two objects.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use kube::ResourceExt as _;
+use kube::api::Api;
+use tokio::sync::watch as signal;
+
+use super::events::Events;
+use super::follow::{Manner, Reader, follow};
+use super::{Kube, Watches, config};
+use crate::cluster::webhooks::{Configurations, Configured, WEBHOOKS, read_configuration};
+
+impl Watches {
+    /// Keeps `configurations` current, too.
+    pub fn add_webhooks(&mut self, kube: &Kube, configurations: &Arc<Configurations>) {
+        self.add("webhooks", |synced| {
+            watch_one::<MutatingWebhookConfiguration>(kube, Arc::clone(configurations), synced)
+        });
+        self.add("webhooks", |synced| {
+            watch_one::<ValidatingWebhookConfiguration>(kube, Arc::clone(configurations), synced)
+        });
+    }
+}
+
+/// Without the rights to it everything else works: the API server is then told by somebody else whom to trust, and asks about all Pods.
+fn watch_one<K: Configured>(
+    kube: &Kube,
+    configurations: Arc<Configurations>,
+    synced: signal::Sender<bool>,
+) -> BoxFuture<'static, ()> {
+    let api: Api<K> = Api::all(kube.client.clone());
+    let named = config().fields(&format!("metadata.name={WEBHOOKS}"));
+    let events = Events::new(kube, "webhooks", api, named);
+    async move {
+        let reader = Reader {
+            manner: Manner {
+                what: "webhooks",
+                name: WEBHOOKS.to_owned(),
+                advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key and no --match-conditions"
+                    .to_owned(),
+                waits_for_rights: false,
+            },
+            name: |object: &K| object.name_any(),
+            read: |object: K| Ok(read_configuration(&object)),
+            changed: |_: &str| configurations.changed.send_replace(()),
+            unreadable: Arc::default(),
+        };
+        follow(events, configurations.table(K::OF), reader, synced).await;
+    }
+    .boxed()
+}
