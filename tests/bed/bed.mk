@@ -2,6 +2,7 @@
 # Makefile at the root of the repository; everything lands in .bed.
 #
 #   make bed          API server with etcd, kubectl, registry, oracles, moto, Azure's SDK
+#   make bed-oldest   kube-apiserver of the oldest Kubernetes that pullpass supports
 #   make bed-cluster  the node's programs as well (kubelet, containerd, …)
 #   make bed-test     the test bed's own tests
 #   make doctor       what this machine lacks, and whether it can run a node
@@ -18,14 +19,22 @@ BED_MODULES := $(BED)/go.mod $(BED)/go.sum $(BED)/build.sh
 BED_NODE := kubelet kube-controller-manager kube-scheduler kube-proxy
 BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
-.PHONY: bed bed-cluster bed-test doctor clean-bed
+# The version of oldest/go.mod, which BED_KUBERNETES asks the bed for.
+BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1/p' $(BED)/oldest/go.mod)
+
+.PHONY: bed bed-oldest bed-cluster bed-test doctor clean-bed
 
 bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile)
+
+bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
 bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
 
 $(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 5 min" $(BED) ./cmd/kube-apiserver
+
+$(BED_BIN)/kube-apiserver-$(BED_OLDEST): $(wildcard $(BED)/cmd/kube-apiserver/*.go $(BED)/oldest/go.*) $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 5 min" $(BED)/oldest .
 
 $(BED_BIN)/kubectl: $(wildcard $(BED)/cmd/kubectl/*.go) $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 1 min" $(BED) ./cmd/kubectl

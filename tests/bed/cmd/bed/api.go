@@ -45,6 +45,7 @@ func runAPI(ctx context.Context, args []string) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	server, err := apiserver.New(frame, apiserver.Options{
+		Version:   os.Getenv("BED_KUBERNETES"),
 		OnFailure: fail,
 		Args:      more,
 	})
@@ -59,8 +60,13 @@ func runAPI(ctx context.Context, args []string) (err error) {
 	if err := server.EnsureNamespace(ctx, "default"); err != nil {
 		return interrupted(ctx, fmt.Errorf("make the ServiceAccount default/default: %w", err))
 	}
+	kubernetes, err := server.Version()
+	if err != nil {
+		return interrupted(ctx, err)
+	}
 	err = instance.Serve(ctx, map[string]any{
 		"url":        server.URL,
+		"kubernetes": kubernetes,
 		"kubeconfig": server.Kubeconfig,
 		"ca":         server.CA,
 		"dir":        frame.Dir,

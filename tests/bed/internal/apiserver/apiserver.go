@@ -24,6 +24,8 @@ const readyDeadline = 90 * time.Second
 // Options say how to run an API server; the zero value is one on loopback and
 // a free port.
 type Options struct {
+	// Version is the Kubernetes to run, such as 1.34; this module's when empty.
+	Version string
 	// Bind is the address to listen on, 127.0.0.1 when empty.
 	Bind string
 	// Address is where clients reach it, in kubeconfigs and as the advertised
@@ -66,7 +68,11 @@ const ServiceRange = "10.0.0.0/24"
 // New makes the certificates and kubeconfigs of an API server in the folder
 // of frame. Nothing runs before Start.
 func New(frame *instance.Instance, options Options) (*Server, error) {
-	binary, err := instance.Binary("kube-apiserver")
+	program := "kube-apiserver"
+	if options.Version != "" {
+		program += "-" + options.Version
+	}
+	binary, err := instance.Binary(program)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,19 @@ func (s *Server) EnsureNamespace(ctx context.Context, name string) error {
 	return nil
 }
 
+// Version is what the server says it is, such as v1.36.3.
+func (s *Server) Version() (string, error) {
+	client, err := s.Client()
+	if err != nil {
+		return "", err
+	}
+	version, err := client.Discovery().ServerVersion()
+	if err != nil {
+		return "", fmt.Errorf("GET /version: %w", err)
+	}
+	return version.GitVersion, nil
+}
+
 // ready asks /readyz, which covers etcd, the informers and the post-start
 // hooks (among them RBAC's built-in roles).
 func (s *Server) ready(ctx context.Context) error {

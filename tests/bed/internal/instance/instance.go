@@ -50,7 +50,7 @@ func Binary(name string) (string, error) {
 	}
 	path := filepath.Join(root, "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is not built: run `make bed` (node programs: `make bed-cluster`)", path)
+		return "", fmt.Errorf("%s is not built: run `make bed` (node programs: `make bed-cluster`; the oldest Kubernetes: `make bed-oldest`)", path)
 	}
 	return path, nil
 }
