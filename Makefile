@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-cluster lint bench model scale
+.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-oldest test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -72,6 +72,12 @@ test-bed: bed bed-test check-moto
 	$(CARGO) test --locked $(addprefix --test ,$(BED_TESTS))
 	@# Each of these has a cluster of its own, and waits most of the time.
 	$(CARGO) test --locked --test controller_faults -- --test-threads 4
+
+OLDEST_TESTS := bed api_rights api_policy api_admission api_patch crd api_validate api_conditions api_certificates chart api_controller
+
+## test-oldest: what an API server decides, on the oldest Kubernetes that is supported; not part of `make test` (builds that API server first)
+test-oldest: bed bed-oldest
+	BED_KUBERNETES=$(BED_OLDEST) $(CARGO) test --locked --no-fail-fast $(addprefix --test ,$(OLDEST_TESTS))
 
 ## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it; and one that pulls across rotations
 test-cluster: bed-cluster
