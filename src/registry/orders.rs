@@ -90,9 +90,13 @@ impl Orders {
         };
         let gives = |registry: &ServedRegistry| registry.gives(namespace, secret, &key);
         let last_given = self.past.iter().rev().find(|(_, past)| gives(past));
+        // One that breaks a rule now may have given it once more before, unseen.
+        let problems = self.last.as_ref().map_or(&[][..], |last| last.problems());
+        let is_broken = |name: &str| problems.iter().any(|problem| problem.registry == name);
         let mut orders = self.log.iter();
         orders.any(|order| {
-            order.was.reaches(namespace, secret, &key)
+            !is_broken(&order.was.name)
+                && order.was.reaches(namespace, secret, &key)
                 && last_given.is_none_or(|(ended, _)| *ended <= order.change)
         })
     }
@@ -213,9 +217,12 @@ mod tests {
         let mut orders = Orders::default();
         orders.note(&all(&[("a", "a.example.com")]), at(0));
         orders.note(&all(&[("a", "a.example.com/x")]), at(1));
-        orders.note(&all(&[("a", "not an image")]), at(2));
         assert!(covers(&orders, "a.example.com"));
         assert!(covers(&orders, "a.example.com/y"));
+        orders.note(&all(&[("a", "not an image")]), at(2));
+        assert!(!covers(&orders, "a.example.com"), "it waits meanwhile");
+        orders.note(&all(&[("a", "b.example.com")]), at(100));
+        assert!(covers(&orders, "a.example.com"));
         assert!(
             !covers(&orders, "a.example.com/x"),
             "it was given until the Registry broke a rule"
@@ -241,9 +248,9 @@ mod tests {
         );
         assert!(!covers(&orders, "a.example.com"), "it broke a rule");
         orders.note(&all(&[("b", "a.example.com")]), at(300));
+        assert!(covers(&orders, "b.example.com"));
         orders.note(&all(&[("b", "not an image")]), at(400));
         assert!(!covers(&orders, "a.example.com"), "another one gave it");
-        assert!(covers(&orders, "b.example.com"));
         orders.note(&all(&[("a", "a.example.com")]), at(500));
         orders.note(&all(&[]), at(600));
         assert!(covers(&orders, "a.example.com"), "it was deleted");
