@@ -39,7 +39,7 @@ pub use pods::{PodPage, WaitingPod};
 pub use purge::Written;
 pub use store::Store;
 pub use watch::{Synced, Watches};
-pub use webhooks::{Configuration, Configurations, FILTERED, WEBHOOKS, Webhooks};
+pub use webhooks::{Configuration, Configurations, WEBHOOKS, Webhooks};
 
 use revision::Revision;
 

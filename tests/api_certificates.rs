@@ -38,17 +38,7 @@ struct Stage {
 impl Stage {
     async fn set(name: &'static str, arguments: &[&'static str]) -> Self {
         let scene = Scene::alone(name).await;
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-        let rights = read_yaml(manifests.join("base/install.yaml"));
-        let rights = rights.iter().filter(|object| {
-            let role = object["kind"].as_str().unwrap().starts_with("ClusterRole");
-            role && object["metadata"]["name"] == "pullpass-webhooks"
-        });
-        let rights: Vec<_> = rights.collect();
-        assert_eq!(rights.len(), 2);
-        for object in rights {
-            scene.cluster.apply(object).await;
-        }
+        apply_rights(&scene).await;
         scene.serve(&[&format!("{ECR}/team")]).await;
         let launch = Launch {
             controller: true,
@@ -61,16 +51,7 @@ impl Stage {
             Pullpass::listen(&launch).await,
         ];
         assert!(!replicas[0].is_ready().await, "nobody is told to trust it");
-        for mut configuration in read_yaml(manifests.join("webhook.yaml")) {
-            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                let url = webhook["clientConfig"]["url"].as_str().unwrap();
-                let path = url.rsplit_once('/').unwrap().1;
-                let url = format!("https://{}/{path}", replicas[0].address());
-                webhook["clientConfig"]["url"] = url.into();
-                webhook["failurePolicy"] = "Fail".into();
-            }
-            scene.cluster.apply(&configuration).await;
-        }
+        apply_webhooks(&scene, &replicas[0]).await;
         for replica in &mut replicas {
             replica.wait_ready().await;
         }
@@ -192,7 +173,7 @@ async fn makes_its_certificates_and_repairs_what_is_taken_away() {
     let secret = stage.secret().await.unwrap();
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let authority = decode(secret["data"]["ca.crt"].as_str().unwrap());
-    assert_eq!(bundles(cluster).await, vec![authority.as_str(); 4]);
+    assert_eq!(bundles(cluster).await, vec![authority.as_str(); 6]);
     let [one, two] = &stage.replicas;
     let served = shake_hands(one.address(), &authority).await.unwrap();
     assert_eq!(
@@ -268,6 +249,60 @@ fn check_rights(scene: &Scene) {
         uses.collect::<BTreeSet<_>>(),
         granted.collect::<BTreeSet<_>>()
     );
+}
+
+/// Who leads may have its certificate from files, and stays until the others are ready: as when an installation changes to this.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gets_ready_beside_a_leader_that_has_no_certificates_of_its_own() {
+    let scene = Scene::alone("change").await;
+    apply_rights(&scene).await;
+    let launch = Launch {
+        controller: true,
+        ..scene.launch().await
+    };
+    let leader = Pullpass::start(&launch).await;
+    wait::until("it to lead", async || {
+        (leader.count("pullpass_leader", &[]).await == 1).then_some(())
+    })
+    .await;
+    let launch = Launch {
+        own_certificates: true,
+        ..launch
+    };
+    let mut other = Pullpass::listen(&launch).await;
+    apply_webhooks(&scene, &other).await;
+    other.wait_ready().await;
+    assert_eq!(leader.count("pullpass_leader", &[]).await, 1);
+}
+
+/// The rights to its webhooks' configurations.
+async fn apply_rights(scene: &Scene) {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    let rights = read_yaml(manifests.join("base/install.yaml"));
+    let rights = rights.iter().filter(|object| {
+        let role = object["kind"].as_str().unwrap().starts_with("ClusterRole");
+        role && object["metadata"]["name"] == "pullpass-webhooks"
+    });
+    let rights: Vec<_> = rights.collect();
+    assert_eq!(rights.len(), 2);
+    for object in rights {
+        scene.cluster.apply(object).await;
+    }
+}
+
+/// The configurations of its webhooks, at this replica; no Pod is lost silently.
+async fn apply_webhooks(scene: &Scene, replica: &Pullpass) {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    for mut configuration in read_yaml(manifests.join("webhook.yaml")) {
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            let url = webhook["clientConfig"]["url"].as_str().unwrap();
+            let (_, path) = url.split_once(":8443/").unwrap();
+            let url = format!("https://{}/{path}", replica.address());
+            webhook["clientConfig"]["url"] = url.into();
+            webhook["failurePolicy"] = "Fail".into();
+        }
+        scene.cluster.apply(&configuration).await;
+    }
 }
 
 /// Tries something over and over, until it is told to stop; answers how often, and what went wrong.

@@ -452,18 +452,26 @@ fn keeps_the_authority_and_leaves_the_kind() {
         home: tempfile::tempdir().unwrap(),
     };
     release.put(&["install", "--create-namespace"], "replicas=2");
-    assert_eq!(release.bundles(), vec![Value::Null; 4]);
+    assert_eq!(release.bundles(), vec![Value::Null; 6]);
     let folder = tempfile::tempdir().unwrap();
     let mut certs = Command::new(env!("CARGO_BIN_EXE_pullpass"));
     succeed(certs.arg("certs").arg(folder.path()));
     let authority = std::fs::read(folder.path().join("ca.crt")).unwrap();
     let authority = base64::engine::general_purpose::STANDARD.encode(authority);
     release.tell_authority(&authority);
+    // What is switched on and off again does not stumble over what pullpass wrote.
+    for setting in [
+        "webhook.prefilter=true,webhook.enforceDeny=true",
+        "webhook.prefilter=false",
+    ] {
+        release.put(&["upgrade"], setting);
+        assert_eq!(release.bundles(), vec![authority.as_str(); 6], "{setting}");
+    }
     release.put(&["upgrade"], "replicas=3");
-    assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
+    assert_eq!(release.bundles(), vec![authority.as_str(); 6]);
     assert_eq!(release.replicas(), 3);
     release.helm(&["rollback", "pullpass", "1"]);
-    assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
+    assert_eq!(release.bundles(), vec![authority.as_str(); 6]);
     assert_eq!(release.replicas(), 2);
     release.helm(&["uninstall", "pullpass"]);
     assert!(!release.read(&["crd", "registries.pullpass.dev"]).is_null());

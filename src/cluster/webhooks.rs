@@ -24,11 +24,8 @@ use crate::provision::table::Table;
 /// The name of both. The mutating ones are called before most others: they are in the order of their names.
 pub const WEBHOOKS: &str = "00-pullpass";
 
-/// The webhook that is asked about Pods which may need a Registry, and about no other: by its condition, which the leader keeps.
-pub const FILTERED: &str = "filtered-pods.pullpass.dev";
-
-/// The webhooks that have such a condition.
-const CONDITIONAL: [&str; 2] = [FILTERED, "enforce-deny.pullpass.dev"];
+/// The webhooks that are asked about Pods which may need a Registry, and about no other, by a condition that the leader keeps.
+const CONDITIONAL: [&str; 2] = ["filtered-pods.pullpass.dev", "enforce-deny.pullpass.dev"];
 
 /// The condition's name.
 const CONDITION: &str = "images.pullpass.dev";

@@ -46,7 +46,8 @@ pub(super) struct Args {
     /// What becomes of such Pods when their image could not be pulled and a controller would make them again
     #[arg(long, value_enum, default_value_t)]
     rescue: Rescue,
-    /// With --tls-cert, too: keep the matchConditions of those webhooks of ours that have some, from the hosts of all Registries
+    /// Keep the matchConditions of those webhooks of ours that have some, from the hosts of all Registries; a Registry is ready once its
+    /// hosts are among them
     #[arg(long, conflicts_with = "patch_only", conflicts_with = "no_controller")]
     match_conditions: bool,
     #[command(flatten)]

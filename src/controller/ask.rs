@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::keep::Leadership;
 use crate::certificates::Pace;
-use crate::cluster::{Configurations, FILTERED, Kube, WEBHOOKS};
+use crate::cluster::{Configurations, Kube, WEBHOOKS};
 use crate::provision::access::ClusterError;
 use crate::provision::{Ensure, Provision as _};
 use crate::registry::{Hosts, ServedRegistry};
@@ -46,6 +46,8 @@ pub struct Asker {
     configurations: Arc<Configurations>,
     ensure: Ensure,
     asked: watch::Sender<Asked>,
+    /// The condition that was written last, if one was.
+    written: Option<String>,
     pace: Pace,
     clock: fn() -> Timestamp,
 }
@@ -63,6 +65,7 @@ impl Asker {
             configurations,
             ensure,
             asked: watch::Sender::new(Asked::Unknown),
+            written: None,
             pace: Pace::default(),
             clock,
         }
@@ -81,6 +84,7 @@ impl Asker {
                 _ = leadership.wait_for(|told| !told.leads) => {}
             }
             self.asked.send_replace(Asked::Unknown);
+            self.written = None;
         }
     }
 
@@ -102,9 +106,8 @@ impl Asker {
             }
             changes.mark_unchanged();
             let hosts = Hosts::of(&registries);
-            looked = match self.ask(&hosts).await {
+            looked = match self.ask(&hosts, now).await {
                 Ok(asked) => {
-                    self.pace.succeeded();
                     self.asked.send_if_modified(|told| {
                         let differs = *told != asked;
                         *told = asked;
@@ -121,27 +124,42 @@ impl Asker {
     }
 
     /// Writes the condition where it is another.
-    async fn ask(&self, hosts: &Hosts) -> Result<Asked, ClusterError> {
+    async fn ask(&mut self, hosts: &Hosts, now: Timestamp) -> Result<Asked, ClusterError> {
         let condition = hosts.condition();
         let configurations = self.configurations.all().unwrap_or_default();
-        for configuration in configurations.iter().filter(|one| !one.asks(&condition)) {
-            self.kube
-                .apply_condition(&condition, configuration, &self.configurations)
-                .await?;
+        if !configurations.iter().all(|one| one.asks(&condition)) {
+            for configuration in &configurations {
+                if !configuration.asks(&condition) {
+                    self.kube
+                        .apply_condition(&condition, configuration, &self.configurations)
+                        .await?;
+                }
+            }
+            self.tell(condition, now);
+        }
+        // Without our webhooks nobody is asked about anything.
+        Ok(if configurations.is_empty() {
+            Asked::AboutAll
+        } else {
+            Asked::About(Arc::new(hosts.clone()))
+        })
+    }
+
+    /// Says what was written; who keeps changing it is answered more and more slowly.
+    fn tell(&mut self, condition: String, now: Timestamp) {
+        if self.written.as_ref() != Some(&condition) {
+            self.pace.succeeded();
             tracing::info!(
                 webhook.configuration = WEBHOOKS,
-                webhook.kind = configuration.of.kind(),
                 "the API server is told the hosts of all Registries, and asks about Pods with such images"
             );
+        } else if self.pace.repaired(now) {
+            tracing::warn!(
+                webhook.configuration = WEBHOOKS,
+                "somebody keeps changing the conditions of our webhooks: they are put back more and more slowly; find who does (kubectl get mutatingwebhookconfiguration,validatingwebhookconfiguration {WEBHOOKS} -o yaml --show-managed-fields) and leave matchConditions to pullpass"
+            );
         }
-        let is_filtered = configurations
-            .iter()
-            .any(|configuration| configuration.webhooks.contains_key(FILTERED));
-        Ok(if is_filtered {
-            Asked::About(Arc::new(hosts.clone()))
-        } else {
-            Asked::AboutAll
-        })
+        self.written = Some(condition);
     }
 
     fn complain(&mut self, error: &ClusterError, now: Timestamp) {

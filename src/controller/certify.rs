@@ -15,6 +15,9 @@ use crate::provision::access::{ClusterError, Precondition, Version};
 /// How long nothing is looked at when nothing rings.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
+/// How long a replica that does not lead leaves it to the leader to put them in place.
+const STAND_IN: Duration = Duration::from_secs(10);
+
 /// Makes an authority and a serving certificate, replaces them in time, and tells the API server whom to trust.
 pub struct Certifier {
     kube: Kube,
@@ -38,6 +41,8 @@ struct Work {
     trusted: Option<(String, Timestamp)>,
     secret: Pace,
     bundle: Pace,
+    /// Whether the webhooks were seen to trust what is to be trusted.
+    was_in_place: bool,
 }
 
 /// Why a step was not taken.
@@ -72,21 +77,34 @@ impl Certifier {
         }
     }
 
-    /// Keeps them whenever this replica leads. Ends when the sender is gone.
+    /// Keeps them whenever this replica leads, and until they are in place once: who leads may have its certificate from files, and
+    /// stays until this replica is ready. Ends when the sender is gone.
     pub async fn run(mut self, mut leadership: watch::Receiver<Leadership>) {
-        while leadership.wait_for(|told| told.leads).await.is_ok() {
+        loop {
+            let leads = leadership.borrow_and_update().leads;
             tokio::select! {
-                () = self.lead() => {}
-                _ = leadership.wait_for(|told| !told.leads) => {}
+                () = self.keep(leads) => {}
+                changed = leadership.wait_for(|told| told.leads != leads) => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
             self.work.trusted = None;
         }
     }
 
-    async fn lead(&mut self) {
+    /// Keeps them; without leading until they are in place, after the leader had the time to.
+    async fn keep(&mut self, leads: bool) {
         let mut secret = self.known.follow();
         let mut webhooks = self.configurations.follow();
+        if !leads {
+            tokio::time::sleep(STAND_IN).await;
+        }
         loop {
+            if !leads && self.work.was_in_place {
+                return std::future::pending().await;
+            }
             secret.mark_unchanged();
             webhooks.mark_unchanged();
             let now = (self.clock)();
@@ -112,7 +130,9 @@ impl Certifier {
         let view = held.map(|held| *held.view());
         let webhooks = self.configurations.all();
         let bundle = work.compare(bundle, webhooks.as_deref(), now);
-        match decide(now, view.as_ref(), bundle, self.lives) {
+        let action = decide(now, view.as_ref(), bundle, self.lives);
+        work.was_in_place |= matches!((action, bundle), (Action::Wait(_), Bundle::Holds(_)));
+        match action {
             Action::MakeAll | Action::MakeServing | Action::MakeAuthority | Action::DropOlder
                 if self.work.secret.from(now) > now =>
             {
@@ -129,8 +149,8 @@ impl Certifier {
         }
         match self.write_secret(action, now).await {
             Ok(what) => {
-                if action == Action::MakeAll {
-                    // Somebody who keeps deleting them is answered more and more slowly, too.
+                if matches!(action, Action::MakeAll | Action::MakeServing) {
+                    // Somebody who keeps deleting them, or what cannot be made right, is answered more and more slowly, too.
                     self.work.secret.repaired(now);
                 } else {
                     self.work.secret.succeeded();
@@ -184,9 +204,9 @@ impl Certifier {
                 "an authority and a serving certificate",
             ),
         };
-        let there = self.known.secret();
-        let precondition = there.map_or(Precondition::Absent, |secret| {
-            Precondition::Exactly(secret.version.clone())
+        let read = self.work.read.as_ref();
+        let precondition = read.map_or(Precondition::Absent, |(version, _)| {
+            Precondition::Exactly(version.clone())
         });
         let data = next.data();
         let applied = self

@@ -230,9 +230,10 @@ impl Keeper {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let next = work.told.waits_until(now);
-        let next = next.or_else(|| work.settles_until(decision, now));
         let asked = self.asked();
-        if next.is_some() || asked == Asked::Unknown {
+        let is_told = asked != Asked::Unknown;
+        let next = next.or_else(|| work.settles_until(decision, is_told, now));
+        if next.is_some() {
             return next;
         }
         let mut told = std::mem::take(&mut work.told);

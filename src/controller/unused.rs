@@ -100,10 +100,13 @@ impl Cleaner {
                 }
             }
         }
-        if !decision.delete.is_empty() && self.knows_registries().await {
-            for stored in decision.delete {
+        let knows = decision.delete.is_empty() || self.knows_registries().await;
+        for stored in decision.delete {
+            if knows {
                 let why = "nobody has used it for an hour";
                 self.delete(stored, why, unused, now).await;
+            } else {
+                unused.note_failure(&stored.name, now);
             }
         }
         decision.next
@@ -173,7 +176,9 @@ impl Cleaner {
                 "minted credential deleted: {why}"
             ),
             // Somebody uses it again.
-            Err(ClusterError::Conflict { .. }) => {}
+            Err(ClusterError::Conflict { .. }) => {
+                unused.note_failure(&stored.name, now);
+            }
             Err(error) => {
                 if unused.note_failure(&stored.name, now) {
                     tracing::warn!(

@@ -48,3 +48,9 @@ service: {namespace: {{ $root.Release.Namespace }}, name: pullpass, port: 443, p
 caBundle: {{ . }}
 {{- end }}
 {{- end }}
+
+{{- /* No namespace at all, as requirements of a selector. */ -}}
+{{- define "pullpass.nowhere" -}}
+- {key: pullpass.dev/inject, operator: Exists}
+- {key: pullpass.dev/inject, operator: DoesNotExist}
+{{- end }}

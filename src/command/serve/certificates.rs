@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 
 use super::Args;
@@ -27,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct OwnArgs {
     /// Without --tls-cert: a further DNS name or IP address that the certificate is to be good for, besides the Service's; may be
     /// repeated
-    #[arg(long, value_name = "NAME|IP", conflicts_with = "tls_cert")]
+    #[arg(long, value_name = "NAME|IP", value_parser = parse_host, conflicts_with = "tls_cert")]
     tls_host: Vec<String>,
     /// Without --tls-cert: how long a serving certificate is good for; it is replaced at two thirds of it
     #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = parse_life, conflicts_with = "tls_cert")]
@@ -35,6 +36,17 @@ pub(super) struct OwnArgs {
     /// Without --tls-cert: how long the authority that signs it is good for; it is replaced at two thirds of it, trusted before it signs
     #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = parse_life, conflicts_with = "tls_cert")]
     authority_life: SignedDuration,
+}
+
+/// What a certificate can be checked for: <https://datatracker.ietf.org/doc/html/rfc6125#section-6.4>
+fn parse_host(text: &str) -> Result<String, String> {
+    let name = ServerName::try_from(text);
+    name.ok()
+        .filter(|_| !text.ends_with('.'))
+        .map(|_| text.to_owned())
+        .ok_or_else(|| {
+            "give a DNS name or an IP address alone, without scheme, port or wildcard, such as webhook.example.internal".to_owned()
+        })
 }
 
 fn parse_life(text: &str) -> Result<SignedDuration, String> {
@@ -103,9 +115,10 @@ impl Own {
         }
     }
 
-    /// What keeps the conditions of our webhooks, on the leader.
-    pub(super) fn asker(&self, kube: &Kube, ensure: &Ensure) -> Option<Asker> {
-        let configurations = Arc::clone(self.configurations.as_ref()?);
+    /// What keeps the conditions of our webhooks, on the leader, where that is asked for.
+    pub(super) fn asker(&self, args: &Args, kube: &Kube, ensure: &Ensure) -> Option<Asker> {
+        let configurations = self.configurations.as_ref();
+        let configurations = Arc::clone(configurations.filter(|_| args.match_conditions)?);
         Some(Asker::new(
             kube.clone(),
             configurations,
@@ -229,8 +242,11 @@ impl Follower {
         let Some(webhooks) = self.made.configurations.all() else {
             return Trust::NoWebhooks;
         };
-        let host = &self.made.hosts[0];
-        let trusts = |bundle: &[u8]| is_trusted(bundle, &held.pair().certificate, host, now);
+        let certificate = &held.pair().certificate;
+        let trusts = |bundle: &[u8]| {
+            let mut hosts = self.made.hosts.iter();
+            hosts.all(|host| is_trusted(bundle, certificate, host, now))
+        };
         let webhooks = webhooks.iter();
         let webhooks = webhooks.flat_map(|configuration| configuration.webhooks.values());
         let distrusting = webhooks.filter(|webhook| !trusts(&webhook.bundle));

@@ -133,7 +133,7 @@ impl Control {
         let missed = look_for_missed(args, &kube, ensure, shell);
         let metrics = controller::Metrics::default();
         metrics.register(&mut shell.metrics);
-        let asker = own.asker(&kube, ensure);
+        let asker = own.asker(args, &kube, ensure);
         let certifier = own.certifier(&kube);
         let own_namespace = kube.namespace().to_owned();
         let keeper = Keeper::new(

@@ -218,14 +218,17 @@ impl Work {
         self.write_again.insert(name, (later(now, wait), wait));
     }
 
-    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    /// Until when nothing is said of how Registries stand; `None`: it can be said. `knows_asked`: whether it is known about which Pods
+    /// the API server asks.
     pub(super) fn settles_until(
         &mut self,
         decision: &Decision,
+        knows_asked: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let is_idle = self.minting.is_empty() && self.writing.is_empty();
-        let is_busy = !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
+        let is_busy =
+            !knows_asked || !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
         self.settling.lasts_until(is_busy, now)
     }
 
