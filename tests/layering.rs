@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "provision/decide",
     "certificates/decide",
     "certificates/pace",
+    "controller/keep/allowance",
     "controller/missed/notice",
     "controller/missed/rescue",
     "controller/missed/schedule",

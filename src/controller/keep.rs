@@ -1,5 +1,6 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
+mod allowance;
 mod fight;
 mod settle;
 mod work;
@@ -160,18 +161,17 @@ impl Keeper {
         for &place in &decision.mint {
             self.mint(&survey.sources[place], work, now);
         }
-        work.allowance =
-            (work.allowance + decision.pace * TICK.as_secs_f64()).min(decision.pace.max(1.0));
+        work.allowance.grow(decision.pace, TICK, now);
         let mut left = false;
         for &place in &decision.complete {
             left |= !self.write(&survey.secrets[place], work);
         }
         for &place in &decision.renew {
-            if work.allowance < 1.0 || !self.write(&survey.secrets[place], work) {
+            if !work.allowance.is_there() || !self.write(&survey.secrets[place], work) {
                 left = true;
                 break;
             }
-            work.allowance -= 1.0;
+            work.allowance.take();
         }
         self.remove_all(survey, decision, work, now) || left
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
 use super::KIND_GOES;
+use super::allowance::Allowance;
 use super::fight::Fights;
 use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
@@ -67,7 +68,7 @@ pub(super) struct Work {
     written: HashMap<Name, String>,
     pub(super) fights: Fights,
     /// How many writes of renewed credentials may begin.
-    pub(super) allowance: f64,
+    pub(super) allowance: Allowance,
     pub(super) kind: Kind,
     /// When something was removed that nobody ordered.
     removals: VecDeque<Timestamp>,
