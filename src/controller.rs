@@ -17,13 +17,15 @@ mod metrics;
 pub mod missed;
 mod report;
 mod tell;
+mod term;
 mod unused;
 
 pub use ask::{Asked, Asker};
 pub use certify::Certifier;
-pub use keep::{Keeper, Leadership};
+pub use keep::Keeper;
 pub use leader::Candidate;
 pub use metrics::Metrics;
 pub use missed::Missed;
 pub use tell::Teller;
+pub use term::Leadership;
 pub use unused::Cleaner;

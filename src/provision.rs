@@ -13,7 +13,7 @@ pub mod decide;
 mod ensure;
 mod flight;
 mod gather;
-mod lock;
+pub(crate) mod lock;
 pub mod namespace;
 pub mod offline;
 pub mod prune;

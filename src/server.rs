@@ -12,6 +12,7 @@ mod body;
 pub mod callers;
 pub mod certificate;
 mod connection;
+mod follow;
 pub mod health;
 mod metrics;
 mod patience;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use hyper::{Request, Response};
 use kube::client::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
+
+use crate::provision::lock::lock;
 
 /// How far apart two beginnings of the same watch are at least.
 const APART: Duration = Duration::from_secs(1);
@@ -74,7 +76,7 @@ struct Times {
 impl Asked {
     /// How long to wait before this watch begins.
     fn begin(&self, watch: &str, now: Instant) -> Duration {
-        let mut watches = self.lock();
+        let mut watches = lock(&self.0);
         if watches.len() >= REMEMBERED {
             watches.retain(|_, times| times.begun + OVER_AFTER > now);
         }
@@ -95,29 +97,25 @@ impl Asked {
 
     /// What the watch is on is listed: it goes on after that.
     fn keep(&self, watch: &str, now: Instant) {
-        if let Some(times) = self.lock().get_mut(watch) {
+        if let Some(times) = lock(&self.0).get_mut(watch) {
             times.begun = times.begun.max(now);
         }
     }
 
     fn grant(&self, watch: &str, now: Instant) {
-        if let Some(times) = self.lock().get_mut(watch) {
+        if let Some(times) = lock(&self.0).get_mut(watch) {
             times.granted = now;
         }
     }
 
     /// How long ago the API server granted the watch that it granted the longest ago. It begins each anew every 50 s.
     pub(super) fn age(&self, now: Instant) -> Duration {
-        let watches = self.lock();
+        let watches = lock(&self.0);
         let running = watches
             .values()
             .filter(|times| times.begun + OVER_AFTER > now);
         let ages = running.map(|times| now.saturating_duration_since(times.granted));
         ages.max().unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Times>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,21 +1,17 @@
 //! About which Pods the API server asks: the conditions of those of our webhooks that have one, as long as this replica leads.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
-use super::keep::Leadership;
+use super::keep::TICK;
+use super::term::{Leadership, ticks};
 use crate::certificates::Pace;
 use crate::cluster::{Configurations, Kube, WEBHOOKS};
 use crate::provision::access::ClusterError;
 use crate::provision::{Ensure, Provision as _};
 use crate::registry::{Hosts, ServedRegistry};
-
-/// How often it is looked whether something changed.
-const TICK: Duration = Duration::from_millis(50);
 
 /// About which Pods the API server asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,11 +74,8 @@ impl Asker {
 
     /// Keeps the conditions whenever this replica leads. Ends when the sender is gone.
     pub async fn run(mut self, mut leadership: watch::Receiver<Leadership>) {
-        while leadership.wait_for(|told| told.leads).await.is_ok() {
-            tokio::select! {
-                () = self.lead() => {}
-                _ = leadership.wait_for(|told| !told.leads) => {}
-            }
+        while Leadership::begins(&mut leadership).await {
+            Leadership::hold(&mut leadership, self.lead()).await;
             self.asked.send_replace(Asked::Unknown);
             self.written = None;
         }
@@ -92,8 +85,7 @@ impl Asker {
         let mut changes = self.configurations.follow();
         changes.mark_changed();
         let mut looked = None;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             let registries = self.ensure.registries();
@@ -105,8 +97,7 @@ impl Asker {
                 continue;
             }
             changes.mark_unchanged();
-            let hosts = Hosts::of(&registries);
-            looked = match self.ask(&hosts, now).await {
+            looked = match self.ask(Hosts::of(&registries), now).await {
                 Ok(asked) => {
                     self.asked.send_if_modified(|told| {
                         let differs = *told != asked;
@@ -124,25 +115,26 @@ impl Asker {
     }
 
     /// Writes the condition where it is another.
-    async fn ask(&mut self, hosts: &Hosts, now: Timestamp) -> Result<Asked, ClusterError> {
+    async fn ask(&mut self, hosts: Hosts, now: Timestamp) -> Result<Asked, ClusterError> {
         let condition = hosts.condition();
         let configurations = self.configurations.all().unwrap_or_default();
-        if !configurations.iter().all(|one| one.asks(&condition)) {
-            for configuration in &configurations {
-                if !configuration.asks(&condition) {
-                    self.kube
-                        .apply_condition(&condition, configuration, &self.configurations)
-                        .await?;
-                }
-            }
-            self.tell(condition, now);
-        }
         // Without our webhooks nobody is asked about anything.
-        Ok(if configurations.is_empty() {
+        let asked = if configurations.is_empty() {
             Asked::AboutAll
         } else {
-            Asked::About(Arc::new(hosts.clone()))
-        })
+            Asked::About(Arc::new(hosts))
+        };
+        let others = configurations.iter().filter(|one| !one.asks(&condition));
+        let others: Vec<_> = others.collect();
+        for configuration in &others {
+            self.kube
+                .apply_condition(&condition, configuration, &self.configurations)
+                .await?;
+        }
+        if !others.is_empty() {
+            self.tell(condition, now);
+        }
+        Ok(asked)
     }
 
     /// Says what was written; who keeps changing it is answered more and more slowly.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::keep::Leadership;
+use super::term::Leadership;
 use crate::certificates::decide::{Action, Bundle, Lives, decide};
 use crate::certificates::{Held, MakeError, Metrics, Pace};
 use crate::cluster::{CERTIFICATES, Certificates, Configuration, Configurations, Kube, WEBHOOKS};

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use self::work::{Done, Kept, Work, name};
 use super::ask::Asked;
 use super::metrics::Metrics;
 use super::report::Finding;
 use super::tell::{Teller, Trouble};
+use super::term::{Leadership, ticks};
 use crate::provision::access::Credentials;
 use crate::provision::decide::{Decision, Surplus, TOP_PACE, decide};
 use crate::provision::survey::{Place, Survey};
@@ -26,7 +27,7 @@ use crate::registry::Orders;
 use crate::registry::source::MintSource;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// How many pull secrets are written at a time.
 const WRITES: usize = 32;
@@ -48,15 +49,6 @@ pub struct Keeper {
     clock: fn() -> Timestamp,
     /// About which Pods the API server asks; without it about all.
     asked: Option<watch::Receiver<Asked>>,
-}
-
-/// What a replica is told by the Lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// Whether this replica leads.
-    pub leads: bool,
-    /// Which removals that were held back somebody confirmed, by the annotation [`crate::cluster::CONFIRM_ANNOTATION`].
-    pub confirmed: Option<String>,
 }
 
 impl Keeper {
@@ -118,8 +110,7 @@ impl Keeper {
         let mut work = Work::default();
         let mut looked = None;
         let mut next: Option<Timestamp> = None;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             if told.has_changed().is_err() {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::election::{Election, RETRY, Step};
-use super::keep::Leadership;
+use super::term::Leadership;
 use crate::cluster::Kube;
 use crate::provision::access::ClusterError;
 

@@ -15,9 +15,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
-use super::keep::Leadership;
+use super::term::{Leadership, ticks};
 use crate::admission::{self, Judge, Verdict};
 use crate::cluster::{Kube, Told, WaitingPod};
 use crate::provision::access::ClusterError;
@@ -97,11 +96,8 @@ impl Missed {
 
     /// Looks for missed Pods whenever this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        while leadership.wait_for(|told| told.leads).await.is_ok() {
-            tokio::select! {
-                () = self.lead() => {}
-                _ = leadership.wait_for(|told| !told.leads) => {}
-            }
+        while Leadership::begins(&mut leadership).await {
+            Leadership::hold(&mut leadership, self.lead()).await;
             self.metrics.clear();
         }
     }
@@ -109,8 +105,7 @@ impl Missed {
     async fn lead(&self) {
         let mut schedule = Schedule::new(self.settings.every);
         let mut trouble = None;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             if !schedule.is_due(self.admissions.last_answer(), (self.clock)()) {

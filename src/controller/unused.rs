@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 use self::plan::{Row, Unused};
-use super::keep::Leadership;
+use super::term::{Leadership, ticks};
 use crate::cluster::{Kube, Minted};
 use crate::provision::access::{Cluster as _, ClusterError, StoredCredential};
 use crate::provision::survey::Change;
@@ -46,11 +45,8 @@ impl Cleaner {
 
     /// Cleans up whenever this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        while leadership.wait_for(|told| told.leads).await.is_ok() {
-            tokio::select! {
-                () = self.lead() => {}
-                _ = leadership.wait_for(|told| !told.leads) => {}
-            }
+        while Leadership::begins(&mut leadership).await {
+            Leadership::hold(&mut leadership, self.lead()).await;
         }
     }
 
@@ -58,8 +54,7 @@ impl Cleaner {
         let mut unused = Unused::default();
         let mut looked: Option<Change> = None;
         let mut next: Option<Timestamp> = None;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             let (seen, now) = (Some(self.ensure.change()), (self.clock)());

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -16,10 +15,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-use super::metrics::{Metrics, Reload};
-
-/// How often the file is looked at.
-const POLL: Duration = Duration::from_secs(5);
+use super::follow::{Followed, follow};
+use super::metrics::Metrics;
 
 /// Why authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,35 +90,27 @@ impl Callers {
 
     /// Looks at the file every few seconds, for ever.
     pub async fn run(self, metrics: Metrics) {
-        let mut said = String::new();
-        loop {
-            tokio::time::sleep(POLL).await;
-            let looked = self.clone();
-            match tokio::task::spawn_blocking(move || looked.reload()).await {
-                Ok(Ok(replaced)) => {
-                    said.clear();
-                    if replaced {
-                        metrics.count_reload(Reload::Replaced);
-                        tracing::info!(tls.callers = %self.file.display(), "callers are checked by other authorities now");
-                    }
-                }
-                Ok(Err(error)) => {
-                    metrics.count_reload(Reload::Failed);
-                    let error = error.to_string();
-                    if error != said {
-                        tracing::warn!(%error, "the authorities of callers changed and cannot be used: the old ones stay");
-                        said = error;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the authorities of callers could not be looked at");
-                }
-            }
-        }
+        follow(self, metrics).await;
     }
 
     fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.current.load().verifier)
+    }
+}
+
+impl Followed for Callers {
+    type Error = CallersError;
+
+    const UNUSABLE: &'static str =
+        "the authorities of callers changed and cannot be used: the old ones stay";
+    const UNSEEN: &'static str = "the authorities of callers could not be looked at";
+
+    fn reload(&self) -> Result<bool, CallersError> {
+        self.reload()
+    }
+
+    fn tell_replaced(&self) {
+        tracing::info!(tls.callers = %self.file.display(), "callers are checked by other authorities now");
     }
 }
 

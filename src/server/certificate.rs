@@ -1,11 +1,7 @@
 //! The serving certificate, and its replacement while serving.
-//!
-//! A mounted Secret changes by a swap of symbolic links, after which watches on the file itself see nothing any more. So the
-//! files are read again every few seconds and their content compared.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
@@ -19,13 +15,11 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::callers::Callers;
+use super::follow::{Followed, follow};
 use super::metrics::{Metrics, Reload};
 
 /// The name of HTTP/2 in ALPN. <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
 pub const ALPN_H2: &[u8] = b"h2";
-
-/// How often the files are looked at.
-const POLL: Duration = Duration::from_secs(5);
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -160,33 +154,7 @@ impl Certificate {
 
     /// Looks at the files every few seconds, for ever.
     pub async fn run(self, metrics: Metrics) {
-        let mut said = String::new();
-        loop {
-            let ends = self.current.load().as_ref().and_then(|loaded| loaded.ends);
-            metrics.set_certificate_end(ends);
-            tokio::time::sleep(POLL).await;
-            let looked = self.clone();
-            let outcome = tokio::task::spawn_blocking(move || looked.reload()).await;
-            match outcome {
-                Ok(Ok(false)) => said.clear(),
-                Ok(Ok(true)) => {
-                    said.clear();
-                    metrics.count_reload(Reload::Replaced);
-                    tracing::info!("a new serving certificate is in use");
-                }
-                Ok(Err(error)) => {
-                    metrics.count_reload(Reload::Failed);
-                    let error = error.to_string();
-                    if error != said {
-                        tracing::warn!(%error, "the serving certificate's files changed and cannot be used: the old one stays");
-                        said = error;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the serving certificate could not be looked at");
-                }
-            }
-        }
+        follow(self, metrics).await;
     }
 
     /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, this certificate whatever name the caller asks for.
@@ -213,6 +181,27 @@ impl Certificate {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Arc::new(config)
+    }
+}
+
+impl Followed for Certificate {
+    type Error = CertificateError;
+
+    const UNUSABLE: &'static str =
+        "the serving certificate's files changed and cannot be used: the old one stays";
+    const UNSEEN: &'static str = "the serving certificate could not be looked at";
+
+    fn reload(&self) -> Result<bool, CertificateError> {
+        self.reload()
+    }
+
+    fn tell_replaced(&self) {
+        tracing::info!("a new serving certificate is in use");
+    }
+
+    fn show(&self, metrics: &Metrics) {
+        let ends = self.current.load().as_ref().and_then(|loaded| loaded.ends);
+        metrics.set_certificate_end(ends);
     }
 }
 
@@ -290,7 +279,9 @@ impl Pem {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
+    use super::super::follow::POLL;
     use super::*;
 
     /// A folder as the kubelet mounts a Secret: the files are links into `..data`, which is a link to the version.

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::ObjectReference;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -14,7 +13,7 @@ use super::KIND_GOES;
 use super::allowance::Allowance;
 use super::fight::Fights;
 use super::settle::Settling;
-use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice};
+use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice, reference};
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::{Doubt, Removed};
@@ -336,13 +335,11 @@ impl Work {
                 "{note}"
             );
             self.notices.push(Notice {
-                regarding: ObjectReference {
-                    api_version: Some("coordination.k8s.io/v1".to_owned()),
-                    kind: Some("Lease".to_owned()),
-                    namespace: Some(own_namespace.to_owned()),
-                    name: Some(PULL_SECRET.to_owned()),
-                    ..ObjectReference::default()
-                },
+                regarding: reference(
+                    ["coordination.k8s.io/v1", "Lease", PULL_SECRET],
+                    Some(own_namespace),
+                    None,
+                ),
                 gravity: Gravity::Warning,
                 reason: "RemovalHeldBack",
                 action: "Remove",
