@@ -10,6 +10,9 @@ use crate::credential::{CredentialKey, MintError};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
+/// The longest where it is the credential store that cannot be reached: the cluster is asked, and not a cloud, and as soon as it answers
+/// again, everybody waits for credentials.
+const LONGEST_OF_STORE: Duration = Duration::from_secs(4);
 /// The longest that a server's Retry-After is followed.
 const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// Keys are few (Registries × regions × rotated key sets); more than this are forgotten as soon as their wait is over.
@@ -47,7 +50,7 @@ impl Failures {
             .0
             .get(key)
             .map_or(1, |failure| failure.count.saturating_add(1));
-        let wait = find_wait(count, error.retry_after());
+        let wait = find_wait(count, error);
         let until = SignedDuration::try_from(wait)
             .ok()
             .and_then(|wait| now.saturating_add(wait).ok());
@@ -67,19 +70,29 @@ impl Failures {
 }
 
 /// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer.
-fn find_wait(count: u32, asked: Option<Duration>) -> Duration {
+fn find_wait(count: u32, error: &MintError) -> Duration {
+    let longest = match error {
+        MintError::Store(_) => LONGEST_OF_STORE,
+        _ => LONGEST,
+    };
+    let asked = error.retry_after().unwrap_or_default();
     let doubled = FIRST.saturating_mul(1 << count.saturating_sub(1).min(6));
-    doubled
-        .min(LONGEST)
-        .max(asked.unwrap_or_default().min(LONGEST_ASKED))
+    doubled.min(longest).max(asked.min(LONGEST_ASKED))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::StoreError;
 
     fn wait(count: u32, asked: Option<u64>) -> u64 {
-        find_wait(count, asked.map(Duration::from_secs)).as_secs()
+        let error = MintError::Throttled {
+            host: "h".to_owned(),
+            principal: "p".to_owned(),
+            code: "c".to_owned(),
+            retry_after: asked.map(Duration::from_secs),
+        };
+        find_wait(count, &error).as_secs()
     }
 
     #[test]
@@ -94,6 +107,15 @@ mod tests {
         assert_eq!(wait(1, Some(30)), 30);
         assert_eq!(wait(7, Some(30)), 60);
         assert_eq!(wait(1, Some(86_400)), 600);
+    }
+
+    #[test]
+    fn find_wait_stays_short_where_the_store_cannot_be_reached() {
+        let error = MintError::Store(StoreError::Contended);
+        let waits: Vec<u64> = (1..=5)
+            .map(|count| find_wait(count, &error).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 4, 4]);
     }
 
     #[test]
