@@ -216,6 +216,7 @@ async fn add_more(replica: &Replica) {
     times.sort_unstable();
     let (p50, p99) = (times[MORE / 2], times[MORE * 99 / 100]);
     println!("one more namespace: p50 {p50:.0?}, p99 {p99:.0?}");
+    assert!(p50 <= Duration::from_millis(100) && p99 <= Duration::from_secs(1));
 }
 
 async fn measure(count: usize) {

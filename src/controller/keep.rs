@@ -2,14 +2,16 @@
 
 mod allowance;
 mod fight;
+mod kind;
+mod queue;
 mod settle;
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,15 +31,14 @@ use crate::registry::source::MintSource;
 /// How often it is looked whether something changed. What changes in between is taken together.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
+/// After everything was looked at, so many times as long as that took it is not looked at again, but at single namespaces that changed.
+const REST: u32 = 3;
+
 /// How many pull secrets are written at a time.
 const WRITES: usize = 32;
 
 /// How long one pull secret's writing may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Between a Registry's deletion and what follows from it the API server is asked whether it still knows the kind, and none that memory
-/// misses: with the kind all Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
-const KIND_GOES: SignedDuration = SignedDuration::from_secs(2);
 
 /// Keeps pull secrets.
 pub struct Keeper {
@@ -110,9 +111,18 @@ impl Keeper {
         let mut work = Work::default();
         let mut looked = None;
         let mut next: Option<Timestamp> = None;
+        let mut rests_until = Instant::now();
         let mut ticks = ticks(TICK);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                Some(ended) = work.jobs.join_next(), if !work.queue.is_empty() => {
+                    let now = (self.clock)();
+                    work.take(ended, now);
+                    self.write_queued(&mut work, now);
+                    continue;
+                }
+                _ = ticks.tick() => {}
+            }
             if told.has_changed().is_err() {
                 return true;
             }
@@ -125,46 +135,82 @@ impl Keeper {
                 told.confirmed.clone()
             };
             orders.note(&self.ensure.registries(), now);
-            let ended = work.take_ended(now);
+            work.take_ended(now);
+            work.queue.grow(TICK, now);
+            self.write_queued(&mut work, now);
             let seen = Some((self.ensure.change(), confirmed.clone(), self.asked()));
+            let changed = self.ensure.take_changed();
             let is_due = next.is_some_and(|next| next <= now);
-            if looked == seen && !ended && !is_due {
+            if looked == seen && !work.has_news && !is_due {
+                continue;
+            }
+            let began = Instant::now();
+            if began < rests_until {
+                self.look_at(&changed, orders, &mut work, now);
                 continue;
             }
             looked = seen;
-            let mut survey = self.ensure.survey(orders, now);
-            work.mark(&mut survey, confirmed.as_deref(), now);
-            let decision = decide(&survey.view, now);
-            work.tell_held_back(&survey, &decision, &self.own_namespace);
-            self.metrics.set_survey(&survey, &decision, now);
-            let left = self.start(&survey, &decision, &mut work, now);
-            let tells = self.tell(&survey, &decision, &mut work, now);
-            next = if left {
-                Some(now)
-            } else {
-                decision.next.into_iter().chain(tells).min()
-            };
+            next = self.look(orders, confirmed.as_deref(), &mut work, now);
+            rests_until = Instant::now() + began.elapsed() * REST;
         }
     }
 
-    /// Starts what was decided, as far as it may begin now; whether something is left.
-    fn start(&self, survey: &Survey, decision: &Decision, work: &mut Work, now: Timestamp) -> bool {
+    /// Looks at everything, and begins what is to be done; answers when to look again if nothing changes.
+    fn look(
+        &self,
+        orders: &Orders,
+        confirmed: Option<&str>,
+        work: &mut Work,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        work.has_news = false;
+        let mut survey = self.ensure.survey(orders, now);
+        work.mark(&mut survey);
+        work.mark_removals(&mut survey, confirmed, now);
+        work.forget_others(&survey, now);
+        let decision = decide(&survey.view, now);
+        work.tell_held_back(&survey, &decision, &self.own_namespace);
+        self.metrics.set_survey(&survey, &decision, now);
         for &place in &decision.mint {
             self.mint(&survey.sources[place], work, now);
         }
-        work.allowance.grow(decision.pace, TICK, now);
-        let mut left = false;
-        for &place in &decision.complete {
-            left |= !self.write(&survey.secrets[place], work);
+        work.queue.fill(&survey, &decision);
+        self.write_queued(work, now);
+        let left = self.remove_all(&survey, &decision, work, now);
+        let tells = self.tell(&survey, &decision, work, now);
+        if left {
+            Some(now)
+        } else {
+            decision.next.into_iter().chain(tells).min()
         }
-        for &place in &decision.renew {
-            if !work.allowance.is_there() || !self.write(&survey.secrets[place], work) {
-                left = true;
-                break;
+    }
+
+    /// Looks at a few namespaces for what is missing there, and begins that at once.
+    fn look_at(&self, names: &BTreeSet<String>, orders: &Orders, work: &mut Work, now: Timestamp) {
+        if names.is_empty() {
+            return;
+        }
+        let mut survey = self.ensure.survey_some(names, orders, now);
+        work.mark(&mut survey);
+        let decision = decide(&survey.view, now);
+        for &place in &decision.mint {
+            self.mint(&survey.sources[place], work, now);
+        }
+        work.queue.hurry(&survey, &decision);
+        self.write_queued(work, now);
+    }
+
+    /// Begins to write what waits to be written and is still to be.
+    fn write_queued(&self, work: &mut Work, now: Timestamp) {
+        while work.writing.len() < WRITES
+            && let Some(place) = work.queue.take()
+        {
+            if work.may_write(&place, now)
+                && let Some(place) = self.ensure.find_lacking(&place)
+            {
+                self.write(place, work);
             }
-            work.allowance.take();
         }
-        self.remove_all(survey, decision, work, now) || left
     }
 
     /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; whether
@@ -283,14 +329,10 @@ impl Keeper {
         });
     }
 
-    /// Begins to write a pull secret; `false`: too many are written already.
-    fn write(&self, place: &Place, work: &mut Work) -> bool {
-        if work.writing.len() >= WRITES {
-            return false;
-        }
-        work.writing.insert(name(place));
-        let repaired = work.is_repair(place);
-        let (ensure, place) = (self.ensure.clone(), place.clone());
+    fn write(&self, place: Place, work: &mut Work) {
+        work.writing.insert(name(&place));
+        let repaired = work.is_repair(&place);
+        let ensure = self.ensure.clone();
         work.jobs.spawn(async move {
             let deadline = Instant::now() + WRITE_TIMEOUT;
             let outcome = ensure.keep(&place, deadline).await;
@@ -301,7 +343,6 @@ impl Keeper {
             };
             Done::Kept(name(&place), kept)
         });
-        true
     }
 }
 

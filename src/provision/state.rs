@@ -1,6 +1,6 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,7 +12,7 @@ use super::access::{PullSecret, Version};
 use super::account::Accounts;
 use super::lock::lock;
 use super::secret::{Auths, Digest};
-use super::table::Table;
+use super::table::{Changed, Table};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::registry::Registries;
@@ -36,15 +36,19 @@ pub struct State {
     statuses: Mutex<HashMap<String, RegistryStatus>>,
     generation: Arc<AtomicU64>,
     sightings: Arc<AtomicU64>,
+    changed_namespaces: Arc<Changed>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let generation = Arc::new(AtomicU64::new(1));
         let sightings = Arc::new(AtomicU64::new(1));
+        let changed_namespaces = Arc::default();
+        let namespaces = Table::new(Arc::clone(&sightings), PartialEq::eq);
+        let pull_secrets = Table::new(Arc::clone(&sightings), PartialEq::eq);
         Self {
-            namespaces: Table::new(Arc::clone(&sightings), PartialEq::eq),
-            pull_secrets: Arc::new(Table::new(Arc::clone(&sightings), PartialEq::eq)),
+            namespaces: namespaces.noting(&changed_namespaces),
+            pull_secrets: Arc::new(pull_secrets.noting(&changed_namespaces)),
             own_secrets: Mutex::default(),
             sources: Table::new(Arc::clone(&generation), |one, other| {
                 one.resource_version == other.resource_version
@@ -56,6 +60,7 @@ impl Default for State {
             statuses: Mutex::default(),
             generation,
             sightings,
+            changed_namespaces,
         }
     }
 }
@@ -88,7 +93,7 @@ impl State {
             return Arc::clone(table);
         }
         let table = Table::new(Arc::clone(&self.sightings), PartialEq::eq);
-        let table = Arc::new(table);
+        let table = Arc::new(table.noting(&self.changed_namespaces));
         tables.insert(name.to_owned(), Arc::clone(&table));
         table
     }
@@ -149,6 +154,11 @@ impl State {
     /// A number that grows with every change of a namespace or pull secret.
     pub fn sightings(&self) -> u64 {
         self.sightings.load(Ordering::Acquire)
+    }
+
+    /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; `None`: many.
+    pub fn take_changed_namespaces(&self) -> Option<BTreeSet<String>> {
+        self.changed_namespaces.take()
     }
 }
 

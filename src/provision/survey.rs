@@ -1,6 +1,6 @@
 //! What the controller asks of this room: how every pull secret stands, and to keep one as it must be.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -78,40 +78,63 @@ impl Ensure {
     /// Looks at every pull secret that there is or is to be, from memory alone: those of opted-in namespaces that a Registry serves, and
     /// those of ours that belong nowhere. `orders` tells which Registries were changed lately.
     pub fn survey(&self, orders: &Orders, now: Timestamp) -> Survey {
-        let mut survey = Survey::default();
         let registries = self.0.state.registries();
         let judge = Judge::new(&self.0.state, &registries, orders, now);
-        let mut named = HashSet::new();
+        let mut survey = Survey::default();
         for namespace in self.0.state.namespaces.all() {
-            if namespace.terminating || namespace.mode == InjectMode::Off {
-                continue;
-            }
-            for secret in registries.secrets(&namespace.labels) {
-                let verdict = self.0.verdict(&namespace, secret);
-                if verdict.is_foreign() {
-                    let serving = registries.serving(&namespace.labels);
-                    for registry in serving.iter().filter(|one| one.secret == *secret) {
-                        survey.tallies.add_foreign(&registry.name, &namespace.name);
-                    }
-                    continue;
-                }
-                if verdict.held().is_empty() {
-                    continue;
-                }
-                named.insert((namespace.name.clone(), Arc::clone(secret)));
-                let place = Place {
-                    namespace: Arc::clone(&namespace),
-                    secret: Arc::clone(secret),
-                    seen: verdict.seen().cloned(),
-                };
-                survey.add(place, &verdict, &judge, self);
-            }
+            self.add_wanted(&mut survey, &judge, &namespace);
         }
         for common in std::mem::take(&mut survey.common).into_values() {
             survey.tallies.add_good(&common.held, common.count);
         }
+        let named = survey.secrets.iter();
+        let named = named.map(|place| (place.namespace.name.clone(), Arc::clone(&place.secret)));
+        let named = named.collect();
         self.add_unwanted(&mut survey, &judge, &named);
         survey
+    }
+
+    /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; none where they are too many.
+    pub fn take_changed(&self) -> BTreeSet<String> {
+        self.0.state.take_changed_namespaces().unwrap_or_default()
+    }
+
+    /// Looks at the pull secrets that are to be in a few namespaces, and at nothing else.
+    pub fn survey_some(&self, names: &BTreeSet<String>, orders: &Orders, now: Timestamp) -> Survey {
+        let registries = self.0.state.registries();
+        let judge = Judge::new(&self.0.state, &registries, orders, now);
+        let mut survey = Survey::default();
+        let namespaces = &self.0.state.namespaces;
+        for namespace in names.iter().filter_map(|name| namespaces.get(name)) {
+            self.add_wanted(&mut survey, &judge, &namespace);
+        }
+        survey
+    }
+
+    /// Adds the pull secrets that are to be in a namespace.
+    fn add_wanted(&self, survey: &mut Survey, judge: &Judge<'_>, namespace: &Arc<Namespace>) {
+        if namespace.terminating || namespace.mode == InjectMode::Off {
+            return;
+        }
+        for secret in judge.registries.secrets(&namespace.labels) {
+            let verdict = self.0.verdict(namespace, secret);
+            if verdict.is_foreign() {
+                let serving = judge.registries.serving(&namespace.labels);
+                for registry in serving.iter().filter(|one| one.secret == *secret) {
+                    survey.tallies.add_foreign(&registry.name, &namespace.name);
+                }
+                continue;
+            }
+            if verdict.held().is_empty() {
+                continue;
+            }
+            let place = Place {
+                namespace: Arc::clone(namespace),
+                secret: Arc::clone(secret),
+                seen: verdict.seen().cloned(),
+            };
+            survey.add(place, &verdict, judge, self);
+        }
     }
 
     /// Adds the pull secrets of ours where none is to be.
@@ -155,15 +178,8 @@ impl Ensure {
         let Place {
             namespace, secret, ..
         } = place;
-        let now = (self.0.clock)();
         let verdict = self.0.verdict(namespace, secret);
-        let lacking = verdict
-            .held()
-            .iter()
-            .filter(|held| matches!(stands(held, now), Stands::Missing | Stands::Earlier(_)));
-        let keys: Vec<&str> = lacking
-            .flat_map(|held| held.grant.keys.iter().map(String::as_str))
-            .collect();
+        let keys = lacking(&verdict, (self.0.clock)());
         if keys.is_empty() {
             return Outcome::Covered;
         }
@@ -178,6 +194,21 @@ impl Ensure {
         if let Err(error) = self.0.accounts.follow(accounts, namespace, name).await {
             tracing::debug!("what is known of a ServiceAccount stays: {error}");
         }
+    }
+
+    /// A place as it is now; `None`: nothing of what it lacks is there to be written, or it is to be no pull secret any more.
+    pub fn find_lacking(&self, place: &Place) -> Option<Place> {
+        let namespace = self.0.state.namespaces.get(&place.namespace.name)?;
+        if namespace.terminating || namespace.mode == InjectMode::Off {
+            return None;
+        }
+        let verdict = self.0.verdict(&namespace, &place.secret);
+        let is_lacking = !verdict.is_foreign() && !lacking(&verdict, (self.0.clock)()).is_empty();
+        is_lacking.then(|| Place {
+            namespace,
+            secret: Arc::clone(&place.secret),
+            seen: verdict.seen().cloned(),
+        })
     }
 
     /// The resource version of a pull secret as it is known now.
@@ -320,6 +351,14 @@ impl Survey {
         self.secrets.push(place);
         self.surplus.push(keys);
     }
+}
+
+/// The keys of what a pull secret lacks and is there to be written.
+fn lacking(verdict: &Verified, now: Timestamp) -> Vec<&str> {
+    let held = verdict.held().iter();
+    held.filter(|held| matches!(stands(held, now), Stands::Missing | Stands::Earlier(_)))
+        .flat_map(|held| held.grant.keys.iter().map(String::as_str))
+        .collect()
 }
 
 fn stands(held: &Held, now: Timestamp) -> Stands {

@@ -1,8 +1,13 @@
 //! One kind of object as the watch shows it, plus what we wrote ourselves and the watch has not shown yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::lock::lock;
+
+/// So many names of what changed are remembered: of more, it is known that they are many.
+const FEW: usize = 1_000;
 
 /// Objects by name, each the newest one that was seen.
 ///
@@ -11,7 +16,41 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub struct Table<T> {
     inner: RwLock<Inner<T>>,
     generation: Arc<AtomicU64>,
+    changed: Option<Arc<Changed>>,
     is_same: fn(&T, &T) -> bool,
+}
+
+/// The names of what changed since somebody took them, as long as they are few.
+#[derive(Default)]
+pub struct Changed(Mutex<Names>);
+
+#[derive(Default)]
+struct Names {
+    few: BTreeSet<String>,
+    are_many: bool,
+}
+
+impl Changed {
+    /// Takes the names; `None`: they are too many to be remembered.
+    pub fn take(&self) -> Option<BTreeSet<String>> {
+        let Names { few, are_many } = std::mem::take(&mut *lock(&self.0));
+        (!are_many).then_some(few)
+    }
+
+    fn note(&self, name: &str) {
+        let mut names = lock(&self.0);
+        if names.are_many || names.few.contains(name) {
+            return;
+        }
+        if names.few.len() < FEW {
+            names.few.insert(name.to_owned());
+        } else {
+            *names = Names {
+                few: BTreeSet::new(),
+                are_many: true,
+            };
+        }
+    }
 }
 
 struct Inner<T> {
@@ -40,7 +79,17 @@ impl<T> Table<T> {
         Self {
             inner: RwLock::new(inner),
             generation,
+            changed: None,
             is_same,
+        }
+    }
+
+    /// Notes the names of what changes there, too.
+    #[must_use]
+    pub fn noting(self, changed: &Arc<Changed>) -> Self {
+        Self {
+            changed: Some(Arc::clone(changed)),
+            ..self
         }
     }
 
@@ -100,7 +149,7 @@ impl<T> Table<T> {
                 put_in: None,
             },
         );
-        self.count(changed)
+        self.count(changed.then_some(name))
     }
 
     /// The watch shows that an object is gone. Answers whether anything changed.
@@ -116,7 +165,7 @@ impl<T> Table<T> {
             return false;
         }
         let changed = inner.rows.remove(name).is_some();
-        self.count(changed)
+        self.count(changed.then_some(name))
     }
 
     /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing.
@@ -139,7 +188,7 @@ impl<T> Table<T> {
                 put_in,
             },
         );
-        self.count(true)
+        self.count([name])
     }
 
     /// A list begins: what we put from now on is newer than what it will show.
@@ -153,7 +202,7 @@ impl<T> Table<T> {
         let list = inner.list;
         let mut before = std::mem::take(&mut inner.rows);
         inner.shown = 0;
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (name, resource_version, value) in listed {
             let version = number(&resource_version);
             inner.shown = inner.shown.max(version);
@@ -165,7 +214,7 @@ impl<T> Table<T> {
                     ..row
                 },
                 _ => {
-                    changed = true;
+                    changed.push(name.clone());
                     Row {
                         value: Arc::new(value),
                         version,
@@ -179,17 +228,26 @@ impl<T> Table<T> {
             if row.put_in == Some(list) {
                 inner.rows.insert(name, row);
             } else {
-                changed = true;
+                changed.push(name);
             }
         }
-        self.count(changed)
+        self.count(changed.iter().map(String::as_str))
     }
 
-    fn count(&self, changed: bool) -> bool {
-        if changed {
+    /// Counts a change of all these together; answers whether there are any.
+    fn count<'n>(&self, changed: impl IntoIterator<Item = &'n str>) -> bool {
+        let mut any = false;
+        for name in changed {
+            any = true;
+            if let Some(names) = &self.changed {
+                names.note(name);
+            }
+        }
+        // Last: who sees another number finds the names.
+        if any {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
-        changed
+        any
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner<T>> {
@@ -276,6 +334,27 @@ mod tests {
         table.replace(Vec::new());
         assert_eq!(count(), 2);
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn notes_names_of_what_changed_as_long_as_they_are_few() {
+        let changed = Arc::default();
+        let table = table().noting(&changed);
+        let names = || Some(changed.take()?.into_iter().collect::<Vec<_>>().join(" "));
+        table.apply("a", "1", "x");
+        table.put("b", "2", "x");
+        assert_eq!(names().as_deref(), Some("a b"));
+        table.apply("a", "3", "x");
+        table.delete("c", "3");
+        assert_eq!(names().as_deref(), Some(""), "that is no change");
+        table.begin();
+        table.replace(vec![("a".to_owned(), "4".to_owned(), "y")]);
+        assert_eq!(names().as_deref(), Some("a b"));
+        for number in 0..=FEW {
+            table.apply(&number.to_string(), "9", "x");
+        }
+        assert_eq!(names(), None);
+        assert_eq!(names().as_deref(), Some(""), "all was looked at");
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
-use super::KIND_GOES;
-use super::allowance::Allowance;
 use super::fight::Fights;
+use super::kind::Kind;
+use super::queue::Queue;
 use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice, reference};
 use crate::provision::access::ClusterError;
@@ -19,7 +19,6 @@ use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::{Doubt, Removed};
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Outcome, PULL_SECRET};
-use crate::registry::Registries;
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
@@ -28,9 +27,6 @@ const MINT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// The first wait after a write that failed, and the longest; it doubles.
 const WRITE_AGAIN: (SignedDuration, SignedDuration) =
     (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
-
-/// How long an answer about the kind holds.
-const KIND_KNOWN: SignedDuration = SignedDuration::from_secs(5);
 
 /// The names of a namespace and of a pull secret in it.
 pub(super) type Name = (String, Arc<str>);
@@ -66,8 +62,10 @@ pub(super) struct Work {
     /// What we wrote last.
     written: HashMap<Name, String>,
     pub(super) fights: Fights,
-    /// How many writes of renewed credentials may begin.
-    pub(super) allowance: Allowance,
+    /// What waits to be written.
+    pub(super) queue: Queue,
+    /// Whether anything ended since everything was looked at.
+    pub(super) has_news: bool,
     pub(super) kind: Kind,
     /// When something was removed that nobody ordered.
     removals: VecDeque<Timestamp>,
@@ -80,106 +78,49 @@ pub(super) struct Work {
     told_held_back: Option<String>,
 }
 
-/// What is known of the kind Registry.
-#[derive(Default)]
-pub(super) struct Kind {
-    /// The Registries that the rest is about: an answer says nothing of those that went later.
-    registries: Option<Arc<Registries>>,
-    wanted_since: Option<Timestamp>,
-    asked: bool,
-    /// Whether what was asked is about earlier Registries.
-    is_outdated: bool,
-    known_at: Option<Timestamp>,
-    is_known: bool,
-}
-
-impl Kind {
-    /// Nothing is to be removed.
-    pub(super) fn forget(&mut self) {
-        *self = Self {
-            asked: self.asked,
-            is_outdated: self.asked,
-            ..Self::default()
-        };
-    }
-
-    /// Something is to be removed by these Registries.
-    pub(super) fn see(&mut self, registries: &Arc<Registries>) {
-        let last = self.registries.as_ref();
-        if last.is_none_or(|last| !Arc::ptr_eq(last, registries)) {
-            self.forget();
-            self.registries = Some(Arc::clone(registries));
-        }
-    }
-
-    /// Whether the API server is to be asked now. Then it has been.
-    pub(super) fn is_to_be_asked(&mut self, now: Timestamp) -> bool {
-        let since = *self.wanted_since.get_or_insert(now);
-        let waited = now.duration_since(since).abs() >= KIND_GOES;
-        let holds = self
-            .known_at
-            .is_some_and(|known_at| now.duration_since(known_at).abs() < KIND_KNOWN);
-        if !holds {
-            self.is_known = false;
-        }
-        let is_to_be_asked = waited && !holds && !self.asked;
-        self.asked |= is_to_be_asked;
-        is_to_be_asked
-    }
-
-    /// Whether Registries that are not there are truly gone.
-    pub(super) fn is_known(&self) -> bool {
-        self.is_known
-    }
-
-    fn take(&mut self, answer: Result<(), Doubt>, now: Timestamp) {
-        self.asked = false;
-        if std::mem::take(&mut self.is_outdated) {
-            return;
-        }
-        self.known_at = Some(now);
-        self.is_known = answer.is_ok();
-        if let Err(error) = answer {
-            tracing::warn!(
-                "nothing is removed: whether the Registries that are not there were deleted cannot be told: {error}"
-            );
-        }
-    }
-}
-
 impl Work {
-    /// Takes what ended, and says whether anything did.
-    pub(super) fn take_ended(&mut self, now: Timestamp) -> bool {
-        let mut any = false;
+    /// Takes all that ended.
+    pub(super) fn take_ended(&mut self, now: Timestamp) {
         while let Some(ended) = self.jobs.try_join_next() {
-            any = true;
-            // A job that panicked is seen as under way until leadership changes: it is logged where it panicked.
-            match ended {
-                Ok(Done::Minted(source, failed)) => {
-                    self.minting.remove(&source);
-                    match failed {
-                        None => self.mint_again.remove(&source),
-                        Some(failure) => self
-                            .mint_again
-                            .insert(source, (later(now, MINT_AGAIN), failure)),
-                    };
-                }
-                Ok(Done::Kept(name, kept)) => {
-                    self.writing.remove(&name);
-                    self.note_kept(name, kept, now);
-                }
-                Ok(Done::Removed(name, found, removed)) => {
-                    self.writing.remove(&name);
-                    self.note_removed(name, found, &removed, now);
-                }
-                Ok(Done::Checked(answer)) => self.kind.take(answer, now),
-                Ok(Done::Reported(registry, written)) => {
-                    self.told.note_written(&registry, written);
-                }
-                Ok(Done::Told) | Err(_) => {}
-            }
+            self.take(ended, now);
         }
-        any
+    }
+
+    /// Takes what ended.
+    pub(super) fn take(&mut self, ended: Result<Done, JoinError>, now: Timestamp) {
+        self.has_news = true;
+        // A job that panicked is seen as under way until leadership changes: it is logged where it panicked.
+        match ended {
+            Ok(Done::Minted(source, failed)) => {
+                self.minting.remove(&source);
+                match failed {
+                    None => self.mint_again.remove(&source),
+                    Some(failure) => self
+                        .mint_again
+                        .insert(source, (later(now, MINT_AGAIN), failure)),
+                };
+            }
+            Ok(Done::Kept(name, kept)) => {
+                self.writing.remove(&name);
+                self.note_kept(name, kept, now);
+            }
+            Ok(Done::Removed(name, found, removed)) => {
+                self.writing.remove(&name);
+                self.note_removed(name, found, &removed, now);
+            }
+            Ok(Done::Checked(answer)) => self.kind.take(answer, now),
+            Ok(Done::Reported(registry, written)) => {
+                self.told.note_written(&registry, written);
+            }
+            Ok(Done::Told) | Err(_) => {}
+        }
+    }
+
+    /// Whether a pull secret is neither being written nor left alone for a while.
+    pub(super) fn may_write(&self, place: &Place, now: Timestamp) -> bool {
+        let name = name(place);
+        let again = self.write_again.get(&name);
+        !self.writing.contains(&name) && again.is_none_or(|(at, _)| *at <= now)
     }
 
     /// Whether somebody else changed what we wrote.
@@ -282,8 +223,8 @@ impl Work {
         self.note(name, !done, now);
     }
 
-    /// Notes in a survey what is under way, what is left alone, and what was removed and confirmed.
-    pub(super) fn mark(&mut self, survey: &mut Survey, confirmed: Option<&str>, now: Timestamp) {
+    /// Notes in a survey what is under way, and what is left alone.
+    pub(super) fn mark(&self, survey: &mut Survey) {
         for (source, life) in survey.sources.iter().zip(&mut survey.view.credentials) {
             life.is_minted = self.minting.contains(source);
             life.retry_at = self.mint_again.get(source).map(|(at, _)| *at);
@@ -295,17 +236,30 @@ impl Work {
             holding.is_written = self.writing.contains(&name);
             holding.retry_at = self.write_again.get(&name).map(|(at, _)| *at);
         }
+    }
+
+    /// Notes in a survey of everything what was removed and confirmed.
+    pub(super) fn mark_removals(
+        &mut self,
+        survey: &mut Survey,
+        confirmed: Option<&str>,
+        now: Timestamp,
+    ) {
+        self.removals
+            .retain(|at| now.duration_since(*at).abs() < REMOVALS_WITHIN);
+        survey.view.removals.lately = self.removals.len();
+        survey.view.removals.confirmed =
+            confirmed.is_some() && confirmed == self.told_held_back.as_deref();
+    }
+
+    /// Forgets what is in a survey of everything no more.
+    pub(super) fn forget_others(&mut self, survey: &Survey, now: Timestamp) {
         let known: HashSet<&MintSource> = survey.sources.iter().collect();
         self.mint_again.retain(|source, _| known.contains(source));
         let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
         self.write_again.retain(|name, _| known.contains(name));
         self.written.retain(|name, _| known.contains(name));
         self.fights.forget_others(&known, now);
-        self.removals
-            .retain(|at| now.duration_since(*at).abs() < REMOVALS_WITHIN);
-        survey.view.removals.lately = self.removals.len();
-        survey.view.removals.confirmed =
-            confirmed.is_some() && confirmed == self.told_held_back.as_deref();
     }
 
     /// Tells, once for each set of them, which removals wait until somebody confirms them.
@@ -372,39 +326,4 @@ pub(super) fn name(place: &Place) -> Name {
 
 fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    #[test]
-    fn takes_no_answer_for_registries_that_went_after_the_question() {
-        let (before, after) = (
-            Arc::new(Registries::build([])),
-            Arc::new(Registries::build([])),
-        );
-        let mut kind = Kind::default();
-        kind.see(&before);
-        assert!(!kind.is_to_be_asked(at(0)));
-        assert!(kind.is_to_be_asked(at(2)));
-        kind.take(Ok(()), at(2));
-        assert!(kind.is_known());
-
-        kind.see(&after);
-        assert!(!kind.is_known(), "it was asked before these went");
-        assert!(!kind.is_to_be_asked(at(3)));
-        assert!(kind.is_to_be_asked(at(5)));
-        kind.see(&before);
-        kind.take(Ok(()), at(5));
-        assert!(!kind.is_known(), "the answer is to an earlier question");
-        assert!(!kind.is_to_be_asked(at(5)));
-        assert!(kind.is_to_be_asked(at(7)));
-        kind.take(Ok(()), at(7));
-        assert!(kind.is_known());
-    }
 }
