@@ -19,6 +19,7 @@ pub mod offline;
 pub mod prune;
 pub mod secret;
 mod sources;
+mod stands;
 pub mod state;
 mod supply;
 mod surplus;

@@ -14,6 +14,11 @@ mod double;
 mod races;
 #[path = "provision/tenants.rs"]
 mod tenants;
+#[path = "model/time.rs"]
+#[allow(dead_code, reason = "it is shared with other tests")]
+mod time;
+#[path = "provision/told.rs"]
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +50,10 @@ struct Replica {
 
 impl Replica {
     fn new(world: &Arc<World>, dice: &Arc<Dice>) -> Self {
+        Self::with_clock(world, dice, now)
+    }
+
+    fn with_clock(world: &Arc<World>, dice: &Arc<Dice>, clock: fn() -> Timestamp) -> Self {
         let state = Arc::new(State::default());
         state.set_registries(registries());
         let mints = Arc::new(Mints::new(world, dice));
@@ -54,7 +63,7 @@ impl Replica {
         };
         let credentials: Arc<dyn Credentials> = mints.clone();
         let cluster: Arc<dyn Cluster> = Arc::new(view);
-        let ensure = Ensure::new(Arc::clone(&state), cluster, credentials, now);
+        let ensure = Ensure::new(Arc::clone(&state), cluster, credentials, clock);
         Self {
             state,
             mints,

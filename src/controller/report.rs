@@ -51,12 +51,12 @@ pub(super) struct Facts<'a> {
 }
 
 /// What is wrong with a Registry, so that people should be told.
-pub(super) fn find_wrong(facts: &Facts<'_>) -> Option<Finding> {
+pub(super) fn find_wrong(facts: &Facts<'_>, now: Timestamp) -> Option<Finding> {
     let (is_ready, ready) = decide_ready(facts);
     if !is_ready && !matches!(ready.reason, "Suspended" | "Provisioning" | "NotAsked") {
         return Some(ready);
     }
-    let (is_degraded, degraded) = decide_degraded(facts);
+    let (is_degraded, degraded) = decide_degraded(facts, now);
     is_degraded.then_some(degraded)
 }
 
@@ -68,7 +68,7 @@ pub(super) fn report(
     now: Timestamp,
 ) -> RegistryStatus {
     let (is_ready, ready) = decide_ready(facts);
-    let (is_degraded, degraded) = decide_degraded(facts);
+    let (is_degraded, degraded) = decide_degraded(facts, now);
     let condition = |kind: &str, holds: bool, finding: Finding| {
         let status = if holds { "True" } else { "False" };
         let mut known = before.into_iter().flat_map(|before| &before.conditions);
@@ -155,11 +155,12 @@ fn decide_ready(facts: &Facts<'_>) -> (bool, Finding) {
     }
 }
 
-fn decide_degraded(facts: &Facts<'_>) -> (bool, Finding) {
+fn decide_degraded(facts: &Facts<'_>, now: Timestamp) -> (bool, Finding) {
     let mut findings = Vec::new();
     if let Some(failure) = &facts.failure {
         let until = facts.until.map_or_else(String::new, |until| {
-            format!("; what is there is good until {}", seconds(until))
+            let is = if until > now { "is" } else { "was" };
+            format!("; what is there {is} good until {}", seconds(until))
         });
         let message = format!("{}{until}", failure.message);
         findings.push(Finding::new(failure.reason, message));

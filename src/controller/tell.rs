@@ -122,7 +122,7 @@ impl Told {
                 .cloned()
                 .or_else(|| known(&listed.name));
             let status = report(listed, &facts, before.as_ref(), now);
-            news.notices.extend(find_notice(listed, &facts));
+            news.notices.extend(find_notice(listed, &facts, now));
             news.notices
                 .extend(find_foreign(survey, registries, listed));
             if before.as_ref() != Some(&status) {
@@ -274,8 +274,8 @@ fn find_fought(
 }
 
 /// The Event that a Registry is worth: what is wrong with it.
-fn find_notice(listed: &Listed, facts: &Facts<'_>) -> Option<Notice> {
-    let wrong = find_wrong(facts)?;
+fn find_notice(listed: &Listed, facts: &Facts<'_>, now: Timestamp) -> Option<Notice> {
+    let wrong = find_wrong(facts, now)?;
     Some(Notice {
         regarding: reference(
             ["pullpass.dev/v1alpha1", "Registry", &listed.name],

@@ -88,7 +88,7 @@ pub enum Stands {
     Earlier(Timestamp),
     /// Nothing that is known to be good, and there is something to put there.
     Missing,
-    /// Nothing, and there is nothing to put there yet.
+    /// Nothing, or the very credential after its end, and there is nothing to put there yet.
     Unavailable,
 }
 

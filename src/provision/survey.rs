@@ -6,15 +6,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::decide::{Holding, Life, Piece, Stands, Surplus, View};
+use super::decide::{Holding, Life, Piece, Surplus, View};
 use super::ensure::{Ensure, Shared};
+use super::stands::{end, lacking, stands};
 use super::state::Seen;
 use super::supply::Supply;
 use super::surplus::Judge;
 use super::tally::Tallies;
-use super::verify::{Held, Moment, Standing, Verified};
+use super::verify::{Held, Moment, Verified};
 use super::{InjectMode, Namespace, Outcome};
-use crate::credential::{Freshness, freshness};
 use crate::registry::Orders;
 use crate::registry::source::{MintSource, Tenant};
 
@@ -42,6 +42,8 @@ pub struct Survey {
 
 /// What stands in many pull secrets.
 struct Common {
+    /// The first of their namespaces.
+    namespace: Arc<Namespace>,
     held: Arc<[Held]>,
     pieces: Arc<[Piece]>,
     /// In how many.
@@ -84,14 +86,24 @@ impl Ensure {
         for namespace in self.0.state.namespaces.all() {
             self.add_wanted(&mut survey, &judge, &namespace);
         }
-        for common in std::mem::take(&mut survey.common).into_values() {
-            survey.tallies.add_good(&common.held, common.count);
-        }
+        self.count_common(&mut survey);
         let named = survey.secrets.iter();
         let named = named.map(|place| (place.namespace.name.clone(), Arc::clone(&place.secret)));
         let named = named.collect();
         self.add_unwanted(&mut survey, &judge, &named);
         survey
+    }
+
+    /// Counts for Registries what stands in many pull secrets. Always in the same order: people are told of the first one.
+    fn count_common(&self, survey: &mut Survey) {
+        let mut all: Vec<Common> = std::mem::take(&mut survey.common).into_values().collect();
+        all.sort_by(|one, other| one.namespace.name.cmp(&other.namespace.name));
+        for common in all {
+            let find_lack = |held: &Held| self.find_lack(&common.namespace, held);
+            let (name, pieces) = (&common.namespace.name, &common.pieces);
+            let tallies = &mut survey.tallies;
+            tallies.add((name, common.count), &common.held, pieces, find_lack);
+        }
     }
 
     /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; none where they are too many.
@@ -262,7 +274,7 @@ impl Survey {
     /// What a pull secret holds, counted for its Registries.
     fn pieces(
         &mut self,
-        namespace: &Namespace,
+        namespace: &Arc<Namespace>,
         verdict: &Verified,
         judge: &Judge<'_>,
         ensure: &Ensure,
@@ -283,6 +295,7 @@ impl Survey {
             .collect();
         if let Some((at, held)) = at {
             let common = Common {
+                namespace: Arc::clone(namespace),
                 held: Arc::clone(held),
                 pieces: Arc::clone(&pieces),
                 count: 1,
@@ -290,17 +303,17 @@ impl Survey {
             self.common.insert(at, common);
         } else {
             let find_lack = |held: &Held| ensure.find_lack(namespace, held);
-            self.tallies.add(&namespace.name, all, &pieces, find_lack);
+            self.tallies
+                .add((&namespace.name, 1), all, &pieces, find_lack);
         }
         pieces
     }
 
     fn piece(&mut self, held: &Held, judge: &Judge<'_>, ensure: &Ensure) -> Piece {
         let credential = self.credential(held, ensure);
-        let look_again = judge.outlives_identity(held);
+        let look_again = judge.outlives_identity(held).into_iter().chain(end(held));
         self.view.look_again = look_again
             .filter(|until| *until > judge.now)
-            .into_iter()
             .chain(self.view.look_again)
             .min();
         Piece {
@@ -350,29 +363,5 @@ impl Survey {
         });
         self.secrets.push(place);
         self.surplus.push(keys);
-    }
-}
-
-/// The keys of what a pull secret lacks and is there to be written.
-fn lacking(verdict: &Verified, now: Timestamp) -> Vec<&str> {
-    let held = verdict.held().iter();
-    held.filter(|held| matches!(stands(held, now), Stands::Missing | Stands::Earlier(_)))
-        .flat_map(|held| held.grant.keys.iter().map(String::as_str))
-        .collect()
-}
-
-fn stands(held: &Held, now: Timestamp) -> Stands {
-    match &held.standing {
-        Standing::Good => Stands::Current,
-        Standing::Earlier(credential) if freshness(credential, now) != Freshness::Spent => {
-            Stands::Earlier(credential.expires_at)
-        }
-        Standing::Earlier(_) | Standing::Unknown => {
-            if held.supply.is_available(now) {
-                Stands::Missing
-            } else {
-                Stands::Unavailable
-            }
-        }
     }
 }

@@ -61,10 +61,11 @@ impl Tallies {
         }
     }
 
-    /// Counts a pull secret for each Registry that is to be in it; each of `pieces` tells how one of `all` stands.
+    /// Counts so many pull secrets, of which the first is in `namespace`, for each Registry that is to be in them; each of `pieces` tells
+    /// how one of `all` stands.
     pub(super) fn add(
         &mut self,
-        namespace: &str,
+        (namespace, count): (&str, usize),
         all: &[Held],
         pieces: &[Piece],
         find_lack: impl Fn(&Held) -> Option<Pending>,
@@ -87,18 +88,8 @@ impl Tallies {
         }
         for (registry, is_good) in good {
             let tally = self.of(registry);
-            tally.total += 1;
-            tally.ready += usize::from(is_good);
-        }
-    }
-
-    /// Counts so many pull secrets in which all of the same stands.
-    pub(super) fn add_good(&mut self, all: &[Held], count: usize) {
-        let registries: BTreeSet<&Arc<str>> = all.iter().map(|held| &held.grant.registry).collect();
-        for registry in registries {
-            let tally = self.of(registry);
             tally.total += count;
-            tally.ready += count;
+            tally.ready += if is_good { count } else { 0 };
         }
     }
 
