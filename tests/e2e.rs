@@ -24,6 +24,8 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
 const SESSION: &str = "arn:aws:sts::123456789012:assumed-role/puller/pullpass";
 /// What `make e2e` names the image.
 const REPOSITORY: &str = "pullpass.bed/pullpass";
+/// Bytes of the image at most: 30 MiB.
+const LARGEST_IMAGE: u64 = 30 << 20;
 /// What `bed` answers where the machine allows no node.
 const NOT_ALLOWED: i32 = 3;
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -45,6 +47,7 @@ impl Place {
         }
         let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/image/e2e.tar");
         assert!(image.exists(), "{}: run `make e2e`", image.display());
+        assert!(image.metadata().unwrap().len() <= LARGEST_IMAGE);
         let arguments = ["up", "--mirror", HOST, "--image", "team/hello:1"];
         let import = ["--import", image.to_str().unwrap()];
         let bed = Bed::start("cluster", &[&arguments[..], &import].concat());
@@ -275,6 +278,7 @@ async fn pods_pull_through_what_the_chart_installs() {
 
     let running = pull(&place).await;
     upgrade_and_roll_back(&place).await;
+    evict_and_scale_down(&place).await;
     lose_all_pods(&place).await;
     uninstall(&place, &running).await;
 }
@@ -325,6 +329,41 @@ async fn upgrade_and_roll_back(place: &Place) {
     outcome.tell(2, "rolling restarts of the release, Fail");
     outcome.check_none_lost();
     assert!(outcome.all() > 1000, "{outcome:?} is no load");
+}
+
+/// No creation is lost while replicas are evicted, as a drain of their nodes does it, and while others are taken away.
+async fn evict_and_scale_down(place: &Place) {
+    let pod = hello("shop", "stream");
+    let load = Load::start(&place.cluster, &pod, "dryRun=All", WORKERS);
+    let names = ["get", "pods", "-n", "pullpass", "-o", "name"];
+    let before = place.kubectl(&names);
+    for name in before.lines().filter_map(|line| line.strip_prefix("pod/")) {
+        let path = format!("/api/v1/namespaces/pullpass/pods/{name}/eviction");
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": "pullpass"},
+        });
+        // As long as another one is away, the PodDisruptionBudget does not allow it.
+        place
+            .until("an eviction to be allowed", async || {
+                let answer = place.cluster.send("POST", &path, Some(&eviction)).await;
+                answer.status.is_success().then_some(())
+            })
+            .await;
+    }
+    for replicas in ["--replicas=4", "--replicas=1"] {
+        place.kubectl(&["scale", "deployment/pullpass", "-n", "pullpass", replicas]);
+        let rollout = ["rollout", "status", "deployment/pullpass", "-n", "pullpass"];
+        place.kubectl(&[&rollout[..], &["--timeout=120s"]].concat());
+    }
+    place
+        .until("the others to be gone", async || {
+            (place.kubectl(&names).lines().count() == 1).then_some(())
+        })
+        .await;
+    let outcome = load.end().await;
+    outcome.tell(1, "evictions and scaling down of the release, Fail");
+    outcome.check_none_lost();
 }
 
 /// All Pods of the release are lost at once. New ones come by themselves, though the webhook must answer and nobody does.

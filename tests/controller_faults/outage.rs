@@ -9,9 +9,9 @@ use super::support::scene::{ECR, Scene};
 use super::support::wait;
 use super::{auth, complaints, launch, make_namespaces, put_fixed, wait_all, wait_leads, wait_one};
 
-/// Longer than a leader leads without its Lease, so that the way back is that of an outage of any length: what is known stays, requests
-/// are tried again with pauses that have reached their longest, and leadership is had anew.
-const AWAY: Duration = Duration::from_secs(18);
+/// Much longer than a leader leads without its Lease, so that the way back is that of an outage of any length: what is known stays,
+/// requests are tried again with pauses that have reached their longest, and leadership is had anew.
+const AWAY: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_current_again_after_the_api_server_was_away() {
@@ -32,7 +32,8 @@ async fn is_current_again_after_the_api_server_was_away() {
         "API server away for {AWAY:?}: {tried} connections tried, {} warnings",
         told.len()
     );
-    assert!(tried < 120, "{tried}");
+    // By all watches and the election together; a hot loop tries thousands.
+    assert!(tried < 400, "{tried}");
     assert!(told.len() <= 8, "{told:#?}");
     assert!(pullpass.is_ready().await, "the webhook answers from memory");
     let age = watch_age(&pullpass).await;
