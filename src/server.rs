@@ -1,7 +1,7 @@
 //! The listener: TLS, bounds, draining, health and metrics.
 //!
 //! ```text
-//! accept ─▶ bound ─▶ TLS handshake (5 s) ─▶ connection (first byte → header 5 s, idle 120 s) ─▶ application
+//! accept ─▶ place ─▶ TLS handshake (5 s) ─▶ connection (first byte → header 5 s, idle 120 s) ─▶ application
 //! ```
 //!
 //! kube-apiserver speaks HTTP/1.1 to webhooks, keeps idle connections for 90 s, never repeats a POST that was cut off, and goes
@@ -17,6 +17,7 @@ pub mod health;
 mod metrics;
 mod patience;
 pub mod phase;
+mod slots;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,18 +26,21 @@ use std::time::Duration;
 use axum::Router;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use metrics::Metrics;
 pub use phase::{Drain, Phase};
+use slots::{Slot, Slots};
 
 /// How much a listener takes from its callers.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at a time; more wait in the kernel's queue.
+    /// Connections at a time; with one more the one that has been idle for longest is closed.
     pub connections: usize,
+    /// Requests at a time whose bodies are read, over all connections; more are shed. HTTP/1.1 never comes to it: it is for HTTP/2, where
+    /// one connection has many. Each may wait for a credential, so it leaves room for as many as Pods are ever created at a time.
+    pub requests: usize,
     /// For the whole TLS handshake.
     pub handshake: Duration,
     /// From a connection's start until the first byte of its first request.
@@ -61,6 +65,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 1024,
+            requests: 1024,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
             header: Duration::from_secs(5),
@@ -103,29 +108,25 @@ impl Server {
     /// Accepts and serves until the drain is [`Phase::Closing`], then ends when what is in flight is finished, or after
     /// [`Bounds::finish`].
     pub async fn run(self, drain: Drain) {
-        let slots = Arc::new(Semaphore::new(self.bounds.connections));
+        let slots = Slots::new(self.bounds.connections, self.metrics.clone());
         let shared = Arc::new(connection::Shared {
             acceptor: self.tls.map(TlsAcceptor::from),
             application: self.application,
             bounds: self.bounds,
             metrics: self.metrics,
             drain: drain.clone(),
-            memory: body::Memory::new(self.bounds.all_bodies_bytes),
+            load: body::Load::new(self.bounds.all_bodies_bytes, self.bounds.requests),
         });
         let mut connections = JoinSet::new();
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));
         loop {
-            tokio::select! {
+            while connections.try_join_next().is_some() {}
+            let next = async { (accept(&self.listener).await, slots.take().await) };
+            let (stream, slot) = tokio::select! {
                 () = &mut closing => break,
-                Some(_) = connections.join_next() => {}
-                (slot, stream) = accept(&self.listener, &slots) => {
-                    let shared = Arc::clone(&shared);
-                    connections.spawn(async move {
-                        connection::serve(&shared, stream).await;
-                        drop(slot);
-                    });
-                }
-            }
+                next = next => next,
+            };
+            connections.spawn(serve(Arc::clone(&shared), stream, slot));
         }
         drop(self.listener);
         let finished = async { while connections.join_next().await.is_some() {} };
@@ -141,20 +142,23 @@ impl Server {
     }
 }
 
-/// The next connection, once there is a slot for it. Errors of accept are the kernel's shortage of something (file descriptors,
+/// Serves a connection until it ends, or has to make place.
+async fn serve(shared: Arc<connection::Shared>, stream: TcpStream, slot: Slot) {
+    tokio::select! {
+        // A request that is there already is looked at first.
+        biased;
+        () = connection::serve(&shared, stream, &slot.activity) => {}
+        () = slot.activity.displaced() => {}
+    }
+}
+
+/// The next connection. Errors of accept are the kernel's shortage of something (file descriptors,
 /// memory): they pass, so this waits a little, longer each time, and goes on.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (tokio::sync::OwnedSemaphorePermit, TcpStream) {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener) -> TcpStream {
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (slot, stream),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(pause).await;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::patch_only::{Replica, Setup, client_trusting};
 use support::tls::PATIENCE;
 use support::webhook::review;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 async fn post(client: &reqwest::Client, replica: &Replica, review: &Value) -> reqwest::Response {
@@ -118,6 +119,30 @@ async fn serves_on_when_idle_connections_take_all_file_descriptors() {
     assert!(replica.is_ready().await);
     let said = replica.log().matches(line).count();
     assert!(said < 100, "{said} lines");
+}
+
+/// Connections that asked once and are kept, as many as there are places for probes: who comes next is answered all the same.
+#[tokio::test]
+async fn answers_probes_when_kept_connections_take_all_places() {
+    let setup = Setup::new("localhost");
+    let replica = setup.start("127.0.0.1", "0").await;
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(replica.health).await.unwrap();
+        let request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer));
+        read.await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        kept.push(stream);
+    }
+    let probe = tokio::time::timeout(PATIENCE, replica.is_ready());
+    assert!(probe.await.unwrap());
+    let line = "make place for new ones";
+    let say = async || replica.log().contains(line).then_some(());
+    support::wait::until("it to be said", say).await;
+    assert_eq!(replica.log().matches(line).count(), 1, "and said once");
 }
 
 /// What a start that fails prints.

@@ -26,6 +26,7 @@ use support::webhook::{offline, review, team, webhook};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::client::TlsStream;
 
 /// How requests for `/slow` are held up.
 #[derive(Default)]
@@ -243,6 +244,39 @@ async fn sheds_requests_while_all_bodies_take_too_much() {
 }
 
 #[tokio::test]
+async fn sheds_requests_while_there_are_too_many() {
+    let (application, _) = webhook(offline(team()));
+    let bounds = Bounds {
+        requests: 1,
+        ..Bounds::default()
+    };
+    let server = start(application, bounds).await;
+    let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let body = review().to_string();
+    let ask = async || {
+        let mut stream = server.connect().await;
+        let length = body.len();
+        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+        send(&mut stream, &request).await;
+        receive(&mut stream).await.0
+    };
+    let first = ask().await;
+    assert!(first.starts_with("http/1.1 200"), "{first}");
+    let mut stalled = server.connect().await;
+    send(&mut stalled, &format!("{head}content-length: 2\r\n\r\n{{")).await;
+    let shed = wait::until("a request to be shed", async || {
+        Some(ask().await).filter(|answer| answer.starts_with("http/1.1 429"))
+    })
+    .await;
+    assert!(shed.contains("retry-after: 1"), "{shed}");
+    drop(stalled);
+    wait::until("requests to be answered again", async || {
+        ask().await.starts_with("http/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn takes_body_at_the_limit() {
     let server = start(
         Router::new().route(
@@ -399,6 +433,54 @@ async fn serves_others_when_all_but_one_connection_misbehave() {
     tokio::time::timeout(PATIENCE, says_hello(&server))
         .await
         .expect("the idle ones are cut off");
+}
+
+async fn ask_hello(stream: &mut TlsStream<TcpStream>) {
+    send(stream, HELLO).await;
+    assert_eq!(receive(stream).await.1, "hello");
+}
+
+/// As when somebody keeps as many connections as there may be, each with a request now and then.
+#[tokio::test]
+async fn gives_a_new_caller_the_place_of_who_idles_longest() {
+    let bounds = Bounds {
+        connections: 3,
+        ..Bounds::default()
+    };
+    let server = simple(bounds).await;
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(server.connect().await);
+    }
+    for nth in [0, 1, 2, 0] {
+        ask_hello(&mut kept[nth]).await;
+    }
+    let mut new = server.connect().await;
+    ask_hello(&mut new).await;
+    closed(&mut kept[1]).await;
+    for nth in [0, 2] {
+        ask_hello(&mut kept[nth]).await;
+    }
+    ask_hello(&mut new).await;
+}
+
+#[tokio::test]
+async fn lets_no_request_make_place_for_a_new_caller() {
+    let gate = Arc::<Gate>::default();
+    let bounds = Bounds {
+        connections: 2,
+        ..Bounds::default()
+    };
+    let server = start(application(&gate), bounds).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    gate.arrived().await;
+    let mut later = server.connect().await;
+    ask_hello(&mut later).await;
+    says_hello(&server).await;
+    closed(&mut later).await;
+    gate.open.notify_one();
+    assert_eq!(receive(&mut busy).await.1, "slow");
 }
 
 #[tokio::test]

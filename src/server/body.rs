@@ -1,4 +1,4 @@
-//! A request body with a limit, a deadline, and a share of the memory that all bodies may take.
+//! A request body with a limit, a deadline, and a share of what all requests may take.
 
 use std::error::Error;
 use std::io;
@@ -12,16 +12,20 @@ use http_body_util::Limited;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-/// What the bodies of all requests take, in bytes, until they are answered.
+/// All requests until they are answered: how many there are, and what their bodies take, in bytes.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Load {
+    requests: AtomicUsize,
+    most_requests: usize,
     taken: AtomicUsize,
     most: usize,
 }
 
-impl Memory {
-    pub(super) fn new(most: usize) -> Arc<Self> {
+impl Load {
+    pub(super) fn new(most: usize, most_requests: usize) -> Arc<Self> {
         Arc::new(Self {
+            requests: AtomicUsize::new(0),
+            most_requests,
             taken: AtomicUsize::new(0),
             most,
         })
@@ -29,8 +33,10 @@ impl Memory {
 
     /// A share for one request, of nothing yet.
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
         Arc::new(Share {
-            memory: Arc::clone(self),
+            load: Arc::clone(self),
+            is_one_too_many: before >= self.most_requests,
             taken: AtomicUsize::new(0),
         })
     }
@@ -39,7 +45,8 @@ impl Memory {
 /// What the body of one request takes. It is given back with the value.
 #[derive(Debug)]
 pub(super) struct Share {
-    memory: Arc<Memory>,
+    load: Arc<Load>,
+    is_one_too_many: bool,
     taken: AtomicUsize,
 }
 
@@ -47,20 +54,21 @@ impl Share {
     /// Takes more; `false`: there is not so much left.
     fn take(&self, bytes: usize) -> bool {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
-        self.memory.taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.memory.most
+        let taken = self.load.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        !self.is_one_too_many && taken <= self.load.most
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.memory
-            .taken
-            .fetch_sub(*self.taken.get_mut(), Ordering::Relaxed);
+        let taken = *self.taken.get_mut();
+        self.load.taken.fetch_sub(taken, Ordering::Relaxed);
+        self.load.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A body that ends with an error when it is longer than the limit ([`http_body_util::LengthLimitError`]), not there in time
-/// ([`io::ErrorKind::TimedOut`]), or when the bodies of all requests take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
+/// ([`io::ErrorKind::TimedOut`]), or when all requests are too many or their bodies take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
 /// made only for a body that has to be waited for.
 pub(super) struct Bounded<B> {
     inner: Limited<B>,

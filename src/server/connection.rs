@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::body::{Bounded, Memory};
+use super::body::{Bounded, Load};
 use super::metrics::{Handshake, Metrics};
 use super::patience::{Activity, Patient};
 use super::phase::{Drain, Phase};
@@ -37,17 +37,17 @@ pub(super) struct Shared {
     pub(super) bounds: Bounds,
     pub(super) metrics: Metrics,
     pub(super) drain: Drain,
-    pub(super) memory: Arc<Memory>,
+    pub(super) load: Arc<Load>,
 }
 
 /// Serves a connection until it ends, for whatever reason.
-pub(super) async fn serve(shared: &Shared, stream: TcpStream) {
+pub(super) async fn serve(shared: &Shared, stream: TcpStream, activity: &Arc<Activity>) {
     let _open = shared.metrics.open();
     if stream.set_nodelay(true).is_err() {
         return; // the peer is gone already
     }
     let Some(acceptor) = &shared.acceptor else {
-        return serve_http1(shared, stream).await;
+        return serve_http1(shared, stream, activity).await;
     };
     let stream = match tokio::time::timeout(shared.bounds.handshake, acceptor.accept(stream)).await
     {
@@ -64,25 +64,24 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream) {
         }
     };
     if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-        serve_http2(shared, stream).await;
+        serve_http2(shared, stream, activity).await;
     } else {
-        serve_http1(shared, stream).await;
+        serve_http1(shared, stream, activity).await;
     }
 }
 
-async fn serve_http1<S>(shared: &Shared, stream: S)
+async fn serve_http1<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::<Activity>::default();
-    let stream = Patient::new(stream, shared.bounds, Arc::clone(&activity), true);
+    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity), true);
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
         .max_header_size(MAX_HEADER)
         .timer(TokioTimer::new());
     let connection =
-        builder.serve_connection(TokioIo::new(stream), Application::new(shared, &activity));
+        builder.serve_connection(TokioIo::new(stream), Application::new(shared, activity));
     let mut connection = pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -91,12 +90,11 @@ where
     let _ = connection.await;
 }
 
-async fn serve_http2<S>(shared: &Shared, stream: S)
+async fn serve_http2<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::<Activity>::default();
-    let stream = Patient::new(stream, shared.bounds, Arc::clone(&activity), false);
+    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity), false);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -105,7 +103,7 @@ where
         .keep_alive_interval(shared.bounds.idle / 2)
         .keep_alive_timeout(shared.bounds.first_request);
     let connection =
-        builder.serve_connection(TokioIo::new(stream), Application::new(shared, &activity));
+        builder.serve_connection(TokioIo::new(stream), Application::new(shared, activity));
     let mut connection = pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -122,7 +120,7 @@ struct Application {
     activity: Arc<Activity>,
     drain: Drain,
     bounds: Bounds,
-    memory: Arc<Memory>,
+    load: Arc<Load>,
 }
 
 impl Application {
@@ -132,7 +130,7 @@ impl Application {
             activity: Arc::clone(activity),
             drain: shared.drain.clone(),
             bounds: shared.bounds,
-            memory: Arc::clone(&shared.memory),
+            load: Arc::clone(&shared.load),
         }
     }
 }
@@ -148,7 +146,7 @@ impl hyper::service::Service<Request<Incoming>> for Application {
         let drain = self.drain.clone();
         let (limit, deadline) = (self.bounds.body_bytes, Instant::now() + self.bounds.body);
         let too_long = request.body().size_hint().lower() > limit as u64;
-        let share = self.memory.share();
+        let share = self.load.share();
         let body_share = Arc::clone(&share);
         let request =
             request.map(|body| Body::new(Bounded::new(body, limit, deadline, body_share)));

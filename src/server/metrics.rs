@@ -151,6 +151,16 @@ impl Metrics {
         }
     }
 
+    /// Says, once a minute, that idle connections make place for new ones.
+    pub(super) fn warn_full(&self, connections: usize) {
+        if self.may_warn() {
+            tracing::warn!(
+                connections,
+                "there are as many connections as there may be: those that are idle for longest make place for new ones; find out who opens so many"
+            );
+        }
+    }
+
     fn may_warn(&self) -> bool {
         static START: OnceLock<Instant> = OnceLock::new();
         let now = START.get_or_init(Instant::now).elapsed().as_secs() + 1;

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,9 +22,24 @@ pub(super) struct Activity {
     started: AtomicUsize,
     ended: AtomicUsize,
     answered: Notify,
+    /// Counts up with whatever happens on any connection of the listener.
+    turns: Arc<AtomicU64>,
+    /// What it counted when this connection was opened, or a request on it ended.
+    turn: AtomicU64,
+    displaced: Notify,
 }
 
 impl Activity {
+    /// One that takes its turns from this counter.
+    pub(super) fn counting(turns: Arc<AtomicU64>) -> Self {
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
+        Self {
+            turns,
+            turn: turn.into(),
+            ..Self::default()
+        }
+    }
+
     /// A request's header is complete.
     pub(super) fn start(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
@@ -32,6 +47,8 @@ impl Activity {
 
     /// An answer is ready, or given up.
     pub(super) fn end(&self) {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        self.turn.store(turn, Ordering::Relaxed);
         if self.ended.fetch_add(1, Ordering::Relaxed) == 0 {
             self.answered.notify_one();
         }
@@ -41,6 +58,31 @@ impl Activity {
     pub(super) async fn first_answer(&self) {
         if self.ended() == 0 {
             self.answered.notified().await;
+        }
+    }
+
+    /// Whether no request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.started() == self.ended()
+    }
+
+    /// The lower, the longer ago something ended here.
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Tells the connection to make place, if it is still idle.
+    pub(super) fn displace(&self) {
+        self.displaced.notify_one();
+    }
+
+    /// Ends when the connection is to make place for another one.
+    pub(super) async fn displaced(&self) {
+        loop {
+            self.displaced.notified().await;
+            if self.is_idle() {
+                return;
+            }
         }
     }
 
