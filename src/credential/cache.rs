@@ -19,7 +19,7 @@ use super::{
     SourceSecrets, StoreError, Ticket,
 };
 use crate::registry::source::MintSource;
-use backoff::Failures;
+use backoff::{Failed, Failures};
 
 /// How often a claim of somebody else is waited for before this is given up.
 const ROUNDS: usize = 3;
@@ -34,7 +34,7 @@ pub type Outcome = Result<Arc<Credential>, Arc<MintError>>;
 /// For each [`CredentialKey`] at most one mint is in flight in this process, whoever asks and however many. It belongs to a task
 /// of its own and goes on when the callers hang up. What it minted goes through the [`CredentialStore`], where other replicas see
 /// it. A failure is remembered for a while that grows from 1 second to a minute, so that a cloud that refuses is not asked again by
-/// every Pod. Nothing is ever shared between keys.
+/// every Pod; to 4 seconds where no cloud was asked, since the store could not be reached. Nothing is ever shared between keys.
 #[derive(Clone)]
 pub struct Minter(Arc<Inner>);
 
@@ -206,17 +206,19 @@ impl Inner {
     /// Gets the credential and remembers how it went.
     async fn run(&self, job: &Job) -> Outcome {
         let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.obtain(job)).await;
-        let late = || StoreError::Unreachable {
-            detail: "no answer in time".to_owned(),
+        // It hung somewhere: a cloud may have been asked.
+        let late = || {
+            MintError::from(StoreError::Unreachable {
+                detail: "no answer in time".to_owned(),
+            })
         };
         match in_time.unwrap_or_else(|_| Err(late().into())) {
             Ok(credential) => {
                 self.failures().forget(&job.key);
                 Ok(credential)
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                let wait = self.failures().remember(&job.key, &error, job.clock.now());
+            Err(failed) => {
+                let (error, wait) = self.failures().remember(&job.key, failed, job.clock.now());
                 log_failure(&job.source, &error, wait);
                 Err(error)
             }
@@ -224,15 +226,15 @@ impl Inner {
     }
 
     /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
-    async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, MintError> {
+    async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, Failed> {
         for _ in 0..ROUNDS {
-            match self
+            let claim = self
                 .store
                 .claim(&job.key, &job.source, job.clock.now())
-                .await?
-            {
+                .await;
+            match claim.map_err(Failed::at_claim)? {
                 Claim::Theirs(credential) => return Ok(credential),
-                Claim::Yours(ticket) => return self.mint(job, ticket).await,
+                Claim::Yours(ticket) => return Ok(self.mint(job, ticket).await?),
                 Claim::Pending { until } => {
                     if let Some(credential) = self.wait_for_other(job, until).await {
                         return Ok(credential);
@@ -240,7 +242,7 @@ impl Inner {
                 }
             }
         }
-        Err(StoreError::Contended.into())
+        Err(MintError::from(StoreError::Contended).into())
     }
 
     /// Waits until somebody else's mint is stored; `None` when it is not there at `until`.

@@ -6,17 +6,44 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::credential::{CredentialKey, MintError};
+use crate::credential::{CredentialKey, MintError, StoreError};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// The longest where it is the credential store that cannot be reached: the cluster is asked, and not a cloud, and as soon as it answers
-/// again, everybody waits for credentials.
+/// The longest where the credential store could not be reached and no cloud was asked: as soon as the cluster answers again, everybody
+/// waits for credentials. What keys ask for at once then is spread by when each failed.
 const LONGEST_OF_STORE: Duration = Duration::from_secs(4);
 /// The longest that a server's Retry-After is followed.
 const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// Keys are few (Registries × regions × rotated key sets); more than this are forgotten as soon as their wait is over.
 const BOUND: usize = 1024;
+
+/// Why a mint failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: MintError,
+    /// Whether a cloud may have been asked for it: then it is not asked again soon.
+    pub(super) asked_cloud: bool,
+}
+
+impl Failed {
+    /// Before a cloud was asked: the store would not have the key claimed.
+    pub(super) fn at_claim(error: StoreError) -> Self {
+        Self {
+            error: error.into(),
+            asked_cloud: false,
+        }
+    }
+}
+
+impl From<MintError> for Failed {
+    fn from(error: MintError) -> Self {
+        Self {
+            error,
+            asked_cloud: true,
+        }
+    }
+}
 
 /// Failures that are remembered, per key.
 #[derive(Default)]
@@ -36,13 +63,13 @@ impl Failures {
         Some(Arc::clone(&failure.error))
     }
 
-    /// Remembers a failure and answers how long the key is left alone.
+    /// Remembers a failure; answers the error, and how long the key is left alone.
     pub(super) fn remember(
         &mut self,
         key: &CredentialKey,
-        error: &Arc<MintError>,
+        failed: Failed,
         now: Timestamp,
-    ) -> Duration {
+    ) -> (Arc<MintError>, Duration) {
         if self.0.len() >= BOUND {
             self.0.retain(|_, failure| now < failure.until);
         }
@@ -50,17 +77,18 @@ impl Failures {
             .0
             .get(key)
             .map_or(1, |failure| failure.count.saturating_add(1));
-        let wait = find_wait(count, error);
+        let wait = find_wait(count, &failed);
+        let error = Arc::new(failed.error);
         let until = SignedDuration::try_from(wait)
             .ok()
             .and_then(|wait| now.saturating_add(wait).ok());
         let failure = Failure {
-            error: Arc::clone(error),
+            error: Arc::clone(&error),
             count,
             until: until.unwrap_or(now),
         };
         self.0.insert(key.clone(), failure);
-        wait
+        (error, wait)
     }
 
     /// Forgets the failures of a key that succeeded.
@@ -69,13 +97,14 @@ impl Failures {
     }
 }
 
-/// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer.
-fn find_wait(count: u32, error: &MintError) -> Duration {
-    let longest = match error {
-        MintError::Store(_) => LONGEST_OF_STORE,
+/// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer; 4 at most
+/// where the credential store could not be reached before a cloud was asked.
+fn find_wait(count: u32, failed: &Failed) -> Duration {
+    let longest = match failed.error {
+        MintError::Store(StoreError::Unreachable { .. }) if !failed.asked_cloud => LONGEST_OF_STORE,
         _ => LONGEST,
     };
-    let asked = error.retry_after().unwrap_or_default();
+    let asked = failed.error.retry_after().unwrap_or_default();
     let doubled = FIRST.saturating_mul(1 << count.saturating_sub(1).min(6));
     doubled.min(longest).max(asked.min(LONGEST_ASKED))
 }
@@ -83,7 +112,6 @@ fn find_wait(count: u32, error: &MintError) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::StoreError;
 
     fn wait(count: u32, asked: Option<u64>) -> u64 {
         let error = MintError::Throttled {
@@ -92,7 +120,7 @@ mod tests {
             code: "c".to_owned(),
             retry_after: asked.map(Duration::from_secs),
         };
-        find_wait(count, &error).as_secs()
+        find_wait(count, &error.into()).as_secs()
     }
 
     #[test]
@@ -110,12 +138,22 @@ mod tests {
     }
 
     #[test]
-    fn find_wait_stays_short_where_the_store_cannot_be_reached() {
-        let error = MintError::Store(StoreError::Contended);
-        let waits: Vec<u64> = (1..=5)
-            .map(|count| find_wait(count, &error).as_secs())
-            .collect();
-        assert_eq!(waits, [1, 2, 4, 4, 4]);
+    fn find_wait_stays_short_where_the_store_cannot_be_reached_before_a_cloud_is_asked() {
+        let detail = || "x".to_owned();
+        let unreachable = || StoreError::Unreachable { detail: detail() };
+        let forbidden = || StoreError::Forbidden { detail: detail() };
+        let after = |error: StoreError| Failed::from(MintError::from(error));
+        let table = [
+            (Failed::at_claim(unreachable()), [1, 2, 4, 4, 4]),
+            (Failed::at_claim(forbidden()), [1, 2, 4, 8, 16]),
+            (Failed::at_claim(StoreError::Contended), [1, 2, 4, 8, 16]),
+            (after(unreachable()), [1, 2, 4, 8, 16]),
+            (after(StoreError::Contended), [1, 2, 4, 8, 16]),
+        ];
+        for (failed, expected) in table {
+            let waits = [1, 2, 3, 4, 5].map(|count| find_wait(count, &failed).as_secs());
+            assert_eq!(waits, expected, "{failed:?}");
+        }
     }
 
     #[test]
@@ -123,16 +161,18 @@ mod tests {
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let key = CredentialKey::parse(&"a".repeat(64)).unwrap();
         let other = CredentialKey::parse(&"b".repeat(64)).unwrap();
-        let error = Arc::new(MintError::Timeout {
-            host: "h".to_owned(),
-        });
+        let error = || {
+            Failed::from(MintError::Timeout {
+                host: "h".to_owned(),
+            })
+        };
         let mut failures = Failures::default();
-        assert_eq!(failures.remember(&key, &error, now).as_secs(), 1);
+        assert_eq!(failures.remember(&key, error(), now).1.as_secs(), 1);
         assert!(failures.find(&key, now).is_some());
         assert!(failures.find(&other, now).is_none());
         let later = now + SignedDuration::from_secs(1);
         assert!(failures.find(&key, later).is_none());
-        assert_eq!(failures.remember(&key, &error, later).as_secs(), 2);
+        assert_eq!(failures.remember(&key, error(), later).1.as_secs(), 2);
         failures.forget(&key);
         assert!(failures.find(&key, later).is_none());
     }
