@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ struct Common {
 pub struct Change {
     moment: Moment,
     sightings: u64,
+    /// How many Registries cannot be read: nothing is removed as long as there are some.
+    unreadable: usize,
 }
 
 /// A pull secret of a namespace.
@@ -74,6 +77,7 @@ impl Ensure {
         Change {
             moment: Moment::of(&self.0.state, &*self.0.credentials),
             sightings: self.0.state.sightings(),
+            unreadable: self.0.state.unreadable().load(Ordering::Acquire),
         }
     }
 

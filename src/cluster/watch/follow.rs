@@ -97,10 +97,7 @@ pub(super) async fn follow<K, T, N, R, C>(
         match events.next().await {
             Ok(event) => {
                 trouble.clear();
-                let listed = rows.take(event);
-                let unreadable = rows.refused.len();
-                rows.reader.unreadable.store(unreadable, Ordering::Release);
-                if listed {
+                if rows.take(event) {
                     synced.send_replace(true);
                 }
             }
@@ -132,25 +129,30 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
         R: Fn(K) -> Result<T, String>,
         C: FnMut(&str),
     {
+        let listed = matches!(event, Event::InitDone);
         match event {
             Event::Init => {
                 self.met.clear();
                 self.listed.clear();
                 self.table.begin();
+                return false;
             }
             Event::InitApply(object) => {
                 let row = self.read(object);
                 self.listed.extend(row);
+                return false;
             }
             Event::InitDone => {
                 self.refused.retain(|name, _| self.met.contains(name));
+                self.count_more();
                 if self.table.replace(std::mem::take(&mut self.listed)) {
                     (self.reader.changed)("");
                 }
-                return true;
             }
             Event::Apply(object) => {
-                if let Some((name, version, value)) = self.read(object)
+                let row = self.read(object);
+                self.count_more();
+                if let Some((name, version, value)) = row
                     && self.table.apply(&name, &version, value)
                 {
                     (self.reader.changed)(&name);
@@ -167,7 +169,17 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 }
             }
         }
-        false
+        // One that can be read now was announced before: nobody is to believe meanwhile that all are known.
+        self.reader
+            .unreadable
+            .store(self.refused.len(), Ordering::Release);
+        listed
+    }
+
+    /// More that cannot be read are told of before the change is announced.
+    fn count_more(&self) {
+        let unreadable = &self.reader.unreadable;
+        unreadable.fetch_max(self.refused.len(), Ordering::AcqRel);
     }
 
     /// Reads an object; for one that cannot be read, what was last read of it.
@@ -279,5 +291,77 @@ fn is_forbidden(error: &Error) -> bool {
         }
         Error::WatchError(status) => status.code == 403,
         Error::NoResourceVersion => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
+
+    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    /// A Secret; one with a type cannot be read.
+    fn object(name: &str, version: u32, type_: Option<&str>) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                resource_version: Some(version.to_string()),
+                ..ObjectMeta::default()
+            },
+            type_: type_.map(str::to_owned),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn tells_of_what_cannot_be_read_before_the_change_and_of_what_can_be_after_it() {
+        let table = Table::new(Arc::new(AtomicU64::new(0)), PartialEq::eq);
+        let (unreadable, heard) = (Arc::new(AtomicUsize::new(0)), Mutex::new(Vec::new()));
+        let count = || unreadable.load(Ordering::Acquire);
+        let reader = Reader {
+            manner: "secrets".into(),
+            name: |object: &Secret| object.name_any(),
+            read: |object: Secret| match object.type_ {
+                None => Ok(object.resource_version()),
+                Some(type_) => Err(type_),
+            },
+            changed: |name: &str| heard.lock().unwrap().push((name.to_owned(), count())),
+            unreadable: Arc::clone(&unreadable),
+        };
+        let mut rows = Rows {
+            table: &table,
+            reader,
+            listed: Vec::new(),
+            refused: HashMap::new(),
+            met: HashSet::new(),
+        };
+        // The event; whether it is announced, and with what number; the number afterwards.
+        let bad = Some("bad");
+        let steps = [
+            (Event::Init, None, 0),
+            (Event::InitApply(object("a", 1, bad)), None, 0),
+            (Event::InitApply(object("b", 2, None)), None, 0),
+            (Event::InitDone, Some(("", 1)), 1),
+            // What can be read now is known before it counts no more.
+            (Event::Apply(object("a", 3, None)), Some(("a", 1)), 0),
+            (Event::Apply(object("c", 4, bad)), None, 1),
+            (Event::Delete(object("c", 5, bad)), None, 0),
+            (Event::Apply(object("c", 6, bad)), None, 1),
+            // The same by a list.
+            (Event::Init, None, 1),
+            (Event::InitApply(object("c", 7, None)), None, 1),
+            (Event::InitDone, Some(("", 1)), 0),
+        ];
+        for (number, (event, announced, after)) in steps.into_iter().enumerate() {
+            let listed = matches!(event, Event::InitDone);
+            assert_eq!(rows.take(event), listed);
+            let announced = announced.map(|(name, count)| (name.to_owned(), count));
+            assert_eq!(heard.lock().unwrap().pop(), announced, "{number}");
+            assert_eq!(count(), after, "{number}");
+        }
     }
 }
