@@ -13,6 +13,7 @@ pub mod decide;
 mod ensure;
 mod flight;
 mod gather;
+mod history;
 pub(crate) mod lock;
 pub mod namespace;
 pub mod offline;

@@ -559,11 +559,39 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     there(&["eu", "us", "late"]);
     let doubt = replica.ensure.check_registries().await.unwrap_err();
     assert!(doubt.to_string().contains("registry late"), "{doubt}");
+    let before = replica.ensure.change();
     replica.state.unreadable().store(1, Ordering::Release);
+    assert!(replica.ensure.change() != before, "a survey sees it");
     let known = replica.ensure.check_registries().await;
     known.expect("that one is known to be unreadable");
     *world.refusal.lock().unwrap() = Some(ClusterError::NotFound {
         what: "the kind Registry".to_owned(),
     });
     replica.ensure.check_registries().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn renews_what_stands_where_there_is_no_room_for_the_rest() {
+    let (world, replica) = alone();
+    assert_eq!(replica.ensure(&[EU, US]).await, Outcome::Covered);
+    replica.ensure.settle().await;
+    replica.give_source(&world, &"x".repeat(800 * 1024));
+    assert_eq!(reasons(&replica.ensure(&[HARBOR]).await), ["TooBig"]);
+    for key in [EU, US] {
+        world.mint(&source_of(key), now());
+        replica.mints.learn(&source_of(key));
+    }
+    assert_eq!(reasons(&replica.ensure(&[EU, HARBOR]).await), ["TooBig"]);
+    assert_eq!(replica.covers(&[EU, US]), Coverage::Covered);
+    assert_eq!(replica.covers(&[HARBOR]), Coverage::Missing);
+    let logins = world.logins("team-a");
+    assert_eq!(logins[EU], "eu-west-1-v2");
+    assert_eq!(logins[US], "us-east-1-v2");
+    assert!(!logins.contains_key(HARBOR));
+    // Nothing is written again and again.
+    let writes = world.writes.load(Ordering::SeqCst);
+    assert_eq!(reasons(&replica.ensure(&[HARBOR]).await), ["TooBig"]);
+    assert_eq!(world.writes.load(Ordering::SeqCst), writes);
+    replica.give_source(&world, "small");
+    assert_eq!(replica.ensure(&[HARBOR]).await, Outcome::Covered);
 }

@@ -31,7 +31,7 @@ pub const ANNOTATIONS: [&str; 3] = [
 /// How long what was read of a ServiceAccount is relied on.
 const GOOD_FOR: Duration = Duration::from_mins(5);
 
-/// How many ServiceAccounts are remembered.
+/// How many ServiceAccounts are remembered before those that nobody uses any more are forgotten; then twice as many as were left.
 const REMEMBERED: usize = 10_000;
 
 /// What matters of a ServiceAccount.
@@ -76,8 +76,15 @@ impl Known {
 /// ServiceAccounts by namespace and name whose identities are used. What stands here is used until it is read anew, so that Pods
 /// wait for no read once the first one did.
 pub struct Accounts {
-    rows: Mutex<HashMap<Name, Arc<Known>>>,
+    rows: Mutex<Rows>,
     generation: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Rows {
+    known: HashMap<Name, Arc<Known>>,
+    /// How many were left when some were forgotten.
+    left: usize,
 }
 
 impl Accounts {
@@ -92,28 +99,31 @@ impl Accounts {
     /// What is known of this ServiceAccount.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Known>> {
         let key = (namespace.to_owned(), name.to_owned());
-        lock(&self.rows).get(&key).map(Arc::clone)
+        lock(&self.rows).known.get(&key).map(Arc::clone)
     }
 
     /// Remembers what was just read.
     fn put(&self, key: Name, account: Found) {
         let mut rows = lock(&self.rows);
-        if let Some(known) = rows.get(&key)
+        if let Some(known) = rows.known.get(&key)
             && known.account == account
         {
             *lock(&known.read_at) = Instant::now();
             return;
         }
-        if rows.len() >= REMEMBERED {
-            rows.retain(|_, known| !known.is_old());
+        if rows.known.len() >= REMEMBERED.max(2 * rows.left) {
+            // Who relies on one holds it, too.
+            let is_used = |known: &Arc<Known>| Arc::strong_count(known) > 1 || !known.is_old();
+            rows.known.retain(|_, known| is_used(known));
+            rows.left = rows.known.len();
         }
         let read_at = Mutex::new(Instant::now());
-        rows.insert(key, Arc::new(Known { account, read_at }));
+        rows.known.insert(key, Arc::new(Known { account, read_at }));
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn has(&self, key: &Name) -> bool {
-        lock(&self.rows).contains_key(key)
+        lock(&self.rows).known.contains_key(key)
     }
 }
 
@@ -185,5 +195,39 @@ impl Reader {
     pub(super) async fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         self.recent.invalidate(&key).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn forgets_old_ones_that_nobody_uses_where_there_are_many() {
+        let accounts = Accounts::new(Arc::default());
+        let key = |number: usize| (format!("n{number}"), "default".to_owned());
+        let get = |number: usize| accounts.get(&key(number).0, &key(number).1);
+        for number in 0..REMEMBERED {
+            accounts.put(key(number), None);
+        }
+        let used: Vec<_> = (0..10).map(|number| get(number).unwrap()).collect();
+        accounts.put(key(REMEMBERED), None);
+        assert!(
+            (0..=REMEMBERED).all(|number| get(number).is_some()),
+            "none is old"
+        );
+
+        tokio::time::advance(GOOD_FOR + Duration::from_secs(1)).await;
+        for number in REMEMBERED..=2 * REMEMBERED {
+            accounts.put(key(number), None);
+        }
+        for (number, known) in used.iter().enumerate() {
+            assert!(
+                Arc::ptr_eq(known, &get(number).unwrap()),
+                "{number} is in use"
+            );
+        }
+        assert!((10..REMEMBERED).all(|number| get(number).is_none()));
+        assert!((REMEMBERED..=2 * REMEMBERED).all(|number| get(number).is_some()));
     }
 }

@@ -15,14 +15,15 @@ use super::access::{Cluster, Credentials};
 use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
+use super::history::History;
 use super::lock::lock;
 use super::sources;
 use super::state::State;
 use super::supply::Remembered;
 use super::verdicts::Verdicts;
-use super::verify::{History, Moment, Verified, verify};
+use super::verify::{Moment, Verified, verify};
 use super::work::Work;
-use super::write::{Writer, Written};
+use super::write::{Writer, tell};
 use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
 use crate::registry::kind::RegistryStatus;
 use crate::registry::{Grant, Registries, ServedRegistry};
@@ -198,8 +199,9 @@ impl Shared {
             let known = (&self.history, &self.supplies);
             verify(namespace, secret, seen, state, credentials, known)
         };
+        let now = (moment, state.namespaces.len());
         self.verdicts
-            .find_or(namespace, secret, seen.as_ref(), moment, work)
+            .find_or(namespace, secret, seen.as_ref(), now, work)
     }
 
     pub(super) async fn ensure(
@@ -308,40 +310,9 @@ impl Shared {
             now: (self.clock)(),
         };
         let asks = flight.open();
-        let written = writer.write(work.gathered()).await;
-        tell(namespace, secret, &written);
-        flight.publish(|progress| work.settle(progress, &asks, &written, &not_granted()));
-    }
-}
-
-fn tell(namespace: &Namespace, secret: &str, written: &Result<Written, Pending>) {
-    let name = namespace.name.as_str();
-    match written {
-        Ok(Written::Applied) => {
-            tracing::info!(
-                namespace.name = name,
-                secret.name = secret,
-                "pull secret written"
-            );
-        }
-        Ok(Written::Equal) => {
-            tracing::debug!(
-                namespace.name = name,
-                secret.name = secret,
-                "pull secret is as it must be"
-            );
-        }
-        Ok(Written::Foreign) => tracing::warn!(
-            namespace.name = name,
-            "secret {name}/{secret} is not ours and is left alone: rename it, or delete it so that pullpass can make its own"
-        ),
-        Err(why) => tracing::warn!(
-            namespace.name = name,
-            secret.name = secret,
-            reason = why.reason,
-            "pull secret not written: {}",
-            why.message
-        ),
+        let ended = writer.write(work.gathered()).await;
+        tell(namespace, secret, &ended);
+        flight.publish(|progress| work.settle(progress, &asks, &ended, &not_granted()));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The entries of one grant: minted, or read from its source Secret.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,6 +20,15 @@ pub(super) struct Gathered {
     /// The grant, bound to the namespace if it had to be.
     pub(super) grant: Arc<Grant>,
     pub(super) entries: Vec<Entry>,
+}
+
+impl Gathered {
+    /// Whether what belongs under a key of the grant, or under a narrower one of a fixed login's own, is among `left_out`.
+    pub(super) fn lacks(&self, key: &str, left_out: &BTreeSet<String>) -> bool {
+        let is_own = |key: &String| !self.grant.keys.contains(key);
+        let mut entries = self.entries.iter().map(|entry| &entry.key);
+        left_out.contains(key) || entries.any(|key| is_own(key) && left_out.contains(key))
+    }
 }
 
 /// What gathering for one namespace needs at hand.
@@ -131,6 +141,18 @@ pub(super) fn find(
             let credential = credentials.current(source)?;
             Some(of_credential(grant, &credential))
         }
+    }
+}
+
+/// Whether memory knows anything of this source.
+pub(super) fn is_there(
+    source: &CredentialSource,
+    credentials: &dyn Credentials,
+    state: &State,
+) -> bool {
+    match source {
+        CredentialSource::Static(source) => state.sources.get(&source.secret).is_some(),
+        CredentialSource::Minted(source) => credentials.current(source).is_some(),
     }
 }
 

@@ -5,6 +5,8 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/config.go>,
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -18,9 +20,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::access::{PullSecret, PullSecretContent};
 
-/// The most bytes that a pull secret may hold: the API server refuses a Secret above 1 MiB, and its annotations need room.
-/// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-limit>
+/// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
 pub const MAX_BYTES: usize = 900 * 1024;
+
+/// So many bytes may a Secret hold at most; the API server refuses more.
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-limit>
+const FULL_BYTES: usize = 1024 * 1024;
 
 /// The annotation that says, for people, which key is covered by which Registry and until when.
 pub const COVERS_ANNOTATION: &str = "pullpass.dev/covers";
@@ -73,6 +78,10 @@ impl Entry {
             key: key.into(),
             ..self.clone()
         }
+    }
+
+    fn value(&self) -> Value {
+        serde_json::json!({ "auth": self.auth.expose_secret() })
     }
 }
 
@@ -176,7 +185,9 @@ pub struct Merged {
     pub digests: BTreeMap<String, Digest>,
     /// What stood under a key of ours and is to be replaced: older, or newer than what we know, or somebody's own.
     pub displaced: Vec<Displaced>,
-    /// How many bytes the dockerconfigjson has.
+    /// The keys of what there is no room for: what stands under them stays as it is.
+    pub left_out: Vec<String>,
+    /// How many bytes the dockerconfigjson would have with all that is wanted.
     pub bytes: usize,
 }
 
@@ -189,18 +200,11 @@ pub struct Displaced {
     pub digest: Digest,
 }
 
-impl Merged {
-    /// Whether it is too big to be written: then the last good one stays.
-    pub fn is_too_big(&self) -> bool {
-        self.bytes > MAX_BYTES
-    }
-}
-
 /// Merges `wanted` into what is there.
 ///
 /// Each wanted entry replaces what stands under its key; every other readable entry is carried over unchanged, but for one of ECR
-/// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Equal inputs give equal
-/// bytes, whoever merges.
+/// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Where there is no room for
+/// all, what stands is renewed and of the rest is taken what fits. Equal inputs give equal bytes, whoever merges.
 pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) -> Merged {
     let before = existing
         .and_then(|secret| secret.dockerconfigjson.as_ref())
@@ -210,7 +214,8 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
     let expired = remove_expired_public(&mut auths, &covers, wanted, now);
     let mut displaced = Vec::new();
     let mut changed = expired || !auths.intact;
-    for entry in wanted {
+    let room = room::find_room(&auths, wanted);
+    for entry in &room.fitting {
         let there = auths.entries.get(&entry.key).map(Digest::of_entry);
         if there == Some(entry.digest) {
             continue;
@@ -220,20 +225,17 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
             key: entry.key.clone(),
             digest,
         }));
-        let value = serde_json::json!({ "auth": entry.auth.expose_secret() });
-        auths.entries.insert(entry.key.clone(), value);
+        auths.entries.insert(entry.key.clone(), entry.value());
     }
     covers.retain(|key, _| auths.entries.contains_key(key));
-    covers.extend(
-        wanted
-            .iter()
-            .map(|entry| (entry.key.clone(), Cover::of(entry))),
-    );
+    let written = room.fitting.iter();
+    covers.extend(written.map(|entry| (entry.key.clone(), Cover::of(entry))));
     let bytes = auths.write();
     Merged {
         digests: auths.digests(),
         displaced,
-        bytes: bytes.len(),
+        left_out: room.left_out,
+        bytes: room.bytes,
         content: changed.then(|| PullSecretContent {
             dockerconfigjson: Arc::new(SecretSlice::from(bytes)),
             annotations: describe(&covers),

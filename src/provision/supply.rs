@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 use super::access::Credentials;
+use super::history::History;
 use super::lock::lock;
 use super::secret::Digest;
 use super::state::{Seen, State};
-use super::verify::{Held, History, Moment, Standing};
+use super::verify::{Held, Moment, Standing};
 use super::{bind, gather};
 use crate::credential::{Credential, Freshness, freshness};
 use crate::registry::source::MintSource;
@@ -44,6 +45,7 @@ impl Supply {
             CredentialSource::Minted(source) => credentials.current(source),
             CredentialSource::Static(_) => None,
         };
+        history.forget_gone(|source| gather::is_there(source, credentials, state));
         let entries = gather::find(grant, credentials, state).map(|entries| {
             history.note(grant, &entries, credential.as_ref());
             let digests = entries.into_iter().map(|entry| (entry.key, entry.digest));

@@ -8,42 +8,77 @@ use super::lock::lock;
 use super::state::Seen;
 use super::verify::{Moment, Verified};
 
-/// How many namespaces' verdicts are remembered beyond those that changed.
+/// How many namespaces' verdicts are remembered at least; else twice as many as there are namespaces.
 const NAMESPACES: usize = 20_000;
 
 /// Verdicts by namespace, then by secret.
 #[derive(Default)]
-pub(super) struct Verdicts(Mutex<HashMap<String, BySecret>>);
+pub(super) struct Verdicts(Mutex<Rows<Arc<Verified>>>);
 
-type BySecret = HashMap<String, Arc<Verified>>;
+/// Something by namespace, then by secret.
+struct Rows<V>(HashMap<String, HashMap<String, V>>);
+
+impl<V> Default for Rows<V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<V> Rows<V> {
+    fn get(&self, namespace: &str, secret: &str) -> Option<&V> {
+        self.0.get(namespace)?.get(secret)
+    }
+
+    /// Puts one there. Those of namespaces that are gone are among `most` other ones, and all are forgotten when there are so many.
+    fn put(&mut self, namespace: &str, secret: &str, value: V, most: usize) {
+        if self.0.len() >= most && !self.0.contains_key(namespace) {
+            self.0.clear();
+        }
+        let of_namespace = self.0.entry(namespace.to_owned()).or_default();
+        of_namespace.insert(secret.to_owned(), value);
+    }
+}
 
 impl Verdicts {
-    /// The verdict on a pull secret of a namespace, by `work` where none holds at this moment.
+    /// The verdict on a pull secret of a namespace, by `work` where none holds at this moment. There are so many `namespaces`.
     pub(super) fn find_or(
         &self,
         namespace: &Arc<Namespace>,
         secret: &str,
         seen: Option<&Arc<Seen>>,
-        moment: Moment,
+        (moment, namespaces): (Moment, usize),
         work: impl FnOnce() -> Verified,
     ) -> Arc<Verified> {
-        let known = |verdicts: &HashMap<String, BySecret>| {
-            verdicts.get(&namespace.name)?.get(secret).cloned()
-        };
-        if let Some(verdict) = known(&lock(&self.0))
+        let known = lock(&self.0).get(&namespace.name, secret).cloned();
+        if let Some(verdict) = known
             && verdict.holds(namespace, seen, moment)
         {
             return verdict;
         }
         let verdict = Arc::new(work());
-        let mut verdicts = lock(&self.0);
-        if verdicts.len() >= NAMESPACES {
-            verdicts.clear();
-        }
-        verdicts
-            .entry(namespace.name.clone())
-            .or_default()
-            .insert(secret.to_owned(), Arc::clone(&verdict));
+        let most = NAMESPACES.max(namespaces.saturating_mul(2));
+        lock(&self.0).put(&namespace.name, secret, Arc::clone(&verdict), most);
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgets_all_only_for_a_namespace_beyond_the_bound() {
+        let mut rows = Rows::default();
+        for (number, namespace) in ["a", "b", "c"].iter().enumerate() {
+            rows.put(namespace, "pullpass", number, 3);
+        }
+        rows.put("a", "pullpass", 10, 3);
+        rows.put("a", "pullpass-own", 11, 3);
+        assert_eq!(rows.get("a", "pullpass"), Some(&10));
+        assert_eq!(rows.get("a", "pullpass-own"), Some(&11));
+        assert_eq!(rows.get("c", "pullpass"), Some(&2));
+        rows.put("d", "pullpass", 3, 3);
+        assert_eq!(rows.get("a", "pullpass"), None);
+        assert_eq!(rows.get("d", "pullpass"), Some(&3));
     }
 }

@@ -1,7 +1,6 @@
 //! The warm check: what a namespace's pull secret is worth, worked out once per change and then looked up.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,16 +9,13 @@ use tokio::time::Instant;
 
 use super::access::Credentials;
 use super::account::Known;
+use super::history::History;
 use super::lock::lock;
-use super::secret::{Digest, Entry};
 use super::state::{Seen, State};
 use super::supply::{Remembered, Supplies, Supply};
 use super::{Coverage, InjectMode, Namespace, bind, surplus};
 use crate::credential::{Credential, Freshness, freshness};
-use crate::registry::{CredentialSource, Grant};
-
-/// How many earlier logins of one source are remembered.
-const REMEMBERED: usize = 64;
+use crate::registry::Grant;
 
 /// How often work in the background is begun for one namespace at most.
 const NUDGE_EVERY: Duration = Duration::from_secs(30);
@@ -288,64 +284,4 @@ fn stand(grant: &Grant, supply: &Supply, seen: Option<&Seen>, history: &History)
                 .min_by_key(|credential| credential.expires_at)
         })
         .map_or(Standing::Unknown, Standing::Earlier)
-}
-
-/// The logins that each source has had, newest last: what is known to be older may be replaced without asking.
-#[derive(Default)]
-pub(super) struct History(Mutex<HashMap<CredentialSource, VecDeque<Past>>>);
-
-struct Past {
-    digest: Digest,
-    credential: Option<Arc<Credential>>,
-}
-
-impl History {
-    /// Remembers what a grant's source holds now.
-    pub(super) fn note(
-        &self,
-        grant: &Grant,
-        entries: &[Entry],
-        credential: Option<&Arc<Credential>>,
-    ) {
-        for entry in entries {
-            self.push(&grant.source, entry.digest, credential.cloned());
-        }
-    }
-
-    /// Remembers that something is known to be older than what a source holds now.
-    pub(super) fn note_older(&self, source: &CredentialSource, digest: Digest) {
-        self.push(source, digest, None);
-    }
-
-    /// Whether this is a login that the source has or had, as far as we remember.
-    pub(super) fn knows(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = lock(&self.0);
-        all.get(source)
-            .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
-    }
-
-    fn find(&self, source: &CredentialSource, digest: &Digest) -> Option<Arc<Credential>> {
-        let all = lock(&self.0);
-        let past = all
-            .get(source)?
-            .iter()
-            .find(|past| past.digest == *digest)?;
-        past.credential.clone()
-    }
-
-    fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
-        let mut all = lock(&self.0);
-        let past = match all.get_mut(source) {
-            Some(past) => past,
-            None => all.entry(source.clone()).or_default(),
-        };
-        if past.iter().any(|past| past.digest == digest) {
-            return;
-        }
-        // A fixed login may have many entries at once, each with a digest of its own.
-        if past.len() >= REMEMBERED {
-            past.pop_front();
-        }
-        past.push_back(Past { digest, credential });
-    }
 }

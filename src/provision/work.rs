@@ -9,7 +9,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use super::Pending;
 use super::flight::{Ask, Flight, Progress};
 use super::gather::Gathered;
-use super::write::Written;
+use super::write::{Ended, Written};
 use crate::registry::Grant;
 
 type Result = std::result::Result<Gathered, Pending>;
@@ -110,18 +110,26 @@ impl<'a> Work<'a> {
         &self,
         progress: &mut Progress,
         asks: &[Ask],
-        written: &std::result::Result<Written, Pending>,
+        ended: &std::result::Result<Ended, Pending>,
         unserved: &Pending,
     ) {
-        progress.foreign = *written == Ok(Written::Foreign);
+        let left_out = ended.as_ref().ok().and_then(|one| one.left_out.as_ref());
+        progress.foreign = matches!(ended, Ok(one) if one.written == Written::Foreign);
         for piece in &self.pieces {
-            let result = match (&piece.result, written) {
+            let result = match (&piece.result, ended) {
                 (None, _) => continue,
-                (Some(Err(why)), _) | (Some(Ok(_)), Err(why)) => Err(why.clone()),
-                (Some(Ok(_)), Ok(_)) => Ok(()),
+                (Some(Err(why)), _) | (Some(Ok(_)), Err(why)) => Err(why),
+                (Some(Ok(gathered)), Ok(_)) => Ok(gathered),
             };
             for key in &piece.grant.keys {
-                progress.settle(key, piece.began, result.clone());
+                let result = match result {
+                    Err(why) => Err(why.clone()),
+                    Ok(gathered) => match left_out {
+                        Some((keys, why)) if gathered.lacks(key, keys) => Err(why.clone()),
+                        _ => Ok(()),
+                    },
+                };
+                progress.settle(key, piece.began, result);
             }
         }
         for ask in asks {

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::access::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
 use super::gather::{self, Gathered};
+use super::history::History;
 use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
 use super::state::{Seen, State};
 use super::table::Table;
-use super::verify::History;
-use super::{PULL_SECRET, Pending};
+use super::{Namespace, PULL_SECRET, Pending};
 use crate::registry::CredentialSource;
 
 /// How often a lost race is run again before it is given up for this time.
@@ -30,6 +30,23 @@ pub(super) struct Writer<'a> {
 }
 
 /// How a write ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) written: Written,
+    /// The keys that there was no room for, and what to say of them.
+    pub(super) left_out: Option<(BTreeSet<String>, Pending)>,
+}
+
+impl From<Written> for Ended {
+    fn from(written: Written) -> Self {
+        Self {
+            written,
+            left_out: None,
+        }
+    }
+}
+
+/// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// What must be there was written.
@@ -41,10 +58,10 @@ pub(super) enum Written {
 }
 
 impl Writer<'_> {
-    /// Makes sure that the pull secret holds the entries of each of `gathered`.
-    pub(super) async fn write(&self, mut gathered: Vec<Gathered>) -> Result<Written, Pending> {
+    /// Makes sure that the pull secret holds the entries of each of `gathered`, as far as there is room for them.
+    pub(super) async fn write(&self, mut gathered: Vec<Gathered>) -> Result<Ended, Pending> {
         if self.is_known_to_hold(&gathered) {
-            return Ok(Written::Equal);
+            return Ok(Written::Equal.into());
         }
         let mut there = match self.table().get(self.namespace) {
             None => None,
@@ -52,14 +69,11 @@ impl Writer<'_> {
         };
         for _ in 0..ATTEMPTS {
             if there.as_ref().is_some_and(|secret| !secret.ours) {
-                return Ok(Written::Foreign);
+                return Ok(Written::Foreign.into());
             }
             let merged = self.merge(there.as_ref(), &mut gathered).await?;
-            if merged.is_too_big() {
-                return Err(self.too_big(&merged));
-            }
             let Some(content) = &merged.content else {
-                return Ok(Written::Equal);
+                return Ok(self.ended(Written::Equal, &merged));
             };
             let precondition = there.as_ref().map_or(Precondition::Absent, |secret| {
                 Precondition::Exactly(secret.version.clone())
@@ -70,6 +84,7 @@ impl Writer<'_> {
                 .await
             {
                 Ok(version) => {
+                    let ended = self.ended(Written::Applied, &merged);
                     let seen = Seen {
                         version,
                         ours: true,
@@ -78,7 +93,7 @@ impl Writer<'_> {
                     };
                     let resource_version = seen.version.resource_version.clone();
                     self.table().put(self.namespace, &resource_version, seen);
-                    return Ok(Written::Applied);
+                    return Ok(ended);
                 }
                 Err(ClusterError::Conflict { .. }) => there = self.fetch().await?,
                 Err(error) => return Err(self.pending(&error)),
@@ -208,18 +223,69 @@ impl Writer<'_> {
         }
     }
 
-    fn too_big(&self, merged: &Merged) -> Pending {
-        Pending {
+    fn ended(&self, written: Written, merged: &Merged) -> Ended {
+        let keys: BTreeSet<String> = merged.left_out.iter().cloned().collect();
+        let too_big = || Pending {
             registry: None,
             reason: "TooBig",
             message: format!(
-                "secret {}/{} would have {} KiB, more than {} KiB: the last good one stays; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB, more than {} KiB: it has no room for {} logins, what stands in it is renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
-                MAX_BYTES / 1024
+                MAX_BYTES / 1024,
+                keys.len(),
             ),
+        };
+        Ended {
+            written,
+            left_out: (!keys.is_empty()).then(|| (keys.clone(), too_big())),
         }
+    }
+}
+
+/// Logs how a write of this pull secret ended.
+pub(super) fn tell(namespace: &Namespace, secret: &str, ended: &Result<Ended, Pending>) {
+    let name = namespace.name.as_str();
+    match ended.as_ref().map(|ended| ended.written) {
+        Ok(Written::Applied) => {
+            tracing::info!(
+                namespace.name = name,
+                secret.name = secret,
+                "pull secret written"
+            );
+        }
+        Ok(Written::Equal) => {
+            tracing::debug!(
+                namespace.name = name,
+                secret.name = secret,
+                "pull secret is as it must be"
+            );
+        }
+        Ok(Written::Foreign) => tracing::warn!(
+            namespace.name = name,
+            "secret {name}/{secret} is not ours and is left alone: rename it, or delete it so that pullpass can make its own"
+        ),
+        Err(why) => tracing::warn!(
+            namespace.name = name,
+            secret.name = secret,
+            reason = why.reason,
+            "pull secret not written: {}",
+            why.message
+        ),
+    }
+    if let Ok(Ended {
+        left_out: Some((_, why)),
+        ..
+    }) = ended
+    {
+        tracing::warn!(
+            namespace.name = name,
+            secret.name = secret,
+            reason = why.reason,
+            "pull secret is not complete: {}",
+            why.message
+        );
     }
 }
 

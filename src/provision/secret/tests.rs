@@ -168,7 +168,7 @@ fn replaces_what_stands_under_its_key_and_says_so() {
 }
 
 #[test]
-fn repairs_own_entry_with_members_added_to_it() {
+fn repairs_own_oldwith_members_added_to_it() {
     let before = r#"{"auths":{"b.example":{"auth":"QVdTOjI=","username":"x"}}}"#;
     let merged = merge(
         Some(&there(before.as_bytes())),
@@ -230,7 +230,7 @@ fn leaves_out_entries_that_would_break_every_pull() {
 }
 
 #[test]
-fn drops_expired_public_entry_and_no_other() {
+fn drops_expired_public_oldand_no_other() {
     let secret = written(merge(
         None,
         &[entry("public.ecr.aws", "1"), entry("b.example", "2")],
@@ -247,10 +247,54 @@ fn drops_expired_public_entry_and_no_other() {
 }
 
 #[test]
-fn knows_when_it_is_too_big() {
-    let big = "x".repeat(MAX_BYTES);
-    assert!(merge(None, &[entry("a.example", &big)], now()).is_too_big());
-    assert!(!merge(None, &[entry("a.example", "x")], now()).is_too_big());
+fn takes_what_there_is_room_for_and_renews_what_stands() {
+    // Three of them fill it: 4/3 of it in base64.
+    let big = |fill: &str| fill.repeat(MAX_BYTES / 4 - 100);
+    let all = |fill: &str| ["a", "b", "c", "d"].map(|key| entry(key, &big(fill)));
+    let first = merge(None, &all("1"), now());
+    assert_eq!(first.left_out, ["d"]);
+    assert!(first.bytes > MAX_BYTES);
+    let first = written(first);
+    assert!(text(&first).len() <= MAX_BYTES);
+    assert!(!first.annotations[COVERS_ANNOTATION].contains("d: "));
+    assert!(merge(Some(&first), &all("1"), now()).content.is_none());
+
+    // All that stands is renewed, also where it has become longer.
+    let longer = all("2").map(|old| entry(&old.key, &format!("{}{}", big("2"), "2".repeat(1000))));
+    let renewed = merge(Some(&first), &longer, now());
+    assert_eq!(renewed.left_out, ["d"]);
+    for Entry { key, digest, .. } in &longer[..3] {
+        assert_eq!(renewed.digests[key], *digest, "{key}");
+    }
+    assert!(text(&written(renewed)).len() > MAX_BYTES);
+    // A small one that comes later fits in, what is too much for the API server stays as it is.
+    let small = [entry("e", "1"), entry("a", &big("3").repeat(2))];
+    let mixed = merge(Some(&first), &small, now());
+    assert_eq!(mixed.left_out, ["a"]);
+    assert_eq!(mixed.digests["a"], all("1")[0].digest);
+    assert!(mixed.digests.contains_key("e"));
+}
+
+#[test]
+fn renews_what_stands_beside_a_surplus_that_leaves_no_room() {
+    let surplus = fixed("x.example", &"x".repeat(MAX_BYTES * 3 / 4 - 3000));
+    let full = written(merge(None, &[entry("a", "1"), surplus], now()));
+    let merged = merge(
+        Some(&full),
+        &[entry("a", "2"), entry("b", &"2".repeat(9000))],
+        now(),
+    );
+    assert_eq!(merged.left_out, ["b"]);
+    assert_eq!(merged.digests["a"], entry("a", "2").digest);
+    assert!(merged.digests.contains_key("x.example"));
+}
+
+#[test]
+fn counts_the_bytes_that_are_written() {
+    let before = r#"{"auths":{"x\"y":{"auth":"YTpi","email":"a@b","extra":[1]}}}"#;
+    let merged = merge(Some(&there(before.as_bytes())), &[entry("b", "2")], now());
+    let bytes = merged.bytes;
+    assert_eq!(bytes, text(&written(merged)).len() + 1, "a comma more");
 }
 
 #[test]

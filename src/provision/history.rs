@@ -1,0 +1,170 @@
+//! The logins that each source has had: what is known to be older may be replaced without asking.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use super::lock::lock;
+use super::secret::{Digest, Entry};
+use crate::credential::Credential;
+use crate::registry::{CredentialSource, Grant};
+
+/// How many earlier logins of one source are remembered, by their digests.
+const REMEMBERED: usize = 64;
+
+/// How many of them are kept with their credentials: an older one has ended, as each is renewed at half of its life.
+const KEPT: usize = 3;
+
+/// With so many sources, those that are gone are forgotten; then with twice as many as were left.
+const SOURCES: usize = 1024;
+
+/// The logins that each source has had, newest last.
+#[derive(Default)]
+pub(super) struct History(Mutex<Sources>);
+
+#[derive(Default)]
+struct Sources {
+    past: HashMap<CredentialSource, VecDeque<Past>>,
+    /// How many were left when some were forgotten.
+    left: usize,
+}
+
+struct Past {
+    digest: Digest,
+    credential: Option<Arc<Credential>>,
+}
+
+impl History {
+    /// Remembers what a grant's source holds now.
+    pub(super) fn note(
+        &self,
+        grant: &Grant,
+        entries: &[Entry],
+        credential: Option<&Arc<Credential>>,
+    ) {
+        for entry in entries {
+            self.push(&grant.source, entry.digest, credential.cloned());
+        }
+    }
+
+    /// Remembers that something is known to be older than what a source holds now.
+    pub(super) fn note_older(&self, source: &CredentialSource, digest: Digest) {
+        self.push(source, digest, None);
+    }
+
+    /// Whether this is a login that the source has or had, as far as we remember.
+    pub(super) fn knows(&self, source: &CredentialSource, digest: &Digest) -> bool {
+        let all = lock(&self.0);
+        all.past
+            .get(source)
+            .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
+    }
+
+    /// The credential of an earlier login.
+    pub(super) fn find(
+        &self,
+        source: &CredentialSource,
+        digest: &Digest,
+    ) -> Option<Arc<Credential>> {
+        let all = lock(&self.0);
+        let mut past = all.past.get(source)?.iter();
+        let past = past.find(|past| past.digest == *digest)?;
+        past.credential.clone()
+    }
+
+    /// Forgets, where there are many, the sources that nobody has any more. A login that is forgotten so is none that we know: before
+    /// it is replaced the store is read.
+    pub(super) fn forget_gone(&self, is_there: impl Fn(&CredentialSource) -> bool) {
+        let mut all = lock(&self.0);
+        if all.past.len() < SOURCES.max(2 * all.left) {
+            return;
+        }
+        all.past.retain(|source, _| is_there(source));
+        all.left = all.past.len();
+    }
+
+    fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
+        let mut all = lock(&self.0);
+        let past = match all.past.get_mut(source) {
+            Some(past) => past,
+            None => all.past.entry(source.clone()).or_default(),
+        };
+        if past.iter().any(|past| past.digest == digest) {
+            return;
+        }
+        // A fixed login may have many entries at once, each with a digest of its own.
+        if past.len() >= REMEMBERED {
+            past.pop_front();
+        }
+        past.push_back(Past { digest, credential });
+        let kept = past
+            .iter_mut()
+            .rev()
+            .filter(|past| past.credential.is_some());
+        for old in kept.skip(KEPT) {
+            old.credential = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::registry::source::StaticSource;
+
+    fn source(name: usize) -> CredentialSource {
+        CredentialSource::Static(StaticSource {
+            secret: format!("login-{name}"),
+        })
+    }
+
+    fn digest(name: usize) -> Digest {
+        Digest::of_auth(&name.to_string())
+    }
+
+    #[test]
+    fn keeps_the_digests_of_many_logins_and_the_credentials_of_the_newest() {
+        let history = History::default();
+        let minted_at: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        for name in 0..=REMEMBERED {
+            let credential = Arc::new(Credential {
+                username: "AWS".to_owned(),
+                password: "p".into(),
+                minted_at,
+                expires_at: minted_at + SignedDuration::from_hours(12),
+                principal: "tester".to_owned(),
+            });
+            let weak = Arc::downgrade(&credential);
+            history.push(&source(0), digest(name), Some(credential));
+            assert!(weak.upgrade().is_some());
+        }
+        let knows = |name| history.knows(&source(0), &digest(name));
+        let finds = |name| history.find(&source(0), &digest(name)).is_some();
+        assert!(!knows(0) && (1..=REMEMBERED).all(knows));
+        assert!((REMEMBERED - 2..=REMEMBERED).all(finds));
+        assert!(!(0..REMEMBERED - 2).any(finds));
+    }
+
+    #[test]
+    fn forgets_the_sources_that_are_gone_where_there_are_many() {
+        let history = History::default();
+        let is_there = |source_: &CredentialSource| *source_ == source(1) || *source_ == source(2);
+        for name in 0..SOURCES {
+            history.forget_gone(is_there);
+            history.note_older(&source(name), digest(name));
+        }
+        let knows = |name| history.knows(&source(name), &digest(name));
+        assert!((0..SOURCES).all(knows), "few are not looked at");
+        history.forget_gone(is_there);
+        assert!(knows(1) && knows(2));
+        assert_eq!(lock(&history.0).past.len(), 2);
+        // As long as all are in use, they are not looked at each time.
+        for name in 0..SOURCES {
+            history.note_older(&source(name), digest(name));
+        }
+        history.forget_gone(|_| true);
+        history.forget_gone(|_| false);
+        assert!((0..SOURCES).all(knows));
+    }
+}

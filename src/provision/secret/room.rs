@@ -1,0 +1,54 @@
+//! What of the wanted entries a pull secret has room for. Pure.
+
+use serde_json::Value;
+
+use super::{Auths, Entry, FULL_BYTES, MAX_BYTES};
+
+/// The bytes of a dockerconfigjson beside its entries: `{"auths":{}}`.
+const FRAME: usize = 12;
+
+/// What a pull secret has room for.
+pub(super) struct Room<'w> {
+    /// These fit in.
+    pub(super) fitting: Vec<&'w Entry>,
+    /// The keys of those that do not.
+    pub(super) left_out: Vec<String>,
+    /// How many bytes it would have with all of them.
+    pub(super) bytes: usize,
+}
+
+/// Finds which of `wanted` a pull secret that holds `auths` has room for. What stands there already comes first: it is renewed as long
+/// as the API server takes the secret, so that what works goes on to. Of the others as many as fit, in their order.
+pub(super) fn find_room<'w>(auths: &Auths, wanted: &'w [Entry]) -> Room<'w> {
+    let there = auths.entries.iter();
+    let mut bytes = FRAME + there.map(|(key, value)| size_of(key, value)).sum::<usize>();
+    let mut room = Room {
+        fitting: Vec::with_capacity(wanted.len()),
+        left_out: Vec::new(),
+        bytes,
+    };
+    let (standing, new): (Vec<&Entry>, Vec<&Entry>) = wanted
+        .iter()
+        .partition(|entry| auths.entries.contains_key(&entry.key));
+    let standing = standing.into_iter().map(|entry| (entry, FULL_BYTES));
+    let new = new.into_iter().map(|entry| (entry, MAX_BYTES));
+    for (entry, most) in standing.chain(new) {
+        let before = auths.entries.get(&entry.key);
+        let before = before.map_or(0, |value| size_of(&entry.key, value));
+        let after = size_of(&entry.key, &entry.value());
+        room.bytes = room.bytes - before + after;
+        if after <= before || bytes - before + after <= most {
+            bytes = bytes - before + after;
+            room.fitting.push(entry);
+        } else {
+            room.left_out.push(entry.key.clone());
+        }
+    }
+    room
+}
+
+/// The bytes of `"key":value,`; the last entry's comma is counted in vain.
+fn size_of(key: &str, value: &Value) -> usize {
+    let written = |value: &Value| value.to_string().len();
+    written(&Value::from(key)) + written(value) + 2
+}
