@@ -15,11 +15,11 @@ mod silent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use double::{Dice, Mints, View, World, show};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pullpass::controller::{Keeper, Leadership, Metrics};
 use pullpass::provision::access::{Cluster, Credentials};
 use pullpass::provision::decide::decide;
@@ -37,6 +37,13 @@ const MORE: usize = 50;
 
 /// What an Amazon ECR token has, about.
 const TOKEN_BYTES: usize = 2_700;
+
+/// How many seconds the clock is ahead.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+fn now() -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(AHEAD.load(Ordering::SeqCst))
+}
 
 /// So many Registries, each with a credential of its own.
 fn registries(count: usize) -> Registries {
@@ -110,12 +117,7 @@ impl Replica {
         };
         let (cluster, credentials): (Arc<dyn Cluster>, Arc<dyn Credentials>) =
             (Arc::new(view), mints.clone());
-        let ensure = Ensure::new(
-            Arc::clone(&state),
-            cluster,
-            Arc::clone(&credentials),
-            Timestamp::now,
-        );
+        let ensure = Ensure::new(Arc::clone(&state), cluster, Arc::clone(&credentials), now);
         let metrics = Metrics::default();
         let keeper = Keeper::new(
             ensure.clone(),
@@ -123,7 +125,7 @@ impl Replica {
             Arc::new(Silent),
             metrics,
             "pullpass",
-            Timestamp::now,
+            now,
         );
         let leadership = watch::Sender::new(Leadership::default());
         tokio::spawn(keeper.run(leadership.subscribe()));
@@ -193,8 +195,8 @@ fn restart(world: &Arc<World>, count: usize) -> Replica {
     let shown = began.elapsed();
     let look = || {
         let began = Instant::now();
-        let survey = replica.ensure.survey(&Orders::default(), Timestamp::now());
-        let decision = decide(&survey.view, Timestamp::now());
+        let survey = replica.ensure.survey(&Orders::default(), now());
+        let decision = decide(&survey.view, now());
         assert!(decision.mint.is_empty() && decision.complete.is_empty());
         began.elapsed()
     };
@@ -219,6 +221,19 @@ async fn add_more(replica: &Replica) {
     assert!(p50 <= Duration::from_millis(100) && p99 <= Duration::from_secs(1));
 }
 
+/// All credentials are to be renewed, and the earlier ones soon end.
+async fn renew_all(replica: &Replica, count: usize) {
+    let all = NAMESPACES + MORE;
+    let before = replica.writes();
+    let life = SignedDuration::from_hours(12);
+    let left = SignedDuration::from_mins(6);
+    AHEAD.fetch_add((life - left).as_secs(), Ordering::SeqCst);
+    let took = until("all are renewed", || replica.writes() - before >= all).await;
+    println!("all renewed with {left:#} left: in {took:.1?}");
+    assert!(took < left.unsigned_abs());
+    assert_eq!((replica.writes() - before, replica.mints()), (all, count));
+}
+
 async fn measure(count: usize) {
     let world = populate();
     let replica = Replica::start(&world, count);
@@ -241,6 +256,7 @@ async fn measure(count: usize) {
     replica.lead();
     add_more(&replica).await;
     assert_eq!((replica.writes() - writes, replica.mints()), (MORE, 0));
+    renew_all(&replica, count).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
