@@ -24,7 +24,7 @@ BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1
 
 .PHONY: bed bed-oldest bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile)
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile promql) $(BED_DIR)/kinds.yaml
 
 bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
@@ -69,6 +69,12 @@ $(BED_BIN)/kube-score: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 
 $(BED_BIN)/dockerfile: $(wildcard $(BED)/lint/dockerfile/*.go) $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ seconds $(BED)/lint ./dockerfile
+
+$(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
+	@$(BED)/build.sh $@ seconds $(BED)/promql .
+
+$(BED_DIR)/kinds.yaml: $(wildcard $(BED)/kinds/*)
+	@$(BED)/kinds/kinds.sh $@
 
 # The flags of the builds, so that nothing is compiled twice.
 bed-test:
