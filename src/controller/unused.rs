@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::plan::{Row, Unused};
 use super::term::{Leadership, ticks};
@@ -23,6 +24,9 @@ use crate::registry::{CredentialSource, Orders};
 
 /// How often it is looked whether something changed.
 const TICK: Duration = Duration::from_secs(1);
+
+/// After a look, so many times as long as that took nothing is looked at again: the replica has more to do.
+const REST: u32 = 3;
 
 /// Deletes stored credentials that nobody uses any more.
 pub struct Cleaner {
@@ -54,15 +58,21 @@ impl Cleaner {
         let mut unused = Unused::default();
         let mut looked: Option<Change> = None;
         let mut next: Option<Timestamp> = None;
+        let mut rests_until = Instant::now();
         let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
+            if Instant::now() < rests_until {
+                continue;
+            }
             let (seen, now) = (Some(self.ensure.change()), (self.clock)());
             if looked == seen && next.is_none_or(|next| next > now) {
                 continue;
             }
             looked = seen;
+            let began = Instant::now();
             next = self.look(&mut unused, now).await;
+            rests_until = Instant::now() + began.elapsed() * REST;
         }
     }
 
