@@ -257,6 +257,35 @@ async fn finds_pods_of_a_namespace_that_opts_in_later_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evicts_the_same_pod_once_it_may() {
+    let scene = scene("refused").await;
+    let shop = scene.namespace("shop").await;
+    for name in ["web-1", "web-2"] {
+        create(&scene, &shop, name, Some("web")).await;
+        hang(&scene, &shop, name).await;
+    }
+    let pullpass = start(&scene, &["--rescue=evict", "--missed-pods-every=1s"]).await;
+    pullpass.register(&scene.cluster, "scene", "refused").await;
+    let evictions = "pullpass_missed_pods_evictions_total";
+    wait::until("two evictions that are refused", async || {
+        (gauge(&pullpass, evictions, "Failed").await >= 2).then_some(())
+    })
+    .await;
+    let web = BTreeSet::from(["web".to_owned()]);
+    assert_eq!(told(&scene, &shop, "RescuePod").await, web);
+    bind_rescue(&scene).await;
+    wait::until("an eviction", async || {
+        (gauge(&pullpass, evictions, "Done").await == 1).then_some(())
+    })
+    .await;
+    // All that was asked for was the eviction of the one Pod.
+    let all = scene.api.all();
+    let asked = all.iter().filter(|one| one.path.ends_with("/eviction?"));
+    let asked: BTreeSet<&str> = asked.map(|one| one.path.as_str()).collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn says_once_which_right_is_missing() {
     let scene = scene("denied").await;
     let binding = json!({

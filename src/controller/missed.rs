@@ -21,6 +21,7 @@ use crate::admission::{self, Judge, Verdict};
 use crate::cluster::{Kube, Told, WaitingPod};
 use crate::provision::access::ClusterError;
 pub use metrics::Metrics;
+use rescue::{Failed, OWNER_PAUSE};
 use schedule::{Ended, Schedule};
 
 /// How often it is looked whether Pods are to be looked for.
@@ -32,9 +33,6 @@ const TELL: usize = 500;
 /// How many Pods are evicted after each look, and the pause between two.
 const RESCUES: usize = 100;
 const RESCUE_PACE: Duration = Duration::from_secs(2);
-
-/// How long nothing else of the same owner is evicted.
-const OWNER_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How missed Pods are treated.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +63,8 @@ struct Found {
     untold: bool,
     rescues: Vec<Rescue>,
     owners: HashSet<String>,
+    /// When the youngest of them was created.
+    youngest: Option<Timestamp>,
 }
 
 /// A Pod that is to be evicted, if it still is what it was.
@@ -104,19 +104,19 @@ impl Missed {
 
     async fn lead(&self) {
         let mut schedule = Schedule::new(self.settings.every);
-        let mut trouble = None;
+        let (mut trouble, mut failed) = (None, Failed::default());
         let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             if !schedule.is_due(self.admissions.last_answer(), (self.clock)()) {
                 continue;
             }
-            let ended = match self.look().await {
+            let ended = match self.look(&failed).await {
                 Ok(found) => {
                     trouble = None;
                     self.metrics.set_missed(found.hanging, found.waiting);
                     self.log(&found);
-                    self.rescue(found.rescues).await;
+                    self.rescue(found, &mut failed).await;
                     Ended::Well
                 }
                 Err(error) => {
@@ -133,13 +133,13 @@ impl Missed {
     }
 
     /// Looks at every Pending Pod once, a page at a time.
-    async fn look(&self) -> Result<Found, ClusterError> {
+    async fn look(&self, failed: &Failed) -> Result<Found, ClusterError> {
         let mut found = Found::default();
         let mut next = None;
         loop {
             let page = self.kube.fetch_waiting_pods(next.as_deref()).await?;
             for pod in &page.pods {
-                self.look_at(pod, &mut found).await;
+                self.look_at(pod, failed, &mut found).await;
             }
             next = page.next;
             if next.is_none() {
@@ -148,7 +148,7 @@ impl Missed {
         }
     }
 
-    async fn look_at(&self, pod: &WaitingPod, found: &mut Found) {
+    async fn look_at(&self, pod: &WaitingPod, failed: &Failed, found: &mut Found) {
         let Verdict::Missed(lacks) = self.judge(pod).await else {
             return;
         };
@@ -157,6 +157,7 @@ impl Missed {
         } else {
             found.waiting += 1;
         }
+        found.youngest = found.youngest.max(Some(pod.created));
         if !found.untold && found.told < TELL {
             let notice = notice::missed(pod, &lacks, self.settings.rescue);
             let told = self.kube.publish(&notice, (self.clock)()).await;
@@ -165,7 +166,8 @@ impl Missed {
         }
         if self.settings.rescue
             && found.rescues.len() < RESCUES
-            && let Ok(owner) = rescue::find_owner(pod, self.admissions.last_answer())
+            && let Ok(owner) = rescue::find_owner(pod)
+            && failed.allows(&owner.uid, &pod.uid, (self.clock)())
             && found.owners.insert(owner.uid.clone())
         {
             found.rescues.push(Rescue {
@@ -200,9 +202,12 @@ impl Missed {
         );
     }
 
-    async fn rescue(&self, rescues: Vec<Rescue>) {
-        for rescue in rescues {
-            match self.rescue_one(&rescue).await {
+    async fn rescue(&self, found: Found, failed: &mut Failed) {
+        if !rescue::is_way_open(self.admissions.last_answer(), found.youngest) {
+            return;
+        }
+        for rescue in found.rescues {
+            match self.rescue_one(&rescue, failed).await {
                 Ok(()) => {}
                 Err(error) => {
                     self.metrics.count_rescue(false);
@@ -210,7 +215,7 @@ impl Missed {
                         pod.namespace = rescue.namespace,
                         pod.name = rescue.name,
                         error.reason = error.reason(),
-                        "a pod that hangs could not be evicted: {error}; the right is in ClusterRole pullpass-rescue"
+                        "a pod that hangs could not be evicted, it is tried again: {error}; the right is in ClusterRole pullpass-rescue"
                     );
                     if matches!(error, ClusterError::Forbidden { .. }) {
                         return;
@@ -221,23 +226,30 @@ impl Missed {
         }
     }
 
-    /// Evicts a Pod that, read live, still is missed and hangs, unless a Pod of its owner was evicted within the hour.
-    async fn rescue_one(&self, rescue: &Rescue) -> Result<(), ClusterError> {
+    /// Evicts a Pod that, read live, still is missed and hangs, unless that was announced for another Pod of its owner within the hour.
+    async fn rescue_one(&self, rescue: &Rescue, failed: &mut Failed) -> Result<(), ClusterError> {
         let (namespace, name) = (&rescue.namespace, &rescue.name);
         let Some(pod) = self.kube.fetch_waiting_pod(namespace, name).await? else {
             return Ok(());
         };
-        let Ok(owner) = rescue::find_owner(&pod, self.admissions.last_answer()) else {
+        let Ok(owner) = rescue::find_owner(&pod) else {
             return Ok(());
         };
         if pod.uid != rescue.uid || !matches!(self.judge(&pod).await, Verdict::Missed(_)) {
             return Ok(());
         }
-        let (notice, now) = (notice::rescue(&pod, owner), (self.clock)());
-        if self.kube.publish_once(&notice, OWNER_PAUSE, now).await != Told::Now {
-            return Ok(());
+        let now = (self.clock)();
+        let announced = failed.find(&owner.uid, &pod.uid, now);
+        if announced.is_none() {
+            let notice = notice::rescue(&pod, owner);
+            if self.kube.publish_once(&notice, OWNER_PAUSE, now).await != Told::Now {
+                return Ok(());
+            }
         }
-        if self.kube.evict(&pod).await? {
+        let evicted = self.kube.evict(&pod).await.inspect_err(|_| {
+            failed.note(&owner.uid, &pod.uid, announced.unwrap_or(now), now);
+        });
+        if evicted? {
             self.metrics.count_rescue(true);
             tracing::info!(
                 pod.namespace = namespace,

@@ -35,7 +35,7 @@ pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
     }
 }
 
-/// On a Pod's controller: that the Pod is evicted.
+/// On a Pod's controller: that the Pod is about to be evicted.
 pub(super) fn rescue(pod: &WaitingPod, owner: &OwnerReference) -> Notice {
     Notice {
         regarding: reference(
@@ -47,7 +47,7 @@ pub(super) fn rescue(pod: &WaitingPod, owner: &OwnerReference) -> Notice {
         reason: "RescuePod",
         action: "Evict",
         note: format!(
-            "Pod {} cannot pull its image and does not reference its pull secret: pullpass has it evicted, so that it is made again with the reference. No other Pod of this owner is evicted within the hour",
+            "Pod {} cannot pull its image and does not reference its pull secret: pullpass asks for its eviction, so that it is made again with the reference, and for that of no other Pod of this owner within the hour",
             pod.name
         ),
     }
