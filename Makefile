@@ -60,7 +60,7 @@ lint:
 	else echo "licenses and sources of dependencies are not looked at: cargo install --locked cargo-deny"; fi
 
 # Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts layering model patch_properties policy registries serve server
+UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts keeper layering model patch_properties policy registries serve server
 BED_TESTS = $(filter-out controller_faults e2e rotation scale $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository

@@ -242,6 +242,52 @@ async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
     assert!(longer > std::time::Duration::from_secs(2), "{longer:?}");
 }
 
+/// One tenant that puts in what belongs nowhere, and others that opt out meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takes_out_what_somebody_keeps_putting_in_more_and_more_slowly() {
+    let scene = Scene::alone("filling").await;
+    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    let pullpass = scene.start_controller().await;
+    let (namespace, leaves) = (
+        scene.namespace("team").await,
+        scene.namespace("leaves").await,
+    );
+    let wanted: &[&str] = &["one.example.com"];
+    for namespace in [&namespace, &leaves] {
+        wait_keys(&scene, namespace, Some(wanted)).await;
+    }
+    let mut took = Vec::new();
+    for _ in 0..8 {
+        put_in(&scene, &namespace, "forged.example.com").await;
+        let put = std::time::Instant::now();
+        wait_keys(&scene, &namespace, Some(wanted)).await;
+        took.push(put.elapsed());
+    }
+    println!("taken out after {took:.1?}");
+    assert!(took[6] > std::time::Duration::from_secs(1), "{took:?}");
+    assert!(took[7] > std::time::Duration::from_secs(2), "{took:?}");
+    wait::until("an Event in the namespace", async || {
+        is_told(&scene, &namespace, "pullpass").await.then_some(())
+    })
+    .await;
+    opt(&scene, &leaves, false).await;
+    wait_keys(&scene, &leaves, None).await;
+    assert_eq!(pullpass.count("pullpass_removals_held_back", &[]).await, 0);
+}
+
+/// Puts a login under one more key of a namespace's pull secret, as somebody does who may write it.
+async fn put_in(scene: &Scene, namespace: &str, key: &str) {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let mut secret = scene.cluster.secret(namespace, "pullpass").await.unwrap();
+    let mut content: Value = serde_json::from_str(&read_dockerconfigjson(&secret)).unwrap();
+    content["auths"][key] = json!({"auth": encode("me:canary")});
+    secret["data"][".dockerconfigjson"] = encode(&content.to_string()).into();
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
+    let answer = scene.cluster.send("PUT", &path, Some(&secret)).await;
+    answer.ok();
+}
+
 /// Whether there is an Event about a fight over an object of this name.
 async fn is_told(scene: &Scene, namespace: &str, name: &str) -> bool {
     let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");

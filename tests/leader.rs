@@ -71,6 +71,14 @@ async fn client(bed: &Bed) -> Client {
     Client::try_from(config.unwrap()).unwrap()
 }
 
+/// Somebody writes into the Lease, and its holder is told to stop before it sees that.
+async fn annotate_and_stop(leases: &Api<Lease>, holder: Replica) {
+    let note = json!({"metadata": {"annotations": {"example.com/note": "canary"}}});
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(note));
+    leases.patch("pullpass", &parameters, &patch).await.unwrap();
+    holder.stop().await;
+}
+
 /// One after the other on one Lease: each part goes on where the one before it ended.
 #[tokio::test]
 async fn hands_leadership_over_and_never_has_two_leaders() {
@@ -91,7 +99,7 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
     .await;
     assert!(first.leads() && !second.leads());
 
-    first.stop().await;
+    annotate_and_stop(&leases, first).await;
     let took = second.wait_until_it_leads().await;
     println!(
         "handed over {:.1} s after the leader was told to stop",

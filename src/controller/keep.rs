@@ -1,7 +1,9 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
+mod again;
 mod allowance;
 mod fight;
+mod jobs;
 mod kind;
 mod queue;
 mod settle;
@@ -11,10 +13,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::jobs::About;
 use self::work::{Done, Kept, Work, name};
 use super::ask::Asked;
 use super::metrics::Metrics;
@@ -34,8 +37,14 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// After everything was looked at, so many times as long as that took it is not looked at again, but at single namespaces that changed.
 const REST: u32 = 3;
 
+/// How many credentials are minted at a time: the rest of many that are due at once waits for its turn, and no cloud is run over.
+const MINTS: usize = 32;
+
 /// How many pull secrets are written at a time.
 const WRITES: usize = 32;
+
+/// When it is looked again at what is to be taken out of pull secrets that are being written first.
+const LEFT_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long one pull secret's writing may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,6 +59,7 @@ pub struct Keeper {
     clock: fn() -> Timestamp,
     /// About which Pods the API server asks; without it about all.
     asked: Option<watch::Receiver<Asked>>,
+    rest: Duration,
 }
 
 impl Keeper {
@@ -70,7 +80,14 @@ impl Keeper {
             own_namespace: own_namespace.into(),
             clock,
             asked: None,
+            rest: Duration::ZERO,
         }
+    }
+
+    /// After everything was looked at, it is not looked at again for so long at least.
+    #[must_use]
+    pub fn with_rest_of_at_least(self, rest: Duration) -> Self {
+        Self { rest, ..self }
     }
 
     /// A Registry is ready only once the API server asks about its images.
@@ -97,7 +114,8 @@ impl Keeper {
                 }
             }
             self.metrics.set_leader(true);
-            // What is under way when leadership is lost ends by itself: every write is a compare-and-swap.
+            // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
+            // compare-and-swap. Removals, status writes and Events that are under way are broken off: who leads next does them anew.
             let ended = self.lead(&mut orders, &mut told).await;
             self.metrics.set_leader(false);
             if ended {
@@ -113,15 +131,18 @@ impl Keeper {
         let mut next: Option<Timestamp> = None;
         let mut rests_until = Instant::now();
         let mut ticks = ticks(TICK);
+        let mut last = Timestamp::MIN;
         loop {
             tokio::select! {
-                Some(ended) = work.jobs.join_next(), if !work.queue.is_empty() => {
+                // A tick is waited for anew each time, and takes all that ended: neither keeps the other waiting.
+                biased;
+                _ = ticks.tick() => {}
+                Some(ended) = work.jobs.next(), if !work.queue.is_empty() => {
                     let now = (self.clock)();
                     work.take(ended, now);
-                    self.write_queued(&mut work, now);
+                    self.begin_queued(&mut work, now);
                     continue;
                 }
-                _ = ticks.tick() => {}
             }
             if told.has_changed().is_err() {
                 return true;
@@ -137,13 +158,16 @@ impl Keeper {
             orders.note(&self.ensure.registries(), now);
             work.take_ended(now);
             work.queue.grow(TICK, now);
-            self.write_queued(&mut work, now);
+            self.begin_queued(&mut work, now);
             let seen = Some((self.ensure.change(), confirmed.clone(), self.asked()));
-            let changed = self.ensure.take_changed();
-            let is_due = next.is_some_and(|next| next <= now);
+            // By a clock that was put back, what is to be done next may be long due.
+            let is_due = next.is_some_and(|next| next <= now) || now < last;
+            last = now;
             if looked == seen && !work.has_news && !is_due {
                 continue;
             }
+            // A name is noted before the number counts: taken before that, it would be lost.
+            let changed = self.ensure.take_changed();
             let began = Instant::now();
             if began < rests_until {
                 self.look_at(&changed, orders, &mut work, now);
@@ -151,7 +175,7 @@ impl Keeper {
             }
             looked = seen;
             next = self.look(orders, confirmed.as_deref(), &mut work, now);
-            rests_until = Instant::now() + began.elapsed() * REST;
+            rests_until = Instant::now() + (began.elapsed() * REST).max(self.rest);
         }
     }
 
@@ -165,24 +189,17 @@ impl Keeper {
     ) -> Option<Timestamp> {
         work.has_news = false;
         let mut survey = self.ensure.survey(orders, now);
-        work.mark(&mut survey);
+        work.mark(&mut survey, now);
         work.mark_removals(&mut survey, confirmed, now);
         work.forget_others(&survey, now);
         let decision = decide(&survey.view, now);
         work.tell_held_back(&survey, &decision, &self.own_namespace);
         self.metrics.set_survey(&survey, &decision, now);
-        for &place in &decision.mint {
-            self.mint(&survey.sources[place], work, now);
-        }
         work.queue.fill(&survey, &decision);
-        self.write_queued(work, now);
+        self.begin_queued(work, now);
         let left = self.remove_all(&survey, &decision, work, now);
         let tells = self.tell(&survey, &decision, work, now);
-        if left {
-            Some(now)
-        } else {
-            decision.next.into_iter().chain(tells).min()
-        }
+        decision.next.into_iter().chain(left).chain(tells).min()
     }
 
     /// Looks at a few namespaces for what is missing there, and begins that at once.
@@ -191,17 +208,21 @@ impl Keeper {
             return;
         }
         let mut survey = self.ensure.survey_some(names, orders, now);
-        work.mark(&mut survey);
+        work.mark(&mut survey, now);
         let decision = decide(&survey.view, now);
-        for &place in &decision.mint {
-            self.mint(&survey.sources[place], work, now);
-        }
         work.queue.hurry(&survey, &decision);
-        self.write_queued(work, now);
+        self.begin_queued(work, now);
     }
 
-    /// Begins to write what waits to be written and is still to be.
-    fn write_queued(&self, work: &mut Work, now: Timestamp) {
+    /// Begins to mint what waits to be minted, and to write what waits to be written and is still to be.
+    fn begin_queued(&self, work: &mut Work, now: Timestamp) {
+        while work.minting.len() < MINTS
+            && let Some(source) = work.queue.take_mint()
+        {
+            if work.may_mint(&source, now) {
+                self.mint(&source, work, now);
+            }
+        }
         while work.writing.len() < WRITES
             && let Some(place) = work.queue.take()
         {
@@ -213,27 +234,28 @@ impl Keeper {
         }
     }
 
-    /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; whether
-    /// something is left.
+    /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; when to
+    /// look again at what is left.
     fn remove_all(
         &self,
         survey: &Survey,
         decision: &Decision,
         work: &mut Work,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<Timestamp> {
         if decision.remove.is_empty() {
             work.kind.forget();
-            return false;
+            return None;
         }
         work.kind.see(&self.ensure.registries());
         if work.kind.is_to_be_asked(now) {
             let ensure = self.ensure.clone();
-            work.jobs
-                .spawn(async move { Done::Checked(ensure.check_registries().await) });
+            work.jobs.begin(About::Check, async move {
+                Done::Checked(ensure.check_registries().await)
+            });
         }
         if !work.kind.is_known() {
-            return true;
+            return work.kind.next();
         }
         let written: HashSet<usize> = decision
             .complete
@@ -255,7 +277,7 @@ impl Keeper {
             let found = holding.surplus == Some(Surplus::Found);
             self.remove(&survey.secrets[place], &survey.surplus[place], found, work);
         }
-        left
+        left.then(|| now.saturating_add(LEFT_AGAIN).unwrap_or(now))
     }
 
     /// Tells people what is new, unless that was done a moment ago: then, when it is time to.
@@ -287,14 +309,15 @@ impl Keeper {
         work.told = told;
         for (listed, status) in news.statuses {
             let teller = Arc::clone(&self.teller);
-            work.jobs.spawn(async move {
+            let about = About::Report(Arc::clone(&listed.name));
+            work.jobs.begin(about, async move {
                 let applied = teller.apply_status(&listed, &status).await;
                 Done::Reported(Arc::clone(&listed.name), applied)
             });
         }
         for notice in news.notices {
             let teller = Arc::clone(&self.teller);
-            work.jobs.spawn(async move {
+            work.jobs.begin(About::Notice, async move {
                 teller.publish(&notice, now).await;
                 Done::Told
             });
@@ -305,8 +328,9 @@ impl Keeper {
 
     fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {
         work.writing.insert(name(place));
+        let about = About::Write(name(place));
         let (ensure, place, keys) = (self.ensure.clone(), place.clone(), keys.to_vec());
-        work.jobs.spawn(async move {
+        work.jobs.begin(about, async move {
             let removed = ensure.remove(&place, &keys).await;
             Done::Removed(name(&place), found, removed)
         });
@@ -316,7 +340,8 @@ impl Keeper {
         work.minting.insert(source.clone());
         let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
         let ensure = self.ensure.clone();
-        work.jobs.spawn(async move {
+        let about = About::Mint(source.clone());
+        work.jobs.begin(about, async move {
             let minted = credentials.renew(&source, now).await;
             if let (Err(error), Some(tenant)) = (&minted, source.tenant())
                 && error.is_refusal()
@@ -333,7 +358,7 @@ impl Keeper {
         work.writing.insert(name(&place));
         let repaired = work.is_repair(&place);
         let ensure = self.ensure.clone();
-        work.jobs.spawn(async move {
+        work.jobs.begin(About::Write(name(&place)), async move {
             let deadline = Instant::now() + WRITE_TIMEOUT;
             let outcome = ensure.keep(&place, deadline).await;
             let kept = Kept {

@@ -45,21 +45,37 @@ impl Candidate {
             }
         }
         self.told.send_replace(Leadership::default());
-        let Some((term, precondition)) = self.election.give_back() else {
-            return;
-        };
-        match self
-            .kube
-            .apply_lease(&term, &precondition, Timestamp::now())
-            .await
-        {
-            Ok(_) => tracing::info!("gave leadership back"),
+        match self.give_back().await {
+            Ok(true) => tracing::info!("gave leadership back"),
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(
                     "leadership was not given back, another replica takes it in some seconds: {error}"
                 );
             }
         }
+    }
+
+    /// Gives the Lease back; whether this replica held it. What was written when it was told to stop may have been the Lease, and somebody
+    /// else may have written into it: then what is known of it is out of date, and it is read once.
+    async fn give_back(&mut self) -> Result<bool, ClusterError> {
+        if let Some((term, precondition)) = self.election.give_back() {
+            let now = Timestamp::now();
+            match self.kube.apply_lease(&term, &precondition, now).await {
+                Err(ClusterError::Conflict { .. }) => {}
+                done => return done.map(|_| true),
+            }
+        } else if self.election.decide(Instant::now(), Timestamp::now()) == Step::Leave {
+            return Ok(false);
+        }
+        let found = self.kube.fetch_lease().await?;
+        self.election.looked(found, Instant::now());
+        let Some((term, precondition)) = self.election.give_back() else {
+            return Ok(false);
+        };
+        let now = Timestamp::now();
+        let given = self.kube.apply_lease(&term, &precondition, now).await;
+        given.map(|_| true)
     }
 
     /// Looks or writes once, tells what came of it, and waits until it is time for the next.

@@ -108,7 +108,7 @@ pub struct Life {
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// The places of the credentials to mint, soonest to end first.
+    /// The places of the credentials to mint, soonest to end first; those that failed last time after all others.
     pub mint: Vec<usize>,
     /// The places of the pull secrets to write at once: something is missing there.
     pub complete: Vec<usize>,
@@ -200,9 +200,11 @@ fn decide_mints(view: &View, now: Timestamp, decision: &mut Decision) {
             note_next(decision, due(life));
         }
     }
-    decision
-        .mint
-        .sort_by_key(|place| view.credentials[*place].minted.map(|(_, until)| until));
+    // However many fail, and however slowly, they take turns and keep nothing else waiting.
+    decision.mint.sort_by_key(|place| {
+        let life = &view.credentials[*place];
+        (life.retry_at, life.minted.map(|(_, until)| until))
+    });
 }
 
 /// When a credential may be renewed; `None`: at once.
@@ -221,6 +223,10 @@ fn due_at(life: &Life) -> Option<Timestamp> {
 
 fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
     let mut renew: Vec<(Timestamp, usize)> = Vec::new();
+    let mut is_minted: Vec<bool> = view.credentials.iter().map(|life| life.is_minted).collect();
+    for place in &decision.mint {
+        is_minted[*place] = true;
+    }
     for (place, holding) in view.secrets.iter().enumerate() {
         if holding.is_written {
             continue;
@@ -245,7 +251,7 @@ fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
         } else if wants_now {
             decision.complete.push(place);
         } else if let Some(until) = first_end
-            && !is_more_to_come(holding, view, &decision.mint, until, now)
+            && !is_more_to_come(holding, &is_minted, until, now)
         {
             renew.push((until, place));
         }
@@ -258,19 +264,17 @@ fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
 /// Whether another credential of the same secret is being minted, and there is time to wait for it: then one write takes both.
 fn is_more_to_come(
     holding: &Holding,
-    view: &View,
-    mint: &[usize],
+    is_minted: &[bool],
     until: Timestamp,
     now: Timestamp,
 ) -> bool {
     const TIME_TO_WAIT: SignedDuration = SignedDuration::from_mins(2);
-    let is_minted = |place: usize| mint.contains(&place) || view.credentials[place].is_minted;
     until.duration_since(now) > TIME_TO_WAIT
         && holding
             .entries
             .iter()
             .filter_map(|piece| piece.credential)
-            .any(is_minted)
+            .any(|place| is_minted[place])
 }
 
 /// How many writes are to begin per second so that all are done in half of the time that the first of them has left.

@@ -15,7 +15,7 @@ const PEACE: SignedDuration = SignedDuration::from_mins(10);
 /// The longest wait before somebody's change is taken back.
 const LONGEST: SignedDuration = SignedDuration::from_mins(5);
 
-/// How often somebody else's changes to each pull secret were taken back.
+/// How often somebody else's changes to each pull secret were taken back, by a write or by a removal.
 #[derive(Default)]
 pub(super) struct Fights(HashMap<Name, Fight>);
 
@@ -73,11 +73,15 @@ impl Fights {
             .min()
     }
 
-    /// Forgets what is over, and all but these pull secrets.
-    pub(super) fn forget_others(&mut self, known: &HashSet<Name>, now: Timestamp) {
-        self.0.retain(|name, fight| {
-            known.contains(name) && now.duration_since(fight.last).abs() < PEACE
-        });
+    /// Whether this pull secret is fought over.
+    pub(super) fn lasts(&self, name: &Name) -> bool {
+        self.0.get(name).is_some_and(|fight| fight.beyond() > 0)
+    }
+
+    /// Forgets what is over. A pull secret that is not there may be the very one that somebody keeps making.
+    pub(super) fn forget_over(&mut self, now: Timestamp) {
+        self.0
+            .retain(|_, fight| now.duration_since(fight.last).abs() < PEACE);
     }
 }
 
@@ -104,11 +108,10 @@ mod tests {
         assert_eq!(fights.lasting(), HashSet::from([name.clone()]));
         assert_eq!(fights.end(), Some(at(14 + 600)));
 
-        let known = HashSet::from([name.clone()]);
-        fights.forget_others(&known, at(14 + 599));
-        assert!(!fights.lasting().is_empty());
-        fights.forget_others(&known, at(14 + 600));
-        assert!(fights.lasting().is_empty());
+        fights.forget_over(at(14 + 599));
+        assert!(!fights.lasting().is_empty() && fights.lasts(&name));
+        fights.forget_over(at(14 + 600));
+        assert!(fights.lasting().is_empty() && !fights.lasts(&name));
         assert_eq!(fights.answer(&name, at(14 + 600)), None);
     }
 

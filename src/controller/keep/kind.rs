@@ -11,8 +11,9 @@ use crate::registry::Registries;
 /// misses: with the kind all Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
 const KIND_GOES: SignedDuration = SignedDuration::from_secs(2);
 
-/// How long an answer about the kind holds.
+/// How long an answer about the kind holds. One that tells nothing holds twice as long as the one before it, at most a minute.
 const KIND_KNOWN: SignedDuration = SignedDuration::from_secs(5);
+const DOUBT_HOLDS: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is known of the kind Registry.
 #[derive(Default)]
@@ -23,8 +24,11 @@ pub(super) struct Kind {
     asked: bool,
     /// Whether what was asked is about earlier Registries.
     is_outdated: bool,
-    known_at: Option<Timestamp>,
+    /// When it was answered, and how long that holds.
+    answered: Option<(Timestamp, SignedDuration)>,
     is_known: bool,
+    /// What was said last of why it cannot be told.
+    complaint: Option<String>,
 }
 
 impl Kind {
@@ -33,6 +37,7 @@ impl Kind {
         *self = Self {
             asked: self.asked,
             is_outdated: self.asked,
+            complaint: self.complaint.take(),
             ..Self::default()
         };
     }
@@ -51,14 +56,24 @@ impl Kind {
         let since = *self.wanted_since.get_or_insert(now);
         let waited = now.duration_since(since).abs() >= KIND_GOES;
         let holds = self
-            .known_at
-            .is_some_and(|known_at| now.duration_since(known_at).abs() < KIND_KNOWN);
+            .answered
+            .is_some_and(|(at, long)| now.duration_since(at).abs() < long);
         if !holds {
             self.is_known = false;
         }
         let is_to_be_asked = waited && !holds && !self.asked;
         self.asked |= is_to_be_asked;
         is_to_be_asked
+    }
+
+    /// When it is next to be seen whether the API server is to be asked; `None`: once it answered.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        let (since, long) = match self.answered {
+            _ if self.asked => return None,
+            Some(answered) => answered,
+            None => (self.wanted_since?, KIND_GOES),
+        };
+        since.checked_add(long).ok()
     }
 
     /// Whether Registries that are not there are truly gone.
@@ -72,13 +87,26 @@ impl Kind {
         if std::mem::take(&mut self.is_outdated) {
             return;
         }
-        self.known_at = Some(now);
         self.is_known = answer.is_ok();
-        if let Err(error) = answer {
+        let long = match self.answered {
+            Some((_, last)) if answer.is_err() => (last * 2).min(DOUBT_HOLDS),
+            _ => KIND_KNOWN,
+        };
+        self.answered = Some((now, long));
+        self.note_complaint(answer.err().map(|error| error.to_string()));
+    }
+
+    /// Says why it cannot be told, when that is another reason than before; whether it did.
+    fn note_complaint(&mut self, complaint: Option<String>) -> bool {
+        let is_new = complaint != self.complaint;
+        self.complaint = complaint;
+        let new = self.complaint.as_ref().filter(|_| is_new);
+        if let Some(error) = new {
             tracing::warn!(
                 "nothing is removed: whether the Registries that are not there were deleted cannot be told: {error}"
             );
         }
+        new.is_some()
     }
 }
 
@@ -114,5 +142,52 @@ mod tests {
         assert!(kind.is_to_be_asked(at(7)));
         kind.take(Ok(()), at(7));
         assert!(kind.is_known());
+    }
+
+    fn doubt() -> Result<(), Doubt> {
+        let name = "eu".to_owned();
+        Err(Doubt::Behind { name })
+    }
+
+    #[test]
+    fn asks_more_and_more_rarely_as_long_as_it_cannot_be_told() {
+        let registries = Arc::new(Registries::build([]));
+        let mut kind = Kind::default();
+        kind.see(&registries);
+        assert!(!kind.is_to_be_asked(at(0)));
+        assert_eq!(kind.next(), Some(at(2)));
+        let mut asked = Vec::new();
+        for second in 2..300 {
+            kind.see(&registries);
+            if kind.is_to_be_asked(at(second)) {
+                assert_eq!(kind.next(), None, "the answer comes first");
+                kind.take(doubt(), at(second));
+                assert!(!kind.is_known());
+                asked.push(second);
+            } else {
+                let next = kind.next().unwrap();
+                assert!(next > at(second), "nothing is to be done before");
+            }
+        }
+        assert_eq!(asked, [2, 7, 17, 37, 77, 137, 197, 257]);
+        // An answer that tells is asked for anew as soon as ever.
+        assert!(kind.is_to_be_asked(at(317)));
+        kind.take(Ok(()), at(317));
+        assert!(kind.is_known());
+        assert!(kind.is_to_be_asked(at(322)));
+        kind.take(doubt(), at(322));
+        assert_eq!(kind.next(), Some(at(332)));
+    }
+
+    #[test]
+    fn says_once_why_it_cannot_be_told() {
+        let mut kind = Kind::default();
+        let mut said = Vec::new();
+        for complaint in [Some("a"), Some("a"), Some("b"), None, Some("b"), Some("b")] {
+            said.push(kind.note_complaint(complaint.map(str::to_owned)));
+            // A Registry that changes says nothing of that.
+            kind.forget();
+        }
+        assert_eq!(said, [true, false, true, false, true, false]);
     }
 }

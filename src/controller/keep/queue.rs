@@ -1,4 +1,4 @@
-//! The pull secrets that wait to be written. Pure.
+//! The credentials that wait to be minted, and the pull secrets that wait to be written. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +8,13 @@ use jiff::Timestamp;
 use super::allowance::Allowance;
 use crate::provision::decide::Decision;
 use crate::provision::survey::{Place, Survey};
+use crate::registry::source::MintSource;
 
-/// What waits to be written, as it was decided last.
+/// What waits to be minted and written, as it was decided last.
 #[derive(Default)]
 pub(super) struct Queue {
+    /// What is to be minted, the most urgent first.
+    mint: VecDeque<MintSource>,
     /// Something is missing there.
     complete: VecDeque<Place>,
     /// Something is to be renewed there, soonest to end first.
@@ -26,6 +29,8 @@ impl Queue {
     /// Takes what was decided on everything, instead of what waited.
     pub(super) fn fill(&mut self, survey: &Survey, decision: &Decision) {
         let place = |place: &usize| survey.secrets[*place].clone();
+        let source = |place: &usize| survey.sources[*place].clone();
+        self.mint = decision.mint.iter().map(source).collect();
         self.complete = decision.complete.iter().map(place).collect();
         self.renew = decision.renew.iter().map(place).collect();
         self.pace = decision.pace;
@@ -36,6 +41,17 @@ impl Queue {
         for place in &decision.complete {
             self.complete.push_front(survey.secrets[*place].clone());
         }
+        let first: Vec<&MintSource> = decision
+            .mint
+            .iter()
+            .map(|place| &survey.sources[*place])
+            .collect();
+        if !first.is_empty() {
+            self.mint.retain(|source| !first.contains(&source));
+        }
+        for source in first.into_iter().rev() {
+            self.mint.push_front(source.clone());
+        }
     }
 
     /// Adds what the pace gives since the last time, which was a `tick` ago at least.
@@ -43,7 +59,12 @@ impl Queue {
         self.allowance.grow(self.pace, tick, now);
     }
 
-    /// Takes the next one that may begin.
+    /// Takes the next credential to be minted.
+    pub(super) fn take_mint(&mut self) -> Option<MintSource> {
+        self.mint.pop_front()
+    }
+
+    /// Takes the next pull secret whose writing may begin.
     pub(super) fn take(&mut self) -> Option<Place> {
         if let Some(place) = self.complete.pop_front() {
             return Some(place);
@@ -58,12 +79,12 @@ impl Queue {
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.complete.is_empty() && self.renew.is_empty()
+        self.mint.is_empty() && self.complete.is_empty() && self.renew.is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -81,6 +102,41 @@ mod tests {
         let mut survey = Survey::default();
         survey.secrets.extend(names.iter().map(place));
         survey
+    }
+
+    /// The source of some credential.
+    pub(in super::super) fn source(region: &str) -> MintSource {
+        let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
+            "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "serves": {"namespaces": {}}, "ecr": {"identity": {"node": {}}}}});
+        let registry = serde_json::from_value(spec).unwrap();
+        let registries = crate::registry::Registries::build([registry]);
+        let grants = registries.grants_of(&BTreeMap::new(), "pullpass");
+        match &grants[0].source {
+            crate::registry::CredentialSource::Minted(source) => source.clone(),
+            crate::registry::CredentialSource::Static(_) => panic!("a fixed login"),
+        }
+    }
+
+    #[test]
+    fn mints_what_is_urgent_first_and_nothing_twice() {
+        let [eu, us, ap] = ["eu-west-1", "us-east-1", "ap-south-1"].map(source);
+        let all = |sources: &[&MintSource]| {
+            let mut survey = Survey::default();
+            let sources = sources.iter().map(|&source| source.clone());
+            survey.sources.extend(sources);
+            survey
+        };
+        let mint = |mint: &[usize]| Decision {
+            mint: mint.to_vec(),
+            ..Decision::default()
+        };
+        let mut queue = Queue::default();
+        queue.fill(&all(&[&eu, &us]), &mint(&[1, 0]));
+        queue.hurry(&all(&[&eu, &ap]), &mint(&[0, 1]));
+        assert!(!queue.is_empty());
+        let taken: Vec<MintSource> = std::iter::from_fn(|| queue.take_mint()).collect();
+        assert_eq!(taken, [eu, ap, us]);
+        assert!(queue.is_empty());
     }
 
     fn decision(complete: &[usize], renew: &[usize]) -> Decision {

@@ -1,15 +1,16 @@
 //! What is under way, what is left alone for a while, and what went wrong.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
-use tokio::task::{JoinError, JoinSet};
 
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
+use super::again::Again;
 use super::fight::Fights;
+use super::jobs::Jobs;
 use super::kind::Kind;
 use super::queue::Queue;
 use super::settle::Settling;
@@ -54,21 +55,21 @@ pub(super) struct Kept {
 
 #[derive(Default)]
 pub(super) struct Work {
-    pub(super) jobs: JoinSet<Done>,
+    pub(super) jobs: Jobs,
     pub(super) minting: HashSet<MintSource>,
     pub(super) writing: HashSet<Name>,
-    mint_again: HashMap<MintSource, (Timestamp, Finding)>,
-    write_again: HashMap<Name, (Timestamp, SignedDuration)>,
+    mint_again: HashMap<MintSource, (Again, Finding)>,
+    write_again: HashMap<Name, Again>,
     /// What we wrote last.
     written: HashMap<Name, String>,
     pub(super) fights: Fights,
-    /// What waits to be written.
+    /// What waits to be minted and written.
     pub(super) queue: Queue,
     /// Whether anything ended since everything was looked at.
     pub(super) has_news: bool,
     pub(super) kind: Kind,
-    /// When something was removed that nobody ordered.
-    removals: VecDeque<Timestamp>,
+    /// When something was removed last that nobody ordered, from each pull secret.
+    removals: HashMap<Name, Timestamp>,
     /// What people are to be told beside.
     pub(super) notices: Vec<Notice>,
     /// What people were told.
@@ -81,46 +82,51 @@ pub(super) struct Work {
 impl Work {
     /// Takes all that ended.
     pub(super) fn take_ended(&mut self, now: Timestamp) {
-        while let Some(ended) = self.jobs.try_join_next() {
+        while let Some(ended) = self.jobs.next_ended() {
             self.take(ended, now);
         }
     }
 
     /// Takes what ended.
-    pub(super) fn take(&mut self, ended: Result<Done, JoinError>, now: Timestamp) {
+    pub(super) fn take(&mut self, ended: Done, now: Timestamp) {
         self.has_news = true;
-        // A job that panicked is seen as under way until leadership changes: it is logged where it panicked.
         match ended {
-            Ok(Done::Minted(source, failed)) => {
+            Done::Minted(source, failed) => {
                 self.minting.remove(&source);
                 match failed {
                     None => self.mint_again.remove(&source),
                     Some(failure) => self
                         .mint_again
-                        .insert(source, (later(now, MINT_AGAIN), failure)),
+                        .insert(source, (Again::after(MINT_AGAIN, now), failure)),
                 };
             }
-            Ok(Done::Kept(name, kept)) => {
+            Done::Kept(name, kept) => {
                 self.writing.remove(&name);
                 self.note_kept(name, kept, now);
             }
-            Ok(Done::Removed(name, found, removed)) => {
+            Done::Removed(name, found, removed) => {
                 self.writing.remove(&name);
                 self.note_removed(name, found, &removed, now);
             }
-            Ok(Done::Checked(answer)) => self.kind.take(answer, now),
-            Ok(Done::Reported(registry, written)) => {
+            Done::Checked(answer) => self.kind.take(answer, now),
+            Done::Reported(registry, written) => {
                 self.told.note_written(&registry, written);
             }
-            Ok(Done::Told) | Err(_) => {}
+            Done::Told => {}
         }
+    }
+
+    /// Whether a credential is neither being minted nor left alone for a while.
+    pub(super) fn may_mint(&self, source: &MintSource, now: Timestamp) -> bool {
+        let again = self.mint_again.get(source);
+        !self.minting.contains(source) && again.is_none_or(|(again, _)| again.at(now) <= now)
     }
 
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, place: &Place, now: Timestamp) -> bool {
         let name = name(place);
         let again = self.write_again.get(&name);
-        !self.writing.contains(&name) && again.is_none_or(|(at, _)| *at <= now)
+        !self.writing.contains(&name) && again.is_none_or(|again| again.at(now) <= now)
     }
 
     /// Whether somebody else changed what we wrote.
@@ -138,9 +144,13 @@ impl Work {
         if let Some(version) = kept.version.filter(|_| good) {
             self.written.insert(name.clone(), version);
         }
-        if !good || !kept.repaired {
-            return;
+        if good && kept.repaired {
+            self.note_fight(name, now);
         }
+    }
+
+    /// What somebody else did to a pull secret was undone.
+    fn note_fight(&mut self, name: Name, now: Timestamp) {
         let Some(answer) = self.fights.answer(&name, now) else {
             return;
         };
@@ -155,8 +165,8 @@ impl Work {
                 note: NOTE.to_owned(),
             });
         }
-        let wait = answer.wait;
-        self.write_again.insert(name, (later(now, wait), wait));
+        let again = Again::after(answer.wait, now);
+        self.write_again.insert(name, again);
     }
 
     /// Until when nothing is said of how Registries stand; `None`: it can be said. `knows_asked`: whether it is known about which Pods
@@ -185,9 +195,9 @@ impl Work {
             self.write_again.remove(&name);
             return;
         }
-        let before = self.write_again.get(&name).map(|(_, wait)| *wait);
+        let before = self.write_again.get(&name).map(|again| again.wait());
         let wait = before.map_or(WRITE_AGAIN.0, |wait| (wait * 2).min(WRITE_AGAIN.1));
-        self.write_again.insert(name, (later(now, wait), wait));
+        self.write_again.insert(name, Again::after(wait, now));
     }
 
     fn note_removed(
@@ -217,24 +227,28 @@ impl Work {
             ),
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
+        self.note(name.clone(), !done, now);
         if done && found {
-            self.removals.push_back(now);
+            // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
+            self.removals.insert(name.clone(), now);
+            self.note_fight(name, now);
         }
-        self.note(name, !done, now);
     }
 
     /// Notes in a survey what is under way, and what is left alone.
-    pub(super) fn mark(&self, survey: &mut Survey) {
+    pub(super) fn mark(&self, survey: &mut Survey, now: Timestamp) {
         for (source, life) in survey.sources.iter().zip(&mut survey.view.credentials) {
             life.is_minted = self.minting.contains(source);
-            life.retry_at = self.mint_again.get(source).map(|(at, _)| *at);
+            let again = self.mint_again.get(source);
+            life.retry_at = again.map(|(again, _)| again.at(now));
         }
         let is_quiet = self.writing.is_empty() && self.write_again.is_empty();
         let holdings = survey.secrets.iter().zip(&mut survey.view.secrets);
         for (place, holding) in holdings.filter(|_| !is_quiet) {
             let name = name(place);
             holding.is_written = self.writing.contains(&name);
-            holding.retry_at = self.write_again.get(&name).map(|(at, _)| *at);
+            let again = self.write_again.get(&name);
+            holding.retry_at = again.map(|again| again.at(now));
         }
     }
 
@@ -246,7 +260,7 @@ impl Work {
         now: Timestamp,
     ) {
         self.removals
-            .retain(|at| now.duration_since(*at).abs() < REMOVALS_WITHIN);
+            .retain(|_, at| now.duration_since(*at).abs() < REMOVALS_WITHIN);
         survey.view.removals.lately = self.removals.len();
         survey.view.removals.confirmed =
             confirmed.is_some() && confirmed == self.told_held_back.as_deref();
@@ -257,9 +271,10 @@ impl Work {
         let known: HashSet<&MintSource> = survey.sources.iter().collect();
         self.mint_again.retain(|source, _| known.contains(source));
         let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
-        self.write_again.retain(|name, _| known.contains(name));
+        self.fights.forget_over(now);
+        self.write_again
+            .retain(|name, _| known.contains(name) || self.fights.lasts(name));
         self.written.retain(|name, _| known.contains(name));
-        self.fights.forget_others(&known, now);
     }
 
     /// Tells, once for each set of them, which removals wait until somebody confirms them.
@@ -275,9 +290,8 @@ impl Work {
             }
             return;
         }
-        let places = decision.held_back.iter();
         let count = decision.held_back.len();
-        let id = held_back_name(places.map(|place| name(&survey.secrets[*place])));
+        let id = held_back_name(survey, &decision.held_back);
         if self.told_held_back.as_ref() != Some(&id) {
             let note = format!(
                 "{count} of {} pull secrets seem to be unwanted all at once: they stay until you say that this is right: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
@@ -304,18 +318,24 @@ impl Work {
     }
 }
 
-/// What these removals are called: the same for the same ones.
-fn held_back_name(names: impl Iterator<Item = Name>) -> String {
-    let mut names: Vec<Name> = names.collect();
-    names.sort();
-    let mut hash = Sha256::new();
-    for (namespace, secret) in names {
-        hash.update(namespace);
-        hash.update("/");
-        hash.update(&*secret);
-        hash.update("\n");
-    }
-    let hash = hash.finalize();
+/// What these removals are called: the same for the very same content of the very same Secrets, so that who confirmed them says
+/// nothing of later ones.
+fn held_back_name(survey: &Survey, places: &[usize]) -> String {
+    let mut all: Vec<String> = places
+        .iter()
+        .map(|&at| {
+            let place = &survey.secrets[at];
+            let mut keys: Vec<&String> = survey.surplus[at].iter().collect();
+            keys.sort();
+            let seen = place.seen.as_ref();
+            let digest = |key: &&String| seen?.digests.get(*key);
+            let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
+            let uid = seen.map(|seen| &seen.version.uid);
+            format!("{:?} {uid:?} {logins:?}", name(place))
+        })
+        .collect();
+    all.sort();
+    let hash = Sha256::digest(all.join("\n"));
     let first = hash.first_chunk().copied().map_or(0, u32::from_be_bytes);
     format!("{first:08x}")
 }
@@ -324,6 +344,5 @@ pub(super) fn name(place: &Place) -> Name {
     (place.namespace.name.clone(), Arc::clone(&place.secret))
 }
 
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
+#[cfg(test)]
+mod tests;

@@ -54,12 +54,20 @@ struct Failure {
     /// How many attempts failed in a row.
     count: u32,
     until: Timestamp,
+    wait: SignedDuration,
+}
+
+impl Failure {
+    /// Whether it is still to be waited out. A clock that was put back makes nobody wait longer than was meant.
+    fn lasts(&self, now: Timestamp) -> bool {
+        now < self.until && self.until.duration_since(now) <= self.wait
+    }
 }
 
 impl Failures {
     /// The failure that is still to be waited out at `now`.
     pub(super) fn find(&self, key: &CredentialKey, now: Timestamp) -> Option<Arc<MintError>> {
-        let failure = self.0.get(key).filter(|failure| now < failure.until)?;
+        let failure = self.0.get(key).filter(|failure| failure.lasts(now))?;
         Some(Arc::clone(&failure.error))
     }
 
@@ -71,7 +79,7 @@ impl Failures {
         now: Timestamp,
     ) -> (Arc<MintError>, Duration) {
         if self.0.len() >= BOUND {
-            self.0.retain(|_, failure| now < failure.until);
+            self.0.retain(|_, failure| failure.lasts(now));
         }
         let count = self
             .0
@@ -79,13 +87,12 @@ impl Failures {
             .map_or(1, |failure| failure.count.saturating_add(1));
         let wait = find_wait(count, &failed);
         let error = Arc::new(failed.error);
-        let until = SignedDuration::try_from(wait)
-            .ok()
-            .and_then(|wait| now.saturating_add(wait).ok());
+        let signed = SignedDuration::try_from(wait).unwrap_or_default();
         let failure = Failure {
             error: Arc::clone(&error),
             count,
-            until: until.unwrap_or(now),
+            until: now.saturating_add(signed).unwrap_or(now),
+            wait: signed,
         };
         self.0.insert(key.clone(), failure);
         (error, wait)
@@ -170,6 +177,8 @@ mod tests {
         assert_eq!(failures.remember(&key, error(), now).1.as_secs(), 1);
         assert!(failures.find(&key, now).is_some());
         assert!(failures.find(&other, now).is_none());
+        let put_back = now - SignedDuration::from_mins(10);
+        assert!(failures.find(&key, put_back).is_none());
         let later = now + SignedDuration::from_secs(1);
         assert!(failures.find(&key, later).is_none());
         assert_eq!(failures.remember(&key, error(), later).1.as_secs(), 2);

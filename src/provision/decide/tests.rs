@@ -101,6 +101,20 @@ fn mints_what_ends_first_first() {
 }
 
 #[test]
+fn mints_what_failed_in_turns_and_after_all_others() {
+    let failed = |minutes| Life {
+        retry_at: Some(at(minutes)),
+        minted: None,
+        ..life(0)
+    };
+    let view = View {
+        credentials: vec![failed(399), failed(398), life(0)],
+        ..View::default()
+    };
+    assert_eq!(decide(&view, at(400)).mint, [2, 1, 0]);
+}
+
+#[test]
 fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
     let view = View {
         secrets: vec![
