@@ -218,6 +218,43 @@ async fn makes_its_certificates_and_repairs_what_is_taken_away() {
     check_rights(&stage.scene);
 }
 
+/// Both kinds, one after the other: told by each replica, and mended by whoever applies it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_of_a_deleted_configuration_and_goes_on_when_it_is_back() {
+    let stage = Stage::set("deleted", &[]).await;
+    let cluster = &stage.scene.cluster;
+    let before = bundles(cluster).await;
+    let missing = async |count: u64| {
+        for replica in &stage.replicas {
+            let name = "pullpass_webhook_configurations_missing";
+            wait::until("the metric", async || {
+                (replica.count(name, &[]).await == count).then_some(())
+            })
+            .await;
+        }
+    };
+    missing(0).await;
+    for kind in KINDS {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}s/00-pullpass");
+        cluster.send("DELETE", &path, None).await.ok();
+        missing(1).await;
+        for replica in &stage.replicas {
+            let told = format!("the {kind} was deleted");
+            let say = async || replica.log().contains(&told).then_some(());
+            wait::until("it to be told", say).await;
+            assert!(replica.is_ready().await, "the other one is served");
+        }
+        apply_webhooks(&stage.scene, &stage.replicas[0]).await;
+        missing(0).await;
+        wait::until("the API server to be told whom to trust", async || {
+            (bundles(cluster).await == before).then_some(())
+        })
+        .await;
+        let called = async || stage.is_injected().await.ok();
+        wait::until("the API server to call it", called).await;
+    }
+}
+
 /// Somebody who keeps at it is answered, and talked about.
 async fn check_fight(stage: &Stage) {
     for _ in 0..5 {

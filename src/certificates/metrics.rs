@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     distrusting: Gauge,
+    missing: Gauge,
     writes: Family<Labels, Counter>,
 }
 
@@ -30,6 +31,11 @@ impl Metrics {
             self.distrusting.clone(),
         );
         registry.register(
+            "pullpass_webhook_configurations_missing",
+            "Configurations of our webhooks that are not there, or cannot be read",
+            self.missing.clone(),
+        );
+        registry.register(
             "pullpass_ca_bundle_writes",
             "Writes of our webhooks' caBundle by how they ended",
             self.writes.clone(),
@@ -40,6 +46,12 @@ impl Metrics {
     pub fn set_distrusting(&self, webhooks: usize) {
         self.distrusting
             .set(i64::try_from(webhooks).unwrap_or(i64::MAX));
+    }
+
+    /// How many configurations of our webhooks are not there.
+    pub fn set_missing(&self, configurations: usize) {
+        self.missing
+            .set(i64::try_from(configurations).unwrap_or(i64::MAX));
     }
 
     /// Counts a write of `caBundle`: `Written`, or the reason of the error.

@@ -124,6 +124,13 @@ impl Configurations {
         Some(std::iter::once(mutating).chain(validating).collect())
     }
 
+    /// Those that are not there, or cannot be read: the API server asks pullpass nothing then.
+    pub fn missing(&self) -> Vec<Webhooks> {
+        let mut kinds = vec![Webhooks::Mutating, Webhooks::Validating];
+        kinds.retain(|kind| self.table(*kind).get(WEBHOOKS).is_none());
+        kinds
+    }
+
     /// Rings when one of them changed.
     pub fn follow(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

@@ -14,7 +14,9 @@ use super::cluster::TELL_EVERY;
 use super::shell::Shell;
 use crate::certificates::decide::Lives;
 use crate::certificates::{Held, Metrics, is_trusted};
-use crate::cluster::{CERTIFICATES, Certificates, Configurations, Kube, WEBHOOKS, Watches};
+use crate::cluster::{
+    CERTIFICATES, Certificates, Configurations, Kube, WEBHOOKS, Watches, Webhooks,
+};
 use crate::controller::{Asker, Certifier};
 use crate::provision::Ensure;
 use crate::server;
@@ -153,6 +155,7 @@ impl Own {
             certificate: shell.certificate.clone(),
             listener: shell.listener.clone(),
             held: None,
+            missing: vec![Webhooks::Mutating, Webhooks::Validating],
             told,
         };
         shell.tasks.spawn(async move {
@@ -180,6 +183,8 @@ struct Follower {
     listener: server::Metrics,
     /// What the Secret held when it was last usable, and in which state.
     held: Option<(String, Held)>,
+    /// The configurations that were not there at the last look.
+    missing: Vec<Webhooks>,
     told: watch::Sender<Trust>,
 }
 
@@ -192,6 +197,7 @@ impl Follower {
             secret.mark_unchanged();
             webhooks.mark_unchanged();
             self.take(&mut refused);
+            self.look_for_missing();
             let trust = self.look(Timestamp::now());
             self.told.send_replace(trust);
             // The senders are as long-lived as this.
@@ -233,6 +239,25 @@ impl Follower {
                 );
             }
         }
+    }
+
+    /// Says which configurations went away. At the start none of them is known.
+    fn look_for_missing(&mut self) {
+        let missing = self.made.configurations.missing();
+        self.metrics.set_missing(missing.len());
+        let gone = missing.iter().filter(|kind| !self.missing.contains(kind));
+        for kind in gone {
+            let price = match kind {
+                Webhooks::Mutating => "Pods are created without pull secrets",
+                Webhooks::Validating => "Registries and Pods are not looked at before they are written",
+            };
+            tracing::warn!(
+                webhook.configuration = WEBHOOKS,
+                "the {} was deleted, or may not be read any more: {price} until it is there again (helm upgrade, or kubectl apply of manifests/install.yaml)",
+                kind.kind()
+            );
+        }
+        self.missing = missing;
     }
 
     fn look(&self, now: Timestamp) -> Trust {
