@@ -41,8 +41,8 @@ render() {
 render base/install.yaml '# pullpass, whole: kubectl apply --server-side -f manifests/install.yaml'
 render rbac.yaml "# pullpass' namespace, its ServiceAccount and all that it may do" \
     -s templates/namespace.yaml -s templates/serviceaccount.yaml -s templates/rbac.yaml -s templates/policies.yaml \
-    --set certificates.mode=secret
+    --set certificates.mode=secret,certificates.caBundle=none
 render webhook.yaml "# How the API server calls a pullpass that runs as a process beside the cluster, by URL: manifests/README.md" \
-    -s templates/webhook.yaml --set webhook.url=https://127.0.0.1:8443/mutate --set certificates.mode=secret
+    -s templates/webhook.yaml --set webhook.url=https://127.0.0.1:8443/mutate
 render overlays/cert-manager/certificate.yaml "# The serving certificate, by an own CA of cert-manager." \
     -s templates/certificate.yaml --set certificates.mode=cert-manager

@@ -39,7 +39,7 @@ struct Stage {
 impl Stage {
     async fn set(name: &'static str, arguments: &[&'static str]) -> Self {
         let scene = Scene::alone(name).await;
-        apply_rights(&scene).await;
+        scene.cluster.grant_webhooks().await;
         scene.serve(&[&format!("{ECR}/team")]).await;
         let launch = Launch {
             controller: true,
@@ -267,6 +267,41 @@ async fn check_fight(stage: &Stage) {
     assert!(!logs.contains("PRIVATE"), "a key was logged");
 }
 
+/// What the chart says with `certificates.mode=secret`: while it changes to that, who leads still makes certificates of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_a_configuration_alone_whose_authority_is_given() {
+    let stage = Stage::set("given", &[]).await;
+    let cluster = &stage.scene.cluster;
+    let before = bundles(cluster).await;
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/00-pullpass";
+    let given = stage.scene.aws.certificate.clone();
+    let mut told = cluster.get(path).await.unwrap();
+    told["metadata"]["managedFields"].take();
+    told["metadata"]["annotations"]["pullpass.dev/ca-bundle"] = "given".into();
+    for webhook in told["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"]["caBundle"] = STANDARD.encode(&given).into();
+    }
+    cluster.send("PUT", path, Some(&told)).await.ok();
+    // The other one is wiped, and put back later than this one would be.
+    let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
+    let way = ["--type=json", "--patch", &wipe];
+    let arguments = [["patch", KINDS[1], "00-pullpass"], way].concat();
+    stage.scene.world.kubectl(&arguments);
+    wait::until("the other one to be put back", async || {
+        (bundles(cluster).await[3..] == before[3..]).then_some(())
+    })
+    .await;
+    assert_eq!(bundles(cluster).await[..3], vec![given; 3]);
+    // As when the mode changes back.
+    let annotation = "pullpass.dev/ca-bundle-";
+    let annotate = ["annotate", KINDS[0], "00-pullpass", annotation];
+    stage.scene.world.kubectl(&annotate);
+    wait::until("it to be pullpass' own again", async || {
+        (bundles(cluster).await == before).then_some(())
+    })
+    .await;
+}
+
 /// Each right to the webhooks is used, and no other.
 fn check_rights(scene: &Scene) {
     let all = scene.api.all();
@@ -293,7 +328,7 @@ fn check_rights(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gets_ready_beside_a_leader_that_has_no_certificates_of_its_own() {
     let scene = Scene::alone("change").await;
-    apply_rights(&scene).await;
+    scene.cluster.grant_webhooks().await;
     let launch = Launch {
         controller: true,
         ..scene.launch().await
@@ -311,21 +346,6 @@ async fn gets_ready_beside_a_leader_that_has_no_certificates_of_its_own() {
     apply_webhooks(&scene, &other).await;
     other.wait_ready().await;
     assert_eq!(leader.count("pullpass_leader", &[]).await, 1);
-}
-
-/// The rights to its webhooks' configurations.
-async fn apply_rights(scene: &Scene) {
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    let rights = read_yaml(manifests.join("base/install.yaml"));
-    let rights = rights.iter().filter(|object| {
-        let role = object["kind"].as_str().unwrap().starts_with("ClusterRole");
-        role && object["metadata"]["name"] == "pullpass-webhooks"
-    });
-    let rights: Vec<_> = rights.collect();
-    assert_eq!(rights.len(), 2);
-    for object in rights {
-        scene.cluster.apply(object).await;
-    }
 }
 
 /// The configurations of its webhooks, at this replica; no Pod is lost silently.

@@ -141,7 +141,7 @@ fn passes_strict_validation_of_the_api_server() {
     let forms: [&[&str]; 5] = [
         &["namespace.create=true"],
         &[
-            "certificates.mode=secret",
+            "certificates.mode=secret,certificates.caBundle=PEM",
             "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         ],
         &[
@@ -353,6 +353,7 @@ fn refuses_values_that_cannot_work() {
         ("nameOverride=other", "nameOverride"),
         ("image.digest=sha256:12", "digest"),
         ("certificates.mode=none", "mode"),
+        ("certificates.mode=secret", "caBundle is not set"),
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
         ("webhook.url=https://127.0.0.1:8443", "url"),
         ("identity.aws.roleArn=pullpass", "roleArn"),
@@ -387,31 +388,75 @@ struct Release {
 }
 
 impl Release {
+    fn prepare() -> Self {
+        Self {
+            server: Bed::start("api", &[]),
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program("kubectl"));
+        command.args(["--kubeconfig", self.server.field("kubeconfig")]);
+        succeed(command.args(arguments))
+    }
+
     fn helm(&self, arguments: &[&str]) {
+        succeed(&mut self.helming(arguments));
+    }
+
+    fn helming(&self, arguments: &[&str]) -> Command {
         let mut command = helm(&self.home, arguments);
         command
             .env("KUBECONFIG", self.server.field("kubeconfig"))
             .args(["--namespace", "pullpass"]);
-        succeed(&mut command);
+        command
     }
 
     /// Installs or upgrades it with one more setting.
     fn put(&self, verb: &[&str], setting: &str) {
+        succeed(&mut self.putting(verb, setting));
+    }
+
+    fn putting(&self, verb: &[&str], setting: &str) -> Command {
         let image = "image.repository=registry.example.com/pullpass";
         let chart = chart();
         let fixed = ["pullpass", &chart, "--set", image, "--set", setting];
-        self.helm(&[verb, &fixed].concat());
+        self.helming(&[verb, &fixed].concat())
+    }
+
+    /// Nothing of pullpass but the kind Registry, its namespace and what it keeps there.
+    fn assert_only_the_kind_is_left(&self) {
+        assert!(!self.read(&["crd", "registries.pullpass.dev"]).is_null());
+        let list = ["api-resources", "--verbs=list,delete", "-o", "name"];
+        let kinds = self.kubectl(&list);
+        let mut kinds: Vec<&str> = kinds.lines().collect();
+        assert!(kinds.len() > 40, "{kinds:?}");
+        kinds.retain(|kind| {
+            ![
+                "customresourcedefinitions.apiextensions.k8s.io",
+                "namespaces",
+            ]
+            .contains(kind)
+        });
+        let left = self.read(&[&kinds.join(","), "-l", "app.kubernetes.io/part-of=pullpass"]);
+        let left = left["items"].as_array().into_iter().flatten();
+        let left = left.map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+        let left: Vec<_> = left.filter(|one| !one.starts_with("\"Endpoint")).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     /// One object, or all of a kind; null where there is none.
     fn read(&self, what: &[&str]) -> Value {
-        let mut command = Command::new(program("kubectl"));
-        command
-            .args(["--kubeconfig", self.server.field("kubeconfig")])
-            .args(["get", "--namespace", "pullpass", "--ignore-not-found"])
-            .args(["-o", "json"])
-            .args(what);
-        serde_json::from_str(&succeed(&mut command)).unwrap_or_default()
+        let get = [
+            "get",
+            "--namespace",
+            "pullpass",
+            "--ignore-not-found",
+            "-o",
+            "json",
+        ];
+        serde_json::from_str(&self.kubectl(&[&get, what].concat())).unwrap_or_default()
     }
 
     fn replicas(&self) -> Value {
@@ -448,13 +493,9 @@ impl Release {
     fn apply_as_pullpass(&self, object: &Value) {
         let file = self.home.path().join("bundle.json");
         std::fs::write(&file, object.to_string()).unwrap();
-        let mut command = Command::new(program("kubectl"));
-        command
-            .args(["--kubeconfig", self.server.field("kubeconfig")])
-            .args(["apply", "--server-side", "--force-conflicts"])
-            .args(["--field-manager", "pullpass", "-f"])
-            .arg(file);
-        succeed(&mut command);
+        let apply = ["apply", "--server-side", "--force-conflicts"];
+        let manager = ["--field-manager", "pullpass", "-f", file.to_str().unwrap()];
+        self.kubectl(&[&apply[..], &manager].concat());
     }
 }
 
@@ -462,17 +503,10 @@ impl Release {
 /// else goes.
 #[test]
 fn keeps_the_authority_and_leaves_the_kind() {
-    let release = Release {
-        server: Bed::start("api", &[]),
-        home: tempfile::tempdir().unwrap(),
-    };
+    let release = Release::prepare();
     release.put(&["install", "--create-namespace"], "replicas=2");
     assert_eq!(release.bundles(), vec![Value::Null; 6]);
-    let folder = tempfile::tempdir().unwrap();
-    let mut certs = Command::new(env!("CARGO_BIN_EXE_pullpass"));
-    succeed(certs.arg("certs").arg(folder.path()));
-    let authority = std::fs::read(folder.path().join("ca.crt")).unwrap();
-    let authority = base64::engine::general_purpose::STANDARD.encode(authority);
+    let (_, authority) = make_authority();
     release.tell_authority(&authority);
     // What is switched on and off again does not stumble over what pullpass wrote.
     for setting in [
@@ -489,23 +523,73 @@ fn keeps_the_authority_and_leaves_the_kind() {
     assert_eq!(release.bundles(), vec![authority.as_str(); 6]);
     assert_eq!(release.replicas(), 2);
     release.helm(&["uninstall", "pullpass"]);
-    assert!(!release.read(&["crd", "registries.pullpass.dev"]).is_null());
-    for kind in [
-        "mutatingwebhookconfiguration",
-        "validatingwebhookconfiguration",
-        "clusterrole",
-        "clusterrolebinding",
-        "validatingadmissionpolicy",
-        "validatingadmissionpolicybinding",
-        "deployment",
-        "service",
-    ] {
-        let left = release.read(&[kind]);
-        let left = left["items"].as_array().into_iter().flatten();
-        let names: Vec<_> = left
-            .filter_map(|object| object["metadata"]["name"].as_str())
-            .filter(|name| name.contains("pullpass"))
-            .collect();
-        assert!(names.is_empty(), "{kind}: {names:?}");
+    release.assert_only_the_kind_is_left();
+    // And it goes over the kind that stayed.
+    release.put(&["install"], "replicas=2");
+}
+
+/// From certificates of pullpass' own to given ones, and back.
+#[test]
+fn changes_whose_certificates_they_are() {
+    let release = Release::prepare();
+    release.put(&["install", "--create-namespace"], "replicas=2");
+    let (_, own) = make_authority();
+    release.tell_authority(&own);
+    let (file, given) = make_authority();
+    let file = format!(
+        "certificates.caBundle={}",
+        file.path().join("ca.crt").display()
+    );
+    let change = ["upgrade", "--set-file", &file];
+    let mode = "certificates.mode=secret";
+    // What pullpass wrote is not taken from it unasked: docs/INSTALL.md.
+    let refused = run(&mut release.putting(&change, mode));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("conflicts with \"pullpass\""), "{stderr}");
+    release.put(&[&change[..], &["--force-conflicts"]].concat(), mode);
+    assert_eq!(release.bundles(), vec![given.as_str(); 6]);
+    let annotations = || {
+        let read = KINDS.map(|kind| release.read(&[kind, "00-pullpass"]));
+        read.map(|one| one["metadata"]["annotations"]["pullpass.dev/ca-bundle"].clone())
+    };
+    assert_eq!(annotations(), ["given", "given"]);
+    // What it is told from now on, a later upgrade does not stumble over.
+    release.put(&change, mode);
+    release.put(&["upgrade"], "certificates.mode=self");
+    assert_eq!(release.bundles(), vec![Value::Null; 6]);
+    assert_eq!(annotations(), [Value::Null, Value::Null]);
+    release.tell_authority(&own);
+    assert_eq!(release.bundles(), vec![own.as_str(); 6]);
+}
+
+/// As docs/INSTALL.md says, to the letter.
+#[test]
+fn uninstalls_plain_manifests_but_for_the_kind() {
+    let release = Release::prepare();
+    let file = manifests().join("install.yaml");
+    release.kubectl(&["apply", "--server-side", "-f", file.to_str().unwrap()]);
+    let document = std::fs::read_to_string(manifests().join("../docs/INSTALL.md")).unwrap();
+    let lines = document.lines().filter_map(|line| {
+        let line = line.strip_prefix("kubectl delete ")?;
+        line.ends_with("-l app.kubernetes.io/part-of=pullpass")
+            .then_some(line)
+    });
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        let words: Vec<_> = line.split(' ').collect();
+        release.kubectl(&[&["delete"], &words[..]].concat());
     }
+    release.assert_only_the_kind_is_left();
+    assert!(!release.read(&["namespace", "pullpass"]).is_null());
+}
+
+/// An authority of its own: its folder, and its certificate in base64.
+fn make_authority() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut certs = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    succeed(certs.arg("certs").arg(folder.path()));
+    let authority = std::fs::read(folder.path().join("ca.crt")).unwrap();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(authority);
+    (folder, encoded)
 }

@@ -135,10 +135,10 @@ impl Place {
     async fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Told {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
         command
-            .args(["check", "-o", "json", "--extra-ca"])
-            .arg(&self.ca)
+            .args(["check", "-o", "json"])
             .args(arguments)
             .env_clear()
+            .env("PULLPASS_EXTRA_CA", &self.ca)
             .env("HTTPS_PROXY", &self.internet.proxy)
             .env("NO_PROXY", "127.0.0.1")
             .envs(environment.iter().copied());
@@ -430,6 +430,44 @@ async fn tells_what_is_wrong_in_a_namespace() {
     check(&namespace)
         .await
         .assert_fails("webhook", "does not say which CA", "caBundle");
+    tell_missing_configurations(&place).await;
+}
+
+/// Those that are installed together: one of them is deleted, then the other.
+async fn tell_missing_configurations(place: &Place) {
+    let cluster = &place.scene.cluster;
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    cluster.send("DELETE", path, None).await.ok();
+    let nothing = "no webhook configuration calls pullpass";
+    let told = place.check(&[]).await;
+    told.assert_fails("webhook", nothing, "manifests/webhook.yaml");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/webhook.yaml");
+    let [mutating, validating]: [Value; 2] = read_yaml(manifest).try_into().unwrap();
+    let ca = STANDARD.encode(&place.internet.ca);
+    for mut configuration in [mutating, validating] {
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = ca.as_str().into();
+            webhook["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
+        }
+        let told = place.check(&[]).await;
+        assert_eq!(told.find("webhook")["status"], "failed", "{}", told.output);
+        cluster.apply(&configuration).await;
+        if configuration["kind"] == "MutatingWebhookConfiguration" {
+            let missing = "no validatingwebhookconfiguration 00-pullpass";
+            place
+                .check(&[])
+                .await
+                .assert_fails("webhook", missing, "helm upgrade");
+        }
+    }
+    let told = place.check(&[]).await;
+    assert_eq!(told.find("webhook")["status"], "ok", "{}", told.output);
+    // And as pullpass' own account, which may see these alone.
+    cluster.grant_webhooks().await;
+    let kubeconfig = place.scene.launch().await.kubeconfig;
+    let own = ["--kubeconfig", kubeconfig.to_str().unwrap()];
+    let told = place.run(&own, &[]).await;
+    assert_eq!(told.find("webhook")["status"], "ok", "{}", told.output);
 }
 
 /// Namespaces that are not there, or did not opt in.

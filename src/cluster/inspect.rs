@@ -2,14 +2,16 @@
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::Body;
 use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
-use super::{Kube, failure};
+use super::{Kube, WEBHOOKS, failure};
 use crate::provision::access::ClusterError;
 use crate::registry::Registry;
 use crate::registry::selector::LabelSelector;
@@ -61,14 +63,19 @@ impl Kube {
         Ok((registries, unreadable))
     }
 
-    /// The webhook configurations that call pullpass.
+    /// The webhook configurations that call pullpass; for an account that may not see all, as pullpass' own, the one of its name.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
     pub async fn fetch_webhooks(&self) -> Result<Vec<Webhook>, ClusterError> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let what = "mutatingwebhookconfigurations";
-        let found = failure::request(what, api.list(&ListParams::default())).await?;
+        let found = match failure::request(what, api.list(&ListParams::default())).await {
+            Err(ClusterError::Forbidden { .. }) => {
+                failure::request(what, api.list(&named_webhooks())).await?
+            }
+            found => found?,
+        };
         let webhooks = found.items.into_iter().flat_map(|configuration| {
             let name = configuration.name_any();
             let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
@@ -77,6 +84,17 @@ impl Kube {
                 .map(move |webhook| read_webhook(&name, webhook))
         });
         Ok(webhooks.collect())
+    }
+
+    /// Whether there is the configuration of our webhooks that validate.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn has_validating(&self) -> Result<bool, ClusterError> {
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let what = "validatingwebhookconfigurations";
+        let found = failure::request(what, api.list(&named_webhooks())).await?;
+        Ok(!found.items.is_empty())
     }
 
     /// Creates a Pod as a server-side dry run: admission runs, nothing is stored.
@@ -113,6 +131,11 @@ impl Kube {
         };
         failure::request(&what, call).await
     }
+}
+
+/// Those of our name.
+fn named_webhooks() -> ListParams {
+    ListParams::default().fields(&format!("metadata.name={WEBHOOKS}"))
 }
 
 fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> Webhook {

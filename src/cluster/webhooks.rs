@@ -12,7 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     WebhookClientConfig,
 };
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -32,6 +32,10 @@ const CONDITION: &str = "images.pullpass.dev";
 
 /// Who writes conditions, for server-side apply: another one than who writes authorities, since each writes all that is its own.
 const CONDITION_MANAGER: &str = "pullpass-conditions";
+
+/// The annotation of a configuration whose `caBundle` is not for pullpass to write, whatever it holds: the installation's certificates
+/// are somebody else's. A replica of before, which still makes its own, then leaves it alone.
+const GIVEN_ANNOTATION: &str = "pullpass.dev/ca-bundle";
 
 /// Which of the two kinds of configuration.
 ///
@@ -61,6 +65,8 @@ pub struct Configuration {
     pub of: Webhooks,
     /// The state that was read.
     pub version: Version,
+    /// Whether somebody else says which authorities are trusted.
+    pub is_given: bool,
     /// Each, by its name.
     pub webhooks: BTreeMap<String, Entry>,
 }
@@ -75,10 +81,10 @@ pub struct Entry {
 }
 
 impl Configuration {
-    /// Whether the API server trusts just these authorities, PEM, for each of them.
+    /// Whether the API server trusts just these authorities, PEM, for each of them, or that is not for us to say.
     pub fn trusts(&self, bundle: &str) -> bool {
         let mut webhooks = self.webhooks.values();
-        webhooks.all(|webhook| webhook.bundle == bundle.as_bytes())
+        self.is_given || webhooks.all(|webhook| webhook.bundle == bundle.as_bytes())
     }
 
     /// Whether each of them that is to have a condition has this one.
@@ -195,6 +201,11 @@ pub(super) fn read_configuration<K: Configured>(object: &K) -> Configuration {
     Configuration {
         of: K::OF,
         version: objects::read_version(object.meta()),
+        is_given: object
+            .annotations()
+            .get(GIVEN_ANNOTATION)
+            .map(String::as_str)
+            == Some("given"),
         webhooks: object.entries(),
     }
 }

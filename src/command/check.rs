@@ -73,7 +73,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
     own_namespace: Option<String>,
     /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]

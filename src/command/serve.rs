@@ -34,7 +34,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
     /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
-    #[arg(long, value_name = "FILE", conflicts_with = "patch_only")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PULLPASS_EXTRA_CA",
+        conflicts_with = "patch_only"
+    )]
     extra_ca: Option<PathBuf>,
     /// Do not run the controller here: answer reviews, and leave it to other replicas to keep pull secrets where no Pod comes
     #[arg(long, conflicts_with = "patch_only")]

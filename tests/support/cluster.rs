@@ -41,6 +41,20 @@ impl Cluster {
         Self { client }
     }
 
+    /// Binds the rights to pullpass' own webhook configurations, as the default installation does beyond `manifests/rbac.yaml`.
+    pub async fn grant_webhooks(&self) {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+        let mut rights = read_yaml(manifests.join("base/install.yaml"));
+        rights.retain(|object| {
+            let role = object["kind"].as_str().unwrap().starts_with("ClusterRole");
+            role && object["metadata"]["name"] == "pullpass-webhooks"
+        });
+        assert_eq!(rights.len(), 2);
+        for object in &rights {
+            self.apply(object).await;
+        }
+    }
+
     /// Sends a request, with a body in JSON if there is one.
     pub async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         self.try_send(method, path, body)

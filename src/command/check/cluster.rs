@@ -3,7 +3,7 @@
 use super::advice;
 use super::report::{Kind, Report, Verdict};
 use super::scene::Scene;
-use crate::cluster::{Kube, Webhook};
+use crate::cluster::{Kube, WEBHOOKS, Webhook};
 
 /// Looks whether the API server is told to call pullpass.
 pub(super) async fn check(
@@ -16,10 +16,22 @@ pub(super) async fn check(
     }
     report.start();
     let verdict = match kube.fetch_webhooks().await {
-        Ok(webhooks) => judge(&webhooks, scene),
+        Ok(webhooks) => match judge(&webhooks, scene) {
+            verdict if lacks_validating(kube, &webhooks).await => verdict.or_failed(
+                format!("there is no validatingwebhookconfiguration {WEBHOOKS}: Registries and Pods are not looked at before they are written"),
+                "bring it back: helm upgrade, or kubectl apply of manifests/install.yaml",
+            ),
+            verdict => verdict,
+        },
         Err(error) => advice::of_cluster(&error),
     };
     report.add("webhook", verdict)
+}
+
+/// Whether one of the two configurations that are installed together is not there.
+async fn lacks_validating(kube: &Kube, webhooks: &[Webhook]) -> bool {
+    let mut names = webhooks.iter().map(|webhook| &webhook.configuration);
+    names.any(|name| name == WEBHOOKS) && kube.has_validating().await.is_ok_and(|there| !there)
 }
 
 fn judge(webhooks: &[Webhook], scene: &Scene<'_>) -> Verdict {

@@ -70,6 +70,14 @@ impl Verdict {
         Self { message, ..self }
     }
 
+    /// The same where it failed already, else that this failed.
+    pub(super) fn or_failed(self, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        match self.status {
+            Status::Failed => self,
+            Status::Ok | Status::Skipped => Self::failed(message, fix),
+        }
+    }
+
     /// The same as nothing that counts.
     pub(super) fn without_consequence(self) -> Self {
         Self {

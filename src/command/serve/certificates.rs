@@ -249,7 +249,9 @@ impl Follower {
         for kind in gone {
             let price = match kind {
                 Webhooks::Mutating => "Pods are created without pull secrets",
-                Webhooks::Validating => "Registries and Pods are not looked at before they are written",
+                Webhooks::Validating => {
+                    "Registries and Pods are not looked at before they are written"
+                }
             };
             tracing::warn!(
                 webhook.configuration = WEBHOOKS,
