@@ -22,7 +22,7 @@ case $image in
     esac
     ;;
 esac
-mkdir -p "$folder/base" "$folder/overlays/cert-manager"
+mkdir -p "$folder/base" "$folder/components/cert-manager"
 
 # render FILE COMMENT [FLAGS]…: without the blank lines and names of templates that Helm leaves.
 render() {
@@ -44,5 +44,5 @@ render rbac.yaml "# pullpass' namespace, its ServiceAccount and all that it may 
     --set certificates.mode=secret,certificates.caBundle=none
 render webhook.yaml "# How the API server calls a pullpass that runs as a process beside the cluster, by URL: manifests/README.md" \
     -s templates/webhook.yaml --set webhook.url=https://127.0.0.1:8443/mutate
-render overlays/cert-manager/certificate.yaml "# The serving certificate, by an own CA of cert-manager." \
+render components/cert-manager/certificate.yaml "# The serving certificate, by an own CA of cert-manager." \
     -s templates/certificate.yaml --set certificates.mode=cert-manager

@@ -25,7 +25,7 @@ const RENDERED: [&str; 4] = [
     "base/install.yaml",
     "rbac.yaml",
     "webhook.yaml",
-    "overlays/cert-manager/certificate.yaml",
+    "components/cert-manager/certificate.yaml",
 ];
 
 /// Kinds that other projects define, whose schemas are not the API server's.
@@ -173,6 +173,82 @@ fn passes_strict_validation_of_the_api_server() {
         let overlay = overlay.unwrap().path();
         check(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
     }
+}
+
+/// An overlay is the chart with these values, alone and with cert-manager besides. What is a list in one order or another is the same.
+#[test]
+fn renders_overlays_as_the_chart_renders_their_values() {
+    let none = "00000000-0000-0000-0000-000000000000";
+    let azure = format!("identity.azure.clientId={none},identity.azure.tenantId={none}");
+    let overlays = [
+        (
+            "eks-irsa",
+            "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass",
+        ),
+        ("eks-pod-identity", "identity.aws.podIdentity=true"),
+        ("aks-workload-identity", &azure),
+        ("aad-pod-identity", "podLabels.aadpodidbinding=pullpass"),
+        ("static-keys", "replicas=2"),
+        ("cert-manager", "certificates.mode=cert-manager"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut copy = Command::new("cp");
+    let parts = ["base", "components", "overlays"].map(|part| manifests().join(part));
+    succeed(copy.arg("-r").args(parts).arg(folder.path()));
+    let mut found = std::fs::read_dir(folder.path().join("overlays")).unwrap();
+    assert!(found.all(|known| {
+        overlays
+            .iter()
+            .any(|(name, _)| *known.as_ref().unwrap().file_name() == **name)
+    }));
+    for (name, values) in overlays {
+        let overlay = folder.path().join("overlays").join(name);
+        let file = overlay.join("kustomization.yaml");
+        compare(&overlay, &[values]);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("# components:", "components:")).unwrap();
+        compare(&overlay, &[values, "certificates.mode=cert-manager"]);
+    }
+}
+
+fn compare(overlay: &Path, values: &[&str]) {
+    let image = image(&read_yaml(manifests().join("install.yaml"))).to_owned();
+    let (_, tag) = image.rsplit_once(':').unwrap();
+    let tag = format!("namespace.create=true,image.tag={tag}");
+    let values = [&[tag.as_str()], values].concat();
+    let rendered = parse(&succeed(&mut template(&values)));
+    let mut overlaid = parse(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
+    // The source Secret is the user's own; the kind, which nothing changes, loses empty lines of its texts.
+    overlaid.retain(|object| object["kind"] != "Secret");
+    let sort = |mut objects: Vec<Value>| {
+        objects.retain(|object| object["kind"] != "CustomResourceDefinition");
+        objects.into_iter().map(sorted).collect::<BTreeSet<_>>()
+    };
+    let (rendered, overlaid) = (sort(rendered), sort(overlaid));
+    assert!(rendered.len() > 20, "{rendered:?}");
+    let lacking: Vec<_> = rendered.difference(&overlaid).collect();
+    let beyond: Vec<_> = overlaid.difference(&rendered).collect();
+    let overlay = overlay.display();
+    assert!(
+        lacking.is_empty() && beyond.is_empty(),
+        "{overlay} {values:?}: {lacking:#?} {beyond:#?}"
+    );
+}
+
+/// A value as text, with its lists in one order.
+fn sorted(mut value: Value) -> String {
+    fn sort(value: &mut Value) {
+        match value {
+            Value::Array(items) => {
+                items.iter_mut().for_each(sort);
+                items.sort_by_key(Value::to_string);
+            }
+            Value::Object(fields) => fields.values_mut().for_each(sort),
+            _ => {}
+        }
+    }
+    sort(&mut value);
+    value.to_string()
 }
 
 fn check(manifest: &str) {
