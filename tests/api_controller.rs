@@ -11,6 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::process::{Launch, Pullpass};
 use support::scene::{ECR, Scene};
@@ -301,4 +302,75 @@ async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
     let columns = scene.world.kubectl(&["get", "registries.pullpass.dev"]);
     println!("{columns}");
     assert!(columns.contains("Provisioned"), "{columns}");
+}
+
+/// An opted-in namespace in which a quota lets nobody make a Secret.
+async fn full_namespace(scene: &Scene) -> String {
+    let full = scene.namespace_name("full");
+    support::process::make_namespace(&scene.cluster, &full, &json!({})).await;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": full},
+        "spec": {"hard": {"count/secrets": "0"}},
+    });
+    scene.cluster.apply(&quota).await;
+    // No controller-manager runs here that would count.
+    let path = format!("/api/v1/namespaces/{full}/resourcequotas/none");
+    let mut counted = scene.cluster.get(&path).await.unwrap();
+    let none = json!({"count/secrets": "0"});
+    counted["status"] = json!({"hard": none, "used": none});
+    let status = format!("{path}/status");
+    let answer = scene.cluster.send("PUT", &status, Some(&counted)).await;
+    answer.ok();
+    scene.namespace("full").await
+}
+
+/// Waits until the Registry's two conditions are these.
+async fn wait_conditions(scene: &Scene, registry: &str, ready: [&str; 2], degraded: [&str; 2]) {
+    let what = format!("{ready:?} and {degraded:?} of {registry}");
+    wait::until(&what, async || {
+        let row = row(scene, registry).await?;
+        (row["ready"] == json!(ready) && row["degraded"] == json!(degraded)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn says_why_logins_are_not_written_and_tells_the_namespace() {
+    let scene = Scene::alone("unwritten").await;
+    let image = format!("{ECR}/team");
+    scene.serve(&[&image]).await;
+    // Nobody gave the rights to the Secrets of this one.
+    let (narrow, wide) = ("unwritten-ci", "unwritten");
+    let serves = json!({"namespaces": {"matchLabels": {"scene": wide}}, "serviceAccounts": ["ci"]});
+    let spec = json!({"images": [image], "serves": serves, "ecr": scene.ecr(wide)});
+    scene.put_registry(narrow, spec.clone()).await;
+    let full = full_namespace(&scene).await;
+    let _pullpass = scene.start_controller().await;
+
+    for (registry, secret, reason) in [
+        (narrow, "pullpass-unwritten-ci", "Forbidden"),
+        (wide, "pullpass", "Rejected"),
+    ] {
+        wait_conditions(&scene, registry, ["False", reason], ["True", reason]).await;
+        wait::until(&format!("an Event about {secret}"), async || {
+            (told(&scene, &full, secret).await == [reason]).then_some(())
+        })
+        .await;
+    }
+    let text = scene
+        .world
+        .kubectl(&["get", "registries.pullpass.dev", narrow, "-o", "yaml"]);
+    assert!(text.contains("pullpass rbac"), "{text}");
+
+    let path = format!("/api/v1/namespaces/{full}/resourcequotas/none");
+    scene.cluster.send("DELETE", &path, None).await.ok();
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": narrow}, "spec": spec,
+    });
+    grant_printed(&scene, &[registry]).await;
+    for registry in [narrow, wide] {
+        let well = (["True", "Provisioned"], ["False", "AsExpected"]);
+        wait_conditions(&scene, registry, well.0, well.1).await;
+    }
 }

@@ -36,6 +36,7 @@ fn translate(what: &str, error: &kube::Error) -> ClusterError {
     match status.code {
         409 => ClusterError::Conflict { what },
         _ if is_namespace_gone(status) => ClusterError::NamespaceGone { what },
+        403 if is_refused_by_rule(&message) => ClusterError::Rejected { what, message },
         401 | 403 => ClusterError::Forbidden { what, message },
         404 => ClusterError::NotFound { what },
         422 if is_about(status, "metadata.uid") => ClusterError::Conflict { what },
@@ -57,6 +58,13 @@ fn is_namespace_gone(status: &Status) -> bool {
             .as_ref()
             .is_some_and(|details| details.kind == "namespaces");
     terminating || missing
+}
+
+/// Whether a quota, a policy or a webhook refuses: who lacks the right is told that the user may not do it.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
+fn is_refused_by_rule(message: &str) -> bool {
+    let forbids = message.contains(" is forbidden: ") && !message.contains(" is forbidden: User ");
+    forbids || message.contains(" denied the request")
 }
 
 fn is_about(status: &Status, field: &str) -> bool {
@@ -91,6 +99,31 @@ mod tests {
 
     fn api_error(status: &serde_json::Value) -> kube::Error {
         kube::Error::Api(Box::new(serde_json::from_value(status.clone()).unwrap()))
+    }
+
+    #[test]
+    fn tells_a_missing_right_from_a_rule_that_refuses() {
+        let rows = [
+            (
+                "secrets \"pullpass\" is forbidden: User \"system:serviceaccount:pullpass:pullpass\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"a\"",
+                "Forbidden",
+            ),
+            ("", "Forbidden"),
+            (
+                "secrets \"pullpass\" is forbidden: exceeded quota: few, requested: count/secrets=1, used: count/secrets=3, limited: count/secrets=3",
+                "Rejected",
+            ),
+            (
+                "admission webhook \"policy.example\" denied the request: no Secrets here",
+                "Rejected",
+            ),
+        ];
+        for (message, reason) in rows {
+            let status =
+                serde_json::json!({"code": 403, "reason": "Forbidden", "message": message});
+            let error = translate("secret a/pullpass", &api_error(&status));
+            assert_eq!(error.reason(), reason, "{message}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod again;
 mod allowance;
+mod failures;
 mod fight;
 mod jobs;
 mod kind;
@@ -299,6 +300,7 @@ impl Keeper {
         let trouble = Trouble {
             failure: &|source| work.failure(source),
             fought: work.fights.lasting(),
+            unwritten: work.write_again.lasting(),
             notes: decision.overload.map(overload).into_iter().collect(),
             asked: &asked,
         };

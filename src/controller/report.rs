@@ -46,6 +46,10 @@ pub(super) struct Facts<'a> {
     pub(super) until: Option<Timestamp>,
     /// Why a credential of it could not be minted.
     pub(super) failure: Option<Finding>,
+    /// Why a login of it that is there is not written, where it is missing because of that.
+    pub(super) unwritten: Option<Finding>,
+    /// Why a renewed login of it is not written, where the earlier one is good still.
+    pub(super) unrenewed: Option<Finding>,
     /// What else somebody should look at.
     pub(super) notes: Vec<Finding>,
 }
@@ -145,6 +149,7 @@ fn decide_ready(facts: &Facts<'_>) -> (bool, Finding) {
         .lack
         .as_ref()
         .map(|lack| Finding::new(lack.reason, &lack.message))
+        .or_else(|| facts.unwritten.clone())
         .or_else(|| facts.failure.clone());
     match why {
         Some(why) => {
@@ -173,6 +178,14 @@ fn decide_degraded(facts: &Facts<'_>, now: Timestamp) -> (bool, Finding) {
             findings.push(find_foreign(tally));
         }
     }
+    findings.extend(facts.unwritten.clone());
+    findings.extend(facts.unrenewed.as_ref().map(|why| {
+        let message = format!(
+            "a renewed login is not written, the earlier one is good still: {}",
+            why.message
+        );
+        Finding::new(why.reason, message)
+    }));
     findings.extend(facts.notes.iter().cloned());
     let Some(first) = findings.first() else {
         return (false, Finding::new("AsExpected", "nothing needs a look"));

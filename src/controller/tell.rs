@@ -1,5 +1,7 @@
 //! Telling people: Registries' status, and Events.
 
+mod unwritten;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use super::ask::Asked;
 use super::report::{Facts, Finding, find_wrong, report};
 use crate::cluster::{Gravity, Kube, Notice, reference};
+use crate::provision::Pending;
 use crate::provision::access::ClusterError;
 use crate::provision::survey::Survey;
 use crate::provision::tally::Tally;
@@ -20,6 +23,12 @@ use crate::registry::{Labels, Listed, Registries};
 
 /// How often a Registry's status is written at most: what changes in between is said together.
 const EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// When it is told again what is still wrong: an Event that could not be written is tried again by then, one of some time ago repeated.
+const STILL_WRONG: SignedDuration = SignedDuration::from_mins(1);
+
+/// The longest wait before a status that could not be written is tried again; it begins with [`EVERY`] and doubles.
+const LONGEST: SignedDuration = SignedDuration::from_mins(1);
 
 /// How many Events begin per round at most: a cluster that is full of trouble is not flooded.
 const EVENTS: usize = 20;
@@ -64,6 +73,8 @@ pub(super) struct Trouble<'t> {
     pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Finding>,
     /// The pull secrets that somebody keeps changing, by namespace and name.
     pub(super) fought: HashSet<(String, Arc<str>)>,
+    /// Why pull secrets could not be written, by namespace and name.
+    pub(super) unwritten: HashMap<(String, Arc<str>), Vec<Pending>>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Finding>,
     /// About which Pods the API server asks.
@@ -83,6 +94,8 @@ pub(super) struct News {
 #[derive(Default)]
 pub(super) struct Told {
     statuses: HashMap<Arc<str>, RegistryStatus>,
+    /// Registries whose status could not be written: until when it is left alone, and how long that was.
+    refused: HashMap<Arc<str>, (Timestamp, SignedDuration)>,
     last: Option<Timestamp>,
     turn: Turn,
     /// Why no status could be written last time, as it was logged.
@@ -92,7 +105,7 @@ pub(super) struct Told {
 impl Told {
     /// When it is time to tell again; `None`: now.
     pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = later(self.last?)?;
+        let next = later(self.last?, EVERY);
         // A clock that was put back does not silence us.
         (next > now && next.duration_since(now) <= EVERY).then_some(next)
     }
@@ -110,12 +123,16 @@ impl Told {
         let mut news = News::default();
         let tied = find_ties(registries, survey);
         let fought = find_fought(registries, survey, &trouble.fought);
+        let unwritten = unwritten::find(survey, &trouble.unwritten);
         for listed in registries.listed() {
             let mut facts = gather(listed, survey, registries, trouble, &tied);
             facts.notes.extend(fought.get(&listed.name).map(|namespaces| {
                 let message = format!("somebody keeps changing the pull secret in {}: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out", namespaces.join(", "));
                 Finding::new("ChangedByOthers", message)
             }));
+            let describe = unwritten::Reason::describe;
+            facts.unwritten = unwritten.missing.get(&listed.name).map(describe);
+            facts.unrenewed = unwritten.renewed.get(&listed.name).map(describe);
             let before = self
                 .statuses
                 .get(&listed.name)
@@ -126,35 +143,67 @@ impl Told {
             news.notices
                 .extend(find_foreign(survey, registries, listed));
             if before.as_ref() != Some(&status) {
+                if let Some(until) = self.rests_until(&listed.name, now) {
+                    note_again(&mut news, until);
+                    continue;
+                }
                 news.statuses.push((listed.clone(), status.clone()));
             }
             self.statuses.insert(Arc::clone(&listed.name), status);
         }
+        news.notices.extend(unwritten.notices);
         let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         self.statuses.retain(|name, _| names.contains(&**name));
+        self.refused.retain(|name, _| names.contains(&**name));
+        let is_wrong = !news.notices.is_empty();
         news.notices = self.turn.take(news.notices);
-        news.again = self.turn.is_under_way().then(|| later(now)).flatten();
+        if self.turn.is_under_way() {
+            note_again(&mut news, later(now, EVERY));
+        } else if is_wrong {
+            note_again(&mut news, later(now, STILL_WRONG));
+        }
         news
     }
 
-    /// Notes how writing a status ended: one that could not be written is tried again, and why is logged once.
-    pub(super) fn note_written(&mut self, registry: &str, written: Result<(), ClusterError>) {
+    /// Until when a Registry's status is left alone because it could not be written; `None`: it is not.
+    fn rests_until(&self, registry: &str, now: Timestamp) -> Option<Timestamp> {
+        let (until, wait) = *self.refused.get(registry)?;
+        // A clock that was put back does not silence us.
+        (until > now && until.duration_since(now) <= wait).then_some(until)
+    }
+
+    /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once.
+    pub(super) fn note_written(
+        &mut self,
+        registry: &Arc<str>,
+        written: Result<(), ClusterError>,
+        now: Timestamp,
+    ) {
         let Err(error) = written else {
             self.complaint = None;
+            self.refused.remove(registry);
             return;
         };
         self.statuses.remove(registry);
+        let before = self.refused.get(registry).map(|(_, wait)| *wait);
+        let wait = before.map_or(EVERY, |wait| (wait * 2).min(LONGEST));
+        let until = later(now, wait);
+        self.refused.insert(Arc::clone(registry), (until, wait));
         if self.complaint.replace(error.reason()) != Some(error.reason()) {
             tracing::warn!(
-                registry.name = registry,
+                registry.name = &**registry,
                 "the status of a Registry could not be written, it is tried again: {error}"
             );
         }
     }
 }
 
-fn later(now: Timestamp) -> Option<Timestamp> {
-    now.checked_add(EVERY).ok()
+fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+fn note_again(news: &mut News, at: Timestamp) {
+    news.again = Some(news.again.map_or(at, |again| again.min(at)));
 }
 
 /// Takes turns where there is more to tell than one round may.

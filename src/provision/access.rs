@@ -204,9 +204,9 @@ pub enum ClusterError {
         /// What was asked for.
         what: String,
     },
-    /// The API server does not take the object.
+    /// The API server does not take the object: its form, a quota, a policy or somebody's webhook is against it.
     #[error(
-        "the API server does not take {what}: {message} -> look at what is there: kubectl get {what} -o yaml"
+        "the API server does not take {what}: {message} -> look at the quota, the policy or the field that it names"
     )]
     Rejected {
         /// What was to be written.

@@ -105,6 +105,13 @@ pub struct Life {
     pub spread: u8,
 }
 
+impl Life {
+    /// Whether it is in the first half of its life: nothing is to be done.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        half_of(self).is_some_and(|half| now < half)
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {

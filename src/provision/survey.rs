@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::decide::{Holding, Life, Piece, Surplus, View};
+use super::decide::{Holding, Life, Piece, Stands, Surplus, View};
 use super::ensure::{Ensure, Shared};
 use super::stands::{end, lacking, stands};
 use super::state::Seen;
@@ -35,6 +35,8 @@ pub struct Survey {
     /// How each Registry stands.
     pub tallies: Tallies,
     places: HashMap<MintSource, usize>,
+    /// What each pull secret is to hold, by its place.
+    held: Vec<Arc<[Held]>>,
     /// The places by the address of what was found there, which is kept so that it stays its own.
     supplied: HashMap<usize, (Arc<Supply>, Option<usize>)>,
     /// What stands in many pull secrets, by its address.
@@ -262,10 +264,25 @@ fn spread(source: &MintSource) -> u8 {
 }
 
 impl Survey {
+    /// The Registries of which a pull secret, by its place, is to be written; whether a login of theirs is missing until then.
+    pub fn unwritten(&self, place: usize) -> BTreeMap<&Arc<str>, bool> {
+        let held = self.held.get(place).into_iter().flat_map(|held| &**held);
+        let holding = self.view.secrets.get(place).into_iter();
+        let pieces = holding.flat_map(|holding| &*holding.entries);
+        let mut found = BTreeMap::new();
+        for (held, piece) in held.zip(pieces) {
+            if matches!(piece.stands, Stands::Missing | Stands::Earlier(_)) {
+                *found.entry(&held.grant.registry).or_default() |= piece.stands == Stands::Missing;
+            }
+        }
+        found
+    }
+
     fn add(&mut self, place: Place, verdict: &Verified, judge: &Judge<'_>, ensure: &Ensure) {
         let (keys, surplus) = judge.of_secret(&place.namespace.labels, &place.secret, verdict);
         self.view.removals.secrets += usize::from(verdict.is_there());
         let entries = self.pieces(&place.namespace, verdict, judge, ensure);
+        self.held.push(Arc::clone(verdict.held()));
         self.view.secrets.push(Holding {
             entries,
             surplus,
@@ -361,6 +378,7 @@ impl Survey {
         } else {
             judge.of_keys(&place.namespace.labels, &place.secret, &keys)
         };
+        self.held.push(Arc::default());
         self.view.secrets.push(Holding {
             surplus: why,
             ..Holding::default()

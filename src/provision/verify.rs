@@ -103,7 +103,7 @@ impl Verified {
     }
 
     /// What belongs into the secret, and how it stands.
-    pub(super) fn held(&self) -> &[Held] {
+    pub(super) fn held(&self) -> &Arc<[Held]> {
         &self.held
     }
 

@@ -1,6 +1,7 @@
 //! What people are told: the leader over a cluster and clouds in memory, and what it says of Registries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ const REGION: &str = "eu-west-1";
 #[derive(Default)]
 struct Listener {
     statuses: Mutex<HashMap<String, RegistryStatus>>,
+    /// The Events, as `object reason: note`.
+    events: Mutex<BTreeSet<String>>,
+    /// How often it was tried to write a status, and to publish an Event.
+    tries: [AtomicUsize; 2],
+    /// Whether no status can be written.
+    refuses: AtomicBool,
 }
 
 impl Teller for Listener {
@@ -37,6 +44,10 @@ impl Teller for Listener {
         status: &'a RegistryStatus,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         async {
+            self.tries[0].fetch_add(1, Ordering::SeqCst);
+            if self.refuses.load(Ordering::SeqCst) {
+                return Err(refusal());
+            }
             let name = listed.name.to_string();
             self.statuses.lock().unwrap().insert(name, status.clone());
             Ok(())
@@ -44,8 +55,36 @@ impl Teller for Listener {
         .boxed()
     }
 
-    fn publish<'a>(&'a self, _: &'a Notice, _: Timestamp) -> BoxFuture<'a, ()> {
-        async {}.boxed()
+    fn publish<'a>(&'a self, notice: &'a Notice, _: Timestamp) -> BoxFuture<'a, ()> {
+        async {
+            self.tries[1].fetch_add(1, Ordering::SeqCst);
+            let object = &notice.regarding;
+            let place =
+                [&object.namespace, &object.name].map(|part| part.as_deref().unwrap_or("-"));
+            let event = format!("{} {}: {}", place.join("/"), notice.reason, notice.note);
+            self.events.lock().unwrap().insert(event);
+        }
+        .boxed()
+    }
+}
+
+impl Listener {
+    fn tries(&self) -> [usize; 2] {
+        [0, 1].map(|kind: usize| self.tries[kind].load(Ordering::SeqCst))
+    }
+
+    /// What and why, without the words.
+    fn events(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let brief = events.iter().filter_map(|event| event.split(':').next());
+        brief.map(str::to_owned).collect()
+    }
+}
+
+fn refusal() -> ClusterError {
+    ClusterError::Rejected {
+        what: "secret team-a/pullpass".to_owned(),
+        message: "exceeded quota".to_owned(),
     }
 }
 
@@ -110,14 +149,24 @@ impl Leader {
 
     /// Waits until the conditions are these.
     async fn wait(&self, wanted: &str) {
-        for _ in 0..1000 {
-            if self.conditions() == wanted {
+        self.until(wanted, || self.conditions() == wanted).await;
+    }
+
+    /// Waits for what is to come within two minutes, which nobody has to wait for: time is paused.
+    async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..1200 {
+            if is_so() {
                 return;
             }
-            // Time stands still where nothing waits for it: nobody waits here.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{} instead of {wanted}", self.conditions());
+        let events = self.heard.events();
+        panic!("no {what}: {} and {events:?}", self.conditions());
+    }
+
+    /// Lets the cluster refuse all that is asked of it for pull secrets.
+    fn refuse(&self, refused: bool) {
+        *self.world.refusal.lock().unwrap() = refused.then(refusal);
     }
 
     /// What a gauge shows.
@@ -151,10 +200,7 @@ async fn says_that_logins_ended_which_cannot_be_renewed_and_that_they_are_good_a
         .await;
     assert_eq!(leader.gauge("pullpass_namespaces_incomplete"), "0");
 
-    let writes = leader
-        .world
-        .writes
-        .load(std::sync::atomic::Ordering::SeqCst);
+    let writes = leader.world.writes.load(Ordering::SeqCst);
     time::skip(SignedDuration::from_hours(1));
     leader
         .wait("Ready=False Timeout, Degraded=True Timeout")
@@ -168,10 +214,7 @@ async fn says_that_logins_ended_which_cannot_be_renewed_and_that_they_are_good_a
     );
     let message = &told.conditions[1].message;
     assert!(message.contains("was good until"), "{message}");
-    let after = leader
-        .world
-        .writes
-        .load(std::sync::atomic::Ordering::SeqCst);
+    let after = leader.world.writes.load(Ordering::SeqCst);
     assert_eq!(writes, after, "there is nothing to be written");
 
     leader.cloud_is_away(false);
@@ -197,4 +240,89 @@ async fn counts_logins_until_their_very_end_and_looks_again_then() {
     assert_eq!((ready, look_again), (0, None));
     assert_eq!(decision.mint.len(), 1);
     assert!(decision.complete.is_empty() && decision.renew.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn says_why_logins_cannot_be_written_and_tells_the_namespaces_that_lack_them() {
+    let leader = Leader::start();
+    leader.refuse(true);
+    leader
+        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .await;
+    let told = leader.heard.statuses.lock().unwrap()["eu"].clone();
+    let message = &told.conditions[0].message;
+    assert!(
+        message.contains("lack a login") && message.contains("exceeded quota"),
+        "{message}"
+    );
+    let events = [
+        "-/eu Rejected",
+        "team-a/pullpass Rejected",
+        "team-b/pullpass Rejected",
+    ];
+    leader
+        .until("Events", || leader.heard.events() == events)
+        .await;
+
+    leader.refuse(false);
+    leader.wait(GOOD).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn says_that_renewed_logins_cannot_be_written_while_earlier_ones_are_good() {
+    let leader = Leader::start();
+    leader.wait(GOOD).await;
+    leader.refuse(true);
+    time::skip(SignedDuration::from_hours(7));
+    leader
+        .wait("Ready=True Provisioned, Degraded=True Rejected")
+        .await;
+    leader
+        .until("an Event", || leader.heard.events() == ["-/eu Rejected"])
+        .await;
+    time::skip(SignedDuration::from_hours(5));
+    leader
+        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .await;
+    leader.refuse(false);
+    leader.wait(GOOD).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgets_that_a_mint_failed_once_another_replica_minted() {
+    let leader = Leader::start();
+    leader.wait(GOOD).await;
+    leader.cloud_is_away(true);
+    time::skip(SignedDuration::from_hours(7));
+    leader
+        .wait("Ready=True Provisioned, Degraded=True Timeout")
+        .await;
+    let source = leader.world.minted.lock().unwrap().keys().next().cloned();
+    let source = source.unwrap();
+    leader.world.mint(&source, time::clock());
+    leader.replica.mints.learn(&source);
+    leader.cloud_is_away(false);
+    let minted = leader.replica.mints.minted.load(Ordering::SeqCst);
+    leader.wait(GOOD).await;
+    assert_eq!(minted, leader.replica.mints.minted.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_calm_where_nobody_takes_what_it_tells() {
+    let leader = Leader::start();
+    leader.heard.refuses.store(true, Ordering::SeqCst);
+    leader.refuse(true);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let [statuses, events] = leader.heard.tries();
+    assert!(
+        (10..=20).contains(&statuses),
+        "{statuses} tries of a status"
+    );
+    // Three of them, and they are tried again.
+    assert!((30..=200).contains(&events), "{events} tries of an Event");
+
+    leader.heard.refuses.store(false, Ordering::SeqCst);
+    leader
+        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .await;
 }

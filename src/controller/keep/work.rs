@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
 use super::again::Again;
+use super::failures::Failures;
 use super::fight::Fights;
 use super::jobs::Jobs;
 use super::kind::Kind;
@@ -24,10 +25,6 @@ use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
-
-/// The first wait after a write that failed, and the longest; it doubles.
-const WRITE_AGAIN: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
 
 /// The names of a namespace and of a pull secret in it.
 pub(super) type Name = (String, Arc<str>);
@@ -59,7 +56,7 @@ pub(super) struct Work {
     pub(super) minting: HashSet<MintSource>,
     pub(super) writing: HashSet<Name>,
     mint_again: HashMap<MintSource, (Again, Finding)>,
-    write_again: HashMap<Name, Again>,
+    pub(super) write_again: Failures,
     /// What we wrote last.
     written: HashMap<Name, String>,
     pub(super) fights: Fights,
@@ -89,7 +86,8 @@ impl Work {
 
     /// Takes what ended.
     pub(super) fn take(&mut self, ended: Done, now: Timestamp) {
-        self.has_news = true;
+        // What people were told changes nothing.
+        self.has_news |= !matches!(ended, Done::Told | Done::Reported(_, Ok(())));
         match ended {
             Done::Minted(source, failed) => {
                 self.minting.remove(&source);
@@ -110,7 +108,7 @@ impl Work {
             }
             Done::Checked(answer) => self.kind.take(answer, now),
             Done::Reported(registry, written) => {
-                self.told.note_written(&registry, written);
+                self.told.note_written(&registry, written, now);
             }
             Done::Told => {}
         }
@@ -125,8 +123,8 @@ impl Work {
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, place: &Place, now: Timestamp) -> bool {
         let name = name(place);
-        let again = self.write_again.get(&name);
-        !self.writing.contains(&name) && again.is_none_or(|again| again.at(now) <= now)
+        let until = self.write_again.until(&name, now);
+        !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
     }
 
     /// Whether somebody else changed what we wrote.
@@ -139,12 +137,20 @@ impl Work {
     }
 
     fn note_kept(&mut self, name: Name, kept: Kept, now: Timestamp) {
-        let good = kept.outcome == Outcome::Covered;
-        self.note(name.clone(), !good, now);
-        if let Some(version) = kept.version.filter(|_| good) {
+        let why = match kept.outcome {
+            Outcome::Covered => None,
+            Outcome::Pending(why) => Some(why),
+            Outcome::Foreign => Some(Vec::new()),
+        };
+        if let Some(why) = why {
+            self.write_again.note_failed(name, why, now);
+            return;
+        }
+        self.write_again.forget(&name);
+        if let Some(version) = kept.version {
             self.written.insert(name.clone(), version);
         }
-        if good && kept.repaired {
+        if kept.repaired {
             self.note_fight(name, now);
         }
     }
@@ -165,8 +171,7 @@ impl Work {
                 note: NOTE.to_owned(),
             });
         }
-        let again = Again::after(answer.wait, now);
-        self.write_again.insert(name, again);
+        self.write_again.rest(name, answer.wait, now);
     }
 
     /// Until when nothing is said of how Registries stand; `None`: it can be said. `knows_asked`: whether it is known about which Pods
@@ -188,16 +193,6 @@ impl Work {
         self.mint_again
             .get(source)
             .map(|(_, finding)| finding.clone())
-    }
-
-    fn note(&mut self, name: Name, failed: bool, now: Timestamp) {
-        if !failed {
-            self.write_again.remove(&name);
-            return;
-        }
-        let before = self.write_again.get(&name).map(|again| again.wait());
-        let wait = before.map_or(WRITE_AGAIN.0, |wait| (wait * 2).min(WRITE_AGAIN.1));
-        self.write_again.insert(name, Again::after(wait, now));
     }
 
     fn note_removed(
@@ -227,7 +222,11 @@ impl Work {
             ),
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
-        self.note(name.clone(), !done, now);
+        if done {
+            self.write_again.forget(&name);
+        } else {
+            self.write_again.note_failed(name.clone(), Vec::new(), now);
+        }
         if done && found {
             // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
             self.removals.insert(name.clone(), now);
@@ -247,8 +246,7 @@ impl Work {
         for (place, holding) in holdings.filter(|_| !is_quiet) {
             let name = name(place);
             holding.is_written = self.writing.contains(&name);
-            let again = self.write_again.get(&name);
-            holding.retry_at = again.map(|again| again.at(now));
+            holding.retry_at = self.write_again.until(&name, now);
         }
     }
 
@@ -268,12 +266,17 @@ impl Work {
 
     /// Forgets what is in a survey of everything no more.
     pub(super) fn forget_others(&mut self, survey: &Survey, now: Timestamp) {
-        let known: HashSet<&MintSource> = survey.sources.iter().collect();
+        // One that is fresh was minted by another replica after it failed here.
+        let sources = survey.sources.iter().zip(&survey.view.credentials);
+        let known: HashSet<&MintSource> = sources
+            .filter(|(_, life)| !life.is_fresh(now))
+            .map(|(source, _)| source)
+            .collect();
         self.mint_again.retain(|source, _| known.contains(source));
         let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
         self.fights.forget_over(now);
         self.write_again
-            .retain(|name, _| known.contains(name) || self.fights.lasts(name));
+            .retain(|name| known.contains(name) || self.fights.lasts(name));
         self.written.retain(|name, _| known.contains(name));
     }
 

@@ -42,6 +42,7 @@ fn tell(told: &mut Told, survey: &Survey, registries: &Registries, now: Timestam
     let trouble = Trouble {
         failure: &|_| None,
         fought: HashSet::new(),
+        unwritten: HashMap::new(),
         notes: Vec::new(),
         asked: &Asked::AboutAll,
     };
@@ -67,13 +68,17 @@ fn tells_of_the_very_secret_that_is_not_ours() {
     let news = tell(&mut Told::default(), &survey, &registries, at(0));
     let wanted = ["team-00/pullpass", "team-00/pullpass-some"];
     assert_eq!(secrets(&news), wanted.map(str::to_owned).into());
-    assert_eq!(news.again, None);
+    assert_eq!(
+        news.again,
+        Some(at(60)),
+        "it is told again as long as it lasts"
+    );
 }
 
 #[test]
 fn tells_of_everything_in_turn_where_there_is_much() {
     let registries = Registries::build([registry("all", &[])]);
-    // With what is told of the Registry itself: three rounds.
+    // With what is told of the Registry itself: three rounds, and all of it again a minute later.
     let survey = survey(&["all"], EVENTS * 2);
     let (mut told, mut found) = (Told::default(), BTreeSet::new());
     for round in 0..3 {
@@ -82,7 +87,7 @@ fn tells_of_everything_in_turn_where_there_is_much() {
         assert!(news.notices.len() <= EVENTS, "{round}");
         assert_eq!(
             news.again,
-            (round < 2).then(|| at(round * 2 + 2)),
+            Some(at(round * 2 + if round < 2 { 2 } else { 60 })),
             "{round}"
         );
         found.extend(secrets(&news));
@@ -92,4 +97,32 @@ fn tells_of_everything_in_turn_where_there_is_much() {
     let news = tell(&mut told, &survey, &registries, at(60));
     assert!(secrets(&news).contains("team-00/pullpass"));
     assert_eq!(news.again, Some(at(62)));
+}
+
+#[test]
+fn writes_no_status_that_was_refused_a_moment_ago() {
+    let registries = Registries::build([registry("all", &[])]);
+    let survey = Survey::default();
+    let (mut told, mut now) = (Told::default(), at(0));
+    let refused = || ClusterError::Forbidden {
+        what: "a status".to_owned(),
+        message: "no".to_owned(),
+    };
+    for wait in [2, 4, 8, 16, 32, 60, 60] {
+        let news = tell(&mut told, &survey, &registries, now);
+        assert_eq!((news.statuses.len(), news.again), (1, None), "{wait}");
+        told.note_written(&"all".into(), Err(refused()), now);
+        let early = tell(&mut told, &survey, &registries, now);
+        now += SignedDuration::from_secs(wait);
+        assert_eq!((early.statuses.len(), early.again), (0, Some(now)));
+    }
+    let news = tell(&mut told, &survey, &registries, now);
+    assert_eq!(news.statuses.len(), 1);
+    told.note_written(&"all".into(), Ok(()), now);
+    let news = tell(&mut told, &survey, &registries, now);
+    assert_eq!((news.statuses.len(), news.again), (0, None));
+    // The clock is put back while one is left alone.
+    told.note_written(&"all".into(), Err(refused()), now);
+    let news = tell(&mut told, &survey, &registries, at(-3600));
+    assert_eq!(news.statuses.len(), 1);
 }

@@ -137,7 +137,8 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
     let place = place("team", "u", &[]);
     let finding = Finding::new("Timeout", "no answer");
     work.take(Done::Minted(source.clone(), Some(finding)), at(0));
-    work.note(name(&place), true, at(0));
+    work.write_again
+        .note_failed(name(&place), Vec::new(), at(0));
     let mut survey = Survey::default();
     survey.sources.push(source.clone());
     survey.secrets.push(place.clone());
