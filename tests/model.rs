@@ -156,6 +156,20 @@ fn finds(mutant: Mutant, words: &[&str]) {
     );
 }
 
+/// A seed stands for one history, down to each write; else a failure could not be replayed.
+#[test]
+fn lives_the_same_history_twice() {
+    let mut failures = 0;
+    for seed in 0..24 {
+        for mutant in [None, Some(Mutant::NarrowerWrite)] {
+            let first = run(live(seed, mutant));
+            assert_eq!(first, run(live(seed, mutant)), "{seed} {mutant:?}");
+            failures += u64::from(mutant.is_some() && first.is_err());
+        }
+    }
+    assert!(failures > 0, "no mutant failed");
+}
+
 #[test]
 fn finds_product_that_writes_narrower_secrets() {
     finds(Mutant::NarrowerWrite, &["lost"]);

@@ -1,6 +1,7 @@
 //! ServiceAccounts: what matters of them, and what memory knows of those whose identities are used.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -127,10 +128,14 @@ impl Accounts {
     }
 }
 
+/// The same in each process, so that a history of the model can be replayed: few enough are remembered that nobody gains by names that
+/// hash alike.
+type Hashing = BuildHasherDefault<DefaultHasher>;
+
 /// Reads ServiceAccounts: each once in a few minutes, however many ask.
 pub(super) struct Reader {
     cluster: Arc<dyn Cluster>,
-    recent: Cache<Name, Found>,
+    recent: Cache<Name, Found, Hashing>,
 }
 
 impl Reader {
@@ -140,7 +145,7 @@ impl Reader {
             recent: Cache::builder()
                 .max_capacity(REMEMBERED as u64)
                 .time_to_live(GOOD_FOR)
-                .build(),
+                .build_with_hasher(Hashing::default()),
         }
     }
 

@@ -12,9 +12,12 @@ use super::judge::{names, passwords};
 use super::time;
 use super::truth::Wanted;
 
-/// Longer than what is waited for at most: 10 minutes for a new identity, 5 for one who keeps changing a Secret, and 10 that a clock
-/// may have been stepped back.
-const MINUTES: usize = 30;
+/// Longer than anything that failed is waited with, also where the clock was put back meanwhile: 5 minutes for one who keeps changing a
+/// Secret.
+const MINUTES: usize = 8;
+
+/// Longer than what stays is waited for: 10 minutes for a new identity, and 10 that a clock may have been stepped back.
+const MORE_MINUTES: usize = 22;
 
 impl History {
     /// All faults end, and time passes.
@@ -31,15 +34,21 @@ impl History {
         self.replicas[0].lead(true);
         self.replicas[1].lead(false);
         self.run(5).await;
-        for _ in 0..MINUTES {
+        self.wait(MINUTES).await;
+        self.judge_end(false);
+        self.wait(MORE_MINUTES).await;
+    }
+
+    async fn wait(&mut self, minutes: usize) {
+        for _ in 0..minutes {
             time::skip(QUIET);
             self.run(3).await;
         }
         self.run(40).await;
     }
 
-    /// Each Secret holds the newest of what is wanted and nothing else; what is somebody else's is there.
-    pub(crate) fn judge_end(&self) {
+    /// Each Secret holds the newest of what is wanted and, once it may be `all` over, nothing else; what is somebody else's is there.
+    pub(crate) fn judge_end(&self, all: bool) {
         let truth = self.truth();
         for place in Self::places() {
             let (namespace, secret) = names(&place);
@@ -59,7 +68,7 @@ impl History {
                     self.judge.condemn("untrue", &place, &why);
                 }
             }
-            for key in there.keys().filter(|key| !wanted.contains_key(*key)) {
+            for key in there.keys().filter(|key| all && !wanted.contains_key(*key)) {
                 let is_kept = truth.wanted(&truth, namespace, secret, key) == Wanted::AsItIs;
                 let is_opted_in = truth.opted_in().any(|one| one.name == namespace);
                 let is_terminating = self.is_terminating(namespace);
@@ -172,6 +181,6 @@ impl History {
                 self.judge.condemn("writes", &place, &why);
             }
         }
-        self.judge_end();
+        self.judge_end(true);
     }
 }

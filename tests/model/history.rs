@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use pullpass::provision::Namespace;
 use pullpass::registry::CredentialSource;
 use pullpass::registry::source::StaticSource;
@@ -43,7 +43,11 @@ pub(crate) struct History {
     pub(crate) fixed: u64,
 }
 
+/// Where something was written, and when.
+pub(crate) type Writes = Vec<(String, Timestamp)>;
+
 /// What somebody found wrong, and what led to it.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) verdicts: Vec<String>,
     pub(crate) log: Vec<String>,
@@ -198,7 +202,7 @@ impl History {
 }
 
 /// Runs the history of this seed.
-pub(crate) async fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), Failure> {
+pub(crate) async fn live(seed: u64, mutant: Option<Mutant>) -> Result<Writes, Failure> {
     let mut history = History::new(seed, mutant);
     history.run(4).await;
     for number in 0..EVENTS {
@@ -211,7 +215,7 @@ pub(crate) async fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), Failur
     }
     history.calm_down().await;
     history.end()?;
-    history.judge_end();
+    history.judge_end(true);
     history.end()?;
     history.judge_idle().await;
     history.end()?;
@@ -219,7 +223,8 @@ pub(crate) async fn live(seed: u64, mutant: Option<Mutant>) -> Result<(), Failur
         history.judge_rotation().await;
         history.end()?;
     }
-    Ok(())
+    let writes = history.judge.writes.lock().unwrap();
+    Ok(writes.clone())
 }
 
 /// Of so many histories one is followed for half a day more.

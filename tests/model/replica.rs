@@ -1,6 +1,6 @@
 //! One pullpass: the real keeper and the real cold path over what its watches show it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -98,6 +98,9 @@ impl Replica {
             "pullpass",
             time::clock,
         );
+        // Where time stands still nothing takes any, and nobody would rest: what changes meanwhile is looked at alone.
+        let rest = Duration::from_millis(75 * dice.below(3));
+        let keeper = keeper.with_rest_of_at_least(rest);
         let leadership = watch::Sender::new(Leadership::default());
         let keeper = tokio::spawn(keeper.run(leadership.subscribe()));
         Self {
@@ -165,7 +168,7 @@ impl Replica {
     fn show_namespaces(&mut self, world: &World) {
         let all = world.namespaces.lock().unwrap().clone();
         let is_watched = |namespace: &&Namespace| namespace.mode != InjectMode::Off;
-        let watched: HashMap<&str, &Namespace> = all
+        let watched: BTreeMap<&str, &Namespace> = all
             .values()
             .filter(is_watched)
             .map(|namespace| (namespace.name.as_str(), namespace))

@@ -94,9 +94,10 @@ pub(crate) type Judge = Box<dyn Fn(&str, Option<&Stored>, Option<&Stored>) + Sen
 /// The cluster, shared by all replicas.
 #[derive(Default)]
 pub(crate) struct World {
-    pub(crate) secrets: Mutex<HashMap<String, Stored>>,
-    pub(crate) sources: Mutex<HashMap<String, SourceSecret>>,
-    pub(crate) namespaces: Mutex<HashMap<String, Namespace>>,
+    // In an order of their own, so that a history can be replayed.
+    pub(crate) secrets: Mutex<BTreeMap<String, Stored>>,
+    pub(crate) sources: Mutex<BTreeMap<String, SourceSecret>>,
+    pub(crate) namespaces: Mutex<BTreeMap<String, Namespace>>,
     /// The names of the Registries that there are.
     pub(crate) registries: Mutex<Vec<String>>,
     pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
