@@ -44,6 +44,12 @@ pub(super) struct Args {
     /// Do not run the controller here: answer reviews, and leave it to other replicas to keep pull secrets where no Pod comes
     #[arg(long, conflicts_with = "patch_only")]
     no_controller: bool,
+    /// How many pull secrets are written per second, as long as there is time, when their credentials were renewed
+    #[arg(long, value_name = "WRITES", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    renewals_per_second: u16,
+    /// How many at most, however soon the earlier ones end; what needs more than this is told by the Registries' condition `Overloaded`
+    #[arg(long, value_name = "WRITES", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
+    renewals_per_second_at_most: u16,
     /// How often to look for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and told
     /// by Events, also when this replica begins to lead and when admissions come again after a silence
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_pause)]
@@ -140,6 +146,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         args.rescue == Rescue::Off || !args.missed_pods_every.is_zero(),
         "--rescue=evict finds nothing with --missed-pods-every=0: leave one of them out"
+    );
+    anyhow::ensure!(
+        args.renewals_per_second <= args.renewals_per_second_at_most,
+        "--renewals-per-second is more than --renewals-per-second-at-most: lower the one or raise the other"
     );
     let _log = log::start(&args.shell)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

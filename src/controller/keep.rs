@@ -26,7 +26,7 @@ use super::report::Finding;
 use super::tell::{Teller, Trouble};
 use super::term::{Leadership, ticks};
 use crate::provision::access::Credentials;
-use crate::provision::decide::{Decision, Surplus, TOP_PACE, decide};
+use crate::provision::decide::{Decision, Pace, Surplus, decide};
 use crate::provision::survey::{Place, Survey};
 use crate::provision::{Ensure, Provision as _};
 use crate::registry::Orders;
@@ -61,6 +61,7 @@ pub struct Keeper {
     /// About which Pods the API server asks; without it about all.
     asked: Option<watch::Receiver<Asked>>,
     rest: Duration,
+    pace: Pace,
 }
 
 impl Keeper {
@@ -82,6 +83,7 @@ impl Keeper {
             clock,
             asked: None,
             rest: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 
@@ -96,6 +98,12 @@ impl Keeper {
     pub fn with_asked(mut self, asked: Option<watch::Receiver<Asked>>) -> Self {
         self.asked = asked;
         self
+    }
+
+    /// How fast renewed credentials are written.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     fn asked(&self) -> Asked {
@@ -190,6 +198,7 @@ impl Keeper {
     ) -> Option<Timestamp> {
         work.has_news = false;
         let mut survey = self.ensure.survey(orders, now);
+        survey.view.pace = self.pace;
         work.mark(&mut survey, now);
         work.mark_removals(&mut survey, confirmed, now);
         work.forget_others(&survey, now);
@@ -301,7 +310,11 @@ impl Keeper {
             failure: &|source| work.failure(source),
             fought: work.fights.lasting(),
             unwritten: work.write_again.lasting(),
-            notes: decision.overload.map(overload).into_iter().collect(),
+            notes: decision
+                .overload
+                .map(|needed| overload(needed, self.pace.top))
+                .into_iter()
+                .collect(),
             asked: &asked,
         };
         let registries = self.ensure.registries();
@@ -373,9 +386,9 @@ impl Keeper {
     }
 }
 
-fn overload(needed: f64) -> Finding {
+fn overload(needed: f64, done: f64) -> Finding {
     let message = format!(
-        "so many pull secrets with credentials of so short a life need {needed:.0} writes per second, more than the {TOP_PACE:.0} that are done: let credentials live longer, or serve fewer namespaces"
+        "so many pull secrets with credentials of so short a life need {needed:.0} writes per second, more than the {done:.0} that are done: let credentials live longer, or serve fewer namespaces"
     );
     Finding::new("Overloaded", message)
 }

@@ -8,10 +8,23 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How many writes of renewed credentials begin per second at least, as long as some are due.
-pub const USUAL_PACE: f64 = 20.0;
-/// How many writes of renewed credentials begin per second at most, however little time is left.
-pub const TOP_PACE: f64 = 500.0;
+/// How many writes of renewed credentials begin per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// At least, as long as some are due.
+    pub usual: f64,
+    /// At most, however little time is left.
+    pub top: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            usual: 20.0,
+            top: 500.0,
+        }
+    }
+}
 
 /// Within how long removals that nobody ordered are counted together.
 pub const REMOVALS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
@@ -34,6 +47,8 @@ pub struct View {
     pub removals: Removals,
     /// When to look again, whatever is decided.
     pub look_again: Option<Timestamp>,
+    /// How fast renewed credentials are written.
+    pub pace: Pace,
 }
 
 /// What is to be known before anything is removed.
@@ -127,7 +142,7 @@ pub struct Decision {
     pub remove: Vec<usize>,
     /// The places of those that nothing is taken out of before somebody confirms it: they are too many at once.
     pub held_back: Vec<usize>,
-    /// How many writes per second renewals need in the long run, where that is more than [`TOP_PACE`].
+    /// How many writes per second renewals need in the long run, where that is more than [`Pace::top`].
     pub overload: Option<f64>,
     /// When to look again if nothing changes before; `None`: never.
     pub next: Option<Timestamp>,
@@ -142,7 +157,7 @@ pub fn decide(view: &View, now: Timestamp) -> Decision {
     decide_mints(view, now, &mut decision);
     decide_writes(view, now, &mut decision);
     decide_removals(view, now, &mut decision);
-    decision.overload = Some(find_load(view)).filter(|load| *load > TOP_PACE);
+    decision.overload = Some(find_load(view)).filter(|load| *load > view.pace.top);
     decision
 }
 
@@ -264,7 +279,7 @@ fn decide_writes(view: &View, now: Timestamp, decision: &mut Decision) {
         }
     }
     renew.sort_unstable();
-    decision.pace = pace(&renew, now);
+    decision.pace = find_pace(&renew, view.pace, now);
     decision.renew = renew.into_iter().map(|(_, place)| place).collect();
 }
 
@@ -285,14 +300,14 @@ fn is_more_to_come(
 }
 
 /// How many writes are to begin per second so that all are done in half of the time that the first of them has left.
-fn pace(renew: &[(Timestamp, usize)], now: Timestamp) -> f64 {
+fn find_pace(renew: &[(Timestamp, usize)], pace: Pace, now: Timestamp) -> f64 {
     let Some((first_end, _)) = renew.first() else {
-        return USUAL_PACE;
+        return pace.usual;
     };
     let left = first_end.duration_since(now).as_secs_f64().max(0.0) / 2.0;
     #[expect(clippy::cast_precision_loss, reason = "a pace is about")]
     let needed = renew.len() as f64 / left.max(0.001);
-    needed.clamp(USUAL_PACE, TOP_PACE)
+    needed.clamp(pace.usual, pace.top)
 }
 
 fn note_next(decision: &mut Decision, at: Timestamp) {

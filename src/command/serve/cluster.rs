@@ -22,6 +22,7 @@ use crate::credential::identity::Environment;
 use crate::credential::mint::Clouds;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Ensure;
+use crate::provision::decide::Pace;
 use crate::provision::state::State;
 use crate::server::Phase;
 
@@ -144,7 +145,11 @@ impl Control {
             own_namespace,
             Timestamp::now,
         )
-        .with_asked(asker.as_ref().map(Asker::asked));
+        .with_asked(asker.as_ref().map(Asker::asked))
+        .with_pace(Pace {
+            usual: args.renewals_per_second.into(),
+            top: args.renewals_per_second_at_most.into(),
+        });
         let cleaner = Cleaner::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
         Self {
             candidate: Candidate::new(kube, identity()),

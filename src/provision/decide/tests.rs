@@ -170,7 +170,7 @@ fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     };
     let decision = decide(&view, at(0));
     assert_eq!(decision.renew, [1, 2, 0]);
-    assert!((decision.pace - USUAL_PACE).abs() < 0.1);
+    assert!((decision.pace - view.pace.usual).abs() < 0.1);
     let many = View {
         secrets: vec![ends(2); 10_000],
         credentials: vec![life(255)],
@@ -179,7 +179,16 @@ fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     let pace = decide(&many, at(0)).pace;
     assert!(pace > 160.0 && pace < 170.0, "{pace}");
     let late = decide(&many, at(3)).pace;
-    assert!((late - TOP_PACE).abs() < 0.1, "{late}");
+    assert!((late - view.pace.top).abs() < 0.1, "{late}");
+    let pace = Pace {
+        usual: 200.0,
+        top: 300.0,
+    };
+    let many = View { pace, ..many };
+    for (minutes, wanted) in [(0, 200.0), (3, 300.0)] {
+        let pace = decide(&many, at(minutes)).pace;
+        assert!((pace - wanted).abs() < 0.1, "{pace}");
+    }
 }
 
 /// So many pull secrets, of which the first `surplus` hold something that belongs there no more.
