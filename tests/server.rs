@@ -455,7 +455,9 @@ async fn gives_a_new_caller_the_place_of_who_idles_longest() {
     for nth in [0, 1, 2, 0] {
         ask_hello(&mut kept[nth]).await;
     }
-    let mut new = server.connect().await;
+    // Long before anybody has idled for too long.
+    let new = tokio::time::timeout(PATIENCE, server.connect());
+    let mut new = new.await.expect("a place");
     ask_hello(&mut new).await;
     closed(&mut kept[1]).await;
     for nth in [0, 2] {
@@ -477,7 +479,9 @@ async fn lets_no_request_make_place_for_a_new_caller() {
     gate.arrived().await;
     let mut later = server.connect().await;
     ask_hello(&mut later).await;
-    says_hello(&server).await;
+    tokio::time::timeout(PATIENCE, says_hello(&server))
+        .await
+        .expect("a place");
     closed(&mut later).await;
     gate.open.notify_one();
     assert_eq!(receive(&mut busy).await.1, "slow");
