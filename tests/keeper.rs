@@ -132,18 +132,27 @@ impl Credentials for Cloud {
     }
 }
 
+fn host(number: usize) -> String {
+    format!("{number:012}.dkr.ecr.eu-west-1.amazonaws.com")
+}
+
 /// So many Registries, each with a credential of its own.
 fn registries(count: usize) -> Registries {
+    registries_with(count, [])
+}
+
+/// The same and these.
+fn registries_with<const N: usize>(count: usize, others: [serde_json::Value; N]) -> Registries {
     let registry = |number: usize| {
-        let object = json!({
+        json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
             "metadata": {"name": format!("registry-{number}")},
-            "spec": {"images": [format!("{number:012}.dkr.ecr.eu-west-1.amazonaws.com")], "serves": {"namespaces": {}},
+            "spec": {"images": [host(number)], "serves": {"namespaces": {}},
                 "ecr": {"assumeRole": [{"roleArn": format!("arn:aws:iam::{number:012}:role/pull")}]}},
-        });
-        serde_json::from_value(object).unwrap()
+        })
     };
-    let built = Registries::build((1..=count).map(registry));
+    let objects = (1..=count).map(registry).chain(others);
+    let built = Registries::build(objects.map(|one| serde_json::from_value(one).unwrap()));
     assert!(built.problems().is_empty(), "{:?}", built.problems());
     built
 }
@@ -283,4 +292,35 @@ async fn waits_calmly_where_nobody_says_whether_registries_are_gone() {
     *leader.world.refusal.lock().unwrap() = None;
     pass(65_000).await;
     assert!(leader.world.secret("leaves").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
+    let cloud = Cloud::letting(2);
+    let leader = Leader::start(&cloud, 2);
+    pass(20_000).await;
+    let keys = || leader.world.logins("stays").into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(), [host(1), host(2)]);
+    // A login that is longer than there is room for, and a while later a Registry that is deleted.
+    let secret = leader
+        .world
+        .set_source("long", "robot", &"x".repeat(800 * 1024));
+    let version = secret.resource_version.clone();
+    leader.state.sources.apply("long", &version, secret);
+    let long = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "long"},
+        "spec": {"images": ["long.example"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "long"}}},
+    });
+    let serve = |count| {
+        leader
+            .state
+            .set_registries(registries_with(count, [long.clone()]));
+    };
+    *leader.world.registries.lock().unwrap() = vec!["registry-1".to_owned(), "long".to_owned()];
+    serve(2);
+    pass(5_000).await;
+    assert_eq!(keys(), [host(1), host(2)]);
+    serve(1);
+    pass(60_000).await;
+    assert_eq!(keys(), [host(1)]);
 }

@@ -267,12 +267,8 @@ impl Keeper {
         if !work.kind.is_known() {
             return work.kind.next();
         }
-        let written: HashSet<usize> = decision
-            .complete
-            .iter()
-            .chain(&decision.renew)
-            .copied()
-            .collect();
+        // What takes the place of a login is written before that is taken out, unless it cannot be: then this waits no longer.
+        let written: HashSet<usize> = decision.complete.iter().copied().collect();
         let mut left = false;
         for &place in &decision.remove {
             if work.writing.len() >= WRITES {
@@ -280,7 +276,8 @@ impl Keeper {
                 break;
             }
             let holding = &survey.view.secrets[place];
-            if written.contains(&place) {
+            let is_written = work.writing.contains(&name(&survey.secrets[place]));
+            if is_written || written.contains(&place) {
                 left = true;
                 continue;
             }
@@ -343,7 +340,7 @@ impl Keeper {
 
     fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {
         work.writing.insert(name(place));
-        let about = About::Write(name(place));
+        let about = About::Remove(name(place));
         let (ensure, place, keys) = (self.ensure.clone(), place.clone(), keys.to_vec());
         work.jobs.begin(about, async move {
             let removed = ensure.remove(&place, &keys).await;

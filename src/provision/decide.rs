@@ -73,6 +73,8 @@ pub struct Holding {
     pub is_written: bool,
     /// When a write that failed is tried again.
     pub retry_at: Option<Timestamp>,
+    /// When a removal that failed is tried again: one waits for no write that fails, and no write for one.
+    pub remove_at: Option<Timestamp>,
 }
 
 /// What is in a pull secret and does not belong there, or the secret itself where none belongs.
@@ -187,8 +189,8 @@ fn decide_removals(view: &View, now: Timestamp, decision: &mut Decision) {
         let Some(surplus) = holding.surplus.filter(|_| !holding.is_written) else {
             continue;
         };
-        match holding.retry_at.filter(|retry_at| *retry_at > now) {
-            Some(retry_at) => note_next(decision, retry_at),
+        match holding.remove_at.filter(|remove_at| *remove_at > now) {
+            Some(remove_at) => note_next(decision, remove_at),
             None if surplus == Surplus::Ordered => decision.remove.push(place),
             None => found.push(place),
         }

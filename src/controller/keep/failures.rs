@@ -1,4 +1,4 @@
-//! The pull secrets whose writing is tried again, and why it failed. Pure.
+//! The pull secrets whose writing, or from which removing, is tried again, and why it failed. Pure.
 
 use std::collections::HashMap;
 

@@ -21,8 +21,10 @@ const LOST: (&str, &str) = (
 pub(super) enum About {
     /// A credential is minted.
     Mint(MintSource),
-    /// A pull secret is written, or something is taken out of it.
+    /// A pull secret is written.
     Write(Name),
+    /// Something is taken out of a pull secret.
+    Remove(Name),
     /// The API server is asked about the kind Registry.
     Check,
     /// A Registry's status is written.
@@ -49,6 +51,10 @@ impl About {
                     version: None,
                 };
                 Done::Kept(name, kept)
+            }
+            Self::Remove(name) => {
+                let what = format!("taking logins out of secret {}/{}", name.0, name.1);
+                Done::Removed(name, false, Err(lost(&what)))
             }
             Self::Check => Done::Checked(Err(lost("reading the Registries").into())),
             Self::Report(registry) => {
@@ -122,6 +128,7 @@ mod tests {
         let name: Name = ("team".to_owned(), "pullpass".into());
         let about = [
             About::Write(name.clone()),
+            About::Remove(name.clone()),
             About::Check,
             About::Report("eu".into()),
             About::Notice,
@@ -136,11 +143,14 @@ mod tests {
                     assert_ne!(kept.outcome, Outcome::Covered);
                     written.push(name);
                 }
-                Done::Checked(Err(_)) | Done::Reported(_, Err(_)) | Done::Told => others += 1,
+                Done::Removed(_, false, Err(_))
+                | Done::Checked(Err(_))
+                | Done::Reported(_, Err(_))
+                | Done::Told => others += 1,
                 _ => panic!("taken for a success"),
             }
         }
-        assert_eq!((written, others), (vec![name], 3));
+        assert_eq!((written, others), (vec![name], 4));
         assert!(jobs.about.is_empty());
     }
 }

@@ -57,6 +57,7 @@ pub(super) struct Work {
     pub(super) writing: HashSet<Name>,
     mint_again: HashMap<MintSource, (Again, Finding)>,
     pub(super) write_again: Failures,
+    remove_again: Failures,
     /// What we wrote last.
     written: HashMap<Name, String>,
     pub(super) fights: Fights,
@@ -171,7 +172,8 @@ impl Work {
                 note: NOTE.to_owned(),
             });
         }
-        self.write_again.rest(name, answer.wait, now);
+        self.write_again.rest(name.clone(), answer.wait, now);
+        self.remove_again.rest(name, answer.wait, now);
     }
 
     /// Until when nothing is said of how Registries stand; `None`: it can be said. `knows_asked`: whether it is known about which Pods
@@ -223,9 +225,11 @@ impl Work {
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
         if done {
+            // There may be room now for what could not be written.
             self.write_again.forget(&name);
+            self.remove_again.forget(&name);
         } else {
-            self.write_again.note_failed(name.clone(), Vec::new(), now);
+            self.remove_again.note_failed(name.clone(), Vec::new(), now);
         }
         if done && found {
             // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
@@ -241,12 +245,14 @@ impl Work {
             let again = self.mint_again.get(source);
             life.retry_at = again.map(|(again, _)| again.at(now));
         }
-        let is_quiet = self.writing.is_empty() && self.write_again.is_empty();
+        let is_quiet =
+            self.writing.is_empty() && self.write_again.is_empty() && self.remove_again.is_empty();
         let holdings = survey.secrets.iter().zip(&mut survey.view.secrets);
         for (place, holding) in holdings.filter(|_| !is_quiet) {
             let name = name(place);
             holding.is_written = self.writing.contains(&name);
             holding.retry_at = self.write_again.until(&name, now);
+            holding.remove_at = self.remove_again.until(&name, now);
         }
     }
 
@@ -275,8 +281,9 @@ impl Work {
         self.mint_again.retain(|source, _| known.contains(source));
         let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
         self.fights.forget_over(now);
-        self.write_again
-            .retain(|name| known.contains(name) || self.fights.lasts(name));
+        let stays = |name: &Name| known.contains(name) || self.fights.lasts(name);
+        self.write_again.retain(stays);
+        self.remove_again.retain(stays);
         self.written.retain(|name, _| known.contains(name));
     }
 

@@ -264,8 +264,32 @@ fn removes_what_was_ordered_while_other_removals_are_held_back() {
 fn leaves_secret_alone_that_is_being_written_or_failed_a_moment_ago() {
     let mut view = full_of(2, 2, Surplus::Ordered);
     view.secrets[0].is_written = true;
-    view.secrets[1].retry_at = Some(at(3));
+    view.secrets[1].remove_at = Some(at(3));
     let decision = decide(&view, at(0));
     assert!(decision.remove.is_empty());
     assert_eq!(decision.next, Some(at(3)));
+}
+
+#[test]
+fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
+    // When each is tried again, and what is done now.
+    let table = [
+        (None, None, true, true),
+        (Some(3), None, false, true),
+        (None, Some(3), true, false),
+        (Some(3), Some(5), false, false),
+        (Some(0), Some(0), true, true),
+    ];
+    for (retry_at, remove_at, writes, removes) in table {
+        let mut view = full_of(1, 1, Surplus::Ordered);
+        view.secrets[0].entries = holding(&[(None, Stands::Missing)]).entries;
+        view.secrets[0].retry_at = retry_at.map(at);
+        view.secrets[0].remove_at = remove_at.map(at);
+        let decision = decide(&view, at(1));
+        let done = (!decision.complete.is_empty(), !decision.remove.is_empty());
+        assert_eq!(done, (writes, removes), "{retry_at:?} {remove_at:?}");
+        let next = [retry_at, remove_at].into_iter().flatten();
+        let next = next.filter(|minute| *minute > 1).min().map(at);
+        assert_eq!(decision.next, next, "{retry_at:?} {remove_at:?}");
+    }
 }

@@ -137,8 +137,9 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
     let place = place("team", "u", &[]);
     let finding = Finding::new("Timeout", "no answer");
     work.take(Done::Minted(source.clone(), Some(finding)), at(0));
-    work.write_again
-        .note_failed(name(&place), Vec::new(), at(0));
+    for again in [&mut work.write_again, &mut work.remove_again] {
+        again.note_failed(name(&place), Vec::new(), at(0));
+    }
     let mut survey = Survey::default();
     survey.sources.push(source.clone());
     survey.secrets.push(place.clone());
@@ -154,8 +155,9 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
         let marked = [
             survey.view.credentials[0].retry_at,
             survey.view.secrets[0].retry_at,
+            survey.view.secrets[0].remove_at,
         ];
-        assert_eq!(marked.map(|retry| retry.unwrap() <= at(now)), [is_time; 2]);
+        assert_eq!(marked.map(|retry| retry.unwrap() <= at(now)), [is_time; 3]);
         assert_eq!(work.may_mint(&source, at(now)), is_time);
         assert_eq!(work.may_write(&place, at(now)), is_time);
     }
