@@ -1,11 +1,15 @@
 //! What of the wanted entries a pull secret has room for. Pure.
 
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::{Auths, Entry, FULL_BYTES, MAX_BYTES};
+use super::{Auths, Entry, FULL_BYTES, MAX_BYTES, sole_auth};
 
 /// The bytes of a dockerconfigjson beside its entries: `{"auths":{}}`.
 const FRAME: usize = 12;
+
+/// The bytes of an entry beside its login: `{"auth":""}`.
+const AUTH: usize = 11;
 
 /// What a pull secret has room for.
 pub(super) struct Room<'w> {
@@ -35,7 +39,7 @@ pub(super) fn find_room<'w>(auths: &Auths, wanted: &'w [Entry]) -> Room<'w> {
     for (entry, most) in standing.chain(new) {
         let before = auths.entries.get(&entry.key);
         let before = before.map_or(0, |value| size_of(&entry.key, value));
-        let after = size_of(&entry.key, &entry.value());
+        let after = size_with(&entry.key, AUTH + entry.auth.expose_secret().len());
         room.bytes = room.bytes - before + after;
         if after <= before || bytes - before + after <= most {
             bytes = bytes - before + after;
@@ -49,6 +53,11 @@ pub(super) fn find_room<'w>(auths: &Auths, wanted: &'w [Entry]) -> Room<'w> {
 
 /// The bytes of `"key":value,`; the last entry's comma is counted in vain.
 fn size_of(key: &str, value: &Value) -> usize {
-    let written = |value: &Value| value.to_string().len();
-    written(&Value::from(key)) + written(value) + 2
+    // Base64 is written as it is.
+    let of_auth = sole_auth(value).map(|auth| AUTH + auth.len());
+    size_with(key, of_auth.unwrap_or_else(|| value.to_string().len()))
+}
+
+fn size_with(key: &str, value: usize) -> usize {
+    Value::from(key).to_string().len() + value + 2
 }

@@ -291,8 +291,10 @@ fn renews_what_stands_beside_a_surplus_that_leaves_no_room() {
 
 #[test]
 fn counts_the_bytes_that_are_written() {
-    let before = r#"{"auths":{"x\"y":{"auth":"YTpi","email":"a@b","extra":[1]}}}"#;
-    let merged = merge(Some(&there(before.as_bytes())), &[entry("b", "2")], now());
+    let before =
+        r#"{"auths":{"a":{"auth":"YTpi"},"x\"y":{"auth":"YTpi","extra":[1]},"z":{"auth":""}}}"#;
+    let wanted = [entry("a", "longer"), entry("b", "2")];
+    let merged = merge(Some(&there(before.as_bytes())), &wanted, now());
     let bytes = merged.bytes;
     assert_eq!(bytes, text(&written(merged)).len() + 1, "a comma more");
 }
