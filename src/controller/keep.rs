@@ -204,7 +204,9 @@ impl Keeper {
         work.forget_others(&survey, now);
         let decision = decide(&survey.view, now);
         work.tell_held_back(&survey, &decision, &self.own_namespace);
-        self.metrics.set_survey(&survey, &decision, now);
+        self.metrics.set_survey(&survey, &decision);
+        let (mints, writes) = work.count_failing(&survey);
+        self.metrics.set_failing(mints, writes);
         work.queue.fill(&survey, &decision);
         self.begin_queued(work, now);
         let left = self.remove_all(&survey, &decision, work, now);

@@ -16,7 +16,10 @@ pub struct Metrics {
     leader: Gauge<i64, AtomicI64>,
     namespaces: Gauge<i64, AtomicI64>,
     incomplete: Gauge<i64, AtomicI64>,
-    expiry: Gauge<f64, AtomicU64>,
+    expiry: Gauge<i64, AtomicI64>,
+    mints_failing: Gauge<i64, AtomicI64>,
+    writes_failing: Gauge<i64, AtomicI64>,
+    overload: Gauge<f64, AtomicU64>,
     held_back: Gauge<i64, AtomicI64>,
 }
 
@@ -44,10 +47,25 @@ impl Metrics {
             self.held_back.clone(),
         );
         registry.register_with_unit(
-            "pullpass_credential_expiry",
-            "Seconds until the first of the minted credentials in use ends, when it was last looked",
+            "pullpass_credential_expiry_timestamp",
+            "When the first of the minted credentials in use ends or ended, since 1970; 0: there is none",
             Unit::Seconds,
             self.expiry.clone(),
+        );
+        registry.register(
+            "pullpass_mints_failing",
+            "Credentials in use whose last mint failed, which is tried again",
+            self.mints_failing.clone(),
+        );
+        registry.register(
+            "pullpass_pull_secret_writes_failing",
+            "Pull secrets whose last write failed, which is tried again",
+            self.writes_failing.clone(),
+        );
+        registry.register(
+            "pullpass_renewals_overload",
+            "Renewals of pull secrets needed per second beyond those that are done; 0: all are",
+            self.overload.clone(),
         );
     }
 
@@ -56,13 +74,26 @@ impl Metrics {
         if !leads {
             self.namespaces.set(0);
             self.incomplete.set(0);
-            self.expiry.set(0.0);
+            self.expiry.set(0);
+            self.mints_failing.set(0);
+            self.writes_failing.set(0);
+            self.overload.set(0.0);
             self.held_back.set(0);
         }
     }
 
-    pub(super) fn set_survey(&self, survey: &Survey, decision: &Decision, now: Timestamp) {
+    /// How many mints and writes are tried again because they failed.
+    pub(super) fn set_failing(&self, mints: usize, writes: usize) {
+        self.mints_failing.set(count(mints));
+        self.writes_failing.set(count(writes));
+    }
+
+    pub(super) fn set_survey(&self, survey: &Survey, decision: &Decision) {
         self.held_back.set(count(decision.held_back.len()));
+        let beyond = decision
+            .overload
+            .map_or(0.0, |needed| needed - survey.view.pace.top);
+        self.overload.set(beyond);
         let lacks = |stands: Stands| matches!(stands, Stands::Missing | Stands::Unavailable);
         let (mut all, mut incomplete) = (HashSet::new(), HashSet::new());
         for (place, holding) in survey.secrets.iter().zip(&survey.view.secrets) {
@@ -78,8 +109,8 @@ impl Metrics {
         let first = lives
             .filter_map(|life| life.minted.map(|(_, until)| until))
             .min();
-        let left = first.map_or(0.0, |until| until.duration_since(now).as_secs_f64());
-        self.expiry.set(left);
+        // When it ends, not in how long: so it is true between two looks and after the end.
+        self.expiry.set(first.map_or(0, Timestamp::as_second));
     }
 }
 

@@ -200,12 +200,26 @@ async fn says_that_logins_ended_which_cannot_be_renewed_and_that_they_are_good_a
         .await;
     assert_eq!(leader.gauge("pullpass_namespaces_incomplete"), "0");
 
+    assert_eq!(leader.gauge("pullpass_mints_failing"), "1");
+    let ends = leader.gauge("pullpass_credential_expiry_timestamp_seconds");
+    let minted: Vec<_> = leader
+        .world
+        .minted
+        .lock()
+        .unwrap()
+        .values()
+        .cloned()
+        .collect();
+    assert_eq!(ends, minted[0].expires_at.as_second().to_string());
+
     let writes = leader.world.writes.load(Ordering::SeqCst);
     time::skip(SignedDuration::from_hours(1));
     leader
         .wait("Ready=False Timeout, Degraded=True Timeout")
         .await;
     assert_eq!(leader.gauge("pullpass_namespaces_incomplete"), "2");
+    let still = leader.gauge("pullpass_credential_expiry_timestamp_seconds");
+    assert_eq!(still, ends, "an alert on it goes on after the end");
     let told = leader.heard.statuses.lock().unwrap()["eu"].clone();
     let message = &told.conditions[0].message;
     assert!(
@@ -220,6 +234,7 @@ async fn says_that_logins_ended_which_cannot_be_renewed_and_that_they_are_good_a
     leader.cloud_is_away(false);
     leader.wait(GOOD).await;
     assert_eq!(leader.gauge("pullpass_namespaces_incomplete"), "0");
+    assert_eq!(leader.gauge("pullpass_mints_failing"), "0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,8 +279,10 @@ async fn says_why_logins_cannot_be_written_and_tells_the_namespaces_that_lack_th
         .until("Events", || leader.heard.events() == events)
         .await;
 
+    assert_eq!(leader.gauge("pullpass_pull_secret_writes_failing"), "2");
     leader.refuse(false);
     leader.wait(GOOD).await;
+    assert_eq!(leader.gauge("pullpass_pull_secret_writes_failing"), "0");
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,6 +65,11 @@ impl Failures {
         self.0.get(name).map(|rest| rest.again.at(now))
     }
 
+    /// Whether the last write failed, or the last removal.
+    pub(super) fn has_failed(&self, name: &Name) -> bool {
+        self.0.get(name).is_some_and(|rest| rest.failures > 0)
+    }
+
     /// The pull secrets that could not be written again and again, and why.
     pub(super) fn lasting(&self) -> HashMap<Name, Vec<Pending>> {
         let lasting = self.0.iter().filter(|(_, rest)| rest.failures >= LASTING);
@@ -106,13 +111,14 @@ mod tests {
             failures.note_failed(name.clone(), why(), at(0));
             assert_eq!(failures.until(&name, at(0)), Some(at(wait)));
             assert_eq!(!failures.lasting().is_empty(), lasts, "{wait}");
+            assert!(failures.has_failed(&name));
         }
         for _ in 0..9 {
             failures.note_failed(name.clone(), why(), at(0));
         }
         assert_eq!(failures.until(&name, at(0)), Some(at(60)));
         failures.forget(&name);
-        assert!(failures.is_empty());
+        assert!(failures.is_empty() && !failures.has_failed(&name));
     }
 
     #[test]
@@ -123,6 +129,6 @@ mod tests {
         );
         failures.rest(name.clone(), SignedDuration::from_secs(8), at(0));
         assert_eq!(failures.until(&name, at(0)), Some(at(8)));
-        assert!(failures.lasting().is_empty());
+        assert!(!failures.has_failed(&name) && failures.lasting().is_empty());
     }
 }

@@ -190,6 +190,22 @@ impl Work {
         self.settling.lasts_until(is_busy, now)
     }
 
+    /// How many mints and writes failed and are still to be done.
+    pub(super) fn count_failing(&self, survey: &Survey) -> (usize, usize) {
+        if self.write_again.is_empty() && self.remove_again.is_empty() {
+            return (self.mint_again.len(), 0);
+        }
+        let all = survey.secrets.iter().zip(&survey.view.secrets).enumerate();
+        // Another replica may have done it.
+        let failing = all.filter(|(at, (place, holding))| {
+            let name = name(place);
+            (self.write_again.has_failed(&name) && !survey.unwritten(*at).is_empty())
+                || (self.remove_again.has_failed(&name) && holding.surplus.is_some())
+        });
+        let writes = failing.count();
+        (self.mint_again.len(), writes)
+    }
+
     /// Why the credential of a source could not be minted last time.
     pub(super) fn failure(&self, source: &MintSource) -> Option<Finding> {
         self.mint_again

@@ -293,3 +293,40 @@ fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
         assert_eq!(decision.next, next, "{retry_at:?} {remove_at:?}");
     }
 }
+
+#[test]
+fn tells_of_an_overload_where_renewals_need_more_than_is_done() {
+    let ends = |minutes| Life {
+        minted: Some((at(0), at(minutes))),
+        ..life(0)
+    };
+    let table = [
+        // Pull secrets, the life of their credential in minutes, writes per second
+        (10_000, 720, None),
+        (10_000, 1, None),
+        (15_001, 1, Some(500.0)),
+        (30_000, 1, Some(1000.0)),
+        (30_000, 60, None),
+    ];
+    for (secrets, minutes, overload) in table {
+        let view = View {
+            secrets: vec![
+                holding(&[
+                    (Some(0), Stands::Current),
+                    (Some(1), Stands::Current),
+                    (None, Stands::Current)
+                ]);
+                secrets
+            ],
+            credentials: vec![ends(720), ends(minutes)],
+            ..View::default()
+        };
+        let found = decide(&view, at(0)).overload.map(f64::round);
+        assert_eq!(found, overload, "{secrets} for {minutes} min");
+    }
+    let endless = View {
+        secrets: vec![holding(&[(None, Stands::Current)]); 100_000],
+        ..View::default()
+    };
+    assert_eq!(decide(&endless, at(0)).overload, None);
+}
