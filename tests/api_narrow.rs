@@ -5,13 +5,15 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use support::account::put_account;
 use support::cluster::{Answer, Cluster};
 use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::oci::Oci;
-use support::process::{make_namespace, pod};
+use support::process::{Pullpass, make_namespace, pod};
 use support::roles::add_role;
 use support::scene::{ECR, SCENE, Scene, read_dockerconfigjson};
 use support::user::User;
@@ -303,6 +305,41 @@ async fn keeps_narrow_secrets_where_no_pod_comes() {
         })
         .await;
     }
+}
+
+/// How often the watch on a Registry's own Secret failed.
+async fn count_failures(pullpass: &Pullpass) -> Option<u32> {
+    const ROW: &str = r#"pullpass_watch_failures_total{kind="pull secrets of Registries"} "#;
+    let metrics = pullpass.metrics().await;
+    metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(ROW))?
+        .parse()
+        .ok()
+}
+
+/// Nobody applied what `pullpass rbac` prints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asks_ever_more_slowly_for_what_it_has_no_rights_to() {
+    let scene = Scene::alone("norights").await;
+    scene.put_keys("ci", &scene.user).await;
+    let serves = json!({"serviceAccounts": ["ci"]});
+    let registry = registry(&scene, "ci", &scene.ecr("ci"), serves);
+    scene.cluster.apply(&registry).await;
+    let pullpass = scene.start_controller().await;
+    let wait_for = async |failures: u32| {
+        wait::until("the watch to fail", async || {
+            (count_failures(&pullpass).await? >= failures).then_some(())
+        })
+        .await;
+    };
+    wait_for(1).await;
+    let began = Instant::now();
+    wait_for(6).await;
+    let took = began.elapsed();
+    println!("five more failures took {took:.1?}");
+    // The pauses between them are 0.2, 0.4, 0.8, 1.6 and 3.2 seconds, or longer.
+    assert!(took > Duration::from_secs(5), "{took:?}");
 }
 
 /// In a namespace with `all` every Pod has what its ServiceAccount and labels allow, also for images that it gets later.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kube::api::{Api, Resource};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, Error, Event, ExponentialBackoff};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
+use tokio::time::Instant;
 
 use crate::cluster::{Kube, Metrics};
 
@@ -30,8 +30,11 @@ pub(super) struct Running<K> {
     from: Events<K>,
     longest: Duration,
     events: BoxStream<'static, Result<Event<K>, Error>>,
-    /// The pauses before it begins anew by itself.
-    anew: ResetTimerBackoff<ExponentialBackoff>,
+    /// The pauses after failures. The library's own begin with the shortest again at each attempt to list, since it tells of that attempt
+    /// by an event.
+    pauses: ResetTimerBackoff<ExponentialBackoff>,
+    /// Nothing is asked for before.
+    not_before: Instant,
 }
 
 impl<K> Events<K> {
@@ -54,17 +57,17 @@ where
     /// Begins; it is tried again at least every `longest` as long as it fails.
     pub(super) fn begin(self, longest: Duration) -> Running<K> {
         Running {
-            events: self.list(longest),
-            anew: patience(longest),
+            events: self.list(),
+            pauses: patience(longest),
+            not_before: Instant::now(),
             from: self,
             longest,
         }
     }
 
-    fn list(&self, longest: Duration) -> BoxStream<'static, Result<Event<K>, Error>> {
+    fn list(&self) -> BoxStream<'static, Result<Event<K>, Error>> {
         let events = watcher::watcher(self.api.clone(), self.config.clone());
-        let events = self.metrics.count_failures(self.kind, events);
-        events.backoff(patience(longest)).boxed()
+        self.metrics.count_failures(self.kind, events).boxed()
     }
 }
 
@@ -75,14 +78,20 @@ where
     /// The next event or failure.
     pub(super) async fn next(&mut self) -> Result<Event<K>, Error> {
         loop {
+            let next = async {
+                tokio::time::sleep_until(self.not_before).await;
+                self.events.next().await
+            };
             tokio::select! {
                 // The sender lives as long as this one's own client.
-                Ok(()) = self.from.went_back.changed() => self.events = self.from.list(self.longest),
-                Some(event) = self.events.next() => {
-                    if event.as_ref().is_err_and(is_out_of_date) {
-                        let pause = self.anew.next().unwrap_or(self.longest);
-                        tokio::time::sleep(pause).await;
-                        self.events = self.from.list(self.longest);
+                Ok(()) = self.from.went_back.changed() => self.events = self.from.list(),
+                Some(event) = next => {
+                    if let Err(error) = &event {
+                        let pause = self.pauses.next().unwrap_or(self.longest);
+                        self.not_before = Instant::now() + pause;
+                        if is_out_of_date(error) {
+                            self.events = self.from.list();
+                        }
                     }
                     return event;
                 }

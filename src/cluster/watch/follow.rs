@@ -96,7 +96,10 @@ pub(super) async fn follow<K, T, N, R, C>(
     loop {
         match events.next().await {
             Ok(event) => {
-                trouble.clear();
+                // A list that begins is no answer yet.
+                if !matches!(event, Event::Init) {
+                    trouble.clear();
+                }
                 if rows.take(event) {
                     synced.send_replace(true);
                 }
