@@ -45,6 +45,8 @@ use replica::Kind;
 
 /// How many histories are tried when nobody says otherwise.
 const HISTORIES: u64 = 200;
+/// The seed of the first of them.
+const FIRST: u64 = 1;
 
 /// After so many it is said how far it has come.
 const TOLD: u64 = 500;
@@ -103,8 +105,10 @@ fn keeps_every_promise_in_random_histories() {
         }
         return;
     }
-    let histories = number("PULLPASS_MODEL_HISTORIES").unwrap_or(HISTORIES);
-    let first = RandomState::new().hash_one(histories) >> 16;
+    // The same ones each time, so that it is a change that makes this fail; others where a number is asked for.
+    let asked = number("PULLPASS_MODEL_HISTORIES");
+    let histories = asked.unwrap_or(HISTORIES);
+    let first = asked.map_or(FIRST, |asked| RandomState::new().hash_one(asked) >> 16);
     println!("{histories} histories from seed {first} on");
     if let Err(found) = try_all(first, histories) {
         panic!("{found}");
