@@ -169,9 +169,12 @@ impl Keeper {
             work.queue.grow(TICK, now);
             self.begin_queued(&mut work, now);
             let seen = Some((self.ensure.change(), confirmed.clone(), self.asked()));
-            // By a clock that was put back, what is to be done next may be long due.
-            let is_due = next.is_some_and(|next| next <= now) || now < last;
+            if now < last {
+                // By a clock that was put back, what is to be done next may be long due.
+                next = Some(now);
+            }
             last = now;
+            let is_due = next.is_some_and(|next| next <= now);
             if looked == seen && !work.has_news && !is_due {
                 continue;
             }

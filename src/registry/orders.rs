@@ -37,6 +37,8 @@ struct Order {
     /// At which change of the Registries.
     change: u64,
     was: ServedRegistry,
+    /// Since when another one is in its place, or none yet.
+    followed_at: Timestamp,
 }
 
 impl Orders {
@@ -49,6 +51,12 @@ impl Orders {
             return;
         }
         self.count += 1;
+        for order in &mut self.log {
+            let name = &order.was.name;
+            if last.get(name).is_none() && registries.get(name).is_some() {
+                order.followed_at = now;
+            }
+        }
         let mut gone = last
             .iter()
             .filter(|was| is_less(was, registries))
@@ -60,6 +68,7 @@ impl Orders {
                     at: now,
                     change: self.count,
                     was: was.clone(),
+                    followed_at: now,
                 });
             }
         }
@@ -101,7 +110,8 @@ impl Orders {
         })
     }
 
-    /// Since when this Registry's credentials come from somewhere else than before; `None`: for longer than is remembered.
+    /// Since when this Registry's credentials come from somewhere else than before, not counting a time in which it was deleted;
+    /// `None`: for longer than is remembered.
     pub fn source_changed_at(
         &self,
         registry: &str,
@@ -110,7 +120,7 @@ impl Orders {
         let had = |order: &&Order| order.was.sources.iter().any(|(had, _)| had == source);
         let of = |order: &&Order| *order.was.name == *registry;
         let last = self.log.iter().rev().find(of)?;
-        (!had(&last)).then_some(last.at)
+        (!had(&last)).then_some(last.followed_at)
     }
 }
 
@@ -268,5 +278,8 @@ mod tests {
         orders.note(&new, at(5));
         assert_eq!(orders.source_changed_at("a", &source(&new)), Some(at(5)));
         assert_eq!(orders.source_changed_at("a", &source(&old)), None);
+        orders.note(&all(&[]), at(700));
+        orders.note(&old, at(1400));
+        assert_eq!(orders.source_changed_at("a", &source(&old)), Some(at(1400)));
     }
 }
