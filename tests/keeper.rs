@@ -166,6 +166,11 @@ struct Leader {
 
 impl Leader {
     fn start(cloud: &Arc<Cloud>, count: usize) -> Self {
+        Self::start_resting(cloud, count, Duration::ZERO)
+    }
+
+    /// Starts one that looks at everything at most once in so long.
+    fn start_resting(cloud: &Arc<Cloud>, count: usize, rest: Duration) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
         state.set_registries(registries(count));
@@ -188,6 +193,7 @@ impl Leader {
         let ensure = Ensure::new(Arc::clone(&state), cluster, Arc::clone(&credentials), clock);
         let (teller, metrics) = (Arc::new(Silent), Metrics::default());
         let keeper = Keeper::new(ensure, credentials, teller, metrics, "pullpass", clock);
+        let keeper = keeper.with_rest_of_at_least(rest);
         let (leads, told) = watch::channel(Leadership {
             leads: true,
             confirmed: None,
@@ -253,16 +259,19 @@ async fn mints_again_after_a_mint_that_panicked() {
 
 #[tokio::test(start_paused = true)]
 async fn tries_again_in_time_though_the_clock_was_put_back() {
-    let cloud = Cloud::letting(2);
-    cloud.fails.store(true, Ordering::SeqCst);
-    let leader = Leader::start(&cloud, 1);
-    pass(500).await;
-    assert_eq!((cloud.began(), cloud.minted()), (1, 0));
-    cloud.fails.store(false, Ordering::SeqCst);
-    time::step(SignedDuration::from_mins(-10));
-    pass(6_000).await;
-    assert_eq!((cloud.began(), cloud.minted()), (2, 1));
-    assert_eq!(leader.world.logins("stays").len(), 1);
+    // Also where it is put back while not everything may be looked at.
+    for rest in [Duration::ZERO, Duration::from_secs(1)] {
+        let cloud = Cloud::letting(2);
+        cloud.fails.store(true, Ordering::SeqCst);
+        let leader = Leader::start_resting(&cloud, 1, rest);
+        pass(1_500).await;
+        assert_eq!((cloud.began(), cloud.minted()), (1, 0));
+        cloud.fails.store(false, Ordering::SeqCst);
+        time::step(SignedDuration::from_mins(-10));
+        pass(6_000).await;
+        assert_eq!((cloud.began(), cloud.minted()), (2, 1), "{rest:?}");
+        assert_eq!(leader.world.logins("stays").len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
