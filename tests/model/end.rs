@@ -44,6 +44,11 @@ impl History {
             time::skip(QUIET);
             self.run(3).await;
         }
+        // Nothing is being renewed just then.
+        while self.is_any_due() {
+            time::skip(QUIET);
+            self.run(5).await;
+        }
         self.run(40).await;
     }
 
@@ -115,10 +120,6 @@ impl History {
 
     /// Nothing changes: nothing is written or minted, also not after all replicas started again.
     pub(crate) async fn judge_idle(&mut self) {
-        while self.is_any_due() {
-            time::skip(QUIET);
-            self.run(5).await;
-        }
         let before = (self.written(), self.clouds.minted());
         // The clock stands still: nothing is due meanwhile.
         time::skip(-SignedDuration::from_secs(1));
