@@ -203,34 +203,26 @@ async fn refuses_body_over_the_limit() {
     sender.abort();
 }
 
-#[tokio::test]
-async fn sheds_requests_while_all_bodies_take_too_much() {
+/// One caller begins a body of so many bytes and ends neither that nor the connection: meanwhile others are told to come back, and then
+/// answered.
+async fn sheds_requests_while_one_stalls(bounds: Bounds, length: usize, sent: &str) {
     let (application, _) = webhook(offline(team()));
-    let server = start(
-        application,
-        Bounds {
-            all_bodies_bytes: 100_000,
-            ..Bounds::default()
-        },
-    )
-    .await;
-    let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
-    let mut stalled = server.connect().await;
-    send(
-        &mut stalled,
-        &format!("{head}content-length: 200000\r\n\r\n{}", " ".repeat(99_999)),
-    )
-    .await;
+    let server = start(application, bounds).await;
+    let request = |length: usize, body: &str| {
+        format!(
+            "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
     let body = review().to_string();
     let ask = async || {
         let mut stream = server.connect().await;
-        send(
-            &mut stream,
-            &format!("{head}content-length: {}\r\n\r\n{body}", body.len()),
-        )
-        .await;
+        send(&mut stream, &request(body.len(), &body)).await;
         receive(&mut stream).await.0
     };
+    let first = ask().await;
+    assert!(first.starts_with("http/1.1 200"), "{first}");
+    let mut stalled = server.connect().await;
+    send(&mut stalled, &request(length, sent)).await;
     let shed = wait::until("a request to be shed", async || {
         Some(ask().await).filter(|answer| answer.starts_with("http/1.1 429"))
     })
@@ -244,36 +236,21 @@ async fn sheds_requests_while_all_bodies_take_too_much() {
 }
 
 #[tokio::test]
+async fn sheds_requests_while_all_bodies_take_too_much() {
+    let bounds = Bounds {
+        all_bodies_bytes: 100_000,
+        ..Bounds::default()
+    };
+    sheds_requests_while_one_stalls(bounds, 200_000, &" ".repeat(99_999)).await;
+}
+
+#[tokio::test]
 async fn sheds_requests_while_there_are_too_many() {
-    let (application, _) = webhook(offline(team()));
     let bounds = Bounds {
         requests: 1,
         ..Bounds::default()
     };
-    let server = start(application, bounds).await;
-    let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
-    let body = review().to_string();
-    let ask = async || {
-        let mut stream = server.connect().await;
-        let length = body.len();
-        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
-        send(&mut stream, &request).await;
-        receive(&mut stream).await.0
-    };
-    let first = ask().await;
-    assert!(first.starts_with("http/1.1 200"), "{first}");
-    let mut stalled = server.connect().await;
-    send(&mut stalled, &format!("{head}content-length: 2\r\n\r\n{{")).await;
-    let shed = wait::until("a request to be shed", async || {
-        Some(ask().await).filter(|answer| answer.starts_with("http/1.1 429"))
-    })
-    .await;
-    assert!(shed.contains("retry-after: 1"), "{shed}");
-    drop(stalled);
-    wait::until("requests to be answered again", async || {
-        ask().await.starts_with("http/1.1 200").then_some(())
-    })
-    .await;
+    sheds_requests_while_one_stalls(bounds, 2, "{").await;
 }
 
 #[tokio::test]
