@@ -15,6 +15,7 @@ mod flight;
 mod gather;
 mod history;
 pub(crate) mod lock;
+mod memory;
 pub mod namespace;
 pub mod offline;
 pub mod prune;

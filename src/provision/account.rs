@@ -1,6 +1,6 @@
 //! ServiceAccounts: what matters of them, and what memory knows of those whose identities are used.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::access::{Cluster, ClusterError};
 use super::lock::lock;
+use super::memory::Memory;
 
 /// The annotation that names the AWS role of a ServiceAccount.
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
@@ -77,15 +78,8 @@ impl Known {
 /// ServiceAccounts by namespace and name whose identities are used. What stands here is used until it is read anew, so that Pods
 /// wait for no read once the first one did.
 pub struct Accounts {
-    rows: Mutex<Rows>,
+    rows: Mutex<Memory<Name, Arc<Known>>>,
     generation: Arc<AtomicU64>,
-}
-
-#[derive(Default)]
-struct Rows {
-    known: HashMap<Name, Arc<Known>>,
-    /// How many were left when some were forgotten.
-    left: usize,
 }
 
 impl Accounts {
@@ -100,31 +94,28 @@ impl Accounts {
     /// What is known of this ServiceAccount.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Known>> {
         let key = (namespace.to_owned(), name.to_owned());
-        lock(&self.rows).known.get(&key).map(Arc::clone)
+        lock(&self.rows).rows.get(&key).map(Arc::clone)
     }
 
     /// Remembers what was just read.
     fn put(&self, key: Name, account: Found) {
         let mut rows = lock(&self.rows);
-        if let Some(known) = rows.known.get(&key)
+        if let Some(known) = rows.rows.get(&key)
             && known.account == account
         {
             *lock(&known.read_at) = Instant::now();
             return;
         }
-        if rows.known.len() >= REMEMBERED.max(2 * rows.left) {
-            // Who relies on one holds it, too.
-            let is_used = |known: &Arc<Known>| Arc::strong_count(known) > 1 || !known.is_old();
-            rows.known.retain(|_, known| is_used(known));
-            rows.left = rows.known.len();
-        }
+        // Who relies on one holds it, too.
+        let is_used = |known: &Arc<Known>| Arc::strong_count(known) > 1 || !known.is_old();
+        rows.forget_unused(REMEMBERED, |_, known| is_used(known));
         let read_at = Mutex::new(Instant::now());
-        rows.known.insert(key, Arc::new(Known { account, read_at }));
+        rows.rows.insert(key, Arc::new(Known { account, read_at }));
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn has(&self, key: &Name) -> bool {
-        lock(&self.rows).known.contains_key(key)
+        lock(&self.rows).rows.contains_key(key)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The logins that each source has had: what is known to be older may be replaced without asking.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::lock::lock;
+use super::memory::Memory;
 use super::secret::{Digest, Entry};
 use crate::credential::Credential;
 use crate::registry::{CredentialSource, Grant};
@@ -19,14 +20,7 @@ const SOURCES: usize = 1024;
 
 /// The logins that each source has had, newest last.
 #[derive(Default)]
-pub(super) struct History(Mutex<Sources>);
-
-#[derive(Default)]
-struct Sources {
-    past: HashMap<CredentialSource, VecDeque<Past>>,
-    /// How many were left when some were forgotten.
-    left: usize,
-}
+pub(super) struct History(Mutex<Memory<CredentialSource, VecDeque<Past>>>);
 
 struct Past {
     digest: Digest,
@@ -54,7 +48,7 @@ impl History {
     /// Whether this is a login that the source has or had, as far as we remember.
     pub(super) fn knows(&self, source: &CredentialSource, digest: &Digest) -> bool {
         let all = lock(&self.0);
-        all.past
+        all.rows
             .get(source)
             .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
     }
@@ -66,7 +60,7 @@ impl History {
         digest: &Digest,
     ) -> Option<Arc<Credential>> {
         let all = lock(&self.0);
-        let mut past = all.past.get(source)?.iter();
+        let mut past = all.rows.get(source)?.iter();
         let past = past.find(|past| past.digest == *digest)?;
         past.credential.clone()
     }
@@ -74,19 +68,14 @@ impl History {
     /// Forgets, where there are many, the sources that nobody has any more. A login that is forgotten so is none that we know: before
     /// it is replaced the store is read.
     pub(super) fn forget_gone(&self, is_there: impl Fn(&CredentialSource) -> bool) {
-        let mut all = lock(&self.0);
-        if all.past.len() < SOURCES.max(2 * all.left) {
-            return;
-        }
-        all.past.retain(|source, _| is_there(source));
-        all.left = all.past.len();
+        lock(&self.0).forget_unused(SOURCES, |source, _| is_there(source));
     }
 
     fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
         let mut all = lock(&self.0);
-        let past = match all.past.get_mut(source) {
+        let past = match all.rows.get_mut(source) {
             Some(past) => past,
-            None => all.past.entry(source.clone()).or_default(),
+            None => all.rows.entry(source.clone()).or_default(),
         };
         if past.iter().any(|past| past.digest == digest) {
             return;
@@ -158,7 +147,7 @@ mod tests {
         assert!((0..SOURCES).all(knows), "few are not looked at");
         history.forget_gone(is_there);
         assert!(knows(1) && knows(2));
-        assert_eq!(lock(&history.0).past.len(), 2);
+        assert_eq!(lock(&history.0).rows.len(), 2);
         // As long as all are in use, they are not looked at each time.
         for name in 0..SOURCES {
             history.note_older(&source(name), digest(name));
