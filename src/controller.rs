@@ -8,6 +8,7 @@
 //!                  ─▶ unused: stored credentials × what is in use ─▶ delete
 //! ```
 
+mod again;
 mod ask;
 mod certify;
 mod election;
@@ -29,3 +30,9 @@ pub use missed::Missed;
 pub use tell::Teller;
 pub use term::Leadership;
 pub use unused::Cleaner;
+
+/// A moment for tests, so many seconds after another one.
+#[cfg(test)]
+fn at(seconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_800_000_000 + seconds).expect("it is a moment")
+}

@@ -1,7 +1,7 @@
 //! Keeping every pull secret as it must be, as long as this replica leads.
 
-mod again;
 mod allowance;
+mod begin;
 mod failures;
 mod fight;
 mod jobs;
@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 
 use self::jobs::About;
-use self::work::{Done, Kept, Work, name};
+use self::work::{Done, Work};
 use super::ask::Asked;
 use super::metrics::Metrics;
 use super::report::Finding;
@@ -27,10 +27,9 @@ use super::tell::{Teller, Trouble};
 use super::term::{Leadership, ticks};
 use crate::provision::access::Credentials;
 use crate::provision::decide::{Decision, Pace, Surplus, decide};
-use crate::provision::survey::{Place, Survey};
+use crate::provision::survey::Survey;
 use crate::provision::{Ensure, Provision as _};
 use crate::registry::Orders;
-use crate::registry::source::MintSource;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -46,9 +45,6 @@ const WRITES: usize = 32;
 
 /// When it is looked again at what is to be taken out of pull secrets that are being written first.
 const LEFT_AGAIN: SignedDuration = SignedDuration::from_secs(1);
-
-/// How long one pull secret's writing may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keeps pull secrets.
 pub struct Keeper {
@@ -142,17 +138,7 @@ impl Keeper {
         let mut ticks = ticks(TICK);
         let mut last = Timestamp::MIN;
         loop {
-            tokio::select! {
-                // A tick is waited for anew each time, and takes all that ended: neither keeps the other waiting.
-                biased;
-                _ = ticks.tick() => {}
-                Some(ended) = work.jobs.next(), if !work.queue.is_empty() => {
-                    let now = (self.clock)();
-                    work.take(ended, now);
-                    self.begin_queued(&mut work, now);
-                    continue;
-                }
-            }
+            self.wait_for(&mut ticks, &mut work).await;
             if told.has_changed().is_err() {
                 return true;
             }
@@ -188,6 +174,22 @@ impl Keeper {
             looked = seen;
             next = self.look(orders, confirmed.as_deref(), &mut work, now);
             rests_until = Instant::now() + (began.elapsed() * REST).max(self.rest);
+        }
+    }
+
+    /// Waits for the next tick. Whenever a place becomes free meanwhile, what waits for one begins.
+    async fn wait_for(&self, ticks: &mut Interval, work: &mut Work) {
+        loop {
+            tokio::select! {
+                // A tick is waited for anew each time, and takes all that ended: neither keeps the other waiting.
+                biased;
+                _ = ticks.tick() => return,
+                Some(ended) = work.jobs.next(), if !work.queue.is_empty() => {
+                    let now = (self.clock)();
+                    work.take(ended, now);
+                    self.begin_queued(work, now);
+                }
+            }
         }
     }
 
@@ -281,7 +283,7 @@ impl Keeper {
                 break;
             }
             let holding = &survey.view.secrets[place];
-            let is_written = work.writing.contains(&name(&survey.secrets[place]));
+            let is_written = work.writing.contains(&survey.secrets[place].name());
             if is_written || written.contains(&place) {
                 left = true;
                 continue;
@@ -341,50 +343,6 @@ impl Keeper {
         }
         let peace = work.fights.end().filter(|peace| *peace > now);
         news.again.into_iter().chain(peace).min()
-    }
-
-    fn remove(&self, place: &Place, keys: &[String], found: bool, work: &mut Work) {
-        work.writing.insert(name(place));
-        let about = About::Remove(name(place));
-        let (ensure, place, keys) = (self.ensure.clone(), place.clone(), keys.to_vec());
-        work.jobs.begin(about, async move {
-            let removed = ensure.remove(&place, &keys).await;
-            Done::Removed(name(&place), found, removed)
-        });
-    }
-
-    fn mint(&self, source: &MintSource, work: &mut Work, now: Timestamp) {
-        work.minting.insert(source.clone());
-        let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
-        let ensure = self.ensure.clone();
-        let about = About::Mint(source.clone());
-        work.jobs.begin(about, async move {
-            let minted = credentials.renew(&source, now).await;
-            if let (Err(error), Some(tenant)) = (&minted, source.tenant())
-                && error.is_refusal()
-            {
-                ensure.read_again(tenant).await;
-            }
-            let failed = minted.err();
-            let finding = failed.map(|error| Finding::new(error.reason(), error.to_string()));
-            Done::Minted(source, finding)
-        });
-    }
-
-    fn write(&self, place: Place, work: &mut Work) {
-        work.writing.insert(name(&place));
-        let repaired = work.is_repair(&place);
-        let ensure = self.ensure.clone();
-        work.jobs.begin(About::Write(name(&place)), async move {
-            let deadline = Instant::now() + WRITE_TIMEOUT;
-            let outcome = ensure.keep(&place, deadline).await;
-            let kept = Kept {
-                outcome,
-                repaired,
-                version: ensure.version(&place),
-            };
-            Done::Kept(name(&place), kept)
-        });
     }
 }
 

@@ -10,12 +10,13 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
+use super::again::Again;
 use super::ask::Asked;
 use super::report::{Facts, Finding, find_wrong, report};
 use crate::cluster::{Gravity, Kube, Notice, reference};
 use crate::provision::Pending;
 use crate::provision::access::ClusterError;
-use crate::provision::survey::Survey;
+use crate::provision::survey::{Name, Survey};
 use crate::provision::tally::Tally;
 use crate::registry::kind::RegistryStatus;
 use crate::registry::source::MintSource;
@@ -71,10 +72,10 @@ impl Teller for Kube {
 pub(super) struct Trouble<'t> {
     /// Why the credential of a source could not be minted.
     pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Finding>,
-    /// The pull secrets that somebody keeps changing, by namespace and name.
-    pub(super) fought: HashSet<(String, Arc<str>)>,
-    /// Why pull secrets could not be written, by namespace and name.
-    pub(super) unwritten: HashMap<(String, Arc<str>), Vec<Pending>>,
+    /// The pull secrets that somebody keeps changing.
+    pub(super) fought: HashSet<Name>,
+    /// Why pull secrets could not be written.
+    pub(super) unwritten: HashMap<Name, Vec<Pending>>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Finding>,
     /// About which Pods the API server asks.
@@ -94,9 +95,10 @@ pub(super) struct News {
 #[derive(Default)]
 pub(super) struct Told {
     statuses: HashMap<Arc<str>, RegistryStatus>,
-    /// Registries whose status could not be written: until when it is left alone, and how long that was.
-    refused: HashMap<Arc<str>, (Timestamp, SignedDuration)>,
-    last: Option<Timestamp>,
+    /// Registries whose status could not be written, and is left alone for a while.
+    refused: HashMap<Arc<str>, Again>,
+    /// When it is time to tell more.
+    next: Option<Again>,
     turn: Turn,
     /// Why no status could be written last time, as it was logged.
     complaint: Option<&'static str>,
@@ -105,9 +107,7 @@ pub(super) struct Told {
 impl Told {
     /// When it is time to tell again; `None`: now.
     pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = later(self.last?, EVERY);
-        // A clock that was put back does not silence us.
-        (next > now && next.duration_since(now) <= EVERY).then_some(next)
+        Some(self.next?.at(now)).filter(|next| *next > now)
     }
 
     /// What is new since the last time. `known` gives what the cluster says now of a Registry that this replica told nothing yet.
@@ -119,7 +119,7 @@ impl Told {
         known: impl Fn(&str) -> Option<RegistryStatus>,
         now: Timestamp,
     ) -> News {
-        self.last = Some(now);
+        self.next = Some(Again::after(EVERY, now));
         let mut news = News::default();
         let tied = find_ties(registries, survey);
         let fought = find_fought(registries, survey, &trouble.fought);
@@ -167,9 +167,7 @@ impl Told {
 
     /// Until when a Registry's status is left alone because it could not be written; `None`: it is not.
     fn rests_until(&self, registry: &str, now: Timestamp) -> Option<Timestamp> {
-        let (until, wait) = *self.refused.get(registry)?;
-        // A clock that was put back does not silence us.
-        (until > now && until.duration_since(now) <= wait).then_some(until)
+        Some(self.refused.get(registry)?.at(now)).filter(|until| *until > now)
     }
 
     /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once.
@@ -185,10 +183,10 @@ impl Told {
             return;
         };
         self.statuses.remove(registry);
-        let before = self.refused.get(registry).map(|(_, wait)| *wait);
-        let wait = before.map_or(EVERY, |wait| (wait * 2).min(LONGEST));
-        let until = later(now, wait);
-        self.refused.insert(Arc::clone(registry), (until, wait));
+        let before = self.refused.get(registry);
+        let wait = before.map_or(EVERY, |before| (before.wait() * 2).min(LONGEST));
+        let again = Again::after(wait, now);
+        self.refused.insert(Arc::clone(registry), again);
         if self.complaint.replace(error.reason()) != Some(error.reason()) {
             tracing::warn!(
                 registry.name = &**registry,
@@ -300,15 +298,14 @@ fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, Stri
 fn find_fought(
     registries: &Registries,
     survey: &Survey,
-    fought: &HashSet<(String, Arc<str>)>,
+    fought: &HashSet<Name>,
 ) -> HashMap<Arc<str>, Vec<String>> {
     let mut found: HashMap<Arc<str>, Vec<String>> = HashMap::new();
     if fought.is_empty() {
         return found;
     }
     for place in &survey.secrets {
-        let name = (place.namespace.name.clone(), Arc::clone(&place.secret));
-        if !fought.contains(&name) {
+        if !fought.contains(&place.name()) {
             continue;
         }
         let serving = registries.serving(&place.namespace.labels).into_iter();

@@ -42,6 +42,11 @@ impl Namespace {
     pub fn with_uid(self, uid: String) -> Self {
         Self { uid, ..self }
     }
+
+    /// Whether pull secrets belong into it: it is opted in, and not being deleted.
+    pub fn is_to_hold_secrets(&self) -> bool {
+        !self.terminating && self.mode != InjectMode::Off
+    }
 }
 
 /// What a namespace's label `pullpass.dev/inject` says.

@@ -73,6 +73,16 @@ pub struct Place {
     pub seen: Option<Arc<Seen>>,
 }
 
+/// The names of a namespace and of a pull secret in it.
+pub type Name = (String, Arc<str>);
+
+impl Place {
+    /// What it is called.
+    pub fn name(&self) -> Name {
+        (self.namespace.name.clone(), Arc::clone(&self.secret))
+    }
+}
+
 impl Ensure {
     /// Numbers that differ whenever something changed that a survey sees.
     pub fn change(&self) -> Change {
@@ -93,9 +103,7 @@ impl Ensure {
             self.add_wanted(&mut survey, &judge, &namespace);
         }
         self.count_common(&mut survey);
-        let named = survey.secrets.iter();
-        let named = named.map(|place| (place.namespace.name.clone(), Arc::clone(&place.secret)));
-        let named = named.collect();
+        let named = survey.secrets.iter().map(Place::name).collect();
         self.add_unwanted(&mut survey, &judge, &named);
         survey
     }
@@ -131,7 +139,7 @@ impl Ensure {
 
     /// Adds the pull secrets that are to be in a namespace.
     fn add_wanted(&self, survey: &mut Survey, judge: &Judge<'_>, namespace: &Arc<Namespace>) {
-        if namespace.terminating || namespace.mode == InjectMode::Off {
+        if !namespace.is_to_hold_secrets() {
             return;
         }
         for secret in judge.registries.secrets(&namespace.labels) {
@@ -156,12 +164,7 @@ impl Ensure {
     }
 
     /// Adds the pull secrets of ours where none is to be.
-    fn add_unwanted(
-        &self,
-        survey: &mut Survey,
-        judge: &Judge<'_>,
-        named: &HashSet<(String, Arc<str>)>,
-    ) {
+    fn add_unwanted(&self, survey: &mut Survey, judge: &Judge<'_>, named: &HashSet<Name>) {
         for (secret, table) in self.0.state.all_pull_secrets() {
             for (name, seen) in table.rows() {
                 let key = (name, Arc::clone(&secret));
@@ -217,7 +220,7 @@ impl Ensure {
     /// A place as it is now; `None`: nothing of what it lacks is there to be written, or it is to be no pull secret any more.
     pub fn find_lacking(&self, place: &Place) -> Option<Place> {
         let namespace = self.0.state.namespaces.get(&place.namespace.name)?;
-        if namespace.terminating || namespace.mode == InjectMode::Off {
+        if !namespace.is_to_hold_secrets() {
             return None;
         }
         let verdict = self.0.verdict(&namespace, &place.secret);

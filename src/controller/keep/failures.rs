@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::again::Again;
-use super::work::Name;
+use crate::controller::again::Again;
 use crate::provision::Pending;
+use crate::provision::survey::Name;
 
 /// The first wait after a write that failed, and the longest; it doubles.
 const WAITS: (SignedDuration, SignedDuration) =
@@ -88,10 +88,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
+    use crate::controller::at;
 
     fn why() -> Vec<Pending> {
         vec![Pending {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::work::Name;
+use crate::provision::survey::Name;
 
 /// So many changes by others are taken back at once.
 const REPAIRS_FREE: u32 = 5;
@@ -88,10 +88,7 @@ impl Fights {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
+    use crate::controller::at;
 
     #[test]
     fn answers_more_and_more_slowly_until_there_is_peace() {

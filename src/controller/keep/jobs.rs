@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::report::Finding;
-use super::work::{Done, Kept, Name};
+use super::work::{Done, Kept};
 use crate::provision::access::ClusterError;
+use crate::provision::survey::Name;
 use crate::provision::{Outcome, Pending};
 use crate::registry::source::MintSource;
 

@@ -113,10 +113,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
+    use crate::controller::at;
 
     #[test]
     fn takes_no_answer_for_registries_that_went_after_the_question() {

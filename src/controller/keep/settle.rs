@@ -41,10 +41,7 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
+    use crate::controller::at;
 
     #[test]
     fn lasts_as_long_as_there_is_something_to_do_first() {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use super::super::again::Again;
 use super::super::report::Finding;
 use super::super::tell::{Told, secret};
-use super::again::Again;
 use super::failures::Failures;
 use super::fight::Fights;
 use super::jobs::Jobs;
@@ -19,15 +19,12 @@ use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice, reference};
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::{Doubt, Removed};
-use crate::provision::survey::{Place, Survey};
+use crate::provision::survey::{Name, Place, Survey};
 use crate::provision::{Outcome, PULL_SECRET};
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
-
-/// The names of a namespace and of a pull secret in it.
-pub(super) type Name = (String, Arc<str>);
 
 /// One piece of work that ended.
 pub(super) enum Done {
@@ -123,14 +120,14 @@ impl Work {
 
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, place: &Place, now: Timestamp) -> bool {
-        let name = name(place);
+        let name = place.name();
         let until = self.write_again.until(&name, now);
         !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
     }
 
     /// Whether somebody else changed what we wrote.
     pub(super) fn is_repair(&self, place: &Place) -> bool {
-        let wrote = self.written.get(&name(place));
+        let wrote = self.written.get(&place.name());
         wrote.is_some_and(|version| {
             let seen = place.seen.as_ref();
             seen.is_none_or(|seen| seen.version.resource_version != *version)
@@ -198,7 +195,7 @@ impl Work {
         let all = survey.secrets.iter().zip(&survey.view.secrets).enumerate();
         // Another replica may have done it.
         let failing = all.filter(|(at, (place, holding))| {
-            let name = name(place);
+            let name = place.name();
             (self.write_again.has_failed(&name) && !survey.unwritten(*at).is_empty())
                 || (self.remove_again.has_failed(&name) && holding.surplus.is_some())
         });
@@ -265,7 +262,7 @@ impl Work {
             self.writing.is_empty() && self.write_again.is_empty() && self.remove_again.is_empty();
         let holdings = survey.secrets.iter().zip(&mut survey.view.secrets);
         for (place, holding) in holdings.filter(|_| !is_quiet) {
-            let name = name(place);
+            let name = place.name();
             holding.is_written = self.writing.contains(&name);
             holding.retry_at = self.write_again.until(&name, now);
             holding.remove_at = self.remove_again.until(&name, now);
@@ -295,7 +292,7 @@ impl Work {
             .map(|(source, _)| source)
             .collect();
         self.mint_again.retain(|source, _| known.contains(source));
-        let known: HashSet<Name> = survey.secrets.iter().map(name).collect();
+        let known: HashSet<Name> = survey.secrets.iter().map(Place::name).collect();
         self.fights.forget_over(now);
         let stays = |name: &Name| known.contains(name) || self.fights.lasts(name);
         self.write_again.retain(stays);
@@ -357,17 +354,13 @@ fn held_back_name(survey: &Survey, places: &[usize]) -> String {
             let digest = |key: &&String| seen?.digests.get(*key);
             let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
             let uid = seen.map(|seen| &seen.version.uid);
-            format!("{:?} {uid:?} {logins:?}", name(place))
+            format!("{:?} {uid:?} {logins:?}", place.name())
         })
         .collect();
     all.sort();
     let hash = Sha256::digest(all.join("\n"));
     let first = hash.first_chunk().copied().map_or(0, u32::from_be_bytes);
     format!("{first:08x}")
-}
-
-pub(super) fn name(place: &Place) -> Name {
-    (place.namespace.name.clone(), Arc::clone(&place.secret))
 }
 
 #[cfg(test)]

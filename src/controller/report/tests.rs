@@ -1,4 +1,5 @@
 use super::*;
+use crate::controller::at;
 use crate::provision::Pending;
 
 fn listed() -> Listed {
@@ -8,10 +9,6 @@ fn listed() -> Listed {
         generation: Some(4),
         identity: "ecr workload".to_owned(),
     }
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
 fn tally(ready: usize, total: usize) -> Tally {

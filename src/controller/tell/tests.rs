@@ -1,12 +1,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::controller::at;
 use crate::provision::tally::Tallies;
 use crate::registry::Registry;
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-}
 
 /// A Registry of all namespaces, for some of their Pods alone if `accounts` are named.
 fn registry(name: &str, accounts: &[&str]) -> Registry {

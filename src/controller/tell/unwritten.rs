@@ -7,7 +7,7 @@ use super::secret;
 use crate::cluster::{Gravity, Notice};
 use crate::controller::report::Finding;
 use crate::provision::Pending;
-use crate::provision::survey::Survey;
+use crate::provision::survey::{Name, Survey};
 
 /// In how many namespaces people are told at most.
 const NAMESPACES: usize = 100;
@@ -47,11 +47,8 @@ impl Reason {
     }
 }
 
-/// What is not written of a survey; `failed` tells why, by namespace and name.
-pub(super) fn find(
-    survey: &Survey,
-    failed: &HashMap<(String, Arc<str>), Vec<Pending>>,
-) -> Unwritten {
+/// What is not written of a survey; `failed` tells why.
+pub(super) fn find(survey: &Survey, failed: &HashMap<Name, Vec<Pending>>) -> Unwritten {
     let mut found = Unwritten::default();
     if failed.is_empty() {
         return found;
@@ -60,7 +57,7 @@ pub(super) fn find(
     // Always in the same order: people are told of the first one.
     all.sort_by_key(|(_, place)| (&place.namespace.name, &place.secret));
     for (at, place) in all {
-        let name = (place.namespace.name.clone(), Arc::clone(&place.secret));
+        let name = place.name();
         let Some(why) = failed.get(&name) else {
             continue;
         };
@@ -93,7 +90,7 @@ pub(super) fn find(
     found
 }
 
-fn notice((namespace, name): &(String, Arc<str>), why: &Pending) -> Notice {
+fn notice((namespace, name): &Name, why: &Pending) -> Notice {
     Notice {
         regarding: secret(namespace, name),
         gravity: Gravity::Warning,

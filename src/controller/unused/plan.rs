@@ -124,11 +124,8 @@ fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::at;
     use crate::registry::source::Tenant;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
 
     fn stored(name: &str, is_tenants: bool) -> StoredCredential {
         StoredCredential {

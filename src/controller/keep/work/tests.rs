@@ -4,15 +4,12 @@ use super::super::jobs::About;
 use super::super::queue::tests::source;
 use super::*;
 use crate::cluster::Notice;
+use crate::controller::at;
 use crate::provision::Namespace;
 use crate::provision::access::Version;
 use crate::provision::decide::{Holding, Life};
 use crate::provision::secret::Digest;
 use crate::provision::state::Seen;
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-}
 
 /// A pull secret with a login under each key.
 fn place(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> Place {
@@ -35,7 +32,7 @@ fn place(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> Place {
 }
 
 fn removed(work: &mut Work, place: &Place, now: Timestamp) {
-    let done = Done::Removed(name(place), true, Ok(Removed::Entries));
+    let done = Done::Removed(place.name(), true, Ok(Removed::Entries));
     work.take(done, now);
 }
 
@@ -64,7 +61,7 @@ fn takes_out_more_and_more_slowly_what_somebody_keeps_putting_in() {
         .map(|told: &Notice| told.reason)
         .collect();
     assert_eq!(reasons, ["ChangedByOthers"]);
-    assert_eq!(work.fights.lasting(), HashSet::from([name(&place)]));
+    assert_eq!(work.fights.lasting(), HashSet::from([place.name()]));
     // It is left alone also where the Secret was all that was there, and is made anew.
     work.forget_others(&Survey::default(), at(8));
     assert!(!work.may_write(&place, at(9)));
@@ -118,8 +115,8 @@ async fn what_panicked_is_tried_again() {
     let (mut work, source) = (Work::default(), source("eu-west-1"));
     let place = place("team", "u", &[]);
     work.minting.insert(source.clone());
-    work.writing.insert(name(&place));
-    for about in [About::Mint(source.clone()), About::Write(name(&place))] {
+    work.writing.insert(place.name());
+    for about in [About::Mint(source.clone()), About::Write(place.name())] {
         work.jobs.begin(about, async { panic!("a bug") });
     }
     while let Some(done) = work.jobs.next().await {
@@ -138,7 +135,7 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
     let finding = Finding::new("Timeout", "no answer");
     work.take(Done::Minted(source.clone(), Some(finding)), at(0));
     for again in [&mut work.write_again, &mut work.remove_again] {
-        again.note_failed(name(&place), Vec::new(), at(0));
+        again.note_failed(place.name(), Vec::new(), at(0));
     }
     let mut survey = Survey::default();
     survey.sources.push(source.clone());

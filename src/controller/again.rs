@@ -34,10 +34,7 @@ impl Again {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
+    use crate::controller::at;
 
     #[test]
     fn waits_no_longer_than_was_meant_whatever_happens_to_the_clock() {
