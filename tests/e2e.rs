@@ -334,9 +334,14 @@ async fn upgrade_and_roll_back(place: &Place) {
 /// No creation is lost while replicas are evicted, as a drain of their nodes does it, and while others are taken away.
 async fn evict_and_scale_down(place: &Place) {
     let pod = hello("shop", "stream");
-    let load = Load::start(&place.cluster, &pod, "dryRun=All", WORKERS);
     let names = ["get", "pods", "-n", "pullpass", "-o", "name"];
-    let before = place.kubectl(&names);
+    // Those that the rollback replaced take a while to go.
+    let before = place
+        .until("two replicas and no others to be there", async || {
+            Some(place.kubectl(&names)).filter(|names| names.lines().count() == 2)
+        })
+        .await;
+    let load = Load::start(&place.cluster, &pod, "dryRun=All", WORKERS);
     for name in before.lines().filter_map(|line| line.strip_prefix("pod/")) {
         let path = format!("/api/v1/namespaces/pullpass/pods/{name}/eviction");
         let eviction = json!({
