@@ -61,7 +61,9 @@ lint:
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs callers check_azure dependencies docs explain hosts keeper layering model patch_properties policy registries serve server
-BED_TESTS = $(filter-out controller_faults e2e rotation scale $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+# Those that take longest begin first.
+LONG := controller_faults api_controller api_removal api_kill drain leader
+BED_TESTS := $(LONG) $(filter-out e2e rotation scale $(LONG) $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
@@ -69,9 +71,14 @@ test-unit:
 
 ## test-bed: the tests against real parts, which it builds first
 test-bed: bed bed-test check-moto
-	$(CARGO) test --locked $(addprefix --test ,$(BED_TESTS))
-	@# Each of these has a cluster of its own, and waits most of the time.
-	$(CARGO) test --locked --test controller_faults -- --test-threads 4
+	$(CARGO) test --locked --no-run $(addprefix --test ,$(BED_TESTS))
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(SIDE_BY_SIDE) --output-sync=target $(addprefix run/,$(BED_TESTS))
+
+# They wait most of the time; what each prints comes in one piece when it has ended.
+SIDE_BY_SIDE := 3
+.PHONY: $(addprefix run/,$(BED_TESTS))
+$(addprefix run/,$(BED_TESTS)): run/%:
+	$(CARGO) test --locked --test $*
 
 OLDEST_TESTS := bed api_rights api_policy api_admission api_patch crd api_validate api_conditions api_certificates chart api_controller
 
