@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says what this machine lacks for `make test` and `make demo`: one line per
 # missing thing, with the exact command that installs it, then one line on
-# whether it can run a Kubernetes node.
+# whether it can run a Kubernetes node, and one where there is little room.
 #
 #   doctor.sh            looks only
 #   doctor.sh --install  as root on Debian, installs what Debian has first
@@ -31,6 +31,10 @@ python=3.11
 cni_folders="/usr/lib/cni /opt/cni/bin /usr/libexec/cni /usr/lib/cni/bin"
 # Debian's tools for root are not in everyone's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# In MB: what target/, .bed/ and Go's build cache take in the end.
+first_build=12288
+free=$(df -Pm . | awk 'NR == 2 { print $4 }')
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -143,5 +147,8 @@ if [ -n "$refusal" ]; then
     echo "a Kubernetes node cannot run here: $refusal; the tests and the demo do without one"
 else
     echo "a Kubernetes node can run here"
+fi
+if [ ! -e target ] && [ "$free" -lt $first_build ]; then
+    echo "little room: $((free / 1024)) GB are free here, and what is built the first time takes about $((first_build / 1024)) GB"
 fi
 [ -z "$missing" ]
