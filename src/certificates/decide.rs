@@ -39,6 +39,13 @@ pub struct View {
     pub has_names: bool,
 }
 
+impl View {
+    /// Whether the serving certificate is replaced in its time: that takes back nothing that somebody did.
+    pub fn is_serving_due(&self, now: Timestamp) -> bool {
+        !self.is_signed_by_authority || due(self.serving) <= now
+    }
+}
+
 /// What the API server trusts, by the `caBundle` of our webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bundle {

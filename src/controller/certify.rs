@@ -147,9 +147,11 @@ impl Certifier {
         if action == Action::WriteBundle {
             return self.write_bundle(now).await;
         }
+        let held = self.work.read.as_ref().and_then(|(_, held)| held.as_ref());
+        let is_due = held.is_some_and(|held| held.view().is_serving_due(now));
         match self.write_secret(action, now).await {
             Ok(what) => {
-                if matches!(action, Action::MakeAll | Action::MakeServing) {
+                if action == Action::MakeAll || (action == Action::MakeServing && !is_due) {
                     // Somebody who keeps deleting them, or what cannot be made right, is answered more and more slowly, too.
                     self.work.secret.repaired(now);
                 } else {

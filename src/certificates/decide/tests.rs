@@ -120,3 +120,16 @@ fn serves_what_is_trusted_over_many_lives() {
     assert_eq!(writes, 2 * authorities + 1);
     assert!((1400..1700).contains(&servings), "{servings}");
 }
+
+#[test]
+fn tells_a_renewal_in_time_from_what_somebody_made_necessary() {
+    let view = |words| read_view(["0-1080", "0-90", words]).unwrap();
+    for (words, now, is_due) in [
+        ("own", 10, false),
+        ("own unnamed", 10, false),
+        ("own", 60, true),
+        ("older", 10, true),
+    ] {
+        assert_eq!(view(words).is_serving_due(at(now)), is_due, "{words} {now}");
+    }
+}
