@@ -17,6 +17,7 @@ use axum::http::{Request, StatusCode};
 use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use pullpass::admission::{self, Metrics, Webhook};
+use pullpass::names::NamespaceName;
 use pullpass::provision::{Namespace, offline::Offline};
 use support::{floor, namespace_labels, registries, reviews, typed};
 use tower::ServiceExt as _;
@@ -29,10 +30,14 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     let registries = registries()?;
     let labels = namespace_labels();
-    let namespace = Namespace::new(reviews::NAMESPACE, labels.clone(), false);
+    let namespace = Namespace::new(
+        NamespaceName::constant(reviews::NAMESPACE),
+        labels.clone(),
+        false,
+    );
     let webhook = admission::router(Arc::new(Webhook {
         provision: Arc::new(Offline::new(support::registries()?, [namespace])),
-        own_namespace: "pullpass".into(),
+        own_namespace: NamespaceName::constant("pullpass"),
         metrics: Metrics::default(),
         clock: Timestamp::now,
     }));

@@ -3,6 +3,7 @@
 //! It implements what the other rooms ask for: [`crate::provision::access::Cluster`] (a few reads, one compare-and-swap write) and
 //! [`crate::credential::CredentialStore`], and keeps [`crate::provision::state::State`] current by watches.
 
+mod api;
 mod apply;
 mod certificates;
 mod connect;
@@ -26,7 +27,7 @@ mod webhooks;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 
 pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
@@ -41,7 +42,10 @@ pub use store::Store;
 pub use watch::{Synced, Watches};
 pub use webhooks::{Configuration, Configurations, WEBHOOKS, Webhooks};
 
+use api::Objects;
 use revision::Revision;
+
+use crate::names::NamespaceName;
 
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "pullpass";
@@ -59,7 +63,7 @@ const NO_OBJECT: &str = "1";
 #[derive(Clone)]
 pub struct Kube {
     client: Client,
-    namespace: String,
+    namespace: NamespaceName,
     told: Arc<events::Lately>,
     metrics: Metrics,
     revision: Revision,
@@ -67,10 +71,10 @@ pub struct Kube {
 
 impl Kube {
     /// The cluster behind `client`; `namespace` is pullpass' own.
-    pub fn new(client: Client, namespace: impl Into<String>) -> Self {
+    pub fn new(client: Client, namespace: NamespaceName) -> Self {
         Self {
             client,
-            namespace: namespace.into(),
+            namespace,
             told: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
@@ -78,7 +82,7 @@ impl Kube {
     }
 
     /// pullpass' own namespace: source Secrets and the credential store live there.
-    pub fn namespace(&self) -> &str {
+    pub fn namespace(&self) -> &NamespaceName {
         &self.namespace
     }
 
@@ -87,11 +91,7 @@ impl Kube {
         &self.metrics
     }
 
-    fn secrets(&self, namespace: &str) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), namespace)
-    }
-
-    fn own_secrets(&self) -> Api<Secret> {
-        self.secrets(&self.namespace)
+    fn own_secrets(&self) -> Objects<'_, Secret> {
+        Objects::namespaced(self, &self.namespace)
     }
 }

@@ -30,6 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
+use crate::names::ObjectName;
 use crate::registry::source::MintSource;
 
 pub use cloud::CloudMint;
@@ -143,7 +144,7 @@ fn to_hex(bytes: &[u8]) -> String {
 #[derive(Clone, Debug)]
 pub struct SourceSecret {
     /// The Secret's name.
-    pub name: String,
+    pub name: ObjectName,
     /// The Secret's type, such as `kubernetes.io/basic-auth`; `Opaque` when it says none.
     pub type_: String,
     /// The Secret's data, decoded from base64; never shown.

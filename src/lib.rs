@@ -11,6 +11,7 @@ pub mod command;
 pub mod controller;
 pub mod credential;
 pub mod image;
+pub mod names;
 pub mod provision;
 pub mod registry;
 pub mod server;

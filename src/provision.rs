@@ -14,6 +14,7 @@ mod ensure;
 mod flight;
 mod gather;
 mod history;
+mod live_reads;
 pub(crate) mod lock;
 mod memory;
 pub mod namespace;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::names::{NamespaceName, ObjectName};
 pub use crate::registry::PULL_SECRET;
 use crate::registry::{Registries, ServedRegistry};
 pub use ensure::Ensure;
@@ -53,11 +55,14 @@ pub trait Provision: Send + Sync {
     fn source_problems(&self, registry: &ServedRegistry) -> Vec<String>;
 
     /// The namespace as it is known in memory: only opted-in ones are.
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
+    fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>>;
 
     /// The namespace by one live read, for one that memory does not have (yet): Namespace and Pod may come in one
     /// `kubectl apply`. `None`: there is none of this name, or it could not be read (logged here).
-    fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>>;
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Option<Arc<Namespace>>>;
 
     /// Whether a Pod of this ServiceAccount may reference a pull secret.
     ///
@@ -67,8 +72,8 @@ pub trait Provision: Send + Sync {
     /// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
     fn may_reference<'a>(
         &'a self,
-        namespace: &'a str,
-        service_account: &'a str,
+        namespace: &'a NamespaceName,
+        service_account: &'a ObjectName,
         secret: &'a str,
     ) -> BoxFuture<'a, bool>;
 
@@ -78,7 +83,7 @@ pub trait Provision: Send + Sync {
     fn covers(
         &self,
         namespace: &Arc<Namespace>,
-        secret: &str,
+        secret: &ObjectName,
         keys: &[&str],
         now: Timestamp,
         dry_run: bool,
@@ -89,7 +94,7 @@ pub trait Provision: Send + Sync {
     fn ensure<'a>(
         &'a self,
         namespace: &'a Arc<Namespace>,
-        secret: &'a str,
+        secret: &'a ObjectName,
         keys: &'a [&'a str],
         deadline: tokio::time::Instant,
     ) -> BoxFuture<'a, Outcome>;
@@ -123,7 +128,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The Registry that it belongs to; `None` when it concerns the whole secret.
-    pub registry: Option<Arc<str>>,
+    pub registry: Option<ObjectName>,
     /// Why, from a closed set of CamelCase words, for metrics and logs.
     pub reason: &'static str,
     /// What happened and what to do, in words for people; no secret in it.

@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::image::Reference;
+use crate::names::ObjectName;
 pub use arrange::Arrangement;
 pub use explain::{Explanation, Precedence, Verdict, Why};
 pub use grants::Grant;
@@ -73,7 +74,7 @@ pub struct Registries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: ObjectName,
     /// Its `metadata.uid`; empty for one that is read from a file.
     pub uid: String,
     /// Its `metadata.generation`.
@@ -83,14 +84,15 @@ pub struct Listed {
 }
 
 impl Listed {
-    fn of(registry: &Registry) -> Self {
+    /// One that has no name is none of a cluster's.
+    fn of(registry: &Registry) -> Option<Self> {
         let metadata = &registry.metadata;
-        Self {
-            name: metadata.name.as_deref().unwrap_or_default().into(),
+        Some(Self {
+            name: ObjectName::parse(metadata.name.as_deref()?).ok()?,
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
             identity: registry.spec.identity_in_words(),
-        }
+        })
     }
 }
 
@@ -115,9 +117,9 @@ impl Registries {
         let mut problems = Vec::new();
         let mut listed = Vec::new();
         for registry in registries {
-            listed.push(Listed::of(&registry));
+            listed.extend(Listed::of(&registry));
             match ServedRegistry::new(&registry) {
-                Ok(registry) if names.insert(Arc::clone(&registry.name)) => served.push(registry),
+                Ok(registry) if names.insert(registry.name.clone()) => served.push(registry),
                 Ok(registry) => problems.push(Problem {
                     registry: registry.name.to_string(),
                     field: "metadata.name".to_owned(),
@@ -197,8 +199,8 @@ impl Registries {
     }
 
     /// The names of the pull secrets that a namespace with these labels is to have, in their order.
-    pub fn secrets(&self, namespace: &Labels) -> Vec<&Arc<str>> {
-        let mut secrets: Vec<&Arc<str>> = Vec::new();
+    pub fn secrets(&self, namespace: &Labels) -> Vec<&ObjectName> {
+        let mut secrets: Vec<&ObjectName> = Vec::new();
         for registry in self.served.iter().filter(|one| one.serves(namespace)) {
             if !secrets.contains(&&registry.secret) {
                 secrets.push(&registry.secret);

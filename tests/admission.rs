@@ -16,10 +16,12 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pullpass::admission::metrics::{Outcome as Counted, Path};
+use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::offline::Offline;
 use pullpass::provision::{Coverage, Namespace, Outcome, Pending, Provision};
 use pullpass::registry::{Registries, ServedRegistry};
 use serde_json::{Value, json};
+use support::names::name;
 use support::webhook::{HOST, offline, post, registries, review, team, webhook};
 use tokio::time::Instant;
 
@@ -81,11 +83,14 @@ impl Provision for Script {
         self.memory.source_problems(registry)
     }
 
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         self.memory.namespace(name).filter(|_| self.known)
     }
 
-    fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
         self.live(self.memory.namespace(name).filter(|_| self.readable))
             .boxed()
@@ -93,11 +98,11 @@ impl Provision for Script {
 
     fn may_reference<'a>(
         &'a self,
-        _: &'a str,
-        account: &'a str,
+        _: &'a NamespaceName,
+        account: &'a ObjectName,
         secret: &'a str,
     ) -> BoxFuture<'a, bool> {
-        assert_eq!(account, "default");
+        assert_eq!(*account, "default");
         self.live(self.may_reference && self.unlisted != Some(secret))
             .boxed()
     }
@@ -105,14 +110,14 @@ impl Provision for Script {
     fn covers(
         &self,
         _: &Arc<Namespace>,
-        secret: &str,
+        secret: &ObjectName,
         _: &[&str],
         _: Timestamp,
         dry_run: bool,
     ) -> Coverage {
         assert!(!self.panics, "as planned");
         self.dry_runs.lock().unwrap().push(dry_run);
-        if self.foreign == Some(secret) {
+        if self.foreign == Some(secret.as_str()) {
             return Coverage::Foreign;
         }
         self.coverage
@@ -121,7 +126,7 @@ impl Provision for Script {
     fn ensure<'a>(
         &'a self,
         _: &'a Arc<Namespace>,
-        _: &'a str,
+        _: &'a ObjectName,
         keys: &'a [&'a str],
         deadline: Instant,
     ) -> BoxFuture<'a, Outcome> {
@@ -196,7 +201,7 @@ async fn references_and_warns_when_secret_is_not_complete() {
     let mut script = Script::new(team());
     script.coverage = Coverage::Missing;
     let pending = Pending {
-        registry: Some("team".into()),
+        registry: Some(name("team")),
         reason: "AccessDenied",
         message: "allow ecr:GetAuthorizationToken".into(),
     };

@@ -1,5 +1,6 @@
 //! The cluster room over a real API server: compare-and-swap writes, the credential store, and watches.
 
+#![allow(clippy::disallowed_methods, reason = "the names are the test's own")]
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -33,6 +34,7 @@ use pullpass::registry::source::{EcrIdentity, MintSource, Tenant};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
+use support::names::name;
 
 type Crd =
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -106,13 +108,13 @@ async fn synced(mut synced: Synced) {
 async fn applies_only_over_the_state_it_was_told_of() {
     let client = client(bed::shared_api()).await;
     make_namespace(&client, "swaps", json!({})).await;
-    let kube = Kube::new(client.clone(), OWN);
+    let kube = Kube::new(client.clone(), name(OWN));
     let (one, two) = (
         content(r#"{"auths":{}}"#),
         content(r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#),
     );
     let apply = async |content, precondition| {
-        kube.apply_pull_secret("swaps", PULL_SECRET, content, &precondition)
+        kube.apply_pull_secret(&name("swaps"), &name(PULL_SECRET), content, &precondition)
             .await
     };
     let first = apply(&one, Precondition::Absent).await.unwrap();
@@ -149,7 +151,9 @@ async fn applies_only_over_the_state_it_was_told_of() {
         is_conflict(apply(&one, Precondition::Exactly(second)).await),
         "nothing is there any more"
     );
-    let found = kube.fetch_pull_secret("swaps", PULL_SECRET).await;
+    let found = kube
+        .fetch_pull_secret(&name("swaps"), &name(PULL_SECRET))
+        .await;
     assert!(found.unwrap().is_none());
 }
 
@@ -161,14 +165,19 @@ fn is_conflict(result: Result<Version, ClusterError>) -> bool {
 async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
     let client = client(bed::shared_api()).await;
     make_namespace(&client, "reads", json!({})).await;
-    let kube = Kube::new(client.clone(), OWN);
+    let kube = Kube::new(client.clone(), name(OWN));
     let text = r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#;
     let version = kube
-        .apply_pull_secret("reads", PULL_SECRET, &content(text), &Precondition::Absent)
+        .apply_pull_secret(
+            &name("reads"),
+            &name(PULL_SECRET),
+            &content(text),
+            &Precondition::Absent,
+        )
         .await
         .unwrap();
     let found = kube
-        .fetch_pull_secret("reads", PULL_SECRET)
+        .fetch_pull_secret(&name("reads"), &name(PULL_SECRET))
         .await
         .unwrap()
         .unwrap();
@@ -189,7 +198,7 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
         .unwrap();
     assert!(
         !kube
-            .fetch_pull_secret("foreign", PULL_SECRET)
+            .fetch_pull_secret(&name("foreign"), &name(PULL_SECRET))
             .await
             .unwrap()
             .unwrap()
@@ -197,8 +206,8 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
     );
     let refused = kube
         .apply_pull_secret(
-            "foreign",
-            PULL_SECRET,
+            &name("foreign"),
+            &name(PULL_SECRET),
             &content(text),
             &Precondition::Absent,
         )
@@ -209,11 +218,11 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
 #[tokio::test]
 async fn says_that_a_namespace_is_gone_or_going() {
     let client = client(bed::shared_api()).await;
-    let kube = Kube::new(client.clone(), OWN);
+    let kube = Kube::new(client.clone(), name(OWN));
     let apply = async |namespace| {
         kube.apply_pull_secret(
-            namespace,
-            PULL_SECRET,
+            &name(namespace),
+            &name(PULL_SECRET),
             &content("{}"),
             &Precondition::Absent,
         )
@@ -223,7 +232,12 @@ async fn says_that_a_namespace_is_gone_or_going() {
         apply("nowhere").await,
         Err(ClusterError::NamespaceGone { .. })
     ));
-    assert!(kube.fetch_namespace("nowhere").await.unwrap().is_none());
+    assert!(
+        kube.fetch_namespace(&name("nowhere"))
+            .await
+            .unwrap()
+            .is_none()
+    );
     make_namespace(&client, "going", json!({"pullpass.dev/inject": "all"})).await;
     // No controller-manager runs here to finish it: it stays terminating.
     let namespaces: Api<NamespaceObject> = Api::all(client);
@@ -235,7 +249,7 @@ async fn says_that_a_namespace_is_gone_or_going() {
         apply("going").await,
         Err(ClusterError::NamespaceGone { .. })
     ));
-    let (_, going) = kube.fetch_namespace("going").await.unwrap().unwrap();
+    let (_, going) = kube.fetch_namespace(&name("going")).await.unwrap().unwrap();
     assert!(going.terminating);
 }
 
@@ -264,7 +278,7 @@ fn credential(password: &str, minted_at: Timestamp) -> Credential {
 async fn stores<const N: usize>() -> [Arc<Store>; N] {
     let client = client(bed::shared_api()).await;
     make_namespace(&client, OWN, json!({})).await;
-    std::array::from_fn(|_| Arc::new(Store::new(Kube::new(client.clone(), OWN))))
+    std::array::from_fn(|_| Arc::new(Store::new(Kube::new(client.clone(), name(OWN)))))
 }
 
 fn is_pending(claim: &Claim) -> bool {
@@ -392,7 +406,7 @@ impl Watched {
         let client = client(bed.field("kubeconfig")).await;
         make_namespace(&client, OWN, json!({})).await;
         prepare(&client).await;
-        let kube = Kube::new(client.clone(), OWN);
+        let kube = Kube::new(client.clone(), name(OWN));
         let (state, store) = (
             Arc::new(State::default()),
             Arc::new(Store::new(kube.clone())),
@@ -522,7 +536,7 @@ async fn is_not_ready_before_the_registry_kind_is_there() {
 async fn shows_one_replica_what_another_one_minted() {
     let watched = Watched::start(install_registries).await;
     synced(watched.synced.clone()).await;
-    let other = Store::new(Kube::new(watched.client.clone(), OWN));
+    let other = Store::new(Kube::new(watched.client.clone(), name(OWN)));
     let key = key("claim-5");
     let mut changes = watched.store.changes();
     let before = *changes.borrow();
@@ -554,7 +568,7 @@ async fn shows_one_replica_what_another_one_minted() {
 #[tokio::test]
 async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
     let client = client(bed::shared_api()).await;
-    let kube = Kube::new(client.clone(), OWN);
+    let kube = Kube::new(client.clone(), name(OWN));
     make_namespace(&client, "tokens", json!({})).await;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "tokens");
     apply(&accounts, "puller", json!({})).await;
@@ -593,7 +607,7 @@ async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
         .unwrap();
 
     let nowhere = Tenant {
-        namespace: "nowhere".to_owned(),
+        namespace: name("nowhere"),
         ..second
     };
     let error = kube
@@ -603,14 +617,21 @@ async fn asks_for_tokens_of_one_service_account_and_no_other_of_its_name() {
     assert_eq!(error.reason(), "MissingServiceAccount", "{error}");
 }
 
-async fn tenant_of(kube: &Kube, namespace: &str, name: &str) -> Tenant {
-    let (_, namespace) = kube.fetch_namespace(namespace).await.unwrap().unwrap();
+async fn tenant_of(kube: &Kube, namespace: &str, account: &str) -> Tenant {
+    let service_account = name(account);
+    let (_, namespace) = kube
+        .fetch_namespace(&name(namespace))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!namespace.uid.is_empty());
-    let account = kube.fetch_service_account(&namespace.name, name).await;
+    let account = kube
+        .fetch_service_account(&namespace.name, &service_account)
+        .await;
     Tenant {
         namespace: namespace.name,
         namespace_uid: namespace.uid,
-        service_account: name.to_owned(),
+        service_account,
         service_account_uid: account.unwrap().unwrap().uid,
     }
 }

@@ -1,5 +1,7 @@
 //! The definition of the Registry kind before a real API server.
 
+#![allow(clippy::disallowed_methods, reason = "the names are the test's own")]
+
 mod support;
 
 use kube::api::{Api, Patch, PatchParams, PostParams};

@@ -111,7 +111,7 @@ fn source(region: &str) -> EcrSource {
 fn with_keys(secret: &str) -> EcrSource {
     EcrSource {
         identity: EcrIdentity::Keys {
-            secret: secret.to_owned(),
+            secret: secret.parse().unwrap(),
         },
         ..source("eu-west-1")
     }

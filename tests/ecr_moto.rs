@@ -45,7 +45,7 @@ fn moto() -> &'static Moto {
 
 fn keys_of(secret: &str) -> EcrIdentity {
     EcrIdentity::Keys {
-        secret: secret.to_owned(),
+        secret: secret.parse().unwrap(),
     }
 }
 

@@ -16,11 +16,12 @@ use pullpass::cluster::{Gravity, Kube, Notice, Told};
 use serde_json::{Value, json};
 use support::bed::Bed;
 use support::cluster::Cluster;
+use support::names::name;
 
 async fn connect(kubeconfig: &str) -> Kube {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    Kube::new(Client::try_from(config.unwrap()).unwrap(), "pullpass")
+    Kube::new(Client::try_from(config.unwrap()).unwrap(), name("pullpass"))
 }
 
 fn notice(kind: &str, namespace: Option<&str>, name: &str) -> Notice {

@@ -14,6 +14,7 @@ use pullpass::registry::Registries;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use support::bed::run;
+use support::names::name;
 use support::store::Seeded;
 
 const HOSTS: [&str; 7] = [
@@ -144,7 +145,7 @@ fn build(logins: &[Login]) -> String {
 
 fn source_secret(json: &str) -> SourceSecret {
     SourceSecret {
-        name: "source".to_owned(),
+        name: name("source"),
         type_: "kubernetes.io/dockerconfigjson".to_owned(),
         data: [(
             ".dockerconfigjson".to_owned(),

@@ -10,6 +10,8 @@
 #[path = "provision/double.rs"]
 #[allow(dead_code, reason = "it is shared with other tests")]
 mod double;
+#[path = "support/names.rs"]
+mod names;
 #[path = "provision/silent.rs"]
 mod silent;
 #[path = "model/time.rs"]
@@ -25,6 +27,7 @@ use double::{Dice, View, World};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use names::name;
 use pullpass::controller::{Keeper, Leadership, Metrics};
 use pullpass::credential::{Credential, MintError};
 use pullpass::provision::access::{Cluster, ClusterError, Credentials};
@@ -178,10 +181,12 @@ impl Leader {
         *world.registries.lock().unwrap() = names.collect();
         for name in ["stays", "leaves"] {
             let enabled = ("pullpass.dev/inject".to_owned(), "enabled".to_owned());
-            let namespace = Namespace::new(name, BTreeMap::from([enabled]), false);
+            let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::from([enabled]), false);
             let mut all = world.namespaces.lock().unwrap();
             all.insert(name.to_owned(), namespace.clone());
-            state.namespaces.apply(name, "1", namespace);
+            state
+                .namespaces
+                .apply(&namespace.name.clone(), "1", namespace);
         }
         let view = View {
             world: Arc::clone(&world),
@@ -192,7 +197,14 @@ impl Leader {
         let clock = time::clock;
         let ensure = Ensure::new(Arc::clone(&state), cluster, Arc::clone(&credentials), clock);
         let (teller, metrics) = (Arc::new(Silent), Metrics::default());
-        let keeper = Keeper::new(ensure, credentials, teller, metrics, "pullpass", clock);
+        let keeper = Keeper::new(
+            ensure,
+            credentials,
+            teller,
+            metrics,
+            name("pullpass"),
+            clock,
+        );
         let keeper = keeper.with_rest_of_at_least(rest);
         let (leads, told) = watch::channel(Leadership {
             leads: true,
@@ -213,7 +225,7 @@ impl Leader {
         let stored = self.world.secret(name).unwrap();
         double::show(&self.state, name, &stored);
         self.state.namespaces.delete(name, "1000");
-        let namespace = Namespace::new(name, BTreeMap::new(), false);
+        let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::new(), false);
         let mut all = self.world.namespaces.lock().unwrap();
         all.insert(name.to_owned(), namespace);
     }
@@ -315,7 +327,7 @@ async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
         .world
         .set_source("long", "robot", &"x".repeat(800 * 1024));
     let version = secret.resource_version.clone();
-    leader.state.sources.apply("long", &version, secret);
+    leader.state.sources.apply(&name("long"), &version, secret);
     let long = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "long"},
         "spec": {"images": ["long.example"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "long"}}},

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("image", &[]),
-    ("registry", &["image"]),
-    ("credential", &["registry"]),
-    ("provision", &["registry", "credential"]),
-    ("admission", &["image", "registry", "provision"]),
-    ("cluster", &["registry", "credential", "provision"]),
+    ("names", &[]),
+    ("registry", &["image", "names"]),
+    ("credential", &["names", "registry"]),
+    ("provision", &["names", "registry", "credential"]),
+    ("admission", &["image", "names", "registry", "provision"]),
+    ("cluster", &["names", "registry", "credential", "provision"]),
     (
         "controller",
         &[
+            "names",
             "registry",
             "provision",
             "admission",
@@ -27,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "command",
         &[
             "image",
+            "names",
             "registry",
             "credential",
             "provision",
@@ -42,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Modules that decide and do nothing else: `now` is an argument, everything they know is given to them.
 const PURE: &[&str] = &[
     "image",
+    "names",
     "registry",
     "admission/plan",
     "admission/patch",

@@ -1,5 +1,6 @@
 //! Replicas agree on a leader over a real API server.
 
+#![allow(clippy::disallowed_methods, reason = "the names are the test's own")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -18,6 +19,7 @@ use pullpass::cluster::Kube;
 use pullpass::controller::{Candidate, Leadership};
 use serde_json::json;
 use support::bed::Bed;
+use support::names::name;
 use support::wait;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -84,7 +86,7 @@ async fn annotate_and_stop(leases: &Api<Lease>, holder: Replica) {
 async fn hands_leadership_over_and_never_has_two_leaders() {
     let bed = Bed::start("api", &[]);
     let client = client(&bed).await;
-    let kube = Kube::new(client.clone(), "default");
+    let kube = Kube::new(client.clone(), name("default"));
     let leases: Api<Lease> = Api::namespaced(client, "default");
 
     let mut first = Replica::start(&kube, "first");

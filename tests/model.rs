@@ -25,6 +25,8 @@ mod gate;
 mod history;
 #[path = "model/judge.rs"]
 mod judge;
+#[path = "support/names.rs"]
+mod names;
 #[path = "model/replica.rs"]
 mod replica;
 #[path = "provision/silent.rs"]

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use pullpass::admission::patch::{self, Additions};
 use pullpass::admission::review::{Field, PodObject, Review};
+use pullpass::names::ObjectName;
 use serde_json::{Map, Value, json};
 
 /// Where a patch may change something.
@@ -119,7 +120,7 @@ fn pod() -> impl Strategy<Value = Value> {
 
 #[derive(Clone, Debug)]
 struct Wanted {
-    secrets: Vec<String>,
+    secrets: Vec<ObjectName>,
     labels: Vec<(String, String)>,
     annotations: Vec<(String, String)>,
 }
@@ -127,7 +128,7 @@ struct Wanted {
 impl Wanted {
     fn additions(&self) -> Additions<'_> {
         Additions {
-            pull_secrets: self.secrets.iter().map(String::as_str).collect(),
+            pull_secrets: self.secrets.iter().collect(),
             labels: self
                 .labels
                 .iter()
@@ -147,7 +148,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
         || btree_map(key(), any::<String>(), 0..4).prop_map(|map| map.into_iter().collect());
     let secrets =
         proptest::sample::subsequence(vec!["pullpass-a", "pullpass", "pullpass-b"], 0..=3);
-    let secrets = secrets.prop_map(|names| names.into_iter().map(str::to_owned).collect());
+    let secrets = secrets.prop_map(|names| names.into_iter().map(ObjectName::constant).collect());
     (secrets, entries(), entries()).prop_map(|(secrets, labels, annotations)| Wanted {
         secrets,
         labels,
@@ -220,7 +221,7 @@ proptest! {
         let (old, new) = (list(&before), list(&after));
         prop_assert_eq!(&new[..old.len()], &old[..], "the order of what was there is kept");
         let added: Vec<_> = new[old.len()..].iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-        let missing: Vec<_> = wanted.secrets.iter().filter(|name| !old.iter().any(|entry| entry["name"] == ***name)).collect();
+        let missing: Vec<_> = wanted.secrets.iter().map(ObjectName::as_str).filter(|name| !old.iter().any(|entry| entry["name"] == **name)).collect();
         prop_assert_eq!(added, missing);
         check_entries(&map(&before, "labels"), &map(&after, "labels"), &wanted.labels)?;
         check_entries(&map(&before, "annotations"), &map(&after, "annotations"), &wanted.annotations)?;
@@ -259,7 +260,8 @@ proptest! {
             body[place] = byte;
         }
         if let Ok(review) = Review::parse(&body) {
-            let additions = Additions { pull_secrets: vec!["pullpass"], ..Additions::default() };
+            let secret = ObjectName::constant("pullpass");
+            let additions = Additions { pull_secrets: vec![&secret], ..Additions::default() };
             let patch = review.request.object().value().and_then(|pod| patch::build(pod, &additions));
             let answer: Value = serde_json::from_slice(&review.answer(patch.as_deref(), &[])).unwrap();
             prop_assert_eq!(&answer["response"]["uid"], &json!(review.uid));

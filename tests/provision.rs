@@ -10,6 +10,8 @@
 
 #[path = "provision/double.rs"]
 mod double;
+#[path = "support/names.rs"]
+mod names;
 #[path = "provision/races.rs"]
 mod races;
 #[path = "provision/tenants.rs"]
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use double::{Dice, Mints, View, World, now, show};
 use jiff::{SignedDuration, Timestamp};
+use names::name;
 use pullpass::credential::MintError;
 use pullpass::provision::access::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::State;
@@ -77,25 +80,28 @@ impl Replica {
 
     fn covers_at(&self, keys: &[&str], now: Timestamp) -> Coverage {
         self.ensure
-            .covers(&namespace(), PULL_SECRET, keys, now, false)
+            .covers(&namespace(), &name(PULL_SECRET), keys, now, false)
     }
 
     async fn ensure(&self, keys: &[&str]) -> Outcome {
         self.ensure_in("team-a", keys).await
     }
 
-    async fn ensure_in(&self, name: &str, keys: &[&str]) -> Outcome {
-        let namespace = Arc::new(Namespace::new(name, namespace().labels.clone(), false));
+    async fn ensure_in(&self, namespace: &str, keys: &[&str]) -> Outcome {
+        let labels = self::namespace().labels.clone();
+        let namespace = Arc::new(Namespace::new(name(namespace), labels, false));
         let deadline = Instant::now() + Duration::from_mins(1);
         self.ensure
-            .ensure(&namespace, PULL_SECRET, keys, deadline)
+            .ensure(&namespace, &name(PULL_SECRET), keys, deadline)
             .await
     }
 
     fn give_source(&self, world: &World, password: &str) {
         let secret = world.set_source("harbor-login", "robot", password);
         let version = secret.resource_version.clone();
-        self.state.sources.apply("harbor-login", &version, secret);
+        self.state
+            .sources
+            .apply(&name("harbor-login"), &version, secret);
     }
 }
 
@@ -154,7 +160,7 @@ fn source_of(key: &str) -> MintSource {
 
 fn namespace() -> Arc<Namespace> {
     let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);
-    Arc::new(Namespace::new("team-a", labels, false))
+    Arc::new(Namespace::new(name("team-a"), labels, false))
 }
 
 fn alone() -> (Arc<World>, Replica) {
@@ -278,7 +284,7 @@ async fn goes_on_when_the_deadline_passes() {
     let namespace = namespace();
     let outcome = replica
         .ensure
-        .ensure(&namespace, PULL_SECRET, &[EU], deadline)
+        .ensure(&namespace, &name(PULL_SECRET), &[EU], deadline)
         .await;
     assert_eq!(reasons(&outcome), ["Timeout"]);
     replica.mints.go_on("eu-west-1");
@@ -291,9 +297,10 @@ async fn goes_on_when_the_caller_hangs_up() {
     let (world, replica) = alone();
     replica.mints.hang("eu-west-1");
     let namespace = namespace();
+    let secret = name(PULL_SECRET);
     let mut call = replica.ensure.ensure(
         &namespace,
-        PULL_SECRET,
+        &secret,
         &[EU],
         Instant::now() + Duration::from_mins(1),
     );
@@ -340,12 +347,16 @@ async fn leaves_a_foreign_secret_alone() {
 #[tokio::test]
 async fn writes_nothing_into_a_terminating_namespace() {
     let (world, replica) = alone();
-    let terminating = Arc::new(Namespace::new("team-a", namespace().labels.clone(), true));
+    let terminating = Arc::new(Namespace::new(
+        name("team-a"),
+        namespace().labels.clone(),
+        true,
+    ));
     let outcome = replica
         .ensure
         .ensure(
             &terminating,
-            PULL_SECRET,
+            &name(PULL_SECRET),
             &[EU],
             Instant::now() + Duration::from_secs(9),
         )
@@ -427,7 +438,7 @@ async fn admits_warm_with_an_earlier_credential_and_renews_beside() {
     assert_eq!(
         replica
             .ensure
-            .covers(&namespace(), PULL_SECRET, &[EU], now(), true),
+            .covers(&namespace(), &name(PULL_SECRET), &[EU], now(), true),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -475,9 +486,11 @@ async fn rewrites_nothing_after_a_restart() {
 async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
     let (world, replica) = alone();
     let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "all".to_owned())]);
-    let all = Arc::new(Namespace::new("team-a", labels, false));
+    let all = Arc::new(Namespace::new(name("team-a"), labels, false));
     assert_eq!(
-        replica.ensure.covers(&all, PULL_SECRET, &[], now(), true),
+        replica
+            .ensure
+            .covers(&all, &name(PULL_SECRET), &[], now(), true),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -487,7 +500,9 @@ async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
         "a dry run writes nothing"
     );
     assert_eq!(
-        replica.ensure.covers(&all, PULL_SECRET, &[], now(), false),
+        replica
+            .ensure
+            .covers(&all, &name(PULL_SECRET), &[], now(), false),
         Coverage::Covered
     );
     replica.ensure.settle().await;
@@ -502,13 +517,20 @@ async fn reads_a_new_namespace_once_for_pods_that_come_together() {
         .lock()
         .unwrap()
         .insert("team-a".to_owned(), (*namespace()).clone());
-    assert!(replica.ensure.namespace("team-a").is_none());
+    assert!(replica.ensure.namespace(&name("team-a")).is_none());
+    let team_a = name("team-a");
     let found =
-        futures::future::join_all((0..20).map(|_| replica.ensure.fetch_namespace("team-a"))).await;
+        futures::future::join_all((0..20).map(|_| replica.ensure.fetch_namespace(&team_a))).await;
     assert!(found.iter().all(Option::is_some));
     assert_eq!(world.reads.load(Ordering::SeqCst), 1);
-    assert!(replica.ensure.namespace("team-a").is_some());
-    assert!(replica.ensure.fetch_namespace("nowhere").await.is_none());
+    assert!(replica.ensure.namespace(&name("team-a")).is_some());
+    assert!(
+        replica
+            .ensure
+            .fetch_namespace(&name("nowhere"))
+            .await
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -519,7 +541,7 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
         assert!(
             !replica
                 .ensure
-                .may_reference("team-a", "strict", PULL_SECRET)
+                .may_reference(&name("team-a"), &name("strict"), PULL_SECRET)
                 .await
         );
     }
@@ -532,7 +554,7 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
     assert!(
         replica
             .ensure
-            .may_reference("team-a", "other", PULL_SECRET)
+            .may_reference(&name("team-a"), &name("other"), PULL_SECRET)
             .await,
         "one that cannot be read counts as an ordinary one"
     );
@@ -540,7 +562,7 @@ async fn remembers_whether_a_service_account_enforces_mountable_secrets() {
     assert!(
         !replica
             .ensure
-            .may_reference("team-a", "other", PULL_SECRET)
+            .may_reference(&name("team-a"), &name("other"), PULL_SECRET)
             .await,
         "a failure is not remembered"
     );

@@ -10,6 +10,8 @@
 #[path = "provision/double.rs"]
 #[allow(dead_code, reason = "it is shared with other tests")]
 mod double;
+#[path = "support/names.rs"]
+mod names;
 #[path = "provision/silent.rs"]
 mod silent;
 
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use double::{Dice, Mints, View, World, show};
 use jiff::{SignedDuration, Timestamp};
 use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::names::NamespaceName;
 use pullpass::provision::access::{Cluster, Credentials};
 use pullpass::provision::decide::decide;
 use pullpass::provision::state::State;
@@ -66,14 +69,17 @@ fn registries(count: usize) -> Registries {
 fn namespace(number: usize) -> Namespace {
     let labels = BTreeMap::from([
         ("pullpass.dev/inject".to_owned(), "enabled".to_owned()),
-        ("kubernetes.io/metadata.name".to_owned(), name(number)),
+        (
+            "kubernetes.io/metadata.name".to_owned(),
+            name(number).to_string(),
+        ),
         ("team".to_owned(), format!("team-{}", number % 100)),
     ]);
     Namespace::new(name(number), labels, false).with_uid(format!("uid-of-{number}"))
 }
 
-fn name(number: usize) -> String {
-    format!("namespace-{number:05}")
+fn name(number: usize) -> NamespaceName {
+    names::name(&format!("namespace-{number:05}"))
 }
 
 /// MiB of this process that are in memory.
@@ -124,7 +130,7 @@ impl Replica {
             credentials,
             Arc::new(Silent),
             metrics,
-            "pullpass",
+            names::name("pullpass"),
             now,
         );
         let leadership = watch::Sender::new(Leadership::default());
@@ -146,7 +152,7 @@ impl Replica {
         let namespace = namespace(number);
         let name = namespace.name.clone();
         let mut all = self.world.namespaces.lock().unwrap();
-        all.insert(name.clone(), namespace.clone());
+        all.insert(name.to_string(), namespace.clone());
         self.state.namespaces.apply(&name, "1", namespace);
     }
 
@@ -174,7 +180,7 @@ fn populate() -> Arc<World> {
     let mut all = world.namespaces.lock().unwrap();
     for number in 0..NAMESPACES {
         let namespace = namespace(number);
-        all.insert(namespace.name.clone(), namespace);
+        all.insert(namespace.name.to_string(), namespace);
     }
     drop(all);
     world

@@ -18,6 +18,7 @@ use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject, Review};
 use super::secrets::{self, Made};
 use super::{patch, request, validate};
+use crate::names::NamespaceName;
 use crate::provision::{Namespace, Provision};
 
 /// What the webhook answers from.
@@ -25,7 +26,7 @@ pub struct Webhook {
     /// The namespaces, Registries and pull secrets.
     pub provision: Arc<dyn Provision>,
     /// pullpass' own namespace, whose Pods are left as they are.
-    pub own_namespace: String,
+    pub own_namespace: NamespaceName,
     /// Counters.
     pub metrics: Metrics,
     /// The clock: [`Timestamp::now`] outside tests.
@@ -113,7 +114,8 @@ impl Webhook {
             Err(skip) => return Decision::skip(skip, Path::Warm, Vec::new()),
         };
         let Some((namespace, path)) = self.namespace(name, deadline).await else {
-            return Decision::skip(Skip::NamespaceUnknown, Path::Cold, Vec::new());
+            let warnings = vec![plan::namespace_unknown_warning(name)];
+            return Decision::skip(Skip::NamespaceUnknown, Path::Cold, warnings);
         };
         let registries = self.provision.registries();
         let injection = match plan::decide(pod, &namespace, &registries) {
@@ -133,7 +135,7 @@ impl Webhook {
     /// The namespace from memory, or by one live read.
     pub(super) async fn namespace(
         &self,
-        name: &str,
+        name: &NamespaceName,
         deadline: Instant,
     ) -> Option<(Arc<Namespace>, Path)> {
         if let Some(namespace) = self.provision.namespace(name) {
@@ -204,7 +206,7 @@ impl Decision {
 
     /// One line per decision about a Pod of an opted-in namespace; what is none of our business is for debugging.
     fn log(&self, request: &review::Request<'_>) {
-        let namespace = request.namespace().unwrap_or_default();
+        let namespace = request.namespace().map_or("", NamespaceName::as_str);
         let pod = request.object().value().map_or("", PodObject::display_name);
         let (outcome, reason, path) = (self.outcome, self.reason, self.path);
         match outcome {

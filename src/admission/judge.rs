@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{Field, PodObject};
 use super::secrets::{self, Made};
+use crate::names::NamespaceName;
 use crate::provision::{Namespace, Provision};
 
 /// How long a ServiceAccount may take to be read.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Judge {
     provision: Arc<dyn Provision>,
-    own_namespace: String,
+    own_namespace: NamespaceName,
 }
 
 /// What is to be said of a Pod.
@@ -44,15 +45,15 @@ pub struct Lacks {
 
 impl Judge {
     /// Puts it together; `own_namespace` is pullpass' own.
-    pub fn new(provision: Arc<dyn Provision>, own_namespace: impl Into<String>) -> Self {
+    pub fn new(provision: Arc<dyn Provision>, own_namespace: NamespaceName) -> Self {
         Self {
             provision,
-            own_namespace: own_namespace.into(),
+            own_namespace,
         }
     }
 
     /// Judges the Pod that `json` holds. A namespace that memory does not know has not opted in.
-    pub async fn judge(&self, namespace: &str, json: &str, now: Timestamp) -> Verdict {
+    pub async fn judge(&self, namespace: &NamespaceName, json: &str, now: Timestamp) -> Verdict {
         let Some(namespace) = self.provision.namespace(namespace) else {
             return Verdict::Left(Skip::NamespaceNotOptedIn);
         };
@@ -116,11 +117,11 @@ impl Lacks {
         for &name in &injection.additions.pull_secrets {
             let needing = injection.resolved.iter();
             let mut needing = needing
-                .filter(|resolved| *resolved.registry.secret == *name)
+                .filter(|resolved| resolved.registry.secret == *name)
                 .map(|resolved| resolved.registry.name.to_string())
                 .peekable();
             if !carries(name) && needing.peek().is_some() {
-                lacks.secrets.push(name.to_owned());
+                lacks.secrets.push(name.to_string());
                 lacks.registries.extend(needing);
             }
         }
@@ -149,7 +150,7 @@ mod tests {
         assert!(registries.problems().is_empty());
         let namespace = |name: &str, inject: &str| {
             let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), inject.to_owned())]);
-            Namespace::new(name, labels, false)
+            Namespace::new(name.parse().unwrap(), labels, false)
         };
         let namespaces = [
             ("shop", "enabled"),
@@ -159,7 +160,7 @@ mod tests {
         .map(|(name, inject)| namespace(name, inject));
         Judge::new(
             Arc::new(Offline::new(registries, namespaces.to_vec())),
-            "pullpass",
+            NamespaceName::constant("pullpass"),
         )
     }
 
@@ -205,7 +206,8 @@ mod tests {
         let judge = judge();
         for (namespace, metadata, spec, verdict) in rows {
             let pod = format!(r#"{{"metadata":{metadata},"spec":{{{spec}}}}}"#);
-            let said = judge.judge(namespace, &pod, Timestamp::UNIX_EPOCH).await;
+            let name = namespace.parse().unwrap();
+            let said = judge.judge(&name, &pod, Timestamp::UNIX_EPOCH).await;
             assert_eq!(
                 &said,
                 verdict.as_ref().unwrap_or(&missed),

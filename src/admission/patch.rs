@@ -8,12 +8,13 @@
 use std::fmt::Write as _;
 
 use super::review::PodObject;
+use crate::names::ObjectName;
 
 /// What a Pod is to be given. Whatever it has already is left out of the patch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Additions<'a> {
     /// Names for `/spec/imagePullSecrets`, in order.
-    pub pull_secrets: Vec<&'a str>,
+    pub pull_secrets: Vec<&'a ObjectName>,
     /// Entries for `/metadata/labels`, no key twice.
     pub labels: Vec<(&'a str, &'a str)>,
     /// Entries for `/metadata/annotations`, no key twice.
@@ -34,8 +35,9 @@ pub fn build(pod: &PodObject<'_>, additions: &Additions<'_>) -> Option<String> {
     let missing = additions
         .pull_secrets
         .iter()
-        .filter(|name| !present.iter().any(|present| present == **name));
-    patch.add_pull_secrets(present.is_empty(), missing.copied());
+        .map(|name| name.as_str())
+        .filter(|name| !present.iter().any(|present| present == name));
+    patch.add_pull_secrets(present.is_empty(), missing);
     let keys = metadata.labels.value().map(|labels| labels.keys.as_slice());
     patch.add_entries("/metadata/labels", keys, &additions.labels);
     let keys = metadata
@@ -157,9 +159,10 @@ mod tests {
         build(&pod(json), additions).map(|patch| serde_json::from_str(&patch).unwrap())
     }
 
-    fn secrets<'a>(names: &[&'a str]) -> Additions<'a> {
+    fn secrets(names: &[&'static str]) -> Additions<'static> {
+        let leaked = |name: &&'static str| &*Box::leak(Box::new(ObjectName::constant(name)));
         Additions {
-            pull_secrets: names.to_vec(),
+            pull_secrets: names.iter().map(leaked).collect(),
             ..Additions::default()
         }
     }

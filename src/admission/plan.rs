@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::patch::Additions;
 use super::review::{PodObject, Request, Spec};
 use crate::image::Reference;
+use crate::names::NamespaceName;
 use crate::provision::{InjectMode, Namespace, PULL_SECRET};
 use crate::registry::{
     Puller, Registries, Resolved, ServedRegistry, injected_key_problem, label_value_problem,
@@ -26,7 +27,7 @@ pub enum Skip {
     NoNamespace,
     /// A `kube-*` namespace, or pullpass' own.
     SystemNamespace,
-    /// A field that decides has an unexpected type, or the Pod has no metadata or spec.
+    /// A field that decides has an unexpected type, or is not the name of an object; or the Pod has no metadata or spec.
     OddObject,
     /// The mirror of a static Pod: the API server would refuse it.
     MirrorPod,
@@ -77,6 +78,13 @@ impl Skip {
     }
 }
 
+/// What a user is told whose Pod is in a namespace that could not be read.
+pub fn namespace_unknown_warning(namespace: &NamespaceName) -> String {
+    format!(
+        "pullpass: namespace {namespace} could not be read in time, the Pod is left as it is: delete it and create it again"
+    )
+}
+
 /// What a user is told whose ServiceAccount does not list a pull secret.
 pub fn mountable_secrets_warning(secret: &str) -> String {
     format!(
@@ -118,18 +126,18 @@ pub struct Injection<'r> {
 pub fn screen<'p, 'a>(
     request: &'p Request<'a>,
     own_namespace: &str,
-) -> Result<(&'p PodObject<'a>, &'p str), Skip> {
+) -> Result<(&'p PodObject<'a>, &'p NamespaceName), Skip> {
     if !request.creates_pod() {
         return Err(Skip::NotPodCreation);
+    }
+    if request.is_odd() {
+        return Err(Skip::OddObject);
     }
     let namespace = request.namespace().ok_or(Skip::NoNamespace)?;
     if is_system(namespace, own_namespace) {
         return Err(Skip::SystemNamespace);
     }
     let pod = request.object().value().ok_or(Skip::OddObject)?;
-    if request.dry_run().is_none() {
-        return Err(Skip::OddObject);
-    }
     screen_pod(pod, namespace, own_namespace)?;
     Ok((pod, namespace))
 }
@@ -242,9 +250,8 @@ impl<'r> Injection<'r> {
             .iter()
             .all(|registry| *registry.secret == *PULL_SECRET)
         {
-            if !chosen.is_empty() {
-                self.additions.pull_secrets.push(PULL_SECRET);
-            }
+            let common = chosen.first().map(|registry| &registry.secret);
+            self.additions.pull_secrets.extend(common);
             return;
         }
         let images: Vec<Reference<'_>> = images

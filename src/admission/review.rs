@@ -13,11 +13,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{DnsLabel, DnsSubdomain, NamespaceName, ObjectName};
+
 mod field;
 mod pod;
 mod warning;
 
-pub use field::{Field, Text};
+pub use field::{Field, Given, Text};
 pub use pod::{Annotations, Labels, Metadata, PodObject, Spec};
 
 /// The label with which a Pod (or, as an opt-in, a namespace) says whether it wants pull secrets.
@@ -86,10 +88,10 @@ pub struct Request<'a> {
     resource: Field<Resource<'a>>,
     #[serde(borrow, default, rename = "subResource")]
     sub_resource: Field<Text<'a>>,
-    #[serde(borrow, default)]
-    namespace: Field<Text<'a>>,
-    #[serde(borrow, default)]
-    name: Field<Text<'a>>,
+    #[serde(default)]
+    namespace: Field<Given<DnsLabel>>,
+    #[serde(default)]
+    name: Field<Given<DnsSubdomain>>,
     #[serde(borrow, default)]
     operation: Field<Text<'a>>,
     #[serde(borrow, default)]
@@ -220,16 +222,20 @@ impl<'a> Request<'a> {
             && resource.group.is_blank()
     }
 
-    /// The namespace that the Pod is created in; `None` when it is missing, empty or odd. The object's own is never looked at.
-    pub fn namespace(&self) -> Option<&str> {
-        self.namespace
-            .as_text()
-            .filter(|namespace| !namespace.is_empty())
+    /// The namespace that the Pod is created in; `None` when it is missing or empty, or no name at all (see [`Request::is_odd`]). The
+    /// object's own is never looked at.
+    pub fn namespace(&self) -> Option<&NamespaceName> {
+        self.namespace.name()
     }
 
     /// The object's name; empty where it has none yet.
     pub fn name(&self) -> &str {
-        self.name.as_text().unwrap_or_default()
+        self.name.name().map_or("", ObjectName::as_str)
+    }
+
+    /// Whether a name is none, or another field that decides has an unexpected type.
+    pub fn is_odd(&self) -> bool {
+        self.namespace.is_odd() || self.name.is_odd() || self.dry_run.is_odd()
     }
 
     /// Whether nothing may be written; `None` when the field is odd.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::plan::{self, Injection, Skip};
 use super::review::PodObject;
+use crate::names::ObjectName;
 use crate::provision::{Coverage, Namespace, Outcome, Pending, Provision};
 
 /// One review, as far as the pull secrets are concerned.
@@ -44,15 +45,17 @@ impl Review<'_> {
         let Some(spec) = pod.spec.value() else { return };
         let (namespace, account) = (&self.namespace.name, spec.service_account());
         let names = std::mem::take(&mut injection.additions.pull_secrets);
+        // The other half is for minting.
+        let now = Instant::now();
+        let half = now + self.deadline.saturating_duration_since(now) / 2;
         for name in names {
             // A Pod that has the reference already is not asked about.
-            let has_it = spec.pull_secrets().iter().any(|present| present == name);
+            let has_it = spec
+                .pull_secrets()
+                .iter()
+                .any(|present| **present == **name);
             let asked = self.provision.may_reference(namespace, account, name);
-            if has_it
-                || tokio::time::timeout_at(self.deadline, asked)
-                    .await
-                    .unwrap_or(true)
-            {
+            if has_it || tokio::time::timeout_at(half, asked).await.unwrap_or(true) {
                 injection.additions.pull_secrets.push(name);
             } else {
                 made.left_out = Some(Skip::MountableSecrets);
@@ -64,12 +67,12 @@ impl Review<'_> {
     /// Makes sure of the secrets, and leaves out those that are not ours.
     pub(super) async fn make(&self, injection: &mut Injection<'_>, made: &mut Made) {
         let names = std::mem::take(&mut injection.additions.pull_secrets);
-        let needed = |name: &str| -> Vec<&str> {
+        let needed = |name: &ObjectName| -> Vec<&str> {
             let resolved = injection.resolved.iter();
-            let mine = resolved.filter(|resolved| *resolved.registry.secret == *name);
+            let mine = resolved.filter(|resolved| resolved.registry.secret == *name);
             mine.map(|resolved| resolved.key.as_ref()).collect()
         };
-        let needs: Vec<(&str, Vec<&str>)> =
+        let needs: Vec<(&ObjectName, Vec<&str>)> =
             names.iter().map(|name| (*name, needed(name))).collect();
         let outcomes = join_all(needs.iter().map(|(name, keys)| self.make_one(name, keys))).await;
         for (name, (outcome, cold)) in names.into_iter().zip(outcomes) {
@@ -93,7 +96,7 @@ impl Review<'_> {
         }
     }
 
-    async fn make_one(&self, secret: &str, keys: &[&str]) -> (Outcome, bool) {
+    async fn make_one(&self, secret: &ObjectName, keys: &[&str]) -> (Outcome, bool) {
         let found = self
             .provision
             .covers(self.namespace, secret, keys, self.now, self.dry_run);

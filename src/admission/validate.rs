@@ -16,6 +16,7 @@ use super::metrics::{Subject, Validation};
 use super::plan::{self, Skip};
 use super::review::{self, INJECT_LABEL, PodObject, Refusal, Review};
 use super::vet::{self, Judgement, Objects};
+use crate::names::NamespaceName;
 use crate::registry::ServedRegistry;
 
 /// What becomes of a Pod that lacks what its images need.
@@ -167,7 +168,7 @@ impl Webhook {
 
 fn log(review: &Review<'_>, subject: Subject, outcome: Validation, judgement: &Judgement) {
     let (name, namespace) = (review.request.name(), review.request.namespace());
-    let namespace = namespace.unwrap_or_default();
+    let namespace = namespace.map_or("", NamespaceName::as_str);
     match outcome {
         Validation::Panicked => tracing::error!(
             ?subject,

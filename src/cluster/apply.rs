@@ -10,16 +10,18 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{
     Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
 };
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DynamicObject, ListParams, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Resource, ResourceExt};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::api::Objects;
 use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
 use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, failure};
 use crate::credential::SourceSecret;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::access::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
@@ -33,29 +35,29 @@ const REGISTRIES_PER_PAGE: u32 = 500;
 impl Cluster for Kube {
     fn fetch_namespace<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a NamespaceName,
     ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
         async move {
-            let api: Api<NamespaceObject> = Api::all(self.client.clone());
-            let what = format!("namespace {name}");
-            let found = failure::request(&what, api.get_metadata_opt(name)).await?;
-            Ok(found.map(|object| {
-                let version = object.metadata.resource_version.clone().unwrap_or_default();
-                (version, objects::read_namespace(&object.metadata))
-            }))
+            // All of it, which is little: the answer to a request for metadata alone does not say of what kind it is.
+            let namespaces = Objects::<NamespaceObject>::cluster_scoped(self);
+            let Some(object) = namespaces.get(&name.clone().into()).await? else {
+                return Ok(None);
+            };
+            let version = object.metadata.resource_version.clone().unwrap_or_default();
+            let namespace = objects::read_namespace(name.clone(), object.metadata);
+            Ok(Some((version, namespace)))
         }
         .boxed()
     }
 
     fn fetch_service_account<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
         async move {
-            let api: Api<AccountObject> = Api::namespaced(self.client.clone(), namespace);
-            let what = format!("serviceaccount {namespace}/{name}");
-            let found = failure::request(&what, api.get_opt(name)).await?;
+            let accounts = Objects::<AccountObject>::namespaced(self, namespace);
+            let found = accounts.get(name).await?;
             Ok(found.map(objects::read_service_account))
         }
         .boxed()
@@ -63,28 +65,24 @@ impl Cluster for Kube {
 
     fn fetch_source<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
         async move {
-            let api = self.own_secrets();
-            let what = format!("secret {}/{name}", self.namespace);
-            let found = failure::request(&what, api.get_opt(name)).await?;
+            let found = self.own_secrets().get(name).await?;
             Ok(found
                 .filter(objects::is_source)
-                .map(objects::read_source_secret))
+                .map(|secret| objects::read_source_secret(name.clone(), secret)))
         }
         .boxed()
     }
 
     fn fetch_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
         async move {
-            let api = self.secrets(namespace);
-            let what = format!("secret {namespace}/{name}");
-            let found = failure::request(&what, api.get_opt(name)).await?;
+            let found = Objects::namespaced(self, namespace).get(name).await?;
             Ok(found.map(objects::read_pull_secret))
         }
         .boxed()
@@ -92,8 +90,8 @@ impl Cluster for Kube {
 
     fn apply_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>> {
@@ -106,12 +104,10 @@ impl Cluster for Kube {
                 "type": DOCKERCONFIGJSON_TYPE,
                 "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
             });
-            let api = self.secrets(namespace);
-            let what = format!("secret {namespace}/{name}");
+            let secrets = Objects::<Secret>::namespaced(self, namespace);
             let mut pauses = POLICY_LAG.into_iter();
             loop {
-                let applied = swap(&api, name, object.clone(), precondition);
-                let answer = failure::request(&what, applied).await;
+                let answer = swap(&secrets, name, object.clone(), precondition).await;
                 self.metrics.count_write(&answer, "Written");
                 match (answer, pauses.next()) {
                     (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
@@ -126,15 +122,15 @@ impl Cluster for Kube {
 
     fn delete_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
-            let what = format!("secret {namespace}/{name}");
-            let answer = delete(&self.secrets(namespace), &what, name, version).await;
+            let secrets = Objects::<Secret>::namespaced(self, namespace);
+            let answer = secrets.delete(name, version).await;
             self.metrics.count_write(&answer, "Deleted");
-            answer
+            answer.map(drop)
         }
         .boxed()
     }
@@ -167,38 +163,18 @@ fn is_denied_by_policy(error: &ClusterError) -> bool {
     matches!(error, ClusterError::Rejected { message, .. } if message.contains("ValidatingAdmissionPolicy"))
 }
 
-/// Deletes a Secret if it is still in this state; one that is gone already counts as deleted.
-pub(super) async fn delete(
-    api: &Api<Secret>,
-    what: &str,
-    name: &str,
-    version: &Version,
-) -> Result<(), ClusterError> {
-    let parameters = DeleteParams::default().preconditions(Preconditions {
-        uid: Some(version.uid.clone()),
-        resource_version: Some(version.resource_version.clone()),
-    });
-    match failure::request(what, api.delete(name, &parameters)).await {
-        Ok(_) | Err(ClusterError::NotFound { .. } | ClusterError::NamespaceGone { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 /// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this
 /// name meanwhile is a conflict, whoever they are.
 pub(super) async fn swap<K>(
-    api: &Api<K>,
-    name: &str,
+    objects: &Objects<'_, K>,
+    name: &ObjectName,
     mut object: Value,
     precondition: &Precondition,
-) -> kube::Result<K>
+) -> Result<K, ClusterError>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
 {
     let mut parameters = PatchParams::apply(FIELD_MANAGER);
-    object["apiVersion"] = K::api_version(&()).into();
-    object["kind"] = K::kind(&()).into();
-    object["metadata"]["name"] = name.into();
     match precondition {
         Precondition::Absent => object["metadata"]["resourceVersion"] = NO_OBJECT.into(),
         Precondition::Exactly(version) => {
@@ -207,5 +183,5 @@ where
             object["metadata"]["resourceVersion"] = version.resource_version.as_str().into();
         }
     }
-    api.patch(name, &parameters, &Patch::Apply(object)).await
+    objects.apply(name, object, &parameters).await
 }

@@ -11,7 +11,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::apply::swap;
-use super::{Kube, MANAGED_BY, failure, objects};
+use super::{Kube, MANAGED_BY, objects};
+use crate::names::ObjectName;
 use crate::provision::access::{ClusterError, Precondition, Version};
 use crate::provision::table::Table;
 
@@ -32,7 +33,7 @@ pub struct CertificateSecret {
 
 /// The Secret, as the watch last showed it.
 pub struct Certificates {
-    pub(super) secrets: Table<CertificateSecret>,
+    pub(super) secrets: Table<ObjectName, CertificateSecret>,
     pub(super) changed: watch::Sender<()>,
 }
 
@@ -77,12 +78,11 @@ impl Kube {
             "type": TLS_TYPE,
             "data": data,
         });
-        let api = self.own_secrets();
-        let what = format!("secret {}/{CERTIFICATES}", self.namespace);
-        let applied = swap(&api, CERTIFICATES, object, precondition);
-        let written = read_secret(failure::request(&what, applied).await?);
+        let name = ObjectName::constant(CERTIFICATES);
+        let written = swap(&self.own_secrets(), &name, object, precondition).await?;
+        let written = read_secret(written);
         let version = written.version.resource_version.clone();
-        known.secrets.put(CERTIFICATES, &version, written);
+        known.secrets.put(&name, &version, written);
         known.changed.send_replace(());
         Ok(())
     }

@@ -13,6 +13,7 @@ use tower::retry::RetryLayer;
 
 use super::pace::Pace;
 use super::{Kube, Metrics};
+use crate::names::{NameError, NamespaceName};
 
 /// After so long without a byte a connection is given up; watches end every 50 s.
 const SILENCE: Duration = Duration::from_secs(57);
@@ -35,7 +36,7 @@ pub struct Connection {
     /// Which of its contexts; `None`: its current one.
     pub context: Option<String>,
     /// pullpass' own namespace; `None`: the ServiceAccount's, or the context's.
-    pub namespace: Option<String>,
+    pub namespace: Option<NamespaceName>,
 }
 
 /// Why there is no connection.
@@ -57,6 +58,9 @@ pub enum ConnectError {
         /// What is missing.
         message: String,
     },
+    /// The namespace of the ServiceAccount's files, or of the kubeconfig's context, is none.
+    #[error("the namespace of the ServiceAccount or of the kubeconfig's context: {0}")]
+    Namespace(#[from] NameError),
     /// No client could be made of it.
     #[error("no client for the API server: {message}")]
     Client {
@@ -78,10 +82,10 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
     };
     // A proxy out of the environment is for the internet; the client is built without proxy support.
     config.proxy_url = None;
-    let namespace = connection
-        .namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = match &connection.namespace {
+        Some(namespace) => namespace.clone(),
+        None => NamespaceName::parse(&config.default_namespace)?,
+    };
     // Longer than any watch is silent, so that a connection that silently went away is noticed.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{Store, store};
 use crate::credential::cache::Minter;
 use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::names::ObjectName;
 use crate::provision::access::{ClusterError, Credentials, StoredCredential};
 use crate::registry::source::MintSource;
 
@@ -35,7 +36,7 @@ impl Minted {
     }
 
     /// The name under which the credential of `source` is stored; `None` when its keys are not there.
-    pub fn name_of(&self, source: &MintSource) -> Option<String> {
+    pub fn name_of(&self, source: &MintSource) -> Option<ObjectName> {
         let key = CredentialKey::of(source, &*self.secrets).ok()?;
         Some(store::name_of(&key))
     }

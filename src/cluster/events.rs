@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::Api;
-use kube::api::PostParams;
 use sha2::{Digest as _, Sha256};
 
-use super::{Kube, failure};
+use super::Kube;
+use super::api::Objects;
+use crate::names::NamespaceName;
 use crate::provision::access::ClusterError;
 
 /// How long one object is not told the same reason again.
@@ -113,11 +113,16 @@ impl Kube {
         }
         let event = build_event(notice, pause, now);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let namespace = match NamespaceName::parse(namespace) {
+            Ok(namespace) => namespace,
+            Err(error) => {
+                tracing::debug!("an object that an Event is about has no namespace: {error}");
+                return Told::Failed;
+            }
+        };
         let what = format!("an event about {}", describe_object(&notice.regarding));
-        let parameters = PostParams::default();
-        let created = failure::request(&what, api.create(&parameters, &event)).await;
-        match created {
+        let events = Objects::<Event>::namespaced(self, &namespace);
+        match events.create(&what, &event).await {
             Ok(_) => Told::Now,
             // It was told before this process, or by another one.
             Err(ClusterError::Conflict { .. }) => Told::Lately,

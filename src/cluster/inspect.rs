@@ -11,7 +11,9 @@ use kube::client::Body;
 use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
+use super::api::{list_named, pods_path};
 use super::{Kube, WEBHOOKS, failure};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::access::ClusterError;
 use crate::registry::Registry;
 use crate::registry::selector::LabelSelector;
@@ -103,9 +105,13 @@ impl Kube {
     ///
     /// # Errors
     /// The API server cannot be reached, refuses, or does not take the Pod.
-    pub async fn try_pod(&self, namespace: &str, pod: &Value) -> Result<TriedPod, ClusterError> {
+    pub async fn try_pod(
+        &self,
+        namespace: &NamespaceName,
+        pod: &Value,
+    ) -> Result<TriedPod, ClusterError> {
         let what = format!("a Pod in namespace {namespace}, as a dry run,");
-        let request = Request::post(format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"))
+        let request = Request::post(pods_path(namespace) + "?dryRun=All")
             .header("content-type", "application/json")
             .body(Body::from(pod.to_string().into_bytes()));
         let call = async {
@@ -135,7 +141,7 @@ impl Kube {
 
 /// Those of our name.
 fn named_webhooks() -> ListParams {
-    ListParams::default().fields(&format!("metadata.name={WEBHOOKS}"))
+    list_named(&ObjectName::constant(WEBHOOKS))
 }
 
 fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> Webhook {

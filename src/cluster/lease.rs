@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::Api;
 use serde_json::json;
 
+use super::api::Objects;
 use super::apply::swap;
-use super::{Kube, failure, objects};
+use super::{Kube, objects};
+use crate::names::ObjectName;
 use crate::provision::PULL_SECRET;
 use crate::provision::access::{ClusterError, Precondition, Version};
 
@@ -54,8 +55,7 @@ impl Kube {
     /// # Errors
     /// The API server cannot be reached or refuses.
     pub async fn fetch_lease(&self) -> Result<Option<Held>, ClusterError> {
-        let api = self.leases();
-        let found = failure::request(&self.lease_name(), api.get_opt(PULL_SECRET)).await?;
+        let found = self.leases().get(&lease_name()).await?;
         Ok(found.map(|lease| self.read_lease(lease)))
     }
 
@@ -79,11 +79,8 @@ impl Kube {
                 "leaseTransitions": term.transitions,
             },
         });
-        let api = self.leases();
-        let applied = swap(&api, PULL_SECRET, object, precondition);
-        failure::request(&self.lease_name(), applied)
-            .await
-            .map(|lease| self.read_lease(lease))
+        let applied = swap(&self.leases(), &lease_name(), object, precondition).await;
+        applied.map(|lease| self.read_lease(lease))
     }
 
     /// Reads a Lease. Everybody who stands for election reads it every few seconds, and never an older state of it, unless the cluster
@@ -94,13 +91,13 @@ impl Kube {
         held
     }
 
-    fn leases(&self) -> Api<Lease> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    fn leases(&self) -> Objects<'_, Lease> {
+        Objects::namespaced(self, &self.namespace)
     }
+}
 
-    fn lease_name(&self) -> String {
-        format!("lease {}/{PULL_SECRET}", self.namespace)
-    }
+fn lease_name() -> ObjectName {
+    ObjectName::constant(PULL_SECRET)
 }
 
 fn read_lease(lease: Lease) -> Held {

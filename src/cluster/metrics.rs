@@ -19,6 +19,7 @@ use crate::provision::access::ClusterError;
 pub struct Metrics {
     writes: Family<Labels, Counter>,
     watches: Family<WatchLabels, Counter>,
+    mismatches: Counter,
     asked: Asked,
 }
 
@@ -75,6 +76,11 @@ impl Metrics {
             "Lists and watches that failed, each time they were tried",
             self.watches.clone(),
         );
+        registry.register(
+            "pullpass_api_answers_mismatched",
+            "Answers and watch events of the API server that were not the object asked for, and were not believed",
+            self.mismatches.clone(),
+        );
         registry.register_collector(Box::new(WatchAge(self.asked.clone())));
     }
 
@@ -93,6 +99,11 @@ impl Metrics {
                 failures.inc();
             }
         })
+    }
+
+    /// Counts an answer that is not the object that was asked for.
+    pub(super) fn count_mismatch(&self) {
+        self.mismatches.inc();
     }
 
     /// Counts a write of a pull secret; `done` says what it is when it ends well.

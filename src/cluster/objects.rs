@@ -8,6 +8,7 @@ use secrecy::SecretSlice;
 
 use super::MANAGED_BY;
 use crate::credential::SourceSecret;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::access::{PullSecret, Version};
 use crate::provision::account::{self, ServiceAccount};
@@ -28,13 +29,10 @@ pub(super) fn read_version(metadata: &ObjectMeta) -> Version {
     }
 }
 
-pub(super) fn read_namespace(metadata: &ObjectMeta) -> Namespace {
-    Namespace::new(
-        metadata.name.clone().unwrap_or_default(),
-        metadata.labels.clone().unwrap_or_default(),
-        metadata.deletion_timestamp.is_some(),
-    )
-    .with_uid(metadata.uid.clone().unwrap_or_default())
+pub(super) fn read_namespace(name: NamespaceName, metadata: ObjectMeta) -> Namespace {
+    let terminating = metadata.deletion_timestamp.is_some();
+    Namespace::new(name, metadata.labels.unwrap_or_default(), terminating)
+        .with_uid(metadata.uid.unwrap_or_default())
 }
 
 pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
@@ -66,14 +64,14 @@ pub(super) fn is_source(secret: &Secret) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-pub(super) fn read_source_secret(secret: Secret) -> SourceSecret {
+pub(super) fn read_source_secret(name: ObjectName, secret: Secret) -> SourceSecret {
     let data = secret.data.unwrap_or_default();
     let data: BTreeMap<_, _> = data
         .into_iter()
         .map(|(key, bytes)| (key, SecretSlice::from(bytes.0)))
         .collect();
     SourceSecret {
-        name: secret.metadata.name.unwrap_or_default(),
+        name,
         type_: secret.type_.unwrap_or_else(|| "Opaque".to_owned()),
         data,
         resource_version: secret.metadata.resource_version.unwrap_or_default(),

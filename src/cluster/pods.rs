@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kube::Api;
-use kube::api::{ListParams, PostParams, Request};
+use kube::api::{ListParams, Request};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::api::{Objects, list_named, pods_path};
 use super::{Kube, failure};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::access::ClusterError;
 
 /// How many Pods are read at a time.
@@ -33,9 +34,9 @@ pub struct PodPage {
 #[derive(Clone, Debug)]
 pub struct WaitingPod {
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: NamespaceName,
     /// Its name.
-    pub name: String,
+    pub name: ObjectName,
     /// Its `metadata.uid`.
     pub uid: String,
     /// When it was created, by the API server's clock.
@@ -134,13 +135,14 @@ impl Kube {
     /// The API server cannot be reached or refuses.
     pub async fn fetch_waiting_pod(
         &self,
-        namespace: &str,
-        name: &str,
+        namespace: &NamespaceName,
+        name: &ObjectName,
     ) -> Result<Option<WaitingPod>, ClusterError> {
-        let path = format!("/api/v1/namespaces/{namespace}/pods");
-        let parameters = ListParams::default().fields(&format!("metadata.name={name}"));
-        let page = self.list_pods(&path, &parameters).await?;
-        Ok(page.pods.into_iter().find(|pod| pod.name == name))
+        let page = self
+            .list_pods(&pods_path(namespace), &list_named(name))
+            .await?;
+        let mut pods = page.pods.into_iter();
+        Ok(pods.find(|pod| pod.name == *name && pod.namespace == *namespace))
     }
 
     /// Evicts this very Pod, through the eviction API; answers whether there was one to evict.
@@ -154,17 +156,9 @@ impl Kube {
             "metadata": {"name": pod.name, "namespace": pod.namespace},
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         });
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
-        let what = format!("the eviction of pod {}/{}", pod.namespace, pod.name);
-        let parameters = PostParams::default();
-        let asked = api.create_subresource::<_, serde_json::Value>(
-            "eviction",
-            &pod.name,
-            &parameters,
-            &eviction,
-        );
-        match failure::request(&what, asked).await {
-            Ok(_) => Ok(true),
+        let pods = Objects::<Pod>::namespaced(self, &pod.namespace);
+        match pods.evict(&pod.name, &eviction).await {
+            Ok(()) => Ok(true),
             Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -198,6 +192,14 @@ fn parse_page(text: &str) -> serde_json::Result<PodPage> {
         if status.phase != "Pending" {
             continue;
         }
+        // A Pod that says no names is none of the API server's.
+        let names = (
+            NamespaceName::parse(&metadata.namespace),
+            ObjectName::parse(&metadata.name),
+        );
+        let (Ok(namespace), Ok(name)) = names else {
+            continue;
+        };
         let mut containers = status
             .container_statuses
             .iter()
@@ -210,8 +212,8 @@ fn parse_page(text: &str) -> serde_json::Result<PodPage> {
         pods.push(WaitingPod {
             hangs: containers.any(hangs),
             controller: owners.find(|owner| owner.controller == Some(true)),
-            namespace: metadata.namespace,
-            name: metadata.name,
+            namespace,
+            name,
             uid: metadata.uid,
             created: metadata.creation_timestamp.0,
             is_deleted: metadata.deletion_timestamp.is_some(),

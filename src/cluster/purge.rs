@@ -1,11 +1,13 @@
 //! What `pullpass purge` takes away: the Secrets that pullpass wrote, found by label and name, and never read.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, ListParams, Preconditions};
+use kube::api::{Api, ListParams};
 
+use super::api::Objects;
 use super::{Kube, MANAGED_BY, failure};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::PULL_SECRET;
-use crate::provision::access::ClusterError;
+use crate::provision::access::{ClusterError, Version};
 
 /// How many objects one answer of the API server holds.
 const PAGE: u32 = 500;
@@ -14,9 +16,9 @@ const PAGE: u32 = 500;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Written {
     /// Where it is.
-    pub namespace: String,
+    pub namespace: NamespaceName,
     /// What it is called.
-    pub name: String,
+    pub name: ObjectName,
     uid: String,
 }
 
@@ -37,8 +39,9 @@ impl Kube {
             let page = failure::request("secrets", api.list_metadata(&asked)).await?;
             written.extend(page.items.into_iter().filter_map(|object| {
                 let metadata = object.metadata;
-                let name = metadata.name.filter(|name| is_ours(name))?;
-                let (namespace, uid) = (metadata.namespace?, metadata.uid?);
+                let name = ObjectName::parse(&metadata.name?).ok()?;
+                let namespace = NamespaceName::parse(&metadata.namespace?).ok()?;
+                let uid = metadata.uid.filter(|_| is_ours(&name))?;
                 Some(Written {
                     namespace,
                     name,
@@ -64,19 +67,14 @@ impl Kube {
             name,
             uid,
         } = written;
-        let same = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
+        let same = Version {
+            uid: uid.clone(),
+            resource_version: String::new(),
         };
-        let api = self.secrets(namespace);
-        let what = format!("secret {namespace}/{name}");
-        match failure::request(&what, api.delete(name, &same)).await {
-            Ok(_) => Ok(true),
-            Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error),
+        let secrets = Objects::<Secret>::namespaced(self, namespace);
+        match secrets.delete(name, &same).await {
+            Err(ClusterError::Conflict { .. }) => Ok(false),
+            answer => answer,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Registries' status.
 
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::PatchParams;
 use serde_json::json;
 
-use super::{FIELD_MANAGER, Kube, failure};
+use super::api::Objects;
+use super::{FIELD_MANAGER, Kube};
+use crate::names::ObjectName;
 use crate::provision::access::ClusterError;
 use crate::registry::Registry;
 use crate::registry::kind::RegistryStatus;
@@ -16,21 +17,14 @@ impl Kube {
     /// The API server cannot be reached or refuses; [`ClusterError::Conflict`] when it is another Registry by now.
     pub async fn apply_registry_status(
         &self,
-        name: &str,
+        name: &ObjectName,
         uid: &str,
         status: &RegistryStatus,
     ) -> Result<(), ClusterError> {
-        let api: Api<Registry> = Api::all(self.client.clone());
-        let object = json!({
-            "apiVersion": "pullpass.dev/v1alpha1",
-            "kind": "Registry",
-            "metadata": {"name": name, "uid": uid},
-            "status": status,
-        });
+        let object = json!({"metadata": {"uid": uid}, "status": status});
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(object);
-        let applied = api.patch_status(name, &parameters, &patch);
-        failure::request(&format!("registry {name}"), applied).await?;
-        Ok(())
+        let registries = Objects::<Registry>::cluster_scoped(self);
+        let applied = registries.apply_status(name, object, &parameters).await;
+        applied.map(drop)
     }
 }

@@ -14,12 +14,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
 
-use super::apply::{delete, swap};
-use super::{Kube, failure};
+use super::Kube;
+use super::apply::swap;
 use crate::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
     freshness,
 };
+use crate::names::ObjectName;
 use crate::provision::access::{ClusterError, Precondition, StoredCredential, Version};
 use crate::provision::table::Table;
 use crate::registry::source::MintSource;
@@ -33,7 +34,7 @@ const ATTEMPTS: usize = 8;
 /// The credential store over one cluster.
 pub struct Store {
     kube: Kube,
-    rows: Table<Stored>,
+    rows: Table<ObjectName, Stored>,
     changes: watch::Sender<u64>,
 }
 
@@ -64,7 +65,7 @@ impl Store {
 
     /// All that is stored, from memory. A Secret that only carries our label is none of ours.
     pub(super) fn stored(&self) -> Vec<StoredCredential> {
-        let is_ours = |name: &String| {
+        let is_ours = |name: &ObjectName| {
             let key = name.strip_prefix(NAME_PREFIX);
             key.is_some_and(|key| CredentialKey::parse(key).is_some())
         };
@@ -82,17 +83,14 @@ impl Store {
 
     /// Deletes a Secret of the store if it is still in this state; one that is gone already counts as deleted.
     pub(super) async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
-        let api = self.kube.own_secrets();
-        delete(
-            &api,
-            &self.what(&stored.name),
-            &stored.name,
-            &stored.version,
-        )
-        .await
+        let secrets = self.kube.own_secrets();
+        secrets
+            .delete(&stored.name, &stored.version)
+            .await
+            .map(drop)
     }
 
-    pub(super) fn rows(&self) -> &Table<Stored> {
+    pub(super) fn rows(&self) -> &Table<ObjectName, Stored> {
         &self.rows
     }
 
@@ -103,14 +101,12 @@ impl Store {
 
     async fn read(&self, key: &CredentialKey) -> Result<Option<Stored>, StoreError> {
         let name = name_of(key);
-        let api = self.kube.own_secrets();
-        let found = failure::request(&self.what(&name), api.get_opt(&name))
-            .await
-            .map_err(translate)?;
+        let found = self.kube.own_secrets().get(&name).await;
+        let found = found.map_err(translate)?;
         Ok(found.map(|secret| self.remember(&name, &secret)))
     }
 
-    fn remember(&self, name: &str, secret: &Secret) -> Stored {
+    fn remember(&self, name: &ObjectName, secret: &Secret) -> Stored {
         let stored = Stored::read(secret);
         if self
             .rows
@@ -129,21 +125,12 @@ impl Store {
         precondition: &Precondition,
     ) -> Result<Option<Stored>, StoreError> {
         let name = name_of(key);
-        let api = self.kube.own_secrets();
-        match failure::request(
-            &self.what(&name),
-            swap(&api, &name, stored.write(), precondition),
-        )
-        .await
-        {
+        let secrets = self.kube.own_secrets();
+        match swap(&secrets, &name, stored.write(), precondition).await {
             Ok(secret) => Ok(Some(self.remember(&name, &secret))),
             Err(ClusterError::Conflict { .. }) => Ok(None),
             Err(error) => Err(translate(error)),
         }
-    }
-
-    fn what(&self, name: &str) -> String {
-        format!("secret {}/{name}", self.kube.namespace())
     }
 
     async fn try_claim(
@@ -281,8 +268,8 @@ impl CredentialStore for Store {
 }
 
 /// The name of the Secret that holds the credential of `key`.
-pub(super) fn name_of(key: &CredentialKey) -> String {
-    format!("{NAME_PREFIX}{key}")
+pub(super) fn name_of(key: &CredentialKey) -> ObjectName {
+    ObjectName::parse(&format!("{NAME_PREFIX}{key}")).expect("a key is 64 hexadecimal digits")
 }
 
 fn precondition(there: Option<&Stored>) -> Precondition {
@@ -313,9 +300,9 @@ fn translate(error: ClusterError) -> StoreError {
         ClusterError::NotFound { what } => StoreError::Unreachable {
             detail: format!("{what} is not there any more"),
         },
-        ClusterError::Rejected { message, .. } | ClusterError::Unreachable { message, .. } => {
-            StoreError::Unreachable { detail: message }
-        }
+        ClusterError::Rejected { message, .. }
+        | ClusterError::Mismatch { message, .. }
+        | ClusterError::Unreachable { message, .. } => StoreError::Unreachable { detail: message },
         ClusterError::NamespaceGone { what } => StoreError::Unreachable {
             detail: format!("{what}: pullpass' own namespace is being deleted or gone"),
         },

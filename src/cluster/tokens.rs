@@ -6,12 +6,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::Api;
-use kube::api::PostParams;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Kube, failure};
+use super::Kube;
+use super::api::Objects;
 use crate::credential::{ServiceAccountTokens, TenantError};
 use crate::provision::access::ClusterError;
 use crate::registry::source::Tenant;
@@ -59,7 +58,7 @@ impl Kube {
         if audience.is_empty() {
             return Err(unreachable("no audience was given: this is a bug"));
         }
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &tenant.namespace);
+        let accounts = Objects::<ServiceAccount>::namespaced(self, &tenant.namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: Some(vec![audience.to_owned()]),
@@ -68,13 +67,8 @@ impl Kube {
             }),
             ..TokenRequest::default()
         };
-        let name = &tenant.service_account;
-        let what = format!("serviceaccount {}/{name}", tenant.namespace);
-        let parameters = PostParams::default();
-        let asked = api.create_token_request(name, &parameters, &request);
-        let answer = failure::request(&what, asked)
-            .await
-            .map_err(|error| explain(tenant, error))?;
+        let asked = accounts.create_token(&tenant.service_account, &request);
+        let answer = asked.await.map_err(|error| explain(tenant, error))?;
         let token = answer.status.and_then(|status| status.token);
         token
             .filter(|token| !token.is_empty())
@@ -84,7 +78,10 @@ impl Kube {
 }
 
 fn names(tenant: &Tenant) -> (String, String) {
-    (tenant.namespace.clone(), tenant.service_account.clone())
+    (
+        tenant.namespace.to_string(),
+        tenant.service_account.to_string(),
+    )
 }
 
 fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
@@ -105,13 +102,13 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
             namespace,
             service_account,
         },
-        ClusterError::Rejected { message, .. } | ClusterError::Unreachable { message, .. } => {
-            TenantError::TokenUnreachable {
-                namespace,
-                service_account,
-                message,
-            }
-        }
+        ClusterError::Rejected { message, .. }
+        | ClusterError::Mismatch { message, .. }
+        | ClusterError::Unreachable { message, .. } => TenantError::TokenUnreachable {
+            namespace,
+            service_account,
+            message,
+        },
     }
 }
 

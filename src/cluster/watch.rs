@@ -19,15 +19,17 @@ use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::watcher::Config;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use tokio::sync::watch as signal;
 
 use self::events::Events;
 use self::follow::{Manner, OWN_SECRETS, Reader, follow};
 use self::own::watch_own_secrets;
+use super::api::{Mismatch, check_identity, named};
 use super::objects;
 use super::store::{STORE_LABEL, Stored};
 use super::{Kube, Store};
+use crate::names::{Form, Name, NamespaceName, ObjectName};
 use crate::provision::PULL_SECRET;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::{Seen, State};
@@ -82,7 +84,13 @@ impl Watches {
         });
         watches.add("pull secrets", |synced| {
             let table = Arc::clone(&state.pull_secrets);
-            watch_secrets(kube, PULL_SECRET, table, "pull secrets".into(), synced)
+            watch_secrets(
+                kube,
+                &ObjectName::constant(PULL_SECRET),
+                table,
+                "pull secrets".into(),
+                synced,
+            )
         });
         let registries = watches.signal("registries");
         watches.add(OWN_SECRETS, |synced| {
@@ -139,6 +147,17 @@ fn config() -> Config {
     Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
+/// The name of an object of this namespace, or of none; else what of it is another one's.
+fn identify<K: Resource, F: Form>(
+    object: &K,
+    namespace: Option<&NamespaceName>,
+) -> Result<Name<F>, String> {
+    let namespace = namespace.map(NamespaceName::as_str);
+    check_identity(object, namespace, None).map_err(|mismatch| mismatch.to_string())?;
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Name::parse(name).map_err(|error| error.to_string())
+}
+
 /// Opted-in namespaces, metadata alone.
 fn watch_namespaces(
     kube: &Kube,
@@ -153,19 +172,20 @@ fn watch_namespaces(
         let mut known = HashMap::new();
         let reader = Reader {
             manner: "namespaces".into(),
-            name: |object: &PartialObjectMeta<NamespaceObject>| object.name_any(),
-            read: |object: PartialObjectMeta<NamespaceObject>| {
-                Ok(objects::read_namespace(&object.metadata))
+            identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
+            read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
+                Ok(objects::read_namespace(name.clone(), object.metadata))
             },
             // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
             changed: |name: &str| {
+                state.announce_namespaces();
                 if name.is_empty() {
                     let all = state.namespaces.rows().into_iter();
                     known = all
                         .map(|(name, namespace)| (name, namespace.uid.clone()))
                         .collect();
                 } else if let Some(namespace) = state.namespaces.get(name) {
-                    let before = known.insert(name.to_owned(), namespace.uid.clone());
+                    let before = known.insert(namespace.name.clone(), namespace.uid.clone());
                     if before.is_some_and(|uid| uid != namespace.uid) {
                         state.forget_pull_secrets_in(name);
                     }
@@ -198,8 +218,14 @@ fn watch_registries(
         let mut told = Vec::new();
         let reader = Reader {
             manner: "registries".into(),
-            name: |object: &DynamicObject| object.name_any(),
-            read: |object: DynamicObject| {
+            identify: |object: &DynamicObject| {
+                let kind = object.types.as_ref().map(|types| types.kind.as_str());
+                if kind.is_some_and(|kind| kind != "Registry") {
+                    return Err(Mismatch::Kind("Registry".to_owned()).to_string());
+                }
+                identify(object, None)
+            },
+            read: |_: &ObjectName, object: DynamicObject| {
                 let mut registry = object
                     .try_parse::<Registry>()
                     .map_err(|error| error.to_string())?;
@@ -215,7 +241,7 @@ fn watch_registries(
 }
 
 /// Builds the snapshot; tells of each rule that is broken once, as long as it is.
-fn build_registries(table: &Table<Registry>, told: &mut Vec<Problem>) -> Registries {
+fn build_registries(table: &Table<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
     let objects = table.all();
     let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));
     let problems = registries.problems();
@@ -236,23 +262,25 @@ fn build_registries(table: &Table<Registry>, told: &mut Vec<Problem>) -> Registr
 /// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow.
 fn watch_secrets(
     kube: &Kube,
-    name: &str,
-    table: Arc<Table<Seen>>,
+    name: &ObjectName,
+    table: Arc<Table<NamespaceName, Seen>>,
     manner: Manner,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = Events::new(
-        kube,
-        manner.what,
-        api,
-        config().fields(&format!("metadata.name={name}")),
-    );
+    let events = Events::new(kube, manner.what, api, config().fields(&named(name)));
+    let name = name.clone();
     async move {
         let reader = Reader {
             manner,
-            name: |object: &Secret| object.namespace().unwrap_or_default(),
-            read: |object| Ok(Seen::of(&objects::read_pull_secret(object))),
+            identify: |object: &Secret| {
+                let namespace = object.meta().namespace.as_deref();
+                check_identity(object, namespace, Some(&name))
+                    .map_err(|error| error.to_string())?;
+                NamespaceName::parse(namespace.unwrap_or_default())
+                    .map_err(|error| error.to_string())
+            },
+            read: |_: &NamespaceName, object| Ok(Seen::of(&objects::read_pull_secret(object))),
             changed: |_: &str| {},
             unreadable: Arc::default(),
         };
@@ -267,12 +295,13 @@ fn watch_sources(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let config = config().labels(&format!("{}=true", objects::SOURCE_LABEL));
-    let events = Events::new(kube, "source secrets", kube.own_secrets(), config);
+    let own = kube.namespace().clone();
+    let events = Events::new(kube, "source secrets", kube.namespaced(&own), config);
     async move {
         let reader = Reader {
             manner: "source secrets".into(),
-            name: |object: &Secret| object.name_any(),
-            read: |object| Ok(objects::read_source_secret(object)),
+            identify: |object: &Secret| identify(object, Some(&own)),
+            read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
             changed: |name: &str| tracing::info!(secret.name = name, "a source secret changed"),
             unreadable: Arc::default(),
         };
@@ -287,12 +316,13 @@ fn watch_store(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let config = config().labels(&format!("{STORE_LABEL}=true"));
-    let events = Events::new(kube, "credential store", kube.own_secrets(), config);
+    let own = kube.namespace().clone();
+    let events = Events::new(kube, "credential store", kube.namespaced(&own), config);
     async move {
         let reader = Reader {
             manner: "credential store".into(),
-            name: |object: &Secret| object.name_any(),
-            read: |object| Stored::try_read(&object),
+            identify: |object: &Secret| identify(object, Some(&own)),
+            read: |_: &ObjectName, object| Stored::try_read(&object),
             changed: |_: &str| store.notify(),
             unreadable: Arc::default(),
         };

@@ -11,13 +11,15 @@ use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::api::PatchParams;
+use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{FIELD_MANAGER, Kube, failure, objects};
+use super::api::Objects;
+use super::{FIELD_MANAGER, Kube, objects};
+use crate::names::ObjectName;
 use crate::provision::access::{ClusterError, Version};
 use crate::provision::table::Table;
 
@@ -101,8 +103,8 @@ impl Configuration {
 
 /// Both configurations, as the watches last showed them.
 pub struct Configurations {
-    mutating: Table<Configuration>,
-    validating: Table<Configuration>,
+    mutating: Table<ObjectName, Configuration>,
+    validating: Table<ObjectName, Configuration>,
     pub(super) changed: watch::Sender<()>,
 }
 
@@ -142,7 +144,7 @@ impl Configurations {
         self.changed.subscribe()
     }
 
-    pub(super) fn table(&self, kind: Webhooks) -> &Table<Configuration> {
+    pub(super) fn table(&self, kind: Webhooks) -> &Table<ObjectName, Configuration> {
         match kind {
             Webhooks::Mutating => &self.mutating,
             Webhooks::Validating => &self.validating,
@@ -268,7 +270,9 @@ impl Kube {
             }
         };
         let version = written.version.resource_version.clone();
-        known.table(read.of).put(WEBHOOKS, &version, written);
+        known
+            .table(read.of)
+            .put(&ObjectName::constant(WEBHOOKS), &version, written);
         known.changed.send_replace(());
         Ok(())
     }
@@ -280,20 +284,16 @@ impl Kube {
         read: &Configuration,
     ) -> Result<Configuration, ClusterError> {
         let object = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
             "metadata": {
-                "name": WEBHOOKS,
                 "uid": read.version.uid,
                 "resourceVersion": read.version.resource_version,
             },
             "webhooks": webhooks,
         });
-        let api: Api<K> = Api::all(self.client.clone());
         let parameters = PatchParams::apply(manager).force();
-        let patch = Patch::Apply(object);
-        let applied = api.patch(WEBHOOKS, &parameters, &patch);
-        let what = format!("{} {WEBHOOKS}", read.of.kind());
-        Ok(read_configuration(&failure::request(&what, applied).await?))
+        let configurations = Objects::<K>::cluster_scoped(self);
+        let name = ObjectName::constant(WEBHOOKS);
+        let applied = configurations.apply(&name, object, &parameters).await?;
+        Ok(read_configuration(&applied))
     }
 }

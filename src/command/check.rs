@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use super::Output;
 use super::explain::parse_labels;
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
 use report::Report;
 use scene::Scene;
@@ -45,7 +46,7 @@ pub(super) struct Args {
     files: Vec<PathBuf>,
     /// A namespace: only Registries that serve it are tried and, with a cluster, what a Pod there would get.
     #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
+    namespace: Option<NamespaceName>,
     /// The ServiceAccount of the Pod that is tried.
     #[arg(
         long,
@@ -53,7 +54,7 @@ pub(super) struct Args {
         default_value = "default",
         requires = "namespace"
     )]
-    service_account: String,
+    service_account: ObjectName,
     /// The labels of the Pod that is tried.
     #[arg(
         long,
@@ -71,7 +72,7 @@ pub(super) struct Args {
     context: Option<String>,
     /// pullpass' own namespace, where source Secrets and minted credentials are; by default the Pod's, else pullpass.
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
-    own_namespace: Option<String>,
+    own_namespace: Option<NamespaceName>,
     /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use super::Output;
 use super::manifest::Manifests;
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::puller::DEFAULT_SERVICE_ACCOUNT;
 use crate::registry::{self, Labels, Puller, Registries};
 use images::{Pod, Source};
@@ -41,13 +42,13 @@ pub(super) struct Args {
     pod: Option<PathBuf>,
     /// The Pod's namespace. Without a namespace and its labels, each Registry is taken to serve it.
     #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
+    namespace: Option<NamespaceName>,
     /// The namespace's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     namespace_labels: Option<Labels>,
     /// The Pod's ServiceAccount; `default` where the namespace is known and nothing else is said.
     #[arg(long, value_name = "NAME")]
-    service_account: Option<String>,
+    service_account: Option<ObjectName>,
     /// The Pod's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     pod_labels: Option<Labels>,
@@ -61,7 +62,7 @@ struct Scene {
     registries: Registries,
     /// The labels of the namespace, if it is known.
     namespace: Option<Labels>,
-    namespace_name: Option<String>,
+    namespace_name: Option<NamespaceName>,
     pod: Pod,
 }
 
@@ -110,7 +111,7 @@ impl Scene {
             .and_then(|name| manifests.namespaces.get(name));
         let named = namespace_name
             .iter()
-            .map(|name| (super::NAME_LABEL.to_owned(), name.clone()));
+            .map(|name| (super::NAME_LABEL.to_owned(), name.to_string()));
         let labels: Labels = named
             .chain(
                 known

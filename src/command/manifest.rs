@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::names::NamespaceName;
 use crate::registry::{Labels, Problem, Registries, Registry};
 use places::Shape;
 
@@ -20,7 +21,7 @@ pub(super) struct Manifests {
     /// The Registries.
     pub(super) registries: Vec<Registry>,
     /// The Namespaces' labels, with the one that the API server gives each of them.
-    pub(super) namespaces: BTreeMap<String, Labels>,
+    pub(super) namespaces: BTreeMap<NamespaceName, Labels>,
     /// Where each Registry stands: the place of its document in `documents`.
     origins: Vec<usize>,
     documents: Vec<Document>,
@@ -127,7 +128,7 @@ impl Manifests {
         let origin = self.documents.len();
         match (head.api_version.as_str(), head.kind.as_str()) {
             ("pullpass.dev/v1alpha1", "Registry") => self.add_registry(document.decode()?, origin),
-            ("v1", "Namespace") => self.add_namespace(head.metadata),
+            ("v1", "Namespace") => self.add_namespace(document, head.metadata)?,
             ("v1", "List") | ("pullpass.dev/v1alpha1", "RegistryList") => {
                 for item in head.items {
                     let registry = serde_json::from_value(item)
@@ -150,9 +151,15 @@ impl Manifests {
         self.origins.push(origin);
     }
 
-    fn add_namespace(&mut self, Metadata { name, mut labels }: Metadata) {
-        labels.insert(super::NAME_LABEL.to_owned(), name.clone());
+    fn add_namespace(&mut self, document: &Document, metadata: Metadata) -> Result<(), String> {
+        let Metadata { name, mut labels } = metadata;
+        let name = NamespaceName::parse(&name).map_err(|error| {
+            let place = document.place("metadata.name");
+            format!("{place}metadata.name: {error}")
+        })?;
+        labels.insert(super::NAME_LABEL.to_owned(), name.to_string());
         self.namespaces.insert(name, labels);
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::manifest::Manifests;
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Labels, Registries, ServedRegistry};
 use step::Step;
@@ -39,10 +40,10 @@ pub(super) struct Args {
     account: Option<String>,
     /// pullpass' own namespace.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
-    namespace: String,
+    namespace: NamespaceName,
     /// pullpass' own ServiceAccount.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
-    service_account: String,
+    service_account: ObjectName,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -52,7 +53,7 @@ pub(super) struct Args {
 struct Place<'a> {
     args: &'a Args,
     /// The namespaces that the files hold.
-    namespaces: Vec<(String, Labels)>,
+    namespaces: Vec<(NamespaceName, Labels)>,
 }
 
 /// What is to be set up for one Registry. The names and forms of its fields are stable.

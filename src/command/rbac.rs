@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::manifest::Manifests;
+use crate::names::ObjectName;
 use crate::registry::{CredentialSource, Registries, ServedRegistry};
 
 /// The label by which `manifests/rbac.yaml` gathers the roles that are printed here.
@@ -65,7 +66,7 @@ fn role(registry: &ServedRegistry) -> Option<Value> {
         .sources
         .iter()
         .filter_map(|(source, _)| match source {
-            CredentialSource::Minted(source) => source.unbound(),
+            CredentialSource::Minted(source) => source.unbound().map(ObjectName::as_str),
             CredentialSource::Static(_) => None,
         })
         .collect();

@@ -6,6 +6,7 @@ mod log;
 mod patch_only;
 mod shell;
 
+use crate::names::NamespaceName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,7 +110,7 @@ struct ShellArgs {
     /// pullpass' own namespace: source Secrets and minted credentials are kept there, and its Pods are left as they are. By default
     /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
-    namespace: Option<String>,
+    namespace: Option<NamespaceName>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
     log_format: log::LogFormat,

@@ -25,6 +25,7 @@ use super::metrics::Metrics;
 use super::report::Finding;
 use super::tell::{Teller, Trouble};
 use super::term::{Leadership, ticks};
+use crate::names::NamespaceName;
 use crate::provision::access::Credentials;
 use crate::provision::decide::{Decision, Pace, Surplus, decide};
 use crate::provision::survey::Survey;
@@ -52,7 +53,7 @@ pub struct Keeper {
     credentials: Arc<dyn Credentials>,
     teller: Arc<dyn Teller>,
     metrics: Metrics,
-    own_namespace: String,
+    own_namespace: NamespaceName,
     clock: fn() -> Timestamp,
     /// About which Pods the API server asks; without it about all.
     asked: Option<watch::Receiver<Asked>>,
@@ -67,7 +68,7 @@ impl Keeper {
         credentials: Arc<dyn Credentials>,
         teller: Arc<dyn Teller>,
         metrics: Metrics,
-        own_namespace: impl Into<String>,
+        own_namespace: NamespaceName,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
@@ -75,7 +76,7 @@ impl Keeper {
             credentials,
             teller,
             metrics,
-            own_namespace: own_namespace.into(),
+            own_namespace,
             clock,
             asked: None,
             rest: Duration::ZERO,
@@ -220,7 +221,13 @@ impl Keeper {
     }
 
     /// Looks at a few namespaces for what is missing there, and begins that at once.
-    fn look_at(&self, names: &BTreeSet<String>, orders: &Orders, work: &mut Work, now: Timestamp) {
+    fn look_at(
+        &self,
+        names: &BTreeSet<NamespaceName>,
+        orders: &Orders,
+        work: &mut Work,
+        now: Timestamp,
+    ) {
         if names.is_empty() {
             return;
         }
@@ -328,10 +335,10 @@ impl Keeper {
         work.told = told;
         for (listed, status) in news.statuses {
             let teller = Arc::clone(&self.teller);
-            let about = About::Report(Arc::clone(&listed.name));
+            let about = About::Report(listed.name.clone());
             work.jobs.begin(about, async move {
                 let applied = teller.apply_status(&listed, &status).await;
-                Done::Reported(Arc::clone(&listed.name), applied)
+                Done::Reported(listed.name.clone(), applied)
             });
         }
         for notice in news.notices {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::term::{Leadership, ticks};
 use crate::admission::{self, Judge, Verdict};
 use crate::cluster::{Kube, Told, WaitingPod};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::access::ClusterError;
 pub use metrics::Metrics;
 use rescue::{Failed, OWNER_PAUSE};
@@ -69,8 +70,8 @@ struct Found {
 
 /// A Pod that is to be evicted, if it still is what it was.
 struct Rescue {
-    namespace: String,
-    name: String,
+    namespace: NamespaceName,
+    name: ObjectName,
     uid: String,
 }
 
@@ -212,8 +213,8 @@ impl Missed {
                 Err(error) => {
                     self.metrics.count_rescue(false);
                     tracing::warn!(
-                        pod.namespace = rescue.namespace,
-                        pod.name = rescue.name,
+                        pod.namespace = rescue.namespace.as_str(),
+                        pod.name = rescue.name.as_str(),
                         error.reason = error.reason(),
                         "a pod that hangs could not be evicted, it is tried again: {error}; the right is in ClusterRole pullpass-rescue"
                     );
@@ -252,8 +253,8 @@ impl Missed {
         if evicted? {
             self.metrics.count_rescue(true);
             tracing::info!(
-                pod.namespace = namespace,
-                pod.name = name,
+                pod.namespace = namespace.as_str(),
+                pod.name = name.as_str(),
                 owner.kind = owner.kind,
                 owner.name = owner.name,
                 "evicted a pod that hung without a reference to its pull secret"

@@ -3,7 +3,6 @@
 mod unwritten;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,6 +13,7 @@ use super::again::Again;
 use super::ask::Asked;
 use super::report::{Facts, Finding, find_wrong, report};
 use crate::cluster::{Gravity, Kube, Notice, reference};
+use crate::names::ObjectName;
 use crate::provision::Pending;
 use crate::provision::access::ClusterError;
 use crate::provision::survey::{Name, Survey};
@@ -94,9 +94,9 @@ pub(super) struct News {
 /// What was told, by this replica.
 #[derive(Default)]
 pub(super) struct Told {
-    statuses: HashMap<Arc<str>, RegistryStatus>,
+    statuses: HashMap<ObjectName, RegistryStatus>,
     /// Registries whose status could not be written, and is left alone for a while.
-    refused: HashMap<Arc<str>, Again>,
+    refused: HashMap<ObjectName, Again>,
     /// When it is time to tell more.
     next: Option<Again>,
     turn: Turn,
@@ -149,7 +149,7 @@ impl Told {
                 }
                 news.statuses.push((listed.clone(), status.clone()));
             }
-            self.statuses.insert(Arc::clone(&listed.name), status);
+            self.statuses.insert(listed.name.clone(), status);
         }
         news.notices.extend(unwritten.notices);
         let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
@@ -173,7 +173,7 @@ impl Told {
     /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once.
     pub(super) fn note_written(
         &mut self,
-        registry: &Arc<str>,
+        registry: &ObjectName,
         written: Result<(), ClusterError>,
         now: Timestamp,
     ) {
@@ -186,10 +186,10 @@ impl Told {
         let before = self.refused.get(registry);
         let wait = before.map_or(EVERY, |before| (before.wait() * 2).min(LONGEST));
         let again = Again::after(wait, now);
-        self.refused.insert(Arc::clone(registry), again);
+        self.refused.insert(registry.clone(), again);
         if self.complaint.replace(error.reason()) != Some(error.reason()) {
             tracing::warn!(
-                registry.name = &**registry,
+                registry.name = registry.as_str(),
                 "the status of a Registry could not be written, it is tried again: {error}"
             );
         }
@@ -233,7 +233,7 @@ fn gather<'a>(
     survey: &'a Survey,
     registries: &Registries,
     trouble: &Trouble<'_>,
-    tied: &HashMap<Arc<str>, String>,
+    tied: &HashMap<ObjectName, String>,
 ) -> Facts<'a> {
     let problems = registries.problems().iter();
     let problem = problems
@@ -277,7 +277,7 @@ fn add_credentials(facts: &mut Facts<'_>, tally: &Tally, survey: &Survey, troubl
 }
 
 /// Which other Registry each one ties with, in some namespace.
-fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, String> {
+fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<ObjectName, String> {
     let mut tied = HashMap::new();
     let mut seen: BTreeSet<&Labels> = BTreeSet::new();
     for place in &survey.secrets {
@@ -287,8 +287,8 @@ fn find_ties(registries: &Registries, survey: &Survey) -> HashMap<Arc<str>, Stri
             continue;
         }
         for (one, other) in registries.ties(labels) {
-            tied.insert(Arc::clone(&one.name), other.name.to_string());
-            tied.insert(Arc::clone(&other.name), one.name.to_string());
+            tied.insert(one.name.clone(), other.name.to_string());
+            tied.insert(other.name.clone(), one.name.to_string());
         }
     }
     tied
@@ -299,8 +299,8 @@ fn find_fought(
     registries: &Registries,
     survey: &Survey,
     fought: &HashSet<Name>,
-) -> HashMap<Arc<str>, Vec<String>> {
-    let mut found: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+) -> HashMap<ObjectName, Vec<String>> {
+    let mut found: HashMap<ObjectName, Vec<String>> = HashMap::new();
     if fought.is_empty() {
         return found;
     }
@@ -310,9 +310,9 @@ fn find_fought(
         }
         let serving = registries.serving(&place.namespace.labels).into_iter();
         for registry in serving.filter(|registry| registry.secret == place.secret) {
-            let namespaces = found.entry(Arc::clone(&registry.name)).or_default();
+            let namespaces = found.entry(registry.name.clone()).or_default();
             if namespaces.len() < NAMED {
-                namespaces.push(place.namespace.name.clone());
+                namespaces.push(place.namespace.name.to_string());
             }
         }
     }

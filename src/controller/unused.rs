@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use self::plan::{Row, Unused};
 use super::term::{Leadership, ticks};
 use crate::cluster::{Kube, Minted};
+use crate::names::ObjectName;
 use crate::provision::access::{Cluster as _, ClusterError, StoredCredential};
 use crate::provision::survey::Change;
 use crate::provision::{Ensure, Provision as _};
@@ -118,7 +119,7 @@ impl Cleaner {
     }
 
     /// The names under which everything is stored that is in use, or that a suspended Registry may use again.
-    fn used(&self, now: Timestamp) -> HashSet<String> {
+    fn used(&self, now: Timestamp) -> HashSet<ObjectName> {
         let survey = self.ensure.survey(&Orders::default(), now);
         let registries = self.ensure.registries();
         let suspended = registries.iter().filter(|registry| registry.suspend);
@@ -176,7 +177,7 @@ impl Cleaner {
     ) {
         match self.minted.delete(stored).await {
             Ok(()) => tracing::info!(
-                secret.name = stored.name,
+                secret.name = stored.name.as_str(),
                 credential.source = stored.source,
                 "minted credential deleted: {why}"
             ),
@@ -187,7 +188,7 @@ impl Cleaner {
             Err(error) => {
                 if unused.note_failure(&stored.name, now) {
                     tracing::warn!(
-                        secret.name = stored.name,
+                        secret.name = stored.name.as_str(),
                         error.reason = error.reason(),
                         "a minted credential that nobody uses cannot be deleted, it is tried again: {error}"
                     );

@@ -103,7 +103,7 @@ pub fn logins(
         BASIC_AUTH => find_basic(secret, keys),
         DOCKER_CONFIG_JSON => find_entries(secret, keys, reserved),
         other => Err(FixedError::WrongType {
-            secret: secret.name.clone(),
+            secret: secret.name.to_string(),
             type_: super::http::one_line(other),
         }),
     }
@@ -112,7 +112,7 @@ pub fn logins(
 fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, FixedError> {
     let value = |key: &'static str| {
         let missing = FixedError::MissingKey {
-            secret: secret.name.clone(),
+            secret: secret.name.to_string(),
             key,
         };
         let text = std::str::from_utf8(secret.bytes(key).ok_or(missing.clone())?)
@@ -232,7 +232,7 @@ fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, FixedError> {
     let bytes = secret
         .bytes(DOCKER_CONFIG_KEY)
         .ok_or_else(|| FixedError::MissingKey {
-            secret: secret.name.clone(),
+            secret: secret.name.to_string(),
             key: DOCKER_CONFIG_KEY,
         })?;
     let unreadable = |place: String| {
@@ -260,7 +260,7 @@ fn explain_nothing(
     auths: &BTreeMap<String, &RawValue>,
     has_helpers: bool,
 ) -> FixedError {
-    let secret = secret.name.clone();
+    let secret = secret.name.to_string();
     let has_login = auths
         .values()
         .any(|entry| !matches!(parse_login(entry.get()), Ok(None)));
@@ -287,7 +287,7 @@ fn explain_nothing(
 
 fn malformed(secret: &SourceSecret, key: &'static str, problem: &str) -> FixedError {
     FixedError::Malformed {
-        secret: secret.name.clone(),
+        secret: secret.name.to_string(),
         key,
         problem: problem.to_owned(),
     }

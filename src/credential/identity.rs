@@ -149,14 +149,14 @@ async fn identify(opening: &Opening<'_>) -> Result<Session, MintError> {
                 .keys
                 .map(with_keys)
                 .ok_or_else(|| MintError::MissingSource {
-                    secret: secret.clone(),
+                    secret: secret.to_string(),
                 })
         }
         EcrIdentity::Workload => workload::open(opening).await,
         EcrIdentity::Node => node::open(opening).await,
         EcrIdentity::Tenant { tenant, role_arn } => tenant::open(opening, tenant, role_arn).await,
         EcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
-            service_account: name.clone(),
+            service_account: name.to_string(),
         }
         .into()),
     }

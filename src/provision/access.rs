@@ -10,6 +10,7 @@ use secrecy::SecretSlice;
 use super::Namespace;
 use super::account::ServiceAccount;
 use crate::credential::{Credential, MintError, SourceSecret};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 
 /// Minted credentials.
@@ -49,10 +50,10 @@ pub trait Credentials: Send + Sync {
 }
 
 /// One stored credential, but for what it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCredential {
     /// The name of the Secret that holds it.
-    pub name: String,
+    pub name: ObjectName,
     /// The Secret's state.
     pub version: Version,
     /// What it was minted from, in words for people.
@@ -71,7 +72,7 @@ pub trait Cluster: Send + Sync {
     /// The API server cannot be reached or refuses.
     fn fetch_namespace<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a NamespaceName,
     ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
 
     /// Reads one ServiceAccount live; `None`: there is none.
@@ -80,8 +81,8 @@ pub trait Cluster: Send + Sync {
     /// The API server cannot be reached or refuses.
     fn fetch_service_account<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>>;
 
     /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
@@ -90,7 +91,7 @@ pub trait Cluster: Send + Sync {
     /// The API server cannot be reached or refuses.
     fn fetch_source<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
 
     /// Reads one of a namespace's pull secrets live; `None`: there is none.
@@ -99,8 +100,8 @@ pub trait Cluster: Send + Sync {
     /// The API server cannot be reached or refuses.
     fn fetch_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
 
     /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
@@ -109,8 +110,8 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError::Conflict`] when somebody else wrote in between: read again, merge again.
     fn apply_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>>;
@@ -121,8 +122,8 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError::Conflict`] when somebody else wrote in between.
     fn delete_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
@@ -214,6 +215,16 @@ pub enum ClusterError {
         /// The API server's words.
         message: String,
     },
+    /// The answer is not the object that was asked for: it is not believed.
+    #[error(
+        "{message}, asked for {what} -> find out what stands between pullpass and the API server"
+    )]
+    Mismatch {
+        /// What was asked for.
+        what: String,
+        /// What of the answer is another one's.
+        message: String,
+    },
     /// The API server cannot be reached, is overloaded, or answers nothing sensible.
     #[error("{what} failed: {message} -> it is tried again")]
     Unreachable {
@@ -233,6 +244,7 @@ impl ClusterError {
             Self::NamespaceGone { .. } => "NamespaceGone",
             Self::NotFound { .. } => "NotFound",
             Self::Rejected { .. } => "Rejected",
+            Self::Mismatch { .. } => "ObjectMismatch",
             Self::Unreachable { .. } => "Unreachable",
         }
     }

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::TryFutureExt as _;
+use moka::Expiry;
 use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::access::{Cluster, ClusterError};
+use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::memory::Memory;
+use crate::names::{NamespaceName, ObjectName};
 
 /// The annotation that names the AWS role of a ServiceAccount.
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
@@ -32,6 +36,9 @@ pub const ANNOTATIONS: [&str; 3] = [
 
 /// How long what was read of a ServiceAccount is relied on.
 const GOOD_FOR: Duration = Duration::from_mins(5);
+
+/// How long it is remembered that there is none of a name: whoever reaches the webhook can name many.
+const ABSENT_FOR: Duration = Duration::from_secs(30);
 
 /// How many ServiceAccounts are remembered before those that nobody uses any more are forgotten; then twice as many as were left.
 const REMEMBERED: usize = 10_000;
@@ -57,7 +64,7 @@ impl ServiceAccount {
     }
 }
 
-type Name = (String, String);
+type Name = (NamespaceName, ObjectName);
 /// A ServiceAccount, or that there is none.
 pub(super) type Found = Option<Arc<ServiceAccount>>;
 
@@ -92,8 +99,8 @@ impl Accounts {
     }
 
     /// What is known of this ServiceAccount.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Known>> {
-        let key = (namespace.to_owned(), name.to_owned());
+    pub fn get(&self, namespace: &NamespaceName, name: &ObjectName) -> Option<Arc<Known>> {
+        let key = (namespace.clone(), name.clone());
         lock(&self.rows).rows.get(&key).map(Arc::clone)
     }
 
@@ -127,6 +134,21 @@ type Hashing = BuildHasherDefault<DefaultHasher>;
 pub(super) struct Reader {
     cluster: Arc<dyn Cluster>,
     recent: Cache<Name, Found, Hashing>,
+    live_reads: LiveReads,
+}
+
+/// Until when what was read is relied on, by what it is.
+struct Reliance;
+
+impl Expiry<Name, Found> for Reliance {
+    fn expire_after_create(
+        &self,
+        _: &Name,
+        found: &Found,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(found.as_ref().map_or(ABSENT_FOR, |_| GOOD_FOR))
+    }
 }
 
 impl Reader {
@@ -135,21 +157,45 @@ impl Reader {
             cluster,
             recent: Cache::builder()
                 .max_capacity(REMEMBERED as u64)
-                .time_to_live(GOOD_FOR)
+                .expire_after(Reliance)
                 .build_with_hasher(Hashing::default()),
+            live_reads: LiveReads::default(),
         }
     }
 
-    /// The ServiceAccount as it was in the last minutes, and whether it was read just now. Concurrent callers share one read; a failed
-    /// one is not remembered.
-    pub(super) async fn find(
+    /// Whether a read of a ServiceAccount that a caller named is to be logged where it failed.
+    pub(super) fn may_log(&self) -> bool {
+        self.live_reads.may_log()
+    }
+
+    /// The ServiceAccount that a caller of the webhook named, as it was in the last minutes: where it is to be read, in turn.
+    pub(super) async fn find_named(
         &self,
         accounts: &Accounts,
-        namespace: &str,
-        name: &str,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Found, Arc<ClusterError>> {
+        let turn = self.live_reads.turn_soon();
+        let turn = turn.map_err(|crowded| ClusterError::Unreachable {
+            what: format!("serviceaccount {namespace}/{name}"),
+            message: crowded.to_string(),
+        });
+        let (found, _) = self.find(accounts, namespace, name, turn).await?;
+        Ok(found)
+    }
+
+    /// The ServiceAccount as it was in the last minutes, and whether it was read just now, after `turn`. Concurrent callers share one
+    /// read; a failed one is not remembered.
+    async fn find(
+        &self,
+        accounts: &Accounts,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        turn: impl Future<Output = Result<(), ClusterError>>,
     ) -> Result<(Found, bool), Arc<ClusterError>> {
-        let key = (namespace.to_owned(), name.to_owned());
+        let key = (namespace.clone(), name.clone());
         let fetch = async {
+            turn.await?;
             let found = self.cluster.fetch_service_account(namespace, name).await?;
             Ok::<_, ClusterError>(found.map(Arc::new))
         };
@@ -166,12 +212,12 @@ impl Reader {
         Ok((found, is_new))
     }
 
-    /// As [`Reader::find`], for one whose identity is used: it is known from now on.
+    /// The ServiceAccount that a Registry names, and whether it was read just now: its identity is used, it is known from now on.
     pub(super) async fn follow(
         &self,
         accounts: &Accounts,
-        namespace: &str,
-        name: &str,
+        namespace: &NamespaceName,
+        name: &ObjectName,
     ) -> Result<(Found, bool), Arc<ClusterError>> {
         if accounts
             .get(namespace, name)
@@ -179,8 +225,9 @@ impl Reader {
         {
             self.forget(namespace, name).await;
         }
-        let (found, is_new) = self.find(accounts, namespace, name).await?;
-        let key = (namespace.to_owned(), name.to_owned());
+        let turn = std::future::ready(Ok(()));
+        let (found, is_new) = self.find(accounts, namespace, name, turn).await?;
+        let key = (namespace.clone(), name.clone());
         if is_new || !accounts.has(&key) {
             accounts.put(key, found.clone());
         }
@@ -188,8 +235,8 @@ impl Reader {
     }
 
     /// Forgets what was read: the next one who asks reads live.
-    pub(super) async fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
+    pub(super) async fn forget(&self, namespace: &NamespaceName, name: &ObjectName) {
+        let key = (namespace.clone(), name.clone());
         self.recent.invalidate(&key).await;
     }
 }
@@ -201,7 +248,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn forgets_old_ones_that_nobody_uses_where_there_are_many() {
         let accounts = Accounts::new(Arc::default());
-        let key = |number: usize| (format!("n{number}"), "default".to_owned());
+        let key = |number: usize| {
+            let namespace = NamespaceName::parse(&format!("n{number}")).unwrap();
+            (namespace, ObjectName::constant("default"))
+        };
         let get = |number: usize| accounts.get(&key(number).0, &key(number).1);
         for number in 0..REMEMBERED {
             accounts.put(key(number), None);

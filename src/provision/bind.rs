@@ -7,13 +7,14 @@ use super::account::{
     AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ServiceAccount,
 };
 use crate::credential::TenantError;
+use crate::names::ObjectName;
 use crate::registry::arn::RoleArn;
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, Tenant};
 use crate::registry::{CredentialSource, Grant};
 
 /// The name of the ServiceAccount that a grant's credential still has to be bound to; `None` when there is nothing to bind.
-pub fn unbound(grant: &Grant) -> Option<&str> {
+pub fn unbound(grant: &Grant) -> Option<&ObjectName> {
     match &grant.source {
         CredentialSource::Minted(source) => source.unbound(),
         CredentialSource::Static(_) => None,
@@ -44,7 +45,7 @@ pub fn bind(
     let tenant = Arc::new(Tenant {
         namespace: namespace.name.clone(),
         namespace_uid: namespace.uid.clone(),
-        service_account: name.to_owned(),
+        service_account: name.clone(),
         service_account_uid: account.uid.clone(),
     });
     let bound = match source {

@@ -11,11 +11,12 @@ use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::access::{Cluster, Credentials};
+use super::access::{Cluster, ClusterError, Credentials};
 use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
 use super::history::History;
+use super::live_reads::{Crowded, LiveReads};
 use super::lock::lock;
 use super::sources;
 use super::state::State;
@@ -25,6 +26,7 @@ use super::verify::{Moment, Verified, verify};
 use super::work::Work;
 use super::write::{Writer, tell};
 use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::kind::RegistryStatus;
 use crate::registry::{Grant, Registries, ServedRegistry};
 
@@ -46,11 +48,12 @@ pub(super) struct Shared {
     supplies: Remembered,
     verdicts: Verdicts,
     /// By namespace and secret.
-    flights: Mutex<HashMap<(String, String), Arc<Flight>>>,
+    flights: Mutex<HashMap<(NamespaceName, ObjectName), Arc<Flight>>>,
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: Reader,
-    strangers: Cache<String, Option<Arc<Namespace>>>,
+    namespace_reads: LiveReads,
+    strangers: Cache<NamespaceName, Option<Arc<Namespace>>>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -73,6 +76,7 @@ impl Ensure {
             flights: Mutex::default(),
             tasks: Mutex::default(),
             accounts,
+            namespace_reads: LiveReads::default(),
             strangers: Cache::builder()
                 .max_capacity(STRANGERS)
                 .time_to_live(STRANGERS_FOR)
@@ -102,18 +106,21 @@ impl Provision for Ensure {
         sources::find_problems(registry, &self.0.state)
     }
 
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         self.0.state.namespaces.get(name)
     }
 
-    fn fetch_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
         self.0.fetch_namespace(name).boxed()
     }
 
     fn may_reference<'a>(
         &'a self,
-        namespace: &'a str,
-        service_account: &'a str,
+        namespace: &'a NamespaceName,
+        service_account: &'a ObjectName,
         secret: &'a str,
     ) -> BoxFuture<'a, bool> {
         self.0
@@ -124,7 +131,7 @@ impl Provision for Ensure {
     fn covers(
         &self,
         namespace: &Arc<Namespace>,
-        secret: &str,
+        secret: &ObjectName,
         keys: &[&str],
         now: Timestamp,
         dry_run: bool,
@@ -140,7 +147,7 @@ impl Provision for Ensure {
     fn ensure<'a>(
         &'a self,
         namespace: &'a Arc<Namespace>,
-        secret: &'a str,
+        secret: &'a ObjectName,
         keys: &'a [&'a str],
         deadline: Instant,
     ) -> BoxFuture<'a, Outcome> {
@@ -149,11 +156,25 @@ impl Provision for Ensure {
 }
 
 impl Shared {
-    async fn fetch_namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.
+    async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
+        tokio::select! {
+            biased;
+            shown = self.state.wait_for_namespace(name) => Some(shown),
+            read = self.read_namespace(name) => read,
+        }
+    }
+
+    async fn read_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         // Concurrent callers share one read; a failed one is not remembered.
         let fetch = async {
+            let crowded = |crowded: Crowded| ClusterError::Unreachable {
+                what: format!("namespace {name}"),
+                message: crowded.to_string(),
+            };
+            self.namespace_reads.turn().await.map_err(crowded)?;
             let found = self.cluster.fetch_namespace(name).await?;
-            Ok::<_, super::access::ClusterError>(found.map(|(version, namespace)| {
+            Ok::<_, ClusterError>(found.map(|(version, namespace)| {
                 if namespace.mode != InjectMode::Off {
                     self.state.namespaces.put(name, &version, namespace.clone());
                 }
@@ -163,34 +184,43 @@ impl Shared {
         match self.strangers.try_get_with_by_ref(name, fetch).await {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(
-                    namespace.name = name,
-                    "a namespace could not be read, its Pod is left as it is: {error}"
-                );
+                if self.namespace_reads.may_log() {
+                    tracing::warn!(
+                        namespace.name = name.as_str(),
+                        "a namespace could not be read, its Pod is left as it is (logged once a minute): {error}"
+                    );
+                }
                 None
             }
         }
     }
 
-    async fn may_reference(&self, namespace: &str, service_account: &str, secret: &str) -> bool {
+    async fn may_reference(
+        &self,
+        namespace: &NamespaceName,
+        service_account: &ObjectName,
+        secret: &str,
+    ) -> bool {
         let found = self
             .accounts
-            .find(&self.state.accounts, namespace, service_account)
+            .find_named(&self.state.accounts, namespace, service_account)
             .await;
         match found {
-            Ok((account, _)) => account.is_none_or(|account| account.may_reference(secret)),
+            Ok(account) => account.is_none_or(|account| account.may_reference(secret)),
             Err(error) => {
-                tracing::warn!(
-                    namespace.name = namespace,
-                    service_account.name = service_account,
-                    "a ServiceAccount could not be read and counts as an ordinary one: {error}"
-                );
+                if self.accounts.may_log() {
+                    tracing::warn!(
+                        namespace.name = namespace.as_str(),
+                        service_account.name = service_account.as_str(),
+                        "a ServiceAccount could not be read and counts as an ordinary one (logged once a minute): {error}"
+                    );
+                }
                 true
             }
         }
     }
 
-    pub(super) fn verdict(&self, namespace: &Arc<Namespace>, secret: &str) -> Arc<Verified> {
+    pub(super) fn verdict(&self, namespace: &Arc<Namespace>, secret: &ObjectName) -> Arc<Verified> {
         let (state, credentials) = (&*self.state, &*self.credentials);
         let moment = Moment::of(state, credentials);
         let seen = state.pull_secrets_of(secret).get(&namespace.name);
@@ -207,7 +237,7 @@ impl Shared {
     pub(super) async fn ensure(
         this: &Arc<Self>,
         namespace: &Arc<Namespace>,
-        secret: &str,
+        secret: &ObjectName,
         keys: &[&str],
         deadline: Instant,
     ) -> Outcome {
@@ -232,8 +262,8 @@ impl Shared {
     }
 
     /// The work under way for a pull secret of a namespace; begins some if there is none.
-    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>, secret: &str) -> Arc<Flight> {
-        let place = (namespace.name.clone(), secret.to_owned());
+    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>, secret: &ObjectName) -> Arc<Flight> {
+        let place = (namespace.name.clone(), secret.clone());
         let mut flights = lock(&this.flights);
         if let Some(flight) = flights.get(&place) {
             return Arc::clone(flight);
@@ -249,7 +279,7 @@ impl Shared {
         let mut tasks = lock(&this.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            let secret = landing.place.1.as_str();
+            let secret = &landing.place.1;
             shared.fly(&namespace, secret, &landing.flight).await;
         });
         flight
@@ -257,7 +287,7 @@ impl Shared {
 
     /// Gathers all credentials of a pull secret and writes them: as soon as all that some Pod waits for is there, and once more at the
     /// end, so that one dead Registry never holds up the others.
-    async fn fly(&self, namespace: &Namespace, secret: &str, flight: &Flight) {
+    async fn fly(&self, namespace: &Namespace, secret: &ObjectName, flight: &Flight) {
         let mut work = Work::new();
         loop {
             let asked = flight.count();
@@ -296,7 +326,7 @@ impl Shared {
     async fn write(
         &self,
         namespace: &Namespace,
-        secret: &str,
+        secret: &ObjectName,
         flight: &Flight,
         work: &mut Work<'_>,
     ) {
@@ -320,7 +350,7 @@ impl Shared {
 struct Landing {
     shared: Arc<Shared>,
     /// The namespace and the secret.
-    place: (String, String),
+    place: (NamespaceName, ObjectName),
     flight: Arc<Flight>,
 }
 

@@ -11,6 +11,7 @@ use super::secret::Entry;
 use super::state::State;
 use super::{Namespace, Pending, bind};
 use crate::credential::{Credential, SourceSecrets as _, fixed};
+use crate::names::ObjectName;
 use crate::registry::source::StaticSource;
 use crate::registry::{CredentialSource, Grant};
 
@@ -75,7 +76,7 @@ impl Gatherer<'_> {
     }
 
     /// The ServiceAccount of this name, and whether it was read just now. When it cannot be read, what was known last.
-    async fn account(&self, grant: &Grant, name: &str) -> Result<(Found, bool), Pending> {
+    async fn account(&self, grant: &Grant, name: &ObjectName) -> Result<(Found, bool), Pending> {
         let namespace = &self.namespace.name;
         let accounts = &self.state.accounts;
         let read = self.reader.follow(accounts, namespace, name).await;

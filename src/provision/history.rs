@@ -104,7 +104,7 @@ mod tests {
 
     fn source(name: usize) -> CredentialSource {
         CredentialSource::Static(StaticSource {
-            secret: format!("login-{name}"),
+            secret: format!("login-{name}").parse().unwrap(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::names::NamespaceName;
+
 /// The label that opts a namespace in, and a Pod out.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 
@@ -9,7 +11,7 @@ pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
-    pub name: String,
+    pub name: NamespaceName,
     /// Its `metadata.uid`; empty for one that is read from a file.
     pub uid: String,
     /// Its labels: Registries select by them.
@@ -22,14 +24,10 @@ pub struct Namespace {
 
 impl Namespace {
     /// A namespace of this name with these labels.
-    pub fn new(
-        name: impl Into<String>,
-        labels: BTreeMap<String, String>,
-        terminating: bool,
-    ) -> Self {
+    pub fn new(name: NamespaceName, labels: BTreeMap<String, String>, terminating: bool) -> Self {
         let mode = InjectMode::find(&labels);
         Self {
-            name: name.into(),
+            name,
             uid: String::new(),
             labels,
             mode,

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Coverage, Namespace, Outcome, Provision};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::{Registries, ServedRegistry};
 
 /// Known namespaces and Registries that never change; every pull secret and source Secret is taken to be there. Nothing is minted or written.
 #[derive(Debug)]
 pub struct Offline {
     registries: Arc<Registries>,
-    namespaces: HashMap<String, Arc<Namespace>>,
+    namespaces: HashMap<NamespaceName, Arc<Namespace>>,
 }
 
 impl Offline {
@@ -38,26 +39,41 @@ impl Provision for Offline {
         Vec::new()
     }
 
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         self.namespaces.get(name).cloned()
     }
 
-    fn fetch_namespace<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+    fn fetch_namespace<'a>(
+        &'a self,
+        _: &'a NamespaceName,
+    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
         ready(None).boxed()
     }
 
-    fn may_reference<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, bool> {
+    fn may_reference<'a>(
+        &'a self,
+        _: &'a NamespaceName,
+        _: &'a ObjectName,
+        _: &'a str,
+    ) -> BoxFuture<'a, bool> {
         ready(true).boxed()
     }
 
-    fn covers(&self, _: &Arc<Namespace>, _: &str, _: &[&str], _: Timestamp, _: bool) -> Coverage {
+    fn covers(
+        &self,
+        _: &Arc<Namespace>,
+        _: &ObjectName,
+        _: &[&str],
+        _: Timestamp,
+        _: bool,
+    ) -> Coverage {
         Coverage::Covered
     }
 
     fn ensure<'a>(
         &'a self,
         _: &'a Arc<Namespace>,
-        _: &'a str,
+        _: &'a ObjectName,
         _: &'a [&'a str],
         _: Instant,
     ) -> BoxFuture<'a, Outcome> {

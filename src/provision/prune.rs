@@ -104,7 +104,7 @@ impl Shared {
         opted_out: bool,
         stays: impl Fn(&str) -> bool,
     ) -> Result<Removed, ClusterError> {
-        let (namespace, name) = (&*place.namespace.name, &*place.secret);
+        let (namespace, name) = (&place.namespace.name, &place.secret);
         let table = self.state.pull_secrets_of(name);
         let Some(there) = self.cluster.fetch_pull_secret(namespace, name).await? else {
             table.delete(namespace, "");

@@ -19,6 +19,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::access::{PullSecret, PullSecretContent};
+use crate::names::ObjectName;
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
 pub const MAX_BYTES: usize = 900 * 1024;
@@ -42,7 +43,7 @@ pub struct Entry {
     /// The `auths` key: `host` or `host/path`.
     pub key: String,
     /// The Registry that it belongs to.
-    pub registry: Arc<str>,
+    pub registry: ObjectName,
     /// `base64(username:password)`.
     auth: Arc<SecretString>,
     /// What [`Digest::of_auth`] says of it.
@@ -55,7 +56,7 @@ impl Entry {
     /// The entry of a login.
     pub fn new(
         key: impl Into<String>,
-        registry: Arc<str>,
+        registry: ObjectName,
         username: &str,
         password: &SecretString,
         until: Option<Timestamp>,

@@ -15,28 +15,30 @@ use super::secret::{Auths, Digest};
 use super::table::{Changed, Table};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Registries;
 use crate::registry::kind::RegistryStatus;
 
 /// The state in memory. Watches write it, and provisioning after each write of its own; admission only ever reads it.
 pub struct State {
     /// Opted-in namespaces by name.
-    pub namespaces: Table<Namespace>,
+    pub namespaces: Table<NamespaceName, Namespace>,
     /// The Secrets [`PULL_SECRET`] by namespace.
-    pub pull_secrets: Arc<Table<Seen>>,
+    pub pull_secrets: Arc<Table<NamespaceName, Seen>>,
     /// The Registries' own pull secrets, by name; each table by namespace.
-    own_secrets: Mutex<HashMap<String, Arc<Table<Seen>>>>,
+    own_secrets: Mutex<HashMap<ObjectName, Arc<Table<NamespaceName, Seen>>>>,
     /// The source Secrets of pullpass' own namespace by name.
-    pub sources: Table<SourceSecret>,
+    pub sources: Table<ObjectName, SourceSecret>,
     /// The ServiceAccounts whose identities are used.
     pub accounts: Accounts,
     registries: ArcSwap<Registries>,
     changed: watch::Sender<()>,
+    namespaces_shown: watch::Sender<()>,
     unreadable: Arc<AtomicUsize>,
     statuses: Mutex<HashMap<String, RegistryStatus>>,
     generation: Arc<AtomicU64>,
     sightings: Arc<AtomicU64>,
-    changed_namespaces: Arc<Changed>,
+    changed_namespaces: Arc<Changed<NamespaceName>>,
 }
 
 impl Default for State {
@@ -56,6 +58,7 @@ impl Default for State {
             accounts: Accounts::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
             changed: watch::Sender::new(()),
+            namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::default(),
             statuses: Mutex::default(),
             generation,
@@ -83,9 +86,26 @@ impl State {
         self.changed.subscribe()
     }
 
+    /// Wakes whoever waits for a namespace: the watch has shown some.
+    pub fn announce_namespaces(&self) {
+        self.namespaces_shown.send_replace(());
+    }
+
+    /// Waits until the watch shows a namespace of this name, which it may never do.
+    pub async fn wait_for_namespace(&self, name: &NamespaceName) -> Arc<Namespace> {
+        let mut shown = self.namespaces_shown.subscribe();
+        loop {
+            if let Some(namespace) = self.namespaces.get(name) {
+                return namespace;
+            }
+            // The sender lives as long as this state.
+            let _ = shown.changed().await;
+        }
+    }
+
     /// The pull secrets of this name, by namespace.
-    pub fn pull_secrets_of(&self, name: &str) -> Arc<Table<Seen>> {
-        if name == PULL_SECRET {
+    pub fn pull_secrets_of(&self, name: &ObjectName) -> Arc<Table<NamespaceName, Seen>> {
+        if *name == PULL_SECRET {
             return Arc::clone(&self.pull_secrets);
         }
         let mut tables = self.own_secrets();
@@ -94,7 +114,7 @@ impl State {
         }
         let table = Table::new(Arc::clone(&self.sightings), PartialEq::eq);
         let table = Arc::new(table.noting(&self.changed_namespaces));
-        tables.insert(name.to_owned(), Arc::clone(&table));
+        tables.insert(name.clone(), Arc::clone(&table));
         table
     }
 
@@ -106,11 +126,14 @@ impl State {
     }
 
     /// The names of the pull secrets that are known, and all that is known of them.
-    pub fn all_pull_secrets(&self) -> Vec<(Arc<str>, Arc<Table<Seen>>)> {
-        let common = (PULL_SECRET.into(), Arc::clone(&self.pull_secrets));
+    pub fn all_pull_secrets(&self) -> Vec<(ObjectName, Arc<Table<NamespaceName, Seen>>)> {
+        let common = (
+            ObjectName::constant(PULL_SECRET),
+            Arc::clone(&self.pull_secrets),
+        );
         let own = self.own_secrets();
         let own = own.iter();
-        let own = own.map(|(name, table)| (name.as_str().into(), Arc::clone(table)));
+        let own = own.map(|(name, table)| (name.clone(), Arc::clone(table)));
         std::iter::once(common).chain(own).collect()
     }
 
@@ -141,7 +164,7 @@ impl State {
         }
     }
 
-    fn own_secrets(&self) -> MutexGuard<'_, HashMap<String, Arc<Table<Seen>>>> {
+    fn own_secrets(&self) -> MutexGuard<'_, HashMap<ObjectName, Arc<Table<NamespaceName, Seen>>>> {
         lock(&self.own_secrets)
     }
 
@@ -157,7 +180,7 @@ impl State {
     }
 
     /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; `None`: many.
-    pub fn take_changed_namespaces(&self) -> Option<BTreeSet<String>> {
+    pub fn take_changed_namespaces(&self) -> Option<BTreeSet<NamespaceName>> {
         self.changed_namespaces.take()
     }
 }

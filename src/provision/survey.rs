@@ -16,6 +16,7 @@ use super::surplus::Judge;
 use super::tally::Tallies;
 use super::verify::{Held, Moment, Verified};
 use super::{InjectMode, Namespace, Outcome};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Orders;
 use crate::registry::source::{MintSource, Tenant};
 
@@ -68,18 +69,18 @@ pub struct Place {
     /// The namespace.
     pub namespace: Arc<Namespace>,
     /// The secret's name.
-    pub secret: Arc<str>,
+    pub secret: ObjectName,
     /// What is known of it; `None`: there is none.
     pub seen: Option<Arc<Seen>>,
 }
 
 /// The names of a namespace and of a pull secret in it.
-pub type Name = (String, Arc<str>);
+pub type Name = (NamespaceName, ObjectName);
 
 impl Place {
     /// What it is called.
     pub fn name(&self) -> Name {
-        (self.namespace.name.clone(), Arc::clone(&self.secret))
+        (self.namespace.name.clone(), self.secret.clone())
     }
 }
 
@@ -121,12 +122,17 @@ impl Ensure {
     }
 
     /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; none where they are too many.
-    pub fn take_changed(&self) -> BTreeSet<String> {
+    pub fn take_changed(&self) -> BTreeSet<NamespaceName> {
         self.0.state.take_changed_namespaces().unwrap_or_default()
     }
 
     /// Looks at the pull secrets that are to be in a few namespaces, and at nothing else.
-    pub fn survey_some(&self, names: &BTreeSet<String>, orders: &Orders, now: Timestamp) -> Survey {
+    pub fn survey_some(
+        &self,
+        names: &BTreeSet<NamespaceName>,
+        orders: &Orders,
+        now: Timestamp,
+    ) -> Survey {
         let registries = self.0.state.registries();
         let judge = Judge::new(&self.0.state, &registries, orders, now);
         let mut survey = Survey::default();
@@ -156,7 +162,7 @@ impl Ensure {
             }
             let place = Place {
                 namespace: Arc::clone(namespace),
-                secret: Arc::clone(secret),
+                secret: secret.clone(),
                 seen: verdict.seen().cloned(),
             };
             survey.add(place, &verdict, judge, self);
@@ -167,7 +173,7 @@ impl Ensure {
     fn add_unwanted(&self, survey: &mut Survey, judge: &Judge<'_>, named: &HashSet<Name>) {
         for (secret, table) in self.0.state.all_pull_secrets() {
             for (name, seen) in table.rows() {
-                let key = (name, Arc::clone(&secret));
+                let key = (name, secret.clone());
                 if !seen.ours || named.contains(&key) {
                     continue;
                 }
@@ -227,7 +233,7 @@ impl Ensure {
         let is_lacking = !verdict.is_foreign() && !lacking(&verdict, (self.0.clock)()).is_empty();
         is_lacking.then(|| Place {
             namespace,
-            secret: Arc::clone(&place.secret),
+            secret: place.secret.clone(),
             seen: verdict.seen().cloned(),
         })
     }
@@ -268,7 +274,7 @@ fn spread(source: &MintSource) -> u8 {
 
 impl Survey {
     /// The Registries of which a pull secret, by its place, is to be written; whether a login of theirs is missing until then.
-    pub fn unwritten(&self, place: usize) -> BTreeMap<&Arc<str>, bool> {
+    pub fn unwritten(&self, place: usize) -> BTreeMap<&ObjectName, bool> {
         let held = self.held.get(place).into_iter().flat_map(|held| &**held);
         let holding = self.view.secrets.get(place).into_iter();
         let pieces = holding.flat_map(|holding| &*holding.entries);

@@ -1,5 +1,6 @@
 //! One kind of object as the watch shows it, plus what we wrote ourselves and the watch has not shown yet.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,41 +10,54 @@ use super::lock::lock;
 /// So many names of what changed are remembered: of more, it is known that they are many.
 const FEW: usize = 1_000;
 
-/// Objects by name, each the newest one that was seen.
+/// Objects by their own name (or that of their namespace), each the newest one that was seen.
 ///
 /// Resource versions are compared as numbers, which Kubernetes allows for objects of one kind:
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
-pub struct Table<T> {
-    inner: RwLock<Inner<T>>,
+pub struct Table<N, T> {
+    inner: RwLock<Inner<N, T>>,
     generation: Arc<AtomicU64>,
-    changed: Option<Arc<Changed>>,
+    changed: Option<Arc<Changed<N>>>,
     is_same: fn(&T, &T) -> bool,
 }
 
 /// The names of what changed since somebody took them, as long as they are few.
-#[derive(Default)]
-pub struct Changed(Mutex<Names>);
+pub struct Changed<N>(Mutex<Names<N>>);
 
-#[derive(Default)]
-struct Names {
-    few: BTreeSet<String>,
+struct Names<N> {
+    few: BTreeSet<N>,
     are_many: bool,
 }
 
-impl Changed {
+impl<N> Default for Changed<N> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<N> Default for Names<N> {
+    fn default() -> Self {
+        Self {
+            few: BTreeSet::new(),
+            are_many: false,
+        }
+    }
+}
+
+impl<N: Clone + Ord> Changed<N> {
     /// Takes the names; `None`: they are too many to be remembered.
-    pub fn take(&self) -> Option<BTreeSet<String>> {
+    pub fn take(&self) -> Option<BTreeSet<N>> {
         let Names { few, are_many } = std::mem::take(&mut *lock(&self.0));
         (!are_many).then_some(few)
     }
 
-    fn note(&self, name: &str) {
+    fn note(&self, name: &N) {
         let mut names = lock(&self.0);
         if names.are_many || names.few.contains(name) {
             return;
         }
         if names.few.len() < FEW {
-            names.few.insert(name.to_owned());
+            names.few.insert(name.clone());
         } else {
             *names = Names {
                 few: BTreeSet::new(),
@@ -53,8 +67,8 @@ impl Changed {
     }
 }
 
-struct Inner<T> {
-    rows: BTreeMap<String, Row<T>>,
+struct Inner<N, T> {
+    rows: BTreeMap<N, Row<T>>,
     /// The newest resource version that the watch has shown: what is not here and older than this has been deleted.
     shown: u64,
     /// Counts the lists that began.
@@ -68,7 +82,7 @@ struct Row<T> {
     put_in: Option<u64>,
 }
 
-impl<T> Table<T> {
+impl<N: Borrow<str> + Clone + Ord, T> Table<N, T> {
     /// An empty table that counts `generation` up at each change; one that `is_same` calls no change is none.
     pub fn new(generation: Arc<AtomicU64>, is_same: fn(&T, &T) -> bool) -> Self {
         let inner = Inner {
@@ -86,7 +100,7 @@ impl<T> Table<T> {
 
     /// Notes the names of what changes there, too.
     #[must_use]
-    pub fn noting(self, changed: &Arc<Changed>) -> Self {
+    pub fn noting(self, changed: &Arc<Changed<N>>) -> Self {
         Self {
             changed: Some(Arc::clone(changed)),
             ..self
@@ -108,7 +122,7 @@ impl<T> Table<T> {
     }
 
     /// All objects with their names, in no order.
-    pub fn rows(&self) -> Vec<(String, Arc<T>)> {
+    pub fn rows(&self) -> Vec<(N, Arc<T>)> {
         let inner = self.read();
         let rows = inner.rows.iter();
         rows.map(|(name, row)| (name.clone(), Arc::clone(&row.value)))
@@ -126,23 +140,23 @@ impl<T> Table<T> {
     }
 
     /// The watch shows an object. Answers whether anything changed.
-    pub fn apply(&self, name: &str, resource_version: &str, value: T) -> bool {
+    pub fn apply(&self, name: &N, resource_version: &str, value: T) -> bool {
         let version = number(resource_version);
         let mut inner = self.write();
         inner.shown = inner.shown.max(version);
         if inner
             .rows
-            .get(name)
+            .get(name.borrow())
             .is_some_and(|row| row.version > version && version > 0)
         {
             return false;
         }
         let changed = inner
             .rows
-            .get(name)
+            .get(name.borrow())
             .is_none_or(|row| !(self.is_same)(&row.value, &value));
         inner.rows.insert(
-            name.to_owned(),
+            name.clone(),
             Row {
                 value: Arc::new(value),
                 version,
@@ -164,15 +178,15 @@ impl<T> Table<T> {
         {
             return false;
         }
-        let changed = inner.rows.remove(name).is_some();
-        self.count(changed.then_some(name))
+        let removed = inner.rows.remove_entry(name);
+        self.count(removed.as_ref().map(|(name, _)| name))
     }
 
     /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing.
-    pub fn put(&self, name: &str, resource_version: &str, value: T) -> bool {
+    pub fn put(&self, name: &N, resource_version: &str, value: T) -> bool {
         let version = number(resource_version);
         let mut inner = self.write();
-        let is_old = match inner.rows.get(name) {
+        let is_old = match inner.rows.get(name.borrow()) {
             Some(row) => row.version >= version,
             None => inner.shown >= version,
         };
@@ -181,7 +195,7 @@ impl<T> Table<T> {
         }
         let put_in = Some(inner.list);
         inner.rows.insert(
-            name.to_owned(),
+            name.clone(),
             Row {
                 value: Arc::new(value),
                 version,
@@ -197,7 +211,7 @@ impl<T> Table<T> {
     }
 
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.
-    pub fn replace(&self, listed: Vec<(String, String, T)>) -> bool {
+    pub fn replace(&self, listed: Vec<(N, String, T)>) -> bool {
         let mut inner = self.write();
         let list = inner.list;
         let mut before = std::mem::take(&mut inner.rows);
@@ -206,7 +220,7 @@ impl<T> Table<T> {
         for (name, resource_version, value) in listed {
             let version = number(&resource_version);
             inner.shown = inner.shown.max(version);
-            let row = match before.remove(&name) {
+            let row = match before.remove(name.borrow()) {
                 Some(row) if row.put_in == Some(list) && row.version > version => row,
                 Some(row) if (self.is_same)(&row.value, &value) => Row {
                     version,
@@ -231,11 +245,14 @@ impl<T> Table<T> {
                 changed.push(name);
             }
         }
-        self.count(changed.iter().map(String::as_str))
+        self.count(&changed)
     }
 
     /// Counts a change of all these together; answers whether there are any.
-    fn count<'n>(&self, changed: impl IntoIterator<Item = &'n str>) -> bool {
+    fn count<'n>(&self, changed: impl IntoIterator<Item = &'n N>) -> bool
+    where
+        N: 'n,
+    {
         let mut any = false;
         for name in changed {
             any = true;
@@ -250,11 +267,11 @@ impl<T> Table<T> {
         any
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Inner<T>> {
+    fn read(&self) -> RwLockReadGuard<'_, Inner<N, T>> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner<T>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Inner<N, T>> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -268,20 +285,20 @@ fn number(resource_version: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn table() -> Table<&'static str> {
+    fn table() -> Table<&'static str, &'static str> {
         Table::new(Arc::default(), PartialEq::eq)
     }
 
-    fn value(table: &Table<&'static str>, name: &str) -> Option<&'static str> {
+    fn value(table: &Table<&'static str, &'static str>, name: &str) -> Option<&'static str> {
         table.get(name).map(|value| *value)
     }
 
     #[test]
     fn keeps_newer_own_write_when_the_watch_lags() {
         let table = table();
-        table.apply("a", "5", "seen");
-        assert!(table.put("a", "9", "written"));
-        assert!(!table.apply("a", "7", "older"));
+        table.apply(&"a", "5", "seen");
+        assert!(table.put(&"a", "9", "written"));
+        assert!(!table.apply(&"a", "7", "older"));
         assert!(!table.delete("a", "8"));
         assert_eq!(value(&table, "a"), Some("written"));
         assert!(table.delete("a", "10"));
@@ -291,20 +308,20 @@ mod tests {
     #[test]
     fn ignores_own_write_when_the_watch_already_showed_its_deletion() {
         let table = table();
-        table.apply("a", "9", "written");
+        table.apply(&"a", "9", "written");
         table.delete("a", "10");
-        assert!(!table.put("a", "9", "written"));
+        assert!(!table.put(&"a", "9", "written"));
         assert_eq!(value(&table, "a"), None);
     }
 
     #[test]
     fn keeps_own_write_through_a_list_that_began_before_it() {
         let table = table();
-        table.put("old", "3", "old");
+        table.put(&"old", "3", "old");
         table.begin();
-        table.put("new", "12", "new");
-        table.put("both", "13", "newer");
-        table.replace(vec![("both".to_owned(), "10".to_owned(), "older")]);
+        table.put(&"new", "12", "new");
+        table.put(&"both", "13", "newer");
+        table.replace(vec![("both", "10".to_owned(), "older")]);
         assert_eq!(value(&table, "old"), None);
         assert_eq!(value(&table, "new"), Some("new"));
         assert_eq!(value(&table, "both"), Some("newer"));
@@ -313,11 +330,11 @@ mod tests {
     #[test]
     fn takes_lower_versions_from_a_list_when_the_cluster_was_restored() {
         let table = table();
-        table.apply("a", "900", "before");
+        table.apply(&"a", "900", "before");
         table.begin();
-        table.replace(vec![("a".to_owned(), "20".to_owned(), "restored")]);
+        table.replace(vec![("a", "20".to_owned(), "restored")]);
         assert_eq!(value(&table, "a"), Some("restored"));
-        assert!(table.apply("a", "21", "after"));
+        assert!(table.apply(&"a", "21", "after"));
     }
 
     #[test]
@@ -325,11 +342,11 @@ mod tests {
         let generation = Arc::new(AtomicU64::new(0));
         let table = Table::new(Arc::clone(&generation), PartialEq::eq);
         let count = || generation.load(Ordering::Acquire);
-        table.apply("a", "1", "x");
+        table.apply(&"a", "1", "x");
         assert_eq!(count(), 1);
-        table.apply("a", "2", "x");
+        table.apply(&"a", "2", "x");
         table.delete("b", "3");
-        table.replace(vec![("a".to_owned(), "2".to_owned(), "x")]);
+        table.replace(vec![("a", "2".to_owned(), "x")]);
         assert_eq!(count(), 1);
         table.replace(Vec::new());
         assert_eq!(count(), 2);
@@ -341,17 +358,18 @@ mod tests {
         let changed = Arc::default();
         let table = table().noting(&changed);
         let names = || Some(changed.take()?.into_iter().collect::<Vec<_>>().join(" "));
-        table.apply("a", "1", "x");
-        table.put("b", "2", "x");
+        table.apply(&"a", "1", "x");
+        table.put(&"b", "2", "x");
         assert_eq!(names().as_deref(), Some("a b"));
-        table.apply("a", "3", "x");
+        table.apply(&"a", "3", "x");
         table.delete("c", "3");
         assert_eq!(names().as_deref(), Some(""), "that is no change");
         table.begin();
-        table.replace(vec![("a".to_owned(), "4".to_owned(), "y")]);
+        table.replace(vec![("a", "4".to_owned(), "y")]);
         assert_eq!(names().as_deref(), Some("a b"));
         for number in 0..=FEW {
-            table.apply(&number.to_string(), "9", "x");
+            let name: &'static str = number.to_string().leak();
+            table.apply(&name, "9", "x");
         }
         assert_eq!(names(), None);
         assert_eq!(names().as_deref(), Some(""), "all was looked at");
@@ -360,9 +378,9 @@ mod tests {
     #[test]
     fn takes_anything_when_versions_are_no_numbers() {
         let table = table();
-        table.apply("a", "9", "x");
-        assert!(table.apply("a", "odd", "y"));
-        assert!(table.put("a", "odd", "z"));
+        table.apply(&"a", "9", "x");
+        assert!(table.apply(&"a", "odd", "y"));
+        assert!(table.put(&"a", "odd", "z"));
         assert!(table.delete("a", ""));
         assert_eq!(table.len(), 0);
     }

@@ -1,12 +1,12 @@
 //! How each Registry stands in all the namespaces that it serves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::decide::{Piece, Stands};
 use super::ensure::Ensure;
 use super::verify::Held;
 use super::{Namespace, Pending, bind, gather};
+use crate::names::ObjectName;
 
 /// How many namespaces that need a person's look are named.
 const NAMED: usize = 100;
@@ -32,11 +32,11 @@ pub struct Tally {
 
 /// The tallies of all Registries that serve any namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Tallies(BTreeMap<Arc<str>, Tally>);
+pub struct Tallies(BTreeMap<ObjectName, Tally>);
 
 #[cfg(test)]
-impl FromIterator<(Arc<str>, Tally)> for Tallies {
-    fn from_iter<I: IntoIterator<Item = (Arc<str>, Tally)>>(tallies: I) -> Self {
+impl FromIterator<(ObjectName, Tally)> for Tallies {
+    fn from_iter<I: IntoIterator<Item = (ObjectName, Tally)>>(tallies: I) -> Self {
         Self(tallies.into_iter().collect())
     }
 }
@@ -47,12 +47,12 @@ impl Tallies {
         self.0.get(registry)
     }
 
-    fn of(&mut self, registry: &Arc<str>) -> &mut Tally {
-        self.0.entry(Arc::clone(registry)).or_default()
+    fn of(&mut self, registry: &ObjectName) -> &mut Tally {
+        self.0.entry(registry.clone()).or_default()
     }
 
     /// Counts a namespace in which somebody else's Secret takes the place.
-    pub(super) fn add_foreign(&mut self, registry: &Arc<str>, namespace: &str) {
+    pub(super) fn add_foreign(&mut self, registry: &ObjectName, namespace: &str) {
         let tally = self.of(registry);
         tally.total += 1;
         tally.foreign += 1;
@@ -70,7 +70,7 @@ impl Tallies {
         pieces: &[Piece],
         find_lack: impl Fn(&Held) -> Option<Pending>,
     ) {
-        let mut good: BTreeMap<&Arc<str>, bool> = BTreeMap::new();
+        let mut good: BTreeMap<&ObjectName, bool> = BTreeMap::new();
         for (held, piece) in all.iter().zip(pieces) {
             let registry = &held.grant.registry;
             let is_good = matches!(piece.stands, Stands::Current | Stands::Earlier(_));
@@ -94,7 +94,7 @@ impl Tallies {
     }
 
     /// Notes that a Registry needs this credential.
-    pub(super) fn add_credential(&mut self, registry: &Arc<str>, place: usize) {
+    pub(super) fn add_credential(&mut self, registry: &ObjectName, place: usize) {
         self.of(registry).credentials.insert(place);
     }
 }
@@ -110,7 +110,7 @@ impl Ensure {
         let known = state.accounts.get(&namespace.name, name)?;
         let bound = bind::bind(grant, namespace, known.account.as_deref());
         bound.err().map(|error| Pending {
-            registry: Some(Arc::clone(&grant.registry)),
+            registry: Some(grant.registry.clone()),
             reason: error.reason(),
             message: error.to_string(),
         })

@@ -15,6 +15,7 @@ use super::state::{Seen, State};
 use super::supply::{Remembered, Supplies, Supply};
 use super::{Coverage, InjectMode, Namespace, bind, surplus};
 use crate::credential::{Credential, Freshness, freshness};
+use crate::names::ObjectName;
 use crate::registry::Grant;
 
 /// How often work in the background is begun for one namespace at most.
@@ -194,7 +195,7 @@ impl Held {
 /// Works out what a pull secret of a namespace is worth.
 pub(super) fn verify(
     namespace: &Arc<Namespace>,
-    secret: &str,
+    secret: &ObjectName,
     seen: Option<Arc<Seen>>,
     state: &State,
     credentials: &dyn Credentials,

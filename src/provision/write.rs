@@ -12,6 +12,7 @@ use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
 use super::state::{Seen, State};
 use super::table::Table;
 use super::{Namespace, PULL_SECRET, Pending};
+use crate::names::{NamespaceName, ObjectName};
 use crate::registry::CredentialSource;
 
 /// How often a lost race is run again before it is given up for this time.
@@ -19,9 +20,9 @@ const ATTEMPTS: usize = 16;
 
 /// What a write needs at hand.
 pub(super) struct Writer<'a> {
-    pub(super) namespace: &'a str,
+    pub(super) namespace: &'a NamespaceName,
     /// The pull secret's name.
-    pub(super) secret: &'a str,
+    pub(super) secret: &'a ObjectName,
     pub(super) cluster: &'a dyn Cluster,
     pub(super) credentials: &'a dyn Credentials,
     pub(super) state: &'a State,
@@ -206,7 +207,7 @@ impl Writer<'_> {
         refreshed.map_err(|error| self.pending(&error))
     }
 
-    fn table(&self) -> Arc<Table<Seen>> {
+    fn table(&self) -> Arc<Table<NamespaceName, Seen>> {
         self.state.pull_secrets_of(self.secret)
     }
 
@@ -217,7 +218,7 @@ impl Writer<'_> {
             _ => error.to_string(),
         };
         Pending {
-            registry: registry.map(Into::into),
+            registry: registry.and_then(|name| ObjectName::parse(name).ok()),
             reason: error.reason(),
             message,
         }
@@ -245,20 +246,20 @@ impl Writer<'_> {
 }
 
 /// Logs how a write of this pull secret ended.
-pub(super) fn tell(namespace: &Namespace, secret: &str, ended: &Result<Ended, Pending>) {
+pub(super) fn tell(namespace: &Namespace, secret: &ObjectName, ended: &Result<Ended, Pending>) {
     let name = namespace.name.as_str();
     match ended.as_ref().map(|ended| ended.written) {
         Ok(Written::Applied) => {
             tracing::info!(
                 namespace.name = name,
-                secret.name = secret,
+                secret.name = secret.as_str(),
                 "pull secret written"
             );
         }
         Ok(Written::Equal) => {
             tracing::debug!(
                 namespace.name = name,
-                secret.name = secret,
+                secret.name = secret.as_str(),
                 "pull secret is as it must be"
             );
         }
@@ -268,7 +269,7 @@ pub(super) fn tell(namespace: &Namespace, secret: &str, ended: &Result<Ended, Pe
         ),
         Err(why) => tracing::warn!(
             namespace.name = name,
-            secret.name = secret,
+            secret.name = secret.as_str(),
             reason = why.reason,
             "pull secret not written: {}",
             why.message
@@ -281,7 +282,7 @@ pub(super) fn tell(namespace: &Namespace, secret: &str, ended: &Result<Ended, Pe
     {
         tracing::warn!(
             namespace.name = name,
-            secret.name = secret,
+            secret.name = secret.as_str(),
             reason = why.reason,
             "pull secret is not complete: {}",
             why.message

@@ -1,15 +1,16 @@
 //! The order in which a Pod references its pull secrets.
 
+use super::Registries;
 use super::puller::Puller;
 use super::served::ServedRegistry;
-use super::{PULL_SECRET, Registries};
 use crate::image::Reference;
+use crate::names::ObjectName;
 
 /// The pull secrets of a Pod.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arrangement<'r> {
-    /// Their names, in the order in which the Pod is to reference them: the Registries' own ones, then [`PULL_SECRET`].
-    pub secrets: Vec<&'r str>,
+    /// Their names, in the order in which the Pod is to reference them: the Registries' own ones, then [`super::PULL_SECRET`].
+    pub secrets: Vec<&'r ObjectName>,
     /// Two Registries, if there are such, for which no order is right: what somebody excludes lies within patterns of both, and each
     /// comes first for one of the Pod's images there.
     pub torn: Option<(&'r str, &'r str)>,
@@ -52,9 +53,11 @@ pub(super) fn arrange<'r>(
         left.retain(|place| *place != next);
         arrangement.secrets.push(&narrow[next].secret);
     }
-    if chosen.iter().any(|registry| !registry.breadth.is_narrow()) {
-        arrangement.secrets.push(PULL_SECRET);
-    }
+    let mut chosen = chosen.iter();
+    let common = chosen.find(|registry| !registry.breadth.is_narrow());
+    arrangement
+        .secrets
+        .extend(common.map(|registry| &registry.secret));
     arrangement
 }
 

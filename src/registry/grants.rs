@@ -8,19 +8,19 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::pattern::Pattern;
 use super::served::{Image, ServedRegistry};
 use super::source::CredentialSource;
+use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and the `auths` keys that it stands under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The Registry it belongs to.
-    pub registry: Arc<str>,
+    pub registry: ObjectName,
     /// The name of the pull secret.
-    pub secret: Arc<str>,
+    pub secret: ObjectName,
     /// Where it comes from.
     pub source: CredentialSource,
     /// The keys, in the kubelet's order.
@@ -84,8 +84,8 @@ pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
             CredentialSource::Minted(_) => Vec::new(),
         };
         Grant {
-            registry: Arc::clone(&registry.name),
-            secret: Arc::clone(&registry.secret),
+            registry: registry.name.clone(),
+            secret: registry.secret.clone(),
             source,
             keys: own.iter().map(|(key, _)| key.key().to_owned()).collect(),
             reserved,

@@ -2,6 +2,8 @@
 //!
 //! <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
 
+use crate::names::is_subdomain;
+
 /// Domains whose labels and annotations steer Kubernetes or pullpass: a Registry adds none of them, nor of their subdomains.
 const RESERVED: [&str; 3] = ["pullpass.dev", "kubernetes.io", "k8s.io"];
 
@@ -47,20 +49,6 @@ pub fn injected_key_problem(key: &str) -> Option<String> {
             "keys under {reserved} steer Kubernetes or pullpass: take another"
         ))
     })
-}
-
-/// Whether a text is a DNS subdomain in lower case, of at most 253 characters: the form of most objects' names.
-///
-/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>
-pub(super) fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            bytes.first().is_some_and(is_end)
-                && bytes.last().is_some_and(is_end)
-                && bytes.iter().all(|byte| is_end(byte) || *byte == b'-')
-        })
 }
 
 fn is_label_text(text: &str) -> bool {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::grants::{self, Grant};
 use super::served::ServedRegistry;
+use crate::names::ObjectName;
 
 /// How many sets are remembered. Most namespaces are served by one of a few.
 const SETS: usize = 1024;
@@ -12,7 +13,7 @@ const SETS: usize = 1024;
 /// The grants of one secret.
 type Grants = Arc<[Arc<Grant>]>;
 
-type BySecret = BTreeMap<Arc<str>, Grants>;
+type BySecret = BTreeMap<ObjectName, Grants>;
 
 type Sets = HashMap<Vec<usize>, Arc<BySecret>>;
 
@@ -48,9 +49,9 @@ impl Planned {
 
 fn plan(served: &[ServedRegistry], places: &[usize]) -> BySecret {
     let serving: Vec<&ServedRegistry> = places.iter().map(|place| &served[*place]).collect();
-    let mut secrets: BTreeMap<Arc<str>, Vec<Arc<Grant>>> = BTreeMap::new();
+    let mut secrets: BTreeMap<ObjectName, Vec<Arc<Grant>>> = BTreeMap::new();
     for grant in grants::plan(&serving) {
-        let secret = Arc::clone(&grant.secret);
+        let secret = grant.secret.clone();
         secrets.entry(secret).or_default().push(Arc::new(grant));
     }
     secrets

@@ -3,7 +3,6 @@
 mod acr;
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -17,12 +16,13 @@ use super::source::{
 };
 use super::validate::{self, Problem};
 use super::{Labels, PULL_SECRET};
+use crate::names::ObjectName;
 
 /// A Registry that breaks no rule.
 #[derive(Clone, Debug)]
 pub struct ServedRegistry {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: ObjectName,
     /// Its credentials, each with the keys of the patterns that it is for, in the order in which `images` first needs them.
     pub sources: Vec<(CredentialSource, Vec<String>)>,
     /// What a Pod gets besides.
@@ -39,7 +39,7 @@ pub struct ServedRegistry {
     pub breadth: Breadth,
     /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
     /// `pullpass-<name>` where it chooses among a namespace's Pods.
-    pub secret: Arc<str>,
+    pub secret: ObjectName,
     /// When it was made; nothing for those read from files.
     pub created: Option<Timestamp>,
     pub(super) images: Vec<Image>,
@@ -82,10 +82,10 @@ impl ServedRegistry {
                 source,
             });
         }
-        let name = registry.metadata.name.as_deref().unwrap_or_default();
+        let name = checked(registry.metadata.name.as_deref().unwrap_or_default());
         let breadth = Breadth::of(&spec.serves);
         Ok(Self {
-            name: name.into(),
+            name: name.clone(),
             sources,
             inject: spec.inject.clone().unwrap_or_default(),
             suspend: spec.suspend,
@@ -94,9 +94,9 @@ impl ServedRegistry {
             pods: spec.serves.pods.clone(),
             breadth,
             secret: if breadth.is_narrow() {
-                format!("{PULL_SECRET}-{name}").into()
+                checked(&format!("{PULL_SECRET}-{name}"))
             } else {
-                PULL_SECRET.into()
+                ObjectName::constant(PULL_SECRET)
             },
             created: registry
                 .metadata
@@ -213,6 +213,11 @@ impl Image {
     }
 }
 
+/// A name of a Registry that breaks no rule: `validate` refuses all others, and bounds a Registry's own so that its Secret has one, too.
+fn checked(name: &str) -> ObjectName {
+    ObjectName::parse(name).expect("a valid Registry holds valid names alone")
+}
+
 /// The credential that a pattern's images need. The Registry is valid: every ECR host names its region, or `ecr.region` does.
 fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
     match (&spec.ecr, &spec.fixed) {
@@ -223,9 +228,11 @@ fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
             }
             let secret = fixed
                 .as_ref()
-                .map(|fixed| fixed.secret_ref.name.clone())
+                .map(|fixed| fixed.secret_ref.name.as_str())
                 .unwrap_or_default();
-            CredentialSource::Static(StaticSource { secret })
+            CredentialSource::Static(StaticSource {
+                secret: checked(secret),
+            })
         }
     }
 }
@@ -282,14 +289,14 @@ fn identity_of(identity: Option<&Identity>) -> EcrIdentity {
         Some(Identity {
             keys: Some(keys), ..
         }) => EcrIdentity::Keys {
-            secret: keys.secret_ref.name.clone(),
+            secret: checked(&keys.secret_ref.name),
         },
         Some(Identity { node: Some(_), .. }) => EcrIdentity::Node,
         Some(Identity {
             service_account: Some(account),
             ..
         }) => EcrIdentity::ServiceAccount {
-            name: account.name.clone(),
+            name: checked(&account.name),
             role_arn: account.role_arn.clone(),
         },
         _ => EcrIdentity::Workload,

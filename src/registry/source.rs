@@ -8,6 +8,8 @@ mod acr;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::names::{NamespaceName, ObjectName};
+
 pub use acr::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
 /// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
@@ -76,13 +78,13 @@ pub enum EcrIdentity {
     /// Static keys in the source Secret of this name.
     Keys {
         /// The name of a Secret in pullpass' own namespace.
-        secret: String,
+        secret: ObjectName,
     },
     /// The ServiceAccount of this name in the Pod's namespace, as the Registry says it. It is nobody yet: provisioning binds it to a
     /// namespace, and only what it is bound to then mints.
     ServiceAccount {
         /// The ServiceAccount's name.
-        name: String,
+        name: ObjectName,
         /// The role that it assumes; `None`: the one that its annotation `eks.amazonaws.com/role-arn` names.
         role_arn: Option<String>,
     },
@@ -100,11 +102,11 @@ pub enum EcrIdentity {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
     /// The namespace.
-    pub namespace: String,
+    pub namespace: NamespaceName,
     /// The namespace's `metadata.uid`.
     pub namespace_uid: String,
     /// The ServiceAccount's name.
-    pub service_account: String,
+    pub service_account: ObjectName,
     /// The ServiceAccount's `metadata.uid`.
     pub service_account_uid: String,
 }
@@ -149,7 +151,7 @@ pub struct EcrEndpoints {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StaticSource {
     /// The name of a Secret in pullpass' own namespace, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
-    pub secret: String,
+    pub secret: ObjectName,
 }
 
 /// An AWS partition: a set of regions with credentials and endpoints of its own.
@@ -217,7 +219,7 @@ impl MintSource {
     }
 
     /// The name of the ServiceAccount that this still has to be bound to, in the Pod's namespace; `None` when there is nothing to bind.
-    pub fn unbound(&self) -> Option<&str> {
+    pub fn unbound(&self) -> Option<&ObjectName> {
         match self {
             Self::Ecr(ecr) => match &ecr.identity {
                 EcrIdentity::ServiceAccount { name, .. } => Some(name),

@@ -9,6 +9,7 @@ use super::kind::{
 };
 use super::labels;
 use super::pattern::Pattern;
+use crate::names::is_subdomain;
 
 /// A rule that a Registry breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ fn check_name(name: &str, findings: &mut Findings<'_>) {
             "metadata.name",
             format!("has more than {NAME_MAX} characters: shorten it"),
         );
-    } else if !labels::is_subdomain(name) {
+    } else if !is_subdomain(name) {
         findings.add(
             "metadata.name",
             "is no name of an object: write lower-case letters, digits, hyphens and dots",
@@ -117,7 +118,7 @@ fn check_serves(serves: &Serves, findings: &mut Findings<'_>) {
         );
     }
     for (index, account) in accounts.iter().enumerate() {
-        let problem = if !labels::is_subdomain(account) {
+        let problem = if !is_subdomain(account) {
             "is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots"
         } else if accounts[..index].contains(account) {
             "is there twice: remove one"
@@ -209,7 +210,7 @@ fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findin
 }
 
 fn check_secret(field: &str, secret: &SecretRef, findings: &mut Findings<'_>) {
-    if !labels::is_subdomain(&secret.name) {
+    if !is_subdomain(&secret.name) {
         findings.add(
             field,
             format!(

@@ -1,12 +1,12 @@
 //! What is to be said of a Registry that is about to be written beside those that are there.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use super::Registries;
 use super::kind::Registry;
 use super::served::ServedRegistry;
 use super::validate::Problem;
+use crate::names::ObjectName;
 
 /// A Registry that breaks no rule.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Tie {
     /// The pattern that both have.
     pub pattern: String,
     /// The other Registry.
-    pub with: Arc<str>,
+    pub with: ObjectName,
     /// Whether the other one comes first.
     pub loses: bool,
 }
@@ -47,7 +47,7 @@ pub(super) fn vet(registries: &Registries, registry: &Registry) -> Result<Vetted
         ties.extend(shared.map(|(place, pattern)| Tie {
             field: format!("spec.images[{place}]"),
             pattern: pattern.to_string(),
-            with: Arc::clone(&other.name),
+            with: other.name.clone(),
             loses: other.compare_rank(&registry) == Ordering::Less,
         }));
     }

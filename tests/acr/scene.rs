@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::support::azure::token::claims;
 use super::support::azure::{Application, Azure, Federated, USERNAME};
 use super::support::jwt::Issuer;
+use super::support::names::name;
 use super::support::source::Secrets;
 
 pub(super) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -145,7 +146,7 @@ pub(super) fn principal(tenant_id: &str, client_id: &str) -> AcrIdentity {
     AcrIdentity::ServicePrincipal {
         tenant_id: tenant_id.to_owned(),
         client_id: client_id.to_owned(),
-        secret: "principal".to_owned(),
+        secret: name("principal"),
     }
 }
 
@@ -165,9 +166,9 @@ pub(super) fn assert_minted(credential: &Credential, client_id: &str) {
 /// The ServiceAccount `pullpass` of the namespace `pullpass`, as a namespace's own; as another namespace, what keeps its token away.
 pub(super) fn tenant(namespace: &str, tenant_id: &str, client_id: &str) -> AcrIdentity {
     let tenant = Tenant {
-        namespace: namespace.to_owned(),
+        namespace: name(namespace),
         namespace_uid: "1".to_owned(),
-        service_account: "pullpass".to_owned(),
+        service_account: name("pullpass"),
         service_account_uid: "2".to_owned(),
     };
     AcrIdentity::Tenant {
@@ -192,8 +193,8 @@ impl ServiceAccountTokens for Accounts {
             match tenant.namespace.as_str() {
                 "hanging" => std::future::pending().await,
                 "unreachable" => Err(TenantError::TokenUnreachable {
-                    namespace: tenant.namespace.clone(),
-                    service_account: tenant.service_account.clone(),
+                    namespace: tenant.namespace.to_string(),
+                    service_account: tenant.service_account.to_string(),
                     message: "connection refused".to_owned(),
                 }),
                 _ => Ok(self.0.token(&account, audience, 3600).into()),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pullpass::credential::SourceSecret;
+use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::Namespace;
 use pullpass::provision::access::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
@@ -110,15 +111,15 @@ fn narrower(content: &PullSecretContent) -> Option<PullSecretContent> {
 impl Cluster for Gate {
     fn fetch_namespace<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a NamespaceName,
     ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
         self.pass(self.view.fetch_namespace(name)).boxed()
     }
 
     fn fetch_service_account<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
         self.pass(self.view.fetch_service_account(namespace, name))
             .boxed()
@@ -126,15 +127,15 @@ impl Cluster for Gate {
 
     fn fetch_source<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
         self.pass(self.view.fetch_source(name)).boxed()
     }
 
     fn fetch_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
         self.pass(self.view.fetch_pull_secret(namespace, name))
             .boxed()
@@ -142,19 +143,20 @@ impl Cluster for Gate {
 
     fn apply_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>> {
         async move {
             let is_there = {
                 let all = self.view.world.namespaces.lock().unwrap();
-                all.get(namespace).is_some_and(|one| !one.terminating)
+                all.get(namespace.as_str())
+                    .is_some_and(|one| !one.terminating)
             };
             if !is_there {
                 return Err(ClusterError::NamespaceGone {
-                    what: namespace.to_owned(),
+                    what: namespace.to_string(),
                 });
             }
             let other = self.disfigure(&place(namespace, name), content, precondition);
@@ -171,8 +173,8 @@ impl Cluster for Gate {
 
     fn delete_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         self.pass(self.view.delete_pull_secret(namespace, name, version))

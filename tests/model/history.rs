@@ -14,6 +14,7 @@ use super::cloud::Clouds;
 use super::double::{Dice, World, place};
 use super::gate::Mutant;
 use super::judge::Judge;
+use super::names::name;
 use super::replica::{Replica, SECRETS};
 use super::time;
 use super::truth::{Epoch, REGISTRIES, Ruled, Rules, SOURCE, spec};
@@ -66,7 +67,7 @@ impl History {
             verdicts: Mutex::default(),
             writes: Mutex::default(),
             fixed: CredentialSource::Static(StaticSource {
-                secret: SOURCE.to_owned(),
+                secret: name(SOURCE),
             }),
         });
         let judging = Arc::clone(&judge);
@@ -131,7 +132,7 @@ impl History {
             || format!("uid-{}", self.world.next_version()),
             |known| known.uid.clone(),
         );
-        let namespace = Namespace::new(name, labels, false).with_uid(uid);
+        let namespace = Namespace::new(name.parse().unwrap(), labels, false).with_uid(uid);
         all.insert(name.to_owned(), namespace);
     }
 

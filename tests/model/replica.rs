@@ -1,11 +1,13 @@
 //! One pullpass: the real keeper and the real cold path over what its watches show it.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::names::NamespaceName;
 use pullpass::provision::access::{Cluster, Credentials};
 use pullpass::provision::state::{Seen, State};
 use pullpass::provision::table::Table;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use super::cloud::{Clouds, Wallet};
 use super::double::{Dice, View, World, place, show};
 use super::gate::{Faults, Gate, Mutant};
+use super::names::name;
 use super::silent::Silent;
 use super::time;
 use super::truth::{Rules, build};
@@ -95,7 +98,7 @@ impl Replica {
             credentials,
             Arc::new(Silent),
             Metrics::default(),
-            "pullpass",
+            name("pullpass"),
             time::clock,
         );
         // Where time stands still nothing takes any, and nobody would rest: what changes meanwhile is looked at alone.
@@ -157,7 +160,9 @@ impl Replica {
                     let version = source.resource_version.clone();
                     let known = self.state.sources.get(name);
                     if known.is_none_or(|known| known.resource_version != version) {
-                        self.state.sources.apply(name, &version, source.clone());
+                        self.state
+                            .sources
+                            .apply(&source.name, &version, source.clone());
                     }
                 }
             }
@@ -168,14 +173,14 @@ impl Replica {
     fn show_namespaces(&mut self, world: &World) {
         let all = world.namespaces.lock().unwrap().clone();
         let is_watched = |namespace: &&Namespace| namespace.mode != InjectMode::Off;
-        let watched: BTreeMap<&str, &Namespace> = all
+        let watched: BTreeMap<&NamespaceName, &Namespace> = all
             .values()
             .filter(is_watched)
-            .map(|namespace| (namespace.name.as_str(), namespace))
+            .map(|namespace| (&namespace.name, namespace))
             .collect();
         let table = &self.state.namespaces;
         for (name, _) in table.rows() {
-            if !watched.contains_key(name.as_str()) {
+            if !watched.contains_key(&name) {
                 table.delete(&name, &world.next_version());
             }
         }
@@ -183,7 +188,7 @@ impl Replica {
             if table.get(name).is_none_or(|known| *known != *namespace) {
                 table.apply(name, &world.next_version(), namespace.clone());
             }
-            let before = self.uids.insert(name.to_owned(), namespace.uid.clone());
+            let before = self.uids.insert(name.to_string(), namespace.uid.clone());
             if before.is_some_and(|uid| uid != namespace.uid) {
                 self.state.forget_pull_secrets_in(name);
             }
@@ -192,7 +197,7 @@ impl Replica {
 
     fn show_secrets(&self, world: &World) {
         for secret in SECRETS {
-            let table = self.state.pull_secrets_of(secret);
+            let table = self.state.pull_secrets_of(&name(secret));
             for (namespace, _) in table.rows() {
                 if world.secret(&place(&namespace, secret)).is_none() {
                     table.delete(&namespace, &world.next_version());
@@ -220,7 +225,7 @@ impl Replica {
                 let listed = all
                     .into_iter()
                     .filter(|(_, one)| one.mode != InjectMode::Off);
-                let listed = listed.map(|(name, one)| (name, world.next_version(), one));
+                let listed = listed.map(|(_, one)| (one.name.clone(), world.next_version(), one));
                 replace(&self.state.namespaces, listed.collect(), dice);
             }
             Kind::PullSecrets => {
@@ -232,14 +237,18 @@ impl Replica {
                                 let version = stored.version.resource_version.clone();
                                 (namespace, version, Seen::of(&stored.read()))
                             });
-                    replace(&self.state.pull_secrets_of(secret), listed.collect(), dice);
+                    replace(
+                        &self.state.pull_secrets_of(&name(secret)),
+                        listed.collect(),
+                        dice,
+                    );
                 }
             }
             Kind::Sources => {
                 let all = world.sources.lock().unwrap().clone();
                 let listed = all
-                    .into_iter()
-                    .map(|(name, one)| (name, one.resource_version.clone(), one));
+                    .into_values()
+                    .map(|one| (one.name.clone(), one.resource_version.clone(), one));
                 replace(&self.state.sources, listed.collect(), dice);
             }
             Kind::Registries | Kind::Store => {}
@@ -249,7 +258,7 @@ impl Replica {
 
     /// A Pod of this namespace comes, and is not waited for.
     pub(crate) fn admit(&self, namespace: &str, secret: &'static str, keys: Vec<String>) {
-        let (ensure, namespace) = (self.ensure.clone(), namespace.to_owned());
+        let (ensure, namespace) = (self.ensure.clone(), name(namespace));
         tokio::spawn(async move {
             let known = ensure.namespace(&namespace);
             let known = match known {
@@ -261,21 +270,25 @@ impl Replica {
             };
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let deadline = Instant::now() + Duration::from_secs(2);
-            ensure.ensure(&known, secret, &keys, deadline).await;
+            ensure.ensure(&known, &name(secret), &keys, deadline).await;
         });
     }
 }
 
-fn secrets_named(world: &World, secret: &str) -> Vec<(String, super::double::Stored)> {
+fn secrets_named(world: &World, secret: &str) -> Vec<(NamespaceName, super::double::Stored)> {
     let all = world.secrets.lock().unwrap();
     let named = all.iter().filter_map(|(at, stored)| {
-        let (namespace, name) = super::judge::names(at);
-        (name == secret).then(|| (namespace.to_owned(), stored.clone()))
+        let (namespace, own) = super::judge::names(at);
+        (own == secret).then(|| (name(namespace), stored.clone()))
     });
     named.collect()
 }
 
-fn replace<T>(table: &Table<T>, listed: Vec<(String, String, T)>, dice: &Dice) {
+fn replace<N: Borrow<str> + Clone + Ord, T>(
+    table: &Table<N, T>,
+    listed: Vec<(N, String, T)>,
+    dice: &Dice,
+) {
     table.begin();
     let listed = listed.into_iter().filter(|_| dice.below(2) == 0);
     table.replace(listed.collect());

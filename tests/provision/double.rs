@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
+use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::access::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
@@ -17,6 +18,8 @@ use pullpass::provision::{Namespace, PULL_SECRET};
 use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::sync::Notify;
+
+use super::names::name;
 
 pub(crate) fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().unwrap()
@@ -165,7 +168,7 @@ impl World {
     pub(crate) fn set_source(&self, name: &str, username: &str, password: &str) -> SourceSecret {
         let text = |text: &str| SecretSlice::from(text.as_bytes().to_vec());
         let secret = SourceSecret {
-            name: name.to_owned(),
+            name: name.parse().unwrap(),
             type_: "kubernetes.io/basic-auth".to_owned(),
             data: BTreeMap::from([
                 ("username".to_owned(), text(username)),
@@ -215,12 +218,18 @@ impl View {
 impl Cluster for View {
     fn fetch_namespace<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a NamespaceName,
     ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            let found = self.world.namespaces.lock().unwrap().get(name).cloned();
+            let found = self
+                .world
+                .namespaces
+                .lock()
+                .unwrap()
+                .get(name.as_str())
+                .cloned();
             Ok(found.map(|namespace| (self.world.next_version(), namespace)))
         }
         .boxed()
@@ -228,13 +237,13 @@ impl Cluster for View {
 
     fn fetch_service_account<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            let key = (namespace.to_owned(), name.to_owned());
+            let key = (namespace.to_string(), name.to_string());
             if let Some(account) = self.world.accounts.lock().unwrap().get(&key) {
                 return Ok(account.clone());
             }
@@ -250,19 +259,25 @@ impl Cluster for View {
 
     fn fetch_source<'a>(
         &'a self,
-        name: &'a str,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
         async move {
             self.pass().await?;
-            Ok(self.world.sources.lock().unwrap().get(name).cloned())
+            Ok(self
+                .world
+                .sources
+                .lock()
+                .unwrap()
+                .get(name.as_str())
+                .cloned())
         }
         .boxed()
     }
 
     fn fetch_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
     ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
@@ -279,8 +294,8 @@ impl Cluster for View {
 
     fn apply_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         content: &'a PullSecretContent,
         precondition: &'a Precondition,
     ) -> BoxFuture<'a, Result<Version, ClusterError>> {
@@ -295,8 +310,8 @@ impl Cluster for View {
 
     fn delete_pull_secret<'a>(
         &'a self,
-        namespace: &'a str,
-        name: &'a str,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         async move {
@@ -515,7 +530,7 @@ impl Credentials for Mints {
 /// Shows a replica the pull secret as it is.
 pub(crate) fn show(state: &State, namespace: &str, stored: &Stored) {
     state.pull_secrets.apply(
-        namespace,
+        &name(namespace),
         &stored.version.resource_version,
         Seen::of(&stored.read()),
     );

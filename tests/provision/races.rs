@@ -7,6 +7,7 @@ use pullpass::provision::{Coverage, Outcome};
 use secrecy::ExposeSecret;
 
 use super::double::{Dice, Stored, World, now, show, version_of};
+use super::names::name;
 use super::{EU, HARBOR, PUBLIC, Replica, US, source_of};
 
 const NAMESPACES: [&str; 2] = ["team-a", "team-b"];
@@ -52,7 +53,7 @@ fn show_source(world: &World, replica: &Replica) {
     replica
         .state
         .sources
-        .apply("harbor-login", &version, secret);
+        .apply(&name("harbor-login"), &version, secret);
 }
 
 fn show_secrets(world: &World, replica: &Replica) {

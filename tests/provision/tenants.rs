@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::double::{World, now};
+use super::names::name;
 use super::{EU, Replica, alone, read, registry};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
@@ -26,7 +27,7 @@ fn serve(replica: &Replica, account: &serde_json::Value) {
 
 fn namespace(name: &str) -> Arc<Namespace> {
     let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);
-    let namespace = Namespace::new(name, labels, false);
+    let namespace = Namespace::new(name.parse().unwrap(), labels, false);
     Arc::new(namespace.with_uid(format!("uid-of-{name}")))
 }
 
@@ -50,7 +51,7 @@ async fn ensure(replica: &Replica, namespace: &Arc<Namespace>) -> Outcome {
     let deadline = Instant::now() + Duration::from_mins(1);
     replica
         .ensure
-        .ensure(namespace, PULL_SECRET, &[EU], deadline)
+        .ensure(namespace, &name(PULL_SECRET), &[EU], deadline)
         .await
 }
 
@@ -68,7 +69,7 @@ fn minted(world: &World) -> Vec<(String, String, String)> {
     let whose = |source: &MintSource| match source {
         MintSource::Ecr(ecr) => match &ecr.identity {
             EcrIdentity::Tenant { tenant, role_arn } => (
-                tenant.namespace.clone(),
+                tenant.namespace.to_string(),
                 tenant.service_account_uid.clone(),
                 role_arn.clone(),
             ),
@@ -103,14 +104,14 @@ async fn binds_one_registry_to_each_namespace_by_itself_and_stays_warm() {
         for _ in 0..5 {
             let covers = replica
                 .ensure
-                .covers(namespace, PULL_SECRET, &[EU], now(), false);
+                .covers(namespace, &name(PULL_SECRET), &[EU], now(), false);
             assert_eq!(covers, Coverage::Covered);
         }
         // The same read serves both questions.
         assert!(
             replica
                 .ensure
-                .may_reference(&namespace.name, "puller", PULL_SECRET)
+                .may_reference(&namespace.name, &name("puller"), PULL_SECRET)
                 .await
         );
     }
@@ -183,7 +184,7 @@ async fn looks_at_the_service_account_again_when_it_is_refused() {
     assert!(
         replica
             .ensure
-            .may_reference("team-a", "puller", PULL_SECRET)
+            .may_reference(&name("team-a"), &name("puller"), PULL_SECRET)
             .await
     );
 
@@ -213,7 +214,7 @@ async fn follows_a_changed_service_account_within_minutes() {
     let covers = || {
         replica
             .ensure
-            .covers(&namespace, PULL_SECRET, &[EU], now(), false)
+            .covers(&namespace, &name(PULL_SECRET), &[EU], now(), false)
     };
 
     set_account(&world, "team-a", "sa", Some(other));

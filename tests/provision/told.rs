@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::double::{Dice, World};
+use super::names::name;
 use super::{EU, Replica, read, registry, time};
 
 const REGION: &str = "eu-west-1";
@@ -107,8 +108,12 @@ impl Leader {
         replica.state.set_registries(read(vec![eu]));
         for name in ["team-a", "team-b"] {
             let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);
-            let namespace = Namespace::new(name, labels, false).with_uid(name.to_owned());
-            replica.state.namespaces.apply(name, "1", namespace);
+            let namespace =
+                Namespace::new(name.parse().unwrap(), labels, false).with_uid(name.to_owned());
+            replica
+                .state
+                .namespaces
+                .apply(&namespace.name.clone(), "1", namespace);
         }
         let (heard, metrics) = (Arc::new(Listener::default()), Metrics::default());
         let mut shown = prometheus_client::registry::Registry::default();
@@ -121,7 +126,7 @@ impl Leader {
             credentials,
             teller,
             metrics,
-            "pullpass",
+            name("pullpass"),
             time::clock,
         );
         let leadership = watch::Sender::new(Leadership::default());

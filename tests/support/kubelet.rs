@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use pullpass::image::Reference;
+use pullpass::names::ObjectName;
 use pullpass::registry::{Labels, Puller, Registries, Registry};
 use serde_json::json;
 
@@ -179,7 +180,9 @@ impl Pod {
             chosen.extend(serving.filter(|registry| registry.serves_pod(&puller)));
         }
         let arrangement = registries.arrange(&puller, &references, &chosen);
-        (arrangement.secrets, arrangement.torn.is_none())
+        let secrets = arrangement.secrets.into_iter();
+        let secrets = secrets.map(ObjectName::as_str).collect();
+        (secrets, arrangement.torn.is_none())
     }
 }
 

@@ -20,6 +20,7 @@ pub mod keyring;
 pub mod load;
 pub mod log;
 pub mod moto;
+pub mod names;
 pub mod netns;
 pub mod oci;
 pub mod patch_only;

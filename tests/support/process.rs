@@ -162,14 +162,24 @@ impl Pullpass {
         self.post("validate-registry", &review).await
     }
 
-    async fn post(&self, path: &str, review: &Value) -> Value {
+    /// A client that trusts its certificate.
+    pub fn client(&self) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()).unwrap()).unwrap();
         let client = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([ca])
             .build();
-        let url = format!("https://{}/{path}", self.webhook);
-        let answer = client.unwrap().post(url).json(review).send().await;
+        client.unwrap()
+    }
+
+    /// Where its webhook answers under this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}/{path}", self.webhook)
+    }
+
+    /// Its answer to a review under this path.
+    pub async fn post(&self, path: &str, review: &Value) -> Value {
+        let answer = self.client().post(self.url(path)).json(review).send().await;
         let answer = answer.unwrap().error_for_status();
         answer.unwrap().json().await.unwrap()
     }

@@ -42,7 +42,7 @@ impl Secrets {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into()));
         let secret = SourceSecret {
-            name: name.to_owned(),
+            name: name.parse().unwrap(),
             type_: "Opaque".to_owned(),
             data: data.collect(),
             resource_version: "1".to_owned(),

@@ -13,6 +13,8 @@ use pullpass::registry::{Registries, Registry};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use super::names::name;
+
 /// The host that the Registry `team` serves, below `/team`.
 pub const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
@@ -47,12 +49,12 @@ pub fn team() -> Registries {
 pub fn namespaces() -> Vec<Namespace> {
     let namespace = |name: &str, inject: &str, terminating| {
         let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), inject.to_owned())]);
-        Namespace::new(name, labels, terminating)
+        Namespace::new(name.parse().unwrap(), labels, terminating)
     };
     vec![
         namespace("shop", "enabled", false),
         namespace("everything", "all", false),
-        Namespace::new("plain", BTreeMap::new(), false),
+        Namespace::new(name("plain"), BTreeMap::new(), false),
         namespace("dying", "enabled", true),
         namespace("kube-system", "enabled", false),
         namespace("pullpass", "enabled", false),
@@ -69,7 +71,7 @@ pub fn webhook(provision: Arc<dyn Provision>) -> (Router, Metrics) {
     let metrics = Metrics::default();
     let webhook = Webhook {
         provision,
-        own_namespace: "pullpass".to_owned(),
+        own_namespace: name("pullpass"),
         metrics: metrics.clone(),
         clock: jiff::Timestamp::now,
     };

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::names::{Form, Name};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// What a field holds.
@@ -98,6 +99,31 @@ impl<'de: 'a, 'a> Shape<'de> for Text<'a> {
 
     fn unescaped(text: &str) -> Field<Self> {
         Field::Value(Self(Cow::Owned(text.to_owned())))
+    }
+}
+
+/// The name of an object, where one is given: Kubernetes' types do not tell an absent one and the empty string apart. A text that is the
+/// name of nothing is odd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given<F>(Option<Name<F>>);
+
+impl<F> Field<Given<F>> {
+    /// The name, if one is given.
+    pub fn name(&self) -> Option<&Name<F>> {
+        self.value().and_then(|Given(name)| name.as_ref())
+    }
+}
+
+impl<F: Form> Shape<'_> for Given<F> {
+    fn borrowed(text: &str) -> Field<Self> {
+        Self::unescaped(text)
+    }
+
+    fn unescaped(text: &str) -> Field<Self> {
+        if text.is_empty() {
+            return Field::Value(Self(None));
+        }
+        Name::parse(text).map_or(Field::Odd, |name| Field::Value(Self(Some(name))))
     }
 }
 

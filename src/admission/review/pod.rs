@@ -1,12 +1,14 @@
 //! The parts of a Pod that decide.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess};
 
-use super::field::{Field, Key, Shape, Text, drain, object};
+use super::field::{Field, Given, Key, Shape, Text, drain, object};
 use super::{INJECT_LABEL, MIRROR_ANNOTATION};
+use crate::names::{DnsSubdomain, ObjectName, is_subdomain};
 use crate::registry::puller::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
 
 /// `request.object`.
@@ -24,11 +26,11 @@ pub struct PodObject<'a> {
 #[derive(Debug, Default, Deserialize)]
 pub struct Metadata<'a> {
     /// `name`; empty or absent where the API server has still to generate one.
-    #[serde(borrow, default)]
-    pub name: Field<Text<'a>>,
+    #[serde(default)]
+    pub name: Field<Given<DnsSubdomain>>,
     /// `generateName`.
-    #[serde(borrow, default, rename = "generateName")]
-    pub generate_name: Field<Text<'a>>,
+    #[serde(default, rename = "generateName")]
+    pub generate_name: Field<Prefix>,
     /// `labels`.
     #[serde(borrow, default)]
     pub labels: Field<Labels<'a>>,
@@ -74,8 +76,8 @@ pub struct Spec<'a> {
     #[serde(borrow, default, rename = "imagePullSecrets")]
     pub image_pull_secrets: Field<Vec<Cow<'a, str>>>,
     /// `serviceAccountName`.
-    #[serde(borrow, default, rename = "serviceAccountName")]
-    pub service_account_name: Field<Text<'a>>,
+    #[serde(default, rename = "serviceAccountName")]
+    pub service_account_name: Field<Given<DnsSubdomain>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,9 +138,9 @@ impl PodObject<'_> {
         let Field::Value(metadata) = &self.metadata else {
             return "";
         };
-        let name = metadata.name.as_text().filter(|name| !name.is_empty());
-        name.or_else(|| metadata.generate_name.as_text())
-            .unwrap_or("")
+        let name = metadata.name.name().map(ObjectName::as_str);
+        let prefix = || metadata.generate_name.value().map(|Prefix(text)| &**text);
+        name.or_else(prefix).unwrap_or("")
     }
 }
 
@@ -148,7 +150,8 @@ impl Metadata<'_> {
             .labels
             .value()
             .is_some_and(|labels| labels.inject.is_odd());
-        self.labels.is_odd() || inject_odd || self.annotations.is_odd()
+        let name_odd = self.name.is_odd() || self.generate_name.is_odd();
+        name_odd || self.labels.is_odd() || inject_odd || self.annotations.is_odd()
     }
 }
 
@@ -183,16 +186,34 @@ impl<'a> Spec<'a> {
     }
 
     /// The ServiceAccount that the Pod runs as.
-    pub fn service_account(&self) -> &str {
-        let named = self.service_account_name.as_text();
-        named
-            .filter(|name| !name.is_empty())
-            .unwrap_or(DEFAULT_SERVICE_ACCOUNT)
+    pub fn service_account(&self) -> &ObjectName {
+        static DEFAULT: LazyLock<ObjectName> =
+            LazyLock::new(|| ObjectName::constant(DEFAULT_SERVICE_ACCOUNT));
+        self.service_account_name.name().unwrap_or(&DEFAULT)
     }
 
     /// The names in `imagePullSecrets`; none when the list is absent or null.
     pub fn pull_secrets(&self) -> &[Cow<'a, str>] {
         self.image_pull_secrets.value().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The beginning of a name to be generated.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values>
+#[derive(Debug)]
+pub struct Prefix(Box<str>);
+
+impl Shape<'_> for Prefix {
+    fn borrowed(text: &str) -> Field<Self> {
+        Self::unescaped(text)
+    }
+
+    fn unescaped(text: &str) -> Field<Self> {
+        // A letter or digit ends what is generated, so the beginning may end as it likes.
+        if text.is_empty() || is_subdomain(&format!("{text}x")) {
+            return Field::Value(Self(text.into()));
+        }
+        Field::Odd
     }
 }
 

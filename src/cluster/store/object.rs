@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cluster::MANAGED_BY;
 use crate::cluster::objects::read_version;
 use crate::credential::Credential;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::access::Version;
 use crate::registry::source::Tenant;
 
@@ -93,10 +94,11 @@ impl Stored {
 fn read_tenant(secret: &Secret) -> Option<Tenant> {
     let labels = secret.metadata.labels.as_ref()?;
     let annotations = secret.metadata.annotations.as_ref()?;
+    let account = annotations.get(TENANT_ACCOUNT_ANNOTATION)?;
     Some(Tenant {
-        namespace: labels.get(TENANT_NAMESPACE_LABEL)?.clone(),
+        namespace: NamespaceName::parse(labels.get(TENANT_NAMESPACE_LABEL)?).ok()?,
         namespace_uid: labels.get(TENANT_NAMESPACE_UID_LABEL)?.clone(),
-        service_account: annotations.get(TENANT_ACCOUNT_ANNOTATION)?.clone(),
+        service_account: ObjectName::parse(account).ok()?,
         service_account_uid: labels.get(TENANT_ACCOUNT_UID_LABEL)?.clone(),
     })
 }
@@ -169,9 +171,9 @@ mod tests {
     #[test]
     fn keeps_whose_identity_minted() {
         let tenant = Tenant {
-            namespace: "team-a".to_owned(),
+            namespace: NamespaceName::constant("team-a"),
             namespace_uid: "4c0e5f0e-1111-4a53-8f0e-000000000001".to_owned(),
-            service_account: "image.puller".to_owned(),
+            service_account: ObjectName::constant("image.puller"),
             service_account_uid: "4c0e5f0e-1111-4a53-8f0e-000000000002".to_owned(),
         };
         let mine = Stored {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt as _;
 use tokio::sync::watch as signal;
 
 use super::events::Events;
 use super::follow::{Reader, follow};
 use super::{Kube, Watches, config};
+use crate::cluster::api::{check_identity, named};
 use crate::cluster::certificates::{CERTIFICATES, Certificates, read_secret};
+use crate::names::ObjectName;
 
 impl Watches {
     /// Keeps `certificates` current, too.
@@ -27,13 +28,19 @@ fn watch_secret(
     certificates: Arc<Certificates>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let named = config().fields(&format!("metadata.name={CERTIFICATES}"));
-    let events = Events::new(kube, "certificates", kube.own_secrets(), named);
+    let (own, name) = (kube.namespace().clone(), ObjectName::constant(CERTIFICATES));
+    let named = config().fields(&named(&name));
+    let events = Events::new(kube, "certificates", kube.namespaced(&own), named);
     async move {
         let reader = Reader {
             manner: "certificates".into(),
-            name: |object: &Secret| object.name_any(),
-            read: |object| Ok(read_secret(object)),
+            identify: |object: &Secret| {
+                let checked = check_identity(object, Some(&own), Some(&name));
+                checked
+                    .map(|()| name.clone())
+                    .map_err(|error| error.to_string())
+            },
+            read: |_: &ObjectName, object| Ok(read_secret(object)),
             changed: |_: &str| certificates.changed.send_replace(()),
             unreadable: Arc::default(),
         };

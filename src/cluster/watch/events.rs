@@ -54,6 +54,11 @@ impl<K> Events<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    /// What counts this watch's failures.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Begins; it is tried again at least every `longest` as long as it fails.
     pub(super) fn begin(self, longest: Duration) -> Running<K> {
         Running {

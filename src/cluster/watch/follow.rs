@@ -1,7 +1,9 @@
 //! One watch, from its events into one table.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::events::Events;
+use crate::cluster::Metrics;
 use crate::cluster::failure::describe;
 use crate::provision::table::Table;
 
@@ -52,11 +55,11 @@ impl From<&'static str> for Manner {
 }
 
 /// How objects of one kind are read.
-pub(super) struct Reader<N, R, C> {
+pub(super) struct Reader<I, R, C> {
     /// What is watched, and how.
     pub(super) manner: Manner,
-    /// The name of an object's row.
-    pub(super) name: N,
+    /// The key of an object's row, its own name or its namespace's; the error says that it is none of those watched.
+    pub(super) identify: I,
     /// Reads an object, or says why it cannot be read.
     pub(super) read: R,
     /// Called after each change, with the name of what changed; with an empty one after a list.
@@ -66,16 +69,17 @@ pub(super) struct Reader<N, R, C> {
 }
 
 /// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
-pub(super) async fn follow<K, T, N, R, C>(
+pub(super) async fn follow<K, N, T, I, R, C>(
     events: Events<K>,
-    table: &Table<T>,
-    reader: Reader<N, R, C>,
+    table: &Table<N, T>,
+    reader: Reader<I, R, C>,
     synced: signal::Sender<bool>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    N: Borrow<str> + Clone + Hash + Ord,
     T: Clone,
-    N: Fn(&K) -> String,
-    R: Fn(K) -> Result<T, String>,
+    I: Fn(&K) -> Result<N, String>,
+    R: Fn(&N, K) -> Result<T, String>,
     C: FnMut(&str),
 {
     let waits_for_rights = reader.manner.waits_for_rights;
@@ -84,6 +88,7 @@ pub(super) async fn follow<K, T, N, R, C>(
     } else {
         RIGHTS_EVERY
     };
+    let metrics = events.metrics().clone();
     let mut events = events.begin(longest);
     let mut trouble = Trouble::new(&reader.manner);
     let mut rows = Rows {
@@ -92,6 +97,8 @@ pub(super) async fn follow<K, T, N, R, C>(
         listed: Vec::new(),
         refused: HashMap::new(),
         met: HashSet::new(),
+        metrics,
+        mismatch_told: None,
     };
     loop {
         match events.next().await {
@@ -114,22 +121,25 @@ pub(super) async fn follow<K, T, N, R, C>(
     }
 }
 
-struct Rows<'t, T, N, R, C> {
-    table: &'t Table<T>,
-    reader: Reader<N, R, C>,
-    listed: Vec<(String, String, T)>,
+struct Rows<'t, N, T, I, R, C> {
+    table: &'t Table<N, T>,
+    reader: Reader<I, R, C>,
+    listed: Vec<(N, String, T)>,
     /// What could not be read, by name, and in which version: told once.
-    refused: HashMap<String, String>,
+    refused: HashMap<N, String>,
     /// Those that the list under way showed.
-    met: HashSet<String>,
+    met: HashSet<N>,
+    metrics: Metrics,
+    /// When it was told last that an object is none of those watched.
+    mismatch_told: Option<Instant>,
 }
 
-impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
+impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Rows<'_, N, T, I, R, C> {
     /// Takes one event; answers whether a list has ended with it.
     fn take<K: ResourceExt>(&mut self, event: Event<K>) -> bool
     where
-        N: Fn(&K) -> String,
-        R: Fn(K) -> Result<T, String>,
+        I: Fn(&K) -> Result<N, String>,
+        R: Fn(&N, K) -> Result<T, String>,
         C: FnMut(&str),
     {
         let listed = matches!(event, Event::InitDone);
@@ -146,7 +156,7 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 return false;
             }
             Event::InitDone => {
-                self.refused.retain(|name, _| self.met.contains(name));
+                self.refused.retain(|name, _| self.met.contains::<N>(name));
                 self.count_more();
                 if self.table.replace(std::mem::take(&mut self.listed)) {
                     (self.reader.changed)("");
@@ -158,25 +168,53 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 if let Some((name, version, value)) = row
                     && self.table.apply(&name, &version, value)
                 {
-                    (self.reader.changed)(&name);
+                    (self.reader.changed)(name.borrow());
                 }
             }
-            Event::Delete(object) => {
-                let name = (self.reader.name)(&object);
-                self.refused.remove(&name);
-                if self
-                    .table
-                    .delete(&name, &object.resource_version().unwrap_or_default())
-                {
-                    (self.reader.changed)(&name);
-                }
-            }
+            Event::Delete(object) => self.delete(&object),
         }
         // One that can be read now was announced before: nobody is to believe meanwhile that all are known.
         self.reader
             .unreadable
             .store(self.refused.len(), Ordering::Release);
         listed
+    }
+
+    fn delete<K: ResourceExt>(&mut self, object: &K)
+    where
+        I: Fn(&K) -> Result<N, String>,
+        C: FnMut(&str),
+    {
+        let Some(name) = self.identify(object) else {
+            return;
+        };
+        self.refused.remove(name.borrow());
+        let version = object.resource_version().unwrap_or_default();
+        if self.table.delete(name.borrow(), &version) {
+            (self.reader.changed)(name.borrow());
+        }
+    }
+
+    /// The key of an object's row; `None`: it is none of those watched, which is counted, told now and then, and not believed.
+    fn identify<K>(&mut self, object: &K) -> Option<N>
+    where
+        I: Fn(&K) -> Result<N, String>,
+    {
+        let mismatch = match (self.reader.identify)(object) {
+            Ok(name) => return Some(name),
+            Err(mismatch) => mismatch,
+        };
+        self.metrics.count_mismatch();
+        let told = self.mismatch_told;
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.mismatch_told = Some(Instant::now());
+            tracing::warn!(
+                watch.kind = self.reader.manner.what,
+                watch.name = self.reader.manner.name,
+                "a watch showed an object that it is not for, it is left out: {mismatch} -> find out what stands between pullpass and the API server"
+            );
+        }
+        None
     }
 
     /// More that cannot be read are told of before the change is announced.
@@ -186,16 +224,16 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
     }
 
     /// Reads an object; for one that cannot be read, what was last read of it.
-    fn read<K: ResourceExt>(&mut self, object: K) -> Option<(String, String, T)>
+    fn read<K: ResourceExt>(&mut self, object: K) -> Option<(N, String, T)>
     where
-        N: Fn(&K) -> String,
-        R: Fn(K) -> Result<T, String>,
+        I: Fn(&K) -> Result<N, String>,
+        R: Fn(&N, K) -> Result<T, String>,
     {
-        let name = (self.reader.name)(&object);
+        let name = self.identify(&object)?;
         let version = object.resource_version().unwrap_or_default();
-        match (self.reader.read)(object) {
+        match (self.reader.read)(&name, object) {
             Ok(value) => {
-                self.refused.remove(&name);
+                self.refused.remove(name.borrow());
                 Some((name, version, value))
             }
             Err(message) => {
@@ -203,11 +241,11 @@ impl<T: Clone, N, R, C> Rows<'_, T, N, R, C> {
                 if self.refused.insert(name.clone(), version.clone()) != Some(version.clone()) {
                     tracing::warn!(
                         object.kind = self.reader.manner.what,
-                        object.name = %name,
+                        object.name = name.borrow(),
                         "an object cannot be read and is left out, what was known of it stays: {message}"
                     );
                 }
-                let last = self.table.get(&name)?;
+                let last = self.table.get(name.borrow())?;
                 Some((name, version, T::clone(&last)))
             }
         }
@@ -327,8 +365,8 @@ mod tests {
         let count = || unreadable.load(Ordering::Acquire);
         let reader = Reader {
             manner: "secrets".into(),
-            name: |object: &Secret| object.name_any(),
-            read: |object: Secret| match object.type_ {
+            identify: |object: &Secret| Ok(object.name_any()),
+            read: |_: &String, object: Secret| match object.type_ {
                 None => Ok(object.resource_version()),
                 Some(type_) => Err(type_),
             },
@@ -341,6 +379,8 @@ mod tests {
             listed: Vec::new(),
             refused: HashMap::new(),
             met: HashSet::new(),
+            metrics: Metrics::default(),
+            mismatch_told: None,
         };
         // The event; whether it is announced, and with what number; the number afterwards.
         let bad = Some("bad");

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::follow::{Manner, OWN_SECRETS};
 use super::{Kube, watch_secrets};
+use crate::names::ObjectName;
 use crate::provision::missing_rights;
 use crate::provision::state::State;
 
@@ -61,9 +62,9 @@ async fn settled(mut signal: signal::Receiver<bool>) {
 
 #[derive(Default)]
 struct Watches {
-    running: BTreeMap<String, AbortHandle>,
+    running: BTreeMap<ObjectName, AbortHandle>,
     /// Those whose Registry is gone, and since when: the secrets are still to be removed.
-    lingering: BTreeMap<String, Instant>,
+    lingering: BTreeMap<ObjectName, Instant>,
     tasks: JoinSet<()>,
 }
 
@@ -75,13 +76,13 @@ impl Watches {
         let narrow = registries
             .iter()
             .filter(|registry| registry.breadth.is_narrow());
-        let wanted: BTreeMap<&str, &str> = narrow
-            .map(|registry| (&*registry.secret, &*registry.name))
+        let wanted: BTreeMap<&ObjectName, &ObjectName> = narrow
+            .map(|registry| (&registry.secret, &registry.name))
             .collect();
-        let names: BTreeSet<&str> = wanted.keys().copied().collect();
+        let names: BTreeSet<&ObjectName> = wanted.keys().copied().collect();
         let lingering = &mut self.lingering;
         self.running.retain(|name, watch| {
-            if names.contains(name.as_str()) {
+            if names.contains(name) {
                 lingering.remove(name);
                 return true;
             }
@@ -103,13 +104,12 @@ impl Watches {
             let (sender, receiver) = signal::channel(false);
             let manner = Manner {
                 what: OWN_SECRETS,
-                name: secret.to_owned(),
+                name: secret.to_string(),
                 advice: missing_rights(registry),
                 waits_for_rights: false,
             };
             let watch = watch_secrets(kube, secret, state.pull_secrets_of(secret), manner, sender);
-            self.running
-                .insert(secret.to_owned(), self.tasks.spawn(watch));
+            self.running.insert(secret.clone(), self.tasks.spawn(watch));
             began.push(receiver);
         }
         began

@@ -7,14 +7,15 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use kube::ResourceExt as _;
 use kube::api::Api;
 use tokio::sync::watch as signal;
 
 use super::events::Events;
 use super::follow::{Manner, Reader, follow};
 use super::{Kube, Watches, config};
+use crate::cluster::api::{check_identity, named};
 use crate::cluster::webhooks::{Configurations, Configured, WEBHOOKS, read_configuration};
+use crate::names::ObjectName;
 
 impl Watches {
     /// Keeps `configurations` current, too.
@@ -35,7 +36,8 @@ fn watch_one<K: Configured>(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<K> = Api::all(kube.client.clone());
-    let named = config().fields(&format!("metadata.name={WEBHOOKS}"));
+    let name = ObjectName::constant(WEBHOOKS);
+    let named = config().fields(&named(&name));
     let events = Events::new(kube, "webhooks", api, named);
     async move {
         let reader = Reader {
@@ -46,8 +48,11 @@ fn watch_one<K: Configured>(
                     .to_owned(),
                 waits_for_rights: false,
             },
-            name: |object: &K| object.name_any(),
-            read: |object: K| Ok(read_configuration(&object)),
+            identify: |object: &K| {
+                let checked = check_identity(object, None, Some(&name));
+                checked.map(|()| name.clone()).map_err(|error| error.to_string())
+            },
+            read: |_: &ObjectName, object: K| Ok(read_configuration(&object)),
             changed: |_: &str| configurations.changed.send_replace(()),
             unreadable: Arc::default(),
         };

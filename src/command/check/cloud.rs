@@ -1,7 +1,6 @@
 //! The hops to a login: identity, caller, token, life; or the source Secret of a fixed login.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
@@ -12,6 +11,7 @@ use super::scene::Scene;
 use crate::credential::fixed::{self, Login};
 use crate::credential::mint::{Mint as _, Order, SourceKeys};
 use crate::credential::{Credential, MintError, acr, ecr};
+use crate::names::ObjectName;
 use crate::provision::access::Cluster as _;
 use crate::provision::bind;
 use crate::provision::secret::seconds;
@@ -110,8 +110,8 @@ async fn try_mint(
     report: &mut Report,
 ) -> anyhow::Result<Vec<Login>> {
     let grant = Grant {
-        registry: Arc::clone(&registry.name),
-        secret: Arc::clone(&registry.secret),
+        registry: registry.name.clone(),
+        secret: registry.secret.clone(),
         source: CredentialSource::Minted(source.clone()),
         keys: keys.to_vec(),
         reserved: Vec::new(),
@@ -213,7 +213,7 @@ async fn order(scene: &Scene<'_>, source: &MintSource) -> Result<Order, Verdict>
 }
 
 /// The source Secret that a credential's identity needs.
-pub(super) fn secret_of(source: &MintSource) -> Option<&str> {
+pub(super) fn secret_of(source: &MintSource) -> Option<&ObjectName> {
     match source {
         MintSource::Ecr(source) => match &source.identity {
             EcrIdentity::Keys { secret } => Some(secret),

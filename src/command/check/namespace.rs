@@ -1,7 +1,6 @@
 //! The hops of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -15,6 +14,7 @@ use super::scene::Scene;
 use crate::cluster::{Kube, Store, TriedPod};
 use crate::credential::{CredentialKey, CredentialStore as _, fixed};
 use crate::image::Reference;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::InjectMode;
 use crate::provision::access::Cluster as _;
 use crate::provision::secret::{Auths, Digest, Entry};
@@ -25,7 +25,7 @@ use crate::registry::{CredentialSource, Grant, Labels, ServedRegistry};
 pub(super) async fn check(
     scene: &Scene<'_>,
     kube: &Kube,
-    name: &str,
+    name: &NamespaceName,
     images: &[Image<'_>],
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -78,13 +78,10 @@ pub(super) async fn check(
 }
 
 /// The credentials of a namespace by pull secret.
-fn group(grants: Vec<Grant>) -> BTreeMap<Arc<str>, Vec<Grant>> {
-    let mut secrets: BTreeMap<Arc<str>, Vec<Grant>> = BTreeMap::new();
+fn group(grants: Vec<Grant>) -> BTreeMap<ObjectName, Vec<Grant>> {
+    let mut secrets: BTreeMap<ObjectName, Vec<Grant>> = BTreeMap::new();
     for grant in grants {
-        secrets
-            .entry(Arc::clone(&grant.secret))
-            .or_default()
-            .push(grant);
+        secrets.entry(grant.secret.clone()).or_default().push(grant);
     }
     secrets
 }
@@ -93,8 +90,8 @@ fn group(grants: Vec<Grant>) -> BTreeMap<Arc<str>, Vec<Grant>> {
 async fn judge_secret(
     scene: &Scene<'_>,
     kube: &Kube,
-    namespace: &str,
-    name: &str,
+    namespace: &NamespaceName,
+    name: &ObjectName,
     grants: &[Grant],
 ) -> Verdict {
     let found = match kube.fetch_pull_secret(namespace, name).await {
@@ -214,7 +211,12 @@ async fn find_stored(
 }
 
 /// Whether a Pod gets the reference.
-async fn try_pod(scene: &Scene<'_>, kube: &Kube, name: &str, images: &[Image<'_>]) -> Verdict {
+async fn try_pod(
+    scene: &Scene<'_>,
+    kube: &Kube,
+    name: &NamespaceName,
+    images: &[Image<'_>],
+) -> Verdict {
     let given: Vec<String> = images
         .iter()
         .filter(|image| image.is_served())
@@ -236,16 +238,16 @@ async fn try_pod(scene: &Scene<'_>, kube: &Kube, name: &str, images: &[Image<'_>
 }
 
 /// The pull secrets that a Pod with these images needs.
-fn needed(scene: &Scene<'_>, images: &[String]) -> BTreeSet<Arc<str>> {
+fn needed(scene: &Scene<'_>, images: &[String]) -> BTreeSet<ObjectName> {
     let secret = |image: &String| {
         let reference = Reference::parse(image).ok()?;
         let resolved = scene.registries.resolve(scene.puller(), &reference)?;
-        Some(Arc::clone(&resolved.registry.secret))
+        Some(resolved.registry.secret.clone())
     };
     images.iter().filter_map(secret).collect()
 }
 
-fn judge_pod(tried: &TriedPod, needed: &BTreeSet<Arc<str>>) -> Verdict {
+fn judge_pod(tried: &TriedPod, needed: &BTreeSet<ObjectName>) -> Verdict {
     let warnings: Vec<&str> = tried
         .warnings
         .iter()

@@ -17,6 +17,7 @@ use crate::credential::http::{HttpClient, ProxyConfig};
 use crate::credential::identity::Environment;
 use crate::credential::mint::Clouds;
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::access::{Cluster as _, ClusterError};
 use crate::registry::{Labels, Puller, Registries, ServedRegistry};
@@ -129,22 +130,27 @@ impl<'a> Scene<'a> {
 
     /// pullpass' own namespace, for messages.
     pub(super) fn own_namespace(&self) -> &str {
-        self.kube.as_ref().map_or("pullpass", Kube::namespace)
+        self.kube
+            .as_ref()
+            .map_or("pullpass", |kube| kube.namespace())
     }
 
     /// Reads a source Secret live.
     ///
     /// # Errors
     /// [`SecretError`].
-    pub(super) async fn fetch_secret(&self, name: &str) -> Result<Arc<SourceSecret>, SecretError> {
+    pub(super) async fn fetch_secret(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Arc<SourceSecret>, SecretError> {
         let kube = self
             .kube
             .as_ref()
-            .ok_or_else(|| SecretError::NoCluster(name.to_owned()))?;
+            .ok_or_else(|| SecretError::NoCluster(name.to_string()))?;
         let found = kube.fetch_source(name).await?;
         let secret = found.map(Arc::new).ok_or_else(|| {
             SecretError::Missing(MintError::MissingSource {
-                secret: name.to_owned(),
+                secret: name.to_string(),
             })
         })?;
         let mut read = self
@@ -152,7 +158,7 @@ impl<'a> Scene<'a> {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        read.insert(name.to_owned(), Arc::clone(&secret));
+        read.insert(name.to_string(), Arc::clone(&secret));
         Ok(secret)
     }
 }
@@ -166,7 +172,9 @@ async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
     if kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
         return Ok(None);
     }
-    let default = kubeconfig.is_some().then(|| "pullpass".to_owned());
+    let default = kubeconfig
+        .is_some()
+        .then(|| NamespaceName::constant("pullpass"));
     let connection = Connection {
         kubeconfig,
         context: args.context.clone(),
@@ -222,17 +230,21 @@ async fn load_registries(
 }
 
 async fn find_namespace(
-    name: &str,
+    name: &NamespaceName,
     kube: Option<&Kube>,
-    files: &BTreeMap<String, Labels>,
+    files: &BTreeMap<NamespaceName, Labels>,
 ) -> Namespace {
     let found = match kube {
         Some(kube) => kube.fetch_namespace(name).await.ok().flatten(),
         None => None,
     };
-    let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_owned())]);
+    let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_string())]);
     match found {
         Some((_, namespace)) => namespace,
-        None => Namespace::new(name, files.get(name).cloned().unwrap_or_else(named), false),
+        None => Namespace::new(
+            name.clone(),
+            files.get(name).cloned().unwrap_or_else(named),
+            false,
+        ),
     }
 }

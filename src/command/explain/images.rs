@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use crate::command::manifest;
+use crate::names::{Form, Name, NameError, NamespaceName, ObjectName};
 use crate::registry::Labels;
 
 /// Where images come from.
@@ -20,8 +21,8 @@ pub(super) enum Source<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Pod {
     pub(super) images: Vec<Image>,
-    pub(super) namespace: Option<String>,
-    pub(super) service_account: Option<String>,
+    pub(super) namespace: Option<NamespaceName>,
+    pub(super) service_account: Option<ObjectName>,
     pub(super) labels: Labels,
 }
 
@@ -103,12 +104,18 @@ fn read_pod(object: &Value) -> anyhow::Result<Pod> {
         .flatten();
     Ok(Pod {
         images,
-        namespace: text(&object["metadata"]["namespace"]),
-        service_account: text(&spec["serviceAccountName"]),
+        namespace: parse_name(&object["metadata"]["namespace"]).context("metadata.namespace")?,
+        service_account: parse_name(&spec["serviceAccountName"])
+            .context("serviceAccountName of the Pod")?,
         labels: labels
             .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
             .collect(),
     })
+}
+
+/// The name in a field, if there is one.
+fn parse_name<F: Form>(value: &Value) -> Result<Option<Name<F>>, NameError> {
+    value.as_str().map(Name::parse).transpose()
 }
 
 fn collect(spec: &Value, list: &str, pointer: &str, images: &mut Vec<Image>) {

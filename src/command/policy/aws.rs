@@ -201,11 +201,11 @@ fn trust_agent(role: &Principal, place: &Place<'_>) -> Step {
         .by("Service", "pods.eks.amazonaws.com")
         .when(
             "aws:RequestTag/kubernetes-namespace",
-            [&place.args.namespace],
+            [place.args.namespace.as_str()],
         )
         .when(
             "aws:RequestTag/kubernetes-service-account",
-            [&place.args.service_account],
+            [place.args.service_account.as_str()],
         );
     let title = format!(
         "or, instead of that: trust of {} by EKS Pod Identity",

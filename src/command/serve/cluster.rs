@@ -35,8 +35,11 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Serves a cluster until the process is told to stop.
 pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
-    tracing::info!(namespace.name = kube.namespace(), "pullpass' own namespace");
-    kube.namespace().clone_into(&mut shell.own_namespace);
+    tracing::info!(
+        namespace.name = kube.namespace().as_str(),
+        "pullpass' own namespace"
+    );
+    shell.own_namespace = kube.namespace().clone();
     kube.metrics().register(&mut shell.metrics);
     let state = Arc::new(State::default());
     let store = Arc::new(Store::new(kube.clone()));
@@ -136,7 +139,7 @@ impl Control {
         metrics.register(&mut shell.metrics);
         let asker = own.asker(args, &kube, ensure);
         let certifier = own.certifier(&kube);
-        let own_namespace = kube.namespace().to_owned();
+        let own_namespace = kube.namespace().clone();
         let keeper = Keeper::new(
             ensure.clone(),
             minted.clone(),
@@ -218,7 +221,7 @@ fn look_for_missed(args: &Args, kube: &Kube, ensure: &Ensure, shell: &mut Shell)
     metrics.register(&mut shell.metrics);
     Some(Missed::new(
         kube.clone(),
-        Judge::new(Arc::new(ensure.clone()), kube.namespace()),
+        Judge::new(Arc::new(ensure.clone()), kube.namespace().clone()),
         shell.admissions.clone(),
         metrics,
         settings,

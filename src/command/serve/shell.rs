@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::ShellArgs;
 use crate::admission::{self, Webhook};
+use crate::names::NamespaceName;
 use crate::provision::Provision;
 use crate::server::callers::Callers;
 use crate::server::certificate::Certificate;
@@ -33,7 +34,7 @@ pub(super) struct Shell {
     interrupt: Signal,
     drain_delay: std::time::Duration,
     /// pullpass' own namespace.
-    pub(super) own_namespace: String,
+    pub(super) own_namespace: NamespaceName,
     /// What admission counts.
     pub(super) admissions: admission::Metrics,
     /// What the metrics endpoint shows.
@@ -71,7 +72,7 @@ impl Shell {
             own_namespace: args
                 .namespace
                 .clone()
-                .unwrap_or_else(|| "pullpass".to_owned()),
+                .unwrap_or_else(|| NamespaceName::constant("pullpass")),
             admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
@@ -140,7 +141,7 @@ impl Shell {
     fn start_servers(&mut self, provision: Arc<dyn Provision>) -> JoinSet<()> {
         let webhook = Webhook {
             provision,
-            own_namespace: std::mem::take(&mut self.own_namespace),
+            own_namespace: self.own_namespace.clone(),
             metrics: self.admissions.clone(),
             clock: Timestamp::now,
         };

@@ -102,7 +102,7 @@ mod tests {
     fn waits_longer_and_longer_and_tells_of_what_is_no_mishap() {
         let (mut failures, name) = (
             Failures::default(),
-            ("team".to_owned(), "pullpass".into()) as Name,
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as Name,
         );
         for (wait, lasts) in [(1, false), (2, true), (4, true), (8, true)] {
             failures.note_failed(name.clone(), why(), at(0));
@@ -122,7 +122,7 @@ mod tests {
     fn takes_no_failure_for_one_where_somebody_keeps_changing_it() {
         let (mut failures, name) = (
             Failures::default(),
-            ("team".to_owned(), "pullpass".into()) as Name,
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as Name,
         );
         failures.rest(name.clone(), SignedDuration::from_secs(8), at(0));
         assert_eq!(failures.until(&name, at(0)), Some(at(8)));

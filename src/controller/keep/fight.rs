@@ -94,7 +94,7 @@ mod tests {
     fn answers_more_and_more_slowly_until_there_is_peace() {
         let (mut fights, name) = (
             Fights::default(),
-            ("team".to_owned(), "pullpass".into()) as Name,
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as Name,
         );
         let waits: Vec<Option<i64>> = (0..15)
             .map(|second| Some(fights.answer(&name, at(second))?.wait.as_secs()))
@@ -116,7 +116,7 @@ mod tests {
     fn tells_once_of_each_fight() {
         let (mut fights, name) = (
             Fights::default(),
-            ("team".to_owned(), "pullpass".into()) as Name,
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as Name,
         );
         let told = (0..9).filter_map(|second| fights.answer(&name, at(second)));
         let told: Vec<bool> = told.map(|answer| answer.is_first).collect();

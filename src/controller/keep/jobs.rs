@@ -1,12 +1,12 @@
 //! What runs beside the keeper, each piece with what it is about: one that panics has failed, and leaves nothing under way.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::report::Finding;
 use super::work::{Done, Kept};
+use crate::names::ObjectName;
 use crate::provision::access::ClusterError;
 use crate::provision::survey::Name;
 use crate::provision::{Outcome, Pending};
@@ -29,7 +29,7 @@ pub(super) enum About {
     /// The API server is asked about the kind Registry.
     Check,
     /// A Registry's status is written.
-    Report(Arc<str>),
+    Report(ObjectName),
     /// An Event is published.
     Notice,
 }
@@ -126,12 +126,12 @@ mod tests {
     #[tokio::test]
     async fn one_that_panics_has_failed() {
         let mut jobs = Jobs::default();
-        let name: Name = ("team".to_owned(), "pullpass".into());
+        let name: Name = ("team".parse().unwrap(), "pullpass".parse().unwrap());
         let about = [
             About::Write(name.clone()),
             About::Remove(name.clone()),
             About::Check,
-            About::Report("eu".into()),
+            About::Report("eu".parse().unwrap()),
             About::Notice,
         ];
         for about in about {

@@ -95,8 +95,12 @@ pub(super) mod tests {
 
     fn survey(names: &[&str]) -> Survey {
         let place = |name: &&str| Place {
-            namespace: Arc::new(Namespace::new(*name, BTreeMap::new(), false)),
-            secret: "pullpass".into(),
+            namespace: Arc::new(Namespace::new(
+                name.parse().unwrap(),
+                BTreeMap::new(),
+                false,
+            )),
+            secret: "pullpass".parse().unwrap(),
             seen: None,
         };
         let mut survey = Survey::default();
@@ -149,7 +153,7 @@ pub(super) mod tests {
     }
 
     fn take(queue: &mut Queue) -> Vec<String> {
-        let next = || Some(queue.take()?.namespace.name.clone());
+        let next = || Some(queue.take()?.namespace.name.to_string());
         std::iter::from_fn(next).collect()
     }
 
@@ -172,7 +176,7 @@ pub(super) mod tests {
         queue.fill(&survey(&["a", "b"]), &decision(&[0, 1], &[]));
         queue.hurry(&survey(&["new"]), &decision(&[0], &[]));
         assert_eq!(
-            queue.take().map(|place| place.namespace.name.clone()),
+            queue.take().map(|place| place.namespace.name.to_string()),
             Some("new".to_owned())
         );
         queue.fill(&survey(&["c"]), &decision(&[0], &[]));

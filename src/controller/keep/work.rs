@@ -1,7 +1,6 @@
 //! What is under way, what is left alone for a while, and what went wrong.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +15,7 @@ use super::kind::Kind;
 use super::queue::Queue;
 use super::settle::Settling;
 use crate::cluster::{CONFIRM_ANNOTATION, Gravity, Notice, reference};
+use crate::names::ObjectName;
 use crate::provision::access::ClusterError;
 use crate::provision::decide::{Decision, REMOVALS_WITHIN};
 use crate::provision::prune::{Doubt, Removed};
@@ -33,7 +33,7 @@ pub(super) enum Done {
     Removed(Name, bool, Result<Removed, ClusterError>),
     Checked(Result<(), Doubt>),
     /// A Registry's status was written, or not.
-    Reported(Arc<str>, Result<(), ClusterError>),
+    Reported(ObjectName, Result<(), ClusterError>),
     /// An Event was published.
     Told,
 }
@@ -160,7 +160,11 @@ impl Work {
         };
         if answer.is_first {
             const NOTE: &str = "somebody keeps changing a pull secret: it is put back more and more slowly; find who does (kubectl get secret --show-managed-fields) and leave it to pullpass, or opt the namespace out";
-            tracing::warn!(namespace.name = name.0, secret.name = &*name.1, "{NOTE}");
+            tracing::warn!(
+                namespace.name = name.0.as_str(),
+                secret.name = &*name.1,
+                "{NOTE}"
+            );
             self.notices.push(Notice {
                 regarding: secret(&name.0, &name.1),
                 gravity: Gravity::Warning,
@@ -217,7 +221,7 @@ impl Work {
         removed: &Result<Removed, ClusterError>,
         now: Timestamp,
     ) {
-        let (namespace, secret) = (name.0.as_str(), &*name.1);
+        let (namespace, secret) = (name.0.as_str(), name.1.as_str());
         match removed {
             Ok(Removed::Secret) => tracing::info!(
                 namespace.name = namespace,

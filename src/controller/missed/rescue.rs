@@ -88,8 +88,8 @@ mod tests {
     fn finds_the_owner_of_those_that_may_be_evicted() {
         let json = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
         let pod = WaitingPod {
-            namespace: "n".to_owned(),
-            name: "p".to_owned(),
+            namespace: "n".parse().unwrap(),
+            name: "p".parse().unwrap(),
             uid: "u".to_owned(),
             created: at(100),
             is_deleted: false,

@@ -4,7 +4,7 @@ use crate::provision::Pending;
 
 fn listed() -> Listed {
     Listed {
-        name: "payments".into(),
+        name: "payments".parse().unwrap(),
         uid: "u".to_owned(),
         generation: Some(4),
         identity: "ecr workload".to_owned(),

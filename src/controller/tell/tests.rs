@@ -29,7 +29,9 @@ fn survey(registries: &[&str], namespaces: usize) -> Survey {
         foreign_in: (0..namespaces).map(|n| format!("team-{n:02}")).collect(),
         ..Tally::default()
     };
-    let tallies = registries.iter().map(|&name| (name.into(), tally.clone()));
+    let tallies = registries
+        .iter()
+        .map(|&name| (name.parse().unwrap(), tally.clone()));
     let mut survey = Survey::default();
     survey.tallies = tallies.collect::<Tallies>();
     survey
@@ -108,18 +110,18 @@ fn writes_no_status_that_was_refused_a_moment_ago() {
     for wait in [2, 4, 8, 16, 32, 60, 60] {
         let news = tell(&mut told, &survey, &registries, now);
         assert_eq!((news.statuses.len(), news.again), (1, None), "{wait}");
-        told.note_written(&"all".into(), Err(refused()), now);
+        told.note_written(&"all".parse().unwrap(), Err(refused()), now);
         let early = tell(&mut told, &survey, &registries, now);
         now += SignedDuration::from_secs(wait);
         assert_eq!((early.statuses.len(), early.again), (0, Some(now)));
     }
     let news = tell(&mut told, &survey, &registries, now);
     assert_eq!(news.statuses.len(), 1);
-    told.note_written(&"all".into(), Ok(()), now);
+    told.note_written(&"all".parse().unwrap(), Ok(()), now);
     let news = tell(&mut told, &survey, &registries, now);
     assert_eq!((news.statuses.len(), news.again), (0, None));
     // The clock is put back while one is left alone.
-    told.note_written(&"all".into(), Err(refused()), now);
+    told.note_written(&"all".parse().unwrap(), Err(refused()), now);
     let news = tell(&mut told, &survey, &registries, at(-3600));
     assert_eq!(news.statuses.len(), 1);
 }

@@ -1,11 +1,11 @@
 //! Pull secrets that cannot be written, as their Registries and people in their namespaces are told. Pure.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::secret;
 use crate::cluster::{Gravity, Notice};
 use crate::controller::report::Finding;
+use crate::names::ObjectName;
 use crate::provision::Pending;
 use crate::provision::survey::{Name, Survey};
 
@@ -16,9 +16,9 @@ const NAMESPACES: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     /// Why logins of each Registry are missing because of it.
-    pub(super) missing: HashMap<Arc<str>, Reason>,
+    pub(super) missing: HashMap<ObjectName, Reason>,
     /// Why renewed logins of each Registry do not come, where earlier ones are good still.
-    pub(super) renewed: HashMap<Arc<str>, Reason>,
+    pub(super) renewed: HashMap<ObjectName, Reason>,
     /// Events in the namespaces where logins are missing: people there may see no Registry.
     pub(super) notices: Vec<Notice>,
 }
@@ -76,7 +76,7 @@ pub(super) fn find(survey: &Survey, failed: &HashMap<Name, Vec<Pending>>) -> Unw
             } else {
                 &mut found.renewed
             };
-            of.entry(Arc::clone(registry))
+            of.entry(registry.clone())
                 .or_insert_with(|| Reason {
                     why: why.clone(),
                     count: 0,

@@ -71,7 +71,7 @@ impl Unused {
     }
 
     fn decide_one<'a>(&mut self, row: &Row<'a>, now: Timestamp, decision: &mut Decision<'a>) {
-        let since = self.0.entry(row.stored.name.clone()).or_insert(Since {
+        let since = self.0.entry(row.stored.name.to_string()).or_insert(Since {
             at: now,
             asked_at: None,
             failed_at: None,
@@ -125,18 +125,21 @@ fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
 mod tests {
     use super::*;
     use crate::controller::at;
+    use crate::provision::access::Version;
     use crate::registry::source::Tenant;
 
     fn stored(name: &str, is_tenants: bool) -> StoredCredential {
         StoredCredential {
-            name: name.to_owned(),
+            name: name.parse().unwrap(),
             tenant: is_tenants.then(|| Tenant {
-                namespace: "team".to_owned(),
+                namespace: "team".parse().unwrap(),
                 namespace_uid: "n-1".to_owned(),
-                service_account: "puller".to_owned(),
+                service_account: "puller".parse().unwrap(),
                 service_account_uid: "s-1".to_owned(),
             }),
-            ..StoredCredential::default()
+            version: Version::default(),
+            source: String::new(),
+            claimed_until: None,
         }
     }
 

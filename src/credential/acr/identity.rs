@@ -66,7 +66,7 @@ pub(super) async fn fetch(
             federate(client, source, application, token.await?.expose_secret()).await
         }
         AcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
-            service_account: name.clone(),
+            service_account: name.to_string(),
         }
         .into()),
         AcrIdentity::ServicePrincipal {
@@ -75,7 +75,7 @@ pub(super) async fn fetch(
             secret: name,
         } => {
             let missing = || MintError::MissingSource {
-                secret: name.clone(),
+                secret: name.to_string(),
             };
             let secret = order.secret.as_ref().ok_or_else(missing)?;
             prove(client, source, (client_id, tenant_id), secret).await

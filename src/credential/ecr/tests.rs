@@ -105,7 +105,7 @@ fn source() -> EcrSource {
         fips: false,
         dual_stack: false,
         identity: EcrIdentity::Keys {
-            secret: "team-keys".to_owned(),
+            secret: "team-keys".parse().unwrap(),
         },
         assume_role: Vec::new(),
         token_life: TokenLife::Session,
@@ -115,7 +115,7 @@ fn source() -> EcrSource {
 
 fn order(source: EcrSource) -> Order {
     let keys = Keys {
-        secret: "team-keys".to_owned(),
+        secret: "team-keys".parse().unwrap(),
         access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
         secret_access_key: "canary-secret-access-key".into(),
         session_token: Some("canary-session-token".into()),

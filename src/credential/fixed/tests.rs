@@ -5,7 +5,7 @@ use super::*;
 fn secret(type_: &str, data: &[(&str, &str)]) -> SourceSecret {
     let entry = |(key, value): &(&str, &str)| ((*key).to_owned(), value.as_bytes().to_vec().into());
     SourceSecret {
-        name: "harbor".to_owned(),
+        name: "harbor".parse().unwrap(),
         type_: type_.to_owned(),
         data: data.iter().map(entry).collect(),
         resource_version: "1".to_owned(),

@@ -41,7 +41,7 @@ impl Keys {
                 .ok_or_else(|| malformed(secret, format!("{key} is missing or empty: add it")))
         };
         Ok(Self {
-            secret: secret.name.clone(),
+            secret: secret.name.to_string(),
             access_key_id: required(ACCESS_KEY_ID)?.to_owned(),
             secret_access_key: required(SECRET_ACCESS_KEY)?.into(),
             session_token: value(secret, SESSION_TOKEN)?.map(SecretString::from),
@@ -96,7 +96,7 @@ fn value<'s>(secret: &'s SourceSecret, key: &str) -> Result<Option<&'s str>, Min
 
 fn malformed(secret: &SourceSecret, problem: String) -> MintError {
     MintError::MalformedSource {
-        secret: secret.name.clone(),
+        secret: secret.name.to_string(),
         problem,
     }
 }

@@ -26,14 +26,14 @@ pub(crate) async fn fetch_token(
     deadline: Instant,
 ) -> Result<SecretString, TenantError> {
     let tokens = tokens.ok_or_else(|| TenantError::Unbound {
-        service_account: tenant.service_account.clone(),
+        service_account: tenant.service_account.to_string(),
     })?;
     let asked = tokens.fetch_token(tenant, audience);
     tokio::time::timeout_at(deadline, asked)
         .await
         .map_err(|_| TenantError::TokenUnreachable {
-            namespace: tenant.namespace.clone(),
-            service_account: tenant.service_account.clone(),
+            namespace: tenant.namespace.to_string(),
+            service_account: tenant.service_account.to_string(),
             message: "no answer of the API server in time".to_owned(),
         })?
 }

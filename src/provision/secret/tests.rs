@@ -9,7 +9,7 @@ fn entry(key: &str, password: &str) -> Entry {
     let until = "2026-11-21T22:00:00.25Z".parse().unwrap();
     Entry::new(
         key,
-        "payments".into(),
+        "payments".parse().unwrap(),
         "AWS",
         &SecretString::from(password),
         Some(until),
@@ -19,7 +19,7 @@ fn entry(key: &str, password: &str) -> Entry {
 fn fixed(key: &str, password: &str) -> Entry {
     Entry::new(
         key,
-        "harbor".into(),
+        "harbor".parse().unwrap(),
         "robot",
         &SecretString::from(password),
         None,

@@ -35,7 +35,7 @@ fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
         return AcrIdentity::ServicePrincipal {
             tenant_id: principal.tenant_id.to_ascii_lowercase(),
             client_id: principal.client_id.to_ascii_lowercase(),
-            secret: principal.secret_ref.name.clone(),
+            secret: super::checked(&principal.secret_ref.name),
         };
     }
     if let Some(managed) = identity.and_then(|identity| identity.managed_identity.as_ref()) {
@@ -49,7 +49,7 @@ fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
     if let Some(account) = identity.and_then(|identity| identity.service_account.as_ref()) {
         let audience = acr.audience.as_deref();
         return AcrIdentity::ServiceAccount {
-            name: account.name.clone(),
+            name: super::checked(&account.name),
             client_id: lower(&account.client_id),
             tenant_id: lower(&account.tenant_id),
             audience: audience.unwrap_or_else(|| cloud.audience()).to_owned(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Tenant;
+use crate::names::ObjectName;
 use crate::registry::host::AzureCloud;
 
 /// A token of one login server of Azure Container Registry.
@@ -38,7 +39,7 @@ pub enum AcrIdentity {
     /// namespace, and only what it is bound to then mints.
     ServiceAccount {
         /// The ServiceAccount's name.
-        name: String,
+        name: ObjectName,
         /// The application; `None`: the one that its annotation `azure.workload.identity/client-id` names.
         client_id: Option<String>,
         /// Its tenant; `None`: the one that its annotation `azure.workload.identity/tenant-id` names.
@@ -64,7 +65,7 @@ pub enum AcrIdentity {
         /// Its application.
         client_id: String,
         /// The name of a Secret in pullpass' own namespace.
-        secret: String,
+        secret: ObjectName,
     },
 }
 

@@ -2,13 +2,13 @@
 
 use super::{Findings, check_secret, is_endpoint};
 use crate::image;
+use crate::names::is_subdomain;
 use crate::registry::guid::is_guid;
 use crate::registry::host::{AzureCloud, Host, is_login_server};
 use crate::registry::kind::acr::{
     Acr, AcrEndpoints, AcrIdentity, ManagedIdentity, SCOPE_MAX, SCOPES_MAX,
     ServiceAccountApplication,
 };
-use crate::registry::labels;
 use crate::registry::pattern::Pattern;
 
 /// Checks `spec.acr` and that each image's host is a login server that it is for.
@@ -124,7 +124,7 @@ fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
 
 fn check_service_account(account: &ServiceAccountApplication, findings: &mut Findings<'_>) {
     const FIELD: &str = "spec.acr.identity.serviceAccount";
-    if !labels::is_subdomain(&account.name) {
+    if !is_subdomain(&account.name) {
         findings.add(
             format!("{FIELD}.name"),
             format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),
@@ -245,7 +245,7 @@ fn check_endpoints(endpoints: &AcrEndpoints, findings: &mut Findings<'_>) {
     let is_suffix = |suffix: &str| {
         suffix.contains('.')
             && suffix.len() <= 200
-            && labels::is_subdomain(suffix)
+            && is_subdomain(suffix)
             && suffix.bytes().any(|byte| byte.is_ascii_lowercase())
     };
     if endpoints

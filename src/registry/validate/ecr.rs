@@ -3,10 +3,10 @@
 use super::super::arn::{RoleArn, is_name_byte};
 use super::super::host::{Host, partition_of};
 use super::super::kind::{AssumeRole, Ecr, Endpoints, Identity, ServiceAccountRole};
-use super::super::labels;
 use super::super::pattern::Pattern;
 use super::super::source::Partition;
 use super::{Findings, check_secret, is_endpoint};
+use crate::names::is_subdomain;
 
 /// How many roles a chain may have.
 const HOPS_MAX: usize = 5;
@@ -89,7 +89,7 @@ fn check_service_account(
     findings: &mut Findings<'_>,
 ) {
     const FIELD: &str = "spec.ecr.identity.serviceAccount";
-    if !labels::is_subdomain(&account.name) {
+    if !is_subdomain(&account.name) {
         findings.add(
             format!("{FIELD}.name"),
             format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::jobs::About;
 use super::super::queue::tests::source;
@@ -25,8 +26,12 @@ fn place(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> Place {
         digests: digests.collect(),
     };
     Place {
-        namespace: Arc::new(Namespace::new(namespace, BTreeMap::new(), false)),
-        secret: PULL_SECRET.into(),
+        namespace: Arc::new(Namespace::new(
+            namespace.parse().unwrap(),
+            BTreeMap::new(),
+            false,
+        )),
+        secret: PULL_SECRET.parse().unwrap(),
         seen: Some(Arc::new(seen)),
     }
 }

@@ -29,9 +29,9 @@ impl ServiceAccountTokens for Tokens {
 /// Both ways to a session of a role: a ServiceAccount's token, and access keys.
 fn ways() -> [EcrSource; 2] {
     let tenant = Tenant {
-        namespace: "team-a".to_owned(),
+        namespace: "team-a".parse().unwrap(),
         namespace_uid: "1".to_owned(),
-        service_account: "puller".to_owned(),
+        service_account: "puller".parse().unwrap(),
         service_account_uid: "2".to_owned(),
     };
     let web = EcrSource {
@@ -296,7 +296,7 @@ async fn mint_asks_nobody_without_a_token_of_the_service_account() {
     let recorder = Recorder::with_token();
     let unbound = EcrSource {
         identity: EcrIdentity::ServiceAccount {
-            name: "puller".to_owned(),
+            name: "puller".parse().unwrap(),
             role_arn: Some(ROLE.to_owned()),
         },
         ..source()

@@ -1,0 +1,316 @@
+//! Objects by name: the one place that makes URLs of the API server, of checked names alone.
+//!
+//! kube puts names into URLs as they are, so its by-name methods are disallowed everywhere else (`clippy.toml`). An answer that is not the
+//! object that was asked for is an error and never data: whatever stands between us and the API server, nobody else's object is believed.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "all names that reach kube's by-name methods here are types"
+)]
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Kube, failure};
+use crate::names::{NamespaceName, ObjectName};
+use crate::provision::access::{ClusterError, Version};
+
+/// The objects of one kind, of one namespace or of none.
+pub(super) struct Objects<'k, K> {
+    kube: &'k Kube,
+    namespace: Option<&'k NamespaceName>,
+    api: Api<K>,
+}
+
+/// What is wrong with an answer that is not the object asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    /// Another name.
+    #[error("the API server answered with another object's metadata.name")]
+    Name,
+    /// Another namespace.
+    #[error("the API server answered with an object of another metadata.namespace")]
+    Namespace,
+    /// Another kind, or nothing that can be read as this kind.
+    #[error("the API server did not answer with a {0}")]
+    Kind(String),
+}
+
+/// Whether an object is the one of this name, or any where none is asked for, in this namespace, or in none.
+///
+/// # Errors
+/// What of it is another one's.
+pub(super) fn check_identity<K: Resource>(
+    object: &K,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> Result<(), Mismatch> {
+    let metadata = object.meta();
+    if name.is_some_and(|name| metadata.name.as_deref() != Some(name)) {
+        return Err(Mismatch::Name);
+    }
+    if metadata.namespace.as_deref() != namespace {
+        return Err(Mismatch::Namespace);
+    }
+    Ok(())
+}
+
+impl<'k, K> Objects<'k, K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    /// The objects of a kind that has no namespaces.
+    pub(super) fn cluster_scoped(kube: &'k Kube) -> Self {
+        Self {
+            kube,
+            namespace: None,
+            api: Api::all(kube.client.clone()),
+        }
+    }
+
+    /// How messages name one of them.
+    fn describe(&self, name: &ObjectName) -> String {
+        let kind = K::kind(&()).to_lowercase();
+        match self.namespace {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}"),
+        }
+    }
+
+    /// Reads one live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached, refuses, or answers with another object.
+    pub(super) async fn get(&self, name: &ObjectName) -> Result<Option<K>, ClusterError> {
+        let what = self.describe(name);
+        match self.ask(&what, self.api.get_opt(name)).await? {
+            Some(object) => self.check(&what, name, object).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Server-side apply of what `object` holds; its `apiVersion`, `kind` and `metadata.name` are set here.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when it is not what its `metadata.uid` and `metadata.resourceVersion` say.
+    pub(super) async fn apply(
+        &self,
+        name: &ObjectName,
+        object: Value,
+        parameters: &PatchParams,
+    ) -> Result<K, ClusterError> {
+        let what = self.describe(name);
+        let patch = Patch::Apply(identify::<K>(name, object));
+        let applied = self.ask(&what, self.api.patch(name, parameters, &patch));
+        self.check(&what, name, applied.await?)
+    }
+
+    /// The same for the subresource `status`.
+    ///
+    /// # Errors
+    /// As [`Objects::apply`].
+    pub(super) async fn apply_status(
+        &self,
+        name: &ObjectName,
+        object: Value,
+        parameters: &PatchParams,
+    ) -> Result<K, ClusterError> {
+        let what = self.describe(name);
+        let patch = Patch::Apply(identify::<K>(name, object));
+        let applied = self.ask(&what, self.api.patch_status(name, parameters, &patch));
+        self.check(&what, name, applied.await?)
+    }
+
+    /// Deletes one if it is the very object of this uid, and in this state where one is given; answers whether it was there.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when it is another one, or in another state.
+    pub(super) async fn delete(
+        &self,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<bool, ClusterError> {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            uid: given(&version.uid),
+            resource_version: given(&version.resource_version),
+        });
+        let what = self.describe(name);
+        match self.ask(&what, self.api.delete(name, &parameters)).await {
+            Ok(_) => Ok(true),
+            Err(ClusterError::NotFound { .. } | ClusterError::NamespaceGone { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates one, which says its own name.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when there is one of its name.
+    pub(super) async fn create(&self, what: &str, object: &K) -> Result<K, ClusterError>
+    where
+        K: Serialize,
+    {
+        let parameters = PostParams::default();
+        self.ask(what, self.api.create(&parameters, object)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ClusterError> {
+        // On the heap: what waits for a request is part of what waits for that, and so on up to the tasks.
+        let call = Box::pin(async {
+            // k8s-openapi refuses an object of another kind; its words could repeat what the object holds.
+            match call.await {
+                Err(kube::Error::SerdeError(_)) => {
+                    Ok(Err(Mismatch::Kind(K::kind(&()).into_owned())))
+                }
+                answer => answer.map(Ok),
+            }
+        });
+        let answer = failure::request(what, call).await?;
+        answer.map_err(|mismatch| self.kube.reject(what, &mismatch))
+    }
+
+    fn check(&self, what: &str, name: &ObjectName, object: K) -> Result<K, ClusterError> {
+        let namespace = self.namespace.map(NamespaceName::as_str);
+        match check_identity(&object, namespace, Some(name)) {
+            Ok(()) => Ok(object),
+            Err(mismatch) => Err(self.kube.reject(what, &mismatch)),
+        }
+    }
+}
+
+impl<'k, K> Objects<'k, K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    /// The objects of a namespace.
+    pub(super) fn namespaced(kube: &'k Kube, namespace: &'k NamespaceName) -> Self {
+        Self {
+            kube,
+            namespace: Some(namespace),
+            api: kube.namespaced(namespace),
+        }
+    }
+}
+
+impl Objects<'_, Pod> {
+    /// Evicts one of these Pods.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub(super) async fn evict(
+        &self,
+        name: &ObjectName,
+        eviction: &Value,
+    ) -> Result<(), ClusterError> {
+        let what = format!("the eviction of {}", self.describe(name));
+        let parameters = PostParams::default();
+        let asked =
+            self.api
+                .create_subresource::<_, Value>("eviction", name, &parameters, eviction);
+        failure::request(&what, asked).await.map(drop)
+    }
+}
+
+impl Objects<'_, ServiceAccount> {
+    /// Asks for a token of one of these ServiceAccounts.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub(super) async fn create_token(
+        &self,
+        name: &ObjectName,
+        request: &TokenRequest,
+    ) -> Result<TokenRequest, ClusterError> {
+        let (what, parameters) = (self.describe(name), PostParams::default());
+        let asked = self.api.create_token_request(name, &parameters, request);
+        let answer = self.ask(&what, asked).await?;
+        let namespace = self.namespace.map(NamespaceName::as_str);
+        match check_identity(&answer, namespace, Some(name)) {
+            Ok(()) => Ok(answer),
+            Err(mismatch) => Err(self.kube.reject(&what, &mismatch)),
+        }
+    }
+}
+
+impl Kube {
+    /// The objects of a namespace, to be listed and watched: whoever asks for one by its name takes [`Objects`].
+    pub(super) fn namespaced<K>(&self, namespace: &NamespaceName) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// An answer that is refused: counted here, and told by whoever asked.
+    pub(super) fn reject(&self, what: &str, mismatch: &Mismatch) -> ClusterError {
+        self.metrics.count_mismatch();
+        ClusterError::Mismatch {
+            what: what.to_owned(),
+            message: mismatch.to_string(),
+        }
+    }
+}
+
+/// The path of a namespace's Pods.
+pub(super) fn pods_path(namespace: &NamespaceName) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+/// The one object of a name, where the right to list or watch is all there is.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/>
+pub(super) fn named(name: &ObjectName) -> String {
+    format!("metadata.name={name}")
+}
+
+/// The same as parameters of a list.
+pub(super) fn list_named(name: &ObjectName) -> ListParams {
+    ListParams::default().fields(&named(name))
+}
+
+fn identify<K: Resource<DynamicType = ()>>(name: &ObjectName, mut object: Value) -> Value {
+    object["apiVersion"] = K::api_version(&()).into();
+    object["kind"] = K::kind(&()).into();
+    object["metadata"]["name"] = name.as_str().into();
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn refuses_an_answer_that_is_another_object() {
+        let rows = [
+            (json!({"name": "a", "namespace": "n"}), Ok(())),
+            (json!({"name": "b", "namespace": "n"}), Err(Mismatch::Name)),
+            (
+                json!({"name": "a", "namespace": "m"}),
+                Err(Mismatch::Namespace),
+            ),
+            (json!({"name": "a"}), Err(Mismatch::Namespace)),
+            (json!({"namespace": "n"}), Err(Mismatch::Name)),
+        ];
+        for (metadata, expected) in rows {
+            let secret: Secret = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            assert_eq!(check_identity(&secret, Some("n"), Some("a")), expected);
+        }
+    }
+}
