@@ -10,10 +10,12 @@ RUN mv "$(image/build.sh)" /pullpass \
     && mv /pullpass /root-fs/usr/local/bin/pullpass \
     && cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
     && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >/root-fs/etc/passwd \
-    && echo 'nonroot:x:65532:' >/root-fs/etc/group
+    && echo 'nonroot:x:65532:' >/root-fs/etc/group \
+    && mkdir /root-fs/licenses \
+    && cp LICENSE NOTICE THIRD-PARTY-LICENSES /root-fs/licenses/
 
 FROM scratch
-LABEL org.opencontainers.image.title=pullpass org.opencontainers.image.version=0.1.0
+LABEL org.opencontainers.image.licenses=Apache-2.0 org.opencontainers.image.title=pullpass org.opencontainers.image.version=0.1.0
 COPY --from=build /root-fs /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/pullpass"]

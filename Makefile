@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests soak test test-unit test-bed test-oldest test-cluster lint bench model scale
+.PHONY: help demo demo-down e2e image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -41,6 +41,10 @@ manifests: $(BED_BIN)/helm
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm
 	@manifests/render.sh $(BED_BIN)/helm manifests "$(IMAGE)"
+
+## notice: NOTICE and THIRD-PARTY-LICENSES from Cargo.lock
+notice:
+	PULLPASS_NOTICE=write $(CARGO) test --locked --test dependencies notice
 
 ## test: everything that is tested, from lints to a whole cluster
 test: ready lint test-unit test-bed test-cluster e2e

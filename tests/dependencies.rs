@@ -1,4 +1,8 @@
-//! The program's dependencies: one TLS stack, one copy of what must be one, nothing unmaintained.
+//! The program's dependencies: one TLS stack, one copy of what must be one, nothing unmaintained;
+//! and what `NOTICE` says of them.
+
+#[path = "dependencies/notice.rs"]
+mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -54,29 +58,23 @@ fn problems(tree: &str) -> Vec<String> {
     forbidden.chain(many).collect()
 }
 
-#[test]
-fn has_one_tls_stack_and_nothing_unmaintained() {
+/// What cargo prints.
+fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--locked",
-            "--offline",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo can be run");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let tree = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+#[test]
+fn has_one_tls_stack_and_nothing_unmaintained() {
+    let mut arguments = vec!["tree", "--locked", "--offline", "--prefix", "none"];
+    arguments.extend(["--edges", "normal,build", "--format", "{p}"]);
+    let tree = cargo(&arguments);
     assert!(
         tree.lines().count() > 100 && tree.contains("rustls v0."),
         "this is no tree: {tree}"

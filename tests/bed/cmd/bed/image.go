@@ -25,11 +25,12 @@ func runImage(_ context.Context, args []string) error {
 	program := flags.String("program", "", "the statically linked `FILE` to run")
 	reference := flags.String("name", "pullpass:dev", "the image's `REFERENCE`, which `ctr images import` gives it")
 	version := flags.String("version", "", "the `VERSION` in the image's label")
+	licenses := flags.String("licenses", ".", "the `FOLDER` with LICENSE, NOTICE and THIRD-PARTY-LICENSES")
 	output := flags.String("output", "pullpass.tar", "the `FILE` to write")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	image, err := images.Pullpass(*program, *version)
+	image, err := images.Pullpass(*program, *version, *licenses)
 	if err != nil {
 		return err
 	}

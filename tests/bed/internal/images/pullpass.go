@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -15,27 +17,41 @@ const (
 	pullpassProgram = "/usr/local/bin/pullpass"
 	// authoritiesFile is where rustls-native-certs looks, as OpenSSL does.
 	authoritiesFile = "/etc/ssl/certs/ca-certificates.crt"
+	// licensesFolder is where Red Hat's certification looks.
+	licensesFolder = "/licenses/"
 )
 
+// licenseFiles come from the repository's root.
+var licenseFiles = []string{"LICENSE", "NOTICE", "THIRD-PARTY-LICENSES"}
+
 // Pullpass is the image that is shipped: the program, the public certificate
-// authorities of clouds and registries, and a user that is not root. There is
-// no shell in it and nothing else to run.
-func Pullpass(binary, version string) (v1.Image, error) {
+// authorities of clouds and registries, the licenses of all that is in it, and
+// a user that is not root. There is no shell in it and nothing else to run.
+func Pullpass(binary, version, licenses string) (v1.Image, error) {
 	if err := checkStatic(binary); err != nil {
 		return nil, err
+	}
+	files := []File{
+		{Path: "/etc/group", Content: []byte("nonroot:x:65532:\n")},
+		{Path: "/etc/passwd", Content: []byte("nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n")},
+		{Path: authoritiesFile, Content: authorities()},
+	}
+	for _, name := range licenseFiles {
+		content, err := os.ReadFile(filepath.Join(licenses, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Path: licensesFolder + name, Content: content})
 	}
 	return Build(Spec{
 		Binary:  binary,
 		Program: pullpassProgram,
 		Args:    []string{"--help"},
-		Files: []File{
-			{Path: "/etc/group", Content: []byte("nonroot:x:65532:\n")},
-			{Path: "/etc/passwd", Content: []byte("nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n")},
-			{Path: authoritiesFile, Content: authorities()},
-		},
+		Files:   files,
 		Labels: map[string]string{
-			"org.opencontainers.image.title":   "pullpass",
-			"org.opencontainers.image.version": version,
+			"org.opencontainers.image.licenses": "Apache-2.0",
+			"org.opencontainers.image.title":    "pullpass",
+			"org.opencontainers.image.version":  version,
 		},
 	})
 }

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
+
+// root is the repository's, seen from here.
+const root = "../../../.."
 
 // TestPullpassHoldsAProgramAndAuthorities takes itself for the program: it is
 // linked statically, too.
@@ -18,7 +22,7 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := Pullpass(self, "1.2.3")
+	image, err := Pullpass(self, "1.2.3", root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +37,11 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	if count := len(pool.Subjects()); count < 80 {
 		t.Errorf("%d authorities", count)
 	}
-	if len(files) != 4 {
-		t.Errorf("%d files, not program, authorities, passwd and group", len(files))
+	if license := string(files["licenses/LICENSE"].content); !strings.Contains(license, "Apache License") {
+		t.Errorf("no license: %q", license)
+	}
+	if len(files) != 7 {
+		t.Errorf("%d files, not program, authorities, passwd, group and three of licenses", len(files))
 	}
 	config, err := image.ConfigFile()
 	if err != nil {
@@ -43,7 +50,7 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	if config.Config.User != "65532:65532" {
 		t.Errorf("runs as %q", config.Config.User)
 	}
-	again, err := Pullpass(self, "1.2.3")
+	again, err := Pullpass(self, "1.2.3", root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +66,7 @@ func TestPullpassRefusesAProgramThatNeedsLibraries(t *testing.T) {
 	if _, err := os.Stat(dynamic); errors.Is(err, os.ErrNotExist) || checkStatic(dynamic) == nil {
 		t.Skip(dynamic + " needs no libraries here")
 	}
-	if _, err := Pullpass(dynamic, ""); err == nil {
+	if _, err := Pullpass(dynamic, "", root); err == nil {
 		t.Error("it was taken")
 	}
 }
