@@ -24,6 +24,7 @@ case "${1:-}" in
 esac
 
 rust=1.95
+rust_exact=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$(dirname "$0")/../../rust-toolchain.toml" 2>/dev/null)
 go=1.26
 go_exact=$(sed -n 's/^go //p' "$(dirname "$0")/go.mod" 2>/dev/null)
 python=3.11
@@ -110,8 +111,8 @@ look() {
     missing='' packages=''
     need "make" has_make make "install make with your package manager"
     need "a C compiler" cc_is_there "gcc libc6-dev" "install gcc or clang, and the C library's headers, with your package manager"
-    need "Rust $rust" rust_is_there "" "$(has rustup && echo "rustup toolchain install $rust && rustup default $rust" ||
-        echo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --default-toolchain $rust")"
+    need "Rust $rust" rust_is_there "" "$(has rustup && echo "rustup toolchain install ${rust_exact:-$rust} --component clippy --component rustfmt" ||
+        echo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --default-toolchain ${rust_exact:-$rust}")"
     need "Go $go" go_is_there "" "curl -fsSL https://go.dev/dl/go${go_exact:-$go.0}.linux-$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/').tar.gz | tar -C /usr/local -xz && export PATH=/usr/local/go/bin:\$PATH"
     need "Python $python with venv" python_is_there python3-venv "install python3 ($python or later) and its venv module with your package manager"
     refusal=$(node_refusal)
