@@ -1,6 +1,8 @@
-//! What documents point to is there: the tests that show a claim, other documents and their headings.
+//! What documents point to is there: the tests that show a claim, targets of make, other documents and their headings. What
+//! several files say, license and version of Rust, they say alike.
 
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot be set up has failed"
 )]
@@ -8,6 +10,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,10 +33,21 @@ fn find_files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 
 fn documents() -> Vec<PathBuf> {
     let mut found = find_files(&root().join("docs"), "md");
-    found.extend(
-        ["README.md", "manifests/README.md", "certs/README.md"].map(|name| root().join(name)),
-    );
+    let elsewhere = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "manifests/README.md",
+        "certs/README.md",
+        "tests/bed/README.md",
+    ];
+    found.extend(elsewhere.map(|name| root().join(name)));
     found
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The text between back-ticks.
@@ -90,6 +105,77 @@ fn names_tests_that_are_there() {
             .collect();
         assert!(missing.is_empty(), "{document}: {missing:#?}");
     }
+}
+
+/// The target that a line of shell has made, as in `KEEP=1 make demo`.
+fn find_target(code: &str) -> Option<&str> {
+    let mut words = code.split_whitespace().filter(|word| !word.contains('='));
+    words.next().filter(|command| *command == "make")?;
+    words.next()
+}
+
+#[test]
+fn names_targets_that_are_there() {
+    let makefiles = read("Makefile") + &read("tests/bed/bed.mk");
+    let rules = makefiles.lines().filter_map(|line| line.split_once(':'));
+    let targets: BTreeSet<&str> = rules
+        .filter(|(names, rest)| !names.starts_with(['\t', '#']) && !rest.starts_with('='))
+        .flat_map(|(names, _)| names.split_whitespace())
+        .collect();
+    let mut named = BTreeSet::new();
+    for document in documents() {
+        let text = fs::read_to_string(document).unwrap();
+        let blocks = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+        let indented = text.lines().filter(|line| line.starts_with("    "));
+        let code = find_code(&text).chain(blocks).chain(indented);
+        named.extend(code.filter_map(find_target).map(str::to_owned));
+    }
+    assert!(named.len() > 10, "{named:?}");
+    let missing = named.iter().filter(|name| !targets.contains(name.as_str()));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// The text of <https://www.apache.org/licenses/LICENSE-2.0.txt>, and its name wherever packages say theirs.
+#[test]
+fn names_one_license_everywhere() {
+    assert_eq!(
+        format!("{:x}", Sha256::digest(read("LICENSE"))),
+        "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    );
+    let name = env!("CARGO_PKG_LICENSE");
+    assert_eq!(name, "Apache-2.0");
+    for (file, line) in [
+        ("manifests/chart/Chart.yaml", "  artifacthub.io/license: "),
+        ("Dockerfile", "LABEL org.opencontainers.image.licenses="),
+    ] {
+        let text = read(file);
+        let found = text.lines().find_map(|found| found.strip_prefix(line));
+        assert_eq!(
+            found.and_then(|rest| rest.split(' ').next()),
+            Some(name),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn names_one_version_of_rust_everywhere() {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    for (file, text) in [
+        ("rust-toolchain.toml", format!("channel = \"{version}.")),
+        ("Dockerfile", format!("FROM rust:{version}-")),
+        ("tests/bed/doctor.sh", format!("\nrust={version}\n")),
+        ("README.md", format!("Rust {version},")),
+    ] {
+        assert!(read(file).contains(&text), "{file}: {text}");
+    }
+}
+
+#[test]
+fn tells_of_this_version_in_the_changelog() {
+    let text = read("CHANGELOG.md");
+    assert!(text.contains("\n## [Unreleased]\n"), "{text}");
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
 }
 
 #[test]
