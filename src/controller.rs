@@ -3,13 +3,11 @@
 //! ```text
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
 //!                  ─▶ certify: the certificates of our own ─▶ decide (pure) ─▶ Secret, caBundle
-//!                  ─▶ ask: the hosts of all Registries ─▶ matchConditions
 //!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell, evict
 //!                  ─▶ unused: stored credentials × what is in use ─▶ delete
 //! ```
 
 mod again;
-mod ask;
 mod certify;
 mod election;
 mod keep;
@@ -21,7 +19,6 @@ mod tell;
 mod term;
 mod unused;
 
-pub use ask::{Asked, Asker};
 pub use certify::Certifier;
 pub use keep::Keeper;
 pub use leader::Candidate;

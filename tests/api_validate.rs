@@ -189,6 +189,11 @@ async fn try_pod(scene: &Scene, enforce: &str, change: impl Fn(&mut Value)) -> A
     scene.cluster.create_pod(&pod, "dryRun=All").await
 }
 
+/// No Registry serves its image.
+fn unmanaged(pod: &mut Value) {
+    pod["spec"]["containers"][0]["image"] = "alpine:3".into();
+}
+
 async fn exempts_what_needs_or_may_have_no_reference(scene: &Scene) {
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
@@ -198,7 +203,6 @@ async fn exempts_what_needs_or_may_have_no_reference(scene: &Scene) {
     scene.cluster.apply(&account).await;
     let with_reference =
         |pod: &mut Value| pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass"}]);
-    let unmanaged = |pod: &mut Value| pod["spec"]["containers"][0]["image"] = "alpine:3".into();
     let strict = |pod: &mut Value| pod["spec"]["serviceAccountName"] = "strict".into();
     let mirror = |pod: &mut Value| {
         pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
@@ -262,9 +266,12 @@ async fn enforces_references_where_a_namespace_asks() {
     pullpass.register(&scene.cluster, SCENE, scene.name).await;
     assert!(references(&try_pod(&scene, "deny", |_| {}).await.ok().body));
     drop(pullpass);
-    let down = try_pod(&scene, "deny", |_| {}).await;
-    assert!(down.status.is_server_error(), "{down:?}");
-    try_pod(&scene, "warn", |_| {}).await.ok();
+    for change in [|_: &mut Value| {}, unmanaged] {
+        let down = try_pod(&scene, "deny", change).await;
+        assert!(down.status.is_server_error(), "{down:?}");
+        try_pod(&scene, "warn", change).await.ok();
+        try_pod(&scene, "none", change).await.ok();
+    }
 }
 
 async fn exempts_foreign_secret(scene: &Scene) {

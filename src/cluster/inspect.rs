@@ -18,7 +18,7 @@ use crate::provision::access::ClusterError;
 use crate::registry::Registry;
 use crate::registry::selector::LabelSelector;
 
-/// How the names of pullpass' webhooks within their configuration end.
+/// The name of the webhook that changes Pods within its configuration.
 pub const WEBHOOK: &str = "pods.pullpass.dev";
 
 /// A webhook configuration that calls pullpass.
@@ -82,7 +82,7 @@ impl Kube {
             let name = configuration.name_any();
             let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
             webhooks
-                .filter(|webhook| webhook.name.ends_with(WEBHOOK))
+                .filter(|webhook| webhook.name == WEBHOOK)
                 .map(move |webhook| read_webhook(&name, webhook))
         });
         Ok(webhooks.collect())

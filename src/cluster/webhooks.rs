@@ -1,4 +1,4 @@
-//! The configurations of our own webhooks: whom the API server trusts when it calls them, and about which Pods it asks.
+//! The configurations of our own webhooks: whom the API server trusts when it calls them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,8 +8,7 @@ use std::sync::atomic::AtomicU64;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-    WebhookClientConfig,
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use kube::api::PatchParams;
 use kube::{Resource, ResourceExt as _};
@@ -25,15 +24,6 @@ use crate::provision::table::Table;
 
 /// The name of both. The mutating ones are called before most others: they are in the order of their names.
 pub const WEBHOOKS: &str = "00-pullpass";
-
-/// The webhooks that are asked about Pods which may need a Registry, and about no other, by a condition that the leader keeps.
-const CONDITIONAL: [&str; 2] = ["filtered-pods.pullpass.dev", "enforce-deny.pullpass.dev"];
-
-/// The condition's name.
-const CONDITION: &str = "images.pullpass.dev";
-
-/// Who writes conditions, for server-side apply: another one than who writes authorities, since each writes all that is its own.
-const CONDITION_MANAGER: &str = "pullpass-conditions";
 
 /// The annotation of a configuration whose `caBundle` is not for pullpass to write, whatever it holds: the installation's certificates
 /// are somebody else's. A replica of before, which still makes its own, then leaves it alone.
@@ -69,35 +59,15 @@ pub struct Configuration {
     pub version: Version,
     /// Whether somebody else says which authorities are trusted.
     pub is_given: bool,
-    /// Each, by its name.
-    pub webhooks: BTreeMap<String, Entry>,
-}
-
-/// One webhook.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Its `caBundle`, PEM; empty where there is none.
-    pub bundle: Vec<u8>,
-    /// Our condition among its `matchConditions`; `None` where there is none.
-    pub condition: Option<String>,
+    /// The `caBundle` of each, PEM, by its name; empty where there is none.
+    pub webhooks: BTreeMap<String, Vec<u8>>,
 }
 
 impl Configuration {
     /// Whether the API server trusts just these authorities, PEM, for each of them, or that is not for us to say.
     pub fn trusts(&self, bundle: &str) -> bool {
-        let mut webhooks = self.webhooks.values();
-        self.is_given || webhooks.all(|webhook| webhook.bundle == bundle.as_bytes())
-    }
-
-    /// Whether each of them that is to have a condition has this one.
-    pub fn asks(&self, condition: &str) -> bool {
-        let mut webhooks = self.conditional();
-        webhooks.all(|(_, webhook)| webhook.condition.as_deref() == Some(condition))
-    }
-
-    fn conditional(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        let webhooks = CONDITIONAL.iter();
-        webhooks.filter_map(|&name| Some((name, self.webhooks.get(name)?)))
+        let mut bundles = self.webhooks.values();
+        self.is_given || bundles.all(|trusted| trusted == bundle.as_bytes())
     }
 }
 
@@ -158,8 +128,8 @@ pub(super) trait Configured:
 {
     const OF: Webhooks;
 
-    /// Each webhook by its name.
-    fn entries(&self) -> BTreeMap<String, Entry>;
+    /// The `caBundle` of each webhook, by its name.
+    fn bundles(&self) -> BTreeMap<String, Vec<u8>>;
 }
 
 macro_rules! configured {
@@ -167,18 +137,10 @@ macro_rules! configured {
         impl Configured for $kind {
             const OF: Webhooks = $of;
 
-            fn entries(&self) -> BTreeMap<String, Entry> {
+            fn bundles(&self) -> BTreeMap<String, Vec<u8>> {
                 let webhooks = self.webhooks.iter().flatten();
-                let entry = |client: &WebhookClientConfig, conditions| Entry {
-                    bundle: read_bundle(client),
-                    condition: read_condition(conditions),
-                };
                 webhooks
-                    .map(|webhook| {
-                        let conditions = webhook.match_conditions.as_deref();
-                        let entry = entry(&webhook.client_config, conditions.unwrap_or_default());
-                        (webhook.name.clone(), entry)
-                    })
+                    .map(|webhook| (webhook.name.clone(), read_bundle(&webhook.client_config)))
                     .collect()
             }
         }
@@ -193,12 +155,6 @@ fn read_bundle(client: &WebhookClientConfig) -> Vec<u8> {
     bundle.map(|bundle| bundle.0.clone()).unwrap_or_default()
 }
 
-fn read_condition(conditions: &[MatchCondition]) -> Option<String> {
-    let mut conditions = conditions.iter();
-    let ours = conditions.find(|condition| condition.name == CONDITION);
-    ours.map(|condition| condition.expression.clone())
-}
-
 pub(super) fn read_configuration<K: Configured>(object: &K) -> Configuration {
     Configuration {
         of: K::OF,
@@ -208,7 +164,7 @@ pub(super) fn read_configuration<K: Configured>(object: &K) -> Configuration {
             .get(GIVEN_ANNOTATION)
             .map(String::as_str)
             == Some("given"),
-        webhooks: object.entries(),
+        webhooks: object.bundles(),
     }
 }
 
@@ -229,43 +185,13 @@ impl Kube {
         let webhooks = names
             .map(|name| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
             .collect();
-        self.apply_webhooks(webhooks, FIELD_MANAGER, read, known)
-            .await
-    }
-
-    /// Writes the condition under which the API server asks those webhooks that are to have one, if they are still what was read.
-    ///
-    /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between.
-    pub async fn apply_condition(
-        &self,
-        condition: &str,
-        read: &Configuration,
-        known: &Configurations,
-    ) -> Result<(), ClusterError> {
-        let ours = json!([{"name": CONDITION, "expression": condition}]);
-        let webhooks = read
-            .conditional()
-            .map(|(name, _)| json!({"name": name, "matchConditions": ours}))
-            .collect();
-        self.apply_webhooks(webhooks, CONDITION_MANAGER, read, known)
-            .await
-    }
-
-    async fn apply_webhooks(
-        &self,
-        webhooks: Vec<Value>,
-        manager: &str,
-        read: &Configuration,
-        known: &Configurations,
-    ) -> Result<(), ClusterError> {
         let written = match read.of {
             Webhooks::Mutating => {
-                self.apply_configuration::<MutatingWebhookConfiguration>(webhooks, manager, read)
+                self.apply_configuration::<MutatingWebhookConfiguration>(webhooks, read)
                     .await?
             }
             Webhooks::Validating => {
-                self.apply_configuration::<ValidatingWebhookConfiguration>(webhooks, manager, read)
+                self.apply_configuration::<ValidatingWebhookConfiguration>(webhooks, read)
                     .await?
             }
         };
@@ -280,7 +206,6 @@ impl Kube {
     async fn apply_configuration<K: Configured>(
         &self,
         webhooks: Vec<Value>,
-        manager: &str,
         read: &Configuration,
     ) -> Result<Configuration, ClusterError> {
         let object = json!({
@@ -290,7 +215,7 @@ impl Kube {
             },
             "webhooks": webhooks,
         });
-        let parameters = PatchParams::apply(manager).force();
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let configurations = Objects::<K>::cluster_scoped(self);
         let name = ObjectName::constant(WEBHOOKS);
         let applied = configurations.apply(&name, object, &parameters).await?;

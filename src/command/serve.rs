@@ -58,10 +58,6 @@ pub(super) struct Args {
     /// What becomes of such Pods when their image could not be pulled and a controller would make them again
     #[arg(long, value_enum, default_value_t)]
     rescue: Rescue,
-    /// Keep the matchConditions of those webhooks of ours that have some, from the hosts of all Registries; a Registry is ready once its
-    /// hosts are among them
-    #[arg(long, conflicts_with = "patch_only", conflicts_with = "no_controller")]
-    match_conditions: bool,
     #[command(flatten)]
     own: certificates::OwnArgs,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests

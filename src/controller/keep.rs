@@ -20,7 +20,6 @@ use tokio::time::{Instant, Interval};
 
 use self::jobs::About;
 use self::work::{Done, Work};
-use super::ask::Asked;
 use super::metrics::Metrics;
 use super::report::Finding;
 use super::tell::{Teller, Trouble};
@@ -33,7 +32,7 @@ use crate::provision::{Ensure, Provision as _};
 use crate::registry::Orders;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
-pub(super) const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(50);
 
 /// After everything was looked at, so many times as long as that took it is not looked at again, but at single namespaces that changed.
 const REST: u32 = 3;
@@ -55,8 +54,6 @@ pub struct Keeper {
     metrics: Metrics,
     own_namespace: NamespaceName,
     clock: fn() -> Timestamp,
-    /// About which Pods the API server asks; without it about all.
-    asked: Option<watch::Receiver<Asked>>,
     rest: Duration,
     pace: Pace,
 }
@@ -78,7 +75,6 @@ impl Keeper {
             metrics,
             own_namespace,
             clock,
-            asked: None,
             rest: Duration::ZERO,
             pace: Pace::default(),
         }
@@ -90,22 +86,10 @@ impl Keeper {
         Self { rest, ..self }
     }
 
-    /// A Registry is ready only once the API server asks about its images.
-    #[must_use]
-    pub fn with_asked(mut self, asked: Option<watch::Receiver<Asked>>) -> Self {
-        self.asked = asked;
-        self
-    }
-
     /// How fast renewed credentials are written.
     #[must_use]
     pub fn with_pace(self, pace: Pace) -> Self {
         Self { pace, ..self }
-    }
-
-    fn asked(&self) -> Asked {
-        let asked = self.asked.as_ref();
-        asked.map_or_else(Asked::default, |asked| asked.borrow().clone())
     }
 
     /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
@@ -155,7 +139,7 @@ impl Keeper {
             work.take_ended(now);
             work.queue.grow(TICK, now);
             self.begin_queued(&mut work, now);
-            let seen = Some((self.ensure.change(), confirmed.clone(), self.asked()));
+            let seen = Some((self.ensure.change(), confirmed.clone()));
             if now < last {
                 // By a clock that was put back, what is to be done next may be long due.
                 next = Some(now);
@@ -310,9 +294,7 @@ impl Keeper {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let next = work.told.waits_until(now);
-        let asked = self.asked();
-        let is_told = asked != Asked::Unknown;
-        let next = next.or_else(|| work.settles_until(decision, is_told, now));
+        let next = next.or_else(|| work.settles_until(decision, now));
         if next.is_some() {
             return next;
         }
@@ -326,7 +308,6 @@ impl Keeper {
                 .map(|needed| overload(needed, self.pace.top))
                 .into_iter()
                 .collect(),
-            asked: &asked,
         };
         let registries = self.ensure.registries();
         let known = |registry: &str| self.ensure.status(registry);

@@ -37,8 +37,6 @@ pub(super) struct Facts<'a> {
     pub(super) problem: Option<String>,
     /// Whether it rests.
     pub(super) suspended: bool,
-    /// Whether the API server does not ask about its images yet.
-    pub(super) unasked: bool,
     /// How it stands; `None`: it serves no opted-in namespace.
     pub(super) tally: Option<&'a Tally>,
     /// Who its credentials' principals are, and when the first of them ends.
@@ -57,7 +55,7 @@ pub(super) struct Facts<'a> {
 /// What is wrong with a Registry, so that people should be told.
 pub(super) fn find_wrong(facts: &Facts<'_>, now: Timestamp) -> Option<Finding> {
     let (is_ready, ready) = decide_ready(facts);
-    if !is_ready && !matches!(ready.reason, "Suspended" | "Provisioning" | "NotAsked") {
+    if !is_ready && !matches!(ready.reason, "Suspended" | "Provisioning") {
         return Some(ready);
     }
     let (is_degraded, degraded) = decide_degraded(facts, now);
@@ -119,10 +117,6 @@ fn decide_ready(facts: &Facts<'_>) -> (bool, Finding) {
         let message =
             "it rests: nothing is minted, renewed or removed for it until spec.suspend is false";
         return (false, Finding::new("Suspended", message));
-    }
-    if facts.unasked {
-        let message = "the API server does not ask about its images yet: matchConditions of mutatingwebhookconfiguration 00-pullpass are written first";
-        return (false, Finding::new("NotAsked", message));
     }
     let Some(tally) = facts.tally else {
         let message = "no opted-in namespace is served yet: label one pullpass.dev/inject=enabled, and as serves.namespaces asks";

@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::again::Again;
-use super::ask::Asked;
 use super::report::{Facts, Finding, find_wrong, report};
 use crate::cluster::{Gravity, Kube, Notice, reference};
 use crate::names::ObjectName;
@@ -78,8 +77,6 @@ pub(super) struct Trouble<'t> {
     pub(super) unwritten: HashMap<Name, Vec<Pending>>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Finding>,
-    /// About which Pods the API server asks.
-    pub(super) asked: &'t Asked,
 }
 
 /// What is to be told now.
@@ -245,7 +242,6 @@ fn gather<'a>(
     let mut facts = Facts {
         problem,
         suspended: registry.is_some_and(|registry| registry.suspend),
-        unasked: registry.is_some_and(|registry| !trouble.asked.cover(registry)),
         tally,
         notes: trouble.notes.clone(),
         ..Facts::default()

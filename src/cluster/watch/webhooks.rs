@@ -29,7 +29,7 @@ impl Watches {
     }
 }
 
-/// Without the rights to it everything else works: the API server is then told by somebody else whom to trust, and asks about all Pods.
+/// Without the rights to it everything else works: the API server is then told by somebody else whom to trust.
 fn watch_one<K: Configured>(
     kube: &Kube,
     configurations: Arc<Configurations>,
@@ -44,7 +44,7 @@ fn watch_one<K: Configured>(
             manner: Manner {
                 what: "webhooks",
                 name: WEBHOOKS.to_owned(),
-                advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key and no --match-conditions"
+                advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key"
                     .to_owned(),
                 waits_for_rights: false,
             },

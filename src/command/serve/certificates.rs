@@ -17,8 +17,7 @@ use crate::certificates::{Held, Metrics, is_trusted};
 use crate::cluster::{
     CERTIFICATES, Certificates, Configurations, Kube, WEBHOOKS, Watches, Webhooks,
 };
-use crate::controller::{Asker, Certifier};
-use crate::provision::Ensure;
+use crate::controller::Certifier;
 use crate::server;
 use crate::server::certificate::Certificate;
 
@@ -60,11 +59,9 @@ fn parse_life(text: &str) -> Result<SignedDuration, String> {
         })
 }
 
-/// Certificates of our own, nothing to do where they are files; and our webhooks' configurations.
+/// Certificates of our own; nothing to do where they are files.
 pub(super) struct Own {
     made: Option<Made>,
-    /// `None`: nothing of them is for us to write.
-    configurations: Option<Arc<Configurations>>,
     metrics: Metrics,
 }
 
@@ -85,19 +82,14 @@ impl Own {
     ) -> Self {
         let metrics = Metrics::default();
         metrics.register(&mut shell.metrics);
-        let is_made = args.shell.tls_cert.is_none();
-        let configurations =
-            (is_made || args.match_conditions).then(Arc::<Configurations>::default);
-        if let Some(configurations) = &configurations {
-            watches.add_webhooks(kube, configurations);
-        }
-        let Some(configurations) = configurations.clone().filter(|_| is_made) else {
+        if args.shell.tls_cert.is_some() {
             return Self {
                 made: None,
-                configurations,
                 metrics,
             };
-        };
+        }
+        let configurations = Arc::<Configurations>::default();
+        watches.add_webhooks(kube, &configurations);
         let known = Arc::new(Certificates::default());
         watches.add_certificates(kube, &known);
         let service = format!("pullpass.{}.svc", kube.namespace());
@@ -105,28 +97,15 @@ impl Own {
         Self {
             made: Some(Made {
                 known,
-                configurations: Arc::clone(&configurations),
+                configurations,
                 hosts: hosts.collect(),
                 lives: Lives {
                     serving: args.own.certificate_life,
                     authority: args.own.authority_life,
                 },
             }),
-            configurations: Some(configurations),
             metrics,
         }
-    }
-
-    /// What keeps the conditions of our webhooks, on the leader, where that is asked for.
-    pub(super) fn asker(&self, args: &Args, kube: &Kube, ensure: &Ensure) -> Option<Asker> {
-        let configurations = self.configurations.as_ref();
-        let configurations = Arc::clone(configurations.filter(|_| args.match_conditions)?);
-        Some(Asker::new(
-            kube.clone(),
-            configurations,
-            ensure.clone(),
-            Timestamp::now,
-        ))
     }
 
     /// What keeps them, on the leader.
@@ -275,9 +254,8 @@ impl Follower {
             hosts.all(|host| is_trusted(bundle, certificate, host, now))
         };
         let webhooks = webhooks.iter();
-        let webhooks = webhooks.flat_map(|configuration| configuration.webhooks.values());
-        let distrusting = webhooks.filter(|webhook| !trusts(&webhook.bundle));
-        let distrusting = distrusting.count();
+        let bundles = webhooks.flat_map(|configuration| configuration.webhooks.values());
+        let distrusting = bundles.filter(|bundle| !trusts(bundle)).count();
         self.metrics.set_distrusting(distrusting);
         if distrusting > 0 {
             Trust::Distrusting

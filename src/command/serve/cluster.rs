@@ -13,7 +13,7 @@ use super::shell::Shell;
 use super::{Args, Rescue};
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Asker, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
+use crate::controller::{self, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -121,7 +121,6 @@ struct Control {
     keeper: Keeper,
     cleaner: Cleaner,
     certifier: Option<Certifier>,
-    asker: Option<Asker>,
     missed: Option<Missed>,
 }
 
@@ -137,7 +136,6 @@ impl Control {
         let missed = look_for_missed(args, &kube, ensure, shell);
         let metrics = controller::Metrics::default();
         metrics.register(&mut shell.metrics);
-        let asker = own.asker(args, &kube, ensure);
         let certifier = own.certifier(&kube);
         let own_namespace = kube.namespace().clone();
         let keeper = Keeper::new(
@@ -148,7 +146,6 @@ impl Control {
             own_namespace,
             Timestamp::now,
         )
-        .with_asked(asker.as_ref().map(Asker::asked))
         .with_pace(Pace {
             usual: args.renewals_per_second.into(),
             top: args.renewals_per_second_at_most.into(),
@@ -159,7 +156,6 @@ impl Control {
             keeper,
             cleaner,
             certifier,
-            asker,
             missed,
         }
     }
@@ -186,11 +182,6 @@ impl Control {
                     certifier.run(leadership.clone()).await;
                 }
             };
-            let asker = async {
-                if let Some(asker) = self.asker {
-                    asker.run(leadership.clone()).await;
-                }
-            };
             let missed = async {
                 if let Some(missed) = self.missed {
                     missed.run(leadership.clone()).await;
@@ -201,7 +192,6 @@ impl Control {
                 self.keeper.run(leadership.clone()),
                 self.cleaner.run(leadership.clone()),
                 certifier,
-                asker,
                 missed
             );
         })

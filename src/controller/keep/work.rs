@@ -177,17 +177,14 @@ impl Work {
         self.remove_again.rest(name, answer.wait, now);
     }
 
-    /// Until when nothing is said of how Registries stand; `None`: it can be said. `knows_asked`: whether it is known about which Pods
-    /// the API server asks.
+    /// Until when nothing is said of how Registries stand; `None`: it can be said.
     pub(super) fn settles_until(
         &mut self,
         decision: &Decision,
-        knows_asked: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let is_idle = self.minting.is_empty() && self.writing.is_empty();
-        let is_busy =
-            !knows_asked || !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
+        let is_busy = !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
         self.settling.lasts_until(is_busy, now)
     }
 

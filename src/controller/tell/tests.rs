@@ -43,7 +43,6 @@ fn tell(told: &mut Told, survey: &Survey, registries: &Registries, now: Timestam
         fought: HashSet::new(),
         unwritten: HashMap::new(),
         notes: Vec::new(),
-        asked: &Asked::AboutAll,
     };
     told.find_news(survey, registries, &trouble, |_| None, now)
 }
