@@ -3,7 +3,7 @@
 //! ```text
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
 //!                  ─▶ certify: the certificates of our own ─▶ decide (pure) ─▶ Secret, caBundle
-//!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell, evict
+//!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell
 //!                  ─▶ unused: stored credentials × what is in use ─▶ delete
 //! ```
 

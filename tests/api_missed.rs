@@ -1,4 +1,4 @@
-//! Pods that were created while pullpass was away, on a real API server: found, counted, told, evicted.
+//! Pods that were created while pullpass was away, on a real API server: found, counted, told.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,12 +8,11 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use support::process::{Launch, Pullpass, make_namespace, pod};
-use support::scene::{ECR, OWN, Scene, references};
+use support::scene::{ECR, Scene, references};
 use support::wait;
 
 /// A scene in which a Registry serves [`image`].
@@ -83,22 +82,24 @@ async fn gauge(pullpass: &Pullpass, name: &str, label: &str) -> u64 {
 
 /// The names of what Events with this reason are about.
 async fn told(scene: &Scene, namespace: &str, reason: &str) -> BTreeSet<String> {
+    let notes = notes(scene, namespace, reason).await;
+    notes.into_keys().collect()
+}
+
+/// What Events with this reason say of what.
+async fn notes(scene: &Scene, namespace: &str, reason: &str) -> BTreeMap<String, String> {
     let path = format!("/api/v1/namespaces/{namespace}/events?fieldSelector=reason%3D{reason}");
     let list = scene.cluster.get(&path).await.unwrap();
     let items = list["items"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     items
-        .map(|event| event["involvedObject"]["name"].as_str().unwrap().to_owned())
+        .map(|event| {
+            (
+                text(&event["involvedObject"]["name"]),
+                text(&event["message"]),
+            )
+        })
         .collect()
-}
-
-async fn bind_rescue(scene: &Scene) {
-    let group = "rbac.authorization.k8s.io";
-    let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "pullpass-rescue"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "pullpass-rescue"},
-        "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
-    });
-    scene.cluster.apply(&binding).await;
 }
 
 /// Pods that were created before pullpass was there, each kind of them once. Answers who was missed.
@@ -106,7 +107,11 @@ async fn create_missed(scene: &Scene, shop: &str) -> BTreeSet<String> {
     create(scene, shop, "web-1", Some("web")).await;
     create(scene, shop, "web-2", Some("web")).await;
     create(scene, shop, "bare", None).await;
-    for name in ["web-1", "web-2", "bare"] {
+    let job = json!({"metadata.ownerReferences": [{
+        "apiVersion": "batch/v1", "kind": "Job", "name": "once", "uid": "uid-of-once", "controller": true,
+    }]});
+    create_with(scene, shop, "step", None, job).await;
+    for name in ["web-1", "web-2", "bare", "step"] {
         hang(scene, shop, name).await;
     }
     create(scene, shop, "unscheduled", Some("web")).await;
@@ -125,79 +130,66 @@ async fn create_missed(scene: &Scene, shop: &str) -> BTreeSet<String> {
     scene.cluster.apply(&account).await;
     let strict = json!({"spec.serviceAccountName": "strict"});
     create_with(scene, shop, "strict", None, strict).await;
-    ["web-1", "web-2", "bare", "unscheduled"]
+    ["web-1", "web-2", "bare", "step", "unscheduled"]
         .map(str::to_owned)
         .into()
 }
 
-/// One Pod of the one owner is gone, all others are there.
-async fn check_left(scene: &Scene, shop: &str) {
-    let path = format!("/api/v1/namespaces/{shop}/pods");
-    let left = scene.cluster.get(&path).await.unwrap();
-    let names: Vec<&str> = left["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|pod| pod["metadata"]["name"].as_str().unwrap())
-        .collect();
-    let of_web = ["web-1", "web-2"]
-        .iter()
-        .filter(|name| names.contains(*name));
-    assert_eq!(of_web.count(), 1, "one of an owner: {names:?}");
-    assert!(names.contains(&"bare") && names.contains(&"unscheduled") && names.contains(&"refers"));
-    assert_eq!(
-        told(scene, shop, "RescuePod").await,
-        BTreeSet::from(["web".to_owned()])
-    );
-}
-
-/// Pods were read a page at a time or by name, and never watched.
+/// Pods were read a page at a time, and nothing else was asked about them.
 fn check_requests(scene: &Scene) {
     let pods = scene.api.all();
     let pods = pods.iter().filter(|request| request.path.contains("/pods"));
     for request in pods {
         let path = &request.path;
+        let is_page = path.starts_with("/api/v1/pods?") && path.contains("limit=100");
+        assert!(request.method == "GET" && is_page, "{request:?}");
         assert!(!path.contains("watch"), "{path}");
-        let known = path.contains("limit=100")
-            || path.contains("metadata.name%3D")
-            || path.ends_with("/eviction?");
-        assert!(known, "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finds_tells_and_evicts_pods_that_were_missed() {
+async fn finds_pods_that_were_missed_and_says_what_to_do() {
     let scene = scene("missed").await;
     let shop = scene.namespace("shop").await;
     let missed = create_missed(&scene, &shop).await;
-    bind_rescue(&scene).await;
-    let pullpass = start(&scene, &["--rescue=evict"]).await;
+    let pullpass = start(&scene, &[]).await;
 
     wait::until("the missed pods to be counted", async || {
         let hanging = gauge(&pullpass, "pullpass_missed_pods{", "Hanging").await;
         let waiting = gauge(&pullpass, "pullpass_missed_pods{", "Waiting").await;
-        ((hanging, waiting) == (3, 1)).then_some(())
+        ((hanging, waiting) == (4, 1)).then_some(())
     })
     .await;
-    assert_eq!(told(&scene, &shop, "PullSecretNotReferenced").await, missed);
-    // The API server has not asked the webhook yet: what would be created again could be missed again.
-    let evictions = "pullpass_missed_pods_evictions_total";
-    assert_eq!(pullpass.count(evictions, &[]).await, 0);
-    assert!(told(&scene, &shop, "RescuePod").await.is_empty());
+    let notes = notes(&scene, &shop, "PullSecretNotReferenced").await;
+    assert_eq!(notes.keys().cloned().collect::<BTreeSet<_>>(), missed);
+    let delete = |name: &str| format!("kubectl delete pod {name} -n {shop}");
+    for (name, said) in [
+        (
+            "web-1",
+            format!("ReplicaSet web makes it again: {}. It", delete("web-1")),
+        ),
+        (
+            "bare",
+            format!("Nothing makes it again: {}, then", delete("bare")),
+        ),
+        (
+            "step",
+            "delete the Job and create it again instead. It".to_owned(),
+        ),
+    ] {
+        assert!(notes[name].contains(&said), "{name}: {}", notes[name]);
+        assert!(notes[name].contains("lacks pullpass, of Registry missed"));
+    }
+    let log = pullpass.log();
+    assert!(log.contains("an event on each says what to do"), "{log}");
 
-    let asked = Instant::now();
+    // A person does as told; what the ReplicaSet makes then is not missed.
     pullpass.register(&scene.cluster, "scene", "missed").await;
-    wait::until("an eviction", async || {
-        (gauge(&pullpass, evictions, "Done").await == 1).then_some(())
-    })
-    .await;
-    println!(
-        "evicted {:.1} s after the webhook was asked again",
-        asked.elapsed().as_secs_f64()
-    );
-    check_left(&scene, &shop).await;
-
-    // What the ReplicaSet makes now is not missed.
+    let said = delete("web-1");
+    let arguments: Vec<&str> = said.split(' ').skip(1).collect();
+    scene.world.kubectl(&arguments);
+    let path = format!("/api/v1/namespaces/{shop}/pods/web-1");
+    assert!(scene.cluster.get(&path).await.is_none());
     let made = create(&scene, &shop, "web-3", Some("web")).await;
     assert!(references(&made), "{made}");
     check_requests(&scene);
@@ -242,47 +234,13 @@ async fn finds_pods_of_a_namespace_that_opts_in_later_page_by_page() {
     let event = scene
         .world
         .kubectl(&["-n", &later, "describe", "pod", "p0"]);
-    assert!(event.contains("delete it and create it again"), "{event}");
+    let said = format!("Nothing makes it again: kubectl delete pod p0 -n {later}");
+    assert!(event.contains(&said), "{event}");
     let all = scene.api.all();
     let continued = all
         .iter()
         .filter(|request| request.path.contains("continue="));
     assert!(continued.count() >= 2);
-    assert_eq!(
-        pullpass
-            .count("pullpass_missed_pods_evictions_total", &[])
-            .await,
-        0
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evicts_the_same_pod_once_it_may() {
-    let scene = scene("refused").await;
-    let shop = scene.namespace("shop").await;
-    for name in ["web-1", "web-2"] {
-        create(&scene, &shop, name, Some("web")).await;
-        hang(&scene, &shop, name).await;
-    }
-    let pullpass = start(&scene, &["--rescue=evict", "--missed-pods-every=1s"]).await;
-    pullpass.register(&scene.cluster, "scene", "refused").await;
-    let evictions = "pullpass_missed_pods_evictions_total";
-    wait::until("two evictions that are refused", async || {
-        (gauge(&pullpass, evictions, "Failed").await >= 2).then_some(())
-    })
-    .await;
-    let web = BTreeSet::from(["web".to_owned()]);
-    assert_eq!(told(&scene, &shop, "RescuePod").await, web);
-    bind_rescue(&scene).await;
-    wait::until("an eviction", async || {
-        (gauge(&pullpass, evictions, "Done").await == 1).then_some(())
-    })
-    .await;
-    // All that was asked for was the eviction of the one Pod.
-    let all = scene.api.all();
-    let asked = all.iter().filter(|one| one.path.ends_with("/eviction?"));
-    let asked: BTreeSet<&str> = asked.map(|one| one.path.as_str()).collect();
-    assert_eq!(asked.len(), 1, "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

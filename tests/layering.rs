@@ -56,7 +56,7 @@ const PURE: &[&str] = &[
     "certificates/pace",
     "controller/keep/allowance",
     "controller/missed/notice",
-    "controller/missed/rescue",
+    "controller/missed/owner",
     "controller/missed/schedule",
     "controller/unused/plan",
 ];

@@ -11,7 +11,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use serde::Serialize;
@@ -204,25 +204,6 @@ where
             namespace: Some(namespace),
             api: kube.namespaced(namespace),
         }
-    }
-}
-
-impl Objects<'_, Pod> {
-    /// Evicts one of these Pods.
-    ///
-    /// # Errors
-    /// The API server cannot be reached or refuses.
-    pub(super) async fn evict(
-        &self,
-        name: &ObjectName,
-        eviction: &Value,
-    ) -> Result<(), ClusterError> {
-        let what = format!("the eviction of {}", self.describe(name));
-        let parameters = PostParams::default();
-        let asked =
-            self.api
-                .create_subresource::<_, Value>("eviction", name, &parameters, eviction);
-        failure::request(&what, asked).await.map(drop)
     }
 }
 

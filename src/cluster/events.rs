@@ -96,22 +96,11 @@ impl Kube {
     /// Writes an Event, in the object's namespace (`default` for one that has none). Nothing depends on Events: what fails is logged
     /// here, and not more often than it would be told.
     pub async fn publish(&self, notice: &Notice, now: Timestamp) -> Told {
-        self.publish_once(notice, PAUSE, now).await
-    }
-
-    /// The same, at most once in `pause`, ten minutes or more. To be told first is to have the right to act: whoever is answered
-    /// [`Told::Now`] is the only one of all replicas.
-    pub async fn publish_once(
-        &self,
-        notice: &Notice,
-        pause: SignedDuration,
-        now: Timestamp,
-    ) -> Told {
         let key = key_of(notice);
-        if !self.told.take(&key, now, pause) {
+        if !self.told.take(&key, now) {
             return Told::Lately;
         }
-        let event = build_event(notice, pause, now);
+        let event = build_event(notice, now);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let namespace = match NamespaceName::parse(namespace) {
             Ok(namespace) => namespace,
@@ -135,7 +124,7 @@ impl Kube {
     }
 
     fn log_failure(&self, error: &ClusterError, now: Timestamp) {
-        if matches!(error, ClusterError::NamespaceGone { .. }) || !self.told.take("", now, PAUSE) {
+        if matches!(error, ClusterError::NamespaceGone { .. }) || !self.told.take("", now) {
             return;
         }
         tracing::warn!(
@@ -159,9 +148,9 @@ fn key_of(notice: &Notice) -> String {
     format!("{} {}", parts.join(" "), notice.reason)
 }
 
-/// The name of the Event that tells this in the `pause` around `at`.
-fn name_of(notice: &Notice, pause: SignedDuration, at: Timestamp) -> String {
-    let window = at.as_second().div_euclid(pause.as_secs().max(1));
+/// The name of the Event that tells this in the ten minutes around `at`.
+fn name_of(notice: &Notice, at: Timestamp) -> String {
+    let window = at.as_second().div_euclid(PAUSE.as_secs());
     let hash = Sha256::digest(format!("{} {window}", key_of(notice)));
     let name = notice.regarding.name.as_deref().unwrap_or_default();
     let mut text = cut(name, NAME_MAX).trim_end_matches(['.', '-']).to_owned();
@@ -173,11 +162,11 @@ fn name_of(notice: &Notice, pause: SignedDuration, at: Timestamp) -> String {
     text
 }
 
-fn build_event(notice: &Notice, pause: SignedDuration, now: Timestamp) -> Event {
+fn build_event(notice: &Notice, now: Timestamp) -> Event {
     let regarding = &notice.regarding;
     let namespace = regarding.namespace.clone();
     let metadata = ObjectMeta {
-        name: Some(name_of(notice, pause, now)),
+        name: Some(name_of(notice, now)),
         namespace: Some(namespace.unwrap_or_else(|| CLUSTER_NAMESPACE.to_owned())),
         ..ObjectMeta::default()
     };
@@ -237,8 +226,8 @@ impl Pause {
 }
 
 impl Lately {
-    /// Whether this may be told now: then it counts as told for `length`.
-    fn take(&self, key: &str, now: Timestamp, length: SignedDuration) -> bool {
+    /// Whether this may be told now: then it counts as told for ten minutes.
+    fn take(&self, key: &str, now: Timestamp) -> bool {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.get(key).is_some_and(|pause| pause.holds(now)) {
             return false;
@@ -246,7 +235,11 @@ impl Lately {
         if pauses.len() >= REMEMBERED {
             pauses.retain(|_, pause| pause.holds(now));
         }
-        pauses.insert(key.to_owned(), Pause { begin: now, length });
+        let pause = Pause {
+            begin: now,
+            length: PAUSE,
+        };
+        pauses.insert(key.to_owned(), pause);
         true
     }
 
@@ -282,30 +275,30 @@ mod tests {
     #[test]
     fn tells_once_in_ten_minutes_also_when_the_clock_is_put_back() {
         let lately = Lately::default();
-        assert!(lately.take("a", at(10_000), PAUSE));
-        assert!(!lately.take("a", at(10_599), PAUSE));
-        assert!(!lately.take("a", at(10_000), PAUSE));
-        assert!(lately.take("b", at(10_000), PAUSE));
-        assert!(lately.take("a", at(10_600), PAUSE));
-        assert!(lately.take("a", at(9_000), PAUSE));
+        assert!(lately.take("a", at(10_000)));
+        assert!(!lately.take("a", at(10_599)));
+        assert!(!lately.take("a", at(10_000)));
+        assert!(lately.take("b", at(10_000)));
+        assert!(lately.take("a", at(10_600)));
+        assert!(lately.take("a", at(9_000)));
         lately.allow_after("a", at(9_000), AGAIN);
-        assert!(!lately.take("a", at(9_059), PAUSE));
-        assert!(lately.take("a", at(9_060), PAUSE));
+        assert!(!lately.take("a", at(9_059)));
+        assert!(lately.take("a", at(9_060)));
     }
 
     #[test]
     fn forgets_what_no_longer_matters() {
         let lately = Lately::default();
         for number in 0..REMEMBERED {
-            assert!(lately.take(&number.to_string(), at(0), PAUSE));
+            assert!(lately.take(&number.to_string(), at(0)));
         }
-        assert!(lately.take("one more", at(700), PAUSE));
+        assert!(lately.take("one more", at(700)));
         assert_eq!(lately.pauses.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn names_events_after_object_reason_and_time() {
-        let name = |object, reason, second| name_of(&notice(object, reason), PAUSE, at(second));
+        let name = |object, reason, second| name_of(&notice(object, reason), at(second));
         let first = name("pullpass", "Foreign", 600);
         assert_eq!(first, name("pullpass", "Foreign", 1199));
         assert!(first.starts_with("pullpass."), "{first}");
@@ -318,7 +311,7 @@ mod tests {
 
     #[test]
     fn cuts_notes_between_characters() {
-        let event = build_event(&notice("pullpass", "R"), PAUSE, at(0));
+        let event = build_event(&notice("pullpass", "R"), at(0));
         assert_eq!(event.note.unwrap().len(), 1024);
     }
 }

@@ -1,15 +1,11 @@
-//! Pods that wait to run: read a page at a time and never kept; and their eviction.
+//! Pods that wait to run: read a page at a time and never kept.
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ListParams, Request};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::api::{Objects, list_named, pods_path};
 use super::{Kube, failure};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::access::ClusterError;
@@ -39,14 +35,14 @@ pub struct WaitingPod {
     pub name: ObjectName,
     /// Its `metadata.uid`.
     pub uid: String,
-    /// When it was created, by the API server's clock.
-    pub created: Timestamp,
     /// Whether it is being deleted.
     pub is_deleted: bool,
     /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
     pub hangs: bool,
     /// What makes it again when it is gone: its owner with `controller: true`.
     pub controller: Option<OwnerReference>,
+    /// Its label `pod-template-hash`.
+    pub template_hash: Option<String>,
     /// All of it, as JSON.
     pub json: Box<RawValue>,
 }
@@ -78,11 +74,18 @@ struct Metadata {
     name: String,
     namespace: String,
     uid: String,
-    creation_timestamp: Time,
     #[serde(default)]
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
+    labels: Labels,
+    #[serde(default)]
     owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Default, Deserialize)]
+struct Labels {
+    #[serde(default, rename = "pod-template-hash")]
+    template_hash: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -126,52 +129,9 @@ impl Kube {
         if let Some(next) = next {
             parameters = parameters.continue_token(next);
         }
-        self.list_pods("/api/v1/pods", &parameters).await
-    }
-
-    /// Reads one Pod live; `None`: there is none, or it no longer is Pending. A list of one name: the right to list is enough.
-    ///
-    /// # Errors
-    /// The API server cannot be reached or refuses.
-    pub async fn fetch_waiting_pod(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-    ) -> Result<Option<WaitingPod>, ClusterError> {
-        let page = self
-            .list_pods(&pods_path(namespace), &list_named(name))
-            .await?;
-        let mut pods = page.pods.into_iter();
-        Ok(pods.find(|pod| pod.name == *name && pod.namespace == *namespace))
-    }
-
-    /// Evicts this very Pod, through the eviction API; answers whether there was one to evict.
-    /// <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>
-    ///
-    /// # Errors
-    /// The API server cannot be reached or refuses.
-    pub async fn evict(&self, pod: &WaitingPod) -> Result<bool, ClusterError> {
-        let eviction = json!({
-            "apiVersion": "policy/v1", "kind": "Eviction",
-            "metadata": {"name": pod.name, "namespace": pod.namespace},
-            "deleteOptions": {"preconditions": {"uid": pod.uid}},
-        });
-        let pods = Objects::<Pod>::namespaced(self, &pod.namespace);
-        match pods.evict(&pod.name, &eviction).await {
-            Ok(()) => Ok(true),
-            Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn list_pods(
-        &self,
-        path: &str,
-        parameters: &ListParams,
-    ) -> Result<PodPage, ClusterError> {
         let what = "the list of pending pods";
         let asked = async {
-            let request = Request::new(path).list(parameters);
+            let request = Request::new("/api/v1/pods").list(&parameters);
             let request = request.map_err(kube::Error::BuildRequest)?;
             self.client.request_text(request).await
         };
@@ -212,10 +172,10 @@ fn parse_page(text: &str) -> serde_json::Result<PodPage> {
         pods.push(WaitingPod {
             hangs: containers.any(hangs),
             controller: owners.find(|owner| owner.controller == Some(true)),
+            template_hash: metadata.labels.template_hash,
             namespace,
             name,
             uid: metadata.uid,
-            created: metadata.creation_timestamp.0,
             is_deleted: metadata.deletion_timestamp.is_some(),
             json,
         });
@@ -231,15 +191,16 @@ mod tests {
     #[test]
     fn reads_what_is_needed_of_each_pod() {
         let page = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"abc"},"items":[
-            {"metadata":{"name":"a","namespace":"n","uid":"1","creationTimestamp":"2026-01-02T03:04:05Z","deletionTimestamp":null,
+            {"metadata":{"name":"a","namespace":"n","uid":"1","deletionTimestamp":null,
+              "labels":{"app":"a","pod-template-hash":"5d4f8"},
               "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"x","uid":"8"},
                 {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"rs","uid":"9","controller":true}]},
              "spec":{"anything":[{}]},
              "status":{"phase":"Pending","containerStatuses":[{"state":{"running":{}}},{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}},
-            {"metadata":{"name":"b","namespace":"n","uid":"2","creationTimestamp":"2026-01-02T03:04:05Z","deletionTimestamp":"2026-01-02T03:04:06Z"},
+            {"metadata":{"name":"b","namespace":"n","uid":"2","labels":{},"deletionTimestamp":"2026-01-02T03:04:06Z"},
              "status":{"phase":"Pending","initContainerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull"}}}]}},
-            {"metadata":{"name":"c","namespace":"n","uid":"3","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"phase":"Pending"}},
-            {"metadata":{"name":"d","namespace":"n","uid":"4","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"phase":"Running"}}]}"#;
+            {"metadata":{"name":"c","namespace":"n","uid":"3"},"status":{"phase":"Pending"}},
+            {"metadata":{"name":"d","namespace":"n","uid":"4"},"status":{"phase":"Running"}}]}"#;
         let page = parse_page(page).unwrap();
         assert_eq!(page.next.as_deref(), Some("abc"));
         let read: Vec<_> = page
@@ -247,15 +208,16 @@ mod tests {
             .iter()
             .map(|pod| {
                 let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
-                (pod.name.as_str(), pod.hangs, pod.is_deleted, owner)
+                let hash = pod.template_hash.as_deref();
+                (pod.name.as_str(), pod.hangs, pod.is_deleted, owner, hash)
             })
             .collect();
         assert_eq!(
             read,
             [
-                ("a", true, false, Some("9")),
-                ("b", true, true, None),
-                ("c", false, false, None)
+                ("a", true, false, Some("9"), Some("5d4f8")),
+                ("b", true, true, None, None),
+                ("c", false, false, None, None)
             ]
         );
         let last = parse_page(r#"{"metadata":{"continue":""},"items":[]}"#).unwrap();

@@ -55,9 +55,6 @@ pub(super) struct Args {
     /// by Events, also when this replica begins to lead and when admissions come again after a silence
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_pause)]
     missed_pods_every: SignedDuration,
-    /// What becomes of such Pods when their image could not be pulled and a controller would make them again
-    #[arg(long, value_enum, default_value_t)]
-    rescue: Rescue,
     #[command(flatten)]
     own: certificates::OwnArgs,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
@@ -68,16 +65,6 @@ pub(super) struct Args {
     registries: Vec<PathBuf>,
     #[command(flatten)]
     shell: ShellArgs,
-}
-
-/// What becomes of missed Pods that hang.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Rescue {
-    /// They are told by an Event alone
-    #[default]
-    Off,
-    /// They are evicted, at most one for an owner and hour, once the webhook is asked again
-    Evict,
 }
 
 /// What every way of serving needs.
@@ -140,10 +127,6 @@ fn parse_pause(text: &str) -> Result<SignedDuration, String> {
 
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        args.rescue == Rescue::Off || !args.missed_pods_every.is_zero(),
-        "--rescue=evict finds nothing with --missed-pods-every=0: leave one of them out"
-    );
     anyhow::ensure!(
         args.renewals_per_second <= args.renewals_per_second_at_most,
         "--renewals-per-second is more than --renewals-per-second-at-most: lower the one or raise the other"

@@ -50,7 +50,9 @@ fn watch_one<K: Configured>(
             },
             identify: |object: &K| {
                 let checked = check_identity(object, None, Some(&name));
-                checked.map(|()| name.clone()).map_err(|error| error.to_string())
+                checked
+                    .map(|()| name.clone())
+                    .map_err(|error| error.to_string())
             },
             read: |_: &ObjectName, object: K| Ok(read_configuration(&object)),
             changed: |_: &str| configurations.changed.send_replace(()),

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::Args;
 use super::certificates::Own;
 use super::shell::Shell;
-use super::{Args, Rescue};
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
 use crate::controller::{self, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
@@ -200,11 +200,8 @@ impl Control {
 
 /// What looks for missed Pods; `None`: it is switched off.
 fn look_for_missed(args: &Args, kube: &Kube, ensure: &Ensure, shell: &mut Shell) -> Option<Missed> {
-    let settings = missed::Settings {
-        every: args.missed_pods_every,
-        rescue: args.rescue == Rescue::Evict,
-    };
-    if settings.every.is_zero() {
+    let every = args.missed_pods_every;
+    if every.is_zero() {
         return None;
     }
     let metrics = missed::Metrics::default();
@@ -214,7 +211,7 @@ fn look_for_missed(args: &Args, kube: &Kube, ensure: &Ensure, shell: &mut Shell)
         Judge::new(Arc::new(ensure.clone()), kube.namespace().clone()),
         shell.admissions.clone(),
         metrics,
-        settings,
+        every,
         Timestamp::now,
     ))
 }

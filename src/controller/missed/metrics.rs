@@ -15,7 +15,6 @@ use super::schedule::Ended;
 pub struct Metrics {
     missed: Family<StateLabels, Gauge<u64, AtomicU64>>,
     looks: Family<OutcomeLabels, Counter>,
-    rescues: Family<OutcomeLabels, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -46,7 +45,6 @@ impl Metrics {
         self.clear();
         for outcome in [Outcome::Done, Outcome::Failed] {
             drop(self.looks.get_or_create(&OutcomeLabels { outcome }));
-            drop(self.rescues.get_or_create(&OutcomeLabels { outcome }));
         }
         registry.register(
             "pullpass_missed_pods",
@@ -57,11 +55,6 @@ impl Metrics {
             "pullpass_missed_pods_looks",
             "Looks at all Pending Pods for missed ones, by how they ended",
             self.looks.clone(),
-        );
-        registry.register(
-            "pullpass_missed_pods_evictions",
-            "Evictions of missed Pods that hung, by how they ended",
-            self.rescues.clone(),
         );
     }
 
@@ -79,16 +72,10 @@ impl Metrics {
     }
 
     pub(super) fn count_look(&self, ended: Ended) {
-        let outcome = outcome(ended == Ended::Well);
+        let outcome = match ended {
+            Ended::Well => Outcome::Done,
+            Ended::Forbidden | Ended::Badly => Outcome::Failed,
+        };
         self.looks.get_or_create(&OutcomeLabels { outcome }).inc();
     }
-
-    pub(super) fn count_rescue(&self, done: bool) {
-        let outcome = outcome(done);
-        self.rescues.get_or_create(&OutcomeLabels { outcome }).inc();
-    }
-}
-
-fn outcome(done: bool) -> Outcome {
-    if done { Outcome::Done } else { Outcome::Failed }
 }

@@ -1,23 +1,11 @@
 //! What people are told about missed Pods. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
+use super::owner::advise;
 use crate::admission::Lacks;
 use crate::cluster::{Gravity, Notice, WaitingPod, reference};
 
-/// On a Pod: that it was missed, and what to do.
-pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
-    let again = match &pod.controller {
-        Some(owner) if rescue => format!(
-            "pullpass evicts it once its image could not be pulled, or delete it: {} {} makes it again",
-            owner.kind, owner.name
-        ),
-        Some(owner) => format!(
-            "delete it so that {} {} makes it again",
-            owner.kind, owner.name
-        ),
-        None => "delete it and create it again".to_owned(),
-    };
+/// On a Pod: that it was missed, and what to do. That comes before what it lacks, which may be long: an Event's text is cut off.
+pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks) -> Notice {
     Notice {
         regarding: reference(
             ["v1", "Pod", &pod.name],
@@ -28,27 +16,42 @@ pub(super) fn missed(pod: &WaitingPod, lacks: &Lacks, rescue: bool) -> Notice {
         reason: "PullSecretNotReferenced",
         action: "Report",
         note: format!(
-            "Registry {} serves its images, but it does not reference pull secret {}: pullpass was not asked when it was created, or the namespace or the Registry came later. A Pod's pull secrets cannot be added afterwards: {again}",
-            lacks.registries.join(", "),
+            "It was created without a reference to a pull secret that its images need: pullpass was not asked, or the namespace or the Registry came later. That cannot be added afterwards. {}. It lacks {}, of Registry {}",
+            advise(pod),
             lacks.secrets.join(", "),
+            lacks.registries.join(", "),
         ),
     }
 }
 
-/// On a Pod's controller: that the Pod is about to be evicted.
-pub(super) fn rescue(pod: &WaitingPod, owner: &OwnerReference) -> Notice {
-    Notice {
-        regarding: reference(
-            [&owner.api_version, &owner.kind, &owner.name],
-            Some(&pod.namespace),
-            Some(&owner.uid),
-        ),
-        gravity: Gravity::Normal,
-        reason: "RescuePod",
-        action: "Evict",
-        note: format!(
-            "Pod {} cannot pull its image and does not reference its pull secret: pullpass asks for its eviction, so that it is made again with the reference, and for that of no other Pod of this owner within the hour",
-            pod.name
-        ),
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+    use crate::controller::missed::waiting_pod;
+
+    #[test]
+    fn says_what_to_do_before_an_event_ends_however_much_is_lacking() {
+        let long = "a".repeat(63);
+        let hash = "5d4f8".to_owned();
+        let pod = WaitingPod {
+            controller: Some(OwnerReference {
+                api_version: "apps/v1".to_owned(),
+                kind: "ReplicaSet".to_owned(),
+                name: format!("{long}-{hash}"),
+                ..OwnerReference::default()
+            }),
+            template_hash: Some(hash),
+            ..waiting_pod(&long, &format!("{long}-5d4f8-x2x4z"))
+        };
+        let lacks = Lacks {
+            secrets: vec![format!("pullpass-{long}"); 20],
+            registries: vec![long.clone(); 20],
+        };
+        let note = missed(&pod, &lacks).note;
+        let command = format!("kubectl rollout restart deployment/{long} -n {long}. It lacks ");
+        let end = note.find(&command).map(|at| at + command.len());
+        assert!(end.is_some_and(|end| end < 1024), "{note}");
     }
 }
