@@ -36,11 +36,9 @@ use slots::{Slot, Slots};
 /// How much a listener takes from its callers.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at a time; with one more the one that has been idle for longest is closed.
+    /// Connections at a time, so also requests; with one more the one that has been idle for longest is closed. Each may wait for a
+    /// credential, so it leaves room for as many as Pods are ever created at a time.
     pub connections: usize,
-    /// Requests at a time whose bodies are read, over all connections; more are shed. HTTP/1.1 never comes to it: it is for HTTP/2, where
-    /// one connection has many. Each may wait for a credential, so it leaves room for as many as Pods are ever created at a time.
-    pub requests: usize,
     /// For the whole TLS handshake.
     pub handshake: Duration,
     /// From a connection's start until the first byte of its first request.
@@ -65,7 +63,6 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 1024,
-            requests: 1024,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
             header: Duration::from_secs(5),
@@ -115,7 +112,7 @@ impl Server {
             bounds: self.bounds,
             metrics: self.metrics,
             drain: drain.clone(),
-            load: body::Load::new(self.bounds.all_bodies_bytes, self.bounds.requests),
+            load: body::Load::new(self.bounds.all_bodies_bytes),
         });
         let mut connections = JoinSet::new();
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));

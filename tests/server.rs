@@ -13,11 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{Request, StatusCode};
 use axum::routing::{get, post};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullpass::admission;
 use pullpass::server::{self, Bounds, Drain, Metrics, Phase, Server, health};
 use support::tls::{PATIENCE, Running, closed, receive, send, start};
@@ -245,15 +241,6 @@ async fn sheds_requests_while_all_bodies_take_too_much() {
 }
 
 #[tokio::test]
-async fn sheds_requests_while_there_are_too_many() {
-    let bounds = Bounds {
-        requests: 1,
-        ..Bounds::default()
-    };
-    sheds_requests_while_one_stalls(bounds, 2, "{").await;
-}
-
-#[tokio::test]
 async fn takes_body_at_the_limit() {
     let server = start(
         Router::new().route(
@@ -387,6 +374,23 @@ async fn shows_its_certificate_whatever_name_is_asked_for() {
 }
 
 #[tokio::test]
+async fn agrees_on_http1_alone_whatever_is_offered() {
+    let server = simple(Bounds::default()).await;
+    let offers: [&[&[u8]]; 3] = [&[b"h2", b"http/1.1"], &[b"http/1.1", b"h2"], &[b"http/1.1"]];
+    for offer in offers {
+        let mut stream = server.connect_as(offer, "localhost").await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        ask_hello(&mut stream).await;
+    }
+    let error = server.connect_as(&[b"h2"], "localhost").await.unwrap_err();
+    assert!(
+        error.to_string().contains("NoApplicationProtocol"),
+        "{error}"
+    );
+    says_hello(&server).await;
+}
+
+#[tokio::test]
 async fn refuses_http2_preface_where_http1_was_agreed() {
     let server = simple(Bounds::default()).await;
     let mut stream = server.connect().await;
@@ -473,45 +477,8 @@ async fn goes_on_after_a_panic() {
     says_hello(&server).await;
 }
 
-type Http2 = http2::SendRequest<Full<Bytes>>;
-
-/// A connection of HTTP/2, and a task that ends when the connection does.
-async fn connect_http2(server: &Running) -> (Http2, tokio::task::JoinHandle<hyper::Result<()>>) {
-    let stream = server
-        .connect_as(&[b"h2", b"http/1.1"], "localhost")
-        .await
-        .unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap();
-    (sender, tokio::spawn(connection))
-}
-
-fn request(path: &str) -> Request<Full<Bytes>> {
-    Request::get(format!("https://localhost{path}"))
-        .body(Full::default())
-        .unwrap()
-}
-
 #[tokio::test]
-async fn answers_reviews_over_http2() {
-    let (application, _) = webhook(offline(team()));
-    let server = start(application, Bounds::default()).await;
-    let (mut http2, _connection) = connect_http2(&server).await;
-    let body = Full::from(review().to_string());
-    let request = Request::post("https://localhost/mutate")
-        .header("content-type", "application/json")
-        .body(body)
-        .unwrap();
-    let answer = http2.send_request(request).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    assert!(std::str::from_utf8(&body).unwrap().contains("JSONPatch"));
-}
-
-#[tokio::test]
-async fn leaves_http1_by_connection_close_and_goes_on_accepting() {
+async fn leaves_by_connection_close_and_goes_on_accepting() {
     let server = simple(Bounds::default()).await;
     server.drain.set_prepared();
     let mut open = server.connect().await;
@@ -529,38 +496,6 @@ async fn leaves_http1_by_connection_close_and_goes_on_accepting() {
         closed(stream).await;
     }
     says_hello(&server).await;
-    server.close().await;
-}
-
-#[tokio::test]
-async fn leaves_http2_by_goaway_after_what_is_in_flight() {
-    let gate = Arc::<Gate>::default();
-    let server = start(application(&gate), Bounds::default()).await;
-    let (mut http2, connection) = connect_http2(&server).await;
-    http2.send_request(request("/")).await.unwrap();
-    let mut sender = http2.clone();
-    let slow = tokio::spawn(async move { sender.send_request(request("/slow")).await });
-    gate.arrived().await;
-    server.drain.enter(Phase::Leaving);
-    gate.open.notify_one();
-    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
-    tokio::time::timeout(PATIENCE, connection)
-        .await
-        .expect("the connection ends")
-        .unwrap()
-        .unwrap();
-
-    let (mut http2, connection) = connect_http2(&server).await;
-    assert_eq!(
-        http2.send_request(request("/")).await.unwrap().status(),
-        StatusCode::OK,
-        "of a new connection"
-    );
-    tokio::time::timeout(PATIENCE, connection)
-        .await
-        .expect("the connection ends")
-        .unwrap()
-        .unwrap();
     server.close().await;
 }
 

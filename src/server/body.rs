@@ -12,20 +12,16 @@ use http_body_util::Limited;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-/// All requests until they are answered: how many there are, and what their bodies take, in bytes.
+/// What the bodies of all requests take until they are answered, in bytes.
 #[derive(Debug)]
 pub(super) struct Load {
-    requests: AtomicUsize,
-    most_requests: usize,
     taken: AtomicUsize,
     most: usize,
 }
 
 impl Load {
-    pub(super) fn new(most: usize, most_requests: usize) -> Arc<Self> {
+    pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
-            requests: AtomicUsize::new(0),
-            most_requests,
             taken: AtomicUsize::new(0),
             most,
         })
@@ -33,10 +29,8 @@ impl Load {
 
     /// A share for one request, of nothing yet.
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
-        let before = self.requests.fetch_add(1, Ordering::Relaxed);
         Arc::new(Share {
             load: Arc::clone(self),
-            is_one_too_many: before >= self.most_requests,
             taken: AtomicUsize::new(0),
         })
     }
@@ -46,7 +40,6 @@ impl Load {
 #[derive(Debug)]
 pub(super) struct Share {
     load: Arc<Load>,
-    is_one_too_many: bool,
     taken: AtomicUsize,
 }
 
@@ -55,7 +48,7 @@ impl Share {
     fn take(&self, bytes: usize) -> bool {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
         let taken = self.load.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        !self.is_one_too_many && taken <= self.load.most
+        taken <= self.load.most
     }
 }
 
@@ -63,12 +56,11 @@ impl Drop for Share {
     fn drop(&mut self) {
         let taken = *self.taken.get_mut();
         self.load.taken.fetch_sub(taken, Ordering::Relaxed);
-        self.load.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A body that ends with an error when it is longer than the limit ([`http_body_util::LengthLimitError`]), not there in time
-/// ([`io::ErrorKind::TimedOut`]), or when all requests are too many or their bodies take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
+/// ([`io::ErrorKind::TimedOut`]), or when the bodies of all requests take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
 /// made only for a body that has to be waited for.
 pub(super) struct Bounded<B> {
     inner: Limited<B>,

@@ -18,8 +18,9 @@ use super::callers::Callers;
 use super::follow::{Followed, follow};
 use super::metrics::{Metrics, Reload};
 
-/// The name of HTTP/2 in ALPN. <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
-pub const ALPN_H2: &[u8] = b"h2";
+/// The one protocol that is offered by ALPN: kube-apiserver asks webhooks for no other
+/// (<https://github.com/kubernetes/kubernetes/issues/75791>). <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
+const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +158,7 @@ impl Certificate {
         follow(self, metrics).await;
     }
 
-    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, this certificate whatever name the caller asks for.
+    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.server_config_for(None)
     }
@@ -176,7 +177,7 @@ impl Certificate {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
         // kube-apiserver keeps connections and never resumes sessions: tickets would only cost.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -7,28 +7,25 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use futures::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use super::Bounds;
 use super::body::{Bounded, Load};
 use super::metrics::{Handshake, Metrics};
 use super::patience::{Activity, Patient};
 use super::phase::{Drain, Phase};
-use super::{Bounds, certificate::ALPN_H2};
 
 /// The longest header of a request, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
-
-/// Requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
 
 /// What all connections of a listener share.
 pub(super) struct Shared {
@@ -47,7 +44,7 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, activity: &Arc<Act
         return; // the peer is gone already
     }
     let Some(acceptor) = &shared.acceptor else {
-        return serve_http1(shared, stream, activity).await;
+        return serve_http(shared, stream, activity).await;
     };
     let stream = match tokio::time::timeout(shared.bounds.handshake, acceptor.accept(stream)).await
     {
@@ -63,23 +60,19 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, activity: &Arc<Act
                 .count_handshake(Handshake::Timeout, &io::ErrorKind::TimedOut.into());
         }
     };
-    if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-        serve_http2(shared, stream, activity).await;
-    } else {
-        serve_http1(shared, stream, activity).await;
-    }
+    serve_http(shared, stream, activity).await;
 }
 
-async fn serve_http1<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
+async fn serve_http<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity), true);
+    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity));
     let mut builder = http1::Builder::new();
+    // The stream has the deadlines.
     builder
         .header_read_timeout(None)
-        .max_header_size(MAX_HEADER)
-        .timer(TokioTimer::new());
+        .max_header_size(MAX_HEADER);
     let connection =
         builder.serve_connection(TokioIo::new(stream), Application::new(shared, activity));
     let mut connection = pin!(connection);
@@ -87,30 +80,6 @@ where
         _ = connection.as_mut() => return,
         () = shared.drain.reached(Phase::Closing) => connection.as_mut().graceful_shutdown(),
     }
-    let _ = connection.await;
-}
-
-async fn serve_http2<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity), false);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEADER).unwrap_or(u32::MAX))
-        .keep_alive_interval(shared.bounds.idle / 2)
-        .keep_alive_timeout(shared.bounds.first_request);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), Application::new(shared, activity));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = async { shared.drain.reached(Phase::Leaving).await; activity.first_answer().await } => {}
-        () = shared.drain.reached(Phase::Closing) => {}
-    }
-    connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
@@ -142,7 +111,6 @@ impl hyper::service::Service<Request<Incoming>> for Application {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = InFlight::start(&self.activity);
-        let closes = request.version() < Version::HTTP_2;
         let drain = self.drain.clone();
         let (limit, deadline) = (self.bounds.body_bytes, Instant::now() + self.bounds.body);
         let too_long = request.body().size_hint().lower() > limit as u64;
@@ -160,7 +128,7 @@ impl hyper::service::Service<Request<Incoming>> for Application {
                 )
                     .into_response(),
             };
-            if closes && (too_long || drain.phase() != Phase::Serving) {
+            if too_long || drain.phase() != Phase::Serving {
                 answer
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -44,7 +44,7 @@ pub(super) enum Handshake {
     Closed,
     /// The caller refuses, most often our certificate.
     Refused,
-    /// No TLS version or cipher in common.
+    /// No TLS version, cipher or protocol in common.
     Incompatible,
     /// Not TLS at all.
     NotTls,
@@ -80,7 +80,9 @@ impl Handshake {
             .and_then(|error| error.downcast_ref::<rustls::Error>())
         {
             Some(rustls::Error::AlertReceived(_)) => Self::Refused,
-            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible,
+            Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
+                Self::Incompatible
+            }
             Some(rustls::Error::InvalidMessage(_)) => Self::NotTls,
             Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)) => {
                 Self::Unauthenticated

@@ -21,7 +21,6 @@ use super::Bounds;
 pub(super) struct Activity {
     started: AtomicUsize,
     ended: AtomicUsize,
-    answered: Notify,
     /// Counts up with whatever happens on any connection of the listener.
     turns: Arc<AtomicU64>,
     /// What it counted when this connection was opened, or a request on it ended.
@@ -49,16 +48,7 @@ impl Activity {
     pub(super) fn end(&self) {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         self.turn.store(turn, Ordering::Relaxed);
-        if self.ended.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.answered.notify_one();
-        }
-    }
-
-    /// Ends when the first answer is ready.
-    pub(super) async fn first_answer(&self) {
-        if self.ended() == 0 {
-            self.answered.notified().await;
-        }
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether no request is being answered.
@@ -100,8 +90,6 @@ pub(super) struct Patient<S> {
     inner: S,
     bounds: Bounds,
     activity: Arc<Activity>,
-    /// Whether bytes between requests are a request's header, as on HTTP/1. On HTTP/2 they may be anything.
-    header_bound: bool,
     /// Requests started when the times below were set.
     seen: usize,
     /// When this stream was last known to be between requests.
@@ -114,18 +102,12 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(
-        inner: S,
-        bounds: Bounds,
-        activity: Arc<Activity>,
-        header_bound: bool,
-    ) -> Self {
+    pub(super) fn new(inner: S, bounds: Bounds, activity: Arc<Activity>) -> Self {
         let now = Instant::now();
         Self {
             inner,
             bounds,
             activity,
-            header_bound,
             seen: 0,
             idle_since: now,
             header_since: None,
@@ -203,7 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(context, buffer) {
-            if self.header_bound && buffer.filled().len() > before {
+            if buffer.filled().len() > before {
                 self.refresh();
                 if self.header_since.is_none() && self.seen == self.activity.ended() {
                     self.header_since = Some(Instant::now());
@@ -260,15 +242,10 @@ mod tests {
 
     use super::*;
 
-    fn stream(header_bound: bool) -> (DuplexStream, Patient<DuplexStream>, Arc<Activity>) {
+    fn stream() -> (DuplexStream, Patient<DuplexStream>, Arc<Activity>) {
         let (peer, inner) = duplex(64);
         let activity = Arc::<Activity>::default();
-        let stream = Patient::new(
-            inner,
-            Bounds::default(),
-            Arc::clone(&activity),
-            header_bound,
-        );
+        let stream = Patient::new(inner, Bounds::default(), Arc::clone(&activity));
         (peer, stream, activity)
     }
 
@@ -292,24 +269,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_when_first_request_does_not_come() {
-        for header_bound in [true, false] {
-            let (_peer, mut stream, _) = stream(header_bound);
-            assert_eq!(
-                read_to_error(&mut stream).await,
-                (10, io::ErrorKind::TimedOut)
-            );
-        }
+        let (_peer, mut stream, _) = stream();
+        assert_eq!(
+            read_to_error(&mut stream).await,
+            (10, io::ErrorKind::TimedOut)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn ends_header_that_comes_byte_by_byte() {
-        let (peer, mut stream, activity) = stream(true);
+        let (peer, mut stream, activity) = stream();
         tokio::spawn(drip(peer));
         assert_eq!(
             read_to_error(&mut stream).await,
             (5, io::ErrorKind::TimedOut)
         );
-        let (peer, mut stream, _) = self::stream(true);
+        let (peer, mut stream, _) = self::stream();
         stream.activity = activity;
         stream.activity.start();
         stream.activity.end();
@@ -323,18 +298,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ends_http2_connection_without_requests_whatever_comes() {
-        let (peer, mut stream, _) = stream(false);
-        tokio::spawn(drip(peer));
-        assert_eq!(
-            read_to_error(&mut stream).await,
-            (10, io::ErrorKind::TimedOut)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn keeps_idle_connection_for_two_minutes() {
-        let (mut peer, mut stream, activity) = stream(true);
+        let (mut peer, mut stream, activity) = stream();
         peer.write_all(b"x").await.unwrap();
         stream.read_u8().await.unwrap();
         activity.start();
@@ -347,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_without_end_while_a_request_is_answered() {
-        let (mut peer, mut stream, activity) = stream(true);
+        let (mut peer, mut stream, activity) = stream();
         activity.start();
         let answered = async {
             tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -360,7 +325,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_when_the_peer_takes_nothing() {
-        let (_peer, mut stream, activity) = stream(true);
+        let (_peer, mut stream, activity) = stream();
         activity.start();
         let begun = Instant::now();
         let error = stream.write_all(&[0; 1000]).await.unwrap_err();
@@ -372,7 +337,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn goes_on_while_the_peer_takes_something() {
-        let (mut peer, mut stream, activity) = stream(true);
+        let (mut peer, mut stream, activity) = stream();
         activity.start();
         let slow = async {
             for _ in 0..20 {

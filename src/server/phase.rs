@@ -2,7 +2,7 @@
 //!
 //! kube-apiserver keeps using open connections to a server that has left the Endpoints (<https://github.com/kubernetes/kubernetes/issues/127335>)
 //! and does not repeat a POST that was cut off. So a server that is told to stop goes on accepting and answering for a while,
-//! and tells each caller to look elsewhere: `Connection: close` on HTTP/1.1, GOAWAY on HTTP/2. Only then it closes.
+//! and tells each caller to look elsewhere by `Connection: close`. Only then it closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
