@@ -1,26 +1,11 @@
 //! Whether the cluster was put back to an earlier state: then its revisions begin anew where they once were, and a watch that goes on
 //! from a later one shows nothing, without a word, until that is reached again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use tokio::sync::watch;
 
-/// The newest revision that was seen. Clones share it.
-#[derive(Clone)]
-pub(super) struct Revision {
-    newest: Arc<AtomicU64>,
-    went_back: watch::Sender<()>,
-}
-
-impl Default for Revision {
-    fn default() -> Self {
-        Self {
-            newest: Arc::default(),
-            went_back: watch::Sender::new(()),
-        }
-    }
-}
+/// The newest revision that was seen; who follows it is told when it goes backwards, and only then. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Revision(watch::Sender<u64>);
 
 impl Revision {
     /// Notes the resource version of an object that was just read, or written, and that is never seen older than before.
@@ -28,20 +13,22 @@ impl Revision {
         let Ok(revision) = resource_version.parse() else {
             return;
         };
-        let before = self.newest.swap(revision, Ordering::AcqRel);
-        if before > revision {
-            tracing::warn!(
-                revision.before = before,
-                revision.now = revision,
-                "the cluster was put back to an earlier state: everything is read again"
-            );
-            self.went_back.send_replace(());
-        }
+        self.0.send_if_modified(|newest| {
+            let before = std::mem::replace(newest, revision);
+            if before > revision {
+                tracing::warn!(
+                    revision.before = before,
+                    revision.now = revision,
+                    "the cluster was put back to an earlier state: everything is read again"
+                );
+            }
+            before > revision
+        });
     }
 
     /// Rings when the revisions go backwards.
-    pub(super) fn follow(&self) -> watch::Receiver<()> {
-        self.went_back.subscribe()
+    pub(super) fn follow(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::support::process::Pullpass;
@@ -96,7 +97,7 @@ async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
     scene.serve(&[&team]).await;
     put_fixed(&scene, "one", "canary").await;
     let old = scene.namespace("old").await;
-    let pullpass = Pullpass::start(&launch(&scene).await).await;
+    let pullpass = Arc::new(Pullpass::start(&launch(&scene).await).await);
     let one = auth("one", "canary");
     wait_one(&scene, &old, &one).await;
     wait_one(&scene, &old, &team).await;
@@ -119,6 +120,7 @@ async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
     wait_all(&scene, 101, &later).await;
     let minted = scene.user.minted(&scene.world.moto).await.len();
 
+    let unready = tokio::spawn(until_unready(Arc::clone(&pullpass)));
     command("stop");
     copy(&snapshot, &etcd);
     command("start");
@@ -135,12 +137,24 @@ async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
     }
     assert_eq!(scene.user.minted(&scene.world.moto).await.len(), minted);
     assert!(
+        !unready.is_finished(),
+        "it answers from memory all the time"
+    );
+    unready.abort();
+    assert!(
         pullpass
             .find_line("the cluster was put back to an earlier state: everything is read again")
             .is_some(),
         "{}",
         pullpass.log()
     );
+}
+
+/// Ends when this one says that it is not ready.
+async fn until_unready(pullpass: Arc<Pullpass>) {
+    while pullpass.is_ready().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The folder of etcd's data.

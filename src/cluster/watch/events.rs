@@ -22,7 +22,7 @@ pub(super) struct Events<K> {
     api: Api<K>,
     config: Config,
     /// Rings when the cluster was put back to an earlier state.
-    went_back: signal::Receiver<()>,
+    went_back: signal::Receiver<u64>,
 }
 
 /// One [`Events`] that has begun.
