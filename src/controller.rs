@@ -4,11 +4,12 @@
 //! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
 //!                  ─▶ certify: the certificates of our own ─▶ decide (pure) ─▶ Secret, caBundle
 //!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell
-//!                  ─▶ unused: stored credentials × what is in use ─▶ delete
+//!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
 //! ```
 
 mod again;
 mod certify;
+mod credential_gc;
 mod election;
 mod keep;
 mod leader;
@@ -17,16 +18,15 @@ pub mod missed;
 mod report;
 mod tell;
 mod term;
-mod unused;
 
 pub use certify::Certifier;
+pub use credential_gc::CredentialGc;
 pub use keep::Keeper;
 pub use leader::Candidate;
 pub use metrics::Metrics;
 pub use missed::Missed;
 pub use tell::Teller;
 pub use term::Leadership;
-pub use unused::Cleaner;
 
 /// A moment for tests, so many seconds after another one.
 #[cfg(test)]

@@ -1,20 +1,30 @@
-//! What becomes of minted credentials that nobody uses any more, on a real API server.
+//! What becomes of minted credentials after their end, and when their tenant is gone, on a real API server.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "api_store/made.rs"]
+mod made;
+#[path = "api_store/replica.rs"]
+mod replica;
 mod support;
 
+use jiff::{SignedDuration, Timestamp};
+use made::{Made, claim, end, minutes, tenant};
+use pullpass::provision::access::ClusterError;
+use replica::Replica;
 use serde_json::{Value, json};
 use support::account::{allow_tokens, put_account};
+use support::process::make_namespace;
 use support::roles::add_role;
-use support::scene::{ECR, Scene};
+use support::scene::{ECR, OWN, Scene};
+use support::user::User;
 use support::wait;
 
 /// The ServiceAccount that mints, in each namespace.
 const ACCOUNT: &str = "stored-puller";
 
 /// A namespace whose own ServiceAccount mints its credential.
-async fn tenant(scene: &Scene, name: &str, life: u32) -> String {
+async fn make_tenant(scene: &Scene, name: &str, life: u32) -> String {
     let namespace = scene.namespace(name).await;
     let role = add_role(scene, name, &namespace, ACCOUNT).await;
     let annotations = json!({"eks.amazonaws.com/role-arn": role});
@@ -68,9 +78,9 @@ async fn finalize(scene: &Scene, namespace: &str) {
 async fn goes_with_its_namespace_or_service_account_at_once() {
     let scene = Scene::alone("stored").await;
     put_tenants(&scene).await;
-    let gone = tenant(&scene, "gone", 3600).await;
-    let orphan = tenant(&scene, "orphan", 16).await;
-    let stays = tenant(&scene, "stays", 3600).await;
+    let gone = make_tenant(&scene, "gone", 3600).await;
+    let orphan = make_tenant(&scene, "orphan", 16).await;
+    let stays = make_tenant(&scene, "stays", 3600).await;
     scene.serve(&[&format!("{ECR}/team")]).await;
     let pullpass = scene.start_controller().await;
     for (namespace, count) in [(&gone, 1), (&orphan, 1), (&stays, 1), (&String::new(), 1)] {
@@ -86,7 +96,7 @@ async fn goes_with_its_namespace_or_service_account_at_once() {
     scene.cluster.send("DELETE", &path, None).await.ok();
     wait_stored(&scene, &orphan, 0).await;
 
-    // It is not forgotten that everybody else uses theirs; nobody's is deleted before an hour has passed.
+    // Everything else stays until an hour after its end, also where nobody uses it any more.
     let path = "/apis/pullpass.dev/v1alpha1/registries/stored";
     scene.cluster.send("DELETE", path, None).await.ok();
     wait::until("the pull secret without the Registry's login", async || {
@@ -94,8 +104,173 @@ async fn goes_with_its_namespace_or_service_account_at_once() {
         (!held.contains("/team")).then_some(())
     })
     .await;
+    scene.api.forget();
+    make_namespace(&scene.cluster, &stays, &json!({"scene": "stored"})).await;
+    wait::until("a live read of the namespace that opted out", async || {
+        let read = format!("/api/v1/namespaces/{stays}");
+        let all = scene.api.all();
+        let is_read = all
+            .iter()
+            .any(|seen| seen.path.trim_end_matches('?') == read);
+        is_read.then_some(())
+    })
+    .await;
+    let last = Made(1);
+    last.put(&scene, &[end(minutes(-61))]).await;
+    last.wait_gone(&scene).await;
     let left = [stored_of(&scene, &stays).await, stored_of(&scene, "").await];
     assert_eq!(left, kept);
     let log = pullpass.log();
-    assert_eq!(log.matches("minted credential deleted").count(), 2);
+    assert_eq!(log.matches("deleted a stored credential").count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goes_an_hour_after_its_end_and_not_before() {
+    let scene = Scene::alone("ended").await;
+    let stay = [
+        (Made(1), vec![end(minutes(-59))]),
+        (Made(2), vec![end(minutes(60))]),
+        (Made(3), vec![claim(minutes(-59))]),
+        // It was made just now.
+        (Made(4), vec![]),
+    ];
+    let go = [
+        (Made(5), vec![end(minutes(-61))]),
+        (Made(6), vec![claim(minutes(-61))]),
+        (Made(7), vec![end(minutes(-61)), claim(minutes(-60))]),
+    ];
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "somebodys", "namespace": OWN, "labels": {"pullpass.dev/store": "true"}},
+        "stringData": {"expiresAt": "2020-01-01T00:00:00Z"},
+    });
+    scene.cluster.apply(&foreign).await;
+    for (made, parts) in stay.iter().chain(&go) {
+        made.put(&scene, parts).await;
+    }
+    let _pullpass = scene.start_controller().await;
+    for (made, _) in &go {
+        made.wait_gone(&scene).await;
+    }
+    for (made, _) in &stay {
+        assert!(made.is_there(&scene).await, "{}", made.name());
+    }
+    assert!(scene.cluster.secret(OWN, "somebodys").await.is_some());
+    stay[1].0.put(&scene, &[end(minutes(-61))]).await;
+    stay[1].0.wait_gone(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outlives_restarts_other_keys_and_a_registry_that_rests() {
+    let scene = Scene::alone("kept").await;
+    scene.namespace("team").await;
+    scene.serve(&[&format!("{ECR}/team")]).await;
+    let pullpass = scene.start_controller().await;
+    wait_stored(&scene, "", 1).await;
+    let earlier = stored_of(&scene, "").await.remove(0);
+    let user = User::add(&scene.world.moto, "kept-later").await;
+    scene.put_keys("kept", &user).await;
+    wait_stored(&scene, "", 2).await;
+    let both = stored_of(&scene, "").await;
+    pullpass.terminate();
+    let spec =
+        json!({"images": [format!("{ECR}/team")], "ecr": scene.ecr("kept"), "suspend": true});
+    scene.put_registry("kept", spec).await;
+    let _pullpass = scene.start_controller().await;
+    let last = Made(1);
+    last.put(&scene, &[end(minutes(-61))]).await;
+    last.wait_gone(&scene).await;
+    assert_eq!(stored_of(&scene, "").await, both);
+
+    let path = format!("/api/v1/namespaces/{OWN}/secrets/{earlier}");
+    let mut object = scene.cluster.get(&path).await.unwrap();
+    object["stringData"] = end(minutes(-61))["stringData"].clone();
+    scene.cluster.send("PUT", &path, Some(&object)).await.ok();
+    wait_stored(&scene, "", 1).await;
+    assert!(!stored_of(&scene, "").await.contains(&earlier));
+}
+
+/// The unique id of what stands there.
+async fn uid(scene: &Scene, path: &str) -> String {
+    let object = scene.cluster.get(path).await.unwrap();
+    object["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goes_with_this_very_namespace_and_service_account_and_no_namesake() {
+    let scene = Scene::alone("owners").await;
+    let name = scene.namespace_name("out");
+    make_namespace(&scene.cluster, &name, &json!({})).await;
+    let path = format!("/api/v1/namespaces/{name}");
+    let namespace = uid(&scene, &path).await;
+    let account = uid(&scene, &format!("{path}/serviceaccounts/default")).await;
+    let row = |number, namespace: &str, account: &str| {
+        let owner = tenant((&name, namespace), ("default", account));
+        (Made(number), [owner, end(minutes(60))])
+    };
+    let gone = [row(1, "another", &account), row(2, &namespace, "another")];
+    let (stays, parts) = row(3, &namespace, &account);
+    stays.put(&scene, &parts).await;
+    for (made, parts) in &gone {
+        made.put(&scene, parts).await;
+    }
+    let replica = Replica::start(&scene, Timestamp::now).await;
+    replica.lead();
+    for (made, _) in &gone {
+        made.wait_gone(&scene).await;
+    }
+    assert!(stays.is_there(&scene).await, "it only did not opt in");
+}
+
+fn three_hours_ago() -> Timestamp {
+    Timestamp::now() - SignedDuration::from_hours(3)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stays_where_the_clock_was_put_back() {
+    let scene = Scene::alone("clock").await;
+    let ended = Made(1);
+    ended.put(&scene, &[end(minutes(-61))]).await;
+    // The clock does not say that one's tenant is gone.
+    let orphan = Made(2);
+    let owner = tenant(("nowhere", "n-1"), ("default", "s-1"));
+    orphan.put(&scene, &[owner, end(minutes(60))]).await;
+    let behind = Replica::start(&scene, three_hours_ago).await;
+    behind.lead();
+    orphan.wait_gone(&scene).await;
+    assert!(ended.is_there(&scene).await);
+    let right = Replica::start(&scene, Timestamp::now).await;
+    right.lead();
+    ended.wait_gone(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_leaders_delete_what_has_ended_and_nothing_that_was_renewed() {
+    const MANY: u64 = 60;
+    let scene = Scene::alone("both").await;
+    let renewed = Made(0);
+    renewed.put(&scene, &[end(minutes(-61))]).await;
+    for number in 1..=MANY {
+        Made(number).put(&scene, &[end(minutes(-61))]).await;
+    }
+    let one = Replica::start(&scene, Timestamp::now).await;
+    let other = Replica::start(&scene, Timestamp::now).await;
+    // What they know is older than this.
+    let seen = one.minted.stored();
+    let seen = seen
+        .iter()
+        .find(|one| *one.name == *renewed.name())
+        .unwrap();
+    renewed.put(&scene, &[end(minutes(60))]).await;
+    let refused = one.minted.delete(seen).await;
+    assert!(
+        matches!(refused, Err(ClusterError::Conflict { .. })),
+        "{refused:?}"
+    );
+    one.lead();
+    other.lead();
+    for number in 1..=MANY {
+        Made(number).wait_gone(&scene).await;
+    }
+    assert!(renewed.is_there(&scene).await);
 }

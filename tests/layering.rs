@@ -54,11 +54,11 @@ const PURE: &[&str] = &[
     "provision/decide",
     "certificates/decide",
     "certificates/pace",
+    "controller/credential_gc/plan",
     "controller/keep/allowance",
     "controller/missed/notice",
     "controller/missed/owner",
     "controller/missed/schedule",
-    "controller/unused/plan",
 ];
 
 /// What a pure module does not name: tasks, sockets, clients, clouds, clocks, the environment, files.

@@ -6,10 +6,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::{Store, store};
+use super::Store;
 use crate::credential::cache::Minter;
 use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
-use crate::names::ObjectName;
 use crate::provision::access::{ClusterError, Credentials, StoredCredential};
 use crate::registry::source::MintSource;
 
@@ -33,12 +32,6 @@ impl Minted {
     /// All that is stored, from memory.
     pub fn stored(&self) -> Vec<StoredCredential> {
         self.store.stored()
-    }
-
-    /// The name under which the credential of `source` is stored; `None` when its keys are not there.
-    pub fn name_of(&self, source: &MintSource) -> Option<ObjectName> {
-        let key = CredentialKey::of(source, &*self.secrets).ok()?;
-        Some(store::name_of(&key))
     }
 
     /// Deletes a stored credential if it is still as it was seen; one that is gone already counts as deleted.

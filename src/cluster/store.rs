@@ -76,7 +76,9 @@ impl Store {
                 version: stored.version.clone(),
                 source: stored.source.clone(),
                 tenant: stored.tenant.clone(),
+                expires_at: stored.credential.as_ref().map(|one| one.expires_at),
                 claimed_until: stored.claimed_until,
+                created_at: stored.created_at,
             })
             .collect()
     }
@@ -161,6 +163,7 @@ impl Store {
                 tenant: source.tenant().cloned(),
                 credential,
                 claimed_until: Some(until),
+                created_at: None,
             };
             let precondition = precondition(there.as_ref());
             if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
@@ -193,6 +196,7 @@ impl Store {
                 tenant: tenant.clone(),
                 credential: Some(Arc::clone(&credential)),
                 claimed_until: None,
+                created_at: None,
             };
             if self
                 .swap(&ticket.key, &stored, &precondition)
@@ -268,7 +272,7 @@ impl CredentialStore for Store {
 }
 
 /// The name of the Secret that holds the credential of `key`.
-pub(super) fn name_of(key: &CredentialKey) -> ObjectName {
+fn name_of(key: &CredentialKey) -> ObjectName {
     ObjectName::parse(&format!("{NAME_PREFIX}{key}")).expect("a key is 64 hexadecimal digits")
 }
 

@@ -60,8 +60,12 @@ pub struct StoredCredential {
     pub source: String,
     /// The ServiceAccount of a tenant that it is minted by, if it is.
     pub tenant: Option<Tenant>,
+    /// When the credential ends; `None`: there is none yet.
+    pub expires_at: Option<Timestamp>,
     /// Until when somebody has claimed to mint the next one.
     pub claimed_until: Option<Timestamp>,
+    /// When the Secret was made.
+    pub created_at: Option<Timestamp>,
 }
 
 /// The few requests that provisioning makes.

@@ -28,6 +28,7 @@ use super::write::{Writer, tell};
 use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::kind::RegistryStatus;
+use crate::registry::source::Tenant;
 use crate::registry::{Grant, Registries, ServedRegistry};
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
@@ -88,6 +89,16 @@ impl Ensure {
     /// What was said of a Registry last, by whichever replica.
     pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
         self.0.state.status(registry)
+    }
+
+    /// Whether memory knows a tenant's very ServiceAccount, read in the last minutes.
+    pub fn knows_account(&self, tenant: &Tenant) -> bool {
+        let (namespace, name) = (&tenant.namespace, &tenant.service_account);
+        let known = self.0.state.accounts.get(namespace, name);
+        known.is_some_and(|known| {
+            let account = known.account.as_ref().filter(|_| !known.is_old());
+            account.is_some_and(|account| account.uid == tenant.service_account_uid)
+        })
     }
 
     /// Waits until all work under way has ended, for a process that stops.

@@ -36,6 +36,8 @@ pub(in crate::cluster) struct Stored {
     pub(super) tenant: Option<Tenant>,
     pub(super) credential: Option<Arc<Credential>>,
     pub(super) claimed_until: Option<Timestamp>,
+    /// When the API server made the Secret.
+    pub(super) created_at: Option<Timestamp>,
 }
 
 impl Stored {
@@ -62,6 +64,11 @@ impl Stored {
             tenant: read_tenant(secret),
             credential: read_credential(secret).map(Arc::new),
             claimed_until: annotation(CLAIM_ANNOTATION).and_then(|until| until.parse().ok()),
+            created_at: secret
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0),
         }
     }
 
@@ -148,6 +155,7 @@ mod tests {
             tenant: None,
             credential: credential.map(Arc::new),
             claimed_until,
+            created_at: None,
         }
     }
 

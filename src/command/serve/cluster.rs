@@ -13,7 +13,7 @@ use super::certificates::Own;
 use super::shell::Shell;
 use crate::admission::Judge;
 use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Certifier, Cleaner, Keeper, Missed, missed};
+use crate::controller::{self, Candidate, Certifier, CredentialGc, Keeper, Missed, missed};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
@@ -119,7 +119,7 @@ fn assemble(
 struct Control {
     candidate: Candidate,
     keeper: Keeper,
-    cleaner: Cleaner,
+    credential_gc: CredentialGc,
     certifier: Option<Certifier>,
     missed: Option<Missed>,
 }
@@ -150,11 +150,11 @@ impl Control {
             usual: args.renewals_per_second.into(),
             top: args.renewals_per_second_at_most.into(),
         });
-        let cleaner = Cleaner::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
+        let credential_gc = CredentialGc::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
         Self {
             candidate: Candidate::new(kube, identity()),
             keeper,
-            cleaner,
+            credential_gc,
             certifier,
             missed,
         }
@@ -190,7 +190,7 @@ impl Control {
             tokio::join!(
                 self.candidate.run(stop),
                 self.keeper.run(leadership.clone()),
-                self.cleaner.run(leadership.clone()),
+                self.credential_gc.run(leadership.clone()),
                 certifier,
                 missed
             );

@@ -1,0 +1,162 @@
+//! What has ended is deleted from the credential store: what is in use is renewed long before.
+//!
+//! ```text
+//! stored credentials ─▶ plan (pure) ─▶ an hour after its end ──────────────────▶ delete
+//!                                   └▶ minted by a namespace or ServiceAccount
+//!                                      that memory does not know ─▶ read live ─▶ delete at once if it is gone
+//! ```
+//!
+//! Only a live read says that something is gone: a watch may lag, a namespace may have opted out.
+
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::plan::{Cause, Collectable, Evidence, Owner};
+use super::term::{Leadership, ticks};
+use crate::cluster::{Kube, Minted};
+use crate::provision::access::{Cluster as _, ClusterError, StoredCredential};
+use crate::provision::survey::Change;
+use crate::provision::{Ensure, Provision as _};
+use crate::registry::source::Tenant;
+
+/// How often it is looked whether something changed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is looked what has ended, also where nothing changes.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+/// After a look, so many times as long as that took nothing is looked at again: the replica has more to do.
+const REST: u32 = 3;
+
+/// Deletes stored credentials that have ended, or whose tenant is gone.
+pub struct CredentialGc {
+    ensure: Ensure,
+    kube: Kube,
+    minted: Arc<Minted>,
+    clock: fn() -> Timestamp,
+}
+
+impl CredentialGc {
+    /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(ensure: Ensure, kube: Kube, minted: Arc<Minted>, clock: fn() -> Timestamp) -> Self {
+        Self {
+            ensure,
+            kube,
+            minted,
+            clock,
+        }
+    }
+
+    /// Collects whenever this replica leads. Ends when the sender is gone.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
+        while Leadership::begins(&mut leadership).await {
+            Leadership::hold(&mut leadership, self.lead()).await;
+        }
+    }
+
+    async fn lead(&self) {
+        let mut evidence = Evidence::default();
+        let mut looked: Option<Change> = None;
+        let mut look_at = Instant::now();
+        let mut rests_until = Instant::now();
+        let mut ticks = ticks(TICK);
+        loop {
+            ticks.tick().await;
+            let (seen, began) = (Some(self.ensure.change()), Instant::now());
+            if began < rests_until || (looked == seen && began < look_at) {
+                continue;
+            }
+            looked = seen;
+            let did_something = self.look(&mut evidence).await;
+            rests_until = Instant::now() + began.elapsed() * REST;
+            look_at = if did_something {
+                rests_until
+            } else {
+                began + LOOK_EVERY
+            };
+        }
+    }
+
+    /// Looks once; answers whether there was anything to do: then there may be more.
+    async fn look(&self, evidence: &mut Evidence) -> bool {
+        let stored = self.minted.stored();
+        let rows: Vec<_> = stored.iter().map(|stored| self.find(stored)).collect();
+        let sweep = evidence.plan(&rows, (self.clock)());
+        let did_something = !sweep.is_empty();
+        for owner in sweep.read {
+            let is_there = self.fetch_is_there(&owner).await;
+            let failed = is_there.is_err();
+            if let Err(error) = &is_there {
+                tracing::debug!("failed to read whose a stored credential is, retrying: {error}");
+            }
+            evidence.note_read(owner, is_there.ok(), (self.clock)());
+            if failed {
+                break; // the next one would fail, too
+            }
+        }
+        for (stored, cause) in sweep.delete {
+            self.delete(stored, cause, evidence).await;
+        }
+        did_something
+    }
+
+    fn find<'a>(&self, stored: &'a StoredCredential) -> Collectable<'a> {
+        let tenant = stored.tenant.as_ref();
+        Collectable {
+            stored,
+            knows_namespace: tenant.is_some_and(|tenant| self.knows_namespace(tenant)),
+            knows_account: tenant.is_some_and(|tenant| self.ensure.knows_account(tenant)),
+        }
+    }
+
+    fn knows_namespace(&self, tenant: &Tenant) -> bool {
+        let known = self.ensure.namespace(&tenant.namespace);
+        known.is_some_and(|known| known.uid == tenant.namespace_uid)
+    }
+
+    /// Whether this very object is there, read live.
+    async fn fetch_is_there(&self, owner: &Owner) -> Result<bool, ClusterError> {
+        match owner {
+            Owner::Namespace { name, uid } => {
+                let found = self.kube.fetch_namespace(name).await?;
+                Ok(found.is_some_and(|(_, namespace)| namespace.uid == *uid))
+            }
+            Owner::ServiceAccount(tenant) => {
+                let (namespace, name) = (&tenant.namespace, &tenant.service_account);
+                let found = self.kube.fetch_service_account(namespace, name).await?;
+                let is_there = found.is_some_and(|found| found.uid == tenant.service_account_uid);
+                if !is_there {
+                    // Who would mint by it next learns of it before the credential is gone.
+                    self.ensure.read_again(tenant).await;
+                }
+                Ok(is_there)
+            }
+        }
+    }
+
+    async fn delete(&self, stored: &StoredCredential, cause: Cause, evidence: &mut Evidence) {
+        let deleted = self.minted.delete(stored).await;
+        let is_first = evidence.note_tried(&stored.name, (self.clock)());
+        match deleted {
+            Ok(()) => tracing::info!(
+                secret.name = stored.name.as_str(),
+                credential.source = stored.source,
+                "deleted a stored credential: {cause}"
+            ),
+            // Somebody renewed it.
+            Err(ClusterError::Conflict { .. }) => {}
+            Err(error) if is_first => tracing::warn!(
+                secret.name = stored.name.as_str(),
+                error.reason = error.reason(),
+                "failed to delete a stored credential ({cause}), retrying: {error}"
+            ),
+            Err(_) => {}
+        }
+    }
+}

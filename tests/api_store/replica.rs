@@ -1,0 +1,78 @@
+//! What collects stored credentials, in this process: with a clock of its own, and leading as long as it lives.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use pullpass::cluster::{Connection, Minted, Store, Watches, connect};
+use pullpass::controller::{CredentialGc, Leadership};
+use pullpass::credential::cache::Minter;
+use pullpass::credential::mint::{Mint, Order};
+use pullpass::credential::{Credential, Metrics, MintError, SourceSecrets};
+use pullpass::provision::Ensure;
+use pullpass::provision::state::State;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::support::scene::{OWN, Scene};
+
+/// One replica, with pullpass' own rights.
+pub(crate) struct Replica {
+    pub(crate) minted: Arc<Minted>,
+    leadership: watch::Sender<Leadership>,
+    _tasks: JoinSet<()>,
+}
+
+impl Replica {
+    /// Starts one that knows all that is there and does not lead yet.
+    pub(crate) async fn start(scene: &Scene, clock: fn() -> Timestamp) -> Self {
+        let connection = Connection {
+            kubeconfig: Some(scene.launch().await.kubeconfig),
+            context: None,
+            namespace: Some(OWN.parse().unwrap()),
+        };
+        let kube = connect(&connection).await.unwrap();
+        let state = Arc::new(State::default());
+        let store = Arc::new(Store::new(kube.clone()));
+        let watches = Watches::new(&kube, &state, &store);
+        let mut synced = watches.synced();
+        let secrets: Arc<dyn SourceSecrets> = state.clone();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let minter = Minter::new(
+            Arc::new(NoCloud),
+            store.clone(),
+            Arc::clone(&secrets),
+            metrics,
+        );
+        let credentials = Arc::new(Minted::new(minter, store, secrets));
+        let ensure = Ensure::new(state, Arc::new(kube.clone()), credentials.clone(), clock);
+        let leadership = watch::Sender::new(Leadership::default());
+        let gc = CredentialGc::new(ensure, kube, Arc::clone(&credentials), clock);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watches.run().map(|_| ()));
+        tasks.spawn(gc.run(leadership.subscribe()));
+        synced.wait().await;
+        Self {
+            minted: credentials,
+            leadership,
+            _tasks: tasks,
+        }
+    }
+
+    /// Leads from now on.
+    pub(crate) fn lead(&self) {
+        self.leadership.send_replace(Leadership {
+            leads: true,
+            ..Leadership::default()
+        });
+    }
+}
+
+struct NoCloud;
+
+impl Mint for NoCloud {
+    fn mint(&self, _: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
+        async { Err(MintError::Lost) }.boxed()
+    }
+}
