@@ -81,7 +81,7 @@ impl Stage {
             let removals = (0..webhooks).map(|at| {
                 json!({"op": "remove", "path": format!("/webhooks/{at}/clientConfig/caBundle")})
             });
-            let patch = Value::from_iter(removals).to_string();
+            let patch = removals.collect::<Value>().to_string();
             let way = ["--type=json", "--patch", &patch];
             let arguments = [["patch", kind, "00-pullpass"], way].concat();
             self.scene.world.kubectl(&arguments);
