@@ -20,6 +20,7 @@ mod memory;
 pub mod namespace;
 pub mod offline;
 pub mod prune;
+mod reads;
 pub mod secret;
 mod sources;
 mod stands;

@@ -11,12 +11,12 @@ use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::access::{Cluster, ClusterError, Credentials};
+use super::access::{Cluster, Credentials};
 use super::account::Reader;
 use super::flight::Flight;
 use super::gather::{Gathered, Gatherer};
 use super::history::History;
-use super::live_reads::{Crowded, LiveReads};
+use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::sources;
 use super::state::State;
@@ -25,7 +25,7 @@ use super::verdicts::Verdicts;
 use super::verify::{Moment, Verified, verify};
 use super::work::Work;
 use super::write::{Writer, tell};
-use super::{Coverage, InjectMode, Namespace, Outcome, Pending, Provision};
+use super::{Coverage, Namespace, Outcome, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::kind::RegistryStatus;
 use crate::registry::source::Tenant;
@@ -53,8 +53,8 @@ pub(super) struct Shared {
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: Reader,
-    namespace_reads: LiveReads,
-    strangers: Cache<NamespaceName, Option<Arc<Namespace>>>,
+    pub(super) namespace_reads: LiveReads,
+    pub(super) strangers: Cache<NamespaceName, Option<Arc<Namespace>>>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -167,70 +167,6 @@ impl Provision for Ensure {
 }
 
 impl Shared {
-    /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.
-    async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
-        tokio::select! {
-            biased;
-            shown = self.state.wait_for_namespace(name) => Some(shown),
-            read = self.read_namespace(name) => read,
-        }
-    }
-
-    async fn read_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
-        // Concurrent callers share one read; a failed one is not remembered.
-        let fetch = async {
-            let crowded = |crowded: Crowded| ClusterError::Unreachable {
-                what: format!("namespace {name}"),
-                message: crowded.to_string(),
-            };
-            self.namespace_reads.turn().await.map_err(crowded)?;
-            let found = self.cluster.fetch_namespace(name).await?;
-            Ok::<_, ClusterError>(found.map(|(version, namespace)| {
-                if namespace.mode != InjectMode::Off {
-                    self.state.namespaces.put(name, &version, namespace.clone());
-                }
-                Arc::new(namespace)
-            }))
-        };
-        match self.strangers.try_get_with_by_ref(name, fetch).await {
-            Ok(found) => found,
-            Err(error) => {
-                if self.namespace_reads.may_log() {
-                    tracing::warn!(
-                        namespace.name = name.as_str(),
-                        "a namespace could not be read, its Pod is left as it is (logged once a minute): {error}"
-                    );
-                }
-                None
-            }
-        }
-    }
-
-    async fn may_reference(
-        &self,
-        namespace: &NamespaceName,
-        service_account: &ObjectName,
-        secret: &str,
-    ) -> bool {
-        let found = self
-            .accounts
-            .find_named(&self.state.accounts, namespace, service_account)
-            .await;
-        match found {
-            Ok(account) => account.is_none_or(|account| account.may_reference(secret)),
-            Err(error) => {
-                if self.accounts.may_log() {
-                    tracing::warn!(
-                        namespace.name = namespace.as_str(),
-                        service_account.name = service_account.as_str(),
-                        "a ServiceAccount could not be read and counts as an ordinary one (logged once a minute): {error}"
-                    );
-                }
-                true
-            }
-        }
-    }
-
     pub(super) fn verdict(&self, namespace: &Arc<Namespace>, secret: &ObjectName) -> Arc<Verified> {
         let (state, credentials) = (&*self.state, &*self.credentials);
         let moment = Moment::of(state, credentials);

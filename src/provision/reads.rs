@@ -1,0 +1,75 @@
+//! The live reads that a review may need: of a namespace that no watch knows (yet), and of a Pod's ServiceAccount.
+
+use std::sync::Arc;
+
+use super::access::ClusterError;
+use super::ensure::Shared;
+use super::live_reads::Crowded;
+use super::{InjectMode, Namespace};
+use crate::names::{NamespaceName, ObjectName};
+
+impl Shared {
+    /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.
+    pub(super) async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
+        tokio::select! {
+            biased;
+            shown = self.state.wait_for_namespace(name) => Some(shown),
+            read = self.read_namespace(name) => read,
+        }
+    }
+
+    async fn read_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
+        // Concurrent callers share one read; a failed one is not remembered.
+        let fetch = async {
+            let crowded = |crowded: Crowded| ClusterError::Unreachable {
+                what: format!("namespace {name}"),
+                message: crowded.to_string(),
+            };
+            self.namespace_reads.turn().await.map_err(crowded)?;
+            let found = self.cluster.fetch_namespace(name).await?;
+            Ok::<_, ClusterError>(found.map(|(version, namespace)| {
+                if namespace.mode != InjectMode::Off {
+                    self.state.namespaces.put(name, &version, namespace.clone());
+                }
+                Arc::new(namespace)
+            }))
+        };
+        match self.strangers.try_get_with_by_ref(name, fetch).await {
+            Ok(found) => found,
+            Err(error) => {
+                if self.namespace_reads.may_log() {
+                    tracing::warn!(
+                        namespace.name = name.as_str(),
+                        "a namespace could not be read, its Pod is left as it is (logged once a minute): {error}"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) async fn may_reference(
+        &self,
+        namespace: &NamespaceName,
+        service_account: &ObjectName,
+        secret: &str,
+    ) -> bool {
+        let found = self
+            .accounts
+            .find_named(&self.state.accounts, namespace, service_account)
+            .await;
+        match found {
+            Ok(account) => account.is_none_or(|account| account.may_reference(secret)),
+            Err(error) => {
+                if self.accounts.may_log() {
+                    tracing::warn!(
+                        namespace.name = namespace.as_str(),
+                        service_account.name = service_account.as_str(),
+                        "a ServiceAccount could not be read and counts as an ordinary one (logged once a minute): {error}"
+                    );
+                }
+                true
+            }
+        }
+    }
+}
