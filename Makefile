@@ -36,6 +36,7 @@ image: $(BED_BIN)/bed
 ## manifests: crd.yaml from the kind, and the plain manifests from the chart
 manifests: $(BED_BIN)/helm
 	@$(CARGO) run --locked --quiet -- crd >target/crd.yaml && mv target/crd.yaml manifests/crd.yaml
+	@cp manifests/crd.yaml manifests/chart/crd.yaml
 	@manifests/render.sh $(BED_BIN)/helm manifests
 
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…

@@ -21,7 +21,8 @@ use support::cluster::read_yaml;
 use tempfile::TempDir;
 
 /// What is rendered, below `manifests/`.
-const RENDERED: [&str; 4] = [
+const RENDERED: [&str; 5] = [
+    "install.yaml",
     "base/install.yaml",
     "rbac.yaml",
     "webhook.yaml",
@@ -119,6 +120,36 @@ fn renders_the_manifests_that_are_committed() {
             "manifests/{file} is stale: run `make manifests`"
         );
     }
+}
+
+/// Flux leaves links out when it packs a chart from Git, and a checkout on Windows makes texts of them.
+#[test]
+fn holds_files_and_no_links() {
+    let mut folders = vec![manifests()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            assert!(!kind.is_symlink(), "{} is a link", entry.path().display());
+            files += usize::from(kind.is_file());
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    assert!(files > 20, "{files}");
+}
+
+/// `crd.yaml` itself is compared with the code by a test of its own.
+#[test]
+fn brings_the_kind_that_is_applied_without_it() {
+    let [alone, of_chart] =
+        ["crd.yaml", "chart/crd.yaml"].map(|file| std::fs::read(manifests().join(file)).unwrap());
+    assert!(
+        alone == of_chart,
+        "manifests/chart/crd.yaml is stale: run `make manifests`"
+    );
 }
 
 /// The API server's own word on every field, and kubeconform's, for the chart in each of its forms and for each overlay.
