@@ -8,6 +8,7 @@
 //! on using open connections to a server that is about to stop. So an idle connection must outlive the caller's patience, and a
 //! server that stops must first say so on each answer; see [`Phase`].
 
+mod bind;
 mod body;
 pub mod callers;
 pub mod certificate;
@@ -19,7 +20,6 @@ mod patience;
 pub mod phase;
 mod slots;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+pub use bind::{bind, bind_everywhere};
 pub use metrics::Metrics;
 pub use phase::{Drain, Phase};
 use slots::{Slot, Slots};
@@ -88,17 +89,6 @@ pub struct Server {
     pub bounds: Bounds,
     /// Counters.
     pub metrics: Metrics,
-}
-
-/// Binds a TCP listener.
-///
-/// # Errors
-/// The address is taken, not ours, or the port is reserved.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listen = TcpListener::bind(address).await;
-    listen.map_err(|error| {
-        std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })
 }
 
 impl Server {

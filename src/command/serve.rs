@@ -70,12 +70,13 @@ pub(super) struct Args {
 /// What every way of serving needs.
 #[derive(Debug, clap::Args)]
 struct ShellArgs {
-    /// Where the webhook listens (TLS); port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
-    listen: SocketAddr,
-    /// Where /livez, /readyz and /metrics are (plain HTTP)
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
-    metrics_listen: SocketAddr,
+    /// Where the webhook listens (TLS); port 0 takes a free one, and [::] is all addresses of IPv6 and IPv4. By default [::]:8443, or
+    /// 0.0.0.0:8443 where there is no IPv6
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where /livez, /readyz and /metrics are (plain HTTP). By default [::]:8080, or 0.0.0.0:8080 where there is no IPv6
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
     /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
     /// authority of its own that it writes into the caBundle of its webhooks
     #[arg(long, value_name = "FILE", requires = "tls_key")]

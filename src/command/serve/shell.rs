@@ -1,5 +1,6 @@
 //! What every way of serving has around it: log, listeners, certificate, health, metrics, signals.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +18,12 @@ use crate::provision::Provision;
 use crate::server::callers::Callers;
 use crate::server::certificate::Certificate;
 use crate::server::{self, Bounds, Drain, Phase, Server, health};
+
+/// Where the webhook is by default.
+const WEBHOOK_PORT: u16 = 8443;
+
+/// Where health and metrics are by default.
+const METRICS_PORT: u16 = 8080;
 
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
 pub(super) struct Shell {
@@ -53,10 +60,10 @@ impl Shell {
         };
         let callers = args.client_ca.as_ref().map(Callers::load).transpose();
         let callers = callers.context("--client-ca")?;
-        let webhook = server::bind(args.listen).await.context("--listen")?;
-        let health = server::bind(args.metrics_listen)
-            .await
-            .context("--metrics-listen")?;
+        let webhook = listen(args.listen, WEBHOOK_PORT).await;
+        let webhook = webhook.context("--listen")?;
+        let health = listen(args.metrics_listen, METRICS_PORT).await;
+        let health = health.context("--metrics-listen")?;
         tracing::info!(webhook.address = %webhook.local_addr()?, health.address = %health.local_addr()?, "listening");
         Ok(Self {
             webhook: Some(webhook),
@@ -183,5 +190,13 @@ impl Shell {
             }
         }
         servers
+    }
+}
+
+/// Listens at the address that was given and no other, else at all of them.
+async fn listen(given: Option<SocketAddr>, port: u16) -> std::io::Result<TcpListener> {
+    match given {
+        Some(address) => server::bind(address).await,
+        None => server::bind_everywhere(port).await,
     }
 }
