@@ -39,6 +39,9 @@ pub struct Environment {
     pub container_credentials_full_uri: Option<String>,
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, with container credentials.
     pub container_authorization_token_file: Option<PathBuf>,
+    /// `PULLPASS_POD_IDENTITY_TOKEN_FILE`, the token for the EKS Pod Identity agent, where no webhook of EKS said in the two above where
+    /// the agent is.
+    pub pod_identity_token_file: Option<PathBuf>,
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `http://169.254.169.254` when it is not set.
     pub metadata_endpoint: Option<String>,
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: where the process runs.
@@ -56,6 +59,7 @@ impl Environment {
             container_credentials_full_uri: find("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
             container_authorization_token_file: find("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
                 .map(PathBuf::from),
+            pod_identity_token_file: find("PULLPASS_POD_IDENTITY_TOKEN_FILE").map(PathBuf::from),
             metadata_endpoint: find("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
             region: find("AWS_REGION").or_else(|| find("AWS_DEFAULT_REGION")),
         }

@@ -318,9 +318,8 @@ fn pod(images: &[String], service_account: &str, labels: &Labels) -> Value {
         "spec": {
             "serviceAccountName": service_account,
             "containers": containers,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            // No fixed ids: OpenShift gives each namespace its own.
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
         },
     })
 }

@@ -1,31 +1,100 @@
 //! Container credentials, as the EKS Pod Identity agent hands them out.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::super::metadata::{Answer, request};
-use super::super::{Opening, Session};
+use super::super::{Environment, Opening, Session};
 use super::{load_token, none};
 use crate::credential::MintError;
 use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, one_line};
 
+/// Where the EKS Pod Identity agent of a node answers. Which of them a Pod reaches depends on the cluster's address family, which EKS' own
+/// webhook knows and says in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+///
+/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html>
+const EKS_AGENT: [&str; 2] = [
+    "http://169.254.170.23/v1/credentials",
+    "http://[fd00:ec2::23]/v1/credentials",
+];
+
+/// Who is asked for container credentials.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Agent<'a> {
+    /// Asked in this order until one can be reached.
+    uris: Vec<&'a str>,
+    /// What is shown to it.
+    token_file: Option<&'a Path>,
+}
+
+impl<'a> Agent<'a> {
+    /// The agent that the environment says: one address if it names it, else both of EKS' agent, if there is a token for it.
+    pub(super) fn find(environment: &'a Environment) -> Option<Self> {
+        let mounted = environment.pod_identity_token_file.as_deref();
+        let given = environment.container_authorization_token_file.as_deref();
+        let uris = match &environment.container_credentials_full_uri {
+            Some(uri) => vec![uri.as_str()],
+            None => mounted.map(|_| EKS_AGENT.to_vec())?,
+        };
+        Some(Self {
+            uris,
+            token_file: given.or(mounted),
+        })
+    }
+}
+
 /// Asks the agent for pullpass' session. The agent keeps sessions and renews them when it likes, not on demand.
 ///
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>
-pub(super) async fn open(opening: &Opening<'_>, uri: &str) -> Result<Session, MintError> {
-    if !is_allowed(uri) {
+pub(super) async fn open(opening: &Opening<'_>, agent: &Agent<'_>) -> Result<Session, MintError> {
+    if let Some(uri) = agent.uris.iter().find(|uri| !is_allowed(uri)) {
         return Err(none(format!(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI is {:?}: it must be https, or http to the machine itself or to an agent of AWS",
             one_line(uri)
         )));
     }
+    let headers = match agent.token_file {
+        Some(file) => vec![("authorization", load_token(file).await?)],
+        None => Vec::new(),
+    };
+    let mut unreachable = Vec::new();
+    for uri in &agent.uris {
+        match fetch(opening, uri, &headers).await {
+            Ok(body) => return read(uri, &body),
+            Err(error @ (MintError::Network { .. } | MintError::Timeout { .. })) => {
+                unreachable.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(sum_up(unreachable))
+}
+
+/// One error for all addresses at which nobody answered.
+fn sum_up(mut unreachable: Vec<MintError>) -> MintError {
+    if unreachable.len() == 1 {
+        return unreachable.remove(0);
+    }
+    let told: Vec<String> = unreachable.iter().map(ToString::to_string).collect();
+    MintError::Network {
+        host: "the EKS Pod Identity agent".to_owned(),
+        detail: format!(
+            "{}; check that its add-on runs on this node",
+            told.join("; ")
+        ),
+    }
+}
+
+/// The session in the agent's answer.
+fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
     let bad = |problem| MintError::BadAnswer {
         host: uri.to_owned(),
         problem,
     };
-    let answer = Answer::parse(&fetch(opening, uri).await?).map_err(bad)?;
+    let answer = Answer::parse(body).map_err(bad)?;
     let principal = match (&answer.role_arn, &answer.account_id) {
         (Some(role), _) => one_line(role),
         (None, Some(account)) => format!(
@@ -46,17 +115,17 @@ pub(super) async fn open(opening: &Opening<'_>, uri: &str) -> Result<Session, Mi
 }
 
 /// The agent's answer.
-async fn fetch(opening: &Opening<'_>, uri: &str) -> Result<Vec<u8>, MintError> {
+async fn fetch(
+    opening: &Opening<'_>,
+    uri: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Vec<u8>, MintError> {
     let host = || uri.to_owned();
     let bad = |problem| MintError::BadAnswer {
         host: host(),
         problem,
     };
-    let headers = match &opening.environment.container_authorization_token_file {
-        Some(file) => vec![("authorization", load_token(file).await?)],
-        None => Vec::new(),
-    };
-    let request = request("GET", uri, &headers).map_err(bad)?;
+    let request = request("GET", uri, headers).map_err(bad)?;
     let deadline = opening.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
     match opening.http.fetch(request, deadline).await {
         Ok((200, body)) => Ok(body),
@@ -106,7 +175,80 @@ fn is_allowed(uri: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_allowed;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn find(environment: &Environment) -> Option<(Vec<&str>, Option<&str>)> {
+        let agent = Agent::find(environment)?;
+        let file = agent.token_file.and_then(Path::to_str);
+        Some((agent.uris, file))
+    }
+
+    /// The URI is asked as it is given; EKS' agent is looked for at both of its addresses only where nobody said where it is.
+    #[test]
+    fn find_agent_takes_the_given_address_else_both_of_eks() {
+        const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+        const FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+        const OWN: &str = "PULLPASS_POD_IDENTITY_TOKEN_FILE";
+        let v6 = EKS_AGENT[1];
+        let rows = [
+            (vec![], None),
+            (vec![(FILE, "/f")], None),
+            (
+                vec![(OWN, "/own")],
+                Some((EKS_AGENT.to_vec(), Some("/own"))),
+            ),
+            (
+                vec![(OWN, "/own"), (FILE, "/f")],
+                Some((EKS_AGENT.to_vec(), Some("/f"))),
+            ),
+            (
+                vec![(OWN, "/own"), (URI, v6)],
+                Some((vec![v6], Some("/own"))),
+            ),
+            (
+                vec![(OWN, "/own"), (URI, v6), (FILE, "/f")],
+                Some((vec![v6], Some("/f"))),
+            ),
+            (vec![(URI, v6)], Some((vec![v6], None))),
+            (vec![(OWN, "")], None),
+        ];
+        for (variables, expected) in rows {
+            let known: BTreeMap<&str, &str> = variables.into_iter().collect();
+            let environment =
+                Environment::find(|name| known.get(name).map(|value| (*value).to_owned()));
+            assert_eq!(find(&environment), expected, "{known:?}");
+        }
+    }
+
+    #[test]
+    fn find_agent_names_allowed_addresses_alone() {
+        for uri in EKS_AGENT {
+            assert!(is_allowed(uri), "{uri}");
+        }
+    }
+
+    #[test]
+    fn sum_up_tells_of_every_address() {
+        let timeout = |host: &str| MintError::Timeout {
+            host: host.to_owned(),
+        };
+        assert_eq!(sum_up(vec![timeout("one")]), timeout("one"));
+        let refused = MintError::Network {
+            host: "two".to_owned(),
+            detail: "Network is unreachable".to_owned(),
+        };
+        let told = sum_up(vec![timeout("one"), refused]).to_string();
+        for words in [
+            "EKS Pod Identity agent",
+            "no answer from one",
+            "two: Network is unreachable",
+            "add-on",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+    }
 
     #[test]
     fn allow_uri_follows_the_rule_of_the_sdks() {
