@@ -24,7 +24,7 @@ BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1
 
 .PHONY: bed bed-oldest bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile promql) $(BED_DIR)/kinds.yaml
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
 
 bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
@@ -72,6 +72,9 @@ $(BED_BIN)/dockerfile: $(wildcard $(BED)/lint/dockerfile/*.go) $(BED)/lint/go.mo
 
 $(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ seconds $(BED)/promql .
+
+$(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.* $(BED)/azwi/mlog/*) $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/azwi .
 
 $(BED_DIR)/kinds.yaml: $(wildcard $(BED)/kinds/*)
 	@$(BED)/kinds/kinds.sh $@

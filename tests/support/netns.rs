@@ -14,8 +14,15 @@ const NOT_ALLOWED: i32 = 3;
 
 /// Runs an ignored test of this binary there, and passes on what it prints.
 pub fn run(test: &str) {
+    run_with(&[], test);
+}
+
+/// The same with further addresses of its loopback device.
+pub fn run_with(addresses: &[&str], test: &str) {
     let mut inside = Command::new(bed::dir().join("bin/bed"))
-        .args(["netns", "--"])
+        .arg("netns")
+        .args(addresses.iter().flat_map(|address| ["--address", address]))
+        .arg("--")
         .arg(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])
         .stdin(Stdio::null())

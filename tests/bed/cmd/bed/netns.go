@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 
 	"pullpass/bed/internal/netns"
@@ -14,24 +15,28 @@ const notAllowed = 3
 func init() {
 	register(verb{
 		name: "netns",
-		args: "-- COMMAND…",
+		args: "[--address ADDRESS]… -- COMMAND…",
 		help: "run COMMAND in a new network namespace with loopback and a bridge at " + netns.Address,
 		run:  runNetns,
 	})
 }
 
 func runNetns(ctx context.Context, args []string) error {
-	command := args
-	if len(command) > 0 && command[0] == "--" {
-		command = command[1:]
+	flags := flag.NewFlagSet("bed netns", flag.ContinueOnError)
+	var addresses list
+	flags.Var(&addresses, "address", "further `ADDRESS` of the loopback device (repeatable)")
+	// What follows is the command's own, however it looks.
+	if err := flags.Parse(args); err != nil {
+		return exitError{code: 2}
 	}
+	command := flags.Args()
 	if len(command) == 0 {
 		return exitError{2, "no command: write it as `bed netns -- COMMAND…`"}
 	}
 	if os.Geteuid() != 0 {
 		return netnsAsUser(ctx, args)
 	}
-	err := netns.Exec(command)
+	err := netns.Exec(command, addresses)
 	var denied *netns.DeniedError
 	if errors.As(err, &denied) {
 		return exitError{notAllowed, err.Error()}

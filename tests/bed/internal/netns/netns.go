@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -33,9 +34,9 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("this machine allows no new network namespace (%v): run as root with CAP_SYS_ADMIN, or allow unprivileged user namespaces", e.cause)
 }
 
-// Exec replaces this process by command inside a new network namespace. It
-// returns only on failure.
-func Exec(command []string) error {
+// Exec replaces this process by command inside a new network namespace, whose
+// loopback device has these addresses besides. It returns only on failure.
+func Exec(command, addresses []string) error {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func Exec(command []string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return &DeniedError{fmt.Errorf("unshare: %w", err)}
 	}
-	if err := configure(); err != nil {
+	if err := configure(addresses); err != nil {
 		return fmt.Errorf("set up the network namespace: %w", err)
 	}
 	return fmt.Errorf("run %s: %w", path, syscall.Exec(path, command, os.Environ()))
@@ -81,15 +82,26 @@ func InUserNamespace(ctx context.Context, program string, args []string) (int, e
 	return 0, err
 }
 
-// configure brings loopback up and makes the bridge with its address and a
-// default route, all in the namespace of the calling thread.
-func configure() error {
+// configure brings loopback up, with further addresses, and makes the bridge
+// with its address and a default route, all in the namespace of the calling
+// thread.
+func configure(addresses []string) error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(loopback); err != nil {
 		return err
+	}
+	for _, address := range addresses {
+		ip, err := netip.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		alone := &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())}
+		if err := netlink.AddrAdd(loopback, &netlink.Addr{IPNet: alone}); err != nil {
+			return fmt.Errorf("add %s: %w", address, err)
+		}
 	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Bridge}}
 	if err := netlink.LinkAdd(bridge); err != nil {
