@@ -10,7 +10,7 @@
 mod schemas;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -152,6 +152,47 @@ fn brings_the_kind_that_is_applied_without_it() {
     );
 }
 
+/// The forms of the chart whose every field is looked at.
+const FORMS: [&[&str]; 6] = [
+    &["namespace.create=true"],
+    &[
+        "certificates.mode=secret,certificates.caBundle=PEM",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    ],
+    &[
+        "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass",
+        "extraCAConfigMap=ca",
+        "webhook.clientCAConfigMap=callers",
+    ],
+    &[
+        "identity.aws.podIdentity=true",
+        "podLabels.aadpodidbinding=pullpass",
+        "serviceMonitor.enabled=true",
+        "prometheusRule.enabled=true",
+        "grafanaDashboard.enabled=true",
+    ],
+    &[
+        "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
+        "identity.azure.tenantId=22222222-2222-2222-2222-222222222222",
+        "certificates.mode=cert-manager",
+        "webhook.excludeNamespaces={infra}",
+        "webhook.enforceDeny=true",
+        "env[0].name=HTTPS_PROXY",
+        "env[0].value=http://proxy:3128",
+    ],
+    &[
+        "openshift=true",
+        "listen=0.0.0.0:9443",
+        "metricsListen=[::]:9080",
+        "nodeSelector.disk=ssd",
+        "podLabels.team=platform",
+        "serviceAccount.labels.team=platform",
+        "env[0].name=POD_NAMESPACE",
+        "env[0].value=elsewhere",
+        "podSecurityContext.supplementalGroups={1000680000}",
+    ],
+];
+
 /// The API server's own word on every field, and kubeconform's, for the chart in each of its forms and for each overlay.
 #[test]
 fn passes_strict_validation_of_the_api_server() {
@@ -169,41 +210,184 @@ fn passes_strict_validation_of_the_api_server() {
         "-f",
         foreign,
     ]);
-    let forms: [&[&str]; 5] = [
-        &["namespace.create=true"],
-        &[
-            "certificates.mode=secret,certificates.caBundle=PEM",
-            "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-        ],
-        &[
-            "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass",
-            "extraCAConfigMap=ca",
-            "webhook.clientCAConfigMap=callers",
-        ],
-        &[
-            "identity.aws.podIdentity=true",
-            "podLabels.aadpodidbinding=pullpass",
-            "serviceMonitor.enabled=true",
-            "prometheusRule.enabled=true",
-            "grafanaDashboard.enabled=true",
-        ],
-        &[
-            "identity.azure.clientId=11111111-1111-1111-1111-111111111111",
-            "identity.azure.tenantId=22222222-2222-2222-2222-222222222222",
-            "certificates.mode=cert-manager",
-            "webhook.excludeNamespaces={infra}",
-            "webhook.enforceDeny=true",
-            "env[0].name=HTTPS_PROXY",
-            "env[0].value=http://proxy:3128",
-        ],
-    ];
-    for settings in forms {
+    for settings in FORMS {
         check(&succeed(&mut template(settings)));
     }
     for overlay in std::fs::read_dir(manifests().join("overlays")).unwrap() {
         let overlay = overlay.unwrap().path();
         check(&kubectl(&["kustomize", overlay.to_str().unwrap()]));
     }
+}
+
+/// The Pods that the chart makes with these settings.
+fn pods(settings: &[&str]) -> Value {
+    let rendered = parse(&succeed(&mut template(settings)));
+    let deployment = rendered
+        .into_iter()
+        .find(|object| object["kind"] == "Deployment");
+    deployment.unwrap()["spec"]["template"].take()
+}
+
+/// The environment of a Pod's container, each name once: what is applied by a server, as Helm does, is refused otherwise.
+fn environment(pods: &Value) -> BTreeMap<String, Value> {
+    let entries = pods["spec"]["containers"][0]["env"].as_array().unwrap();
+    let named = |entry: &Value| (entry["name"].as_str().unwrap().to_owned(), entry.clone());
+    let environment: BTreeMap<_, _> = entries.iter().map(named).collect();
+    assert_eq!(environment.len(), entries.len(), "{entries:?}");
+    environment
+}
+
+/// Whatever the chart sets, an entry of `env` stands in its place.
+#[test]
+fn lets_entries_of_env_replace_its_own() {
+    let none = "00000000-0000-0000-0000-000000000000";
+    let azure = format!("identity.azure.clientId={none},identity.azure.tenantId={none}");
+    let role = "identity.aws.roleArn=arn:aws:iam::123456789012:role/pullpass,extraCAConfigMap=ca";
+    for settings in [role, "identity.aws.podIdentity=true", &azure] {
+        let own = environment(&pods(&[settings]));
+        assert!(own.len() > 2, "{own:?}");
+        for name in own.keys() {
+            // Of several with one name the last counts, as it does for the kubelet.
+            let given = format!(
+                "env[0].name={name},env[0].value=first,env[1].name=OTHER,env[1].value=x,env[2].name={name},env[2].value=last"
+            );
+            let pods = pods(&[settings, &given]);
+            let replaced = environment(&pods);
+            assert_eq!(replaced[name]["value"], "last");
+            assert_eq!(replaced[name].get("valueFrom"), None);
+            assert_eq!(replaced["OTHER"]["value"], "x");
+            assert_eq!(replaced.len(), own.len() + 1);
+            let first = &pods["spec"]["containers"][0]["env"][0]["name"];
+            assert_eq!(first, "POD_NAMESPACE", "the order stays");
+        }
+    }
+}
+
+/// Labels that a user gives come on top: selectors and uninstalling count on the chart's own.
+#[test]
+fn keeps_its_labels_whatever_is_added() {
+    let given = [
+        "podLabels.team=a,podLabels.app\\.kubernetes\\.io/name=mine",
+        "podLabels.app\\.kubernetes\\.io/component=mine",
+        "serviceAccount.labels.team=a,serviceAccount.labels.app\\.kubernetes\\.io/part-of=mine",
+    ];
+    let pods = pods(&given);
+    let labels = &pods["metadata"]["labels"];
+    assert_eq!(labels["team"], "a");
+    assert_eq!(labels["app.kubernetes.io/name"], "pullpass");
+    assert_eq!(labels["app.kubernetes.io/component"], "webhook");
+    let rendered = parse(&succeed(&mut template(&given)));
+    let account = rendered
+        .iter()
+        .find(|object| object["kind"] == "ServiceAccount");
+    let labels = &account.unwrap()["metadata"]["labels"];
+    assert_eq!(labels["team"], "a");
+    assert_eq!(labels["app.kubernetes.io/part-of"], "pullpass");
+}
+
+/// The image is for Linux, whichever the architecture.
+#[test]
+fn runs_on_nodes_of_linux_alone() {
+    let os = "kubernetes.io/os";
+    for (settings, expected) in [
+        (vec![], json!({os: "linux"})),
+        (
+            vec!["nodeSelector.disk=ssd"],
+            json!({os: "linux", "disk": "ssd"}),
+        ),
+        (
+            vec!["nodeSelector.kubernetes\\.io/os=windows"],
+            json!({os: "linux"}),
+        ),
+        (vec!["nodeSelector=null"], json!({os: "linux"})),
+    ] {
+        let pods = pods(&settings);
+        assert_eq!(pods["spec"]["nodeSelector"], expected, "{settings:?}");
+        assert!(!pods.to_string().contains("/arch"), "{pods}");
+    }
+}
+
+/// OpenShift's restricted-v2 takes its ids from the namespace and refuses others.
+#[test]
+fn fixes_no_ids_on_openshift() {
+    let default = pods(&[]).to_string();
+    for words in [
+        "\"runAsUser\":65532",
+        "\"runAsGroup\":65532",
+        "\"fsGroup\":65532",
+    ] {
+        assert!(default.contains(words), "{words}: {default}");
+    }
+    let rows: [&[&str]; 3] = [
+        &["openshift=true"],
+        &[
+            "openshift=true",
+            "securityContext.runAsUser=1000,securityContext.runAsGroup=1000",
+        ],
+        &[
+            "podSecurityContext.runAsUser=null,podSecurityContext.runAsGroup=null,podSecurityContext.fsGroup=null",
+        ],
+    ];
+    for settings in rows {
+        let pods = pods(settings);
+        let text = pods.to_string();
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            assert!(!text.contains(field), "{settings:?}: {text}");
+        }
+        // And it stays as strict otherwise.
+        let context = &pods["spec"]["securityContext"];
+        assert_eq!(
+            *context,
+            json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
+        );
+        let own = &pods["spec"]["containers"][0]["securityContext"];
+        let strict = json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+        });
+        assert_eq!(*own, strict);
+    }
+    // Ids that OpenShift gives are large.
+    let given = pods(&["podSecurityContext.runAsUser=1000680000"]);
+    let user = &given["spec"]["securityContext"]["runAsUser"];
+    assert_eq!(*user, 1_000_680_000);
+}
+
+/// Every field that the API server knows in them can be set, but for Windows'.
+#[test]
+fn takes_every_field_of_security_contexts() {
+    let schema = std::fs::read_to_string(manifests().join("chart/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let shown: Value = serde_json::from_str(&kubectl(&["get", "--raw", "/openapi/v2"])).unwrap();
+    let names = |of: &Value| -> BTreeSet<String> {
+        let fields = of["properties"].as_object().unwrap().keys().cloned();
+        fields.filter(|name| name != "windowsOptions").collect()
+    };
+    for (value, kind) in [
+        ("podSecurityContext", "PodSecurityContext"),
+        ("securityContext", "SecurityContext"),
+    ] {
+        let known = &shown["definitions"][format!("io.k8s.api.core.v1.{kind}")];
+        assert_eq!(names(&schema["properties"][value]), names(known), "{kind}");
+    }
+}
+
+/// Ports that Services, probes and policies name follow the addresses.
+#[test]
+fn listens_where_it_is_told() {
+    let arguments = |pods: &Value| pods["spec"]["containers"][0]["args"].to_string();
+    let ports = |pods: &Value| {
+        let ports = pods["spec"]["containers"][0]["ports"].as_array().unwrap();
+        let port = |named: &Value| named["containerPort"].as_u64().unwrap();
+        ports.iter().map(port).collect::<Vec<_>>()
+    };
+    let default = pods(&[]);
+    assert!(!arguments(&default).contains("listen"));
+    assert_eq!(ports(&default), [8443, 8080]);
+    let told = pods(&["listen=0.0.0.0:9443", "metricsListen=[fd00::1]:9080"]);
+    for argument in ["--listen=0.0.0.0:9443", "--metrics-listen=[fd00::1]:9080"] {
+        assert!(arguments(&told).contains(argument), "{told}");
+    }
+    assert_eq!(ports(&told), [9443, 9080]);
 }
 
 /// An overlay is the chart with these values, alone and with cert-manager besides. What is a list in one order or another is the same.
@@ -474,6 +658,16 @@ fn refuses_values_that_cannot_work() {
             "tokenAudiences",
         ),
         ("image.repository=", "image.repository is not set"),
+        ("podSecurityContext.runAsUsr=1", "runAsUsr"),
+        ("podSecurityContext.runAsUser=root", "runAsUser"),
+        ("podSecurityContext.fsGroup=-1", "fsGroup"),
+        ("securityContext.fsGroup=1", "fsGroup"),
+        ("securityContext.privileged=maybe", "privileged"),
+        ("openshift=yes", "openshift"),
+        ("env[0].value=x", "name"),
+        ("listen=8443", "listen"),
+        ("listen=localhost:8443", "listen"),
+        ("metricsListen=::1:8080", "metricsListen"),
     ];
     for (setting, named) in refused {
         let output = run(&mut template(&[setting]));

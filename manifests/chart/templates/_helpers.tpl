@@ -9,6 +9,64 @@ app.kubernetes.io/part-of: pullpass
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{- /* Labels with more of the user's, who takes none of ours away: (list root more). */ -}}
+{{- define "pullpass.labelsAnd" -}}
+{{- toYaml (merge (include "pullpass.labels" (index . 0) | fromYaml) (index . 1 | default dict)) }}
+{{- end }}
+
+{{- /* What the container's environment holds by default: a list. */ -}}
+{{- define "pullpass.ownEnv" -}}
+{{- $aws := .Values.identity.aws }}
+{{- $azure := .Values.identity.azure -}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- {name: PULLPASS_LOG, value: {{ .Values.log.filter | quote }}}
+{{- if .Values.extraCAConfigMap }}
+- {name: PULLPASS_EXTRA_CA, value: /etc/pullpass/extra-ca/ca.crt}
+{{- end }}
+{{- if $aws.roleArn }}
+- {name: AWS_ROLE_ARN, value: {{ $aws.roleArn | quote }}}
+- {name: AWS_WEB_IDENTITY_TOKEN_FILE, value: /var/run/secrets/eks.amazonaws.com/serviceaccount/token}
+{{- end }}
+{{- if $aws.podIdentity }}
+# EKS' webhook says in AWS_CONTAINER_CREDENTIALS_FULL_URI where the agent is, in the cluster's address family, unless it is said here.
+- {name: PULLPASS_POD_IDENTITY_TOKEN_FILE, value: /var/run/secrets/pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token}
+{{- end }}
+{{- if $azure.clientId }}
+- {name: AZURE_CLIENT_ID, value: {{ $azure.clientId | quote }}}
+- {name: AZURE_TENANT_ID, value: {{ $azure.tenantId | quote }}}
+- {name: AZURE_FEDERATED_TOKEN_FILE, value: /var/run/secrets/azure/tokens/azure-identity-token}
+{{- end }}
+{{- end }}
+
+{{- /* The container's environment: an entry of `env` stands in the place of ours with its name, and the last of a name counts. Server-side
+apply, which Helm 4 uses, refuses a name that is there twice. */ -}}
+{{- define "pullpass.env" -}}
+{{- $entries := dict }}
+{{- $names := list }}
+{{- range concat (include "pullpass.ownEnv" . | fromYamlArray) (.Values.env | default list) }}
+{{- $names = append $names .name }}
+{{- $_ := set $entries .name . }}
+{{- end }}
+{{- range uniq $names }}
+{{- list (get $entries .) | toYaml | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- /* The port of an ADDRESS:PORT, or what it is by default: (list address default). */ -}}
+{{- define "pullpass.port" -}}
+{{- index . 0 | default (printf ":%v" (index . 1)) | regexFind "[0-9]+$" }}
+{{- end }}
+
+{{- /* A Pod's or a container's security context: (list root context). */ -}}
+{{- define "pullpass.securityContext" -}}
+{{- $context := index . 1 | default dict }}
+{{- if (index . 0).Values.openshift }}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
 {{- define "pullpass.image" -}}
 {{- if not .Values.image.repository }}
 {{- fail "image.repository is not set: push the image that `make image` built to a registry of yours and name it" }}
