@@ -53,17 +53,15 @@ impl Setup {
 
     /// The command line, with the webhook and the health endpoint there.
     pub fn command_at(&self, webhook: &str, health: &str) -> Command {
+        let mut command = self.plain_command();
+        command.args(["--listen", webhook, "--metrics-listen", health]);
+        command
+    }
+
+    /// The command line, which does not say where it listens.
+    pub fn plain_command(&self) -> Command {
         let mut command = Command::new(BINARY);
-        command.args([
-            "serve",
-            "--patch-only",
-            "--listen",
-            webhook,
-            "--metrics-listen",
-            health,
-            "--log-format",
-            "json",
-        ]);
+        command.args(["serve", "--patch-only", "--log-format", "json"]);
         command.arg("--registries").arg(self.registries());
         command.arg("--tls-cert").arg(self.certificate("tls.crt"));
         command.arg("--tls-key").arg(self.certificate("tls.key"));
@@ -99,7 +97,8 @@ impl Setup {
         Self::start_command(command).await
     }
 
-    async fn start_command(mut command: Command) -> Replica {
+    /// Starts a command and waits until it is ready.
+    pub async fn start_command(mut command: Command) -> Replica {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
