@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! stored credentials ─▶ plan (pure) ─▶ an hour after its end ──────────────────▶ delete
-//!                                   └▶ minted by a namespace or ServiceAccount
-//!                                      that memory does not know ─▶ read live ─▶ delete at once if it is gone
+//!                                   └▶ of a tenant that memory does not know ─▶ read live ─▶ delete at once if it is gone
 //! ```
 //!
 //! Only a live read says that something is gone: a watch may lag, a namespace may have opted out.
@@ -17,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::plan::{Cause, Collectable, Evidence, Owner};
+use self::plan::{Cause, Check, Collectable, Evidence};
 use super::term::{Leadership, ticks};
 use crate::cluster::{Kube, Minted};
 use crate::provision::access::{Cluster as _, ClusterError, StoredCredential};
@@ -88,15 +87,12 @@ impl CredentialGc {
         let stored = self.minted.stored();
         let rows: Vec<_> = stored.iter().map(|stored| self.find(stored)).collect();
         let sweep = evidence.plan(&rows, (self.clock)());
-        let did_something = !sweep.is_empty();
-        for owner in sweep.read {
-            let is_there = self.fetch_is_there(&owner).await;
-            let failed = is_there.is_err();
-            if let Err(error) = &is_there {
+        let did_something = !sweep.delete.is_empty() || !sweep.checks.is_empty();
+        for check in sweep.checks {
+            let is_there = self.fetch_is_there(check).await;
+            evidence.note_read(check, is_there.as_ref().ok().copied(), (self.clock)());
+            if let Err(error) = is_there {
                 tracing::debug!("failed to read whose a stored credential is, retrying: {error}");
-            }
-            evidence.note_read(owner, is_there.ok(), (self.clock)());
-            if failed {
                 break; // the next one would fail, too
             }
         }
@@ -120,24 +116,23 @@ impl CredentialGc {
         known.is_some_and(|known| known.uid == tenant.namespace_uid)
     }
 
-    /// Whether this very object is there, read live.
-    async fn fetch_is_there(&self, owner: &Owner) -> Result<bool, ClusterError> {
-        match owner {
-            Owner::Namespace { name, uid } => {
-                let found = self.kube.fetch_namespace(name).await?;
-                Ok(found.is_some_and(|(_, namespace)| namespace.uid == *uid))
-            }
-            Owner::ServiceAccount(tenant) => {
-                let (namespace, name) = (&tenant.namespace, &tenant.service_account);
-                let found = self.kube.fetch_service_account(namespace, name).await?;
-                let is_there = found.is_some_and(|found| found.uid == tenant.service_account_uid);
-                if !is_there {
-                    // Who would mint by it next learns of it before the credential is gone.
-                    self.ensure.read_again(tenant).await;
-                }
-                Ok(is_there)
+    /// Whether this very namespace and ServiceAccount are there, read live.
+    async fn fetch_is_there(&self, check: Check<'_>) -> Result<bool, ClusterError> {
+        let tenant = check.tenant;
+        let (namespace, account) = (&tenant.namespace, &tenant.service_account);
+        if !check.knows_namespace {
+            let found = self.kube.fetch_namespace(namespace).await?;
+            if found.is_none_or(|(_, found)| found.uid != tenant.namespace_uid) {
+                return Ok(false);
             }
         }
+        let found = self.kube.fetch_service_account(namespace, account).await?;
+        let is_there = found.is_some_and(|found| found.uid == tenant.service_account_uid);
+        if !is_there {
+            // Who would mint by it next learns of it before the credential is gone.
+            self.ensure.read_again(tenant).await;
+        }
+        Ok(is_there)
     }
 
     async fn delete(&self, stored: &StoredCredential, cause: Cause, evidence: &mut Evidence) {

@@ -1,48 +1,33 @@
-//! Which stored credentials are to be deleted, and whose namespace or ServiceAccount is to be read first. Pure.
+//! Which stored credentials are to be deleted, and which of their tenants are to be read first. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::names::{NamespaceName, ObjectName};
+use crate::names::ObjectName;
 use crate::provision::access::StoredCredential;
 use crate::registry::source::Tenant;
 
 /// For how long a credential is kept after its end.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
-/// How long it is relied on that a namespace or ServiceAccount was there when it was read, and how long until a read or a deletion is
-/// tried again.
+/// How long it is relied on that a tenant was there when it was read, and how long until a read or a deletion is tried again.
 const AGAIN: SignedDuration = SignedDuration::from_mins(5);
 
-/// How many namespaces are read, and how many credentials deleted, in one look.
+/// How many tenants of namespaces that memory does not know are read, and how many credentials deleted, in one look.
 const AT_ONCE: usize = 50;
 
 /// How many ServiceAccounts are read in a minute: no watch says when one is gone.
 const ACCOUNTS_PER_MINUTE: usize = 60;
 
-/// One stored credential, and what memory knows of whose it is.
+/// One stored credential, and what memory knows of its tenant.
 pub(super) struct Collectable<'a> {
     pub(super) stored: &'a StoredCredential,
-    /// Whether memory knows its tenant's very namespace.
+    /// Whether memory knows this very namespace.
     pub(super) knows_namespace: bool,
-    /// Whether memory knows its tenant's very ServiceAccount, read in the last minutes.
+    /// Whether memory knows this very ServiceAccount, read in the last minutes.
     pub(super) knows_account: bool,
-}
-
-/// Without whom a tenant's credential is of no use. The unique id is part of it: what is gone once is gone for ever.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Owner {
-    /// A namespace.
-    Namespace {
-        /// Its name.
-        name: NamespaceName,
-        /// Its `metadata.uid`.
-        uid: String,
-    },
-    /// A ServiceAccount.
-    ServiceAccount(Tenant),
 }
 
 /// Why a credential is deleted.
@@ -50,20 +35,25 @@ pub(super) enum Owner {
 pub(super) enum Cause {
     /// It ended an hour ago.
     Ended,
-    /// Its tenant's namespace is gone.
-    NamespaceGone,
-    /// Its tenant's ServiceAccount is gone.
-    ServiceAccountGone,
+    /// Its tenant's namespace or ServiceAccount is gone.
+    TenantGone,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Ended => "it ended more than an hour ago",
-            Self::NamespaceGone => "its namespace is gone",
-            Self::ServiceAccountGone => "its ServiceAccount is gone",
+            Self::TenantGone => "its namespace or ServiceAccount is gone",
         })
     }
+}
+
+/// A tenant that is to be read live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Check<'a> {
+    pub(super) tenant: &'a Tenant,
+    /// Whether memory knows this very namespace: then the ServiceAccount alone is read.
+    pub(super) knows_namespace: bool,
 }
 
 /// What to do in one look.
@@ -72,20 +62,14 @@ pub(super) struct Sweep<'a> {
     /// Those to delete, and why.
     pub(super) delete: Vec<(&'a StoredCredential, Cause)>,
     /// Those to read live, the one that was read the longest ago first.
-    pub(super) read: Vec<Owner>,
-}
-
-impl Sweep<'_> {
-    /// Whether there is nothing to do.
-    pub(super) fn is_empty(&self) -> bool {
-        self.delete.is_empty() && self.read.is_empty()
-    }
+    pub(super) checks: Vec<Check<'a>>,
 }
 
 /// What was read, and what was tried.
 #[derive(Default)]
 pub(super) struct Evidence {
-    reads: HashMap<Owner, LiveRead>,
+    /// The unique ids are part of a tenant: one that is gone is gone for ever.
+    reads: HashMap<Tenant, LiveRead>,
     /// When each credential was deleted last, or was to be.
     tried: HashMap<ObjectName, Timestamp>,
 }
@@ -93,90 +77,73 @@ pub(super) struct Evidence {
 struct LiveRead {
     /// `None`: it could not be read.
     is_there: Option<bool>,
+    /// Whether memory knew the namespace, then or since.
+    knew_namespace: bool,
     at: Timestamp,
-}
-
-/// What is known of an [`Owner`].
-enum Presence {
-    There,
-    Gone,
-    /// It is to be read; when it was last.
-    Unknown(Option<Timestamp>),
 }
 
 impl Evidence {
     /// Plans what to do at `now` about all that is stored.
     pub(super) fn plan<'a>(&mut self, rows: &[Collectable<'a>], now: Timestamp) -> Sweep<'a> {
         self.forget(rows, now);
-        let mut delete = Vec::new();
-        let mut unknown = HashMap::new();
+        let mut sweep = Sweep::default();
+        let mut unknown: HashMap<&Tenant, (bool, Option<Timestamp>)> = HashMap::new();
         for row in rows {
             if is_claimed(row.stored, now) || self.is_tried(&row.stored.name, now) {
                 continue;
             }
             if is_over(row.stored, now) {
-                delete.push((row.stored, Cause::Ended));
+                sweep.delete.push((row.stored, Cause::Ended));
                 continue;
             }
-            match self.find_gone(row, now) {
-                Ok(None) => {}
-                Ok(Some(cause)) => delete.push((row.stored, cause)),
-                Err((owner, last)) => {
-                    unknown.insert(owner, last);
-                }
+            let Some(tenant) = &row.stored.tenant else {
+                continue;
+            };
+            let read = self.reads.get_mut(tenant).map(|read| {
+                read.knew_namespace |= row.knows_namespace;
+                &*read
+            });
+            if read.is_some_and(|read| read.is_there == Some(false)) {
+                sweep.delete.push((row.stored, Cause::TenantGone));
+            } else if !row.is_known(read, now) {
+                let last = read.map(|read| read.at);
+                unknown.insert(tenant, (row.knows_namespace, last));
             }
         }
-        delete.truncate(AT_ONCE);
-        let mut unknown: Vec<(Owner, Option<Timestamp>)> = unknown.into_iter().collect();
-        unknown.sort_by_key(|(_, last)| *last);
-        let unknown = unknown.into_iter().map(|(owner, _)| owner);
-        let (accounts, mut read): (Vec<_>, Vec<_>) =
-            unknown.partition(|owner| matches!(owner, Owner::ServiceAccount(_)));
-        read.truncate(AT_ONCE);
-        read.extend(accounts.into_iter().take(self.accounts_left(now)));
-        Sweep { delete, read }
+        sweep.delete.truncate(AT_ONCE);
+        sweep.checks = self.choose(unknown, now);
+        sweep
     }
 
-    /// Which of its owners is gone, if one is; else which is to be read before that is known, and when it was read last.
-    fn find_gone(
+    /// Which of those that are not known are read now.
+    fn choose<'a>(
         &self,
-        row: &Collectable<'_>,
+        unknown: HashMap<&'a Tenant, (bool, Option<Timestamp>)>,
         now: Timestamp,
-    ) -> Result<Option<Cause>, (Owner, Option<Timestamp>)> {
-        let Some(tenant) = &row.stored.tenant else {
-            return Ok(None);
-        };
-        let namespace = Owner::Namespace {
-            name: tenant.namespace.clone(),
-            uid: tenant.namespace_uid.clone(),
-        };
-        let account = Owner::ServiceAccount(tenant.clone());
-        let owners = [
-            (namespace, row.knows_namespace, Cause::NamespaceGone),
-            (account, row.knows_account, Cause::ServiceAccountGone),
-        ];
-        for (owner, is_known, cause) in owners {
-            match self.presence(&owner, now) {
-                Presence::Gone => return Ok(Some(cause)),
-                Presence::Unknown(last) if !is_known => return Err((owner, last)),
-                Presence::There | Presence::Unknown(_) => {}
-            }
-        }
-        Ok(None)
-    }
-
-    fn presence(&self, owner: &Owner, now: Timestamp) -> Presence {
-        match self.reads.get(owner) {
-            Some(read) if read.is_there == Some(false) => Presence::Gone,
-            Some(read) if is_recent(read.at, AGAIN, now) => Presence::There,
-            read => Presence::Unknown(read.map(|read| read.at)),
-        }
+    ) -> Vec<Check<'a>> {
+        let mut unknown: Vec<_> = unknown.into_iter().collect();
+        unknown.sort_by_key(|(_, (_, last))| *last);
+        let checks = unknown
+            .into_iter()
+            .map(|(tenant, (knows_namespace, _))| Check {
+                tenant,
+                knows_namespace,
+            });
+        let (accounts, mut checks): (Vec<_>, Vec<_>) =
+            checks.partition(|check| check.knows_namespace);
+        checks.truncate(AT_ONCE);
+        checks.extend(accounts.into_iter().take(self.accounts_left(now)));
+        checks
     }
 
     /// Notes what a live read said; `None`: it failed.
-    pub(super) fn note_read(&mut self, owner: Owner, is_there: Option<bool>, now: Timestamp) {
-        let at = now;
-        self.reads.insert(owner, LiveRead { is_there, at });
+    pub(super) fn note_read(&mut self, check: Check<'_>, is_there: Option<bool>, now: Timestamp) {
+        let read = LiveRead {
+            is_there,
+            knew_namespace: check.knows_namespace,
+            at: now,
+        };
+        self.reads.insert(check.tenant.clone(), read);
     }
 
     /// Notes that one was deleted, or was to be; answers whether it is the first time.
@@ -184,8 +151,8 @@ impl Evidence {
         self.tried.insert(name.clone(), now).is_none()
     }
 
-    /// The memory of a watch shows what was deleted for a moment yet; and who mints by a clock that is far behind ours would see each
-    /// credential deleted at once.
+    /// What was deleted stays in memory until the watch shows it; and by a clock that runs far ahead of everybody else's, all that others
+    /// mint ended long ago.
     fn is_tried(&self, name: &str, now: Timestamp) -> bool {
         let tried_at = self.tried.get(name);
         tried_at.is_some_and(|at| is_recent(*at, AGAIN, now))
@@ -193,12 +160,10 @@ impl Evidence {
 
     /// How many ServiceAccounts may be read at `now`.
     fn accounts_left(&self, now: Timestamp) -> usize {
-        let is_counted = |(owner, read): &(&Owner, &LiveRead)| {
-            matches!(owner, Owner::ServiceAccount(_))
-                && is_recent(read.at, SignedDuration::from_mins(1), now)
-        };
-        let read = self.reads.iter().filter(is_counted).count();
-        ACCOUNTS_PER_MINUTE.saturating_sub(read)
+        let minute = SignedDuration::from_mins(1);
+        let reads = self.reads.values();
+        let reads = reads.filter(|read| read.knew_namespace && is_recent(read.at, minute, now));
+        ACCOUNTS_PER_MINUTE.saturating_sub(reads.count())
     }
 
     /// Forgets what nothing is stored of any more.
@@ -206,15 +171,19 @@ impl Evidence {
         let names: HashSet<&str> = rows.iter().map(|row| row.stored.name.as_str()).collect();
         self.tried
             .retain(|name, at| names.contains(name.as_str()) || is_recent(*at, AGAIN, now));
-        let tenants = || rows.iter().filter_map(|row| row.stored.tenant.as_ref());
-        let accounts: HashSet<&Tenant> = tenants().collect();
-        let namespaces: HashSet<(&str, &str)> = tenants()
-            .map(|tenant| (tenant.namespace.as_str(), tenant.namespace_uid.as_str()))
-            .collect();
-        self.reads.retain(|owner, _| match owner {
-            Owner::Namespace { name, uid } => namespaces.contains(&(name.as_str(), uid.as_str())),
-            Owner::ServiceAccount(tenant) => accounts.contains(tenant),
-        });
+        let tenants = rows.iter().filter_map(|row| row.stored.tenant.as_ref());
+        let tenants: HashSet<&Tenant> = tenants.collect();
+        self.reads.retain(|tenant, _| tenants.contains(tenant));
+    }
+}
+
+impl Collectable<'_> {
+    /// Whether its tenant is known to be there, or was asked about in the last minutes; not where memory has lost the namespace since.
+    fn is_known(&self, read: Option<&LiveRead>, now: Timestamp) -> bool {
+        let is_settled = |read: &LiveRead| {
+            is_recent(read.at, AGAIN, now) && (self.knows_namespace || !read.knew_namespace)
+        };
+        (self.knows_namespace && self.knows_account) || read.is_some_and(is_settled)
     }
 }
 
@@ -285,16 +254,20 @@ mod tests {
         }
     }
 
-    fn namespace(number: usize) -> Owner {
-        let tenant = tenant(number);
-        Owner::Namespace {
-            name: tenant.namespace,
-            uid: tenant.namespace_uid,
+    /// That this one's namespace is read, and its ServiceAccount.
+    fn both(tenant: &Tenant) -> Check<'_> {
+        Check {
+            tenant,
+            knows_namespace: false,
         }
     }
 
-    fn account(number: usize) -> Owner {
-        Owner::ServiceAccount(tenant(number))
+    /// That its ServiceAccount is.
+    fn account(tenant: &Tenant) -> Check<'_> {
+        Check {
+            tenant,
+            knows_namespace: true,
+        }
     }
 
     fn collectable(
@@ -312,7 +285,7 @@ mod tests {
     /// What is deleted at this time of one that memory knows all about.
     fn deleted(evidence: &mut Evidence, stored: &StoredCredential, seconds: i64) -> Vec<Cause> {
         let sweep = evidence.plan(&[collectable(stored, true, true)], at(seconds));
-        assert_eq!(sweep.read, []);
+        assert_eq!(sweep.checks, []);
         sweep.delete.into_iter().map(|(_, cause)| cause).collect()
     }
 
@@ -366,43 +339,46 @@ mod tests {
         assert_eq!(deleted(&mut evidence, &over, 2 * HOUR + 10), [Cause::Ended]);
         let mut gone = of_tenant(1);
         gone.claimed_until = Some(at(10));
-        evidence.note_read(namespace(1), Some(false), at(0));
+        evidence.note_read(both(&tenant(1)), Some(false), at(0));
         assert_eq!(deleted(&mut evidence, &gone, 0), []);
-        assert_eq!(deleted(&mut evidence, &gone, 10), [Cause::NamespaceGone]);
+        assert_eq!(deleted(&mut evidence, &gone, 10), [Cause::TenantGone]);
     }
 
     #[test]
     fn deletes_at_once_what_a_live_read_says_is_gone_and_nothing_else() {
-        let one = of_tenant(1);
+        const NOTHING: Option<bool> = None;
+        const BOTH: Option<bool> = Some(false);
+        const ACCOUNT: Option<bool> = Some(true);
+        let (one, tenant) = (of_tenant(1), tenant(1));
         let mut evidence = Evidence::default();
-        let plan = |evidence: &mut Evidence, knows_namespace, knows_account, seconds| {
+        let plan = |evidence: &mut Evidence, (knows_namespace, knows_account), seconds| {
             let row = collectable(&one, knows_namespace, knows_account);
-            let Sweep { delete, read } = evidence.plan(&[row], at(seconds));
-            let delete: Vec<Cause> = delete.into_iter().map(|(_, cause)| cause).collect();
-            (delete, read)
+            let Sweep { delete, checks } = evidence.plan(&[row], at(seconds));
+            assert_eq!(delete, []);
+            checks.first().map(|check| check.knows_namespace)
         };
-        assert_eq!(plan(&mut evidence, true, true, 0), (vec![], vec![]));
+        assert_eq!(plan(&mut evidence, (true, true), 0), NOTHING);
         // A watch that lags, or a namespace that opted out: it is there.
-        let read = plan(&mut evidence, false, true, 0);
-        assert_eq!(read, (vec![], vec![namespace(1)]));
-        evidence.note_read(namespace(1), Some(true), at(0));
-        assert_eq!(plan(&mut evidence, false, true, 1), (vec![], vec![]));
+        assert_eq!(plan(&mut evidence, (false, true), 0), BOTH);
+        evidence.note_read(both(&tenant), Some(true), at(0));
+        assert_eq!(plan(&mut evidence, (false, false), 299), NOTHING);
         // It is asked about again, as no watch would tell.
-        let read = plan(&mut evidence, false, true, 300);
-        assert_eq!(read, (vec![], vec![namespace(1)]));
+        assert_eq!(plan(&mut evidence, (false, true), 300), BOTH);
         // What could not be read is none that is gone.
-        evidence.note_read(namespace(1), None, at(300));
-        assert_eq!(plan(&mut evidence, false, true, 599), (vec![], vec![]));
-        evidence.note_read(namespace(1), Some(true), at(600));
-        let read = plan(&mut evidence, false, false, 600);
-        assert_eq!(read, (vec![], vec![account(1)]));
-        evidence.note_read(account(1), Some(false), at(600));
+        evidence.note_read(both(&tenant), None, at(300));
+        assert_eq!(plan(&mut evidence, (false, true), 599), NOTHING);
+        assert_eq!(plan(&mut evidence, (true, false), 600), ACCOUNT);
+        evidence.note_read(account(&tenant), Some(true), at(600));
+        assert_eq!(plan(&mut evidence, (true, false), 601), NOTHING);
+        // The namespace is gone, as the watch says now; also where that did not know it at first.
+        assert_eq!(plan(&mut evidence, (false, false), 601), BOTH);
+        evidence.note_read(both(&tenant), Some(true), at(601));
+        assert_eq!(plan(&mut evidence, (false, false), 602), NOTHING);
+        assert_eq!(plan(&mut evidence, (true, true), 603), NOTHING);
+        assert_eq!(plan(&mut evidence, (false, false), 604), BOTH);
+        evidence.note_read(both(&tenant), Some(false), at(604));
         // Memory may still know it.
-        let gone = (vec![Cause::ServiceAccountGone], vec![]);
-        assert_eq!(plan(&mut evidence, true, true, 600), gone);
-        evidence.note_read(namespace(1), Some(false), at(600));
-        let gone = (vec![Cause::NamespaceGone], vec![]);
-        assert_eq!(plan(&mut evidence, true, true, 600), gone);
+        assert_eq!(deleted(&mut evidence, &one, 604), [Cause::TenantGone]);
     }
 
     #[test]
@@ -419,30 +395,27 @@ mod tests {
                 collectable(&new, true, false),
             ]
         };
-        assert_eq!(evidence.plan(&rows(), at(0)).read.len(), 2);
-        evidence.note_read(account(1), Some(false), at(0));
-        let is_new = Owner::ServiceAccount(new.tenant.clone().unwrap());
-        evidence.note_read(is_new, Some(true), at(0));
+        assert_eq!(evidence.plan(&rows(), at(0)).checks.len(), 2);
+        evidence.note_read(account(old.tenant.as_ref().unwrap()), Some(false), at(0));
+        evidence.note_read(account(new.tenant.as_ref().unwrap()), Some(true), at(0));
         let sweep = evidence.plan(&rows(), at(1));
-        assert_eq!(sweep.delete, [(&old, Cause::ServiceAccountGone)]);
+        assert_eq!(sweep.delete, [(&old, Cause::TenantGone)]);
     }
 
     #[test]
-    fn reads_a_namespace_once_for_all_that_was_minted_there() {
+    fn reads_a_tenant_once_for_all_that_it_minted() {
         let (one, mut other) = (of_tenant(1), of_tenant(2));
-        other.tenant = Some(Tenant {
-            service_account: "other".parse().unwrap(),
-            ..tenant(1)
-        });
+        other.tenant = Some(tenant(1));
         let rows = [
             collectable(&one, false, false),
             collectable(&other, false, false),
         ];
         let mut evidence = Evidence::default();
-        assert_eq!(evidence.plan(&rows, at(0)).read, [namespace(1)]);
-        evidence.note_read(namespace(1), Some(false), at(0));
+        let tenant = tenant(1);
+        assert_eq!(evidence.plan(&rows, at(0)).checks, [both(&tenant)]);
+        evidence.note_read(both(&tenant), Some(false), at(0));
         let sweep = evidence.plan(&rows, at(0));
-        let gone = [(&one, Cause::NamespaceGone), (&other, Cause::NamespaceGone)];
+        let gone = [(&one, Cause::TenantGone), (&other, Cause::TenantGone)];
         assert_eq!(sweep.delete, gone);
     }
 
@@ -473,11 +446,13 @@ mod tests {
     fn deletes_nothing_for_a_clock_that_was_put_back() {
         let one = of_tenant(1);
         let mut evidence = Evidence::default();
-        evidence.note_read(namespace(1), Some(true), at(10 * HOUR));
-        evidence.note_read(account(1), Some(true), at(10 * HOUR));
-        let rows = [collectable(&one, false, false)];
-        let sweep = evidence.plan(&rows, at(0));
-        assert_eq!((sweep.delete, sweep.read), (vec![], vec![namespace(1)]));
+        let tenant = tenant(1);
+        evidence.note_read(account(&tenant), Some(true), at(10 * HOUR));
+        let sweep = evidence.plan(&[collectable(&one, true, false)], at(0));
+        assert_eq!(
+            (sweep.delete, sweep.checks),
+            (vec![], vec![account(&tenant)])
+        );
         // And nothing waits for the time that was.
         let one = ending("one", 0);
         evidence.note_tried(&"one".parse().unwrap(), at(10 * HOUR));
@@ -508,12 +483,10 @@ mod tests {
             .collect();
         let counts = [0, 1, 2, 3].map(|second| {
             let sweep = evidence.plan(&rows, at(second));
-            let count = sweep.read.len();
-            for owner in sweep.read {
-                let is_namespace = matches!(owner, Owner::Namespace { .. });
-                evidence.note_read(owner, is_namespace.then_some(false), at(second));
+            for check in &sweep.checks {
+                evidence.note_read(*check, Some(true), at(second));
             }
-            count
+            sweep.checks.len()
         });
         assert_eq!(counts, [50, 50, 20, 0]);
     }
@@ -527,29 +500,28 @@ mod tests {
             .collect();
         let mut evidence = Evidence::default();
         let mut read = |seconds| {
-            let owners = evidence.plan(&rows, at(seconds)).read;
-            for owner in &owners {
-                evidence.note_read(owner.clone(), Some(true), at(seconds));
+            let checks = evidence.plan(&rows, at(seconds)).checks;
+            for check in &checks {
+                evidence.note_read(*check, Some(true), at(seconds));
             }
-            owners
+            checks
         };
         let counts = [0, 1, 59, 60, 120, 180, 240].map(|seconds| read(seconds).len());
         assert_eq!(counts, [60, 0, 0, 60, 30, 0, 0]);
         let first = read(300);
         assert_eq!(first.len(), 60, "those of the beginning");
         let second = read(360);
-        assert!(second.iter().all(|owner| !first.contains(owner)));
+        assert!(second.iter().all(|check| !first.contains(check)));
     }
 
     #[test]
     fn forgets_what_nothing_is_stored_of() {
         let one = of_tenant(1);
         let mut evidence = Evidence::default();
-        evidence.note_read(namespace(1), Some(true), at(0));
-        evidence.note_read(account(1), Some(true), at(0));
+        evidence.note_read(account(&tenant(1)), Some(true), at(0));
         evidence.note_tried(&one.name, at(0));
         evidence.plan(&[collectable(&one, true, true)], at(1000));
-        assert_eq!((evidence.reads.len(), evidence.tried.len()), (2, 1));
+        assert_eq!((evidence.reads.len(), evidence.tried.len()), (1, 1));
         evidence.plan(&[], at(1000));
         assert_eq!((evidence.reads.len(), evidence.tried.len()), (0, 0));
     }
