@@ -7,13 +7,13 @@
 //! Who calls must trust an authority before anything is served that it signed, and as long as anything is. So a new authority is first
 //! trusted beside the old one, then signs, and only then the old one goes.
 
+mod certificate_set;
 pub mod decide;
-mod held;
+mod drift_backoff;
 mod make;
 mod metrics;
-mod pace;
 
-pub use held::{Damage, Held, is_trusted};
+pub use certificate_set::{CertificateSet, Damage, is_trusted};
+pub use drift_backoff::DriftBackoff;
 pub use make::{Authority, MakeError, Pair, Validity};
 pub use metrics::Metrics;
-pub use pace::Pace;

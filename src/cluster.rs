@@ -1,27 +1,27 @@
 //! The Kubernetes API: the only room that holds a client.
 //!
-//! It implements what the other rooms ask for: [`crate::provision::access::Cluster`] (a few reads, one compare-and-swap write) and
+//! It implements what the other rooms ask for: [`crate::provision::ports::Cluster`] (a few reads, one compare-and-swap write) and
 //! [`crate::credential::CredentialStore`], and keeps [`crate::provision::state::State`] current by watches.
 
 mod api;
+mod api_error;
 mod apply;
 mod certificates;
 mod connect;
-mod credentials;
+mod credential_store;
 mod events;
-mod failure;
 mod inspect;
 mod lease;
 mod metrics;
+mod minted_credentials;
 mod objects;
-mod pace;
+mod owned_secrets;
 mod pods;
-mod purge;
 mod revision;
 mod status;
-mod store;
 mod tokens;
 mod watch;
+mod watch_throttle;
 mod webhooks;
 
 use std::sync::Arc;
@@ -31,16 +31,16 @@ use kube::Client;
 
 pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
-pub use credentials::Minted;
-pub use events::{Gravity, Notice, Told, reference};
-pub use inspect::{TriedPod, WEBHOOK, Webhook};
-pub use lease::{CONFIRM_ANNOTATION, Held, Term};
+pub use credential_store::KubeCredentialStore;
+pub use events::{EventNote, EventType, Published, reference};
+pub use inspect::{DryRunPod, WEBHOOK, WebhookTarget};
+pub use lease::{CONFIRM_ANNOTATION, LeaseRecord, LeaseSpec};
 pub use metrics::Metrics;
-pub use pods::{PodPage, WaitingPod};
-pub use purge::Written;
-pub use store::Store;
+pub use minted_credentials::MintedCredentials;
+pub use owned_secrets::OwnedSecret;
+pub use pods::{PendingPod, PodPage};
 pub use watch::{Synced, Watches};
-pub use webhooks::{Configuration, Configurations, WEBHOOKS, Webhooks};
+pub use webhooks::{WEBHOOKS, WebhookConfig, WebhookConfigs, WebhookKind};
 
 use api::Objects;
 use revision::Revision;
@@ -64,7 +64,7 @@ const NO_OBJECT: &str = "1";
 pub struct Kube {
     client: Client,
     namespace: NamespaceName,
-    told: Arc<events::Lately>,
+    correlator: Arc<events::EventCorrelator>,
     metrics: Metrics,
     revision: Revision,
 }
@@ -75,7 +75,7 @@ impl Kube {
         Self {
             client,
             namespace,
-            told: Arc::default(),
+            correlator: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
         }

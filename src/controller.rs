@@ -7,26 +7,26 @@
 //!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
 //! ```
 
-mod again;
-mod certify;
+mod cert_rotation;
+mod conditions;
 mod credential_gc;
 mod election;
-mod keep;
-mod leader;
+mod leader_election;
+mod leadership;
 mod metrics;
-pub mod missed;
-mod report;
-mod tell;
-mod term;
+pub mod missed_pods;
+mod reconciler;
+mod retry_timer;
+mod status;
 
-pub use certify::Certifier;
+pub use cert_rotation::CertRotator;
 pub use credential_gc::CredentialGc;
-pub use keep::Keeper;
-pub use leader::Candidate;
+pub use leader_election::LeaderElector;
+pub use leadership::Leadership;
 pub use metrics::Metrics;
-pub use missed::Missed;
-pub use tell::Teller;
-pub use term::Leadership;
+pub use missed_pods::MissedPodScanner;
+pub use reconciler::Reconciler;
+pub use status::StatusWriter;
 
 /// A moment for tests, so many seconds after another one.
 #[cfg(test)]

@@ -8,11 +8,11 @@
 pub mod acr;
 pub mod cache;
 pub mod ecr;
-pub mod fixed;
 pub mod http;
 pub mod identity;
 pub mod mint;
-pub mod trial;
+pub mod registry_client;
+pub mod static_login;
 
 mod aws;
 mod cloud;

@@ -11,6 +11,7 @@ pub mod command;
 pub mod controller;
 pub mod credential;
 pub mod image;
+mod label;
 pub mod names;
 pub mod provision;
 pub mod registry;

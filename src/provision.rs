@@ -6,33 +6,33 @@
 //!                         └─ cold: ensure ─▶ credential ─▶ secret (pure: merge) ─▶ Cluster (compare-and-swap)
 //! ```
 
-pub mod access;
-pub mod account;
-pub mod bind;
+mod bounded_map;
+mod coverage;
+mod coverage_cache;
 pub mod decide;
-mod ensure;
+mod desired;
+mod entry_state;
 mod flight;
-mod gather;
-mod history;
+mod grant_fetcher;
+mod grant_fetches;
 mod live_reads;
 pub(crate) mod lock;
-mod memory;
 pub mod namespace;
 pub mod offline;
+pub mod ports;
+mod provisioner;
 pub mod prune;
 mod reads;
 pub mod secret;
+pub mod service_account;
+pub mod snapshot;
 mod sources;
-mod stands;
+mod stale;
 pub mod state;
-mod supply;
-mod surplus;
-pub mod survey;
-pub mod table;
-pub mod tally;
-mod verdicts;
-mod verify;
-mod work;
+pub mod store;
+pub mod summary;
+mod superseded_logins;
+pub mod tenant_identity;
 mod write;
 
 use std::sync::Arc;
@@ -42,10 +42,10 @@ use jiff::Timestamp;
 
 use crate::names::{NamespaceName, ObjectName};
 pub use crate::registry::PULL_SECRET;
-use crate::registry::{Registries, ServedRegistry};
-pub use ensure::Ensure;
+use crate::registry::{Registries, ValidRegistry};
 pub use namespace::{InjectMode, Namespace};
-pub(crate) use write::missing_rights;
+pub use provisioner::Provisioner;
+pub(crate) use write::missing_rbac;
 
 /// What admission asks of this room. Everything that is not a future answers from memory.
 pub trait Provision: Send + Sync {
@@ -53,7 +53,7 @@ pub trait Provision: Send + Sync {
     fn registries(&self) -> Arc<Registries>;
 
     /// What keeps the source Secrets of a Registry from being used, as memory knows them: a line for each, with what to do.
-    fn source_problems(&self, registry: &ServedRegistry) -> Vec<String>;
+    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String>;
 
     /// The namespace as it is known in memory: only opted-in ones are.
     fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>>;
@@ -98,7 +98,7 @@ pub trait Provision: Send + Sync {
         secret: &'a ObjectName,
         keys: &'a [&'a str],
         deadline: tokio::time::Instant,
-    ) -> BoxFuture<'a, Outcome>;
+    ) -> BoxFuture<'a, EnsureOutcome>;
 }
 
 /// What memory knows of a namespace's pull secret.
@@ -115,7 +115,7 @@ pub enum Coverage {
 
 /// How making sure of a namespace's pull secret ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum EnsureOutcome {
     /// A good login stands under each key asked for.
     Covered,
     /// Not everything is there. The Pod references the secret all the same: the kubelet takes a missing one as a warning and

@@ -9,22 +9,22 @@
 
 pub mod arn;
 mod arrange;
+mod candidate;
+pub mod crd;
 mod explain;
+mod grant_cache;
 mod grants;
 pub mod guid;
 pub mod host;
 mod index;
-pub mod kind;
 mod labels;
 mod orders;
 pub mod pattern;
-mod planned;
-pub mod puller;
+pub mod pod_subject;
 pub mod selector;
-mod served;
 pub mod source;
+mod valid;
 mod validate;
-mod vet;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,20 +33,20 @@ use std::sync::Arc;
 use crate::image::Reference;
 use crate::names::ObjectName;
 pub use arrange::Arrangement;
-pub use explain::{Explanation, Precedence, Verdict, Why};
+pub use candidate::{Tie, ValidatedRegistry};
+pub use crd::{PodMetadata, Registry, RegistrySpec};
+pub use explain::{Explanation, Precedence, RegistryMatch, Why};
+use grant_cache::GrantCache;
 pub use grants::Grant;
 pub use host::Host;
 use index::Index;
-pub use kind::{Inject, Registry, RegistrySpec};
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use orders::Orders;
 pub use pattern::Pattern;
-use planned::Planned;
-pub use puller::Puller;
-pub use served::ServedRegistry;
+pub use pod_subject::PodSubject;
 pub use source::CredentialSource;
+pub use valid::ValidRegistry;
 pub use validate::Problem;
-pub use vet::{Tie, Vetted};
 
 /// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
 /// own, of this name with `-<name of the Registry>` behind it.
@@ -59,18 +59,18 @@ pub type Labels = BTreeMap<String, String>;
 #[derive(Debug, Default)]
 pub struct Registries {
     /// The valid ones, suspended ones too, by rank: of two whose patterns are equal the first one counts.
-    served: Vec<ServedRegistry>,
+    served: Vec<ValidRegistry>,
     index: Index,
-    planned: Planned,
+    planned: GrantCache,
     problems: Vec<Problem>,
-    listed: Vec<Listed>,
+    listed: Vec<RegistryInfo>,
     /// The places of those of which only the name says which comes first.
     tied: Vec<(usize, usize)>,
 }
 
 /// What there is to be said of any Registry, also of one that serves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct RegistryInfo {
     /// Its name.
     pub name: ObjectName,
     /// Its `metadata.uid`; empty for one that is read from a file.
@@ -81,7 +81,7 @@ pub struct Listed {
     pub identity: String,
 }
 
-impl Listed {
+impl RegistryInfo {
     /// One that has no name is none of a cluster's.
     fn of(registry: &Registry) -> Option<Self> {
         let metadata = &registry.metadata;
@@ -89,7 +89,7 @@ impl Listed {
             name: ObjectName::parse(metadata.name.as_deref()?).ok()?,
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
-            identity: registry.spec.identity_in_words(),
+            identity: registry.spec.describe_identity(),
         })
     }
 }
@@ -98,7 +98,7 @@ impl Listed {
 #[derive(Clone, Debug)]
 pub struct Resolved<'r> {
     /// The Registry.
-    pub registry: &'r ServedRegistry,
+    pub registry: &'r ValidRegistry,
     /// The place of the image's credential in the Registry's `sources`.
     pub grant: usize,
     /// The key under which the namespace's secret holds the credential for this image: one of [`Registries::grants`]' keys. It is
@@ -115,8 +115,8 @@ impl Registries {
         let mut problems = Vec::new();
         let mut listed = Vec::new();
         for registry in registries {
-            listed.extend(Listed::of(&registry));
-            match ServedRegistry::new(&registry) {
+            listed.extend(RegistryInfo::of(&registry));
+            match ValidRegistry::new(&registry) {
                 Ok(registry) if names.insert(registry.name.clone()) => served.push(registry),
                 Ok(registry) => problems.push(Problem {
                     registry: registry.name.to_string(),
@@ -126,26 +126,26 @@ impl Registries {
                 Err(found) => problems.extend(found),
             }
         }
-        served.sort_by(ServedRegistry::compare_rank);
+        served.sort_by(ValidRegistry::compare_rank);
         let index = Index::build(&served);
         Self {
             tied: find_ties(&served),
             served,
             index,
-            planned: Planned::default(),
+            planned: GrantCache::default(),
             problems,
             listed,
         }
     }
 
     /// All Registries, also those that serve nothing.
-    pub fn listed(&self) -> &[Listed] {
+    pub fn listed(&self) -> &[RegistryInfo] {
         &self.listed
     }
 
     /// Registries of which only the name says which comes first: equal patterns, equally narrow, equally old, and serving a namespace
     /// with these labels both.
-    pub fn ties(&self, namespace: &Labels) -> Vec<(&ServedRegistry, &ServedRegistry)> {
+    pub fn ties(&self, namespace: &Labels) -> Vec<(&ValidRegistry, &ValidRegistry)> {
         let pairs = self.tied.iter();
         pairs
             .map(|&(one, other)| (&self.served[one], &self.served[other]))
@@ -167,8 +167,11 @@ impl Registries {
     ///
     /// # Errors
     /// All rules that it breaks, never an empty list.
-    pub fn vet(&self, registry: &Registry) -> Result<Vetted, Vec<Problem>> {
-        vet::vet(self, registry)
+    pub fn validate_candidate(
+        &self,
+        registry: &Registry,
+    ) -> Result<ValidatedRegistry, Vec<Problem>> {
+        candidate::validate_candidate(self, registry)
     }
 
     /// Whether there is no valid Registry.
@@ -177,12 +180,12 @@ impl Registries {
     }
 
     /// The valid Registry of this name, suspended or not.
-    pub fn get(&self, name: &str) -> Option<&ServedRegistry> {
+    pub fn get(&self, name: &str) -> Option<&ValidRegistry> {
         self.served.iter().find(|registry| &*registry.name == name)
     }
 
     /// All valid Registries, suspended ones too, by rank.
-    pub fn iter(&self) -> impl Iterator<Item = &ServedRegistry> {
+    pub fn iter(&self) -> impl Iterator<Item = &ValidRegistry> {
         self.served.iter()
     }
 
@@ -190,10 +193,11 @@ impl Registries {
     /// labels. Suspended ones serve nothing.
     pub fn resolve<'p>(
         &self,
-        puller: impl Into<Puller<'p>>,
+        pod_subject: impl Into<PodSubject<'p>>,
         reference: &Reference<'_>,
     ) -> Option<Resolved<'_>> {
-        self.index.resolve(&self.served, &puller.into(), reference)
+        self.index
+            .resolve(&self.served, &pod_subject.into(), reference)
     }
 
     /// The names of the pull secrets that a namespace with these labels is to have, in their order.
@@ -209,7 +213,7 @@ impl Registries {
     }
 
     /// The valid Registries that serve a namespace with these labels and are not suspended, by rank.
-    pub fn serving(&self, namespace: &Labels) -> Vec<&ServedRegistry> {
+    pub fn serving(&self, namespace: &Labels) -> Vec<&ValidRegistry> {
         self.served
             .iter()
             .filter(|registry| registry.serves(namespace))
@@ -234,26 +238,26 @@ impl Registries {
     /// The order in which a Pod with these images references the Secrets of these Registries.
     pub fn arrange<'r>(
         &self,
-        puller: &Puller<'_>,
+        pod_subject: &PodSubject<'_>,
         images: &[Reference<'_>],
-        registries: &[&'r ServedRegistry],
+        registries: &[&'r ValidRegistry],
     ) -> Arrangement<'r> {
-        arrange::arrange(self, puller, images, registries)
+        arrange::arrange(self, pod_subject, images, registries)
     }
 
     /// Each Registry, and why it serves an image of a Pod or does not.
     pub fn explain<'p>(
         &self,
-        puller: impl Into<Puller<'p>>,
+        pod_subject: impl Into<PodSubject<'p>>,
         reference: &Reference<'_>,
     ) -> Explanation<'_> {
-        explain::explain(self, &puller.into(), reference)
+        explain::explain(self, &pod_subject.into(), reference)
     }
 }
 
-fn find_ties(served: &[ServedRegistry]) -> Vec<(usize, usize)> {
-    let is_tied = |one: &ServedRegistry, other: &ServedRegistry| {
-        one.breadth == other.breadth
+fn find_ties(served: &[ValidRegistry]) -> Vec<(usize, usize)> {
+    let is_tied = |one: &ValidRegistry, other: &ValidRegistry| {
+        one.specificity == other.specificity
             && one.created == other.created
             && one
                 .patterns()

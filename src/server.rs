@@ -10,15 +10,15 @@
 
 mod bind;
 mod body;
-pub mod callers;
 pub mod certificate;
+pub mod client_auth;
 mod connection;
-mod follow;
+mod connection_limit;
+mod file_reload;
 pub mod health;
 mod metrics;
-mod patience;
-pub mod phase;
-mod slots;
+pub mod shutdown;
+mod timeouts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +30,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use bind::{bind, bind_everywhere};
+use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use metrics::Metrics;
-pub use phase::{Drain, Phase};
-use slots::{Slot, Slots};
+pub use shutdown::{Drain, Phase};
 
 /// How much a listener takes from its callers.
 #[derive(Clone, Copy, Debug)]
@@ -95,14 +95,14 @@ impl Server {
     /// Accepts and serves until the drain is [`Phase::Closing`], then ends when what is in flight is finished, or after
     /// [`Bounds::finish`].
     pub async fn run(self, drain: Drain) {
-        let slots = Slots::new(self.bounds.connections, self.metrics.clone());
-        let shared = Arc::new(connection::Shared {
+        let slots = ConnectionLimit::new(self.bounds.connections, self.metrics.clone());
+        let shared = Arc::new(connection::ConnectionContext {
             acceptor: self.tls.map(TlsAcceptor::from),
             application: self.application,
             bounds: self.bounds,
             metrics: self.metrics,
             drain: drain.clone(),
-            load: body::Load::new(self.bounds.all_bodies_bytes),
+            load: body::RequestBudget::new(self.bounds.all_bodies_bytes),
         });
         let mut connections = JoinSet::new();
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));
@@ -123,19 +123,23 @@ impl Server {
         {
             tracing::warn!(
                 connections = connections.len(),
-                "connections were cut off because they did not finish in time"
+                "drain timed out: closed connections with requests in flight"
             );
         }
     }
 }
 
 /// Serves a connection until it ends, or has to make place.
-async fn serve(shared: Arc<connection::Shared>, stream: TcpStream, slot: Slot) {
+async fn serve(
+    shared: Arc<connection::ConnectionContext>,
+    stream: TcpStream,
+    slot: ConnectionPermit,
+) {
     tokio::select! {
         // A request that is there already is looked at first.
         biased;
         () = connection::serve(&shared, stream, &slot.activity) => {}
-        () = slot.activity.displaced() => {}
+        () = slot.activity.closed_idle() => {}
     }
 }
 
@@ -147,7 +151,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection, retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

@@ -11,18 +11,18 @@
 mod clouds;
 #[path = "acr/faults.rs"]
 mod faults;
+#[path = "acr/fixture.rs"]
+mod fixture;
 #[path = "acr/refusals.rs"]
 mod refusals;
-#[path = "acr/scene.rs"]
-mod scene;
 mod support;
 
-use pullpass::credential::acr::Environment;
-use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
-use scene::{
-    APP, OTHER, RESOURCE_ID, SECRET, Scene, TENANT, WORKLOAD, assert_minted, managed_client,
+use fixture::{
+    APP, Fixture, OTHER, RESOURCE_ID, SECRET, TENANT, WORKLOAD, assert_minted, managed_client,
     principal, source, tenant,
 };
+use pullpass::credential::acr::AzureEnvironment;
+use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use support::azure::token::claims;
@@ -30,9 +30,9 @@ use support::azure::{Application, RESOURCE, Tenant};
 
 #[tokio::test]
 async fn mints_for_each_identity_what_it_may_pull() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     {
-        let mut content = scene.azure.content();
+        let mut content = fixture.azure.content();
         content.node.system = Some(APP.to_owned());
         content.node.user_assigned = vec![
             (APP.to_owned(), RESOURCE_ID.to_owned()),
@@ -53,7 +53,7 @@ async fn mints_for_each_identity_what_it_may_pull() {
         AcrIdentity::Managed(by_resource),
         tenant("pullpass", TENANT, APP),
     ] {
-        let credential = scene.mint(identity.clone()).await;
+        let credential = fixture.mint(identity.clone()).await;
         let credential = credential.unwrap_or_else(|error| panic!("{identity:?}: {error}"));
         assert_minted(&credential, APP);
         let life = credential.expires_at.duration_since(credential.minted_at);
@@ -65,7 +65,7 @@ async fn mints_for_each_identity_what_it_may_pull() {
         );
     }
     // Only the one authority and the one login server were ever asked.
-    for reached in scene.azure.internet.reached() {
+    for reached in fixture.azure.internet.reached() {
         assert!(
             ["login.microsoftonline.com:443", "myreg.azurecr.io:443"].contains(&reached.as_str()),
             "{reached}"
@@ -75,14 +75,14 @@ async fn mints_for_each_identity_what_it_may_pull() {
 
 #[tokio::test]
 async fn narrows_to_scopes_with_the_life_of_that_token() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let scopes = ["repository:team/app:pull", "repository:team/base:pull"];
     let source = AcrSource {
         scopes: scopes.map(str::to_owned).to_vec(),
         ..source(WORKLOAD)
     };
-    let environment = scene.environment(&scene.token());
-    let credential = scene.mint_with(source, None, environment).await.unwrap();
+    let environment = fixture.environment(&fixture.token());
+    let credential = fixture.mint_with(source, None, environment).await.unwrap();
     assert_minted(&credential, APP);
     assert_eq!(
         claims(credential.password.expose_secret())["scopes"],
@@ -95,17 +95,17 @@ async fn narrows_to_scopes_with_the_life_of_that_token() {
 /// The environment's authority belongs to the environment's tenant alone.
 #[tokio::test]
 async fn asks_the_environments_authority_for_the_environments_tenant() {
-    let scene = Scene::new().await;
-    scene
+    let fixture = Fixture::new().await;
+    fixture
         .azure
         .content()
         .tenants
         .get_mut(TENANT)
         .unwrap()
         .authority = "login.partner.example".to_owned();
-    let mut environment = scene.environment(&scene.token());
+    let mut environment = fixture.environment(&fixture.token());
     environment.authority_host = Some("https://login.partner.example/".to_owned());
-    scene
+    fixture
         .mint_with(source(WORKLOAD), None, environment.clone())
         .await
         .unwrap();
@@ -113,7 +113,7 @@ async fn asks_the_environments_authority_for_the_environments_tenant() {
         client_id: None,
         tenant_id: Some(TENANT.to_owned()),
     };
-    let error = scene
+    let error = fixture
         .mint_with(source(given), None, environment)
         .await
         .unwrap_err();
@@ -127,7 +127,7 @@ async fn asks_the_environments_authority_for_the_environments_tenant() {
 /// Whatever made the source: a token of Entra ID goes to no host but a login server.
 #[tokio::test]
 async fn sends_no_token_to_anybody_but_a_login_server() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let suffixed = |server: &str, suffix: &str| (server.to_owned(), Some(suffix.to_owned()));
     for (server, suffix) in [
         ("thief.example".to_owned(), None),
@@ -158,8 +158,8 @@ async fn sends_no_token_to_anybody_but_a_login_server() {
             },
             ..source(principal(TENANT, APP))
         };
-        let minted = scene
-            .mint_with(source, Some(SECRET), Environment::default())
+        let minted = fixture
+            .mint_with(source, Some(SECRET), AzureEnvironment::default())
             .await;
         assert_eq!(minted.unwrap_err().reason(), "Configuration", "{server}");
     }
@@ -170,17 +170,17 @@ async fn sends_no_token_to_anybody_but_a_login_server() {
         },
         ..source(principal(TENANT, APP))
     };
-    let minted = scene
-        .mint_with(http, Some(SECRET), Environment::default())
+    let minted = fixture
+        .mint_with(http, Some(SECRET), AzureEnvironment::default())
         .await;
     assert_eq!(minted.unwrap_err().reason(), "Configuration");
-    assert_eq!(scene.azure.internet.reached(), [""; 0]);
+    assert_eq!(fixture.azure.internet.reached(), [""; 0]);
 }
 
 /// The doubles refuse by themselves what the tests above rely on.
 #[tokio::test]
 async fn double_refuses_tokens_for_others() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let elsewhere = "55555555-5555-5555-5555-555555555555";
     let tenant = Tenant {
         authority: "login.microsoftonline.com".to_owned(),
@@ -190,13 +190,13 @@ async fn double_refuses_tokens_for_others() {
             federated: Vec::new(),
         }],
     };
-    scene
+    fixture
         .azure
         .content()
         .tenants
         .insert(elsewhere.to_owned(), tenant);
     // The same application's id in another tenant.
-    let error = scene.refusal(principal(elsewhere, APP)).await;
+    let error = fixture.refusal(principal(elsewhere, APP)).await;
     assert_eq!(error.reason(), "AccessDenied", "{error}");
     // A token for the resource manager, where only those for registries are taken.
     let arm = AcrSource {
@@ -206,8 +206,8 @@ async fn double_refuses_tokens_for_others() {
         },
         ..source(principal(TENANT, APP))
     };
-    let minted = scene
-        .mint_with(arm, Some(SECRET), Environment::default())
+    let minted = fixture
+        .mint_with(arm, Some(SECRET), AzureEnvironment::default())
         .await;
     assert_eq!(minted.unwrap_err().reason(), "AccessDenied");
     assert_eq!(RESOURCE, "https://containerregistry.azure.net");

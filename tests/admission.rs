@@ -15,11 +15,11 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use pullpass::admission::metrics::{Outcome as Counted, Path};
+use pullpass::admission::metrics::{AdmissionOutcome as Counted, CacheResult};
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::offline::Offline;
-use pullpass::provision::{Coverage, Namespace, Outcome, Pending, Provision};
-use pullpass::registry::{Registries, ServedRegistry};
+use pullpass::provision::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
+use pullpass::registry::{Registries, ValidRegistry};
 use serde_json::{Value, json};
 use support::names::name;
 use support::webhook::{HOST, offline, post, registries, review, team, webhook};
@@ -38,7 +38,7 @@ struct Script {
     /// The one secret that is somebody else's.
     foreign: Option<&'static str>,
     coverage: Coverage,
-    ensured: Outcome,
+    ensured: EnsureOutcome,
     /// The live parts of it never end.
     hangs: bool,
     panics: bool,
@@ -57,7 +57,7 @@ impl Script {
             unlisted: None,
             foreign: None,
             coverage: Coverage::Covered,
-            ensured: Outcome::Covered,
+            ensured: EnsureOutcome::Covered,
             hangs: false,
             panics: false,
             fetched: AtomicUsize::new(0),
@@ -79,7 +79,7 @@ impl Provision for Script {
         self.memory.registries()
     }
 
-    fn source_problems(&self, registry: &ServedRegistry) -> Vec<String> {
+    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
         self.memory.source_problems(registry)
     }
 
@@ -129,7 +129,7 @@ impl Provision for Script {
         _: &'a ObjectName,
         keys: &'a [&'a str],
         deadline: Instant,
-    ) -> BoxFuture<'a, Outcome> {
+    ) -> BoxFuture<'a, EnsureOutcome> {
         assert!(deadline > Instant::now());
         self.ensure_calls
             .lock()
@@ -172,7 +172,7 @@ async fn asks_for_nothing_when_secret_is_known_to_be_good() {
     );
     assert_eq!(script.fetched.load(Ordering::Relaxed), 0);
     assert!(script.ensure_calls.lock().unwrap().is_empty());
-    assert_eq!(metrics.counted(Counted::Injected, "", Path::Warm), 1);
+    assert_eq!(metrics.counted(Counted::Injected, "", CacheResult::Hit), 1);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn ensures_keys_of_the_pods_images_when_secret_is_missing() {
         *script.ensure_calls.lock().unwrap(),
         [[format!("{HOST}/team")]]
     );
-    assert_eq!(metrics.counted(Counted::Injected, "", Path::Cold), 1);
+    assert_eq!(metrics.counted(Counted::Injected, "", CacheResult::Miss), 1);
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn references_and_warns_when_secret_is_not_complete() {
         reason: "AccessDenied",
         message: "allow ecr:GetAuthorizationToken".into(),
     };
-    script.ensured = Outcome::Pending(vec![pending]);
+    script.ensured = EnsureOutcome::Pending(vec![pending]);
     let (router, metrics) = webhook(Arc::new(script));
     let answer = post(&router, review().to_string()).await;
     assert_eq!(answer.patch(), reference());
@@ -214,7 +214,7 @@ async fn references_and_warns_when_secret_is_not_complete() {
         ["pullpass: Registry team: allow ecr:GetAuthorizationToken"]
     );
     assert_eq!(
-        metrics.counted(Counted::Pending, "AccessDenied", Path::Cold),
+        metrics.counted(Counted::Pending, "AccessDenied", CacheResult::Miss),
         1
     );
 }
@@ -222,12 +222,12 @@ async fn references_and_warns_when_secret_is_not_complete() {
 #[tokio::test]
 async fn never_references_secret_that_is_not_ours() {
     for (coverage, path) in [
-        (Coverage::Foreign, Path::Warm),
-        (Coverage::Missing, Path::Cold),
+        (Coverage::Foreign, CacheResult::Hit),
+        (Coverage::Missing, CacheResult::Miss),
     ] {
         let mut script = Script::new(team());
         script.coverage = coverage;
-        script.ensured = Outcome::Foreign;
+        script.ensured = EnsureOutcome::Foreign;
         let (router, metrics) = webhook(Arc::new(script));
         let answer = post(&router, review().to_string()).await;
         assert_eq!(answer.patch(), None);
@@ -237,7 +237,7 @@ async fn never_references_secret_that_is_not_ours() {
             answer.warnings()
         );
         assert_eq!(
-            metrics.counted(Counted::Unchanged, "ForeignSecret", path),
+            metrics.counted(Counted::Unchanged, "SecretNotManaged", path),
             1
         );
     }
@@ -254,7 +254,10 @@ async fn ensures_nothing_on_dry_run() {
     assert_eq!(post(&router, review.to_string()).await.patch(), reference());
     assert!(script.ensure_calls.lock().unwrap().is_empty());
     assert_eq!(*script.dry_runs.lock().unwrap(), [true]);
-    assert_eq!(metrics.counted(Counted::Pending, "DryRun", Path::Warm), 1);
+    assert_eq!(
+        metrics.counted(Counted::Pending, "DryRun", CacheResult::Hit),
+        1
+    );
 }
 
 #[tokio::test]
@@ -282,7 +285,7 @@ async fn reads_namespace_live_when_memory_lacks_it() {
         reference()
     );
     assert_eq!(script.fetched.load(Ordering::Relaxed), 1);
-    assert_eq!(metrics.counted(Counted::Injected, "", Path::Cold), 1);
+    assert_eq!(metrics.counted(Counted::Injected, "", CacheResult::Miss), 1);
 }
 
 #[tokio::test]
@@ -292,7 +295,7 @@ async fn leaves_pod_when_namespace_cannot_be_read() {
     let (router, metrics) = webhook(Arc::new(script));
     assert_eq!(post(&router, review().to_string()).await.patch(), None);
     assert_eq!(
-        metrics.counted(Counted::Unchanged, "NamespaceUnknown", Path::Cold),
+        metrics.counted(Counted::Unchanged, "NamespaceUnknown", CacheResult::Miss),
         1
     );
 }
@@ -326,7 +329,7 @@ async fn leaves_pod_whose_service_account_enforces_mountable_secrets() {
         answer.warnings()
     );
     assert_eq!(
-        metrics.counted(Counted::Unchanged, "MountableSecrets", Path::Warm),
+        metrics.counted(Counted::Unchanged, "MountableSecrets", CacheResult::Hit),
         1
     );
 }
@@ -341,7 +344,7 @@ async fn answers_unchanged_when_the_handler_panics() {
         response,
         json!({"uid": review()["request"]["uid"], "allowed": true})
     );
-    assert_eq!(metrics.counted(Counted::Panicked, "", Path::Warm), 1);
+    assert_eq!(metrics.counted(Counted::Panicked, "", CacheResult::Hit), 1);
     assert_eq!(
         post(&router, in_namespace("plain").to_string())
             .await
@@ -373,7 +376,7 @@ async fn injects_of_the_more_specific_registry_and_warns_of_conflicts() {
         assert_eq!(answer.patch(), Some(expected));
         assert_eq!(answer.warnings().len(), 2, "{:?}", answer.warnings());
         assert!(
-            answer.warnings()[0].contains("narrow's is taken"),
+            answer.warnings()[0].contains("the one of narrow is used"),
             "{:?}",
             answer.warnings()
         );
@@ -472,7 +475,7 @@ async fn leaves_out_the_secret_that_is_foreign_or_not_listed_and_references_the_
     let rows: [(Break, &str); 2] = [
         (
             |script| script.foreign = Some("pullpass-ci"),
-            "shop/pullpass-ci is not pullpass' own",
+            "shop/pullpass-ci is not managed by pullpass",
         ),
         (
             |script| script.unlisted = Some("pullpass-ci"),

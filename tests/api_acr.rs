@@ -12,8 +12,8 @@ mod cloud;
 mod clouds;
 #[path = "api_acr/faults.rs"]
 mod faults;
-#[path = "api_acr/fixed.rs"]
-mod fixed;
+#[path = "api_acr/static_login.rs"]
+mod static_login;
 mod support;
 #[path = "api_acr/tenants.rs"]
 mod tenants;
@@ -24,9 +24,9 @@ use cloud::{APP, Cloud, OTHER, RESOURCE_ID, SECRET, TENANT};
 use serde_json::{Value, json};
 use support::azure::USERNAME;
 use support::azure::token::claims;
+use support::fixture::references;
 use support::keyring::Login;
 use support::oci::Oci;
-use support::scene::references;
 
 /// A way to log in, and a neighbour's that may not.
 struct Row {
@@ -75,7 +75,7 @@ async fn each_identity_pulls_and_its_neighbour_is_refused() {
     let cloud = Cloud::new("acr-rows").await;
     let rows = rows();
     let mut hosts = set_up(&cloud, &rows).await;
-    let namespace = cloud.scene.namespace("pods").await;
+    let namespace = cloud.fixture.namespace("pods").await;
     let pullpass = cloud.start().await;
     let oci = Oci::start(&["team/hello:1"]);
 
@@ -100,7 +100,7 @@ async fn each_identity_pulls_and_its_neighbour_is_refused() {
     // Warm Pods cost nothing.
     let calls = cloud.azure.count("");
     let image = "default.azurecr.io/team/hello:1";
-    cloud.scene.create(&namespace, &[image]).await;
+    cloud.fixture.create(&namespace, &[image]).await;
     assert_eq!(cloud.azure.count(""), calls);
 }
 
@@ -145,7 +145,7 @@ async fn pull(
 ) -> Login {
     let (name, server) = (row.name, format!("{}.azurecr.io", row.name));
     let image = format!("{server}/team/hello:1");
-    let created = cloud.scene.create(namespace, &[&image]).await;
+    let created = cloud.fixture.create(namespace, &[&image]).await;
     assert!(references(&created.body), "{name}");
     assert_eq!(created.warnings, [""; 0], "{name}");
     let login = cloud.first(namespace, &image).await;
@@ -156,7 +156,7 @@ async fn pull(
     let scopes = row.acr.get("scopes").cloned().unwrap_or(json!([]));
     assert_eq!(minted["scopes"], scopes, "{name}");
     // The registry takes this one alone.
-    let held = cloud.scene.pull_secret(namespace).await;
+    let held = cloud.fixture.pull_secret(namespace).await;
     if let Some(before) = before {
         oci.allow(before);
         let refused = oci.pull(&held, &image).unwrap_err();

@@ -11,13 +11,13 @@ use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use support::account::project_token;
+use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
 use support::internet::{Asked, Hosts, Internet, Reply};
 use support::keyring::{self, Login};
 use support::moto::{Moto, key_id, secret_key};
 use support::oci::Oci;
 use support::process::{Launch, Pullpass};
 use support::roles::{add_hop, add_role};
-use support::scene::{ECR, OWN, SCENE, Scene, references};
 use support::user::User;
 use support::wait;
 
@@ -47,8 +47,8 @@ fn hosts(moto: &'static Moto) -> Hosts {
 }
 
 /// Starts pullpass where all names lead to the test's AWS, with this environment besides.
-async fn start(scene: &Scene, internet: &Internet, environment: &[(&str, &str)]) -> Pullpass {
-    let launch = scene.launch().await;
+async fn start(fixture: &Fixture, internet: &Internet, environment: &[(&str, &str)]) -> Pullpass {
+    let launch = fixture.launch().await;
     std::fs::write(&launch.extra_ca, &internet.ca).unwrap();
     let proxy = ("HTTPS_PROXY", internet.proxy.as_str());
     let environment = environment.iter().copied().chain([proxy]);
@@ -58,13 +58,15 @@ async fn start(scene: &Scene, internet: &Internet, environment: &[(&str, &str)])
         ..launch
     };
     let pullpass = Pullpass::start(&launch).await;
-    pullpass.register(&scene.cluster, SCENE, scene.name).await;
+    pullpass
+        .register(&fixture.cluster, FIXTURE, fixture.name)
+        .await;
     pullpass
 }
 
 /// What the kubelet would try first for an image.
-async fn first(scene: &Scene, namespace: &str, image: &str) -> Login {
-    let held = scene.pull_secret(namespace).await;
+async fn first(fixture: &Fixture, namespace: &str, image: &str) -> Login {
+    let held = fixture.pull_secret(namespace).await;
     let found = keyring::lookup(&held, &[image]).remove(0);
     found.into_iter().next().expect("a login")
 }
@@ -105,7 +107,7 @@ const PLACES: [(&str, &str, &str, &str); 10] = [
     (
         "aws",
         "public.ecr.aws",
-        "api.ecr-public.us-east-1.amazonaws.com",
+        "api.ecr_public.us-east-1.amazonaws.com",
         "public",
     ),
     (
@@ -135,7 +137,7 @@ const PLACES: [(&str, &str, &str, &str); 10] = [
 ];
 
 /// One user of each partition, with a Registry for its hosts.
-async fn put_partitions(scene: &Scene) {
+async fn put_partitions(fixture: &Fixture) {
     let partitions: BTreeSet<&str> = PLACES.iter().map(|place| place.0).collect();
     for partition in partitions {
         let name = format!("places-{partition}");
@@ -143,16 +145,16 @@ async fn put_partitions(scene: &Scene) {
             "accessKeyId": key_id(&name), "secretAccessKey": secret_key(&name),
             "principal": format!("arn:{partition}:iam::123456789012:user/{name}"),
         });
-        scene.world.moto.post("keys", key).await;
+        fixture.world.moto.post("keys", key).await;
         let user = User {
             name: name.clone(),
             principal: String::new(),
         };
-        scene.put_keys(&name, &user).await;
+        fixture.put_keys(&name, &user).await;
         let hosts = PLACES.iter().filter(|place| place.0 == partition);
         let images: Vec<String> = hosts.map(|place| format!("{}/team", place.1)).collect();
         let ecr = json!({"identity": {"keys": {"secretRef": {"name": name}}}});
-        scene
+        fixture
             .put_registry(&name, json!({"images": images, "ecr": ecr}))
             .await;
     }
@@ -160,22 +162,22 @@ async fn put_partitions(scene: &Scene) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_the_endpoint_of_each_partition_region_and_kind_of_host() {
-    let scene = Scene::new("places").await;
-    let internet = Internet::start(hosts(&scene.world.moto)).await;
-    put_partitions(&scene).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = start(&scene, &internet, &[]).await;
+    let fixture = Fixture::new("places").await;
+    let internet = Internet::start(hosts(&fixture.world.moto)).await;
+    put_partitions(&fixture).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = start(&fixture, &internet, &[]).await;
     let images: Vec<String> = PLACES
         .iter()
         .map(|place| format!("{}/team/hello:1", place.1))
         .collect();
     let asked: Vec<&str> = images.iter().map(String::as_str).collect();
 
-    let created = scene.create(&namespace, &asked).await;
+    let created = fixture.create(&namespace, &asked).await;
 
     assert!(references(&created.body));
     assert_eq!(created.warnings, [""; 0]);
-    let held = scene.pull_secret(&namespace).await;
+    let held = fixture.pull_secret(&namespace).await;
     let found = keyring::lookup(&held, &images);
     for ((partition, host, _, place), logins) in PLACES.iter().zip(&found) {
         let user = format!("arn:{partition}:iam::123456789012:user/places-{partition}|{place}|");
@@ -202,11 +204,11 @@ async fn asks_the_endpoint_of_each_partition_region_and_kind_of_host() {
 /// Its own role by web identity, and from there a role of another account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
-    let scene = Scene::new("regional").await;
-    let internet = Internet::start(hosts(&scene.world.moto)).await;
-    let role = add_role(&scene, "regional", OWN, "pullpass").await;
-    let hop = add_hop(&scene, "regional-hop", &role, None, None).await;
-    let file = project_token(&scene, "sts.amazonaws.com").await;
+    let fixture = Fixture::new("regional").await;
+    let internet = Internet::start(hosts(&fixture.world.moto)).await;
+    let role = add_role(&fixture, "regional", OWN, "pullpass").await;
+    let hop = add_hop(&fixture, "regional-hop", &role, None, None).await;
+    let file = project_token(&fixture, "sts.amazonaws.com").await;
     let rows = [
         ("direct", "eu-west-1", json!({})),
         (
@@ -219,10 +221,12 @@ async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
     for (path, region, ecr) in rows {
         let pattern = format!("123456789012.dkr.ecr.{region}.amazonaws.com/{path}");
         let spec = json!({"images": [pattern], "ecr": ecr});
-        scene.put_registry(&format!("regional-{path}"), spec).await;
+        fixture
+            .put_registry(&format!("regional-{path}"), spec)
+            .await;
         images.push(format!("{pattern}/app:1"));
     }
-    let namespace = scene.namespace("pods").await;
+    let namespace = fixture.namespace("pods").await;
     // Where pullpass runs is where its session is opened; where the images are is where the token is asked for.
     let environment = [
         ("AWS_ROLE_ARN", role.as_str()),
@@ -230,16 +234,16 @@ async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
         ("AWS_REGION", "ap-south-1"),
         ("AWS_STS_REGIONAL_ENDPOINTS", "legacy"),
     ];
-    let _pullpass = start(&scene, &internet, &environment).await;
+    let _pullpass = start(&fixture, &internet, &environment).await;
     let asked: Vec<&str> = images.iter().map(String::as_str).collect();
-    let created = scene.create(&namespace, &asked).await;
+    let created = fixture.create(&namespace, &asked).await;
     assert_eq!(created.warnings, [""; 0]);
     let minters = [
         "regional/pullpass|eu-west-1",
         "regional-hop/pullpass|eu-central-1",
     ];
     for (image, minter) in images.iter().zip(minters) {
-        let login = first(&scene, &namespace, image).await;
+        let login = first(&fixture, &namespace, image).await;
         let minter = format!("arn:aws:sts::123456789012:assumed-role/{minter}|");
         assert!(login.password.starts_with(&minter), "{}", login.password);
     }
@@ -255,7 +259,7 @@ async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
 /// Keys of a session come with its token; when they are rotated the next Pod has the new one's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_with_temporary_keys_and_their_session_token() {
-    let scene = Scene::new("temporary").await;
+    let fixture = Fixture::new("temporary").await;
     let session = |token: &str| {
         json!({
             "AWS_ACCESS_KEY_ID": "ASIATEMPORARYE2EXXXX", "AWS_SECRET_ACCESS_KEY": "canary/temporary", "AWS_SESSION_TOKEN": token,
@@ -266,32 +270,32 @@ async fn mints_with_temporary_keys_and_their_session_token() {
         "accessKeyId": "ASIATEMPORARYE2EXXXX", "secretAccessKey": "canary/temporary",
         "sessionToken": "canary/token", "principal": principal,
     });
-    scene.world.moto.post("keys", key).await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("pods").await;
+    fixture.world.moto.post("keys", key).await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
     let image = format!("{ECR}/team/hello:1");
-    scene
+    fixture
         .put_source("temporary", "Opaque", session("canary/old"))
         .await;
-    let _pullpass = scene.start().await;
+    let _pullpass = fixture.start().await;
 
-    let created = scene.create(&namespace, &[&image]).await;
+    let created = fixture.create(&namespace, &[&image]).await;
     let told = created.warnings.join("\n").replace("\n… ", " ");
     assert!(
         told.contains("AWS_SESSION_TOKEN") && !told.contains("canary"),
         "{told}"
     );
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert!(!fixture.has_pull_secret(&namespace).await);
 
-    scene
+    fixture
         .put_source("temporary", "Opaque", session("canary/token"))
         .await;
     wait::until("the session's token", async || {
-        let created = scene.create(&namespace, &[&image]).await;
+        let created = fixture.create(&namespace, &[&image]).await;
         created.warnings.is_empty().then_some(())
     })
     .await;
-    let login = first(&scene, &namespace, &image).await;
+    let login = first(&fixture, &namespace, &image).await;
     assert!(
         login
             .password
@@ -299,7 +303,7 @@ async fn mints_with_temporary_keys_and_their_session_token() {
     );
     let (oci, held) = (
         Oci::start(&["team/hello:1"]),
-        scene.pull_secret(&namespace).await,
+        fixture.pull_secret(&namespace).await,
     );
     oci.allow(&login);
     oci.pull(&held, &image).unwrap();
@@ -308,13 +312,13 @@ async fn mints_with_temporary_keys_and_their_session_token() {
 /// What a repository policy grants needs nothing on the identity but the right to log in; without that nothing helps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn needs_the_right_to_ask_for_a_token_and_no_other() {
-    let scene = Scene::new("rights").await;
+    let fixture = Fixture::new("rights").await;
     let allow = |actions: &[&str]| {
         json!([{"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Action": actions, "Resource": "*"},
         ]}])
     };
-    let moto = &scene.world.moto;
+    let moto = &fixture.world.moto;
     let login = allow(&["ecr:GetAuthorizationToken"]);
     let login = User::add_with(moto, "rights-login", Some(login)).await;
     let pull = allow(&[
@@ -324,14 +328,14 @@ async fn needs_the_right_to_ask_for_a_token_and_no_other() {
     ]);
     let pull = User::add_with(moto, "rights-pull", Some(pull)).await;
     for user in [&login, &pull] {
-        scene.put_keys(&user.name, user).await;
+        fixture.put_keys(&user.name, user).await;
         let host = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
         let spec =
-            json!({"images": [format!("{host}/{}", user.name)], "ecr": scene.ecr(&user.name)});
-        scene.put_registry(&user.name, spec).await;
+            json!({"images": [format!("{host}/{}", user.name)], "ecr": fixture.ecr(&user.name)});
+        fixture.put_registry(&user.name, spec).await;
     }
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
     let image = |user: &User| {
         format!(
             "210987654321.dkr.ecr.eu-west-1.amazonaws.com/{}/app:1",
@@ -339,7 +343,7 @@ async fn needs_the_right_to_ask_for_a_token_and_no_other() {
         )
     };
 
-    let created = scene.create(&namespace, &[&image(&pull)]).await;
+    let created = fixture.create(&namespace, &[&image(&pull)]).await;
     let told = created.warnings.join("\n").replace("\n… ", " ");
     for words in [
         "ecr:GetAuthorizationToken",
@@ -348,41 +352,45 @@ async fn needs_the_right_to_ask_for_a_token_and_no_other() {
     ] {
         assert!(told.contains(words), "{words} is not in {told}");
     }
-    let created = scene.create(&namespace, &[&image(&login)]).await;
+    let created = fixture.create(&namespace, &[&image(&login)]).await;
     assert_eq!(created.warnings, [""; 0]);
     let minted = login.newest(moto).await.unwrap();
-    assert_eq!(first(&scene, &namespace, &image(&login)).await, minted);
+    assert_eq!(first(&fixture, &namespace, &image(&login)).await, minted);
     assert!(pull.minted(moto).await.is_empty());
 }
 
 /// `tokenLife` says whether a token counts as good no longer than the session that asked for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_on_a_token_until_its_session_or_the_answer_ends() {
-    let scene = Scene::new("lives").await;
-    let moto = &scene.world.moto;
+    let fixture = Fixture::new("lives").await;
+    let moto = &fixture.world.moto;
     let user = User::add(moto, "lives-user").await;
-    scene.put_keys("lives-user", &user).await;
-    let role = add_hop(&scene, "lives", &user.principal, None, None).await;
+    fixture.put_keys("lives-user", &user).await;
+    let role = add_hop(&fixture, "lives", &user.principal, None, None).await;
     for life in ["Session", "Answer"] {
-        let mut ecr = scene.ecr("lives-user");
-        ecr["endpoints"]["sts"] = scene.aws.url.as_str().into();
+        let mut ecr = fixture.ecr("lives-user");
+        ecr["endpoints"]["sts"] = fixture.aws.url.as_str().into();
         ecr["assumeRole"] = json!([{"roleArn": role, "durationSeconds": 900}]);
         ecr["tokenLife"] = life.into();
         let name = life.to_lowercase();
         // Each is alone in its namespace: a Secret is good until the first of its credentials ends.
-        let mine = json!({"kubernetes.io/metadata.name": scene.namespace_name(&name)});
+        let mine = json!({"kubernetes.io/metadata.name": fixture.namespace_name(&name)});
         let serves = json!({"namespaces": {"matchLabels": mine}});
         let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr, "serves": serves});
-        scene.put_registry(&format!("lives-{name}"), spec).await;
+        fixture.put_registry(&format!("lives-{name}"), spec).await;
     }
-    let _pullpass = scene.start().await;
+    let _pullpass = fixture.start().await;
     for (life, minutes) in [("session", 15), ("answer", 12 * 60)] {
-        let namespace = scene.namespace(life).await;
-        let created = scene
+        let namespace = fixture.namespace(life).await;
+        let created = fixture
             .create(&namespace, &[&format!("{ECR}/{life}/app:1")])
             .await;
         assert_eq!(created.warnings, [""; 0]);
-        let secret = scene.cluster.secret(&namespace, "pullpass").await.unwrap();
+        let secret = fixture
+            .cluster
+            .secret(&namespace, "pullpass")
+            .await
+            .unwrap();
         let left = until(&secret).duration_since(Timestamp::now());
         let expected = SignedDuration::from_mins(minutes);
         assert!(
@@ -394,6 +402,6 @@ async fn counts_on_a_token_until_its_session_or_the_answer_ends() {
 
 /// Until when a pull secret says that it is good.
 fn until(secret: &Value) -> Timestamp {
-    let until = &secret["metadata"]["annotations"]["pullpass.dev/until"];
+    let until = &secret["metadata"]["annotations"]["pullpass.dev/expiration-time"];
     until.as_str().unwrap().parse().unwrap()
 }

@@ -18,9 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::cluster::{Cluster, read_yaml};
+use support::fixture::{ECR, Fixture, OWN, references};
 use support::netns::rounds;
 use support::process::{Launch, Pullpass, pod};
-use support::scene::{ECR, OWN, Scene, references};
 use support::wait;
 
 const KINDS: [&str; 2] = [
@@ -31,36 +31,36 @@ const SECRET: &str = "pullpass-certificates";
 
 /// Two replicas in a cluster of their own, with the rights that the chart binds for this, and webhooks that lose no Pod silently.
 struct Stage {
-    scene: Scene,
+    fixture: Fixture,
     replicas: [Pullpass; 2],
     namespace: String,
 }
 
 impl Stage {
     async fn set(name: &'static str, arguments: &[&'static str]) -> Self {
-        let scene = Scene::alone(name).await;
-        scene.cluster.grant_webhooks().await;
-        scene.serve(&[&format!("{ECR}/team")]).await;
+        let fixture = Fixture::alone(name).await;
+        fixture.cluster.grant_webhooks().await;
+        fixture.serve(&[&format!("{ECR}/team")]).await;
         let launch = Launch {
             controller: true,
             own_certificates: true,
             arguments: arguments.to_vec(),
-            ..scene.launch().await
+            ..fixture.launch().await
         };
         let mut replicas = [
             Pullpass::listen(&launch).await,
             Pullpass::listen(&launch).await,
         ];
         assert!(!replicas[0].is_ready().await, "nobody is told to trust it");
-        apply_webhooks(&scene, &replicas[0]).await;
+        apply_webhooks(&fixture, &replicas[0]).await;
         for replica in &mut replicas {
             replica.wait_ready().await;
         }
-        let namespace = scene.namespace("shop").await;
-        let called = async || try_pod(&scene.cluster, &namespace).await.ok();
+        let namespace = fixture.namespace("shop").await;
+        let called = async || try_pod(&fixture.cluster, &namespace).await.ok();
         wait::until("the API server to call it", called).await;
         Self {
-            scene,
+            fixture,
             replicas,
             namespace,
         }
@@ -68,11 +68,11 @@ impl Stage {
 
     /// Whether a Pod is injected into, through the API server.
     async fn is_injected(&self) -> Result<(), String> {
-        try_pod(&self.scene.cluster, &self.namespace).await
+        try_pod(&self.fixture.cluster, &self.namespace).await
     }
 
     async fn secret(&self) -> Option<Value> {
-        self.scene.cluster.secret(OWN, SECRET).await
+        self.fixture.cluster.secret(OWN, SECRET).await
     }
 
     /// Takes `caBundle` out of all webhooks, as somebody would by hand.
@@ -84,17 +84,17 @@ impl Stage {
             let patch = removals.collect::<Value>().to_string();
             let way = ["--type=json", "--patch", &patch];
             let arguments = [["patch", kind, "00-pullpass"], way].concat();
-            self.scene.world.kubectl(&arguments);
+            self.fixture.world.kubectl(&arguments);
         }
     }
 
     /// Wipes it and waits until it is back; answers how long that took.
     async fn wipe_and_wait(&self) -> Duration {
-        let before = bundles(&self.scene.cluster).await;
+        let before = bundles(&self.fixture.cluster).await;
         self.wipe();
         let wiped = Instant::now();
         wait::until("caBundle to be back", async || {
-            (bundles(&self.scene.cluster).await == before).then_some(())
+            (bundles(&self.fixture.cluster).await == before).then_some(())
         })
         .await;
         wiped.elapsed()
@@ -169,7 +169,7 @@ async fn shake_hands(replica: std::net::SocketAddr, bundle: &str) -> reqwest::Re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn makes_its_certificates_and_repairs_what_is_taken_away() {
     let stage = Stage::set("repair", &[]).await;
-    let cluster = &stage.scene.cluster;
+    let cluster = &stage.fixture.cluster;
     let secret = stage.secret().await.unwrap();
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let authority = decode(secret["data"]["ca.crt"].as_str().unwrap());
@@ -214,14 +214,14 @@ async fn makes_its_certificates_and_repairs_what_is_taken_away() {
     }
 
     check_fight(&stage).await;
-    check_rights(&stage.scene);
+    check_rights(&stage.fixture);
 }
 
 /// Both kinds, one after the other: told by each replica, and mended by whoever applies it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_of_a_deleted_configuration_and_goes_on_when_it_is_back() {
     let stage = Stage::set("deleted", &[]).await;
-    let cluster = &stage.scene.cluster;
+    let cluster = &stage.fixture.cluster;
     let before = bundles(cluster).await;
     let missing = async |count: u64| {
         for replica in &stage.replicas {
@@ -243,7 +243,7 @@ async fn tells_of_a_deleted_configuration_and_goes_on_when_it_is_back() {
             wait::until("it to be told", say).await;
             assert!(replica.is_ready().await, "the other one is served");
         }
-        apply_webhooks(&stage.scene, &stage.replicas[0]).await;
+        apply_webhooks(&stage.fixture, &stage.replicas[0]).await;
         missing(0).await;
         wait::until("the API server to be told whom to trust", async || {
             (bundles(cluster).await == before).then_some(())
@@ -261,7 +261,7 @@ async fn check_fight(stage: &Stage) {
     }
     let [one, two] = &stage.replicas;
     let logs = [one.log(), two.log()].concat();
-    let told = logs.contains("somebody keeps changing the caBundle");
+    let told = logs.contains("another writer keeps changing caBundle");
     assert!(told, "{logs}");
     assert!(!logs.contains("PRIVATE"), "a key was logged");
 }
@@ -270,10 +270,10 @@ async fn check_fight(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaves_a_configuration_alone_whose_authority_is_given() {
     let stage = Stage::set("given", &[]).await;
-    let cluster = &stage.scene.cluster;
+    let cluster = &stage.fixture.cluster;
     let before = bundles(cluster).await;
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/00-pullpass";
-    let given = stage.scene.aws.certificate.clone();
+    let given = stage.fixture.aws.certificate.clone();
     let mut told = cluster.get(path).await.unwrap();
     told["metadata"]["managedFields"].take();
     told["metadata"]["annotations"]["pullpass.dev/ca-bundle"] = "given".into();
@@ -285,7 +285,7 @@ async fn leaves_a_configuration_alone_whose_authority_is_given() {
     let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
     let way = ["--type=json", "--patch", &wipe];
     let arguments = [["patch", KINDS[1], "00-pullpass"], way].concat();
-    stage.scene.world.kubectl(&arguments);
+    stage.fixture.world.kubectl(&arguments);
     wait::until("the other one to be put back", async || {
         (bundles(cluster).await[1..] == before[1..]).then_some(())
     })
@@ -294,7 +294,7 @@ async fn leaves_a_configuration_alone_whose_authority_is_given() {
     // As when the mode changes back.
     let annotation = "pullpass.dev/ca-bundle-";
     let annotate = ["annotate", KINDS[0], "00-pullpass", annotation];
-    stage.scene.world.kubectl(&annotate);
+    stage.fixture.world.kubectl(&annotate);
     wait::until("it to be pullpass' own again", async || {
         (bundles(cluster).await == before).then_some(())
     })
@@ -302,8 +302,8 @@ async fn leaves_a_configuration_alone_whose_authority_is_given() {
 }
 
 /// Each right to the webhooks is used, and no other.
-fn check_rights(scene: &Scene) {
-    let all = scene.api.all();
+fn check_rights(fixture: &Fixture) {
+    let all = fixture.api.all();
     let uses = all.iter().filter_map(|request| {
         let (before, rest) = request.path.split_once("webhookconfigurations")?;
         let verb = match request.method.as_str() {
@@ -326,11 +326,11 @@ fn check_rights(scene: &Scene) {
 /// Who leads may have its certificate from files, and stays until the others are ready: as when an installation changes to this.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gets_ready_beside_a_leader_that_has_no_certificates_of_its_own() {
-    let scene = Scene::alone("change").await;
-    scene.cluster.grant_webhooks().await;
+    let fixture = Fixture::alone("change").await;
+    fixture.cluster.grant_webhooks().await;
     let launch = Launch {
         controller: true,
-        ..scene.launch().await
+        ..fixture.launch().await
     };
     let leader = Pullpass::start(&launch).await;
     wait::until("it to lead", async || {
@@ -342,13 +342,13 @@ async fn gets_ready_beside_a_leader_that_has_no_certificates_of_its_own() {
         ..launch
     };
     let mut other = Pullpass::listen(&launch).await;
-    apply_webhooks(&scene, &other).await;
+    apply_webhooks(&fixture, &other).await;
     other.wait_ready().await;
     assert_eq!(leader.count("pullpass_leader", &[]).await, 1);
 }
 
 /// The configurations of its webhooks, at this replica; no Pod is lost silently.
-async fn apply_webhooks(scene: &Scene, replica: &Pullpass) {
+async fn apply_webhooks(fixture: &Fixture, replica: &Pullpass) {
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
     for mut configuration in read_yaml(manifests.join("webhook.yaml")) {
         for webhook in configuration["webhooks"].as_array_mut().unwrap() {
@@ -358,7 +358,7 @@ async fn apply_webhooks(scene: &Scene, replica: &Pullpass) {
             webhook["clientConfig"]["url"] = url.into();
             webhook["failurePolicy"] = "Fail".into();
         }
-        scene.cluster.apply(&configuration).await;
+        fixture.cluster.apply(&configuration).await;
     }
 }
 
@@ -383,19 +383,19 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replaces_certificates_and_authorities_under_a_stream_of_admissions() {
-    let lives = ["--certificate-life=20s", "--authority-life=30s"];
+    let lives = ["--certificate-validity=20s", "--ca-validity=30s"];
     let stage = Stage::set("rotation", &lives).await;
     let stop = Arc::<AtomicBool>::default();
     let mut streams = Vec::new();
     for _ in 0..2 {
-        let (cluster, namespace) = (stage.scene.cluster.clone(), stage.namespace.clone());
+        let (cluster, namespace) = (stage.fixture.cluster.clone(), stage.namespace.clone());
         streams.push(repeat(&stop, move || {
             let (cluster, namespace) = (cluster.clone(), namespace.clone());
             async move { try_pod(&cluster, &namespace).await }
         }));
     }
     for replica in &stage.replicas {
-        let (cluster, address) = (stage.scene.cluster.clone(), replica.address());
+        let (cluster, address) = (stage.fixture.cluster.clone(), replica.address());
         streams.push(repeat(&stop, move || {
             let cluster = cluster.clone();
             async move {
@@ -412,7 +412,7 @@ async fn replaces_certificates_and_authorities_under_a_stream_of_admissions() {
     let limit = Duration::from_mins(3) * u32::try_from(rounds).unwrap();
     while authorities.len() < 2 + rounds || certificates.len() < 4 + rounds {
         assert!(began.elapsed() < limit, "{authorities:?}");
-        let told = bundles(&stage.scene.cluster).await.remove(0);
+        let told = bundles(&stage.fixture.cluster).await.remove(0);
         certificates.insert(shake_hands(address, &told).await.unwrap());
         let ended = told.split_inclusive("-----END CERTIFICATE-----\n");
         authorities.extend(ended.map(str::to_owned));

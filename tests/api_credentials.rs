@@ -14,10 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use support::fixture::{ECR, Fixture, references};
 use support::keyring::{self, Login};
 use support::oci::Oci;
 use support::process::Pullpass;
-use support::scene::{ECR, Scene, references};
 use support::user::User;
 use support::wait;
 
@@ -52,26 +52,26 @@ impl Table {
     }
 
     /// Makes the users, source Secrets and Registries of the table.
-    async fn set_up(&self, scene: &Scene) -> BTreeMap<String, User> {
+    async fn set_up(&self, fixture: &Fixture) -> BTreeMap<String, User> {
         let mut users = BTreeMap::new();
         for name in self
             .registries
             .iter()
             .filter_map(|registry| registry.user.as_ref())
         {
-            let user = User::add(&scene.world.moto, &format!("{name}-of-keyring")).await;
-            scene.put_keys(&format!("keyring-{name}"), &user).await;
+            let user = User::add(&fixture.world.moto, &format!("{name}-of-keyring")).await;
+            fixture.put_keys(&format!("keyring-{name}"), &user).await;
             users.insert(name.clone(), user);
         }
-        put_fixed_logins(scene).await;
+        put_fixed_logins(fixture).await;
         for registry in &self.registries {
             let mut spec = json!({"images": registry.images, "exclude": registry.exclude});
             match (&registry.user, &registry.secret) {
-                (Some(user), None) => spec["ecr"] = scene.ecr(&format!("keyring-{user}")),
+                (Some(user), None) => spec["ecr"] = fixture.ecr(&format!("keyring-{user}")),
                 (None, Some(secret)) => spec["static"] = json!({"secretRef": {"name": secret}}),
                 _ => panic!("{}: give user or secret", registry.name),
             }
-            scene
+            fixture
                 .put_registry(&format!("keyring-{}", registry.name), spec)
                 .await;
         }
@@ -80,9 +80,9 @@ impl Table {
 }
 
 /// The source Secrets with fixed logins; the password of each user says whose it is.
-async fn put_fixed_logins(scene: &Scene) {
+async fn put_fixed_logins(fixture: &Fixture) {
     let basic = json!({"username": "basic-user", "password": "password-of-basic-user"});
-    scene
+    fixture
         .put_source("keyring-basic", "kubernetes.io/basic-auth", basic)
         .await;
     let entry = |user: &str| json!({"username": user, "password": format!("password-of-{user}")});
@@ -92,31 +92,31 @@ async fn put_fixed_logins(scene: &Scene) {
         "https://index.docker.io/v1/": entry("hub-user"),
         "registry.gitlab.com": entry("gitlab-user"),
     }});
-    put_dockerconfigjson(scene, "keyring-docker", &auths).await;
+    put_dockerconfigjson(fixture, "keyring-docker", &auths).await;
 }
 
-async fn put_dockerconfigjson(scene: &Scene, name: &str, content: &Value) {
+async fn put_dockerconfigjson(fixture: &Fixture, name: &str, content: &Value) {
     let data = json!({".dockerconfigjson": content.to_string()});
-    scene
+    fixture
         .put_source(name, "kubernetes.io/dockerconfigjson", data)
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holds_the_meant_login_first_for_every_image() {
-    let scene = Scene::new("keyring").await;
+    let fixture = Fixture::new("keyring").await;
     let table = Table::load();
-    let users = table.set_up(&scene).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    let users = table.set_up(&fixture).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
     let served = table.images.iter().filter(|row| row.login.is_some());
     let served: Vec<&str> = served.map(|row| row.image.as_str()).collect();
 
-    let created = scene.create(&namespace, &served).await;
+    let created = fixture.create(&namespace, &served).await;
 
     assert!(references(&created.body), "{}", created.body);
     assert_eq!(created.warnings, [""; 0]);
-    let held = scene.pull_secret(&namespace).await;
+    let held = fixture.pull_secret(&namespace).await;
     let images: Vec<&str> = table.images.iter().map(|row| row.image.as_str()).collect();
     let found = keyring::lookup(&held, &images);
     for (row, found) in table.images.iter().zip(found) {
@@ -125,7 +125,7 @@ async fn holds_the_meant_login_first_for_every_image() {
             Some(login) => check_login(&row.image, found.first(), login, users.get(login)),
         }
     }
-    check_form(&scene, &namespace).await;
+    check_form(&fixture, &namespace).await;
 }
 
 fn check_login(image: &str, found: Option<&Login>, login: &str, user: Option<&User>) {
@@ -150,14 +150,14 @@ fn check_login(image: &str, found: Option<&Login>, login: &str, user: Option<&Us
 }
 
 /// What stands in a namespace is what the kubelet and people need, and nothing else.
-async fn check_form(scene: &Scene, namespace: &str) {
-    let secret = scene.cluster.secret(namespace, "pullpass").await.unwrap();
+async fn check_form(fixture: &Fixture, namespace: &str) {
+    let secret = fixture.cluster.secret(namespace, "pullpass").await.unwrap();
     assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
     assert_eq!(
         secret["metadata"]["labels"],
         json!({"app.kubernetes.io/managed-by": "pullpass"})
     );
-    let held: Value = serde_json::from_str(&scene.pull_secret(namespace).await).unwrap();
+    let held: Value = serde_json::from_str(&fixture.pull_secret(namespace).await).unwrap();
     assert_eq!(
         held.as_object().unwrap().keys().collect::<Vec<_>>(),
         ["auths"]
@@ -187,7 +187,7 @@ async fn check_form(scene: &Scene, namespace: &str) {
         );
     }
     assert!(
-        covers.contains(&annotation("pullpass.dev/until")),
+        covers.contains(&annotation("pullpass.dev/expiration-time")),
         "{covers}"
     );
 }
@@ -195,24 +195,24 @@ async fn check_form(scene: &Scene, namespace: &str) {
 /// dockerconfigjson has no negative entry, and the kubelet compares paths byte by byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lets_kubelet_offer_a_login_beyond_its_registry_in_two_cases_alone() {
-    let scene = Scene::new("beyond").await;
+    let fixture = Fixture::new("beyond").await;
     let pattern = |path: &str| format!("{ECR}/{path}");
-    let spec = json!({"images": [pattern("pay")], "exclude": [pattern("pay/secret")], "ecr": scene.ecr("beyond")});
-    scene.put_registry("beyond", spec).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    let spec = json!({"images": [pattern("pay")], "exclude": [pattern("pay/secret")], "ecr": fixture.ecr("beyond")});
+    fixture.put_registry("beyond", spec).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
     let (sibling, excluded) = (pattern("payments:1"), pattern("pay/secret:1"));
 
     // pullpass itself serves neither.
     for image in [&sibling, &excluded] {
-        let created = scene.create(&namespace, &[image]).await;
+        let created = fixture.create(&namespace, &[image]).await;
         assert!(!references(&created.body), "{image}");
     }
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert!(!fixture.has_pull_secret(&namespace).await);
 
-    scene.create(&namespace, &[&pattern("pay:1")]).await;
-    let held = scene.pull_secret(&namespace).await;
-    let login = scene.user.newest(&scene.world.moto).await.unwrap();
+    fixture.create(&namespace, &[&pattern("pay:1")]).await;
+    let held = fixture.pull_secret(&namespace).await;
+    let login = fixture.user.newest(&fixture.world.moto).await.unwrap();
     let images = [sibling, excluded, pattern("pa:1")];
     assert_eq!(
         keyring::lookup(&held, &images),
@@ -222,32 +222,32 @@ async fn lets_kubelet_offer_a_login_beyond_its_registry_in_two_cases_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_with_what_its_identity_minted_and_nothing_else() {
-    let scene = Scene::new("pulls").await;
-    let other = User::add(&scene.world.moto, "other-of-pulls").await;
-    scene.put_keys("pulls-other", &other).await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let spec = json!({"images": [format!("{ECR}/other")], "ecr": scene.ecr("pulls-other")});
-    scene.put_registry("pulls-other", spec).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    let fixture = Fixture::new("pulls").await;
+    let other = User::add(&fixture.world.moto, "other-of-pulls").await;
+    fixture.put_keys("pulls-other", &other).await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let spec = json!({"images": [format!("{ECR}/other")], "ecr": fixture.ecr("pulls-other")});
+    fixture.put_registry("pulls-other", spec).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
     let oci = Oci::start(&["team/hello:1", "other/hello:1"]);
     let images = [
         format!("{ECR}/team/hello:1"),
         format!("{ECR}/other/hello:1"),
     ];
     for image in &images {
-        scene.create(&namespace, &[image]).await;
+        fixture.create(&namespace, &[image]).await;
     }
-    let held = scene.pull_secret(&namespace).await;
+    let held = fixture.pull_secret(&namespace).await;
 
     for (image, user, wrong) in [
-        (&images[0], &scene.user, &other),
-        (&images[1], &other, &scene.user),
+        (&images[0], &fixture.user, &other),
+        (&images[1], &other, &fixture.user),
     ] {
-        oci.allow(&user.newest(&scene.world.moto).await.unwrap());
+        oci.allow(&user.newest(&fixture.world.moto).await.unwrap());
         let pulled = oci.pull(&held, image);
         assert_eq!(pulled.unwrap()["username"], "AWS", "{image}");
-        oci.allow(&wrong.newest(&scene.world.moto).await.unwrap());
+        oci.allow(&wrong.newest(&fixture.world.moto).await.unwrap());
         let refused = oci.pull(&held, image).unwrap_err();
         assert!(refused.contains("UNAUTHORIZED"), "{refused}");
     }
@@ -255,60 +255,60 @@ async fn pulls_with_what_its_identity_minted_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_with_fixed_login_and_takes_a_rotated_one() {
-    let scene = Scene::new("fixed").await;
+    let fixture = Fixture::new("fixed").await;
     let login = |password: &str| Login {
         username: "robot".to_owned(),
         password: password.to_owned(),
     };
     let put = async |login: &Login| {
         let data = json!({"username": login.username, "password": login.password});
-        scene
+        fixture
             .put_source("fixed-login", "kubernetes.io/basic-auth", data)
             .await;
     };
     put(&login("first")).await;
     let spec = json!({"images": ["registry.example.com/team"], "static": {"secretRef": {"name": "fixed-login"}}});
-    scene.put_registry("fixed", spec).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    fixture.put_registry("fixed", spec).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
     let oci = Oci::start(&["team/hello:1"]);
     let image = "registry.example.com/team/hello:1";
 
-    scene.create(&namespace, &[image]).await;
+    fixture.create(&namespace, &[image]).await;
     oci.allow(&login("first"));
-    oci.pull(&scene.pull_secret(&namespace).await, image)
+    oci.pull(&fixture.pull_secret(&namespace).await, image)
         .unwrap();
 
     put(&login("second")).await;
-    scene
+    fixture
         .create_until(&namespace, image, &login("second"))
         .await;
     oci.allow(&login("second"));
-    oci.pull(&scene.pull_secret(&namespace).await, image)
+    oci.pull(&fixture.pull_secret(&namespace).await, image)
         .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn warns_of_a_source_that_holds_no_login() {
-    let scene = Scene::new("nologin").await;
+    let fixture = Fixture::new("nologin").await;
     let helpers = json!({"credHelpers": {"registry.example.com": "ecr-login"}});
-    put_dockerconfigjson(&scene, "nologin-helpers", &helpers).await;
+    put_dockerconfigjson(&fixture, "nologin-helpers", &helpers).await;
     for (name, secret) in [
         ("helpers", "nologin-helpers"),
         ("missing", "nologin-missing"),
     ] {
         let images = [format!("registry.example.com/{name}")];
         let spec = json!({"images": images, "static": {"secretRef": {"name": secret}}});
-        scene.put_registry(&format!("nologin-{name}"), spec).await;
+        fixture.put_registry(&format!("nologin-{name}"), spec).await;
     }
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
 
     for (name, words) in [
         ("helpers", "holds no login, only credHelpers"),
         ("missing", "create or label it"),
     ] {
-        let created = scene
+        let created = fixture
             .create(&namespace, &[&format!("registry.example.com/{name}/app:1")])
             .await;
         assert!(references(&created.body));
@@ -316,101 +316,109 @@ async fn warns_of_a_source_that_holds_no_login() {
         assert!(warnings.contains(words), "{warnings}");
         assert!(warnings.contains(&format!("nologin-{name}")), "{warnings}");
     }
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert!(!fixture.has_pull_secret(&namespace).await);
 
     // As soon as the source holds one, the next Pod has it.
     let auths =
         json!({"auths": {"registry.example.com": {"username": "robot", "password": "late"}}});
-    put_dockerconfigjson(&scene, "nologin-missing", &auths).await;
+    put_dockerconfigjson(&fixture, "nologin-missing", &auths).await;
     wait::until("the pull secret", async || {
-        scene
+        fixture
             .create(&namespace, &["registry.example.com/missing/app:1"])
             .await;
-        scene.has_pull_secret(&namespace).await.then_some(())
+        fixture.has_pull_secret(&namespace).await.then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renews_expired_token_with_the_next_pod() {
-    let scene = Scene::new("renewal").await;
-    scene.user.set_life(&scene.world.moto, 2).await;
+    let fixture = Fixture::new("renewal").await;
+    fixture.user.set_life(&fixture.world.moto, 2).await;
     let image = format!("{ECR}/team/hello:1");
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
-    scene.create(&namespace, &[&image]).await;
-    let before = scene.cluster.secret(&namespace, "pullpass").await.unwrap();
-    let first = scene.user.minted(&scene.world.moto).await[0].clone();
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
+    fixture.create(&namespace, &[&image]).await;
+    let before = fixture
+        .cluster
+        .secret(&namespace, "pullpass")
+        .await
+        .unwrap();
+    let first = fixture.user.minted(&fixture.world.moto).await[0].clone();
     let end: jiff::Timestamp = first["expiresAt"].as_str().unwrap().parse().unwrap();
     wait::until("the token's end", async || {
         (jiff::Timestamp::now() > end).then_some(())
     })
     .await;
-    scene.user.set_life(&scene.world.moto, 43200).await;
+    fixture.user.set_life(&fixture.world.moto, 43200).await;
 
-    let created = scene.create(&namespace, &[&image]).await;
+    let created = fixture.create(&namespace, &[&image]).await;
 
     assert_eq!(created.warnings, [""; 0]);
-    let held = scene.pull_secret(&namespace).await;
-    let second = scene.user.newest(&scene.world.moto).await.unwrap();
+    let held = fixture.pull_secret(&namespace).await;
+    let second = fixture.user.newest(&fixture.world.moto).await.unwrap();
     assert_ne!(second.password, first["password"].as_str().unwrap());
     assert_eq!(keyring::lookup(&held, &[&image]), [vec![second]]);
     // The same Secret, in place: the kubelet's records of pulled images hang on its UID.
-    let after = scene.cluster.secret(&namespace, "pullpass").await.unwrap();
+    let after = fixture
+        .cluster
+        .secret(&namespace, "pullpass")
+        .await
+        .unwrap();
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
-    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), 2);
+    assert_eq!(fixture.user.minted(&fixture.world.moto).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_with_rotated_keys_without_a_restart() {
-    let scene = Scene::new("rotation").await;
+    let fixture = Fixture::new("rotation").await;
     let image = format!("{ECR}/team/hello:1");
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("pods").await;
-    let _pullpass = scene.start().await;
-    scene.create(&namespace, &[&image]).await;
-    let next = User::add(&scene.world.moto, "next-of-rotation").await;
-    scene.put_keys("rotation", &next).await;
-    scene.create_until_minted(&namespace, &image, &next).await;
-    assert_eq!(next.minted(&scene.world.moto).await.len(), 1);
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
+    let _pullpass = fixture.start().await;
+    fixture.create(&namespace, &[&image]).await;
+    let next = User::add(&fixture.world.moto, "next-of-rotation").await;
+    fixture.put_keys("rotation", &next).await;
+    fixture.create_until_minted(&namespace, &image, &next).await;
+    assert_eq!(next.minted(&fixture.world.moto).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admits_pod_and_says_what_to_do_when_minting_fails() {
-    let scene = Scene::new("failing").await;
-    let moto = &scene.world.moto;
+    let fixture = Fixture::new("failing").await;
+    let moto = &fixture.world.moto;
     let denied = User::add_with(moto, "denied-of-failing", Some(json!([]))).await;
     let unknown = User {
         name: "unknown-of-failing".to_owned(),
         principal: String::new(),
     };
     for (name, user) in [("denied", &denied), ("unknown", &unknown)] {
-        scene.put_keys(&format!("failing-{name}"), user).await;
-        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": scene.ecr(&format!("failing-{name}"))});
-        scene.put_registry(&format!("failing-{name}"), spec).await;
+        fixture.put_keys(&format!("failing-{name}"), user).await;
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": fixture.ecr(&format!("failing-{name}"))});
+        fixture.put_registry(&format!("failing-{name}"), spec).await;
     }
-    scene.serve(&[&format!("{ECR}/good")]).await;
-    let namespace = scene.namespace("pods").await;
-    let pullpass = scene.start().await;
+    fixture.serve(&[&format!("{ECR}/good")]).await;
+    let namespace = fixture.namespace("pods").await;
+    let pullpass = fixture.start().await;
 
     for (name, words) in [
         ("denied", "ecr:GetAuthorizationToken"),
         ("unknown", "UnrecognizedClientException"),
     ] {
-        let created = scene
+        let created = fixture
             .create(&namespace, &[&format!("{ECR}/{name}/app:1")])
             .await;
         assert!(references(&created.body), "{name}");
         check_told(&pullpass, &created.warnings, name, words);
     }
-    assert!(pullpass.count("pullpass_mints", &["AccessDenied"]).await > 0);
+    assert!(pullpass.count("pullpass_mints", &["access_denied"]).await > 0);
     // One dead Registry never holds up the others in the same Secret.
     let images = [format!("{ECR}/denied/app:1"), format!("{ECR}/good/app:1")];
-    let created = scene.create(&namespace, &[&images[0], &images[1]]).await;
+    let created = fixture.create(&namespace, &[&images[0], &images[1]]).await;
     assert!(references(&created.body));
-    let held = scene.pull_secret(&namespace).await;
-    let login = scene.user.newest(moto).await.unwrap();
+    let held = fixture.pull_secret(&namespace).await;
+    let login = fixture.user.newest(moto).await.unwrap();
     assert_eq!(keyring::lookup(&held, &images), [vec![], vec![login]]);
 }
 
@@ -442,42 +450,47 @@ fn check_told(pullpass: &Pullpass, warnings: &[String], name: &str, words: &str)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_in_time_while_minting_hangs_and_finishes_afterwards() {
-    let scene = Scene::new("hanging").await;
-    let moto = &scene.world.moto;
+    let fixture = Fixture::new("hanging").await;
+    let moto = &fixture.world.moto;
     let image = format!("{ECR}/team/hello:1");
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("pods").await;
-    let pullpass = Pullpass::start(&scene.launch().await).await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
+    let pullpass = Pullpass::start(&fixture.launch().await).await;
     // Less time for an answer than a mint may take.
     pullpass
-        .register_with(&scene.cluster, support::scene::SCENE, scene.name, Some(2))
+        .register_with(
+            &fixture.cluster,
+            support::fixture::FIXTURE,
+            fixture.name,
+            Some(2),
+        )
         .await;
-    scene
+    fixture
         .user
         .fail(moto, json!({"delayMs": 60_000, "count": 100}))
         .await;
 
-    let created = scene.create(&namespace, &[&image]).await;
+    let created = fixture.create(&namespace, &[&image]).await;
 
     // failurePolicy is Ignore: the reference is there because pullpass answered in time.
     assert!(references(&created.body));
     assert!(!created.warnings.is_empty());
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert!(!fixture.has_pull_secret(&namespace).await);
     assert!(
         pullpass
             .count(
                 "pullpass_admissions",
-                &["outcome=\"Pending\"", "path=\"Cold\""]
+                &["outcome=\"pending\"", "cache=\"miss\""]
             )
             .await
             == 1
     );
     moto.delete("faults").await;
     wait::until("the mint to finish in the background", async || {
-        scene.has_pull_secret(&namespace).await.then_some(())
+        fixture.has_pull_secret(&namespace).await.then_some(())
     })
     .await;
-    let login = scene.user.newest(moto).await.unwrap();
-    let held = scene.pull_secret(&namespace).await;
+    let login = fixture.user.newest(moto).await.unwrap();
+    let held = fixture.pull_secret(&namespace).await;
     assert_eq!(keyring::lookup(&held, &[&image]), [vec![login]]);
 }

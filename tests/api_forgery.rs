@@ -11,11 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use support::account::put_account;
 use support::cluster::Answer;
+use support::fixture::{ECR, FIXTURE, Fixture, read_dockerconfigjson};
 use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::process::{Pullpass, pod};
 use support::roles::add_role;
-use support::scene::{ECR, SCENE, Scene, read_dockerconfigjson};
 use support::user::User;
 use support::wait;
 
@@ -45,7 +45,7 @@ enum Then {
 
 /// A victim with everything in place, a thief that listens, and who mints.
 struct Stage {
-    scene: Scene,
+    fixture: Fixture,
     ci: User,
     victim: String,
     role: String,
@@ -54,23 +54,23 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let scene = Scene::alone("forged").await;
-        let ci = User::add(&scene.world.moto, "forged-ci").await;
-        scene.put_keys("forged-ci", &ci).await;
-        let registries = registries(&scene);
+        let fixture = Fixture::alone("forged").await;
+        let ci = User::add(&fixture.world.moto, "forged-ci").await;
+        fixture.put_keys("forged-ci", &ci).await;
+        let registries = registries(&fixture);
         for registry in &registries {
-            scene.cluster.apply(registry).await;
+            fixture.cluster.apply(registry).await;
         }
-        grant_printed(&scene, &registries).await;
-        let victim = scene.namespace("victim").await;
-        let role = add_role(&scene, "forged", &victim, "forged-puller").await;
+        grant_printed(&fixture, &registries).await;
+        let victim = fixture.namespace("victim").await;
+        let role = add_role(&fixture, "forged", &victim, "forged-puller").await;
         let annotations = json!({"eks.amazonaws.com/role-arn": role});
-        put_account(&scene, &victim, "forged-puller", annotations).await;
-        put_account(&scene, &victim, "ci", json!({})).await;
+        put_account(&fixture, &victim, "forged-puller", annotations).await;
+        put_account(&fixture, &victim, "ci", json!({})).await;
         let thief = TcpListener::bind("127.0.0.1:0").unwrap();
         thief.set_nonblocking(true).unwrap();
         Self {
-            scene,
+            fixture,
             ci,
             victim,
             role,
@@ -80,12 +80,12 @@ impl Stage {
 
     /// The rows with their placeholders filled in, each with the name of its namespace.
     async fn rows(&self) -> Vec<(String, Row)> {
-        let stored = self.scene.stored().await;
+        let stored = self.fixture.stored().await;
         let stored = stored[0]["metadata"]["name"].as_str().unwrap();
         let count = serde_saphyr::from_str::<Vec<Row>>(TABLE).unwrap().len();
         let thief = self.thief.local_addr().unwrap().to_string();
         let fill = |place: usize| {
-            let namespace = self.scene.namespace_name(&format!("tenant{place}"));
+            let namespace = self.fixture.namespace_name(&format!("tenant{place}"));
             let text = TABLE
                 .replace("ECR", ECR)
                 .replace("VICTIM", &self.victim)
@@ -108,7 +108,7 @@ impl Stage {
         ] {
             let mut pod = pod(&self.victim, &[&format!("{ECR}/{image}")]);
             pod["spec"]["serviceAccountName"] = account.into();
-            let created = self.scene.cluster.create_pod(&pod, "").await.ok();
+            let created = self.fixture.cluster.create_pod(&pod, "").await.ok();
             assert_eq!(told(&created), "");
         }
     }
@@ -119,14 +119,14 @@ impl Stage {
         let mut found = BTreeMap::new();
         let tenant = |name: &Value| {
             let name = name.as_str().unwrap_or_default();
-            name.starts_with(&self.scene.namespace_name("tenant"))
+            name.starts_with(&self.fixture.namespace_name("tenant"))
         };
         for path in [
             "/api/v1/secrets",
             "/apis/pullpass.dev/v1alpha1/registries",
             "/api/v1/serviceaccounts",
         ] {
-            let all = self.scene.cluster.get(path).await.unwrap();
+            let all = self.fixture.cluster.get(path).await.unwrap();
             for object in all["items"].as_array().unwrap() {
                 let metadata = &object["metadata"];
                 if tenant(&metadata["namespace"])
@@ -138,7 +138,7 @@ impl Stage {
                 found.insert(name, object.clone());
             }
         }
-        let minted = self.scene.world.moto.get("minted").await;
+        let minted = self.fixture.world.moto.get("minted").await;
         found.insert("minted".to_owned(), minted);
         found
     }
@@ -155,28 +155,28 @@ impl Stage {
         let user = if account == "ci" {
             &self.ci
         } else {
-            &self.scene.user
+            &self.fixture.user
         };
-        user.newest(&self.scene.world.moto).await
+        user.newest(&self.fixture.world.moto).await
     }
 }
 
-fn registries(scene: &Scene) -> Vec<Value> {
-    let all = json!({"matchLabels": {SCENE: scene.name}});
+fn registries(fixture: &Fixture) -> Vec<Value> {
+    let all = json!({"matchLabels": {FIXTURE: fixture.name}});
     let own = json!({
         "identity": {"serviceAccount": {"name": "forged-puller", "fromAnnotations": true}},
-        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+        "endpoints": {"ecr": fixture.aws.url, "sts": fixture.aws.url},
     });
     let acr =
         json!({"identity": {"serviceAccount": {"name": "forged-puller", "fromAnnotations": true}}});
     let rows = [
         (
             "forged",
-            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all}, "ecr": scene.ecr("forged")}),
+            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all}, "ecr": fixture.ecr("forged")}),
         ),
         (
             "forged-ci",
-            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all, "serviceAccounts": ["ci"]}, "ecr": scene.ecr("forged-ci")}),
+            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all, "serviceAccounts": ["ci"]}, "ecr": fixture.ecr("forged-ci")}),
         ),
         (
             "forged-own",
@@ -196,12 +196,12 @@ fn registries(scene: &Scene) -> Vec<Value> {
 }
 
 /// The row's object, as the tenant writes it.
-fn forge(scene: &Scene, namespace: &str, object: &Value) -> Value {
+fn forge(fixture: &Fixture, namespace: &str, object: &Value) -> Value {
     let mut object = object.clone();
     object["apiVersion"] = "v1".into();
     if object["kind"] == "Namespace" {
         object["metadata"]["name"] = namespace.into();
-        let mut labels = scene.labels();
+        let mut labels = fixture.labels();
         let forged = object["metadata"]["labels"].take();
         for (key, value) in forged.as_object().into_iter().flatten() {
             labels[key] = value.clone();
@@ -214,7 +214,7 @@ fn forge(scene: &Scene, namespace: &str, object: &Value) -> Value {
 }
 
 /// The Pod of a row.
-async fn create(scene: &Scene, namespace: &str, row: &Row) -> Answer {
+async fn create(fixture: &Fixture, namespace: &str, row: &Row) -> Answer {
     let images = row.images.clone();
     let images = images.unwrap_or_else(|| vec![format!("{ECR}/team/hello:1")]);
     let images: Vec<&str> = images.iter().map(String::as_str).collect();
@@ -226,7 +226,7 @@ async fn create(scene: &Scene, namespace: &str, row: &Row) -> Answer {
         }
     }
     pod["spec"]["serviceAccountName"] = row.account.as_deref().unwrap_or("default").into();
-    scene.cluster.create_pod(&pod, "").await.ok()
+    fixture.cluster.create_pod(&pod, "").await.ok()
 }
 
 fn told(answer: &Answer) -> String {
@@ -247,14 +247,14 @@ async fn visit(stage: &Stage, namespace: &str, row: &Row) {
         "pullpass"
     };
     wait::until(&format!("{}, in {namespace}", row.field), async || {
-        let created = create(&stage.scene, namespace, row).await;
+        let created = create(&stage.fixture, namespace, row).await;
         let referenced = references(&created, secret);
         let is_so = match row.then {
             Then::Alone => !referenced,
             Then::Refused => referenced && told(&created).contains(row.told.as_deref()?),
             Then::Theirs => referenced && told(&created).is_empty(),
             Then::Repaired | Then::Served => {
-                let held = stage.scene.cluster.secret(namespace, secret).await?;
+                let held = stage.fixture.cluster.secret(namespace, secret).await?;
                 let held = read_dockerconfigjson(&held);
                 let found = keyring::lookup(&held, &[format!("{ECR}/team/hello:1")]);
                 let login = found[0].first().cloned();
@@ -268,14 +268,14 @@ async fn visit(stage: &Stage, namespace: &str, row: &Row) {
 
 async fn restart(stage: &Stage, pullpass: Pullpass) -> Pullpass {
     drop(pullpass);
-    stage.scene.start().await
+    stage.fixture.start().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_nothing_outside_the_namespace_of_who_forges() {
     let stage = Stage::set().await;
-    let scene = &stage.scene;
-    let mut pullpass = scene.start().await;
+    let fixture = &stage.fixture;
+    let mut pullpass = fixture.start().await;
     stage.visit_victim().await;
     let rows = stage.rows().await;
     let before = stage.outside().await;
@@ -293,9 +293,9 @@ async fn changes_nothing_outside_the_namespace_of_who_forges() {
         stage.assert_nobody_called(field);
     };
     for (place, (namespace, row)) in rows.iter().enumerate() {
-        scene.namespace(&format!("tenant{place}")).await;
+        fixture.namespace(&format!("tenant{place}")).await;
         for account in ["ci", "mounts"] {
-            put_account(scene, namespace, account, json!({})).await;
+            put_account(fixture, namespace, account, json!({})).await;
         }
         // Everything is good before; but for what is read once and remembered, which is forged from the start.
         let is_account = row
@@ -305,11 +305,14 @@ async fn changes_nothing_outside_the_namespace_of_who_forges() {
         for account in ["default", "ci"].iter().filter(|_| !is_account) {
             let mut pod = pod(namespace, &[&format!("{ECR}/team/hello:1")]);
             pod["spec"]["serviceAccountName"] = (*account).into();
-            let created = scene.cluster.create_pod(&pod, "").await.ok();
+            let created = fixture.cluster.create_pod(&pod, "").await.ok();
             assert_eq!(told(&created), "");
         }
         if let Some(object) = &row.object {
-            scene.cluster.apply(&forge(scene, namespace, object)).await;
+            fixture
+                .cluster
+                .apply(&forge(fixture, namespace, object))
+                .await;
         }
         visit(&stage, namespace, row).await;
         check(&row.field).await;

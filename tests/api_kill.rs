@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::balancer::Balancer;
+use support::fixture::{ECR, FIXTURE, Fixture, references};
 use support::load::{Load, Outcome};
 use support::netns::{self, ADDRESS};
 use support::process::{Launch, Pullpass, configuration, make_certificates, pod};
-use support::scene::{ECR, SCENE, Scene, references};
 use support::wait;
 
 /// Pods that are created at the same time.
@@ -34,7 +34,7 @@ fn refuses_no_pod_and_tells_of_each_missed_one_when_replicas_are_killed_under_lo
 
 /// Two replicas behind a balancer, called by an API server.
 struct Place {
-    scene: Scene,
+    fixture: Fixture,
     launch: Launch,
     certificates: PathBuf,
     balancer: Balancer,
@@ -43,19 +43,19 @@ struct Place {
 
 impl Place {
     async fn start() -> Self {
-        let scene = Scene::alone("kill").await;
-        scene.serve(&[&format!("{ECR}/team")]).await;
-        let certificates = scene.file("certs");
+        let fixture = Fixture::alone("kill").await;
+        fixture.serve(&[&format!("{ECR}/team")]).await;
+        let certificates = fixture.file("certs");
         make_certificates(&certificates, ADDRESS);
         let (balancer, url) = Balancer::start(ADDRESS).await;
         let launch = Launch {
             controller: true,
             log: "warn,pullpass=info",
-            arguments: vec!["--missed-pods-every=5s"],
-            ..scene.launch().await
+            arguments: vec!["--missed-pod-scan-interval=5s"],
+            ..fixture.launch().await
         };
         let mut place = Self {
-            scene,
+            fixture,
             launch,
             certificates,
             balancer,
@@ -64,8 +64,8 @@ impl Place {
         place.start_replica().await;
         place.start_replica().await;
         let ca = place.certificates.join("ca.crt");
-        let configuration = configuration(&url, &[&ca], SCENE, place.scene.name);
-        place.scene.cluster.apply(&configuration).await;
+        let configuration = configuration(&url, &[&ca], FIXTURE, place.fixture.name);
+        place.fixture.cluster.apply(&configuration).await;
         place
     }
 
@@ -77,10 +77,10 @@ impl Place {
 
     /// A namespace in which the API server asks a replica.
     async fn namespace(&self, name: &str) -> String {
-        let name = self.scene.namespace(name).await;
+        let name = self.fixture.namespace(name).await;
         let probe = pod(&name, &[&image()]);
         wait::until("the webhook to be called", async || {
-            let answer = self.scene.cluster.create_pod(&probe, "dryRun=All").await;
+            let answer = self.fixture.cluster.create_pod(&probe, "dryRun=All").await;
             references(&answer.body).then_some(())
         })
         .await;
@@ -89,7 +89,7 @@ impl Place {
 
     fn start_load(&self, namespace: &str) -> Load {
         let pod = pod(namespace, &[&image()]);
-        Load::start(&self.scene.cluster, &pod, "", WORKERS)
+        Load::start(&self.fixture.cluster, &pod, "", WORKERS)
     }
 
     /// The names of the Pods that Events say were missed.
@@ -97,7 +97,7 @@ impl Place {
         let path = format!(
             "/api/v1/namespaces/{namespace}/events?fieldSelector=reason%3DPullSecretNotReferenced"
         );
-        let list = self.scene.cluster.get(&path).await.unwrap();
+        let list = self.fixture.cluster.get(&path).await.unwrap();
         let events = list["items"].as_array().unwrap().iter();
         let name = |event: &Value| event["involvedObject"]["name"].as_str().map(str::to_owned);
         events.filter_map(name).collect()
@@ -117,7 +117,7 @@ impl Place {
         assert_eq!(self.told(namespace).await, missed);
         let pods = format!("/api/v1/namespaces/{namespace}/pods");
         let now = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
-        self.scene
+        self.fixture
             .cluster
             .send("DELETE", &pods, Some(&now))
             .await

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::account::put_account;
+use support::fixture::{ECR, FIXTURE, Fixture, references};
 use support::process::{Pullpass, pod};
 use support::proxy::Fault;
-use support::scene::{ECR, SCENE, Scene, references};
 use support::wait;
 
 const TABLE: &str = include_str!("data/names.yaml");
@@ -75,14 +75,14 @@ const PATHS: [&str; 3] = ["mutate", "validate-pod/warn", "validate-pod/deny"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_for_nothing_by_a_text_that_is_no_name_in_any_place_of_a_review() {
-    let scene = Scene::new("texts").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
+    let fixture = Fixture::new("texts").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
     let (shop, tenant) = (
-        scene.namespace("shop").await,
-        scene.namespace_name("tenant"),
+        fixture.namespace("shop").await,
+        fixture.namespace_name("tenant"),
     );
-    let pullpass = scene.start().await;
-    scene.wait_served(&shop, &image()).await;
+    let pullpass = fixture.start().await;
+    fixture.wait_served(&shop, &image()).await;
 
     for (place, decides) in PLACES {
         for row in rows(&tenant) {
@@ -96,10 +96,10 @@ async fn asks_for_nothing_by_a_text_that_is_no_name_in_any_place_of_a_review() {
             let mut review = review(&shop);
             put(&mut review, place, &row.text);
             for path in PATHS {
-                scene.api.forget();
+                fixture.api.forget();
                 let answer = pullpass.post(path, &review).await;
                 let response = &answer["response"];
-                let asked = scene.api.requests();
+                let asked = fixture.api.requests();
                 let case = format!("{path} {place} {:?}: {answer} {asked:?}", row.text);
                 assert_eq!(response["allowed"], !is_denied(path, decides), "{case}");
                 if decides {
@@ -110,7 +110,7 @@ async fn asks_for_nothing_by_a_text_that_is_no_name_in_any_place_of_a_review() {
             }
         }
     }
-    assert_eq!(scene.cluster.secret(&tenant, "pullpass").await, None);
+    assert_eq!(fixture.cluster.secret(&tenant, "pullpass").await, None);
     assert_eq!(
         pullpass.count("pullpass_api_answers_mismatched", &[]).await,
         0
@@ -129,26 +129,26 @@ fn is_of(path: &str, namespace: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn believes_no_object_of_a_tenant_to_be_a_namespace() {
-    let scene = Scene::new("believed").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let payments = scene.namespace("payments").await;
-    let tenant = scene.namespace_name("tenant");
-    support::process::make_namespace(&scene.cluster, &tenant, &json!({})).await;
+    let fixture = Fixture::new("believed").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let payments = fixture.namespace("payments").await;
+    let tenant = fixture.namespace_name("tenant");
+    support::process::make_namespace(&fixture.cluster, &tenant, &json!({})).await;
     // What made it believed: a ServiceAccount with all labels that a served namespace has.
-    let labels = json!({"pullpass.dev/inject": "enabled", SCENE: scene.name, "kubernetes.io/metadata.name": payments});
+    let labels = json!({"pullpass.dev/inject": "enabled", FIXTURE: fixture.name, "kubernetes.io/metadata.name": payments});
     for name in [&tenant, &payments] {
-        put_account(&scene, &tenant, name, json!({})).await;
+        put_account(&fixture, &tenant, name, json!({})).await;
         let path = format!("/api/v1/namespaces/{tenant}/serviceaccounts/{name}");
         let object = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": name, "namespace": tenant, "labels": labels},
         });
-        scene.cluster.apply(&object).await;
-        assert!(scene.cluster.get(&path).await.is_some());
+        fixture.cluster.apply(&object).await;
+        assert!(fixture.cluster.get(&path).await.is_some());
     }
-    let pullpass = scene.start().await;
-    scene.wait_served(&payments, &image()).await;
-    scene.create(&payments, &[&image()]).await;
+    let pullpass = fixture.start().await;
+    fixture.wait_served(&payments, &image()).await;
+    fixture.create(&payments, &[&image()]).await;
 
     for account in [&tenant, &payments] {
         for suffix in ["", "?0", "?1"] {
@@ -158,8 +158,8 @@ async fn believes_no_object_of_a_tenant_to_be_a_namespace() {
         }
     }
     // What was under way is over by when the next one is done.
-    scene.create(&payments, &[&image()]).await;
-    assert_eq!(scene.cluster.secret(&tenant, "pullpass").await, None);
+    fixture.create(&payments, &[&image()]).await;
+    assert_eq!(fixture.cluster.secret(&tenant, "pullpass").await, None);
 }
 
 /// An answer of the API server to a read of one object.
@@ -173,12 +173,12 @@ fn found(kind: &str, name: &str, namespace: Option<&str>, labels: &Value) -> Fau
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn believes_no_answer_that_is_another_object() {
-    let scene = Scene::new("answers").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let pullpass = scene.start().await;
-    let shop = scene.namespace("shop").await;
-    scene.wait_served(&shop, &image()).await;
-    let labels = scene.labels();
+    let fixture = Fixture::new("answers").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let pullpass = fixture.start().await;
+    let shop = fixture.namespace("shop").await;
+    fixture.wait_served(&shop, &image()).await;
+    let labels = fixture.labels();
     let rows: [(&str, Fault); 4] = [
         (
             "kind",
@@ -202,11 +202,11 @@ async fn believes_no_answer_that_is_another_object() {
     for (number, (case, fault)) in rows.into_iter().enumerate() {
         let name = format!("absent-{case}");
         let path = format!("/api/v1/namespaces/{name}");
-        scene
+        fixture
             .api
             .inject(move |seen| (seen.path == path).then(|| fault.clone()));
         let answer = pullpass.post("mutate", &review(&name)).await;
-        scene.api.heal();
+        fixture.api.heal();
         let response = &answer["response"];
         assert!(response["patch"].is_null(), "{case}: {answer}");
         let warning = response["warnings"][0].as_str().unwrap();
@@ -253,8 +253,8 @@ fn registry_places() -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_a_registry_with_a_text_that_is_no_name_and_asks_for_nothing() {
-    let scene = Scene::new("named").await;
-    let pullpass = scene.start().await;
+    let fixture = Fixture::new("named").await;
+    let pullpass = fixture.start().await;
     for (place, spec) in registry_places() {
         let registry = |text: &str| {
             let mut registry = json!({
@@ -270,12 +270,12 @@ async fn refuses_a_registry_with_a_text_that_is_no_name_and_asks_for_nothing() {
             if row.object && place != "/metadata/name" || row.text == "a.b" {
                 continue;
             }
-            scene.api.forget();
+            fixture.api.forget();
             let answer = pullpass.validate(&registry(&row.text)).await;
             let case = format!("{place} {:?}: {answer}", row.text);
             assert_eq!(answer["response"]["allowed"], false, "{case}");
             assert_eq!(answer["response"]["status"]["code"], 422, "{case}");
-            assert!(scene.api.requests().is_empty(), "{case}");
+            assert!(fixture.api.requests().is_empty(), "{case}");
         }
     }
 }
@@ -288,32 +288,32 @@ const ARRIVE: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_or_warns_all_that_arrive_beside_forged_names() {
-    let scene = Scene::new("flood").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let shop = scene.namespace("shop").await;
-    let pullpass = scene.start().await;
-    scene.wait_served(&shop, &image()).await;
-    scene.create(&shop, &[&image()]).await;
-    scene.api.forget();
+    let fixture = Fixture::new("flood").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let shop = fixture.namespace("shop").await;
+    let pullpass = fixture.start().await;
+    fixture.wait_served(&shop, &image()).await;
+    fixture.create(&shop, &[&image()]).await;
+    fixture.api.forget();
 
     let begun = Instant::now();
     let flood = Flood::start(&pullpass, &shop);
     wait::until("the burst of reads to be used up", async || {
-        (scene.api.requests().len() >= 100).then_some(())
+        (fixture.api.requests().len() >= 100).then_some(())
     })
     .await;
-    let list = scene.file("arrive.json");
-    std::fs::write(&list, arriving(&scene).to_string()).unwrap();
-    let printed = scene
+    let list = fixture.file("arrive.json");
+    std::fs::write(&list, arriving(&fixture).to_string()).unwrap();
+    let printed = fixture
         .world
         .kubectl(&["apply", "-f", list.to_str().unwrap()]);
     let (sent, seconds) = (flood.end().await, begun.elapsed().as_secs() + 1);
 
     let mut referenced = 0;
     for number in 0..ARRIVE {
-        let namespace = scene.namespace_name(&format!("new{number}"));
+        let namespace = fixture.namespace_name(&format!("new{number}"));
         let path = format!("/api/v1/namespaces/{namespace}/pods/{namespace}");
-        referenced += usize::from(references(&scene.cluster.get(&path).await.unwrap()));
+        referenced += usize::from(references(&fixture.cluster.get(&path).await.unwrap()));
     }
     let warned = printed.matches("Warning: pullpass").count();
     println!(
@@ -322,7 +322,7 @@ async fn references_or_warns_all_that_arrive_beside_forged_names() {
     );
     assert!(referenced + warned >= ARRIVE, "{printed}");
 
-    let reads = scene.api.requests();
+    let reads = fixture.api.requests();
     let bound = 100 + 50 * (seconds + 1);
     for what in ["/namespaces/forged-", "/serviceaccounts/forged-"] {
         let count = reads.iter().filter(|seen| seen.path.contains(what)).count();
@@ -333,13 +333,13 @@ async fn references_or_warns_all_that_arrive_beside_forged_names() {
     }
     assert!(sent > 4 * bound, "{sent} is no flood");
     // Nobody is left waiting: who is legitimate is served at once again.
-    scene.create(&shop, &[&image()]).await;
+    fixture.create(&shop, &[&image()]).await;
 }
 
 /// Namespaces, each with its ServiceAccount and a Pod.
-fn arriving(scene: &Scene) -> Value {
+fn arriving(fixture: &Fixture) -> Value {
     let items = (0..ARRIVE).flat_map(|number| {
-        let [namespace, account] = scene.namespace_objects(&format!("new{number}"));
+        let [namespace, account] = fixture.namespace_objects(&format!("new{number}"));
         let name = namespace["metadata"]["name"].as_str().unwrap().to_owned();
         let mut pod = pod(&name, &[&image()]);
         pod["metadata"] = json!({"name": name, "namespace": name});

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::account::put_account;
 use support::cluster::{Answer, Cluster};
+use support::fixture::{ECR, FIXTURE, Fixture, read_dockerconfigjson};
 use support::grant::grant_printed;
 use support::keyring::{self, Login};
 use support::oci::Oci;
 use support::process::{Pullpass, make_namespace, pod};
 use support::roles::add_role;
-use support::scene::{ECR, SCENE, Scene, read_dockerconfigjson};
 use support::user::User;
 use support::wait;
 
 /// A Registry for `{ECR}/team` of a scene's namespaces, or of some of their Pods.
-fn registry(scene: &Scene, name: &str, ecr: &Value, mut serves: Value) -> Value {
-    serves["namespaces"] = json!({"matchLabels": {SCENE: scene.name}});
+fn registry(fixture: &Fixture, name: &str, ecr: &Value, mut serves: Value) -> Value {
+    serves["namespaces"] = json!({"matchLabels": {FIXTURE: fixture.name}});
     json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
         "spec": {"images": [format!("{ECR}/team")], "serves": serves, "ecr": ecr},
@@ -35,46 +35,46 @@ struct Levels {
 }
 
 impl Levels {
-    async fn new(scene: &Scene) -> Self {
-        let names = ["", "-ci", "-release"].map(|level| format!("{}{level}", scene.name));
+    async fn new(fixture: &Fixture) -> Self {
+        let names = ["", "-ci", "-release"].map(|level| format!("{}{level}", fixture.name));
         let serves = [
             json!({}),
             json!({"serviceAccounts": ["ci"]}),
             json!({"serviceAccounts": ["ci"], "pods": {"matchLabels": {"tier": "release"}}}),
         ];
         let users = [
-            scene.user.clone(),
-            User::add(&scene.world.moto, &names[1]).await,
-            User::add(&scene.world.moto, &names[2]).await,
+            fixture.user.clone(),
+            User::add(&fixture.world.moto, &names[1]).await,
+            User::add(&fixture.world.moto, &names[2]).await,
         ];
         let mut registries = Vec::new();
         for ((name, serves), user) in names.iter().zip(serves).zip(&users) {
-            scene.put_keys(name, user).await;
-            registries.push(registry(scene, name, &scene.ecr(name), serves));
+            fixture.put_keys(name, user).await;
+            registries.push(registry(fixture, name, &fixture.ecr(name), serves));
         }
         for registry in &registries {
-            scene.cluster.apply(registry).await;
+            fixture.cluster.apply(registry).await;
         }
         Self { registries, users }
     }
 
-    async fn login(&self, scene: &Scene, level: usize) -> Option<Login> {
-        self.users[level].newest(&scene.world.moto).await
+    async fn login(&self, fixture: &Fixture, level: usize) -> Option<Login> {
+        self.users[level].newest(&fixture.world.moto).await
     }
 }
 
 /// An opted-in namespace with a ServiceAccount `ci`.
-async fn namespace(scene: &Scene, name: &str) -> String {
-    let namespace = scene.namespace(name).await;
-    put_account(scene, &namespace, "ci", json!({})).await;
+async fn namespace(fixture: &Fixture, name: &str) -> String {
+    let namespace = fixture.namespace(name).await;
+    put_account(fixture, &namespace, "ci", json!({})).await;
     namespace
 }
 
-async fn create(scene: &Scene, namespace: &str, account: &str, tier: &str) -> Answer {
+async fn create(fixture: &Fixture, namespace: &str, account: &str, tier: &str) -> Answer {
     let mut pod = pod(namespace, &[&image()]);
     pod["spec"]["serviceAccountName"] = account.into();
     pod["metadata"]["labels"] = json!({"tier": tier});
-    scene.cluster.create_pod(&pod, "").await.ok()
+    fixture.cluster.create_pod(&pod, "").await.ok()
 }
 
 fn image() -> String {
@@ -90,10 +90,10 @@ fn references(answer: &Answer) -> Vec<&str> {
 }
 
 /// What the kubelet would try first with the Pod's Secrets, those that are there, in the Pod's order.
-async fn first_login(scene: &Scene, namespace: &str, answer: &Answer) -> Option<Login> {
+async fn first_login(fixture: &Fixture, namespace: &str, answer: &Answer) -> Option<Login> {
     let mut held = Vec::new();
     for name in references(answer) {
-        if let Some(secret) = scene.cluster.secret(namespace, name).await {
+        if let Some(secret) = fixture.cluster.secret(namespace, name).await {
             held.push(read_dockerconfigjson(&secret));
         }
     }
@@ -107,30 +107,30 @@ fn told(answer: &Answer) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gives_each_pod_the_narrowest_login_under_the_printed_rights() {
-    let scene = Scene::new("narrow").await;
-    let levels = Levels::new(&scene).await;
-    let namespace = namespace(&scene, "pods").await;
+    let fixture = Fixture::new("narrow").await;
+    let levels = Levels::new(&fixture).await;
+    let namespace = namespace(&fixture, "pods").await;
     // Readiness does not wait for rights that are not there.
-    let pullpass = scene.start().await;
-    let advice = "pullpass may not get, list, watch, create, patch and delete the Secrets pullpass-narrow-ci: apply what `pullpass rbac` prints for it";
-    let refused = create(&scene, &namespace, "ci", "").await;
+    let pullpass = fixture.start().await;
+    let advice = "pullpass needs get, list, watch, create, patch and delete on Secrets pullpass-narrow-ci: apply what `pullpass rbac` prints";
+    let refused = create(&fixture, &namespace, "ci", "").await;
     assert_eq!(references(&refused), ["pullpass-narrow-ci"]);
     assert!(told(&refused).contains(advice), "{}", told(&refused));
     assert!(pullpass.log().contains(advice), "{}", pullpass.log());
-    let wide = create(&scene, &namespace, "default", "").await;
+    let wide = create(&fixture, &namespace, "default", "").await;
     assert_eq!(
         (references(&wide), told(&wide)),
         (vec!["pullpass"], String::new())
     );
-    let asked = scene.api.all();
+    let asked = fixture.api.all();
     let asked = asked
         .iter()
         .filter(|request| request.path.contains("metadata.name%3Dpullpass-narrow-ci"));
     assert!(asked.count() < 20, "it is asked for hotly");
 
-    grant_printed(&scene, &levels.registries).await;
+    grant_printed(&fixture, &levels.registries).await;
     wait::until("the rights", async || {
-        told(&create(&scene, &namespace, "ci", "").await)
+        told(&create(&fixture, &namespace, "ci", "").await)
             .is_empty()
             .then_some(())
     })
@@ -142,25 +142,29 @@ async fn gives_each_pod_the_narrowest_login_under_the_printed_rights() {
         ("ci", "release", "pullpass-narrow-release", 2),
     ];
     for (account, tier, secret, level) in rows {
-        let created = create(&scene, &namespace, account, tier).await;
+        let created = create(&fixture, &namespace, account, tier).await;
         assert_eq!(
             (references(&created), told(&created)),
             (vec![secret], String::new())
         );
-        let login = first_login(&scene, &namespace, &created).await;
+        let login = first_login(&fixture, &namespace, &created).await;
         assert!(login.is_some(), "{account} {tier}");
-        assert_eq!(login, levels.login(&scene, level).await, "{account} {tier}");
+        assert_eq!(
+            login,
+            levels.login(&fixture, level).await,
+            "{account} {tier}"
+        );
     }
-    assert_rights(&scene, &namespace).await;
-    assert_pulls(&scene, &namespace, &levels).await;
+    assert_rights(&fixture, &namespace).await;
+    assert_pulls(&fixture, &namespace, &levels).await;
 }
 
 /// The registry takes only the narrow Registry's login: the namespace's own Secret is refused there.
-async fn assert_pulls(scene: &Scene, namespace: &str, levels: &Levels) {
+async fn assert_pulls(fixture: &Fixture, namespace: &str, levels: &Levels) {
     let oci = Oci::start(&["team/hello:1"]);
-    oci.allow(&levels.login(scene, 1).await.unwrap());
+    oci.allow(&levels.login(fixture, 1).await.unwrap());
     let held = async |name: &str| {
-        let secret = scene.cluster.secret(namespace, name).await;
+        let secret = fixture.cluster.secret(namespace, name).await;
         read_dockerconfigjson(&secret.unwrap())
     };
     oci.pull(&held("pullpass-narrow-ci").await, &image())
@@ -170,8 +174,8 @@ async fn assert_pulls(scene: &Scene, namespace: &str, levels: &Levels) {
 }
 
 /// What was printed allows these names and no others.
-async fn assert_rights(scene: &Scene, namespace: &str) {
-    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+async fn assert_rights(fixture: &Fixture, namespace: &str) {
+    let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
     for (name, may) in [
         ("pullpass-narrow-ci", true),
         ("pullpass-narrow-release", true),
@@ -188,30 +192,30 @@ async fn assert_rights(scene: &Scene, namespace: &str) {
 }
 
 /// A Pod of `ci` with a Secret of its own and two images: one that everybody may pull, and the one of these tests.
-async fn create_both(scene: &Scene, namespace: &str) -> Answer {
+async fn create_both(fixture: &Fixture, namespace: &str) -> Answer {
     let mut pod = pod(namespace, &[&format!("{ECR}/base/os:1"), &image()]);
     pod["spec"]["serviceAccountName"] = "ci".into();
     pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
-    scene.cluster.create_pod(&pod, "").await.ok()
+    fixture.cluster.create_pod(&pod, "").await.ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_what_is_its_own_and_asks_nobody_when_all_is_there() {
-    let scene = Scene::new("several").await;
-    let levels = Levels::new(&scene).await;
+    let fixture = Fixture::new("several").await;
+    let levels = Levels::new(&fixture).await;
     // An image that the narrow Registries do not serve.
-    let spec = json!({"images": [format!("{ECR}/base")], "ecr": scene.ecr("several")});
-    scene.put_registry("several-base", spec).await;
-    grant_printed(&scene, &levels.registries).await;
-    let good = namespace(&scene, "good").await;
-    let foreign = namespace(&scene, "foreign").await;
+    let spec = json!({"images": [format!("{ECR}/base")], "ecr": fixture.ecr("several")});
+    fixture.put_registry("several-base", spec).await;
+    grant_printed(&fixture, &levels.registries).await;
+    let good = namespace(&fixture, "good").await;
+    let foreign = namespace(&fixture, "foreign").await;
     let theirs = json!({
         "apiVersion": "v1", "kind": "Secret", "stringData": {"mine": "canary"},
         "metadata": {"name": "pullpass-several-ci", "namespace": foreign},
     });
-    scene.cluster.apply(&theirs).await;
-    let pullpass = scene.start().await;
-    let both = async |namespace: &str| create_both(&scene, namespace).await;
+    fixture.cluster.apply(&theirs).await;
+    let pullpass = fixture.start().await;
+    let both = async |namespace: &str| create_both(&fixture, namespace).await;
     let created = both(&good).await;
     assert_eq!(
         references(&created),
@@ -219,29 +223,29 @@ async fn references_what_is_its_own_and_asks_nobody_when_all_is_there() {
     );
     assert_eq!(told(&created), "");
     assert_eq!(
-        first_login(&scene, &good, &created).await,
-        levels.login(&scene, 1).await
+        first_login(&fixture, &good, &created).await,
+        levels.login(&fixture, 1).await
     );
 
-    scene.api.forget();
+    fixture.api.forget();
     for _ in 0..20 {
         assert_eq!(references(&both(&good).await).len(), 3);
     }
     // Other scenes' Registries may have no rights yet: these are asked for again now and then.
-    let mut asked = scene.api.requests();
+    let mut asked = fixture.api.requests();
     asked.retain(|request| !request.path.starts_with("/api/v1/secrets?"));
     assert!(asked.is_empty(), "{asked:?}");
-    let warm = ["path=\"Warm\""];
+    let warm = ["cache=\"hit\""];
     assert!(pullpass.count("pullpass_admissions", &warm).await >= 20);
 
     let created = both(&foreign).await;
     assert_eq!(references(&created), ["own", "pullpass"]);
     let said = told(&created);
     assert!(
-        said.contains("several-foreign/pullpass-several-ci is not pullpass' own"),
+        said.contains("several-foreign/pullpass-several-ci is not managed by pullpass"),
         "{said}"
     );
-    let secret = scene
+    let secret = fixture
         .cluster
         .secret(&foreign, "pullpass-several-ci")
         .await
@@ -252,34 +256,39 @@ async fn references_what_is_its_own_and_asks_nobody_when_all_is_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_for_tokens_of_service_accounts_under_the_printed_rights() {
-    let scene = Scene::new("releaser").await;
-    let namespace = namespace(&scene, "pods").await;
-    put_account(&scene, &namespace, "releaser", json!({})).await;
-    let role = add_role(&scene, "releaser", &namespace, "releaser").await;
+    let fixture = Fixture::new("releaser").await;
+    let namespace = namespace(&fixture, "pods").await;
+    put_account(&fixture, &namespace, "releaser", json!({})).await;
+    let role = add_role(&fixture, "releaser", &namespace, "releaser").await;
     let ecr = json!({
         "identity": {"serviceAccount": {"name": "releaser", "roleArn": role}},
-        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+        "endpoints": {"ecr": fixture.aws.url, "sts": fixture.aws.url},
     });
-    let registry = registry(&scene, "releaser", &ecr, json!({"serviceAccounts": ["ci"]}));
-    scene.cluster.apply(&registry).await;
-    let _pullpass = scene.start().await;
-    let refused = create(&scene, &namespace, "ci", "").await;
+    let registry = registry(
+        &fixture,
+        "releaser",
+        &ecr,
+        json!({"serviceAccounts": ["ci"]}),
+    );
+    fixture.cluster.apply(&registry).await;
+    let _pullpass = fixture.start().await;
+    let refused = create(&fixture, &namespace, "ci", "").await;
     assert_eq!(references(&refused), ["pullpass-releaser"]);
     assert!(
         told(&refused).contains("serviceaccounts/token"),
         "{}",
         told(&refused)
     );
-    grant_printed(&scene, &[registry]).await;
+    grant_printed(&fixture, &[registry]).await;
     wait::until("the rights", async || {
-        told(&create(&scene, &namespace, "ci", "").await)
+        told(&create(&fixture, &namespace, "ci", "").await)
             .is_empty()
             .then_some(())
     })
     .await;
-    let created = create(&scene, &namespace, "ci", "").await;
-    let login = first_login(&scene, &namespace, &created).await.unwrap();
-    let minted = scene.world.moto.get("minted").await;
+    let created = create(&fixture, &namespace, "ci", "").await;
+    let login = first_login(&fixture, &namespace, &created).await.unwrap();
+    let minted = fixture.world.moto.get("minted").await;
     let mut minted = minted.as_array().unwrap().iter();
     let token = minted.find(|token| token["password"] == login.password.as_str());
     let principal = token.unwrap()["principal"].as_str().unwrap();
@@ -288,18 +297,18 @@ async fn asks_for_tokens_of_service_accounts_under_the_printed_rights() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_narrow_secrets_where_no_pod_comes() {
-    let scene = Scene::alone("quiet").await;
-    let namespace = namespace(&scene, "pods").await;
-    let _pullpass = scene.start_controller().await;
-    let levels = Levels::new(&scene).await;
-    grant_printed(&scene, &levels.registries).await;
+    let fixture = Fixture::alone("quiet").await;
+    let namespace = namespace(&fixture, "pods").await;
+    let _pullpass = fixture.start_controller().await;
+    let levels = Levels::new(&fixture).await;
+    grant_printed(&fixture, &levels.registries).await;
     for (level, name) in ["pullpass", "pullpass-quiet-ci", "pullpass-quiet-release"]
         .into_iter()
         .enumerate()
     {
         wait::until(&format!("the login in {name}"), async || {
-            let wanted = levels.login(&scene, level).await?;
-            let secret = scene.cluster.secret(&namespace, name).await?;
+            let wanted = levels.login(&fixture, level).await?;
+            let secret = fixture.cluster.secret(&namespace, name).await?;
             let held = read_dockerconfigjson(&secret);
             (*keyring::lookup(&held, &[image()])[0].first()? == wanted).then_some(())
         })
@@ -309,7 +318,7 @@ async fn keeps_narrow_secrets_where_no_pod_comes() {
 
 /// How often the watch on a Registry's own Secret failed.
 async fn count_failures(pullpass: &Pullpass) -> Option<u32> {
-    const ROW: &str = r#"pullpass_watch_failures_total{kind="pull secrets of Registries"} "#;
+    const ROW: &str = r#"pullpass_watch_failures_total{kind="registry_pull_secrets"} "#;
     let metrics = pullpass.metrics().await;
     metrics
         .lines()
@@ -321,12 +330,12 @@ async fn count_failures(pullpass: &Pullpass) -> Option<u32> {
 /// Nobody applied what `pullpass rbac` prints.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_ever_more_slowly_for_what_it_has_no_rights_to() {
-    let scene = Scene::alone("norights").await;
-    scene.put_keys("ci", &scene.user).await;
+    let fixture = Fixture::alone("norights").await;
+    fixture.put_keys("ci", &fixture.user).await;
     let serves = json!({"serviceAccounts": ["ci"]});
-    let registry = registry(&scene, "ci", &scene.ecr("ci"), serves);
-    scene.cluster.apply(&registry).await;
-    let pullpass = scene.start_controller().await;
+    let registry = registry(&fixture, "ci", &fixture.ecr("ci"), serves);
+    fixture.cluster.apply(&registry).await;
+    let pullpass = fixture.start_controller().await;
     let wait_for = async |failures: u32| {
         wait::until("the watch to fail", async || {
             (count_failures(&pullpass).await? >= failures).then_some(())
@@ -345,14 +354,14 @@ async fn asks_ever_more_slowly_for_what_it_has_no_rights_to() {
 /// In a namespace with `all` every Pod has what its ServiceAccount and labels allow, also for images that it gets later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_all_that_serve_the_pod_where_the_namespace_says_so() {
-    let scene = Scene::new("every").await;
-    let levels = Levels::new(&scene).await;
-    grant_printed(&scene, &levels.registries).await;
-    let namespace = namespace(&scene, "pods").await;
-    let mut labels = scene.labels();
+    let fixture = Fixture::new("every").await;
+    let levels = Levels::new(&fixture).await;
+    grant_printed(&fixture, &levels.registries).await;
+    let namespace = namespace(&fixture, "pods").await;
+    let mut labels = fixture.labels();
     labels["pullpass.dev/inject"] = "all".into();
-    make_namespace(&scene.cluster, &namespace, &labels).await;
-    let _pullpass = scene.start().await;
+    make_namespace(&fixture.cluster, &namespace, &labels).await;
+    let _pullpass = fixture.start().await;
     let rows = [
         ("default", "release", vec!["pullpass"]),
         ("ci", "", vec!["pullpass-every-ci", "pullpass"]),
@@ -366,15 +375,15 @@ async fn references_all_that_serve_the_pod_where_the_namespace_says_so() {
         let mut pod = pod(&namespace, &["docker.io/library/busybox:1"]);
         pod["spec"]["serviceAccountName"] = account.into();
         pod["metadata"]["labels"] = json!({"tier": tier});
-        let created = scene.cluster.create_pod(&pod, "").await.ok();
+        let created = fixture.cluster.create_pod(&pod, "").await.ok();
         assert_eq!(
             (references(&created), told(&created)),
             (expected, String::new())
         );
         let level = references(&created).len() - 1;
         wait::until("the narrowest login", async || {
-            let wanted = levels.login(&scene, level).await?;
-            let found = first_login(&scene, &namespace, &created).await?;
+            let wanted = levels.login(&fixture, level).await?;
+            let found = first_login(&fixture, &namespace, &created).await?;
             (found == wanted).then_some(())
         })
         .await;

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pullpass::server::Bounds;
 use serde_json::{Value, json};
+use support::fixture::{ECR, FIXTURE, Fixture, references};
 use support::process::pod;
-use support::scene::{ECR, SCENE, Scene, references};
 use support::tls::{self, Running};
 use support::{keyring, wait};
 
@@ -44,19 +44,19 @@ async fn rewrite(Json(review): Json<Value>) -> Json<Value> {
 }
 
 /// Has the API server call the other webhook, under this name, for Pods that have [`LABEL`] by then.
-async fn register(scene: &Scene, other: &Running, name: &str) -> Value {
+async fn register(fixture: &Fixture, other: &Running, name: &str) -> Value {
     let url = format!("https://127.0.0.1:{}/", other.address.port());
     let configuration = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": name},
         "webhooks": [{
             "name": "rewrite.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
             "clientConfig": {"url": url, "caBundle": STANDARD.encode(&other.ca_pem)},
-            "namespaceSelector": {"matchLabels": {SCENE: scene.name}},
+            "namespaceSelector": {"matchLabels": {FIXTURE: fixture.name}},
             "objectSelector": {"matchExpressions": [{"key": LABEL, "operator": "Exists"}]},
             "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
         }],
     });
-    scene.cluster.apply(&configuration).await;
+    fixture.cluster.apply(&configuration).await;
     configuration
 }
 
@@ -78,33 +78,37 @@ fn images(pod: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn comes_first_and_comes_back() {
-    let scene = Scene::new("order").await;
+    let fixture = Fixture::new("order").await;
     for (name, path) in [("order-team", "team"), ("order-later", "later")] {
-        let mut spec = json!({"images": [format!("{ECR}/{path}")], "ecr": scene.ecr("order")});
+        let mut spec = json!({"images": [format!("{ECR}/{path}")], "ecr": fixture.ecr("order")});
         if path == "team" {
             spec["inject"] = json!({"labels": {LABEL: "pullpass"}});
         }
-        scene.put_registry(name, spec).await;
+        fixture.put_registry(name, spec).await;
     }
-    let namespace = scene.namespace("shop").await;
-    let _pullpass = scene.start().await;
+    let namespace = fixture.namespace("shop").await;
+    let _pullpass = fixture.start().await;
     let other = tls::start(rewriter(), Bounds::default()).await;
     let (team, mirror) = (format!("{ECR}/team/a:1"), "mirror.example.com/later/b:1");
     let rewritten = format!("{ECR}/later/b:1");
-    scene.wait_served(&namespace, &team).await;
+    fixture.wait_served(&namespace, &team).await;
 
     // Where the other one comes first it is asked before the label is there, and not again.
-    let early = register(&scene, &other, "00-mirror").await;
+    let early = register(&fixture, &other, "00-mirror").await;
     let labelled = mirrored(&namespace, ["alpine:3", mirror], true);
     wait::until("the other webhook to be called", async || {
-        let tried = scene.cluster.create_pod(&labelled, "dryRun=All").await.ok();
+        let tried = fixture
+            .cluster
+            .create_pod(&labelled, "dryRun=All")
+            .await
+            .ok();
         images(&tried.body)
             .contains(&rewritten.as_str())
             .then_some(())
     })
     .await;
     let plain = mirrored(&namespace, [&team, mirror], false);
-    let tried = scene
+    let tried = fixture
         .cluster
         .create_pod(&plain, "dryRun=All")
         .await
@@ -112,24 +116,24 @@ async fn comes_first_and_comes_back() {
         .body;
     assert_eq!(images(&tried), [&team, mirror]);
     assert_eq!(tried["metadata"]["labels"][LABEL], "pullpass");
-    scene.cluster.delete(&early).await;
+    fixture.cluster.delete(&early).await;
 
     // The names of most put them behind: pullpass' label selects the Pod, and the image that comes of it is seen in the second round.
-    register(&scene, &other, "mirror").await;
+    register(&fixture, &other, "mirror").await;
     wait::until("the label to select the Pod", async || {
-        let tried = scene.cluster.create_pod(&plain, "dryRun=All").await.ok();
+        let tried = fixture.cluster.create_pod(&plain, "dryRun=All").await.ok();
         (images(&tried.body) == [&team, &rewritten]).then_some(())
     })
     .await;
-    let created = scene.cluster.create_pod(&labelled, "").await.ok().body;
+    let created = fixture.cluster.create_pod(&labelled, "").await.ok().body;
     assert_eq!(images(&created), ["alpine:3", &rewritten]);
     assert!(
         references(&created),
         "nothing was managed in the first round"
     );
     assert_eq!(created["metadata"]["labels"][LABEL], "own");
-    let held = scene.pull_secret(&namespace).await;
+    let held = fixture.pull_secret(&namespace).await;
     let logins = keyring::lookup(&held, &[&rewritten]);
-    let minted = scene.user.newest(&scene.world.moto).await.unwrap();
+    let minted = fixture.user.newest(&fixture.world.moto).await.unwrap();
     assert_eq!(logins[0], [minted], "the login is there when the Pod is");
 }

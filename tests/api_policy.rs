@@ -9,9 +9,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::account::{allow_tokens, project_token, put_account};
+use support::fixture::{ECR, Fixture, OWN};
 use support::moto::{key_id, secret_key};
 use support::roles::trust_cluster;
-use support::scene::{ECR, OWN, Scene};
 
 const USER: &str = "printed-user";
 const ROLE: &str = "arn:aws:iam::123456789012:role/printed-own";
@@ -20,23 +20,23 @@ const FAR_ROLE: &str = "arn:aws:iam::210987654321:role/printed-far";
 
 /// A scene with a namespace and all that no cloud decides.
 struct Place {
-    scene: Scene,
+    fixture: Fixture,
     issuer: String,
     namespace: String,
 }
 
 impl Place {
     async fn new() -> Self {
-        let scene = Scene::new("printed").await;
-        let issuer = format!("https://{}", trust_cluster(&scene).await);
-        let namespace = scene.namespace("pods").await;
-        put_account(&scene, &namespace, "puller", json!({})).await;
-        allow_tokens(&scene, "puller").await;
+        let fixture = Fixture::new("printed").await;
+        let issuer = format!("https://{}", trust_cluster(&fixture).await);
+        let namespace = fixture.namespace("pods").await;
+        put_account(&fixture, &namespace, "puller", json!({})).await;
+        allow_tokens(&fixture, "puller").await;
         let keys =
             json!({"AWS_ACCESS_KEY_ID": key_id(USER), "AWS_SECRET_ACCESS_KEY": secret_key(USER)});
-        scene.put_source("printed-keys", "Opaque", keys).await;
+        fixture.put_source("printed-keys", "Opaque", keys).await;
         Self {
-            scene,
+            fixture,
             issuer,
             namespace,
         }
@@ -44,16 +44,16 @@ impl Place {
 
     /// A file with a Registry of this `ecr`, and with a Namespace that it serves.
     fn write(&self, mut ecr: Value, namespace: &str) -> String {
-        ecr["endpoints"] = json!({"ecr": self.scene.aws.url, "sts": self.scene.aws.url});
+        ecr["endpoints"] = json!({"ecr": self.fixture.aws.url, "sts": self.fixture.aws.url});
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "printed"},
             "spec": {"images": [format!("{ECR}/team")], "serves": {"namespaces": {}}, "ecr": ecr},
         });
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": self.scene.labels()},
+            "metadata": {"name": namespace, "labels": self.fixture.labels()},
         });
-        let file = self.scene.file("printed.yaml");
+        let file = self.fixture.file("printed.yaml");
         std::fs::write(&file, format!("{registry}\n---\n{namespace}\n")).unwrap();
         file.to_str().unwrap().to_owned()
     }
@@ -116,7 +116,7 @@ impl Place {
                 policies.push(step["document"].clone());
             }
         }
-        let moto = &self.scene.world.moto;
+        let moto = &self.fixture.world.moto;
         for (arn, [trust, policies]) in principals {
             if arn.contains(":user/") {
                 let key = json!({
@@ -137,9 +137,9 @@ impl Place {
 
     /// Whether `pullpass check` mints a token; else which hop fails.
     async fn check(&self, file: &str, environment: &[(&str, String)]) -> Result<String, String> {
-        let kubeconfig = self.scene.world.kubeconfig().to_str().unwrap().to_owned();
-        let ca = self.scene.file("aws.crt");
-        std::fs::write(&ca, &self.scene.aws.certificate).unwrap();
+        let kubeconfig = self.fixture.world.kubeconfig().to_str().unwrap().to_owned();
+        let ca = self.fixture.file("aws.crt");
+        std::fs::write(&ca, &self.fixture.aws.certificate).unwrap();
         let arguments = [
             "check",
             "-f",
@@ -173,9 +173,9 @@ type Row = (
 );
 
 async fn rows(place: &Place) -> Vec<Row> {
-    let scene = &place.scene;
-    let token = async |audience| project_token(scene, audience).await.display().to_string();
-    let moto = &scene.world.moto;
+    let fixture = &place.fixture;
+    let token = async |audience| project_token(fixture, audience).await.display().to_string();
+    let moto = &fixture.world.moto;
     let web = vec![
         ("AWS_ROLE_ARN", ROLE.to_owned()),
         (
@@ -214,7 +214,7 @@ async fn rows(place: &Place) -> Vec<Row> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_with_all_that_is_printed_and_with_no_less() {
     let place = Place::new().await;
-    let moto = &place.scene.world.moto;
+    let moto = &place.fixture.world.moto;
     let nobody = json!({"Version": "2012-10-17", "Statement": []});
     moto.post("roles", json!({"roleArn": ROLE, "trust": nobody}))
         .await;

@@ -11,41 +11,41 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use support::fixture::{Fixture, OWN, read_dockerconfigjson};
 use support::process::Pullpass;
-use support::scene::{OWN, Scene, read_dockerconfigjson};
 use support::wait;
 
 /// A Registry of a fixed login for all namespaces of the scene.
-async fn put_fixed(scene: &Scene, name: &str, images: &[&str], suspend: bool) {
+async fn put_fixed(fixture: &Fixture, name: &str, images: &[&str], suspend: bool) {
     let login = json!({"username": name, "password": "canary"});
-    scene
+    fixture
         .put_source(name, "kubernetes.io/basic-auth", login)
         .await;
     let spec =
         json!({"images": images, "static": {"secretRef": {"name": name}}, "suspend": suspend});
-    scene.put_registry(name, spec).await;
+    fixture.put_registry(name, spec).await;
 }
 
-async fn delete_registry(scene: &Scene, name: &str) {
+async fn delete_registry(fixture: &Fixture, name: &str) {
     let path = format!("/apis/pullpass.dev/v1alpha1/registries/{name}");
-    scene.cluster.send("DELETE", &path, None).await.ok();
+    fixture.cluster.send("DELETE", &path, None).await.ok();
 }
 
 /// Opts a namespace in or out.
-async fn opt(scene: &Scene, namespace: &str, is_in: bool) {
-    let mut labels = scene.labels();
+async fn opt(fixture: &Fixture, namespace: &str, is_in: bool) {
+    let mut labels = fixture.labels();
     if !is_in {
         labels
             .as_object_mut()
             .unwrap()
             .remove("pullpass.dev/inject");
     }
-    support::process::make_namespace(&scene.cluster, namespace, &labels).await;
+    support::process::make_namespace(&fixture.cluster, namespace, &labels).await;
 }
 
 /// The keys of a namespace's pull secret; `None`: there is no such Secret.
-async fn keys(scene: &Scene, namespace: &str) -> Option<BTreeSet<String>> {
-    let secret = scene.cluster.secret(namespace, "pullpass").await?;
+async fn keys(fixture: &Fixture, namespace: &str) -> Option<BTreeSet<String>> {
+    let secret = fixture.cluster.secret(namespace, "pullpass").await?;
     let text = read_dockerconfigjson(&secret);
     let value: Value = serde_json::from_str(&text).unwrap();
     Some(
@@ -58,11 +58,11 @@ async fn keys(scene: &Scene, namespace: &str) -> Option<BTreeSet<String>> {
     )
 }
 
-async fn wait_keys(scene: &Scene, namespace: &str, wanted: Option<&[&str]>) {
+async fn wait_keys(fixture: &Fixture, namespace: &str, wanted: Option<&[&str]>) {
     let wanted: Option<BTreeSet<String>> =
         wanted.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
     wait::until(&format!("{wanted:?} in {namespace}"), async || {
-        (keys(scene, namespace).await == wanted).then_some(())
+        (keys(fixture, namespace).await == wanted).then_some(())
     })
     .await;
 }
@@ -70,7 +70,7 @@ async fn wait_keys(scene: &Scene, namespace: &str, wanted: Option<&[&str]>) {
 async fn wait_deletions(pullpass: &Pullpass, wanted: u64) {
     wait::until("deletions to be counted", async || {
         let name = "pullpass_pull_secret_writes_total";
-        let deletions = pullpass.count(name, &["Deleted"]).await;
+        let deletions = pullpass.count(name, &["deleted"]).await;
         (deletions == wanted).then_some(())
     })
     .await;
@@ -78,29 +78,29 @@ async fn wait_deletions(pullpass: &Pullpass, wanted: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
-    let scene = Scene::alone("taken").await;
-    put_fixed(&scene, "one", &["one.example.com"], false).await;
-    put_fixed(&scene, "two", &["two.example.com/team"], false).await;
-    put_fixed(&scene, "rests", &["rests.example.com"], false).await;
-    let pullpass = scene.start_controller().await;
-    let stays = scene.namespace("stays").await;
-    let leaves = scene.namespace("leaves").await;
+    let fixture = Fixture::alone("taken").await;
+    put_fixed(&fixture, "one", &["one.example.com"], false).await;
+    put_fixed(&fixture, "two", &["two.example.com/team"], false).await;
+    put_fixed(&fixture, "rests", &["rests.example.com"], false).await;
+    let pullpass = fixture.start_controller().await;
+    let stays = fixture.namespace("stays").await;
+    let leaves = fixture.namespace("leaves").await;
     let all = [
         "one.example.com",
         "two.example.com/team",
         "rests.example.com",
     ];
     for namespace in [&stays, &leaves] {
-        wait_keys(&scene, namespace, Some(&all)).await;
+        wait_keys(&fixture, namespace, Some(&all)).await;
     }
-    let uid = scene.cluster.secret(&stays, "pullpass").await.unwrap()["metadata"]["uid"].clone();
+    let uid = fixture.cluster.secret(&stays, "pullpass").await.unwrap()["metadata"]["uid"].clone();
 
     // A Registry that rests takes nothing away, even when another one goes.
-    put_fixed(&scene, "rests", &["rests.example.com"], true).await;
-    delete_registry(&scene, "two").await;
+    put_fixed(&fixture, "rests", &["rests.example.com"], true).await;
+    delete_registry(&fixture, "two").await;
     for namespace in [&stays, &leaves] {
         wait_keys(
-            &scene,
+            &fixture,
             namespace,
             Some(&["one.example.com", "rests.example.com"]),
         )
@@ -108,77 +108,78 @@ async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
     }
 
     // A namespace that opts out loses the secret; the other keeps the very same one.
-    opt(&scene, &leaves, false).await;
-    wait_keys(&scene, &leaves, None).await;
+    opt(&fixture, &leaves, false).await;
+    wait_keys(&fixture, &leaves, None).await;
     wait_deletions(&pullpass, 1).await;
-    let secret = scene.cluster.secret(&stays, "pullpass").await.unwrap();
+    let secret = fixture.cluster.secret(&stays, "pullpass").await.unwrap();
     assert_eq!(secret["metadata"]["uid"], uid);
 
     // A Secret of somebody else under that name is left alone, also where nobody is served.
-    let foreign = scene.namespace_name("foreign");
-    support::process::make_namespace(&scene.cluster, &foreign, &json!({})).await;
+    let foreign = fixture.namespace_name("foreign");
+    support::process::make_namespace(&fixture.cluster, &foreign, &json!({})).await;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": foreign},
         "stringData": {"mine": "canary"},
     });
-    scene.cluster.apply(&secret).await;
+    fixture.cluster.apply(&secret).await;
 
     // It opts in again, and has its secret again.
-    opt(&scene, &leaves, true).await;
-    wait_keys(&scene, &leaves, Some(&["one.example.com"])).await;
+    opt(&fixture, &leaves, true).await;
+    wait_keys(&fixture, &leaves, Some(&["one.example.com"])).await;
 
     // The last Registries go: so does the secret.
-    delete_registry(&scene, "rests").await;
-    delete_registry(&scene, "one").await;
+    delete_registry(&fixture, "rests").await;
+    delete_registry(&fixture, "one").await;
     for namespace in [&stays, &leaves] {
-        wait_keys(&scene, namespace, None).await;
+        wait_keys(&fixture, namespace, None).await;
     }
-    assert!(scene.cluster.secret(&foreign, "pullpass").await.is_some());
+    assert!(fixture.cluster.secret(&foreign, "pullpass").await.is_some());
     assert!(pullpass.is_ready().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removes_nothing_when_the_kind_goes_with_all_its_registries() {
-    let scene = Scene::alone("kind").await;
-    put_fixed(&scene, "one", &["one.example.com"], false).await;
-    let pullpass = scene.start_controller().await;
-    let namespace = scene.namespace("team").await;
-    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    let fixture = Fixture::alone("kind").await;
+    put_fixed(&fixture, "one", &["one.example.com"], false).await;
+    let pullpass = fixture.start_controller().await;
+    let namespace = fixture.namespace("team").await;
+    wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/registries.pullpass.dev";
-    scene.cluster.send("DELETE", path, None).await.ok();
+    fixture.cluster.send("DELETE", path, None).await.ok();
     wait::until("a word about the kind that is gone", async || {
         let log = pullpass.log();
-        log.contains("nothing is removed: whether the Registries that are not there were deleted cannot be told").then_some(())
+        log.contains("not removing anything: cannot confirm that missing Registries were deleted")
+            .then_some(())
     })
     .await;
-    assert!(keys(&scene, &namespace).await.is_some());
+    assert!(keys(&fixture, &namespace).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_before_many_namespaces_lose_their_secrets_at_once() {
     const MANY: usize = 12;
-    let scene = Scene::alone("many").await;
-    put_fixed(&scene, "one", &["one.example.com"], false).await;
+    let fixture = Fixture::alone("many").await;
+    put_fixed(&fixture, "one", &["one.example.com"], false).await;
     let mut names = Vec::new();
     for number in 0..MANY {
-        names.push(scene.namespace(&format!("n{number}")).await);
+        names.push(fixture.namespace(&format!("n{number}")).await);
     }
-    let pullpass = scene.start_controller().await;
+    let pullpass = fixture.start_controller().await;
     for name in &names {
-        wait_keys(&scene, name, Some(&["one.example.com"])).await;
+        wait_keys(&fixture, name, Some(&["one.example.com"])).await;
     }
     // Seen all at once by the next process.
     drop(pullpass);
     for name in &names {
-        opt(&scene, name, false).await;
+        opt(&fixture, name, false).await;
     }
-    let pullpass = scene.start_controller().await;
+    let pullpass = fixture.start_controller().await;
     wait::until("a question", async || {
-        (pullpass.count("pullpass_removals_held_back", &[]).await == MANY as u64).then_some(())
+        (pullpass.count("pullpass_removals_blocked", &[]).await == MANY as u64).then_some(())
     })
     .await;
     for name in &names {
-        assert!(keys(&scene, name).await.is_some(), "{name}");
+        assert!(keys(&fixture, name).await.is_some(), "{name}");
     }
     let log = pullpass.log();
     let (_, command) = log.split_once("kubectl annotate").unwrap();
@@ -188,54 +189,58 @@ async fn asks_before_many_namespaces_lose_their_secrets_at_once() {
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "pullpass", "namespace": OWN, "annotations": {"pullpass.dev/confirm-removal": id}},
     });
-    scene.cluster.apply(&confirm).await;
+    fixture.cluster.apply(&confirm).await;
     for name in &names {
-        wait_keys(&scene, name, None).await;
+        wait_keys(&fixture, name, None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
-    let scene = Scene::alone("fight").await;
-    put_fixed(&scene, "one", &["one.example.com"], false).await;
-    let pullpass = scene.start_controller().await;
-    let namespace = scene.namespace("team").await;
+    let fixture = Fixture::alone("fight").await;
+    put_fixed(&fixture, "one", &["one.example.com"], false).await;
+    let pullpass = fixture.start_controller().await;
+    let namespace = fixture.namespace("team").await;
     let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
     for _ in 0..6 {
-        wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
-        scene.cluster.send("DELETE", &path, None).await.ok();
+        wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;
+        fixture.cluster.send("DELETE", &path, None).await.ok();
     }
     // The people there are told, and so is the admin.
     wait::until("an Event in the namespace", async || {
-        is_told(&scene, &namespace, "pullpass").await.then_some(())
+        is_told(&fixture, &namespace, "pullpass")
+            .await
+            .then_some(())
     })
     .await;
     wait::until("a condition of the Registry", async || {
         let registry = "/apis/pullpass.dev/v1alpha1/registries/one";
-        let registry = scene.cluster.get(registry).await?;
+        let registry = fixture.cluster.get(registry).await?;
         let mut conditions = registry["status"]["conditions"].as_array()?.iter();
         let degraded = conditions.find(|condition| condition["type"] == "Degraded")?;
         let is_named = degraded["message"].as_str()?.contains(&namespace);
-        (degraded["reason"] == "ChangedByOthers" && is_named).then_some(())
+        (degraded["reason"] == "ConflictingWriter" && is_named).then_some(())
     })
     .await;
     wait::until("an Event on the Registry", async || {
-        is_told(&scene, "default", "one").await.then_some(())
+        is_told(&fixture, "default", "one").await.then_some(())
     })
     .await;
     let log = pullpass.log();
-    let told = log.matches("somebody keeps changing a pull secret").count();
+    let told = log
+        .matches("another writer keeps changing this pull secret")
+        .count();
     assert_eq!(told, 1, "{log}");
     // It is there all the same, and the next time it takes its while.
-    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
-    scene.cluster.send("DELETE", &path, None).await.ok();
+    wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;
+    fixture.cluster.send("DELETE", &path, None).await.ok();
     let deleted = std::time::Instant::now();
-    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;
     let took = deleted.elapsed();
     println!("changed for the 7th time: back after {took:.1?}");
-    scene.cluster.send("DELETE", &path, None).await.ok();
+    fixture.cluster.send("DELETE", &path, None).await.ok();
     let deleted = std::time::Instant::now();
-    wait_keys(&scene, &namespace, Some(&["one.example.com"])).await;
+    wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;
     let longer = deleted.elapsed();
     println!("changed for the 8th time: back after {longer:.1?}");
     assert!(longer > took, "{took:?} {longer:?}");
@@ -245,53 +250,55 @@ async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
 /// One tenant that puts in what belongs nowhere, and others that opt out meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takes_out_what_somebody_keeps_putting_in_more_and_more_slowly() {
-    let scene = Scene::alone("filling").await;
-    put_fixed(&scene, "one", &["one.example.com"], false).await;
-    let pullpass = scene.start_controller().await;
+    let fixture = Fixture::alone("filling").await;
+    put_fixed(&fixture, "one", &["one.example.com"], false).await;
+    let pullpass = fixture.start_controller().await;
     let (namespace, leaves) = (
-        scene.namespace("team").await,
-        scene.namespace("leaves").await,
+        fixture.namespace("team").await,
+        fixture.namespace("leaves").await,
     );
     let wanted: &[&str] = &["one.example.com"];
     for namespace in [&namespace, &leaves] {
-        wait_keys(&scene, namespace, Some(wanted)).await;
+        wait_keys(&fixture, namespace, Some(wanted)).await;
     }
     let mut took = Vec::new();
     for _ in 0..8 {
-        put_in(&scene, &namespace, "forged.example.com").await;
+        put_in(&fixture, &namespace, "forged.example.com").await;
         let put = std::time::Instant::now();
-        wait_keys(&scene, &namespace, Some(wanted)).await;
+        wait_keys(&fixture, &namespace, Some(wanted)).await;
         took.push(put.elapsed());
     }
     println!("taken out after {took:.1?}");
     assert!(took[6] > std::time::Duration::from_secs(1), "{took:?}");
     assert!(took[7] > std::time::Duration::from_secs(2), "{took:?}");
     wait::until("an Event in the namespace", async || {
-        is_told(&scene, &namespace, "pullpass").await.then_some(())
+        is_told(&fixture, &namespace, "pullpass")
+            .await
+            .then_some(())
     })
     .await;
-    opt(&scene, &leaves, false).await;
-    wait_keys(&scene, &leaves, None).await;
-    assert_eq!(pullpass.count("pullpass_removals_held_back", &[]).await, 0);
+    opt(&fixture, &leaves, false).await;
+    wait_keys(&fixture, &leaves, None).await;
+    assert_eq!(pullpass.count("pullpass_removals_blocked", &[]).await, 0);
 }
 
 /// Puts a login under one more key of a namespace's pull secret, as somebody does who may write it.
-async fn put_in(scene: &Scene, namespace: &str, key: &str) {
+async fn put_in(fixture: &Fixture, namespace: &str, key: &str) {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let mut secret = scene.cluster.secret(namespace, "pullpass").await.unwrap();
+    let mut secret = fixture.cluster.secret(namespace, "pullpass").await.unwrap();
     let mut content: Value = serde_json::from_str(&read_dockerconfigjson(&secret)).unwrap();
     content["auths"][key] = json!({"auth": encode("me:canary")});
     secret["data"][".dockerconfigjson"] = encode(&content.to_string()).into();
     let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
-    let answer = scene.cluster.send("PUT", &path, Some(&secret)).await;
+    let answer = fixture.cluster.send("PUT", &path, Some(&secret)).await;
     answer.ok();
 }
 
 /// Whether there is an Event about a fight over an object of this name.
-async fn is_told(scene: &Scene, namespace: &str, name: &str) -> bool {
+async fn is_told(fixture: &Fixture, namespace: &str, name: &str) -> bool {
     let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-    let events = scene.cluster.get(&path).await.unwrap();
+    let events = fixture.cluster.get(&path).await.unwrap();
     let mut events = events["items"].as_array().unwrap().iter();
-    events.any(|event| event["regarding"]["name"] == name && event["reason"] == "ChangedByOthers")
+    events.any(|event| event["regarding"]["name"] == name && event["reason"] == "ConflictingWriter")
 }

@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::cluster::{Cluster, read_yaml};
+use support::fixture::{ECR, Fixture, OWN};
 use support::process::{make_namespace, pod};
-use support::scene::{ECR, OWN, Scene};
 use support::wait;
 
 #[derive(Deserialize)]
@@ -54,16 +54,16 @@ async fn expect(user: &Cluster, row: &Row, names: &[(&str, &str)]) {
 /// Requests as the account that pullpass runs as, in order, and what the API server answers to each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn may_do_what_the_table_says() {
-    let scene = Scene::new("rights").await;
-    let namespace = scene.namespace("tenant").await;
+    let fixture = Fixture::new("rights").await;
+    let namespace = fixture.namespace("tenant").await;
     let other = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other", "namespace": namespace},
         "stringData": {"canary": "canary"},
     });
-    scene.cluster.apply(&other).await;
+    fixture.cluster.apply(&other).await;
     let table: Vec<Row> =
         serde_saphyr::from_str(include_str!("data/rights.yaml")).expect("the table is YAML");
-    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+    let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
     for row in &table {
         expect(&pullpass, row, &[("TENANT", &namespace)]).await;
     }
@@ -124,14 +124,14 @@ const VERBS: [&str; 12] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn may_do_nothing_beyond_the_matrix() {
     // With the rights of the default installation, which are more than those that other tests run under.
-    let scene = Scene::alone("matrix").await;
-    scene.cluster.grant_webhooks().await;
-    let tenant = scene.namespace("tenant").await;
-    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
+    let fixture = Fixture::alone("matrix").await;
+    fixture.cluster.grant_webhooks().await;
+    let tenant = fixture.namespace("tenant").await;
+    let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
     let table: Vec<Allowed> =
         serde_saphyr::from_str(include_str!("data/rights_matrix.yaml")).expect("the table is YAML");
     let expected = expand(&table);
-    let questions = find_questions(&scene.cluster).await;
+    let questions = find_questions(&fixture.cluster).await;
     assert!(questions.len() > 5000, "{} questions", questions.len());
     let ask =
         |(verb, resource, name, place): (&'static str, String, &'static str, &'static str)| {
@@ -233,28 +233,28 @@ async fn find_resources(cluster: &Cluster) -> BTreeSet<(String, bool)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_refused_by_policies_what_rights_would_allow() {
     // The rights that it gets are for everything in its world.
-    let scene = Scene::alone("attacks").await;
-    let tenant = scene.namespace("tenant").await;
-    let fresh = scene.namespace("fresh").await;
-    let outside = scene.namespace_name("outside");
-    make_namespace(&scene.cluster, &outside, &json!({})).await;
+    let fixture = Fixture::alone("attacks").await;
+    let tenant = fixture.namespace("tenant").await;
+    let fresh = fixture.namespace("fresh").await;
+    let outside = fixture.namespace_name("outside");
+    make_namespace(&fixture.cluster, &outside, &json!({})).await;
     let foreign = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
         "metadata": {"name": "pullpass", "namespace": tenant}, "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
-    scene.cluster.apply(&foreign).await;
+    fixture.cluster.apply(&foreign).await;
     for namespace in [&fresh, &outside, "kube-system"] {
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
         });
-        scene.cluster.apply(&account).await;
+        fixture.cluster.apply(&account).await;
     }
-    apply_idle_webhooks(&scene.cluster).await;
-    grant_more(&scene).await;
+    apply_idle_webhooks(&fixture.cluster).await;
+    grant_more(&fixture).await;
     let table: Vec<Row> =
         serde_saphyr::from_str(include_str!("data/attacks.yaml")).expect("the table is YAML");
-    let pullpass = Cluster::connect(&scene.launch().await.kubeconfig).await;
-    let authority = base64::engine::general_purpose::STANDARD.encode(&scene.aws.certificate);
+    let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
+    let authority = base64::engine::general_purpose::STANDARD.encode(&fixture.aws.certificate);
     let names = [
         ("TENANT", tenant.as_str()),
         ("FRESH", &fresh),
@@ -291,7 +291,7 @@ async fn apply_idle_webhooks(cluster: &Cluster) {
 }
 
 /// Gives pullpass' account the rights that are bound only with a setting, and deleting.
-async fn grant_more(scene: &Scene) {
+async fn grant_more(fixture: &Fixture) {
     let group = "rbac.authorization.k8s.io";
     let rules = json!([
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["builder"], "verbs": ["create"]},
@@ -308,61 +308,61 @@ async fn grant_more(scene: &Scene) {
     ]);
     let role = json!({
         "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": scene.name}, "rules": rules,
+        "metadata": {"name": fixture.name}, "rules": rules,
     });
     let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": scene.name},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": scene.name},
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": fixture.name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": fixture.name},
         "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
     });
-    scene.cluster.apply(&role).await;
-    scene.cluster.apply(&binding).await;
+    fixture.cluster.apply(&role).await;
+    fixture.cluster.apply(&binding).await;
 }
 
 /// A right that nothing uses has no place in the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uses_every_right_that_it_has() {
-    let scene = Scene::new("used").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("pods").await;
+    let fixture = Fixture::new("used").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
     let image = format!("{ECR}/team/hello:1");
     // The webhook is not there yet: this Pod is missed, and told so.
-    scene.create(&namespace, &[&image]).await;
-    let pullpass = scene.start_controller().await;
-    scene.create(&namespace, &[&image]).await;
+    fixture.create(&namespace, &[&image]).await;
+    let pullpass = fixture.start_controller().await;
+    fixture.create(&namespace, &[&image]).await;
     // Somebody touches the Secret, so that it is read again before it is repaired.
     let object = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": namespace},
         "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
-    scene.cluster.apply(&object).await;
-    let login = scene.user.newest(&scene.world.moto).await.unwrap();
-    scene.create_until(&namespace, &image, &login).await;
+    fixture.cluster.apply(&object).await;
+    let login = fixture.user.newest(&fixture.world.moto).await.unwrap();
+    fixture.create_until(&namespace, &image, &login).await;
     // A namespace that no watch has shown is read live.
     let answer = pullpass.review(&pod("default", &[&image])).await;
     assert_eq!(answer["response"], json!({"uid": "test", "allowed": true}));
     wait::until("the event on the missed pod", async || {
-        let all = scene.api.all();
+        let all = fixture.api.all();
         let told = |path: &str| path.starts_with("/apis/events.k8s.io/");
         all.iter().any(|request| told(&request.path)).then_some(())
     })
     .await;
     // A namespace that opts out loses the Secret; what a namespace minted that is gone is deleted.
-    scene.cluster.apply(&orphan()).await;
+    fixture.cluster.apply(&orphan()).await;
     wait::until("nothing minted in a namespace that is gone", async || {
         let orphan = orphan()["metadata"]["name"].clone();
-        let there = scene.cluster.secret(OWN, orphan.as_str()?).await;
+        let there = fixture.cluster.secret(OWN, orphan.as_str()?).await;
         there.is_none().then_some(())
     })
     .await;
     let labels = json!({"scene": "used"});
-    support::process::make_namespace(&scene.cluster, &namespace, &labels).await;
+    support::process::make_namespace(&fixture.cluster, &namespace, &labels).await;
     wait::until("no pull secret", async || {
-        let there = scene.cluster.secret(&namespace, "pullpass").await;
+        let there = fixture.cluster.secret(&namespace, "pullpass").await;
         there.is_none().then_some(())
     })
     .await;
-    let used = scene
+    let used = fixture
         .api
         .all()
         .iter()

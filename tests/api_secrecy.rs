@@ -11,11 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use support::account::allow_tokens;
+use support::fixture::{ECR, FIXTURE, Fixture, OWN};
 use support::keyring;
 use support::moto::{key_id, secret_key};
 use support::process::{Launch, Pullpass, pod};
 use support::roles::add_role;
-use support::scene::{ECR, OWN, SCENE, Scene};
 use support::user::User;
 use support::wait;
 
@@ -43,16 +43,18 @@ impl Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_no_secret_however_much_is_logged() {
-    let scene = Scene::new("secrecy").await;
-    let mut planted = plant(&scene).await;
+    let fixture = Fixture::new("secrecy").await;
+    let mut planted = plant(&fixture).await;
     let launch = Launch {
         log: "trace",
         controller: true,
-        ..scene.launch().await
+        ..fixture.launch().await
     };
     let pullpass = Pullpass::start(&launch).await;
-    pullpass.register(&scene.cluster, SCENE, scene.name).await;
-    let namespace = scene.namespace("pods").await;
+    pullpass
+        .register(&fixture.cluster, FIXTURE, fixture.name)
+        .await;
+    let namespace = fixture.namespace("pods").await;
     let mut seen = Seen(Vec::new());
 
     let names = [
@@ -64,7 +66,7 @@ async fn shows_no_secret_however_much_is_logged() {
         pod["spec"]["containers"][0]["env"] =
             json!([{"name": "PASSWORD", "value": "canary-of-the-pod-itself-0123456789"}]);
         pod["spec"]["containers"][0]["args"] = json!(["canary-of-the-pod-itself-0123456789"]);
-        let created = scene.cluster.create_pod(&pod, "").await.ok();
+        let created = fixture.cluster.create_pod(&pod, "").await.ok();
         seen.0.push((
             format!("the warnings of {name}"),
             created.warnings.join("\n"),
@@ -74,14 +76,14 @@ async fn shows_no_secret_however_much_is_logged() {
             without_own_canaries(created.body),
         ));
     }
-    trouble(&scene, &namespace, &pullpass).await;
-    run_commands(&scene, &namespace, &mut seen).await;
+    trouble(&fixture, &namespace, &pullpass).await;
+    run_commands(&fixture, &namespace, &mut seen).await;
 
-    planted.extend(minted(&scene).await);
-    look(&scene, &pullpass, &mut seen).await;
+    planted.extend(minted(&fixture).await);
+    look(&fixture, &pullpass, &mut seen).await;
     seen.check(&planted);
     // They are where they belong.
-    let held = scene.pull_secret(&namespace).await;
+    let held = fixture.pull_secret(&namespace).await;
     let image = format!("{ECR}/good/app:1");
     let login = &keyring::lookup(&held, &[image])[0][0];
     assert!(planted.contains(&login.password));
@@ -89,9 +91,9 @@ async fn shows_no_secret_however_much_is_logged() {
 }
 
 /// All tokens that AWS gave, in the forms in which they travel.
-async fn minted(scene: &Scene) -> Vec<String> {
+async fn minted(fixture: &Fixture) -> Vec<String> {
     let mut forms = Vec::new();
-    let minted = scene.world.moto.get("minted").await;
+    let minted = fixture.world.moto.get("minted").await;
     let minted = minted.as_array().unwrap();
     assert!(minted.len() >= 4, "{minted:?}");
     for token in minted {
@@ -118,10 +120,10 @@ fn without_own_canaries(mut pod: Value) -> String {
 }
 
 /// What the commands print of the same cluster, cloud and Secrets, for people and for programs.
-async fn run_commands(scene: &Scene, namespace: &str, seen: &mut Seen) {
+async fn run_commands(fixture: &Fixture, namespace: &str, seen: &mut Seen) {
     let path = "/apis/pullpass.dev/v1alpha1/registries";
-    let registries = scene.cluster.get(path).await.unwrap();
-    let file = scene.file("registries.json");
+    let registries = fixture.cluster.get(path).await.unwrap();
+    let file = fixture.file("registries.json");
     let documents: Vec<String> = registries["items"]
         .as_array()
         .unwrap()
@@ -135,7 +137,7 @@ async fn run_commands(scene: &Scene, namespace: &str, seen: &mut Seen) {
         .collect();
     std::fs::write(&file, documents.join("\n---\n")).unwrap();
     let file = file.to_str().unwrap();
-    let (kubeconfig, ca) = (scene.world.kubeconfig(), scene.file("aws.crt"));
+    let (kubeconfig, ca) = (fixture.world.kubeconfig(), fixture.file("aws.crt"));
     let (kubeconfig, ca) = (kubeconfig.to_str().unwrap(), ca.to_str().unwrap());
     let image = format!("{ECR}/good/app:1");
     let cluster = ["--kubeconfig", kubeconfig, "--extra-ca", ca];
@@ -178,8 +180,8 @@ fn check_trace(log: &str) {
 }
 
 /// Makes sources and Registries of all kinds, good and bad, and answers their secrets.
-async fn plant(scene: &Scene) -> Vec<String> {
-    let moto = &scene.world.moto;
+async fn plant(fixture: &Fixture) -> Vec<String> {
+    let moto = &fixture.world.moto;
     let user = |name: &str| format!("{name}-of-secrecy");
     let mut planted = vec![
         secret_key("secrecy"),
@@ -198,7 +200,7 @@ async fn plant(scene: &Scene) -> Vec<String> {
         ("garbled", &garbled),
         ("unknown", &unknown),
     ] {
-        scene
+        fixture
             .put_source(&format!("secrecy-{name}"), "Opaque", user.keys())
             .await;
         planted.push(secret_key(&user.name));
@@ -206,30 +208,32 @@ async fn plant(scene: &Scene) -> Vec<String> {
     }
     planted.push("canary-of-a-proxy-0123456789".to_owned());
     let wrong = json!({"AWS_ACCESS_KEY_ID": key_id("secrecy"), "AWS_SECRET_ACCESS_KEY": "canary-wrong-key-0123456789"});
-    scene.put_source("secrecy-wrongkey", "Opaque", wrong).await;
+    fixture
+        .put_source("secrecy-wrongkey", "Opaque", wrong)
+        .await;
     planted.push("canary-wrong-key-0123456789".to_owned());
     ecr.push("wrongkey");
     for name in ecr {
-        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": scene.ecr(&format!("secrecy-{name}"))});
-        scene.put_registry(&format!("secrecy-{name}"), spec).await;
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": fixture.ecr(&format!("secrecy-{name}"))});
+        fixture.put_registry(&format!("secrecy-{name}"), spec).await;
     }
-    scene.serve(&[&format!("{ECR}/good")]).await;
-    plant_sessions(scene).await;
-    planted.extend(plant_temporary(scene).await);
+    fixture.serve(&[&format!("{ECR}/good")]).await;
+    plant_sessions(fixture).await;
+    planted.extend(plant_temporary(fixture).await);
     // So begins the secret key and the token of every session of this AWS.
     planted.push("canary/".to_owned());
     // Tokens of the API server begin so, whatever they say.
     planted.push("eyJhbGciOiJSUzI1NiIs".to_owned());
-    planted.extend(plant_fixed(scene).await);
+    planted.extend(plant_fixed(fixture).await);
     planted
 }
 
 /// Identities that open sessions: one that may, one whose role does not trust it, a chain that breaks.
-async fn plant_sessions(scene: &Scene) {
-    let namespace = scene.namespace_name("pods");
-    allow_tokens(scene, "default").await;
-    let role = add_role(scene, "secrecy", &namespace, "default").await;
-    let stranger = add_role(scene, "secrecy-stranger", "elsewhere", "default").await;
+async fn plant_sessions(fixture: &Fixture) {
+    let namespace = fixture.namespace_name("pods");
+    allow_tokens(fixture, "default").await;
+    let role = add_role(fixture, "secrecy", &namespace, "default").await;
+    let stranger = add_role(fixture, "secrecy-stranger", "elsewhere", "default").await;
     let by = |role: &str| json!({"serviceAccount": {"name": "default", "roleArn": role}});
     let rows = [
         ("tenant", json!({"identity": by(&role)})),
@@ -240,29 +244,29 @@ async fn plant_sessions(scene: &Scene) {
         ),
     ];
     for (name, mut ecr) in rows {
-        ecr["endpoints"] = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
+        ecr["endpoints"] = json!({"ecr": fixture.aws.url, "sts": fixture.aws.url});
         let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr});
-        scene.put_registry(&format!("secrecy-{name}"), spec).await;
+        fixture.put_registry(&format!("secrecy-{name}"), spec).await;
     }
 }
 
 /// Temporary keys, with the right session token and with an old one.
-async fn plant_temporary(scene: &Scene) -> Vec<String> {
+async fn plant_temporary(fixture: &Fixture) -> Vec<String> {
     let canary = |name: &str| format!("canary-token-of-{name}-0123456789");
     let key = json!({
         "accessKeyId": "ASIASECRECYXXXXXXXXX", "secretAccessKey": "canary-temporary-key-0123456789",
         "sessionToken": canary("session"), "principal": "arn:aws:sts::123456789012:assumed-role/secrecy-temporary/x",
     });
-    scene.world.moto.post("keys", key.clone()).await;
+    fixture.world.moto.post("keys", key.clone()).await;
     for name in ["session", "stale"] {
         let secret = format!("secrecy-{name}");
         let data = json!({
             "AWS_ACCESS_KEY_ID": key["accessKeyId"], "AWS_SECRET_ACCESS_KEY": key["secretAccessKey"],
             "AWS_SESSION_TOKEN": canary(name),
         });
-        scene.put_source(&secret, "Opaque", data).await;
-        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": scene.ecr(&secret)});
-        scene.put_registry(&secret, spec).await;
+        fixture.put_source(&secret, "Opaque", data).await;
+        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": fixture.ecr(&secret)});
+        fixture.put_registry(&secret, spec).await;
     }
     vec![
         canary("session"),
@@ -271,7 +275,7 @@ async fn plant_temporary(scene: &Scene) -> Vec<String> {
     ]
 }
 
-async fn plant_fixed(scene: &Scene) -> Vec<String> {
+async fn plant_fixed(fixture: &Fixture) -> Vec<String> {
     let canary = |name: &str| format!("canary-password-of-{name}-0123456789");
     let auth = |name: &str| STANDARD.encode(format!("robot:{}", canary(name)));
     let (basic, docker) = ("kubernetes.io/basic-auth", "kubernetes.io/dockerconfigjson");
@@ -302,10 +306,10 @@ async fn plant_fixed(scene: &Scene) -> Vec<String> {
     let mut planted = Vec::new();
     for (name, type_, data) in sources {
         let secret = format!("secrecy-{name}");
-        scene.put_source(&secret, type_, data).await;
+        fixture.put_source(&secret, type_, data).await;
         let spec =
             json!({"images": [format!("{ECR}/{name}")], "static": {"secretRef": {"name": secret}}});
-        scene.put_registry(&secret, spec).await;
+        fixture.put_registry(&secret, spec).await;
         planted.extend([canary(name), format!("robot:{}", canary(name))]);
     }
     planted
@@ -313,11 +317,11 @@ async fn plant_fixed(scene: &Scene) -> Vec<String> {
 
 /// What goes wrong while a process runs: a pull secret that somebody broke, a store Secret that somebody broke, a foreign Secret,
 /// an API server that cannot be reached.
-async fn trouble(scene: &Scene, namespace: &str, pullpass: &Pullpass) {
+async fn trouble(fixture: &Fixture, namespace: &str, pullpass: &Pullpass) {
     let image = format!("{ECR}/good/app:1");
     let broken = |name: &str, namespace: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": data});
     let content = "{\"auths\":{\"x\":{\"auth\":\"canary-in-a-broken-secret-0123456789\"}}}";
-    scene
+    fixture
         .cluster
         .apply(&broken(
             "pullpass",
@@ -326,17 +330,17 @@ async fn trouble(scene: &Scene, namespace: &str, pullpass: &Pullpass) {
         ))
         .await;
     wait::until("the pull secret to be repaired", async || {
-        scene.create(namespace, &[&image]).await;
-        (scene.pull_secret(namespace).await != content).then_some(())
+        fixture.create(namespace, &[&image]).await;
+        (fixture.pull_secret(namespace).await != content).then_some(())
     })
     .await;
-    for stored in scene.stored().await {
+    for stored in fixture.stored().await {
         let name = stored["metadata"]["name"].as_str().unwrap();
         let data = json!({"expiresAt": "canary-in-the-store-0123456789", "password": "canary-in-the-store-0123456789"});
-        scene.cluster.apply(&broken(name, OWN, data)).await;
+        fixture.cluster.apply(&broken(name, OWN, data)).await;
     }
-    let foreign = scene.namespace("foreign").await;
-    scene
+    let foreign = fixture.namespace("foreign").await;
+    fixture
         .cluster
         .apply(&broken(
             "pullpass",
@@ -345,7 +349,7 @@ async fn trouble(scene: &Scene, namespace: &str, pullpass: &Pullpass) {
         ))
         .await;
     wait::until("the broken store to be told of", async || {
-        scene.create(&foreign, &[&image]).await;
+        fixture.create(&foreign, &[&image]).await;
         pullpass
             .log()
             .contains("its data is no credential")
@@ -354,18 +358,18 @@ async fn trouble(scene: &Scene, namespace: &str, pullpass: &Pullpass) {
     .await;
     // Another region is another token.
     let second = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/second";
-    let spec = json!({"images": [second], "ecr": scene.ecr("secrecy")});
-    scene.put_registry("secrecy-second", spec).await;
-    scene.wait_served(namespace, second).await;
-    scene.create(namespace, &[second]).await;
+    let spec = json!({"images": [second], "ecr": fixture.ecr("secrecy")});
+    fixture.put_registry("secrecy-second", spec).await;
+    fixture.wait_served(namespace, second).await;
+    fixture.create(namespace, &[second]).await;
 }
 
 /// Collects what can be read: the log, the metrics, and everything but the data of every Secret that pullpass wrote.
-async fn look(scene: &Scene, pullpass: &Pullpass, seen: &mut Seen) {
+async fn look(fixture: &Fixture, pullpass: &Pullpass, seen: &mut Seen) {
     seen.0.push(("the log".to_owned(), pullpass.log()));
     seen.0
         .push(("the metrics".to_owned(), pullpass.metrics().await));
-    let secrets = scene.cluster.get("/api/v1/secrets").await.unwrap();
+    let secrets = fixture.cluster.get("/api/v1/secrets").await.unwrap();
     for secret in secrets["items"].as_array().unwrap() {
         let mut secret = secret.clone();
         secret.as_object_mut().unwrap().remove("data");
@@ -377,7 +381,7 @@ async fn look(scene: &Scene, pullpass: &Pullpass, seen: &mut Seen) {
         ("the Registries", "/apis/pullpass.dev/v1alpha1/registries"),
         ("the Leases", "/apis/coordination.k8s.io/v1/leases"),
     ] {
-        let found = scene.cluster.get(path).await.unwrap();
+        let found = fixture.cluster.get(path).await.unwrap();
         seen.0.push((what.to_owned(), found.to_string()));
     }
 }

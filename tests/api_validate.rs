@@ -10,8 +10,8 @@ use std::process::Command;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use support::cluster::Answer;
+use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
 use support::process::{Pullpass, make_namespace, pod};
-use support::scene::{ECR, OWN, SCENE, Scene, references};
 use support::{bed, wait};
 
 fn image() -> String {
@@ -43,22 +43,22 @@ fn render(pullpass: &Pullpass) -> Vec<Value> {
 }
 
 /// Applies the validating webhook configuration, for a scene's Pods and all Registries.
-async fn register(scene: &Scene, pullpass: &Pullpass) {
+async fn register(fixture: &Fixture, pullpass: &Pullpass) {
     let mut documents = render(pullpass).into_iter();
     let mut configuration = documents
         .find(|object| object["kind"] == "ValidatingWebhookConfiguration")
         .unwrap();
-    configuration["metadata"]["name"] = format!("00-pullpass-{}", scene.name).into();
+    configuration["metadata"]["name"] = format!("00-pullpass-{}", fixture.name).into();
     for webhook in configuration["webhooks"].as_array_mut().unwrap() {
         let selector = &mut webhook["namespaceSelector"]["matchExpressions"];
         if let Some(selector) = selector.as_array_mut() {
-            selector.push(json!({"key": SCENE, "operator": "In", "values": [scene.name]}));
+            selector.push(json!({"key": FIXTURE, "operator": "In", "values": [fixture.name]}));
         }
     }
-    scene.cluster.apply(&configuration).await;
+    fixture.cluster.apply(&configuration).await;
     let broken = registry("probe", &json!({"exclude": ["registry.example.com"]}));
     wait::until("the API server to ask about Registries", async || {
-        let tried = create(scene, &broken, "dryRun=All").await;
+        let tried = create(fixture, &broken, "dryRun=All").await;
         (!tried.status.is_success()).then_some(())
     })
     .await;
@@ -75,9 +75,9 @@ fn registry(name: &str, more: &Value) -> Value {
     json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name}, "spec": spec})
 }
 
-async fn create(scene: &Scene, registry: &Value, query: &str) -> Answer {
+async fn create(fixture: &Fixture, registry: &Value, query: &str) -> Answer {
     let path = format!("/apis/pullpass.dev/v1alpha1/registries?{query}");
-    scene.cluster.send("POST", &path, Some(registry)).await
+    fixture.cluster.send("POST", &path, Some(registry)).await
 }
 
 fn path_of(name: &str) -> String {
@@ -87,12 +87,12 @@ fn path_of(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_registries_that_can_serve_nothing_and_nothing_else() {
     // Webhooks of other tests would refuse it.
-    let scene = Scene::alone("registries").await;
+    let fixture = Fixture::alone("registries").await;
     // One that was written while nobody looked.
     let stale = registry("stale", &json!({"exclude": ["registry.example.com"]}));
-    create(&scene, &stale, "").await.ok();
-    let pullpass = scene.start().await;
-    register(&scene, &pullpass).await;
+    create(&fixture, &stale, "").await.ok();
+    let pullpass = fixture.start().await;
+    register(&fixture, &pullpass).await;
 
     let refused = [
         (json!({"exclude": ["other.example.com"]}), "spec.exclude[0]"),
@@ -106,87 +106,90 @@ async fn refuses_registries_that_can_serve_nothing_and_nothing_else() {
         ),
     ];
     for (more, field) in refused {
-        let answer = create(&scene, &registry("refused", &more), "").await;
+        let answer = create(&fixture, &registry("refused", &more), "").await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{more}");
         let message = answer.body["message"].as_str().unwrap();
         assert!(message.contains(field), "{message}");
     }
-    assert!(scene.cluster.get(&path_of("refused")).await.is_none());
+    assert!(fixture.cluster.get(&path_of("refused")).await.is_none());
 
     // A change that breaks it is refused, too; the one that was broken before can be labelled, mended and deleted.
-    create(&scene, &registry("fine", &json!({})), "").await.ok();
+    create(&fixture, &registry("fine", &json!({})), "")
+        .await
+        .ok();
     let broken = registry("fine", &json!({"exclude": ["registry.example.com"]}));
     let path = format!("{}?fieldManager=test&force=true", path_of("fine"));
-    let answer = scene.cluster.send("PATCH", &path, Some(&broken)).await;
+    let answer = fixture.cluster.send("PATCH", &path, Some(&broken)).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     let label = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "stale", "labels": {"a": "b"}},
     });
-    scene.cluster.apply(&label).await;
-    scene.cluster.delete(&stale).await;
-    let refused = ["subject=\"Registry\"", "outcome=\"Denied\""];
+    fixture.cluster.apply(&label).await;
+    fixture.cluster.delete(&stale).await;
+    let refused = ["subject=\"registry\"", "outcome=\"denied\""];
     assert!(pullpass.count("pullpass_validations_total", &refused).await > 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn warns_of_registries_that_need_or_fight_something() {
-    let scene = Scene::new("warnings").await;
-    let pullpass = scene.start().await;
-    register(&scene, &pullpass).await;
+    let fixture = Fixture::new("warnings").await;
+    let pullpass = fixture.start().await;
+    register(&fixture, &pullpass).await;
     let more = json!({
         "images": ["warnings.example.com"], "serves": {"namespaces": {}},
         "static": {"secretRef": {"name": "late"}},
     });
 
-    let first = create(&scene, &registry("first", &more), "").await.ok();
+    let first = create(&fixture, &registry("first", &more), "").await.ok();
     let warning = first.warnings.join(" ");
     assert!(warning.contains("source secret late"), "{warning}");
     assert!(warning.contains("pullpass.dev/source=true"), "{warning}");
 
     let half = json!({"username": "me"});
-    scene
+    fixture
         .put_source("late", "kubernetes.io/basic-auth", half)
         .await;
     let whole = json!({"username": "me", "password": "it's me"});
     for (data, said) in [(None, Some("password")), (Some(whole), None)] {
         if let Some(data) = data {
-            scene
+            fixture
                 .put_source("late", "kubernetes.io/basic-auth", data)
                 .await;
         }
         wait::until("the warning to say what the Secret lacks", async || {
             let other = registry("other", &more);
-            let tried = create(&scene, &other, "dryRun=All").await.ok();
+            let tried = create(&fixture, &other, "dryRun=All").await.ok();
             let warning = tried.warnings.join(" ").replace(" … ", " ");
             let is_said = match said {
                 Some(key) => warning.contains(&format!("has no {key}")),
                 None => !warning.contains("source secret"),
             };
-            let ties = warning.contains("Registry first has the pattern \"warnings.example.com\"");
+            let ties =
+                warning.contains("Registry first has the same pattern \"warnings.example.com\"");
             (is_said && ties && warning.contains("first comes first")).then_some(())
         })
         .await;
     }
     let elsewhere =
         json!({"images": ["warnings.example.com"], "static": {"secretRef": {"name": "late"}}});
-    let alone = create(&scene, &registry("alone", &elsewhere), "")
+    let alone = create(&fixture, &registry("alone", &elsewhere), "")
         .await
         .ok();
     assert_eq!(alone.warnings, [""; 0]);
 }
 
 /// Namespaces that differ in what they ask for.
-async fn make_namespaces(scene: &Scene) {
+async fn make_namespaces(fixture: &Fixture) {
     for enforce in ["warn", "deny", "none"] {
-        let labels = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/enforce": enforce, SCENE: scene.name});
-        make_namespace(&scene.cluster, &scene.namespace_name(enforce), &labels).await;
+        let labels = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/enforce": enforce, FIXTURE: fixture.name});
+        make_namespace(&fixture.cluster, &fixture.namespace_name(enforce), &labels).await;
     }
 }
 
-async fn try_pod(scene: &Scene, enforce: &str, change: impl Fn(&mut Value)) -> Answer {
-    let mut pod = pod(&scene.namespace_name(enforce), &[&image()]);
+async fn try_pod(fixture: &Fixture, enforce: &str, change: impl Fn(&mut Value)) -> Answer {
+    let mut pod = pod(&fixture.namespace_name(enforce), &[&image()]);
     change(&mut pod);
-    scene.cluster.create_pod(&pod, "dryRun=All").await
+    fixture.cluster.create_pod(&pod, "dryRun=All").await
 }
 
 /// No Registry serves its image.
@@ -194,13 +197,13 @@ fn unmanaged(pod: &mut Value) {
     pod["spec"]["containers"][0]["image"] = "alpine:3".into();
 }
 
-async fn exempts_what_needs_or_may_have_no_reference(scene: &Scene) {
+async fn exempts_what_needs_or_may_have_no_reference(fixture: &Fixture) {
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": {"name": "strict", "namespace": scene.namespace_name("deny"),
+        "metadata": {"name": "strict", "namespace": fixture.namespace_name("deny"),
             "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
     });
-    scene.cluster.apply(&account).await;
+    fixture.cluster.apply(&account).await;
     let with_reference =
         |pod: &mut Value| pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass"}]);
     let strict = |pod: &mut Value| pod["spec"]["serviceAccountName"] = "strict".into();
@@ -210,26 +213,26 @@ async fn exempts_what_needs_or_may_have_no_reference(scene: &Scene) {
     };
     let free: [&dyn Fn(&mut Value); 4] = [&with_reference, &unmanaged, &strict, &mirror];
     for change in free {
-        let tried = try_pod(scene, "deny", change).await.ok();
+        let tried = try_pod(fixture, "deny", change).await.ok();
         assert!(tried.warnings.is_empty(), "{tried:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enforces_references_where_a_namespace_asks() {
-    let scene = Scene::new("enforce").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    make_namespaces(&scene).await;
+    let fixture = Fixture::new("enforce").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    make_namespaces(&fixture).await;
     // Nobody mutates: every Pod comes without the reference.
-    let pullpass = Pullpass::start(&scene.launch().await).await;
-    register(&scene, &pullpass).await;
+    let pullpass = Pullpass::start(&fixture.launch().await).await;
+    register(&fixture, &pullpass).await;
     wait::until("Pods to be refused", async || {
-        let tried = try_pod(&scene, "deny", |_| {}).await;
+        let tried = try_pod(&fixture, "deny", |_| {}).await;
         (tried.status == StatusCode::FORBIDDEN).then_some(())
     })
     .await;
 
-    let warned = try_pod(&scene, "warn", |_| {})
+    let warned = try_pod(&fixture, "warn", |_| {})
         .await
         .ok()
         .warnings
@@ -239,56 +242,60 @@ async fn enforces_references_where_a_namespace_asks() {
         "{warned}"
     );
     assert!(
-        try_pod(&scene, "none", |_| {})
+        try_pod(&fixture, "none", |_| {})
             .await
             .ok()
             .warnings
             .is_empty()
     );
-    let denied = try_pod(&scene, "deny", |_| {}).await.body;
+    let denied = try_pod(&fixture, "deny", |_| {}).await.body;
     let message = denied["message"].as_str().unwrap();
     assert!(message.contains("Registry enforce"), "{message}");
-    assert!(message.contains("create it again"), "{message}");
+    assert!(message.contains("recreate it"), "{message}");
     let out =
         |pod: &mut Value| pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
-    let denied = try_pod(&scene, "deny", out).await;
+    let denied = try_pod(&fixture, "deny", out).await;
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
     let message = denied.body["message"].as_str().unwrap();
     assert!(
-        message.contains("remove its label pullpass.dev/inject=disabled"),
+        message.contains("remove the label pullpass.dev/inject=disabled"),
         "{message}"
     );
 
-    exempts_what_needs_or_may_have_no_reference(&scene).await;
-    exempts_foreign_secret(&scene).await;
+    exempts_what_needs_or_may_have_no_reference(&fixture).await;
+    exempts_foreign_secret(&fixture).await;
 
     // With the mutating webhook everybody gets in, and without pullpass nobody where that is asked for.
-    pullpass.register(&scene.cluster, SCENE, scene.name).await;
-    assert!(references(&try_pod(&scene, "deny", |_| {}).await.ok().body));
+    pullpass
+        .register(&fixture.cluster, FIXTURE, fixture.name)
+        .await;
+    assert!(references(
+        &try_pod(&fixture, "deny", |_| {}).await.ok().body
+    ));
     drop(pullpass);
     for change in [|_: &mut Value| {}, unmanaged] {
-        let down = try_pod(&scene, "deny", change).await;
+        let down = try_pod(&fixture, "deny", change).await;
         assert!(down.status.is_server_error(), "{down:?}");
-        try_pod(&scene, "warn", change).await.ok();
-        try_pod(&scene, "none", change).await.ok();
+        try_pod(&fixture, "warn", change).await.ok();
+        try_pod(&fixture, "none", change).await.ok();
     }
 }
 
-async fn exempts_foreign_secret(scene: &Scene) {
+async fn exempts_foreign_secret(fixture: &Fixture) {
     let foreign = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-        "metadata": {"name": "pullpass", "namespace": scene.namespace_name("deny")},
+        "metadata": {"name": "pullpass", "namespace": fixture.namespace_name("deny")},
         "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
-    scene.cluster.apply(&foreign).await;
+    fixture.cluster.apply(&foreign).await;
     wait::until("Pods to be exempt", async || {
-        let tried = try_pod(scene, "deny", |_| {}).await;
+        let tried = try_pod(fixture, "deny", |_| {}).await;
         tried.status.is_success().then_some(())
     })
     .await;
-    scene.cluster.delete(&foreign).await;
+    fixture.cluster.delete(&foreign).await;
     wait::until("Pods to be refused again", async || {
-        let tried = try_pod(scene, "deny", |_| {}).await;
+        let tried = try_pod(fixture, "deny", |_| {}).await;
         (!tried.status.is_success()).then_some(())
     })
     .await;

@@ -16,13 +16,13 @@ const SERVER: &str = "myreg.azurecr.io";
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 const SECRET: &str = "client+secret/&=%";
 
-struct Scene {
+struct Fixture {
     azure: Azure,
     issuer: Issuer,
     folder: tempfile::TempDir,
 }
 
-impl Scene {
+impl Fixture {
     /// Two applications of a tenant, one of which may pull from a registry.
     async fn new() -> Self {
         let (azure, issuer) = (Azure::start().await, Issuer::new("https://issuer.example"));
@@ -94,19 +94,19 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azures_own_sdk_reads_the_manifest_that_its_identity_may() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for (identity, proof) in [
         ("workload", "pullpass:pullpass"),
         ("managed", ""),
         ("principal", SECRET),
     ] {
-        let read = scene.pull(identity, APP, proof, "team/hello:1").await;
+        let read = fixture.pull(identity, APP, proof, "team/hello:1").await;
         let digest = read["digest"].as_str();
         assert!(
             digest.is_some_and(|digest| digest.starts_with("sha256:")),
             "{identity}: {read}"
         );
-        let minted = scene.azure.content().minted.pop().expect("a token");
+        let minted = fixture.azure.content().minted.pop().expect("a token");
         assert_eq!(
             (minted.client_id.as_str(), minted.scopes.as_slice()),
             (APP, &["repository:team/hello:pull".to_owned()][..]),
@@ -117,7 +117,7 @@ async fn azures_own_sdk_reads_the_manifest_that_its_identity_may() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azures_own_sdk_is_refused_where_pullpass_is() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let own = "pullpass:pullpass";
     for (identity, client_id, proof, words) in [
         ("workload", OTHER, own, "authentication required"),
@@ -127,12 +127,14 @@ async fn azures_own_sdk_is_refused_where_pullpass_is() {
         ("workload", APP, "team:default", "AADSTS700213"),
         ("workload", TENANT, own, "AADSTS700016"),
     ] {
-        let read = scene.pull(identity, client_id, proof, "team/hello:1").await;
+        let read = fixture
+            .pull(identity, client_id, proof, "team/hello:1")
+            .await;
         let error = read["error"].as_str().unwrap_or_default();
         assert!(error.contains(words), "{identity} {client_id}: {read}");
     }
-    let read = scene.pull("principal", APP, SECRET, "team/other:1").await;
+    let read = fixture.pull("principal", APP, SECRET, "team/other:1").await;
     let error = read["error"].as_str().unwrap_or_default();
     assert!(error.contains("Not Found"), "{read}");
-    assert!(scene.azure.content().stolen.is_empty());
+    assert!(fixture.azure.content().stolen.is_empty());
 }

@@ -14,13 +14,13 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 use support::account::allow_tokens;
 use support::cluster::read_yaml;
+use support::fixture::{ECR, FIXTURE, Fixture, World, world};
 use support::internet::{Asked, Hosts, Internet, Reply};
 use support::keyring::Login;
 use support::moto::{key_id, secret_key};
 use support::oci::Oci;
 use support::process::Pullpass;
 use support::roles::add_role;
-use support::scene::{ECR, SCENE, Scene, World, world};
 use support::user::User;
 
 const IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
@@ -38,7 +38,7 @@ enum Door {
 
 /// A scene with a registry that answers under the images' own host.
 struct Place {
-    scene: Scene,
+    fixture: Fixture,
     internet: Internet,
     door: Arc<Mutex<Door>>,
     ca: PathBuf,
@@ -57,20 +57,20 @@ impl Place {
     }
 
     async fn within(world: &'static World, name: &'static str) -> Self {
-        let scene = Scene::within(world, name).await;
+        let fixture = Fixture::within(world, name).await;
         let door = Arc::new(Mutex::new(Door::Open));
-        let hosts = hosts(world, scene.user.clone(), Arc::clone(&door));
+        let hosts = hosts(world, fixture.user.clone(), Arc::clone(&door));
         let internet = Internet::start(hosts).await;
-        let ca = scene.file("all.crt");
-        std::fs::write(&ca, format!("{}{}", internet.ca, scene.aws.certificate)).unwrap();
+        let ca = fixture.file("all.crt");
+        std::fs::write(&ca, format!("{}{}", internet.ca, fixture.aws.certificate)).unwrap();
         let place = Self {
-            scene,
+            fixture,
             internet,
             door,
             ca,
         };
         let spec = json!({"images": [format!("{ECR}/team")], "ecr": place.ecr(name)});
-        place.scene.put_registry(name, spec).await;
+        place.fixture.put_registry(name, spec).await;
         place.put_webhook().await;
         place
     }
@@ -79,13 +79,13 @@ impl Place {
     async fn put_webhook(&self) {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/webhook.yaml");
         let mut configuration = read_yaml(manifest).remove(0);
-        configuration["metadata"]["name"] = format!("00-idle-{}", self.scene.name).into();
+        configuration["metadata"]["name"] = format!("00-idle-{}", self.fixture.name).into();
         let ca = STANDARD.encode(&self.internet.ca);
         for webhook in configuration["webhooks"].as_array_mut().unwrap() {
             webhook["clientConfig"]["caBundle"] = ca.as_str().into();
             webhook["namespaceSelector"] = json!({"matchLabels": {"idle": "yes"}});
         }
-        self.scene.cluster.apply(&configuration).await;
+        self.fixture.cluster.apply(&configuration).await;
     }
 
     /// A file with one Registry of this `spec`, which serves every namespace.
@@ -94,7 +94,7 @@ impl Place {
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "one"}, "spec": spec,
         });
-        let file = self.scene.file("registries.yaml");
+        let file = self.fixture.file("registries.yaml");
         std::fs::write(&file, registry.to_string()).unwrap();
         file.to_str().unwrap().to_owned()
     }
@@ -106,8 +106,8 @@ impl Place {
     }
 
     fn ecr(&self, secret: &str) -> Value {
-        let mut ecr = self.scene.ecr(secret);
-        ecr["endpoints"]["sts"] = self.scene.aws.url.as_str().into();
+        let mut ecr = self.fixture.ecr(secret);
+        ecr["endpoints"]["sts"] = self.fixture.aws.url.as_str().into();
         ecr
     }
 
@@ -117,17 +117,17 @@ impl Place {
 
     /// A namespace of this scene with a Pod, after which the pull secret is there.
     async fn serve(&self) -> (Pullpass, String) {
-        let pullpass = self.scene.start().await;
-        let namespace = self.scene.namespace("pods").await;
-        self.scene.wait_served(&namespace, IMAGE).await;
-        self.scene.create(&namespace, &[IMAGE]).await;
-        assert!(self.scene.has_pull_secret(&namespace).await);
+        let pullpass = self.fixture.start().await;
+        let namespace = self.fixture.namespace("pods").await;
+        self.fixture.wait_served(&namespace, IMAGE).await;
+        self.fixture.create(&namespace, &[IMAGE]).await;
+        assert!(self.fixture.has_pull_secret(&namespace).await);
         (pullpass, namespace)
     }
 
     /// Runs it for the namespaces of this scene, as an administrator.
     async fn check(&self, arguments: &[&str]) -> Told {
-        let kubeconfig = self.scene.world.kubeconfig();
+        let kubeconfig = self.fixture.world.kubeconfig();
         let kubeconfig = ["--kubeconfig", kubeconfig.to_str().unwrap()];
         self.run(&[&kubeconfig, arguments].concat(), &[]).await
     }
@@ -159,7 +159,7 @@ impl Place {
     /// Whatever happens, no secret of the scene is in what is printed.
     async fn assert_no_secret(&self, output: &str) {
         assert!(!output.contains("canary"), "{output}");
-        for minted in self.scene.user.minted(&self.scene.world.moto).await {
+        for minted in self.fixture.user.minted(&self.fixture.world.moto).await {
             let password = minted["password"].as_str().unwrap();
             assert!(!output.contains(password), "{output}");
         }
@@ -269,7 +269,7 @@ async fn tells_every_hop_of_what_works() {
     ];
     let hops: Vec<String> = told.hops();
     assert_eq!(hops, expected, "{}", told.output);
-    assert_eq!(told.find("caller")["message"], place.scene.user.principal);
+    assert_eq!(told.find("caller")["message"], place.fixture.user.principal);
     let digest = told.find("manifest")["message"].as_str().unwrap();
     assert!(digest.starts_with("sha256:"), "{digest}");
     assert!(told.find("token")["millis"].is_u64());
@@ -280,7 +280,7 @@ async fn tells_every_hop_of_what_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tells_which_hop_of_the_credential_fails() {
     let place = Place::new("check-identity").await;
-    let name = place.scene.name;
+    let name = place.fixture.name;
     let told = place.check_ecr(place.ecr("check-identity-none")).await;
     told.assert_fails(
         "identity",
@@ -298,8 +298,8 @@ async fn tells_which_hop_of_the_credential_fails() {
     assert_eq!(told.code, Some(0), "{}", told.output);
     assert_eq!(told.find("caller")["status"], "skipped", "{}", told.output);
 
-    let moto = &place.scene.world.moto;
-    place.scene.user.set_life(moto, 600).await;
+    let moto = &place.fixture.world.moto;
+    place.fixture.user.set_life(moto, 600).await;
     place.check_ecr(place.ecr(name)).await.assert_fails(
         "life",
         "10m until",
@@ -309,10 +309,10 @@ async fn tells_which_hop_of_the_credential_fails() {
 
 /// Half a pair of keys, and a pair that does not belong together.
 async fn tell_keys(place: &Place) {
-    let name = place.scene.name;
+    let name = place.fixture.name;
     let half = json!({"AWS_ACCESS_KEY_ID": key_id(name)});
     place
-        .scene
+        .fixture
         .put_source("check-identity-half", "Opaque", half)
         .await;
     place
@@ -322,7 +322,7 @@ async fn tell_keys(place: &Place) {
 
     let wrong = json!({"AWS_ACCESS_KEY_ID": key_id(name), "AWS_SECRET_ACCESS_KEY": secret_key("check-other")});
     place
-        .scene
+        .fixture
         .put_source("check-identity-wrong", "Opaque", wrong)
         .await;
     place
@@ -338,12 +338,12 @@ async fn tell_keys(place: &Place) {
 /// A user that may do nothing.
 async fn tell_rights(place: &Place) {
     let idle = User::add_with(
-        &place.scene.world.moto,
+        &place.fixture.world.moto,
         "check-identity-idle",
         Some(json!([])),
     )
     .await;
-    place.scene.put_keys("check-identity-idle", &idle).await;
+    place.fixture.put_keys("check-identity-idle", &idle).await;
     let told = place.check_ecr(place.ecr("check-identity-idle")).await;
     told.assert_fails(
         "token",
@@ -359,7 +359,7 @@ async fn tells_why_an_image_cannot_be_pulled() {
     let file = place.write(json!({
         "images": [format!("{ECR}/team"), "gone.example.com/team"],
         "ecr": {
-            "region": "eu-west-1", "identity": place.ecr(place.scene.name)["identity"],
+            "region": "eu-west-1", "identity": place.ecr(place.fixture.name)["identity"],
             "endpoints": place.ecr("")["endpoints"],
         },
     }));
@@ -403,7 +403,7 @@ async fn tells_why_an_image_cannot_be_pulled() {
 async fn tells_what_is_wrong_in_a_namespace() {
     // Webhook configurations are the whole cluster's.
     let place = Place::within(World::alone().await, "check-namespace").await;
-    let scene = &place.scene;
+    let fixture = &place.fixture;
     let (pullpass, namespace) = place.serve().await;
     let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;
     assert_eq!(check(&namespace).await.code, Some(0));
@@ -417,25 +417,25 @@ async fn tells_what_is_wrong_in_a_namespace() {
         "comes back without the reference",
         "see that pullpass runs",
     );
-    let configuration = format!("00-pullpass-{}", scene.name);
+    let configuration = format!("00-pullpass-{}", fixture.name);
     let path = format!(
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}"
     );
-    let mut found = scene.cluster.get(&path).await.unwrap();
+    let mut found = fixture.cluster.get(&path).await.unwrap();
     for webhook in found["webhooks"].as_array_mut().unwrap() {
         webhook["clientConfig"]["caBundle"].take();
     }
     found["metadata"]["managedFields"].take();
-    scene.cluster.send("PUT", &path, Some(&found)).await.ok();
+    fixture.cluster.send("PUT", &path, Some(&found)).await.ok();
     check(&namespace)
         .await
-        .assert_fails("webhook", "does not say which CA", "caBundle");
+        .assert_fails("webhook", "has no caBundle", "caBundle");
     tell_missing_configurations(&place).await;
 }
 
 /// Those that are installed together: one of them is deleted, then the other.
 async fn tell_missing_configurations(place: &Place) {
-    let cluster = &place.scene.cluster;
+    let cluster = &place.fixture.cluster;
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
     cluster.send("DELETE", path, None).await.ok();
     let nothing = "no webhook configuration calls pullpass";
@@ -453,7 +453,7 @@ async fn tell_missing_configurations(place: &Place) {
         assert_eq!(told.find("webhook")["status"], "failed", "{}", told.output);
         cluster.apply(&configuration).await;
         if configuration["kind"] == "MutatingWebhookConfiguration" {
-            let missing = "no validatingwebhookconfiguration 00-pullpass";
+            let missing = "validatingwebhookconfiguration 00-pullpass not found";
             place
                 .check(&[])
                 .await
@@ -464,7 +464,7 @@ async fn tell_missing_configurations(place: &Place) {
     assert_eq!(told.find("webhook")["status"], "ok", "{}", told.output);
     // And as pullpass' own account, which may see these alone.
     cluster.grant_webhooks().await;
-    let kubeconfig = place.scene.launch().await.kubeconfig;
+    let kubeconfig = place.fixture.launch().await.kubeconfig;
     let own = ["--kubeconfig", kubeconfig.to_str().unwrap()];
     let told = place.run(&own, &[]).await;
     assert_eq!(told.find("webhook")["status"], "ok", "{}", told.output);
@@ -472,15 +472,15 @@ async fn tell_missing_configurations(place: &Place) {
 
 /// Namespaces that are not there, or did not opt in.
 async fn tell_namespaces(place: &Place) {
-    let scene = &place.scene;
+    let fixture = &place.fixture;
     let check = async |namespace: &str| place.check(&["--namespace", namespace]).await;
     let told = check("check-namespace-none").await;
     assert_eq!(
         told.find("optIn")["message"],
         "there is no namespace check-namespace-none"
     );
-    let labels = json!({SCENE: scene.name});
-    support::process::make_namespace(&scene.cluster, "check-namespace-out", &labels).await;
+    let labels = json!({FIXTURE: fixture.name});
+    support::process::make_namespace(&fixture.cluster, "check-namespace-out", &labels).await;
     check("check-namespace-out").await.assert_fails(
         "webhook",
         "is not called for namespace check-namespace-out",
@@ -494,21 +494,21 @@ async fn tell_namespaces(place: &Place) {
 
 /// Somebody writes into the pull secret; then it is somebody else's; in the end it is not there.
 async fn tell_pull_secret(place: &Place, namespace: &str) {
-    let scene = &place.scene;
+    let fixture = &place.fixture;
     let check = async || place.check(&["--namespace", namespace]).await;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
         "metadata": {"name": "pullpass", "namespace": namespace},
         "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
-    scene.cluster.apply(&secret).await;
+    fixture.cluster.apply(&secret).await;
     let told = check().await;
     told.assert_fails(
         "pullSecret",
         "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team is missing",
         "the next Pod",
     );
-    scene.cluster.delete(&secret).await;
+    fixture.cluster.delete(&secret).await;
     let told = check().await;
     assert_eq!(
         told.find("pullSecret")["status"],
@@ -516,20 +516,20 @@ async fn tell_pull_secret(place: &Place, namespace: &str) {
         "{}",
         told.output
     );
-    scene.cluster.apply(&secret).await;
+    fixture.cluster.apply(&secret).await;
     check().await.assert_fails(
         "pullSecret",
-        "is somebody else's",
+        "is not managed by pullpass",
         "kubectl delete secret pullpass",
     );
-    scene.cluster.delete(&secret).await;
+    fixture.cluster.delete(&secret).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sees_with_its_own_rights_what_it_needs() {
     let place = Place::new("check-rights").await;
     let (_pullpass, namespace) = place.serve().await;
-    let launch = place.scene.launch().await;
+    let launch = place.fixture.launch().await;
     let kubeconfig = launch.kubeconfig.to_str().unwrap();
     let told = place
         .run(
@@ -550,8 +550,8 @@ async fn sees_with_its_own_rights_what_it_needs() {
 async fn tries_fixed_logins_on_each_host_without_an_image() {
     let place = Place::new("check-fixed").await;
     // A login that the registry takes: a token that was minted before.
-    let user = &place.scene.user;
-    place.check_ecr(place.ecr(place.scene.name)).await;
+    let user = &place.fixture.user;
+    place.check_ecr(place.ecr(place.fixture.name)).await;
     let check = async |secret: &str| {
         let file = place.write(json!({
             "images": [format!("{ECR}/team"), format!("{ECR}/other"), "*.example.com"],
@@ -559,10 +559,10 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
         }));
         place.check(&["-f", &file]).await
     };
-    let login = user.newest(&place.scene.world.moto).await.unwrap();
+    let login = user.newest(&place.fixture.world.moto).await.unwrap();
     let data = json!({"username": login.username, "password": login.password});
     place
-        .scene
+        .fixture
         .put_source("check-fixed-login", "kubernetes.io/basic-auth", data)
         .await;
     let told = check("check-fixed-login").await;
@@ -577,7 +577,7 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
 
     let data = json!({"username": "robot", "password": "canary"});
     place
-        .scene
+        .fixture
         .put_source("check-fixed-wrong", "kubernetes.io/basic-auth", data)
         .await;
     check("check-fixed-wrong").await.assert_fails(
@@ -590,7 +590,7 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
         "check-fixed-none is not in namespace pullpass",
         "pullpass policy",
     );
-    let file = place.scene.file("registries.yaml");
+    let file = place.fixture.file("registries.yaml");
     let told = place.run(&["-f", file.to_str().unwrap()], &[]).await;
     told.assert_fails("identity", "there is none here", "--kubeconfig");
 }
@@ -598,19 +598,19 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tries_the_service_account_of_the_namespace() {
     let place = Place::new("check-tenant").await;
-    let scene = &place.scene;
-    allow_tokens(scene, "default").await;
+    let fixture = &place.fixture;
+    allow_tokens(fixture, "default").await;
     let role = add_role(
-        scene,
+        fixture,
         "check-tenant",
-        &scene.namespace_name("pods"),
+        &fixture.namespace_name("pods"),
         "default",
     )
     .await;
     let mut ecr = place.ecr("");
     ecr["identity"] = json!({"serviceAccount": {"name": "default", "roleArn": role}});
     let spec = json!({"images": [format!("{ECR}/tenant")], "ecr": ecr});
-    scene.put_registry("check-tenant-own", spec).await;
+    fixture.put_registry("check-tenant-own", spec).await;
     let (_pullpass, namespace) = place.serve().await;
 
     let told = place.check(&["--namespace", &namespace]).await;
@@ -630,7 +630,7 @@ async fn tries_the_service_account_of_the_namespace() {
     );
 
     // The neighbour's has the same name, and the role does not trust it.
-    let neighbour = scene.namespace("neighbour").await;
+    let neighbour = fixture.namespace("neighbour").await;
     let told = place.check(&["--namespace", &neighbour]).await;
     told.assert_fails("identity", "sts:AssumeRoleWithWebIdentity", "trust policy");
 }

@@ -20,15 +20,13 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use pullpass::cluster::{Kube, Store, Synced, Watches};
+use pullpass::cluster::{Kube, KubeCredentialStore, Synced, Watches};
 use pullpass::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, ServiceAccountTokens,
     SourceSecrets,
 };
 use pullpass::provision::PULL_SECRET;
-use pullpass::provision::access::{
-    Cluster, ClusterError, Precondition, PullSecretContent, Version,
-};
+use pullpass::provision::ports::{Cluster, ClusterError, Precondition, PullSecretContent, Version};
 use pullpass::provision::state::State;
 use pullpass::registry::source::{EcrIdentity, MintSource, Tenant};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
@@ -275,10 +273,15 @@ fn credential(password: &str, minted_at: Timestamp) -> Credential {
     }
 }
 
-async fn stores<const N: usize>() -> [Arc<Store>; N] {
+async fn stores<const N: usize>() -> [Arc<KubeCredentialStore>; N] {
     let client = client(bed::shared_api()).await;
     make_namespace(&client, OWN, json!({})).await;
-    std::array::from_fn(|_| Arc::new(Store::new(Kube::new(client.clone(), name(OWN)))))
+    std::array::from_fn(|_| {
+        Arc::new(KubeCredentialStore::new(Kube::new(
+            client.clone(),
+            name(OWN),
+        )))
+    })
 }
 
 fn is_pending(claim: &Claim) -> bool {
@@ -295,7 +298,7 @@ async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
     let mut won = Vec::new();
     for (store, claim) in stores.iter().zip(claims) {
         match claim.unwrap() {
-            Claim::Yours(ticket) => won.push((store, ticket)),
+            Claim::Acquired(ticket) => won.push((store, ticket)),
             other => assert!(is_pending(&other), "{other:?}"),
         }
     }
@@ -304,7 +307,7 @@ async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
     let put = winner.put(ticket, credential("one", now())).await.unwrap();
     assert_eq!(put.password.expose_secret(), "one");
     for store in &stores {
-        let Claim::Theirs(theirs) = store
+        let Claim::AlreadyStored(theirs) = store
             .claim(&key, &source("eu-west-1"), now())
             .await
             .unwrap()
@@ -320,11 +323,12 @@ async fn gives_the_claim_to_one_of_many_and_the_credential_to_all() {
 async fn takes_over_the_claim_of_one_who_died() {
     let [died, heir] = stores().await;
     let key = key("claim-2");
-    let Claim::Yours(old) = died.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
+    let Claim::Acquired(old) = died.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
         panic!("nobody else is there")
     };
     let later = now() + CLAIM_LIFE + SignedDuration::from_millis(1);
-    let Claim::Yours(ticket) = heir.claim(&key, &source("eu-west-1"), later).await.unwrap() else {
+    let Claim::Acquired(ticket) = heir.claim(&key, &source("eu-west-1"), later).await.unwrap()
+    else {
         panic!("the claim has ended")
     };
     heir.put(ticket, credential("heir", later)).await.unwrap();
@@ -338,7 +342,7 @@ async fn takes_over_the_claim_of_one_who_died() {
 async fn stores_over_a_claim_that_was_taken_over_and_not_used() {
     let [slow, other] = stores().await;
     let key = key("claim-3");
-    let Claim::Yours(old) = slow.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
+    let Claim::Acquired(old) = slow.claim(&key, &source("eu-west-1"), now()).await.unwrap() else {
         panic!("nobody else is there")
     };
     let later = now() + CLAIM_LIFE + SignedDuration::from_millis(1);
@@ -347,7 +351,7 @@ async fn stores_over_a_claim_that_was_taken_over_and_not_used() {
             .claim(&key, &source("eu-west-1"), later)
             .await
             .unwrap(),
-        Claim::Yours(_)
+        Claim::Acquired(_)
     ));
     let stood = slow.put(old, credential("slow", now())).await.unwrap();
     assert_eq!(stood.password.expose_secret(), "slow");
@@ -357,7 +361,7 @@ async fn stores_over_a_claim_that_was_taken_over_and_not_used() {
 async fn ends_a_claim_and_keeps_the_credential_after_a_failed_mint() {
     let [failing, other] = stores().await;
     let key = key("claim-4");
-    let Claim::Yours(ticket) = failing
+    let Claim::Acquired(ticket) = failing
         .claim(&key, &source("eu-west-1"), now())
         .await
         .unwrap()
@@ -369,7 +373,7 @@ async fn ends_a_claim_and_keeps_the_credential_after_a_failed_mint() {
         .await
         .unwrap();
     let half = now() + SignedDuration::from_hours(7);
-    let Claim::Yours(ticket) = failing
+    let Claim::Acquired(ticket) = failing
         .claim(&key, &source("eu-west-1"), half)
         .await
         .unwrap()
@@ -382,7 +386,7 @@ async fn ends_a_claim_and_keeps_the_credential_after_a_failed_mint() {
     failing.release(ticket).await;
     assert!(matches!(
         other.claim(&key, &source("eu-west-1"), half).await.unwrap(),
-        Claim::Yours(_)
+        Claim::Acquired(_)
     ));
     assert_eq!(
         other.current(&key).unwrap().password.expose_secret(),
@@ -395,7 +399,7 @@ struct Watched {
     bed: Bed,
     client: Client,
     state: Arc<State>,
-    store: Arc<Store>,
+    store: Arc<KubeCredentialStore>,
     synced: Synced,
     running: tokio::task::JoinHandle<&'static str>,
 }
@@ -409,7 +413,7 @@ impl Watched {
         let kube = Kube::new(client.clone(), name(OWN));
         let (state, store) = (
             Arc::new(State::default()),
-            Arc::new(Store::new(kube.clone())),
+            Arc::new(KubeCredentialStore::new(kube.clone())),
         );
         let watches = Watches::new(&kube, &state, &store);
         let synced = watches.synced();
@@ -523,7 +527,7 @@ async fn keeps_the_state_current_through_an_api_server_restart() {
 async fn is_not_ready_before_the_registry_kind_is_there() {
     let watched = Watched::start(async |_: &Client| {}).await;
     wait_for("the other watches", || {
-        watched.synced.missing() == ["registries", "pull secrets of Registries"]
+        watched.synced.missing() == ["registries", "registry_pull_secrets"]
     })
     .await;
     install_registries(&watched.client).await;
@@ -536,11 +540,11 @@ async fn is_not_ready_before_the_registry_kind_is_there() {
 async fn shows_one_replica_what_another_one_minted() {
     let watched = Watched::start(install_registries).await;
     synced(watched.synced.clone()).await;
-    let other = Store::new(Kube::new(watched.client.clone(), name(OWN)));
+    let other = KubeCredentialStore::new(Kube::new(watched.client.clone(), name(OWN)));
     let key = key("claim-5");
     let mut changes = watched.store.changes();
     let before = *changes.borrow();
-    let Claim::Yours(ticket) = other
+    let Claim::Acquired(ticket) = other
         .claim(&key, &source("eu-west-1"), now())
         .await
         .unwrap()

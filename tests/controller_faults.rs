@@ -31,33 +31,33 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::fixture::{Fixture, read_dockerconfigjson};
 use support::process::{Launch, Pullpass};
 use support::proxy::Seen;
-use support::scene::{Scene, read_dockerconfigjson};
 use support::wait;
 
 /// How to start pullpass with its controller.
-async fn launch(scene: &Scene) -> Launch {
+async fn launch(fixture: &Fixture) -> Launch {
     Launch {
         controller: true,
         arguments: vec!["--drain-delay", "0"],
-        ..scene.launch().await
+        ..fixture.launch().await
     }
 }
 
 /// Makes so many namespaces of a scene, several at a time.
-async fn make_namespaces(scene: &Scene, count: usize) -> Vec<String> {
+async fn make_namespaces(fixture: &Fixture, count: usize) -> Vec<String> {
     use futures::StreamExt as _;
     let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
-    let made = names.iter().map(|name| scene.namespace(name));
+    let made = names.iter().map(|name| fixture.namespace(name));
     futures::stream::iter(made).buffered(16).collect().await
 }
 
 /// What every pull secret of the scene's namespaces holds, by namespace.
-async fn held(scene: &Scene) -> BTreeMap<String, String> {
+async fn held(fixture: &Fixture) -> BTreeMap<String, String> {
     let path = "/api/v1/secrets?fieldSelector=metadata.name%3Dpullpass";
-    let all = scene.cluster.get(path).await.unwrap();
-    let prefix = format!("{}-", scene.name);
+    let all = fixture.cluster.get(path).await.unwrap();
+    let prefix = format!("{}-", fixture.name);
     let all = all["items"].as_array().unwrap().iter();
     let namespace = |secret: &Value| secret["metadata"]["namespace"].as_str().map(str::to_owned);
     all.filter(|secret| secret["data"][".dockerconfigjson"].is_string())
@@ -67,11 +67,11 @@ async fn held(scene: &Scene) -> BTreeMap<String, String> {
 }
 
 /// Waits until the pull secrets of so many of the scene's namespaces hold this; answers how long it took.
-async fn wait_all(scene: &Scene, count: usize, text: &str) -> Duration {
+async fn wait_all(fixture: &Fixture, count: usize, text: &str) -> Duration {
     let started = Instant::now();
     wait::until(&format!("{text} in {count} pull secrets"), async || {
         let looking = Instant::now();
-        let held = held(scene).await;
+        let held = held(fixture).await;
         let good = held.values().filter(|held| held.contains(text));
         if good.count() < count {
             // Looking at many takes its time, which is to be left to pullpass as well.
@@ -85,10 +85,10 @@ async fn wait_all(scene: &Scene, count: usize, text: &str) -> Duration {
 }
 
 /// Waits until the namespace's pull secret holds this; answers how long it took.
-async fn wait_one(scene: &Scene, namespace: &str, text: &str) -> Duration {
+async fn wait_one(fixture: &Fixture, namespace: &str, text: &str) -> Duration {
     let started = Instant::now();
     wait::until(&format!("{text} in {namespace}"), async || {
-        let secret = scene.cluster.secret(namespace, "pullpass").await?;
+        let secret = fixture.cluster.secret(namespace, "pullpass").await?;
         secret["data"][".dockerconfigjson"].as_str()?;
         read_dockerconfigjson(&secret).contains(text).then_some(())
     })
@@ -97,14 +97,14 @@ async fn wait_one(scene: &Scene, namespace: &str, text: &str) -> Duration {
 }
 
 /// A Registry of a fixed login for all namespaces of the scene.
-async fn put_fixed(scene: &Scene, name: &str, password: &str) {
+async fn put_fixed(fixture: &Fixture, name: &str, password: &str) {
     let login = json!({"username": name, "password": password});
-    scene
+    fixture
         .put_source(name, "kubernetes.io/basic-auth", login)
         .await;
     let host = format!("{name}.example.com");
     let spec = json!({"images": [host], "static": {"secretRef": {"name": name}}});
-    scene.put_registry(name, spec).await;
+    fixture.put_registry(name, spec).await;
 }
 
 /// What stands under `auth` for a login of [`put_fixed`].

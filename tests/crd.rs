@@ -8,7 +8,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use kube::runtime::wait::{await_condition, conditions};
-use pullpass::registry::kind::definition;
+use pullpass::registry::crd::definition;
 use support::bed::Bed;
 use support::registries::cases;
 

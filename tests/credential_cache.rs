@@ -15,8 +15,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::{SignedDuration, Timestamp};
-use pullpass::credential::cache::{Minter, Outcome};
-use pullpass::credential::mint::{Mint, Order};
+use pullpass::credential::cache::{MintResult, Minter};
+use pullpass::credential::mint::{Mint, MintRequest};
 use pullpass::credential::{
     Credential, CredentialKey, Metrics, MintError, SourceSecrets, StoreError,
 };
@@ -65,7 +65,7 @@ impl Cloud {
 }
 
 impl Mint for Cloud {
-    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
+    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
         async move {
             let number = self.mints.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(self.delay).await;
@@ -84,7 +84,7 @@ impl Mint for Cloud {
             }
             Ok(Credential {
                 username: "AWS".to_owned(),
-                password: format!("canary-password {} {number}", order.source.place()).into(),
+                password: format!("canary-password {} {number}", order.source.location()).into(),
                 minted_at: order.now,
                 expires_at: order.now + self.life,
                 principal: "role".to_owned(),
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    async fn get(&self, source: &EcrSource) -> Outcome {
+    async fn get(&self, source: &EcrSource) -> MintResult {
         self.minter
             .credential(&source.clone().into(), self.clock.now())
             .await
@@ -169,7 +169,7 @@ impl World {
     }
 }
 
-fn password(outcome: &Outcome) -> String {
+fn password(outcome: &MintResult) -> String {
     outcome
         .as_ref()
         .unwrap()
@@ -372,7 +372,10 @@ async fn give_credential_survives_a_panic_of_the_mint() {
     let world = World::start(Cloud::new(10));
     let source = source("eu-west-1");
     world.cloud.panics.store(true, Ordering::SeqCst);
-    assert_eq!(world.get(&source).await.unwrap_err().reason(), "Lost");
+    assert_eq!(
+        world.get(&source).await.unwrap_err().reason(),
+        "InternalError"
+    );
     world.cloud.panics.store(false, Ordering::SeqCst);
     world.get(&source).await.unwrap();
     assert_eq!(world.cloud.mints(), 2);
@@ -532,11 +535,11 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let log = log.end();
     assert!(
-        log.contains("minted a credential") && log.contains("no credential minted"),
+        log.contains("minted credential") && log.contains("failed to mint credential"),
         "{log}"
     );
     assert!(
-        text.contains(r#"pullpass_mints_total{provider="ecr",outcome="Throttled"} 1"#),
+        text.contains(r#"pullpass_mints_total{provider="ecr",outcome="throttled"} 1"#),
         "{text}"
     );
     for canary in CANARIES {

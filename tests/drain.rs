@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use support::balancer::Balancer;
 use support::bed::Bed;
 use support::cluster::Cluster;
+use support::fixture::references;
 use support::load::Load;
 use support::netns::{self, ADDRESS};
 use support::patch_only::{Replica, Setup};
 use support::process::{make_certificates, pod};
-use support::scene::references;
 use support::wait;
 use support::webhook::IMAGE;
 
@@ -199,7 +199,7 @@ async fn rotate(place: &mut Place, old: &Path, new: &Path, round: usize) {
     }
     let expected = u64::try_from(round * place.replicas.len()).unwrap();
     wait::until("both replicas to serve the new certificate", async || {
-        let replaced = "pullpass_certificate_reloads_total{outcome=\"Replaced\"}";
+        let replaced = "pullpass_certificate_reloads_total{outcome=\"replaced\"}";
         (place.count(replaced).await >= expected).then_some(())
     })
     .await;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
 use support::cluster::Cluster;
+use support::fixture::references;
 use support::load::Load;
-use support::scene::references;
 use tempfile::TempDir;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";

@@ -17,14 +17,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::cache::Minter;
-use pullpass::credential::ecr::{EcrMint, Order};
+use pullpass::credential::ecr::{EcrMint, EcrMintRequest};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
-use pullpass::credential::identity::Environment;
-use pullpass::credential::identity::keys::Keys;
+use pullpass::credential::identity::AwsEnvironment;
+use pullpass::credential::identity::keys::AccessKeys;
 use pullpass::credential::mint::Clouds;
 use pullpass::credential::{Credential, Metrics, MintError};
 use pullpass::registry::source::{
-    EcrEndpoints, EcrIdentity, EcrSource, MintSource, RoleHop, TokenLife,
+    EcrEndpoints, EcrIdentity, EcrSource, MintSource, RoleHop, TokenLifetime,
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -49,8 +49,8 @@ fn keys_of(secret: &str) -> EcrIdentity {
     }
 }
 
-fn order(source: EcrSource, keys: Option<Keys>) -> Order {
-    Order {
+fn order(source: EcrSource, keys: Option<AccessKeys>) -> EcrMintRequest {
+    EcrMintRequest {
         source,
         keys,
         expires_at: None,
@@ -62,9 +62,9 @@ fn order(source: EcrSource, keys: Option<Keys>) -> Order {
 async fn mint_as(moto: &Moto, name: &str, secret: &str) -> Result<Credential, MintError> {
     let secrets = Secrets::default();
     secrets.set_keys(name, &key_id(name), secret);
-    let keys = Keys::find(name, &secrets)?;
+    let keys = AccessKeys::find(name, &secrets)?;
     let source = moto.source(keys_of(name));
-    moto.mint(Environment::default())
+    moto.mint(AwsEnvironment::default())
         .mint(order(source, Some(keys)))
         .await
 }
@@ -171,10 +171,10 @@ async fn mint_with_temporary_keys_needs_the_right_session_token() {
             ("AWS_SESSION_TOKEN", token),
         ];
         secrets.set("temporary", &data);
-        let keys = Keys::find("temporary", &secrets).unwrap();
+        let keys = AccessKeys::find("temporary", &secrets).unwrap();
         let source = moto.source(keys_of("temporary"));
         let minted = moto
-            .mint(Environment::default())
+            .mint(AwsEnvironment::default())
             .mint(order(source, Some(keys)))
             .await;
         match minted {
@@ -208,13 +208,13 @@ async fn mint_public_says_public_and_needs_both_permissions() {
     let mint = async |name: &str| {
         let secrets = Secrets::default();
         secrets.set_keys(name, &key_id(name), &secret_key(name));
-        let keys = Keys::find(name, &secrets)?;
+        let keys = AccessKeys::find(name, &secrets)?;
         let source = EcrSource {
             public: true,
             region: "us-east-1".to_owned(),
             ..moto.source(keys_of(name))
         };
-        moto.mint(Environment::default())
+        moto.mint(AwsEnvironment::default())
             .mint(order(source, Some(keys)))
             .await
     };
@@ -237,7 +237,7 @@ async fn rotated_keys_are_picked_up_and_the_old_ones_not_asked_again() {
     );
     let secrets = Arc::new(Secrets::default());
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
-    let mint = moto.clouds(Environment::default());
+    let mint = moto.clouds(AwsEnvironment::default());
     let minter = Minter::new(Arc::new(mint), replica, secrets.clone(), Metrics::default());
     let source = moto.source(keys_of("rotated")).into();
     for (name, principal) in [("rotated-old", &old), ("rotated-new", &new)] {
@@ -310,11 +310,11 @@ impl Cluster {
         path
     }
 
-    fn web_identity(&self, file: &Path) -> Environment {
-        Environment {
+    fn web_identity(&self, file: &Path) -> AwsEnvironment {
+        AwsEnvironment {
             role_arn: Some(self.role.clone()),
             web_identity_token_file: Some(file.to_owned()),
-            ..Environment::default()
+            ..AwsEnvironment::default()
         }
     }
 }
@@ -425,7 +425,7 @@ async fn web_identity_says_what_is_missing() {
 #[tokio::test]
 async fn workload_without_identity_says_how_to_give_one() {
     let error = mint_with(
-        &moto().mint(Environment::default()),
+        &moto().mint(AwsEnvironment::default()),
         moto().source(EcrIdentity::Workload),
     )
     .await
@@ -437,11 +437,11 @@ async fn workload_without_identity_says_how_to_give_one() {
     );
 }
 
-fn with_agent(moto: &Moto, file: &Path) -> Environment {
-    Environment {
+fn with_agent(moto: &Moto, file: &Path) -> AwsEnvironment {
+    AwsEnvironment {
         container_credentials_full_uri: Some(format!("{}/v1/credentials", moto.field("agent"))),
         container_authorization_token_file: Some(file.to_owned()),
-        ..Environment::default()
+        ..AwsEnvironment::default()
     }
 }
 
@@ -500,9 +500,9 @@ async fn container_credentials_mint_as_the_associated_role() {
 async fn node_mints_as_the_node_and_waits_for_a_later_session() {
     let moto = Moto::start();
     let cluster = Cluster::start(&moto).await;
-    let environment = Environment {
+    let environment = AwsEnvironment {
         metadata_endpoint: Some(moto.field("imds").to_owned()),
-        ..Environment::default()
+        ..AwsEnvironment::default()
     };
     let mint = moto.mint(environment);
     let error = mint_with(&mint, moto.source(EcrIdentity::Node))
@@ -524,13 +524,13 @@ async fn node_mints_as_the_node_and_waits_for_a_later_session() {
     );
     assert_eq!(first.principal, "node role pullpass");
     assert!((life(&first) - 3600).abs() <= 3, "{}", life(&first));
-    let renewal = || Order {
+    let renewal = || EcrMintRequest {
         expires_at: Some(first.expires_at),
         ..order(moto.source(EcrIdentity::Node), None)
     };
     let before = moto.get("minted").await.as_array().unwrap().len();
     let error = mint.mint(renewal()).await.unwrap_err();
-    assert_eq!(error.reason(), "NoLaterSession", "{error}");
+    assert_eq!(error.reason(), "SessionNotRenewed", "{error}");
     assert_eq!(
         moto.get("minted").await.as_array().unwrap().len(),
         before,
@@ -545,9 +545,9 @@ async fn node_mints_as_the_node_and_waits_for_a_later_session() {
 #[tokio::test]
 async fn node_that_is_silent_or_off_says_so() {
     let moto = Moto::start();
-    let environment = Environment {
+    let environment = AwsEnvironment {
         metadata_endpoint: Some(moto.field("imds").to_owned()),
-        ..Environment::default()
+        ..AwsEnvironment::default()
     };
     let mint = moto.mint(environment);
     moto.post(
@@ -646,7 +646,7 @@ async fn unusable_answers_are_refused() {
         let error = mint_as(moto(), "odd", &secret_key("odd"))
             .await
             .unwrap_err();
-        assert_eq!(error.reason(), "BadAnswer", "{error}");
+        assert_eq!(error.reason(), "InvalidResponse", "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
     mint_as(moto(), "odd", &secret_key("odd")).await.unwrap();
@@ -662,7 +662,7 @@ async fn odd_answer_never_replaces_a_credential_that_works() {
     secrets.set_keys("steady", &key_id("steady"), &secret_key("steady"));
     let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
     let minter = Minter::new(
-        Arc::new(moto.clouds(Environment::default())),
+        Arc::new(moto.clouds(AwsEnvironment::default())),
         replica,
         secrets,
         Metrics::default(),
@@ -686,8 +686,8 @@ async fn unknown_authority_says_how_to_trust_it() {
     let http = HttpClient::build(None, ProxyConfig::disabled()).unwrap();
     let secrets = Secrets::default();
     secrets.set_keys("tls", &key_id("tls"), &secret_key("tls"));
-    let keys = Keys::find("tls", &secrets).unwrap();
-    let mint = EcrMint::new(http, Environment::default());
+    let keys = AccessKeys::find("tls", &secrets).unwrap();
+    let mint = EcrMint::new(http, AwsEnvironment::default());
     let error = mint
         .mint(order(moto().source(keys_of("tls")), Some(keys)))
         .await
@@ -700,7 +700,7 @@ async fn unknown_authority_says_how_to_trust_it() {
 async fn closed_port_says_which_host() {
     let secrets = Secrets::default();
     secrets.set_keys("closed", &key_id("closed"), &secret_key("closed"));
-    let keys = Keys::find("closed", &secrets).unwrap();
+    let keys = AccessKeys::find("closed", &secrets).unwrap();
     let endpoints = EcrEndpoints {
         ecr: Some("https://127.0.0.1:1".to_owned()),
         ..EcrEndpoints::default()
@@ -710,7 +710,7 @@ async fn closed_port_says_which_host() {
         ..moto().source(keys_of("closed"))
     };
     let error = moto()
-        .mint(Environment::default())
+        .mint(AwsEnvironment::default())
         .mint(order(source, Some(keys)))
         .await
         .unwrap_err();
@@ -780,11 +780,11 @@ async fn mint_over(moto: &Moto, name: &str, hops: &[&RoleHop]) -> Result<Credent
     let secrets = Secrets::default();
     secrets.set_keys(name, &key_id(name), &secret_key(name));
     let source = EcrSource {
-        assume_role: hops.iter().map(|hop| (*hop).clone()).collect(),
+        assume_roles: hops.iter().map(|hop| (*hop).clone()).collect(),
         ..moto.source(keys_of(name))
     };
-    let order = order(source, Some(Keys::find(name, &secrets)?));
-    moto.mint(Environment::default()).mint(order).await
+    let order = order(source, Some(AccessKeys::find(name, &secrets)?));
+    moto.mint(AwsEnvironment::default()).mint(order).await
 }
 
 /// A user who may assume roles.
@@ -903,14 +903,20 @@ async fn token_life_answer_outlives_the_session_that_asked() {
     };
     let secrets = Secrets::default();
     secrets.set_keys("outliver", &key_id("outliver"), &secret_key("outliver"));
-    for (token_life, seconds) in [(TokenLife::Session, 900), (TokenLife::Answer, 43_200)] {
+    for (token_life, seconds) in [
+        (TokenLifetime::Session, 900),
+        (TokenLifetime::Answer, 43_200),
+    ] {
         let source = EcrSource {
-            assume_role: vec![hop.clone()],
+            assume_roles: vec![hop.clone()],
             token_life,
             ..moto().source(keys_of("outliver"))
         };
-        let order = order(source, Some(Keys::find("outliver", &secrets).unwrap()));
-        let mint = moto().mint(Environment::default());
+        let order = order(
+            source,
+            Some(AccessKeys::find("outliver", &secrets).unwrap()),
+        );
+        let mint = moto().mint(AwsEnvironment::default());
         let credential = mint.mint(order).await.unwrap();
         assert!((life(&credential) - seconds).abs() <= 5, "{token_life:?}");
     }
@@ -923,24 +929,26 @@ async fn token_life_answer_needs_no_later_session() {
     let moto = Moto::start();
     let cluster = Cluster::start(&moto).await;
     moto.post("node", json!({"roleArn": cluster.role})).await;
-    let environment = Environment {
+    let environment = AwsEnvironment {
         metadata_endpoint: Some(moto.field("imds").to_owned()),
-        ..Environment::default()
+        ..AwsEnvironment::default()
     };
     let mint = moto.mint(environment);
     let source = |token_life| EcrSource {
         token_life,
         ..moto.source(EcrIdentity::Node)
     };
-    let first = mint_with(&mint, source(TokenLife::Answer)).await.unwrap();
+    let first = mint_with(&mint, source(TokenLifetime::Answer))
+        .await
+        .unwrap();
     assert!((life(&first) - 43_200).abs() <= 5, "{}", life(&first));
-    let again = |token_life| Order {
+    let again = |token_life| EcrMintRequest {
         expires_at: Some(first.expires_at),
         ..order(source(token_life), None)
     };
-    assert!(mint.mint(again(TokenLife::Answer)).await.is_ok());
-    let error = mint.mint(again(TokenLife::Session)).await.unwrap_err();
-    assert_eq!(error.reason(), "NoLaterSession", "{error}");
+    assert!(mint.mint(again(TokenLifetime::Answer)).await.is_ok());
+    let error = mint.mint(again(TokenLifetime::Session)).await.unwrap_err();
+    assert_eq!(error.reason(), "SessionNotRenewed", "{error}");
 }
 
 /// An identity's name, the operation that opens its sessions, what mints with it, for what, and what it minted.
@@ -954,7 +962,7 @@ type Row = (
 
 /// Every identity that opens a session: its name, the operation by which it does, and what mints with it.
 struct Identities {
-    rows: Vec<(&'static str, &'static str, EcrMint, Order)>,
+    rows: Vec<(&'static str, &'static str, EcrMint, EcrMintRequest)>,
 }
 
 impl Identities {
@@ -964,7 +972,7 @@ impl Identities {
         let secrets = Secrets::default();
         let (id, secret) = (key_id("identities"), secret_key("identities"));
         secrets.set_keys("identities", &id, &secret);
-        let keys = Keys::find("identities", &secrets).unwrap();
+        let keys = AccessKeys::find("identities", &secrets).unwrap();
         let association =
             json!({"namespace": "pullpass", "serviceAccount": "pullpass", "roleArn": cluster.role});
         moto.post("associations", association).await;
@@ -979,18 +987,18 @@ impl Identities {
         let web = moto.mint(cluster.web_identity(&file("web", "sts.amazonaws.com")));
         let agent = moto.mint(with_agent(moto, &file("agent", "pods.eks.amazonaws.com")));
         let node = || {
-            moto.mint(Environment {
+            moto.mint(AwsEnvironment {
                 metadata_endpoint: Some(moto.field("imds").to_owned()),
-                ..Environment::default()
+                ..AwsEnvironment::default()
             })
         };
         let chain = EcrSource {
-            assume_role: vec![hop],
+            assume_roles: vec![hop],
             ..moto.source(keys_of("identities"))
         };
         let workload = || order(moto.source(EcrIdentity::Workload), None);
         let of_node = || order(moto.source(EcrIdentity::Node), None);
-        let by_keys = moto.mint(Environment::default());
+        let by_keys = moto.mint(AwsEnvironment::default());
         let rows = vec![
             ("web identity", "AssumeRoleWithWebIdentity", web, workload()),
             ("chain", "AssumeRole", by_keys, order(chain, Some(keys))),
@@ -1007,7 +1015,7 @@ impl Identities {
         moto: &Moto,
         fault: serde_json::Value,
     ) -> Vec<(&'static str, Result<Credential, MintError>)> {
-        let one = async |row: &(&'static str, &'static str, EcrMint, Order)| {
+        let one = async |row: &(&'static str, &'static str, EcrMint, EcrMintRequest)| {
             let (name, operation, mint, order) = row;
             let mut fault = fault.clone();
             fault["operation"] = (*operation).into();
@@ -1032,9 +1040,9 @@ async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
     let html =
         |status: u16| json!({"count": 9, "status": status, "body": "<html>canary-page</html>"});
     let faults = [
-        (html(200), ["BadAnswer", "Network"].as_slice()),
-        (html(502), &["Refused", "BadAnswer"]),
-        (html(429), &["Throttled", "BadAnswer"]),
+        (html(200), ["InvalidResponse", "Network"].as_slice()),
+        (html(502), &["Refused", "InvalidResponse"]),
+        (html(429), &["Throttled", "InvalidResponse"]),
         (
             json!({"count": 9, "delayMs": 600_000}),
             &["Timeout", "NoIdentity"],
@@ -1071,7 +1079,7 @@ async fn credential_that_works_is_kept_while_its_identity_fails() {
     for (name, operation, ecr, order) in identities.rows {
         let clouds = Arc::new(Clouds {
             ecr,
-            ..moto.clouds(Environment::default())
+            ..moto.clouds(AwsEnvironment::default())
         });
         let replica = Replica::start(&Shared::default(), &Seeded::new(1), 1);
         let minter = Minter::new(clouds, replica, secrets.clone(), Metrics::default());

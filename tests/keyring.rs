@@ -215,7 +215,7 @@ fn judge_several(
             "{image}: {keys:?}"
         );
         let reference = Reference::parse(image).expect("a reference");
-        let Some(resolved) = registries.resolve(pod.puller(namespace), &reference) else {
+        let Some(resolved) = registries.resolve(pod.pod_subject(namespace), &reference) else {
             continue;
         };
         let mut covering = keys.iter().rev().filter(|(key, _)| matches(key, image).1);

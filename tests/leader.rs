@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use pullpass::cluster::Kube;
-use pullpass::controller::{Candidate, Leadership};
+use pullpass::controller::{LeaderElector, Leadership};
 use serde_json::json;
 use support::bed::Bed;
 use support::names::name;
@@ -33,7 +33,7 @@ struct Replica {
 
 impl Replica {
     fn start(kube: &Kube, identity: &str) -> Self {
-        let candidate = Candidate::new(kube.clone(), identity);
+        let candidate = LeaderElector::new(kube.clone(), identity);
         let told = candidate.leadership();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(candidate.run(async {
@@ -102,22 +102,22 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
     assert!(first.leads() && !second.leads());
 
     annotate_and_stop(&leases, first).await;
-    let took = second.wait_until_it_leads().await;
+    let acquired = second.wait_until_it_leads().await;
     println!(
         "handed over {:.1} s after the leader was told to stop",
-        took.as_secs_f64()
+        acquired.as_secs_f64()
     );
-    assert!(took <= Duration::from_secs(5), "{took:?}");
+    assert!(acquired <= Duration::from_secs(5), "{acquired:?}");
 
     // Killed: nobody gives the Lease back.
     let mut third = Replica::start(&kube, "third");
     second.task.abort();
-    let took = third.wait_until_it_leads().await;
+    let acquired = third.wait_until_it_leads().await;
     println!(
         "taken over {:.1} s after the leader was killed",
-        took.as_secs_f64()
+        acquired.as_secs_f64()
     );
-    assert!(took <= Duration::from_secs(20), "{took:?}");
+    assert!(acquired <= Duration::from_secs(20), "{acquired:?}");
     let lease = leases.get("pullpass").await.unwrap().spec.unwrap();
     assert_eq!(lease.lease_transitions, Some(2));
 

@@ -11,7 +11,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use support::scene::{ECR, Scene};
+use support::fixture::{ECR, Fixture};
 use support::wait;
 
 /// Metrics by name, with their type and labels.
@@ -58,18 +58,18 @@ fn find_shown(text: &str) -> Metrics {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_every_metric_and_no_other() {
-    let scene = Scene::new("metrics").await;
-    scene.serve(&[&format!("{ECR}/team")]).await;
-    let namespace = scene.namespace("shop").await;
-    let pullpass = scene.start_controller().await;
-    scene
+    let fixture = Fixture::new("metrics").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("shop").await;
+    let pullpass = fixture.start_controller().await;
+    fixture
         .create(&namespace, &[&format!("{ECR}/team/hello:1")])
         .await;
     pullpass.validate(&json!({"kind": "Registry"})).await;
     wait::until("a mint and a write", async || {
-        let minted = pullpass.count("pullpass_mints_total", &["Minted"]).await;
+        let minted = pullpass.count("pullpass_mints_total", &["minted"]).await;
         let written = pullpass
-            .count("pullpass_pull_secret_writes_total", &["Written"])
+            .count("pullpass_pull_secret_writes_total", &["written"])
             .await;
         (minted > 0 && written > 0).then_some(())
     })

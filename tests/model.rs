@@ -23,10 +23,10 @@ mod event;
 mod gate;
 #[path = "model/history.rs"]
 mod history;
-#[path = "model/judge.rs"]
-mod judge;
 #[path = "support/names.rs"]
 mod names;
+#[path = "model/oracle.rs"]
+mod oracle;
 #[path = "model/replica.rs"]
 mod replica;
 #[path = "provision/silent.rs"]

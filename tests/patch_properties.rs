@@ -252,10 +252,10 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_on_damaged_reviews(pod in pod(), cuts in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+    fn never_panics_on_damaged_reviews(pod in pod(), exclusions in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
         let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "operation": "CREATE", "object": pod}});
         let mut body = review.to_string().into_bytes();
-        for (place, byte) in cuts {
+        for (place, byte) in exclusions {
             let place = place.index(body.len());
             body[place] = byte;
         }

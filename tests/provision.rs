@@ -14,13 +14,13 @@ mod double;
 mod names;
 #[path = "provision/races.rs"]
 mod races;
+#[path = "provision/status.rs"]
+mod status;
 #[path = "provision/tenants.rs"]
 mod tenants;
 #[path = "model/time.rs"]
 #[allow(dead_code, reason = "it is shared with other tests")]
 mod time;
-#[path = "provision/told.rs"]
-mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +31,11 @@ use double::{Dice, Mints, View, World, now, show};
 use jiff::{SignedDuration, Timestamp};
 use names::name;
 use pullpass::credential::MintError;
-use pullpass::provision::access::{Cluster, ClusterError, Credentials};
+use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::State;
-use pullpass::provision::{Coverage, Ensure, Namespace, Outcome, PULL_SECRET, Pending, Provision};
+use pullpass::provision::{
+    Coverage, EnsureOutcome, Namespace, PULL_SECRET, Pending, Provision, Provisioner,
+};
 use pullpass::registry::source::MintSource;
 use pullpass::registry::{CredentialSource, Registries};
 use serde_json::json;
@@ -48,7 +50,7 @@ const PUBLIC: &str = "public.ecr.aws";
 struct Replica {
     state: Arc<State>,
     mints: Arc<Mints>,
-    ensure: Ensure,
+    ensure: Provisioner,
 }
 
 impl Replica {
@@ -66,7 +68,7 @@ impl Replica {
         };
         let credentials: Arc<dyn Credentials> = mints.clone();
         let cluster: Arc<dyn Cluster> = Arc::new(view);
-        let ensure = Ensure::new(Arc::clone(&state), cluster, credentials, clock);
+        let ensure = Provisioner::new(Arc::clone(&state), cluster, credentials, clock);
         Self {
             state,
             mints,
@@ -83,11 +85,11 @@ impl Replica {
             .covers(&namespace(), &name(PULL_SECRET), keys, now, false)
     }
 
-    async fn ensure(&self, keys: &[&str]) -> Outcome {
+    async fn ensure(&self, keys: &[&str]) -> EnsureOutcome {
         self.ensure_in("team-a", keys).await
     }
 
-    async fn ensure_in(&self, namespace: &str, keys: &[&str]) -> Outcome {
+    async fn ensure_in(&self, namespace: &str, keys: &[&str]) -> EnsureOutcome {
         let labels = self::namespace().labels.clone();
         let namespace = Arc::new(Namespace::new(name(namespace), labels, false));
         let deadline = Instant::now() + Duration::from_mins(1);
@@ -101,7 +103,7 @@ impl Replica {
         let version = secret.resource_version.clone();
         self.state
             .sources
-            .apply(&name("harbor-login"), &version, secret);
+            .apply_event(&name("harbor-login"), &version, secret);
     }
 }
 
@@ -169,13 +171,13 @@ fn alone() -> (Arc<World>, Replica) {
     (world, replica)
 }
 
-fn reasons(outcome: &Outcome) -> Vec<&'static str> {
+fn reasons(outcome: &EnsureOutcome) -> Vec<&'static str> {
     match outcome {
-        Outcome::Pending(pending) => pending
+        EnsureOutcome::Pending(pending) => pending
             .iter()
             .map(|pending: &Pending| pending.reason)
             .collect(),
-        Outcome::Covered | Outcome::Foreign => panic!("{outcome:?}"),
+        EnsureOutcome::Covered | EnsureOutcome::Foreign => panic!("{outcome:?}"),
     }
 }
 
@@ -187,15 +189,15 @@ fn keys_of(world: &World) -> Vec<String> {
 async fn covers_after_the_first_pod_with_no_watch_at_all() {
     let (world, replica) = alone();
     assert_eq!(replica.covers(&[EU]), Coverage::Missing);
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     assert_eq!(replica.covers(&[EU]), Coverage::Covered);
     assert!(keys_of(&world).contains(&EU.to_owned()));
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     let requests = (
         world.reads.load(Ordering::SeqCst),
         world.writes.load(Ordering::SeqCst),
     );
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     assert_eq!(
         (
             world.reads.load(Ordering::SeqCst),
@@ -209,8 +211,11 @@ async fn covers_after_the_first_pod_with_no_watch_at_all() {
 async fn writes_all_credentials_at_once_when_none_is_slow() {
     let (world, replica) = alone();
     replica.give_source(&world, "s3cret");
-    assert_eq!(replica.ensure(&[EU, US, HARBOR]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(
+        replica.ensure(&[EU, US, HARBOR]).await,
+        EnsureOutcome::Covered
+    );
+    replica.ensure.drain().await;
     assert_eq!(keys_of(&world), [EU, US, HARBOR, PUBLIC]);
     assert_eq!(world.writes.load(Ordering::SeqCst), 1);
 }
@@ -219,11 +224,11 @@ async fn writes_all_credentials_at_once_when_none_is_slow() {
 async fn waits_for_the_asked_keys_alone() {
     let (world, replica) = alone();
     replica.mints.hang("us-east-1");
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     assert_eq!(keys_of(&world), [EU]);
     replica.mints.go_on("us-east-1");
-    assert_eq!(replica.ensure(&[US]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(replica.ensure(&[US]).await, EnsureOutcome::Covered);
+    replica.ensure.drain().await;
     assert_eq!(keys_of(&world), [EU, US, PUBLIC]);
 }
 
@@ -233,11 +238,11 @@ async fn answers_a_pod_while_another_one_waits_for_a_dead_registry() {
     replica.mints.hang("us-east-1");
     let mut stuck = std::pin::pin!(replica.ensure(&[US]));
     assert!(futures::poll!(&mut stuck).is_pending());
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     replica.give_source(&world, "s3cret");
-    assert_eq!(replica.ensure(&[HARBOR]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[HARBOR]).await, EnsureOutcome::Covered);
     replica.mints.go_on("us-east-1");
-    assert_eq!(stuck.await, Outcome::Covered);
+    assert_eq!(stuck.await, EnsureOutcome::Covered);
 }
 
 #[tokio::test]
@@ -252,7 +257,10 @@ async fn serves_a_registry_that_came_while_another_one_is_stuck() {
     assert_eq!(reasons(&outcome), ["NotServed"]);
     replica.state.set_registries(with_another());
     replica.give_source(&world, "s3cret");
-    assert_eq!(replica.ensure(&["other.example"]).await, Outcome::Covered);
+    assert_eq!(
+        replica.ensure(&["other.example"]).await,
+        EnsureOutcome::Covered
+    );
 }
 
 #[tokio::test]
@@ -273,7 +281,7 @@ async fn covers_the_others_when_one_registry_is_dead() {
     assert_eq!(replica.covers(&[EU]), Coverage::Covered);
     assert_eq!(replica.covers(&[US]), Coverage::Missing);
     replica.mints.broken.lock().unwrap().clear();
-    assert_eq!(replica.ensure(&[US]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[US]).await, EnsureOutcome::Covered);
 }
 
 #[tokio::test]
@@ -288,7 +296,7 @@ async fn goes_on_when_the_deadline_passes() {
         .await;
     assert_eq!(reasons(&outcome), ["Timeout"]);
     replica.mints.go_on("eu-west-1");
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert!(keys_of(&world).contains(&EU.to_owned()));
 }
 
@@ -307,7 +315,7 @@ async fn goes_on_when_the_caller_hangs_up() {
     assert!(futures::poll!(&mut call).is_pending());
     drop(call);
     replica.mints.go_on("eu-west-1");
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert!(keys_of(&world).contains(&EU.to_owned()));
 }
 
@@ -317,8 +325,12 @@ async fn flies_once_for_pods_that_come_together() {
     replica.give_source(&world, "s3cret");
     let pods = (0..50).map(|_| replica.ensure(&[EU, HARBOR]));
     let outcomes = futures::future::join_all(pods).await;
-    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Covered));
-    replica.ensure.settle().await;
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| *outcome == EnsureOutcome::Covered)
+    );
+    replica.ensure.drain().await;
     assert!(
         world.writes.load(Ordering::SeqCst) <= 2,
         "one for the Pods, one for the rest"
@@ -330,7 +342,7 @@ async fn flies_once_for_pods_that_come_together() {
 async fn merges_with_what_somebody_wrote_first() {
     let (world, replica) = alone();
     world.put_secret("team-a", true, r#"{"auths":{"x.example":{"auth":"YTpi"}}}"#);
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     assert!(keys_of(&world).contains(&"x.example".to_owned()));
 }
 
@@ -338,7 +350,7 @@ async fn merges_with_what_somebody_wrote_first() {
 async fn leaves_a_foreign_secret_alone() {
     let (world, replica) = alone();
     let foreign = world.put_secret("team-a", false, r#"{"auths":{}}"#);
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Foreign);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Foreign);
     assert_eq!(replica.covers(&[EU]), Coverage::Foreign);
     assert_eq!(world.secret("team-a").unwrap().version, foreign.version);
     assert_eq!(world.writes.load(Ordering::SeqCst), 0);
@@ -361,7 +373,7 @@ async fn writes_nothing_into_a_terminating_namespace() {
             Instant::now() + Duration::from_secs(9),
         )
         .await;
-    assert_eq!(reasons(&outcome), ["NamespaceGone"]);
+    assert_eq!(reasons(&outcome), ["NamespaceTerminating"]);
     assert_eq!(replica.mints.minted.load(Ordering::SeqCst), 0);
     assert_eq!(world.writes.load(Ordering::SeqCst), 0);
 }
@@ -376,7 +388,7 @@ async fn says_why_when_the_cluster_refuses() {
     *world.refusal.lock().unwrap() = Some(refusal);
     assert_eq!(reasons(&replica.ensure(&[EU]).await), ["Forbidden"]);
     *world.refusal.lock().unwrap() = None;
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
 }
 
 #[tokio::test]
@@ -384,7 +396,7 @@ async fn names_the_source_secret_that_is_missing() {
     let (_world, replica) = alone();
     let outcome = replica.ensure(&[HARBOR]).await;
     assert_eq!(reasons(&outcome), ["MissingSource"]);
-    let Outcome::Pending(pending) = outcome else {
+    let EnsureOutcome::Pending(pending) = outcome else {
         unreachable!()
     };
     assert_eq!(pending[0].registry.as_deref(), Some("harbor"));
@@ -399,38 +411,38 @@ async fn names_the_source_secret_that_is_missing() {
 async fn picks_up_a_rotated_source_secret() {
     let (world, replica) = alone();
     replica.give_source(&world, "old");
-    assert_eq!(replica.ensure(&[HARBOR]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[HARBOR]).await, EnsureOutcome::Covered);
     replica.give_source(&world, "new");
     assert_eq!(replica.covers(&[HARBOR]), Coverage::Missing);
-    assert_eq!(replica.ensure(&[HARBOR]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[HARBOR]).await, EnsureOutcome::Covered);
     assert_eq!(world.logins("team-a")[HARBOR], "new");
 }
 
 #[tokio::test]
 async fn notices_a_secret_that_was_deleted_or_edited() {
     let (world, replica) = alone();
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
+    replica.ensure.drain().await;
     let edited = world.put_secret("team-a", true, r#"{"auths":{"x":5}}"#);
     show(&replica.state, "team-a", &edited);
     assert_eq!(replica.covers(&[EU]), Coverage::Missing);
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
+    replica.ensure.drain().await;
     world.secrets.lock().unwrap().clear();
     replica
         .state
         .pull_secrets
         .delete("team-a", &world.next_version());
     assert_eq!(replica.covers(&[EU]), Coverage::Missing);
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     assert!(keys_of(&world).contains(&EU.to_owned()));
 }
 
 #[tokio::test]
 async fn admits_warm_with_an_earlier_credential_and_renews_beside() {
     let (world, replica) = alone();
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
+    replica.ensure.drain().await;
     assert_eq!(replica.covers(&[EU]), Coverage::Covered);
     world.mint(&source_of(EU), now());
     replica.mints.learn(&source_of(EU));
@@ -441,14 +453,14 @@ async fn admits_warm_with_an_earlier_credential_and_renews_beside() {
             .covers(&namespace(), &name(PULL_SECRET), &[EU], now(), true),
         Coverage::Covered
     );
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert_eq!(
         world.writes.load(Ordering::SeqCst),
         writes,
         "a dry run renews nothing"
     );
     assert_eq!(replica.covers(&[EU]), Coverage::Covered);
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert_eq!(world.logins("team-a")[EU], "eu-west-1-v2");
     assert_eq!(world.writes.load(Ordering::SeqCst), writes + 1);
 }
@@ -456,7 +468,7 @@ async fn admits_warm_with_an_earlier_credential_and_renews_beside() {
 #[tokio::test]
 async fn takes_a_spent_credential_for_none() {
     let (_world, replica) = alone();
-    assert_eq!(replica.ensure(&[EU]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[EU]).await, EnsureOutcome::Covered);
     let late = now() + SignedDuration::from_hours(12);
     assert_eq!(
         replica.covers_at(&[EU], now() + SignedDuration::from_hours(11)),
@@ -468,8 +480,8 @@ async fn takes_a_spent_credential_for_none() {
 #[tokio::test]
 async fn rewrites_nothing_after_a_restart() {
     let (world, before) = alone();
-    assert_eq!(before.ensure(&[EU, US]).await, Outcome::Covered);
-    before.ensure.settle().await;
+    assert_eq!(before.ensure(&[EU, US]).await, EnsureOutcome::Covered);
+    before.ensure.drain().await;
     let writes = world.writes.load(Ordering::SeqCst);
     let after = Replica::new(&world, &Arc::new(Dice::new(2)));
     for key in [EU, US, PUBLIC] {
@@ -477,7 +489,7 @@ async fn rewrites_nothing_after_a_restart() {
     }
     show(&after.state, "team-a", &world.secret("team-a").unwrap());
     assert_eq!(after.covers(&[EU, US]), Coverage::Covered);
-    assert_eq!(after.ensure(&[EU, US]).await, Outcome::Covered);
+    assert_eq!(after.ensure(&[EU, US]).await, EnsureOutcome::Covered);
     assert_eq!(world.writes.load(Ordering::SeqCst), writes);
     assert_eq!(after.mints.minted.load(Ordering::SeqCst), 0);
 }
@@ -493,7 +505,7 @@ async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
             .covers(&all, &name(PULL_SECRET), &[], now(), true),
         Coverage::Covered
     );
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert_eq!(
         world.writes.load(Ordering::SeqCst),
         0,
@@ -505,7 +517,7 @@ async fn readies_the_secret_of_a_namespace_in_mode_all_beside_its_first_pod() {
             .covers(&all, &name(PULL_SECRET), &[], now(), false),
         Coverage::Covered
     );
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert!(keys_of(&world).contains(&EU.to_owned()));
 }
 
@@ -577,33 +589,39 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
         *world.registries.lock().unwrap() = names.collect();
     };
     there(&["eu", "us"]);
-    replica.ensure.check_registries().await.unwrap();
+    replica.ensure.confirm_registries().await.unwrap();
     there(&["eu", "us", "late"]);
-    let doubt = replica.ensure.check_registries().await.unwrap_err();
+    let doubt = replica.ensure.confirm_registries().await.unwrap_err();
     assert!(doubt.to_string().contains("registry late"), "{doubt}");
     let before = replica.ensure.change();
     replica.state.unreadable().store(1, Ordering::Release);
     assert!(replica.ensure.change() != before, "a survey sees it");
-    let known = replica.ensure.check_registries().await;
+    let known = replica.ensure.confirm_registries().await;
     known.expect("that one is known to be unreadable");
     *world.refusal.lock().unwrap() = Some(ClusterError::NotFound {
         what: "the kind Registry".to_owned(),
     });
-    replica.ensure.check_registries().await.unwrap_err();
+    replica.ensure.confirm_registries().await.unwrap_err();
 }
 
 #[tokio::test]
 async fn renews_what_stands_where_there_is_no_room_for_the_rest() {
     let (world, replica) = alone();
-    assert_eq!(replica.ensure(&[EU, US]).await, Outcome::Covered);
-    replica.ensure.settle().await;
+    assert_eq!(replica.ensure(&[EU, US]).await, EnsureOutcome::Covered);
+    replica.ensure.drain().await;
     replica.give_source(&world, &"x".repeat(800 * 1024));
-    assert_eq!(reasons(&replica.ensure(&[HARBOR]).await), ["TooBig"]);
+    assert_eq!(
+        reasons(&replica.ensure(&[HARBOR]).await),
+        ["SecretTooLarge"]
+    );
     for key in [EU, US] {
         world.mint(&source_of(key), now());
         replica.mints.learn(&source_of(key));
     }
-    assert_eq!(reasons(&replica.ensure(&[EU, HARBOR]).await), ["TooBig"]);
+    assert_eq!(
+        reasons(&replica.ensure(&[EU, HARBOR]).await),
+        ["SecretTooLarge"]
+    );
     assert_eq!(replica.covers(&[EU, US]), Coverage::Covered);
     assert_eq!(replica.covers(&[HARBOR]), Coverage::Missing);
     let logins = world.logins("team-a");
@@ -612,8 +630,11 @@ async fn renews_what_stands_where_there_is_no_room_for_the_rest() {
     assert!(!logins.contains_key(HARBOR));
     // Nothing is written again and again.
     let writes = world.writes.load(Ordering::SeqCst);
-    assert_eq!(reasons(&replica.ensure(&[HARBOR]).await), ["TooBig"]);
+    assert_eq!(
+        reasons(&replica.ensure(&[HARBOR]).await),
+        ["SecretTooLarge"]
+    );
     assert_eq!(world.writes.load(Ordering::SeqCst), writes);
     replica.give_source(&world, "small");
-    assert_eq!(replica.ensure(&[HARBOR]).await, Outcome::Covered);
+    assert_eq!(replica.ensure(&[HARBOR]).await, EnsureOutcome::Covered);
 }

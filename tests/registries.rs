@@ -23,7 +23,7 @@ fn excludes(registries: &[Registry], name: &str, reference: &Reference<'_>) -> b
             .expect("it is valid")
             .covers(reference.domain(), reference.path())
     };
-    registry.spec.exclude.iter().any(covers)
+    registry.spec.excluded_images.iter().any(covers)
 }
 
 #[test]
@@ -139,7 +139,7 @@ proptest! {
     ) {
         let registries = Registries::build(registries);
         let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
-        let puller = pod.puller(&namespace);
+        let pod_subject = pod.pod_subject(&namespace);
         let (secrets, is_decided) = pod.secrets(&registries, &namespace);
         let mut keys: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for secret in &secrets {
@@ -159,7 +159,7 @@ proptest! {
         }
         for image in &pod.images {
             let reference = Reference::parse(image).expect("a reference");
-            let Some(resolved) = registries.resolve(puller, &reference) else { continue };
+            let Some(resolved) = registries.resolve(pod_subject, &reference) else { continue };
             let source = &resolved.registry.sources[resolved.grant].0;
             prop_assert!(secrets.contains(&&*resolved.registry.secret));
             let asked = keys.get(&effective(&resolved.key)).into_iter().flatten();
@@ -182,13 +182,13 @@ proptest! {
             let resolved = registries.resolve(&namespace, &reference).map(|resolved| resolved.registry.name.clone());
             let explanation = registries.explain(Some(&namespace), &reference);
             let serving: Vec<_> = explanation
-                .verdicts
+                .matches
                 .iter()
                 .filter(|verdict| matches!(verdict.why, pullpass::registry::Why::Serves { .. }))
                 .map(|verdict| verdict.registry.name.clone())
                 .collect();
             prop_assert_eq!(serving, resolved.into_iter().collect::<Vec<_>>(), "{}", image);
-            prop_assert_eq!(explanation.verdicts.len(), registries.iter().count());
+            prop_assert_eq!(explanation.matches.len(), registries.iter().count());
         }
     }
 }

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 use double::{Dice, Mints, View, World, show};
 use jiff::{SignedDuration, Timestamp};
-use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::controller::{Leadership, Metrics, Reconciler};
 use pullpass::names::NamespaceName;
-use pullpass::provision::access::{Cluster, Credentials};
 use pullpass::provision::decide::decide;
+use pullpass::provision::ports::{Cluster, Credentials};
 use pullpass::provision::state::State;
-use pullpass::provision::{Ensure, Namespace};
+use pullpass::provision::{Namespace, Provisioner};
 use pullpass::registry::{Orders, Registries};
 use serde_json::json;
 use silent::Silent;
@@ -94,7 +94,7 @@ struct Replica {
     world: Arc<World>,
     state: Arc<State>,
     mints: Arc<Mints>,
-    ensure: Ensure,
+    ensure: Provisioner,
     leadership: watch::Sender<Leadership>,
 }
 
@@ -115,7 +115,7 @@ impl Replica {
                 show(&state, &namespace.name, &stored);
             }
             let name = namespace.name.clone();
-            state.namespaces.apply(&name, "1", namespace);
+            state.namespaces.apply_event(&name, "1", namespace);
         }
         let view = View {
             world: Arc::clone(world),
@@ -123,9 +123,9 @@ impl Replica {
         };
         let (cluster, credentials): (Arc<dyn Cluster>, Arc<dyn Credentials>) =
             (Arc::new(view), mints.clone());
-        let ensure = Ensure::new(Arc::clone(&state), cluster, Arc::clone(&credentials), now);
+        let ensure = Provisioner::new(Arc::clone(&state), cluster, Arc::clone(&credentials), now);
         let metrics = Metrics::default();
-        let keeper = Keeper::new(
+        let reconciler = Reconciler::new(
             ensure.clone(),
             credentials,
             Arc::new(Silent),
@@ -134,7 +134,7 @@ impl Replica {
             now,
         );
         let leadership = watch::Sender::new(Leadership::default());
-        tokio::spawn(keeper.run(leadership.subscribe()));
+        tokio::spawn(reconciler.run(leadership.subscribe()));
         Self {
             world: Arc::clone(world),
             state,
@@ -153,7 +153,7 @@ impl Replica {
         let name = namespace.name.clone();
         let mut all = self.world.namespaces.lock().unwrap();
         all.insert(name.to_string(), namespace.clone());
-        self.state.namespaces.apply(&name, "1", namespace);
+        self.state.namespaces.apply_event(&name, "1", namespace);
     }
 
     fn writes(&self) -> usize {
@@ -201,8 +201,8 @@ fn restart(world: &Arc<World>, count: usize) -> Replica {
     let shown = began.elapsed();
     let look = || {
         let began = Instant::now();
-        let survey = replica.ensure.survey(&Orders::default(), now());
-        let decision = decide(&survey.view, now());
+        let snapshot = replica.ensure.snapshot(&Orders::default(), now());
+        let decision = decide(&snapshot.view, now());
         assert!(decision.mint.is_empty() && decision.complete.is_empty());
         began.elapsed()
     };

@@ -39,14 +39,14 @@ async fn answers_from_files_counts_and_logs_no_objects() {
     assert_eq!(post(&client, &replica, &review).await.status(), 400);
     let metrics = replica.metrics().await;
     for line in [
-        "pullpass_admissions_total{outcome=\"Injected\",reason=\"\",path=\"Warm\"} 1",
-        "pullpass_admissions_total{outcome=\"Unchanged\",reason=\"NamespaceUnknown\",path=\"Cold\"} 1",
-        "pullpass_admissions_total{outcome=\"Refused\",reason=\"\",path=\"Warm\"} 1",
-        "pullpass_admission_duration_seconds_bucket{le=\"0.0001\",path=\"Warm\"}",
+        "pullpass_admissions_total{outcome=\"injected\",reason=\"\",cache=\"hit\"} 1",
+        "pullpass_admissions_total{outcome=\"unchanged\",reason=\"namespace_unknown\",cache=\"miss\"} 1",
+        "pullpass_admissions_total{outcome=\"refused\",reason=\"\",cache=\"hit\"} 1",
+        "pullpass_admission_duration_seconds_bucket{le=\"0.0001\",cache=\"hit\"}",
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
-    let line = "the Pod references the pull secret";
+    let line = "admitted the Pod with its pull secret";
     support::wait::until("the line", async || replica.find_line(line)).await;
     let log = replica.log();
     assert!(
@@ -106,7 +106,7 @@ async fn serves_on_when_idle_connections_take_all_file_descriptors() {
     for _ in 0..2 * FILES {
         idle.push(TcpStream::connect(replica.webhook).await.unwrap());
     }
-    let line = "a connection could not be accepted";
+    let line = "failed to accept a connection, retrying";
     support::wait::until("the descriptors to be taken", async || {
         replica.find_line(line)
     })
@@ -139,7 +139,7 @@ async fn answers_probes_when_kept_connections_take_all_places() {
     }
     let probe = tokio::time::timeout(PATIENCE, replica.is_ready());
     assert!(probe.await.unwrap());
-    let line = "make place for new ones";
+    let line = "connection limit reached";
     let say = async || replica.log().contains(line).then_some(());
     support::wait::until("it to be said", say).await;
     assert_eq!(replica.log().matches(line).count(), 1, "and said once");

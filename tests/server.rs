@@ -485,7 +485,7 @@ async fn leaves_by_connection_close_and_goes_on_accepting() {
     send(&mut open, HELLO).await;
     assert!(!receive(&mut open).await.0.contains("connection:"));
     assert!(server.drain.is_ready());
-    server.drain.enter(Phase::Leaving);
+    server.drain.enter(Phase::Draining);
     assert!(!server.drain.is_ready());
     let mut new = server.connect().await;
     for stream in [&mut open, &mut new] {
@@ -565,9 +565,9 @@ async fn answers_six_hundred_cold_connections_at_once() {
         );
     }
     let counted = metrics.counted(
-        admission::metrics::Outcome::Injected,
+        admission::metrics::AdmissionOutcome::Injected,
         "",
-        admission::metrics::Path::Warm,
+        admission::metrics::CacheResult::Hit,
     );
     assert_eq!(counted, 600);
 }
@@ -610,7 +610,7 @@ async fn shows_health_and_metrics_on_a_plain_port() {
         text.contains("pullpass_connections 1") && text.ends_with("# EOF\n"),
         "{text}"
     );
-    drain.enter(Phase::Leaving);
+    drain.enter(Phase::Draining);
     assert_eq!(status("/readyz").await, 503);
     assert_eq!(status("/livez").await, 200);
     drain.enter(Phase::Closing);

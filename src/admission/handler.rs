@@ -13,10 +13,10 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::metrics::{Metrics, Outcome, Path};
+use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject, Review};
-use super::secrets::{self, Made};
+use super::secrets::{self, SecretsResult};
 use super::{patch, request, validate};
 use crate::names::NamespaceName;
 use crate::provision::{Namespace, Provision};
@@ -44,11 +44,11 @@ pub fn router(webhook: Arc<Webhook>) -> Router {
 }
 
 /// What is done about a review, and why.
-struct Decision {
-    outcome: Outcome,
+struct AdmissionDecision {
+    outcome: AdmissionOutcome,
     reason: &'static str,
     routine: bool,
-    path: Path,
+    cache: CacheResult,
     patch: Option<String>,
     warnings: Vec<String>,
 }
@@ -66,16 +66,16 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
     let decided = AssertUnwindSafe(webhook.decide(&review.request, deadline))
         .catch_unwind()
         .await;
-    let decision = decided.unwrap_or_else(|_| Decision::panicked());
+    let decision = decided.unwrap_or_else(|_| AdmissionDecision::panicked());
     let answer = review.answer(decision.patch.as_deref(), &decision.warnings);
     webhook.metrics.count(
         decision.outcome,
         decision.reason,
-        decision.path,
+        decision.cache,
         started.elapsed(),
     );
-    if decision.outcome != Outcome::Panicked {
-        webhook.metrics.note_answer((webhook.clock)());
+    if decision.outcome != AdmissionOutcome::Panicked {
+        webhook.metrics.record_response((webhook.clock)());
     }
     decision.log(&review.request);
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
@@ -90,10 +90,10 @@ impl Webhook {
         Ok((body.map_err(|refusal| self.refuse(refusal))?, deadline))
     }
 
-    pub(super) fn refuse(&self, refusal: request::Refusal) -> Response {
+    pub(super) fn refuse(&self, refusal: request::HttpRejection) -> Response {
         tracing::info!(
-            http.status = refusal.0.as_u16(),
-            "a request to the webhook is refused: {}",
+            http.status_code = refusal.0.as_u16(),
+            "rejected a webhook request: {}",
             refusal.1.trim_end()
         );
         self.metrics.count_refused();
@@ -108,28 +108,28 @@ impl Webhook {
         answer
     }
 
-    async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> Decision {
+    async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> AdmissionDecision {
         let (pod, name) = match plan::screen(request, &self.own_namespace) {
             Ok(screened) => screened,
-            Err(skip) => return Decision::skip(skip, Path::Warm, Vec::new()),
+            Err(skip) => return AdmissionDecision::skip(skip, CacheResult::Hit, Vec::new()),
         };
-        let Some((namespace, path)) = self.namespace(name, deadline).await else {
+        let Some((namespace, cache)) = self.namespace(name, deadline).await else {
             let warnings = vec![plan::namespace_unknown_warning(name)];
-            return Decision::skip(Skip::NamespaceUnknown, Path::Cold, warnings);
+            return AdmissionDecision::skip(Skip::NamespaceUnknown, CacheResult::Miss, warnings);
         };
         let registries = self.provision.registries();
         let injection = match plan::decide(pod, &namespace, &registries) {
             Plan::Inject(injection) => injection,
-            Plan::Skip(skip, warnings) => return Decision::skip(skip, path, warnings),
+            Plan::Skip(skip, warnings) => return AdmissionDecision::skip(skip, cache, warnings),
         };
-        let review = secrets::Review {
+        let review = secrets::SecretsReview {
             provision: &*self.provision,
             namespace: &namespace,
             dry_run: request.dry_run().unwrap_or(true),
             now: (self.clock)(),
             deadline,
         };
-        inject(pod, &review, injection, path).await
+        inject(pod, &review, injection, cache).await
     }
 
     /// The namespace from memory, or by one live read.
@@ -137,57 +137,57 @@ impl Webhook {
         &self,
         name: &NamespaceName,
         deadline: Instant,
-    ) -> Option<(Arc<Namespace>, Path)> {
+    ) -> Option<(Arc<Namespace>, CacheResult)> {
         if let Some(namespace) = self.provision.namespace(name) {
-            return Some((namespace, Path::Warm));
+            return Some((namespace, CacheResult::Hit));
         }
         let fetched = tokio::time::timeout_at(deadline, self.provision.fetch_namespace(name)).await;
-        Some((fetched.ok().flatten()?, Path::Cold))
+        Some((fetched.ok().flatten()?, CacheResult::Miss))
     }
 }
 
 /// Gives the Pod what is planned, as far as its pull secrets may be referenced.
 async fn inject(
     pod: &PodObject<'_>,
-    review: &secrets::Review<'_>,
+    review: &secrets::SecretsReview<'_>,
     mut injection: Injection<'_>,
-    mut path: Path,
-) -> Decision {
-    let mut made = Made::default();
-    review.screen(pod, &mut injection, &mut made).await;
-    review.make(&mut injection, &mut made).await;
-    if made.cold {
-        path = Path::Cold;
+    mut cache: CacheResult,
+) -> AdmissionDecision {
+    let mut result = SecretsResult::default();
+    review.screen(pod, &mut injection, &mut result).await;
+    review.ensure(&mut injection, &mut result).await;
+    if result.cold {
+        cache = CacheResult::Miss;
     }
-    let left_out = made.left_out.map_or("", Skip::as_str);
-    if let Some(skip) = made.left_out
+    let left_out = result.left_out.map_or("", Skip::as_str);
+    if let Some(skip) = result.left_out
         && injection.additions.pull_secrets.is_empty()
     {
-        return Decision::skip(skip, path, made.warnings);
+        return AdmissionDecision::skip(skip, cache, result.warnings);
     }
-    let (outcome, reason) = match made.pending {
-        Some(reason) => (Outcome::Pending, reason),
-        None => (Outcome::Injected, left_out),
+    let (outcome, reason) = match result.pending {
+        Some(reason) => (AdmissionOutcome::Pending, reason),
+        None => (AdmissionOutcome::Injected, left_out),
     };
     let mut warnings = injection.warnings;
-    warnings.append(&mut made.warnings);
-    Decision {
+    warnings.append(&mut result.warnings);
+    AdmissionDecision {
         outcome,
         reason,
         routine: false,
-        path,
+        cache,
         patch: patch::build(pod, &injection.additions),
         warnings,
     }
 }
 
-impl Decision {
-    fn skip(skip: Skip, path: Path, warnings: Vec<String>) -> Self {
+impl AdmissionDecision {
+    fn skip(skip: Skip, cache: CacheResult, warnings: Vec<String>) -> Self {
         Self {
-            outcome: Outcome::Unchanged,
+            outcome: AdmissionOutcome::Unchanged,
             reason: skip.as_str(),
-            routine: skip.is_routine(),
-            path,
+            routine: skip.is_routine() && warnings.is_empty(),
+            cache,
             patch: None,
             warnings,
         }
@@ -195,56 +195,62 @@ impl Decision {
 
     fn panicked() -> Self {
         Self {
-            outcome: Outcome::Panicked,
+            outcome: AdmissionOutcome::Panicked,
             reason: "",
             routine: false,
-            path: Path::Warm,
+            cache: CacheResult::Hit,
             patch: None,
             warnings: Vec::new(),
         }
     }
 
-    /// One line per decision about a Pod of an opted-in namespace; what is none of our business is for debugging.
+    /// One line per decision: info for what is new or worth a look, debug for what is routine.
     fn log(&self, request: &review::Request<'_>) {
         let namespace = request.namespace().map_or("", NamespaceName::as_str);
         let pod = request.object().value().map_or("", PodObject::display_name);
-        let (outcome, reason, path) = (self.outcome, self.reason, self.path);
+        let (outcome, reason, cache) = (self.outcome, self.reason, self.cache);
         match outcome {
-            Outcome::Panicked => tracing::error!(
+            AdmissionOutcome::Panicked => tracing::error!(
                 pod.namespace = namespace,
                 pod.name = pod,
-                "the webhook panicked and left the Pod as it is"
+                "admission handler panicked: admitted the Pod unchanged"
             ),
-            Outcome::Pending => {
+            AdmissionOutcome::Pending => {
                 tracing::warn!(
                     pod.namespace = namespace,
                     pod.name = pod,
                     reason,
-                    ?path,
+                    ?cache,
                     detail = self.warnings.join("; "),
-                    "the Pod references a pull secret that is not complete yet"
+                    "admitted the Pod with a pull secret that is not complete yet, minting goes on in the background"
                 );
             }
-            Outcome::Injected => tracing::info!(
+            AdmissionOutcome::Injected if cache == CacheResult::Hit => tracing::debug!(
                 pod.namespace = namespace,
                 pod.name = pod,
-                ?path,
-                "the Pod references the pull secret"
+                ?cache,
+                "admitted the Pod with its pull secret"
             ),
-            Outcome::Unchanged | Outcome::Refused if self.routine => {
+            AdmissionOutcome::Injected => tracing::info!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                ?cache,
+                "admitted the Pod with its pull secret"
+            ),
+            AdmissionOutcome::Unchanged | AdmissionOutcome::Refused if self.routine => {
                 tracing::debug!(
                     pod.namespace = namespace,
                     pod.name = pod,
                     reason,
-                    "the Pod is left as it is"
+                    "admitted the Pod unchanged"
                 );
             }
-            Outcome::Unchanged | Outcome::Refused => {
+            AdmissionOutcome::Unchanged | AdmissionOutcome::Refused => {
                 tracing::info!(
                     pod.namespace = namespace,
                     pod.name = pod,
                     reason,
-                    "the Pod is left as it is"
+                    "admitted the Pod unchanged"
                 );
             }
         }

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::label::Snake;
 
 /// Seconds; a warm review takes some ten microseconds, a cold one waits for a cloud.
 const BUCKETS: [f64; 15] = [
@@ -20,16 +22,16 @@ const BUCKETS: [f64; 15] = [
 /// What admission counts. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    admissions: Family<Labels, Counter>,
-    duration: Family<PathLabels, Histogram, fn() -> Histogram>,
+    admissions: Family<AdmissionLabels, Counter>,
+    duration: Family<CacheLabels, Histogram, fn() -> Histogram>,
     validations: Family<ValidationLabels, Counter>,
     /// Microseconds; 0: never.
     answered: Arc<AtomicI64>,
 }
 
 /// What came of a review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Outcome {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AdmissionOutcome {
     /// The Pod references a secret that holds what its images need.
     Injected,
     /// The Pod references the secret, in which something is still missing.
@@ -43,17 +45,17 @@ pub enum Outcome {
 }
 
 /// Whether memory knew the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Path {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheResult {
     /// It did.
     #[default]
-    Warm,
+    Hit,
     /// Something had to be read, minted or written.
-    Cold,
+    Miss,
 }
 
 /// What is validated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A Registry.
     Registry,
@@ -62,7 +64,7 @@ pub enum Subject {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Validation {
     /// Admitted, and nothing to say.
     Allowed,
@@ -76,20 +78,20 @@ pub enum Validation {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ValidationLabels {
-    subject: Subject,
-    outcome: Validation,
+    subject: Snake<Subject>,
+    outcome: Snake<Validation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    outcome: Outcome,
-    reason: &'static str,
-    path: Path,
+struct AdmissionLabels {
+    outcome: Snake<AdmissionOutcome>,
+    reason: Snake<&'static str>,
+    cache: Snake<CacheResult>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PathLabels {
-    path: Path,
+struct CacheLabels {
+    cache: Snake<CacheResult>,
 }
 
 impl Default for Metrics {
@@ -106,7 +108,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Reviews by what came of them, why, and whether memory knew the answer";
+        let help = "Admission reviews by outcome, reason and cache hit or miss";
         registry.register("pullpass_admissions", help, self.admissions.clone());
         let help = "Seconds from a review's complete body to its answer";
         registry.register(
@@ -114,59 +116,75 @@ impl Metrics {
             help,
             self.duration.clone(),
         );
-        let help = "Objects that were validated, by what came of it";
+        let help = "Validated objects, by outcome";
         registry.register("pullpass_validations", help, self.validations.clone());
     }
 
     /// Counts one review. `reason` is one of a closed set, empty where there is nothing to say.
-    pub(super) fn count(&self, outcome: Outcome, reason: &'static str, path: Path, took: Duration) {
+    pub(super) fn count(
+        &self,
+        outcome: AdmissionOutcome,
+        reason: &'static str,
+        cache: CacheResult,
+        took: Duration,
+    ) {
         self.admissions
-            .get_or_create(&Labels {
-                outcome,
-                reason,
-                path,
+            .get_or_create(&AdmissionLabels {
+                outcome: Snake(outcome),
+                reason: Snake(reason),
+                cache: Snake(cache),
             })
             .inc();
         self.duration
-            .get_or_create(&PathLabels { path })
+            .get_or_create(&CacheLabels {
+                cache: Snake(cache),
+            })
             .observe(took.as_secs_f64());
     }
 
     /// Counts one object that was validated.
     pub(super) fn count_validation(&self, subject: Subject, outcome: Validation) {
-        let labels = ValidationLabels { subject, outcome };
+        let labels = ValidationLabels {
+            subject: Snake(subject),
+            outcome: Snake(outcome),
+        };
         self.validations.get_or_create(&labels).inc();
     }
 
     /// Counts a request that was answered with 4xx.
     pub(super) fn count_refused(&self) {
-        let labels = Labels {
-            outcome: Outcome::Refused,
-            reason: "",
-            path: Path::Warm,
+        let labels = AdmissionLabels {
+            outcome: Snake(AdmissionOutcome::Refused),
+            reason: Snake(""),
+            cache: Snake(CacheResult::Hit),
         };
         self.admissions.get_or_create(&labels).inc();
     }
 
     /// A review was answered, at `now`.
-    pub(super) fn note_answer(&self, now: Timestamp) {
+    pub(super) fn record_response(&self, now: Timestamp) {
         self.answered.store(now.as_microsecond(), Ordering::Relaxed);
     }
 
     /// When a review was last answered, for whoever wants to know whether the API server reaches the webhook; `None`: never yet.
-    pub fn last_answer(&self) -> Option<Timestamp> {
+    pub fn last_response(&self) -> Option<Timestamp> {
         let answered = self.answered.load(Ordering::Relaxed);
         let answered = Timestamp::from_microsecond(answered).ok();
         answered.filter(|answered| *answered != Timestamp::UNIX_EPOCH)
     }
 
     /// How many reviews had this outcome so far.
-    pub fn counted(&self, outcome: Outcome, reason: &'static str, path: Path) -> u64 {
+    pub fn counted(
+        &self,
+        outcome: AdmissionOutcome,
+        reason: &'static str,
+        cache: CacheResult,
+    ) -> u64 {
         self.admissions
-            .get(&Labels {
-                outcome,
-                reason,
-                path,
+            .get(&AdmissionLabels {
+                outcome: Snake(outcome),
+                reason: Snake(reason),
+                cache: Snake(cache),
             })
             .map_or(0, |counter| counter.get())
     }

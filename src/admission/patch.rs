@@ -26,7 +26,7 @@ pub struct Additions<'a> {
 /// Total: for a Pod that is not [odd](PodObject::is_odd) the patch applies, and applying it twice changes nothing more. For an
 /// odd one there is none.
 pub fn build(pod: &PodObject<'_>, additions: &Additions<'_>) -> Option<String> {
-    if pod.is_odd() {
+    if pod.is_malformed() {
         return None;
     }
     let (metadata, spec) = (pod.metadata.value()?, pod.spec.value()?);

@@ -9,7 +9,7 @@ use crate::image::Reference;
 use crate::names::NamespaceName;
 use crate::provision::{InjectMode, Namespace, PULL_SECRET};
 use crate::registry::{
-    Puller, Registries, Resolved, ServedRegistry, injected_key_problem, label_value_problem,
+    PodSubject, Registries, Resolved, ValidRegistry, injected_key_problem, label_value_problem,
 };
 
 /// The longest annotations that Kubernetes takes, keys and values together, in bytes.
@@ -28,7 +28,7 @@ pub enum Skip {
     /// A `kube-*` namespace, or pullpass' own.
     SystemNamespace,
     /// A field that decides has an unexpected type, or is not the name of an object; or the Pod has no metadata or spec.
-    OddObject,
+    MalformedObject,
     /// The mirror of a static Pod: the API server would refuse it.
     MirrorPod,
     /// The Pod's label says `pullpass.dev/inject: disabled`.
@@ -44,7 +44,7 @@ pub enum Skip {
     /// The ServiceAccount enforces mountable secrets and does not list ours: the API server would refuse the Pod.
     MountableSecrets,
     /// A Secret of our name is there that is not ours.
-    ForeignSecret,
+    SecretNotManaged,
 }
 
 impl Skip {
@@ -54,7 +54,7 @@ impl Skip {
             Self::NotPodCreation => "NotPodCreation",
             Self::NoNamespace => "NoNamespace",
             Self::SystemNamespace => "SystemNamespace",
-            Self::OddObject => "OddObject",
+            Self::MalformedObject => "MalformedObject",
             Self::MirrorPod => "MirrorPod",
             Self::PodOptedOut => "PodOptedOut",
             Self::NamespaceUnknown => "NamespaceUnknown",
@@ -62,18 +62,21 @@ impl Skip {
             Self::NamespaceTerminating => "NamespaceTerminating",
             Self::NoRegistry => "NoRegistry",
             Self::MountableSecrets => "MountableSecrets",
-            Self::ForeignSecret => "ForeignSecret",
+            Self::SecretNotManaged => "SecretNotManaged",
         }
     }
 
-    /// Whether it is about something that pullpass was not asked to look after.
+    /// Whether it happens all the time and nobody needs to know.
     pub fn is_routine(self) -> bool {
         matches!(
             self,
             Self::NotPodCreation
                 | Self::NoNamespace
                 | Self::SystemNamespace
+                | Self::MirrorPod
+                | Self::PodOptedOut
                 | Self::NamespaceNotOptedIn
+                | Self::NoRegistry
         )
     }
 }
@@ -93,9 +96,9 @@ pub fn mountable_secrets_warning(secret: &str) -> String {
 }
 
 /// What a user is told when a Secret that is not ours has the name of one of ours.
-pub fn foreign_secret_warning(namespace: &str, secret: &str) -> String {
+pub fn not_managed_warning(namespace: &str, secret: &str) -> String {
     format!(
-        "pullpass: Secret {namespace}/{secret} is not pullpass' own and is left alone: rename or delete it"
+        "pullpass: Secret {namespace}/{secret} is not managed by pullpass and is not referenced: rename or delete it"
     )
 }
 
@@ -130,14 +133,14 @@ pub fn screen<'p, 'a>(
     if !request.creates_pod() {
         return Err(Skip::NotPodCreation);
     }
-    if request.is_odd() {
-        return Err(Skip::OddObject);
+    if request.is_malformed() {
+        return Err(Skip::MalformedObject);
     }
     let namespace = request.namespace().ok_or(Skip::NoNamespace)?;
     if is_system(namespace, own_namespace) {
         return Err(Skip::SystemNamespace);
     }
-    let pod = request.object().value().ok_or(Skip::OddObject)?;
+    let pod = request.object().value().ok_or(Skip::MalformedObject)?;
     screen_pod(pod, namespace, own_namespace)?;
     Ok((pod, namespace))
 }
@@ -154,10 +157,10 @@ pub fn screen_pod(pod: &PodObject<'_>, namespace: &str, own_namespace: &str) -> 
     if is_system(namespace, own_namespace) {
         return Err(Skip::SystemNamespace);
     }
-    if pod.is_odd() {
-        return Err(Skip::OddObject);
+    if pod.is_malformed() {
+        return Err(Skip::MalformedObject);
     }
-    let metadata = pod.metadata.value().ok_or(Skip::OddObject)?;
+    let metadata = pod.metadata.value().ok_or(Skip::MalformedObject)?;
     if metadata
         .annotations
         .value()
@@ -192,28 +195,28 @@ pub fn decide<'r>(
     if namespace.terminating {
         return Plan::Skip(Skip::NamespaceTerminating, Vec::new());
     }
-    let puller = puller(pod, namespace);
+    let pod_subject = pod_subject(pod, namespace);
     let mut injection = Injection::default();
     let images = pod.spec.value().into_iter().flat_map(Spec::images);
     for image in images.clone() {
-        injection.add_image(image, &puller, registries);
+        injection.add_image(image, &pod_subject, registries);
     }
-    injection.add_pull_secrets(images, &puller, namespace.mode, registries);
+    injection.add_pull_secrets(images, &pod_subject, namespace.mode, registries);
     if injection.additions.pull_secrets.is_empty() {
         return Plan::Skip(Skip::NoRegistry, injection.warnings);
     }
-    injection.add_extras(pod, registries);
+    injection.add_pod_metadata(pod, registries);
     Plan::Inject(injection)
 }
 
 /// The Pod as Registries see it.
-fn puller<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> Puller<'p> {
-    let of_namespace = Puller::from(&namespace.labels);
+fn pod_subject<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> PodSubject<'p> {
+    let of_namespace = PodSubject::from(&namespace.labels);
     let labels = pod
         .metadata
         .value()
         .and_then(|metadata| metadata.labels.value());
-    Puller {
+    PodSubject {
         service_account: pod
             .spec
             .value()
@@ -230,11 +233,11 @@ impl<'r> Injection<'r> {
     fn add_pull_secrets<'i>(
         &mut self,
         images: impl Iterator<Item = &'i str>,
-        puller: &Puller<'_>,
+        pod_subject: &PodSubject<'_>,
         mode: InjectMode,
         registries: &'r Registries,
     ) {
-        let mut chosen: Vec<&'r ServedRegistry> = self
+        let mut chosen: Vec<&'r ValidRegistry> = self
             .resolved
             .iter()
             .map(|resolved| resolved.registry)
@@ -243,7 +246,7 @@ impl<'r> Injection<'r> {
             chosen.extend(
                 registries
                     .iter()
-                    .filter(|registry| registry.serves_pod(puller)),
+                    .filter(|registry| registry.serves_pod(pod_subject)),
             );
         }
         if chosen
@@ -257,20 +260,20 @@ impl<'r> Injection<'r> {
         let images: Vec<Reference<'_>> = images
             .filter_map(|image| Reference::parse(image).ok())
             .collect();
-        let arrangement = registries.arrange(puller, &images, &chosen);
-        if let Some((one, other)) = arrangement.torn {
+        let arrangement = registries.arrange(pod_subject, &images, &chosen);
+        if let Some((one, other)) = arrangement.conflict {
             self.warnings.push(format!(
-                "pullpass: no order of the secrets of Registries {one} and {other} is right for all images: narrow their images or excludes"
+                "pullpass: conflict: no order of the pull secrets of Registries {one} and {other} is right for all images of the Pod: narrow their images or excludedImages"
             ));
         }
         self.additions.pull_secrets = arrangement.secrets;
     }
 
-    fn add_image(&mut self, image: &str, puller: &Puller<'_>, registries: &'r Registries) {
+    fn add_image(&mut self, image: &str, pod_subject: &PodSubject<'_>, registries: &'r Registries) {
         let Ok(reference) = Reference::parse(image) else {
             return; // the kubelet says InvalidImageName
         };
-        if let Some(resolved) = registries.resolve(*puller, &reference) {
+        if let Some(resolved) = registries.resolve(*pod_subject, &reference) {
             let is_known = |known: &Resolved<'_>| {
                 known.key == resolved.key && known.registry.secret == resolved.registry.secret
             };
@@ -285,7 +288,7 @@ impl<'r> Injection<'r> {
             let lower = format!("{}/{}", reference.domain().to_lowercase(), reference.path());
             let served = Reference::parse(&lower)
                 .ok()
-                .and_then(|lower| registries.resolve(*puller, &lower));
+                .and_then(|lower| registries.resolve(*pod_subject, &lower));
             if served.is_some() {
                 let host = reference.domain();
                 self.warnings.push(format!(
@@ -297,10 +300,10 @@ impl<'r> Injection<'r> {
 
     /// Adds the labels and annotations of the Registries that serve the Pod. Where two Registries give one key, the first in the
     /// order of precedence wins.
-    fn add_extras(&mut self, pod: &PodObject<'_>, registries: &'r Registries) {
+    fn add_pod_metadata(&mut self, pod: &PodObject<'_>, registries: &'r Registries) {
         let extra = |resolved: &Resolved<'_>| {
-            !resolved.registry.inject.labels.is_empty()
-                || !resolved.registry.inject.annotations.is_empty()
+            !resolved.registry.pod_metadata.labels.is_empty()
+                || !resolved.registry.pod_metadata.annotations.is_empty()
         };
         if !self.resolved.iter().any(extra) {
             return;
@@ -309,8 +312,8 @@ impl<'r> Injection<'r> {
         let mut labels = Extras::default();
         let mut annotations = Extras::default();
         for Resolved { registry, .. } in &self.resolved {
-            labels.add(registry, &registry.inject.labels, true);
-            annotations.add(registry, &registry.inject.annotations, false);
+            labels.add(registry, &registry.pod_metadata.labels, true);
+            annotations.add(registry, &registry.pod_metadata.annotations, false);
         }
         let present = pod
             .metadata
@@ -324,7 +327,7 @@ impl<'r> Injection<'r> {
         if present.map_or(0, |present| present.bytes) + added > MAX_ANNOTATIONS {
             annotations.entries.clear();
             annotations.warnings.push(
-                "pullpass: the Pod's annotations leave no room for those of its Registry"
+                "pullpass: the Pod's annotations would exceed 256 KiB with podMetadata of its Registry: left out"
                     .to_owned(),
             );
         }
@@ -361,11 +364,11 @@ struct Extras<'r> {
 impl<'r> Extras<'r> {
     fn add(
         &mut self,
-        registry: &'r ServedRegistry,
-        inject: &'r BTreeMap<String, String>,
+        registry: &'r ValidRegistry,
+        pod_metadata: &'r BTreeMap<String, String>,
         are_labels: bool,
     ) {
-        for (key, value) in inject {
+        for (key, value) in pod_metadata {
             let problem = injected_key_problem(key)
                 .or_else(|| label_value_problem(value).filter(|_| are_labels));
             if let Some(problem) = problem {
@@ -378,7 +381,7 @@ impl<'r> Extras<'r> {
             let entry = self.entries.entry(key).or_insert((value, &registry.name));
             if entry.0 != value {
                 let (winner, loser) = (entry.1, &registry.name);
-                self.warnings.push(format!("pullpass: Registries {winner} and {loser} inject different {key}: {winner}'s is taken"));
+                self.warnings.push(format!("pullpass: conflict: podMetadata of Registries {winner} and {loser} set different values of {key}: the one of {winner} is used"));
             }
         }
     }

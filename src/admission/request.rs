@@ -10,16 +10,16 @@ use http_body_util::LengthLimitError;
 
 /// How long kube-apiserver waits when it does not say.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is kept of the caller's patience for the way back.
-const WAY_BACK: Duration = Duration::from_millis(200);
+const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A request that is refused: the status and the text for people.
-pub(super) type Refusal = (StatusCode, String);
+pub(super) type HttpRejection = (StatusCode, String);
 
 /// Checks that the body is said to be plain JSON.
-pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), HttpRejection> {
     let refuse = |text: &str| Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned()));
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -38,13 +38,13 @@ pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Waits for the whole body; the server holds it to its limit and deadline.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+pub(super) async fn read_body(body: Body) -> Result<Bytes, HttpRejection> {
     axum::body::to_bytes(body, usize::MAX)
         .await
-        .map_err(|error| refusal_of(&error))
+        .map_err(|error| rejection_of(&error))
 }
 
-fn refusal_of(error: &axum::Error) -> Refusal {
+fn rejection_of(error: &axum::Error) -> HttpRejection {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
@@ -57,13 +57,13 @@ fn refusal_of(error: &axum::Error) -> Refusal {
             Some(io::ErrorKind::TimedOut) => {
                 return (
                     StatusCode::REQUEST_TIMEOUT,
-                    "the body took too long\n".to_owned(),
+                    "timed out reading the body\n".to_owned(),
                 );
             }
             Some(io::ErrorKind::QuotaExceeded) => {
                 return (
                     StatusCode::TOO_MANY_REQUESTS,
-                    "too many requests at a time: try again\n".to_owned(),
+                    "too many requests in flight: retry\n".to_owned(),
                 );
             }
             _ => {}
@@ -84,8 +84,8 @@ pub(super) fn budget(uri: &Uri) -> Duration {
         .find_map(parse_duration);
     let patience = timeout
         .filter(|timeout| !timeout.is_zero())
-        .unwrap_or(DEFAULT_PATIENCE);
-    patience.saturating_sub(WAY_BACK.min(patience / 5))
+        .unwrap_or(DEFAULT_TIMEOUT);
+    patience.saturating_sub(RESPONSE_MARGIN.min(patience / 5))
 }
 
 /// Reads a duration as Go writes it, of those units that a time-out may have: `10s`, `1m30s`, `1.5s`, `500ms`.

@@ -2,7 +2,7 @@
 //!
 //! Only the few fields that decide are read, borrowed from the body; everything else is skipped undecoded, so that a Pod of any
 //! Kubernetes version passes through. Two things are strict. A key that is given twice is refused, because two readers could
-//! disagree on its value. A field that decides and has an unexpected type makes the whole object [`Field::Odd`], which nothing
+//! disagree on its value. A field that decides and has an unexpected type makes the whole object [`Field::Malformed`], which nothing
 //! is ever patched on.
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#webhook-request-and-response>
@@ -20,7 +20,7 @@ mod pod;
 mod warning;
 
 pub use field::{Field, Given, Text};
-pub use pod::{Annotations, Labels, Metadata, PodObject, Spec};
+pub use pod::{Annotations, ObjectMeta, PodLabels, PodObject, Spec};
 
 /// The label with which a Pod (or, as an opt-in, a namespace) says whether it wants pull secrets.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
@@ -57,7 +57,7 @@ pub enum ReviewError {
 
 /// The version of the admission API that a review was sent in, and is answered in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Version {
+pub enum ReviewVersion {
     /// `admission.k8s.io/v1`.
     #[serde(rename = "admission.k8s.io/v1")]
     V1,
@@ -70,7 +70,7 @@ pub enum Version {
 #[derive(Debug)]
 pub struct Review<'a> {
     /// The version to answer in.
-    pub version: Version,
+    pub version: ReviewVersion,
     /// The request's id, to be echoed; 1 to 1024 bytes.
     pub uid: Cow<'a, str>,
     /// What is asked.
@@ -83,9 +83,9 @@ pub struct Request<'a> {
     #[serde(borrow, default)]
     uid: Field<Text<'a>>,
     #[serde(borrow, default)]
-    kind: Field<Kind<'a>>,
+    kind: Field<GroupVersionKind<'a>>,
     #[serde(borrow, default)]
-    resource: Field<Resource<'a>>,
+    resource: Field<GroupVersionResource<'a>>,
     #[serde(borrow, default, rename = "subResource")]
     sub_resource: Field<Text<'a>>,
     #[serde(default)]
@@ -102,7 +102,7 @@ pub struct Request<'a> {
 
 #[derive(Debug, Deserialize)]
 #[allow(clippy::struct_field_names, reason = "the API's name")]
-struct Kind<'a> {
+struct GroupVersionKind<'a> {
     #[serde(borrow, default)]
     group: Field<Text<'a>>,
     #[serde(borrow, default)]
@@ -112,7 +112,7 @@ struct Kind<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Resource<'a> {
+struct GroupVersionResource<'a> {
     #[serde(borrow, default)]
     group: Field<Text<'a>>,
     #[serde(borrow, default)]
@@ -120,7 +120,7 @@ struct Resource<'a> {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct ReviewEnvelope<'a> {
     #[serde(borrow, default, rename = "apiVersion")]
     api_version: Field<Text<'a>>,
     #[serde(borrow, default)]
@@ -129,7 +129,12 @@ struct Envelope<'a> {
     request: Field<Request<'a>>,
 }
 
-field::object!(Kind<'a>, Resource<'a>, Request<'a>, Envelope<'a>);
+field::object!(
+    GroupVersionKind<'a>,
+    GroupVersionResource<'a>,
+    Request<'a>,
+    ReviewEnvelope<'a>
+);
 
 impl<'a> Review<'a> {
     /// Reads a request body.
@@ -140,14 +145,14 @@ impl<'a> Review<'a> {
         if body.is_empty() {
             return Err(ReviewError::Empty);
         }
-        let envelope: Field<Envelope<'a>> =
+        let envelope: Field<ReviewEnvelope<'a>> =
             serde_json::from_slice(body).map_err(|error| ReviewError::Syntax(error.to_string()))?;
         let Field::Value(envelope) = envelope else {
             return Err(ReviewError::Unsupported);
         };
         let version = match envelope.api_version.as_text() {
-            Some("admission.k8s.io/v1") => Version::V1,
-            Some("admission.k8s.io/v1beta1") => Version::V1Beta1,
+            Some("admission.k8s.io/v1") => ReviewVersion::V1,
+            Some("admission.k8s.io/v1beta1") => ReviewVersion::V1Beta1,
             _ => return Err(ReviewError::Unsupported),
         };
         if envelope.kind.as_text() != Some("AdmissionReview") {
@@ -167,7 +172,7 @@ impl<'a> Review<'a> {
     }
 
     /// Writes the answer: refused, with the reason and the warnings.
-    pub fn refuse(&self, refusal: &Refusal, warnings: &[String]) -> Vec<u8> {
+    pub fn refuse(&self, refusal: &Denial, warnings: &[String]) -> Vec<u8> {
         self.write(Response {
             status: Some(refusal),
             allowed: false,
@@ -189,7 +194,7 @@ impl<'a> Review<'a> {
 
     fn write(&self, response: Response<'_>) -> Vec<u8> {
         let length = 192 + self.uid.len() + response.patch.map_or(0, str::len);
-        let answer = Answer {
+        let answer = ReviewResponse {
             api_version: self.version,
             kind: "AdmissionReview",
             response,
@@ -222,7 +227,7 @@ impl<'a> Request<'a> {
             && resource.group.is_blank()
     }
 
-    /// The namespace that the Pod is created in; `None` when it is missing or empty, or no name at all (see [`Request::is_odd`]). The
+    /// The namespace that the Pod is created in; `None` when it is missing or empty, or no name at all (see [`Request::is_malformed`]). The
     /// object's own is never looked at.
     pub fn namespace(&self) -> Option<&NamespaceName> {
         self.namespace.name()
@@ -234,8 +239,8 @@ impl<'a> Request<'a> {
     }
 
     /// Whether a name is none, or another field that decides has an unexpected type.
-    pub fn is_odd(&self) -> bool {
-        self.namespace.is_odd() || self.name.is_odd() || self.dry_run.is_odd()
+    pub fn is_malformed(&self) -> bool {
+        self.namespace.is_malformed() || self.name.is_malformed() || self.dry_run.is_malformed()
     }
 
     /// Whether nothing may be written; `None` when the field is odd.
@@ -243,7 +248,7 @@ impl<'a> Request<'a> {
         match self.dry_run {
             Field::Absent | Field::Null => Some(false),
             Field::Value(dry_run) => Some(dry_run),
-            Field::Odd => None,
+            Field::Malformed => None,
         }
     }
 
@@ -257,14 +262,14 @@ impl<'a> Request<'a> {
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
+pub struct Denial {
     code: u16,
     reason: &'static str,
     /// What is wrong and what to do.
     pub message: String,
 }
 
-impl Refusal {
+impl Denial {
     /// The object breaks a rule: 422, as the API server answers itself.
     pub fn invalid(message: String) -> Self {
         Self {
@@ -295,8 +300,8 @@ impl Refusal {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    api_version: Version,
+struct ReviewResponse<'a> {
+    api_version: ReviewVersion,
     kind: &'a str,
     response: Response<'a>,
 }
@@ -307,7 +312,7 @@ struct Response<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a Refusal>,
+    status: Option<&'a Denial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -385,7 +390,7 @@ mod tests {
         );
         let review = Review::parse(body.as_bytes()).unwrap();
         let pod = review.request.object().value().unwrap();
-        assert!(!pod.is_odd());
+        assert!(!pod.is_malformed());
         assert_eq!(pod.display_name(), "web-");
         assert_eq!(
             pod.spec.value().unwrap().images().collect::<Vec<_>>(),

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Skip};
 use super::review::PodObject;
 use crate::names::ObjectName;
-use crate::provision::{Coverage, Namespace, Outcome, Pending, Provision};
+use crate::provision::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 
 /// One review, as far as the pull secrets are concerned.
-pub(super) struct Review<'a> {
+pub(super) struct SecretsReview<'a> {
     pub(super) provision: &'a dyn Provision,
     pub(super) namespace: &'a Arc<Namespace>,
     pub(super) dry_run: bool,
@@ -23,7 +23,7 @@ pub(super) struct Review<'a> {
 
 /// What came of a Pod's pull secrets.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct SecretsResult {
     /// Whether any of them had to be worked for.
     pub(super) cold: bool,
     /// Why something is not there yet, in one word; `None`: all of it is there.
@@ -34,13 +34,13 @@ pub(super) struct Made {
     pub(super) warnings: Vec<String>,
 }
 
-impl Review<'_> {
+impl SecretsReview<'_> {
     /// Leaves out the secrets whose reference the API server would refuse.
     pub(super) async fn screen(
         &self,
         pod: &PodObject<'_>,
         injection: &mut Injection<'_>,
-        made: &mut Made,
+        result: &mut SecretsResult,
     ) {
         let Some(spec) = pod.spec.value() else { return };
         let (namespace, account) = (&self.namespace.name, spec.service_account());
@@ -58,14 +58,14 @@ impl Review<'_> {
             if has_it || tokio::time::timeout_at(half, asked).await.unwrap_or(true) {
                 injection.additions.pull_secrets.push(name);
             } else {
-                made.left_out = Some(Skip::MountableSecrets);
-                made.warnings.push(plan::mountable_secrets_warning(name));
+                result.left_out = Some(Skip::MountableSecrets);
+                result.warnings.push(plan::mountable_secrets_warning(name));
             }
         }
     }
 
     /// Makes sure of the secrets, and leaves out those that are not ours.
-    pub(super) async fn make(&self, injection: &mut Injection<'_>, made: &mut Made) {
+    pub(super) async fn ensure(&self, injection: &mut Injection<'_>, result: &mut SecretsResult) {
         let names = std::mem::take(&mut injection.additions.pull_secrets);
         let needed = |name: &ObjectName| -> Vec<&str> {
             let resolved = injection.resolved.iter();
@@ -74,43 +74,43 @@ impl Review<'_> {
         };
         let needs: Vec<(&ObjectName, Vec<&str>)> =
             names.iter().map(|name| (*name, needed(name))).collect();
-        let outcomes = join_all(needs.iter().map(|(name, keys)| self.make_one(name, keys))).await;
+        let outcomes = join_all(needs.iter().map(|(name, keys)| self.ensure_one(name, keys))).await;
         for (name, (outcome, cold)) in names.into_iter().zip(outcomes) {
-            made.cold |= cold;
+            result.cold |= cold;
             match outcome {
-                Outcome::Covered => {}
-                Outcome::Foreign => {
-                    made.left_out = Some(Skip::ForeignSecret);
-                    let warning = plan::foreign_secret_warning(&self.namespace.name, name);
-                    made.warnings.push(warning);
+                EnsureOutcome::Covered => {}
+                EnsureOutcome::Foreign => {
+                    result.left_out = Some(Skip::SecretNotManaged);
+                    let warning = plan::not_managed_warning(&self.namespace.name, name);
+                    result.warnings.push(warning);
                     continue;
                 }
-                Outcome::Pending(pending) => {
+                EnsureOutcome::Pending(pending) => {
                     let unknown = if self.dry_run { "DryRun" } else { "" };
                     let reason = pending.first().map_or(unknown, |first| first.reason);
-                    made.pending.get_or_insert(reason);
-                    made.warnings.extend(pending.iter().map(describe));
+                    result.pending.get_or_insert(reason);
+                    result.warnings.extend(pending.iter().map(describe));
                 }
             }
             injection.additions.pull_secrets.push(name);
         }
     }
 
-    async fn make_one(&self, secret: &ObjectName, keys: &[&str]) -> (Outcome, bool) {
+    async fn ensure_one(&self, secret: &ObjectName, keys: &[&str]) -> (EnsureOutcome, bool) {
         let found = self
             .provision
             .covers(self.namespace, secret, keys, self.now, self.dry_run);
         match found {
-            Coverage::Covered => (Outcome::Covered, false),
-            Coverage::Foreign => (Outcome::Foreign, false),
+            Coverage::Covered => (EnsureOutcome::Covered, false),
+            Coverage::Foreign => (EnsureOutcome::Foreign, false),
             Coverage::Missing if self.dry_run || keys.is_empty() => {
-                (Outcome::Pending(Vec::new()), false)
+                (EnsureOutcome::Pending(Vec::new()), false)
             }
             Coverage::Missing => {
-                let made = self
+                let result = self
                     .provision
                     .ensure(self.namespace, secret, keys, self.deadline);
-                (made.await, true)
+                (result.await, true)
             }
         }
     }

@@ -11,13 +11,13 @@ use futures::FutureExt as _;
 use tokio::time::Instant;
 
 use super::handler::Webhook;
-use super::judge::{self, Lacks, Verdict};
 use super::metrics::{Subject, Validation};
 use super::plan::{self, Skip};
-use super::review::{self, INJECT_LABEL, PodObject, Refusal, Review};
-use super::vet::{self, Judgement, Objects};
+use super::pod_check::{self, MissingReferences, PodCheck};
+use super::review::{self, Denial, INJECT_LABEL, PodObject, Review};
+use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
-use crate::registry::ServedRegistry;
+use crate::registry::ValidRegistry;
 
 /// What becomes of a Pod that lacks what its images need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub(super) async fn registry(State(webhook): State<Arc<Webhook>>, request: Reque
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let judge = async |_: &Review<'_>| {
+    let check = async |_: &Review<'_>| {
         let provision = &webhook.provision;
-        let problems = |registry: &ServedRegistry| provision.source_problems(registry);
-        vet::judge(&Objects::find(&body), &provision.registries(), problems)
+        let problems = |registry: &ValidRegistry| provision.source_problems(registry);
+        validate_registry::validate(&OldAndNew::find(&body), &provision.registries(), problems)
     };
-    webhook.validate(&body, Subject::Registry, judge).await
+    webhook.validate(&body, Subject::Registry, check).await
 }
 
 /// `POST /validate-pod/warn`: Pods in their final state, of namespaces that want to be warned.
@@ -56,9 +56,9 @@ impl Webhook {
             Ok(read) => read,
             Err(refusal) => return refusal,
         };
-        let judge =
-            async |review: &Review<'_>| self.judge_pod(&review.request, enforce, deadline).await;
-        self.validate(&body, Subject::Pod, judge).await
+        let check =
+            async |review: &Review<'_>| self.check_pod(&review.request, enforce, deadline).await;
+        self.validate(&body, Subject::Pod, check).await
     }
 
     /// Reads a review, has it judged and answers.
@@ -66,75 +66,80 @@ impl Webhook {
         &self,
         body: &[u8],
         subject: Subject,
-        judge: impl AsyncFnOnce(&Review<'_>) -> Judgement,
+        check: impl AsyncFnOnce(&Review<'_>) -> ValidationResponse,
     ) -> Response {
         let review = match Review::parse(body) {
             Ok(review) => review,
             Err(error) => return self.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
         };
-        let judged = AssertUnwindSafe(judge(&review)).catch_unwind().await.ok();
-        self.answer_judgement(&review, subject, judged)
+        let judged = AssertUnwindSafe(check(&review)).catch_unwind().await.ok();
+        self.respond(&review, subject, judged)
     }
 
     /// Judges a Pod as it is to be stored. Opting out does not exempt it from what its namespace asks for.
-    async fn judge_pod(
+    async fn check_pod(
         &self,
         request: &review::Request<'_>,
         enforce: Enforce,
         deadline: Instant,
-    ) -> Judgement {
+    ) -> ValidationResponse {
         match plan::screen(request, &self.own_namespace) {
             Ok(_) | Err(Skip::PodOptedOut) => {}
-            Err(_) => return Judgement::default(),
+            Err(_) => return ValidationResponse::default(),
         }
         let (Some(pod), Some(name)) = (request.object().value(), request.namespace()) else {
-            return Judgement::default();
+            return ValidationResponse::default();
         };
         let Some((namespace, _)) = self.namespace(name, deadline).await else {
-            return enforce.judge_unknown(name);
+            return enforce.handle_unknown(name);
         };
         let now = (self.clock)();
-        match judge::judge_pod(&*self.provision, pod, &namespace, now, deadline).await {
+        match pod_check::check_pod(&*self.provision, pod, &namespace, now, deadline).await {
             // The API server asks about opted-in namespaces alone: memory is behind.
-            Verdict::Left(Skip::NamespaceNotOptedIn) => enforce.judge_unknown(name),
-            Verdict::Complete | Verdict::Left(_) => Judgement::default(),
-            Verdict::Missed(lacks) => enforce.judge_missed(pod, name, &lacks),
+            PodCheck::Skipped(Skip::NamespaceNotOptedIn) => enforce.handle_unknown(name),
+            PodCheck::Referenced | PodCheck::Skipped(_) => ValidationResponse::default(),
+            PodCheck::Missed(lacks) => enforce.handle_missed(pod, name, &lacks),
         }
     }
 }
 
 impl Enforce {
-    fn judge_unknown(self, namespace: &str) -> Judgement {
+    fn handle_unknown(self, namespace: &str) -> ValidationResponse {
         let message = format!(
-            "pullpass: namespace {namespace} cannot be read now, so that nobody can tell whether the Pod has what it needs: try again"
+            "pullpass: cannot read namespace {namespace}, so it is unknown whether the Pod references the pull secrets that its images need: retry"
         );
         match self {
-            Self::Warn => Judgement::default(),
-            Self::Deny => Judgement {
-                refusal: Some(Refusal::unavailable(message)),
+            Self::Warn => ValidationResponse::default(),
+            Self::Deny => ValidationResponse {
+                refusal: Some(Denial::unavailable(message)),
                 warnings: Vec::new(),
             },
         }
     }
 
-    fn judge_missed(self, pod: &PodObject<'_>, namespace: &str, lacks: &Lacks) -> Judgement {
+    fn handle_missed(
+        self,
+        pod: &PodObject<'_>,
+        namespace: &str,
+        lacks: &MissingReferences,
+    ) -> ValidationResponse {
         let (secrets, registries) = (lacks.secrets.join(", "), lacks.registries.join(", "));
         let advice = if plan::opts_out(pod) {
-            format!("remove its label {INJECT_LABEL}=disabled")
+            format!("remove the label {INJECT_LABEL}=disabled from the Pod")
         } else {
-            "create it again: pullpass was not asked, or another webhook took the reference away"
+            "recreate it: pullpass' webhook was not called, or another webhook removed the reference"
                 .to_owned()
         };
         let message = format!(
             "pullpass: the Pod does not reference Secret {secrets} of namespace {namespace}, which its images need (Registry {registries}): {advice}"
         );
         match self {
-            Self::Warn => Judgement {
+            Self::Warn => ValidationResponse {
                 refusal: None,
                 warnings: vec![message],
             },
-            Self::Deny => Judgement {
-                refusal: Some(Refusal::forbidden(message)),
+            Self::Deny => ValidationResponse {
+                refusal: Some(Denial::forbidden(message)),
                 warnings: Vec::new(),
             },
         }
@@ -143,30 +148,30 @@ impl Enforce {
 
 impl Webhook {
     /// Answers, counts and logs; `None`: the handler panicked, and the object is admitted.
-    fn answer_judgement(
+    fn respond(
         &self,
         review: &Review<'_>,
         subject: Subject,
-        judgement: Option<Judgement>,
+        response: Option<ValidationResponse>,
     ) -> Response {
-        let outcome = match &judgement {
+        let outcome = match &response {
             None => Validation::Panicked,
-            Some(judgement) if judgement.refusal.is_some() => Validation::Denied,
-            Some(judgement) if !judgement.warnings.is_empty() => Validation::Warned,
+            Some(response) if response.refusal.is_some() => Validation::Denied,
+            Some(response) if !response.warnings.is_empty() => Validation::Warned,
             Some(_) => Validation::Allowed,
         };
         self.metrics.count_validation(subject, outcome);
-        let judgement = judgement.unwrap_or_default();
-        log(review, subject, outcome, &judgement);
-        let answer = match &judgement.refusal {
-            Some(refusal) => review.refuse(refusal, &judgement.warnings),
-            None => review.answer(None, &judgement.warnings),
+        let response = response.unwrap_or_default();
+        log(review, subject, outcome, &response);
+        let answer = match &response.refusal {
+            Some(refusal) => review.refuse(refusal, &response.warnings),
+            None => review.answer(None, &response.warnings),
         };
         ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
     }
 }
 
-fn log(review: &Review<'_>, subject: Subject, outcome: Validation, judgement: &Judgement) {
+fn log(review: &Review<'_>, subject: Subject, outcome: Validation, response: &ValidationResponse) {
     let (name, namespace) = (review.request.name(), review.request.namespace());
     let namespace = namespace.map_or("", NamespaceName::as_str);
     match outcome {
@@ -174,14 +179,14 @@ fn log(review: &Review<'_>, subject: Subject, outcome: Validation, judgement: &J
             ?subject,
             object.namespace = namespace,
             object.name = name,
-            "the webhook panicked and admitted the object"
+            "validation handler panicked: admitted the object"
         ),
         Validation::Denied => tracing::info!(
             ?subject,
             object.namespace = namespace,
             object.name = name,
-            "refused: {}",
-            judgement
+            "denied the object: {}",
+            response
                 .refusal
                 .as_ref()
                 .map_or("", |refusal| &refusal.message)
@@ -190,14 +195,14 @@ fn log(review: &Review<'_>, subject: Subject, outcome: Validation, judgement: &J
             ?subject,
             object.namespace = namespace,
             object.name = name,
-            "admitted with a warning: {}",
-            judgement.warnings.join("; ")
+            "admitted the object with a warning: {}",
+            response.warnings.join("; ")
         ),
         Validation::Allowed => tracing::debug!(
             ?subject,
             object.namespace = namespace,
             object.name = name,
-            "admitted"
+            "admitted the object"
         ),
     }
 }

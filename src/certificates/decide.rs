@@ -6,7 +6,7 @@ use super::Validity;
 
 /// How long certificates are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lives {
+pub struct ValidityPeriods {
     /// The serving certificate.
     pub serving: SignedDuration,
     /// The authority that signs it.
@@ -17,7 +17,7 @@ pub struct Lives {
 /// every replica the new pair.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(5);
 
-impl Lives {
+impl ValidityPeriods {
     /// How long a step of an authority's replacement must have been in place before the next is taken.
     pub fn overlap(&self) -> SignedDuration {
         OVERLAP.min(self.authority / 20).min(self.serving / 10)
@@ -26,7 +26,7 @@ impl Lives {
 
 /// What is held, as far as its times matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct CertificateView {
     /// The authority that signs from now on.
     pub authority: Validity,
     /// The serving certificate.
@@ -34,12 +34,12 @@ pub struct View {
     /// Whether that authority signed it; otherwise an older one did, which is trusted as well.
     pub is_signed_by_authority: bool,
     /// Whether an older authority is trusted, too.
-    pub trusts_older: bool,
+    pub trusts_old_ca: bool,
     /// Whether the serving certificate is good for every name that it is asked for.
     pub has_names: bool,
 }
 
-impl View {
+impl CertificateView {
     /// Whether the serving certificate is replaced in its time: that takes back nothing that somebody did.
     pub fn is_serving_due(&self, now: Timestamp) -> bool {
         !self.is_signed_by_authority || due(self.serving) <= now
@@ -59,17 +59,17 @@ pub enum Bundle {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RotationStep {
     /// Make an authority and a serving certificate: there are none that could be used.
-    MakeAll,
+    CreateAll,
     /// Write the `caBundle` of our webhooks.
     WriteBundle,
     /// Make a serving certificate, signed by the authority.
-    MakeServing,
+    RenewServing,
     /// Make another authority, trusted beside the one there is, which still signed the serving certificate.
-    MakeAuthority,
+    RotateCa,
     /// Trust the older authority no more.
-    DropOlder,
+    DropOldCa,
     /// Nothing before then, unless something changes.
     Wait(Timestamp),
 }
@@ -77,21 +77,26 @@ pub enum Action {
 /// What to do next, at `now`.
 ///
 /// What ended is replaced at once; then the API server is told whom to trust, since all else depends on it. At two thirds of its life
-/// the serving certificate is replaced; the authority likewise, in three steps with [`Lives::overlap`] between them: trusted, signing,
+/// the serving certificate is replaced; the authority likewise, in three steps with [`ValidityPeriods::overlap`] between them: trusted, signing,
 /// alone.
-pub fn decide(now: Timestamp, held: Option<&View>, bundle: Bundle, lives: Lives) -> Action {
+pub fn decide(
+    now: Timestamp,
+    held: Option<&CertificateView>,
+    bundle: Bundle,
+    lives: ValidityPeriods,
+) -> RotationStep {
     let Some(held) = held.filter(|held| held.authority.until > now) else {
-        return Action::MakeAll;
+        return RotationStep::CreateAll;
     };
     let mut next = Wake(held.authority.until);
     match bundle {
-        Bundle::Differs(from) if from <= now => return Action::WriteBundle,
+        Bundle::Differs(from) if from <= now => return RotationStep::WriteBundle,
         Bundle::Differs(from) => next.at(from),
         Bundle::Unknown | Bundle::Holds(_) => {}
     }
     next.at(held.serving.until);
     if held.serving.until <= now || (!held.has_names && held.is_signed_by_authority) {
-        return Action::MakeServing;
+        return RotationStep::RenewServing;
     }
     let overlap = lives.overlap();
     let settled = match bundle {
@@ -100,21 +105,21 @@ pub fn decide(now: Timestamp, held: Option<&View>, bundle: Bundle, lives: Lives)
     };
     if !held.is_signed_by_authority {
         return match settled {
-            Some(at) if at <= now => Action::MakeServing,
+            Some(at) if at <= now => RotationStep::RenewServing,
             at => next.wait(at),
         };
     }
-    if held.trusts_older {
+    if held.trusts_old_ca {
         let served = later(held.serving.made, overlap);
         match settled.map(|at| at.max(served)) {
-            Some(at) if at <= now => return Action::DropOlder,
+            Some(at) if at <= now => return RotationStep::DropOldCa,
             Some(at) => next.at(at),
             None => {}
         }
     } else {
         let due = due(held.authority);
         if due <= now {
-            return Action::MakeAuthority;
+            return RotationStep::RotateCa;
         }
         next.at(due);
     }
@@ -122,7 +127,7 @@ pub fn decide(now: Timestamp, held: Option<&View>, bundle: Bundle, lives: Lives)
     let may_live_longer = held.serving.until < held.authority.until;
     let due = due(held.serving);
     if may_live_longer && due <= now {
-        return Action::MakeServing;
+        return RotationStep::RenewServing;
     }
     next.wait(may_live_longer.then_some(due))
 }
@@ -145,11 +150,11 @@ impl Wake {
         self.0 = self.0.min(time);
     }
 
-    fn wait(mut self, time: Option<Timestamp>) -> Action {
+    fn wait(mut self, time: Option<Timestamp>) -> RotationStep {
         if let Some(time) = time {
             self.at(time);
         }
-        Action::Wait(self.0)
+        RotationStep::Wait(self.0)
     }
 }
 

@@ -6,38 +6,42 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::label::Snake;
+
 /// Gauges and counters. Clones show the same.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     distrusting: Gauge,
     missing: Gauge,
-    writes: Family<Labels, Counter>,
+    writes: Family<CaBundleWriteLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    outcome: &'static str,
+struct CaBundleWriteLabels {
+    outcome: Snake<&'static str>,
 }
 
 impl Metrics {
     /// Adds these to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
         for outcome in ["Written", "Conflict"] {
-            drop(self.writes.get_or_create(&Labels { outcome }));
+            drop(self.writes.get_or_create(&CaBundleWriteLabels {
+                outcome: Snake(outcome),
+            }));
         }
         registry.register(
-            "pullpass_webhooks_distrusting",
-            "Webhooks of ours whose caBundle does not trust the serving certificate",
+            "pullpass_ca_bundle_mismatches",
+            "Webhooks of pullpass whose caBundle does not trust the serving certificate",
             self.distrusting.clone(),
         );
         registry.register(
             "pullpass_webhook_configurations_missing",
-            "Configurations of our webhooks that are not there, or cannot be read",
+            "Webhook configurations of pullpass that do not exist or cannot be read",
             self.missing.clone(),
         );
         registry.register(
             "pullpass_ca_bundle_writes",
-            "Writes of our webhooks' caBundle by how they ended",
+            "Updates of caBundle in pullpass' webhook configurations, by outcome",
             self.writes.clone(),
         );
     }
@@ -56,6 +60,10 @@ impl Metrics {
 
     /// Counts a write of `caBundle`: `Written`, or the reason of the error.
     pub fn count_write(&self, outcome: &'static str) {
-        self.writes.get_or_create(&Labels { outcome }).inc();
+        self.writes
+            .get_or_create(&CaBundleWriteLabels {
+                outcome: Snake(outcome),
+            })
+            .inc();
     }
 }

@@ -18,9 +18,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Kube, failure};
+use super::{Kube, api_error};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::access::{ClusterError, Version};
+use crate::provision::ports::{ClusterError, Version};
 
 /// The objects of one kind, of one namespace or of none.
 pub(super) struct Objects<'k, K> {
@@ -177,7 +177,7 @@ where
                 answer => answer.map(Ok),
             }
         });
-        let answer = failure::request(what, call).await?;
+        let answer = api_error::request(what, call).await?;
         answer.map_err(|mismatch| self.kube.reject(what, &mismatch))
     }
 

@@ -19,14 +19,14 @@ use serde_json::{Value, json};
 
 use super::api::Objects;
 use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
-use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, failure};
+use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, api_error};
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
-use crate::provision::access::{
+use crate::provision::ports::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
 };
-use crate::provision::account::ServiceAccount;
+use crate::provision::service_account::ServiceAccount;
 use crate::registry::Registry;
 
 /// Registries per page of a list of their names.
@@ -142,7 +142,7 @@ impl Cluster for Kube {
             let mut asked = ListParams::default().limit(REGISTRIES_PER_PAGE);
             let mut names = Vec::new();
             loop {
-                let page = failure::request("registries", api.list_metadata(&asked)).await?;
+                let page = api_error::request("registries", api.list_metadata(&asked)).await?;
                 names.extend(page.items.iter().map(ResourceExt::name_any));
                 match page.metadata.continue_ {
                     Some(next) if !next.is_empty() => asked = asked.continue_token(&next),

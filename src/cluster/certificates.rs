@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::apply::swap;
 use super::{Kube, MANAGED_BY, objects};
 use crate::names::ObjectName;
-use crate::provision::access::{ClusterError, Precondition, Version};
-use crate::provision::table::Table;
+use crate::provision::ports::{ClusterError, Precondition, Version};
+use crate::provision::store::Store;
 
 /// The Secret, in pullpass' own namespace.
 pub const CERTIFICATES: &str = "pullpass-certificates";
@@ -33,14 +33,14 @@ pub struct CertificateSecret {
 
 /// The Secret, as the watch last showed it.
 pub struct Certificates {
-    pub(super) secrets: Table<ObjectName, CertificateSecret>,
+    pub(super) secrets: Store<ObjectName, CertificateSecret>,
     pub(super) changed: watch::Sender<()>,
 }
 
 impl Default for Certificates {
     fn default() -> Self {
         Self {
-            secrets: Table::new(Arc::default(), |one, other| one.version == other.version),
+            secrets: Store::new(Arc::default(), |one, other| one.version == other.version),
             changed: watch::Sender::default(),
         }
     }
@@ -53,7 +53,7 @@ impl Certificates {
     }
 
     /// Rings when it changed.
-    pub fn follow(&self) -> watch::Receiver<()> {
+    pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 }
@@ -82,7 +82,7 @@ impl Kube {
         let written = swap(&self.own_secrets(), &name, object, precondition).await?;
         let written = read_secret(written);
         let version = written.version.resource_version.clone();
-        known.secrets.put(&name, &version, written);
+        known.secrets.apply_own_write(&name, &version, written);
         known.changed.send_replace(());
         Ok(())
     }

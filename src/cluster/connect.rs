@@ -11,22 +11,22 @@ use thiserror::Error;
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
 
-use super::pace::Pace;
+use super::watch_throttle::WatchThrottle;
 use super::{Kube, Metrics};
 use crate::names::{NameError, NamespaceName};
 
 /// After so long without a byte a connection is given up; watches end every 50 s.
-const SILENCE: Duration = Duration::from_secs(57);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(57);
 
 /// The first pause before a request is sent again that the API server was too busy for (429, 503, 504), and the longest, unless it
 /// asks for a longer one by Retry-After. kube's own go up to a thousand seconds: an API server that comes back would be left alone.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How often such a request is sent again before it counts as failed.
-const AGAIN: u32 = 10;
+const MAX_RETRIES: u32 = 10;
 
 /// How many requests may wait to be sent.
-const QUEUE: usize = 1024;
+const MAX_QUEUED: usize = 1024;
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, Default)]
@@ -87,15 +87,15 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
         None => NamespaceName::parse(&config.default_namespace)?,
     };
     // Longer than any watch is silent, so that a connection that silently went away is noticed.
-    config.read_timeout = Some(SILENCE);
+    config.read_timeout = Some(IDLE_TIMEOUT);
     config.reset_reader_on_write = true;
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client {
         message: error.to_string(),
     })?;
-    let pace = Pace::default();
+    let pace = WatchThrottle::default();
     let client = builder
-        .with_layer(&BufferLayer::new(QUEUE))
+        .with_layer(&BufferLayer::new(MAX_QUEUED))
         .with_layer(&RetryLayer::new(retry()))
         .with_layer(&pace)
         .build();
@@ -105,8 +105,8 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
 }
 
 fn retry() -> RetryPolicy {
-    let (first, longest) = PAUSES;
-    RetryPolicy::new(first, longest, AGAIN, true).expect("the first pause is the shorter one")
+    let (first, longest) = RETRY_BACKOFF;
+    RetryPolicy::new(first, longest, MAX_RETRIES, true).expect("the first pause is the shorter one")
 }
 
 async fn load_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, ConnectError> {

@@ -16,16 +16,16 @@ use sha2::{Digest as _, Sha256};
 use super::Kube;
 use super::api::Objects;
 use crate::names::NamespaceName;
-use crate::provision::access::ClusterError;
+use crate::provision::ports::ClusterError;
 
 /// How long one object is not told the same reason again.
-const PAUSE: SignedDuration = SignedDuration::from_mins(10);
+const DEDUP_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
 /// How soon an Event that could not be written may be tried again.
-const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// How many are remembered before those that no longer matter are forgotten.
-const REMEMBERED: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 
 /// The longest `note`, in bytes; and the most of an object's name that goes into an Event's.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/events.go>
@@ -36,14 +36,14 @@ const NAME_MAX: usize = 200;
 const INSTANCE_MAX: usize = 128;
 
 /// Who tells.
-const REPORTER: &str = "pullpass.dev/controller";
+const REPORTING_CONTROLLER: &str = "pullpass.dev/controller";
 
 /// Events of objects without a namespace are here, where `kubectl describe` looks for them.
 const CLUSTER_NAMESPACE: &str = "default";
 
 /// How grave a notice is: the `type` of its Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gravity {
+pub enum EventType {
     /// Nothing is wrong.
     Normal,
     /// Somebody should look.
@@ -52,11 +52,11 @@ pub enum Gravity {
 
 /// What is told about an object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Notice {
+pub struct EventNote {
     /// The object, which need not be there: `apiVersion`, `kind` and `name`, a `namespace` unless it has none, the `uid` if known.
     pub regarding: ObjectReference,
     /// How grave it is.
-    pub gravity: Gravity,
+    pub event_type: EventType,
     /// Why, in one CamelCase word of a closed set.
     pub reason: &'static str,
     /// What pullpass did or would have done, in one CamelCase word.
@@ -83,11 +83,11 @@ pub fn reference(
 
 /// What became of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Published {
     /// There is a new Event.
-    Now,
+    Created,
     /// The object was told this reason less than ten minutes ago.
-    Lately,
+    Suppressed,
     /// The Event could not be written, which was logged.
     Failed,
 }
@@ -95,10 +95,10 @@ pub enum Told {
 impl Kube {
     /// Writes an Event, in the object's namespace (`default` for one that has none). Nothing depends on Events: what fails is logged
     /// here, and not more often than it would be told.
-    pub async fn publish(&self, notice: &Notice, now: Timestamp) -> Told {
-        let key = key_of(notice);
-        if !self.told.take(&key, now) {
-            return Told::Lately;
+    pub async fn publish(&self, notice: &EventNote, now: Timestamp) -> Published {
+        let key = event_key(notice);
+        if !self.correlator.take(&key, now) {
+            return Published::Suppressed;
         }
         let event = build_event(notice, now);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
@@ -106,36 +106,36 @@ impl Kube {
             Ok(namespace) => namespace,
             Err(error) => {
                 tracing::debug!("an object that an Event is about has no namespace: {error}");
-                return Told::Failed;
+                return Published::Failed;
             }
         };
-        let what = format!("an event about {}", describe_object(&notice.regarding));
+        let what = format!("event regarding {}", describe_object(&notice.regarding));
         let events = Objects::<Event>::namespaced(self, &namespace);
         match events.create(&what, &event).await {
-            Ok(_) => Told::Now,
+            Ok(_) => Published::Created,
             // It was told before this process, or by another one.
-            Err(ClusterError::Conflict { .. }) => Told::Lately,
+            Err(ClusterError::Conflict { .. }) => Published::Suppressed,
             Err(error) => {
-                self.told.allow_after(&key, now, AGAIN);
+                self.correlator.allow_after(&key, now, RETRY_AFTER);
                 self.log_failure(&error, now);
-                Told::Failed
+                Published::Failed
             }
         }
     }
 
     fn log_failure(&self, error: &ClusterError, now: Timestamp) {
-        if matches!(error, ClusterError::NamespaceGone { .. }) || !self.told.take("", now) {
+        if matches!(error, ClusterError::NamespaceGone { .. }) || !self.correlator.take("", now) {
             return;
         }
         tracing::warn!(
             error.reason = error.reason(),
-            "people are not told by events, with this and maybe others: {error}; the right is create of events.events.k8s.io"
+            "failed to create Event (needs \"create\" on events.events.k8s.io), retrying later: {error}"
         );
     }
 }
 
 /// What is told about what, whenever it is.
-fn key_of(notice: &Notice) -> String {
+fn event_key(notice: &EventNote) -> String {
     let object = &notice.regarding;
     let parts = [
         &object.api_version,
@@ -149,9 +149,9 @@ fn key_of(notice: &Notice) -> String {
 }
 
 /// The name of the Event that tells this in the ten minutes around `at`.
-fn name_of(notice: &Notice, at: Timestamp) -> String {
-    let window = at.as_second().div_euclid(PAUSE.as_secs());
-    let hash = Sha256::digest(format!("{} {window}", key_of(notice)));
+fn event_name(notice: &EventNote, at: Timestamp) -> String {
+    let window = at.as_second().div_euclid(DEDUP_WINDOW.as_secs());
+    let hash = Sha256::digest(format!("{} {window}", event_key(notice)));
     let name = notice.regarding.name.as_deref().unwrap_or_default();
     let mut text = cut(name, NAME_MAX).trim_end_matches(['.', '-']).to_owned();
     text.push('.');
@@ -162,17 +162,17 @@ fn name_of(notice: &Notice, at: Timestamp) -> String {
     text
 }
 
-fn build_event(notice: &Notice, now: Timestamp) -> Event {
+fn build_event(notice: &EventNote, now: Timestamp) -> Event {
     let regarding = &notice.regarding;
     let namespace = regarding.namespace.clone();
     let metadata = ObjectMeta {
-        name: Some(name_of(notice, now)),
+        name: Some(event_name(notice, now)),
         namespace: Some(namespace.unwrap_or_else(|| CLUSTER_NAMESPACE.to_owned())),
         ..ObjectMeta::default()
     };
-    let kind = match notice.gravity {
-        Gravity::Normal => "Normal",
-        Gravity::Warning => "Warning",
+    let kind = match notice.event_type {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
     };
     // A Pod's host name is its name.
     let instance = std::env::var("HOSTNAME").unwrap_or_default();
@@ -185,7 +185,7 @@ fn build_event(notice: &Notice, now: Timestamp) -> Event {
         reason: Some(notice.reason.to_owned()),
         action: Some(notice.action.to_owned()),
         note: Some(cut(&notice.note, NOTE_MAX).to_owned()),
-        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_controller: Some(REPORTING_CONTROLLER.to_owned()),
         reporting_instance: Some(instance.unwrap_or_else(|| "pullpass".to_owned())),
         ..Event::default()
     }
@@ -207,17 +207,17 @@ fn cut(text: &str, bytes: usize) -> &str {
 
 /// What was told lately, and from when on it may be told again.
 #[derive(Debug, Default)]
-pub(super) struct Lately {
-    pauses: Mutex<HashMap<String, Pause>>,
+pub(super) struct EventCorrelator {
+    pauses: Mutex<HashMap<String, Suppression>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pause {
+struct Suppression {
     begin: Timestamp,
     length: SignedDuration,
 }
 
-impl Pause {
+impl Suppression {
     /// Whether it goes on at `now`. It does not where the clock was put back to before its begin: better told twice than not for hours.
     fn holds(self, now: Timestamp) -> bool {
         let passed = now.duration_since(self.begin);
@@ -225,19 +225,19 @@ impl Pause {
     }
 }
 
-impl Lately {
+impl EventCorrelator {
     /// Whether this may be told now: then it counts as told for ten minutes.
     fn take(&self, key: &str, now: Timestamp) -> bool {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.get(key).is_some_and(|pause| pause.holds(now)) {
             return false;
         }
-        if pauses.len() >= REMEMBERED {
+        if pauses.len() >= MAX_ENTRIES {
             pauses.retain(|_, pause| pause.holds(now));
         }
-        let pause = Pause {
+        let pause = Suppression {
             begin: now,
-            length: PAUSE,
+            length: DEDUP_WINDOW,
         };
         pauses.insert(key.to_owned(), pause);
         true
@@ -245,7 +245,7 @@ impl Lately {
 
     fn allow_after(&self, key: &str, begin: Timestamp, length: SignedDuration) {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        pauses.insert(key.to_owned(), Pause { begin, length });
+        pauses.insert(key.to_owned(), Suppression { begin, length });
     }
 }
 
@@ -257,15 +257,15 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn notice(name: &str, reason: &'static str) -> Notice {
-        Notice {
+    fn notice(name: &str, reason: &'static str) -> EventNote {
+        EventNote {
             regarding: ObjectReference {
                 kind: Some("Secret".to_owned()),
                 namespace: Some("team-a".to_owned()),
                 name: Some(name.to_owned()),
                 ..ObjectReference::default()
             },
-            gravity: Gravity::Warning,
+            event_type: EventType::Warning,
             reason,
             action: "Keep",
             note: "é".repeat(600),
@@ -274,22 +274,22 @@ mod tests {
 
     #[test]
     fn tells_once_in_ten_minutes_also_when_the_clock_is_put_back() {
-        let lately = Lately::default();
+        let lately = EventCorrelator::default();
         assert!(lately.take("a", at(10_000)));
         assert!(!lately.take("a", at(10_599)));
         assert!(!lately.take("a", at(10_000)));
         assert!(lately.take("b", at(10_000)));
         assert!(lately.take("a", at(10_600)));
         assert!(lately.take("a", at(9_000)));
-        lately.allow_after("a", at(9_000), AGAIN);
+        lately.allow_after("a", at(9_000), RETRY_AFTER);
         assert!(!lately.take("a", at(9_059)));
         assert!(lately.take("a", at(9_060)));
     }
 
     #[test]
     fn forgets_what_no_longer_matters() {
-        let lately = Lately::default();
-        for number in 0..REMEMBERED {
+        let lately = EventCorrelator::default();
+        for number in 0..MAX_ENTRIES {
             assert!(lately.take(&number.to_string(), at(0)));
         }
         assert!(lately.take("one more", at(700)));
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn names_events_after_object_reason_and_time() {
-        let name = |object, reason, second| name_of(&notice(object, reason), at(second));
+        let name = |object, reason, second| event_name(&notice(object, reason), at(second));
         let first = name("pullpass", "Foreign", 600);
         assert_eq!(first, name("pullpass", "Foreign", 1199));
         assert!(first.starts_with("pullpass."), "{first}");

@@ -12,9 +12,9 @@ use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
 use super::api::{list_named, pods_path};
-use super::{Kube, WEBHOOKS, failure};
+use super::{Kube, WEBHOOKS, api_error};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::access::ClusterError;
+use crate::provision::ports::ClusterError;
 use crate::registry::Registry;
 use crate::registry::selector::LabelSelector;
 
@@ -23,7 +23,7 @@ pub const WEBHOOK: &str = "pods.pullpass.dev";
 
 /// A webhook configuration that calls pullpass.
 #[derive(Clone, Debug)]
-pub struct Webhook {
+pub struct WebhookTarget {
     /// The configuration's name.
     pub configuration: String,
     /// Whom the API server calls: a URL, or `NAMESPACE/SERVICE`.
@@ -36,7 +36,7 @@ pub struct Webhook {
 
 /// What a Pod would get.
 #[derive(Clone, Debug, Default)]
-pub struct TriedPod {
+pub struct DryRunPod {
     /// The pull secrets that it references.
     pub pull_secrets: Vec<String>,
     /// What its creator is warned of.
@@ -53,7 +53,7 @@ impl Kube {
     ) -> Result<(Vec<Registry>, Vec<(String, String)>), ClusterError> {
         let resource = ApiResource::erase::<Registry>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let found = failure::request("registries", api.list(&ListParams::default())).await?;
+        let found = api_error::request("registries", api.list(&ListParams::default())).await?;
         let (mut registries, mut unreadable) = (Vec::new(), Vec::new());
         for object in found.items {
             let name = object.name_any();
@@ -69,12 +69,12 @@ impl Kube {
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    pub async fn fetch_webhooks(&self) -> Result<Vec<Webhook>, ClusterError> {
+    pub async fn fetch_webhooks(&self) -> Result<Vec<WebhookTarget>, ClusterError> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let what = "mutatingwebhookconfigurations";
-        let found = match failure::request(what, api.list(&ListParams::default())).await {
+        let found = match api_error::request(what, api.list(&ListParams::default())).await {
             Err(ClusterError::Forbidden { .. }) => {
-                failure::request(what, api.list(&named_webhooks())).await?
+                api_error::request(what, api.list(&named_webhooks())).await?
             }
             found => found?,
         };
@@ -95,7 +95,7 @@ impl Kube {
     pub async fn has_validating(&self) -> Result<bool, ClusterError> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let what = "validatingwebhookconfigurations";
-        let found = failure::request(what, api.list(&named_webhooks())).await?;
+        let found = api_error::request(what, api.list(&named_webhooks())).await?;
         Ok(!found.items.is_empty())
     }
 
@@ -109,7 +109,7 @@ impl Kube {
         &self,
         namespace: &NamespaceName,
         pod: &Value,
-    ) -> Result<TriedPod, ClusterError> {
+    ) -> Result<DryRunPod, ClusterError> {
         let what = format!("a Pod in namespace {namespace}, as a dry run,");
         let request = Request::post(pods_path(namespace) + "?dryRun=All")
             .header("content-type", "application/json")
@@ -130,12 +130,12 @@ impl Kube {
                 )));
             }
             let pod: Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-            Ok(TriedPod {
+            Ok(DryRunPod {
                 pull_secrets: names_of(&pod["spec"]["imagePullSecrets"]),
                 warnings,
             })
         };
-        failure::request(&what, call).await
+        api_error::request(&what, call).await
     }
 }
 
@@ -144,7 +144,7 @@ fn named_webhooks() -> ListParams {
     list_named(&ObjectName::constant(WEBHOOKS))
 }
 
-fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> Webhook {
+fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> WebhookTarget {
     let client = webhook.client_config;
     let target = match (client.url, client.service) {
         (Some(url), _) => url,
@@ -155,7 +155,7 @@ fn read_webhook(configuration: &str, webhook: MutatingWebhook) -> Webhook {
     let namespaces = serde_json::to_value(selector)
         .and_then(serde_json::from_value::<LabelSelector>)
         .ok();
-    Webhook {
+    WebhookTarget {
         configuration: configuration.to_owned(),
         target,
         has_ca: client.ca_bundle.is_some_and(|bundle| !bundle.0.is_empty()),

@@ -14,11 +14,11 @@ use super::apply::swap;
 use super::{Kube, objects};
 use crate::names::ObjectName;
 use crate::provision::PULL_SECRET;
-use crate::provision::access::{ClusterError, Precondition, Version};
+use crate::provision::ports::{ClusterError, Precondition, Version};
 
 /// A Lease as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct LeaseRecord {
     /// The state that was read; it changes with every renewal.
     pub version: Version,
     /// Who holds it; empty when nobody does.
@@ -38,7 +38,7 @@ pub const CONFIRM_ANNOTATION: &str = "pullpass.dev/confirm-removal";
 
 /// What is written into a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
+pub struct LeaseSpec {
     /// Who holds it; empty to give it back.
     pub holder: String,
     /// How long after this renewal nobody else may take it; whole seconds, at least one.
@@ -54,7 +54,7 @@ impl Kube {
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    pub async fn fetch_lease(&self) -> Result<Option<Held>, ClusterError> {
+    pub async fn fetch_lease(&self) -> Result<Option<LeaseRecord>, ClusterError> {
         let found = self.leases().get(&lease_name()).await?;
         Ok(found.map(|lease| self.read_lease(lease)))
     }
@@ -66,10 +66,10 @@ impl Kube {
     /// [`ClusterError::Conflict`] when somebody else wrote in between.
     pub async fn apply_lease(
         &self,
-        term: &Term,
+        term: &LeaseSpec,
         precondition: &Precondition,
         now: Timestamp,
-    ) -> Result<Held, ClusterError> {
+    ) -> Result<LeaseRecord, ClusterError> {
         let object = json!({
             "spec": {
                 "holderIdentity": term.holder,
@@ -85,9 +85,9 @@ impl Kube {
 
     /// Reads a Lease. Everybody who stands for election reads it every few seconds, and never an older state of it, unless the cluster
     /// was put back to an earlier one.
-    fn read_lease(&self, lease: Lease) -> Held {
+    fn read_lease(&self, lease: Lease) -> LeaseRecord {
         let held = read_lease(lease);
-        self.revision.note(&held.version.resource_version);
+        self.revision.observe(&held.version.resource_version);
         held
     }
 
@@ -100,10 +100,10 @@ fn lease_name() -> ObjectName {
     ObjectName::constant(PULL_SECRET)
 }
 
-fn read_lease(lease: Lease) -> Held {
+fn read_lease(lease: Lease) -> LeaseRecord {
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.unwrap_or_default();
-    Held {
+    LeaseRecord {
         version: objects::read_version(&lease.metadata),
         confirmed: lease
             .metadata

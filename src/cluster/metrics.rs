@@ -11,28 +11,29 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use super::pace::Asked;
-use crate::provision::access::ClusterError;
+use super::watch_throttle::WatchRequests;
+use crate::label::Snake;
+use crate::provision::ports::ClusterError;
 
 /// Counters of what is read and written. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    writes: Family<Labels, Counter>,
+    writes: Family<WriteLabels, Counter>,
     watches: Family<WatchLabels, Counter>,
     mismatches: Counter,
-    asked: Asked,
+    watch_requests: WatchRequests,
 }
 
 /// How old what is known of the cluster may be, worked out when somebody looks.
 #[derive(Debug)]
-struct WatchAge(Asked);
+struct WatchAge(WatchRequests);
 
 impl Collector for WatchAge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let age = ConstGauge::new(self.0.age(Instant::now()).as_secs_f64());
         let metric = encoder.encode_descriptor(
             "pullpass_watch_age_seconds",
-            "Seconds since the API server granted the watch that it granted the longest ago",
+            "Seconds since the oldest watch was last accepted by the API server",
             None,
             age.metric_type(),
         )?;
@@ -43,20 +44,20 @@ impl Collector for WatchAge {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WatchLabels {
     /// What is watched.
-    kind: &'static str,
+    kind: Snake<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct WriteLabels {
     /// `Written`, `Deleted`, or the reason of the error ([`ClusterError::reason`]).
-    outcome: &'static str,
+    outcome: Snake<&'static str>,
 }
 
 impl Metrics {
     /// Counters that also tell how old these watches are.
-    pub(super) fn of(asked: Asked) -> Self {
+    pub(super) fn of(watch_requests: WatchRequests) -> Self {
         Self {
-            asked,
+            watch_requests,
             ..Self::default()
         }
     }
@@ -64,16 +65,18 @@ impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
         for outcome in ["Written", "Deleted", "Conflict"] {
-            drop(self.writes.get_or_create(&Labels { outcome }));
+            drop(self.writes.get_or_create(&WriteLabels {
+                outcome: Snake(outcome),
+            }));
         }
         registry.register(
             "pullpass_pull_secret_writes",
-            "Writes and deletions of pull secrets by how they ended",
+            "Writes and deletions of pull secrets, by outcome",
             self.writes.clone(),
         );
         registry.register(
             "pullpass_watch_failures",
-            "Lists and watches that failed, each time they were tried",
+            "Failed list and watch requests, retries included",
             self.watches.clone(),
         );
         registry.register(
@@ -81,7 +84,7 @@ impl Metrics {
             "Answers and watch events of the API server that were not the object asked for, and were not believed",
             self.mismatches.clone(),
         );
-        registry.register_collector(Box::new(WatchAge(self.asked.clone())));
+        registry.register_collector(Box::new(WatchAge(self.watch_requests.clone())));
     }
 
     /// The same events of a watch; those that are failures are counted.
@@ -93,7 +96,10 @@ impl Metrics {
     where
         S: Stream<Item = Result<T, E>>,
     {
-        let failures = self.watches.get_or_create(&WatchLabels { kind }).clone();
+        let failures = self
+            .watches
+            .get_or_create(&WatchLabels { kind: Snake(kind) })
+            .clone();
         events.inspect(move |event| {
             if event.is_err() {
                 failures.inc();
@@ -112,6 +118,10 @@ impl Metrics {
             Ok(_) => done,
             Err(error) => error.reason(),
         };
-        self.writes.get_or_create(&Labels { outcome }).inc();
+        self.writes
+            .get_or_create(&WriteLabels {
+                outcome: Snake(outcome),
+            })
+            .inc();
     }
 }

@@ -10,8 +10,8 @@ use super::MANAGED_BY;
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
-use crate::provision::access::{PullSecret, Version};
-use crate::provision::account::{self, ServiceAccount};
+use crate::provision::ports::{PullSecret, Version};
+use crate::provision::service_account::{self, ServiceAccount};
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
@@ -84,7 +84,7 @@ pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
     let listed = account.image_pull_secrets.unwrap_or_default();
     let pull_secrets = (enforced.map(String::as_str) == Some("true"))
         .then(|| listed.into_iter().map(|reference| reference.name).collect());
-    annotations.retain(|key, _| account::ANNOTATIONS.contains(&key.as_str()));
+    annotations.retain(|key, _| service_account::ANNOTATIONS.contains(&key.as_str()));
     ServiceAccount {
         uid: account.metadata.uid.unwrap_or_default(),
         pull_secrets,

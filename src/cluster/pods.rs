@@ -6,29 +6,29 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Kube, failure};
+use super::{Kube, api_error};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::access::ClusterError;
+use crate::provision::ports::ClusterError;
 
 /// How many Pods are read at a time.
 const PAGE: u32 = 100;
 
 /// What a container waits for whose image cannot be pulled.
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
-const HANGING: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
+const IMAGE_PULL_REASONS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
 /// Some of the Pods that wait to run.
 #[derive(Debug)]
 pub struct PodPage {
     /// The Pods, of all namespaces.
-    pub pods: Vec<WaitingPod>,
+    pub pods: Vec<PendingPod>,
     /// What to ask for the next page with; `None`: this is the last.
     pub next: Option<String>,
 }
 
 /// A Pod with `status.phase` Pending.
 #[derive(Clone, Debug)]
-pub struct WaitingPod {
+pub struct PendingPod {
     /// Its namespace.
     pub namespace: NamespaceName,
     /// Its name.
@@ -38,7 +38,7 @@ pub struct WaitingPod {
     /// Whether it is being deleted.
     pub is_deleted: bool,
     /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
-    pub hangs: bool,
+    pub is_image_pull_failing: bool,
     /// What makes it again when it is gone: its owner with `controller: true`.
     pub controller: Option<OwnerReference>,
     /// Its label `pod-template-hash`.
@@ -48,29 +48,29 @@ pub struct WaitingPod {
 }
 
 #[derive(Deserialize)]
-struct List {
+struct PodList {
     #[serde(default)]
-    metadata: ListMetadata,
+    metadata: ListMeta,
     #[serde(default)]
     items: Vec<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
-struct ListMetadata {
+struct ListMeta {
     #[serde(default, rename = "continue")]
     next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Item {
-    metadata: Metadata,
+struct PodItem {
+    metadata: PodListMeta,
     #[serde(default)]
-    status: Status,
+    status: PodStatus,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct PodListMeta {
     name: String,
     namespace: String,
     uid: String,
@@ -90,7 +90,7 @@ struct Labels {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct PodStatus {
     #[serde(default)]
     phase: String,
     #[serde(default)]
@@ -108,11 +108,11 @@ struct ContainerStatus {
 #[derive(Default, Deserialize)]
 struct ContainerState {
     #[serde(default)]
-    waiting: Option<Waiting>,
+    waiting: Option<ContainerStateWaiting>,
 }
 
 #[derive(Deserialize)]
-struct Waiting {
+struct ContainerStateWaiting {
     #[serde(default)]
     reason: String,
 }
@@ -122,7 +122,7 @@ impl Kube {
     ///
     /// # Errors
     /// The API server cannot be reached or refuses; a `next` of more than a few minutes ago has expired.
-    pub async fn fetch_waiting_pods(&self, next: Option<&str>) -> Result<PodPage, ClusterError> {
+    pub async fn fetch_pending_pods(&self, next: Option<&str>) -> Result<PodPage, ClusterError> {
         let mut parameters = ListParams::default()
             .fields("status.phase=Pending")
             .limit(PAGE);
@@ -135,7 +135,7 @@ impl Kube {
             let request = request.map_err(kube::Error::BuildRequest)?;
             self.client.request_text(request).await
         };
-        let text = failure::request(what, asked).await?;
+        let text = api_error::request(what, asked).await?;
         parse_page(&text).map_err(|error| ClusterError::Unreachable {
             what: what.to_owned(),
             message: format!("the answer cannot be read: {error}"),
@@ -145,10 +145,10 @@ impl Kube {
 
 /// Reads a PodList, only what is needed of each Pod. Those that are not Pending are left out.
 fn parse_page(text: &str) -> serde_json::Result<PodPage> {
-    let list: List = serde_json::from_str(text)?;
+    let list: PodList = serde_json::from_str(text)?;
     let mut pods = Vec::with_capacity(list.items.len());
     for json in list.items {
-        let Item { metadata, status } = serde_json::from_str(json.get())?;
+        let PodItem { metadata, status } = serde_json::from_str(json.get())?;
         if status.phase != "Pending" {
             continue;
         }
@@ -164,13 +164,13 @@ fn parse_page(text: &str) -> serde_json::Result<PodPage> {
             .container_statuses
             .iter()
             .chain(&status.init_container_statuses);
-        let hangs = |container: &ContainerStatus| {
+        let is_image_pull_failing = |container: &ContainerStatus| {
             let waiting = container.state.waiting.as_ref();
-            waiting.is_some_and(|waiting| HANGING.contains(&waiting.reason.as_str()))
+            waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
         };
         let mut owners = metadata.owner_references.into_iter();
-        pods.push(WaitingPod {
-            hangs: containers.any(hangs),
+        pods.push(PendingPod {
+            is_image_pull_failing: containers.any(is_image_pull_failing),
             controller: owners.find(|owner| owner.controller == Some(true)),
             template_hash: metadata.labels.template_hash,
             namespace,
@@ -209,7 +209,13 @@ mod tests {
             .map(|pod| {
                 let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
                 let hash = pod.template_hash.as_deref();
-                (pod.name.as_str(), pod.hangs, pod.is_deleted, owner, hash)
+                (
+                    pod.name.as_str(),
+                    pod.is_image_pull_failing,
+                    pod.is_deleted,
+                    owner,
+                    hash,
+                )
             })
             .collect();
         assert_eq!(

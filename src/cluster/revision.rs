@@ -9,7 +9,7 @@ pub(super) struct Revision(watch::Sender<u64>);
 
 impl Revision {
     /// Notes the resource version of an object that was just read, or written, and that is never seen older than before.
-    pub(super) fn note(&self, resource_version: &str) {
+    pub(super) fn observe(&self, resource_version: &str) {
         let Ok(revision) = resource_version.parse() else {
             return;
         };
@@ -17,9 +17,9 @@ impl Revision {
             let before = std::mem::replace(newest, revision);
             if before > revision {
                 tracing::warn!(
-                    revision.before = before,
-                    revision.now = revision,
-                    "the cluster was put back to an earlier state: everything is read again"
+                    revision.previous = before,
+                    revision.current = revision,
+                    "resourceVersion went backwards (etcd was restored): relisting everything"
                 );
             }
             before > revision
@@ -27,7 +27,7 @@ impl Revision {
     }
 
     /// Rings when the revisions go backwards.
-    pub(super) fn follow(&self) -> watch::Receiver<u64> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }
 }
@@ -39,15 +39,15 @@ mod tests {
     #[test]
     fn rings_when_revisions_go_backwards_and_only_then() {
         let revision = Revision::default();
-        let mut follower = revision.follow();
+        let mut follower = revision.subscribe();
         for version in ["5", "5", "9", "odd", ""] {
-            revision.note(version);
+            revision.observe(version);
             assert!(!follower.has_changed().unwrap(), "{version}");
         }
-        revision.note("7");
+        revision.observe("7");
         assert!(follower.has_changed().unwrap());
         follower.mark_unchanged();
-        revision.note("8");
+        revision.observe("8");
         assert!(!follower.has_changed().unwrap());
     }
 }

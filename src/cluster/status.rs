@@ -6,9 +6,9 @@ use serde_json::json;
 use super::api::Objects;
 use super::{FIELD_MANAGER, Kube};
 use crate::names::ObjectName;
-use crate::provision::access::ClusterError;
+use crate::provision::ports::ClusterError;
 use crate::registry::Registry;
-use crate::registry::kind::RegistryStatus;
+use crate::registry::crd::RegistryStatus;
 
 impl Kube {
     /// Writes the status of the Registry of this name and uid.

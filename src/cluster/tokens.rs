@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Kube;
 use super::api::Objects;
 use crate::credential::{ServiceAccountTokens, TenantError};
-use crate::provision::access::ClusterError;
+use crate::provision::ports::ClusterError;
 use crate::registry::source::Tenant;
 
 /// How long a token is good, in seconds; the API server gives none that is good for less than 600.
@@ -115,20 +115,20 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
 /// The unique id of the ServiceAccount that a token is of, as the API server writes it into its tokens.
 fn owner(token: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Claims {
+    struct KubernetesClaims {
         #[serde(rename = "kubernetes.io")]
         kubernetes: Kubernetes,
     }
     #[derive(Deserialize)]
     struct Kubernetes {
-        serviceaccount: Named,
+        serviceaccount: NamedClaim,
     }
     #[derive(Deserialize)]
-    struct Named {
+    struct NamedClaim {
         uid: String,
     }
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    let claims: KubernetesClaims = serde_json::from_slice(&payload).ok()?;
     Some(claims.kubernetes.serviceaccount.uid)
 }
 

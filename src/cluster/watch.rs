@@ -4,9 +4,9 @@
 //! known stays. Only a list that ended says what is not there.
 
 mod certificates;
-mod events;
-mod follow;
-mod own;
+mod own_secrets;
+mod reflect;
+mod stream;
 mod webhooks;
 
 use std::collections::HashMap;
@@ -22,18 +22,18 @@ use kube::runtime::watcher::Config;
 use kube::{Resource, ResourceExt as _};
 use tokio::sync::watch as signal;
 
-use self::events::Events;
-use self::follow::{Manner, OWN_SECRETS, Reader, follow};
-use self::own::watch_own_secrets;
+use self::own_secrets::watch_own_secrets;
+use self::reflect::{OWN_SECRETS, ReflectorSpec, WatchTarget, follow};
+use self::stream::WatchStream;
 use super::api::{Mismatch, check_identity, named};
+use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
-use super::store::{STORE_LABEL, Stored};
-use super::{Kube, Store};
+use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
 use crate::provision::PULL_SECRET;
 use crate::provision::namespace::INJECT_LABEL;
-use crate::provision::state::{Seen, State};
-use crate::provision::table::Table;
+use crate::provision::state::{Observed, State};
+use crate::provision::store::Store;
 use crate::registry::{Problem, Registries, Registry};
 
 /// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
@@ -71,7 +71,7 @@ impl Synced {
 
 impl Watches {
     /// The watches that keep `state` and `store` current. Nothing runs before [`Watches::run`].
-    pub fn new(kube: &Kube, state: &Arc<State>, store: &Arc<Store>) -> Self {
+    pub fn new(kube: &Kube, state: &Arc<State>, store: &Arc<KubeCredentialStore>) -> Self {
         let mut watches = Self {
             tasks: Vec::new(),
             synced: Synced(Vec::new()),
@@ -82,13 +82,13 @@ impl Watches {
         watches.add("registries", |synced| {
             watch_registries(kube, Arc::clone(state), synced)
         });
-        watches.add("pull secrets", |synced| {
-            let table = Arc::clone(&state.pull_secrets);
+        watches.add("pull_secrets", |synced| {
+            let store = Arc::clone(&state.pull_secrets);
             watch_secrets(
                 kube,
                 &ObjectName::constant(PULL_SECRET),
-                table,
-                "pull secrets".into(),
+                store,
+                "pull_secrets".into(),
                 synced,
             )
         });
@@ -96,10 +96,10 @@ impl Watches {
         watches.add(OWN_SECRETS, |synced| {
             watch_own_secrets(kube, Arc::clone(state), registries, synced)
         });
-        watches.add("source secrets", |synced| {
+        watches.add("source_secrets", |synced| {
             watch_sources(kube, Arc::clone(state), synced)
         });
-        watches.add("credential store", |synced| {
+        watches.add("credential_store", |synced| {
             watch_store(kube, Arc::clone(store), synced)
         });
         watches
@@ -128,7 +128,7 @@ impl Watches {
         let mut signals = self.synced.0.iter();
         let (_, receiver) = signals
             .find(|(name, _)| *name == what)
-            .expect("it was added before");
+            .expect("it was added");
         receiver.clone()
     }
 
@@ -166,12 +166,12 @@ fn watch_namespaces(
 ) -> BoxFuture<'static, ()> {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
     let config = config().labels(&format!("{INJECT_LABEL} in (enabled,all)"));
-    let events = Events::new(kube, "namespaces", api, config);
+    let events = WatchStream::new(kube, "namespaces", api, config);
     async move {
         // Those that are gone, too, until the next list.
         let mut known = HashMap::new();
-        let reader = Reader {
-            manner: "namespaces".into(),
+        let reader = ReflectorSpec {
+            target: "namespaces".into(),
             identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
             read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
                 Ok(objects::read_namespace(name.clone(), object.metadata))
@@ -180,7 +180,7 @@ fn watch_namespaces(
             changed: |name: &str| {
                 state.announce_namespaces();
                 if name.is_empty() {
-                    let all = state.namespaces.rows().into_iter();
+                    let all = state.namespaces.entries().into_iter();
                     known = all
                         .map(|(name, namespace)| (name, namespace.uid.clone()))
                         .collect();
@@ -206,9 +206,9 @@ fn watch_registries(
 ) -> BoxFuture<'static, ()> {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = Events::new(kube, "registries", api, config());
+    let events = WatchStream::new(kube, "registries", api, config());
     async move {
-        let table = Table::new(
+        let store = Store::new(
             Arc::new(AtomicU64::new(0)),
             |one: &Registry, other: &Registry| {
                 one.spec == other.spec
@@ -216,8 +216,8 @@ fn watch_registries(
             },
         );
         let mut told = Vec::new();
-        let reader = Reader {
-            manner: "registries".into(),
+        let reader = ReflectorSpec {
+            target: "registries".into(),
             identify: |object: &DynamicObject| {
                 let kind = object.types.as_ref().map(|types| types.kind.as_str());
                 if kind.is_some_and(|kind| kind != "Registry") {
@@ -229,33 +229,33 @@ fn watch_registries(
                 let mut registry = object
                     .try_parse::<Registry>()
                     .map_err(|error| error.to_string())?;
-                state.note_status(&registry.name_any(), registry.status.take());
+                state.record_status(&registry.name_any(), registry.status.take());
                 Ok(registry)
             },
-            changed: |_: &str| state.set_registries(build_registries(&table, &mut told)),
+            changed: |_: &str| state.set_registries(build_registries(&store, &mut told)),
             unreadable: state.unreadable(),
         };
-        follow(events, &table, reader, synced).await;
+        follow(events, &store, reader, synced).await;
     }
     .boxed()
 }
 
 /// Builds the snapshot; tells of each rule that is broken once, as long as it is.
-fn build_registries(table: &Table<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
-    let objects = table.all();
+fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
+    let objects = store.list();
     let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));
     let problems = registries.problems();
     for problem in problems.iter().filter(|problem| !told.contains(problem)) {
         tracing::warn!(
             registry.name = %problem.registry,
             registry.field = %problem.field,
-            "a Registry serves nothing: {} {}",
+            "invalid Registry, it serves nothing: {} {}",
             problem.field,
             problem.message
         );
     }
     *told = problems.to_vec();
-    tracing::info!(registries.count = objects.len(), "the Registries changed");
+    tracing::info!(registries.count = objects.len(), "Registries changed");
     registries
 }
 
@@ -263,16 +263,16 @@ fn build_registries(table: &Table<ObjectName, Registry>, told: &mut Vec<Problem>
 fn watch_secrets(
     kube: &Kube,
     name: &ObjectName,
-    table: Arc<Table<NamespaceName, Seen>>,
-    manner: Manner,
+    store: Arc<Store<NamespaceName, Observed>>,
+    target: WatchTarget,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = Events::new(kube, manner.what, api, config().fields(&named(name)));
+    let events = WatchStream::new(kube, target.what, api, config().fields(&named(name)));
     let name = name.clone();
     async move {
-        let reader = Reader {
-            manner,
+        let reader = ReflectorSpec {
+            target,
             identify: |object: &Secret| {
                 let namespace = object.meta().namespace.as_deref();
                 check_identity(object, namespace, Some(&name))
@@ -280,11 +280,11 @@ fn watch_secrets(
                 NamespaceName::parse(namespace.unwrap_or_default())
                     .map_err(|error| error.to_string())
             },
-            read: |_: &NamespaceName, object| Ok(Seen::of(&objects::read_pull_secret(object))),
+            read: |_: &NamespaceName, object| Ok(Observed::of(&objects::read_pull_secret(object))),
             changed: |_: &str| {},
             unreadable: Arc::default(),
         };
-        follow(events, &table, reader, synced).await;
+        follow(events, &store, reader, synced).await;
     }
     .boxed()
 }
@@ -296,13 +296,13 @@ fn watch_sources(
 ) -> BoxFuture<'static, ()> {
     let config = config().labels(&format!("{}=true", objects::SOURCE_LABEL));
     let own = kube.namespace().clone();
-    let events = Events::new(kube, "source secrets", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), config);
     async move {
-        let reader = Reader {
-            manner: "source secrets".into(),
+        let reader = ReflectorSpec {
+            target: "source_secrets".into(),
             identify: |object: &Secret| identify(object, Some(&own)),
             read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
-            changed: |name: &str| tracing::info!(secret.name = name, "a source secret changed"),
+            changed: |name: &str| tracing::info!(secret.name = name, "source Secret changed"),
             unreadable: Arc::default(),
         };
         follow(events, &state.sources, reader, synced).await;
@@ -312,21 +312,21 @@ fn watch_sources(
 
 fn watch_store(
     kube: &Kube,
-    store: Arc<Store>,
+    store: Arc<KubeCredentialStore>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let config = config().labels(&format!("{STORE_LABEL}=true"));
     let own = kube.namespace().clone();
-    let events = Events::new(kube, "credential store", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), config);
     async move {
-        let reader = Reader {
-            manner: "credential store".into(),
+        let reader = ReflectorSpec {
+            target: "credential_store".into(),
             identify: |object: &Secret| identify(object, Some(&own)),
-            read: |_: &ObjectName, object| Stored::try_read(&object),
+            read: |_: &ObjectName, object| StoredSecret::try_read(&object),
             changed: |_: &str| store.notify(),
             unreadable: Arc::default(),
         };
-        follow(events, store.rows(), reader, synced).await;
+        follow(events, store.cache(), reader, synced).await;
     }
     .boxed()
 }

@@ -19,28 +19,28 @@ use tokio::sync::watch;
 use super::api::Objects;
 use super::{FIELD_MANAGER, Kube, objects};
 use crate::names::ObjectName;
-use crate::provision::access::{ClusterError, Version};
-use crate::provision::table::Table;
+use crate::provision::ports::{ClusterError, Version};
+use crate::provision::store::Store;
 
 /// The name of both. The mutating ones are called before most others: they are in the order of their names.
 pub const WEBHOOKS: &str = "00-pullpass";
 
 /// The annotation of a configuration whose `caBundle` is not for pullpass to write, whatever it holds: the installation's certificates
 /// are somebody else's. A replica of before, which still makes its own, then leaves it alone.
-const GIVEN_ANNOTATION: &str = "pullpass.dev/ca-bundle";
+const EXTERNAL_CA_ANNOTATION: &str = "pullpass.dev/ca-bundle";
 
 /// Which of the two kinds of configuration.
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Webhooks {
+pub enum WebhookKind {
     /// Those that change Pods.
     Mutating,
     /// Those that look at Registries and at what Pods have become.
     Validating,
 }
 
-impl Webhooks {
+impl WebhookKind {
     /// As messages name the kind.
     pub fn kind(self) -> &'static str {
         match self {
@@ -52,37 +52,37 @@ impl Webhooks {
 
 /// The webhooks of one configuration.
 #[derive(Clone, Debug)]
-pub struct Configuration {
+pub struct WebhookConfig {
     /// Which.
-    pub of: Webhooks,
+    pub of: WebhookKind,
     /// The state that was read.
     pub version: Version,
     /// Whether somebody else says which authorities are trusted.
-    pub is_given: bool,
+    pub is_external: bool,
     /// The `caBundle` of each, PEM, by its name; empty where there is none.
     pub webhooks: BTreeMap<String, Vec<u8>>,
 }
 
-impl Configuration {
+impl WebhookConfig {
     /// Whether the API server trusts just these authorities, PEM, for each of them, or that is not for us to say.
     pub fn trusts(&self, bundle: &str) -> bool {
         let mut bundles = self.webhooks.values();
-        self.is_given || bundles.all(|trusted| trusted == bundle.as_bytes())
+        self.is_external || bundles.all(|trusted| trusted == bundle.as_bytes())
     }
 }
 
 /// Both configurations, as the watches last showed them.
-pub struct Configurations {
-    mutating: Table<ObjectName, Configuration>,
-    validating: Table<ObjectName, Configuration>,
+pub struct WebhookConfigs {
+    mutating: Store<ObjectName, WebhookConfig>,
+    validating: Store<ObjectName, WebhookConfig>,
     pub(super) changed: watch::Sender<()>,
 }
 
-impl Default for Configurations {
+impl Default for WebhookConfigs {
     fn default() -> Self {
         let generation: Arc<AtomicU64> = Arc::default();
         let table = || {
-            Table::new(Arc::clone(&generation), |one: &Configuration, other| {
+            Store::new(Arc::clone(&generation), |one: &WebhookConfig, other| {
                 one.version == other.version
             })
         };
@@ -94,39 +94,39 @@ impl Default for Configurations {
     }
 }
 
-impl Configurations {
+impl WebhookConfigs {
     /// Those that are there; `None`: the one of webhooks that change Pods is not, or cannot be read.
-    pub fn all(&self) -> Option<Vec<Arc<Configuration>>> {
+    pub fn all(&self) -> Option<Vec<Arc<WebhookConfig>>> {
         let mutating = self.mutating.get(WEBHOOKS)?;
         let validating = self.validating.get(WEBHOOKS);
         Some(std::iter::once(mutating).chain(validating).collect())
     }
 
     /// Those that are not there, or cannot be read: the API server asks pullpass nothing then.
-    pub fn missing(&self) -> Vec<Webhooks> {
-        let mut kinds = vec![Webhooks::Mutating, Webhooks::Validating];
+    pub fn missing(&self) -> Vec<WebhookKind> {
+        let mut kinds = vec![WebhookKind::Mutating, WebhookKind::Validating];
         kinds.retain(|kind| self.table(*kind).get(WEBHOOKS).is_none());
         kinds
     }
 
     /// Rings when one of them changed.
-    pub fn follow(&self) -> watch::Receiver<()> {
+    pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    pub(super) fn table(&self, kind: Webhooks) -> &Table<ObjectName, Configuration> {
+    pub(super) fn table(&self, kind: WebhookKind) -> &Store<ObjectName, WebhookConfig> {
         match kind {
-            Webhooks::Mutating => &self.mutating,
-            Webhooks::Validating => &self.validating,
+            WebhookKind::Mutating => &self.mutating,
+            WebhookKind::Validating => &self.validating,
         }
     }
 }
 
 /// What both kinds of object have in common.
-pub(super) trait Configured:
+pub(super) trait WebhookConfigObject:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
-    const OF: Webhooks;
+    const OF: WebhookKind;
 
     /// The `caBundle` of each webhook, by its name.
     fn bundles(&self) -> BTreeMap<String, Vec<u8>>;
@@ -134,8 +134,8 @@ pub(super) trait Configured:
 
 macro_rules! configured {
     ($kind:ty, $of:expr) => {
-        impl Configured for $kind {
-            const OF: Webhooks = $of;
+        impl WebhookConfigObject for $kind {
+            const OF: WebhookKind = $of;
 
             fn bundles(&self) -> BTreeMap<String, Vec<u8>> {
                 let webhooks = self.webhooks.iter().flatten();
@@ -147,21 +147,21 @@ macro_rules! configured {
     };
 }
 
-configured!(MutatingWebhookConfiguration, Webhooks::Mutating);
-configured!(ValidatingWebhookConfiguration, Webhooks::Validating);
+configured!(MutatingWebhookConfiguration, WebhookKind::Mutating);
+configured!(ValidatingWebhookConfiguration, WebhookKind::Validating);
 
 fn read_bundle(client: &WebhookClientConfig) -> Vec<u8> {
     let bundle = client.ca_bundle.as_ref();
     bundle.map(|bundle| bundle.0.clone()).unwrap_or_default()
 }
 
-pub(super) fn read_configuration<K: Configured>(object: &K) -> Configuration {
-    Configuration {
+pub(super) fn read_configuration<K: WebhookConfigObject>(object: &K) -> WebhookConfig {
+    WebhookConfig {
         of: K::OF,
         version: objects::read_version(object.meta()),
-        is_given: object
+        is_external: object
             .annotations()
-            .get(GIVEN_ANNOTATION)
+            .get(EXTERNAL_CA_ANNOTATION)
             .map(String::as_str)
             == Some("given"),
         webhooks: object.bundles(),
@@ -177,8 +177,8 @@ impl Kube {
     pub async fn apply_bundle(
         &self,
         bundle: &str,
-        read: &Configuration,
-        known: &Configurations,
+        read: &WebhookConfig,
+        known: &WebhookConfigs,
     ) -> Result<(), ClusterError> {
         let encoded = STANDARD.encode(bundle);
         let names = read.webhooks.keys();
@@ -186,11 +186,11 @@ impl Kube {
             .map(|name| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
             .collect();
         let written = match read.of {
-            Webhooks::Mutating => {
+            WebhookKind::Mutating => {
                 self.apply_configuration::<MutatingWebhookConfiguration>(webhooks, read)
                     .await?
             }
-            Webhooks::Validating => {
+            WebhookKind::Validating => {
                 self.apply_configuration::<ValidatingWebhookConfiguration>(webhooks, read)
                     .await?
             }
@@ -198,16 +198,16 @@ impl Kube {
         let version = written.version.resource_version.clone();
         known
             .table(read.of)
-            .put(&ObjectName::constant(WEBHOOKS), &version, written);
+            .apply_own_write(&ObjectName::constant(WEBHOOKS), &version, written);
         known.changed.send_replace(());
         Ok(())
     }
 
-    async fn apply_configuration<K: Configured>(
+    async fn apply_configuration<K: WebhookConfigObject>(
         &self,
         webhooks: Vec<Value>,
-        read: &Configuration,
-    ) -> Result<Configuration, ClusterError> {
+        read: &WebhookConfig,
+    ) -> Result<WebhookConfig, ClusterError> {
         let object = json!({
             "metadata": {
                 "uid": read.version.uid,

@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// A CA and a serving pair, as PEM text.
-pub struct Made {
+pub struct LocalCertificates {
     /// The CA's certificate.
     pub ca: String,
     /// The CA's key.
@@ -98,12 +98,12 @@ pub struct Made {
 ///
 /// # Errors
 /// A host is neither.
-pub fn make(hosts: &[String], now: Timestamp) -> anyhow::Result<Made> {
+pub fn make(hosts: &[String], now: Timestamp) -> anyhow::Result<LocalCertificates> {
     let lasting = |days: i64| Validity::lasting(SignedDuration::from_hours(24 * days), now);
     let ca = Authority::make("pullpass local CA", lasting(CA_DAYS))?;
     let pair = ca.sign(hosts, lasting(SERVING_DAYS));
     let pair = pair.context("a host is neither a DNS name nor an IP address")?;
-    Ok(Made {
+    Ok(LocalCertificates {
         ca: ca.certificate,
         ca_key: ca.key,
         certificate: pair.certificate,

@@ -3,10 +3,10 @@
 mod advice;
 mod cloud;
 mod cluster;
+mod context;
 mod image;
 mod namespace;
 mod report;
-mod scene;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +15,8 @@ use super::Output;
 use super::explain::parse_labels;
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
-use report::Report;
-use scene::Scene;
+use context::CheckContext;
+use report::CheckReport;
 
 /// The exit code of wrong arguments and of files that cannot be used.
 pub(super) const USAGE: u8 = 2;
@@ -83,28 +83,28 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::block_on(async {
-        let mut report = Report::new(args.output);
-        let scene = match Scene::load(args, &mut report).await {
-            Ok(scene) => scene,
+        let mut report = CheckReport::new(args.output);
+        let context = match CheckContext::load(args, &mut report).await {
+            Ok(context) => context,
             Err(error) => {
                 eprintln!("error: {}", super::describe(&error));
                 return Ok(ExitCode::from(USAGE));
             }
         };
-        try_all(&scene, &mut report).await?;
+        try_all(&context, &mut report).await?;
         report.finish()
     })
 }
 
-async fn try_all(scene: &Scene<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let images = image::read(scene);
-    if let Some(kube) = &scene.kube {
-        cluster::check(scene, kube, report).await?;
+async fn try_all(context: &CheckContext<'_>, report: &mut CheckReport) -> anyhow::Result<()> {
+    let images = image::read(context);
+    if let Some(kube) = &context.kube {
+        cluster::check(context, kube, report).await?;
     }
-    let logins = cloud::check(scene, &images, report).await?;
-    image::check(scene, &images, &logins, report).await?;
-    if let (Some(kube), Some(name)) = (&scene.kube, &scene.args.namespace) {
-        namespace::check(scene, kube, name, &images, report).await?;
+    let logins = cloud::check(context, &images, report).await?;
+    image::check(context, &images, &logins, report).await?;
+    if let (Some(kube), Some(name)) = (&context.kube, &context.args.namespace) {
+        namespace::check(context, kube, name, &images, report).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::registry::kind;
+use crate::registry::crd;
 
 /// Print the definition of the Registry kind as YAML.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(super) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The definition, as it stands in `manifests/crd.yaml`.
 fn render() -> anyhow::Result<String> {
-    let definition = serde_json::to_value(kind::definition())?;
+    let definition = serde_json::to_value(crd::definition())?;
     Ok(serde_saphyr::to_string(&definition)?)
 }
 

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use super::Output;
 use super::manifest::Manifests;
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::puller::DEFAULT_SERVICE_ACCOUNT;
-use crate::registry::{self, Labels, Puller, Registries};
+use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
+use crate::registry::{self, Labels, PodSubject, Registries};
 use images::{Pod, Source};
 pub(super) use report::reason;
 
@@ -58,7 +58,7 @@ pub(super) struct Args {
 }
 
 /// What an image is judged by.
-struct Scene {
+struct ExplainContext {
     registries: Registries,
     /// The labels of the namespace, if it is known.
     namespace: Option<Labels>,
@@ -84,16 +84,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .as_ref()
         .map_or(Source::List(&args.images), |file| Source::Pod(file));
     let pod = images::load(&source)?;
-    let scene = Scene::new(args, Manifests::load(&args.files)?, pod);
-    let rows: Vec<report::Row> = scene
+    let context = ExplainContext::new(args, Manifests::load(&args.files)?, pod);
+    let rows: Vec<report::ExplainedImage> = context
         .pod
         .images
         .iter()
-        .map(|image| report::explain(&scene, image))
+        .map(|image| report::explain(&context, image))
         .collect();
     super::print(&match args.output {
         Output::Json => report::to_json(&rows)?,
-        Output::Text => text::render(&scene, &rows),
+        Output::Text => text::render(&context, &rows),
     })?;
     let all_readable = rows.iter().all(|row| row.error.is_none());
     Ok(if all_readable {
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-impl Scene {
+impl ExplainContext {
     fn new(args: &Args, manifests: Manifests, mut pod: Pod) -> Self {
         let namespace_name = args.namespace.clone().or_else(|| pod.namespace.clone());
         let known = namespace_name
@@ -135,10 +135,10 @@ impl Scene {
 
     /// The Pod as Registries see it. Once the namespace is known, it is a Pod without labels of ServiceAccount `default` where
     /// nothing else is said.
-    fn puller(&self) -> Puller<'_> {
+    fn pod_subject(&self) -> PodSubject<'_> {
         let pod = &self.pod;
         let is_known = self.namespace.is_some();
-        Puller {
+        PodSubject {
             namespace: self.namespace.as_ref(),
             service_account: pod
                 .service_account

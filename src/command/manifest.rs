@@ -1,6 +1,6 @@
 //! Registries and Namespaces from YAML files, with the validation that a cluster's objects get.
 
-mod places;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::names::NamespaceName;
 use crate::registry::{Labels, Problem, Registries, Registry};
-use places::Shape;
+use spans::YamlNode;
 
 /// The largest file that is read, in bytes: far above any use, far below what a bomb of aliases needs.
 const FILE_MAX: u64 = 4 << 20;
@@ -24,12 +24,12 @@ pub(super) struct Manifests {
     pub(super) namespaces: BTreeMap<NamespaceName, Labels>,
     /// Where each Registry stands: the place of its document in `documents`.
     origins: Vec<usize>,
-    documents: Vec<Document>,
+    documents: Vec<YamlDocument>,
 }
 
 /// One document of a file. Lines are the file's, as the text has as many empty lines in front.
 #[derive(Debug)]
-struct Document {
+struct YamlDocument {
     file: String,
     text: String,
 }
@@ -48,13 +48,13 @@ struct Head {
     #[serde(default)]
     kind: String,
     #[serde(default)]
-    metadata: Metadata,
+    metadata: DocumentMeta,
     #[serde(default)]
     items: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Metadata {
+struct DocumentMeta {
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -105,7 +105,7 @@ impl Manifests {
 
     fn add_file(&mut self, file: &str, text: &str, errors: &mut Vec<String>) {
         for text in split(text) {
-            let document = Document {
+            let document = YamlDocument {
                 file: file.to_owned(),
                 text,
             };
@@ -124,7 +124,7 @@ impl Manifests {
         }
     }
 
-    fn add_document(&mut self, document: &Document, head: Head) -> Result<(), String> {
+    fn add_document(&mut self, document: &YamlDocument, head: Head) -> Result<(), String> {
         let origin = self.documents.len();
         match (head.api_version.as_str(), head.kind.as_str()) {
             ("pullpass.dev/v1alpha1", "Registry") => self.add_registry(document.decode()?, origin),
@@ -151,8 +151,12 @@ impl Manifests {
         self.origins.push(origin);
     }
 
-    fn add_namespace(&mut self, document: &Document, metadata: Metadata) -> Result<(), String> {
-        let Metadata { name, mut labels } = metadata;
+    fn add_namespace(
+        &mut self,
+        document: &YamlDocument,
+        metadata: DocumentMeta,
+    ) -> Result<(), String> {
+        let DocumentMeta { name, mut labels } = metadata;
         let name = NamespaceName::parse(&name).map_err(|error| {
             let place = document.place("metadata.name");
             format!("{place}metadata.name: {error}")
@@ -163,7 +167,7 @@ impl Manifests {
     }
 }
 
-impl Document {
+impl YamlDocument {
     fn decode<'de, T: Deserialize<'de>>(&'de self) -> Result<T, String> {
         serde_saphyr::from_str(&self.text).map_err(|error| {
             let error = error.without_snippet();
@@ -178,7 +182,7 @@ impl Document {
                 .to_owned();
             match place {
                 Some((line, column)) => {
-                    let field = Shape::read(&self.text).field(line, column);
+                    let field = YamlNode::read(&self.text).field(line, column);
                     let field = if field.is_empty() {
                         field
                     } else {
@@ -193,7 +197,7 @@ impl Document {
 
     /// `file:line: ` of a field.
     fn place(&self, field: &str) -> String {
-        let line = Shape::read(&self.text).line(field);
+        let line = YamlNode::read(&self.text).line(field);
         line.map_or_else(
             || format!("{}: ", self.file),
             |line| format!("{}:{line}: ", self.file),

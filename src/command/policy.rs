@@ -15,7 +15,7 @@ use super::Output;
 use super::manifest::Manifests;
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Labels, Registries, ServedRegistry};
+use crate::registry::{CredentialSource, Labels, Registries, ValidRegistry};
 use step::Step;
 
 /// Print what to set up in the cloud for each Registry.
@@ -50,7 +50,7 @@ pub(super) struct Args {
 }
 
 /// What is known of the place that is set up.
-struct Place<'a> {
+struct PolicyContext<'a> {
     args: &'a Args,
     /// The namespaces that the files hold.
     namespaces: Vec<(NamespaceName, Labels)>,
@@ -74,7 +74,7 @@ struct Setup {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let manifests = Manifests::load(&args.files)?;
-    let place = Place {
+    let place = PolicyContext {
         args,
         namespaces: manifests.namespaces.into_iter().collect(),
     };
@@ -95,14 +95,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan(registry: &ServedRegistry, place: &Place<'_>) -> Setup {
+fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
     // All credentials of a Registry are of one provider and one identity.
     let source = registry.sources.first().map(|(source, _)| source);
     let (provider, identity, steps) = match source {
         Some(CredentialSource::Static(fixed)) => (
             "static",
             format!("the login in source secret {}", fixed.secret),
-            vec![Step::fixed_login(&fixed.secret, &place.args.namespace)],
+            vec![Step::static_login(&fixed.secret, &place.args.namespace)],
         ),
         Some(CredentialSource::Minted(MintSource::Acr(_))) => azure::plan(registry, place),
         Some(CredentialSource::Minted(MintSource::Ecr(_))) | None => aws::plan(registry, place),
@@ -118,15 +118,15 @@ fn plan(registry: &ServedRegistry, place: &Place<'_>) -> Setup {
 
 fn to_json(setups: &[Setup]) -> anyhow::Result<String> {
     #[derive(Serialize)]
-    struct Report<'a> {
+    struct PolicyReport<'a> {
         registries: &'a [Setup],
     }
-    Ok(serde_json::to_string_pretty(&Report { registries: setups })? + "\n")
+    Ok(serde_json::to_string_pretty(&PolicyReport { registries: setups })? + "\n")
 }
 
-impl Place<'_> {
+impl PolicyContext<'_> {
     /// The namespaces of the files that a Registry serves.
-    fn served_by(&self, registry: &ServedRegistry) -> Vec<&str> {
+    fn served_by(&self, registry: &ValidRegistry) -> Vec<&str> {
         let served = self
             .namespaces
             .iter()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Output;
-use crate::cluster::{Connection, Kube, Written, connect};
+use crate::cluster::{Connection, Kube, OwnedSecret, connect};
 
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
@@ -46,7 +46,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {
         anyhow::bail!("pullpass is still installed and would write them again: uninstall it first");
     }
-    let written = kube.fetch_written().await?;
+    let written = kube.fetch_owned().await?;
     let mut failed = 0;
     for secret in &written {
         let outcome = if args.dry_run {
@@ -71,8 +71,8 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn remove(kube: &Kube, secret: &Written, failed: &mut usize) -> String {
-    match kube.delete_written(secret).await {
+async fn remove(kube: &Kube, secret: &OwnedSecret, failed: &mut usize) -> String {
+    match kube.delete_owned(secret).await {
         Ok(true) => "removed".to_owned(),
         Ok(false) => "was gone already".to_owned(),
         Err(error) => {
@@ -83,8 +83,8 @@ async fn remove(kube: &Kube, secret: &Written, failed: &mut usize) -> String {
 }
 
 /// One line per Secret, also as JSON: a large cluster has thousands.
-fn print_line(output: Output, secret: &Written, outcome: &str) -> anyhow::Result<()> {
-    let Written {
+fn print_line(output: Output, secret: &OwnedSecret, outcome: &str) -> anyhow::Result<()> {
+    let OwnedSecret {
         namespace, name, ..
     } = secret;
     super::print(&match output {

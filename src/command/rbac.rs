@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Output;
 use super::manifest::Manifests;
 use crate::names::ObjectName;
-use crate::registry::{CredentialSource, Registries, ServedRegistry};
+use crate::registry::{CredentialSource, Registries, ValidRegistry};
 
 /// The label by which `manifests/rbac.yaml` gathers the roles that are printed here.
 const AGGREGATE_LABEL: &str = "pullpass.dev/aggregate-to-pullpass";
@@ -52,9 +52,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The ClusterRole that a Registry needs, if it needs one.
-fn role(registry: &ServedRegistry) -> Option<Value> {
+fn role(registry: &ValidRegistry) -> Option<Value> {
     let mut rules = Vec::new();
-    if registry.breadth.is_narrow() {
+    if registry.specificity.is_narrow() {
         rules.push(json!({
             "apiGroups": [""],
             "resources": ["secrets"],

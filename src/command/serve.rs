@@ -3,8 +3,8 @@
 mod certificates;
 mod cluster;
 mod log;
+mod manager;
 mod patch_only;
-mod shell;
 
 use crate::names::NamespaceName;
 use std::net::SocketAddr;
@@ -48,15 +48,15 @@ pub(super) struct Args {
     /// How many pull secrets are written per second, as long as there is time, when their credentials were renewed
     #[arg(long, value_name = "WRITES", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     renewals_per_second: u16,
-    /// How many at most, however soon the earlier ones end; what needs more than this is told by the Registries' condition `Overloaded`
+    /// How many at most, however soon the earlier ones end; what needs more than this is told by the Registries' condition `RenewalRateExceeded`
     #[arg(long, value_name = "WRITES", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
-    renewals_per_second_at_most: u16,
+    max_renewals_per_second: u16,
     /// How often to look for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and told
     /// by Events, also when this replica begins to lead and when admissions come again after a silence
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_pause)]
-    missed_pods_every: SignedDuration,
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
+    missed_pod_scan_interval: SignedDuration,
     #[command(flatten)]
-    own: certificates::OwnArgs,
+    certificates: certificates::CertificateArgs,
     /// Answer reviews from a file alone: no API server, nothing minted or written; for trying out and for load tests
     #[arg(long, requires = "registries", requires = "tls_cert")]
     patch_only: bool,
@@ -64,12 +64,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "patch_only")]
     registries: Vec<PathBuf>,
     #[command(flatten)]
-    shell: ShellArgs,
+    manager: ManagerArgs,
 }
 
 /// What every way of serving needs.
 #[derive(Debug, clap::Args)]
-struct ShellArgs {
+struct ManagerArgs {
     /// Where the webhook listens (TLS); port 0 takes a free one, and [::] is all addresses of IPv6 and IPv4. By default [::]:8443, or
     /// 0.0.0.0:8443 where there is no IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_LISTEN")]
@@ -116,7 +116,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration with its unit; `0` needs none.
-fn parse_pause(text: &str) -> Result<SignedDuration, String> {
+fn parse_interval(text: &str) -> Result<SignedDuration, String> {
     if text == "0" {
         return Ok(SignedDuration::ZERO);
     }
@@ -129,20 +129,20 @@ fn parse_pause(text: &str) -> Result<SignedDuration, String> {
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
-        args.renewals_per_second <= args.renewals_per_second_at_most,
-        "--renewals-per-second is more than --renewals-per-second-at-most: lower the one or raise the other"
+        args.renewals_per_second <= args.max_renewals_per_second,
+        "--renewals-per-second is more than --max-renewals-per-second: lower the one or raise the other"
     );
-    let _log = log::start(&args.shell)?;
+    let _log = log::start(&args.manager)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime's threads")?;
     runtime.block_on(async {
-        let shell = shell::Shell::open(&args.shell).await?;
+        let manager = manager::Manager::open(&args.manager).await?;
         if args.patch_only {
-            patch_only::serve(args, shell).await
+            patch_only::serve(args, manager).await
         } else {
-            cluster::serve(args, shell).await
+            cluster::serve(args, manager).await
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -17,35 +17,40 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::plan::{Cause, Check, Collectable, Evidence};
-use super::term::{Leadership, ticks};
-use crate::cluster::{Kube, Minted};
-use crate::provision::access::{Cluster as _, ClusterError, StoredCredential};
-use crate::provision::survey::Change;
-use crate::provision::{Ensure, Provision as _};
+use super::leadership::{Leadership, ticks};
+use crate::cluster::{Kube, MintedCredentials};
+use crate::provision::ports::{Cluster as _, ClusterError, StoredCredential};
+use crate::provision::snapshot::ChangeToken;
+use crate::provision::{Provision as _, Provisioner};
 use crate::registry::source::Tenant;
 
 /// How often it is looked whether something changed.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How often it is looked what has ended, also where nothing changes.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// After a look, so many times as long as that took nothing is looked at again: the replica has more to do.
-const REST: u32 = 3;
+const PAUSE_FACTOR: u32 = 3;
 
 /// Deletes stored credentials that have ended, or whose tenant is gone.
 pub struct CredentialGc {
-    ensure: Ensure,
+    provisioner: Provisioner,
     kube: Kube,
-    minted: Arc<Minted>,
+    minted: Arc<MintedCredentials>,
     clock: fn() -> Timestamp,
 }
 
 impl CredentialGc {
     /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
-    pub fn new(ensure: Ensure, kube: Kube, minted: Arc<Minted>, clock: fn() -> Timestamp) -> Self {
+    pub fn new(
+        provisioner: Provisioner,
+        kube: Kube,
+        minted: Arc<MintedCredentials>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         Self {
-            ensure,
+            provisioner,
             kube,
             minted,
             clock,
@@ -54,39 +59,39 @@ impl CredentialGc {
 
     /// Collects whenever this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        while Leadership::begins(&mut leadership).await {
-            Leadership::hold(&mut leadership, self.lead()).await;
+        while Leadership::acquired(&mut leadership).await {
+            Leadership::while_leading(&mut leadership, self.lead()).await;
         }
     }
 
     async fn lead(&self) {
         let mut evidence = Evidence::default();
-        let mut looked: Option<Change> = None;
+        let mut looked: Option<ChangeToken> = None;
         let mut look_at = Instant::now();
-        let mut rests_until = Instant::now();
+        let mut backoff_until = Instant::now();
         let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
-            let (seen, began) = (Some(self.ensure.change()), Instant::now());
-            if began < rests_until || (looked == seen && began < look_at) {
+            let (seen, began) = (Some(self.provisioner.change()), Instant::now());
+            if began < backoff_until || (looked == seen && began < look_at) {
                 continue;
             }
             looked = seen;
-            let did_something = self.look(&mut evidence).await;
-            rests_until = Instant::now() + began.elapsed() * REST;
+            let did_something = self.collect(&mut evidence).await;
+            backoff_until = Instant::now() + began.elapsed() * PAUSE_FACTOR;
             look_at = if did_something {
-                rests_until
+                backoff_until
             } else {
-                began + LOOK_EVERY
+                began + CHECK_INTERVAL
             };
         }
     }
 
     /// Looks once; answers whether there was anything to do: then there may be more.
-    async fn look(&self, evidence: &mut Evidence) -> bool {
+    async fn collect(&self, evidence: &mut Evidence) -> bool {
         let stored = self.minted.stored();
-        let rows: Vec<_> = stored.iter().map(|stored| self.find(stored)).collect();
-        let sweep = evidence.plan(&rows, (self.clock)());
+        let uses: Vec<_> = stored.iter().map(|stored| self.find(stored)).collect();
+        let sweep = evidence.plan(&uses, (self.clock)());
         let did_something = !sweep.delete.is_empty() || !sweep.checks.is_empty();
         for check in sweep.checks {
             let is_there = self.fetch_is_there(check).await;
@@ -107,12 +112,12 @@ impl CredentialGc {
         Collectable {
             stored,
             knows_namespace: tenant.is_some_and(|tenant| self.knows_namespace(tenant)),
-            knows_account: tenant.is_some_and(|tenant| self.ensure.knows_account(tenant)),
+            knows_account: tenant.is_some_and(|tenant| self.provisioner.knows_account(tenant)),
         }
     }
 
     fn knows_namespace(&self, tenant: &Tenant) -> bool {
-        let known = self.ensure.namespace(&tenant.namespace);
+        let known = self.provisioner.namespace(&tenant.namespace);
         known.is_some_and(|known| known.uid == tenant.namespace_uid)
     }
 
@@ -130,7 +135,7 @@ impl CredentialGc {
         let is_there = found.is_some_and(|found| found.uid == tenant.service_account_uid);
         if !is_there {
             // Who would mint by it next learns of it before the credential is gone.
-            self.ensure.read_again(tenant).await;
+            self.provisioner.refresh_account(tenant).await;
         }
         Ok(is_there)
     }

@@ -9,44 +9,44 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::cluster::{Held, Term};
-use crate::provision::access::Precondition;
+use crate::cluster::{LeaseRecord, LeaseSpec};
+use crate::provision::ports::Precondition;
 
 /// How long others leave a Lease to its holder after a renewal.
-pub(super) const LEASE: Duration = Duration::from_secs(15);
+pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// After this long without a renewal its holder stops leading.
-pub(super) const RENEW_BY: Duration = Duration::from_secs(10);
+pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a holder renews, and others look.
-pub(super) const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// One replica's view of the Lease.
 #[derive(Debug)]
 pub(super) struct Election {
     identity: String,
-    seen: Seen,
+    observed: ObservedLease,
     /// When the last renewal that succeeded was begun.
     renewed: Option<Instant>,
 }
 
 #[derive(Debug)]
-enum Seen {
+enum ObservedLease {
     /// Not looked yet, or it may have changed since.
     Unknown,
     /// There is none.
     Absent,
     /// This one, unchanged since then.
-    There(Held, Instant),
+    Observed(LeaseRecord, Instant),
 }
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LeaseAction {
     /// Read the Lease.
-    Look,
+    Get,
     /// Write it.
-    Take(Term, Precondition),
+    Apply(LeaseSpec, Precondition),
     /// Nothing: somebody else leads.
-    Leave,
+    Wait,
 }
 
 impl Election {
@@ -54,94 +54,101 @@ impl Election {
     pub(super) fn new(identity: impl Into<String>) -> Self {
         Self {
             identity: identity.into(),
-            seen: Seen::Unknown,
+            observed: ObservedLease::Unknown,
             renewed: None,
         }
     }
 
     /// Whether this replica leads at `now`.
     pub(super) fn leads(&self, now: Instant) -> bool {
-        self.leads_until().is_some_and(|until| now < until)
+        self.lease_until().is_some_and(|until| now < until)
     }
 
     /// Until when this replica leads if it renews no more; `None` when it does not.
-    pub(super) fn leads_until(&self) -> Option<Instant> {
-        self.renewed.map(|renewed| renewed + RENEW_BY)
+    pub(super) fn lease_until(&self) -> Option<Instant> {
+        self.renewed.map(|renewed| renewed + RENEW_DEADLINE)
     }
 
     /// Who leads, as far as is known; empty when nobody does.
     pub(super) fn holder(&self) -> &str {
-        match &self.seen {
-            Seen::There(held, _) => &held.holder,
-            Seen::Unknown | Seen::Absent => "",
+        match &self.observed {
+            ObservedLease::Observed(record, _) => &record.holder,
+            ObservedLease::Unknown | ObservedLease::Absent => "",
         }
     }
 
     /// What the Lease says that somebody confirmed.
     pub(super) fn confirmed(&self) -> Option<&str> {
-        match &self.seen {
-            Seen::There(held, _) => held.confirmed.as_deref(),
-            Seen::Unknown | Seen::Absent => None,
+        match &self.observed {
+            ObservedLease::Observed(record, _) => record.confirmed.as_deref(),
+            ObservedLease::Unknown | ObservedLease::Absent => None,
         }
     }
 
     /// Decides what to do.
-    pub(super) fn decide(&self, now: Instant, clock: Timestamp) -> Step {
-        match &self.seen {
-            Seen::Unknown => Step::Look,
-            Seen::Absent => Step::Take(self.term(clock, 0), Precondition::Absent),
-            Seen::There(held, _) if held.holder == self.identity => {
-                let term = self.term(held.acquired, held.transitions);
-                Step::Take(term, Precondition::Exactly(held.version.clone()))
+    pub(super) fn decide(&self, now: Instant, clock: Timestamp) -> LeaseAction {
+        match &self.observed {
+            ObservedLease::Unknown => LeaseAction::Get,
+            ObservedLease::Absent => {
+                LeaseAction::Apply(self.lease_spec(clock, 0), Precondition::Absent)
             }
-            Seen::There(held, since) if is_free(held, *since, now) => {
-                let term = self.term(clock, held.transitions.saturating_add(1));
-                Step::Take(term, Precondition::Exactly(held.version.clone()))
+            ObservedLease::Observed(record, _) if record.holder == self.identity => {
+                let lease_spec = self.lease_spec(record.acquired, record.transitions);
+                LeaseAction::Apply(lease_spec, Precondition::Exactly(record.version.clone()))
             }
-            Seen::There(..) => Step::Leave,
+            ObservedLease::Observed(record, since) if is_expired(record, *since, now) => {
+                let lease_spec = self.lease_spec(clock, record.transitions.saturating_add(1));
+                LeaseAction::Apply(lease_spec, Precondition::Exactly(record.version.clone()))
+            }
+            ObservedLease::Observed(..) => LeaseAction::Wait,
         }
     }
 
     /// What to write to give the Lease back; `None` when this replica does not hold it.
-    pub(super) fn give_back(&self) -> Option<(Term, Precondition)> {
-        let Seen::There(held, _) = &self.seen else {
+    pub(super) fn release(&self) -> Option<(LeaseSpec, Precondition)> {
+        let ObservedLease::Observed(record, _) = &self.observed else {
             return None;
         };
-        let term = Term {
+        let lease_spec = LeaseSpec {
             holder: String::new(),
             duration: Duration::from_secs(1),
-            acquired: held.acquired,
-            transitions: held.transitions,
+            acquired: record.acquired,
+            transitions: record.transitions,
         };
-        (held.holder == self.identity).then(|| (term, Precondition::Exactly(held.version.clone())))
+        (record.holder == self.identity)
+            .then(|| (lease_spec, Precondition::Exactly(record.version.clone())))
     }
 
     /// The Lease was read at `now`.
-    pub(super) fn looked(&mut self, found: Option<Held>, now: Instant) {
-        let held = match (found, &self.seen) {
+    pub(super) fn observe(&mut self, found: Option<LeaseRecord>, now: Instant) {
+        let record = match (found, &self.observed) {
             (None, _) => {
                 self.renewed = None;
-                self.seen = Seen::Absent;
+                self.observed = ObservedLease::Absent;
                 return;
             }
-            (Some(held), Seen::There(known, _)) if held.version == known.version => return,
-            (Some(held), _) => held,
+            (Some(record), ObservedLease::Observed(known, _))
+                if record.version == known.version =>
+            {
+                return;
+            }
+            (Some(record), _) => record,
         };
-        if held.holder != self.identity {
+        if record.holder != self.identity {
             self.renewed = None;
         }
-        self.seen = Seen::There(held, now);
+        self.observed = ObservedLease::Observed(record, now);
     }
 
     /// A write that was begun at `begun` succeeded, and this stands there now.
-    pub(super) fn took(&mut self, held: Held, begun: Instant) {
-        self.renewed = (held.holder == self.identity).then_some(begun);
-        self.seen = Seen::There(held, begun);
+    pub(super) fn acquired(&mut self, record: LeaseRecord, begun: Instant) {
+        self.renewed = (record.holder == self.identity).then_some(begun);
+        self.observed = ObservedLease::Observed(record, begun);
     }
 
     /// A write was refused because somebody else wrote in between: look again, then go by what is seen from then on.
-    pub(super) fn lost_race(&mut self) {
-        self.seen = Seen::Unknown;
+    pub(super) fn conflicted(&mut self) {
+        self.observed = ObservedLease::Unknown;
     }
 
     /// Nothing was heard for as long as a leader may go on without: if this replica led, it does no longer.
@@ -151,10 +158,10 @@ impl Election {
         }
     }
 
-    fn term(&self, acquired: Timestamp, transitions: i32) -> Term {
-        Term {
+    fn lease_spec(&self, acquired: Timestamp, transitions: i32) -> LeaseSpec {
+        LeaseSpec {
             holder: self.identity.clone(),
-            duration: LEASE,
+            duration: LEASE_DURATION,
             acquired,
             transitions,
         }
@@ -162,23 +169,23 @@ impl Election {
 }
 
 /// Whether a Lease that was not seen to change since `since` may be taken at `now`.
-fn is_free(held: &Held, since: Instant, now: Instant) -> bool {
-    held.holder.is_empty() || now.saturating_duration_since(since) > held.duration
+fn is_expired(record: &LeaseRecord, since: Instant, now: Instant) -> bool {
+    record.holder.is_empty() || now.saturating_duration_since(since) > record.duration
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provision::access::Version;
+    use crate::provision::ports::Version;
 
-    fn held(holder: &str, version: u32) -> Held {
-        Held {
+    fn record(holder: &str, version: u32) -> LeaseRecord {
+        LeaseRecord {
             version: Version {
                 uid: "u".to_owned(),
                 resource_version: version.to_string(),
             },
             holder: holder.to_owned(),
-            duration: LEASE,
+            duration: LEASE_DURATION,
             acquired: Timestamp::UNIX_EPOCH,
             transitions: 3,
             confirmed: None,
@@ -189,22 +196,26 @@ mod tests {
         "2026-11-21T10:00:00Z".parse().unwrap()
     }
 
-    fn is_take(step: &Step) -> bool {
-        matches!(step, Step::Take(..))
+    fn is_take(step: &LeaseAction) -> bool {
+        matches!(step, LeaseAction::Apply(..))
     }
 
     #[test]
     fn takes_lease_that_is_not_there() {
         let mut election = Election::new("a");
         let now = Instant::now();
-        assert_eq!(election.decide(now, clock()), Step::Look);
-        election.looked(None, now);
-        let Step::Take(term, Precondition::Absent) = election.decide(now, clock()) else {
+        assert_eq!(election.decide(now, clock()), LeaseAction::Get);
+        election.observe(None, now);
+        let LeaseAction::Apply(lease_spec, Precondition::Absent) = election.decide(now, clock())
+        else {
             panic!("not taken");
         };
-        assert_eq!((term.holder.as_str(), term.transitions), ("a", 0));
+        assert_eq!(
+            (lease_spec.holder.as_str(), lease_spec.transitions),
+            ("a", 0)
+        );
         assert!(!election.leads(now));
-        election.took(held("a", 1), now);
+        election.acquired(record("a", 1), now);
         assert!(election.leads(now));
     }
 
@@ -213,10 +224,10 @@ mod tests {
         let mut election = Election::new("a");
         let mut now = Instant::now();
         for version in 1..20 {
-            election.looked(Some(held("b", version)), now);
-            assert_eq!(election.decide(now, clock()), Step::Leave);
-            now += RENEW_BY;
-            assert_eq!(election.decide(now, clock()), Step::Leave);
+            election.observe(Some(record("b", version)), now);
+            assert_eq!(election.decide(now, clock()), LeaseAction::Wait);
+            now += RENEW_DEADLINE;
+            assert_eq!(election.decide(now, clock()), LeaseAction::Wait);
         }
     }
 
@@ -224,14 +235,15 @@ mod tests {
     fn takes_lease_that_was_not_seen_to_change_whatever_its_times_say() {
         let mut election = Election::new("a");
         let first = Instant::now();
-        election.looked(Some(held("b", 1)), first);
-        let later = first + LEASE + Duration::from_millis(1);
-        election.looked(Some(held("b", 1)), later);
-        let Step::Take(term, Precondition::Exactly(version)) = election.decide(later, clock())
+        election.observe(Some(record("b", 1)), first);
+        let later = first + LEASE_DURATION + Duration::from_millis(1);
+        election.observe(Some(record("b", 1)), later);
+        let LeaseAction::Apply(lease_spec, Precondition::Exactly(version)) =
+            election.decide(later, clock())
         else {
             panic!("not taken");
         };
-        assert_eq!((term.transitions, term.acquired), (4, clock()));
+        assert_eq!((lease_spec.transitions, lease_spec.acquired), (4, clock()));
         assert_eq!(version.resource_version, "1");
     }
 
@@ -239,7 +251,7 @@ mod tests {
     fn takes_lease_that_was_given_back_at_once() {
         let mut election = Election::new("a");
         let now = Instant::now();
-        election.looked(Some(held("", 1)), now);
+        election.observe(Some(record("", 1)), now);
         assert!(is_take(&election.decide(now, clock())));
     }
 
@@ -247,43 +259,43 @@ mod tests {
     fn stops_leading_before_others_may_begin() {
         let begun = Instant::now();
         let mut leader = Election::new("a");
-        leader.took(held("a", 1), begun);
+        leader.acquired(record("a", 1), begun);
         let mut other = Election::new("b");
-        other.looked(Some(held("a", 1)), begun);
+        other.observe(Some(record("a", 1)), begun);
         let mut now = begun;
         while leader.leads(now) {
             assert_eq!(
                 other.decide(now, clock()),
-                Step::Leave,
+                LeaseAction::Wait,
                 "at {:?}",
                 now - begun
             );
             now += Duration::from_millis(100);
         }
         leader.expire(now);
-        assert!(leader.leads_until().is_none());
-        assert_eq!(other.decide(now, clock()), Step::Leave);
+        assert!(leader.lease_until().is_none());
+        assert_eq!(other.decide(now, clock()), LeaseAction::Wait);
     }
 
     #[test]
     fn stops_leading_when_somebody_else_took_the_lease() {
         let now = Instant::now();
         let mut leader = Election::new("a");
-        leader.took(held("a", 1), now);
-        leader.lost_race();
+        leader.acquired(record("a", 1), now);
+        leader.conflicted();
         assert!(leader.leads(now), "until it is known who has it");
-        leader.looked(Some(held("b", 2)), now);
+        leader.observe(Some(record("b", 2)), now);
         assert!(!leader.leads(now));
-        assert_eq!(leader.give_back(), None);
+        assert_eq!(leader.release(), None);
     }
 
     #[test]
     fn goes_on_leading_after_losing_a_race_against_nobody() {
         let now = Instant::now();
         let mut leader = Election::new("a");
-        leader.took(held("a", 1), now);
-        leader.lost_race();
-        leader.looked(Some(held("a", 2)), now);
+        leader.acquired(record("a", 1), now);
+        leader.conflicted();
+        leader.observe(Some(record("a", 2)), now);
         assert!(leader.leads(now));
         assert!(is_take(&leader.decide(now, clock())));
     }
@@ -292,13 +304,13 @@ mod tests {
     fn gives_back_what_it_holds() {
         let now = Instant::now();
         let mut leader = Election::new("a");
-        leader.took(held("a", 7), now);
-        let (term, precondition) = leader.give_back().unwrap();
+        leader.acquired(record("a", 7), now);
+        let (lease_spec, precondition) = leader.release().unwrap();
         assert_eq!(
-            (term.holder.as_str(), term.duration),
+            (lease_spec.holder.as_str(), lease_spec.duration),
             ("", Duration::from_secs(1))
         );
-        assert_eq!(precondition, Precondition::Exactly(held("a", 7).version));
+        assert_eq!(precondition, Precondition::Exactly(record("a", 7).version));
     }
 
     #[test]
@@ -306,7 +318,7 @@ mod tests {
         // The write succeeded, its answer did not come: the Lease says that we hold it.
         let now = Instant::now();
         let mut election = Election::new("a");
-        election.looked(Some(held("a", 1)), now);
+        election.observe(Some(record("a", 1)), now);
         assert!(!election.leads(now), "only an answer tells when");
         assert!(is_take(&election.decide(now, clock())));
     }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::provision::decide::{Decision, Stands};
-use crate::provision::survey::Survey;
+use crate::provision::decide::{Decision, EntryState};
+use crate::provision::snapshot::Snapshot;
 
 /// Gauges of the replica that leads. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Metrics {
     mints_failing: Gauge<i64, AtomicI64>,
     writes_failing: Gauge<i64, AtomicI64>,
     overload: Gauge<f64, AtomicU64>,
-    held_back: Gauge<i64, AtomicI64>,
+    blocked: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -38,33 +38,33 @@ impl Metrics {
         );
         registry.register(
             "pullpass_namespaces_incomplete",
-            "Those of them with a pull secret that lacks a good login",
+            "Namespaces whose pull secret lacks a valid login",
             self.incomplete.clone(),
         );
         registry.register(
-            "pullpass_removals_held_back",
-            "Pull secrets that something is taken out of only when somebody confirms it: too many at once",
-            self.held_back.clone(),
+            "pullpass_removals_blocked",
+            "Pull secrets with a removal that is blocked until it is confirmed: too many at once",
+            self.blocked.clone(),
         );
         registry.register_with_unit(
             "pullpass_credential_expiry_timestamp",
-            "When the first of the minted credentials in use ends or ended, since 1970; 0: there is none",
+            "Earliest expiry of the minted credentials in use, Unix time; 0: none",
             Unit::Seconds,
             self.expiry.clone(),
         );
         registry.register(
             "pullpass_mints_failing",
-            "Credentials in use whose last mint failed, which is tried again",
+            "Credentials in use whose last mint failed and is retried",
             self.mints_failing.clone(),
         );
         registry.register(
             "pullpass_pull_secret_writes_failing",
-            "Pull secrets whose last write failed, which is tried again",
+            "Pull secrets whose last write failed and is retried",
             self.writes_failing.clone(),
         );
         registry.register(
-            "pullpass_renewals_overload",
-            "Renewals of pull secrets needed per second beyond those that are done; 0: all are",
+            "pullpass_renewal_rate_exceeded",
+            "Renewals per second needed beyond the maximum; 0: none",
             self.overload.clone(),
         );
     }
@@ -78,7 +78,7 @@ impl Metrics {
             self.mints_failing.set(0);
             self.writes_failing.set(0);
             self.overload.set(0.0);
-            self.held_back.set(0);
+            self.blocked.set(0);
         }
     }
 
@@ -88,24 +88,26 @@ impl Metrics {
         self.writes_failing.set(count(writes));
     }
 
-    pub(super) fn set_survey(&self, survey: &Survey, decision: &Decision) {
-        self.held_back.set(count(decision.held_back.len()));
+    pub(super) fn set_snapshot(&self, snapshot: &Snapshot, decision: &Decision) {
+        self.blocked.set(count(decision.blocked.len()));
         let beyond = decision
             .overload
-            .map_or(0.0, |needed| needed - survey.view.pace.top);
+            .map_or(0.0, |needed| needed - snapshot.view.rate.max);
         self.overload.set(beyond);
-        let lacks = |stands: Stands| matches!(stands, Stands::Missing | Stands::Unavailable);
+        let lacks = |entry_state: EntryState| {
+            matches!(entry_state, EntryState::Missing | EntryState::Unavailable)
+        };
         let (mut all, mut incomplete) = (HashSet::new(), HashSet::new());
-        for (place, holding) in survey.secrets.iter().zip(&survey.view.secrets) {
-            let namespace = place.namespace.name.as_str();
+        for (target, holding) in snapshot.secrets.iter().zip(&snapshot.view.secrets) {
+            let namespace = target.namespace.name.as_str();
             all.insert(namespace);
-            if holding.entries.iter().any(|piece| lacks(piece.stands)) {
+            if holding.entries.iter().any(|piece| lacks(piece.entry_state)) {
                 incomplete.insert(namespace);
             }
         }
         self.namespaces.set(count(all.len()));
         self.incomplete.set(count(incomplete.len()));
-        let lives = survey.view.credentials.iter();
+        let lives = snapshot.view.credentials.iter();
         let first = lives
             .filter_map(|life| life.minted.map(|(_, until)| until))
             .min();

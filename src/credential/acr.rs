@@ -5,8 +5,8 @@ mod client;
 mod entra;
 mod exchange;
 mod identity;
-mod life;
 mod secret;
+mod token_expiry;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::cloud::{CloudMint, unlogged};
 use super::{Credential, MintError};
 use crate::registry::host::{AzureCloud, is_login_server};
 use crate::registry::source::AcrSource;
-pub use caller::Known;
+pub use caller::EntraCaller;
 use client::Client;
 pub use secret::ClientSecret;
 
@@ -41,7 +41,7 @@ const RESOURCE: &str = "https://containerregistry.azure.net";
 ///
 /// <https://azure.github.io/azure-workload-identity/docs/quick-start.html>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment {
+pub struct AzureEnvironment {
     /// `AZURE_CLIENT_ID`, the application or managed identity.
     pub client_id: Option<String>,
     /// `AZURE_TENANT_ID`, its tenant.
@@ -54,7 +54,7 @@ pub struct Environment {
     pub metadata_host: Option<String>,
 }
 
-impl Environment {
+impl AzureEnvironment {
     /// Finds the settings by asking `lookup` for each variable; an empty one counts as not set.
     pub fn find(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let find = |name| lookup(name).filter(|value| !value.is_empty());
@@ -70,7 +70,7 @@ impl Environment {
 
 /// What is to be minted.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct AcrMintRequest {
     /// What decides the credential.
     pub source: AcrSource,
     /// The client secret, when the identity is [`crate::registry::source::AcrIdentity::ServicePrincipal`].
@@ -82,18 +82,18 @@ pub struct Order {
 /// Mints tokens of Azure Container Registry.
 ///
 /// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
-pub type AcrMint = CloudMint<Environment>;
+pub type AcrMint = CloudMint<AzureEnvironment>;
 
 impl AcrMint {
     /// Mints one token, within 5 seconds.
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
-    pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
+    pub async fn mint(&self, order: AcrMintRequest) -> Result<Credential, MintError> {
         unlogged(self.run(&order)).await
     }
 
-    async fn run(&self, order: &Order) -> Result<Credential, MintError> {
+    async fn run(&self, order: &AcrMintRequest) -> Result<Credential, MintError> {
         let source = &order.source;
         check_source(source)?;
         let client = Client {
@@ -102,7 +102,7 @@ impl AcrMint {
         };
         let token = identity::fetch(&client, order, self.given()).await?;
         let password = exchange::fetch(&client, source, &token).await?;
-        let expires_at = life::find_end(&password, order.now).map_err(|problem| {
+        let expires_at = token_expiry::find_expiry(&password, order.now).map_err(|problem| {
             let host = source.server.clone();
             MintError::BadAnswer { host, problem }
         })?;
@@ -115,8 +115,8 @@ impl AcrMint {
         })
     }
 
-    fn given(&self) -> identity::Given<'_> {
-        identity::Given {
+    fn given(&self) -> identity::IdentityInputs<'_> {
+        identity::IdentityInputs {
             environment: &self.environment,
             tokens: self.tokens.as_deref(),
         }

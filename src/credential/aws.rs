@@ -60,7 +60,7 @@ pub(crate) fn timeouts(deadline: Instant) -> TimeoutConfig {
 
 /// What a call does, to IAM.
 #[derive(Clone, Copy)]
-pub(crate) struct Action {
+pub(crate) struct IamAction {
     /// The IAM action.
     pub(crate) permission: &'static str,
     /// What to do when it is denied.
@@ -68,20 +68,20 @@ pub(crate) struct Action {
 }
 
 /// One call, for the messages about its failure.
-pub(crate) struct Call<'a> {
+pub(crate) struct AwsCall<'a> {
     /// The host that was asked, empty when none was.
     pub(crate) host: String,
     /// Who asked.
     pub(crate) principal: &'a str,
     /// What for.
-    pub(crate) action: Action,
+    pub(crate) action: IamAction,
     /// What to do when the keys or the token are not accepted.
     pub(crate) unknown: &'static str,
     /// What an answer must not repeat into a message.
     pub(crate) secrets: [Option<&'a str>; 2],
 }
 
-impl Call<'_> {
+impl AwsCall<'_> {
     /// What a failure means.
     pub(crate) fn explain<E>(&self, error: &SdkError<E, HttpResponse>) -> MintError
     where
@@ -123,26 +123,26 @@ impl Call<'_> {
         let principal = self.principal.to_owned();
         let words = self.words(error.message().unwrap_or_default());
         match kind(&code, answer.status().as_u16()) {
-            Kind::Denied => MintError::AccessDenied {
+            ErrorClass::Denied => MintError::AccessDenied {
                 host,
                 permission: self.action.permission,
                 principal,
                 advice: self.action.denied,
                 answer: words,
             },
-            Kind::Unknown => MintError::UnrecognizedClient {
+            ErrorClass::Unknown => MintError::UnrecognizedClient {
                 host,
                 principal,
                 code,
                 advice: self.unknown,
             },
-            Kind::Throttled => MintError::Throttled {
+            ErrorClass::Throttled => MintError::Throttled {
                 host,
                 principal,
                 code,
                 retry_after: retry_after(answer),
             },
-            Kind::Other => MintError::Refused {
+            ErrorClass::Other => MintError::Refused {
                 host,
                 principal,
                 code,
@@ -193,7 +193,7 @@ impl Call<'_> {
     }
 }
 
-enum Kind {
+enum ErrorClass {
     Denied,
     Unknown,
     Throttled,
@@ -202,10 +202,10 @@ enum Kind {
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html>
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors>
-fn kind(code: &str, status: u16) -> Kind {
+fn kind(code: &str, status: u16) -> ErrorClass {
     match code.strip_suffix("Exception").unwrap_or(code) {
         "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" | "OptInRequired" => {
-            Kind::Denied
+            ErrorClass::Denied
         }
         "UnrecognizedClient"
         | "InvalidClientTokenId"
@@ -218,7 +218,7 @@ fn kind(code: &str, status: u16) -> Kind {
         | "RequestExpired"
         | "InvalidIdentityToken"
         | "IDPRejectedClaim"
-        | "AuthFailure" => Kind::Unknown,
+        | "AuthFailure" => ErrorClass::Unknown,
         "Throttling"
         | "Throttled"
         | "RequestThrottled"
@@ -227,9 +227,9 @@ fn kind(code: &str, status: u16) -> Kind {
         | "SlowDown"
         | "LimitExceeded"
         | "BandwidthLimitExceeded"
-        | "PriorRequestNotComplete" => Kind::Throttled,
-        _ if status == 429 => Kind::Throttled,
-        _ => Kind::Other,
+        | "PriorRequestNotComplete" => ErrorClass::Throttled,
+        _ if status == 429 => ErrorClass::Throttled,
+        _ => ErrorClass::Other,
     }
 }
 

@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use super::freshness;
 use super::metrics::{Metrics, Provider};
-use super::mint::{Mint, Order, SourceKeys};
+use super::mint::{Mint, MintRequest, SourceKeys};
 use super::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError,
     SourceSecrets, StoreError, Ticket,
 };
 use crate::registry::source::MintSource;
-use backoff::{Failed, Failures};
+use backoff::{MintBackoff, MintFailure};
 
 /// How often a claim of somebody else is waited for before this is given up.
-const ROUNDS: usize = 3;
-/// After this a mint is given up whatever it waits for: longer than `ROUNDS` claims of others and a mint take.
+const MAX_CLAIM_WAITS: usize = 3;
+/// After this a mint is given up whatever it waits for: longer than `MAX_CLAIM_WAITS` claims of others and a mint take.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A credential, or why there is none; both shared by everybody who asked.
-pub type Outcome = Result<Arc<Credential>, Arc<MintError>>;
+pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
 
 /// Gives out minted credentials; cheap to clone.
 ///
@@ -36,20 +36,20 @@ pub type Outcome = Result<Arc<Credential>, Arc<MintError>>;
 /// it. A failure is remembered for a while that grows from 1 second to a minute, so that a cloud that refuses is not asked again by
 /// every Pod; to 4 seconds where no cloud was asked, since the store could not be reached. Nothing is ever shared between keys.
 #[derive(Clone)]
-pub struct Minter(Arc<Inner>);
+pub struct Minter(Arc<MinterInner>);
 
-struct Inner {
+struct MinterInner {
     mint: Arc<dyn Mint>,
     store: Arc<dyn CredentialStore>,
     secrets: Arc<dyn SourceSecrets>,
     metrics: Metrics,
     // A map of shared futures and not a cache library's single flight: those belong to the first caller, and hand over, so mint
     // twice, when it hangs up; and what they keep for a while is what the store keeps already.
-    flights: Mutex<HashMap<CredentialKey, Flight>>,
-    failures: Mutex<Failures>,
+    flights: Mutex<HashMap<CredentialKey, MintFlight>>,
+    failures: Mutex<MintBackoff>,
 }
 
-type Flight = Shared<BoxFuture<'static, Outcome>>;
+type MintFlight = Shared<BoxFuture<'static, MintResult>>;
 
 impl Minter {
     /// Gives out what `store` holds and mints the rest with `mint`; static keys come from `secrets`.
@@ -60,7 +60,7 @@ impl Minter {
         metrics: Metrics,
     ) -> Self {
         let (flights, failures) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner {
+        Self(Arc::new(MinterInner {
             mint,
             store,
             secrets,
@@ -78,8 +78,8 @@ impl Minter {
     ///
     /// # Errors
     /// Why there is no credential, possibly from an attempt that was made shortly before.
-    pub async fn credential(&self, source: &MintSource, now: Timestamp) -> Outcome {
-        let Wanted { key, keys, current } = self.find(source)?;
+    pub async fn credential(&self, source: &MintSource, now: Timestamp) -> MintResult {
+        let MintLookup { key, keys, current } = self.find(source)?;
         let good = current.as_ref().map(|current| freshness(current, now));
         if let (Some(Freshness::Fresh), Some(current)) = (good, &current) {
             return Ok(Arc::clone(current));
@@ -87,13 +87,13 @@ impl Minter {
         let remembered = self.0.failures().find(&key, now);
         if let (Some(Freshness::Renewable), Some(current)) = (good, &current) {
             if remembered.is_none() {
-                drop(self.0.fly(key, source, keys, now));
+                drop(self.0.start_or_join(key, source, keys, now));
             }
             return Ok(Arc::clone(current));
         }
         let outcome = match remembered {
             Some(error) => Err(error),
-            None => self.0.fly(key, source, keys, now).await,
+            None => self.0.start_or_join(key, source, keys, now).await,
         };
         match (outcome, current) {
             (Err(_), Some(current)) if current.expires_at > now => Ok(current),
@@ -106,12 +106,12 @@ impl Minter {
     ///
     /// # Errors
     /// Why there is none, possibly from an attempt that was made shortly before.
-    pub async fn renew(&self, source: &MintSource, now: Timestamp) -> Outcome {
-        let Wanted { key, keys, .. } = self.find(source)?;
+    pub async fn renew(&self, source: &MintSource, now: Timestamp) -> MintResult {
+        let MintLookup { key, keys, .. } = self.find(source)?;
         let remembered = self.0.failures().find(&key, now);
         match remembered {
             Some(error) => Err(error),
-            None => self.0.fly(key, source, keys, now).await,
+            None => self.0.start_or_join(key, source, keys, now).await,
         }
     }
 
@@ -120,15 +120,15 @@ impl Minter {
         self.find(source).ok()?.current
     }
 
-    fn find(&self, source: &MintSource) -> Result<Wanted, Arc<MintError>> {
+    fn find(&self, source: &MintSource) -> Result<MintLookup, Arc<MintError>> {
         let keys = SourceKeys::find(source, self.0.secrets.as_ref())?;
         let key = CredentialKey::derive(source, keys.as_ref());
         let current = self.0.store.current(&key);
-        Ok(Wanted { key, keys, current })
+        Ok(MintLookup { key, keys, current })
     }
 }
 
-struct Wanted {
+struct MintLookup {
     key: CredentialKey,
     keys: Option<SourceKeys>,
     current: Option<Arc<Credential>>,
@@ -136,12 +136,12 @@ struct Wanted {
 
 /// The present, counted on from the caller's: what a task that outlives the call goes by.
 #[derive(Clone, Copy)]
-struct Clock {
+struct CallerClock {
     started: Instant,
     at: Timestamp,
 }
 
-impl Clock {
+impl CallerClock {
     fn now(self) -> Timestamp {
         let passed =
             SignedDuration::try_from(self.started.elapsed()).unwrap_or(SignedDuration::MAX);
@@ -150,43 +150,43 @@ impl Clock {
 }
 
 /// One mint on its way.
-struct Job {
+struct MintJob {
     key: CredentialKey,
     source: MintSource,
     keys: Option<SourceKeys>,
-    clock: Clock,
+    clock: CallerClock,
 }
 
-impl Inner {
-    fn failures(&self) -> MutexGuard<'_, Failures> {
+impl MinterInner {
+    fn failures(&self) -> MutexGuard<'_, MintBackoff> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<CredentialKey, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<CredentialKey, MintFlight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins the mint of `key` that is in flight, or starts one. Dropping what this returns does not stop it.
-    fn fly(
+    fn start_or_join(
         self: &Arc<Self>,
         key: CredentialKey,
         source: &MintSource,
         keys: Option<SourceKeys>,
         now: Timestamp,
-    ) -> Flight {
+    ) -> MintFlight {
         let mut flights = self.flights();
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
-        let landing = Landing {
+        let landing = MintFlightGuard {
             inner: Arc::clone(self),
             key: key.clone(),
         };
-        let clock = Clock {
+        let clock = CallerClock {
             started: Instant::now(),
             at: now,
         };
-        let job = Job {
+        let job = MintJob {
             key: key.clone(),
             source: source.clone(),
             keys,
@@ -197,15 +197,16 @@ impl Inner {
             drop(landing);
             outcome
         });
-        let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(Arc::new(MintError::Lost))));
+        let ended =
+            task.map(|ended| ended.unwrap_or_else(|_| Err(Arc::new(MintError::TaskPanicked))));
         let flight = ended.boxed().shared();
         flights.insert(key, flight.clone());
         flight
     }
 
     /// Gets the credential and remembers how it went.
-    async fn run(&self, job: &Job) -> Outcome {
-        let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.obtain(job)).await;
+    async fn run(&self, job: &MintJob) -> MintResult {
+        let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.mint_or_wait(job)).await;
         // It hung somewhere: a cloud may have been asked.
         let late = || {
             MintError::from(StoreError::Unreachable {
@@ -226,17 +227,17 @@ impl Inner {
     }
 
     /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
-    async fn obtain(&self, job: &Job) -> Result<Arc<Credential>, Failed> {
-        for _ in 0..ROUNDS {
+    async fn mint_or_wait(&self, job: &MintJob) -> Result<Arc<Credential>, MintFailure> {
+        for _ in 0..MAX_CLAIM_WAITS {
             let claim = self
                 .store
                 .claim(&job.key, &job.source, job.clock.now())
                 .await;
-            match claim.map_err(Failed::at_claim)? {
-                Claim::Theirs(credential) => return Ok(credential),
-                Claim::Yours(ticket) => return Ok(self.mint(job, ticket).await?),
+            match claim.map_err(MintFailure::at_claim)? {
+                Claim::AlreadyStored(credential) => return Ok(credential),
+                Claim::Acquired(ticket) => return Ok(self.mint(job, ticket).await?),
                 Claim::Pending { until } => {
-                    if let Some(credential) = self.wait_for_other(job, until).await {
+                    if let Some(credential) = self.wait_for_holder(job, until).await {
                         return Ok(credential);
                     }
                 }
@@ -246,7 +247,7 @@ impl Inner {
     }
 
     /// Waits until somebody else's mint is stored; `None` when it is not there at `until`.
-    async fn wait_for_other(&self, job: &Job, until: Timestamp) -> Option<Arc<Credential>> {
+    async fn wait_for_holder(&self, job: &MintJob, until: Timestamp) -> Option<Arc<Credential>> {
         let mut changes = self.store.changes();
         let left = until
             .duration_since(job.clock.now())
@@ -267,8 +268,8 @@ impl Inner {
         }
     }
 
-    async fn mint(&self, job: &Job, ticket: Ticket) -> Result<Arc<Credential>, MintError> {
-        let order = Order {
+    async fn mint(&self, job: &MintJob, ticket: Ticket) -> Result<Arc<Credential>, MintError> {
+        let order = MintRequest {
             source: job.source.clone(),
             keys: job.keys.clone(),
             expires_at: self
@@ -296,12 +297,12 @@ impl Inner {
 }
 
 /// Takes the flight off the board when its task ends, also by a panic.
-struct Landing {
-    inner: Arc<Inner>,
+struct MintFlightGuard {
+    inner: Arc<MinterInner>,
     key: CredentialKey,
 }
 
-impl Drop for Landing {
+impl Drop for MintFlightGuard {
     fn drop(&mut self) {
         self.inner.flights().remove(&self.key);
     }
@@ -310,23 +311,23 @@ impl Drop for Landing {
 fn log_success(source: &MintSource, credential: &Credential) {
     tracing::info!(
         credential.provider = Provider::of(source).label(),
-        credential.for = source.place(),
+        credential.location = source.location(),
         credential.principal = credential.principal,
         credential.expires_at = %credential.expires_at,
-        "minted a credential"
+        "minted credential"
     );
 }
 
 /// Logs a failure where it is handled: everybody who waits gets the same one.
 fn log_failure(source: &MintSource, error: &MintError, wait: Duration) {
     let provider = Provider::of(source).label();
-    let (place, reason, again) = (source.place(), error.reason(), wait.as_secs());
+    let (place, reason, again) = (source.location(), error.reason(), wait.as_secs());
     // The level of an event is part of its place in the code.
     macro_rules! log {
         ($level:ident, $what:literal) => {
             tracing::$level!(
                 credential.provider = provider,
-                credential.for = place,
+                credential.location = place,
                 error.reason = reason,
                 retry.seconds = again,
                 concat!($what, "{}"),
@@ -335,8 +336,8 @@ fn log_failure(source: &MintSource, error: &MintError, wait: Duration) {
         };
     }
     match error {
-        MintError::NoLaterSession { .. } => log!(debug, ""),
-        passing if passing.is_passing() => log!(warn, "no credential minted: "),
-        _ => log!(error, "no credential minted: "),
+        MintError::SessionNotRenewed { .. } => log!(debug, ""),
+        passing if passing.is_passing() => log!(warn, "failed to mint credential, retrying: "),
+        _ => log!(error, "failed to mint credential, retrying: "),
     }
 }

@@ -9,26 +9,26 @@ use aws_sdk_ecr::config::Region;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::aws::{Action, sdk_client};
+use super::aws::{IamAction, sdk_client};
 use super::cloud::{CloudMint, unlogged};
-use super::http::Asked;
-use super::identity::keys::Keys;
-use super::identity::{self, Environment, Opening, Session};
+use super::http::LastHost;
+use super::identity::keys::AccessKeys;
+use super::identity::{self, AwsEnvironment, Session, SessionRequest};
 use super::{Credential, MintError};
-use crate::registry::source::{EcrSource, TokenLife};
-use answer::{Authorization, Unusable};
-pub use caller::Opened;
+use crate::registry::source::{EcrSource, TokenLifetime};
+use answer::{Authorization, UnusableAnswer};
+pub use caller::OpenedSession;
 
 /// How long one mint may take, the session that signs it included.
 const MINT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is to be minted.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct EcrMintRequest {
     /// What decides the credential.
     pub source: EcrSource,
     /// The static keys, when the identity is [`crate::registry::source::EcrIdentity::Keys`].
-    pub keys: Option<Keys>,
+    pub keys: Option<AccessKeys>,
     /// When the credential that is there already ends, if there is one.
     pub expires_at: Option<Timestamp>,
     /// The present.
@@ -39,24 +39,24 @@ pub struct Order {
 ///
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 /// <https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>
-pub type EcrMint = CloudMint<Environment>;
+pub type EcrMint = CloudMint<AwsEnvironment>;
 
 impl EcrMint {
     /// Mints one token, within 5 seconds.
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
-    pub async fn mint(&self, order: Order) -> Result<Credential, MintError> {
+    pub async fn mint(&self, order: EcrMintRequest) -> Result<Credential, MintError> {
         unlogged(self.run(&order)).await
     }
 
-    async fn run(&self, order: &Order) -> Result<Credential, MintError> {
+    async fn run(&self, order: &EcrMintRequest) -> Result<Credential, MintError> {
         check_endpoints(&order.source)?;
         let deadline = Instant::now() + MINT_TIMEOUT;
-        let opening = self.opening(order, deadline);
-        let session = identity::open(&opening).await?;
+        let session_request = self.session_request(order, deadline);
+        let session = identity::open(&session_request).await?;
         check_session(&session, order)?;
-        let asked = Asked::default();
+        let asked = LastHost::default();
         let authorization = if order.source.public {
             self.fetch_public(&order.source, &session, deadline, &asked)
                 .await
@@ -66,10 +66,10 @@ impl EcrMint {
         }?;
         let checked = authorization.check(order.now);
         let (password, answered_end) =
-            checked.map_err(|Unusable(problem)| asked.bad_answer(problem))?;
+            checked.map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))?;
         let expires_at = match (order.source.token_life, session.expires_at) {
-            (TokenLife::Session, Some(end)) => end.min(answered_end),
-            (TokenLife::Session, None) | (TokenLife::Answer, _) => answered_end,
+            (TokenLifetime::Session, Some(end)) => end.min(answered_end),
+            (TokenLifetime::Session, None) | (TokenLifetime::Answer, _) => answered_end,
         };
         Ok(Credential {
             username: answer::USERNAME.to_owned(),
@@ -80,8 +80,12 @@ impl EcrMint {
         })
     }
 
-    fn opening<'a>(&'a self, order: &'a Order, deadline: Instant) -> Opening<'a> {
-        Opening {
+    fn session_request<'a>(
+        &'a self,
+        order: &'a EcrMintRequest,
+        deadline: Instant,
+    ) -> SessionRequest<'a> {
+        SessionRequest {
             source: &order.source,
             keys: order.keys.as_ref(),
             environment: &self.environment,
@@ -96,7 +100,7 @@ impl EcrMint {
         source: &EcrSource,
         session: &Session,
         deadline: Instant,
-        asked: &Asked,
+        asked: &LastHost,
     ) -> Result<Authorization, MintError> {
         let client = sdk_client!(
             aws_sdk_ecr,
@@ -109,7 +113,8 @@ impl EcrMint {
         );
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| session.call(asked, PRIVATE).explain(&error))?;
-        Authorization::of_private(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
+        Authorization::of_private(answer)
+            .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
     }
 
     async fn fetch_public(
@@ -117,7 +122,7 @@ impl EcrMint {
         source: &EcrSource,
         session: &Session,
         deadline: Instant,
-        asked: &Asked,
+        asked: &LastHost,
     ) -> Result<Authorization, MintError> {
         let client = sdk_client!(
             aws_sdk_ecrpublic,
@@ -130,16 +135,17 @@ impl EcrMint {
         );
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| session.call(asked, PUBLIC).explain(&error))?;
-        Authorization::of_public(answer).map_err(|Unusable(problem)| asked.bad_answer(problem))
+        Authorization::of_public(answer)
+            .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
     }
 }
 
-const PRIVATE: Action = Action {
+const PRIVATE: IamAction = IamAction {
     permission: "ecr:GetAuthorizationToken",
     denied: "allow it on resource * in an identity policy of that principal (a repository policy cannot grant it)",
 };
 
-const PUBLIC: Action = Action {
+const PUBLIC: IamAction = IamAction {
     permission: "ecr-public:GetAuthorizationToken",
     denied: "allow it and sts:GetServiceBearerToken on resource * in an identity policy of that principal",
 };
@@ -163,7 +169,7 @@ fn check_endpoints(source: &EcrSource) -> Result<(), MintError> {
 
 /// A session that has ended signs nothing; one that cannot be had on demand is not worth a mint that would end no later than what
 /// is there already.
-fn check_session(session: &Session, order: &Order) -> Result<(), MintError> {
+fn check_session(session: &Session, order: &EcrMintRequest) -> Result<(), MintError> {
     let Some(end) = session.expires_at else {
         return Ok(());
     };
@@ -176,10 +182,10 @@ fn check_session(session: &Session, order: &Order) -> Result<(), MintError> {
         return Err(MintError::BadAnswer { host, problem });
     }
     let is_no_gain = !session.on_demand
-        && order.source.token_life == TokenLife::Session
+        && order.source.token_life == TokenLifetime::Session
         && order.expires_at.is_some_and(|current| current >= end);
     if end <= order.now || is_no_gain {
-        return Err(MintError::NoLaterSession {
+        return Err(MintError::SessionNotRenewed {
             principal: session.principal.clone(),
             until: end,
         });

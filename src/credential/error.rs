@@ -11,7 +11,7 @@ use super::TenantError;
 pub enum MintError {
     /// The source Secret is not there, or not labelled.
     #[error(
-        "source secret {secret} is not in pullpass' namespace or lacks the label pullpass.dev/source=true: create or label it"
+        "source secret {secret} not found in pullpass' namespace, or without the label pullpass.dev/source=true: create or label it"
     )]
     MissingSource {
         /// The Secret's name.
@@ -60,7 +60,7 @@ pub enum MintError {
         advice: &'static str,
     },
     /// Too many requests.
-    #[error("{host} throttles {principal} ({code}): nothing to do, it is tried again")]
+    #[error("{host} throttles {principal} ({code}): nothing to do, retrying")]
     Throttled {
         /// The host that refused.
         host: String,
@@ -119,9 +119,9 @@ pub enum MintError {
     },
     /// The identity's session cannot be had on demand and a later one is not there yet.
     #[error(
-        "{principal} still has the session that ends at {until}: a new credential is minted when its source hands out a later one"
+        "session of {principal} was not renewed yet, it ends at {until}: retrying until its source hands out a later one"
     )]
-    NoLaterSession {
+    SessionNotRenewed {
         /// Whose session.
         principal: String,
         /// When it ends.
@@ -131,7 +131,7 @@ pub enum MintError {
     #[error(transparent)]
     Tenant(#[from] TenantError),
     /// A role of a chain could not be assumed.
-    #[error("role {hop} of {hops} in ecr.assumeRole, {role_arn}: {cause}")]
+    #[error("role {hop} of {hops} in ecr.assumeRoles, {role_arn}: {cause}")]
     Hop {
         /// Which one, counted from 1.
         hop: usize,
@@ -146,8 +146,8 @@ pub enum MintError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The mint ended without an answer (a bug).
-    #[error("the mint ended without an answer: it is tried again; please report this with the log")]
-    Lost,
+    #[error("internal error: the mint task panicked, retrying; please report this with the log")]
+    TaskPanicked,
 }
 
 impl MintError {
@@ -165,14 +165,14 @@ impl MintError {
             Self::Throttled { .. } => "Throttled",
             Self::Timeout { .. } => "Timeout",
             Self::Network { .. } => "Network",
-            Self::BadAnswer { .. } => "BadAnswer",
+            Self::BadAnswer { .. } => "InvalidResponse",
             Self::Refused { .. } => "Refused",
             Self::Configuration { .. } => "Configuration",
-            Self::NoLaterSession { .. } => "NoLaterSession",
+            Self::SessionNotRenewed { .. } => "SessionNotRenewed",
             Self::Tenant(error) => error.reason(),
             Self::Hop { cause, .. } => cause.reason(),
             Self::Store(error) => error.reason(),
-            Self::Lost => "Lost",
+            Self::TaskPanicked => "InternalError",
         }
     }
 
@@ -180,7 +180,7 @@ impl MintError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
-            Self::NoLaterSession { .. } => Some(Duration::from_mins(1)),
+            Self::SessionNotRenewed { .. } => Some(Duration::from_mins(1)),
             Self::Hop { cause, .. } => cause.retry_after(),
             Self::MissingSource { .. }
             | Self::MalformedSource { .. }
@@ -193,7 +193,7 @@ impl MintError {
             | Self::Configuration { .. }
             | Self::Tenant(_)
             | Self::Store(_)
-            | Self::Lost => None,
+            | Self::TaskPanicked => None,
         }
     }
 
@@ -220,7 +220,7 @@ impl MintError {
             | Self::Timeout { .. }
             | Self::Network { .. }
             | Self::Refused { .. }
-            | Self::NoLaterSession { .. }
+            | Self::SessionNotRenewed { .. }
             | Self::Store(StoreError::Unreachable { .. } | StoreError::Contended)
             | Self::Tenant(TenantError::Replaced { .. } | TenantError::TokenUnreachable { .. }) => {
                 true
@@ -235,20 +235,20 @@ impl MintError {
 pub enum StoreError {
     /// The API server refused.
     #[error(
-        "the credential store refused, {detail}: check pullpass' Role in its own namespace (secrets: get, create, patch)"
+        "forbidden: credential store: {detail}: check pullpass' Role in its own namespace (secrets: get, create, patch)"
     )]
     Forbidden {
         /// The API server's own words, one line.
         detail: String,
     },
     /// The API server did not answer or failed.
-    #[error("the credential store cannot be reached, {detail}: it is tried again")]
+    #[error("credential store unreachable, retrying: {detail}")]
     Unreachable {
         /// What failed, one line.
         detail: String,
     },
     /// Others kept winning the race.
-    #[error("the credential store is contended: it is tried again")]
+    #[error("conflict in the credential store, retrying")]
     Contended,
 }
 
@@ -257,7 +257,7 @@ impl StoreError {
         match self {
             Self::Forbidden { .. } => "StoreForbidden",
             Self::Unreachable { .. } => "StoreUnreachable",
-            Self::Contended => "StoreContended",
+            Self::Contended => "StoreConflict",
         }
     }
 }

@@ -101,8 +101,8 @@ impl HttpClient {
     }
 
     /// The client as an SDK takes it; the host of each request is noted in `asked`.
-    pub(crate) fn for_sdk(&self, asked: &Asked) -> SharedHttpClient {
-        let bounded = SharedHttpConnector::new(Bounded {
+    pub(crate) fn for_sdk(&self, asked: &LastHost) -> SharedHttpClient {
+        let bounded = SharedHttpConnector::new(LimitedConnector {
             inner: self.cloud.clone(),
             asked: asked.clone(),
         });
@@ -130,9 +130,9 @@ impl HttpClient {
             Route::Cloud => &self.cloud,
             Route::Machine => &self.metadata,
         };
-        let bounded = Bounded {
+        let bounded = LimitedConnector {
             inner: inner.clone(),
-            asked: Asked::default(),
+            asked: LastHost::default(),
         };
         let exchange = async {
             let answer = bounded.call(request).await.map_err(|error| {
@@ -217,9 +217,9 @@ pub(crate) enum FetchError {
 
 /// The host (and port) that was asked last, for messages.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked(Arc<Mutex<String>>);
+pub(crate) struct LastHost(Arc<Mutex<String>>);
 
-impl Asked {
+impl LastHost {
     pub(crate) fn host(&self) -> String {
         self.0
             .lock()
@@ -243,18 +243,18 @@ impl Asked {
 }
 
 /// A connector that notes the host and limits the answer.
-struct Bounded {
+struct LimitedConnector {
     inner: SharedHttpConnector,
-    asked: Asked,
+    asked: LastHost,
 }
 
-impl fmt::Debug for Bounded {
+impl fmt::Debug for LimitedConnector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Bounded")
     }
 }
 
-impl HttpConnector for Bounded {
+impl HttpConnector for LimitedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.asked.note(request.uri());
         let answer = self.inner.call(request);
@@ -306,7 +306,7 @@ fn settings() -> HttpConnectorSettings {
 fn has_native_roots() -> bool {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(error = %error, "a certificate authority of this machine cannot be read");
+        tracing::warn!(error = %error, "cannot read a CA certificate of this machine, ignoring it");
     }
     let usable = RootCertStore::empty()
         .add_parsable_certificates(found.certs)
@@ -314,7 +314,7 @@ fn has_native_roots() -> bool {
         > 0;
     if !usable {
         tracing::warn!(
-            "this machine has no certificate authorities: install ca-certificates or give --extra-ca"
+            "no CA certificates on this machine: install ca-certificates or give --extra-ca"
         );
     }
     usable
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn note_host_leaves_out_path() {
-        let asked = Asked::default();
+        let asked = LastHost::default();
         asked.note("https://sts.eu-west-1.amazonaws.com:443/?x=1");
         assert_eq!(asked.host(), "sts.eu-west-1.amazonaws.com:443");
     }

@@ -18,17 +18,17 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::aws::{Action, Call, sdk_client};
-use super::http::{Asked, HttpClient, one_line};
+use super::aws::{AwsCall, IamAction, sdk_client};
+use super::http::{HttpClient, LastHost, one_line};
 use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
-use keys::Keys;
+use keys::AccessKeys;
 pub(crate) use workload::load_token;
 
 /// What the process's environment says about its own identity. Read once, where the program is put together; access keys and
 /// profiles in the environment are never read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment {
+pub struct AwsEnvironment {
     /// `AWS_ROLE_ARN`, with web identity.
     pub role_arn: Option<String>,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE`, with web identity.
@@ -48,7 +48,7 @@ pub struct Environment {
     pub region: Option<String>,
 }
 
-impl Environment {
+impl AwsEnvironment {
     /// Finds the settings by asking `lookup` for each variable; an empty one counts as not set.
     pub fn find(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let find = |name| lookup(name).filter(|value| !value.is_empty());
@@ -100,8 +100,8 @@ impl Session {
     }
 
     /// A call that this session signed, for the messages about its failure.
-    pub(crate) fn call(&self, asked: &Asked, action: Action) -> Call<'_> {
-        Call {
+    pub(crate) fn call(&self, asked: &LastHost, action: IamAction) -> AwsCall<'_> {
+        AwsCall {
             host: asked.host(),
             principal: &self.principal,
             action,
@@ -115,18 +115,18 @@ impl Session {
 }
 
 /// What an identity needs to open a session.
-pub(crate) struct Opening<'a> {
+pub(crate) struct SessionRequest<'a> {
     pub(crate) source: &'a EcrSource,
-    pub(crate) keys: Option<&'a Keys>,
-    pub(crate) environment: &'a Environment,
+    pub(crate) keys: Option<&'a AccessKeys>,
+    pub(crate) environment: &'a AwsEnvironment,
     pub(crate) http: &'a HttpClient,
     pub(crate) tokens: Option<&'a dyn ServiceAccountTokens>,
     pub(crate) deadline: Instant,
 }
 
-impl Opening<'_> {
+impl SessionRequest<'_> {
     /// A client of AWS STS, whose calls `signer` signs; `None` for calls that nobody signs.
-    pub(crate) fn sts(&self, asked: &Asked, signer: Option<&Session>) -> aws_sdk_sts::Client {
+    pub(crate) fn sts(&self, asked: &LastHost, signer: Option<&Session>) -> aws_sdk_sts::Client {
         let (source, own) = (self.source, self.environment.region.as_deref());
         sdk_client!(
             aws_sdk_sts,
@@ -141,24 +141,26 @@ impl Opening<'_> {
 }
 
 /// Opens the session that signs one mint: the identity's, or that of the last role which is assumed on top of it.
-pub(crate) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
-    let session = identify(opening).await?;
-    chain::climb(opening, session).await
+pub(crate) async fn open(session_request: &SessionRequest<'_>) -> Result<Session, MintError> {
+    let session = identify(session_request).await?;
+    chain::assume_chain(session_request, session).await
 }
 
-async fn identify(opening: &Opening<'_>) -> Result<Session, MintError> {
-    match &opening.source.identity {
+async fn identify(session_request: &SessionRequest<'_>) -> Result<Session, MintError> {
+    match &session_request.source.identity {
         EcrIdentity::Keys { secret } => {
-            opening
+            session_request
                 .keys
                 .map(with_keys)
                 .ok_or_else(|| MintError::MissingSource {
                     secret: secret.to_string(),
                 })
         }
-        EcrIdentity::Workload => workload::open(opening).await,
-        EcrIdentity::Node => node::open(opening).await,
-        EcrIdentity::Tenant { tenant, role_arn } => tenant::open(opening, tenant, role_arn).await,
+        EcrIdentity::Workload => workload::open(session_request).await,
+        EcrIdentity::Node => node::open(session_request).await,
+        EcrIdentity::Tenant { tenant, role_arn } => {
+            tenant::open(session_request, tenant, role_arn).await
+        }
         EcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
             service_account: name.to_string(),
         }
@@ -190,7 +192,7 @@ fn keys_of(
     Ok((credentials, expires_at))
 }
 
-fn with_keys(keys: &Keys) -> Session {
+fn with_keys(keys: &AccessKeys) -> Session {
     Session {
         credentials: Credentials::new(
             keys.access_key_id.clone(),

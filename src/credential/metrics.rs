@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::label::Snake;
 use crate::registry::source::MintSource;
 
 /// Which API mints.
@@ -30,7 +31,7 @@ impl Provider {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Ecr => "ecr",
-            Self::EcrPublic => "ecr-public",
+            Self::EcrPublic => "ecr_public",
             Self::Acr => "acr",
         }
     }
@@ -38,14 +39,14 @@ impl Provider {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Mints {
-    provider: &'static str,
+    provider: Snake<&'static str>,
     /// `Minted`, or the reason of the error ([`super::MintError::reason`]).
-    outcome: &'static str,
+    outcome: Snake<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MintDuration {
-    provider: &'static str,
+    provider: Snake<&'static str>,
 }
 
 /// The mint metrics; cheap to clone, all clones count together.
@@ -74,7 +75,7 @@ impl Metrics {
     }
 
     pub(crate) fn count(&self, provider: Provider, outcome: &'static str, took: Duration) {
-        let provider = provider.label();
+        let (provider, outcome) = (Snake(provider.label()), Snake(outcome));
         self.mints.get_or_create(&Mints { provider, outcome }).inc();
         self.duration
             .get_or_create(&MintDuration { provider })

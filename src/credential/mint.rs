@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::acr::{self, AcrMint, ClientSecret};
 use super::ecr::{self, EcrMint};
-use super::identity::keys::Keys;
+use super::identity::keys::AccessKeys;
 use super::{Credential, MintError, SourceSecrets};
 use crate::registry::source::{AcrIdentity, EcrIdentity, MintSource};
 
 /// What is to be minted.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct MintRequest {
     /// What decides the credential.
     pub source: MintSource,
     /// The static keys that the source names, if it names some.
@@ -29,7 +29,7 @@ pub trait Mint: Send + Sync {
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
-    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>>;
+    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>>;
 }
 
 /// The clouds: each source is minted by its own.
@@ -41,8 +41,8 @@ pub struct Clouds {
 }
 
 impl Mint for Clouds {
-    fn mint(&self, order: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
-        let Order {
+    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
+        let MintRequest {
             source,
             keys,
             expires_at,
@@ -51,7 +51,7 @@ impl Mint for Clouds {
         match source {
             MintSource::Ecr(source) => {
                 let keys = keys.and_then(SourceKeys::aws);
-                let order = ecr::Order {
+                let order = ecr::EcrMintRequest {
                     source,
                     keys,
                     expires_at,
@@ -61,7 +61,7 @@ impl Mint for Clouds {
             }
             MintSource::Acr(source) => {
                 let secret = keys.and_then(SourceKeys::azure);
-                let order = acr::Order {
+                let order = acr::AcrMintRequest {
                     source,
                     secret,
                     now,
@@ -76,7 +76,7 @@ impl Mint for Clouds {
 #[derive(Clone, Debug)]
 pub enum SourceKeys {
     /// Access keys of AWS.
-    Aws(Keys),
+    Aws(AccessKeys),
     /// A client secret of Entra ID.
     Azure(ClientSecret),
 }
@@ -93,7 +93,7 @@ impl SourceKeys {
         match source {
             MintSource::Ecr(source) => match &source.identity {
                 EcrIdentity::Keys { secret } => {
-                    Keys::find(secret, secrets).map(|keys| Some(Self::Aws(keys)))
+                    AccessKeys::find(secret, secrets).map(|keys| Some(Self::Aws(keys)))
                 }
                 EcrIdentity::Workload
                 | EcrIdentity::Node
@@ -120,7 +120,7 @@ impl SourceKeys {
         }
     }
 
-    pub(crate) fn aws(self) -> Option<Keys> {
+    pub(crate) fn aws(self) -> Option<AccessKeys> {
         match self {
             Self::Aws(keys) => Some(keys),
             Self::Azure(_) => None,

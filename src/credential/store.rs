@@ -27,9 +27,9 @@ pub struct Ticket {
 #[derive(Clone, Debug)]
 pub enum Claim {
     /// The caller mints, then calls [`CredentialStore::put`] or [`CredentialStore::release`].
-    Yours(Ticket),
+    Acquired(Ticket),
     /// Somebody else stored a credential that is [`super::Freshness::Fresh`] already.
-    Theirs(Arc<Credential>),
+    AlreadyStored(Arc<Credential>),
     /// Somebody else is minting; their claim ends at `until` at the latest.
     Pending {
         /// When to claim again if nothing changed before.
@@ -45,7 +45,7 @@ pub trait CredentialStore: Send + Sync {
     /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
     /// that stands there. `source` is kept beside it: its canonical text for people, its tenant for who cleans up.
     ///
-    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::Theirs`]; a claim of somebody else that ended before
+    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; a claim of somebody else that ended before
     /// `now` is taken over.
     fn claim<'a>(
         &'a self,

@@ -62,7 +62,7 @@ pub enum TenantError {
     },
     /// Another ServiceAccount has the name by now.
     #[error(
-        "ServiceAccount {namespace}/{service_account} was deleted and made anew: its identity is looked at again"
+        "ServiceAccount {namespace}/{service_account} was deleted and recreated: retrying with the new one"
     )]
     Replaced {
         /// The namespace.
@@ -72,7 +72,7 @@ pub enum TenantError {
     },
     /// The API server refuses.
     #[error(
-        "the API server gives pullpass no token of ServiceAccount {namespace}/{service_account}, {message}: allow it to create serviceaccounts/token with resourceNames [{service_account}], as `pullpass rbac` prints it"
+        "forbidden: token of ServiceAccount {namespace}/{service_account}: {message}: allow pullpass to create serviceaccounts/token with resourceNames [{service_account}], as `pullpass rbac` prints it"
     )]
     TokenForbidden {
         /// The namespace.
@@ -84,7 +84,7 @@ pub enum TenantError {
     },
     /// The API server did not answer, or nothing sensible.
     #[error(
-        "no token of ServiceAccount {namespace}/{service_account}, {message}: it is tried again"
+        "TokenRequest for ServiceAccount {namespace}/{service_account} failed, retrying: {message}"
     )]
     TokenUnreachable {
         /// The namespace.

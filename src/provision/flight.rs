@@ -6,25 +6,25 @@ use std::sync::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::lock::lock;
-use super::{Outcome, Pending};
+use super::{EnsureOutcome, Pending};
 
 /// Work under way for one namespace.
 pub(super) struct Flight {
-    asks: Mutex<Asks>,
+    requests: Mutex<WaitRequests>,
     /// Rings when somebody asks.
-    pub(super) asked: Notify,
-    progress: watch::Sender<Progress>,
+    pub(super) requested: Notify,
+    progress: watch::Sender<FlightProgress>,
 }
 
 #[derive(Default)]
-struct Asks {
+struct WaitRequests {
     count: u64,
-    open: Vec<Ask>,
+    open: Vec<WaitRequest>,
 }
 
 /// What one Pod waits for.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(super) struct WaitRequest {
     /// Its number: only what was gathered after the question is an answer to it.
     pub(super) number: u64,
     /// The `auths` keys.
@@ -33,30 +33,30 @@ pub(super) struct Ask {
 
 /// How far the work has come.
 #[derive(Clone, Default)]
-pub(super) struct Progress {
+pub(super) struct FlightProgress {
     /// What came of each `auths` key, and how many had asked when that began.
-    settled: HashMap<String, (u64, Result<(), Pending>)>,
+    resolved: HashMap<String, (u64, Result<(), Pending>)>,
     /// Whether the Secret turned out not to be ours.
     pub(super) foreign: bool,
     /// Whether the work has ended.
     pub(super) ended: bool,
 }
 
-impl Progress {
+impl FlightProgress {
     /// Notes what came of a key.
-    pub(super) fn settle(&mut self, key: &str, began: u64, result: Result<(), Pending>) {
-        self.settled.insert(key.to_owned(), (began, result));
+    pub(super) fn resolve(&mut self, key: &str, began: u64, result: Result<(), Pending>) {
+        self.resolved.insert(key.to_owned(), (began, result));
     }
 
     /// The answer to a question; `None`: not known yet.
-    pub(super) fn outcome(&self, ask: &Ask) -> Option<Outcome> {
+    pub(super) fn outcome(&self, request: &WaitRequest) -> Option<EnsureOutcome> {
         if self.foreign {
-            return Some(Outcome::Foreign);
+            return Some(EnsureOutcome::Foreign);
         }
         let mut pending: Vec<Pending> = Vec::new();
-        for key in &ask.keys {
-            let (began, result) = self.settled.get(key)?;
-            if *began < ask.number {
+        for key in &request.keys {
+            let (began, result) = self.resolved.get(key)?;
+            if *began < request.number {
                 return None;
             }
             if let Err(why) = result
@@ -66,9 +66,9 @@ impl Progress {
             }
         }
         Some(if pending.is_empty() {
-            Outcome::Covered
+            EnsureOutcome::Covered
         } else {
-            Outcome::Pending(pending)
+            EnsureOutcome::Pending(pending)
         })
     }
 }
@@ -76,53 +76,53 @@ impl Progress {
 impl Flight {
     pub(super) fn new() -> Self {
         Self {
-            asks: Mutex::default(),
-            asked: Notify::new(),
-            progress: watch::Sender::new(Progress::default()),
+            requests: Mutex::default(),
+            requested: Notify::new(),
+            progress: watch::Sender::new(FlightProgress::default()),
         }
     }
 
     /// Asks for keys, and says how to follow the work.
-    pub(super) fn ask(&self, keys: &[&str]) -> (Ask, watch::Receiver<Progress>) {
-        let mut asks = lock(&self.asks);
-        asks.count += 1;
+    pub(super) fn request(&self, keys: &[&str]) -> (WaitRequest, watch::Receiver<FlightProgress>) {
+        let mut requests = lock(&self.requests);
+        requests.count += 1;
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        let ask = Ask {
-            number: asks.count,
+        let request = WaitRequest {
+            number: requests.count,
             keys,
         };
-        asks.open.push(ask.clone());
-        drop(asks);
-        self.asked.notify_one();
-        (ask, self.progress.subscribe())
+        requests.open.push(request.clone());
+        drop(requests);
+        self.requested.notify_one();
+        (request, self.progress.subscribe())
     }
 
     /// How many have asked so far.
     pub(super) fn count(&self) -> u64 {
-        lock(&self.asks).count
+        lock(&self.requests).count
     }
 
     /// The number of the last question about a key that has no answer yet; 0 when there is none.
     pub(super) fn last_ask_for(&self, keys: &[String]) -> u64 {
-        let asks = lock(&self.asks);
-        let about = asks
+        let requests = lock(&self.requests);
+        let about = requests
             .open
             .iter()
-            .filter(|ask| ask.keys.iter().any(|key| keys.contains(key)));
-        about.map(|ask| ask.number).max().unwrap_or(0)
+            .filter(|request| request.keys.iter().any(|key| keys.contains(key)));
+        about.map(|request| request.number).max().unwrap_or(0)
     }
 
     /// The questions that have no answer yet.
-    pub(super) fn open(&self) -> Vec<Ask> {
-        lock(&self.asks).open.clone()
+    pub(super) fn open(&self) -> Vec<WaitRequest> {
+        lock(&self.requests).open.clone()
     }
 
     /// Tells those who wait.
-    pub(super) fn publish(&self, change: impl FnOnce(&mut Progress)) {
+    pub(super) fn publish(&self, change: impl FnOnce(&mut FlightProgress)) {
         self.progress.send_modify(change);
         let progress = self.progress.borrow();
-        lock(&self.asks)
+        lock(&self.requests)
             .open
-            .retain(|ask| progress.outcome(ask).is_none());
+            .retain(|request| progress.outcome(request).is_none());
     }
 }

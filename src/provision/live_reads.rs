@@ -121,11 +121,11 @@ mod tests {
         let (reads, begun) = (Arc::new(used_up().await), Instant::now());
         let count = Arc::new(AtomicUsize::new(0));
         let mut tasks = tokio::task::JoinSet::new();
-        for place in 0..CROWD {
+        for target in 0..CROWD {
             let (reads, count) = (Arc::clone(&reads), Arc::clone(&count));
             tasks.spawn(async move {
                 reads.turn().await.unwrap();
-                assert_eq!(count.fetch_add(1, Ordering::Relaxed), place);
+                assert_eq!(count.fetch_add(1, Ordering::Relaxed), target);
             });
         }
         tokio::time::sleep(Duration::from_secs(4)).await;

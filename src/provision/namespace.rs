@@ -42,7 +42,7 @@ impl Namespace {
     }
 
     /// Whether pull secrets belong into it: it is opted in, and not being deleted.
-    pub fn is_to_hold_secrets(&self) -> bool {
+    pub fn wants_pull_secrets(&self) -> bool {
         !self.terminating && self.mode != InjectMode::Off
     }
 }

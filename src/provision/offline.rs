@@ -8,9 +8,9 @@ use futures::future::{BoxFuture, ready};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Coverage, Namespace, Outcome, Provision};
+use super::{Coverage, EnsureOutcome, Namespace, Provision};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::{Registries, ServedRegistry};
+use crate::registry::{Registries, ValidRegistry};
 
 /// Known namespaces and Registries that never change; every pull secret and source Secret is taken to be there. Nothing is minted or written.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Provision for Offline {
         Arc::clone(&self.registries)
     }
 
-    fn source_problems(&self, _: &ServedRegistry) -> Vec<String> {
+    fn source_problems(&self, _: &ValidRegistry) -> Vec<String> {
         Vec::new()
     }
 
@@ -76,7 +76,7 @@ impl Provision for Offline {
         _: &'a ObjectName,
         _: &'a [&'a str],
         _: Instant,
-    ) -> BoxFuture<'a, Outcome> {
-        ready(Outcome::Covered).boxed()
+    ) -> BoxFuture<'a, EnsureOutcome> {
+        ready(EnsureOutcome::Covered).boxed()
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::access::{ClusterError, Precondition, PullSecret};
-use super::ensure::{Ensure, Shared};
+use super::ports::{ClusterError, Precondition, PullSecret};
+use super::provisioner::{Provisioner, ProvisionerInner};
 use super::secret;
-use super::state::Seen;
-use super::survey::Place;
+use super::snapshot::PullSecretRef;
+use super::state::Observed;
 use super::{InjectMode, Namespace};
 
 /// How often a lost race is run again before it is given up for this time.
@@ -27,25 +27,25 @@ pub enum Removed {
 
 /// Why nothing can be concluded from Registries that memory does not know.
 #[derive(Debug, thiserror::Error)]
-pub enum Doubt {
+pub enum RegistriesUnconfirmed {
     /// The API server cannot be asked, refuses, or does not know the kind.
     #[error(transparent)]
-    Unanswered(#[from] ClusterError),
+    ListFailed(#[from] ClusterError),
     /// There is one, and its watch has not shown it.
-    #[error("registry {name} is there, and its watch has not shown it -> that is waited for")]
-    Behind {
+    #[error("registry {name} exists, but its watch has not seen it yet -> waiting for the watch")]
+    CacheBehind {
         /// Its name.
         name: String,
     },
 }
 
-impl Ensure {
+impl Provisioner {
     /// Asks the API server whether memory knows each Registry that there is: else nothing can be concluded from those that memory misses.
     /// A watch shows none of them while the kind is gone, and for a while after it came back.
     ///
     /// # Errors
     /// It cannot be told, or there is one that memory does not know.
-    pub async fn check_registries(&self) -> Result<(), Doubt> {
+    pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
         let registries = self.0.state.registries();
         let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         let there = self.0.cluster.list_registries().await?;
@@ -53,7 +53,7 @@ impl Ensure {
         let mut unknown = there.iter().filter(|name| !known.contains(name.as_str()));
         match unknown.nth(unreadable) {
             None => Ok(()),
-            Some(name) => Err(Doubt::Behind { name: name.clone() }),
+            Some(name) => Err(RegistriesUnconfirmed::CacheBehind { name: name.clone() }),
         }
     }
 
@@ -62,18 +62,22 @@ impl Ensure {
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    pub async fn remove(&self, place: &Place, keys: &[String]) -> Result<Removed, ClusterError> {
-        let opted_out = place.namespace.mode == InjectMode::Off;
-        if opted_out && !self.0.has_opted_out(&place.namespace).await? {
+    pub async fn remove(
+        &self,
+        target: &PullSecretRef,
+        keys: &[String],
+    ) -> Result<Removed, ClusterError> {
+        let opted_out = target.namespace.mode == InjectMode::Off;
+        if opted_out && !self.0.has_opted_out(&target.namespace).await? {
             return Ok(Removed::Nothing);
         }
         let keys: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
         let stays = |key: &str| !opted_out && !keys.contains(key);
         let mut last = ClusterError::Conflict {
-            what: format!("secret {}/{}", place.namespace.name, place.secret),
+            what: format!("secret {}/{}", target.namespace.name, target.secret),
         };
         for _ in 0..ATTEMPTS {
-            match self.0.remove_once(place, opted_out, stays).await {
+            match self.0.remove_once(target, opted_out, stays).await {
                 Err(error @ ClusterError::Conflict { .. }) => last = error,
                 done => return done,
             }
@@ -82,7 +86,7 @@ impl Ensure {
     }
 }
 
-impl Shared {
+impl ProvisionerInner {
     async fn has_opted_out(&self, namespace: &Arc<Namespace>) -> Result<bool, ClusterError> {
         let name = &namespace.name;
         match self.cluster.fetch_namespace(name).await? {
@@ -91,7 +95,7 @@ impl Shared {
                 Ok(false)
             }
             Some((version, live)) if live.mode != InjectMode::Off => {
-                self.state.namespaces.put(name, &version, live);
+                self.state.namespaces.apply_own_write(name, &version, live);
                 Ok(false)
             }
             Some((_, live)) => Ok(!live.terminating),
@@ -100,19 +104,19 @@ impl Shared {
 
     async fn remove_once(
         &self,
-        place: &Place,
+        target: &PullSecretRef,
         opted_out: bool,
         stays: impl Fn(&str) -> bool,
     ) -> Result<Removed, ClusterError> {
-        let (namespace, name) = (&place.namespace.name, &place.secret);
-        let table = self.state.pull_secrets_of(name);
+        let (namespace, name) = (&target.namespace.name, &target.secret);
+        let store = self.state.pull_secrets_of(name);
         let Some(there) = self.cluster.fetch_pull_secret(namespace, name).await? else {
-            table.delete(namespace, "");
+            store.delete(namespace, "");
             return Ok(Removed::Nothing);
         };
         let PullSecret { version, ours, .. } = &there;
         if !ours {
-            table.put(namespace, &version.resource_version, Seen::of(&there));
+            store.apply_own_write(namespace, &version.resource_version, Observed::of(&there));
             return Ok(Removed::Nothing);
         }
         let pruned = secret::prune(&there, stays);
@@ -120,11 +124,11 @@ impl Shared {
             self.cluster
                 .delete_pull_secret(namespace, name, version)
                 .await?;
-            table.delete(namespace, "");
+            store.delete(namespace, "");
             return Ok(Removed::Secret);
         }
         if !pruned.is_changed {
-            table.put(namespace, &version.resource_version, Seen::of(&there));
+            store.apply_own_write(namespace, &version.resource_version, Observed::of(&there));
             return Ok(Removed::Nothing);
         }
         let precondition = Precondition::Exactly(version.clone());
@@ -133,13 +137,13 @@ impl Shared {
             .apply_pull_secret(namespace, name, &pruned.content, &precondition)
             .await?;
         let resource_version = version.resource_version.clone();
-        let seen = Seen {
+        let observed = Observed {
             version,
             ours: true,
             intact: true,
             digests: pruned.digests,
         };
-        table.put(namespace, &resource_version, seen);
+        store.apply_own_write(namespace, &resource_version, observed);
         Ok(Removed::Entries)
     }
 }

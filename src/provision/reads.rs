@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::access::ClusterError;
-use super::ensure::Shared;
 use super::live_reads::Crowded;
+use super::ports::ClusterError;
+use super::provisioner::ProvisionerInner;
 use super::{InjectMode, Namespace};
 use crate::names::{NamespaceName, ObjectName};
 
-impl Shared {
+impl ProvisionerInner {
     /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.
     pub(super) async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         tokio::select! {
@@ -29,12 +29,14 @@ impl Shared {
             let found = self.cluster.fetch_namespace(name).await?;
             Ok::<_, ClusterError>(found.map(|(version, namespace)| {
                 if namespace.mode != InjectMode::Off {
-                    self.state.namespaces.put(name, &version, namespace.clone());
+                    self.state
+                        .namespaces
+                        .apply_own_write(name, &version, namespace.clone());
                 }
                 Arc::new(namespace)
             }))
         };
-        match self.strangers.try_get_with_by_ref(name, fetch).await {
+        match self.not_opted_in.try_get_with_by_ref(name, fetch).await {
             Ok(found) => found,
             Err(error) => {
                 if self.namespace_reads.may_log() {

@@ -5,7 +5,7 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/config.go>,
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
 
-mod room;
+mod capacity;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::access::{PullSecret, PullSecretContent};
+use super::ports::{PullSecret, PullSecretContent};
 use crate::names::ObjectName;
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
@@ -32,14 +32,14 @@ const FULL_BYTES: usize = 1024 * 1024;
 pub const COVERS_ANNOTATION: &str = "pullpass.dev/covers";
 
 /// The annotation that says, for people, when the first of the logins ends.
-pub const UNTIL_ANNOTATION: &str = "pullpass.dev/until";
+pub const UNTIL_ANNOTATION: &str = "pullpass.dev/expiration-time";
 
 /// The most bytes of [`COVERS_ANNOTATION`]: all annotations of an object together may have 256 KiB.
 const MAX_COVERS_BYTES: usize = 128 * 1024;
 
 /// One login under one `auths` key, as it must stand in a pull secret.
 #[derive(Clone)]
-pub struct Entry {
+pub struct AuthEntry {
     /// The `auths` key: `host` or `host/path`.
     pub key: String,
     /// The Registry that it belongs to.
@@ -52,7 +52,7 @@ pub struct Entry {
     pub until: Option<Timestamp>,
 }
 
-impl Entry {
+impl AuthEntry {
     /// The entry of a login.
     pub fn new(
         key: impl Into<String>,
@@ -125,16 +125,16 @@ impl fmt::Debug for Auths {
 impl Auths {
     /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull.
     pub fn parse(dockerconfigjson: &[u8]) -> Self {
-        let Ok(Value::Object(mut top)) = serde_json::from_slice::<Value>(dockerconfigjson) else {
+        let Ok(Value::Object(mut max)) = serde_json::from_slice::<Value>(dockerconfigjson) else {
             return Self::default();
         };
-        let Some(Value::Object(auths)) = top.remove("auths") else {
+        let Some(Value::Object(auths)) = max.remove("auths") else {
             return Self::default();
         };
         let all = auths.len();
         let readable = auths.into_iter().filter(|(_, entry)| is_readable(entry));
         let entries: BTreeMap<_, _> = readable.collect();
-        let intact = entries.len() == all && top.is_empty();
+        let intact = entries.len() == all && max.is_empty();
         Self { entries, intact }
     }
 
@@ -206,7 +206,7 @@ pub struct Displaced {
 /// Each wanted entry replaces what stands under its key; every other readable entry is carried over unchanged, but for one of ECR
 /// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Where there is no room for
 /// all, what stands is renewed and of the rest is taken what fits. Equal inputs give equal bytes, whoever merges.
-pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) -> Merged {
+pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp) -> Merged {
     let before = existing
         .and_then(|secret| secret.dockerconfigjson.as_ref())
         .map(ExposeSecret::expose_secret);
@@ -215,7 +215,7 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
     let expired = remove_expired_public(&mut auths, &covers, wanted, now);
     let mut displaced = Vec::new();
     let mut changed = expired || !auths.intact;
-    let room = room::find_room(&auths, wanted);
+    let room = capacity::fit_entries(&auths, wanted);
     for entry in &room.fitting {
         let there = auths.entries.get(&entry.key).map(Digest::of_entry);
         if there == Some(entry.digest) {
@@ -230,7 +230,7 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[Entry], now: Timestamp) ->
     }
     covers.retain(|key, _| auths.entries.contains_key(key));
     let written = room.fitting.iter();
-    covers.extend(written.map(|entry| (entry.key.clone(), Cover::of(entry))));
+    covers.extend(written.map(|entry| (entry.key.clone(), CoverLine::of(entry))));
     let bytes = auths.write();
     Merged {
         digests: auths.digests(),
@@ -279,8 +279,8 @@ pub struct Pruned {
 
 fn remove_expired_public(
     auths: &mut Auths,
-    covers: &BTreeMap<String, Cover>,
-    wanted: &[Entry],
+    covers: &BTreeMap<String, CoverLine>,
+    wanted: &[AuthEntry],
     now: Timestamp,
 ) -> bool {
     let before = auths.entries.len();
@@ -301,13 +301,13 @@ pub fn is_ecr_public(key: &str) -> bool {
 
 /// One line of [`COVERS_ANNOTATION`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Cover {
+struct CoverLine {
     registry: String,
     until: Option<Timestamp>,
 }
 
-impl Cover {
-    fn of(entry: &Entry) -> Self {
+impl CoverLine {
+    fn of(entry: &AuthEntry) -> Self {
         Self {
             registry: entry.registry.to_string(),
             until: entry.until,
@@ -339,9 +339,9 @@ impl Cover {
     }
 }
 
-fn parse_covers(secret: &PullSecret) -> BTreeMap<String, Cover> {
+fn parse_covers(secret: &PullSecret) -> BTreeMap<String, CoverLine> {
     let text = secret.annotations.get(COVERS_ANNOTATION);
-    text.map(|text| text.lines().filter_map(Cover::parse).collect())
+    text.map(|text| text.lines().filter_map(CoverLine::parse).collect())
         .unwrap_or_default()
 }
 
@@ -351,7 +351,7 @@ pub(crate) fn seconds(time: Timestamp) -> Timestamp {
 }
 
 /// The annotations for people. What ends comes first, so that it is there even if the list had to be cut.
-fn describe(covers: &BTreeMap<String, Cover>) -> BTreeMap<String, String> {
+fn describe(covers: &BTreeMap<String, CoverLine>) -> BTreeMap<String, String> {
     let mut text = String::new();
     let mut left_out = 0_usize;
     let ending = covers.iter().filter(|(_, cover)| cover.until.is_some());

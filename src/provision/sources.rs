@@ -1,12 +1,12 @@
 //! What keeps source Secrets from being used.
 
 use super::state::State;
-use crate::credential::{CredentialKey, SourceSecrets as _, fixed};
-use crate::registry::{CredentialSource, ServedRegistry};
+use crate::credential::{CredentialKey, SourceSecrets as _, static_login};
+use crate::registry::{CredentialSource, ValidRegistry};
 
 /// One line for each source Secret of a Registry that is missing or does not hold what is needed; what each identity says of a
 /// ServiceAccount is not asked for.
-pub(super) fn find_problems(registry: &ServedRegistry, state: &State) -> Vec<String> {
+pub(super) fn find_problems(registry: &ValidRegistry, state: &State) -> Vec<String> {
     let mut problems: Vec<String> = registry
         .sources
         .iter()
@@ -26,7 +26,7 @@ fn find_problem(source: &CredentialSource, keys: &[String], state: &State) -> Op
                 Ok(secret) => secret,
                 Err(error) => return Some(error.to_string()),
             };
-            let read = fixed::logins(&secret, keys, &[]);
+            let read = static_login::logins(&secret, keys, &[]);
             read.err().map(|error| error.to_string())
         }
     }

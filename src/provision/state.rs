@@ -8,61 +8,61 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
-use super::access::{PullSecret, Version};
-use super::account::Accounts;
 use super::lock::lock;
+use super::ports::{PullSecret, Version};
 use super::secret::{Auths, Digest};
-use super::table::{Changed, Table};
+use super::service_account::AccountCache;
+use super::store::{ChangedNames, Store};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Registries;
-use crate::registry::kind::RegistryStatus;
+use crate::registry::crd::RegistryStatus;
 
 /// The state in memory. Watches write it, and provisioning after each write of its own; admission only ever reads it.
 pub struct State {
     /// Opted-in namespaces by name.
-    pub namespaces: Table<NamespaceName, Namespace>,
+    pub namespaces: Store<NamespaceName, Namespace>,
     /// The Secrets [`PULL_SECRET`] by namespace.
-    pub pull_secrets: Arc<Table<NamespaceName, Seen>>,
+    pub pull_secrets: Arc<Store<NamespaceName, Observed>>,
     /// The Registries' own pull secrets, by name; each table by namespace.
-    own_secrets: Mutex<HashMap<ObjectName, Arc<Table<NamespaceName, Seen>>>>,
+    own_secrets: Mutex<HashMap<ObjectName, Arc<Store<NamespaceName, Observed>>>>,
     /// The source Secrets of pullpass' own namespace by name.
-    pub sources: Table<ObjectName, SourceSecret>,
+    pub sources: Store<ObjectName, SourceSecret>,
     /// The ServiceAccounts whose identities are used.
-    pub accounts: Accounts,
+    pub accounts: AccountCache,
     registries: ArcSwap<Registries>,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<AtomicUsize>,
     statuses: Mutex<HashMap<String, RegistryStatus>>,
     generation: Arc<AtomicU64>,
-    sightings: Arc<AtomicU64>,
-    changed_namespaces: Arc<Changed<NamespaceName>>,
+    observations: Arc<AtomicU64>,
+    changed_namespaces: Arc<ChangedNames<NamespaceName>>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let generation = Arc::new(AtomicU64::new(1));
-        let sightings = Arc::new(AtomicU64::new(1));
+        let observations = Arc::new(AtomicU64::new(1));
         let changed_namespaces = Arc::default();
-        let namespaces = Table::new(Arc::clone(&sightings), PartialEq::eq);
-        let pull_secrets = Table::new(Arc::clone(&sightings), PartialEq::eq);
+        let namespaces = Store::new(Arc::clone(&observations), PartialEq::eq);
+        let pull_secrets = Store::new(Arc::clone(&observations), PartialEq::eq);
         Self {
-            namespaces: namespaces.noting(&changed_namespaces),
-            pull_secrets: Arc::new(pull_secrets.noting(&changed_namespaces)),
+            namespaces: namespaces.with_change_tracking(&changed_namespaces),
+            pull_secrets: Arc::new(pull_secrets.with_change_tracking(&changed_namespaces)),
             own_secrets: Mutex::default(),
-            sources: Table::new(Arc::clone(&generation), |one, other| {
+            sources: Store::new(Arc::clone(&generation), |one, other| {
                 one.resource_version == other.resource_version
             }),
-            accounts: Accounts::new(Arc::clone(&generation)),
+            accounts: AccountCache::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::default(),
             statuses: Mutex::default(),
             generation,
-            sightings,
+            observations,
             changed_namespaces,
         }
     }
@@ -82,7 +82,7 @@ impl State {
     }
 
     /// Rings when the Registries change.
-    pub fn follow_registries(&self) -> watch::Receiver<()> {
+    pub fn subscribe_registries(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
@@ -104,37 +104,37 @@ impl State {
     }
 
     /// The pull secrets of this name, by namespace.
-    pub fn pull_secrets_of(&self, name: &ObjectName) -> Arc<Table<NamespaceName, Seen>> {
+    pub fn pull_secrets_of(&self, name: &ObjectName) -> Arc<Store<NamespaceName, Observed>> {
         if *name == PULL_SECRET {
             return Arc::clone(&self.pull_secrets);
         }
         let mut tables = self.own_secrets();
-        if let Some(table) = tables.get(name) {
-            return Arc::clone(table);
+        if let Some(store) = tables.get(name) {
+            return Arc::clone(store);
         }
-        let table = Table::new(Arc::clone(&self.sightings), PartialEq::eq);
-        let table = Arc::new(table.noting(&self.changed_namespaces));
-        tables.insert(name.clone(), Arc::clone(&table));
-        table
+        let store = Store::new(Arc::clone(&self.observations), PartialEq::eq);
+        let store = Arc::new(store.with_change_tracking(&self.changed_namespaces));
+        tables.insert(name.clone(), Arc::clone(&store));
+        store
     }
 
     /// Forgets the pull secrets of a Registry that is gone.
     pub fn forget_pull_secrets_of(&self, name: &str) {
         if self.own_secrets().remove(name).is_some() {
-            self.sightings.fetch_add(1, Ordering::AcqRel);
+            self.observations.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// The names of the pull secrets that are known, and all that is known of them.
-    pub fn all_pull_secrets(&self) -> Vec<(ObjectName, Arc<Table<NamespaceName, Seen>>)> {
-        let common = (
+    pub fn all_pull_secrets(&self) -> Vec<(ObjectName, Arc<Store<NamespaceName, Observed>>)> {
+        let shared = (
             ObjectName::constant(PULL_SECRET),
             Arc::clone(&self.pull_secrets),
         );
         let own = self.own_secrets();
         let own = own.iter();
-        let own = own.map(|(name, table)| (name.clone(), Arc::clone(table)));
-        std::iter::once(common).chain(own).collect()
+        let own = own.map(|(name, store)| (name.clone(), Arc::clone(store)));
+        std::iter::once(shared).chain(own).collect()
     }
 
     /// How many Registries cannot be read: nobody knows whom they serve.
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Notes what was said of a Registry last, by whichever replica; `None`: nothing yet.
-    pub fn note_status(&self, registry: &str, status: Option<RegistryStatus>) {
+    pub fn record_status(&self, registry: &str, status: Option<RegistryStatus>) {
         let mut statuses = lock(&self.statuses);
         match status {
             Some(status) => statuses.insert(registry.to_owned(), status),
@@ -159,12 +159,14 @@ impl State {
     /// Forgets all pull secrets of a namespace: one that comes back under its name has none of them.
     pub fn forget_pull_secrets_in(&self, namespace: &str) {
         self.pull_secrets.delete(namespace, "");
-        for table in self.own_secrets().values() {
-            table.delete(namespace, "");
+        for store in self.own_secrets().values() {
+            store.delete(namespace, "");
         }
     }
 
-    fn own_secrets(&self) -> MutexGuard<'_, HashMap<ObjectName, Arc<Table<NamespaceName, Seen>>>> {
+    fn own_secrets(
+        &self,
+    ) -> MutexGuard<'_, HashMap<ObjectName, Arc<Store<NamespaceName, Observed>>>> {
         lock(&self.own_secrets)
     }
 
@@ -175,8 +177,8 @@ impl State {
     }
 
     /// A number that grows with every change of a namespace or pull secret.
-    pub fn sightings(&self) -> u64 {
-        self.sightings.load(Ordering::Acquire)
+    pub fn observations(&self) -> u64 {
+        self.observations.load(Ordering::Acquire)
     }
 
     /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; `None`: many.
@@ -193,7 +195,7 @@ impl SourceSecrets for State {
 
 /// What is remembered of a namespace's pull secret: enough to compare, no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Observed {
     /// The object's state.
     pub version: Version,
     /// Whether it is ours.
@@ -204,7 +206,7 @@ pub struct Seen {
     pub digests: BTreeMap<String, Digest>,
 }
 
-impl Seen {
+impl Observed {
     /// What to remember of a pull secret.
     pub fn of(secret: &PullSecret) -> Self {
         let content = secret.dockerconfigjson.as_ref().filter(|_| secret.ours);

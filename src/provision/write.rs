@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::access::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
-use super::gather::{self, Gathered};
-use super::history::History;
-use super::secret::{Displaced, Entry, MAX_BYTES, Merged, is_ecr_public, merge};
-use super::state::{Seen, State};
-use super::table::Table;
+use super::grant_fetcher::{self, FetchedGrant};
+use super::ports::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
+use super::secret::{AuthEntry, Displaced, MAX_BYTES, Merged, is_ecr_public, merge};
+use super::state::{Observed, State};
+use super::store::Store;
+use super::superseded_logins::SupersededLogins;
 use super::{Namespace, PULL_SECRET, Pending};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::CredentialSource;
@@ -26,20 +26,20 @@ pub(super) struct Writer<'a> {
     pub(super) cluster: &'a dyn Cluster,
     pub(super) credentials: &'a dyn Credentials,
     pub(super) state: &'a State,
-    pub(super) history: &'a History,
+    pub(super) history: &'a SupersededLogins,
     pub(super) now: Timestamp,
 }
 
 /// How a write ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) written: Written,
+pub(super) struct WriteOutcome {
+    pub(super) written: WriteResult,
     /// The keys that there was no room for, and what to say of them.
     pub(super) left_out: Option<(BTreeSet<String>, Pending)>,
 }
 
-impl From<Written> for Ended {
-    fn from(written: Written) -> Self {
+impl From<WriteResult> for WriteOutcome {
+    fn from(written: WriteResult) -> Self {
         Self {
             written,
             left_out: None,
@@ -49,32 +49,35 @@ impl From<Written> for Ended {
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteResult {
     /// What must be there was written.
     Applied,
     /// It was there already.
-    Equal,
+    Unchanged,
     /// A Secret of this name is there that is not ours.
     Foreign,
 }
 
 impl Writer<'_> {
     /// Makes sure that the pull secret holds the entries of each of `gathered`, as far as there is room for them.
-    pub(super) async fn write(&self, mut gathered: Vec<Gathered>) -> Result<Ended, Pending> {
-        if self.is_known_to_hold(&gathered) {
-            return Ok(Written::Equal.into());
+    pub(super) async fn write(
+        &self,
+        mut fetched: Vec<FetchedGrant>,
+    ) -> Result<WriteOutcome, Pending> {
+        if self.is_known_to_hold(&fetched) {
+            return Ok(WriteResult::Unchanged.into());
         }
-        let mut there = match self.table().get(self.namespace) {
+        let mut there = match self.store().get(self.namespace) {
             None => None,
             Some(_) => self.fetch().await?,
         };
         for _ in 0..ATTEMPTS {
             if there.as_ref().is_some_and(|secret| !secret.ours) {
-                return Ok(Written::Foreign.into());
+                return Ok(WriteResult::Foreign.into());
             }
-            let merged = self.merge(there.as_ref(), &mut gathered).await?;
+            let merged = self.merge(there.as_ref(), &mut fetched).await?;
             let Some(content) = &merged.content else {
-                return Ok(self.ended(Written::Equal, &merged));
+                return Ok(self.outcome(WriteResult::Unchanged, &merged));
             };
             let precondition = there.as_ref().map_or(Precondition::Absent, |secret| {
                 Precondition::Exactly(secret.version.clone())
@@ -85,16 +88,17 @@ impl Writer<'_> {
                 .await
             {
                 Ok(version) => {
-                    let ended = self.ended(Written::Applied, &merged);
-                    let seen = Seen {
+                    let outcome = self.outcome(WriteResult::Applied, &merged);
+                    let observed = Observed {
                         version,
                         ours: true,
                         intact: true,
                         digests: merged.digests,
                     };
-                    let resource_version = seen.version.resource_version.clone();
-                    self.table().put(self.namespace, &resource_version, seen);
-                    return Ok(ended);
+                    let resource_version = observed.version.resource_version.clone();
+                    self.store()
+                        .apply_own_write(self.namespace, &resource_version, observed);
+                    return Ok(outcome);
                 }
                 Err(ClusterError::Conflict { .. }) => there = self.fetch().await?,
                 Err(error) => return Err(self.pending(&error)),
@@ -102,27 +106,27 @@ impl Writer<'_> {
         }
         Err(self.pending(&ClusterError::Unreachable {
             what: format!("secret {}/{}", self.namespace, self.secret),
-            message: format!("others wrote it {ATTEMPTS} times in between"),
+            message: format!("conflict {ATTEMPTS} times in a row"),
         }))
     }
 
     /// Whether memory says that there is nothing to write.
-    fn is_known_to_hold(&self, gathered: &[Gathered]) -> bool {
-        let mut entries = gathered.iter().flat_map(|grant| &grant.entries);
-        let Some(seen) = self.table().get(self.namespace) else {
+    fn is_known_to_hold(&self, fetched: &[FetchedGrant]) -> bool {
+        let mut entries = fetched.iter().flat_map(|grant| &grant.entries);
+        let Some(observed) = self.store().get(self.namespace) else {
             // An empty secret is of no use to anybody.
             return entries.next().is_none();
         };
         let wanted: BTreeSet<&str> = entries.clone().map(|entry| entry.key.as_str()).collect();
         // A login of ECR Public may have expired: it is looked at, and taken out.
-        let public = seen
+        let public = observed
             .digests
             .keys()
             .any(|key| is_ecr_public(key) && !wanted.contains(key.as_str()));
-        seen.ours
-            && seen.intact
+        observed.ours
+            && observed.intact
             && !public
-            && entries.all(|entry| seen.digests.get(&entry.key) == Some(&entry.digest))
+            && entries.all(|entry| observed.digests.get(&entry.key) == Some(&entry.digest))
     }
 
     async fn fetch(&self) -> Result<Option<PullSecret>, Pending> {
@@ -132,10 +136,10 @@ impl Writer<'_> {
             .await
             .map_err(|error| self.pending(&error))?;
         if let Some(secret) = &found {
-            self.table().put(
+            self.store().apply_own_write(
                 self.namespace,
                 &secret.version.resource_version,
-                Seen::of(secret),
+                Observed::of(secret),
             );
         }
         Ok(found)
@@ -146,13 +150,13 @@ impl Writer<'_> {
     async fn merge(
         &self,
         there: Option<&PullSecret>,
-        gathered: &mut [Gathered],
+        fetched: &mut [FetchedGrant],
     ) -> Result<Merged, Pending> {
-        let merged = merge(there, &entries(gathered), self.now);
+        let merged = merge(there, &entries(fetched), self.now);
         if merged.displaced.is_empty() {
             return Ok(merged);
         }
-        for grant in gathered.iter_mut() {
+        for grant in fetched.iter_mut() {
             let is_of_grant = |displaced: &&Displaced| {
                 let mut entries = grant.entries.iter();
                 entries.any(|entry| entry.key == displaced.key)
@@ -162,16 +166,20 @@ impl Writer<'_> {
                 self.renew(grant, &displaced).await?;
             }
         }
-        Ok(merge(there, &entries(gathered), self.now))
+        Ok(merge(there, &entries(fetched), self.now))
     }
 
     /// Takes the newest that memory knows of a grant that displaces something, and what the cluster knows where that may be newer.
-    async fn renew(&self, grant: &mut Gathered, displaced: &[&Displaced]) -> Result<(), Pending> {
+    async fn renew(
+        &self,
+        grant: &mut FetchedGrant,
+        displaced: &[&Displaced],
+    ) -> Result<(), Pending> {
         let source = &grant.grant.source;
-        let find = || gather::find(&grant.grant, self.credentials, self.state);
+        let find = || grant_fetcher::find(&grant.grant, self.credentials, self.state);
         // This comes first: what is known to be older by now is older than what memory holds afterwards.
         let mut unknown = displaced.to_vec();
-        unknown.retain(|displaced| !self.history.knows(source, &displaced.digest));
+        unknown.retain(|displaced| !self.history.contains(source, &displaced.digest));
         let mut newest = find();
         if newest.is_none() || !unknown.is_empty() {
             self.refresh(source).await?;
@@ -184,7 +192,7 @@ impl Writer<'_> {
             let mut entries = grant.entries.iter();
             if entries.all(|entry| entry.digest != displaced.digest) {
                 self.history
-                    .note_older(&grant.grant.source, displaced.digest);
+                    .record_older(&grant.grant.source, displaced.digest);
             }
         }
         Ok(())
@@ -200,21 +208,23 @@ impl Writer<'_> {
                 .map(|found| {
                     if let Some(secret) = found {
                         let version = secret.resource_version.clone();
-                        self.state.sources.put(&source.secret, &version, secret);
+                        self.state
+                            .sources
+                            .apply_own_write(&source.secret, &version, secret);
                     }
                 }),
         };
         refreshed.map_err(|error| self.pending(&error))
     }
 
-    fn table(&self) -> Arc<Table<NamespaceName, Seen>> {
+    fn store(&self) -> Arc<Store<NamespaceName, Observed>> {
         self.state.pull_secrets_of(self.secret)
     }
 
     fn pending(&self, error: &ClusterError) -> Pending {
-        let registry = own_secret_of(self.secret);
+        let registry = registry_of(self.secret);
         let message = match (error, registry) {
-            (ClusterError::Forbidden { .. }, Some(registry)) => missing_rights(registry),
+            (ClusterError::Forbidden { .. }, Some(registry)) => missing_rbac(registry),
             _ => error.to_string(),
         };
         Pending {
@@ -224,13 +234,13 @@ impl Writer<'_> {
         }
     }
 
-    fn ended(&self, written: Written, merged: &Merged) -> Ended {
+    fn outcome(&self, written: WriteResult, merged: &Merged) -> WriteOutcome {
         let keys: BTreeSet<String> = merged.left_out.iter().cloned().collect();
         let too_big = || Pending {
             registry: None,
-            reason: "TooBig",
+            reason: "SecretTooLarge",
             message: format!(
-                "secret {}/{} would have {} KiB, more than {} KiB: it has no room for {} logins, what stands in it is renewed; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB, more than {} KiB: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
@@ -238,7 +248,7 @@ impl Writer<'_> {
                 keys.len(),
             ),
         };
-        Ended {
+        WriteOutcome {
             written,
             left_out: (!keys.is_empty()).then(|| (keys.clone(), too_big())),
         }
@@ -246,65 +256,69 @@ impl Writer<'_> {
 }
 
 /// Logs how a write of this pull secret ended.
-pub(super) fn tell(namespace: &Namespace, secret: &ObjectName, ended: &Result<Ended, Pending>) {
+pub(super) fn log_outcome(
+    namespace: &Namespace,
+    secret: &ObjectName,
+    outcome: &Result<WriteOutcome, Pending>,
+) {
     let name = namespace.name.as_str();
-    match ended.as_ref().map(|ended| ended.written) {
-        Ok(Written::Applied) => {
+    match outcome.as_ref().map(|outcome| outcome.written) {
+        Ok(WriteResult::Applied) => {
             tracing::info!(
                 namespace.name = name,
                 secret.name = secret.as_str(),
-                "pull secret written"
+                "wrote pull secret"
             );
         }
-        Ok(Written::Equal) => {
+        Ok(WriteResult::Unchanged) => {
             tracing::debug!(
                 namespace.name = name,
                 secret.name = secret.as_str(),
-                "pull secret is as it must be"
+                "pull secret is up to date"
             );
         }
-        Ok(Written::Foreign) => tracing::warn!(
+        Ok(WriteResult::Foreign) => tracing::warn!(
             namespace.name = name,
-            "secret {name}/{secret} is not ours and is left alone: rename it, or delete it so that pullpass can make its own"
+            "secret {name}/{secret} is not managed by pullpass, not writing it: rename or delete it, pullpass then creates its own"
         ),
         Err(why) => tracing::warn!(
             namespace.name = name,
             secret.name = secret.as_str(),
             reason = why.reason,
-            "pull secret not written: {}",
+            "failed to write pull secret, retrying: {}",
             why.message
         ),
     }
-    if let Ok(Ended {
+    if let Ok(WriteOutcome {
         left_out: Some((_, why)),
         ..
-    }) = ended
+    }) = outcome
     {
         tracing::warn!(
             namespace.name = name,
             secret.name = secret.as_str(),
             reason = why.reason,
-            "pull secret is not complete: {}",
+            "wrote pull secret, but not all logins fit: {}",
             why.message
         );
     }
 }
 
-fn entries(gathered: &[Gathered]) -> Vec<Entry> {
-    gathered
+fn entries(fetched: &[FetchedGrant]) -> Vec<AuthEntry> {
+    fetched
         .iter()
         .flat_map(|grant| grant.entries.iter().cloned())
         .collect()
 }
 
 /// The Registry whose own secret has this name.
-fn own_secret_of(secret: &str) -> Option<&str> {
+fn registry_of(secret: &str) -> Option<&str> {
     secret.strip_prefix(PULL_SECRET)?.strip_prefix('-')
 }
 
 /// What an admin is told when the rights for a Registry's own secret are missing.
-pub(crate) fn missing_rights(registry: &str) -> String {
+pub(crate) fn missing_rbac(registry: &str) -> String {
     format!(
-        "pullpass may not get, list, watch, create, patch and delete the Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints for it"
+        "forbidden: pullpass needs get, list, watch, create, patch and delete on Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints"
     )
 }

@@ -1,8 +1,8 @@
 //! The order in which a Pod references its pull secrets.
 
 use super::Registries;
-use super::puller::Puller;
-use super::served::ServedRegistry;
+use super::pod_subject::PodSubject;
+use super::valid::ValidRegistry;
 use crate::image::Reference;
 use crate::names::ObjectName;
 
@@ -13,7 +13,7 @@ pub struct Arrangement<'r> {
     pub secrets: Vec<&'r ObjectName>,
     /// Two Registries, if there are such, for which no order is right: what somebody excludes lies within patterns of both, and each
     /// comes first for one of the Pod's images there.
-    pub torn: Option<(&'r str, &'r str)>,
+    pub conflict: Option<(&'r str, &'r str)>,
 }
 
 /// Arranges the secrets of `chosen`.
@@ -22,19 +22,19 @@ pub struct Arrangement<'r> {
 /// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
 pub(super) fn arrange<'r>(
     registries: &Registries,
-    puller: &Puller<'_>,
+    pod_subject: &PodSubject<'_>,
     images: &[Reference<'_>],
-    chosen: &[&'r ServedRegistry],
+    chosen: &[&'r ValidRegistry],
 ) -> Arrangement<'r> {
-    let mut narrow: Vec<&'r ServedRegistry> = chosen
+    let mut narrow: Vec<&'r ValidRegistry> = chosen
         .iter()
         .copied()
-        .filter(|registry| registry.breadth.is_narrow())
+        .filter(|registry| registry.specificity.is_narrow())
         .collect();
     narrow.sort_by(|one, other| one.compare_rank(other));
     narrow.dedup_by(|one, other| one.name == other.name);
     let before = if narrow.len() > 1 {
-        find_order(registries, puller, images, &narrow)
+        find_order(registries, pod_subject, images, &narrow)
     } else {
         Vec::new()
     };
@@ -47,14 +47,14 @@ pub(super) fn arrange<'r>(
         };
         let next = left.iter().copied().find(|place| held_up(*place).is_none());
         if let (None, Some((earlier, _))) = (next, held_up(first)) {
-            arrangement.torn = Some((&narrow[first].name, &narrow[*earlier].name));
+            arrangement.conflict = Some((&narrow[first].name, &narrow[*earlier].name));
         }
         let next = next.unwrap_or(first);
         left.retain(|place| *place != next);
         arrangement.secrets.push(&narrow[next].secret);
     }
     let mut chosen = chosen.iter();
-    let common = chosen.find(|registry| !registry.breadth.is_narrow());
+    let common = chosen.find(|registry| !registry.specificity.is_narrow());
     arrangement
         .secrets
         .extend(common.map(|registry| &registry.secret));
@@ -64,30 +64,30 @@ pub(super) fn arrange<'r>(
 /// Pairs of places of which the first must come before the second, against their rank.
 fn find_order(
     registries: &Registries,
-    puller: &Puller<'_>,
+    pod_subject: &PodSubject<'_>,
     images: &[Reference<'_>],
-    narrow: &[&ServedRegistry],
+    narrow: &[&ValidRegistry],
 ) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     for image in images {
-        let Some(resolved) = registries.resolve(*puller, image) else {
+        let Some(resolved) = registries.resolve(*pod_subject, image) else {
             continue;
         };
-        let place = |registry: &&ServedRegistry| registry.name == resolved.registry.name;
+        let place = |registry: &&ValidRegistry| registry.name == resolved.registry.name;
         let Some(first) = narrow.iter().position(place) else {
             continue;
         };
         let (domain, path) = image.repository();
         let also = (0..first).filter(|other| narrow[*other].covers(domain, path));
         let pair = also.map(|other| (first, other));
-        let serves = |registry: &&ServedRegistry| {
-            puller
+        let serves = |registry: &&ValidRegistry| {
+            pod_subject
                 .namespace
                 .is_none_or(|namespace| registry.serves(namespace))
         };
         let mut serving = registries.iter().filter(serves);
         let found: Vec<_> = pair.collect();
-        if !found.is_empty() && serving.any(|registry| registry.cuts(domain, path)) {
+        if !found.is_empty() && serving.any(|registry| registry.exclusions(domain, path)) {
             pairs.extend(found);
         }
     }

@@ -1,8 +1,8 @@
 //! Why each Registry serves an image or does not.
 
 use super::pattern::Pattern;
-use super::puller::{Breadth, Puller};
-use super::served::ServedRegistry;
+use super::pod_subject::{PodSubject, Specificity};
+use super::valid::ValidRegistry;
 use super::{Registries, Resolved};
 use crate::image::Reference;
 
@@ -12,14 +12,14 @@ pub struct Explanation<'r> {
     /// The Registry that serves it.
     pub resolved: Option<Resolved<'r>>,
     /// Each valid Registry, by rank.
-    pub verdicts: Vec<Verdict<'r>>,
+    pub matches: Vec<RegistryMatch<'r>>,
 }
 
 /// One Registry's part in it.
 #[derive(Debug)]
-pub struct Verdict<'r> {
+pub struct RegistryMatch<'r> {
     /// The Registry.
-    pub registry: &'r ServedRegistry,
+    pub registry: &'r ValidRegistry,
     /// Why it serves the image, or does not.
     pub why: Why<'r>,
 }
@@ -37,7 +37,7 @@ pub enum Why<'r> {
         /// The pattern that covers the image.
         pattern: &'r Pattern,
         /// The Registry that comes first.
-        by: &'r ServedRegistry,
+        by: &'r ValidRegistry,
         /// The rule that puts it first.
         because: Precedence<'r>,
     },
@@ -69,11 +69,11 @@ pub enum Precedence<'r> {
     /// Its pattern comes first in the kubelet's order.
     Pattern(&'r Pattern),
     /// It chooses more narrowly whom it serves.
-    NarrowerServes {
+    MoreSpecific {
         /// How narrowly it chooses.
-        breadth: Breadth,
+        specificity: Specificity,
         /// How the other one does.
-        than: Breadth,
+        than: Specificity,
     },
     /// It is older.
     Older,
@@ -83,29 +83,29 @@ pub enum Precedence<'r> {
 
 pub(super) fn explain<'r>(
     registries: &'r Registries,
-    puller: &Puller<'_>,
+    pod_subject: &PodSubject<'_>,
     reference: &Reference<'_>,
 ) -> Explanation<'r> {
     let resolved = registries
         .index
-        .resolve(&registries.served, puller, reference);
+        .resolve(&registries.served, pod_subject, reference);
     let (domain, path) = reference.repository();
     let winner = resolved.as_ref().map(|resolved| resolved.registry);
-    let verdicts = registries
+    let matches = registries
         .served
         .iter()
-        .map(|registry| Verdict {
+        .map(|registry| RegistryMatch {
             registry,
-            why: judge(registry, winner, puller, domain, path),
+            why: explain_one(registry, winner, pod_subject, domain, path),
         })
         .collect();
-    Explanation { resolved, verdicts }
+    Explanation { resolved, matches }
 }
 
-fn judge<'r>(
-    registry: &'r ServedRegistry,
-    winner: Option<&'r ServedRegistry>,
-    puller: &Puller<'_>,
+fn explain_one<'r>(
+    registry: &'r ValidRegistry,
+    winner: Option<&'r ValidRegistry>,
+    pod_subject: &PodSubject<'_>,
     domain: &str,
     path: &str,
 ) -> Why<'r> {
@@ -122,22 +122,22 @@ fn judge<'r>(
     };
     let Some(pattern) = serving_pattern(registry, domain, path) else {
         return first
-            .cut(domain, path)
+            .exclusion(domain, path)
             .map_or(Why::NoPattern, |exclude| Why::Excluded { exclude });
     };
     if registry.suspend {
         return Why::Suspended;
     }
-    if puller
+    if pod_subject
         .namespace
         .is_some_and(|labels| !registry.namespaces.matches(labels))
     {
         return Why::NamespaceNotServed;
     }
-    if !registry.serves_account(puller) {
+    if !registry.serves_account(pod_subject) {
         return Why::ServiceAccountNotServed;
     }
-    if !registry.serves_labels(puller) {
+    if !registry.serves_labels(pod_subject) {
         return Why::PodNotServed;
     }
     match winner {
@@ -152,12 +152,12 @@ fn judge<'r>(
 
 /// The first pattern that covers the image and does not have it excluded.
 fn serving_pattern<'r>(
-    registry: &'r ServedRegistry,
+    registry: &'r ValidRegistry,
     domain: &str,
     path: &str,
 ) -> Option<&'r Pattern> {
-    let serves = |image: &&super::served::Image| {
-        image.pattern.covers(domain, path) && image.cut(domain, path).is_none()
+    let serves = |image: &&super::valid::ImagePattern| {
+        image.pattern.covers(domain, path) && image.exclusion(domain, path).is_none()
     };
     registry
         .images
@@ -168,17 +168,17 @@ fn serving_pattern<'r>(
 }
 
 fn precedence<'r>(
-    by: &'r ServedRegistry,
-    registry: &ServedRegistry,
+    by: &'r ValidRegistry,
+    registry: &ValidRegistry,
     pattern: &Pattern,
     domain: &str,
     path: &str,
 ) -> Precedence<'r> {
     match serving_pattern(by, domain, path) {
         Some(first) if first != pattern => Precedence::Pattern(first),
-        _ if by.breadth != registry.breadth => Precedence::NarrowerServes {
-            breadth: by.breadth,
-            than: registry.breadth,
+        _ if by.specificity != registry.specificity => Precedence::MoreSpecific {
+            specificity: by.specificity,
+            than: registry.specificity,
         },
         _ if by.created != registry.created => Precedence::Older,
         _ => Precedence::Name,

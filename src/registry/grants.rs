@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::pattern::Pattern;
-use super::served::{Image, ServedRegistry};
 use super::source::CredentialSource;
+use super::valid::{ImagePattern, ValidRegistry};
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and the `auths` keys that it stands under.
@@ -32,15 +32,15 @@ pub struct Grant {
 
 /// A pattern of a Registry that serves the namespace.
 #[derive(Clone, Copy)]
-struct Rule<'r> {
+struct PatternRule<'r> {
     /// The Registry's place, by rank.
     registry: usize,
     /// Whether the Registry's secret is its own.
     narrow: bool,
-    image: &'r Image,
+    image: &'r ImagePattern,
 }
 
-impl Rule<'_> {
+impl PatternRule<'_> {
     /// The credential: those of equal places are one.
     fn credential(self) -> (usize, usize) {
         (self.registry, self.image.source)
@@ -54,29 +54,29 @@ impl Rule<'_> {
 }
 
 /// All rules, by the hosts that they can cover.
-struct Rules<'r> {
-    literal: HashMap<&'r str, Vec<Rule<'r>>>,
-    wildcards: Vec<Rule<'r>>,
+struct PatternRules<'r> {
+    literal: HashMap<&'r str, Vec<PatternRule<'r>>>,
+    wildcards: Vec<PatternRule<'r>>,
 }
 
 /// A key of a secret, with the rule whose credential stands there.
-type Held<'r> = (Pattern, Rule<'r>);
+type KeyedRule<'r> = (Pattern, PatternRule<'r>);
 
 /// The keys of all secrets, by host.
-type Keys<'k, 'r> = HashMap<&'k str, Vec<&'k Held<'r>>>;
+type KeysByHost<'k, 'r> = HashMap<&'k str, Vec<&'k KeyedRule<'r>>>;
 
 /// Plans the grants of a namespace from the Registries that serve it, given by rank.
-pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
-    let rules = Rules::new(serving);
+pub(super) fn plan(serving: &[&ValidRegistry]) -> Vec<Grant> {
+    let rules = PatternRules::new(serving);
     let keys = rules.held();
-    let mut grants: BTreeMap<(usize, usize), Vec<&Held<'_>>> = BTreeMap::new();
-    let mut by_host = Keys::new();
+    let mut grants: BTreeMap<(usize, usize), Vec<&KeyedRule<'_>>> = BTreeMap::new();
+    let mut by_host = KeysByHost::new();
     for entry in &keys {
         let (key, rule) = entry;
         grants.entry(rule.credential()).or_default().push(entry);
         by_host.entry(key.domain()).or_default().push(entry);
     }
-    let grant = |(credential, own): ((usize, usize), Vec<&Held<'_>>)| {
+    let grant = |(credential, own): ((usize, usize), Vec<&KeyedRule<'_>>)| {
         let registry = serving[credential.0];
         let source = registry.sources[credential.1].0.clone();
         let reserved = match source {
@@ -97,17 +97,17 @@ pub(super) fn plan(serving: &[&ServedRegistry]) -> Vec<Grant> {
 /// What lies within the keys of a Registry's credential and is not for it. A key that it shares with a Registry that comes first is
 /// itself reserved: nothing narrower may rise over that one's.
 fn find_reserved(
-    registry: &ServedRegistry,
+    registry: &ValidRegistry,
     credential: (usize, usize),
-    own: &[&Held<'_>],
-    by_host: &Keys<'_, '_>,
+    own: &[&KeyedRule<'_>],
+    by_host: &KeysByHost<'_, '_>,
 ) -> Vec<String> {
     let images = registry
         .images
         .iter()
         .filter(|image| image.source == credential.1);
     let mut reserved: BTreeSet<&str> = images
-        .flat_map(|image| &image.cuts)
+        .flat_map(|image| &image.exclusions)
         .map(Pattern::key)
         .collect();
     for (key, own) in own {
@@ -127,17 +127,17 @@ fn find_reserved(
     reserved.into_iter().map(str::to_owned).collect()
 }
 
-impl<'r> Rules<'r> {
-    fn new(serving: &[&'r ServedRegistry]) -> Self {
+impl<'r> PatternRules<'r> {
+    fn new(serving: &[&'r ValidRegistry]) -> Self {
         let mut rules = Self {
             literal: HashMap::new(),
             wildcards: Vec::new(),
         };
         for (registry, served) in serving.iter().enumerate() {
             for image in &served.images {
-                let rule = Rule {
+                let rule = PatternRule {
                     registry,
-                    narrow: served.breadth.is_narrow(),
+                    narrow: served.specificity.is_narrow(),
                     image,
                 };
                 if image.pattern.has_wildcard() {
@@ -154,12 +154,12 @@ impl<'r> Rules<'r> {
         rules
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Rule<'r>> {
+    fn iter(&self) -> impl Iterator<Item = &PatternRule<'r>> {
         self.literal.values().flatten().chain(&self.wildcards)
     }
 
     /// The rules that can cover a key.
-    fn near(&self, key: &Pattern) -> impl Iterator<Item = &Rule<'r>> {
+    fn near(&self, key: &Pattern) -> impl Iterator<Item = &PatternRule<'r>> {
         self.literal
             .get(key.domain())
             .into_iter()
@@ -172,20 +172,23 @@ impl<'r> Rules<'r> {
     /// A secret holds the patterns of its own Registries, and of what is excluded anywhere all that they serve. In a Registry's own
     /// secret nothing stands where a Registry of the common one comes first, which serves the namespace's Pods all alike: the
     /// common one is referenced last.
-    fn held(&self) -> Vec<Held<'r>> {
+    fn held(&self) -> Vec<KeyedRule<'r>> {
         let written = self
             .iter()
-            .flat_map(|rule| std::iter::once(&rule.image.pattern).chain(&rule.image.cuts));
+            .flat_map(|rule| std::iter::once(&rule.image.pattern).chain(&rule.image.exclusions));
         let mut keys: BTreeSet<Pattern> = written.cloned().collect();
         close(&mut keys);
         let mut held = Vec::with_capacity(keys.len());
         for key in keys {
-            let is_excluded = self
-                .near(&key)
-                .any(|rule| rule.image.cuts.iter().any(|cut| cut.covers_pattern(&key)));
-            let mut serving: Vec<Rule<'r>> =
+            let is_excluded = self.near(&key).any(|rule| {
+                rule.image
+                    .exclusions
+                    .iter()
+                    .any(|exclusion| exclusion.covers_pattern(&key))
+            });
+            let mut serving: Vec<PatternRule<'r>> =
                 self.near(&key).filter(serves(&key)).copied().collect();
-            serving.sort_by(Rule::compare);
+            serving.sort_by(PatternRule::compare);
             let common = serving.iter().position(|rule| !rule.narrow);
             serving.truncate(common.map_or(serving.len(), |common| common + 1));
             for (place, rule) in serving.iter().enumerate() {
@@ -201,10 +204,14 @@ impl<'r> Rules<'r> {
 }
 
 /// Whether a rule serves what a key covers.
-fn serves<'k, 'r>(key: &'k Pattern) -> impl Fn(&&Rule<'r>) -> bool + 'k {
+fn serves<'k, 'r>(key: &'k Pattern) -> impl Fn(&&PatternRule<'r>) -> bool + 'k {
     |rule| {
         let image = rule.image;
-        image.pattern.covers_pattern(key) && !image.cuts.iter().any(|cut| cut.covers_pattern(key))
+        image.pattern.covers_pattern(key)
+            && !image
+                .exclusions
+                .iter()
+                .any(|exclusion| exclusion.covers_pattern(key))
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::Resolved;
 use super::pattern::Pattern;
-use super::puller::Puller;
-use super::served::{Image, ServedRegistry};
+use super::pod_subject::PodSubject;
+use super::valid::{ImagePattern, ValidRegistry};
 use crate::image::Reference;
 
 /// The patterns of all Registries that are not suspended, by host.
@@ -14,37 +14,37 @@ use crate::image::Reference;
 pub(super) struct Index {
     /// Patterns with a literal host, by it; each list with the patterns' paths, the first in the kubelet's order first, then by
     /// rank.
-    hosts: HashMap<Box<str>, Vec<(Box<str>, Rule)>>,
+    hosts: HashMap<Box<str>, Vec<(Box<str>, PatternRef)>>,
     /// Patterns with `*`, in the kubelet's order, then by rank.
-    wildcards: Vec<Rule>,
+    wildcards: Vec<PatternRef>,
 }
 
 /// A pattern: the places of its Registry and of it within `images`.
 #[derive(Clone, Copy, Debug)]
-struct Rule {
+struct PatternRef {
     registry: usize,
     image: usize,
 }
 
-impl Rule {
-    fn image(self, served: &[ServedRegistry]) -> &Image {
+impl PatternRef {
+    fn image(self, served: &[ValidRegistry]) -> &ImagePattern {
         &served[self.registry].images[self.image]
     }
 }
 
 impl Index {
     /// Indexes Registries that are ordered by rank.
-    pub(super) fn build(served: &[ServedRegistry]) -> Self {
-        let mut rules: Vec<Rule> = Vec::new();
+    pub(super) fn build(served: &[ValidRegistry]) -> Self {
+        let mut rules: Vec<PatternRef> = Vec::new();
         for (registry, served) in served
             .iter()
             .enumerate()
             .filter(|(_, served)| !served.suspend)
         {
-            rules.extend((0..served.images.len()).map(|image| Rule { registry, image }));
+            rules.extend((0..served.images.len()).map(|image| PatternRef { registry, image }));
         }
         rules.sort_by(|one, other| {
-            let pattern = |rule: &Rule| &rule.image(served).pattern;
+            let pattern = |rule: &PatternRef| &rule.image(served).pattern;
             pattern(one)
                 .cmp(pattern(other))
                 .then(one.registry.cmp(&other.registry))
@@ -65,8 +65,8 @@ impl Index {
     /// The first pattern that covers the image, of a Registry that serves the Pod and does not exclude the image.
     pub(super) fn resolve<'r>(
         &self,
-        served: &'r [ServedRegistry],
-        puller: &Puller<'_>,
+        served: &'r [ValidRegistry],
+        pod_subject: &PodSubject<'_>,
         reference: &Reference<'_>,
     ) -> Option<Resolved<'r>> {
         let (domain, path) = reference.repository();
@@ -80,20 +80,22 @@ impl Index {
             .wildcards
             .iter()
             .filter(|rule| rule.image(served).pattern.covers(domain, path));
-        let mut cut: Option<Cow<'r, Pattern>> = None;
+        let mut exclusion: Option<Cow<'r, Pattern>> = None;
         for &rule in literal.chain(wildcards) {
             let registry = &served[rule.registry];
-            if !registry.serves_pod(puller) {
+            if !registry.serves_pod(pod_subject) {
                 continue;
             }
             let image = rule.image(served);
-            if let Some(taken_away) = image.cut(domain, path) {
-                cut = Some(narrow(cut, taken_away));
+            if let Some(taken_away) = image.exclusion(domain, path) {
+                exclusion = Some(narrow(exclusion, taken_away));
                 continue;
             }
-            let key = match cut {
+            let key = match exclusion {
                 None => Cow::Borrowed(image.pattern.key()),
-                Some(cut) => Cow::Owned(narrow(Some(cut), &image.pattern).key().to_owned()),
+                Some(exclusion) => {
+                    Cow::Owned(narrow(Some(exclusion), &image.pattern).key().to_owned())
+                }
             };
             return Some(Resolved {
                 registry,
@@ -116,7 +118,10 @@ fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, 
 
 /// The rules of one host that cover a path, in their order. Longer paths stand before their own prefixes, so each prefix of the path
 /// is one binary search in what is left.
-fn literal_rules<'i>(rules: &'i [(Box<str>, Rule)], path: &str) -> impl Iterator<Item = &'i Rule> {
+fn literal_rules<'i>(
+    rules: &'i [(Box<str>, PatternRef)],
+    path: &str,
+) -> impl Iterator<Item = &'i PatternRef> {
     let prefixes = std::iter::successors(Some(path), |prefix| {
         (!prefix.is_empty()).then(|| prefix.rsplit_once('/').map_or("", |(parent, _)| parent))
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::pattern::Pattern;
-use super::served::ServedRegistry;
+use super::valid::ValidRegistry;
 use super::{CredentialSource, Labels, Registries};
 
 /// How long an order is remembered.
@@ -27,7 +27,7 @@ pub struct Orders {
     count: u64,
     log: VecDeque<Order>,
     /// What Registries were after the first of these orders and are no more, and at which change they ended.
-    past: VecDeque<(u64, ServedRegistry)>,
+    past: VecDeque<(u64, ValidRegistry)>,
 }
 
 /// One Registry that was changed or deleted.
@@ -36,7 +36,7 @@ struct Order {
     at: Timestamp,
     /// At which change of the Registries.
     change: u64,
-    was: ServedRegistry,
+    was: ValidRegistry,
     /// Since when another one is in its place, or none yet.
     followed_at: Timestamp,
 }
@@ -97,7 +97,7 @@ impl Orders {
         let Ok(key) = Pattern::parse(key) else {
             return false;
         };
-        let gives = |registry: &ServedRegistry| registry.gives(namespace, secret, &key);
+        let gives = |registry: &ValidRegistry| registry.gives(namespace, secret, &key);
         let last_given = self.past.iter().rev().find(|(_, past)| gives(past));
         // One that breaks a rule now may have given it once more before, unseen.
         let problems = self.last.as_ref().map_or(&[][..], |last| last.problems());
@@ -135,7 +135,7 @@ fn is_close(at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Whether a Registry is gone or another one now. One that breaks a rule since then is neither: nobody ordered that.
-fn is_less(was: &ServedRegistry, registries: &Registries) -> bool {
+fn is_less(was: &ValidRegistry, registries: &Registries) -> bool {
     if let Some(is) = registries.get(&was.name) {
         return !is.gives_the_same(was);
     }

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::kind::PATTERN_MAX;
+use super::crd::PATTERN_MAX;
 use crate::image;
 
 /// A pattern of images. Ordered as the kubelet tries its keys, the first one being the least: a literal label of the host before

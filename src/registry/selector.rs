@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::labels;
-use super::puller::FindLabel;
+use super::pod_subject::FindLabel;
 
 /// A label selector as it is written: every part must hold; without parts it selects everything.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,9 +61,9 @@ pub struct EcrSource {
     /// Who asks.
     pub identity: EcrIdentity,
     /// The roles that are assumed on top of the identity, in this order; the last one asks.
-    pub assume_role: Vec<RoleHop>,
+    pub assume_roles: Vec<RoleHop>,
     /// Until when the token counts as good.
-    pub token_life: TokenLife,
+    pub token_life: TokenLifetime,
     /// Endpoints that replace AWS's own, for PrivateLink; https only.
     pub endpoints: EcrEndpoints,
 }
@@ -128,7 +128,7 @@ pub struct RoleHop {
 
 /// Until when an Amazon ECR token counts as good. Sources disagree on whether it outlives the session that asked for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TokenLife {
+pub enum TokenLifetime {
     /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
     #[default]
     Session,
@@ -211,7 +211,7 @@ impl CredentialSource {
 
 impl MintSource {
     /// What it is good for, in a word: the region of an Amazon ECR token, the login server of one of Azure.
-    pub fn place(&self) -> &str {
+    pub fn location(&self) -> &str {
         match self {
             Self::Ecr(ecr) => &ecr.region,
             Self::Acr(acr) => &acr.server,
@@ -271,10 +271,10 @@ impl EcrSource {
         };
         // What nearly every source has none of is left out, so that a key stays what it was.
         let mut more = String::new();
-        for hop in &self.assume_role {
+        for hop in &self.assume_roles {
             more.push_str(&hop.canonical());
         }
-        if self.token_life == TokenLife::Answer {
+        if self.token_life == TokenLifetime::Answer {
             more.push_str(" tokenLife=Answer");
         }
         let endpoint = |endpoint: &Option<String>| endpoint.clone().unwrap_or_default();

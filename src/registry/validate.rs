@@ -3,9 +3,9 @@
 mod acr;
 mod ecr;
 
-use super::kind::{
-    ANNOTATION_VALUE_MAX, INJECT_MAX, Inject, NAME_MAX, PATTERNS_MAX, Registry, RegistrySpec,
-    SERVICE_ACCOUNTS_MAX, SecretRef, Serves,
+use super::crd::{
+    ANNOTATION_VALUE_MAX, NAME_MAX, PATTERNS_MAX, POD_METADATA_MAX, PodMetadata, Registry,
+    RegistrySpec, SERVICE_ACCOUNTS_MAX, SecretRef, Serves,
 };
 use super::labels;
 use super::pattern::Pattern;
@@ -23,15 +23,15 @@ pub struct Problem {
 }
 
 /// Collects the problems of one Registry.
-struct Findings<'a> {
+struct Problems<'a> {
     registry: &'a str,
     images: &'a [String],
-    problems: Vec<Problem>,
+    found: Vec<Problem>,
 }
 
-impl Findings<'_> {
+impl Problems<'_> {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem {
+        self.found.push(Problem {
             registry: self.registry.to_owned(),
             field: field.into(),
             message: message.into(),
@@ -53,7 +53,7 @@ impl Findings<'_> {
 /// The patterns of a Registry that breaks no rule.
 pub(super) struct Patterns {
     pub(super) images: Vec<Pattern>,
-    pub(super) exclude: Vec<Pattern>,
+    pub(super) excluded_images: Vec<Pattern>,
 }
 
 /// Reads a Registry's patterns and checks every rule.
@@ -62,16 +62,16 @@ pub(super) struct Patterns {
 /// All rules that the Registry breaks, never an empty list.
 pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     let name = registry.metadata.name.as_deref().unwrap_or_default();
-    let mut findings = Findings {
+    let mut findings = Problems {
         registry: name,
         images: &registry.spec.images,
-        problems: Vec::new(),
+        found: Vec::new(),
     };
     check_name(name, &mut findings);
     let spec = &registry.spec;
     let patterns = Patterns {
         images: parse_patterns("spec.images", &spec.images, &mut findings),
-        exclude: parse_patterns("spec.exclude", &spec.exclude, &mut findings),
+        excluded_images: parse_patterns("spec.exclude", &spec.excluded_images, &mut findings),
     };
     if spec.images.is_empty() {
         findings.add(
@@ -82,17 +82,21 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     check_excludes(&patterns, spec, &mut findings);
     check_serves(&spec.serves, &mut findings);
     check_provider(spec, &patterns.images, &mut findings);
-    if let Some(inject) = &spec.inject {
-        check_inject(inject, spec.serves.namespaces.is_empty(), &mut findings);
+    if let Some(pod_metadata) = &spec.pod_metadata {
+        check_pod_metadata(
+            pod_metadata,
+            spec.serves.namespaces.is_empty(),
+            &mut findings,
+        );
     }
-    if findings.problems.is_empty() {
+    if findings.found.is_empty() {
         Ok(patterns)
     } else {
-        Err(findings.problems)
+        Err(findings.found)
     }
 }
 
-fn check_name(name: &str, findings: &mut Findings<'_>) {
+fn check_name(name: &str, findings: &mut Problems<'_>) {
     if name.len() > NAME_MAX {
         findings.add(
             "metadata.name",
@@ -106,7 +110,7 @@ fn check_name(name: &str, findings: &mut Findings<'_>) {
     }
 }
 
-fn check_serves(serves: &Serves, findings: &mut Findings<'_>) {
+fn check_serves(serves: &Serves, findings: &mut Problems<'_>) {
     for (place, message) in serves.namespaces.problems() {
         findings.add(format!("spec.serves.namespaces.{place}"), message);
     }
@@ -141,7 +145,7 @@ fn check_serves(serves: &Serves, findings: &mut Findings<'_>) {
     }
 }
 
-fn parse_patterns(field: &str, texts: &[String], findings: &mut Findings<'_>) -> Vec<Pattern> {
+fn parse_patterns(field: &str, texts: &[String], findings: &mut Problems<'_>) -> Vec<Pattern> {
     if texts.len() > PATTERNS_MAX {
         findings.add(
             field,
@@ -164,35 +168,37 @@ fn parse_patterns(field: &str, texts: &[String], findings: &mut Findings<'_>) ->
     patterns
 }
 
-fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Findings<'_>) {
-    if patterns.images.len() != spec.images.len() || patterns.exclude.len() != spec.exclude.len() {
+fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Problems<'_>) {
+    if patterns.images.len() != spec.images.len()
+        || patterns.excluded_images.len() != spec.excluded_images.len()
+    {
         return;
     }
-    for (index, exclude) in patterns.exclude.iter().enumerate() {
+    for (index, excluded_images) in patterns.excluded_images.iter().enumerate() {
         let field = format!("spec.exclude[{index}]");
         if let Some(image) = patterns
             .images
             .iter()
-            .find(|image| exclude.covers_pattern(image))
+            .find(|image| excluded_images.covers_pattern(image))
         {
             findings.add(
                 field,
-                format!("\"{exclude}\" takes away all of \"{image}\": remove one of them"),
+                format!("\"{excluded_images}\" excludes all of \"{image}\": remove one of them"),
             );
         } else if patterns
             .images
             .iter()
-            .all(|image| image.intersect(exclude).is_none())
+            .all(|image| image.intersect(excluded_images).is_none())
         {
             findings.add(
                 field,
-                format!("\"{exclude}\" is under no pattern of images: remove it"),
+                format!("\"{excluded_images}\" is under no pattern of images: remove it"),
             );
         }
     }
 }
 
-fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findings<'_>) {
+fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Problems<'_>) {
     match (&spec.ecr, &spec.acr, &spec.fixed) {
         (Some(ecr), None, None) => ecr::check(ecr, images, findings),
         (None, Some(acr), None) => acr::check(acr, images, findings),
@@ -209,7 +215,7 @@ fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Findin
     }
 }
 
-fn check_secret(field: &str, secret: &SecretRef, findings: &mut Findings<'_>) {
+fn check_secret(field: &str, secret: &SecretRef, findings: &mut Problems<'_>) {
     if !is_subdomain(&secret.name) {
         findings.add(
             field,
@@ -236,21 +242,25 @@ fn is_endpoint(endpoint: &str) -> bool {
         && path.bytes().all(is_path_byte)
 }
 
-fn check_inject(inject: &Inject, serves_everyone: bool, findings: &mut Findings<'_>) {
+fn check_pod_metadata(
+    pod_metadata: &PodMetadata,
+    serves_everyone: bool,
+    findings: &mut Problems<'_>,
+) {
     if serves_everyone {
         findings.add(
             "spec.inject",
-            "needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected",
+            "needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds this podMetadata",
         );
     }
     for (name, map) in [
-        ("labels", &inject.labels),
-        ("annotations", &inject.annotations),
+        ("labels", &pod_metadata.labels),
+        ("annotations", &pod_metadata.annotations),
     ] {
-        if map.len() > INJECT_MAX {
+        if map.len() > POD_METADATA_MAX {
             findings.add(
                 format!("spec.inject.{name}"),
-                format!("has more than {INJECT_MAX} entries: remove some"),
+                format!("has more than {POD_METADATA_MAX} entries: remove some"),
             );
         }
         for (key, value) in map {

@@ -14,22 +14,22 @@ use tokio::time::{Instant, Sleep};
 
 /// What the bodies of all requests take until they are answered, in bytes.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct RequestBudget {
     taken: AtomicUsize,
-    most: usize,
+    limit: usize,
 }
 
-impl Load {
-    pub(super) fn new(most: usize) -> Arc<Self> {
+impl RequestBudget {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
-            most,
+            limit,
         })
     }
 
     /// A share for one request, of nothing yet.
-    pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
-        Arc::new(Share {
+    pub(super) fn share(self: &Arc<Self>) -> Arc<RequestShare> {
+        Arc::new(RequestShare {
             load: Arc::clone(self),
             taken: AtomicUsize::new(0),
         })
@@ -38,21 +38,21 @@ impl Load {
 
 /// What the body of one request takes. It is given back with the value.
 #[derive(Debug)]
-pub(super) struct Share {
-    load: Arc<Load>,
+pub(super) struct RequestShare {
+    load: Arc<RequestBudget>,
     taken: AtomicUsize,
 }
 
-impl Share {
+impl RequestShare {
     /// Takes more; `false`: there is not so much left.
     fn take(&self, bytes: usize) -> bool {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
         let taken = self.load.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        taken <= self.load.most
+        taken <= self.load.limit
     }
 }
 
-impl Drop for Share {
+impl Drop for RequestShare {
     fn drop(&mut self) {
         let taken = *self.taken.get_mut();
         self.load.taken.fetch_sub(taken, Ordering::Relaxed);
@@ -62,15 +62,15 @@ impl Drop for Share {
 /// A body that ends with an error when it is longer than the limit ([`http_body_util::LengthLimitError`]), not there in time
 /// ([`io::ErrorKind::TimedOut`]), or when the bodies of all requests take too much ([`io::ErrorKind::QuotaExceeded`]). The timer is
 /// made only for a body that has to be waited for.
-pub(super) struct Bounded<B> {
+pub(super) struct LimitedBody<B> {
     inner: Limited<B>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    share: Arc<Share>,
+    share: Arc<RequestShare>,
 }
 
-impl<B> Bounded<B> {
-    pub(super) fn new(inner: B, limit: usize, deadline: Instant, share: Arc<Share>) -> Self {
+impl<B> LimitedBody<B> {
+    pub(super) fn new(inner: B, limit: usize, deadline: Instant, share: Arc<RequestShare>) -> Self {
         Self {
             inner: Limited::new(inner, limit),
             deadline,
@@ -80,7 +80,7 @@ impl<B> Bounded<B> {
     }
 }
 
-impl<B> Body for Bounded<B>
+impl<B> Body for LimitedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

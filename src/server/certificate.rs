@@ -14,8 +14,8 @@ use rustls::version::{TLS12, TLS13};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::callers::Callers;
-use super::follow::{Followed, follow};
+use super::client_auth::ClientCas;
+use super::file_reload::{ReloadableFile, follow};
 use super::metrics::{Metrics, Reload};
 
 /// The one protocol that is offered by ALPN: kube-apiserver asks webhooks for no other
@@ -73,7 +73,7 @@ struct Loaded {
     fingerprint: [u8; 32],
     pair: Arc<CertifiedKey>,
     /// When the first certificate of the chain ends to be valid, in seconds since 1970; `None`: it does not say so readably.
-    ends: Option<i64>,
+    not_after: Option<i64>,
 }
 
 impl Certificate {
@@ -121,11 +121,11 @@ impl Certificate {
         }
         let loaded = pem.parse(Path::new("tls.crt"), Path::new("tls.key"));
         let loaded = loaded.inspect_err(|_| metrics.count_reload(Reload::Failed))?;
-        metrics.set_certificate_end(loaded.ends);
+        metrics.set_certificate_expiry(loaded.not_after);
         if self.current.swap(Some(Arc::new(loaded))).is_some() {
             metrics.count_reload(Reload::Replaced);
         }
-        tracing::info!("a new serving certificate is in use");
+        tracing::info!("reloaded serving certificate");
         Ok(())
     }
 
@@ -167,13 +167,13 @@ impl Certificate {
     ///
     /// # Panics
     /// Never: the provider has ciphers for both versions.
-    pub fn server_config_for(&self, callers: Option<&Callers>) -> Arc<ServerConfig> {
+    pub fn server_config_for(&self, client_cas: Option<&ClientCas>) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder
             .with_protocol_versions(&[&TLS13, &TLS12])
             .expect("the provider has ciphers for both versions");
-        let builder = match callers {
-            Some(callers) => builder.with_client_cert_verifier(Arc::new(callers.clone())),
+        let builder = match client_cas {
+            Some(client_cas) => builder.with_client_cert_verifier(Arc::new(client_cas.clone())),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(self.clone()));
@@ -185,24 +185,28 @@ impl Certificate {
     }
 }
 
-impl Followed for Certificate {
+impl ReloadableFile for Certificate {
     type Error = CertificateError;
 
     const UNUSABLE: &'static str =
-        "the serving certificate's files changed and cannot be used: the old one stays";
-    const UNSEEN: &'static str = "the serving certificate could not be looked at";
+        "serving certificate files changed and cannot be used: keeping the old certificate";
+    const UNREADABLE: &'static str = "failed to read the serving certificate files";
 
     fn reload(&self) -> Result<bool, CertificateError> {
         self.reload()
     }
 
-    fn tell_replaced(&self) {
-        tracing::info!("a new serving certificate is in use");
+    fn log_replaced(&self) {
+        tracing::info!("reloaded serving certificate");
     }
 
     fn show(&self, metrics: &Metrics) {
-        let ends = self.current.load().as_ref().and_then(|loaded| loaded.ends);
-        metrics.set_certificate_end(ends);
+        let not_after = self
+            .current
+            .load()
+            .as_ref()
+            .and_then(|loaded| loaded.not_after);
+        metrics.set_certificate_expiry(not_after);
     }
 }
 
@@ -254,7 +258,7 @@ impl Pem {
         if chain.is_empty() {
             return Err(refuse(rustls::pki_types::pem::Error::NoItemsFound));
         }
-        let ends = x509_parser::parse_x509_certificate(&chain[0])
+        let not_after = x509_parser::parse_x509_certificate(&chain[0])
             .ok()
             .map(|(_, parsed)| parsed.validity().not_after.timestamp());
         let private = PrivateKeyDer::from_pem_slice(self.key.expose_secret());
@@ -272,7 +276,7 @@ impl Pem {
         Ok(Loaded {
             fingerprint: self.fingerprint(),
             pair: Arc::new(pair),
-            ends,
+            not_after,
         })
     }
 }
@@ -282,7 +286,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::time::Duration;
 
-    use super::super::follow::POLL;
+    use super::super::file_reload::POLL;
     use super::*;
 
     /// A folder as the kubelet mounts a Secret: the files are links into `..data`, which is a link to the version.

@@ -19,26 +19,30 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::Bounds;
-use super::body::{Bounded, Load};
+use super::body::{LimitedBody, RequestBudget};
 use super::metrics::{Handshake, Metrics};
-use super::patience::{Activity, Patient};
-use super::phase::{Drain, Phase};
+use super::shutdown::{Drain, Phase};
+use super::timeouts::{ConnectionActivity, TimeoutStream};
 
 /// The longest header of a request, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
 
 /// What all connections of a listener share.
-pub(super) struct Shared {
+pub(super) struct ConnectionContext {
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) application: Router,
     pub(super) bounds: Bounds,
     pub(super) metrics: Metrics,
     pub(super) drain: Drain,
-    pub(super) load: Arc<Load>,
+    pub(super) load: Arc<RequestBudget>,
 }
 
 /// Serves a connection until it ends, for whatever reason.
-pub(super) async fn serve(shared: &Shared, stream: TcpStream, activity: &Arc<Activity>) {
+pub(super) async fn serve(
+    shared: &ConnectionContext,
+    stream: TcpStream,
+    activity: &Arc<ConnectionActivity>,
+) {
     let _open = shared.metrics.open();
     if stream.set_nodelay(true).is_err() {
         return; // the peer is gone already
@@ -63,18 +67,20 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, activity: &Arc<Act
     serve_http(shared, stream, activity).await;
 }
 
-async fn serve_http<S>(shared: &Shared, stream: S, activity: &Arc<Activity>)
+async fn serve_http<S>(shared: &ConnectionContext, stream: S, activity: &Arc<ConnectionActivity>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = Patient::new(stream, shared.bounds, Arc::clone(activity));
+    let stream = TimeoutStream::new(stream, shared.bounds, Arc::clone(activity));
     let mut builder = http1::Builder::new();
     // The stream has the deadlines.
     builder
         .header_read_timeout(None)
         .max_header_size(MAX_HEADER);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), Application::new(shared, activity));
+    let connection = builder.serve_connection(
+        TokioIo::new(stream),
+        ConnectionService::new(shared, activity),
+    );
     let mut connection = pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -84,16 +90,16 @@ where
 }
 
 /// The application as one connection's service: tells the stream what goes on, and callers to leave when the server does.
-struct Application {
+struct ConnectionService {
     router: Router,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     drain: Drain,
     bounds: Bounds,
-    load: Arc<Load>,
+    load: Arc<RequestBudget>,
 }
 
-impl Application {
-    fn new(shared: &Shared, activity: &Arc<Activity>) -> Self {
+impl ConnectionService {
+    fn new(shared: &ConnectionContext, activity: &Arc<ConnectionActivity>) -> Self {
         Self {
             router: shared.application.clone(),
             activity: Arc::clone(activity),
@@ -104,7 +110,7 @@ impl Application {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Application {
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -117,7 +123,7 @@ impl hyper::service::Service<Request<Incoming>> for Application {
         let share = self.load.share();
         let body_share = Arc::clone(&share);
         let request =
-            request.map(|body| Body::new(Bounded::new(body, limit, deadline, body_share)));
+            request.map(|body| Body::new(LimitedBody::new(body, limit, deadline, body_share)));
         let answer = (!too_long).then(|| self.router.clone().oneshot(request));
         Box::pin(async move {
             let mut answer = match answer {
@@ -140,10 +146,10 @@ impl hyper::service::Service<Request<Incoming>> for Application {
 }
 
 /// A request that is being answered; also one whose caller hangs up ends.
-struct InFlight(Arc<Activity>);
+struct InFlight(Arc<ConnectionActivity>);
 
 impl InFlight {
-    fn start(activity: &Arc<Activity>) -> Self {
+    fn start(activity: &Arc<ConnectionActivity>) -> Self {
         activity.start();
         Self(Arc::clone(activity))
     }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
-use super::phase::Drain;
+use super::shutdown::Drain;
 
 /// `/livez`, `/readyz` and `/metrics`.
 ///

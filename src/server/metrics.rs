@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::label::Snake;
+
 /// Seconds between two warnings of callers that refuse our certificate, or are refused theirs.
-const WARNING_PAUSE: u64 = 60;
+const WARNING_INTERVAL: u64 = 60;
 
 /// What a listener counts. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -20,23 +22,23 @@ pub struct Metrics {
     connections: Gauge,
     handshakes: Family<HandshakeLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
-    certificate_end: Gauge,
+    certificate_expiry: Gauge,
     /// Seconds since the first one, plus one, of the last warning; 0: none yet.
     warned: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
-    reason: Handshake,
+    reason: Snake<Handshake>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
-    outcome: Reload,
+    outcome: Snake<Reload>,
 }
 
 /// Why a TLS handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Handshake {
     /// Not finished in time.
     Timeout,
@@ -55,7 +57,7 @@ pub(super) enum Handshake {
 }
 
 /// How a look at the files of the certificate, or of callers' authorities, ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reload {
     /// A new certificate is in use.
     Replaced,
@@ -97,10 +99,14 @@ impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
         for reason in Handshake::ALL {
-            drop(self.handshakes.get_or_create(&HandshakeLabels { reason }));
+            drop(self.handshakes.get_or_create(&HandshakeLabels {
+                reason: Snake(reason),
+            }));
         }
         for outcome in [Reload::Replaced, Reload::Failed] {
-            drop(self.reloads.get_or_create(&ReloadLabels { outcome }));
+            drop(self.reloads.get_or_create(&ReloadLabels {
+                outcome: Snake(outcome),
+            }));
         }
         registry.register(
             "pullpass_connections",
@@ -119,14 +125,14 @@ impl Metrics {
         );
         registry.register_with_unit(
             "pullpass_certificate_expiry_timestamp",
-            "When the serving certificate ends to be valid, in seconds since 1970; 0: it does not say",
+            "Expiry of the serving certificate, Unix time; 0: unknown",
             Unit::Seconds,
-            self.certificate_end.clone(),
+            self.certificate_expiry.clone(),
         );
     }
 
-    pub(super) fn set_certificate_end(&self, seconds: Option<i64>) {
-        self.certificate_end.set(seconds.unwrap_or_default());
+    pub(super) fn set_certificate_expiry(&self, seconds: Option<i64>) {
+        self.certificate_expiry.set(seconds.unwrap_or_default());
     }
 
     pub(super) fn open(&self) -> Open {
@@ -135,21 +141,27 @@ impl Metrics {
     }
 
     pub(super) fn count_reload(&self, outcome: Reload) {
-        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+        self.reloads
+            .get_or_create(&ReloadLabels {
+                outcome: Snake(outcome),
+            })
+            .inc();
     }
 
     /// Counts a failed handshake. A certificate that callers do not trust is the outage that webhooks have most, so it is said
     /// aloud, once a minute.
     pub(super) fn count_handshake(&self, reason: Handshake, error: &io::Error) {
         self.handshakes
-            .get_or_create(&HandshakeLabels { reason })
+            .get_or_create(&HandshakeLabels {
+                reason: Snake(reason),
+            })
             .inc();
         if reason == Handshake::Refused && self.may_warn() {
-            tracing::warn!(%error, "a caller refuses the TLS connection: check that the webhook configuration's caBundle holds our CA");
+            tracing::warn!(%error, "TLS handshake refused by the client: check that caBundle of the webhook configurations holds pullpass' CA");
         } else if reason == Handshake::Unauthenticated && self.may_warn() {
-            tracing::warn!(%error, "a caller shows no certificate that --client-ca signed: if it is the API server, check its --admission-control-config-file");
+            tracing::warn!(%error, "TLS handshake failed: no client certificate signed by --client-ca; if the client is the API server, check its --admission-control-config-file");
         } else {
-            tracing::debug!(%error, tls.reason = ?reason, "a TLS handshake failed");
+            tracing::debug!(%error, tls.reason = ?reason, "TLS handshake failed");
         }
     }
 
@@ -158,7 +170,7 @@ impl Metrics {
         if self.may_warn() {
             tracing::warn!(
                 connections,
-                "there are as many connections as there may be: those that are idle for longest make place for new ones; find out who opens so many"
+                "connection limit reached: closing the longest idle connections; find out which client opens so many"
             );
         }
     }
@@ -167,7 +179,7 @@ impl Metrics {
         static START: OnceLock<Instant> = OnceLock::new();
         let now = START.get_or_init(Instant::now).elapsed().as_secs() + 1;
         let warned = self.warned.load(Ordering::Relaxed);
-        let due = warned == 0 || now >= warned + WARNING_PAUSE;
+        let due = warned == 0 || now >= warned + WARNING_INTERVAL;
         due && self
             .warned
             .compare_exchange(warned, now, Ordering::Relaxed, Ordering::Relaxed)

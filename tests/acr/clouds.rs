@@ -1,13 +1,13 @@
 //! Who is asked in each cloud, by the Registry that says it.
 
-use pullpass::credential::acr::Environment;
+use pullpass::credential::acr::AzureEnvironment;
 use pullpass::registry::source::{AcrIdentity, AcrSource, MintSource};
 use pullpass::registry::{CredentialSource, Registries, Registry};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::scene::{APP, SECRET, Scene, TENANT};
+use super::fixture::{APP, Fixture, SECRET, TENANT};
 use super::support::azure::token::claims;
 
 /// A row of the table.
@@ -59,14 +59,14 @@ async fn asks_the_cloud_that_the_registry_says() {
     assert!(cases.len() >= 12, "the table lost rows: {}", cases.len());
     for case in cases {
         let (server, authority) = (case.server.as_str(), &case.authority);
-        let scene = Scene::new().await;
+        let fixture = Fixture::new().await;
         {
-            let mut content = scene.azure.content();
+            let mut content = fixture.azure.content();
             authority.clone_into(&mut content.tenants.get_mut(TENANT).unwrap().authority);
         }
-        scene.azure.add_server(server, TENANT, &[APP]);
+        fixture.azure.add_server(server, TENANT, &[APP]);
         let takes_arm = case.resource.contains("://management.");
-        scene
+        fixture
             .azure
             .content()
             .servers
@@ -75,15 +75,15 @@ async fn asks_the_cloud_that_the_registry_says() {
             .takes_arm = takes_arm;
         let identity = json!({"servicePrincipal": {"clientId": APP, "tenantId": TENANT, "secretRef": {"name": "principal"}}});
         let source = case.source(identity);
-        let minted = scene.mint_with(source, Some(SECRET), Environment::default());
+        let minted = fixture.mint_with(source, Some(SECRET), AzureEnvironment::default());
         let credential = minted
             .await
             .unwrap_or_else(|error| panic!("{server}: {error}"));
         assert_eq!(claims(credential.password.expose_secret())["aud"], server);
         let reached = [format!("{authority}:443"), format!("{server}:443")];
-        assert_eq!(scene.azure.internet.reached(), reached);
+        assert_eq!(fixture.azure.internet.reached(), reached);
         assert_eq!(
-            scene.azure.content().asked_for,
+            fixture.azure.content().asked_for,
             [case.resource.as_str()],
             "{server}"
         );

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use pullpass::registry::source::{AcrIdentity, ManagedIdentity};
 use serde_json::json;
 
-use super::scene::{APP, SERVER, Scene, TENANT, WORKLOAD, principal, tenant};
+use super::fixture::{APP, Fixture, SERVER, TENANT, WORKLOAD, principal, tenant};
 use super::support::internet::Reply;
 
 /// An answer, what it is called, and what is told of it.
@@ -27,12 +27,16 @@ fn answers() -> Vec<Row> {
         |token: &str| Reply::json(200, &json!({"access_token": token, "refresh_token": token}));
     let no_token = "empty or not printable";
     vec![
-        (html(200), "BadAnswer", "without the JSON"),
+        (html(200), "InvalidResponse", "without the JSON"),
         (with(429, "retry-after", "17"), "Throttled", "HTTP 429"),
         (with(503, "retry-after", "20"), "Refused", "HTTP 503"),
-        (with(307, "location", thief), "BadAnswer", "never followed"),
-        (token(""), "BadAnswer", no_token),
-        (token("a\nb"), "BadAnswer", no_token),
+        (
+            with(307, "location", thief),
+            "InvalidResponse",
+            "never followed",
+        ),
+        (token(""), "InvalidResponse", no_token),
+        (token("a\nb"), "InvalidResponse", no_token),
     ]
 }
 
@@ -49,19 +53,19 @@ fn ways() -> [(&'static str, AcrIdentity, &'static str); 5] {
     ]
 }
 
-async fn scene() -> Scene {
-    let scene = Scene::new().await;
-    scene.azure.content().node.system = Some(APP.to_owned());
-    scene
+async fn fixture() -> Fixture {
+    let fixture = Fixture::new().await;
+    fixture.azure.content().node.system = Some(APP.to_owned());
+    fixture
 }
 
 #[tokio::test]
 async fn tells_faults_apart_on_the_whole_way() {
-    let scene = scene().await;
+    let fixture = fixture().await;
     for (url, identity, place) in ways() {
         for (reply, reason, words) in answers() {
-            scene.azure.fail(url, reply, 1);
-            let error = scene.refusal(identity.clone()).await;
+            fixture.azure.fail(url, reply, 1);
+            let error = fixture.refusal(identity.clone()).await;
             assert_eq!(error.reason(), reason, "{url}: {error}");
             assert!(error.to_string().contains(words), "{url}: {error}");
             assert!(error.to_string().contains(place), "{url}: {error}");
@@ -73,26 +77,28 @@ async fn tells_faults_apart_on_the_whole_way() {
             assert_eq!(error.retry_after(), retry_after, "{url}");
         }
         // None of this is remembered by the mint itself.
-        scene.mint(identity).await.unwrap();
+        fixture.mint(identity).await.unwrap();
     }
-    assert!(scene.azure.content().stolen.is_empty());
+    assert!(fixture.azure.content().stolen.is_empty());
 }
 
 #[tokio::test]
 async fn waits_for_slow_answers_and_not_for_ever() {
-    let scene = scene().await;
+    let fixture = fixture().await;
     let late = |delay| Reply {
         delay,
         ..Reply::default()
     };
     let each = ways().map(async |(url, identity, _)| {
         // Faults are told apart by nothing but the URL: a scene for each.
-        let scene = self::scene().await;
-        scene.azure.fail(url, late(Duration::from_millis(1500)), 1);
-        scene.mint(identity.clone()).await.unwrap();
-        scene.azure.fail(url, late(Duration::from_mins(1)), 1);
+        let fixture = self::fixture().await;
+        fixture
+            .azure
+            .fail(url, late(Duration::from_millis(1500)), 1);
+        fixture.mint(identity.clone()).await.unwrap();
+        fixture.azure.fail(url, late(Duration::from_mins(1)), 1);
         let started = Instant::now();
-        let error = scene.refusal(identity).await;
+        let error = fixture.refusal(identity).await;
         let is_late = matches!(error.reason(), "Timeout" | "NoIdentity");
         assert!(is_late, "{url}: {error}");
         assert!(started.elapsed() < Duration::from_secs(10), "{url}");
@@ -100,7 +106,7 @@ async fn waits_for_slow_answers_and_not_for_ever() {
     join_all(each).await;
     // The API server that gives the ServiceAccount's token, too.
     let started = Instant::now();
-    let error = scene.refusal(tenant("hanging", TENANT, APP)).await;
+    let error = fixture.refusal(tenant("hanging", TENANT, APP)).await;
     assert!(error.to_string().contains("in time"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }

@@ -1,12 +1,12 @@
 //! What each refusal is called, and what it tells people to do.
 
-use pullpass::credential::acr::{ClientSecret, Environment};
+use pullpass::credential::acr::{AzureEnvironment, ClientSecret};
 use pullpass::registry::source::{AcrIdentity, ManagedIdentity};
 use serde_json::json;
 
-use super::scene::{
-    APP, AUDIENCE, OTHER, SERVER, Scene, TENANT, WORKLOAD, assert_minted, checked, managed_client,
-    principal, source, tenant,
+use super::fixture::{
+    APP, AUDIENCE, Fixture, OTHER, SERVER, TENANT, WORKLOAD, assert_minted, checked,
+    managed_client, principal, source, tenant,
 };
 use super::support::azure::metadata::PodIdentity;
 use super::support::internet::Reply;
@@ -67,9 +67,9 @@ fn wrong_identities() -> Vec<(AcrIdentity, &'static str, &'static str)> {
 /// What each refusal is called and what it tells.
 #[tokio::test]
 async fn tells_what_is_wrong_with_an_identity() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for (identity, reason, words) in wrong_identities() {
-        let error = scene.refusal(identity.clone()).await;
+        let error = fixture.refusal(identity.clone()).await;
         assert_eq!(error.reason(), reason, "{identity:?}: {error}");
         assert!(error.to_string().contains(words), "{identity:?}: {error}");
     }
@@ -77,15 +77,15 @@ async fn tells_what_is_wrong_with_an_identity() {
 
 #[tokio::test]
 async fn tells_what_is_wrong_with_a_client_secret() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for (secret, words) in [
         ("canary-wrong", "not its id"),
         ("canary-old", "has expired"),
     ] {
-        let minted = scene.mint_with(
+        let minted = fixture.mint_with(
             source(principal(TENANT, APP)),
             Some(secret),
-            Environment::default(),
+            AzureEnvironment::default(),
         );
         let error = checked(minted.await.unwrap_err());
         assert_eq!(error.reason(), "UnrecognizedClient", "{error}");
@@ -114,9 +114,9 @@ async fn tells_what_is_wrong_with_a_client_secret() {
 /// What a federated credential must say is in the message: issuer, subject, audience.
 #[tokio::test]
 async fn tells_what_is_wrong_with_a_federated_token() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let foreign = Issuer::new("https://other-issuer.example");
-    let forged = Issuer::new(&scene.issuer.url);
+    let forged = Issuer::new(&fixture.issuer.url);
     let token = |issuer: &Issuer, account: &str, audience: &str, seconds| {
         issuer.token(account, audience, seconds)
     };
@@ -128,12 +128,12 @@ async fn tells_what_is_wrong_with_a_federated_token() {
             "issuer https://other-issuer.example",
         ),
         (
-            token(&scene.issuer, "team:default", AUDIENCE, 3600),
+            token(&fixture.issuer, "team:default", AUDIENCE, 3600),
             "700213",
             "system:serviceaccount:team:default",
         ),
         (
-            token(&scene.issuer, own, "sts.amazonaws.com", 3600),
+            token(&fixture.issuer, own, "sts.amazonaws.com", 3600),
             "700212",
             "audience sts.amazonaws.com",
         ),
@@ -143,30 +143,30 @@ async fn tells_what_is_wrong_with_a_federated_token() {
             "publishes the keys",
         ),
         (
-            token(&scene.issuer, own, AUDIENCE, -600),
+            token(&fixture.issuer, own, AUDIENCE, -600),
             "700024",
             "clocks",
         ),
         ("a-token".to_owned(), "50027", "cannot be read"),
     ] {
-        let minted = scene.mint_with(source(WORKLOAD), None, scene.environment(&token));
+        let minted = fixture.mint_with(source(WORKLOAD), None, fixture.environment(&token));
         let error = checked(minted.await.unwrap_err());
         assert_eq!(error.reason(), "UnrecognizedClient", "{error}");
         for words in [code, words] {
             assert!(error.to_string().contains(words), "{words}: {error}");
         }
     }
-    scene.azure.content().issuers.clear();
-    let error = scene.refusal(WORKLOAD).await;
+    fixture.azure.content().issuers.clear();
+    let error = fixture.refusal(WORKLOAD).await;
     assert!(error.to_string().contains(".well-known"), "{error}");
-    assert_eq!(scene.azure.count("exchange"), 0);
+    assert_eq!(fixture.azure.count("exchange"), 0);
 }
 
 #[tokio::test]
 async fn tells_what_the_environment_lacks() {
-    let scene = Scene::new().await;
-    let full = scene.environment(&scene.token());
-    let without = |change: fn(&mut Environment)| {
+    let fixture = Fixture::new().await;
+    let full = fixture.environment(&fixture.token());
+    let without = |change: fn(&mut AzureEnvironment)| {
         let mut environment = full.clone();
         change(&mut environment);
         environment
@@ -194,32 +194,32 @@ async fn tells_what_the_environment_lacks() {
             "/nowhere/token",
         ),
     ] {
-        let error = scene
+        let error = fixture
             .mint_with(source(WORKLOAD), None, environment)
             .await
             .unwrap_err();
         assert_eq!(error.reason(), "NoIdentity", "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert_eq!(scene.azure.internet.reached(), [""; 0]);
+    assert_eq!(fixture.azure.internet.reached(), [""; 0]);
 }
 
 #[tokio::test]
 async fn tells_what_a_login_server_refuses() {
-    let scene = Scene::new().await;
-    scene
+    let fixture = Fixture::new().await;
+    fixture
         .azure
         .content()
         .servers
         .get_mut(SERVER)
         .unwrap()
         .closed = true;
-    let error = scene.refusal(WORKLOAD).await;
+    let error = fixture.refusal(WORKLOAD).await;
     assert_eq!(error.reason(), "AccessDenied", "{error}");
     assert!(error.to_string().contains("network rules"), "{error}");
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
 
-    scene
+    fixture
         .azure
         .content()
         .servers
@@ -230,38 +230,38 @@ async fn tells_what_a_login_server_refuses() {
         status: 404,
         ..Reply::default()
     };
-    scene.azure.fail("oauth2/exchange", not_found, 1);
-    let error = scene.refusal(WORKLOAD).await;
+    fixture.azure.fail("oauth2/exchange", not_found, 1);
+    let error = fixture.refusal(WORKLOAD).await;
     assert!(error.to_string().contains("no such registry"), "{error}");
 }
 
 #[tokio::test]
 async fn refuses_tokens_with_absurd_ends() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for (life, words) in [
         (-60, "expired already"),
         (-3600, "expired already"),
         (25 * 3600, "longer than any"),
         (i64::MAX, "longer than any"),
     ] {
-        scene.azure.content().refresh_life = life;
-        let error = scene.refusal(WORKLOAD).await;
-        assert_eq!(error.reason(), "BadAnswer", "{error}");
+        fixture.azure.content().refresh_life = life;
+        let error = fixture.refusal(WORKLOAD).await;
+        assert_eq!(error.reason(), "InvalidResponse", "{error}");
         assert!(error.to_string().contains(words), "{life}: {error}");
     }
     let opaque = Reply::json(200, &json!({"refresh_token": "canary-opaque"}));
-    scene.azure.fail("oauth2/exchange", opaque, 1);
-    let error = scene.refusal(WORKLOAD).await;
+    fixture.azure.fail("oauth2/exchange", opaque, 1);
+    let error = fixture.refusal(WORKLOAD).await;
     assert!(error.to_string().contains("no JSON Web Token"), "{error}");
 }
 
 /// Instance metadata and the agent of AAD Pod Identity, as they are documented.
 #[tokio::test]
 async fn tells_what_instance_metadata_means() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     for (reply, reason, words) in metadata_answers() {
-        scene.azure.fail("metadata/identity", reply, 1);
-        let error = scene.refusal(managed_client(APP)).await;
+        fixture.azure.fail("metadata/identity", reply, 1);
+        let error = fixture.refusal(managed_client(APP)).await;
         assert_eq!(error.reason(), reason, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
@@ -308,14 +308,14 @@ fn metadata_answers() -> [(Reply, &'static str, &'static str); 6] {
 /// Behind AAD Pod Identity nobody answers until the identity is assigned.
 #[tokio::test]
 async fn mints_behind_aad_pod_identity_once_it_is_assigned() {
-    let scene = Scene::new().await;
-    scene.azure.content().node.pod_identity = PodIdentity::Waiting;
-    let error = scene
+    let fixture = Fixture::new().await;
+    fixture.azure.content().node.pod_identity = PodIdentity::Waiting;
+    let error = fixture
         .refusal(AcrIdentity::Managed(ManagedIdentity::System))
         .await;
     assert!(error.to_string().contains("aadpodidbinding"), "{error}");
-    scene.azure.content().node.pod_identity = PodIdentity::Assigned(APP.to_owned());
-    let credential = scene
+    fixture.azure.content().node.pod_identity = PodIdentity::Assigned(APP.to_owned());
+    let credential = fixture
         .mint(AcrIdentity::Managed(ManagedIdentity::System))
         .await
         .unwrap();

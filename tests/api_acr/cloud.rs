@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::support::account::project_token;
 use super::support::azure::{Application, Azure, Federated};
 use super::support::cluster::Answer;
+use super::support::fixture::{FIXTURE, Fixture, references};
 use super::support::keyring::{self, Login};
 use super::support::process::{Launch, Pullpass};
-use super::support::scene::{SCENE, Scene, references};
 use super::support::wait;
 
 pub(super) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -20,7 +20,7 @@ pub(super) const SECRET: &str = "canary~client+secret/&=%";
 
 /// A cluster, and an Azure that trusts its issuer.
 pub(super) struct Cloud {
-    pub(super) scene: Scene,
+    pub(super) fixture: Fixture,
     pub(super) azure: Azure,
     issuer: String,
 }
@@ -28,27 +28,27 @@ pub(super) struct Cloud {
 impl Cloud {
     /// A cloud of this name in the cluster of this test binary.
     pub(super) async fn new(name: &'static str) -> Self {
-        Self::within(Scene::new(name).await).await
+        Self::within(Fixture::new(name).await).await
     }
 
     /// The same with a cluster of its own: one process of a cluster leads.
     pub(super) async fn alone(name: &'static str) -> Self {
-        Self::within(Scene::alone(name).await).await
+        Self::within(Fixture::alone(name).await).await
     }
 
-    async fn within(scene: Scene) -> Self {
+    async fn within(fixture: Fixture) -> Self {
         let azure = Azure::start().await;
         let configuration = "/.well-known/openid-configuration";
-        let configuration = scene.cluster.get(configuration).await.unwrap();
+        let configuration = fixture.cluster.get(configuration).await.unwrap();
         let issuer = configuration["issuer"].as_str().unwrap().to_owned();
-        let jwks = scene.cluster.get("/openid/v1/jwks").await.unwrap();
+        let jwks = fixture.cluster.get("/openid/v1/jwks").await.unwrap();
         {
             let mut content = azure.content();
             content.issuers.insert(issuer.clone(), jwks);
             TENANT.clone_into(&mut content.node.tenant_id);
         }
         Self {
-            scene,
+            fixture,
             azure,
             issuer,
         }
@@ -95,23 +95,23 @@ impl Cloud {
     /// Writes a Registry of this name that serves a registry's `team`, with this `acr`.
     pub(super) async fn put_registry(&self, name: &str, server: &str, acr: Value) {
         let spec = json!({"images": [format!("{server}/team")], "acr": acr});
-        self.scene.put_registry(name, spec).await;
+        self.fixture.put_registry(name, spec).await;
     }
 
     /// Writes a source Secret with this client secret.
     pub(super) async fn put_secret(&self, name: &str, value: &str) {
         let data = json!({"AZURE_CLIENT_SECRET": value});
-        self.scene.put_source(name, "Opaque", data).await;
+        self.fixture.put_source(name, "Opaque", data).await;
     }
 
     /// How to start pullpass with the environment that Azure's webhook makes.
     pub(super) async fn launch(&self) -> Launch {
-        let launch = self.scene.launch().await;
+        let launch = self.fixture.launch().await;
         let mut authorities = std::fs::read_to_string(&launch.extra_ca).unwrap();
         authorities.push_str(&self.azure.internet.ca);
-        let extra_ca = self.scene.file("authorities.crt");
+        let extra_ca = self.fixture.file("authorities.crt");
         std::fs::write(&extra_ca, authorities).unwrap();
-        let file = project_token(&self.scene, AUDIENCE).await;
+        let file = project_token(&self.fixture, AUDIENCE).await;
         let environment = [
             ("HTTPS_PROXY", self.azure.internet.proxy.as_str()),
             (
@@ -150,14 +150,14 @@ impl Cloud {
     async fn start_as(&self, launch: Launch) -> Pullpass {
         let pullpass = Pullpass::start(&launch).await;
         pullpass
-            .register(&self.scene.cluster, SCENE, self.scene.name)
+            .register(&self.fixture.cluster, FIXTURE, self.fixture.name)
             .await;
         pullpass
     }
 
     /// What the kubelet would try first for an image; it must be there.
     pub(super) async fn first(&self, namespace: &str, image: &str) -> Login {
-        let held = self.scene.pull_secret(namespace).await;
+        let held = self.fixture.pull_secret(namespace).await;
         let mut found = keyring::lookup(&held, &[image]).remove(0).into_iter();
         found
             .next()
@@ -166,12 +166,12 @@ impl Cloud {
 
     /// Creates a Pod that gets the reference and no credential for its image; answers why, as the user is told.
     pub(super) async fn refuse(&self, namespace: &str, image: &str) -> String {
-        let created = self.scene.create(namespace, &[image]).await;
+        let created = self.fixture.create(namespace, &[image]).await;
         assert!(references(&created.body));
         let told = unwrap_lines(&created);
         assert!(!told.is_empty(), "no warning about {image}");
-        if self.scene.has_pull_secret(namespace).await {
-            let held = self.scene.pull_secret(namespace).await;
+        if self.fixture.has_pull_secret(namespace).await {
+            let held = self.fixture.pull_secret(namespace).await;
             assert_eq!(keyring::lookup(&held, &[image]), [vec![]], "{image}");
         }
         told
@@ -182,8 +182,8 @@ impl Cloud {
         let image = format!("{server}/team/hello:1");
         wait::until(&format!("the newest token of {server}"), async || {
             let newest = self.azure.newest(server)?;
-            self.scene.cluster.secret(namespace, "pullpass").await?;
-            let held = self.scene.pull_secret(namespace).await;
+            self.fixture.cluster.secret(namespace, "pullpass").await?;
+            let held = self.fixture.pull_secret(namespace).await;
             let found = keyring::lookup(&held, &[&image]).remove(0);
             (found.first() == Some(&newest)).then_some(newest)
         })
@@ -234,7 +234,7 @@ impl Cloud {
             ("the Leases", "/apis/coordination.k8s.io/v1/leases"),
             ("the Secrets beside their data", "/api/v1/secrets"),
         ] {
-            let mut list = self.scene.cluster.get(path).await.unwrap();
+            let mut list = self.fixture.cluster.get(path).await.unwrap();
             for item in list["items"].as_array_mut().unwrap() {
                 item.as_object_mut().unwrap().remove("data");
                 seen.push((what, item.to_string()));

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::cloud::{APP, AUDIENCE, Cloud, SECRET, TENANT};
 use super::support::account::{allow_tokens, put_account};
+use super::support::fixture::references;
 use super::support::oci::Oci;
-use super::support::scene::references;
 use super::support::wait;
 
 /// A server, the tenant that it trusts, who gives that tenant's tokens, what its federated credentials take, and `acr`.
@@ -54,10 +54,10 @@ fn places() -> [Place; 5] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_cloud_is_asked_at_its_own_places() {
     let cloud = Cloud::new("acr-clouds").await;
-    let scene = &cloud.scene;
-    let namespace = scene.namespace("pods").await;
-    allow_tokens(scene, "clouds").await;
-    put_account(scene, &namespace, "clouds", json!({})).await;
+    let fixture = &cloud.fixture;
+    let namespace = fixture.namespace("pods").await;
+    allow_tokens(fixture, "clouds").await;
+    put_account(fixture, &namespace, "clouds", json!({})).await;
     cloud.put_secret("acr-clouds-secret", SECRET).await;
     let account = format!("{namespace}:clouds");
     for (number, ([server, tenant_id, authority, audience], acr)) in places().iter().enumerate() {
@@ -74,14 +74,14 @@ async fn each_cloud_is_asked_at_its_own_places() {
         let image = format!("{server}/team/hello:1");
         // An API server takes its time with a policy that changed.
         wait::until(&format!("a credential for {server}"), async || {
-            let created = scene.create(&namespace, &[&image]).await;
+            let created = fixture.create(&namespace, &[&image]).await;
             created.warnings.is_empty().then_some(())
         })
         .await;
         let login = cloud.first(&namespace, &image).await;
         assert_eq!(Some(&login), cloud.azure.newest(server).as_ref());
         oci.allow(&login);
-        let held = scene.pull_secret(&namespace).await;
+        let held = fixture.pull_secret(&namespace).await;
         oci.pull(&held, &image).unwrap();
         hosts.extend([server, authority]);
     }
@@ -91,9 +91,9 @@ async fn each_cloud_is_asked_at_its_own_places() {
         "clouds.west.data.azurecr.stack.example",
     ] {
         let image = format!("{data}/team/hello:1");
-        let created = scene.create(&namespace, &[&image]).await;
+        let created = fixture.create(&namespace, &[&image]).await;
         assert!(!references(&created.body), "{data}");
-        assert!(!scene.pull_secret(&namespace).await.contains(data));
+        assert!(!fixture.pull_secret(&namespace).await.contains(data));
     }
     cloud.check_reached(&hosts);
     cloud.check_discreet(&pullpass, "").await;
@@ -102,7 +102,7 @@ async fn each_cloud_is_asked_at_its_own_places() {
 /// Lets pullpass ask for tokens for an audience of one's own, as `tokenAudiences` of the chart does.
 async fn allow_audience(cloud: &Cloud, audience: &str) {
     let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/pullpass-tokens";
-    let cluster = &cloud.scene.cluster;
+    let cluster = &cloud.fixture.cluster;
     let policy = cluster.get(path).await.unwrap().to_string();
     let sts = "'sts.amazonaws.com'";
     let changed = policy.replace(sts, &format!("{sts}, '{audience}'"));

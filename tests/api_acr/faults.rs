@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::cloud::{APP, Cloud, ELSEWHERE, SECRET, TENANT};
 use super::support::azure::metadata::PodIdentity;
+use super::support::fixture::references;
 use super::support::internet::Reply;
 use super::support::keyring;
 use super::support::process::pod;
-use super::support::scene::references;
 use super::support::wait;
 
 fn principal(secret: &str) -> Value {
@@ -26,7 +26,7 @@ async fn a_failing_registry_loses_nothing_and_holds_up_no_other() {
         let name = server.split('.').next().unwrap();
         cloud.put_registry(name, server, json!({})).await;
     }
-    let namespace = cloud.scene.namespace("pods").await;
+    let namespace = cloud.fixture.namespace("pods").await;
     let pullpass = cloud.start_controller().await;
     let kept = cloud.wait_newest(&namespace, failing).await;
     let first = cloud.wait_newest(&namespace, steady).await;
@@ -48,7 +48,7 @@ async fn a_failing_registry_loses_nothing_and_holds_up_no_other() {
     })
     .await;
     let image = format!("{failing}/team/hello:1");
-    let held = cloud.scene.pull_secret(&namespace).await;
+    let held = cloud.fixture.pull_secret(&namespace).await;
     assert_eq!(keyring::lookup(&held, &[image]), [vec![kept]]);
     cloud.check_discreet(&pullpass, "").await;
 }
@@ -72,7 +72,7 @@ async fn no_answer_of_azure_makes_a_secret_show() {
             cloud.azure.fail(url, quoting(quote), 1000);
         }
     }
-    let namespace = cloud.scene.namespace("pods").await;
+    let namespace = cloud.fixture.namespace("pods").await;
     let pullpass = cloud.start().await;
     let mut told = String::new();
     for (name, ..) in &rows {
@@ -131,7 +131,7 @@ fn quoting(quote: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_client_secret_is_used_at_once() {
     let cloud = Cloud::new("acr-rotate").await;
-    let scene = &cloud.scene;
+    let fixture = &cloud.fixture;
     cloud.add_application(APP, "nobody:nobody");
     let secrets = vec![("canary-old".to_owned(), false), (SECRET.to_owned(), true)];
     {
@@ -143,7 +143,7 @@ async fn a_new_client_secret_is_used_at_once() {
     cloud.put_secret("acr-rotate-secret", "canary-old").await;
     let acr = principal("acr-rotate-secret");
     cloud.put_registry("acr-rotate", server, acr).await;
-    let namespace = scene.namespace("pods").await;
+    let namespace = fixture.namespace("pods").await;
     let pullpass = cloud.start().await;
     let image = format!("{server}/team/hello:1");
 
@@ -154,7 +154,7 @@ async fn a_new_client_secret_is_used_at_once() {
     );
     cloud.put_secret("acr-rotate-secret", SECRET).await;
     wait::until("the new client secret to be used", async || {
-        let created = scene.create(&namespace, &[&image]).await;
+        let created = fixture.create(&namespace, &[&image]).await;
         created.warnings.is_empty().then_some(())
     })
     .await;
@@ -170,7 +170,7 @@ async fn a_new_client_secret_is_used_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_behind_aad_pod_identity() {
     let cloud = Cloud::alone("acr-nmi").await;
-    let scene = &cloud.scene;
+    let fixture = &cloud.fixture;
     let server = "nmi.azurecr.io";
     cloud.azure.add_server(server, TENANT, &[APP]);
     cloud.azure.content().node.pod_identity = PodIdentity::Waiting;
@@ -178,20 +178,20 @@ async fn works_behind_aad_pod_identity() {
         "images": [format!("{server}/team")], "acr": {"identity": {"managedIdentity": {}}},
         "inject": {"labels": {"aadpodidbinding": "orders"}},
     });
-    scene.put_registry("acr-nmi", spec).await;
-    let namespace = scene.namespace("pods").await;
+    fixture.put_registry("acr-nmi", spec).await;
+    let namespace = fixture.namespace("pods").await;
     let pullpass = cloud.start_controller().await;
     let image = format!("{server}/team/hello:1");
     let label = |pod: &Value| pod["metadata"]["labels"]["aadpodidbinding"].clone();
 
     // Nothing is assigned yet: the agent keeps everybody waiting, and the Pod does not wait with it.
-    let created = scene.create(&namespace, &[&image]).await;
+    let created = fixture.create(&namespace, &[&image]).await;
     assert!(references(&created.body));
     assert!(!created.warnings.is_empty());
     assert_eq!(label(&created.body), "orders");
     let mut own = pod(&namespace, &[&image]);
     own["metadata"]["labels"] = json!({"aadpodidbinding": "mine"});
-    let created = scene.cluster.create_pod(&own, "").await.ok();
+    let created = fixture.cluster.create_pod(&own, "").await.ok();
     assert_eq!(label(&created.body), "mine");
 
     // Then the machine does not have it yet: nobody else asks, and it is asked again all the same.
@@ -201,7 +201,7 @@ async fn works_behind_aad_pod_identity() {
         (cloud.azure.count("metadata/identity") >= asked + 2).then_some(())
     })
     .await;
-    assert!(!scene.has_pull_secret(&namespace).await);
+    assert!(!fixture.has_pull_secret(&namespace).await);
     wait::until("the log to tell it", async || {
         pullpass.log().contains("Identity not found").then_some(())
     })

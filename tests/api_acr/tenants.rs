@@ -12,14 +12,14 @@ use super::support::wait;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_account_of_a_namespace_pulls_and_no_neighbours() {
     let cloud = Cloud::new("acr-tenant").await;
-    let scene = &cloud.scene;
-    allow_tokens(scene, "acr-puller").await;
+    let fixture = &cloud.fixture;
+    allow_tokens(fixture, "acr-puller").await;
     let [mine, neighbour] = [
-        scene.namespace("mine").await,
-        scene.namespace("neighbour").await,
+        fixture.namespace("mine").await,
+        fixture.namespace("neighbour").await,
     ];
     for namespace in [&mine, &neighbour] {
-        put_account(scene, namespace, "acr-puller", json!({})).await;
+        put_account(fixture, namespace, "acr-puller", json!({})).await;
     }
     cloud.add_application(APP, &format!("{mine}:acr-puller"));
     let server = "tenant.azurecr.io";
@@ -32,13 +32,13 @@ async fn the_service_account_of_a_namespace_pulls_and_no_neighbours() {
     let pullpass = cloud.start().await;
     let image = format!("{server}/team/hello:1");
 
-    let created = scene.create(&mine, &[&image]).await;
+    let created = fixture.create(&mine, &[&image]).await;
     assert_eq!(created.warnings, [""; 0]);
     let login = cloud.first(&mine, &image).await;
     assert_eq!(Some(&login), cloud.azure.newest(server).as_ref());
     let oci = Oci::start(&["team/hello:1"]);
     oci.allow(&login);
-    oci.pull(&scene.pull_secret(&mine).await, &image).unwrap();
+    oci.pull(&fixture.pull_secret(&mine).await, &image).unwrap();
 
     let told = cloud.refuse(&neighbour, &image).await;
     assert!(told.contains("AADSTS700213"), "{told}");
@@ -83,9 +83,9 @@ fn ids(client_id: &str, tenant_id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_account_names_its_application_by_ids_alone() {
     let cloud = Cloud::new("acr-named").await;
-    let scene = &cloud.scene;
-    allow_tokens(scene, "named-puller").await;
-    let namespace = scene.namespace("pods").await;
+    let fixture = &cloud.fixture;
+    allow_tokens(fixture, "named-puller").await;
+    let namespace = fixture.namespace("pods").await;
     cloud.add_application(APP, &format!("{namespace}:named-puller"));
     cloud.add_application(OTHER, "elsewhere:named-puller");
     let server = "named.azurecr.io";
@@ -103,14 +103,14 @@ async fn the_service_account_names_its_application_by_ids_alone() {
         "{told}"
     );
     for (annotations, words) in wrong_annotations() {
-        put_account(scene, &namespace, "named-puller", annotations).await;
+        put_account(fixture, &namespace, "named-puller", annotations).await;
         let refused = cloud.refuse(&namespace, &image).await;
         assert!(refused.contains(words), "{refused}");
         told.push_str(&refused);
     }
-    put_account(scene, &namespace, "named-puller", ids(APP, TENANT)).await;
+    put_account(fixture, &namespace, "named-puller", ids(APP, TENANT)).await;
     wait::until("the application of the ServiceAccount", async || {
-        let created = scene.create(&namespace, &[&image]).await;
+        let created = fixture.create(&namespace, &[&image]).await;
         created.warnings.is_empty().then_some(())
     })
     .await;

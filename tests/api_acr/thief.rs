@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::cloud::{APP, Cloud, ELSEWHERE, OTHER, SECRET, TENANT};
+use super::support::fixture::{FIXTURE, Fixture, references};
 use super::support::internet::Reply;
 use super::support::process::pod;
-use super::support::scene::{SCENE, Scene, references};
 
 const REGISTRIES: &str = "/apis/pullpass.dev/v1alpha1/registries";
 
@@ -29,7 +29,7 @@ const HOSTS: [&str; 12] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thief_receives_nothing() {
     let cloud = Cloud::new("acr-thief").await;
-    let scene = &cloud.scene;
+    let fixture = &cloud.fixture;
     cloud.add_application(APP, "pullpass:pullpass");
     cloud.put_secret("acr-thief-secret", SECRET).await;
     let misled = ["moved", "realm", "entra"];
@@ -41,8 +41,8 @@ async fn a_thief_receives_nothing() {
         let name = format!("thief-{name}");
         cloud.put_registry(&name, &server, acr).await;
     }
-    name_the_thief(scene).await;
-    let namespace = scene.namespace("pods").await;
+    name_the_thief(fixture).await;
+    let namespace = fixture.namespace("pods").await;
     let pullpass = cloud.start().await;
 
     mislead(&cloud);
@@ -51,9 +51,9 @@ async fn a_thief_receives_nothing() {
         let image = format!("{name}.azurecr.io/team/hello:1");
         told.push_str(&cloud.refuse(&namespace, &image).await);
     }
-    create_pods_of_the_thief(scene, &namespace).await;
+    create_pods_of_the_thief(fixture, &namespace).await;
     let image = "good.azurecr.io/team/hello:1";
-    let created = scene.create(&namespace, &[image]).await;
+    let created = fixture.create(&namespace, &[image]).await;
     assert_eq!(created.warnings, [""; 0]);
     let login = cloud.first(&namespace, image).await;
     assert_eq!(Some(login), cloud.azure.newest("good.azurecr.io"));
@@ -67,7 +67,7 @@ async fn a_thief_receives_nothing() {
     ]);
     cloud.check_discreet(&pullpass, &told).await;
     // What stands in the namespace is for the one host.
-    let held: Value = serde_json::from_str(&scene.pull_secret(&namespace).await).unwrap();
+    let held: Value = serde_json::from_str(&fixture.pull_secret(&namespace).await).unwrap();
     let keys: Vec<&String> = held["auths"].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["good.azurecr.io/team"]);
 }
@@ -84,11 +84,11 @@ async fn a_second_registry_is_shown_no_tokens_of_the_first() {
         let acr = json!({"identity": identity});
         cloud.put_registry(name, &server, acr).await;
     }
-    let namespace = cloud.scene.namespace("pods").await;
+    let namespace = cloud.fixture.namespace("pods").await;
     let _pullpass = cloud.start().await;
     let images = ["first", "second"].map(|name| format!("{name}.azurecr.io/team/hello:1"));
     let images = images.each_ref().map(String::as_str);
-    let created = cloud.scene.create(&namespace, &images).await;
+    let created = cloud.fixture.create(&namespace, &images).await;
     assert_eq!(created.warnings, [""; 0]);
     let mut received = cloud.azure.content().received.clone();
     received.sort();
@@ -104,13 +104,13 @@ async fn a_second_registry_is_shown_no_tokens_of_the_first() {
 
 /// Registries that name a thief as a login server or as a part of the authority's URL: some the API server refuses, the others serve
 /// nothing.
-async fn name_the_thief(scene: &Scene) {
+async fn name_the_thief(fixture: &Fixture) {
     let registry = |name: &str, image: &str, tenant_id: &str| {
         let principal = json!({"clientId": APP, "tenantId": tenant_id, "secretRef": {"name": "acr-thief-secret"}});
         json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
             "spec": {
-                "images": [image], "serves": {"namespaces": {"matchLabels": {SCENE: scene.name}}},
+                "images": [image], "serves": {"namespaces": {"matchLabels": {FIXTURE: fixture.name}}},
                 "acr": {"identity": {"servicePrincipal": principal}},
             },
         })
@@ -118,7 +118,10 @@ async fn name_the_thief(scene: &Scene) {
     for (number, host) in HOSTS.iter().enumerate() {
         let name = format!("thief-host-{number}");
         let object = registry(&name, &format!("{host}/team"), TENANT);
-        let _ = scene.cluster.send("POST", REGISTRIES, Some(&object)).await;
+        let _ = fixture
+            .cluster
+            .send("POST", REGISTRIES, Some(&object))
+            .await;
     }
     for tenant in [
         "../thief.example",
@@ -126,7 +129,10 @@ async fn name_the_thief(scene: &Scene) {
         "common@thief.example",
     ] {
         let object = registry("thief-tenant", "good.azurecr.io/tenant", tenant);
-        let answer = scene.cluster.send("POST", REGISTRIES, Some(&object)).await;
+        let answer = fixture
+            .cluster
+            .send("POST", REGISTRIES, Some(&object))
+            .await;
         assert_eq!(answer.status.as_u16(), 422, "{tenant}");
     }
 }
@@ -159,7 +165,7 @@ fn mislead(cloud: &Cloud) {
 }
 
 /// Images and annotations that name a thief.
-async fn create_pods_of_the_thief(scene: &Scene, namespace: &str) {
+async fn create_pods_of_the_thief(fixture: &Fixture, namespace: &str) {
     for host in HOSTS {
         let mut pod = pod(namespace, &[&format!("{host}/team/hello:1")]);
         pod["metadata"]["annotations"] = json!({
@@ -167,7 +173,7 @@ async fn create_pods_of_the_thief(scene: &Scene, namespace: &str) {
             "azure.workload.identity/tenant-id": "../thief.example",
             "pullpass.dev/endpoint": "https://thief.example",
         });
-        let answer = scene.cluster.create_pod(&pod, "").await;
+        let answer = fixture.cluster.create_pod(&pod, "").await;
         // Some of these names are no images at all to the API server.
         if answer.status.is_success() {
             assert!(!references(&answer.body), "{host}");

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::support::scene::{OWN, Scene};
+use super::support::fixture::{Fixture, OWN};
 use super::support::wait;
 
 /// One Secret of the credential store, by its number.
@@ -44,7 +44,7 @@ impl Made {
     }
 
     /// Writes it with all of these parts.
-    pub(crate) async fn put(&self, scene: &Scene, parts: &[Value]) {
+    pub(crate) async fn put(&self, fixture: &Fixture, parts: &[Value]) {
         let mut object = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {
@@ -61,16 +61,16 @@ impl Made {
             let data = json!({"username": "AWS", "password": "p", "mintedAt": minted_at, "principal": "p"});
             merge(&mut object, &json!({"stringData": data}));
         }
-        scene.cluster.apply(&object).await;
+        fixture.cluster.apply(&object).await;
     }
 
-    pub(crate) async fn is_there(&self, scene: &Scene) -> bool {
-        scene.cluster.secret(OWN, &self.name()).await.is_some()
+    pub(crate) async fn is_there(&self, fixture: &Fixture) -> bool {
+        fixture.cluster.secret(OWN, &self.name()).await.is_some()
     }
 
-    pub(crate) async fn wait_gone(&self, scene: &Scene) {
+    pub(crate) async fn wait_gone(&self, fixture: &Fixture) {
         wait::until(&format!("the end of {}", self.name()), async || {
-            (!self.is_there(scene).await).then_some(())
+            (!self.is_there(fixture).await).then_some(())
         })
         .await;
     }

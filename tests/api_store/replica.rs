@@ -5,36 +5,36 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use pullpass::cluster::{Connection, Minted, Store, Watches, connect};
+use pullpass::cluster::{Connection, KubeCredentialStore, MintedCredentials, Watches, connect};
 use pullpass::controller::{CredentialGc, Leadership};
 use pullpass::credential::cache::Minter;
-use pullpass::credential::mint::{Mint, Order};
+use pullpass::credential::mint::{Mint, MintRequest};
 use pullpass::credential::{Credential, Metrics, MintError, SourceSecrets};
-use pullpass::provision::Ensure;
+use pullpass::provision::Provisioner;
 use pullpass::provision::state::State;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::support::scene::{OWN, Scene};
+use super::support::fixture::{Fixture, OWN};
 
 /// One replica, with pullpass' own rights.
 pub(crate) struct Replica {
-    pub(crate) minted: Arc<Minted>,
+    pub(crate) minted: Arc<MintedCredentials>,
     leadership: watch::Sender<Leadership>,
     _tasks: JoinSet<()>,
 }
 
 impl Replica {
     /// Starts one that knows all that is there and does not lead yet.
-    pub(crate) async fn start(scene: &Scene, clock: fn() -> Timestamp) -> Self {
+    pub(crate) async fn start(fixture: &Fixture, clock: fn() -> Timestamp) -> Self {
         let connection = Connection {
-            kubeconfig: Some(scene.launch().await.kubeconfig),
+            kubeconfig: Some(fixture.launch().await.kubeconfig),
             context: None,
             namespace: Some(OWN.parse().unwrap()),
         };
         let kube = connect(&connection).await.unwrap();
         let state = Arc::new(State::default());
-        let store = Arc::new(Store::new(kube.clone()));
+        let store = Arc::new(KubeCredentialStore::new(kube.clone()));
         let watches = Watches::new(&kube, &state, &store);
         let mut synced = watches.synced();
         let secrets: Arc<dyn SourceSecrets> = state.clone();
@@ -45,10 +45,11 @@ impl Replica {
             Arc::clone(&secrets),
             metrics,
         );
-        let credentials = Arc::new(Minted::new(minter, store, secrets));
-        let ensure = Ensure::new(state, Arc::new(kube.clone()), credentials.clone(), clock);
+        let credentials = Arc::new(MintedCredentials::new(minter, store, secrets));
+        let provisioner =
+            Provisioner::new(state, Arc::new(kube.clone()), credentials.clone(), clock);
         let leadership = watch::Sender::new(Leadership::default());
-        let gc = CredentialGc::new(ensure, kube, Arc::clone(&credentials), clock);
+        let gc = CredentialGc::new(provisioner, kube, Arc::clone(&credentials), clock);
         let mut tasks = JoinSet::new();
         tasks.spawn(watches.run().map(|_| ()));
         tasks.spawn(gc.run(leadership.subscribe()));
@@ -72,7 +73,7 @@ impl Replica {
 struct NoCloud;
 
 impl Mint for NoCloud {
-    fn mint(&self, _: Order) -> BoxFuture<'_, Result<Credential, MintError>> {
-        async { Err(MintError::Lost) }.boxed()
+    fn mint(&self, _: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
+        async { Err(MintError::TaskPanicked) }.boxed()
     }
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::support::fixture::Fixture;
 use super::support::process::Pullpass;
 use super::support::proxy::{Fault, Seen};
-use super::support::scene::Scene;
 use super::{auth, launch, put_fixed, wait_leads, wait_one};
 
 /// For how long each fault lasts.
@@ -15,12 +15,12 @@ const LASTS: Duration = Duration::from_secs(3);
 /// Watches and lists of one process: five kinds here.
 const KINDS: usize = 5;
 
-async fn start(scene: &Scene) -> Pullpass {
-    put_fixed(scene, "one", "canary").await;
-    let pullpass = Pullpass::start(&launch(scene).await).await;
+async fn start(fixture: &Fixture) -> Pullpass {
+    put_fixed(fixture, "one", "canary").await;
+    let pullpass = Pullpass::start(&launch(fixture).await).await;
     wait_leads(&pullpass).await;
-    let namespace = scene.namespace("first").await;
-    wait_one(scene, &namespace, &auth("one", "canary")).await;
+    let namespace = fixture.namespace("first").await;
+    wait_one(fixture, &namespace, &auth("one", "canary")).await;
     pullpass
 }
 
@@ -47,8 +47,8 @@ fn inline(code: u16, reason: &str) -> String {
 /// Every fault that an API server is known for, one after the other: how often pullpass asks meanwhile, and how soon it is current.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn come_back_from_every_answer_without_a_hot_loop() {
-    let scene = Scene::alone("answers").await;
-    let pullpass = start(&scene).await;
+    let fixture = Fixture::alone("answers").await;
+    let pullpass = start(&fixture).await;
     let retry = |seconds: &str| vec![("retry-after", seconds.to_owned())];
     let faults: Vec<(&str, bool, Fault)> = vec![
         (
@@ -110,22 +110,22 @@ async fn come_back_from_every_answer_without_a_hot_loop() {
             }
         };
         let injected = fault.clone();
-        scene
+        fixture
             .api
             .inject(move |request| is_met(request).then(|| injected.clone()));
         // Watches that are open end, and begin into the fault.
-        scene.api.cut();
-        scene.api.forget();
+        fixture.api.cut();
+        fixture.api.forget();
         tokio::time::sleep(LASTS).await;
-        let asked = scene
+        let asked = fixture
             .api
             .all()
             .iter()
             .filter(|request| is_collection(request))
             .count();
-        scene.api.heal();
-        let namespace = scene.namespace(&format!("after{number}")).await;
-        let took = wait_one(&scene, &namespace, &auth("one", "canary")).await;
+        fixture.api.heal();
+        let namespace = fixture.namespace(&format!("after{number}")).await;
+        let took = wait_one(&fixture, &namespace, &auth("one", "canary")).await;
         println!("{what}: {asked} lists and watches in {LASTS:?}, current again after {took:.1?}");
         assert!(asked <= KINDS * 12, "{what}: {asked}");
         assert!(took < Duration::from_secs(20), "{what}: {took:?}");
@@ -136,22 +136,22 @@ async fn come_back_from_every_answer_without_a_hot_loop() {
 /// Writes that etcd takes its time for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waits_for_a_slow_etcd_without_writing_twice() {
-    let scene = Scene::alone("slow").await;
-    let pullpass = start(&scene).await;
-    scene.api.inject(|request| {
+    let fixture = Fixture::alone("slow").await;
+    let pullpass = start(&fixture).await;
+    fixture.api.inject(|request| {
         let is_pull_secret = request.method == "PATCH" && request.path.contains("/secrets/");
         is_pull_secret.then_some(Fault::Slow(Duration::from_secs(7)))
     });
-    scene.api.forget();
-    let namespace = scene.namespace("late").await;
+    fixture.api.forget();
+    let namespace = fixture.namespace("late").await;
     tokio::time::sleep(Duration::from_secs(14)).await;
-    let tried = scene.api.all();
+    let tried = fixture.api.all();
     let tried = tried
         .iter()
         .filter(|request| request.method == "PATCH" && request.path.contains("/secrets/"));
     let tried = tried.count();
-    scene.api.heal();
-    let took = wait_one(&scene, &namespace, &auth("one", "canary")).await;
+    fixture.api.heal();
+    let took = wait_one(&fixture, &namespace, &auth("one", "canary")).await;
     println!("writes that take 7 s: {tried} tries in 14 s, there {took:.1?} after");
     assert!(tried <= 4, "{tried}");
     assert!(pullpass.is_ready().await);
@@ -160,13 +160,13 @@ async fn waits_for_a_slow_etcd_without_writing_twice() {
 /// Every connection goes silent and nobody is told: as when a firewall forgets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notice_within_a_minute_that_a_connection_is_half_open() {
-    let scene = Scene::alone("silent").await;
-    let pullpass = start(&scene).await;
-    scene.api.silence();
+    let fixture = Fixture::alone("silent").await;
+    let pullpass = start(&fixture).await;
+    fixture.api.silence();
     let silenced = Instant::now();
-    let namespace = scene.namespace("second").await;
+    let namespace = fixture.namespace("second").await;
     let path = format!("/api/v1/namespaces/{namespace}/secrets/pullpass");
-    while scene.cluster.get(&path).await.is_none() {
+    while fixture.cluster.get(&path).await.is_none() {
         assert!(
             silenced.elapsed() < Duration::from_secs(70),
             "{}",

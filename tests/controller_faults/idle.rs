@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::support::fixture::{ECR, Fixture};
 use super::support::process::Pullpass;
 use super::support::proxy::Seen;
-use super::support::scene::{ECR, Scene};
 use super::support::wait;
 use super::{is_lease, launch, make_namespaces, wait_all, wait_leads, writes};
 
@@ -26,10 +26,10 @@ fn watched(requests: &[Seen]) -> BTreeSet<String> {
 }
 
 /// A Registry that chooses among Pods, and the rights that it needs.
-async fn put_narrow(scene: &Scene, name: &str) {
+async fn put_narrow(fixture: &Fixture, name: &str) {
     let spec = json!({
-        "images": [format!("{ECR}/{name}")], "ecr": scene.ecr(scene.name),
-        "serves": {"namespaces": {"matchLabels": {"scene": scene.name}}, "serviceAccounts": ["ci"]},
+        "images": [format!("{ECR}/{name}")], "ecr": fixture.ecr(fixture.name),
+        "serves": {"namespaces": {"matchLabels": {"scene": fixture.name}}, "serviceAccounts": ["ci"]},
     });
     let secret = format!("pullpass-{name}");
     let rules = json!([{
@@ -45,23 +45,23 @@ async fn put_narrow(scene: &Scene, name: &str) {
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": secret},
         "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": "pullpass"}],
     });
-    scene.cluster.apply(&role).await;
-    scene.cluster.apply(&binding).await;
-    scene.put_registry(name, spec).await;
+    fixture.cluster.apply(&role).await;
+    fixture.cluster.apply(&binding).await;
+    fixture.put_registry(name, spec).await;
 }
 
 /// Waits until a Registry's status says that so many namespaces are ready: nothing follows from the last write any more.
-async fn wait_said(scene: &Scene, registry: &str, ready: usize) {
+async fn wait_said(fixture: &Fixture, registry: &str, ready: usize) {
     let path = format!("/apis/pullpass.dev/v1alpha1/registries/{registry}");
     wait::until(&format!("the status of {registry}"), async || {
-        let status = scene.cluster.get(&path).await?["status"].take();
+        let status = fixture.cluster.get(&path).await?["status"].take();
         (status["namespaces"]["ready"] == ready).then_some(())
     })
     .await;
 }
 
-async fn start(scene: &Scene) -> [Pullpass; 2] {
-    let launch = launch(scene).await;
+async fn start(fixture: &Fixture) -> [Pullpass; 2] {
+    let launch = launch(fixture).await;
     let first = Pullpass::start(&launch).await;
     wait_leads(&first).await;
     [first, Pullpass::start(&launch).await]
@@ -70,23 +70,23 @@ async fn start(scene: &Scene) -> [Pullpass; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
     const MANY: usize = 20;
-    let scene = Scene::alone("idle").await;
+    let fixture = Fixture::alone("idle").await;
     let team = format!("{ECR}/team");
-    scene.serve(&[&team]).await;
-    put_narrow(&scene, "own").await;
-    make_namespaces(&scene, MANY).await;
-    let replicas = start(&scene).await;
-    wait_all(&scene, MANY, &team).await;
-    let watches = watched(&scene.api.all());
+    fixture.serve(&[&team]).await;
+    put_narrow(&fixture, "own").await;
+    make_namespaces(&fixture, MANY).await;
+    let replicas = start(&fixture).await;
+    wait_all(&fixture, MANY, &team).await;
+    let watches = watched(&fixture.api.all());
     // Namespaces, Registries, source Secrets, the store, and one for each name of pull secrets.
     assert_eq!(watches.len(), 6, "{watches:#?}");
-    for registry in [scene.name, "own"] {
-        wait_said(&scene, registry, MANY).await;
+    for registry in [fixture.name, "own"] {
+        wait_said(&fixture, registry, MANY).await;
     }
-    scene.api.forget();
-    scene.aws.forget();
+    fixture.api.forget();
+    fixture.aws.forget();
     tokio::time::sleep(QUIET).await;
-    let quiet = scene.api.all();
+    let quiet = fixture.api.all();
     let others: Vec<&Seen> = quiet
         .iter()
         .filter(|request| !is_lease(request) && !request.is_watch())
@@ -100,12 +100,12 @@ async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
     for replica in replicas {
         replica.terminate();
     }
-    scene.api.forget();
-    let replicas = start(&scene).await;
+    fixture.api.forget();
+    let replicas = start(&fixture).await;
     tokio::time::sleep(QUIET).await;
-    assert_eq!(writes(&scene.api.all()), [""; 0]);
-    assert!(scene.aws.all().is_empty());
-    let lists = scene.api.all();
+    assert_eq!(writes(&fixture.api.all()), [""; 0]);
+    assert!(fixture.aws.all().is_empty());
+    let lists = fixture.api.all();
     let lists = lists
         .iter()
         .filter(|request| request.path.contains("limit="))
@@ -119,28 +119,28 @@ async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
 async fn restarts_for_free_where_service_accounts_mint() {
     use super::support::account::{allow_tokens, put_account};
     use super::support::roles::add_role;
-    let scene = Scene::alone("accounts").await;
-    allow_tokens(&scene, "accounts-puller").await;
-    let namespace = scene.namespace("team").await;
-    put_account(&scene, &namespace, "accounts-puller", json!({})).await;
-    let role = add_role(&scene, "accounts", &namespace, "accounts-puller").await;
+    let fixture = Fixture::alone("accounts").await;
+    allow_tokens(&fixture, "accounts-puller").await;
+    let namespace = fixture.namespace("team").await;
+    put_account(&fixture, &namespace, "accounts-puller", json!({})).await;
+    let role = add_role(&fixture, "accounts", &namespace, "accounts-puller").await;
     let team = format!("{ECR}/team");
     let spec = json!({"images": [team], "ecr": {
         "identity": {"serviceAccount": {"name": "accounts-puller", "roleArn": role}},
-        "endpoints": {"ecr": scene.aws.url, "sts": scene.aws.url},
+        "endpoints": {"ecr": fixture.aws.url, "sts": fixture.aws.url},
     }});
-    scene.put_registry(scene.name, spec).await;
-    let replicas = start(&scene).await;
-    wait_all(&scene, 1, &team).await;
-    wait_said(&scene, scene.name, 1).await;
+    fixture.put_registry(fixture.name, spec).await;
+    let replicas = start(&fixture).await;
+    wait_all(&fixture, 1, &team).await;
+    wait_said(&fixture, fixture.name, 1).await;
     for replica in replicas {
         replica.terminate();
     }
-    scene.api.forget();
-    scene.aws.forget();
-    let replicas = start(&scene).await;
+    fixture.api.forget();
+    fixture.aws.forget();
+    let replicas = start(&fixture).await;
     tokio::time::sleep(QUIET).await;
-    assert_eq!(writes(&scene.api.all()), [""; 0]);
-    assert!(scene.aws.all().is_empty());
+    assert_eq!(writes(&fixture.api.all()), [""; 0]);
+    assert!(fixture.aws.all().is_empty());
     drop(replicas);
 }

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::support::fixture::{ECR, Fixture, OWN};
 use super::support::process::{Launch, Pullpass};
 use super::support::proxy::{Fault, Proxy};
-use super::support::scene::{ECR, OWN, Scene};
 use super::support::wait;
 use super::{
     auth, held, is_lease, launch, make_namespaces, put_fixed, wait_all, wait_leads, wait_one,
 };
 
 /// What stands under `auth` for each token that AWS gave the scene's user, and until when it is good.
-async fn tokens(scene: &Scene) -> BTreeMap<String, Timestamp> {
+async fn tokens(fixture: &Fixture) -> BTreeMap<String, Timestamp> {
     use base64::Engine as _;
-    let minted = scene.user.minted(&scene.world.moto).await;
+    let minted = fixture.user.minted(&fixture.world.moto).await;
     let token = |token: &serde_json::Value| {
         let auth = format!("AWS:{}", token["password"].as_str()?);
         let auth = base64::engine::general_purpose::STANDARD.encode(auth);
@@ -35,9 +35,9 @@ async fn tokens(scene: &Scene) -> BTreeMap<String, Timestamp> {
 }
 
 /// How many of the scene's pull secrets hold each token; fails when one holds none that is good.
-async fn count_good(scene: &Scene, many: usize) -> BTreeMap<String, usize> {
-    let tokens = tokens(scene).await;
-    let (held, now) = (held(scene).await, Timestamp::now());
+async fn count_good(fixture: &Fixture, many: usize) -> BTreeMap<String, usize> {
+    let tokens = tokens(fixture).await;
+    let (held, now) = (held(fixture).await, Timestamp::now());
     let mut counts = BTreeMap::new();
     assert_eq!(held.len(), many);
     for (namespace, text) in held {
@@ -53,23 +53,23 @@ async fn count_good(scene: &Scene, many: usize) -> BTreeMap<String, usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotation_is_finished_by_another_when_the_leader_is_killed_in_its_middle() {
     const MANY: usize = 200;
-    let scene = Scene::alone("killed").await;
+    let fixture = Fixture::alone("killed").await;
     let team = format!("{ECR}/team");
     // Half of it is longer than nobody leads.
-    scene.user.set_life(&scene.world.moto, 56).await;
-    scene.serve(&[&team]).await;
-    make_namespaces(&scene, MANY).await;
-    let launch = launch(&scene).await;
+    fixture.user.set_life(&fixture.world.moto, 56).await;
+    fixture.serve(&[&team]).await;
+    make_namespaces(&fixture, MANY).await;
+    let launch = launch(&fixture).await;
     let first = Pullpass::start(&launch).await;
     wait_leads(&first).await;
     let second = Pullpass::start(&launch).await;
-    wait_all(&scene, MANY, &team).await;
+    wait_all(&fixture, MANY, &team).await;
 
     let deadline = Instant::now() + Duration::from_secs(90);
     let mut first = Some(first);
     let mut killed = None;
     loop {
-        let counts = count_good(&scene, MANY).await;
+        let counts = count_good(&fixture, MANY).await;
         let newest = counts.len() > 1;
         if newest && first.take().is_some() {
             killed = Some(Instant::now());
@@ -87,15 +87,15 @@ async fn rotation_is_finished_by_another_when_the_leader_is_killed_in_its_middle
         killed.unwrap().elapsed().as_secs_f64()
     );
     wait_leads(&second).await;
-    let minted = scene.user.minted(&scene.world.moto).await.len();
+    let minted = fixture.user.minted(&fixture.world.moto).await.len();
     assert!(minted <= 3, "{minted} mints");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_goes_over_in_seconds_when_the_leader_is_told_to_stop() {
-    let scene = Scene::alone("told").await;
-    put_fixed(&scene, "one", "canary").await;
-    let launch = launch(&scene).await;
+    let fixture = Fixture::alone("told").await;
+    put_fixed(&fixture, "one", "canary").await;
+    let launch = launch(&fixture).await;
     let first = Pullpass::start(&launch).await;
     wait_leads(&first).await;
     let second = Pullpass::start(&launch).await;
@@ -103,8 +103,8 @@ async fn leadership_goes_over_in_seconds_when_the_leader_is_told_to_stop() {
     first.terminate();
     wait_leads(&second).await;
     let took = told.elapsed();
-    let namespace = scene.namespace("team").await;
-    wait_one(&scene, &namespace, &auth("one", "canary")).await;
+    let namespace = fixture.namespace("team").await;
+    wait_one(&fixture, &namespace, &auth("one", "canary")).await;
     println!("told to stop: another leads after {took:.1?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
 
@@ -122,17 +122,17 @@ async fn leadership_goes_over_in_seconds_when_the_leader_is_told_to_stop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_at_once_do_no_harm() {
     const MANY: usize = 60;
-    let scene = Scene::alone("two").await;
+    let fixture = Fixture::alone("two").await;
     let team = format!("{ECR}/team");
-    scene.serve(&[&team]).await;
-    put_fixed(&scene, "one", "canary").await;
-    make_namespaces(&scene, MANY).await;
-    let launch = launch(&scene).await;
+    fixture.serve(&[&team]).await;
+    put_fixed(&fixture, "one", "canary").await;
+    make_namespaces(&fixture, MANY).await;
+    let launch = launch(&fixture).await;
     let first = Pullpass::start(&launch).await;
     wait_leads(&first).await;
-    wait_all(&scene, MANY, &team).await;
+    wait_all(&fixture, MANY, &team).await;
     // The second one has a proxy of its own.
-    let (proxy, kubeconfig) = another_way(&scene, &launch).await;
+    let (proxy, kubeconfig) = another_way(&fixture, &launch).await;
     let second = Pullpass::start(&Launch {
         kubeconfig,
         ..launch
@@ -141,14 +141,14 @@ async fn two_at_once_do_no_harm() {
 
     let is_held = Arc::new(AtomicBool::new(true));
     let holds = Arc::clone(&is_held);
-    scene.api.inject(move |request| {
+    fixture.api.inject(move |request| {
         (is_lease(request) && holds.load(Ordering::Acquire)).then_some(Fault::Hang)
     });
     let free = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "pullpass", "namespace": OWN}, "spec": {"holderIdentity": ""},
     });
-    scene.cluster.apply(&free).await;
+    fixture.cluster.apply(&free).await;
     wait_leads(&second).await;
     assert!(
         first.metrics().await.contains("pullpass_leader 1\n"),
@@ -156,24 +156,24 @@ async fn two_at_once_do_no_harm() {
     );
 
     // Everything at once: another password, other keys, namespaces that come, pull secrets that go.
-    let user = super::support::user::User::add(&scene.world.moto, "two-later").await;
-    scene.put_keys("two", &user).await;
-    put_fixed(&scene, "one", "later").await;
+    let user = super::support::user::User::add(&fixture.world.moto, "two-later").await;
+    fixture.put_keys("two", &user).await;
+    put_fixed(&fixture, "one", "later").await;
     for number in 0..20 {
-        scene.namespace(&format!("late{number}")).await;
+        fixture.namespace(&format!("late{number}")).await;
         let path = format!("/api/v1/namespaces/two-n{number}/secrets/pullpass");
-        scene.cluster.send("DELETE", &path, None).await.ok();
+        fixture.cluster.send("DELETE", &path, None).await.ok();
     }
-    wait_all(&scene, MANY + 20, &auth("one", "later")).await;
+    wait_all(&fixture, MANY + 20, &auth("one", "later")).await;
     wait::until("the new keys' login everywhere", async || {
-        let login = user.newest(&scene.world.moto).await?;
+        let login = user.newest(&fixture.world.moto).await?;
         let auth = auth("AWS", &login.password);
-        let held = held(&scene).await;
+        let held = held(&fixture).await;
         (held.len() == MANY + 20 && held.values().all(|text| text.contains(&auth))).then_some(())
     })
     .await;
     assert_eq!(
-        user.minted(&scene.world.moto).await.len(),
+        user.minted(&fixture.world.moto).await.len(),
         1,
         "one mint for both"
     );
@@ -187,7 +187,7 @@ async fn two_at_once_do_no_harm() {
     })
     .await;
     assert!(second.metrics().await.contains("pullpass_leader 1\n"));
-    let written = super::writes(&scene.api.all()).len() + super::writes(&proxy.all()).len();
+    let written = super::writes(&fixture.api.all()).len() + super::writes(&proxy.all()).len();
     println!(
         "two leaders: {written} writes in all for {} pull secrets",
         MANY + 20
@@ -195,16 +195,16 @@ async fn two_at_once_do_no_harm() {
 }
 
 /// A proxy of its own to the API server, and the kubeconfig of pullpass through it.
-async fn another_way(scene: &Scene, launch: &Launch) -> (Proxy, std::path::PathBuf) {
+async fn another_way(fixture: &Fixture, launch: &Launch) -> (Proxy, std::path::PathBuf) {
     use base64::Engine as _;
-    let (url, ca) = scene.world.api_server();
+    let (url, ca) = fixture.world.api_server();
     let proxy = Proxy::start(&url, &ca).await;
     let text = std::fs::read_to_string(&launch.kubeconfig).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
     let ca = base64::engine::general_purpose::STANDARD.encode(&proxy.certificate);
     config["clusters"][0]["cluster"] =
         json!({"server": proxy.url, "certificate-authority-data": ca});
-    let path = scene.file("kubeconfig-2");
+    let path = fixture.file("kubeconfig-2");
     std::fs::write(&path, config.to_string()).unwrap();
     (proxy, path)
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::support::fixture::{ECR, Fixture};
 use super::support::process::Pullpass;
-use super::support::scene::{ECR, Scene};
 use super::support::wait;
 use super::{auth, launch, make_namespaces, put_fixed, secret_writes, wait_all};
 
@@ -11,19 +11,19 @@ use super::{auth, launch, make_namespaces, put_fixed, secret_writes, wait_all};
 async fn namespaces_have_their_secrets_at_once() {
     const MANY: usize = 1000;
     const MORE: usize = 100;
-    let scene = Scene::alone("thousand").await;
+    let fixture = Fixture::alone("thousand").await;
     let team = format!("{ECR}/team");
-    scene.serve(&[&team]).await;
+    fixture.serve(&[&team]).await;
     let making = Instant::now();
-    make_namespaces(&scene, MANY).await;
+    make_namespaces(&fixture, MANY).await;
     println!("{MANY} namespaces made in {:.1?}", making.elapsed());
     let started = Instant::now();
-    let pullpass = Pullpass::start(&launch(&scene).await).await;
+    let pullpass = Pullpass::start(&launch(&fixture).await).await;
     let ready = started.elapsed();
-    wait_all(&scene, MANY, &team).await;
+    wait_all(&fixture, MANY, &team).await;
     let all = started.elapsed();
-    let (written, stored) = secret_writes(&scene.api.all());
-    let (written, stored, calls) = (written.len(), stored.len(), scene.aws.all().len());
+    let (written, stored) = secret_writes(&fixture.api.all());
+    let (written, stored, calls) = (written.len(), stored.len(), fixture.aws.all().len());
     println!(
         "{MANY} namespaces: ready after {ready:.1?}, all pull secrets after {all:.1?}, {written} writes, {calls} cloud calls, {} MiB",
         pullpass.memory() / 1024
@@ -31,17 +31,17 @@ async fn namespaces_have_their_secrets_at_once() {
     // The store's are the claim and the credential.
     assert_eq!((written, stored, calls), (MANY, 2, 1));
 
-    put_fixed(&scene, "one", "canary").await;
-    let everywhere = wait_all(&scene, MANY, &auth("one", "canary")).await;
+    put_fixed(&fixture, "one", "canary").await;
+    let everywhere = wait_all(&fixture, MANY, &auth("one", "canary")).await;
     println!("another Registry in {MANY} namespaces after {everywhere:.1?}");
 
     let mut took = Vec::new();
     for number in 0..MORE {
         let path = format!("/api/v1/namespaces/thousand-late{number}/secrets/pullpass");
-        let [namespace, _] = scene.namespace_objects(&format!("late{number}"));
+        let [namespace, _] = fixture.namespace_objects(&format!("late{number}"));
         let made = Instant::now();
-        scene.cluster.apply(&namespace).await;
-        while scene.cluster.get(&path).await.is_none() {
+        fixture.cluster.apply(&namespace).await;
+        while fixture.cluster.get(&path).await.is_none() {
             assert!(made.elapsed() < Duration::from_secs(10));
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
@@ -56,23 +56,23 @@ async fn namespaces_have_their_secrets_at_once() {
     assert!(p99 < Duration::from_secs(1), "{p99:?}");
 
     // The password changes in its source.
-    scene.api.forget();
-    put_fixed(&scene, "one", "later").await;
-    let everywhere = wait_all(&scene, MANY + MORE, &auth("one", "later")).await;
+    fixture.api.forget();
+    put_fixed(&fixture, "one", "later").await;
+    let everywhere = wait_all(&fixture, MANY + MORE, &auth("one", "later")).await;
     println!(
         "another password in {} namespaces after {everywhere:.1?}",
         MANY + MORE
     );
-    let (written, _) = secret_writes(&scene.api.all());
+    let (written, _) = secret_writes(&fixture.api.all());
     assert_eq!(written.len(), MANY + MORE, "one write each");
 
     // One opts out.
-    let [mut namespace, _] = scene.namespace_objects("n7");
+    let [mut namespace, _] = fixture.namespace_objects("n7");
     namespace["metadata"]["labels"]["pullpass.dev/inject"] = serde_json::Value::Null;
     let opted = Instant::now();
-    scene.cluster.apply(&namespace).await;
+    fixture.cluster.apply(&namespace).await;
     wait::until("the end of a pull secret", async || {
-        let there = scene.cluster.secret("thousand-n7", "pullpass").await;
+        let there = fixture.cluster.secret("thousand-n7", "pullpass").await;
         there.is_none().then_some(())
     })
     .await;
@@ -85,18 +85,18 @@ async fn namespaces_have_their_secrets_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_that_change_in_their_source_are_everywhere_in_five_seconds() {
     const MANY: usize = 50;
-    let scene = Scene::alone("source").await;
-    put_fixed(&scene, "one", "first").await;
-    make_namespaces(&scene, MANY).await;
-    let _pullpass = Pullpass::start(&launch(&scene).await).await;
-    wait_all(&scene, MANY, &auth("one", "first")).await;
+    let fixture = Fixture::alone("source").await;
+    put_fixed(&fixture, "one", "first").await;
+    make_namespaces(&fixture, MANY).await;
+    let _pullpass = Pullpass::start(&launch(&fixture).await).await;
+    wait_all(&fixture, MANY, &auth("one", "first")).await;
     for password in ["second", "third"] {
-        scene.api.forget();
-        put_fixed(&scene, "one", password).await;
-        let everywhere = wait_all(&scene, MANY, &auth("one", password)).await;
+        fixture.api.forget();
+        put_fixed(&fixture, "one", password).await;
+        let everywhere = wait_all(&fixture, MANY, &auth("one", password)).await;
         println!("another password in {MANY} namespaces after {everywhere:.1?}");
         assert!(everywhere < Duration::from_secs(5), "{everywhere:?}");
-        let (written, _) = secret_writes(&scene.api.all());
+        let (written, _) = secret_writes(&fixture.api.all());
         assert_eq!(written.len(), MANY, "one write each");
     }
 }

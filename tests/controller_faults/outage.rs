@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::support::fixture::{ECR, Fixture};
 use super::support::process::Pullpass;
-use super::support::scene::{ECR, Scene};
 use super::support::wait;
 use super::{auth, complaints, launch, make_namespaces, put_fixed, wait_all, wait_leads, wait_one};
 
@@ -17,17 +17,17 @@ const AWAY: Duration = Duration::from_mins(1);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_current_again_after_the_api_server_was_away() {
     const MANY: usize = 50;
-    let scene = Scene::alone("away").await;
-    put_fixed(&scene, "one", "canary").await;
-    make_namespaces(&scene, MANY).await;
-    let pullpass = Pullpass::start(&launch(&scene).await).await;
+    let fixture = Fixture::alone("away").await;
+    put_fixed(&fixture, "one", "canary").await;
+    make_namespaces(&fixture, MANY).await;
+    let pullpass = Pullpass::start(&launch(&fixture).await).await;
     let one = auth("one", "canary");
-    wait_all(&scene, MANY, &one).await;
-    let before = scene.api.connections();
+    wait_all(&fixture, MANY, &one).await;
+    let before = fixture.api.connections();
 
-    scene.world.api.lock().unwrap().command("stop");
+    fixture.world.api.lock().unwrap().command("stop");
     tokio::time::sleep(AWAY).await;
-    let tried = scene.api.connections() - before;
+    let tried = fixture.api.connections() - before;
     let told = complaints(&pullpass);
     println!(
         "API server away for {AWAY:?}: {tried} connections tried, {} warnings",
@@ -40,12 +40,12 @@ async fn is_current_again_after_the_api_server_was_away() {
     let age = watch_age(&pullpass).await;
     assert!(age >= AWAY, "{age:?}");
 
-    scene.world.api.lock().unwrap().command("start");
-    wait_answers(&scene).await;
+    fixture.world.api.lock().unwrap().command("start");
+    wait_answers(&fixture).await;
     let back = Instant::now();
-    scene.api.forget();
-    let namespace = scene.namespace("after").await;
-    wait_one(&scene, &namespace, &one).await;
+    fixture.api.forget();
+    let namespace = fixture.namespace("after").await;
+    wait_one(&fixture, &namespace, &one).await;
     let took = back.elapsed();
     println!("a namespace made then has its secret {took:.1?} after the API server answers again");
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -54,7 +54,7 @@ async fn is_current_again_after_the_api_server_was_away() {
         (watch_age(&pullpass).await < AWAY).then_some(())
     })
     .await;
-    let (written, stored) = super::secret_writes(&scene.api.all());
+    let (written, stored) = super::secret_writes(&fixture.api.all());
     assert_eq!(
         (written.len(), stored.len()),
         (1, 0),
@@ -70,9 +70,9 @@ async fn watch_age(pullpass: &Pullpass) -> Duration {
     Duration::from_secs_f64(age.unwrap().parse().unwrap())
 }
 
-async fn wait_answers(scene: &Scene) {
+async fn wait_answers(fixture: &Fixture) {
     wait::until("the API server", async || {
-        let answer = scene.cluster.try_send("GET", "/readyz", None).await;
+        let answer = fixture.cluster.try_send("GET", "/readyz", None).await;
         answer.ok()?.status.is_success().then_some(())
     })
     .await;
@@ -92,50 +92,50 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
-    let scene = Scene::alone("back").await;
+    let fixture = Fixture::alone("back").await;
     let team = format!("{ECR}/team");
-    scene.serve(&[&team]).await;
-    put_fixed(&scene, "one", "canary").await;
-    let old = scene.namespace("old").await;
-    let pullpass = Arc::new(Pullpass::start(&launch(&scene).await).await);
+    fixture.serve(&[&team]).await;
+    put_fixed(&fixture, "one", "canary").await;
+    let old = fixture.namespace("old").await;
+    let pullpass = Arc::new(Pullpass::start(&launch(&fixture).await).await);
     let one = auth("one", "canary");
-    wait_one(&scene, &old, &one).await;
-    wait_one(&scene, &old, &team).await;
+    wait_one(&fixture, &old, &one).await;
+    wait_one(&fixture, &old, &team).await;
 
-    let command = |line: &str| scene.world.api.lock().unwrap().command(line);
+    let command = |line: &str| fixture.world.api.lock().unwrap().command(line);
     let folder = command("stop");
     drop(folder);
-    let etcd = find_etcd(&scene.world.api.lock().unwrap().field("dir").into());
-    let snapshot = scene.file("snapshot");
+    let etcd = find_etcd(&fixture.world.api.lock().unwrap().field("dir").into());
+    let snapshot = fixture.file("snapshot");
     copy(&etcd, &snapshot);
     command("start");
     wait_leads(&pullpass).await;
 
     // Much happens after the snapshot: another password, more namespaces.
-    put_fixed(&scene, "one", "later").await;
+    put_fixed(&fixture, "one", "later").await;
     let later = auth("one", "later");
     for number in 0..100 {
-        scene.namespace(&format!("lost{number}")).await;
+        fixture.namespace(&format!("lost{number}")).await;
     }
-    wait_all(&scene, 101, &later).await;
-    let minted = scene.user.minted(&scene.world.moto).await.len();
+    wait_all(&fixture, 101, &later).await;
+    let minted = fixture.user.minted(&fixture.world.moto).await.len();
 
     let unready = tokio::spawn(until_unready(Arc::clone(&pullpass)));
     command("stop");
     copy(&snapshot, &etcd);
     command("start");
-    wait_answers(&scene).await;
+    wait_answers(&fixture).await;
     // As it was then: the earlier password, one namespace. Then it goes on from there.
-    let new = scene.namespace("new").await;
-    let took = wait_one(&scene, &new, &one).await;
+    let new = fixture.namespace("new").await;
+    let took = wait_one(&fixture, &new, &one).await;
     println!("etcd put back: a new namespace has its secret {took:.1?} after");
-    wait_one(&scene, &old, &one).await;
-    put_fixed(&scene, "one", "again").await;
+    wait_one(&fixture, &old, &one).await;
+    put_fixed(&fixture, "one", "again").await;
     for namespace in [&old, &new] {
-        wait_one(&scene, namespace, &auth("one", "again")).await;
-        wait_one(&scene, namespace, &team).await;
+        wait_one(&fixture, namespace, &auth("one", "again")).await;
+        wait_one(&fixture, namespace, &team).await;
     }
-    assert_eq!(scene.user.minted(&scene.world.moto).await.len(), minted);
+    assert_eq!(fixture.user.minted(&fixture.world.moto).await.len(), minted);
     assert!(
         !unready.is_finished(),
         "it answers from memory all the time"
@@ -143,7 +143,7 @@ async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
     unready.abort();
     assert!(
         pullpass
-            .find_line("the cluster was put back to an earlier state: everything is read again")
+            .find_line("resourceVersion went backwards (etcd was restored): relisting everything")
             .is_some(),
         "{}",
         pullpass.log()

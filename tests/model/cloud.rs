@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, freshness};
-use pullpass::provision::access::{ClusterError, Credentials};
+use pullpass::provision::ports::{ClusterError, Credentials};
 use pullpass::registry::source::MintSource;
 
 use super::double::Dice;
@@ -54,9 +54,9 @@ impl Clouds {
     /// A new credential, as the cloud gives it: its end is by the cloud's clock.
     fn issue(&self, source: &MintSource, now: Timestamp) -> Result<Arc<Credential>, MintError> {
         let bad = || MintError::Timeout {
-            host: source.place().to_owned(),
+            host: source.location().to_owned(),
         };
-        if self.away.lock().unwrap().contains(source.place()) {
+        if self.away.lock().unwrap().contains(source.location()) {
             return Err(bad());
         }
         let until = time::truth() + *self.life.lock().unwrap();

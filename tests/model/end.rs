@@ -8,7 +8,7 @@ use pullpass::registry::CredentialSource;
 use secrecy::ExposeSecret as _;
 
 use super::history::{History, QUIET};
-use super::judge::{names, passwords};
+use super::oracle::{names, passwords};
 use super::time;
 use super::truth::Wanted;
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::double::Stored;
 use super::history::{History, NAMESPACES};
-use super::judge::names;
+use super::oracle::names;
 use super::replica::{KINDS, SECRETS};
 use super::time;
 use super::truth::{REGISTRIES, Ruled, SOURCE, spec};
@@ -121,7 +121,7 @@ impl History {
         use base64::Engine as _;
         let encode = |login: String| base64::engine::general_purpose::STANDARD.encode(login);
         let mut auths = serde_json::Map::new();
-        let passwords = super::judge::passwords(there);
+        let passwords = super::oracle::passwords(there);
         let all: Vec<String> = passwords.values().cloned().collect();
         for (key, password) in passwords {
             let password = match self.dice.below(4) {

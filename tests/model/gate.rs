@@ -8,10 +8,10 @@ use futures::future::BoxFuture;
 use pullpass::credential::SourceSecret;
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::Namespace;
-use pullpass::provision::access::{
+use pullpass::provision::ports::{
     Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
 };
-use pullpass::provision::account::ServiceAccount;
+use pullpass::provision::service_account::ServiceAccount;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::double::{View, place};

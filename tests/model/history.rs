@@ -13,8 +13,8 @@ use pullpass::registry::source::StaticSource;
 use super::cloud::Clouds;
 use super::double::{Dice, World, place};
 use super::gate::Mutant;
-use super::judge::Judge;
 use super::names::name;
+use super::oracle::Oracle;
 use super::replica::{Replica, SECRETS};
 use super::time;
 use super::truth::{Epoch, REGISTRIES, Ruled, Rules, SOURCE, spec};
@@ -24,7 +24,7 @@ pub(crate) const NAMESPACES: [&str; 4] = ["team-a", "team-b", "team-c", "team-d"
 /// How many events in a history.
 const EVENTS: u64 = 50;
 
-/// How often the keeper looks.
+/// How often the reconciler looks.
 const TICK: Duration = Duration::from_millis(50);
 
 /// For how many events a replica may still be about what it saw before.
@@ -34,7 +34,7 @@ pub(crate) struct History {
     pub(crate) dice: Arc<Dice>,
     pub(crate) world: Arc<World>,
     pub(crate) clouds: Arc<Clouds>,
-    pub(crate) judge: Arc<Judge>,
+    pub(crate) judge: Arc<Oracle>,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) rules: Rules,
     pub(crate) mutant: Option<Mutant>,
@@ -59,7 +59,7 @@ impl History {
         time::begin();
         let dice = Arc::new(Dice::new(seed));
         let (world, clouds) = (Arc::new(World::default()), Arc::new(Clouds::new(&dice)));
-        let judge = Arc::new(Judge {
+        let judge = Arc::new(Oracle {
             clouds: Arc::clone(&clouds),
             epochs: Mutex::default(),
             oldest: AtomicUsize::new(0),
@@ -185,8 +185,11 @@ impl History {
     fn verdicts(&self) -> Vec<String> {
         for (number, replica) in self.replicas.iter().enumerate() {
             if !replica.lives() {
-                self.judge
-                    .condemn("panicked", &format!("replica {number}"), "its keeper ended");
+                self.judge.condemn(
+                    "panicked",
+                    &format!("replica {number}"),
+                    "its reconciler ended",
+                );
             }
         }
         std::mem::take(&mut *self.judge.verdicts.lock().unwrap())

@@ -1,4 +1,4 @@
-//! One pullpass: the real keeper and the real cold path over what its watches show it.
+//! One pullpass: the real reconciler and the real cold path over what its watches show it.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pullpass::controller::{Keeper, Leadership, Metrics};
+use pullpass::controller::{Leadership, Metrics, Reconciler};
 use pullpass::names::NamespaceName;
-use pullpass::provision::access::{Cluster, Credentials};
-use pullpass::provision::state::{Seen, State};
-use pullpass::provision::table::Table;
-use pullpass::provision::{Ensure, InjectMode, Namespace, PULL_SECRET, Provision as _};
+use pullpass::provision::ports::{Cluster, Credentials};
+use pullpass::provision::state::{Observed, State};
+use pullpass::provision::store::Store;
+use pullpass::provision::{InjectMode, Namespace, PULL_SECRET, Provision as _, Provisioner};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -48,9 +48,9 @@ pub(crate) const KINDS: [Kind; 5] = [
 pub(crate) struct Replica {
     state: Arc<State>,
     wallet: Arc<Wallet>,
-    ensure: Ensure,
+    ensure: Provisioner,
     leadership: watch::Sender<Leadership>,
-    keeper: JoinHandle<()>,
+    reconciler: JoinHandle<()>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) stalled: HashSet<Kind>,
     /// The epochs that the watches of namespaces and of Registries have shown.
@@ -62,7 +62,7 @@ pub(crate) struct Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.reconciler.abort();
     }
 }
 
@@ -87,13 +87,13 @@ impl Replica {
         };
         let credentials: Arc<dyn Credentials> = wallet.clone();
         let cluster: Arc<dyn Cluster> = Arc::new(gate);
-        let ensure = Ensure::new(
+        let ensure = Provisioner::new(
             Arc::clone(&state),
             cluster,
             Arc::clone(&credentials),
             time::clock,
         );
-        let keeper = Keeper::new(
+        let reconciler = Reconciler::new(
             ensure.clone(),
             credentials,
             Arc::new(Silent),
@@ -103,15 +103,15 @@ impl Replica {
         );
         // Where time stands still nothing takes any, and nobody would rest: what changes meanwhile is looked at alone.
         let rest = Duration::from_millis(75 * dice.below(3));
-        let keeper = keeper.with_rest_of_at_least(rest);
+        let reconciler = reconciler.with_min_resync_interval(rest);
         let leadership = watch::Sender::new(Leadership::default());
-        let keeper = tokio::spawn(keeper.run(leadership.subscribe()));
+        let reconciler = tokio::spawn(reconciler.run(leadership.subscribe()));
         Self {
             state,
             wallet,
             ensure,
             leadership,
-            keeper,
+            reconciler,
             faults,
             stalled: HashSet::new(),
             shown: (0, 0),
@@ -124,9 +124,9 @@ impl Replica {
         self.leadership.send_modify(|told| told.leads = leads);
     }
 
-    /// Whether its keeper is still there.
+    /// Whether its reconciler is still there.
     pub(crate) fn lives(&self) -> bool {
-        !self.keeper.is_finished()
+        !self.reconciler.is_finished()
     }
 
     /// The watches that are not stalled show what there is.
@@ -162,7 +162,7 @@ impl Replica {
                     if known.is_none_or(|known| known.resource_version != version) {
                         self.state
                             .sources
-                            .apply(&source.name, &version, source.clone());
+                            .apply_event(&source.name, &version, source.clone());
                     }
                 }
             }
@@ -178,15 +178,15 @@ impl Replica {
             .filter(is_watched)
             .map(|namespace| (&namespace.name, namespace))
             .collect();
-        let table = &self.state.namespaces;
-        for (name, _) in table.rows() {
+        let store = &self.state.namespaces;
+        for (name, _) in store.entries() {
             if !watched.contains_key(&name) {
-                table.delete(&name, &world.next_version());
+                store.delete(&name, &world.next_version());
             }
         }
         for (name, namespace) in watched {
-            if table.get(name).is_none_or(|known| *known != *namespace) {
-                table.apply(name, &world.next_version(), namespace.clone());
+            if store.get(name).is_none_or(|known| *known != *namespace) {
+                store.apply_event(name, &world.next_version(), namespace.clone());
             }
             let before = self.uids.insert(name.to_string(), namespace.uid.clone());
             if before.is_some_and(|uid| uid != namespace.uid) {
@@ -197,20 +197,20 @@ impl Replica {
 
     fn show_secrets(&self, world: &World) {
         for secret in SECRETS {
-            let table = self.state.pull_secrets_of(&name(secret));
-            for (namespace, _) in table.rows() {
+            let store = self.state.pull_secrets_of(&name(secret));
+            for (namespace, _) in store.entries() {
                 if world.secret(&place(&namespace, secret)).is_none() {
-                    table.delete(&namespace, &world.next_version());
+                    store.delete(&namespace, &world.next_version());
                 }
             }
             for (namespace, stored) in secrets_named(world, secret) {
-                let known = table.get(&namespace);
+                let known = store.get(&namespace);
                 if known.is_none_or(|known| known.version != stored.version) {
                     if secret == PULL_SECRET {
                         show(&self.state, &namespace, &stored);
                     } else {
                         let version = &stored.version.resource_version;
-                        table.apply(&namespace, version, Seen::of(&stored.read()));
+                        store.apply_event(&namespace, version, Observed::of(&stored.read()));
                     }
                 }
             }
@@ -235,7 +235,7 @@ impl Replica {
                             .into_iter()
                             .map(|(namespace, stored)| {
                                 let version = stored.version.resource_version.clone();
-                                (namespace, version, Seen::of(&stored.read()))
+                                (namespace, version, Observed::of(&stored.read()))
                             });
                     replace(
                         &self.state.pull_secrets_of(&name(secret)),
@@ -278,18 +278,18 @@ impl Replica {
 fn secrets_named(world: &World, secret: &str) -> Vec<(NamespaceName, super::double::Stored)> {
     let all = world.secrets.lock().unwrap();
     let named = all.iter().filter_map(|(at, stored)| {
-        let (namespace, own) = super::judge::names(at);
+        let (namespace, own) = super::oracle::names(at);
         (own == secret).then(|| (name(namespace), stored.clone()))
     });
     named.collect()
 }
 
 fn replace<N: Borrow<str> + Clone + Ord, T>(
-    table: &Table<N, T>,
+    store: &Store<N, T>,
     listed: Vec<(N, String, T)>,
     dice: &Dice,
 ) {
-    table.begin();
+    store.begin_relist();
     let listed = listed.into_iter().filter(|_| dice.below(2) == 0);
-    table.replace(listed.collect());
+    store.replace(listed.collect());
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use pullpass::provision::account::ServiceAccount;
-use pullpass::provision::bind::bind;
+use pullpass::provision::service_account::ServiceAccount;
+use pullpass::provision::tenant_identity::bind;
 use pullpass::provision::{InjectMode, Namespace};
 use pullpass::registry::{CredentialSource, Registries, Registry};
 use serde_json::{Value, json};

@@ -7,9 +7,9 @@ use super::place::{
 };
 use super::support::azure::token::claims;
 use super::support::azure::{Application, Azure, Federated};
+use super::support::fixture::{FIXTURE, Fixture, OWN};
 use super::support::keyring;
 use super::support::process::{Launch, Pullpass};
-use super::support::scene::{OWN, SCENE, Scene};
 use super::support::wait;
 
 /// The tenant of the bed's webhooks.
@@ -32,20 +32,20 @@ const WEBHOOKS: [(&str, &str); 2] = [
 
 /// A cluster whose issuer Entra ID knows, and a namespace that opted in.
 struct Cluster {
-    scene: Scene,
+    fixture: Fixture,
     azure: Azure,
     namespace: String,
 }
 
 impl Cluster {
     async fn start(name: &'static str) -> Self {
-        let scene = Scene::alone(name).await;
-        prepare(&scene).await;
+        let fixture = Fixture::alone(name).await;
+        prepare(&fixture).await;
         let azure = Azure::start().await;
         let configuration = "/.well-known/openid-configuration";
-        let configuration = scene.cluster.get(configuration).await.unwrap();
+        let configuration = fixture.cluster.get(configuration).await.unwrap();
         let issuer = configuration["issuer"].as_str().unwrap().to_owned();
-        let jwks = scene.cluster.get("/openid/v1/jwks").await.unwrap();
+        let jwks = fixture.cluster.get("/openid/v1/jwks").await.unwrap();
         azure.content().issuers.insert(issuer.clone(), jwks);
         let federated = Federated {
             issuer,
@@ -58,9 +58,9 @@ impl Cluster {
             ..Application::default()
         };
         azure.add_application(TENANT, application);
-        let namespace = scene.namespace("pods").await;
+        let namespace = fixture.namespace("pods").await;
         Self {
-            scene,
+            fixture,
             azure,
             namespace,
         }
@@ -69,31 +69,33 @@ impl Cluster {
     /// Azure's webhook of this version, which looks at Pods with its label alone.
     async fn webhook(&self, version: &str) -> Platform {
         let selector = json!({"matchLabels": {"azure.workload.identity/use": "true"}});
-        Platform::start(&self.scene, &[version], selector).await
+        Platform::start(&self.fixture, &[version], selector).await
     }
 
     /// Runs the program with the environment of a Pod that was created, until it is ready and has minted for this registry; answers for
     /// which application.
     async fn run(&self, pod: &Value, server: &str) -> String {
-        let scene = &self.scene;
+        let fixture = &self.fixture;
         self.azure.add_server(server, TENANT, &[APP]);
         let spec =
             json!({"images": [format!("{server}/team")], "acr": {"identity": {"workload": {}}}});
-        scene.put_registry(scene.name, spec).await;
-        let launch = scene.launch().await;
+        fixture.put_registry(fixture.name, spec).await;
+        let launch = fixture.launch().await;
         std::fs::write(&launch.extra_ca, &self.azure.internet.ca).unwrap();
         let launch = Launch {
-            environment: environment(scene, pod).await,
+            environment: environment(fixture, pod).await,
             arguments: vec!["--drain-delay", "0"],
             ..launch
         };
         let pullpass = Pullpass::start(&launch).await;
-        pullpass.register(&scene.cluster, SCENE, scene.name).await;
+        pullpass
+            .register(&fixture.cluster, FIXTURE, fixture.name)
+            .await;
         let image = format!("{server}/team/hello:1");
         let login = wait::until(&format!("a login for {image}"), async || {
-            scene.create(&self.namespace, &[&image]).await;
-            scene.cluster.secret(&self.namespace, "pullpass").await?;
-            let held = scene.pull_secret(&self.namespace).await;
+            fixture.create(&self.namespace, &[&image]).await;
+            fixture.cluster.secret(&self.namespace, "pullpass").await?;
+            let held = fixture.pull_secret(&self.namespace).await;
             keyring::lookup(&held, &[&image]).remove(0).pop()
         })
         .await;
@@ -110,7 +112,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_on_azure_with_its_label_and_without() {
     let cluster = Cluster::start("azure").await;
-    let scene = &cluster.scene;
+    let fixture = &cluster.fixture;
     let proxy = format!(
         "env[0].name=HTTPS_PROXY,env[0].value={}",
         cluster.azure.internet.proxy
@@ -124,8 +126,8 @@ async fn mints_on_azure_with_its_label_and_without() {
             ("annotation", &[ANNOTATION, LABEL], path, true),
         ];
         for (name, settings, path, is_seen) in rows {
-            let pod = install(scene, &[settings, &[proxy.as_str()]].concat()).await;
-            let created = create(scene, &pod).await;
+            let pod = install(fixture, &[settings, &[proxy.as_str()]].concat()).await;
+            let created = create(fixture, &pod).await;
             let row = format!("{version} {name}");
             for (variable_name, expected) in [
                 ("AZURE_CLIENT_ID", APP),
@@ -144,7 +146,7 @@ async fn mints_on_azure_with_its_label_and_without() {
             let server = format!("{name}{}.azurecr.io", version.replace(['-', '.'], ""));
             assert_eq!(cluster.run(&created, &server).await, APP, "{row}");
         }
-        platform.leave(scene).await;
+        platform.leave(fixture).await;
     }
 }
 
@@ -152,18 +154,18 @@ async fn mints_on_azure_with_its_label_and_without() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn needs_the_name_of_azure_for_its_volume() {
     let cluster = Cluster::start("azure-names").await;
-    let scene = &cluster.scene;
-    let pod = install(scene, &[VALUES, LABEL]).await;
+    let fixture = &cluster.fixture;
+    let pod = install(fixture, &[VALUES, LABEL]).await;
     let renamed = rename_volume(&pod, "azure-identity-token", "azure");
     for (version, is_refused) in [("azure-1.5", true), ("azure", false)] {
         let platform = cluster.webhook(version).await;
         if is_refused {
-            let said = refuse(scene, &renamed).await;
+            let said = refuse(fixture, &renamed).await;
             assert!(said.contains("must be unique"), "{said}");
         } else {
-            create(scene, &renamed).await;
+            create(fixture, &renamed).await;
         }
-        create(scene, &pod).await;
-        platform.leave(scene).await;
+        create(fixture, &pod).await;
+        platform.leave(fixture).await;
     }
 }

@@ -8,11 +8,11 @@ use super::place::{
     Platform, Projected, create, environment, install, prepare, projected, refuse, rename_volume,
     variable,
 };
+use super::support::fixture::{ECR, FIXTURE, Fixture, OWN};
 use super::support::keyring;
 use super::support::netns;
 use super::support::process::{Launch, Pullpass};
 use super::support::roles::{ACCOUNT, add_role};
-use super::support::scene::{ECR, OWN, SCENE, Scene};
 use super::support::wait;
 
 const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -35,7 +35,7 @@ macro_rules! annotation {
 
 /// A cluster of EKS: what AWS knows of it, and a namespace that opted in.
 struct Cluster {
-    scene: Scene,
+    fixture: Fixture,
     namespace: String,
     /// Where the Pod Identity agent is.
     agent: String,
@@ -43,15 +43,15 @@ struct Cluster {
 
 impl Cluster {
     async fn start(name: &'static str) -> Self {
-        let scene = Scene::alone(name).await;
-        prepare(&scene).await;
+        let fixture = Fixture::alone(name).await;
+        prepare(&fixture).await;
         for role in ["irsa", "other", "agent"] {
-            add_role(&scene, role, OWN, "pullpass").await;
+            add_role(&fixture, role, OWN, "pullpass").await;
         }
-        let namespace = scene.namespace("pods").await;
-        let agent = format!("{}/v1/credentials", scene.world.moto.field("agent"));
+        let namespace = fixture.namespace("pods").await;
+        let agent = format!("{}/v1/credentials", fixture.world.moto.field("agent"));
         Self {
-            scene,
+            fixture,
             namespace,
             agent,
         }
@@ -61,7 +61,7 @@ impl Cluster {
     async fn associate(&self) {
         let role = format!("{ACCOUNT}:role/agent");
         let association = json!({"namespace": OWN, "serviceAccount": "pullpass", "roleArn": role});
-        let moto = &self.scene.world.moto;
+        let moto = &self.fixture.world.moto;
         moto.post("associations", association).await;
     }
 
@@ -73,35 +73,37 @@ impl Cluster {
             arguments.extend(["--association", association]);
         }
         arguments.push("eks");
-        Platform::start(&self.scene, &arguments, json!({})).await
+        Platform::start(&self.fixture, &arguments, json!({})).await
     }
 
     /// Runs the program with the environment of a Pod that was created, until it is ready and has minted for an image of this name;
     /// answers who minted.
     async fn run(&self, pod: &Value, name: &str) -> String {
-        let scene = &self.scene;
-        let endpoints = json!({"ecr": scene.aws.url, "sts": scene.aws.url});
+        let fixture = &self.fixture;
+        let endpoints = json!({"ecr": fixture.aws.url, "sts": fixture.aws.url});
         let ecr = json!({"identity": {"workload": {}}, "endpoints": endpoints});
         let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr});
-        scene.put_registry(scene.name, spec).await;
+        fixture.put_registry(fixture.name, spec).await;
         let launch = Launch {
-            environment: environment(scene, pod).await,
+            environment: environment(fixture, pod).await,
             arguments: vec!["--drain-delay", "0"],
-            ..scene.launch().await
+            ..fixture.launch().await
         };
         let pullpass = Pullpass::start(&launch).await;
-        pullpass.register(&scene.cluster, SCENE, scene.name).await;
+        pullpass
+            .register(&fixture.cluster, FIXTURE, fixture.name)
+            .await;
         let image = format!("{ECR}/{name}/hello:1");
         let login = wait::until(&format!("a login for {image}"), async || {
-            scene.create(&self.namespace, &[&image]).await;
-            scene.cluster.secret(&self.namespace, "pullpass").await?;
-            let held = scene.pull_secret(&self.namespace).await;
+            fixture.create(&self.namespace, &[&image]).await;
+            fixture.cluster.secret(&self.namespace, "pullpass").await?;
+            let held = fixture.pull_secret(&self.namespace).await;
             keyring::lookup(&held, &[&image]).remove(0).pop()
         })
         .await;
         pullpass.terminate();
         self.forget();
-        let minted = scene.world.moto.get("minted").await;
+        let minted = fixture.world.moto.get("minted").await;
         let mut minted = minted.as_array().unwrap().iter();
         let token = minted.find(|token| token["password"] == login.password.as_str());
         let principal = token.expect("AWS minted it")["principal"].as_str().unwrap();
@@ -112,7 +114,7 @@ impl Cluster {
     fn forget(&self) {
         let delete = |namespace: &str, selector: &str| {
             let arguments = ["delete", "secrets", "-n", namespace, "-l", selector];
-            self.scene.world.kubectl(&arguments);
+            self.fixture.world.kubectl(&arguments);
         };
         delete(&self.namespace, "app.kubernetes.io/managed-by=pullpass");
         delete(OWN, "pullpass.dev/store");
@@ -190,7 +192,7 @@ fn rows(agent: &str) -> Vec<Row> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_on_eks_whichever_way_its_role_is_given() {
     let cluster = Cluster::start("eks").await;
-    let scene = &cluster.scene;
+    let fixture = &cluster.fixture;
     cluster.associate().await;
     // What the webhook says where the user said something else: nobody answers there.
     let nowhere = "http://127.0.0.1:9/v1/credentials";
@@ -206,8 +208,8 @@ async fn mints_on_eks_whichever_way_its_role_is_given() {
         };
         let platform = cluster.webhook(associations, uri).await;
         let settings: Vec<&str> = row.settings.iter().map(String::as_str).collect();
-        let pod = install(scene, &settings).await;
-        let created = create(scene, &pod).await;
+        let pod = install(fixture, &settings).await;
+        let created = create(fixture, &pod).await;
         for (path, audience) in &row.tokens {
             let token = projected(&created, path);
             let token = token.unwrap_or_else(|| panic!("{}: no token at {path}", row.name));
@@ -229,7 +231,7 @@ async fn mints_on_eks_whichever_way_its_role_is_given() {
             "{}: {principal}",
             row.name
         );
-        platform.leave(scene).await;
+        platform.leave(fixture).await;
     }
 }
 
@@ -237,7 +239,7 @@ async fn mints_on_eks_whichever_way_its_role_is_given() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn needs_the_names_of_eks_for_its_volumes() {
     let cluster = Cluster::start("eks-names").await;
-    let scene = &cluster.scene;
+    let fixture = &cluster.fixture;
     for (settings, associations, volume) in [
         (
             vec![POD_IDENTITY],
@@ -247,11 +249,11 @@ async fn needs_the_names_of_eks_for_its_volumes() {
         (vec![ROLE_ARN, annotation!("irsa")], vec![], "aws-iam-token"),
     ] {
         let platform = cluster.webhook(&associations, &cluster.agent).await;
-        let pod = install(scene, &settings).await;
-        let said = refuse(scene, &rename_volume(&pod, volume, "token")).await;
+        let pod = install(fixture, &settings).await;
+        let said = refuse(fixture, &rename_volume(&pod, volume, "token")).await;
         assert!(said.contains("must be unique"), "{said}");
-        create(scene, &pod).await;
-        platform.leave(scene).await;
+        create(fixture, &pod).await;
+        platform.leave(fixture).await;
     }
 }
 
@@ -294,7 +296,7 @@ impl Drop for Relay {
 #[ignore = "runs in a network namespace"]
 async fn mints_by_the_agent_of_either_family() {
     let cluster = Cluster::start("eks-families").await;
-    let scene = &cluster.scene;
+    let fixture = &cluster.fixture;
     cluster.associate().await;
     let v6 = "http://[fd00:ec2::23]/v1/credentials";
     let rows = [
@@ -310,8 +312,8 @@ async fn mints_by_the_agent_of_either_family() {
             Some(uri) => Some(cluster.webhook(&["pullpass/pullpass"], uri).await),
             None => None,
         };
-        let pod = install(scene, &[POD_IDENTITY]).await;
-        let created = create(scene, &pod).await;
+        let pod = install(fixture, &[POD_IDENTITY]).await;
+        let created = create(fixture, &pod).await;
         assert_eq!(variable(&created, URI), named, "{name}");
         assert_eq!(variable(&created, OWN_FILE), Some(AGENT_PATH), "{name}");
         let token = projected(&created, AGENT_PATH);
@@ -323,7 +325,7 @@ async fn mints_by_the_agent_of_either_family() {
         let principal = cluster.run(&created, name).await;
         assert!(principal.starts_with(AS_AGENT), "{name}: {principal}");
         if let Some(platform) = platform {
-            platform.leave(scene).await;
+            platform.leave(fixture).await;
         }
         drop(relay);
     }

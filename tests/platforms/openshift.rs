@@ -3,19 +3,19 @@
 use serde_json::json;
 
 use super::place::{create, install, prepare, refuse};
-use super::support::scene::Scene;
+use super::support::fixture::Fixture;
 
 /// The namespace enforces the restricted standard. What OpenShift's security context constraints add is that an id is the namespace's own
 /// or none: <https://docs.redhat.com/en/documentation/openshift_container_platform/4.20/html/authentication_and_authorization/managing-pod-security-policies>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_admitted_under_the_restricted_standard_with_ids_and_without() {
-    let scene = Scene::alone("openshift").await;
-    prepare(&scene).await;
-    let fixed = create(&scene, &install(&scene, &[]).await).await;
+    let fixture = Fixture::alone("openshift").await;
+    prepare(&fixture).await;
+    let fixed = create(&fixture, &install(&fixture, &[]).await).await;
     assert_eq!(fixed["spec"]["securityContext"]["runAsUser"], 65532);
 
-    let pod = install(&scene, &["openshift=true"]).await;
-    let created = create(&scene, &pod).await;
+    let pod = install(&fixture, &["openshift=true"]).await;
+    let created = create(&fixture, &pod).await;
     for context in [
         &created["spec"]["securityContext"],
         &created["spec"]["containers"][0]["securityContext"],
@@ -29,7 +29,7 @@ async fn is_admitted_under_the_restricted_standard_with_ids_and_without() {
     let context = &mut given["spec"]["securityContext"];
     context["runAsUser"] = json!(1_000_680_000);
     context["fsGroup"] = json!(1_000_680_000);
-    create(&scene, &given).await;
+    create(&fixture, &given).await;
 
     // And the namespace does enforce it.
     for (place, value, words) in [
@@ -46,7 +46,7 @@ async fn is_admitted_under_the_restricted_standard_with_ids_and_without() {
     ] {
         let mut damaged = pod.clone();
         *damaged.pointer_mut(place).unwrap() = value;
-        let said = refuse(&scene, &damaged).await;
+        let said = refuse(&fixture, &damaged).await;
         assert!(
             said.contains("restricted") && said.contains(words),
             "{said}"

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::support::bed::Bed;
 use super::support::chart::render;
 use super::support::cluster::Answer;
-use super::support::scene::{OWN, Scene};
+use super::support::fixture::{Fixture, OWN};
 use super::support::wait;
 
 /// A cloud's webhook in front of the API server.
@@ -21,8 +21,8 @@ pub(super) struct Platform {
 
 impl Platform {
     /// Starts a webhook of the bed (`bed platform`), asked about Pods that `selector` selects.
-    pub(super) async fn start(scene: &Scene, arguments: &[&str], selector: Value) -> Self {
-        let kubeconfig = scene.world.kubeconfig().to_str().unwrap();
+    pub(super) async fn start(fixture: &Fixture, arguments: &[&str], selector: Value) -> Self {
+        let kubeconfig = fixture.world.kubeconfig().to_str().unwrap();
         let bed = Bed::start(
             "platform",
             &[&["--kubeconfig", kubeconfig], arguments].concat(),
@@ -39,13 +39,13 @@ impl Platform {
                 "failurePolicy": "Fail", "reinvocationPolicy": "IfNeeded", "objectSelector": selector,
             }],
         });
-        scene.cluster.apply(&configuration).await;
+        fixture.cluster.apply(&configuration).await;
         let platform = Self {
             _bed: bed,
             configuration,
         };
         wait::until("the API server to ask the platform", async || {
-            (platform.try_out(scene).await? > 0).then_some(())
+            (platform.try_out(fixture).await? > 0).then_some(())
         })
         .await;
         platform
@@ -53,7 +53,7 @@ impl Platform {
 
     /// How many volumes a Pod without any comes back with, which the selector selects; `None`: it is refused, as when the webhook that
     /// the API server knows is another one's, which is no longer there.
-    async fn try_out(&self, scene: &Scene) -> Option<usize> {
+    async fn try_out(&self, fixture: &Fixture) -> Option<usize> {
         let selector = &self.configuration["webhooks"][0]["objectSelector"];
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -63,17 +63,17 @@ impl Platform {
                 "containers": [{"name": "probe", "image": "probe.invalid/probe"}],
             },
         });
-        let answer = scene.cluster.create_pod(&pod, "dryRun=All").await;
+        let answer = fixture.cluster.create_pod(&pod, "dryRun=All").await;
         let volumes = answer.body["spec"]["volumes"].as_array();
         let volumes = volumes.map_or(0, Vec::len);
         answer.status.is_success().then_some(volumes)
     }
 
     /// Takes it away; the API server asks it no more.
-    pub(super) async fn leave(self, scene: &Scene) {
-        scene.cluster.delete(&self.configuration).await;
+    pub(super) async fn leave(self, fixture: &Fixture) {
+        fixture.cluster.delete(&self.configuration).await;
         wait::until("the API server to ask the platform no more", async || {
-            (self.try_out(scene).await? == 0).then_some(())
+            (self.try_out(fixture).await? == 0).then_some(())
         })
         .await;
     }
@@ -83,7 +83,7 @@ impl Platform {
 const PROBES: &str = "probes";
 
 /// Makes pullpass' own namespace, where Pod Security enforces the restricted standard, and the one of probes.
-pub(super) async fn prepare(scene: &Scene) {
+pub(super) async fn prepare(fixture: &Fixture) {
     let security = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let annotations = json!({
         "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/probe",
@@ -97,18 +97,18 @@ pub(super) async fn prepare(scene: &Scene) {
             "metadata": {"name": "probe", "namespace": PROBES, "annotations": annotations},
         }),
     ] {
-        scene.cluster.apply(&object).await;
+        fixture.cluster.apply(&object).await;
     }
 }
 
 /// Installs the chart with these settings, as Helm does; answers the Pod that its Deployment makes.
-pub(super) async fn install(scene: &Scene, settings: &[&str]) -> Value {
+pub(super) async fn install(fixture: &Fixture, settings: &[&str]) -> Value {
     let objects = render(settings);
     // What an earlier installation annotated is gone, as after `helm upgrade`.
-    let file = scene.file("chart.json");
+    let file = fixture.file("chart.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     std::fs::write(&file, list.to_string()).unwrap();
-    scene.world.kubectl(&[
+    fixture.world.kubectl(&[
         "apply",
         "--server-side",
         "--force-conflicts",
@@ -128,8 +128,8 @@ pub(super) async fn install(scene: &Scene, settings: &[&str]) -> Value {
 }
 
 /// Creates a Pod that must be admitted without a word; nothing in it is there twice.
-pub(super) async fn create(scene: &Scene, pod: &Value) -> Value {
-    let Answer { body, warnings, .. } = scene.cluster.create_pod(pod, "").await.ok();
+pub(super) async fn create(fixture: &Fixture, pod: &Value) -> Value {
+    let Answer { body, warnings, .. } = fixture.cluster.create_pod(pod, "").await.ok();
     assert_eq!(warnings, [""; 0]);
     let spec = &body["spec"];
     assert_unique(&spec["volumes"], "name");
@@ -149,8 +149,8 @@ fn assert_unique(list: &Value, field: &str) {
 }
 
 /// What the API server says of a Pod that it does not create.
-pub(super) async fn refuse(scene: &Scene, pod: &Value) -> String {
-    let answer = scene.cluster.create_pod(pod, "dryRun=All").await;
+pub(super) async fn refuse(fixture: &Fixture, pod: &Value) -> String {
+    let answer = fixture.cluster.create_pod(pod, "dryRun=All").await;
     assert!(!answer.status.is_success(), "{}", answer.body);
     answer.body["message"].as_str().unwrap().to_owned()
 }
@@ -204,7 +204,7 @@ pub(super) fn projected(pod: &Value, path: &str) -> Option<Projected> {
 }
 
 /// The environment of the Pod's container, with the tokens that its volumes project as files of this machine: what a kubelet does.
-pub(super) async fn environment(scene: &Scene, pod: &Value) -> Vec<(String, String)> {
+pub(super) async fn environment(fixture: &Fixture, pod: &Value) -> Vec<(String, String)> {
     let mut environment = BTreeMap::new();
     for entry in pod["spec"]["containers"][0]["env"].as_array().unwrap() {
         let name = entry["name"].as_str().unwrap();
@@ -215,7 +215,7 @@ pub(super) async fn environment(scene: &Scene, pod: &Value) -> Vec<(String, Stri
             None => panic!("{entry} is not known here"),
         };
         let value = match projected(pod, &value) {
-            Some(token) => request(scene, pod, name, &token).await,
+            Some(token) => request(fixture, pod, name, &token).await,
             None => value,
         };
         environment.insert(name.to_owned(), value);
@@ -224,7 +224,7 @@ pub(super) async fn environment(scene: &Scene, pod: &Value) -> Vec<(String, Stri
 }
 
 /// Asks for a token as a kubelet does, bound to the Pod; answers the file that holds it.
-async fn request(scene: &Scene, pod: &Value, name: &str, token: &Projected) -> String {
+async fn request(fixture: &Fixture, pod: &Value, name: &str, token: &Projected) -> String {
     let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
     let path = format!("/api/v1/namespaces/{OWN}/serviceaccounts/{account}/token");
     let metadata = &pod["metadata"];
@@ -234,8 +234,12 @@ async fn request(scene: &Scene, pod: &Value, name: &str, token: &Projected) -> S
     });
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
-    let answer = scene.cluster.send("POST", &path, Some(&request)).await.ok();
-    let file = scene.file(&format!("{name}.token"));
+    let answer = fixture
+        .cluster
+        .send("POST", &path, Some(&request))
+        .await
+        .ok();
+    let file = fixture.file(&format!("{name}.token"));
     std::fs::write(&file, answer.body["status"]["token"].as_str().unwrap()).unwrap();
     file.display().to_string()
 }

@@ -9,11 +9,11 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
 use pullpass::names::{NamespaceName, ObjectName};
-use pullpass::provision::access::{
+use pullpass::provision::ports::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
-use pullpass::provision::account::ServiceAccount;
-use pullpass::provision::state::{Seen, State};
+use pullpass::provision::service_account::ServiceAccount;
+use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET};
 use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
@@ -156,7 +156,7 @@ impl World {
         });
         let credential = Arc::new(Credential {
             username: "AWS".to_owned(),
-            password: SecretString::from(format!("{}-v{}", source.place(), last + 1)),
+            password: SecretString::from(format!("{}-v{}", source.location(), last + 1)),
             minted_at,
             expires_at: minted_at + SignedDuration::from_hours(12),
             principal: "tester".to_owned(),
@@ -477,11 +477,11 @@ impl Credentials for Mints {
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
         async move {
             self.dice.pause().await;
-            let gate = self.hanging.lock().unwrap().get(source.place()).cloned();
+            let gate = self.hanging.lock().unwrap().get(source.location()).cloned();
             if let Some(gate) = gate {
                 gate.notified().await;
             }
-            if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
+            if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
                 return Err(Arc::new(error.clone()));
             }
             let uid = source.tenant().map(|tenant| &tenant.service_account_uid);
@@ -505,7 +505,7 @@ impl Credentials for Mints {
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
         async move {
             self.dice.pause().await;
-            if let Some(error) = self.broken.lock().unwrap().get(source.place()) {
+            if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
                 return Err(Arc::new(error.clone()));
             }
             Ok(self.mint_unless_fresh(source, now))
@@ -529,9 +529,9 @@ impl Credentials for Mints {
 
 /// Shows a replica the pull secret as it is.
 pub(crate) fn show(state: &State, namespace: &str, stored: &Stored) {
-    state.pull_secrets.apply(
+    state.pull_secrets.apply_event(
         &name(namespace),
         &stored.version.resource_version,
-        Seen::of(&stored.read()),
+        Observed::of(&stored.read()),
     );
 }

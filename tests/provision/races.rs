@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pullpass::provision::{Coverage, Outcome};
+use pullpass::provision::{Coverage, EnsureOutcome};
 use secrecy::ExposeSecret;
 
 use super::double::{Dice, Stored, World, now, show, version_of};
@@ -53,7 +53,7 @@ fn show_source(world: &World, replica: &Replica) {
     replica
         .state
         .sources
-        .apply(&name("harbor-login"), &version, secret);
+        .apply_event(&name("harbor-login"), &version, secret);
 }
 
 fn show_secrets(world: &World, replica: &Replica) {
@@ -70,7 +70,7 @@ async fn pods(replica: &Replica, namespace: &str, dice: &Dice) {
         let all = [EU, US, HARBOR, PUBLIC];
         let first = usize::try_from(dice.below(4)).unwrap();
         let outcome = replica.ensure_in(namespace, &all[first..]).await;
-        assert_eq!(outcome, Outcome::Covered);
+        assert_eq!(outcome, EnsureOutcome::Covered);
     }
 }
 
@@ -91,7 +91,7 @@ async fn race(seed: u64) {
         disturb(&world, &replicas, &dice),
     );
     for replica in &replicas {
-        replica.ensure.settle().await;
+        replica.ensure.drain().await;
     }
     settle(&world, &replicas).await;
 }
@@ -109,9 +109,9 @@ async fn settle(world: &Arc<World>, replicas: &[Replica; 2]) {
                 let outcome = replica
                     .ensure_in(namespace, &[EU, US, HARBOR, PUBLIC])
                     .await;
-                assert_eq!(outcome, Outcome::Covered);
+                assert_eq!(outcome, EnsureOutcome::Covered);
             }
-            replica.ensure.settle().await;
+            replica.ensure.drain().await;
         }
     }
     let writes = world.writes.load(Ordering::SeqCst);
@@ -125,7 +125,7 @@ async fn settle(world: &Arc<World>, replicas: &[Replica; 2]) {
     for replica in replicas {
         show_secrets(world, replica);
         assert_eq!(replica.covers(&[EU, US, HARBOR, PUBLIC]), Coverage::Covered);
-        replica.ensure.settle().await;
+        replica.ensure.drain().await;
     }
     assert_eq!(
         world.writes.load(Ordering::SeqCst),

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pullpass::credential::{MintError, TenantError};
-use pullpass::provision::account::ServiceAccount;
-use pullpass::provision::{Coverage, Namespace, Outcome, PULL_SECRET, Provision};
+use pullpass::provision::service_account::ServiceAccount;
+use pullpass::provision::{Coverage, EnsureOutcome, Namespace, PULL_SECRET, Provision};
 use pullpass::registry::source::{EcrIdentity, MintSource};
 use serde_json::json;
 use tokio::time::Instant;
@@ -47,7 +47,7 @@ fn remove_account(world: &World, namespace: &str) {
     world.accounts.lock().unwrap().insert(key, None);
 }
 
-async fn ensure(replica: &Replica, namespace: &Arc<Namespace>) -> Outcome {
+async fn ensure(replica: &Replica, namespace: &Arc<Namespace>) -> EnsureOutcome {
     let deadline = Instant::now() + Duration::from_mins(1);
     replica
         .ensure
@@ -55,11 +55,11 @@ async fn ensure(replica: &Replica, namespace: &Arc<Namespace>) -> Outcome {
         .await
 }
 
-fn reason(outcome: &Outcome) -> &'static str {
+fn reason(outcome: &EnsureOutcome) -> &'static str {
     match outcome {
-        Outcome::Pending(pending) => pending[0].reason,
-        Outcome::Covered => "Covered",
-        Outcome::Foreign => "Foreign",
+        EnsureOutcome::Pending(pending) => pending[0].reason,
+        EnsureOutcome::Covered => "Covered",
+        EnsureOutcome::Foreign => "Foreign",
     }
 }
 
@@ -94,7 +94,7 @@ async fn binds_one_registry_to_each_namespace_by_itself_and_stays_warm() {
             &format!("sa-{}", namespace.name),
             None,
         );
-        assert_eq!(ensure(&replica, namespace).await, Outcome::Covered);
+        assert_eq!(ensure(&replica, namespace).await, EnsureOutcome::Covered);
     }
     let of = |name: &str| (name.to_owned(), format!("sa-{name}"), ROLE.to_owned());
     assert_eq!(minted(&world), [of("team-a"), of("team-b")]);
@@ -131,7 +131,7 @@ async fn uses_a_service_account_as_soon_as_it_is_made() {
         );
     }
     set_account(&world, "team-a", "sa", None);
-    assert_eq!(ensure(&replica, &namespace).await, Outcome::Covered);
+    assert_eq!(ensure(&replica, &namespace).await, EnsureOutcome::Covered);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn takes_from_annotations_a_role_of_the_partition_and_nothing_else() {
         set_account(&world, "team-a", "sa", role);
         let outcome = ensure(&replica, &namespace).await;
         assert_eq!(reason(&outcome), expected, "{role:?}");
-        if let Outcome::Pending(pending) = outcome {
+        if let EnsureOutcome::Pending(pending) = outcome {
             let message = &pending[0].message;
             assert!(message.contains("team-a/puller"), "{message}");
             assert!(!message.contains("evil"), "{message}");
@@ -195,7 +195,7 @@ async fn looks_at_the_service_account_again_when_it_is_refused() {
         service_account: "puller".to_owned(),
     };
     replica.mints.refuse("old", MintError::from(replaced));
-    assert_eq!(ensure(&replica, &namespace).await, Outcome::Covered);
+    assert_eq!(ensure(&replica, &namespace).await, EnsureOutcome::Covered);
     let expected = ("team-a".to_owned(), "new".to_owned(), ROLE.to_owned());
     assert_eq!(minted(&world), [expected]);
 }
@@ -210,7 +210,7 @@ async fn follows_a_changed_service_account_within_minutes() {
     let namespace = namespace("team-a");
     let other = "arn:aws:iam::123456789012:role/other";
     set_account(&world, "team-a", "sa", Some(ROLE));
-    assert_eq!(ensure(&replica, &namespace).await, Outcome::Covered);
+    assert_eq!(ensure(&replica, &namespace).await, EnsureOutcome::Covered);
     let covers = || {
         replica
             .ensure
@@ -223,7 +223,7 @@ async fn follows_a_changed_service_account_within_minutes() {
     tokio::time::advance(Duration::from_mins(6)).await;
     // The Pod that finds it old does not wait: it is read beside.
     assert_eq!(covers(), Coverage::Covered);
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert!(world.reads.load(Ordering::SeqCst) > reads);
     let of = |role: &str| ("team-a".to_owned(), "sa".to_owned(), role.to_owned());
     assert_eq!(minted(&world), [of(other), of(ROLE)]);
@@ -233,7 +233,7 @@ async fn follows_a_changed_service_account_within_minutes() {
     remove_account(&world, "team-a");
     tokio::time::advance(Duration::from_mins(6)).await;
     assert_eq!(covers(), Coverage::Covered);
-    replica.ensure.settle().await;
+    replica.ensure.drain().await;
     assert_eq!(covers(), Coverage::Missing);
     assert_eq!(
         reason(&ensure(&replica, &namespace).await),

@@ -4,12 +4,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::scene::{OWN, Scene};
+use super::fixture::{Fixture, OWN};
 
 /// Prints the roles for these Registries and binds each: no controller-manager runs here to gather them.
-pub async fn grant_printed(scene: &Scene, registries: &[Value]) {
+pub async fn grant_printed(fixture: &Fixture, registries: &[Value]) {
     const GROUP: &str = "rbac.authorization.k8s.io";
-    let file = scene.file("registries.json");
+    let file = fixture.file("registries.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": registries});
     std::fs::write(&file, list.to_string()).unwrap();
     let printed = Command::new(env!("CARGO_BIN_EXE_pullpass"))
@@ -24,13 +24,13 @@ pub async fn grant_printed(scene: &Scene, registries: &[Value]) {
             role["metadata"]["labels"]["pullpass.dev/aggregate-to-pullpass"],
             "true"
         );
-        scene.cluster.apply(role).await;
+        fixture.cluster.apply(role).await;
         let name = &role["metadata"]["name"];
         let binding = json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
         });
-        scene.cluster.apply(&binding).await;
+        fixture.cluster.apply(&binding).await;
     }
 }

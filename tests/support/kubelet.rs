@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use pullpass::image::Reference;
 use pullpass::names::ObjectName;
-use pullpass::registry::{Labels, Puller, Registries, Registry};
+use pullpass::registry::{Labels, PodSubject, Registries, Registry};
 use serde_json::json;
 
 /// Hosts and paths that meet often.
@@ -150,8 +150,8 @@ prop_compose! {
 }
 
 impl Pod {
-    pub fn puller<'p>(&'p self, namespace: &'p Labels) -> Puller<'p> {
-        Puller {
+    pub fn pod_subject<'p>(&'p self, namespace: &'p Labels) -> PodSubject<'p> {
+        PodSubject {
             namespace: Some(namespace),
             service_account: Some(self.account),
             labels: Some(&self.labels),
@@ -164,7 +164,7 @@ impl Pod {
         registries: &'r Registries,
         namespace: &Labels,
     ) -> (Vec<&'r str>, bool) {
-        let puller = self.puller(namespace);
+        let pod_subject = self.pod_subject(namespace);
         let references: Vec<Reference<'_>> = self
             .images
             .iter()
@@ -172,17 +172,17 @@ impl Pod {
             .collect();
         let mut chosen: Vec<_> = references
             .iter()
-            .filter_map(|reference| registries.resolve(puller, reference))
+            .filter_map(|reference| registries.resolve(pod_subject, reference))
             .map(|resolved| resolved.registry)
             .collect();
         if self.references_all {
             let serving = registries.iter();
-            chosen.extend(serving.filter(|registry| registry.serves_pod(&puller)));
+            chosen.extend(serving.filter(|registry| registry.serves_pod(&pod_subject)));
         }
-        let arrangement = registries.arrange(&puller, &references, &chosen);
+        let arrangement = registries.arrange(&pod_subject, &references, &chosen);
         let secrets = arrangement.secrets.into_iter();
         let secrets = secrets.map(ObjectName::as_str).collect();
-        (secrets, arrangement.torn.is_none())
+        (secrets, arrangement.conflict.is_none())
     }
 }
 

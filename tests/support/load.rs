@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
-use super::scene::references;
+use super::fixture::references;
 use super::wait;
 
 /// Workers that create Pods one after the other, until they are told to stop.

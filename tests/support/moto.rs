@@ -3,7 +3,7 @@
 use pullpass::credential::acr::{self, AcrMint};
 use pullpass::credential::ecr::EcrMint;
 use pullpass::credential::http::{HttpClient, ProxyConfig};
-use pullpass::credential::identity::Environment;
+use pullpass::credential::identity::AwsEnvironment;
 use pullpass::credential::mint::Clouds;
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use serde_json::{Value, json};
@@ -56,18 +56,18 @@ impl Moto {
     }
 
     /// What mints over the network, trusting the double's authority.
-    pub fn mint(&self, environment: Environment) -> EcrMint {
+    pub fn mint(&self, environment: AwsEnvironment) -> EcrMint {
         let ca = std::fs::read(self.field("ca")).unwrap();
         let http = HttpClient::build(Some(&ca), ProxyConfig::disabled()).unwrap();
         EcrMint::new(http, environment)
     }
 
     /// The clouds, of which this one alone is there.
-    pub fn clouds(&self, environment: Environment) -> Clouds {
+    pub fn clouds(&self, environment: AwsEnvironment) -> Clouds {
         let http = HttpClient::build(None, ProxyConfig::disabled()).unwrap();
         Clouds {
             ecr: self.mint(environment),
-            acr: AcrMint::new(http, acr::Environment::default()),
+            acr: AcrMint::new(http, acr::AzureEnvironment::default()),
         }
     }
 

@@ -62,6 +62,8 @@ impl Setup {
     pub fn plain_command(&self) -> Command {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--patch-only", "--log-format", "json"]);
+        // A routine admission is logged at debug.
+        command.args(["--log", "pullpass=debug,info"]);
         command.arg("--registries").arg(self.registries());
         command.arg("--tls-cert").arg(self.certificate("tls.crt"));
         command.arg("--tls-key").arg(self.certificate("tls.key"));

@@ -234,7 +234,7 @@ impl Pullpass {
         answer.error_for_status().unwrap().text().await.unwrap()
     }
 
-    /// The sum of all counters of this name whose labels contain each of `labels`, such as `path="Warm"`.
+    /// The sum of all counters of this name whose labels contain each of `labels`, such as `cache="hit"`.
     pub async fn count(&self, name: &str, labels: &[&str]) -> u64 {
         let metrics = self.metrics().await;
         let lines = metrics.lines().filter(|line| line.starts_with(name));

@@ -2,26 +2,26 @@
 
 use serde_json::{Value, json};
 
-use super::scene::Scene;
+use super::fixture::Fixture;
 
 /// The account of all principals.
 pub const ACCOUNT: &str = "arn:aws:iam::123456789012";
 
 /// Lets IAM know the cluster's issuer, for web identity and for the Pod Identity agent; answers its host.
-pub async fn trust_cluster(scene: &Scene) -> String {
+pub async fn trust_cluster(fixture: &Fixture) -> String {
     let configuration = "/.well-known/openid-configuration";
-    let configuration = scene.cluster.get(configuration).await.unwrap();
+    let configuration = fixture.cluster.get(configuration).await.unwrap();
     let issuer = configuration["issuer"].as_str().unwrap();
-    let jwks = scene.cluster.get("/openid/v1/jwks").await.unwrap();
+    let jwks = fixture.cluster.get("/openid/v1/jwks").await.unwrap();
     let audiences = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
     let body = json!({"issuer": issuer, "jwks": jwks, "audiences": audiences});
-    scene.world.moto.post("issuers", body).await;
+    fixture.world.moto.post("issuers", body).await;
     issuer.strip_prefix("https://").unwrap().to_owned()
 }
 
 /// Makes a role that a ServiceAccount of a namespace may assume by web identity, and by the Pod Identity agent.
-pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str) -> String {
-    let issuer = trust_cluster(scene).await;
+pub async fn add_role(fixture: &Fixture, name: &str, namespace: &str, account: &str) -> String {
+    let issuer = trust_cluster(fixture).await;
     let role = format!("{ACCOUNT}:role/{name}");
     let statement = json!({
         "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
@@ -41,13 +41,13 @@ pub async fn add_role(scene: &Scene, name: &str, namespace: &str, account: &str)
     });
     let trust = json!({"Version": "2012-10-17", "Statement": [statement, of_agent]});
     let body = json!({"roleArn": role, "trust": trust});
-    scene.world.moto.post("roles", body).await;
+    fixture.world.moto.post("roles", body).await;
     role
 }
 
 /// A role that a principal may assume by its keys, with these identity policies, else those of a puller.
 pub async fn add_hop(
-    scene: &Scene,
+    fixture: &Fixture,
     name: &str,
     principal: &str,
     external_id: Option<&str>,
@@ -64,6 +64,6 @@ pub async fn add_hop(
     if let Some(policies) = policies {
         body["policies"] = json!([policies]);
     }
-    scene.world.moto.post("roles", body).await;
+    fixture.world.moto.post("roles", body).await;
     role
 }

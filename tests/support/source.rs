@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use pullpass::credential::{SourceSecret, SourceSecrets};
-use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLife};
+use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource, Partition, TokenLifetime};
 
 /// A private source of this region, at AWS' own endpoints.
 pub fn ecr(region: &str, identity: EcrIdentity) -> EcrSource {
@@ -15,8 +15,8 @@ pub fn ecr(region: &str, identity: EcrIdentity) -> EcrSource {
         fips: false,
         dual_stack: false,
         identity,
-        assume_role: Vec::new(),
-        token_life: TokenLife::Session,
+        assume_roles: Vec::new(),
+        token_life: TokenLifetime::Session,
         endpoints: EcrEndpoints::default(),
     }
 }

@@ -160,7 +160,7 @@ impl Replica {
                 && freshness(credential, now) == Freshness::Fresh
             {
                 self.learn(key, credential);
-                return Ok(Claim::Theirs(Arc::clone(credential)));
+                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
             }
             if let Some(until) = seen.claimed_until.filter(|until| now < *until) {
                 return Ok(Claim::Pending { until });
@@ -175,7 +175,7 @@ impl Replica {
                 .shared
                 .swap(key, &seen, |object| object.claimed_until = Some(until))
             {
-                return Ok(Claim::Yours(Ticket {
+                return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
                     version: object.version.to_string(),
                     until,

@@ -18,7 +18,7 @@ pub enum Field<T> {
     /// What was expected.
     Value(T),
     /// Something of another type, or with something of another type inside.
-    Odd,
+    Malformed,
 }
 
 /// A string, borrowed from the body where it holds no escapes.
@@ -27,15 +27,15 @@ pub struct Text<'a>(pub Cow<'a, str>);
 
 impl<T> Field<T> {
     /// Whether the field holds something of another type.
-    pub fn is_odd(&self) -> bool {
-        matches!(self, Self::Odd)
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Malformed)
     }
 
     /// The value, when it is what was expected.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Absent | Self::Null | Self::Odd => None,
+            Self::Absent | Self::Null | Self::Malformed => None,
         }
     }
 }
@@ -51,38 +51,38 @@ impl Field<Text<'_>> {
         match self {
             Self::Absent | Self::Null => true,
             Self::Value(Text(text)) => text.is_empty(),
-            Self::Odd => false,
+            Self::Malformed => false,
         }
     }
 }
 
 /// What a value is made of, by the JSON type that is found. What is not overridden is odd.
-pub(super) trait Shape<'de>: Sized {
+pub(super) trait FromJson<'de>: Sized {
     /// A string that the body holds as it is.
     fn borrowed(_text: &'de str) -> Field<Self> {
-        Field::Odd
+        Field::Malformed
     }
 
     /// A string that was unescaped into a buffer of the parser's.
     fn unescaped(_text: &str) -> Field<Self> {
-        Field::Odd
+        Field::Malformed
     }
 
     /// `true` or `false`.
     fn boolean(_value: bool) -> Field<Self> {
-        Field::Odd
+        Field::Malformed
     }
 
     /// An object, to be read to its end.
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Odd)
+        Ok(Field::Malformed)
     }
 
     /// An array, to be read to its end.
     fn seq<A: SeqAccess<'de>>(seq: A) -> Result<Field<Self>, A::Error> {
         drain(seq)?;
-        Ok(Field::Odd)
+        Ok(Field::Malformed)
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn drain<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> 
     Ok(())
 }
 
-impl<'de: 'a, 'a> Shape<'de> for Text<'a> {
+impl<'de: 'a, 'a> FromJson<'de> for Text<'a> {
     fn borrowed(text: &'de str) -> Field<Self> {
         Field::Value(Self(Cow::Borrowed(text)))
     }
@@ -114,7 +114,7 @@ impl<F> Field<Given<F>> {
     }
 }
 
-impl<F: Form> Shape<'_> for Given<F> {
+impl<F: Form> FromJson<'_> for Given<F> {
     fn borrowed(text: &str) -> Field<Self> {
         Self::unescaped(text)
     }
@@ -123,19 +123,19 @@ impl<F: Form> Shape<'_> for Given<F> {
         if text.is_empty() {
             return Field::Value(Self(None));
         }
-        Name::parse(text).map_or(Field::Odd, |name| Field::Value(Self(Some(name))))
+        Name::parse(text).map_or(Field::Malformed, |name| Field::Value(Self(Some(name))))
     }
 }
 
-impl Shape<'_> for bool {
+impl FromJson<'_> for bool {
     fn boolean(value: bool) -> Field<Self> {
         Field::Value(value)
     }
 }
 
-struct ShapeVisitor<T>(PhantomData<T>);
+struct FieldVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Shape<'de>> Visitor<'de> for ShapeVisitor<T> {
+impl<'de, T: FromJson<'de>> Visitor<'de> for FieldVisitor<T> {
     type Value = Field<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,15 +151,15 @@ impl<'de, T: Shape<'de>> Visitor<'de> for ShapeVisitor<T> {
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Field::Odd)
+        Ok(Field::Malformed)
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Field::Odd)
+        Ok(Field::Malformed)
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Field::Odd)
+        Ok(Field::Malformed)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -179,9 +179,9 @@ impl<'de, T: Shape<'de>> Visitor<'de> for ShapeVisitor<T> {
     }
 }
 
-impl<'de, T: Shape<'de>> Deserialize<'de> for Field<T> {
+impl<'de, T: FromJson<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor(PhantomData))
+        deserializer.deserialize_any(FieldVisitor(PhantomData))
     }
 }
 
@@ -213,7 +213,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 /// Makes a struct that derives `Deserialize` readable from a JSON object alone; the derive refuses keys that come twice.
 macro_rules! object {
     ($($type:ty),+ $(,)?) => {$(
-        impl<'de: 'a, 'a> $crate::admission::review::field::Shape<'de> for $type {
+        impl<'de: 'a, 'a> $crate::admission::review::field::FromJson<'de> for $type {
             fn map<A: serde::de::MapAccess<'de>>(map: A) -> Result<$crate::admission::review::field::Field<Self>, A::Error> {
                 let map = serde::de::value::MapAccessDeserializer::new(map);
                 serde::Deserialize::deserialize(map).map($crate::admission::review::field::Field::Value)

@@ -6,17 +6,17 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess};
 
-use super::field::{Field, Given, Key, Shape, Text, drain, object};
+use super::field::{Field, FromJson, Given, Key, Text, drain, object};
 use super::{INJECT_LABEL, MIRROR_ANNOTATION};
 use crate::names::{DnsSubdomain, ObjectName, is_subdomain};
-use crate::registry::puller::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
+use crate::registry::pod_subject::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
 
 /// `request.object`.
 #[derive(Debug, Default, Deserialize)]
 pub struct PodObject<'a> {
     /// `metadata`.
     #[serde(borrow, default)]
-    pub metadata: Field<Metadata<'a>>,
+    pub metadata: Field<ObjectMeta<'a>>,
     /// `spec`.
     #[serde(borrow, default)]
     pub spec: Field<Spec<'a>>,
@@ -24,7 +24,7 @@ pub struct PodObject<'a> {
 
 /// `metadata`.
 #[derive(Debug, Default, Deserialize)]
-pub struct Metadata<'a> {
+pub struct ObjectMeta<'a> {
     /// `name`; empty or absent where the API server has still to generate one.
     #[serde(default)]
     pub name: Field<Given<DnsSubdomain>>,
@@ -33,7 +33,7 @@ pub struct Metadata<'a> {
     pub generate_name: Field<Prefix>,
     /// `labels`.
     #[serde(borrow, default)]
-    pub labels: Field<Labels<'a>>,
+    pub labels: Field<PodLabels<'a>>,
     /// `annotations`.
     #[serde(borrow, default)]
     pub annotations: Field<Annotations<'a>>,
@@ -41,7 +41,7 @@ pub struct Metadata<'a> {
 
 /// `metadata.labels`.
 #[derive(Debug, Default)]
-pub struct Labels<'a> {
+pub struct PodLabels<'a> {
     /// Every key.
     pub keys: Vec<Cow<'a, str>>,
     /// The value of each key; `None` where it is no string, and the API server refuses the Pod.
@@ -99,22 +99,22 @@ struct ImageVolume<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct PullSecret<'a> {
+struct LocalObjectReference<'a> {
     #[serde(borrow, default)]
     name: Field<Text<'a>>,
 }
 
 object!(
     PodObject<'a>,
-    Metadata<'a>,
+    ObjectMeta<'a>,
     Spec<'a>,
     Container<'a>,
     Volume<'a>,
     ImageVolume<'a>,
-    PullSecret<'a>
+    LocalObjectReference<'a>
 );
 
-impl FindLabel for Labels<'_> {
+impl FindLabel for PodLabels<'_> {
     fn find_label(&self, key: &str) -> Option<&str> {
         let place = self.keys.iter().position(|known| known == key)?;
         self.values[place].as_deref()
@@ -123,14 +123,14 @@ impl FindLabel for Labels<'_> {
 
 impl PodObject<'_> {
     /// Whether anything that decides has an unexpected type, or the Pod has no metadata or spec at all: then nothing is patched.
-    pub fn is_odd(&self) -> bool {
+    pub fn is_malformed(&self) -> bool {
         let Field::Value(metadata) = &self.metadata else {
             return true;
         };
         let Field::Value(spec) = &self.spec else {
             return true;
         };
-        metadata.is_odd() || spec.is_odd()
+        metadata.is_malformed() || spec.is_malformed()
     }
 
     /// The name for people: the Pod's own, or the prefix of the one to be generated.
@@ -144,25 +144,25 @@ impl PodObject<'_> {
     }
 }
 
-impl Metadata<'_> {
-    fn is_odd(&self) -> bool {
+impl ObjectMeta<'_> {
+    fn is_malformed(&self) -> bool {
         let inject_odd = self
             .labels
             .value()
-            .is_some_and(|labels| labels.inject.is_odd());
-        let name_odd = self.name.is_odd() || self.generate_name.is_odd();
-        name_odd || self.labels.is_odd() || inject_odd || self.annotations.is_odd()
+            .is_some_and(|labels| labels.inject.is_malformed());
+        let name_odd = self.name.is_malformed() || self.generate_name.is_malformed();
+        name_odd || self.labels.is_malformed() || inject_odd || self.annotations.is_malformed()
     }
 }
 
 impl<'a> Spec<'a> {
-    fn is_odd(&self) -> bool {
-        self.containers.is_odd()
-            || self.init_containers.is_odd()
-            || self.ephemeral_containers.is_odd()
-            || self.volumes.is_odd()
-            || self.image_pull_secrets.is_odd()
-            || self.service_account_name.is_odd()
+    fn is_malformed(&self) -> bool {
+        self.containers.is_malformed()
+            || self.init_containers.is_malformed()
+            || self.ephemeral_containers.is_malformed()
+            || self.volumes.is_malformed()
+            || self.image_pull_secrets.is_malformed()
+            || self.service_account_name.is_malformed()
     }
 
     /// Every image reference as it was written: containers, init containers, ephemeral containers, image volumes. Empty ones are
@@ -203,7 +203,7 @@ impl<'a> Spec<'a> {
 #[derive(Debug)]
 pub struct Prefix(Box<str>);
 
-impl Shape<'_> for Prefix {
+impl FromJson<'_> for Prefix {
     fn borrowed(text: &str) -> Field<Self> {
         Self::unescaped(text)
     }
@@ -213,7 +213,7 @@ impl Shape<'_> for Prefix {
         if text.is_empty() || is_subdomain(&format!("{text}x")) {
             return Field::Value(Self(text.into()));
         }
-        Field::Odd
+        Field::Malformed
     }
 }
 
@@ -233,7 +233,7 @@ impl<'a> CarriesImage<'a> for Volume<'a> {
         match self.image {
             Field::Value(image) => image.reference,
             Field::Absent | Field::Null => Field::Absent,
-            Field::Odd => Field::Odd,
+            Field::Malformed => Field::Malformed,
         }
     }
 }
@@ -245,19 +245,19 @@ struct Images<'a, T> {
     carrier: std::marker::PhantomData<T>,
 }
 
-impl<'de: 'a, 'a, T: Shape<'de> + CarriesImage<'a>> Shape<'de> for Images<'a, T> {
+impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<'a, T> {
     fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
         let mut texts = Vec::new();
         while let Some(item) = seq.next_element::<Field<T>>()? {
             let image = match item {
                 Field::Value(item) => item.image(),
                 Field::Absent | Field::Null => Field::Absent,
-                Field::Odd => Field::Odd,
+                Field::Malformed => Field::Malformed,
             };
             match image {
                 Field::Value(Text(text)) if !text.is_empty() => texts.push(text),
                 Field::Value(_) | Field::Absent | Field::Null => {}
-                Field::Odd => return drain(seq).map(|()| Field::Odd),
+                Field::Malformed => return drain(seq).map(|()| Field::Malformed),
             }
         }
         Ok(Field::Value(Self {
@@ -267,26 +267,26 @@ impl<'de: 'a, 'a, T: Shape<'de> + CarriesImage<'a>> Shape<'de> for Images<'a, T>
     }
 }
 
-impl<'de: 'a, 'a> Shape<'de> for Vec<Cow<'a, str>> {
+impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
     fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
         let mut names = Self::new();
-        while let Some(secret) = seq.next_element::<Field<PullSecret<'a>>>()? {
+        while let Some(secret) = seq.next_element::<Field<LocalObjectReference<'a>>>()? {
             let name = match secret {
                 Field::Value(secret) => secret.name,
                 Field::Absent | Field::Null => Field::Absent,
-                Field::Odd => Field::Odd,
+                Field::Malformed => Field::Malformed,
             };
             match name {
                 Field::Value(Text(name)) => names.push(name),
                 Field::Absent | Field::Null => names.push(Cow::Borrowed("")),
-                Field::Odd => return drain(seq).map(|()| Field::Odd),
+                Field::Malformed => return drain(seq).map(|()| Field::Malformed),
             }
         }
         Ok(Field::Value(names))
     }
 }
 
-impl<'de: 'a, 'a> Shape<'de> for Labels<'a> {
+impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let mut labels = Self::default();
         while let Some(Key(key)) = map.next_key()? {
@@ -302,21 +302,21 @@ impl<'de: 'a, 'a> Shape<'de> for Labels<'a> {
                 Field::Value(Text(text)) => Some(text),
                 // Kubernetes' types do not tell null and the empty string apart.
                 Field::Null => Some(Cow::Borrowed("")),
-                Field::Absent | Field::Odd => None,
+                Field::Absent | Field::Malformed => None,
             });
         }
         Ok(Field::Value(labels))
     }
 }
 
-impl<'de: 'a, 'a> Shape<'de> for Annotations<'a> {
+impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let mut annotations = Self::default();
         while let Some(Key(key)) = map.next_key()? {
             let value = map
-                .next_value::<Field<Size>>()?
+                .next_value::<Field<TextSize>>()?
                 .value()
-                .map_or(0, |Size(bytes)| *bytes);
+                .map_or(0, |TextSize(bytes)| *bytes);
             annotations.bytes += key.len() + value;
             annotations.mirror |= key == MIRROR_ANNOTATION;
             annotations.keys.push(key);
@@ -326,9 +326,9 @@ impl<'de: 'a, 'a> Shape<'de> for Annotations<'a> {
 }
 
 /// The length of a string in bytes.
-struct Size(usize);
+struct TextSize(usize);
 
-impl<'de> Shape<'de> for Size {
+impl<'de> FromJson<'de> for TextSize {
     fn borrowed(text: &'de str) -> Field<Self> {
         Field::Value(Self(text.len()))
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// So that a day is a second here.
-const LIVES: Lives = Lives {
+const LIVES: ValidityPeriods = ValidityPeriods {
     serving: SignedDuration::from_secs(90),
     authority: SignedDuration::from_secs(1080),
 };
@@ -24,13 +24,13 @@ fn read_life(text: &str) -> Validity {
     life(made.parse().unwrap(), until.parse().unwrap())
 }
 
-fn read_view([authority, serving, words]: [&str; 3]) -> Option<View> {
+fn read_view([authority, serving, words]: [&str; 3]) -> Option<CertificateView> {
     let has = |word: &str| words.split(' ').any(|one| one == word);
-    (authority != "-").then(|| View {
+    (authority != "-").then(|| CertificateView {
         authority: read_life(authority),
         serving: read_life(serving),
         is_signed_by_authority: has("own"),
-        trusts_older: has("older"),
+        trusts_old_ca: has("older"),
         has_names: !has("unnamed"),
     })
 }
@@ -56,7 +56,7 @@ fn decides_by_table() {
         let now = at(now.parse().unwrap());
         let decided = decide(now, held.as_ref(), read_bundle(bundle), LIVES);
         let decided = match decided {
-            Action::Wait(until) => format!("Wait {}", until.as_second() - 1_000_000),
+            RotationStep::Wait(until) => format!("Wait {}", until.as_second() - 1_000_000),
             other => format!("{other:?}"),
         };
         assert_eq!(decided, expected, "{what}");
@@ -76,11 +76,11 @@ fn serves_what_is_trusted_over_many_lives() {
     let (mut servings, mut authorities, mut writes, mut now) = (0, 0, 0, 0);
     while now < 90_000 {
         let wanted: Vec<i64> = [Some(authority), older].into_iter().flatten().collect();
-        let view = View {
+        let view = CertificateView {
             authority: life(authority, authority + 1080),
             serving,
             is_signed_by_authority: signer == authority,
-            trusts_older: older.is_some(),
+            trusts_old_ca: older.is_some(),
             has_names: true,
         };
         let bundle = if told == wanted {
@@ -89,23 +89,23 @@ fn serves_what_is_trusted_over_many_lives() {
             Bundle::Differs(at(now))
         };
         match decide(at(now), Some(&view), bundle, LIVES) {
-            Action::MakeAll => panic!("at {now} everything had ended"),
-            Action::WriteBundle => {
+            RotationStep::CreateAll => panic!("at {now} everything had ended"),
+            RotationStep::WriteBundle => {
                 (told, since) = (wanted, now);
                 writes += 1;
             }
-            Action::MakeServing => {
+            RotationStep::RenewServing => {
                 serving = life(now, (now + 90).min(authority + 1080));
                 signer = authority;
                 servings += 1;
             }
-            Action::MakeAuthority => {
+            RotationStep::RotateCa => {
                 older = Some(authority);
                 authority = now;
                 authorities += 1;
             }
-            Action::DropOlder => older = None,
-            Action::Wait(until) => {
+            RotationStep::DropOldCa => older = None,
+            RotationStep::Wait(until) => {
                 assert!(until > at(now), "a wait for the past at {now}");
                 now = until.as_second() - 1_000_000;
             }

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch as signal;
 
-use super::events::Events;
-use super::follow::{Reader, follow};
+use super::reflect::{ReflectorSpec, follow};
+use super::stream::WatchStream;
 use super::{Kube, Watches, config};
 use crate::cluster::api::{check_identity, named};
 use crate::cluster::certificates::{CERTIFICATES, Certificates, read_secret};
@@ -30,10 +30,10 @@ fn watch_secret(
 ) -> BoxFuture<'static, ()> {
     let (own, name) = (kube.namespace().clone(), ObjectName::constant(CERTIFICATES));
     let named = config().fields(&named(&name));
-    let events = Events::new(kube, "certificates", kube.namespaced(&own), named);
+    let events = WatchStream::new(kube, "certificates", kube.namespaced(&own), named);
     async move {
-        let reader = Reader {
-            manner: "certificates".into(),
+        let reader = ReflectorSpec {
+            target: "certificates".into(),
             identify: |object: &Secret| {
                 let checked = check_identity(object, Some(&own), Some(&name));
                 checked

@@ -10,16 +10,16 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::api::Api;
 use tokio::sync::watch as signal;
 
-use super::events::Events;
-use super::follow::{Manner, Reader, follow};
+use super::reflect::{ReflectorSpec, WatchTarget, follow};
+use super::stream::WatchStream;
 use super::{Kube, Watches, config};
 use crate::cluster::api::{check_identity, named};
-use crate::cluster::webhooks::{Configurations, Configured, WEBHOOKS, read_configuration};
+use crate::cluster::webhooks::{WEBHOOKS, WebhookConfigObject, WebhookConfigs, read_configuration};
 use crate::names::ObjectName;
 
 impl Watches {
     /// Keeps `configurations` current, too.
-    pub fn add_webhooks(&mut self, kube: &Kube, configurations: &Arc<Configurations>) {
+    pub fn add_webhooks(&mut self, kube: &Kube, configurations: &Arc<WebhookConfigs>) {
         self.add("webhooks", |synced| {
             watch_one::<MutatingWebhookConfiguration>(kube, Arc::clone(configurations), synced)
         });
@@ -30,23 +30,23 @@ impl Watches {
 }
 
 /// Without the rights to it everything else works: the API server is then told by somebody else whom to trust.
-fn watch_one<K: Configured>(
+fn watch_one<K: WebhookConfigObject>(
     kube: &Kube,
-    configurations: Arc<Configurations>,
+    configurations: Arc<WebhookConfigs>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<K> = Api::all(kube.client.clone());
     let name = ObjectName::constant(WEBHOOKS);
     let named = config().fields(&named(&name));
-    let events = Events::new(kube, "webhooks", api, named);
+    let events = WatchStream::new(kube, "webhooks", api, named);
     async move {
-        let reader = Reader {
-            manner: Manner {
+        let reader = ReflectorSpec {
+            target: WatchTarget {
                 what: "webhooks",
                 name: WEBHOOKS.to_owned(),
                 advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key"
                     .to_owned(),
-                waits_for_rights: false,
+                blocks_readiness: false,
             },
             identify: |object: &K| {
                 let checked = check_identity(object, None, Some(&name));

@@ -1,13 +1,13 @@
 //! What failed, and what to do about it. Pure.
 
-use super::report::Verdict;
-use super::scene::SecretError;
+use super::context::SecretError;
+use super::report::HopResult;
 use crate::credential::MintError;
-use crate::credential::trial::TrialError;
-use crate::provision::access::ClusterError;
+use crate::credential::registry_client::RegistryClientError;
+use crate::provision::ports::ClusterError;
 
 /// A mint, or a part of it, failed.
-pub(super) fn of_mint(error: &MintError, registry: &str) -> Verdict {
+pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
     let text = error.to_string();
     match error {
         MintError::AccessDenied {
@@ -16,14 +16,14 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> Verdict {
             principal,
             advice,
             answer,
-        } => Verdict::failed(
+        } => HopResult::failed(
             format!("{host} denied {permission} to {principal} (it said: {answer})"),
             format!("{advice}; `pullpass policy` prints what Registry {registry} needs"),
         ),
         MintError::NoIdentity { .. } => {
             let (message, fix) = split(&text);
             let place = "or run this where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
-            Verdict::failed(message, format!("{fix}; {place}"))
+            HopResult::failed(message, format!("{fix}; {place}"))
         }
         MintError::Hop {
             hop,
@@ -31,28 +31,28 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> Verdict {
             role_arn,
             cause,
         } => of_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
-        MintError::Throttled { .. } => Verdict::failed(text, "try it again in a minute"),
-        MintError::Network { host, .. } => Verdict::failed(
+        MintError::Throttled { .. } => HopResult::failed(text, "try it again in a minute"),
+        MintError::Network { host, .. } => HopResult::failed(
             text.clone(),
             format!("check name resolution, proxies and certificates on the way to {host}"),
         ),
         MintError::Refused { .. } => {
-            Verdict::failed(text, "do what the answer says, or try it again later")
+            HopResult::failed(text, "do what the answer says, or try it again later")
         }
         _ => {
             let (message, fix) = split(&text);
-            Verdict::failed(message, fix)
+            HopResult::failed(message, fix)
         }
     }
 }
 
 /// A source Secret cannot be had.
-pub(super) fn of_secret(error: &SecretError, namespace: &str) -> Verdict {
+pub(super) fn of_secret(error: &SecretError, namespace: &str) -> HopResult {
     match error {
         SecretError::NoCluster(_) => {
-            Verdict::failed(error.to_string(), "name the cluster with --kubeconfig")
+            HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
         }
-        SecretError::Missing(MintError::MissingSource { secret }) => Verdict::failed(
+        SecretError::Missing(MintError::MissingSource { secret }) => HopResult::failed(
             format!(
                 "source secret {secret} is not in namespace {namespace}, or lacks the label pullpass.dev/source=true"
             ),
@@ -66,44 +66,46 @@ pub(super) fn of_secret(error: &SecretError, namespace: &str) -> Verdict {
 }
 
 /// A registry did not take a login, or has no such image.
-pub(super) fn of_trial(error: &TrialError, provider: &str) -> Verdict {
+pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
     let fix = match error {
-        TrialError::Refused { status: 403, .. } | TrialError::Refused { .. }
+        RegistryClientError::Refused { status: 403, .. } | RegistryClientError::Refused { .. }
             if provider == "ecr" =>
         {
             "allow the pull to that principal: an identity policy in its own account, a repository policy too in another one (`pullpass policy` prints both)"
         }
-        TrialError::Refused { .. } if provider == "acr" => {
+        RegistryClientError::Refused { .. } if provider == "acr" => {
             "give the identity the role AcrPull on that registry, or Container Registry Repository Reader if it is in ABAC mode (`pullpass policy` prints both)"
         }
-        TrialError::Refused { .. } => {
+        RegistryClientError::Refused { .. } => {
             "check that the login is the registry's and may pull this image"
         }
-        TrialError::NotFound { .. } => {
+        RegistryClientError::NotFound { .. } => {
             "check the image's repository, tag and, for a cloud's registry, account and region"
         }
-        TrialError::ForeignRealm { .. } => {
-            return Verdict::skipped(error.to_string());
+        RegistryClientError::ForeignRealm { .. } => {
+            return HopResult::skipped(error.to_string());
         }
-        TrialError::BadAnswer { .. } => "check the image's host, and what answers there (a proxy?)",
-        TrialError::Timeout { .. } => {
+        RegistryClientError::BadAnswer { .. } => {
+            "check the image's host, and what answers there (a proxy?)"
+        }
+        RegistryClientError::Timeout { .. } => {
             "check the network path to it (security groups, network policies, proxies, PrivateLink)"
         }
-        TrialError::Network { .. } => {
+        RegistryClientError::Network { .. } => {
             "check name resolution, proxies and certificates on the way to it"
         }
     };
-    Verdict::failed(error.to_string(), fix)
+    HopResult::failed(error.to_string(), fix)
 }
 
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
-pub(super) fn of_cluster(error: &ClusterError) -> Verdict {
+pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
     if let ClusterError::Forbidden { what, message } = error {
-        return Verdict::skipped(format!("this account may not see {what}: {message}"));
+        return HopResult::skipped(format!("this account may not see {what}: {message}"));
     }
     let text = error.to_string();
     let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
-    Verdict::failed(message, fix)
+    HopResult::failed(message, fix)
 }
 
 /// What happened, and what to do: an error's message has the one before the other.

@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
 use super::advice;
-use super::image::Image;
-use super::report::{Kind, Report, Verdict};
-use super::scene::Scene;
-use crate::credential::fixed::{self, Login};
-use crate::credential::mint::{Mint as _, Order, SourceKeys};
+use super::context::CheckContext;
+use super::image::CheckedImage;
+use super::report::{CheckReport, HopResult, SubjectKind};
+use crate::credential::mint::{Mint as _, MintRequest, SourceKeys};
+use crate::credential::static_login::{self, Login};
 use crate::credential::{Credential, MintError, acr, ecr};
 use crate::names::ObjectName;
-use crate::provision::access::Cluster as _;
-use crate::provision::bind;
+use crate::provision::ports::Cluster as _;
 use crate::provision::secret::seconds;
+use crate::provision::tenant_identity;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
-use crate::registry::{CredentialSource, Grant, ServedRegistry};
+use crate::registry::{CredentialSource, Grant, ValidRegistry};
 
 /// The hops after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
@@ -28,12 +28,12 @@ pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
 
 /// Tries the credentials of each Registry that is of interest.
 pub(super) async fn check(
-    scene: &Scene<'_>,
-    images: &[Image<'_>],
-    report: &mut Report,
+    context: &CheckContext<'_>,
+    images: &[CheckedImage<'_>],
+    report: &mut CheckReport,
 ) -> anyhow::Result<Logins> {
     let mut logins = Logins::new();
-    for registry in scene.registries.iter() {
+    for registry in context.registries.iter() {
         let is_asked = |place: usize| {
             images.is_empty()
                 || images
@@ -43,22 +43,22 @@ pub(super) async fn check(
         let places: Vec<usize> = (0..registry.sources.len())
             .filter(|place| is_asked(*place))
             .collect();
-        if places.is_empty() || !scene.concerns(registry) {
+        if places.is_empty() || !context.concerns(registry) {
             continue;
         }
-        report.begin(Kind::Registry, &registry.name);
+        report.begin(SubjectKind::Registry, &registry.name);
         let places_tried = places.len();
         for place in places {
             let (source, keys) = &registry.sources[place];
             if let CredentialSource::Minted(source) = source
                 && places_tried > 1
             {
-                report.narrow(&place_of(source));
+                report.narrow(&location_of(source));
             }
             let found = match source {
-                CredentialSource::Static(fixed) => try_fixed(scene, fixed, keys, report).await?,
+                CredentialSource::Static(fixed) => try_static(context, fixed, keys, report).await?,
                 CredentialSource::Minted(source) => {
-                    try_mint(scene, registry, source, keys, report).await?
+                    try_mint(context, registry, source, keys, report).await?
                 }
             };
             logins.insert((registry.name.to_string(), place), found);
@@ -68,34 +68,37 @@ pub(super) async fn check(
 }
 
 /// A fixed login is in its source Secret.
-async fn try_fixed(
-    scene: &Scene<'_>,
+async fn try_static(
+    context: &CheckContext<'_>,
     source: &StaticSource,
     keys: &[String],
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<Vec<Login>> {
-    let found = scene.fetch_secret(&source.secret).await;
+    let found = context.fetch_secret(&source.secret).await;
     let secret = match found {
         Ok(secret) => secret,
         Err(error) => {
-            report.add("identity", advice::of_secret(&error, scene.own_namespace()))?;
+            report.add(
+                "identity",
+                advice::of_secret(&error, context.own_namespace()),
+            )?;
             return Ok(Vec::new());
         }
     };
-    match fixed::logins(&secret, keys, &[]) {
+    match static_login::logins(&secret, keys, &[]) {
         Ok(logins) => {
             let message = format!(
                 "{} in source secret {}",
                 count(logins.len(), "login"),
                 source.secret
             );
-            report.add("identity", Verdict::ok(message))?;
+            report.add("identity", HopResult::ok(message))?;
             Ok(logins)
         }
         Err(error) => {
             let text = error.to_string();
             let (message, fix) = text.rsplit_once(": ").unwrap_or((&text, "correct it"));
-            report.add("identity", Verdict::failed(message, fix))?;
+            report.add("identity", HopResult::failed(message, fix))?;
             Ok(Vec::new())
         }
     }
@@ -103,11 +106,11 @@ async fn try_fixed(
 
 /// A minted credential, hop by hop.
 async fn try_mint(
-    scene: &Scene<'_>,
-    registry: &ServedRegistry,
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
     source: &MintSource,
     keys: &[String],
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<Vec<Login>> {
     let grant = Grant {
         registry: registry.name.clone(),
@@ -116,36 +119,37 @@ async fn try_mint(
         keys: keys.to_vec(),
         reserved: Vec::new(),
     };
-    let bound = match bind(scene, &grant, source).await {
+    let bound = match bind(context, &grant, source).await {
         Ok(bound) => bound,
-        Err(verdict) => {
-            report.add("identity", verdict)?;
+        Err(result) => {
+            report.add("identity", result)?;
             report.skip(&AFTER_IDENTITY, "there is no identity")?;
             return Ok(Vec::new());
         }
     };
     let source = &bound;
-    let order = match order(scene, source).await {
+    let order = match order(context, source).await {
         Ok(order) => order,
-        Err(verdict) => {
-            report.add("identity", verdict)?;
+        Err(result) => {
+            report.add("identity", result)?;
             report.skip(&AFTER_IDENTITY, "there is no identity")?;
             return Ok(Vec::new());
         }
     };
     let is_known = match source {
-        MintSource::Ecr(source) => try_aws(scene, registry, source, &order, report).await?,
-        MintSource::Acr(source) => try_azure(scene, registry, source, &order, report).await?,
+        MintSource::Ecr(source) => try_aws(context, registry, source, &order, report).await?,
+        MintSource::Acr(source) => try_azure(context, registry, source, &order, report).await?,
     };
     if !is_known {
         return Ok(Vec::new());
     }
     report.start();
-    match scene.clouds.mint(order).await {
+    match context.clouds.mint(order).await {
         Ok(credential) => {
-            let message = format!("minted for {} by {}", source.place(), credential.principal);
-            report.add("token", Verdict::ok(message))?;
-            report.note("life", judge_life(&credential))?;
+            let (location, principal) = (source.location(), &credential.principal);
+            let message = format!("minted for {location} by {principal}");
+            report.add("token", HopResult::ok(message))?;
+            report.note("life", check_life(&credential))?;
             Ok(keys.iter().map(|key| login_of(key, &credential)).collect())
         }
         Err(error) => {
@@ -157,29 +161,29 @@ async fn try_mint(
 }
 
 /// Which of a Registry's credentials this is: its server or region.
-fn place_of(source: &MintSource) -> String {
+fn location_of(source: &MintSource) -> String {
     match source {
         MintSource::Ecr(ecr) if ecr.public => "ECR Public".to_owned(),
-        MintSource::Ecr(_) | MintSource::Acr(_) => source.place().to_owned(),
+        MintSource::Ecr(_) | MintSource::Acr(_) => source.location().to_owned(),
     }
 }
 
 /// What a grant's `source` is in the namespace: its own ServiceAccount is an identity only together with it.
 pub(super) async fn bind(
-    scene: &Scene<'_>,
+    context: &CheckContext<'_>,
     grant: &Grant,
     source: &MintSource,
-) -> Result<MintSource, Verdict> {
+) -> Result<MintSource, HopResult> {
     let Some(account) = source.unbound() else {
         return Ok(source.clone());
     };
-    let Some(namespace) = &scene.namespace else {
-        return Err(Verdict::skipped(format!(
+    let Some(namespace) = &context.namespace else {
+        return Err(HopResult::skipped(format!(
             "each namespace asks as its own ServiceAccount {account}: name one with --namespace to have it tried"
         )));
     };
-    let Some(kube) = &scene.kube else {
-        return Err(Verdict::failed(
+    let Some(kube) = &context.kube else {
+        return Err(HopResult::failed(
             format!(
                 "ServiceAccount {}/{account} stands in a cluster, and there is none here",
                 namespace.name
@@ -189,7 +193,7 @@ pub(super) async fn bind(
     };
     let read = kube.fetch_service_account(&namespace.name, account).await;
     let read = read.map_err(|error| advice::of_cluster(&error))?;
-    match bind::bind(grant, namespace, read.as_ref()).map(|grant| grant.source) {
+    match tenant_identity::bind(grant, namespace, read.as_ref()).map(|grant| grant.source) {
         Ok(CredentialSource::Minted(bound)) => Ok(bound),
         Ok(CredentialSource::Static(_)) => Ok(source.clone()),
         Err(error) => Err(advice::of_mint(&error.into(), &grant.registry)),
@@ -197,14 +201,14 @@ pub(super) async fn bind(
 }
 
 /// What is to be minted, with the keys out of its source Secret.
-async fn order(scene: &Scene<'_>, source: &MintSource) -> Result<Order, Verdict> {
+async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRequest, HopResult> {
     if let Some(secret) = secret_of(source) {
-        let read = scene.fetch_secret(secret).await;
-        read.map_err(|error| advice::of_secret(&error, scene.own_namespace()))?;
+        let read = context.fetch_secret(secret).await;
+        read.map_err(|error| advice::of_secret(&error, context.own_namespace()))?;
     }
     let keys =
-        SourceKeys::find(source, &scene.secrets).map_err(|error| advice::of_mint(&error, ""))?;
-    Ok(Order {
+        SourceKeys::find(source, &context.secrets).map_err(|error| advice::of_mint(&error, ""))?;
+    Ok(MintRequest {
         source: source.clone(),
         keys,
         expires_at: None,
@@ -228,19 +232,19 @@ pub(super) fn secret_of(source: &MintSource) -> Option<&ObjectName> {
 
 /// Whether there is an identity; who it is to AWS is told besides.
 async fn try_aws(
-    scene: &Scene<'_>,
-    registry: &ServedRegistry,
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
     source: &EcrSource,
-    order: &Order,
-    report: &mut Report,
+    order: &MintRequest,
+    report: &mut CheckReport,
 ) -> anyhow::Result<bool> {
-    let order = ecr::Order {
+    let order = ecr::EcrMintRequest {
         source: source.clone(),
         keys: order.keys.clone().and_then(SourceKeys::aws),
         expires_at: None,
         now: order.now,
     };
-    let opened = match scene.clouds.ecr.open(&order).await {
+    let opened = match context.clouds.ecr.open(&order).await {
         Ok(opened) => opened,
         Err(error) => {
             report.add("identity", advice::of_mint(&error, &registry.name))?;
@@ -253,10 +257,10 @@ async fn try_aws(
     });
     report.add(
         "identity",
-        Verdict::ok(format!("{}{until}", opened.principal())),
+        HopResult::ok(format!("{}{until}", opened.principal())),
     )?;
-    let caller = match scene.clouds.ecr.fetch_caller(&order, &opened).await {
-        Ok(arn) => Verdict::ok(arn),
+    let caller = match context.clouds.ecr.fetch_caller(&order, &opened).await {
+        Ok(arn) => HopResult::ok(arn),
         // Where only Amazon ECR's endpoint can be reached, tokens are minted all the same.
         Err(error @ (MintError::Timeout { .. } | MintError::Network { .. })) => {
             advice::of_mint(&error, &registry.name).without_consequence()
@@ -269,23 +273,23 @@ async fn try_aws(
 
 /// Whether there is an identity to Entra ID, and what its token says.
 async fn try_azure(
-    scene: &Scene<'_>,
-    registry: &ServedRegistry,
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
     source: &AcrSource,
-    order: &Order,
-    report: &mut Report,
+    order: &MintRequest,
+    report: &mut CheckReport,
 ) -> anyhow::Result<bool> {
-    let order = acr::Order {
+    let order = acr::AcrMintRequest {
         source: source.clone(),
         secret: order.keys.clone().and_then(SourceKeys::azure),
         now: order.now,
     };
-    match scene.clouds.acr.identify(&order).await {
+    match context.clouds.acr.identify(&order).await {
         Ok(known) => {
-            report.add("identity", Verdict::ok(known.principal))?;
+            report.add("identity", HopResult::ok(known.principal))?;
             let claims = known.claims.map_or_else(
-                || Verdict::skipped("the token of Entra ID says nothing that can be read"),
-                Verdict::ok,
+                || HopResult::skipped("the token of Entra ID says nothing that can be read"),
+                HopResult::ok,
             );
             report.note("caller", claims)?;
             Ok(true)
@@ -307,17 +311,17 @@ fn login_of(key: &str, credential: &Credential) -> Login {
 }
 
 /// Whether there is time to use a credential.
-fn judge_life(credential: &Credential) -> Verdict {
+fn check_life(credential: &Credential) -> HopResult {
     let left = credential.expires_at.duration_since(credential.minted_at);
     let until = seconds(credential.expires_at);
     let message = format!("{} until {until}", span(left));
     if left < SignedDuration::from_mins(15) {
-        return Verdict::failed(
+        return HopResult::failed(
             message,
             "have the session that signs last longer: a credential is renewed at half of its life, and a pull takes time",
         );
     }
-    Verdict::ok(message)
+    HopResult::ok(message)
 }
 
 /// `11h 59m`.

@@ -1,53 +1,53 @@
 //! The hops of a cluster: the API server calls pullpass.
 
 use super::advice;
-use super::report::{Kind, Report, Verdict};
-use super::scene::Scene;
-use crate::cluster::{Kube, WEBHOOKS, Webhook};
+use super::context::CheckContext;
+use super::report::{CheckReport, HopResult, SubjectKind};
+use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
 
 /// Looks whether the API server is told to call pullpass.
 pub(super) async fn check(
-    scene: &Scene<'_>,
+    context: &CheckContext<'_>,
     kube: &Kube,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<()> {
-    if !scene.args.files.is_empty() {
-        report.begin(Kind::Cluster, kube.namespace());
+    if !context.args.files.is_empty() {
+        report.begin(SubjectKind::Cluster, kube.namespace());
     }
     report.start();
-    let verdict = match kube.fetch_webhooks().await {
-        Ok(webhooks) => match judge(&webhooks, scene) {
-            verdict if lacks_validating(kube, &webhooks).await => verdict.or_failed(
-                format!("there is no validatingwebhookconfiguration {WEBHOOKS}: Registries and Pods are not looked at before they are written"),
-                "bring it back: helm upgrade, or kubectl apply of manifests/install.yaml",
+    let result = match kube.fetch_webhooks().await {
+        Ok(webhooks) => match check_webhooks(&webhooks, context) {
+            result if lacks_validating(kube, &webhooks).await => result.or_failed(
+                format!("validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"),
+                "restore it: helm upgrade, or kubectl apply -f manifests/install.yaml",
             ),
-            verdict => verdict,
+            result => result,
         },
         Err(error) => advice::of_cluster(&error),
     };
-    report.add("webhook", verdict)
+    report.add("webhook", result)
 }
 
 /// Whether one of the two configurations that are installed together is not there.
-async fn lacks_validating(kube: &Kube, webhooks: &[Webhook]) -> bool {
+async fn lacks_validating(kube: &Kube, webhooks: &[WebhookTarget]) -> bool {
     let mut names = webhooks.iter().map(|webhook| &webhook.configuration);
     names.any(|name| name == WEBHOOKS) && kube.has_validating().await.is_ok_and(|there| !there)
 }
 
-fn judge(webhooks: &[Webhook], scene: &Scene<'_>) -> Verdict {
-    let selects = |webhook: &&Webhook| match (scene.labels(), &webhook.namespaces) {
+fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> HopResult {
+    let selects = |webhook: &&WebhookTarget| match (context.labels(), &webhook.namespaces) {
         (Some(labels), Some(selector)) => selector.matches(labels),
         _ => true,
     };
     let Some(first) = webhooks.first() else {
-        return Verdict::failed(
+        return HopResult::failed(
             "no webhook configuration calls pullpass",
             "apply one, as manifests/webhook.yaml has it",
         );
     };
     let Some(webhook) = webhooks.iter().find(selects) else {
-        let namespace = scene.args.namespace.as_deref().unwrap_or_default();
-        return Verdict::failed(
+        let namespace = context.args.namespace.as_deref().unwrap_or_default();
+        return HopResult::failed(
             format!(
                 "{} is not called for namespace {namespace}: its namespaceSelector does not select it",
                 first.configuration
@@ -57,18 +57,16 @@ fn judge(webhooks: &[Webhook], scene: &Scene<'_>) -> Verdict {
             ),
         );
     };
-    let Webhook {
+    let WebhookTarget {
         configuration,
         target,
         ..
     } = webhook;
     if webhook.has_ca {
-        Verdict::ok(format!("{configuration} calls {target}"))
+        HopResult::ok(format!("{configuration} calls {target}"))
     } else {
-        Verdict::failed(
-            format!(
-                "{configuration} calls {target}, and does not say which CA signs its certificate"
-            ),
+        HopResult::failed(
+            format!("{configuration} calls {target} and has no caBundle"),
             "write the CA into its caBundle, as manifests/webhook.yaml says",
         )
     }

@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 
 use super::advice;
 use super::cloud::Logins;
-use super::report::{Kind, Report, Verdict};
-use super::scene::Scene;
+use super::context::CheckContext;
+use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::command::explain;
-use crate::credential::fixed::Login;
-use crate::credential::trial::{Entrance, Trial};
+use crate::credential::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Host, Pattern, Resolved, ServedRegistry};
+use crate::registry::{CredentialSource, Host, Pattern, Resolved, ValidRegistry};
 
 /// The hops after it is known who serves the image.
 const AFTER_SERVED: [&str; 2] = ["login", "manifest"];
 
 /// An image to try.
-pub(super) struct Image<'s> {
+pub(super) struct CheckedImage<'s> {
     pub(super) text: &'s str,
     /// What it is read as; or why it cannot be read.
     reference: Result<Reference<'s>, String>,
@@ -25,7 +25,7 @@ pub(super) struct Image<'s> {
     resolved: Result<Resolved<'s>, String>,
 }
 
-impl Image<'_> {
+impl CheckedImage<'_> {
     /// Whether this credential of this Registry is for it.
     pub(super) fn needs(&self, registry: &str, place: usize) -> bool {
         let resolved = self.resolved.as_ref();
@@ -40,24 +40,27 @@ impl Image<'_> {
 }
 
 /// Reads the images, and finds who serves them.
-pub(super) fn read<'s>(scene: &'s Scene<'_>) -> Vec<Image<'s>> {
+pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
     let read = |text: &'s String| {
         let reference = Reference::parse(text).map_err(|error| error.to_string());
         let resolved = match &reference {
-            Ok(reference) => resolve(scene, reference),
+            Ok(reference) => resolve(context, reference),
             Err(_) => Err(String::new()),
         };
-        Image {
+        CheckedImage {
             text,
             reference,
             resolved,
         }
     };
-    scene.args.images.iter().map(read).collect()
+    context.args.images.iter().map(read).collect()
 }
 
-fn resolve<'s>(scene: &'s Scene<'_>, reference: &Reference<'_>) -> Result<Resolved<'s>, String> {
-    let explanation = scene.registries.explain(scene.puller(), reference);
+fn resolve<'s>(
+    context: &'s CheckContext<'_>,
+    reference: &Reference<'_>,
+) -> Result<Resolved<'s>, String> {
+    let explanation = context.registries.explain(context.pod_subject(), reference);
     let host = reference.host().to_ascii_lowercase();
     let reason = explain::reason(&explanation, Host::recognise(&host));
     explanation.resolved.ok_or(reason)
@@ -65,86 +68,86 @@ fn resolve<'s>(scene: &'s Scene<'_>, reference: &Reference<'_>) -> Result<Resolv
 
 /// Tries the images, or without any the logins on the hosts of the Registries.
 pub(super) async fn check(
-    scene: &Scene<'_>,
-    images: &[Image<'_>],
+    context: &CheckContext<'_>,
+    images: &[CheckedImage<'_>],
     logins: &Logins,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     for image in images {
-        report.begin(Kind::Image, image.text);
-        try_image(scene, image, logins, report).await?;
+        report.begin(SubjectKind::Image, image.text);
+        try_image(context, image, logins, report).await?;
     }
     if images.is_empty() {
-        for registry in scene
+        for registry in context
             .registries
             .iter()
-            .filter(|registry| scene.concerns(registry))
+            .filter(|registry| context.concerns(registry))
         {
-            report.begin(Kind::Registry, &registry.name);
-            try_hosts(scene, registry, logins, report).await?;
+            report.begin(SubjectKind::Registry, &registry.name);
+            try_hosts(context, registry, logins, report).await?;
         }
     }
     Ok(())
 }
 
 async fn try_image(
-    scene: &Scene<'_>,
-    image: &Image<'_>,
+    context: &CheckContext<'_>,
+    image: &CheckedImage<'_>,
     logins: &Logins,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     let (reference, resolved) = match find_served(image) {
         Ok(served) => served,
-        Err(verdict) => {
-            report.note("served", verdict)?;
+        Err(result) => {
+            report.note("served", result)?;
             return report.skip(&AFTER_SERVED, "no Registry serves it");
         }
     };
     let registry = resolved.registry;
     let served = format!("by Registry {} as {}", registry.name, resolved.key);
-    report.note("served", Verdict::ok(served))?;
+    report.note("served", HopResult::ok(served))?;
     let held = logins.get(&(registry.name.to_string(), resolved.grant));
     let Some(login) = held.and_then(|held| find_login(held, reference, &resolved.key)) else {
         return report.skip(&AFTER_SERVED, "there is no login for it");
     };
     let domain = reference.domain();
-    let trial = Trial::new(&scene.http, domain, &login.username, &login.password);
+    let client = RegistryClient::new(&context.http, domain, &login.username, &login.password);
     let provider = provider_of(&registry.sources[resolved.grant].0);
     report.start();
-    if !try_login(&trial, domain, login, provider, report).await? {
+    if !try_login(&client, domain, login, provider, report).await? {
         return report.skip(&["manifest"], "the login is not taken");
     }
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
-    let verdict = match trial.manifest(reference.path(), wanted).await {
+    let result = match client.manifest(reference.path(), wanted).await {
         Ok(manifest) => {
             let digest = manifest.digest.as_deref();
-            Verdict::ok(digest.unwrap_or("there, of an unknown digest"))
+            HopResult::ok(digest.unwrap_or("there, of an unknown digest"))
         }
-        Err(error) => advice::of_trial(&error, provider),
+        Err(error) => advice::of_registry_client(&error, provider),
     };
-    report.add("manifest", verdict)
+    report.add("manifest", result)
 }
 
 /// What an image is read as and who serves it, if anybody does.
 fn find_served<'i, 's>(
-    image: &'i Image<'s>,
-) -> Result<(&'i Reference<'s>, &'i Resolved<'s>), Verdict> {
+    image: &'i CheckedImage<'s>,
+) -> Result<(&'i Reference<'s>, &'i Resolved<'s>), HopResult> {
     let reference = image.reference.as_ref().map_err(|error| {
-        Verdict::failed(format!("the image cannot be read: {error}"), "correct it")
+        HopResult::failed(format!("the image cannot be read: {error}"), "correct it")
     })?;
     let resolved = image.resolved.as_ref().map_err(|reason| {
         let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` tells more";
-        Verdict::failed(reason, fix)
+        HopResult::failed(reason, fix)
     })?;
     Ok((reference, resolved))
 }
 
 /// The login on each host of a Registry.
 async fn try_hosts(
-    scene: &Scene<'_>,
-    registry: &ServedRegistry,
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
     logins: &Logins,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     let mut tried = BTreeSet::new();
     for (place, (source, _)) in registry.sources.iter().enumerate() {
@@ -156,11 +159,12 @@ async fn try_hosts(
             }
             if domain.contains('*') {
                 let message = format!("{domain} is no host: name an image to have it tried");
-                report.note("login", Verdict::skipped(message))?;
+                report.note("login", HopResult::skipped(message))?;
                 continue;
             }
-            let trial = Trial::new(&scene.http, domain, &login.username, &login.password);
-            try_login(&trial, domain, login, provider_of(source), report).await?;
+            let client =
+                RegistryClient::new(&context.http, domain, &login.username, &login.password);
+            try_login(&client, domain, login, provider_of(source), report).await?;
         }
     }
     Ok(())
@@ -168,25 +172,25 @@ async fn try_hosts(
 
 /// Whether the login may be used further.
 async fn try_login(
-    trial: &Trial<'_>,
+    client: &RegistryClient<'_>,
     domain: &str,
     login: &Login,
     provider: &str,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> anyhow::Result<bool> {
-    let (verdict, goes_on) = match trial.login().await {
-        Ok(Entrance::Open) => (Verdict::ok(format!("{domain} asks for no login")), true),
-        Ok(Entrance::Basic) => (
-            Verdict::ok(format!("{domain} takes the login of {}", login.username)),
+    let (result, goes_on) = match client.login().await {
+        Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
+        Ok(LoginMethod::Basic) => (
+            HopResult::ok(format!("{domain} takes the login of {}", login.username)),
             true,
         ),
-        Ok(Entrance::Token) => (
-            Verdict::ok(format!("{domain} gives {} a token", login.username)),
+        Ok(LoginMethod::Token) => (
+            HopResult::ok(format!("{domain} gives {} a token", login.username)),
             true,
         ),
-        Err(error) => (advice::of_trial(&error, provider), false),
+        Err(error) => (advice::of_registry_client(&error, provider), false),
     };
-    report.add("login", verdict)?;
+    report.add("login", result)?;
     Ok(goes_on)
 }
 

@@ -8,37 +8,37 @@ use serde_json::{Value, json};
 
 use super::advice;
 use super::cloud::{bind, count, secret_of};
-use super::image::Image;
-use super::report::{Kind, Report, Verdict};
-use super::scene::Scene;
-use crate::cluster::{Kube, Store, TriedPod};
-use crate::credential::{CredentialKey, CredentialStore as _, fixed};
+use super::context::CheckContext;
+use super::image::CheckedImage;
+use super::report::{CheckReport, HopResult, SubjectKind};
+use crate::cluster::{DryRunPod, Kube, KubeCredentialStore};
+use crate::credential::{CredentialKey, CredentialStore as _, static_login};
 use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::InjectMode;
-use crate::provision::access::Cluster as _;
-use crate::provision::secret::{Auths, Digest, Entry};
+use crate::provision::ports::Cluster as _;
+use crate::provision::secret::{AuthEntry, Auths, Digest};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Grant, Labels, ServedRegistry};
+use crate::registry::{CredentialSource, Grant, Labels, ValidRegistry};
 
 /// Looks at one namespace.
 pub(super) async fn check(
-    scene: &Scene<'_>,
+    context: &CheckContext<'_>,
     kube: &Kube,
     name: &NamespaceName,
-    images: &[Image<'_>],
-    report: &mut Report,
+    images: &[CheckedImage<'_>],
+    report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     const AFTER: [&str; 3] = ["serves", "pullSecret", "dryRun"];
-    report.begin(Kind::Namespace, name);
+    report.begin(SubjectKind::Namespace, name);
     let namespace = match kube.fetch_namespace(name).await {
         Ok(Some((_, namespace))) => namespace,
         Ok(None) => {
-            let verdict = Verdict::failed(
+            let result = HopResult::failed(
                 format!("there is no namespace {name}"),
                 "correct the name, or create it",
             );
-            report.add("optIn", verdict)?;
+            report.add("optIn", result)?;
             return report.skip(&AFTER, "there is no namespace");
         }
         Err(error) => {
@@ -48,10 +48,8 @@ pub(super) async fn check(
     };
     if namespace.mode == InjectMode::Off {
         let fix = format!("opt it in: kubectl label namespace {name} pullpass.dev/inject=enabled");
-        report.add(
-            "optIn",
-            Verdict::failed("the namespace did not opt in", fix),
-        )?;
+        let result = HopResult::failed("the namespace did not opt in", fix);
+        report.add("optIn", result)?;
         return report.skip(&AFTER, "the namespace did not opt in");
     }
     let mode = if namespace.mode == InjectMode::All {
@@ -59,22 +57,24 @@ pub(super) async fn check(
     } else {
         "enabled"
     };
-    report.add("optIn", Verdict::ok(format!("pullpass.dev/inject={mode}")))?;
-    let serving = scene.registries.serving(&namespace.labels);
+    let opted_in = HopResult::ok(format!("pullpass.dev/inject={mode}"));
+    report.add("optIn", opted_in)?;
+    let serving = context.registries.serving(&namespace.labels);
     let serving: Vec<&str> = serving.iter().map(|registry| &*registry.name).collect();
     if serving.is_empty() {
-        let fix = "correct the namespace's labels, or serves.namespaces of a Registry";
-        report.note("serves", Verdict::failed("no Registry serves it", fix))?;
+        let fix = "correct the namespace's labels, or namespaceSelector of a Registry";
+        report.note("serves", HopResult::failed("no Registry serves it", fix))?;
         return report.skip(&AFTER[1..], "no Registry serves the namespace");
     }
-    report.note("serves", Verdict::ok(format!("by {}", serving.join(", "))))?;
+    let serving = HopResult::ok(format!("by {}", serving.join(", ")));
+    report.note("serves", serving)?;
     report.start();
-    for (secret, grants) in group(scene.registries.grants(&namespace.labels)) {
-        let verdict = judge_secret(scene, kube, name, &secret, &grants).await;
-        report.add("pullSecret", verdict)?;
+    for (secret, grants) in group(context.registries.grants(&namespace.labels)) {
+        let result = compare_secret(context, kube, name, &secret, &grants).await;
+        report.add("pullSecret", result)?;
     }
-    let verdict = try_pod(scene, kube, name, images).await;
-    report.add("dryRun", verdict)
+    let result = try_pod(context, kube, name, images).await;
+    report.add("dryRun", result)
 }
 
 /// The credentials of a namespace by pull secret.
@@ -87,25 +87,25 @@ fn group(grants: Vec<Grant>) -> BTreeMap<ObjectName, Vec<Grant>> {
 }
 
 /// Whether the pull secret holds what pullpass would write, as far as that is known.
-async fn judge_secret(
-    scene: &Scene<'_>,
+async fn compare_secret(
+    context: &CheckContext<'_>,
     kube: &Kube,
     namespace: &NamespaceName,
     name: &ObjectName,
     grants: &[Grant],
-) -> Verdict {
+) -> HopResult {
     let found = match kube.fetch_pull_secret(namespace, name).await {
         Ok(found) => found,
         Err(error) => return advice::of_cluster(&error),
     };
     let Some(secret) = found else {
-        return Verdict::skipped(format!(
+        return HopResult::skipped(format!(
             "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
         ));
     };
     if !secret.ours {
-        return Verdict::failed(
-            format!("the Secret {name} is somebody else's, and pullpass leaves it alone"),
+        return HopResult::failed(
+            format!("Secret {name} is not managed by pullpass"),
             format!("rename it, or delete it: kubectl delete secret {name} -n {namespace}"),
         );
     }
@@ -114,17 +114,17 @@ async fn judge_secret(
         .as_ref()
         .map(ExposeSecret::expose_secret);
     let there = bytes.map(Auths::parse).unwrap_or_default().digests();
-    let compared = compare(scene, kube, grants, &there).await;
+    let compared = compare(context, kube, grants, &there).await;
     let unknown = match compared.unknown {
         0 => String::new(),
         number => format!(", {number} not minted yet"),
     };
     if compared.different.is_empty() {
         let equal = count(compared.equal, "login");
-        return Verdict::ok(format!("{name}: {equal} as it should be{unknown}"));
+        return HopResult::ok(format!("{name}: {equal} as it should be{unknown}"));
     }
     let different = compared.different.join(", ");
-    Verdict::failed(
+    HopResult::failed(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
         "pullpass writes it anew within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
     )
@@ -132,7 +132,7 @@ async fn judge_secret(
 
 /// What is there, beside what should be there.
 #[derive(Default)]
-struct Compared {
+struct SecretDiff {
     equal: usize,
     /// How many keys stand for credentials that are not known.
     unknown: usize,
@@ -140,15 +140,15 @@ struct Compared {
 }
 
 async fn compare(
-    scene: &Scene<'_>,
+    context: &CheckContext<'_>,
     kube: &Kube,
     grants: &[Grant],
     there: &BTreeMap<String, Digest>,
-) -> Compared {
-    let store = Store::new(kube.clone());
-    let mut compared = Compared::default();
+) -> SecretDiff {
+    let store = KubeCredentialStore::new(kube.clone());
+    let mut compared = SecretDiff::default();
     for grant in grants {
-        let Some(entries) = find_entries(scene, &store, grant).await else {
+        let Some(entries) = find_entries(context, &store, grant).await else {
             compared.unknown += grant.keys.len();
             continue;
         };
@@ -168,14 +168,18 @@ async fn compare(
 }
 
 /// What stands in a pull secret for a grant: out of the credential store, or out of the source Secret. `None`: nothing is known of it.
-async fn find_entries(scene: &Scene<'_>, store: &Store, grant: &Grant) -> Option<Vec<Entry>> {
+async fn find_entries(
+    context: &CheckContext<'_>,
+    store: &KubeCredentialStore,
+    grant: &Grant,
+) -> Option<Vec<AuthEntry>> {
     let entry = |key: &str, username: &str, password, until| {
-        Entry::new(key, grant.registry.clone(), username, password, until)
+        AuthEntry::new(key, grant.registry.clone(), username, password, until)
     };
     match &grant.source {
         CredentialSource::Minted(source) => {
-            let source = bind(scene, grant, source).await.ok()?;
-            let credential = find_stored(scene, store, &source).await?;
+            let source = bind(context, grant, source).await.ok()?;
+            let credential = find_stored(context, store, &source).await?;
             let until = Some(credential.expires_at);
             let entries = grant
                 .keys
@@ -184,8 +188,8 @@ async fn find_entries(scene: &Scene<'_>, store: &Store, grant: &Grant) -> Option
             Some(entries.collect())
         }
         CredentialSource::Static(source) => {
-            let secret = scene.fetch_secret(&source.secret).await.ok()?;
-            let logins = fixed::logins(&secret, &grant.keys, &grant.reserved).ok()?;
+            let secret = context.fetch_secret(&source.secret).await.ok()?;
+            let logins = static_login::logins(&secret, &grant.keys, &grant.reserved).ok()?;
             let entries = logins
                 .iter()
                 .map(|login| entry(&login.key, &login.username, &login.password, None));
@@ -196,14 +200,14 @@ async fn find_entries(scene: &Scene<'_>, store: &Store, grant: &Grant) -> Option
 
 /// The credential that the store holds, if it is good now.
 async fn find_stored(
-    scene: &Scene<'_>,
-    store: &Store,
+    context: &CheckContext<'_>,
+    store: &KubeCredentialStore,
     source: &MintSource,
 ) -> Option<std::sync::Arc<crate::credential::Credential>> {
     if let Some(secret) = secret_of(source) {
-        scene.fetch_secret(secret).await.ok()?;
+        context.fetch_secret(secret).await.ok()?;
     }
-    let key = CredentialKey::of(source, &scene.secrets).ok()?;
+    let key = CredentialKey::of(source, &context.secrets).ok()?;
     store.refresh(&key).await.ok()?;
     store
         .current(&key)
@@ -212,42 +216,48 @@ async fn find_stored(
 
 /// Whether a Pod gets the reference.
 async fn try_pod(
-    scene: &Scene<'_>,
+    context: &CheckContext<'_>,
     kube: &Kube,
     name: &NamespaceName,
-    images: &[Image<'_>],
-) -> Verdict {
+    images: &[CheckedImage<'_>],
+) -> HopResult {
     let given: Vec<String> = images
         .iter()
         .filter(|image| image.is_served())
         .map(|image| image.text.to_owned())
         .collect();
     let images = if given.is_empty() {
-        any_image(scene)
+        any_image(context)
     } else {
         given
     };
     if images.is_empty() {
-        return Verdict::skipped("not tried: name an image that a Registry serves");
+        return HopResult::skipped("not tried: name an image that a Registry serves");
     }
-    let pod = pod(&images, &scene.args.service_account, &scene.args.pod_labels);
+    let pod = pod(
+        &images,
+        &context.args.service_account,
+        &context.args.pod_labels,
+    );
     match kube.try_pod(name, &pod).await {
-        Ok(tried) => judge_pod(&tried, &needed(scene, &images)),
+        Ok(tried) => check_pod(&tried, &needed(context, &images)),
         Err(error) => advice::of_cluster(&error),
     }
 }
 
 /// The pull secrets that a Pod with these images needs.
-fn needed(scene: &Scene<'_>, images: &[String]) -> BTreeSet<ObjectName> {
+fn needed(context: &CheckContext<'_>, images: &[String]) -> BTreeSet<ObjectName> {
     let secret = |image: &String| {
         let reference = Reference::parse(image).ok()?;
-        let resolved = scene.registries.resolve(scene.puller(), &reference)?;
+        let resolved = context
+            .registries
+            .resolve(context.pod_subject(), &reference)?;
         Some(resolved.registry.secret.clone())
     };
     images.iter().filter_map(secret).collect()
 }
 
-fn judge_pod(tried: &TriedPod, needed: &BTreeSet<ObjectName>) -> Verdict {
+fn check_pod(tried: &DryRunPod, needed: &BTreeSet<ObjectName>) -> HopResult {
     let warnings: Vec<&str> = tried
         .warnings
         .iter()
@@ -266,10 +276,10 @@ fn judge_pod(tried: &TriedPod, needed: &BTreeSet<ObjectName>) -> Verdict {
         .filter(|name| !references.contains(name))
         .collect();
     if missing.is_empty() {
-        return Verdict::ok(format!("a Pod references {}{said}", references.join(", ")));
+        return HopResult::ok(format!("a Pod references {}{said}", references.join(", ")));
     }
     let fix = "see that pullpass runs and is ready, that the API server reaches it, and that the caBundle of the webhook configuration is its CA: with failurePolicy Ignore the API server goes on without a word";
-    Verdict::failed(
+    HopResult::failed(
         format!(
             "a Pod comes back without the reference {}{said}",
             missing.join(", ")
@@ -279,13 +289,13 @@ fn judge_pod(tried: &TriedPod, needed: &BTreeSet<ObjectName>) -> Verdict {
 }
 
 /// An image of some Registry that serves the Pod: nothing of it is pulled.
-fn any_image(scene: &Scene<'_>) -> Vec<String> {
-    let puller = scene.puller();
-    let serving = scene
+fn any_image(context: &CheckContext<'_>) -> Vec<String> {
+    let pod_subject = context.pod_subject();
+    let serving = context
         .registries
         .iter()
-        .filter(|registry| registry.serves_pod(&puller));
-    let mut patterns = serving.flat_map(ServedRegistry::patterns);
+        .filter(|registry| registry.serves_pod(&pod_subject));
+    let mut patterns = serving.flat_map(ValidRegistry::patterns);
     let literal = patterns.find(|pattern| !pattern.has_wildcard());
     literal
         .map(|pattern| match pattern.path() {

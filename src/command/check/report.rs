@@ -10,12 +10,12 @@ use crate::command::{Output, print};
 /// One hop. The names and forms of its fields are stable.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Check {
+struct HopReport {
     /// What it is about.
-    kind: Kind,
+    kind: SubjectKind,
     name: String,
     hop: &'static str,
-    status: Status,
+    status: HopStatus,
     /// What was found.
     message: String,
     /// What to do.
@@ -26,7 +26,7 @@ struct Check {
 
 /// What a hop is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Kind {
+pub(super) enum SubjectKind {
     Cluster,
     Registry,
     Image,
@@ -36,7 +36,7 @@ pub(super) enum Kind {
 /// How a hop went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Status {
+pub(super) enum HopStatus {
     Ok,
     Failed,
     /// Not tried, or of no consequence.
@@ -45,23 +45,23 @@ pub(super) enum Status {
 
 /// How a hop went, and what to say of it.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
-    status: Status,
+pub(super) struct HopResult {
+    status: HopStatus,
     message: String,
     fix: Option<String>,
 }
 
-impl Verdict {
+impl HopResult {
     pub(super) fn ok(message: impl Into<String>) -> Self {
-        Self::new(Status::Ok, message, None)
+        Self::new(HopStatus::Ok, message, None)
     }
 
     pub(super) fn failed(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::new(Status::Failed, message, Some(fix.into()))
+        Self::new(HopStatus::Failed, message, Some(fix.into()))
     }
 
     pub(super) fn skipped(message: impl Into<String>) -> Self {
-        Self::new(Status::Skipped, message, None)
+        Self::new(HopStatus::Skipped, message, None)
     }
 
     /// The same, with what it is about in front.
@@ -73,20 +73,20 @@ impl Verdict {
     /// The same where it failed already, else that this failed.
     pub(super) fn or_failed(self, message: impl Into<String>, fix: impl Into<String>) -> Self {
         match self.status {
-            Status::Failed => self,
-            Status::Ok | Status::Skipped => Self::failed(message, fix),
+            HopStatus::Failed => self,
+            HopStatus::Ok | HopStatus::Skipped => Self::failed(message, fix),
         }
     }
 
     /// The same as nothing that counts.
     pub(super) fn without_consequence(self) -> Self {
         Self {
-            status: Status::Skipped,
+            status: HopStatus::Skipped,
             ..self
         }
     }
 
-    fn new(status: Status, message: impl Into<String>, fix: Option<String>) -> Self {
+    fn new(status: HopStatus, message: impl Into<String>, fix: Option<String>) -> Self {
         Self {
             status,
             message: message.into(),
@@ -96,17 +96,17 @@ impl Verdict {
 }
 
 /// All hops so far. Text is printed as it comes.
-pub(super) struct Report {
+pub(super) struct CheckReport {
     output: Output,
-    subject: Option<(Kind, String)>,
+    subject: Option<(SubjectKind, String)>,
     /// What of the subject, where there are several of it.
     part: Option<String>,
     is_announced: bool,
-    checks: Vec<Check>,
+    checks: Vec<HopReport>,
     since: Instant,
 }
 
-impl Report {
+impl CheckReport {
     pub(super) fn new(output: Output) -> Self {
         Self {
             output,
@@ -119,7 +119,7 @@ impl Report {
     }
 
     /// What the next hops are about.
-    pub(super) fn begin(&mut self, kind: Kind, name: &str) {
+    pub(super) fn begin(&mut self, kind: SubjectKind, name: &str) {
         self.subject = Some((kind, name.to_owned()));
         self.part = None;
         self.is_announced = false;
@@ -137,26 +137,24 @@ impl Report {
     }
 
     /// A hop ended; the next one begins.
-    pub(super) fn add(&mut self, hop: &'static str, verdict: Verdict) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, hop: &'static str, result: HopResult) -> anyhow::Result<()> {
         let took = self.since.elapsed();
-        self.push(hop, verdict, Some(took))
+        self.push(hop, result, Some(took))
     }
 
     /// A hop for which nothing was asked.
-    pub(super) fn note(&mut self, hop: &'static str, verdict: Verdict) -> anyhow::Result<()> {
-        self.push(hop, verdict, None)
+    pub(super) fn note(&mut self, hop: &'static str, result: HopResult) -> anyhow::Result<()> {
+        self.push(hop, result, None)
     }
 
     /// Hops that cannot be tried because an earlier one failed; for people they are one line.
     pub(super) fn skip(&mut self, hops: &[&'static str], because: &str) -> anyhow::Result<()> {
         let message = format!("{}: {because}", hops.join(", "));
-        let line = self.of_part(Verdict::skipped(message));
-        self.tell("not tried", &line, None)?;
-        let verdict = self.of_part(Verdict::skipped(format!("not tried: {because}")));
-        let checks = hops
-            .iter()
-            .map(|hop| self.check(hop, verdict.clone(), None));
-        let checks: Vec<Check> = checks.collect();
+        let line = self.of_part(HopResult::skipped(message));
+        self.print_line("not tried", &line, None)?;
+        let result = self.of_part(HopResult::skipped(format!("not tried: {because}")));
+        let checks = hops.iter().map(|hop| self.check(hop, result.clone(), None));
+        let checks: Vec<HopReport> = checks.collect();
         self.checks.extend(checks);
         self.start();
         Ok(())
@@ -165,57 +163,57 @@ impl Report {
     fn push(
         &mut self,
         hop: &'static str,
-        verdict: Verdict,
+        result: HopResult,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
-        let verdict = self.of_part(verdict);
-        self.tell(hop, &verdict, took)?;
-        let check = self.check(hop, verdict, took);
+        let result = self.of_part(result);
+        self.print_line(hop, &result, took)?;
+        let check = self.check(hop, result, took);
         self.checks.push(check);
         self.start();
         Ok(())
     }
 
-    fn check(&self, hop: &'static str, verdict: Verdict, took: Option<Duration>) -> Check {
+    fn check(&self, hop: &'static str, result: HopResult, took: Option<Duration>) -> HopReport {
         let (kind, name) = self.subject();
-        Check {
+        HopReport {
             kind,
             name: name.to_owned(),
             hop,
-            status: verdict.status,
-            message: verdict.message,
-            fix: verdict.fix,
+            status: result.status,
+            message: result.message,
+            fix: result.fix,
             millis: took.map(millis),
         }
     }
 
-    fn of_part(&self, verdict: Verdict) -> Verdict {
+    fn of_part(&self, result: HopResult) -> HopResult {
         match &self.part {
-            Some(part) => verdict.about(part),
-            None => verdict,
+            Some(part) => result.about(part),
+            None => result,
         }
     }
 
-    fn subject(&self) -> (Kind, &str) {
+    fn subject(&self) -> (SubjectKind, &str) {
         let subject = self.subject.as_ref();
-        subject.map_or((Kind::Cluster, ""), |(kind, name)| (*kind, name))
+        subject.map_or((SubjectKind::Cluster, ""), |(kind, name)| (*kind, name))
     }
 
     /// Prints a line for people.
-    fn tell(
+    fn print_line(
         &mut self,
         label: &str,
-        verdict: &Verdict,
+        result: &HopResult,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
         if self.output == Output::Text {
-            print(&self.render(label, verdict, took))?;
+            print(&self.render(label, result, took))?;
             self.is_announced = true;
         }
         Ok(())
     }
 
-    fn render(&self, label: &str, verdict: &Verdict, took: Option<Duration>) -> String {
+    fn render(&self, label: &str, result: &HopResult, took: Option<Duration>) -> String {
         let gap = if self.checks.is_empty() { "" } else { "\n" };
         let (kind, name) = self.subject();
         let head = if self.is_announced {
@@ -223,21 +221,21 @@ impl Report {
         } else {
             format!("{gap}{kind:?} {name}\n")
         };
-        let mark = match verdict.status {
-            Status::Ok => '✓',
-            Status::Failed => '✗',
-            Status::Skipped => '–',
+        let mark = match result.status {
+            HopStatus::Ok => '✓',
+            HopStatus::Failed => '✗',
+            HopStatus::Skipped => '–',
         };
         // What took no time asked nobody.
         let took = took.map(millis).filter(|took| *took > 0);
         let took = took.map(|took| format!(" ({took} ms)"));
-        let fix = verdict
+        let fix = result
             .fix
             .as_ref()
             .map(|fix| format!("    fix        {fix}\n"));
         format!(
             "{head}  {mark} {label:<11}{}{}\n{}",
-            verdict.message,
+            result.message,
             took.unwrap_or_default(),
             fix.unwrap_or_default()
         )
@@ -248,7 +246,7 @@ impl Report {
         #[derive(Serialize)]
         struct All<'a> {
             ok: bool,
-            checks: &'a [Check],
+            checks: &'a [HopReport],
         }
         let count = |status| {
             self.checks
@@ -257,9 +255,9 @@ impl Report {
                 .count()
         };
         let (ok, failed, skipped) = (
-            count(Status::Ok),
-            count(Status::Failed),
-            count(Status::Skipped),
+            count(HopStatus::Ok),
+            count(HopStatus::Failed),
+            count(HopStatus::Skipped),
         );
         print(&match self.output {
             Output::Json => {

@@ -20,7 +20,7 @@ pub(super) enum Source<'a> {
 /// What is known of the Pod.
 #[derive(Debug, Default)]
 pub(super) struct Pod {
-    pub(super) images: Vec<Image>,
+    pub(super) images: Vec<ImageArg>,
     pub(super) namespace: Option<NamespaceName>,
     pub(super) service_account: Option<ObjectName>,
     pub(super) labels: Labels,
@@ -28,7 +28,7 @@ pub(super) struct Pod {
 
 /// An image to explain.
 #[derive(Debug)]
-pub(super) struct Image {
+pub(super) struct ImageArg {
     /// The image as it is written.
     pub(super) text: String,
     /// Where in the Pod it stands; nothing for one that was given by itself.
@@ -48,10 +48,10 @@ pub(super) fn load(source: &Source<'_>) -> anyhow::Result<Pod> {
                         list.lines()
                             .map(str::trim)
                             .filter(|line| !line.is_empty())
-                            .map(Image::alone),
+                            .map(ImageArg::alone),
                     );
                 } else {
-                    pod.images.push(Image::alone(image));
+                    pod.images.push(ImageArg::alone(image));
                 }
             }
             Ok(pod)
@@ -70,7 +70,7 @@ pub(super) fn load(source: &Source<'_>) -> anyhow::Result<Pod> {
     }
 }
 
-impl Image {
+impl ImageArg {
     fn alone(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -118,11 +118,11 @@ fn parse_name<F: Form>(value: &Value) -> Result<Option<Name<F>>, NameError> {
     value.as_str().map(Name::parse).transpose()
 }
 
-fn collect(spec: &Value, list: &str, pointer: &str, images: &mut Vec<Image>) {
+fn collect(spec: &Value, list: &str, pointer: &str, images: &mut Vec<ImageArg>) {
     for (index, entry) in spec[list].as_array().into_iter().flatten().enumerate() {
         if let Some(text) = entry.pointer(pointer).and_then(Value::as_str) {
             let place = format!("spec.{list}[{index}]{}", pointer.replace('/', "."));
-            images.push(Image {
+            images.push(ImageArg {
                 text: text.to_owned(),
                 place: Some(place),
             });

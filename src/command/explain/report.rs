@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::Scene;
-use super::images::Image;
+use super::ExplainContext;
+use super::images::ImageArg;
 use crate::image::Reference;
-use crate::registry::{Explanation, Host, Inject, Precedence, Resolved, Verdict, Why};
+use crate::registry::{Explanation, Host, PodMetadata, Precedence, RegistryMatch, Resolved, Why};
 
 /// A row of `-o json`. The names and forms of its fields are stable.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Row {
+pub(super) struct ExplainedImage {
     /// The image as it was given.
     pub(super) image: String,
     pub(super) host: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Row {
     /// The pull secret that holds its credential.
     pub(super) secret: Option<String>,
     /// What its host is.
-    pub(super) provider: Option<Provider>,
+    pub(super) provider: Option<ProviderInfo>,
     pub(super) reason: String,
     /// Why the image could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub(super) struct Row {
 /// What a host says of itself; all fields stand for every kind, null where they do not apply.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Provider {
+pub(super) struct ProviderInfo {
     /// `ecr` or `acr`.
     pub(super) kind: &'static str,
     pub(super) account: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct Details {
     /// Where in the Pod the image stands.
     pub(super) place: Option<String>,
     /// What a Pod with the image gets.
-    pub(super) gets: Option<Gets>,
+    pub(super) gets: Option<PodGets>,
     /// The Registries that have to do with the image, each with why it does not serve it.
     pub(super) others: Vec<(String, String)>,
     /// How many Registries have nothing to do with the image.
@@ -64,26 +64,26 @@ pub(super) struct Details {
 
 /// What a Pod with an image gets.
 #[derive(Debug)]
-pub(super) struct Gets {
+pub(super) struct PodGets {
     /// The pull secret that it references.
     pub(super) secret: String,
     /// The key that stands for the image in the pull secret.
     pub(super) key: String,
     /// Labels and annotations.
-    pub(super) inject: Inject,
+    pub(super) pod_metadata: PodMetadata,
 }
 
 impl Details {
     fn new(explanation: &Explanation<'_>) -> Self {
-        let gets = explanation.resolved.as_ref().map(|resolved| Gets {
+        let gets = explanation.resolved.as_ref().map(|resolved| PodGets {
             secret: resolved.registry.secret.to_string(),
             key: resolved.key.to_string(),
-            inject: resolved.registry.inject.clone(),
+            pod_metadata: resolved.registry.pod_metadata.clone(),
         });
         let without_pattern = explanation
-            .verdicts
+            .matches
             .iter()
-            .filter(|verdict| matches!(verdict.why, Why::NoPattern))
+            .filter(|result| matches!(result.why, Why::NoPattern))
             .count();
         Self {
             place: None,
@@ -95,10 +95,10 @@ impl Details {
 }
 
 /// Explains one image.
-pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
-    let row = Row {
+pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedImage {
+    let row = ExplainedImage {
         image: image.text.clone(),
-        ..Row::default()
+        ..ExplainedImage::default()
     };
     let details = Details {
         place: image.place.clone(),
@@ -107,7 +107,7 @@ pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
     let reference = match Reference::parse(&image.text) {
         Ok(reference) => reference,
         Err(error) => {
-            return Row {
+            return ExplainedImage {
                 reason: "the image could not be read".to_owned(),
                 error: Some(error.to_string()),
                 details,
@@ -117,9 +117,11 @@ pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
     };
     let host = reference.host().to_ascii_lowercase();
     let recognised = Host::recognise(&host);
-    let explanation = scene.registries.explain(scene.puller(), &reference);
+    let explanation = context
+        .registries
+        .explain(context.pod_subject(), &reference);
     let owned = |part: Option<&str>| part.map(str::to_owned);
-    Row {
+    ExplainedImage {
         host: Some(reference.host().to_owned()),
         port: owned(reference.port()),
         path: Some(reference.path().to_owned()),
@@ -144,16 +146,16 @@ pub(super) fn explain(scene: &Scene, image: &Image) -> Row {
 }
 
 /// All rows as JSON.
-pub(super) fn to_json(rows: &[Row]) -> anyhow::Result<String> {
+pub(super) fn to_json(rows: &[ExplainedImage]) -> anyhow::Result<String> {
     #[derive(Serialize)]
-    struct Report<'a> {
-        images: &'a [Row],
+    struct ExplainReport<'a> {
+        images: &'a [ExplainedImage],
     }
-    Ok(serde_json::to_string_pretty(&Report { images: rows })? + "\n")
+    Ok(serde_json::to_string_pretty(&ExplainReport { images: rows })? + "\n")
 }
 
-fn provider(host: Host<'_>) -> Option<Provider> {
-    let none = Provider {
+fn provider(host: Host<'_>) -> Option<ProviderInfo> {
+    let none = ProviderInfo {
         kind: "ecr",
         account: None,
         region: None,
@@ -164,7 +166,7 @@ fn provider(host: Host<'_>) -> Option<Provider> {
         server: None,
     };
     match host {
-        Host::Ecr(ecr) => Some(Provider {
+        Host::Ecr(ecr) => Some(ProviderInfo {
             account: Some(ecr.account.to_owned()),
             region: Some(ecr.region.to_owned()),
             partition: Some(ecr.partition.name()),
@@ -174,14 +176,14 @@ fn provider(host: Host<'_>) -> Option<Provider> {
         }),
         Host::EcrPublic { dual_stack } => {
             let partition = Some(crate::registry::source::Partition::Aws.name());
-            Some(Provider {
+            Some(ProviderInfo {
                 partition,
                 public: true,
                 dual_stack,
                 ..none
             })
         }
-        Host::Acr(acr) => Some(Provider {
+        Host::Acr(acr) => Some(ProviderInfo {
             kind: "acr",
             region: acr.region.map(str::to_owned),
             partition: Some(acr.cloud.name()),
@@ -196,9 +198,9 @@ fn provider(host: Host<'_>) -> Option<Provider> {
 pub(in crate::command) fn reason(explanation: &Explanation<'_>, host: Option<Host<'_>>) -> String {
     if let Some(Resolved { registry, .. }) = &explanation.resolved {
         let pattern = explanation
-            .verdicts
+            .matches
             .iter()
-            .find_map(|verdict| match verdict.why {
+            .find_map(|result| match result.why {
                 Why::Serves { pattern } => Some(pattern),
                 _ => None,
             });
@@ -214,7 +216,7 @@ pub(in crate::command) fn reason(explanation: &Explanation<'_>, host: Option<Hos
         return "no Registry serves it: its host is a data endpoint, where no image is pulled from"
             .to_owned();
     }
-    if explanation.verdicts.is_empty() {
+    if explanation.matches.is_empty() {
         return "no Registry serves it: none was given, name a file of them with -f".to_owned();
     }
     let near: Vec<String> = others(explanation)
@@ -231,16 +233,16 @@ pub(in crate::command) fn reason(explanation: &Explanation<'_>, host: Option<Hos
 /// The Registries that have to do with the image, but do not serve it.
 fn others(explanation: &Explanation<'_>) -> Vec<(String, String)> {
     let others = explanation
-        .verdicts
+        .matches
         .iter()
-        .filter(|verdict| !matches!(verdict.why, Why::Serves { .. } | Why::NoPattern));
+        .filter(|result| !matches!(result.why, Why::Serves { .. } | Why::NoPattern));
     others
-        .map(|verdict| (verdict.registry.name.to_string(), why_not(verdict)))
+        .map(|result| (result.registry.name.to_string(), why_not(result)))
         .collect()
 }
 
-fn why_not(verdict: &Verdict<'_>) -> String {
-    match verdict.why {
+fn why_not(result: &RegistryMatch<'_>) -> String {
+    match result.why {
         Why::Serves { pattern } => format!("its pattern {pattern} covers the image"),
         Why::NoPattern => "no pattern of it covers the image".to_owned(),
         Why::UppercaseHost { pattern } => {
@@ -251,14 +253,14 @@ fn why_not(verdict: &Verdict<'_>) -> String {
         Why::Excluded { exclude } => format!("it excludes {exclude}"),
         Why::NamespaceNotServed => format!(
             "it does not serve the namespace: it selects {}",
-            verdict.registry.namespaces
+            result.registry.namespaces
         ),
         Why::ServiceAccountNotServed => format!(
             "it does not serve the ServiceAccount: it selects {}",
-            verdict.registry.service_accounts.join(", ")
+            result.registry.service_accounts.join(", ")
         ),
         Why::PodNotServed => {
-            let selector = verdict.registry.pods.as_ref();
+            let selector = result.registry.pods.as_ref();
             format!(
                 "it does not serve the Pod: it selects Pods by {}",
                 selector.map(ToString::to_string).unwrap_or_default()
@@ -272,8 +274,8 @@ fn why_not(verdict: &Verdict<'_>) -> String {
         } => {
             let because = match because {
                 Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
-                Precedence::NarrowerServes { breadth, than } => {
-                    format!("it {breadth}, this one {than}")
+                Precedence::MoreSpecific { specificity, than } => {
+                    format!("it {specificity}, this one {than}")
                 }
                 Precedence::Older => "it is older".to_owned(),
                 Precedence::Name => "its name comes first".to_owned(),

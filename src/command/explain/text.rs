@@ -1,23 +1,23 @@
 //! The report for people.
 
-use super::report::{Gets, Provider, Row};
-use super::{DEFAULT_SERVICE_ACCOUNT, INJECT_LABEL, Scene};
+use super::report::{ExplainedImage, PodGets, ProviderInfo};
+use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext, INJECT_LABEL};
 
 /// All rows, and what is to be known of all of them.
-pub(super) fn render(scene: &Scene, rows: &[Row]) -> String {
+pub(super) fn render(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
     let mut lines = Vec::new();
     for row in rows {
-        render_row(scene, row, &mut lines);
+        render_row(context, row, &mut lines);
         lines.push(String::new());
     }
-    lines.extend(notes(scene, rows));
+    lines.extend(notes(context, rows));
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
     lines.join("\n") + "\n"
 }
 
-fn render_row(scene: &Scene, row: &Row, lines: &mut Vec<String>) {
+fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<String>) {
     let place = row
         .details
         .place
@@ -51,14 +51,14 @@ fn render_row(scene: &Scene, row: &Row, lines: &mut Vec<String>) {
     lines.push(format!("  verdict     {}", row.reason));
     render_others(row, lines);
     let gets = match &row.details.gets {
-        Some(_) if scene.pod_opts_out() => "nothing: its label opts out".to_owned(),
+        Some(_) if context.pod_opts_out() => "nothing: its label opts out".to_owned(),
         Some(gets) => describe(gets),
         None => "nothing".to_owned(),
     };
     lines.push(format!("  Pod gets    {gets}"));
 }
 
-fn render_others(row: &Row, lines: &mut Vec<String>) {
+fn render_others(row: &ExplainedImage, lines: &mut Vec<String>) {
     let mut others: Vec<String> = row
         .details
         .others
@@ -77,15 +77,15 @@ fn render_others(row: &Row, lines: &mut Vec<String>) {
     }
 }
 
-fn describe(gets: &Gets) -> String {
+fn describe(gets: &PodGets) -> String {
     let secret = format!("the pull secret {} (key {})", gets.secret, gets.key);
     let labels = gets
-        .inject
+        .pod_metadata
         .labels
         .iter()
         .map(|(key, value)| format!("the label {key}={value}"));
     let annotations = gets
-        .inject
+        .pod_metadata
         .annotations
         .iter()
         .map(|(key, value)| format!("the annotation {key}={value}"));
@@ -96,7 +96,7 @@ fn describe(gets: &Gets) -> String {
         .join(", ")
 }
 
-fn host(provider: &Provider) -> String {
+fn host(provider: &ProviderInfo) -> String {
     let name = match (provider.kind, provider.public) {
         ("ecr", true) => "Amazon ECR Public",
         ("ecr", false) => "Amazon ECR",
@@ -124,10 +124,10 @@ fn host(provider: &Provider) -> String {
 }
 
 /// What holds for all images: whose Pod it is, whether its namespace opted in, who holds what is injected.
-fn notes(scene: &Scene, rows: &[Row]) -> Vec<String> {
+fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(namespace) = &scene.namespace_name {
-        let account = scene
+    if let Some(namespace) = &context.namespace_name {
+        let account = context
             .pod
             .service_account
             .as_deref()
@@ -139,7 +139,7 @@ fn notes(scene: &Scene, rows: &[Row]) -> Vec<String> {
     if rows.iter().all(|row| row.registry.is_none()) {
         return notes;
     }
-    match &scene.namespace {
+    match &context.namespace {
         None => notes.push(
             "Namespaces were left out of account: say which one with --namespace-labels."
                 .to_owned(),
@@ -159,7 +159,7 @@ fn notes(scene: &Scene, rows: &[Row]) -> Vec<String> {
             row.details
                 .gets
                 .as_ref()
-                .is_some_and(|gets| !gets.inject.is_empty())
+                .is_some_and(|gets| !gets.pod_metadata.is_empty())
         })
         .filter_map(|row| row.registry.as_deref())
         .collect();

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Place;
+use super::PolicyContext;
 use super::iam::{Policy, Statement};
-use super::step::{Kind, Step};
+use super::step::{Step, StepKind};
 use crate::registry::arn::RoleArn;
 use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Partition, RoleHop};
-use crate::registry::{CredentialSource, Host, Pattern, ServedRegistry};
+use crate::registry::{CredentialSource, Host, Pattern, ValidRegistry};
 
 /// What a pull is made of.
 ///
@@ -26,10 +26,10 @@ const METADATA: &str =
     "instance metadata (version 2) must reach pullpass' Pod: a hop limit of 2, or the host network";
 
 /// A pattern of a Registry, and what decides its credential.
-type Image<'r> = (&'r Pattern, &'r EcrSource);
+type EcrImage<'r> = (&'r Pattern, &'r EcrSource);
 
 /// Who calls AWS.
-struct Principal {
+struct AwsPrincipal {
     arn: String,
     /// Its account, if it is known.
     account: Option<String>,
@@ -39,10 +39,10 @@ struct Principal {
 
 /// The provider, the identity for people, and the steps.
 pub(super) fn plan(
-    registry: &ServedRegistry,
-    place: &Place<'_>,
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
 ) -> (&'static str, String, Vec<Step>) {
-    let mut partitions: BTreeMap<Partition, Vec<Image<'_>>> = BTreeMap::new();
+    let mut partitions: BTreeMap<Partition, Vec<EcrImage<'_>>> = BTreeMap::new();
     for (pattern, source) in registry.credentials() {
         if let CredentialSource::Minted(MintSource::Ecr(source)) = source {
             let images = partitions.entry(source.partition).or_default();
@@ -62,23 +62,23 @@ pub(super) fn plan(
 
 fn plan_partition(
     partition: Partition,
-    images: &[Image<'_>],
-    registry: &ServedRegistry,
-    place: &Place<'_>,
+    images: &[EcrImage<'_>],
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
 ) -> Vec<Step> {
     let Some((_, source)) = images.first() else {
         return Vec::new();
     };
     let (mut principal, mut steps) = plan_identity(partition, &source.identity, registry, place);
     let is_tagged = matches!(source.identity, EcrIdentity::Workload);
-    for hop in &source.assume_role {
-        let next = Principal::of_role(&hop.role_arn);
+    for hop in &source.assume_roles {
+        let next = AwsPrincipal::of_role(&hop.role_arn);
         steps.extend(plan_hop(&principal, &next, hop, is_tagged));
         principal = next;
     }
     let pull = plan_pull(partition, images, &principal);
     steps.push(match &source.identity {
-        EcrIdentity::Node if source.assume_role.is_empty() => pull.note(METADATA),
+        EcrIdentity::Node if source.assume_roles.is_empty() => pull.note(METADATA),
         _ => pull,
     });
     steps.extend(plan_repositories(partition, images, &principal));
@@ -89,13 +89,13 @@ fn plan_partition(
 fn plan_identity(
     partition: Partition,
     identity: &EcrIdentity,
-    registry: &ServedRegistry,
-    place: &Place<'_>,
-) -> (Principal, Vec<Step>) {
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
+) -> (AwsPrincipal, Vec<Step>) {
     let own = |kind: &str, name: &str, title: &str| {
         let account = place.args.account.clone();
         let shown = account.as_deref().unwrap_or("<ACCOUNT_ID>");
-        Principal {
+        AwsPrincipal {
             arn: format!("arn:{partition}:iam::{shown}:{kind}/{name}"),
             account,
             title: title.to_owned(),
@@ -123,24 +123,24 @@ fn plan_identity(
         }
         EcrIdentity::ServiceAccount { name, role_arn } => {
             let role = match role_arn {
-                Some(arn) => Principal::of_role(arn),
+                Some(arn) => AwsPrincipal::of_role(arn),
                 None => own("role", "<ROLE>", "the role that the ServiceAccounts name"),
             };
             let step = trust_tenants(partition, &role, name, role_arn.is_none(), registry, place);
             (role, vec![step])
         }
-        EcrIdentity::Tenant { role_arn, .. } => (Principal::of_role(role_arn), Vec::new()),
+        EcrIdentity::Tenant { role_arn, .. } => (AwsPrincipal::of_role(role_arn), Vec::new()),
     }
 }
 
 /// The role of namespaces' own ServiceAccounts trusts those of the namespaces that are served.
 fn trust_tenants(
     partition: Partition,
-    role: &Principal,
+    role: &AwsPrincipal,
     name: &str,
     is_annotated: bool,
-    registry: &ServedRegistry,
-    place: &Place<'_>,
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
 ) -> Step {
     let mut namespaces = place.served_by(registry);
     if namespaces.is_empty() {
@@ -162,9 +162,9 @@ fn trust_tenants(
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
 fn trust_tokens(
     partition: Partition,
-    role: &Principal,
+    role: &AwsPrincipal,
     subjects: impl IntoIterator<Item = String>,
-    place: &Place<'_>,
+    place: &PolicyContext<'_>,
 ) -> Step {
     let issuer = place
         .args
@@ -183,7 +183,7 @@ fn trust_tokens(
         role.title
     );
     Step::policy(
-        Kind::TrustPolicy,
+        StepKind::TrustPolicy,
         title,
         [&role.arn],
         Policy::of([statement]),
@@ -196,7 +196,7 @@ fn trust_tokens(
 /// EKS Pod Identity, instead of tokens of the cluster.
 ///
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html>
-fn trust_agent(role: &Principal, place: &Place<'_>) -> Step {
+fn trust_agent(role: &AwsPrincipal, place: &PolicyContext<'_>) -> Step {
     let statement = Statement::allow("PodIdentity", &["sts:AssumeRole", "sts:TagSession"])
         .by("Service", "pods.eks.amazonaws.com")
         .when(
@@ -211,14 +211,14 @@ fn trust_agent(role: &Principal, place: &Place<'_>) -> Step {
         "or, instead of that: trust of {} by EKS Pod Identity",
         role.title
     );
-    Step::policy(Kind::TrustPolicy, title, [&role.arn], Policy::of([statement])).note(format!(
+    Step::policy(StepKind::TrustPolicy, title, [&role.arn], Policy::of([statement])).note(format!(
         "then install the chart with identity.aws.podIdentity=true and associate it: aws eks create-pod-identity-association --cluster-name CLUSTER --namespace {} --service-account {} --role-arn {}",
         place.args.namespace, place.args.service_account, role.arn
     ))
 }
 
 /// One role assumes the next one: the one must be allowed to, the other must trust it.
-fn plan_hop(from: &Principal, to: &Principal, hop: &RoleHop, is_tagged: bool) -> [Step; 2] {
+fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bool) -> [Step; 2] {
     let actions: &[&str] = if is_tagged {
         &["sts:AssumeRole", "sts:TagSession"]
     } else {
@@ -232,13 +232,13 @@ fn plan_hop(from: &Principal, to: &Principal, hop: &RoleHop, is_tagged: bool) ->
     let tags = "sts:TagSession is for EKS Pod Identity, whose session tags stay along the chain: leave it out with IAM roles for service accounts";
     let mut steps = [
         Step::policy(
-            Kind::IdentityPolicy,
+            StepKind::IdentityPolicy,
             format!("{} may assume {}", from.title, to.title),
             [&from.arn],
             Policy::of([allow]),
         ),
         Step::policy(
-            Kind::TrustPolicy,
+            StepKind::TrustPolicy,
             format!("trust of {}: {}", to.title, from.title),
             [&to.arn],
             Policy::of([trust]),
@@ -262,8 +262,8 @@ fn plan_hop(from: &Principal, to: &Principal, hop: &RoleHop, is_tagged: bool) ->
 /// What pulls: a token, which is on no resource, and the repositories that the patterns cover.
 ///
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-fn plan_pull(partition: Partition, images: &[Image<'_>], principal: &Principal) -> Step {
-    let (public, private): (Vec<Image<'_>>, Vec<Image<'_>>) =
+fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrincipal) -> Step {
+    let (public, private): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
         images.iter().partition(|(_, source)| source.public);
     let mut statements = Vec::new();
     if !private.is_empty() {
@@ -283,7 +283,7 @@ fn plan_pull(partition: Partition, images: &[Image<'_>], principal: &Principal) 
     }
     let title = format!("{} may pull", principal.title);
     Step::policy(
-        Kind::IdentityPolicy,
+        StepKind::IdentityPolicy,
         title,
         [&principal.arn],
         Policy::of(statements),
@@ -295,10 +295,10 @@ fn plan_pull(partition: Partition, images: &[Image<'_>], principal: &Principal) 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
 fn plan_repositories(
     partition: Partition,
-    images: &[Image<'_>],
-    principal: &Principal,
+    images: &[EcrImage<'_>],
+    principal: &AwsPrincipal,
 ) -> Option<Step> {
-    let is_foreign = |(pattern, source): &&Image<'_>| {
+    let is_foreign = |(pattern, source): &&EcrImage<'_>| {
         let own = principal.account.as_deref();
         !source.public && (own.is_none() || own != account_of(pattern))
     };
@@ -313,7 +313,7 @@ fn plan_repositories(
     let statement = Statement::allow("PullFromOtherAccount", &PULL).by("AWS", &principal.arn);
     let title = format!("repositories of other accounts let {} in", principal.title);
     let step = Step::policy(
-        Kind::RepositoryPolicy,
+        StepKind::RepositoryPolicy,
         title,
         repositories,
         Policy::of([statement]),
@@ -325,7 +325,7 @@ fn plan_repositories(
 }
 
 /// The repositories that a pattern covers, as ARNs.
-fn repositories_of(partition: Partition, (pattern, source): &Image<'_>) -> Vec<String> {
+fn repositories_of(partition: Partition, (pattern, source): &EcrImage<'_>) -> Vec<String> {
     let account = account_of(pattern).unwrap_or("<REGISTRY_ACCOUNT_ID>");
     let repository = |path: &str| {
         format!(
@@ -347,7 +347,7 @@ fn account_of(pattern: &Pattern) -> Option<&str> {
     }
 }
 
-impl Principal {
+impl AwsPrincipal {
     fn of_role(arn: &str) -> Self {
         let role = RoleArn::parse(arn).ok();
         Self {
@@ -373,7 +373,7 @@ fn describe(source: &EcrSource) -> String {
         ),
     };
     let hops = source
-        .assume_role
+        .assume_roles
         .iter()
         .map(|hop| format!(", then {}", hop.role_arn));
     std::iter::once(identity).chain(hops).collect()

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Place;
+use super::PolicyContext;
 use super::step::{FederatedCredential, RoleAssignment, Step};
 use crate::registry::host::AzureCloud;
 use crate::registry::source::{AcrIdentity, AcrSource, ManagedIdentity, MintSource};
-use crate::registry::{CredentialSource, Pattern, ServedRegistry};
+use crate::registry::{CredentialSource, Pattern, ValidRegistry};
 
 /// <https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/containers#acrpull>
 const PULL: (&str, &str) = ("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d");
@@ -26,7 +26,7 @@ const READ: [&str; 2] = [
 ];
 
 /// A registry: one of its sources, its login servers, and the patterns of its images.
-type Named<'a> = (&'a AcrSource, BTreeSet<&'a str>, Vec<&'a Pattern>);
+type RegistryPatterns<'a> = (&'a AcrSource, BTreeSet<&'a str>, Vec<&'a Pattern>);
 
 /// What a login server's host says of the registry that it belongs to: a regional one is another door to the same registry.
 fn name_and_suffix(server: &str) -> (&str, &str) {
@@ -38,7 +38,7 @@ fn name_and_suffix(server: &str) -> (&str, &str) {
 }
 
 /// Who asks Azure.
-struct Principal {
+struct AzurePrincipal {
     /// What a role is assigned to.
     id: String,
     title: &'static str,
@@ -46,10 +46,10 @@ struct Principal {
 
 /// The provider, the identity for people, and the steps.
 pub(super) fn plan(
-    registry: &ServedRegistry,
-    place: &Place<'_>,
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
 ) -> (&'static str, String, Vec<Step>) {
-    let mut registries: BTreeMap<(&str, &str), Named<'_>> = BTreeMap::new();
+    let mut registries: BTreeMap<(&str, &str), RegistryPatterns<'_>> = BTreeMap::new();
     for (pattern, source) in registry.credentials() {
         if let CredentialSource::Minted(MintSource::Acr(source)) = source {
             let named = registries
@@ -72,9 +72,9 @@ pub(super) fn plan(
 /// Who the identity is, for people and for Azure, and what makes it so.
 fn plan_identity(
     source: &AcrSource,
-    registry: &ServedRegistry,
-    place: &Place<'_>,
-) -> (String, Principal, Vec<Step>) {
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
+) -> (String, AzurePrincipal, Vec<Step>) {
     let identity = describe(&source.identity);
     let principal = principal_of(&source.identity);
     let steps = match &source.identity {
@@ -138,7 +138,7 @@ fn describe(identity: &AcrIdentity) -> String {
     }
 }
 
-fn principal_of(identity: &AcrIdentity) -> Principal {
+fn principal_of(identity: &AcrIdentity) -> AzurePrincipal {
     let (id, title) = match identity {
         AcrIdentity::Workload { client_id, .. } => (
             client_id.as_deref(),
@@ -162,14 +162,14 @@ fn principal_of(identity: &AcrIdentity) -> Principal {
             (Some(client_id.as_str()), "the service principal")
         }
     };
-    Principal {
+    AzurePrincipal {
         id: id.unwrap_or("<CLIENT_ID>").to_owned(),
         title,
     }
 }
 
 /// An application takes the tokens of pullpass' own ServiceAccount.
-fn trust_own(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Step {
+fn trust_own(cloud: AzureCloud, principal: &AzurePrincipal, place: &PolicyContext<'_>) -> Step {
     let account = (
         place.args.namespace.as_str(),
         place.args.service_account.as_str(),
@@ -187,9 +187,9 @@ fn trust_own(cloud: AzureCloud, principal: &Principal, place: &Place<'_>) -> Ste
 fn trust_tenants(
     name: &str,
     audience: &str,
-    principal: &Principal,
-    registry: &ServedRegistry,
-    place: &Place<'_>,
+    principal: &AzurePrincipal,
+    registry: &ValidRegistry,
+    place: &PolicyContext<'_>,
 ) -> Vec<Step> {
     let mut namespaces = place.served_by(registry);
     if namespaces.is_empty() {
@@ -207,8 +207,8 @@ fn trust_tenants(
 fn federate(
     (namespace, account): (&str, &str),
     audience: &str,
-    principal: &Principal,
-    place: &Place<'_>,
+    principal: &AzurePrincipal,
+    place: &PolicyContext<'_>,
 ) -> Step {
     let issuer = place.args.issuer.clone();
     let credential = FederatedCredential {
@@ -228,7 +228,10 @@ fn federate(
 
 /// The right to pull from one registry: the role for it, and the one that counts in its stead where repositories have permissions of
 /// their own.
-fn assign((source, servers, patterns): &Named<'_>, principal: &Principal) -> [Step; 2] {
+fn assign(
+    (source, servers, patterns): &RegistryPatterns<'_>,
+    principal: &AzurePrincipal,
+) -> [Step; 2] {
     let server = servers.iter().copied().collect::<Vec<_>>().join(" and ");
     // The name of a domain name label's host ends in a hash.
     let name = source.server.split(['.', '-']).next().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::iam::Policy;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
-    pub(super) kind: Kind,
+    pub(super) kind: StepKind,
     /// What it is for, for people.
     pub(super) title: String,
     /// What the document is attached to: a role, a user, repositories.
@@ -16,7 +16,7 @@ pub(super) struct Step {
     pub(super) attach_to: Vec<String>,
     /// What to put there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) document: Option<Document>,
+    pub(super) document: Option<StepDocument>,
     /// Commands that do it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) commands: Vec<String>,
@@ -31,7 +31,7 @@ pub(super) struct Step {
 /// What a step is, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Kind {
+pub(super) enum StepKind {
     /// Who may assume a role.
     TrustPolicy,
     /// What a role or user may do.
@@ -49,7 +49,7 @@ pub(super) enum Kind {
 /// What is put somewhere.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Document {
+pub(super) enum StepDocument {
     /// A policy of AWS IAM.
     Iam(Policy),
     /// Whose tokens an application takes.
@@ -137,14 +137,14 @@ const fn replace(placeholder: &'static str, by: &'static str) -> Replace {
 impl Step {
     /// A step that puts a policy somewhere.
     pub(super) fn policy(
-        kind: Kind,
+        kind: StepKind,
         title: impl Into<String>,
         attach_to: impl IntoIterator<Item = impl Into<String>>,
         policy: Policy,
     ) -> Self {
         Self {
             attach_to: attach_to.into_iter().map(Into::into).collect(),
-            document: Some(Document::Iam(policy)),
+            document: Some(StepDocument::Iam(policy)),
             ..Self::new(kind, title)
         }
         .with_replacements()
@@ -159,9 +159,9 @@ impl Step {
     ) -> Self {
         Self {
             attach_to: vec![application.to_owned()],
-            document: Some(Document::Federated(credential)),
+            document: Some(StepDocument::Federated(credential)),
             commands: vec![command],
-            ..Self::new(Kind::FederatedCredential, title)
+            ..Self::new(StepKind::FederatedCredential, title)
         }
         .with_replacements()
     }
@@ -181,9 +181,9 @@ impl Step {
         );
         Self {
             attach_to: vec![assignee.to_owned()],
-            document: Some(Document::Role(role)),
+            document: Some(StepDocument::Role(role)),
             commands: vec![command],
-            ..Self::new(Kind::RoleAssignment, title)
+            ..Self::new(StepKind::RoleAssignment, title)
         }
         .with_replacements()
     }
@@ -211,14 +211,14 @@ impl Step {
             ],
             notes: vec![format!("FILE holds {}", lines.join(" and "))],
             ..Self::new(
-                Kind::SourceSecret,
+                StepKind::SourceSecret,
                 format!("keep the {what} in the Secret {secret} of pullpass' namespace"),
             )
         }
     }
 
     /// A fixed login in a source Secret.
-    pub(super) fn fixed_login(secret: &str, namespace: &str) -> Self {
+    pub(super) fn static_login(secret: &str, namespace: &str) -> Self {
         Self {
             commands: vec![
                 format!("kubectl create secret generic {secret} -n {namespace} --type kubernetes.io/basic-auth --from-file=username --from-file=password"),
@@ -228,11 +228,11 @@ impl Step {
                 "nothing is to be set up in a cloud: the login is pullpass' only right, so give it no more than pulling".to_owned(),
                 "a Secret of type kubernetes.io/dockerconfigjson will do, too".to_owned(),
             ],
-            ..Self::new(Kind::SourceSecret, format!("keep the login in the Secret {secret} of pullpass' namespace"))
+            ..Self::new(StepKind::SourceSecret, format!("keep the login in the Secret {secret} of pullpass' namespace"))
         }
     }
 
-    fn new(kind: Kind, title: impl Into<String>) -> Self {
+    fn new(kind: StepKind, title: impl Into<String>) -> Self {
         Self {
             kind,
             title: title.into(),

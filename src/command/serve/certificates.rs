@@ -10,33 +10,33 @@ use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 
 use super::Args;
-use super::cluster::TELL_EVERY;
-use super::shell::Shell;
-use crate::certificates::decide::Lives;
-use crate::certificates::{Held, Metrics, is_trusted};
+use super::cluster::LOG_INTERVAL;
+use super::manager::Manager;
+use crate::certificates::decide::ValidityPeriods;
+use crate::certificates::{CertificateSet, Metrics, is_trusted};
 use crate::cluster::{
-    CERTIFICATES, Certificates, Configurations, Kube, WEBHOOKS, Watches, Webhooks,
+    CERTIFICATES, Certificates, Kube, WEBHOOKS, Watches, WebhookConfigs, WebhookKind,
 };
-use crate::controller::Certifier;
+use crate::controller::CertRotator;
 use crate::server;
 use crate::server::certificate::Certificate;
 
 /// How often trust is looked at when nothing rings.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What certificates of our own are like.
 #[derive(Debug, clap::Args)]
-pub(super) struct OwnArgs {
+pub(super) struct CertificateArgs {
     /// Without --tls-cert: a further DNS name or IP address that the certificate is to be good for, besides the Service's; may be
     /// repeated
     #[arg(long, value_name = "NAME|IP", value_parser = parse_host, conflicts_with = "tls_cert")]
     tls_host: Vec<String>,
     /// Without --tls-cert: how long a serving certificate is good for; it is replaced at two thirds of it
-    #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = parse_life, conflicts_with = "tls_cert")]
-    certificate_life: SignedDuration,
+    #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = parse_validity, conflicts_with = "tls_cert")]
+    certificate_validity: SignedDuration,
     /// Without --tls-cert: how long the authority that signs it is good for; it is replaced at two thirds of it, trusted before it signs
-    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = parse_life, conflicts_with = "tls_cert")]
-    authority_life: SignedDuration,
+    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = parse_validity, conflicts_with = "tls_cert")]
+    ca_validity: SignedDuration,
 }
 
 /// What a certificate can be checked for: <https://datatracker.ietf.org/doc/html/rfc6125#section-6.4>
@@ -50,58 +50,59 @@ fn parse_host(text: &str) -> Result<String, String> {
         })
 }
 
-fn parse_life(text: &str) -> Result<SignedDuration, String> {
-    let life = text.parse::<SignedDuration>();
-    life.ok()
-        .filter(|life| (10..=20 * 365 * 86_400).contains(&life.as_secs()))
+fn parse_validity(text: &str) -> Result<SignedDuration, String> {
+    let validity = text.parse::<SignedDuration>();
+    validity
+        .ok()
+        .filter(|validity| (10..=20 * 365 * 86_400).contains(&validity.as_secs()))
         .ok_or_else(|| {
             "give a duration of 10 s to 20 years with its unit, such as 2160h".to_owned()
         })
 }
 
 /// Certificates of our own; nothing to do where they are files.
-pub(super) struct Own {
-    made: Option<Made>,
+pub(super) struct WebhookCertificates {
+    made: Option<SelfManaged>,
     metrics: Metrics,
 }
 
-struct Made {
+struct SelfManaged {
     known: Arc<Certificates>,
-    configurations: Arc<Configurations>,
+    configurations: Arc<WebhookConfigs>,
     hosts: Vec<String>,
-    lives: Lives,
+    validity: ValidityPeriods,
 }
 
-impl Own {
+impl WebhookCertificates {
     /// Adds what is to be watched.
     pub(super) fn prepare(
         args: &Args,
         kube: &Kube,
         watches: &mut Watches,
-        shell: &mut Shell,
+        manager: &mut Manager,
     ) -> Self {
         let metrics = Metrics::default();
-        metrics.register(&mut shell.metrics);
-        if args.shell.tls_cert.is_some() {
+        metrics.register(&mut manager.metrics);
+        if args.manager.tls_cert.is_some() {
             return Self {
                 made: None,
                 metrics,
             };
         }
-        let configurations = Arc::<Configurations>::default();
+        let configurations = Arc::<WebhookConfigs>::default();
         watches.add_webhooks(kube, &configurations);
         let known = Arc::new(Certificates::default());
         watches.add_certificates(kube, &known);
         let service = format!("pullpass.{}.svc", kube.namespace());
-        let hosts = std::iter::once(service).chain(args.own.tls_host.iter().cloned());
+        let hosts = std::iter::once(service).chain(args.certificates.tls_host.iter().cloned());
         Self {
-            made: Some(Made {
+            made: Some(SelfManaged {
                 known,
                 configurations,
                 hosts: hosts.collect(),
-                lives: Lives {
-                    serving: args.own.certificate_life,
-                    authority: args.own.authority_life,
+                validity: ValidityPeriods {
+                    serving: args.certificates.certificate_validity,
+                    authority: args.certificates.ca_validity,
                 },
             }),
             metrics,
@@ -109,35 +110,35 @@ impl Own {
     }
 
     /// What keeps them, on the leader.
-    pub(super) fn certifier(&self, kube: &Kube) -> Option<Certifier> {
+    pub(super) fn cert_rotator(&self, kube: &Kube) -> Option<CertRotator> {
         let made = self.made.as_ref()?;
-        Some(Certifier::new(
+        Some(CertRotator::new(
             kube.clone(),
             Arc::clone(&made.known),
             Arc::clone(&made.configurations),
             made.hosts.clone(),
-            made.lives,
+            made.validity,
             self.metrics.clone(),
             Timestamp::now,
         ))
     }
 
     /// Begins to serve with them. What is answered ends when the API server trusts them.
-    pub(super) fn start(self, shell: &mut Shell) -> BoxFuture<'static, ()> {
+    pub(super) fn start(self, manager: &mut Manager) -> BoxFuture<'static, ()> {
         let Some(made) = self.made else {
             return std::future::ready(()).boxed();
         };
-        let (told, trust) = watch::channel(Trust::NoCertificate);
-        let follower = Follower {
+        let (trust_sender, trust) = watch::channel(Trust::NoCertificate);
+        let follower = CertificateReloader {
             made,
             metrics: self.metrics,
-            certificate: shell.certificate.clone(),
-            listener: shell.listener.clone(),
+            certificate: manager.certificate.clone(),
+            listener: manager.listener.clone(),
             held: None,
-            missing: vec![Webhooks::Mutating, Webhooks::Validating],
-            told,
+            missing: vec![WebhookKind::Mutating, WebhookKind::Validating],
+            trust_sender,
         };
-        shell.tasks.spawn(async move {
+        manager.tasks.spawn(async move {
             follower.run().await;
             Ok(())
         });
@@ -155,33 +156,33 @@ enum Trust {
 }
 
 /// Serves with what the Secret holds, on each replica.
-struct Follower {
-    made: Made,
+struct CertificateReloader {
+    made: SelfManaged,
     metrics: Metrics,
     certificate: Certificate,
     listener: server::Metrics,
     /// What the Secret held when it was last usable, and in which state.
-    held: Option<(String, Held)>,
+    held: Option<(String, CertificateSet)>,
     /// The configurations that were not there at the last look.
-    missing: Vec<Webhooks>,
-    told: watch::Sender<Trust>,
+    missing: Vec<WebhookKind>,
+    trust_sender: watch::Sender<Trust>,
 }
 
-impl Follower {
+impl CertificateReloader {
     async fn run(mut self) {
-        let mut secret = self.made.known.follow();
-        let mut webhooks = self.made.configurations.follow();
+        let mut secret = self.made.known.subscribe();
+        let mut webhooks = self.made.configurations.subscribe();
         let mut refused = String::new();
         loop {
             secret.mark_unchanged();
             webhooks.mark_unchanged();
             self.take(&mut refused);
-            self.look_for_missing();
-            let trust = self.look(Timestamp::now());
-            self.told.send_replace(trust);
+            self.check_configurations();
+            let trust = self.observe(Timestamp::now());
+            self.trust_sender.send_replace(trust);
             // The senders are as long-lived as this.
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
                 _ = secret.changed() => {}
                 _ = webhooks.changed() => {}
             }
@@ -198,7 +199,7 @@ impl Follower {
         if held.is_some_and(|(taken, _)| taken == version) || refused == version {
             return;
         }
-        let taken = match Held::read(&secret.data, &self.made.hosts) {
+        let taken = match CertificateSet::read(&secret.data, &self.made.hosts) {
             Ok(held) => {
                 let pair = held.pair();
                 let taken = self
@@ -214,34 +215,32 @@ impl Follower {
                 version.clone_into(refused);
                 tracing::warn!(
                     secret.name = CERTIFICATES,
-                    "the certificates cannot be used, what is served stays: {problem}"
+                    "cannot use the certificates Secret, keeping the serving certificate in use: {problem}"
                 );
             }
         }
     }
 
     /// Says which configurations went away. At the start none of them is known.
-    fn look_for_missing(&mut self) {
+    fn check_configurations(&mut self) {
         let missing = self.made.configurations.missing();
         self.metrics.set_missing(missing.len());
         let gone = missing.iter().filter(|kind| !self.missing.contains(kind));
         for kind in gone {
             let price = match kind {
-                Webhooks::Mutating => "Pods are created without pull secrets",
-                Webhooks::Validating => {
-                    "Registries and Pods are not looked at before they are written"
-                }
+                WebhookKind::Mutating => "Pods are created without pull secrets",
+                WebhookKind::Validating => "Registries and Pods are not validated",
             };
             tracing::warn!(
                 webhook.configuration = WEBHOOKS,
-                "the {} was deleted, or may not be read any more: {price} until it is there again (helm upgrade, or kubectl apply of manifests/install.yaml)",
+                "the {} was deleted or is forbidden: {price} until it is restored (helm upgrade, or kubectl apply -f manifests/install.yaml)",
                 kind.kind()
             );
         }
         self.missing = missing;
     }
 
-    fn look(&self, now: Timestamp) -> Trust {
+    fn observe(&self, now: Timestamp) -> Trust {
         let Some((_, held)) = &self.held else {
             return Trust::NoCertificate;
         };
@@ -269,20 +268,22 @@ impl Follower {
 async fn wait_for(mut trust: watch::Receiver<Trust>) {
     loop {
         let trusted = trust.wait_for(|trust| *trust == Trust::Trusted);
-        if tokio::time::timeout(TELL_EVERY, trusted).await.is_ok() {
+        if tokio::time::timeout(LOG_INTERVAL, trusted).await.is_ok() {
             return;
         }
         let now = *trust.borrow();
         let missing = match now {
             Trust::Trusted => continue,
             Trust::NoCertificate => {
-                format!("the leader has not made a certificate yet: Secret {CERTIFICATES}")
+                format!(
+                    "waiting for the leader to create the serving certificate: Secret {CERTIFICATES}"
+                )
             }
             Trust::NoWebhooks => format!(
-                "there is no mutatingwebhookconfiguration {WEBHOOKS}, or it cannot be read: apply manifests/install.yaml"
+                "mutatingwebhookconfiguration {WEBHOOKS} does not exist or is forbidden: kubectl apply -f manifests/install.yaml"
             ),
             Trust::Distrusting => format!(
-                "the caBundle of mutating- or validatingwebhookconfiguration {WEBHOOKS} does not trust the serving certificate yet"
+                "caBundle of mutatingwebhookconfiguration or validatingwebhookconfiguration {WEBHOOKS} does not trust the serving certificate yet"
             ),
         };
         tracing::warn!("not ready: {missing}");

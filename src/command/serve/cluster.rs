@@ -9,67 +9,77 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Args;
-use super::certificates::Own;
-use super::shell::Shell;
-use crate::admission::Judge;
-use crate::cluster::{Connection, Kube, Minted, Store, Synced, Watches, connect};
-use crate::controller::{self, Candidate, Certifier, CredentialGc, Keeper, Missed, missed};
+use super::certificates::WebhookCertificates;
+use super::manager::Manager;
+use crate::admission::PodChecker;
+use crate::cluster::{
+    Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
+};
+use crate::controller::{
+    self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, missed_pods,
+};
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
-use crate::credential::identity::Environment;
+use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
 use crate::credential::{Metrics, SourceSecrets};
-use crate::provision::Ensure;
-use crate::provision::decide::Pace;
+use crate::provision::Provisioner;
+use crate::provision::decide::RenewalRate;
 use crate::provision::state::State;
 use crate::server::Phase;
 
 /// How often it is said what readiness waits for.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long pull secrets that are being written when the process stops are waited for.
-const SETTLE: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a cluster until the process is told to stop.
-pub(super) async fn serve(args: &Args, mut shell: Shell) -> anyhow::Result<()> {
+pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
     tracing::info!(
         namespace.name = kube.namespace().as_str(),
-        "pullpass' own namespace"
+        "running in namespace"
     );
-    shell.own_namespace = kube.namespace().clone();
-    kube.metrics().register(&mut shell.metrics);
+    manager.own_namespace = kube.namespace().clone();
+    kube.metrics().register(&mut manager.metrics);
     let state = Arc::new(State::default());
-    let store = Arc::new(Store::new(kube.clone()));
+    let store = Arc::new(KubeCredentialStore::new(kube.clone()));
     let mut watches = Watches::new(&kube, &state, &store);
-    let own = Own::prepare(args, &kube, &mut watches, &mut shell);
+    let certificates = WebhookCertificates::prepare(args, &kube, &mut watches, &mut manager);
     let synced = watches.synced();
-    let (ensure, minted) = assemble(args, &mut shell, kube.clone(), state, store)?;
+    let (provisioner, minted) = assemble(args, &mut manager, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
-        let control = Control::new(args, kube, &ensure, minted, &own, &mut shell);
-        control.start(synced.clone(), &mut shell)
+        let (made, known) = (&certificates, &provisioner);
+        let controllers = Controllers::new(args, kube, known, minted, made, &mut manager);
+        controllers.start(synced.clone(), &mut manager)
     });
-    shell.tasks.spawn(async move {
+    manager.tasks.spawn(async move {
         let what = watches.run().await;
-        Err(anyhow!("the watch of {what} ended: this is a bug"))
+        Err(anyhow!(
+            "the watch of {what} ended unexpectedly: this is a bug"
+        ))
     });
-    let trusted = own.start(&mut shell);
+    let trusted = certificates.start(&mut manager);
     let prepared = async {
         wait_for(synced).await;
         trusted.await;
     };
-    shell.run(Arc::new(ensure.clone()), prepared).await?;
+    manager.run(Arc::new(provisioner.clone()), prepared).await?;
     let settle = async {
         if let Some(control) = control {
             // It was told to stop when the process was; that it panicked was logged.
             drop(control.await);
         }
-        ensure.settle().await;
+        provisioner.drain().await;
     };
-    if tokio::time::timeout(SETTLE, settle).await.is_err() {
-        tracing::warn!("pull secrets that were being written were left as they are");
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, settle)
+        .await
+        .is_err()
+    {
+        tracing::warn!("shutdown timed out with pull secret writes in flight");
     }
     Ok(())
 }
@@ -78,17 +88,17 @@ fn connection(args: &Args) -> Connection {
     Connection {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
-        namespace: args.shell.namespace.clone(),
+        namespace: args.manager.namespace.clone(),
     }
 }
 
 fn assemble(
     args: &Args,
-    shell: &mut Shell,
+    manager: &mut Manager,
     kube: Kube,
     state: Arc<State>,
-    store: Arc<Store>,
-) -> anyhow::Result<(Ensure, Arc<Minted>)> {
+    store: Arc<KubeCredentialStore>,
+) -> anyhow::Result<(Provisioner, Arc<MintedCredentials>)> {
     let extra_ca = match &args.extra_ca {
         Some(path) => {
             Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
@@ -98,120 +108,126 @@ fn assemble(
     let http = HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
         .context("--extra-ca, or the machine's own CA certificates")?;
     let variable = |name: &str| std::env::var(name).ok();
-    let environment = Environment::find(variable);
+    let environment = AwsEnvironment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let tokens = Arc::new(kube.clone());
     let minter = Minter::new(
         Arc::new(Clouds {
             ecr: EcrMint::new(http.clone(), environment).with_tokens(tokens.clone()),
-            acr: AcrMint::new(http, acr::Environment::find(variable)).with_tokens(tokens),
+            acr: AcrMint::new(http, acr::AzureEnvironment::find(variable)).with_tokens(tokens),
         }),
         store.clone(),
         Arc::clone(&secrets),
-        Metrics::register(&mut shell.metrics),
+        Metrics::register(&mut manager.metrics),
     );
-    let credentials = Arc::new(Minted::new(minter, store, secrets));
-    let ensure = Ensure::new(state, Arc::new(kube), credentials.clone(), Timestamp::now);
-    Ok((ensure, credentials))
+    let credentials = Arc::new(MintedCredentials::new(minter, store, secrets));
+    let provisioner = Provisioner::new(state, Arc::new(kube), credentials.clone(), Timestamp::now);
+    Ok((provisioner, credentials))
 }
 
 /// The controller, ready to be started.
-struct Control {
-    candidate: Candidate,
-    keeper: Keeper,
+struct Controllers {
+    elector: LeaderElector,
+    reconciler: Reconciler,
     credential_gc: CredentialGc,
-    certifier: Option<Certifier>,
-    missed: Option<Missed>,
+    cert_rotator: Option<CertRotator>,
+    missed_pods: Option<MissedPodScanner>,
 }
 
-impl Control {
+impl Controllers {
     fn new(
         args: &Args,
         kube: Kube,
-        ensure: &Ensure,
-        minted: Arc<Minted>,
-        own: &Own,
-        shell: &mut Shell,
+        provisioner: &Provisioner,
+        minted: Arc<MintedCredentials>,
+        certificates: &WebhookCertificates,
+        manager: &mut Manager,
     ) -> Self {
-        let missed = look_for_missed(args, &kube, ensure, shell);
+        let missed_pods = missed_pod_scanner(args, &kube, provisioner, manager);
         let metrics = controller::Metrics::default();
-        metrics.register(&mut shell.metrics);
-        let certifier = own.certifier(&kube);
+        metrics.register(&mut manager.metrics);
+        let cert_rotator = certificates.cert_rotator(&kube);
         let own_namespace = kube.namespace().clone();
-        let keeper = Keeper::new(
-            ensure.clone(),
+        let reconciler = Reconciler::new(
+            provisioner.clone(),
             minted.clone(),
             Arc::new(kube.clone()),
             metrics,
             own_namespace,
             Timestamp::now,
         )
-        .with_pace(Pace {
-            usual: args.renewals_per_second.into(),
-            top: args.renewals_per_second_at_most.into(),
+        .with_renewal_rate(RenewalRate {
+            base: args.renewals_per_second.into(),
+            max: args.max_renewals_per_second.into(),
         });
-        let credential_gc = CredentialGc::new(ensure.clone(), kube.clone(), minted, Timestamp::now);
+        let credential_gc =
+            CredentialGc::new(provisioner.clone(), kube.clone(), minted, Timestamp::now);
         Self {
-            candidate: Candidate::new(kube, identity()),
-            keeper,
+            elector: LeaderElector::new(kube, identity()),
+            reconciler,
             credential_gc,
-            certifier,
-            missed,
+            cert_rotator,
+            missed_pods,
         }
     }
 
     /// Stands for election once everything was read, until the process is told to stop; then leadership is given back.
-    fn start(self, mut synced: Synced, shell: &mut Shell) -> JoinHandle<()> {
-        let drain = shell.drain.clone();
+    fn start(self, mut synced: Synced, manager: &mut Manager) -> JoinHandle<()> {
+        let drain = manager.drain.clone();
         let (running, ended) = oneshot::channel::<()>();
-        shell.tasks.spawn(async move {
+        manager.tasks.spawn(async move {
             drop(ended.await);
-            Err(anyhow!("the controller ended: this is a bug"))
+            Err(anyhow!("the controller ended unexpectedly: this is a bug"))
         });
         tokio::spawn(async move {
             let _running = running;
-            let stop = drain.reached(Phase::Leaving);
+            let stop = drain.reached(Phase::Draining);
             tokio::select! {
                 () = synced.wait() => {}
                 () = stop => return,
             }
-            let leadership = self.candidate.leadership();
-            let stop = drain.reached(Phase::Leaving);
-            let certifier = async {
-                if let Some(certifier) = self.certifier {
-                    certifier.run(leadership.clone()).await;
+            let leadership = self.elector.leadership();
+            let stop = drain.reached(Phase::Draining);
+            let cert_rotator = async {
+                if let Some(cert_rotator) = self.cert_rotator {
+                    cert_rotator.run(leadership.clone()).await;
                 }
             };
-            let missed = async {
-                if let Some(missed) = self.missed {
-                    missed.run(leadership.clone()).await;
+            let missed_pods = async {
+                if let Some(missed_pods) = self.missed_pods {
+                    missed_pods.run(leadership.clone()).await;
                 }
             };
             tokio::join!(
-                self.candidate.run(stop),
-                self.keeper.run(leadership.clone()),
+                self.elector.run(stop),
+                self.reconciler.run(leadership.clone()),
                 self.credential_gc.run(leadership.clone()),
-                certifier,
-                missed
+                cert_rotator,
+                missed_pods
             );
         })
     }
 }
 
 /// What looks for missed Pods; `None`: it is switched off.
-fn look_for_missed(args: &Args, kube: &Kube, ensure: &Ensure, shell: &mut Shell) -> Option<Missed> {
-    let every = args.missed_pods_every;
-    if every.is_zero() {
+fn missed_pod_scanner(
+    args: &Args,
+    kube: &Kube,
+    provisioner: &Provisioner,
+    manager: &mut Manager,
+) -> Option<MissedPodScanner> {
+    let interval = args.missed_pod_scan_interval;
+    if interval.is_zero() {
         return None;
     }
-    let metrics = missed::Metrics::default();
-    metrics.register(&mut shell.metrics);
-    Some(Missed::new(
+    let metrics = missed_pods::Metrics::default();
+    metrics.register(&mut manager.metrics);
+    Some(MissedPodScanner::new(
         kube.clone(),
-        Judge::new(Arc::new(ensure.clone()), kube.namespace().clone()),
-        shell.admissions.clone(),
+        PodChecker::new(Arc::new(provisioner.clone()), kube.namespace().clone()),
+        manager.admissions.clone(),
         metrics,
-        every,
+        interval,
         Timestamp::now,
     ))
 }
@@ -225,10 +241,13 @@ fn identity() -> String {
 
 /// Waits until everything was read once, and says now and then what is missing.
 async fn wait_for(mut synced: Synced) {
-    while tokio::time::timeout(TELL_EVERY, synced.wait())
+    while tokio::time::timeout(LOG_INTERVAL, synced.wait())
         .await
         .is_err()
     {
-        tracing::warn!("not ready, still reading: {}", synced.missing().join(", "));
+        tracing::warn!(
+            "not ready: waiting for caches to sync: {}",
+            synced.missing().join(", ")
+        );
     }
 }

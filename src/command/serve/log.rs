@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::ShellArgs;
+use super::ManagerArgs;
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(10);
@@ -36,7 +36,7 @@ pub(super) enum LogFormat {
 }
 
 /// Starts the log, on stderr. Lines that wait are written when the value is dropped.
-pub(super) fn start(args: &ShellArgs) -> anyhow::Result<Log> {
+pub(super) fn start(args: &ManagerArgs) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {}: not a filter", args.log))?;
     let is_terminal = io::stderr().is_terminal();
@@ -75,7 +75,7 @@ pub(super) struct Log {
 
 impl Log {
     fn start(sink: Box<dyn Write + Send>) -> io::Result<Self> {
-        let lines = Lines(Arc::new(Shared {
+        let lines = Lines(Arc::new(LogBuffer {
             waiting: Mutex::default(),
             changed: Condvar::new(),
             sink: Mutex::new(sink),
@@ -102,27 +102,27 @@ impl Drop for Log {
 
 /// Lines that wait to be written. Clones are the same.
 #[derive(Clone)]
-struct Lines(Arc<Shared>);
+struct Lines(Arc<LogBuffer>);
 
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct LogBuffer {
+    waiting: Mutex<PendingLines>,
     changed: Condvar,
     /// Locked before `waiting`, so that lines keep their order.
     sink: Mutex<Box<dyn Write + Send>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingLines {
     bytes: Vec<u8>,
     closed: bool,
 }
 
-impl Shared {
+impl LogBuffer {
     /// Writes what waits, again and again, until the log is dropped.
     fn run(&self) {
         loop {
             let waiting = lock(&self.waiting);
-            let idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.closed;
+            let idle = |waiting: &mut PendingLines| waiting.bytes.is_empty() && !waiting.closed;
             let waiting = self.changed.wait_while(waiting, idle);
             let closed = waiting.unwrap_or_else(PoisonError::into_inner).closed;
             if !closed {
@@ -145,7 +145,7 @@ impl Shared {
 
 /// One line on its way.
 struct Line {
-    shared: Arc<Shared>,
+    shared: Arc<LogBuffer>,
     urgent: bool,
 }
 

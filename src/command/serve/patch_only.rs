@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::Args;
-use super::shell::Shell;
+use super::manager::Manager;
 use crate::command::manifest::Manifests;
 use crate::provision::Namespace;
 use crate::provision::offline::Offline;
 use crate::registry::Registries;
 
 /// Serves from files until the process is told to stop.
-pub(super) async fn serve(args: &Args, shell: Shell) -> anyhow::Result<()> {
+pub(super) async fn serve(args: &Args, manager: Manager) -> anyhow::Result<()> {
     let manifests = Manifests::load(&args.registries)?;
     let registries = Registries::build(manifests.registries);
     let namespaces = manifests
@@ -18,5 +18,7 @@ pub(super) async fn serve(args: &Args, shell: Shell) -> anyhow::Result<()> {
         .into_iter()
         .map(|(name, labels)| Namespace::new(name, labels, false));
     let provision = Offline::new(registries, namespaces);
-    shell.run(Arc::new(provision), std::future::ready(())).await
+    manager
+        .run(Arc::new(provision), std::future::ready(()))
+        .await
 }

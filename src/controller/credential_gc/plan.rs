@@ -6,17 +6,17 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::names::ObjectName;
-use crate::provision::access::StoredCredential;
+use crate::provision::ports::StoredCredential;
 use crate::registry::source::Tenant;
 
 /// For how long a credential is kept after its end.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
+const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How long it is relied on that a tenant was there when it was read, and how long until a read or a deletion is tried again.
-const AGAIN: SignedDuration = SignedDuration::from_mins(5);
+const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// How many tenants of namespaces that memory does not know are read, and how many credentials deleted, in one look.
-const AT_ONCE: usize = 50;
+const MAX_PER_PASS: usize = 50;
 
 /// How many ServiceAccounts are read in a minute: no watch says when one is gone.
 const ACCOUNTS_PER_MINUTE: usize = 60;
@@ -84,33 +84,33 @@ struct LiveRead {
 
 impl Evidence {
     /// Plans what to do at `now` about all that is stored.
-    pub(super) fn plan<'a>(&mut self, rows: &[Collectable<'a>], now: Timestamp) -> Sweep<'a> {
-        self.forget(rows, now);
+    pub(super) fn plan<'a>(&mut self, uses: &[Collectable<'a>], now: Timestamp) -> Sweep<'a> {
+        self.forget(uses, now);
         let mut sweep = Sweep::default();
         let mut unknown: HashMap<&Tenant, (bool, Option<Timestamp>)> = HashMap::new();
-        for row in rows {
-            if is_claimed(row.stored, now) || self.is_tried(&row.stored.name, now) {
+        for use_ in uses {
+            if is_claimed(use_.stored, now) || self.is_tried(&use_.stored.name, now) {
                 continue;
             }
-            if is_over(row.stored, now) {
-                sweep.delete.push((row.stored, Cause::Ended));
+            if is_over(use_.stored, now) {
+                sweep.delete.push((use_.stored, Cause::Ended));
                 continue;
             }
-            let Some(tenant) = &row.stored.tenant else {
+            let Some(tenant) = &use_.stored.tenant else {
                 continue;
             };
             let read = self.reads.get_mut(tenant).map(|read| {
-                read.knew_namespace |= row.knows_namespace;
+                read.knew_namespace |= use_.knows_namespace;
                 &*read
             });
             if read.is_some_and(|read| read.is_there == Some(false)) {
-                sweep.delete.push((row.stored, Cause::TenantGone));
-            } else if !row.is_known(read, now) {
+                sweep.delete.push((use_.stored, Cause::TenantGone));
+            } else if !use_.is_known(read, now) {
                 let last = read.map(|read| read.at);
-                unknown.insert(tenant, (row.knows_namespace, last));
+                unknown.insert(tenant, (use_.knows_namespace, last));
             }
         }
-        sweep.delete.truncate(AT_ONCE);
+        sweep.delete.truncate(MAX_PER_PASS);
         sweep.checks = self.choose(unknown, now);
         sweep
     }
@@ -131,7 +131,7 @@ impl Evidence {
             });
         let (accounts, mut checks): (Vec<_>, Vec<_>) =
             checks.partition(|check| check.knows_namespace);
-        checks.truncate(AT_ONCE);
+        checks.truncate(MAX_PER_PASS);
         checks.extend(accounts.into_iter().take(self.accounts_left(now)));
         checks
     }
@@ -155,7 +155,7 @@ impl Evidence {
     /// mint ended long ago.
     fn is_tried(&self, name: &str, now: Timestamp) -> bool {
         let tried_at = self.tried.get(name);
-        tried_at.is_some_and(|at| is_recent(*at, AGAIN, now))
+        tried_at.is_some_and(|at| is_recent(*at, RETRY_AFTER, now))
     }
 
     /// How many ServiceAccounts may be read at `now`.
@@ -167,11 +167,11 @@ impl Evidence {
     }
 
     /// Forgets what nothing is stored of any more.
-    fn forget(&mut self, rows: &[Collectable<'_>], now: Timestamp) {
-        let names: HashSet<&str> = rows.iter().map(|row| row.stored.name.as_str()).collect();
+    fn forget(&mut self, uses: &[Collectable<'_>], now: Timestamp) {
+        let names: HashSet<&str> = uses.iter().map(|use_| use_.stored.name.as_str()).collect();
         self.tried
-            .retain(|name, at| names.contains(name.as_str()) || is_recent(*at, AGAIN, now));
-        let tenants = rows.iter().filter_map(|row| row.stored.tenant.as_ref());
+            .retain(|name, at| names.contains(name.as_str()) || is_recent(*at, RETRY_AFTER, now));
+        let tenants = uses.iter().filter_map(|use_| use_.stored.tenant.as_ref());
         let tenants: HashSet<&Tenant> = tenants.collect();
         self.reads.retain(|tenant, _| tenants.contains(tenant));
     }
@@ -181,7 +181,7 @@ impl Collectable<'_> {
     /// Whether its tenant is known to be there, or was asked about in the last minutes; not where memory has lost the namespace since.
     fn is_known(&self, read: Option<&LiveRead>, now: Timestamp) -> bool {
         let is_settled = |read: &LiveRead| {
-            is_recent(read.at, AGAIN, now) && (self.knows_namespace || !read.knew_namespace)
+            is_recent(read.at, RETRY_AFTER, now) && (self.knows_namespace || !read.knew_namespace)
         };
         (self.knows_namespace && self.knows_account) || read.is_some_and(is_settled)
     }
@@ -193,7 +193,7 @@ fn is_over(stored: &StoredCredential, now: Timestamp) -> bool {
         .claimed_until
         .filter(|until| !is_too_far(*until, now));
     let end = stored.expires_at.or(claimed_until).or(stored.created_at);
-    end.is_some_and(|end| later(end, KEPT) <= now)
+    end.is_some_and(|end| later(end, GRACE) <= now)
 }
 
 /// Whether somebody mints it now.
@@ -204,7 +204,7 @@ fn is_claimed(stored: &StoredCredential, now: Timestamp) -> bool {
 
 /// No claim is as long as that: it is of a clock that runs far ahead.
 fn is_too_far(until: Timestamp, now: Timestamp) -> bool {
-    until >= later(now, AGAIN)
+    until >= later(now, RETRY_AFTER)
 }
 
 /// Whether `now` is within `span` after `at`; of a clock that was put back to before it, nothing is.
@@ -220,7 +220,7 @@ fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
 mod tests {
     use super::*;
     use crate::controller::at;
-    use crate::provision::access::Version;
+    use crate::provision::ports::Version;
 
     const HOUR: i64 = 3600;
 
@@ -300,7 +300,7 @@ mod tests {
             expires_at: None,
             ..ending("released", 0)
         };
-        let rows = [
+        let uses = [
             ("a credential", ending("one", 1000), 1000 + HOUR),
             ("a tenant's credential", of_tenant(1), 25 * HOUR),
             ("a claim that brought nothing", claim(None, 10), 10 + HOUR),
@@ -316,7 +316,7 @@ mod tests {
                 1000 + HOUR,
             ),
         ];
-        for (what, stored, over) in rows {
+        for (what, stored, over) in uses {
             for seconds in [-1_000_000, 0, HOUR / 2, over - 1] {
                 let deleted = deleted(&mut Evidence::default(), &stored, seconds);
                 assert_eq!(deleted, [], "{what} at {seconds}");
@@ -352,8 +352,8 @@ mod tests {
         let (one, tenant) = (of_tenant(1), tenant(1));
         let mut evidence = Evidence::default();
         let plan = |evidence: &mut Evidence, (knows_namespace, knows_account), seconds| {
-            let row = collectable(&one, knows_namespace, knows_account);
-            let Sweep { delete, checks } = evidence.plan(&[row], at(seconds));
+            let use_ = collectable(&one, knows_namespace, knows_account);
+            let Sweep { delete, checks } = evidence.plan(&[use_], at(seconds));
             assert_eq!(delete, []);
             checks.first().map(|check| check.knows_namespace)
         };
@@ -389,16 +389,16 @@ mod tests {
             service_account_uid: "s-2".to_owned(),
             ..tenant(1)
         });
-        let rows = || {
+        let uses = || {
             [
                 collectable(&old, true, false),
                 collectable(&new, true, false),
             ]
         };
-        assert_eq!(evidence.plan(&rows(), at(0)).checks.len(), 2);
+        assert_eq!(evidence.plan(&uses(), at(0)).checks.len(), 2);
         evidence.note_read(account(old.tenant.as_ref().unwrap()), Some(false), at(0));
         evidence.note_read(account(new.tenant.as_ref().unwrap()), Some(true), at(0));
-        let sweep = evidence.plan(&rows(), at(1));
+        let sweep = evidence.plan(&uses(), at(1));
         assert_eq!(sweep.delete, [(&old, Cause::TenantGone)]);
     }
 
@@ -406,15 +406,15 @@ mod tests {
     fn reads_a_tenant_once_for_all_that_it_minted() {
         let (one, mut other) = (of_tenant(1), of_tenant(2));
         other.tenant = Some(tenant(1));
-        let rows = [
+        let uses = [
             collectable(&one, false, false),
             collectable(&other, false, false),
         ];
         let mut evidence = Evidence::default();
         let tenant = tenant(1);
-        assert_eq!(evidence.plan(&rows, at(0)).checks, [both(&tenant)]);
+        assert_eq!(evidence.plan(&uses, at(0)).checks, [both(&tenant)]);
         evidence.note_read(both(&tenant), Some(false), at(0));
-        let sweep = evidence.plan(&rows, at(0));
+        let sweep = evidence.plan(&uses, at(0));
         let gone = [(&one, Cause::TenantGone), (&other, Cause::TenantGone)];
         assert_eq!(sweep.delete, gone);
     }
@@ -462,13 +462,13 @@ mod tests {
     #[test]
     fn takes_no_more_than_it_can_do_at_once() {
         let over: Vec<_> = (0..120).map(|n| ending(&format!("n{n}"), 0)).collect();
-        let rows: Vec<_> = over
+        let uses: Vec<_> = over
             .iter()
             .map(|one| collectable(one, true, true))
             .collect();
         let mut evidence = Evidence::default();
         let counts = [0, 1, 2, 3].map(|second| {
-            let sweep = evidence.plan(&rows, at(HOUR + second));
+            let sweep = evidence.plan(&uses, at(HOUR + second));
             for (stored, _) in &sweep.delete {
                 evidence.note_tried(&stored.name, at(HOUR + second));
             }
@@ -477,12 +477,12 @@ mod tests {
         assert_eq!(counts, [50, 50, 20, 0]);
 
         let lost: Vec<_> = (0..120).map(of_tenant).collect();
-        let rows: Vec<_> = lost
+        let uses: Vec<_> = lost
             .iter()
             .map(|one| collectable(one, false, false))
             .collect();
         let counts = [0, 1, 2, 3].map(|second| {
-            let sweep = evidence.plan(&rows, at(second));
+            let sweep = evidence.plan(&uses, at(second));
             for check in &sweep.checks {
                 evidence.note_read(*check, Some(true), at(second));
             }
@@ -494,13 +494,13 @@ mod tests {
     #[test]
     fn reads_so_many_service_accounts_a_minute_each_in_its_turn() {
         let many: Vec<_> = (0..150).map(of_tenant).collect();
-        let rows: Vec<_> = many
+        let uses: Vec<_> = many
             .iter()
             .map(|one| collectable(one, true, false))
             .collect();
         let mut evidence = Evidence::default();
         let mut read = |seconds| {
-            let checks = evidence.plan(&rows, at(seconds)).checks;
+            let checks = evidence.plan(&uses, at(seconds)).checks;
             for check in &checks {
                 evidence.note_read(*check, Some(true), at(seconds));
             }

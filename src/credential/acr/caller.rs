@@ -5,13 +5,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::{AcrMint, MINT_TIMEOUT, Order, check_source, identity};
+use super::{AcrMint, AcrMintRequest, MINT_TIMEOUT, check_source, identity};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::one_line;
 use crate::credential::{MintError, jwt};
 
 /// An identity that Entra ID gave a token.
-pub struct Known {
+pub struct EntraCaller {
     /// Who asked, as far as the identity itself says it.
     pub principal: String,
     /// What the token says: application, object, tenant, audience; `None` when it cannot be read.
@@ -23,14 +23,14 @@ impl AcrMint {
     ///
     /// # Errors
     /// [`MintError`] when there is no such identity, or Entra ID refuses it.
-    pub async fn identify(&self, order: &Order) -> Result<Known, MintError> {
+    pub async fn identify(&self, order: &AcrMintRequest) -> Result<EntraCaller, MintError> {
         check_source(&order.source)?;
         let client = Client {
             http: &self.http,
             deadline: Instant::now() + MINT_TIMEOUT,
         };
         let token = unlogged(identity::fetch(&client, order, self.given())).await?;
-        Ok(Known {
+        Ok(EntraCaller {
             claims: describe(token.value.expose_secret()),
             principal: token.principal,
         })
@@ -40,14 +40,14 @@ impl AcrMint {
 /// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference>
 fn describe(token: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Claims {
+    struct AccessTokenClaims {
         aud: String,
         tid: Option<String>,
         oid: Option<String>,
         #[serde(alias = "azp")]
         appid: Option<String>,
     }
-    let claims: Claims = jwt::claims(token)?;
+    let claims: AccessTokenClaims = jwt::claims(token)?;
     let parts = [
         ("application", claims.appid),
         ("object", claims.oid),

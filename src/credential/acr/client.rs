@@ -109,12 +109,12 @@ fn encode_into(body: &mut String, text: &str) {
 
 /// An answer that holds a token of Entra ID.
 #[derive(Deserialize)]
-pub(super) struct TokenAnswer {
+pub(super) struct EntraTokenResponse {
     pub(super) access_token: Option<String>,
 }
 
 /// One request, for the messages about its failure.
-pub(super) struct Call<'a> {
+pub(super) struct AzureCall<'a> {
     /// The host that was asked.
     pub(super) host: String,
     /// Who asked.
@@ -123,7 +123,7 @@ pub(super) struct Call<'a> {
     pub(super) secret: &'a str,
 }
 
-impl Call<'_> {
+impl AzureCall<'_> {
     /// Reads the answer's JSON.
     pub(super) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, MintError> {
         serde_json::from_slice(&reply.body)
@@ -164,7 +164,7 @@ impl Call<'_> {
                 principal,
                 code,
                 answer: if words.is_empty() {
-                    "nothing to do, it is tried again".to_owned()
+                    "nothing to do, retrying".to_owned()
                 } else {
                     self.words(words)
                 },

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::client::{Call, Client, TokenAnswer, host_of};
-use super::identity::AadToken;
+use super::client::{AzureCall, Client, EntraTokenResponse, host_of};
+use super::identity::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
 
@@ -11,7 +11,7 @@ use crate::credential::http::Reply;
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Who asks, whom and for what.
-pub(super) struct Application<'a> {
+pub(super) struct EntraApplication<'a> {
     /// `https://` and a host, no `/` at the end.
     pub(super) authority: &'a str,
     /// A GUID.
@@ -26,7 +26,7 @@ pub(super) struct Application<'a> {
 
 /// How an application proves who it is.
 #[derive(Clone, Copy)]
-pub(super) enum Proof<'a> {
+pub(super) enum ClientProof<'a> {
     /// A ServiceAccount token that the application trusts.
     Assertion(&'a str),
     /// A client secret.
@@ -38,10 +38,10 @@ pub(super) enum Proof<'a> {
 /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 pub(super) async fn fetch(
     client: &Client<'_>,
-    application: Application<'_>,
-    proof: Proof<'_>,
-) -> Result<AadToken, MintError> {
-    let Application {
+    application: EntraApplication<'_>,
+    proof: ClientProof<'_>,
+) -> Result<EntraToken, MintError> {
+    let EntraApplication {
         authority,
         tenant_id,
         client_id,
@@ -55,17 +55,17 @@ pub(super) async fn fetch(
         ("scope", &scope),
     ];
     let secret = match proof {
-        Proof::Assertion(token) => {
+        ClientProof::Assertion(token) => {
             form.push(("client_assertion_type", ASSERTION_TYPE));
             form.push(("client_assertion", token));
             token
         }
-        Proof::Secret(secret) => {
+        ClientProof::Secret(secret) => {
             form.push(("client_secret", secret));
             secret
         }
     };
-    let call = Call {
+    let call = AzureCall {
         host: host_of(&url),
         principal: &application.principal,
         secret,
@@ -74,9 +74,9 @@ pub(super) async fn fetch(
     if reply.status != 200 {
         return Err(explain(&call, &reply, proof));
     }
-    let answer: TokenAnswer = call.parse(&reply)?;
+    let answer: EntraTokenResponse = call.parse(&reply)?;
     let token = call.check_token(answer.access_token)?;
-    Ok(AadToken {
+    Ok(EntraToken {
         value: token.into(),
         tenant_id: Some(tenant_id.to_owned()),
         principal: application.principal,
@@ -84,14 +84,14 @@ pub(super) async fn fetch(
 }
 
 #[derive(Default, Deserialize)]
-struct Refusal {
+struct EntraErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
     #[serde(default)]
     error_codes: Vec<u64>,
 }
 
-impl Refusal {
+impl EntraErrorResponse {
     /// The number of the error: the first of `error_codes`, else what the description begins with.
     fn code(&self) -> Option<u64> {
         let description = || {
@@ -108,8 +108,8 @@ impl Refusal {
 /// What Entra ID means by a refusal.
 ///
 /// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
-fn explain(call: &Call<'_>, reply: &Reply, proof: Proof<'_>) -> MintError {
-    let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+fn explain(call: &AzureCall<'_>, reply: &Reply, proof: ClientProof<'_>) -> MintError {
+    let refusal: EntraErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
     let words = refusal
         .error_description
         .as_deref()
@@ -141,7 +141,7 @@ fn explain(call: &Call<'_>, reply: &Reply, proof: Proof<'_>) -> MintError {
 }
 
 /// What to do about an error, when it is known.
-fn advise(code: u64, proof: Proof<'_>) -> Option<&'static str> {
+fn advise(code: u64, proof: ClientProof<'_>) -> Option<&'static str> {
     Some(match (code, proof) {
         (700_016 | 7_000_229, _) => {
             "check the client id, and that the application has a service principal in that tenant"
@@ -152,16 +152,16 @@ fn advise(code: u64, proof: Proof<'_>) -> Option<&'static str> {
         (70_021 | 700_211 | 700_212 | 700_213 | 7_002_138, _) => {
             "give the application a federated credential with exactly this issuer, subject and audience; a new one takes some minutes"
         }
-        (90_061 | 50_166 | 5_002_711, Proof::Assertion(_)) => {
+        (90_061 | 50_166 | 5_002_711, ClientProof::Assertion(_)) => {
             "let Entra ID read the cluster's issuer: its /.well-known/openid-configuration and keys must be on the internet"
         }
-        (700_024 | 50_027 | 5_002_730 | 50_013 | 700_027, Proof::Assertion(_)) => {
+        (700_024 | 50_027 | 5_002_730 | 50_013 | 700_027, ClientProof::Assertion(_)) => {
             "check the clocks, that the ServiceAccount token is fresh, and that the issuer publishes the keys that signed it"
         }
-        (7_000_215 | 7_000_216 | 50_012, Proof::Secret(_)) => {
+        (7_000_215 | 7_000_216 | 50_012, ClientProof::Secret(_)) => {
             "put the value of a client secret of that application (not its id) into AZURE_CLIENT_SECRET of the source secret"
         }
-        (7_000_222, Proof::Secret(_)) => {
+        (7_000_222, ClientProof::Secret(_)) => {
             "the client secret has expired: make a new one and put it into AZURE_CLIENT_SECRET of the source secret"
         }
         (7_000_112, _) => "the application is disabled: enable it in Entra ID",

@@ -3,8 +3,8 @@
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
-use super::client::{Call, Client};
-use super::identity::AadToken;
+use super::client::{AzureCall, Client};
+use super::identity::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
 use crate::registry::source::AcrSource;
@@ -16,7 +16,7 @@ use crate::registry::source::AcrSource;
 pub(super) async fn fetch(
     client: &Client<'_>,
     source: &AcrSource,
-    token: &AadToken,
+    token: &EntraToken,
 ) -> Result<String, MintError> {
     let server = source.server.as_str();
     let access_token = token.value.expose_secret();
@@ -28,7 +28,7 @@ pub(super) async fn fetch(
     if let Some(tenant) = &token.tenant_id {
         form.push(("tenant", tenant));
     }
-    let call = |secret| Call {
+    let call = |secret| AzureCall {
         host: server.to_owned(),
         principal: &token.principal,
         secret,
@@ -53,15 +53,15 @@ pub(super) async fn fetch(
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ExchangeResponse {
     refresh_token: Option<String>,
     access_token: Option<String>,
 }
 
 fn read(
-    call: &Call<'_>,
+    call: &AzureCall<'_>,
     reply: &Reply,
-    field: impl FnOnce(Answer) -> Option<String>,
+    field: impl FnOnce(ExchangeResponse) -> Option<String>,
 ) -> Result<String, MintError> {
     if reply.status != 200 {
         return Err(explain(call, reply));
@@ -70,9 +70,9 @@ fn read(
 }
 
 /// What a login server means by a refusal.
-fn explain(call: &Call<'_>, reply: &Reply) -> MintError {
+fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
     #[derive(Default, Deserialize)]
-    struct Refusal {
+    struct AcrErrorResponse {
         #[serde(default)]
         errors: Vec<Detail>,
     }
@@ -80,7 +80,7 @@ fn explain(call: &Call<'_>, reply: &Reply) -> MintError {
     struct Detail {
         message: Option<String>,
     }
-    let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let refusal: AcrErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
     let words = refusal.errors.into_iter().find_map(|detail| detail.message);
     let words = words.unwrap_or_default();
     let denied = |permission, advice| MintError::AccessDenied {

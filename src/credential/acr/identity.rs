@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::client::Client;
-use super::entra::{self, Application, Proof};
-use super::{ClientSecret, Environment, Order, authority_of, resource_of};
+use super::entra::{self, ClientProof, EntraApplication};
+use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resource_of};
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
@@ -17,7 +17,7 @@ use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource};
 
 /// A token of Entra ID.
-pub(super) struct AadToken {
+pub(super) struct EntraToken {
     /// The token.
     pub(super) value: SecretString,
     /// The tenant that it is from, when that is given.
@@ -28,24 +28,24 @@ pub(super) struct AadToken {
 
 /// What identities are made of.
 #[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
-    pub(super) environment: &'a Environment,
+pub(super) struct IdentityInputs<'a> {
+    pub(super) environment: &'a AzureEnvironment,
     pub(super) tokens: Option<&'a dyn ServiceAccountTokens>,
 }
 
 /// Gets the token that one mint begins with.
 pub(super) async fn fetch(
     client: &Client<'_>,
-    order: &Order,
-    given: Given<'_>,
-) -> Result<AadToken, MintError> {
+    order: &AcrMintRequest,
+    given: IdentityInputs<'_>,
+) -> Result<EntraToken, MintError> {
     let source = &order.source;
     match &source.identity {
         AcrIdentity::Workload {
             client_id,
             tenant_id,
         } => {
-            let own = Own::find(
+            let own = OwnApplication::find(
                 client_id.as_deref(),
                 tenant_id.as_deref(),
                 given.environment,
@@ -89,15 +89,15 @@ async fn federate(
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     token: &str,
-) -> Result<AadToken, MintError> {
-    let application = Application {
+) -> Result<EntraToken, MintError> {
+    let application = EntraApplication {
         authority: given_authority(source),
         tenant_id,
         client_id,
         resource: resource_of(source),
         principal: federated(client_id, tenant_id, token),
     };
-    entra::fetch(client, application, Proof::Assertion(token)).await
+    entra::fetch(client, application, ClientProof::Assertion(token)).await
 }
 
 /// By a client secret, as an application (client id and tenant id).
@@ -106,9 +106,9 @@ async fn prove(
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     secret: &ClientSecret,
-) -> Result<AadToken, MintError> {
+) -> Result<EntraToken, MintError> {
     let name = &secret.secret;
-    let application = Application {
+    let application = EntraApplication {
         authority: given_authority(source),
         tenant_id,
         client_id,
@@ -117,7 +117,7 @@ async fn prove(
             "service principal {client_id} of tenant {tenant_id} by source secret {name}"
         ),
     };
-    let proof = Proof::Secret(secret.value.expose_secret());
+    let proof = ClientProof::Secret(secret.value.expose_secret());
     entra::fetch(client, application, proof).await
 }
 
@@ -128,7 +128,7 @@ fn given_authority(source: &AcrSource) -> &str {
 }
 
 /// pullpass' own workload identity.
-struct Own<'a> {
+struct OwnApplication<'a> {
     client_id: &'a str,
     tenant_id: &'a str,
     file: &'a Path,
@@ -136,11 +136,11 @@ struct Own<'a> {
     authority: Option<&'a str>,
 }
 
-impl<'a> Own<'a> {
+impl<'a> OwnApplication<'a> {
     fn find(
         client_id: Option<&'a str>,
         tenant_id: Option<&'a str>,
-        environment: &'a Environment,
+        environment: &'a AzureEnvironment,
     ) -> Result<Self, MintError> {
         let file = environment.federated_token_file.as_deref().ok_or_else(|| none(
             "AZURE_FEDERATED_TOKEN_FILE is not set: set identity.azure.clientId and tenantId of the chart, or label pullpass' Pods azure.workload.identity/use=true and restart them, or set another acr.identity in the Registry",
@@ -174,18 +174,22 @@ impl<'a> Own<'a> {
         })
     }
 
-    async fn fetch(&self, client: &Client<'_>, source: &AcrSource) -> Result<AadToken, MintError> {
+    async fn fetch(
+        &self,
+        client: &Client<'_>,
+        source: &AcrSource,
+    ) -> Result<EntraToken, MintError> {
         let token = load_token(self.file).await?;
         let (client_id, tenant_id) = (self.client_id, self.tenant_id);
         let principal = federated(client_id, tenant_id, &token);
-        let application = Application {
+        let application = EntraApplication {
             authority: self.authority(source)?,
             tenant_id,
             client_id,
             resource: resource_of(source),
             principal,
         };
-        entra::fetch(client, application, Proof::Assertion(&token)).await
+        entra::fetch(client, application, ClientProof::Assertion(&token)).await
     }
 
     fn authority<'s>(&self, source: &'s AcrSource) -> Result<&'s str, MintError>
@@ -216,7 +220,7 @@ fn federated(client_id: &str, tenant_id: &str, token: &str) -> String {
 /// Whom a ServiceAccount token is of, by whom and for whom, not verified: what a federated credential must name.
 fn describe(token: &str) -> String {
     #[derive(Deserialize)]
-    struct Claims {
+    struct AssertionClaims {
         sub: String,
         iss: String,
         aud: Audience,
@@ -227,7 +231,7 @@ fn describe(token: &str) -> String {
         One(String),
         Many(Vec<String>),
     }
-    let Some(claims) = jwt::claims::<Claims>(token) else {
+    let Some(claims) = jwt::claims::<AssertionClaims>(token) else {
         return "a token that cannot be read".to_owned();
     };
     let audience = match claims.aud {

@@ -8,25 +8,25 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::credential::{CredentialKey, MintError, StoreError};
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(1);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// The longest where the credential store could not be reached and no cloud was asked: as soon as the cluster answers again, everybody
 /// waits for credentials. What keys ask for at once then is spread by when each failed.
-const LONGEST_OF_STORE: Duration = Duration::from_secs(4);
+const MAX_STORE_BACKOFF: Duration = Duration::from_secs(4);
 /// The longest that a server's Retry-After is followed.
-const LONGEST_ASKED: Duration = Duration::from_mins(10);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 /// Keys are few (Registries × regions × rotated key sets); more than this are forgotten as soon as their wait is over.
-const BOUND: usize = 1024;
+const MAX_ENTRIES: usize = 1024;
 
 /// Why a mint failed.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct MintFailure {
     pub(super) error: MintError,
     /// Whether a cloud may have been asked for it: then it is not asked again soon.
     pub(super) asked_cloud: bool,
 }
 
-impl Failed {
+impl MintFailure {
     /// Before a cloud was asked: the store would not have the key claimed.
     pub(super) fn at_claim(error: StoreError) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Failed {
     }
 }
 
-impl From<MintError> for Failed {
+impl From<MintError> for MintFailure {
     fn from(error: MintError) -> Self {
         Self {
             error,
@@ -47,9 +47,9 @@ impl From<MintError> for Failed {
 
 /// Failures that are remembered, per key.
 #[derive(Default)]
-pub(super) struct Failures(HashMap<CredentialKey, Failure>);
+pub(super) struct MintBackoff(HashMap<CredentialKey, MintBackoffEntry>);
 
-struct Failure {
+struct MintBackoffEntry {
     error: Arc<MintError>,
     /// How many attempts failed in a row.
     count: u32,
@@ -57,17 +57,17 @@ struct Failure {
     wait: SignedDuration,
 }
 
-impl Failure {
+impl MintBackoffEntry {
     /// Whether it is still to be waited out. A clock that was put back makes nobody wait longer than was meant.
-    fn lasts(&self, now: Timestamp) -> bool {
+    fn is_active(&self, now: Timestamp) -> bool {
         now < self.until && self.until.duration_since(now) <= self.wait
     }
 }
 
-impl Failures {
+impl MintBackoff {
     /// The failure that is still to be waited out at `now`.
     pub(super) fn find(&self, key: &CredentialKey, now: Timestamp) -> Option<Arc<MintError>> {
-        let failure = self.0.get(key).filter(|failure| failure.lasts(now))?;
+        let failure = self.0.get(key).filter(|failure| failure.is_active(now))?;
         Some(Arc::clone(&failure.error))
     }
 
@@ -75,11 +75,11 @@ impl Failures {
     pub(super) fn remember(
         &mut self,
         key: &CredentialKey,
-        failed: Failed,
+        failed: MintFailure,
         now: Timestamp,
     ) -> (Arc<MintError>, Duration) {
-        if self.0.len() >= BOUND {
-            self.0.retain(|_, failure| failure.lasts(now));
+        if self.0.len() >= MAX_ENTRIES {
+            self.0.retain(|_, failure| failure.is_active(now));
         }
         let count = self
             .0
@@ -88,7 +88,7 @@ impl Failures {
         let wait = find_wait(count, &failed);
         let error = Arc::new(failed.error);
         let signed = SignedDuration::try_from(wait).unwrap_or_default();
-        let failure = Failure {
+        let failure = MintBackoffEntry {
             error: Arc::clone(&error),
             count,
             until: now.saturating_add(signed).unwrap_or(now),
@@ -106,14 +106,16 @@ impl Failures {
 
 /// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer; 4 at most
 /// where the credential store could not be reached before a cloud was asked.
-fn find_wait(count: u32, failed: &Failed) -> Duration {
+fn find_wait(count: u32, failed: &MintFailure) -> Duration {
     let longest = match failed.error {
-        MintError::Store(StoreError::Unreachable { .. }) if !failed.asked_cloud => LONGEST_OF_STORE,
-        _ => LONGEST,
+        MintError::Store(StoreError::Unreachable { .. }) if !failed.asked_cloud => {
+            MAX_STORE_BACKOFF
+        }
+        _ => MAX_BACKOFF,
     };
     let asked = failed.error.retry_after().unwrap_or_default();
-    let doubled = FIRST.saturating_mul(1 << count.saturating_sub(1).min(6));
-    doubled.min(longest).max(asked.min(LONGEST_ASKED))
+    let doubled = MIN_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(6));
+    doubled.min(longest).max(asked.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -149,11 +151,14 @@ mod tests {
         let detail = || "x".to_owned();
         let unreachable = || StoreError::Unreachable { detail: detail() };
         let forbidden = || StoreError::Forbidden { detail: detail() };
-        let after = |error: StoreError| Failed::from(MintError::from(error));
+        let after = |error: StoreError| MintFailure::from(MintError::from(error));
         let table = [
-            (Failed::at_claim(unreachable()), [1, 2, 4, 4, 4]),
-            (Failed::at_claim(forbidden()), [1, 2, 4, 8, 16]),
-            (Failed::at_claim(StoreError::Contended), [1, 2, 4, 8, 16]),
+            (MintFailure::at_claim(unreachable()), [1, 2, 4, 4, 4]),
+            (MintFailure::at_claim(forbidden()), [1, 2, 4, 8, 16]),
+            (
+                MintFailure::at_claim(StoreError::Contended),
+                [1, 2, 4, 8, 16],
+            ),
             (after(unreachable()), [1, 2, 4, 8, 16]),
             (after(StoreError::Contended), [1, 2, 4, 8, 16]),
         ];
@@ -169,11 +174,11 @@ mod tests {
         let key = CredentialKey::parse(&"a".repeat(64)).unwrap();
         let other = CredentialKey::parse(&"b".repeat(64)).unwrap();
         let error = || {
-            Failed::from(MintError::Timeout {
+            MintFailure::from(MintError::Timeout {
                 host: "h".to_owned(),
             })
         };
-        let mut failures = Failures::default();
+        let mut failures = MintBackoff::default();
         assert_eq!(failures.remember(&key, error(), now).1.as_secs(), 1);
         assert!(failures.find(&key, now).is_some());
         assert!(failures.find(&other, now).is_none());

@@ -16,7 +16,7 @@ const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What is wrong with an answer; repeats nothing of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unusable(pub(super) String);
+pub(super) struct UnusableAnswer(pub(super) String);
 
 /// One authorization, as it came.
 #[derive(Clone, Default)]
@@ -28,14 +28,14 @@ pub(super) struct Authorization {
 impl Authorization {
     /// Takes the one authorization that a request without `registryIds` is answered with. `proxyEndpoint` is not read: the token
     /// is kept under the hosts of the Registry's images.
-    pub(super) fn of_private(answer: PrivateOutput) -> Result<Self, Unusable> {
+    pub(super) fn of_private(answer: PrivateOutput) -> Result<Self, UnusableAnswer> {
         let mut data = answer.authorization_data.unwrap_or_default();
         match (data.pop(), data.len()) {
             (Some(one), 0) => Ok(Self {
                 token: one.authorization_token,
                 expires_at: one.expires_at,
             }),
-            (_, others) => Err(Unusable(format!(
+            (_, others) => Err(UnusableAnswer(format!(
                 "authorizationData has {} entries instead of 1",
                 if others == 0 { 0 } else { others + 1 }
             ))),
@@ -43,10 +43,10 @@ impl Authorization {
     }
 
     /// Takes the authorization of an answer of ECR Public.
-    pub(super) fn of_public(answer: PublicOutput) -> Result<Self, Unusable> {
+    pub(super) fn of_public(answer: PublicOutput) -> Result<Self, UnusableAnswer> {
         let data = answer
             .authorization_data
-            .ok_or_else(|| Unusable("it has no authorizationData".to_owned()))?;
+            .ok_or_else(|| UnusableAnswer("it has no authorizationData".to_owned()))?;
         Ok(Self {
             token: data.authorization_token,
             expires_at: data.expires_at,
@@ -54,21 +54,22 @@ impl Authorization {
     }
 
     /// The password and until when it is good.
-    pub(super) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), Unusable> {
+    pub(super) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), UnusableAnswer> {
         let token = self.token.filter(|token| !token.is_empty());
-        let password = decode(&token.ok_or_else(|| Unusable("its token is empty".to_owned()))?)?;
+        let password =
+            decode(&token.ok_or_else(|| UnusableAnswer("its token is empty".to_owned()))?)?;
         let answered = self
             .expires_at
-            .ok_or_else(|| Unusable("it has no expiresAt".to_owned()))?;
+            .ok_or_else(|| UnusableAnswer("it has no expiresAt".to_owned()))?;
         let expires_at = Timestamp::new(answered.secs(), 0)
-            .map_err(|_| Unusable("its expiresAt is no date".to_owned()))?;
+            .map_err(|_| UnusableAnswer("its expiresAt is no date".to_owned()))?;
         if expires_at <= now {
-            return Err(Unusable(format!(
+            return Err(UnusableAnswer(format!(
                 "its token has expired already, at {expires_at}"
             )));
         }
         if expires_at.duration_since(now) > LONGEST_LIFE {
-            return Err(Unusable(format!(
+            return Err(UnusableAnswer(format!(
                 "its token is said to hold until {expires_at}, longer than any"
             )));
         }
@@ -77,8 +78,8 @@ impl Authorization {
 }
 
 /// The password out of base64 of `AWS:PASSWORD`.
-fn decode(token: &str) -> Result<SecretString, Unusable> {
-    let unusable = |problem: &str| Unusable(problem.to_owned());
+fn decode(token: &str) -> Result<SecretString, UnusableAnswer> {
+    let unusable = |problem: &str| UnusableAnswer(problem.to_owned());
     let decoded = STANDARD
         .decode(token)
         .map_err(|_| unusable("its token is not base64"))?;
@@ -109,7 +110,7 @@ mod tests {
     fn check(
         token: Option<&str>,
         expires_at: Option<i64>,
-    ) -> Result<(SecretString, Timestamp), Unusable> {
+    ) -> Result<(SecretString, Timestamp), UnusableAnswer> {
         let now = now();
         let expires_at =
             expires_at.map(|seconds| DateTime::from_secs(now.as_second().saturating_add(seconds)));
@@ -184,7 +185,7 @@ mod tests {
         };
         assert!(Authorization::of_private(answer(1)).is_ok());
         for (count, words) in [(0, "0 entries"), (2, "2 entries")] {
-            let Unusable(problem) = Authorization::of_private(answer(count)).err().unwrap();
+            let UnusableAnswer(problem) = Authorization::of_private(answer(count)).err().unwrap();
             assert!(problem.contains(words), "{problem}");
         }
         assert!(Authorization::of_public(PublicOutput::builder().build()).is_err());

@@ -5,25 +5,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{EcrMint, Order, check_endpoints};
+use super::{EcrMint, EcrMintRequest, check_endpoints};
 use crate::credential::MintError;
-use crate::credential::aws::Action;
+use crate::credential::aws::IamAction;
 use crate::credential::cloud::unlogged;
-use crate::credential::http::{Asked, one_line};
+use crate::credential::http::{LastHost, one_line};
 use crate::credential::identity::{self, Session};
 
 /// How long opening a session, and asking whose it is, may take each.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-const IDENTIFY: Action = Action {
+const IDENTIFY: IamAction = IamAction {
     permission: "sts:GetCallerIdentity",
     denied: "look for a policy of the organization that denies it",
 };
 
 /// A session as it would sign a mint.
-pub struct Opened(Session);
+pub struct OpenedSession(Session);
 
-impl Opened {
+impl OpenedSession {
     /// Who signs, as far as the identity itself says it.
     pub fn principal(&self) -> &str {
         &self.0.principal
@@ -40,10 +40,12 @@ impl EcrMint {
     ///
     /// # Errors
     /// [`MintError`] when there is no such identity, or a role is not to be had.
-    pub async fn open(&self, order: &Order) -> Result<Opened, MintError> {
+    pub async fn open(&self, order: &EcrMintRequest) -> Result<OpenedSession, MintError> {
         check_endpoints(&order.source)?;
-        let opening = self.opening(order, Instant::now() + TIMEOUT);
-        unlogged(identity::open(&opening)).await.map(Opened)
+        let session_request = self.session_request(order, Instant::now() + TIMEOUT);
+        unlogged(identity::open(&session_request))
+            .await
+            .map(OpenedSession)
     }
 
     /// The ARN of a session's principal: who it is to AWS. Every principal may ask that.
@@ -52,10 +54,14 @@ impl EcrMint {
     ///
     /// # Errors
     /// [`MintError`] when AWS STS does not accept the session, or cannot be asked.
-    pub async fn fetch_caller(&self, order: &Order, opened: &Opened) -> Result<String, MintError> {
-        let opening = self.opening(order, Instant::now() + TIMEOUT);
-        let (asked, session) = (Asked::default(), &opened.0);
-        let sts = opening.sts(&asked, Some(session));
+    pub async fn fetch_caller(
+        &self,
+        order: &EcrMintRequest,
+        opened: &OpenedSession,
+    ) -> Result<String, MintError> {
+        let session_request = self.session_request(order, Instant::now() + TIMEOUT);
+        let (asked, session) = (LastHost::default(), &opened.0);
+        let sts = session_request.sts(&asked, Some(session));
         let answer = unlogged(sts.get_caller_identity().send())
             .await
             .map_err(|error| session.call(&asked, IDENTIFY).explain(&error))?;

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::credential::http::HttpClient;
-use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLife};
+use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLifetime};
 
 /// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.
 #[derive(Clone, Debug)]
@@ -107,20 +107,20 @@ fn source() -> EcrSource {
         identity: EcrIdentity::Keys {
             secret: "team-keys".parse().unwrap(),
         },
-        assume_role: Vec::new(),
-        token_life: TokenLife::Session,
+        assume_roles: Vec::new(),
+        token_life: TokenLifetime::Session,
         endpoints: EcrEndpoints::default(),
     }
 }
 
-fn order(source: EcrSource) -> Order {
-    let keys = Keys {
+fn order(source: EcrSource) -> EcrMintRequest {
+    let keys = AccessKeys {
         secret: "team-keys".parse().unwrap(),
         access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
         secret_access_key: "canary-secret-access-key".into(),
         session_token: Some("canary-session-token".into()),
     };
-    Order {
+    EcrMintRequest {
         source,
         keys: Some(keys),
         expires_at: None,
@@ -130,7 +130,7 @@ fn order(source: EcrSource) -> Order {
 
 async fn mint(recorder: &Recorder, source: EcrSource) -> Result<Credential, MintError> {
     let http = HttpClient::over(recorder.clone());
-    EcrMint::new(http, Environment::default())
+    EcrMint::new(http, AwsEnvironment::default())
         .mint(order(source))
         .await
 }
@@ -223,7 +223,7 @@ async fn mint_refuses_answers_that_cannot_be_right() {
         (Recorder::new(404, "not found"), "HTTP 404 without an error"),
     ] {
         let error = mint(&recorder, source()).await.unwrap_err();
-        assert_eq!(error.reason(), "BadAnswer", "{error}");
+        assert_eq!(error.reason(), "InvalidResponse", "{error}");
         assert!(error.to_string().contains(words), "{error}");
         assert!(
             error
@@ -239,7 +239,7 @@ async fn mint_follows_no_redirect() {
     let mut recorder = Recorder::new(302, "");
     recorder.header = Some(("location", "https://evil.example/"));
     let error = mint(&recorder, source()).await.unwrap_err();
-    assert_eq!(error.reason(), "BadAnswer", "{error}");
+    assert_eq!(error.reason(), "InvalidResponse", "{error}");
     let asked = recorder.asked.lock().unwrap();
     assert!(
         asked.iter().all(|(uri, ..)| !uri.contains("evil")),
@@ -361,7 +361,7 @@ fn session(end: Option<&str>, on_demand: bool) -> Session {
 #[test]
 fn check_session_wants_a_later_end_where_none_can_be_had_on_demand() {
     let noon = "2026-11-21T12:00:00Z";
-    let with_current = |current: Option<&str>| Order {
+    let with_current = |current: Option<&str>| EcrMintRequest {
         now: "2026-11-21T10:00:00Z".parse().unwrap(),
         expires_at: current.map(|end| end.parse().unwrap()),
         ..order(source())

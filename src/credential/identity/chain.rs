@@ -1,12 +1,12 @@
 //! Roles that are assumed on top of an identity, one after the other.
 
-use super::{Opening, Session};
+use super::{Session, SessionRequest};
 use crate::credential::MintError;
-use crate::credential::aws::Action;
-use crate::credential::http::Asked;
+use crate::credential::aws::IamAction;
+use crate::credential::http::LastHost;
 use crate::registry::source::RoleHop;
 
-const ASSUME: Action = Action {
+const ASSUME: IamAction = IamAction {
     permission: "sts:AssumeRole",
     denied: "check that the role exists, that its trust policy names that principal (and its condition the externalId), and that an identity policy of that principal allows it",
 };
@@ -15,11 +15,14 @@ const ASSUME: Action = Action {
 ///
 /// # Errors
 /// [`MintError::Hop`] names the role that could not be assumed and its place.
-pub(super) async fn climb(opening: &Opening<'_>, session: Session) -> Result<Session, MintError> {
-    let hops = &opening.source.assume_role;
+pub(super) async fn assume_chain(
+    session_request: &SessionRequest<'_>,
+    session: Session,
+) -> Result<Session, MintError> {
+    let hops = &session_request.source.assume_roles;
     let mut session = session;
     for (index, hop) in hops.iter().enumerate() {
-        let assumed = assume(opening, &session, hop).await;
+        let assumed = assume(session_request, &session, hop).await;
         session = assumed.map_err(|cause| MintError::Hop {
             hop: index + 1,
             hops: hops.len(),
@@ -32,15 +35,15 @@ pub(super) async fn climb(opening: &Opening<'_>, session: Session) -> Result<Ses
 
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 async fn assume(
-    opening: &Opening<'_>,
+    session_request: &SessionRequest<'_>,
     signer: &Session,
     hop: &RoleHop,
 ) -> Result<Session, MintError> {
-    let asked = Asked::default();
+    let asked = LastHost::default();
     let seconds = hop
         .duration_seconds
         .and_then(|seconds| i32::try_from(seconds).ok());
-    let answer = opening
+    let answer = session_request
         .sts(&asked, Some(signer))
         .assume_role()
         .role_arn(&hop.role_arn)

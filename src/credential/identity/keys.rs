@@ -11,7 +11,7 @@ const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 
 /// One set of AWS access keys.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct AccessKeys {
     /// The name of the Secret that they come from.
     pub secret: String,
     /// `AWS_ACCESS_KEY_ID`, for example `AKIAIOSFODNN7EXAMPLE`.
@@ -22,11 +22,11 @@ pub struct Keys {
     pub session_token: Option<SecretString>,
 }
 
-impl Keys {
+impl AccessKeys {
     /// Finds the keys in the source Secret `name`.
     ///
     /// # Errors
-    /// [`MintError::MissingSource`] when there is no such Secret, else see [`Keys::parse`].
+    /// [`MintError::MissingSource`] when there is no such Secret, else see [`AccessKeys::parse`].
     pub fn find(name: &str, secrets: &dyn SourceSecrets) -> Result<Self, MintError> {
         Self::parse(&*secrets.require(name)?)
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Answer {
+pub(super) struct MetadataCredentials {
     code: Option<String>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Answer {
     pub(super) account_id: Option<String>,
 }
 
-impl Answer {
+impl MetadataCredentials {
     /// Parses the JSON; the error says what is wrong and repeats nothing of it.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(body).map_err(|error| {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn error_of(body: &str) -> String {
-        Answer::parse(body.as_bytes())
+        MetadataCredentials::parse(body.as_bytes())
             .and_then(|answer| answer.into_credentials("test"))
             .unwrap_err()
     }
@@ -96,7 +96,7 @@ mod tests {
     fn parse_answer_reads_container_credentials() {
         let body = r#"{"AccessKeyId":"ASIA1","SecretAccessKey":"s","Token":"t","AccountId":"123456789012",
             "Expiration":"2026-11-21T10:00:00Z"}"#;
-        let (credentials, end) = Answer::parse(body.as_bytes())
+        let (credentials, end) = MetadataCredentials::parse(body.as_bytes())
             .unwrap()
             .into_credentials("test")
             .unwrap();

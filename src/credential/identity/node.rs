@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::metadata::{Answer, request};
-use super::{Opening, Session};
+use super::metadata::{MetadataCredentials, request};
+use super::{Session, SessionRequest};
 use crate::credential::MintError;
 use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, one_line};
 
@@ -16,17 +16,17 @@ const TOKEN_SECONDS: &str = "60";
 /// when the service likes, not on demand.
 ///
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>
-pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
-    let endpoint = opening
+pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session, MintError> {
+    let endpoint = session_request
         .environment
         .metadata_endpoint
         .as_deref()
         .unwrap_or(ENDPOINT)
         .trim_end_matches('/');
-    let service = Service {
-        http: opening.http,
+    let service = MetadataService {
+        http: session_request.http,
         endpoint,
-        deadline: opening.deadline,
+        deadline: session_request.deadline,
     };
     let ttl = (
         "x-aws-ec2-metadata-token-ttl-seconds",
@@ -48,7 +48,7 @@ pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
     let body = service
         .text("GET", &format!("{ROLES}{role}"), header())
         .await?;
-    let (credentials, expires_at) = Answer::parse(body.as_bytes())
+    let (credentials, expires_at) = MetadataCredentials::parse(body.as_bytes())
         .and_then(|answer| answer.into_credentials("node"))
         .map_err(|problem| service.bad(problem))?;
     Ok(Session {
@@ -61,13 +61,13 @@ pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
 }
 
 /// The instance metadata service.
-struct Service<'a> {
+struct MetadataService<'a> {
     http: &'a HttpClient,
     endpoint: &'a str,
     deadline: Instant,
 }
 
-impl Service<'_> {
+impl MetadataService<'_> {
     /// One request's answer as text.
     async fn text(
         &self,

@@ -23,7 +23,7 @@ fn partition_prefix(region: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLife};
+    use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLifetime};
 
     fn source(region: &str, fips: bool) -> EcrSource {
         EcrSource {
@@ -33,8 +33,8 @@ mod tests {
             fips,
             dual_stack: false,
             identity: EcrIdentity::Workload,
-            assume_role: Vec::new(),
-            token_life: TokenLife::Session,
+            assume_roles: Vec::new(),
+            token_life: TokenLifetime::Session,
             endpoints: EcrEndpoints::default(),
         }
     }

@@ -3,19 +3,19 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::{Opening, Session, web_identity};
+use super::{Session, SessionRequest, web_identity};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::Tenant;
 
 /// Opens a session of the role by a token of the ServiceAccount, which the API server gives out for AWS alone.
 pub(super) async fn open(
-    opening: &Opening<'_>,
+    session_request: &SessionRequest<'_>,
     tenant: &Tenant,
     role_arn: &str,
 ) -> Result<Session, MintError> {
-    let (tokens, audience) = (opening.tokens, web_identity::AUDIENCE);
-    let token = fetch_token(tokens, tenant, audience, opening.deadline).await?;
-    web_identity::open(opening, role_arn, None, token.expose_secret()).await
+    let (tokens, audience) = (session_request.tokens, web_identity::AUDIENCE);
+    let token = fetch_token(tokens, tenant, audience, session_request.deadline).await?;
+    web_identity::open(session_request, role_arn, None, token.expose_secret()).await
 }
 
 /// A token of the ServiceAccount for one audience, in time.

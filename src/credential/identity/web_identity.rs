@@ -1,8 +1,8 @@
 //! Web identity: a ServiceAccount's token for a session of a role (IAM roles for service accounts).
 
-use super::{Opening, Session};
-use crate::credential::aws::{Action, Call};
-use crate::credential::http::{Asked, one_line};
+use super::{Session, SessionRequest};
+use crate::credential::aws::{AwsCall, IamAction};
+use crate::credential::http::{LastHost, one_line};
 use crate::credential::{MintError, jwt};
 
 /// The audience of the tokens that AWS STS takes.
@@ -10,7 +10,7 @@ use crate::credential::{MintError, jwt};
 /// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
 pub(super) const AUDIENCE: &str = "sts.amazonaws.com";
 
-const ASSUME: Action = Action {
+const ASSUME: IamAction = IamAction {
     permission: "sts:AssumeRoleWithWebIdentity",
     denied: "check that the role exists and that its trust policy names the cluster's OIDC provider and this subject",
 };
@@ -19,17 +19,17 @@ const ASSUME: Action = Action {
 ///
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 pub(super) async fn open(
-    opening: &Opening<'_>,
+    session_request: &SessionRequest<'_>,
     role_arn: &str,
     session_name: Option<&str>,
     token: &str,
 ) -> Result<Session, MintError> {
-    let asked = Asked::default();
+    let asked = LastHost::default();
     let principal = match subject(token) {
         Some(subject) => format!("role {role_arn} by web identity of {subject}"),
         None => format!("role {role_arn} by web identity"),
     };
-    let answer = opening
+    let answer = session_request
         .sts(&asked, None)
         .assume_role_with_web_identity()
         .role_arn(role_arn)
@@ -38,7 +38,7 @@ pub(super) async fn open(
         .send()
         .await
         .map_err(|error| {
-            Call {
+            AwsCall {
                 host: asked.host(),
                 principal: &principal,
                 action: ASSUME,
@@ -55,10 +55,10 @@ pub(super) async fn open(
 /// The subject that the token claims, not verified, for messages: `system:serviceaccount:NAMESPACE:NAME`.
 fn subject(token: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Claims {
+    struct SubjectClaims {
         sub: String,
     }
-    jwt::claims(token).map(|claims: Claims| one_line(&claims.sub))
+    jwt::claims(token).map(|claims: SubjectClaims| one_line(&claims.sub))
 }
 
 #[cfg(test)]

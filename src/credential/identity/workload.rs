@@ -2,22 +2,22 @@
 
 mod container;
 
-use super::{Opening, Session, web_identity};
+use super::{Session, SessionRequest, web_identity};
 use crate::credential::MintError;
 use container::Agent;
 
 /// Opens a session with web identity when the environment has it, else with container credentials, in the order of AWS's SDKs.
 ///
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>
-pub(super) async fn open(opening: &Opening<'_>) -> Result<Session, MintError> {
-    let environment = opening.environment;
+pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session, MintError> {
+    let environment = session_request.environment;
     match (&environment.role_arn, &environment.web_identity_token_file, Agent::find(environment)) {
         (Some(role_arn), Some(file), _) => {
             let token = load_token(file).await?;
             let name = environment.role_session_name.as_deref();
-            web_identity::open(opening, role_arn, name, &token).await
+            web_identity::open(session_request, role_arn, name, &token).await
         }
-        (_, _, Some(agent)) => container::open(opening, &agent).await,
+        (_, _, Some(agent)) => container::open(session_request, &agent).await,
         (Some(_), None, None) => Err(none("AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE: set identity.aws.roleArn of the chart, or annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
         (None, Some(_), None) => Err(none("AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set identity.aws.roleArn of the chart, or annotate pullpass' ServiceAccount with eks.amazonaws.com/role-arn and restart it".to_owned())),
         (None, None, None) => Err(none("set identity.aws.roleArn or identity.aws.podIdentity of the chart, or give pullpass' ServiceAccount a role by the annotation eks.amazonaws.com/role-arn or an EKS Pod Identity association and restart it, or set another ecr.identity in the Registry".to_owned())),

@@ -6,62 +6,69 @@ fn at(minutes: i64) -> Timestamp {
 }
 
 /// Minted at 0, good for 12 hours.
-fn life(spread: u8) -> Life {
-    Life {
+fn credential_state(jitter: u8) -> CredentialState {
+    CredentialState {
         minted: Some((at(0), at(720))),
-        is_minted: false,
+        is_minting: false,
         retry_at: None,
-        spread,
+        jitter,
     }
 }
 
-fn holding(pieces: &[(Option<usize>, Stands)]) -> Holding {
-    Holding {
-        entries: pieces
+fn holding(entries: &[(Option<usize>, EntryState)]) -> SecretState {
+    SecretState {
+        entries: entries
             .iter()
-            .map(|&(credential, stands)| Piece { credential, stands })
+            .map(|&(credential, entry_state)| SecretEntry {
+                credential,
+                entry_state,
+            })
             .collect(),
-        ..Holding::default()
+        ..SecretState::default()
     }
 }
 
 #[test]
 fn mints_what_is_not_there() {
-    let view = View {
-        credentials: vec![Life {
+    let view = DecisionInput {
+        credentials: vec![CredentialState {
             minted: None,
-            is_minted: false,
+            is_minting: false,
             retry_at: None,
-            spread: 3,
+            jitter: 3,
         }],
-        ..View::default()
+        ..DecisionInput::default()
     };
     assert_eq!(decide(&view, at(0)).mint, [0]);
 }
 
 #[test]
 fn renews_after_half_of_the_life_each_at_its_own_time() {
-    for (spread, minute) in [(0, 360), (128, 378), (255, 396)] {
-        let view = View {
-            credentials: vec![life(spread)],
-            ..View::default()
+    for (jitter, minute) in [(0, 360), (128, 378), (255, 396)] {
+        let view = DecisionInput {
+            credentials: vec![credential_state(jitter)],
+            ..DecisionInput::default()
         };
         let before = decide(&view, at(minute - 1));
-        assert!(before.mint.is_empty(), "{spread}");
+        assert!(before.mint.is_empty(), "{jitter}");
         let next = before.next.unwrap();
         assert!(
             next > at(minute - 1) && next <= at(minute + 1),
-            "{spread}: {next}"
+            "{jitter}: {next}"
         );
-        assert_eq!(decide(&view, at(minute + 1)).mint, [0], "{spread}");
+        assert_eq!(decide(&view, at(minute + 1)).mint, [0], "{jitter}");
     }
 }
 
 #[test]
 fn renews_together_what_may_be_renewed_when_something_is_due() {
-    let view = View {
-        credentials: vec![life(255), life(0), life(100)],
-        ..View::default()
+    let view = DecisionInput {
+        credentials: vec![
+            credential_state(255),
+            credential_state(0),
+            credential_state(100),
+        ],
+        ..DecisionInput::default()
     };
     assert!(decide(&view, at(359)).mint.is_empty());
     assert_eq!(decide(&view, at(361)).mint.len(), 3);
@@ -69,17 +76,17 @@ fn renews_together_what_may_be_renewed_when_something_is_due() {
 
 #[test]
 fn mints_nothing_twice_and_waits_after_a_failure() {
-    let minting = Life {
-        is_minted: true,
-        ..life(0)
+    let minting = CredentialState {
+        is_minting: true,
+        ..credential_state(0)
     };
-    let failed = Life {
+    let failed = CredentialState {
         retry_at: Some(at(401)),
-        ..life(0)
+        ..credential_state(0)
     };
-    let view = View {
+    let view = DecisionInput {
         credentials: vec![minting, failed],
-        ..View::default()
+        ..DecisionInput::default()
     };
     let decision = decide(&view, at(400));
     assert!(decision.mint.is_empty());
@@ -89,50 +96,50 @@ fn mints_nothing_twice_and_waits_after_a_failure() {
 
 #[test]
 fn mints_what_ends_first_first() {
-    let ends = |minutes| Life {
+    let ends = |minutes| CredentialState {
         minted: Some((at(0), at(minutes))),
-        ..life(0)
+        ..credential_state(0)
     };
-    let view = View {
+    let view = DecisionInput {
         credentials: vec![ends(700), ends(500), ends(600)],
-        ..View::default()
+        ..DecisionInput::default()
     };
     assert_eq!(decide(&view, at(400)).mint, [1, 2, 0]);
 }
 
 #[test]
 fn mints_what_failed_in_turns_and_after_all_others() {
-    let failed = |minutes| Life {
+    let failed = |minutes| CredentialState {
         retry_at: Some(at(minutes)),
         minted: None,
-        ..life(0)
+        ..credential_state(0)
     };
-    let view = View {
-        credentials: vec![failed(399), failed(398), life(0)],
-        ..View::default()
+    let view = DecisionInput {
+        credentials: vec![failed(399), failed(398), credential_state(0)],
+        ..DecisionInput::default()
     };
     assert_eq!(decide(&view, at(400)).mint, [2, 1, 0]);
 }
 
 #[test]
 fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
-    let view = View {
+    let view = DecisionInput {
         secrets: vec![
-            holding(&[(Some(0), Stands::Missing)]),
-            holding(&[(Some(0), Stands::Current), (None, Stands::Current)]),
-            holding(&[(Some(0), Stands::Unavailable)]),
-            holding(&[(None, Stands::Missing)]),
-            Holding {
-                is_written: true,
-                ..holding(&[(Some(0), Stands::Missing)])
+            holding(&[(Some(0), EntryState::Missing)]),
+            holding(&[(Some(0), EntryState::Current), (None, EntryState::Current)]),
+            holding(&[(Some(0), EntryState::Unavailable)]),
+            holding(&[(None, EntryState::Missing)]),
+            SecretState {
+                is_writing: true,
+                ..holding(&[(Some(0), EntryState::Missing)])
             },
-            Holding {
+            SecretState {
                 retry_at: Some(at(5)),
-                ..holding(&[(Some(0), Stands::Missing)])
+                ..holding(&[(Some(0), EntryState::Missing)])
             },
         ],
-        credentials: vec![life(255)],
-        ..View::default()
+        credentials: vec![credential_state(255)],
+        ..DecisionInput::default()
     };
     let decision = decide(&view, at(1));
     assert_eq!(decision.complete, [0, 3]);
@@ -142,77 +149,77 @@ fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
 
 #[test]
 fn waits_for_what_is_minted_to_write_once_unless_time_is_short() {
-    let minting = Life {
-        is_minted: true,
-        ..life(0)
+    let minting = CredentialState {
+        is_minting: true,
+        ..credential_state(0)
     };
-    let mut view = View {
+    let mut view = DecisionInput {
         secrets: vec![holding(&[
-            (Some(0), Stands::Earlier(at(720))),
-            (Some(1), Stands::Current),
+            (Some(0), EntryState::Previous(at(720))),
+            (Some(1), EntryState::Current),
         ])],
-        credentials: vec![life(255), minting],
-        ..View::default()
+        credentials: vec![credential_state(255), minting],
+        ..DecisionInput::default()
     };
     assert!(decide(&view, at(300)).renew.is_empty());
     assert_eq!(decide(&view, at(719)).renew, [0]);
-    view.credentials[1].is_minted = false;
+    view.credentials[1].is_minting = false;
     assert_eq!(decide(&view, at(300)).renew, [0]);
 }
 
 #[test]
 fn writes_what_ends_first_first_at_a_pace_that_will_do() {
-    let ends = |minutes| holding(&[(Some(0), Stands::Earlier(at(minutes)))]);
-    let view = View {
+    let ends = |minutes| holding(&[(Some(0), EntryState::Previous(at(minutes)))]);
+    let view = DecisionInput {
         secrets: vec![ends(70), ends(30), ends(50)],
-        credentials: vec![life(255)],
-        ..View::default()
+        credentials: vec![credential_state(255)],
+        ..DecisionInput::default()
     };
     let decision = decide(&view, at(0));
     assert_eq!(decision.renew, [1, 2, 0]);
-    assert!((decision.pace - view.pace.usual).abs() < 0.1);
-    let many = View {
+    assert!((decision.rate - view.rate.base).abs() < 0.1);
+    let many = DecisionInput {
         secrets: vec![ends(2); 10_000],
-        credentials: vec![life(255)],
-        ..View::default()
+        credentials: vec![credential_state(255)],
+        ..DecisionInput::default()
     };
-    let pace = decide(&many, at(0)).pace;
-    assert!(pace > 160.0 && pace < 170.0, "{pace}");
-    let late = decide(&many, at(3)).pace;
-    assert!((late - view.pace.top).abs() < 0.1, "{late}");
-    let pace = Pace {
-        usual: 200.0,
-        top: 300.0,
+    let rate = decide(&many, at(0)).rate;
+    assert!(rate > 160.0 && rate < 170.0, "{rate}");
+    let timed_out = decide(&many, at(3)).rate;
+    assert!((timed_out - view.rate.max).abs() < 0.1, "{timed_out}");
+    let rate = RenewalRate {
+        base: 200.0,
+        max: 300.0,
     };
-    let many = View { pace, ..many };
+    let many = DecisionInput { rate, ..many };
     for (minutes, wanted) in [(0, 200.0), (3, 300.0)] {
-        let pace = decide(&many, at(minutes)).pace;
-        assert!((pace - wanted).abs() < 0.1, "{pace}");
+        let rate = decide(&many, at(minutes)).rate;
+        assert!((rate - wanted).abs() < 0.1, "{rate}");
     }
 }
 
 /// So many pull secrets, of which the first `surplus` hold something that belongs there no more.
-fn full_of(secrets: usize, surplus: usize, why: Surplus) -> View {
-    let holding = |place: usize| Holding {
-        surplus: (place < surplus).then_some(why),
-        ..holding(&[(None, Stands::Current)])
+fn full_of(secrets: usize, stale: usize, why: Stale) -> DecisionInput {
+    let holding = |index: usize| SecretState {
+        stale: (index < stale).then_some(why),
+        ..holding(&[(None, EntryState::Current)])
     };
-    View {
+    DecisionInput {
         secrets: (0..secrets).map(holding).collect(),
-        removals: Removals {
+        removals: RemovalBudget {
             secrets,
-            ..Removals::default()
+            ..RemovalBudget::default()
         },
-        ..View::default()
+        ..DecisionInput::default()
     }
 }
 
 #[test]
 fn removes_what_was_ordered_from_any_number_of_secrets() {
-    for (secrets, surplus) in [(1, 1), (10, 10), (1000, 1000)] {
-        let decision = decide(&full_of(secrets, surplus, Surplus::Ordered), at(0));
-        assert_eq!(decision.remove.len(), surplus);
-        assert!(decision.held_back.is_empty());
+    for (secrets, stale) in [(1, 1), (10, 10), (1000, 1000)] {
+        let decision = decide(&full_of(secrets, stale, Stale::SpecChange), at(0));
+        assert_eq!(decision.remove.len(), stale);
+        assert!(decision.blocked.is_empty());
     }
 }
 
@@ -232,20 +239,16 @@ fn holds_back_what_nobody_ordered_when_it_is_much() {
         (1000, 150, 60, false, 0),
         (1000, 1000, 0, true, 1000),
     ];
-    for (secrets, surplus, lately, confirmed, removed) in table {
-        let mut view = full_of(secrets, surplus, Surplus::Found);
-        view.removals.lately = lately;
+    for (secrets, stale, recent, confirmed, removed) in table {
+        let mut view = full_of(secrets, stale, Stale::Unexplained);
+        view.removals.recent = recent;
         view.removals.confirmed = confirmed;
         let decision = decide(&view, at(0));
+        assert_eq!(decision.remove.len(), removed, "{secrets} {stale} {recent}");
         assert_eq!(
-            decision.remove.len(),
-            removed,
-            "{secrets} {surplus} {lately}"
-        );
-        assert_eq!(
-            decision.held_back.len(),
-            surplus - removed,
-            "{secrets} {surplus} {lately}"
+            decision.blocked.len(),
+            stale - removed,
+            "{secrets} {stale} {recent}"
         );
         assert_eq!(decision.next.is_some(), removed == 0, "it is looked again");
     }
@@ -253,17 +256,17 @@ fn holds_back_what_nobody_ordered_when_it_is_much() {
 
 #[test]
 fn removes_what_was_ordered_while_other_removals_are_held_back() {
-    let mut view = full_of(20, 12, Surplus::Found);
-    view.secrets[15].surplus = Some(Surplus::Ordered);
+    let mut view = full_of(20, 12, Stale::Unexplained);
+    view.secrets[15].stale = Some(Stale::SpecChange);
     let decision = decide(&view, at(0));
     assert_eq!(decision.remove, [15]);
-    assert_eq!(decision.held_back.len(), 12);
+    assert_eq!(decision.blocked.len(), 12);
 }
 
 #[test]
 fn leaves_secret_alone_that_is_being_written_or_failed_a_moment_ago() {
-    let mut view = full_of(2, 2, Surplus::Ordered);
-    view.secrets[0].is_written = true;
+    let mut view = full_of(2, 2, Stale::SpecChange);
+    view.secrets[0].is_writing = true;
     view.secrets[1].remove_at = Some(at(3));
     let decision = decide(&view, at(0));
     assert!(decision.remove.is_empty());
@@ -281,8 +284,8 @@ fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
         (Some(0), Some(0), true, true),
     ];
     for (retry_at, remove_at, writes, removes) in table {
-        let mut view = full_of(1, 1, Surplus::Ordered);
-        view.secrets[0].entries = holding(&[(None, Stands::Missing)]).entries;
+        let mut view = full_of(1, 1, Stale::SpecChange);
+        view.secrets[0].entries = holding(&[(None, EntryState::Missing)]).entries;
         view.secrets[0].retry_at = retry_at.map(at);
         view.secrets[0].remove_at = remove_at.map(at);
         let decision = decide(&view, at(1));
@@ -296,9 +299,9 @@ fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
 
 #[test]
 fn tells_of_an_overload_where_renewals_need_more_than_is_done() {
-    let ends = |minutes| Life {
+    let ends = |minutes| CredentialState {
         minted: Some((at(0), at(minutes))),
-        ..life(0)
+        ..credential_state(0)
     };
     let table = [
         // Pull secrets, the life of their credential in minutes, writes per second
@@ -309,24 +312,24 @@ fn tells_of_an_overload_where_renewals_need_more_than_is_done() {
         (30_000, 60, None),
     ];
     for (secrets, minutes, overload) in table {
-        let view = View {
+        let view = DecisionInput {
             secrets: vec![
                 holding(&[
-                    (Some(0), Stands::Current),
-                    (Some(1), Stands::Current),
-                    (None, Stands::Current)
+                    (Some(0), EntryState::Current),
+                    (Some(1), EntryState::Current),
+                    (None, EntryState::Current)
                 ]);
                 secrets
             ],
             credentials: vec![ends(720), ends(minutes)],
-            ..View::default()
+            ..DecisionInput::default()
         };
         let found = decide(&view, at(0)).overload.map(f64::round);
         assert_eq!(found, overload, "{secrets} for {minutes} min");
     }
-    let endless = View {
-        secrets: vec![holding(&[(None, Stands::Current)]); 100_000],
-        ..View::default()
+    let endless = DecisionInput {
+        secrets: vec![holding(&[(None, EntryState::Current)]); 100_000],
+        ..DecisionInput::default()
     };
     assert_eq!(decide(&endless, at(0)).overload, None);
 }

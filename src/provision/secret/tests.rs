@@ -1,13 +1,13 @@
 use super::*;
-use crate::provision::access::Version;
+use crate::provision::ports::Version;
 
 fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().unwrap()
 }
 
-fn entry(key: &str, password: &str) -> Entry {
+fn entry(key: &str, password: &str) -> AuthEntry {
     let until = "2026-11-21T22:00:00.25Z".parse().unwrap();
-    Entry::new(
+    AuthEntry::new(
         key,
         "payments".parse().unwrap(),
         "AWS",
@@ -16,8 +16,8 @@ fn entry(key: &str, password: &str) -> Entry {
     )
 }
 
-fn fixed(key: &str, password: &str) -> Entry {
-    Entry::new(
+fn fixed(key: &str, password: &str) -> AuthEntry {
+    AuthEntry::new(
         key,
         "harbor".parse().unwrap(),
         "robot",
@@ -263,7 +263,7 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
     let longer = all("2").map(|old| entry(&old.key, &format!("{}{}", big("2"), "2".repeat(1000))));
     let renewed = merge(Some(&first), &longer, now());
     assert_eq!(renewed.left_out, ["d"]);
-    for Entry { key, digest, .. } in &longer[..3] {
+    for AuthEntry { key, digest, .. } in &longer[..3] {
         assert_eq!(renewed.digests[key], *digest, "{key}");
     }
     assert!(text(&written(renewed)).len() > MAX_BYTES);
@@ -277,8 +277,8 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
 
 #[test]
 fn renews_what_stands_beside_a_surplus_that_leaves_no_room() {
-    let surplus = fixed("x.example", &"x".repeat(MAX_BYTES * 3 / 4 - 3000));
-    let full = written(merge(None, &[entry("a", "1"), surplus], now()));
+    let stale = fixed("x.example", &"x".repeat(MAX_BYTES * 3 / 4 - 3000));
+    let full = written(merge(None, &[entry("a", "1"), stale], now()));
     let merged = merge(
         Some(&full),
         &[entry("a", "2"), entry("b", &"2".repeat(9000))],

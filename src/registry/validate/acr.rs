@@ -1,18 +1,18 @@
 //! The rules of `spec.acr`.
 
-use super::{Findings, check_secret, is_endpoint};
+use super::{Problems, check_secret, is_endpoint};
 use crate::image;
 use crate::names::is_subdomain;
-use crate::registry::guid::is_guid;
-use crate::registry::host::{AzureCloud, Host, is_login_server};
-use crate::registry::kind::acr::{
-    Acr, AcrEndpoints, AcrIdentity, ManagedIdentity, SCOPE_MAX, SCOPES_MAX,
+use crate::registry::crd::acr::{
+    Acr, AcrEndpointsSpec, AcrIdentitySpec, ManagedIdentitySpec, SCOPE_MAX, SCOPES_MAX,
     ServiceAccountApplication,
 };
+use crate::registry::guid::is_guid;
+use crate::registry::host::{AzureCloud, Host, is_login_server};
 use crate::registry::pattern::Pattern;
 
 /// Checks `spec.acr` and that each image's host is a login server that it is for.
-pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Findings<'_>) {
+pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Problems<'_>) {
     if let Some(identity) = &acr.identity {
         check_identity(identity, findings);
     }
@@ -70,7 +70,7 @@ fn check_image(image: &Pattern, acr: &Acr, suffix: Option<&str>) -> Result<bool,
     }
 }
 
-fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
+fn check_identity(identity: &AcrIdentitySpec, findings: &mut Problems<'_>) {
     let field = "spec.acr.identity";
     let given = [
         identity.workload.is_some(),
@@ -122,7 +122,7 @@ fn check_identity(identity: &AcrIdentity, findings: &mut Findings<'_>) {
     }
 }
 
-fn check_service_account(account: &ServiceAccountApplication, findings: &mut Findings<'_>) {
+fn check_service_account(account: &ServiceAccountApplication, findings: &mut Problems<'_>) {
     const FIELD: &str = "spec.acr.identity.serviceAccount";
     if !is_subdomain(&account.name) {
         findings.add(
@@ -155,7 +155,7 @@ fn check_service_account(account: &ServiceAccountApplication, findings: &mut Fin
 }
 
 /// No API server takes a token for an audience of this form, whatever its own is.
-fn check_audience(acr: &Acr, findings: &mut Findings<'_>) {
+fn check_audience(acr: &Acr, findings: &mut Problems<'_>) {
     let Some(audience) = acr.audience.as_deref() else {
         return;
     };
@@ -182,7 +182,7 @@ fn check_audience(acr: &Acr, findings: &mut Findings<'_>) {
     }
 }
 
-fn check_managed(managed: &ManagedIdentity, findings: &mut Findings<'_>) {
+fn check_managed(managed: &ManagedIdentitySpec, findings: &mut Problems<'_>) {
     let field = "spec.acr.identity.managedIdentity";
     check_id(
         &format!("{field}.clientId"),
@@ -204,7 +204,7 @@ fn check_managed(managed: &ManagedIdentity, findings: &mut Findings<'_>) {
     }
 }
 
-fn check_id(field: &str, id: Option<&str>, findings: &mut Findings<'_>) {
+fn check_id(field: &str, id: Option<&str>, findings: &mut Problems<'_>) {
     if let Some(id) = id.filter(|id| !is_guid(id)) {
         findings.add(
             field,
@@ -213,7 +213,7 @@ fn check_id(field: &str, id: Option<&str>, findings: &mut Findings<'_>) {
     }
 }
 
-/// `/subscriptions/ID/resourceGroups/NAME/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME`, in any case of letters.
+/// `/subscriptions/ID/resourceGroups/NAME/providers/Microsoft.ManagedIdentitySpec/userAssignedIdentities/NAME`, in any case of letters.
 fn is_resource_id(id: &str) -> bool {
     let parts: Vec<&str> = id.split('/').collect();
     let is_name = |name: &str| {
@@ -228,7 +228,7 @@ fn is_resource_id(id: &str) -> bool {
                 && is(kind, "userAssignedIdentities") && is_name(name))
 }
 
-fn check_endpoints(endpoints: &AcrEndpoints, findings: &mut Findings<'_>) {
+fn check_endpoints(endpoints: &AcrEndpointsSpec, findings: &mut Problems<'_>) {
     let field = "spec.acr.endpoints";
     for (name, endpoint) in [
         ("authority", &endpoints.authority),
@@ -261,7 +261,7 @@ fn check_endpoints(endpoints: &AcrEndpoints, findings: &mut Findings<'_>) {
 }
 
 /// <https://distribution.github.io/distribution/spec/auth/scope/>, of which one repository and `pull` are taken.
-fn check_scopes(scopes: &[String], images: &[Pattern], findings: &mut Findings<'_>) {
+fn check_scopes(scopes: &[String], images: &[Pattern], findings: &mut Problems<'_>) {
     if scopes.len() > SCOPES_MAX {
         findings.add(
             "spec.acr.scopes",

@@ -1,11 +1,11 @@
 //! The rules of `spec.ecr`.
 
 use super::super::arn::{RoleArn, is_name_byte};
+use super::super::crd::{AssumeRole, Ecr, Endpoints, Identity, ServiceAccountRole};
 use super::super::host::{Host, partition_of};
-use super::super::kind::{AssumeRole, Ecr, Endpoints, Identity, ServiceAccountRole};
 use super::super::pattern::Pattern;
 use super::super::source::Partition;
-use super::{Findings, check_secret, is_endpoint};
+use super::{Problems, check_secret, is_endpoint};
 use crate::names::is_subdomain;
 
 /// How many roles a chain may have.
@@ -16,7 +16,7 @@ const SESSION_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>
 const CHAINED_SECONDS: u32 = 3600;
 
-pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) {
+pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Problems<'_>) {
     let region = ecr.region.as_deref();
     let partitions = partitions(images, region);
     if let Some(identity) = &ecr.identity {
@@ -58,7 +58,7 @@ pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Findings<'_>) 
     check_endpoints(ecr.endpoints.as_ref(), findings);
 }
 
-fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut Findings<'_>) {
+fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut Problems<'_>) {
     let given = [
         identity.workload.is_some(),
         identity.node.is_some(),
@@ -86,7 +86,7 @@ fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut 
 fn check_service_account(
     account: &ServiceAccountRole,
     partitions: &[Partition],
-    findings: &mut Findings<'_>,
+    findings: &mut Problems<'_>,
 ) {
     const FIELD: &str = "spec.ecr.identity.serviceAccount";
     if !is_subdomain(&account.name) {
@@ -107,7 +107,7 @@ fn check_service_account(
     }
 }
 
-fn check_role(field: &str, role: &str, partitions: &[Partition], findings: &mut Findings<'_>) {
+fn check_role(field: &str, role: &str, partitions: &[Partition], findings: &mut Problems<'_>) {
     match RoleArn::parse(role) {
         Err(problem) => findings.add(field, format!("{role:?} {problem}")),
         Ok(parsed) => {
@@ -127,8 +127,8 @@ fn check_role(field: &str, role: &str, partitions: &[Partition], findings: &mut 
     }
 }
 
-fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Findings<'_>) {
-    if ecr.assume_role.len() > HOPS_MAX {
+fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Problems<'_>) {
+    if ecr.assume_roles.len() > HOPS_MAX {
         findings.add(
             "spec.ecr.assumeRole",
             format!("has more than {HOPS_MAX} roles: shorten the chain"),
@@ -138,7 +138,7 @@ fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Findings<'_>) 
         .identity
         .as_ref()
         .is_some_and(|identity| identity.keys.is_some());
-    for (index, hop) in ecr.assume_role.iter().enumerate() {
+    for (index, hop) in ecr.assume_roles.iter().enumerate() {
         let field = format!("spec.ecr.assumeRole[{index}]");
         // Access keys are a user's; every other identity is the session of a role already.
         let is_chained = index > 0 || !has_keys;
@@ -152,7 +152,7 @@ fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Findings<'_>) 
     }
 }
 
-fn check_hop(field: &str, hop: &AssumeRole, is_chained: bool, findings: &mut Findings<'_>) {
+fn check_hop(field: &str, hop: &AssumeRole, is_chained: bool, findings: &mut Problems<'_>) {
     let is_id_byte = |byte: u8| is_name_byte(byte) || matches!(byte, b':' | b'/');
     if let Some(id) = &hop.external_id
         && !((2..=1224).contains(&id.len()) && id.bytes().all(is_id_byte))
@@ -200,7 +200,7 @@ fn partitions(images: &[Pattern], region: Option<&str>) -> Vec<Partition> {
     found
 }
 
-fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Findings<'_>) {
+fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Problems<'_>) {
     let Some(endpoints) = endpoints else { return };
     let fields = [
         ("ecr", &endpoints.ecr),

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::AadToken;
-use crate::credential::acr::Environment;
-use crate::credential::acr::client::{Call, Client, TokenAnswer, encode, host_of};
+use super::EntraToken;
+use crate::credential::acr::AzureEnvironment;
+use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, encode, host_of};
 use crate::credential::http::{Reply, one_line};
 use crate::credential::{MintError, jwt};
 use crate::registry::guid::is_guid;
@@ -22,8 +22,8 @@ pub(super) async fn fetch(
     client: &Client<'_>,
     identity: &ManagedIdentity,
     resource: &str,
-    environment: &Environment,
-) -> Result<AadToken, MintError> {
+    environment: &AzureEnvironment,
+) -> Result<EntraToken, MintError> {
     let base = environment.metadata_host.as_deref().unwrap_or(HOST);
     let base = base.trim_end_matches('/');
     let mut query = vec![("api-version", API_VERSION), ("resource", resource)];
@@ -39,7 +39,7 @@ pub(super) async fn fetch(
         }
     };
     let url = format!("{base}{PATH}?{}", encode(&query));
-    let call = Call {
+    let call = AzureCall {
         host: host_of(&url),
         principal: &principal,
         secret: "",
@@ -58,16 +58,16 @@ pub(super) async fn fetch(
     token(&call, &reply)
 }
 
-fn token(call: &Call<'_>, reply: &Reply) -> Result<AadToken, MintError> {
+fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
     #[derive(Deserialize)]
-    struct Claims {
+    struct ManagedIdentityClaims {
         appid: Option<String>,
         oid: Option<String>,
         tid: Option<String>,
     }
-    let answer: TokenAnswer = call.parse(reply)?;
+    let answer: EntraTokenResponse = call.parse(reply)?;
     let token = call.check_token(answer.access_token)?;
-    let claims: Option<Claims> = jwt::claims(&token);
+    let claims: Option<ManagedIdentityClaims> = jwt::claims(&token);
     let known = |id: Option<String>| id.filter(|id| is_guid(id));
     let (client_id, object_id, tenant_id) = claims.map_or((None, None, None), |claims| {
         (known(claims.appid), known(claims.oid), known(claims.tid))
@@ -76,7 +76,7 @@ fn token(call: &Call<'_>, reply: &Reply) -> Result<AadToken, MintError> {
         (Some(client), Some(object)) => format!("managed identity {client} (object {object})"),
         _ => call.principal.to_owned(),
     };
-    Ok(AadToken {
+    Ok(EntraToken {
         value: token.into(),
         tenant_id,
         principal,
@@ -87,13 +87,13 @@ fn token(call: &Call<'_>, reply: &Reply) -> Result<AadToken, MintError> {
 ///
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>
 /// <https://github.com/Azure/aad-pod-identity/blob/master/pkg/nmi/server/server.go>
-fn explain(call: &Call<'_>, reply: &Reply) -> MintError {
+fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
     #[derive(Deserialize, Default)]
-    struct Answer {
+    struct ImdsResponse {
         error: Option<String>,
         error_description: Option<String>,
     }
-    let answer: Answer = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let answer: ImdsResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
     let description = answer.error_description.unwrap_or_default();
     let words = format!("{} {description}", answer.error.unwrap_or_default());
     let words = one_line(words.trim());
@@ -116,7 +116,7 @@ fn explain(call: &Call<'_>, reply: &Reply) -> MintError {
             host: host.clone(),
             principal: principal.to_owned(),
             code: "HTTP 410".to_owned(),
-            answer: "instance metadata is being updated, it is tried again".to_owned(),
+            answer: "instance metadata is being updated, retrying".to_owned(),
             retry_after: reply.retry_after,
         },
         _ => call.explain_status(reply, &words),

@@ -46,7 +46,7 @@ fn ways() -> [EcrSource; 2] {
         ..RoleHop::default()
     };
     let chain = EcrSource {
-        assume_role: vec![hop],
+        assume_roles: vec![hop],
         ..source()
     };
     [web, chain]
@@ -57,10 +57,13 @@ async fn mint_by(
     source: EcrSource,
     token: Result<&'static str, TenantError>,
 ) -> Result<Credential, MintError> {
-    EcrMint::new(HttpClient::over(recorder.clone()), Environment::default())
-        .with_tokens(Arc::new(Tokens(token)))
-        .mint(order(source))
-        .await
+    EcrMint::new(
+        HttpClient::over(recorder.clone()),
+        AwsEnvironment::default(),
+    )
+    .with_tokens(Arc::new(Tokens(token)))
+    .mint(order(source))
+    .await
 }
 
 /// The same as `mint_by` with a good token.
@@ -156,7 +159,7 @@ async fn mint_refuses_sessions_that_cannot_be_right() {
         for way in ways() {
             let recorder = Recorder::with_token().with_sts(200, body.clone());
             let error = mint(&recorder, way).await.unwrap_err();
-            assert_eq!(error.reason(), "BadAnswer", "{error}");
+            assert_eq!(error.reason(), "InvalidResponse", "{error}");
             assert!(error.to_string().contains(words), "{words}: {error}");
             let asked = recorder.asked.lock().unwrap();
             assert!(
@@ -233,13 +236,7 @@ const REFUSALS: [(u16, &str, &str, &str, &str); 12] = [
         "Refused",
         "repeats a secret",
     ),
-    (
-        400,
-        "Throttling",
-        "Rate exceeded",
-        "Throttled",
-        "it is tried again",
-    ),
+    (400, "Throttling", "Rate exceeded", "Throttled", "retrying"),
     (503, "ServiceUnavailable", "down", "Refused", "down"),
 ];
 
@@ -301,7 +298,10 @@ async fn mint_asks_nobody_without_a_token_of_the_service_account() {
         },
         ..source()
     };
-    let without = EcrMint::new(HttpClient::over(recorder.clone()), Environment::default());
+    let without = EcrMint::new(
+        HttpClient::over(recorder.clone()),
+        AwsEnvironment::default(),
+    );
     for source in [web, unbound] {
         let error = without.mint(order(source)).await.unwrap_err();
         assert_eq!(error.reason(), "Unbound", "{error}");

@@ -6,8 +6,8 @@ use std::path::Path;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::super::metadata::{Answer, request};
-use super::super::{Environment, Opening, Session};
+use super::super::metadata::{MetadataCredentials, request};
+use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
 use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, one_line};
@@ -32,7 +32,7 @@ pub(super) struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     /// The agent that the environment says: one address if it names it, else both of EKS' agent, if there is a token for it.
-    pub(super) fn find(environment: &'a Environment) -> Option<Self> {
+    pub(super) fn find(environment: &'a AwsEnvironment) -> Option<Self> {
         let mounted = environment.pod_identity_token_file.as_deref();
         let given = environment.container_authorization_token_file.as_deref();
         let uris = match &environment.container_credentials_full_uri {
@@ -49,7 +49,10 @@ impl<'a> Agent<'a> {
 /// Asks the agent for pullpass' session. The agent keeps sessions and renews them when it likes, not on demand.
 ///
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>
-pub(super) async fn open(opening: &Opening<'_>, agent: &Agent<'_>) -> Result<Session, MintError> {
+pub(super) async fn open(
+    session_request: &SessionRequest<'_>,
+    agent: &Agent<'_>,
+) -> Result<Session, MintError> {
     if let Some(uri) = agent.uris.iter().find(|uri| !is_allowed(uri)) {
         return Err(none(format!(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI is {:?}: it must be https, or http to the machine itself or to an agent of AWS",
@@ -62,7 +65,7 @@ pub(super) async fn open(opening: &Opening<'_>, agent: &Agent<'_>) -> Result<Ses
     };
     let mut unreachable = Vec::new();
     for uri in &agent.uris {
-        match fetch(opening, uri, &headers).await {
+        match fetch(session_request, uri, &headers).await {
             Ok(body) => return read(uri, &body),
             Err(error @ (MintError::Network { .. } | MintError::Timeout { .. })) => {
                 unreachable.push(error);
@@ -94,7 +97,7 @@ fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
         host: uri.to_owned(),
         problem,
     };
-    let answer = Answer::parse(body).map_err(bad)?;
+    let answer = MetadataCredentials::parse(body).map_err(bad)?;
     let principal = match (&answer.role_arn, &answer.account_id) {
         (Some(role), _) => one_line(role),
         (None, Some(account)) => format!(
@@ -116,7 +119,7 @@ fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
 
 /// The agent's answer.
 async fn fetch(
-    opening: &Opening<'_>,
+    session_request: &SessionRequest<'_>,
     uri: &str,
     headers: &[(&'static str, String)],
 ) -> Result<Vec<u8>, MintError> {
@@ -126,8 +129,10 @@ async fn fetch(
         problem,
     };
     let request = request("GET", uri, headers).map_err(bad)?;
-    let deadline = opening.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-    match opening.http.fetch(request, deadline).await {
+    let deadline = session_request
+        .deadline
+        .min(Instant::now() + ATTEMPT_TIMEOUT);
+    match session_request.http.fetch(request, deadline).await {
         Ok((200, body)) => Ok(body),
         Ok((429, _)) => Err(MintError::Throttled {
             host: host(),
@@ -179,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn find(environment: &Environment) -> Option<(Vec<&str>, Option<&str>)> {
+    fn find(environment: &AwsEnvironment) -> Option<(Vec<&str>, Option<&str>)> {
         let agent = Agent::find(environment)?;
         let file = agent.token_file.and_then(Path::to_str);
         Some((agent.uris, file))
@@ -217,7 +222,7 @@ mod tests {
         for (variables, expected) in rows {
             let known: BTreeMap<&str, &str> = variables.into_iter().collect();
             let environment =
-                Environment::find(|name| known.get(name).map(|value| (*value).to_owned()));
+                AwsEnvironment::find(|name| known.get(name).map(|value| (*value).to_owned()));
             assert_eq!(find(&environment), expected, "{known:?}");
         }
     }

@@ -1,0 +1,228 @@
+//! What the webhook would do about a Pod that is there already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::plan::{self, Injection, Plan, Skip};
+use super::review::{Field, PodObject};
+use super::secrets::{self, SecretsResult};
+use crate::names::NamespaceName;
+use crate::provision::{Namespace, Provision};
+
+/// How long a ServiceAccount may take to be read.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Says of a Pod whether it was missed, by the same plan as a review. Only what memory knows counts, but for the one live read of a
+/// ServiceAccount.
+#[derive(Clone)]
+pub struct PodChecker {
+    provision: Arc<dyn Provision>,
+    own_namespace: NamespaceName,
+}
+
+/// What is to be said of a Pod.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PodCheck {
+    /// It references what its images need.
+    Referenced,
+    /// It would be left as it is, were it created now.
+    Skipped(Skip),
+    /// It lacks what it would be given, were it created now.
+    Missed(MissingReferences),
+}
+
+/// What a missed Pod lacks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MissingReferences {
+    /// The pull secrets that its images need and that it does not reference.
+    pub secrets: Vec<String>,
+    /// The Registries that serve these images.
+    pub registries: Vec<String>,
+}
+
+impl PodChecker {
+    /// Puts it together; `own_namespace` is pullpass' own.
+    pub fn new(provision: Arc<dyn Provision>, own_namespace: NamespaceName) -> Self {
+        Self {
+            provision,
+            own_namespace,
+        }
+    }
+
+    /// Judges the Pod that `json` holds. A namespace that memory does not know has not opted in.
+    pub async fn check(&self, namespace: &NamespaceName, json: &str, now: Timestamp) -> PodCheck {
+        let Some(namespace) = self.provision.namespace(namespace) else {
+            return PodCheck::Skipped(Skip::NamespaceNotOptedIn);
+        };
+        let Ok(Field::Value(pod)) = serde_json::from_str::<Field<PodObject<'_>>>(json) else {
+            return PodCheck::Skipped(Skip::MalformedObject);
+        };
+        if let Err(skip) = plan::screen_pod(&pod, &namespace.name, &self.own_namespace) {
+            return PodCheck::Skipped(skip);
+        }
+        let deadline = Instant::now() + ACCOUNT_TIMEOUT;
+        check_pod(&*self.provision, &pod, &namespace, now, deadline).await
+    }
+}
+
+/// Judges a Pod, whether it opted out or not.
+pub(super) async fn check_pod(
+    provision: &dyn Provision,
+    pod: &PodObject<'_>,
+    namespace: &Arc<Namespace>,
+    now: Timestamp,
+    deadline: Instant,
+) -> PodCheck {
+    let registries = provision.registries();
+    let mut injection = match plan::decide(pod, namespace, &registries) {
+        Plan::Inject(injection) => injection,
+        Plan::Skip(skip, _) => return PodCheck::Skipped(skip),
+    };
+    // With `all` a Pod may be given more than its images need: that it lacks this keeps no image from being pulled.
+    let lacks = |injection: &Injection<'_>| MissingReferences::find(pod, injection);
+    if lacks(&injection).secrets.is_empty() {
+        return PodCheck::Referenced;
+    }
+    let review = secrets::SecretsReview {
+        provision,
+        namespace,
+        dry_run: true,
+        now,
+        deadline,
+    };
+    let mut result = SecretsResult::default();
+    review.screen(pod, &mut injection, &mut result).await;
+    review.ensure(&mut injection, &mut result).await;
+    let lacks = lacks(&injection);
+    match result.left_out {
+        Some(skip) if lacks.secrets.is_empty() => PodCheck::Skipped(skip),
+        _ => PodCheck::Missed(lacks),
+    }
+}
+
+impl MissingReferences {
+    fn find(pod: &PodObject<'_>, injection: &Injection<'_>) -> Self {
+        let spec = pod.spec.value();
+        let carries = |name: &str| {
+            let carried = spec.map_or(&[][..], |spec| spec.pull_secrets());
+            carried.iter().any(|present| present == name)
+        };
+        let mut lacks = Self {
+            secrets: Vec::new(),
+            registries: Vec::new(),
+        };
+        for &name in &injection.additions.pull_secrets {
+            let needing = injection.resolved.iter();
+            let mut needing = needing
+                .filter(|resolved| resolved.registry.secret == *name)
+                .map(|resolved| resolved.registry.name.to_string())
+                .peekable();
+            if !carries(name) && needing.peek().is_some() {
+                lacks.secrets.push(name.to_string());
+                lacks.registries.extend(needing);
+            }
+        }
+        lacks.registries.sort_unstable();
+        lacks.registries.dedup();
+        lacks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::provision::Namespace;
+    use crate::provision::offline::Offline;
+    use crate::registry::Registries;
+
+    const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+    fn check() -> PodChecker {
+        let registry = format!(
+            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  serves: {{namespaces: {{}}}}\n  ecr: {{}}\n"
+        );
+        let registries = Registries::build([serde_saphyr::from_str(&registry).unwrap()]);
+        assert!(registries.problems().is_empty());
+        let namespace = |name: &str, inject: &str| {
+            let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), inject.to_owned())]);
+            Namespace::new(name.parse().unwrap(), labels, false)
+        };
+        let namespaces = [
+            ("shop", "enabled"),
+            ("everything", "all"),
+            ("kube-system", "enabled"),
+        ]
+        .map(|(name, inject)| namespace(name, inject));
+        PodChecker::new(
+            Arc::new(Offline::new(registries, namespaces.to_vec())),
+            NamespaceName::constant("pullpass"),
+        )
+    }
+
+    #[tokio::test]
+    async fn says_missed_of_those_that_would_get_what_they_lack() {
+        let missed = PodCheck::Missed(MissingReferences {
+            secrets: vec!["pullpass".to_owned()],
+            registries: vec!["team".to_owned()],
+        });
+        let ours =
+            &format!(r#""containers":[{{"image":"{HOST}/team/a"}},{{"image":"{HOST}/team/b"}}]"#);
+        let complete =
+            &format!(r#"{ours},"imagePullSecrets":[{{"name":"x"}},{{"name":"pullpass"}}]"#);
+        let other = r#""containers":[{"image":"alpine"}]"#;
+        let disabled = r#"{"labels":{"pullpass.dev/inject":"disabled"}}"#;
+        let mirror = r#"{"annotations":{"kubernetes.io/config.mirror":"x"}}"#;
+        let rows = [
+            ("shop", "{}", ours.as_str(), None),
+            ("everything", "{}", ours, None),
+            ("shop", "{}", complete, Some(PodCheck::Referenced)),
+            ("everything", "{}", other, Some(PodCheck::Referenced)),
+            (
+                "shop",
+                "{}",
+                other,
+                Some(PodCheck::Skipped(Skip::NoRegistry)),
+            ),
+            (
+                "shop",
+                disabled,
+                ours,
+                Some(PodCheck::Skipped(Skip::PodOptedOut)),
+            ),
+            (
+                "shop",
+                mirror,
+                ours,
+                Some(PodCheck::Skipped(Skip::MirrorPod)),
+            ),
+            (
+                "elsewhere",
+                "{}",
+                ours,
+                Some(PodCheck::Skipped(Skip::NamespaceNotOptedIn)),
+            ),
+            (
+                "kube-system",
+                "{}",
+                ours,
+                Some(PodCheck::Skipped(Skip::SystemNamespace)),
+            ),
+        ];
+        let check = check();
+        for (namespace, metadata, spec, verdict) in rows {
+            let pod = format!(r#"{{"metadata":{metadata},"spec":{{{spec}}}}}"#);
+            let name = namespace.parse().unwrap();
+            let said = check.check(&name, &pod, Timestamp::UNIX_EPOCH).await;
+            assert_eq!(
+                &said,
+                verdict.as_ref().unwrap_or(&missed),
+                "{namespace}: {pod}"
+            );
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The credential store: one Secret per credential in pullpass' own namespace.
+//!
+//! A Secret `pullpass-credential-<key>` holds the credential in its data, and in an annotation until when somebody has claimed the
+//! right to mint the next one. All replicas watch these Secrets; each write is a compare-and-swap.
+
+mod object;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use tokio::sync::watch;
+
+use super::Kube;
+use super::apply::swap;
+use crate::credential::{
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
+    freshness,
+};
+use crate::names::ObjectName;
+use crate::provision::ports::{ClusterError, Precondition, StoredCredential, Version};
+use crate::provision::store::Store;
+use crate::registry::source::MintSource;
+pub(super) use object::{STORE_LABEL, StoredSecret};
+
+const NAME_PREFIX: &str = "pullpass-credential-";
+
+/// How often a lost race is run again before it is given up for this time.
+const ATTEMPTS: usize = 8;
+
+/// The credential store over one cluster.
+pub struct KubeCredentialStore {
+    kube: Kube,
+    cache: Store<ObjectName, StoredSecret>,
+    changes: watch::Sender<u64>,
+}
+
+impl KubeCredentialStore {
+    /// An empty store: a watch fills it.
+    pub fn new(kube: Kube) -> Self {
+        Self {
+            kube,
+            cache: Store::new(Arc::new(AtomicU64::new(0)), |one, other| {
+                one.version == other.version
+            }),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Reads the credential of `key` live and remembers it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the API server cannot be reached or refuses.
+    pub async fn refresh(&self, key: &CredentialKey) -> Result<(), StoreError> {
+        self.read(key).await.map(|_| ())
+    }
+
+    /// A number that grows with every change.
+    pub fn count(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// All that is stored, from memory. A Secret that only carries our label is none of ours.
+    pub(super) fn stored(&self) -> Vec<StoredCredential> {
+        let is_ours = |name: &ObjectName| {
+            let key = name.strip_prefix(NAME_PREFIX);
+            key.is_some_and(|key| CredentialKey::parse(key).is_some())
+        };
+        let cache = self.cache.entries().into_iter();
+        cache
+            .filter(|(name, _)| is_ours(name))
+            .map(|(name, stored)| StoredCredential {
+                name,
+                version: stored.version.clone(),
+                source: stored.source.clone(),
+                tenant: stored.tenant.clone(),
+                expires_at: stored.credential.as_ref().map(|one| one.expires_at),
+                claimed_until: stored.claimed_until,
+                created_at: stored.created_at,
+            })
+            .collect()
+    }
+
+    /// Deletes a Secret of the store if it is still in this state; one that is gone already counts as deleted.
+    pub(super) async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
+        let secrets = self.kube.own_secrets();
+        secrets
+            .delete(&stored.name, &stored.version)
+            .await
+            .map(drop)
+    }
+
+    pub(super) fn cache(&self) -> &Store<ObjectName, StoredSecret> {
+        &self.cache
+    }
+
+    /// Tells everybody who waits that something changed.
+    pub(super) fn notify(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    async fn read(&self, key: &CredentialKey) -> Result<Option<StoredSecret>, StoreError> {
+        let name = name_of(key);
+        let found = self.kube.own_secrets().get(&name).await;
+        let found = found.map_err(translate)?;
+        Ok(found.map(|secret| self.observe(&name, &secret)))
+    }
+
+    fn observe(&self, name: &ObjectName, secret: &Secret) -> StoredSecret {
+        let stored = StoredSecret::read(secret);
+        if self
+            .cache
+            .apply_own_write(name, &stored.version.resource_version, stored.clone())
+        {
+            self.notify();
+        }
+        stored
+    }
+
+    /// Writes one Secret of the store; `None`: somebody else wrote in between.
+    async fn swap(
+        &self,
+        key: &CredentialKey,
+        stored: &StoredSecret,
+        precondition: &Precondition,
+    ) -> Result<Option<StoredSecret>, StoreError> {
+        let name = name_of(key);
+        let secrets = self.kube.own_secrets();
+        match swap(&secrets, &name, stored.write(), precondition).await {
+            Ok(secret) => Ok(Some(self.observe(&name, &secret))),
+            Err(ClusterError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(translate(error)),
+        }
+    }
+
+    async fn try_claim(
+        &self,
+        key: &CredentialKey,
+        source: &MintSource,
+        now: Timestamp,
+    ) -> Result<Claim, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let there = self.read(key).await?;
+            let credential = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(credential) = &credential
+                && freshness(credential, now) == Freshness::Fresh
+            {
+                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
+            }
+            if let Some(until) = there.as_ref().and_then(|stored| stored.claimed_until)
+                && until > now
+                // No claim is longer: a clock that runs far ahead must not hold one up for ever.
+                && until <= now + CLAIM_LIFE * 2
+            {
+                return Ok(Claim::Pending { until });
+            }
+            let until = now + CLAIM_LIFE;
+            let claimed = StoredSecret {
+                version: Version::default(),
+                source: source.canonical(),
+                tenant: source.tenant().cloned(),
+                credential,
+                claimed_until: Some(until),
+                created_at: None,
+            };
+            let precondition = precondition(there.as_ref());
+            if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
+                let version = write_version(&stored.version);
+                return Ok(Claim::Acquired(Ticket {
+                    key: key.clone(),
+                    version,
+                    until,
+                }));
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    async fn try_put(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+    ) -> Result<Arc<Credential>, StoreError> {
+        let credential = Arc::new(credential);
+        let (source, tenant) = self
+            .cached(&ticket.key)
+            .map(|stored| (stored.source, stored.tenant))
+            .unwrap_or_default();
+        let mut precondition = Precondition::Exactly(read_ticket(&ticket));
+        for _ in 0..ATTEMPTS {
+            let stored = StoredSecret {
+                version: Version::default(),
+                source: source.clone(),
+                tenant: tenant.clone(),
+                credential: Some(Arc::clone(&credential)),
+                claimed_until: None,
+                created_at: None,
+            };
+            if self
+                .swap(&ticket.key, &stored, &precondition)
+                .await?
+                .is_some()
+            {
+                return Ok(credential);
+            }
+            let there = self.read(&ticket.key).await?;
+            let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(theirs) = theirs.filter(|theirs| theirs.expires_at >= credential.expires_at)
+            {
+                return Ok(theirs);
+            }
+            precondition = self::precondition(there.as_ref());
+        }
+        Err(StoreError::Contended)
+    }
+
+    async fn try_release(&self, ticket: Ticket) -> Result<(), StoreError> {
+        let Some(there) = self.cached(&ticket.key) else {
+            return Ok(());
+        };
+        let released = StoredSecret {
+            claimed_until: None,
+            ..there
+        };
+        let precondition = Precondition::Exactly(read_ticket(&ticket));
+        self.swap(&ticket.key, &released, &precondition)
+            .await
+            .map(|_| ())
+    }
+
+    fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
+        self.cache
+            .get(&name_of(key))
+            .map(|stored| (*stored).clone())
+    }
+}
+
+impl CredentialStore for KubeCredentialStore {
+    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
+        self.cache.get(&name_of(key))?.credential.clone()
+    }
+
+    fn claim<'a>(
+        &'a self,
+        key: &'a CredentialKey,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
+        self.try_claim(key, source, now).boxed()
+    }
+
+    fn put(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+        self.try_put(ticket, credential).boxed()
+    }
+
+    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.try_release(ticket).await {
+                tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
+            }
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+/// The name of the Secret that holds the credential of `key`.
+fn name_of(key: &CredentialKey) -> ObjectName {
+    ObjectName::parse(&format!("{NAME_PREFIX}{key}")).expect("a key is 64 hexadecimal digits")
+}
+
+fn precondition(there: Option<&StoredSecret>) -> Precondition {
+    there.map_or(Precondition::Absent, |stored| {
+        Precondition::Exactly(stored.version.clone())
+    })
+}
+
+fn write_version(version: &Version) -> String {
+    format!("{}/{}", version.uid, version.resource_version)
+}
+
+fn read_ticket(ticket: &Ticket) -> Version {
+    let (uid, resource_version) = ticket
+        .version
+        .split_once('/')
+        .unwrap_or(("", &ticket.version));
+    Version {
+        uid: uid.to_owned(),
+        resource_version: resource_version.to_owned(),
+    }
+}
+
+fn translate(error: ClusterError) -> StoreError {
+    match error {
+        ClusterError::Conflict { .. } => StoreError::Contended,
+        ClusterError::Forbidden { message, .. } => StoreError::Forbidden { detail: message },
+        ClusterError::NotFound { what } => StoreError::Unreachable {
+            detail: format!("{what} does not exist any more"),
+        },
+        ClusterError::Rejected { message, .. }
+        | ClusterError::Mismatch { message, .. }
+        | ClusterError::Unreachable { message, .. } => StoreError::Unreachable { detail: message },
+        ClusterError::NamespaceGone { what } => StoreError::Unreachable {
+            detail: format!("{what}: pullpass' own namespace is terminating or deleted"),
+        },
+    }
+}

@@ -1,0 +1,100 @@
+//! Minted credentials for provisioning: the minter over the credential store of one cluster.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::KubeCredentialStore;
+use crate::credential::cache::Minter;
+use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::provision::ports::{ClusterError, Credentials, StoredCredential};
+use crate::registry::source::MintSource;
+
+/// A minter and the store that it fills.
+pub struct MintedCredentials {
+    minter: Minter,
+    store: Arc<KubeCredentialStore>,
+    secrets: Arc<dyn SourceSecrets>,
+}
+
+impl MintedCredentials {
+    /// Puts it together: `minter` works over this `store` and these `secrets`.
+    pub fn new(
+        minter: Minter,
+        store: Arc<KubeCredentialStore>,
+        secrets: Arc<dyn SourceSecrets>,
+    ) -> Self {
+        Self {
+            minter,
+            store,
+            secrets,
+        }
+    }
+
+    /// All that is stored, from memory.
+    pub fn stored(&self) -> Vec<StoredCredential> {
+        self.store.stored()
+    }
+
+    /// Deletes a stored credential if it is still as it was seen; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody wrote it in between.
+    pub async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
+        self.store.delete(stored).await
+    }
+}
+
+impl Credentials for MintedCredentials {
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
+        self.minter.current(source)
+    }
+
+    fn mint<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        self.minter.credential(source, now).boxed()
+    }
+
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        self.minter.renew(source, now).boxed()
+    }
+
+    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            // Without its keys nothing can have been minted for a source.
+            let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
+                return Ok(());
+            };
+            self.store.refresh(&key).await.map_err(translate)
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> u64 {
+        self.store.count()
+    }
+}
+
+fn translate(error: StoreError) -> ClusterError {
+    let what = "credential_store".to_owned();
+    match error {
+        StoreError::Forbidden { detail } => ClusterError::Forbidden {
+            what,
+            message: detail,
+        },
+        StoreError::Unreachable { detail } => ClusterError::Unreachable {
+            what,
+            message: detail,
+        },
+        StoreError::Contended => ClusterError::Conflict { what },
+    }
+}

@@ -1,0 +1,418 @@
+//! One watch, from its events into one table.
+
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kube::runtime::watcher::{Error, Event};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch as signal;
+use tokio::time::Instant;
+
+use super::stream::WatchStream;
+use crate::cluster::Metrics;
+use crate::cluster::api_error::describe;
+use crate::provision::store::Store;
+
+/// How often the same trouble is told at most.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What the watches on Registries' own secrets are called.
+pub(super) const OWN_SECRETS: &str = "registry_pull_secrets";
+
+/// How often a watch is tried again at least that pullpass may have no rights to.
+const FORBIDDEN_BACKOFF: Duration = Duration::from_secs(10);
+
+/// What a watch is on, and what is done when it fails.
+pub(super) struct WatchTarget {
+    /// What is watched, for logs.
+    pub(super) what: &'static str,
+    /// Its name, where there are several of the kind.
+    pub(super) name: String,
+    /// What to do when pullpass has no rights.
+    pub(super) advice: String,
+    /// Whether pullpass is not ready before it has the rights.
+    pub(super) blocks_readiness: bool,
+}
+
+impl From<&'static str> for WatchTarget {
+    fn from(what: &'static str) -> Self {
+        Self {
+            what,
+            name: String::new(),
+            advice: "apply manifests/rbac.yaml".to_owned(),
+            blocks_readiness: true,
+        }
+    }
+}
+
+/// How objects of one kind are read.
+pub(super) struct ReflectorSpec<I, R, C> {
+    /// What is watched, and how.
+    pub(super) target: WatchTarget,
+    /// The key of an object's row, its own name or its namespace's; the error says that it is none of those watched.
+    pub(super) identify: I,
+    /// Reads an object, or says why it cannot be read.
+    pub(super) read: R,
+    /// Called after each change, with the name of what changed; with an empty one after a list.
+    pub(super) changed: C,
+    /// Where the number of objects that cannot be read is kept.
+    pub(super) unreadable: Arc<AtomicUsize>,
+}
+
+/// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
+pub(super) async fn follow<K, N, T, I, R, C>(
+    events: WatchStream<K>,
+    store: &Store<N, T>,
+    reader: ReflectorSpec<I, R, C>,
+    synced: signal::Sender<bool>,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    N: Borrow<str> + Clone + Hash + Ord,
+    T: Clone,
+    I: Fn(&K) -> Result<N, String>,
+    R: Fn(&N, K) -> Result<T, String>,
+    C: FnMut(&str),
+{
+    let blocks_readiness = reader.target.blocks_readiness;
+    let longest = if blocks_readiness {
+        MAX_BACKOFF
+    } else {
+        FORBIDDEN_BACKOFF
+    };
+    let metrics = events.metrics().clone();
+    let mut events = events.begin(longest);
+    let mut trouble = WatchHealth::new(&reader.target);
+    let mut rows = Reflector {
+        store,
+        reader,
+        listed: Vec::new(),
+        unreadable_versions: HashMap::new(),
+        listed_names: HashSet::new(),
+        metrics,
+        mismatch_told: None,
+    };
+    loop {
+        match events.next().await {
+            Ok(event) => {
+                // A list that begins is no answer yet.
+                if !matches!(event, Event::Init) {
+                    trouble.clear();
+                }
+                if rows.take(event) {
+                    synced.send_replace(true);
+                }
+            }
+            Err(error) => {
+                trouble.report_failure(&error);
+                if !blocks_readiness && is_forbidden(&error) {
+                    synced.send_replace(true);
+                }
+            }
+        }
+    }
+}
+
+struct Reflector<'t, N, T, I, R, C> {
+    store: &'t Store<N, T>,
+    reader: ReflectorSpec<I, R, C>,
+    listed: Vec<(N, String, T)>,
+    /// What could not be read, by name, and in which version: told once.
+    unreadable_versions: HashMap<N, String>,
+    /// Those that the list under way showed.
+    listed_names: HashSet<N>,
+    metrics: Metrics,
+    /// When it was told last that an object is none of those watched.
+    mismatch_told: Option<Instant>,
+}
+
+impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T, I, R, C> {
+    /// Takes one event; answers whether a list has ended with it.
+    fn take<K: ResourceExt>(&mut self, event: Event<K>) -> bool
+    where
+        I: Fn(&K) -> Result<N, String>,
+        R: Fn(&N, K) -> Result<T, String>,
+        C: FnMut(&str),
+    {
+        let listed = matches!(event, Event::InitDone);
+        match event {
+            Event::Init => {
+                self.listed_names.clear();
+                self.listed.clear();
+                self.store.begin_relist();
+                return false;
+            }
+            Event::InitApply(object) => {
+                let row = self.read(object);
+                self.listed.extend(row);
+                return false;
+            }
+            Event::InitDone => {
+                self.unreadable_versions
+                    .retain(|name, _| self.listed_names.contains::<N>(name));
+                self.count_more();
+                if self.store.replace(std::mem::take(&mut self.listed)) {
+                    (self.reader.changed)("");
+                }
+            }
+            Event::Apply(object) => {
+                let row = self.read(object);
+                self.count_more();
+                if let Some((name, version, value)) = row
+                    && self.store.apply_event(&name, &version, value)
+                {
+                    (self.reader.changed)(name.borrow());
+                }
+            }
+            Event::Delete(object) => self.delete(&object),
+        }
+        // One that can be read now was announced before: nobody is to believe meanwhile that all are known.
+        self.reader
+            .unreadable
+            .store(self.unreadable_versions.len(), Ordering::Release);
+        listed
+    }
+
+    fn delete<K: ResourceExt>(&mut self, object: &K)
+    where
+        I: Fn(&K) -> Result<N, String>,
+        C: FnMut(&str),
+    {
+        let Some(name) = self.identify(object) else {
+            return;
+        };
+        self.unreadable_versions.remove(name.borrow());
+        let version = object.resource_version().unwrap_or_default();
+        if self.store.delete(name.borrow(), &version) {
+            (self.reader.changed)(name.borrow());
+        }
+    }
+
+    /// The key of an object's row; `None`: it is none of those watched, which is counted, told now and then, and not believed.
+    fn identify<K>(&mut self, object: &K) -> Option<N>
+    where
+        I: Fn(&K) -> Result<N, String>,
+    {
+        let mismatch = match (self.reader.identify)(object) {
+            Ok(name) => return Some(name),
+            Err(mismatch) => mismatch,
+        };
+        self.metrics.count_mismatch();
+        let logged_at = self.mismatch_told;
+        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
+            self.mismatch_told = Some(Instant::now());
+            tracing::warn!(
+                watch.kind = self.reader.target.what,
+                watch.name = self.reader.target.name,
+                "a watch showed an object that it is not for, it is left out: {mismatch} -> find out what stands between pullpass and the API server"
+            );
+        }
+        None
+    }
+
+    /// More that cannot be read are told of before the change is announced.
+    fn count_more(&self) {
+        let unreadable = &self.reader.unreadable;
+        unreadable.fetch_max(self.unreadable_versions.len(), Ordering::AcqRel);
+    }
+
+    /// Reads an object; for one that cannot be read, what was last read of it.
+    fn read<K: ResourceExt>(&mut self, object: K) -> Option<(N, String, T)>
+    where
+        I: Fn(&K) -> Result<N, String>,
+        R: Fn(&N, K) -> Result<T, String>,
+    {
+        let name = self.identify(&object)?;
+        let version = object.resource_version().unwrap_or_default();
+        match (self.reader.read)(&name, object) {
+            Ok(value) => {
+                self.unreadable_versions.remove(name.borrow());
+                Some((name, version, value))
+            }
+            Err(message) => {
+                self.listed_names.insert(name.clone());
+                if self
+                    .unreadable_versions
+                    .insert(name.clone(), version.clone())
+                    != Some(version.clone())
+                {
+                    tracing::warn!(
+                        object.kind = self.reader.target.what,
+                        object.name = name.borrow(),
+                        "cannot decode an object, keeping what is cached of it: {message}"
+                    );
+                }
+                let last = self.store.get(name.borrow())?;
+                Some((name, version, T::clone(&last)))
+            }
+        }
+    }
+}
+
+/// What is wrong with one watch, told once in a while.
+struct WatchHealth {
+    what: &'static str,
+    name: String,
+    advice: String,
+    logged_at: Option<Instant>,
+    failing_since: Option<Instant>,
+}
+
+impl WatchHealth {
+    fn new(target: &WatchTarget) -> Self {
+        Self {
+            what: target.what,
+            name: target.name.clone(),
+            advice: target.advice.clone(),
+            logged_at: None,
+            failing_since: None,
+        }
+    }
+
+    fn report_failure(&mut self, error: &Error) {
+        self.failing_since.get_or_insert_with(Instant::now);
+        if self
+            .logged_at
+            .is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL)
+        {
+            return;
+        }
+        self.logged_at = Some(Instant::now());
+        let (message, advice) = explain(error, &self.advice);
+        tracing::warn!(
+            watch.kind = self.what,
+            watch.name = self.name,
+            "watch failed, keeping the cache and retrying: {message}{advice}"
+        );
+    }
+
+    fn clear(&mut self) {
+        if let Some(failing_since) = self.failing_since.take() {
+            let seconds = failing_since.elapsed().as_secs_f64();
+            tracing::info!(
+                watch.kind = self.what,
+                watch.name = self.name,
+                watch.failing_seconds = seconds,
+                "watch recovered"
+            );
+            self.logged_at = None;
+        }
+    }
+}
+
+fn explain(error: &Error, rights: &str) -> (String, String) {
+    let inner = match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => error,
+        Error::WatchError(status) => {
+            return (
+                format!("{} ({})", status.message, status.code),
+                String::new(),
+            );
+        }
+        Error::NoResourceVersion => return (error.to_string(), String::new()),
+    };
+    let advice = match inner {
+        kube::Error::Api(status) if status.code == 403 => format!(" -> {rights}"),
+        kube::Error::Api(status) if status.code == 404 => {
+            " -> install the Registry CRD: pullpass crd | kubectl apply -f -".to_owned()
+        }
+        _ => String::new(),
+    };
+    (describe(inner), advice)
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.code == 403)
+        }
+        Error::WatchError(status) => status.code == 403,
+        Error::NoResourceVersion => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
+
+    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    /// A Secret; one with a type cannot be read.
+    fn object(name: &str, version: u32, type_: Option<&str>) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                resource_version: Some(version.to_string()),
+                ..ObjectMeta::default()
+            },
+            type_: type_.map(str::to_owned),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn tells_of_what_cannot_be_read_before_the_change_and_of_what_can_be_after_it() {
+        let store = Store::new(Arc::new(AtomicU64::new(0)), PartialEq::eq);
+        let (unreadable, heard) = (Arc::new(AtomicUsize::new(0)), Mutex::new(Vec::new()));
+        let count = || unreadable.load(Ordering::Acquire);
+        let reader = ReflectorSpec {
+            target: "secrets".into(),
+            identify: |object: &Secret| Ok(object.name_any()),
+            read: |_: &String, object: Secret| match object.type_ {
+                None => Ok(object.resource_version()),
+                Some(type_) => Err(type_),
+            },
+            changed: |name: &str| heard.lock().unwrap().push((name.to_owned(), count())),
+            unreadable: Arc::clone(&unreadable),
+        };
+        let mut rows = Reflector {
+            store: &store,
+            reader,
+            listed: Vec::new(),
+            unreadable_versions: HashMap::new(),
+            listed_names: HashSet::new(),
+            metrics: Metrics::default(),
+            mismatch_told: None,
+        };
+        // The event; whether it is announced, and with what number; the number afterwards.
+        let bad = Some("bad");
+        let steps = [
+            (Event::Init, None, 0),
+            (Event::InitApply(object("a", 1, bad)), None, 0),
+            (Event::InitApply(object("b", 2, None)), None, 0),
+            (Event::InitDone, Some(("", 1)), 1),
+            // What can be read now is known before it counts no more.
+            (Event::Apply(object("a", 3, None)), Some(("a", 1)), 0),
+            (Event::Apply(object("c", 4, bad)), None, 1),
+            (Event::Delete(object("c", 5, bad)), None, 0),
+            (Event::Apply(object("c", 6, bad)), None, 1),
+            // The same by a list.
+            (Event::Init, None, 1),
+            (Event::InitApply(object("c", 7, None)), None, 1),
+            (Event::InitDone, Some(("", 1)), 0),
+        ];
+        for (number, (event, announced, after)) in steps.into_iter().enumerate() {
+            let listed = matches!(event, Event::InitDone);
+            assert_eq!(rows.take(event), listed);
+            let announced = announced.map(|(name, count)| (name.to_owned(), count));
+            assert_eq!(heard.lock().unwrap().pop(), announced, "{number}");
+            assert_eq!(count(), after, "{number}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What is tried, and with what.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+
+use super::Args;
+use super::report::{CheckReport, HopResult, SubjectKind};
+use crate::cluster::{Connection, Kube, connect};
+use crate::command::NAME_LABEL;
+use crate::command::manifest::Manifests;
+use crate::credential::acr::{self, AcrMint};
+use crate::credential::ecr::EcrMint;
+use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::identity::AwsEnvironment;
+use crate::credential::mint::Clouds;
+use crate::credential::{MintError, SourceSecret, SourceSecrets};
+use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Namespace;
+use crate::provision::ports::{Cluster as _, ClusterError};
+use crate::registry::{Labels, PodSubject, Registries, ValidRegistry};
+
+/// What is tried, and with what.
+pub(super) struct CheckContext<'a> {
+    pub(super) args: &'a Args,
+    pub(super) registries: Registries,
+    /// The namespace, if one is named: the cluster's, the files', or its name alone.
+    pub(super) namespace: Option<Namespace>,
+    /// The cluster, if there is one.
+    pub(super) kube: Option<Kube>,
+    pub(super) http: HttpClient,
+    pub(super) clouds: Clouds,
+    pub(super) secrets: Secrets,
+}
+
+/// The source Secrets that were read so far.
+#[derive(Default)]
+pub(super) struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
+
+impl SourceSecrets for Secrets {
+    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(name).cloned()
+    }
+}
+
+/// Why a source Secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretError {
+    /// There is no cluster to read it from.
+    #[error("source secret {0} stands in a cluster, and there is none here")]
+    NoCluster(String),
+    /// The cluster has none of this name with the label.
+    #[error(transparent)]
+    Missing(MintError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+impl<'a> CheckContext<'a> {
+    /// Reads the Registries from files, or from the cluster.
+    ///
+    /// # Errors
+    /// Arguments or files are wrong.
+    pub(super) async fn load(args: &'a Args, report: &mut CheckReport) -> anyhow::Result<Self> {
+        let kube = open_cluster(args).await?;
+        let manifests = Manifests::load(&args.files)?;
+        let mut registries = manifests.registries;
+        anyhow::ensure!(
+            args.files.is_empty() || !registries.is_empty(),
+            "the files hold no Registry: name a file with one"
+        );
+        if args.files.is_empty() {
+            let kube = kube.as_ref().context(
+                "no Registries to try: name files with -f, or a cluster with --kubeconfig",
+            )?;
+            report.begin(SubjectKind::Cluster, kube.namespace());
+            registries = load_registries(kube, report).await?;
+        }
+        let namespace = match &args.namespace {
+            Some(name) => Some(find_namespace(name, kube.as_ref(), &manifests.namespaces).await),
+            None => None,
+        };
+        let http = open_http(args.extra_ca.as_deref())?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let environment = AwsEnvironment::find(variable);
+        let mut ecr = EcrMint::new(http.clone(), environment);
+        let mut acr = AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable));
+        if let Some(kube) = &kube {
+            let tokens = Arc::new(kube.clone());
+            ecr = ecr.with_tokens(tokens.clone());
+            acr = acr.with_tokens(tokens);
+        }
+        Ok(Self {
+            args,
+            registries: Registries::build(registries),
+            namespace,
+            clouds: Clouds { ecr, acr },
+            kube,
+            http,
+            secrets: Secrets::default(),
+        })
+    }
+
+    /// The labels of the namespace, if one is named.
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.namespace.as_ref().map(|namespace| &namespace.labels)
+    }
+
+    /// The Pod that is tried, as Registries see it; any Pod where no namespace is named.
+    pub(super) fn pod_subject(&self) -> PodSubject<'_> {
+        self.labels()
+            .map_or_else(PodSubject::default, |namespace| PodSubject {
+                namespace: Some(namespace),
+                service_account: Some(&self.args.service_account),
+                labels: Some(&self.args.pod_labels),
+            })
+    }
+
+    /// Whether a Registry is of interest: it is not suspended and serves the namespace, if one is named.
+    pub(super) fn concerns(&self, registry: &ValidRegistry) -> bool {
+        match self.labels() {
+            Some(labels) => registry.serves(labels),
+            None => !registry.suspend,
+        }
+    }
+
+    /// pullpass' own namespace, for messages.
+    pub(super) fn own_namespace(&self) -> &str {
+        self.kube
+            .as_ref()
+            .map_or("pullpass", |kube| kube.namespace())
+    }
+
+    /// Reads a source Secret live.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub(super) async fn fetch_secret(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Arc<SourceSecret>, SecretError> {
+        let kube = self
+            .kube
+            .as_ref()
+            .ok_or_else(|| SecretError::NoCluster(name.to_string()))?;
+        let found = kube.fetch_source(name).await?;
+        let secret = found.map(Arc::new).ok_or_else(|| {
+            SecretError::Missing(MintError::MissingSource {
+                secret: name.to_string(),
+            })
+        })?;
+        let mut read = self
+            .secrets
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        read.insert(name.to_string(), Arc::clone(&secret));
+        Ok(secret)
+    }
+}
+
+/// The cluster of the kubeconfig, or the one that this process runs in.
+async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
+    let kubeconfig = args
+        .kubeconfig
+        .clone()
+        .filter(|path| !path.as_os_str().is_empty());
+    if kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+        return Ok(None);
+    }
+    let default = kubeconfig
+        .is_some()
+        .then(|| NamespaceName::constant("pullpass"));
+    let connection = Connection {
+        kubeconfig,
+        context: args.context.clone(),
+        namespace: args.own_namespace.clone().or(default),
+    };
+    Ok(Some(connect(&connection).await?))
+}
+
+fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
+    let extra_ca = match extra_ca {
+        Some(path) => {
+            Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
+        }
+        None => None,
+    };
+    HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
+        .context("--extra-ca, or the machine's own CA certificates")
+}
+
+/// The cluster's Registries; those that serve nothing are told.
+async fn load_registries(
+    kube: &Kube,
+    report: &mut CheckReport,
+) -> anyhow::Result<Vec<crate::registry::Registry>> {
+    const HOP: &str = "registries";
+    let (registries, unreadable) = match kube.fetch_registries().await {
+        Ok(found) => found,
+        Err(error) => {
+            let fix = "apply the kind (pullpass crd | kubectl apply --server-side -f -), or use an account that may list registries";
+            report.add(HOP, HopResult::failed(error.to_string(), fix))?;
+            return Ok(Vec::new());
+        }
+    };
+    let count = registries.len();
+    let message = if count == 1 {
+        "1 Registry".to_owned()
+    } else {
+        format!("{count} Registries")
+    };
+    report.add(HOP, HopResult::ok(message))?;
+    for (name, problem) in unreadable {
+        let message = format!("Registry {name} serves nothing, it cannot be read: {problem}");
+        report.note(HOP, HopResult::failed(message, "correct it"))?;
+    }
+    for problem in Registries::build(registries.iter().cloned()).problems() {
+        let message = format!(
+            "Registry {} serves nothing: {} {}",
+            problem.registry, problem.field, problem.message
+        );
+        report.note(HOP, HopResult::failed(message, "correct it"))?;
+    }
+    Ok(registries)
+}
+
+async fn find_namespace(
+    name: &NamespaceName,
+    kube: Option<&Kube>,
+    files: &BTreeMap<NamespaceName, Labels>,
+) -> Namespace {
+    let found = match kube {
+        Some(kube) => kube.fetch_namespace(name).await.ok().flatten(),
+        None => None,
+    };
+    let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_string())]);
+    match found {
+        Some((_, namespace)) => namespace,
+        None => Namespace::new(
+            name.clone(),
+            files.get(name).cloned().unwrap_or_else(named),
+            false,
+        ),
+    }
+}

@@ -1,0 +1,202 @@
+//! What every way of serving has around it: log, listeners, certificate, health, metrics, signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::ManagerArgs;
+use crate::admission::{self, Webhook};
+use crate::names::NamespaceName;
+use crate::provision::Provision;
+use crate::server::certificate::Certificate;
+use crate::server::client_auth::ClientCas;
+use crate::server::{self, Bounds, Drain, Phase, Server, health};
+
+/// Where the webhook is by default.
+const WEBHOOK_PORT: u16 = 8443;
+
+/// Where health and metrics are by default.
+const METRICS_PORT: u16 = 8080;
+
+/// Open listeners and a loaded certificate, and everything that must not end before the process does.
+pub(super) struct Manager {
+    webhook: Option<TcpListener>,
+    health: Option<TcpListener>,
+    /// What is served with.
+    pub(super) certificate: Certificate,
+    callers: Option<ClientCas>,
+    tls: Arc<ServerConfig>,
+    /// What the webhook's listener counts.
+    pub(super) listener: server::Metrics,
+    /// Where the process is in its life.
+    pub(super) drain: Drain,
+    terminate: Signal,
+    interrupt: Signal,
+    drain_delay: std::time::Duration,
+    /// pullpass' own namespace.
+    pub(super) own_namespace: NamespaceName,
+    /// What admission counts.
+    pub(super) admissions: admission::Metrics,
+    /// What the metrics endpoint shows.
+    pub(super) metrics: MetricsRegistry,
+    /// Tasks that run as long as the process: when one ends, the process does, with an error.
+    pub(super) tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Manager {
+    /// Loads the certificate and opens the listeners: what is wrong with either is said before anything else is done.
+    pub(super) async fn open(args: &ManagerArgs) -> anyhow::Result<Self> {
+        let certificate = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => Certificate::load(certificate, key)
+                .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?,
+            _ => Certificate::awaited(),
+        };
+        let callers = args.client_ca.as_ref().map(ClientCas::load).transpose();
+        let callers = callers.context("--client-ca")?;
+        let webhook = listen(args.listen, WEBHOOK_PORT).await;
+        let webhook = webhook.context("--listen")?;
+        let health = listen(args.metrics_listen, METRICS_PORT).await;
+        let health = health.context("--metrics-listen")?;
+        tracing::info!(webhook.address = %webhook.local_addr()?, health.address = %health.local_addr()?, "listening");
+        Ok(Self {
+            webhook: Some(webhook),
+            health: Some(health),
+            tls: certificate.server_config_for(callers.as_ref()),
+            certificate,
+            callers,
+            listener: server::Metrics::default(),
+            drain: Drain::default(),
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            drain_delay: args.drain_delay,
+            own_namespace: args
+                .namespace
+                .clone()
+                .unwrap_or_else(|| NamespaceName::constant("pullpass")),
+            admissions: admission::Metrics::default(),
+            metrics: MetricsRegistry::default(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    /// Serves until the process is told to stop, then drains. Ready as soon as `prepared` ends.
+    pub(super) async fn run<F>(
+        mut self,
+        provision: Arc<dyn Provision>,
+        prepared: F,
+    ) -> anyhow::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut servers = self.start_servers(provision);
+        let drain = self.drain.clone();
+        let prepare = tokio::spawn(async move {
+            prepared.await;
+            drain.set_prepared();
+            tracing::info!("ready");
+        });
+        let ended = tokio::select! {
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+            Some(ended) = self.tasks.join_next() => Some(ended),
+        };
+        prepare.abort();
+        if let Some(ended) = ended {
+            ended??;
+            bail!("a task of pullpass ended unexpectedly: this is a bug");
+        }
+        tracing::info!(
+            drain.seconds = self.drain_delay.as_secs_f64(),
+            "received SIGTERM: not ready, draining"
+        );
+        // A second signal is for people who will not wait.
+        tokio::select! {
+            () = self.drain.run(self.drain_delay) => {}
+            _ = self.terminate.recv() => self.drain.enter(Phase::Closing),
+            _ = self.interrupt.recv() => self.drain.enter(Phase::Closing),
+        }
+        while servers.join_next().await.is_some() {}
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Has the certificate, and callers' authorities, follow their files.
+    fn follow_files(&mut self, metrics: &server::Metrics) {
+        let certificate = self.certificate.clone().run(metrics.clone());
+        let callers = self.callers.take();
+        let callers = callers.map(|callers| callers.run(metrics.clone()));
+        self.tasks.spawn(async move {
+            certificate.await;
+            Ok(())
+        });
+        if let Some(callers) = callers {
+            self.tasks.spawn(async move {
+                callers.await;
+                Ok(())
+            });
+        }
+    }
+
+    /// Starts the webhook, the health and metrics endpoint, and the certificate's renewal.
+    fn start_servers(&mut self, provision: Arc<dyn Provision>) -> JoinSet<()> {
+        let webhook = Webhook {
+            provision,
+            own_namespace: self.own_namespace.clone(),
+            metrics: self.admissions.clone(),
+            clock: Timestamp::now,
+        };
+        let metrics = self.listener.clone();
+        webhook.metrics.register(&mut self.metrics);
+        metrics.register(&mut self.metrics);
+        self.follow_files(&metrics);
+        let shown = Arc::new(std::mem::take(&mut self.metrics));
+        let health = health::router(self.drain.clone(), shown);
+        let bounds = Bounds::default();
+        let few = Bounds {
+            connections: 64,
+            ..bounds
+        };
+        let unseen = server::Metrics::default();
+        let mut servers = JoinSet::new();
+        let listeners = [
+            (
+                self.webhook.take(),
+                Some(Arc::clone(&self.tls)),
+                admission::router(Arc::new(webhook)),
+                bounds,
+                metrics,
+            ),
+            (self.health.take(), None, health, few, unseen),
+        ];
+        for (listener, tls, application, bounds, metrics) in listeners {
+            if let Some(listener) = listener {
+                servers.spawn(
+                    Server {
+                        listener,
+                        tls,
+                        application,
+                        bounds,
+                        metrics,
+                    }
+                    .run(self.drain.clone()),
+                );
+            }
+        }
+        servers
+    }
+}
+
+/// Listens at the address that was given and no other, else at all of them.
+async fn listen(given: Option<SocketAddr>, port: u16) -> std::io::Result<TcpListener> {
+    match given {
+        Some(address) => server::bind(address).await,
+        None => server::bind_everywhere(port).await,
+    }
+}

@@ -1,0 +1,222 @@
+//! What a Registry's status says. Pure.
+//!
+//! `Ready` answers: do its Pods pull? `Degraded`: should somebody look? Conditions follow
+//! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::provision::secret::seconds;
+use crate::provision::summary::RegistrySummary;
+use crate::registry::RegistryInfo;
+use crate::registry::crd::{NamespaceCounts, RegistryStatus};
+
+/// How many namespaces a message names.
+const MAX_NAMED: usize = 3;
+
+/// Why something is as it is: a CamelCase word, and words for people that say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reason {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Reason {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// What is known of a Registry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RegistryFacts<'a> {
+    /// The rule that it breaks.
+    pub(super) problem: Option<String>,
+    /// Whether it rests.
+    pub(super) suspended: bool,
+    /// How it stands; `None`: it serves no opted-in namespace.
+    pub(super) summary: Option<&'a RegistrySummary>,
+    /// Who its credentials' principals are, and when the first of them ends.
+    pub(super) principals: Vec<String>,
+    pub(super) expiration_time: Option<Timestamp>,
+    /// Why a credential of it could not be minted.
+    pub(super) failure: Option<Reason>,
+    /// Why a login of it that is there is not written, where it is missing because of that.
+    pub(super) unwritten: Option<Reason>,
+    /// Why a renewed login of it is not written, where the earlier one is good still.
+    pub(super) unrenewed: Option<Reason>,
+    /// What else somebody should look at.
+    pub(super) notes: Vec<Reason>,
+}
+
+/// What is wrong with a Registry, so that people should be told.
+pub(super) fn find_problem(facts: &RegistryFacts<'_>, now: Timestamp) -> Option<Reason> {
+    let (is_ready, ready) = decide_ready(facts);
+    if !is_ready && !matches!(ready.reason, "Suspended" | "Provisioning") {
+        return Some(ready);
+    }
+    let (is_degraded, degraded) = decide_degraded(facts, now);
+    is_degraded.then_some(degraded)
+}
+
+/// What is to be said of a Registry. A condition that stays what it was keeps the time of its last change.
+pub(super) fn build_status(
+    listed: &RegistryInfo,
+    facts: &RegistryFacts<'_>,
+    before: Option<&RegistryStatus>,
+    now: Timestamp,
+) -> RegistryStatus {
+    let (is_ready, ready) = decide_ready(facts);
+    let (is_degraded, degraded) = decide_degraded(facts, now);
+    let condition = |kind: &str, holds: bool, finding: Reason| {
+        let status = if holds { "True" } else { "False" };
+        let mut known = before.into_iter().flat_map(|before| &before.conditions);
+        let same = known.find(|known| known.type_ == kind && known.status == status);
+        let since = same.map_or_else(
+            || Time(seconds(now)),
+            |same| same.last_transition_time.clone(),
+        );
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: finding.reason.to_owned(),
+            message: finding.message,
+            last_transition_time: since,
+            observed_generation: listed.generation,
+        }
+    };
+    RegistryStatus {
+        observed_generation: listed.generation,
+        conditions: vec![
+            condition("Ready", is_ready, ready),
+            condition("Degraded", is_degraded, degraded),
+        ],
+        identity: Some(listed.identity.clone()).filter(|identity| !identity.is_empty()),
+        principal: Some(facts.principals.join(", ")).filter(|principal| !principal.is_empty()),
+        expiration_time: facts
+            .expiration_time
+            .map(|expiration_time| seconds(expiration_time).to_string()),
+        namespaces: Some(counts(facts.summary)),
+    }
+}
+
+fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    summary.map_or_else(NamespaceCounts::default, |summary| NamespaceCounts {
+        ready: number(summary.ready),
+        total: number(summary.total),
+    })
+}
+
+fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
+    if let Some(problem) = &facts.problem {
+        return (false, Reason::new("Invalid", problem));
+    }
+    if facts.suspended {
+        let message = "suspended (spec.suspend: true): nothing is minted, renewed or removed";
+        return (false, Reason::new("Suspended", message));
+    }
+    let Some(summary) = facts.summary else {
+        let message = "no namespace opted in yet: label one pullpass.dev/inject=enabled and as spec.namespaceSelector asks";
+        return (true, Reason::new("NoNamespaces", message));
+    };
+    let wanted = summary.total - summary.foreign;
+    if summary.ready >= wanted && (wanted > 0 || summary.foreign == 0) {
+        let message = format!("{} hold a valid login", namespaces(summary.ready));
+        return (true, Reason::new("Provisioned", message));
+    }
+    if wanted == 0 {
+        return (false, find_foreign(summary));
+    }
+    let lacking = summary
+        .lacking_in
+        .as_deref()
+        .map_or_else(String::new, |namespace| format!(", for one {namespace}"));
+    let some = format!(
+        "{} of {} lack a login{lacking}",
+        wanted - summary.ready,
+        namespaces(wanted)
+    );
+    let why = summary
+        .lack
+        .as_ref()
+        .map(|lack| Reason::new(lack.reason, &lack.message))
+        .or_else(|| facts.unwritten.clone())
+        .or_else(|| facts.failure.clone());
+    match why {
+        Some(why) => {
+            let message = format!("{some}: {}", why.message);
+            (false, Reason::new(why.reason, message))
+        }
+        None => (false, Reason::new("Provisioning", some)),
+    }
+}
+
+fn decide_degraded(facts: &RegistryFacts<'_>, now: Timestamp) -> (bool, Reason) {
+    let mut findings = Vec::new();
+    if let Some(failure) = &facts.failure {
+        let expiration_time = facts
+            .expiration_time
+            .map_or_else(String::new, |expiration_time| {
+                let is = if expiration_time > now { "is" } else { "was" };
+                format!(
+                    "; the current credential {is} valid until {}",
+                    seconds(expiration_time)
+                )
+            });
+        let message = format!("{}{expiration_time}", failure.message);
+        findings.push(Reason::new(failure.reason, message));
+    }
+    if let Some(summary) = facts.summary {
+        if let Some(lack) = &summary.lack {
+            findings.push(Reason::new(lack.reason, &lack.message));
+        }
+        if summary.foreign > 0 {
+            findings.push(find_foreign(summary));
+        }
+    }
+    findings.extend(facts.unwritten.clone());
+    findings.extend(facts.unrenewed.as_ref().map(|why| {
+        let message = format!(
+            "a renewed login is not written, the previous one is still valid: {}",
+            why.message
+        );
+        Reason::new(why.reason, message)
+    }));
+    findings.extend(facts.notes.iter().cloned());
+    let Some(first) = findings.first() else {
+        return (false, Reason::new("AsExpected", "all is as expected"));
+    };
+    let messages: Vec<&str> = findings
+        .iter()
+        .map(|finding| finding.message.as_str())
+        .collect();
+    (true, Reason::new(first.reason, messages.join("; ")))
+}
+
+fn find_foreign(summary: &RegistrySummary) -> Reason {
+    let named = &summary.foreign_in[..summary.foreign_in.len().min(MAX_NAMED)];
+    let more = summary.foreign.saturating_sub(named.len());
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = format!(
+        "a Secret that pullpass does not manage has the pull secret's name in {}{more}: rename or delete it, pullpass then creates its own",
+        named.join(", ")
+    );
+    Reason::new("SecretNotManaged", message)
+}
+
+fn namespaces(number: usize) -> String {
+    match number {
+        1 => "1 namespace".to_owned(),
+        number => format!("{number} namespaces"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

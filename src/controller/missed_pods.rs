@@ -1,0 +1,188 @@
+//! Missed Pods: Pods that wait for an image which a Registry serves and do not reference their pull secret, because pullpass was not
+//! asked when they were created, or because the namespace or the Registry came later.
+//!
+//! They are looked for whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
+//! been away), and on a slow timer. Nothing is kept: a page of Pending Pods is read, judged by what admission would do
+//! ([`PodChecker`]), counted, told in an Event on the Pod, and forgotten.
+
+mod event;
+mod metrics;
+mod owner;
+mod schedule;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::leadership::{Leadership, ticks};
+use crate::admission::{self, PodCheck, PodChecker};
+use crate::cluster::{Kube, PendingPod, Published};
+use crate::provision::ports::ClusterError;
+pub use metrics::Metrics;
+use schedule::{ScanOutcome, ScanSchedule};
+
+/// How often it is looked whether Pods are to be looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many Pods are told by an Event each time; the others are counted.
+const MAX_EVENTS: usize = 500;
+
+/// Looks for missed Pods.
+pub struct MissedPodScanner {
+    kube: Kube,
+    check: PodChecker,
+    admissions: admission::Metrics,
+    metrics: Metrics,
+    interval: SignedDuration,
+    clock: fn() -> Timestamp,
+}
+
+/// What one look at all Pods has found.
+#[derive(Default)]
+struct ScanResult {
+    image_pull_failing: u64,
+    waiting: u64,
+    event_count: usize,
+    /// Nobody can be told, so no more is tried.
+    events_failing: bool,
+}
+
+impl MissedPodScanner {
+    /// Puts it together. `admissions` says when the webhook was last asked, `every` how often they are looked for when nothing else gives
+    /// reason to; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(
+        kube: Kube,
+        check: PodChecker,
+        admissions: admission::Metrics,
+        metrics: Metrics,
+        interval: SignedDuration,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self {
+            kube,
+            check,
+            admissions,
+            metrics,
+            interval,
+            clock,
+        }
+    }
+
+    /// Looks for missed Pods whenever this replica leads. Ends when the sender is gone.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
+        while Leadership::acquired(&mut leadership).await {
+            Leadership::while_leading(&mut leadership, self.lead()).await;
+            self.metrics.clear();
+        }
+    }
+
+    async fn lead(&self) {
+        let mut schedule = ScanSchedule::new(self.interval);
+        let mut last_failure = None;
+        let mut ticks = ticks(TICK);
+        loop {
+            ticks.tick().await;
+            if !schedule.is_due(self.admissions.last_response(), (self.clock)()) {
+                continue;
+            }
+            let ended = match self.scan().await {
+                Ok(found) => {
+                    last_failure = None;
+                    self.metrics
+                        .set_missed(found.image_pull_failing, found.waiting);
+                    found.log();
+                    ScanOutcome::Succeeded
+                }
+                Err(error) => {
+                    log_new_failure(&mut last_failure, &error);
+                    match error {
+                        ClusterError::Forbidden { .. } => ScanOutcome::Forbidden,
+                        _ => ScanOutcome::Errored,
+                    }
+                }
+            };
+            self.metrics.count_scan(ended);
+            schedule.note(ended, (self.clock)());
+        }
+    }
+
+    /// Looks at every Pending Pod once, a page at a time.
+    async fn scan(&self) -> Result<ScanResult, ClusterError> {
+        let mut found = ScanResult::default();
+        let mut next = None;
+        loop {
+            let page = self.kube.fetch_pending_pods(next.as_deref()).await?;
+            for pod in &page.pods {
+                self.scan_pod(pod, &mut found).await;
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn scan_pod(&self, pod: &PendingPod, found: &mut ScanResult) {
+        let PodCheck::Missed(lacks) = self.check(pod).await else {
+            return;
+        };
+        if pod.is_image_pull_failing {
+            found.image_pull_failing += 1;
+        } else {
+            found.waiting += 1;
+        }
+        if !found.events_failing && found.event_count < MAX_EVENTS {
+            let notice = event::missed_pod(pod, &lacks);
+            let event_count = self.kube.publish(&notice, (self.clock)()).await;
+            found.event_count += 1;
+            found.events_failing = event_count == Published::Failed;
+        }
+    }
+
+    async fn check(&self, pod: &PendingPod) -> PodCheck {
+        if pod.is_deleted {
+            return PodCheck::Referenced;
+        }
+        let json = pod.json.get();
+        self.check.check(&pod.namespace, json, (self.clock)()).await
+    }
+}
+
+impl ScanResult {
+    fn log(&self) {
+        if self.image_pull_failing + self.waiting > 0 {
+            tracing::warn!(
+                pods.image_pull_failing = self.image_pull_failing,
+                pods.pending = self.waiting,
+                "pods were created without a reference to their pull secret: an event on each says what to do (kubectl get events -A --field-selector reason=PullSecretNotReferenced)"
+            );
+        }
+    }
+}
+
+/// Logs a failure unless it is the one that was logged last.
+fn log_new_failure(last_failure: &mut Option<&'static str>, error: &ClusterError) {
+    if last_failure.replace(error.reason()) == Some(error.reason()) {
+        return;
+    }
+    tracing::warn!(
+        error.reason = error.reason(),
+        "failed to scan for missed Pods, retrying: {error}; needs \"list\" on pods (ClusterRole pullpass-missed-pods), or --missed-pod-scan-interval=0 to disable"
+    );
+}
+
+/// A Pod for tests.
+#[cfg(test)]
+fn waiting_pod(namespace: &str, name: &str) -> PendingPod {
+    PendingPod {
+        namespace: namespace.parse().unwrap(),
+        name: name.parse().unwrap(),
+        uid: "u".to_owned(),
+        is_deleted: false,
+        is_image_pull_failing: true,
+        controller: None,
+        template_hash: None,
+        json: Box::default(),
+    }
+}

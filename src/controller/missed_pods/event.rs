@@ -1,0 +1,57 @@
+//! What people are told about missed Pods. Pure.
+
+use super::owner::advise;
+use crate::admission::MissingReferences;
+use crate::cluster::{EventNote, EventType, PendingPod, reference};
+
+/// On a Pod: that it was missed, and what to do. That comes before what it lacks, which may be long: an Event's text is cut off.
+pub(super) fn missed_pod(pod: &PendingPod, lacks: &MissingReferences) -> EventNote {
+    EventNote {
+        regarding: reference(
+            ["v1", "Pod", &pod.name],
+            Some(&pod.namespace),
+            Some(&pod.uid),
+        ),
+        event_type: EventType::Warning,
+        reason: "PullSecretNotReferenced",
+        action: "Scan",
+        note: format!(
+            "It was created without a reference to a pull secret that its images need: pullpass was not asked, or the namespace or the Registry came later. That cannot be added afterwards. {}. It lacks {}, of Registry {}",
+            advise(pod),
+            lacks.secrets.join(", "),
+            lacks.registries.join(", "),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+    use crate::controller::missed_pods::waiting_pod;
+
+    #[test]
+    fn says_what_to_do_before_an_event_ends_however_much_is_lacking() {
+        let long = "a".repeat(63);
+        let hash = "5d4f8".to_owned();
+        let pod = PendingPod {
+            controller: Some(OwnerReference {
+                api_version: "apps/v1".to_owned(),
+                kind: "ReplicaSet".to_owned(),
+                name: format!("{long}-{hash}"),
+                ..OwnerReference::default()
+            }),
+            template_hash: Some(hash),
+            ..waiting_pod(&long, &format!("{long}-5d4f8-x2x4z"))
+        };
+        let lacks = MissingReferences {
+            secrets: vec![format!("pullpass-{long}"); 20],
+            registries: vec![long.clone(); 20],
+        };
+        let note = missed(&pod, &lacks).note;
+        let command = format!("kubectl rollout restart deployment/{long} -n {long}. It lacks ");
+        let end = note.find(&command).map(|at| at + command.len());
+        assert!(end.is_some_and(|end| end < 1024), "{note}");
+    }
+}

@@ -1,0 +1,133 @@
+//! When missed Pods are looked for. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Without an admission for so long, the webhook may have been away.
+const SILENCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// The least time between two looks.
+const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+
+/// The first pause after a look that failed; it doubles up to the usual one.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// How a look ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScanOutcome {
+    /// All Pods were looked at.
+    Succeeded,
+    /// The right to list Pods is missing.
+    Forbidden,
+    /// Something else went wrong.
+    Errored,
+}
+
+/// When the next look is due.
+#[derive(Debug)]
+pub(super) struct ScanSchedule {
+    interval: SignedDuration,
+    scanned: Option<Timestamp>,
+    pause: SignedDuration,
+    failures: i32,
+    answered: Option<Timestamp>,
+    is_back: bool,
+}
+
+impl ScanSchedule {
+    /// The first look is due at once, later ones `every` so often.
+    pub(super) fn new(interval: SignedDuration) -> Self {
+        Self {
+            interval,
+            scanned: None,
+            pause: interval,
+            failures: 0,
+            answered: None,
+            is_back: false,
+        }
+    }
+
+    /// Whether a look is due; `answered` is when the webhook last answered the API server.
+    pub(super) fn is_due(&mut self, answered: Option<Timestamp>, now: Timestamp) -> bool {
+        if let Some(answer) = answered {
+            let silent = |before: Timestamp| answer.duration_since(before) >= SILENCE;
+            self.is_back |= self.answered.is_none_or(silent);
+            self.answered = Some(answer);
+        }
+        let Some(scanned) = self.scanned else {
+            return true;
+        };
+        let passed = now.duration_since(scanned);
+        // A clock that was put back is no reason to wait.
+        passed.is_negative() || passed >= self.pause || (self.is_back && passed >= MIN_INTERVAL)
+    }
+
+    /// A look has ended.
+    pub(super) fn note(&mut self, ended: ScanOutcome, now: Timestamp) {
+        self.scanned = Some(now);
+        self.is_back = false;
+        self.failures = match ended {
+            ScanOutcome::Errored => (self.failures + 1).min(20),
+            ScanOutcome::Succeeded | ScanOutcome::Forbidden => 0,
+        };
+        self.pause = match self.failures {
+            0 => self.interval,
+            failures => (RETRY_AFTER * (1 << (failures - 1))).min(self.interval),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn due(schedule: &mut ScanSchedule, answered: Option<i64>, now: i64) -> bool {
+        schedule.is_due(answered.map(at), at(now))
+    }
+
+    #[test]
+    fn looks_at_once_then_on_the_timer() {
+        let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
+        assert!(due(&mut schedule, None, 1000));
+        schedule.note(ScanOutcome::Succeeded, at(1000));
+        assert!(!due(&mut schedule, None, 1599));
+        assert!(due(&mut schedule, None, 1600));
+        schedule.note(ScanOutcome::Forbidden, at(1600));
+        assert!(!due(&mut schedule, None, 2199));
+        assert!(due(&mut schedule, None, 0), "the clock was put back");
+    }
+
+    #[test]
+    fn looks_when_an_admission_ends_a_silence() {
+        let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
+        assert!(due(&mut schedule, None, 1000));
+        schedule.note(ScanOutcome::Succeeded, at(1000));
+        // The first admission of all, but not at once after a look.
+        assert!(!due(&mut schedule, Some(1003), 1004));
+        assert!(due(&mut schedule, Some(1003), 1010));
+        schedule.note(ScanOutcome::Succeeded, at(1010));
+        // Admissions as they come and go.
+        assert!(!due(&mut schedule, Some(1030), 1030));
+        assert!(!due(&mut schedule, Some(1089), 1100));
+        // After a minute without.
+        assert!(due(&mut schedule, Some(1149), 1149));
+        schedule.note(ScanOutcome::Succeeded, at(1149));
+        assert!(!due(&mut schedule, Some(1149), 1300));
+    }
+
+    #[test]
+    fn waits_longer_after_each_failure() {
+        let mut schedule = ScanSchedule::new(SignedDuration::from_mins(2));
+        for (now, pause) in [(0, 30), (100, 60), (200, 120), (400, 120)] {
+            schedule.note(ScanOutcome::Errored, at(now));
+            assert!(!due(&mut schedule, None, now + pause - 1));
+            assert!(due(&mut schedule, None, now + pause));
+        }
+        schedule.note(ScanOutcome::Succeeded, at(600));
+        schedule.note(ScanOutcome::Errored, at(600));
+        assert!(due(&mut schedule, None, 630));
+    }
+}

@@ -1,0 +1,355 @@
+//! Keeping every pull secret as it must be, as long as this replica leads.
+
+mod crd_check;
+mod drift;
+mod start;
+mod state;
+mod status_holdoff;
+mod tasks;
+mod token_bucket;
+mod workqueue;
+mod write_backoff;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval};
+
+use self::state::{ReconcilerState, TaskResult};
+use self::tasks::TaskKey;
+use super::conditions::Reason;
+use super::leadership::{Leadership, ticks};
+use super::metrics::Metrics;
+use super::status::{ReconcileErrors, StatusWriter};
+use crate::names::NamespaceName;
+use crate::provision::decide::{Decision, RenewalRate, Stale, decide};
+use crate::provision::ports::Credentials;
+use crate::provision::snapshot::Snapshot;
+use crate::provision::{Provision as _, Provisioner};
+use crate::registry::Orders;
+
+/// How often it is looked whether something changed. What changes in between is taken together.
+const TICK: Duration = Duration::from_millis(50);
+
+/// After everything was looked at, so many times as long as that took it is not looked at again, but at single namespaces that changed.
+const RESYNC_PAUSE_FACTOR: u32 = 3;
+
+/// How many credentials are minted at a time: the rest of many that are due at once waits for its turn, and no cloud is run over.
+const MAX_CONCURRENT_MINTS: usize = 32;
+
+/// How many pull secrets are written at a time.
+const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// When it is looked again at what is to be taken out of pull secrets that are being written first.
+const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Keeps pull secrets.
+pub struct Reconciler {
+    provisioner: Provisioner,
+    credentials: Arc<dyn Credentials>,
+    status_writer: Arc<dyn StatusWriter>,
+    metrics: Metrics,
+    own_namespace: NamespaceName,
+    clock: fn() -> Timestamp,
+    min_resync_interval: Duration,
+    rate: RenewalRate,
+}
+
+impl Reconciler {
+    /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(
+        provisioner: Provisioner,
+        credentials: Arc<dyn Credentials>,
+        status_writer: Arc<dyn StatusWriter>,
+        metrics: Metrics,
+        own_namespace: NamespaceName,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self {
+            provisioner,
+            credentials,
+            status_writer,
+            metrics,
+            own_namespace,
+            clock,
+            min_resync_interval: Duration::ZERO,
+            rate: RenewalRate::default(),
+        }
+    }
+
+    /// After everything was looked at, it is not looked at again for so long at least.
+    #[must_use]
+    pub fn with_min_resync_interval(self, min_resync_interval: Duration) -> Self {
+        Self {
+            min_resync_interval,
+            ..self
+        }
+    }
+
+    /// How fast renewed credentials are written.
+    #[must_use]
+    pub fn with_renewal_rate(self, rate: RenewalRate) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
+        let mut orders = Orders::default();
+        loop {
+            while !leadership.borrow_and_update().leads {
+                // A replica that does not lead yet remembers all the same what admins ordered.
+                orders.note(&self.provisioner.registries(), (self.clock)());
+                if let Ok(Err(_)) = tokio::time::timeout(TICK, leadership.changed()).await {
+                    return;
+                }
+            }
+            self.metrics.set_leader(true);
+            // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
+            // compare-and-swap. Removals, status writes and Events that are under way are broken off: who leads next does them anew.
+            let finished = self.lead(&mut orders, &mut leadership).await;
+            self.metrics.set_leader(false);
+            if finished {
+                return;
+            }
+        }
+    }
+
+    /// Leads until somebody else does; whether the sender is gone.
+    async fn lead(
+        &self,
+        orders: &mut Orders,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> bool {
+        let mut state = ReconcilerState::default();
+        let mut looked = None;
+        let mut next: Option<Timestamp> = None;
+        let mut backoff_until = Instant::now();
+        let mut ticks = ticks(TICK);
+        let mut last = Timestamp::MIN;
+        loop {
+            self.wait_for(&mut ticks, &mut state).await;
+            if leadership.has_changed().is_err() {
+                return true;
+            }
+            let now = (self.clock)();
+            let confirmed = {
+                let leadership = leadership.borrow_and_update();
+                if !leadership.leads {
+                    return false;
+                }
+                leadership.confirmed.clone()
+            };
+            orders.note(&self.provisioner.registries(), now);
+            state.take_finished(now);
+            state.queue.refill(TICK, now);
+            self.start_queued(&mut state, now);
+            let seen = Some((self.provisioner.change(), confirmed.clone()));
+            if now < last {
+                // By a clock that was put back, what is to be done next may be long due.
+                next = Some(now);
+            }
+            last = now;
+            let is_due = next.is_some_and(|next| next <= now);
+            if looked == seen && !state.has_results && !is_due {
+                continue;
+            }
+            // A name is noted before the number counts: taken before that, it would be lost.
+            let changed = self.provisioner.take_changed();
+            let began = Instant::now();
+            if began < backoff_until {
+                self.reconcile_namespaces(&changed, orders, &mut state, now);
+                continue;
+            }
+            looked = seen;
+            next = self.resync(orders, confirmed.as_deref(), &mut state, now);
+            backoff_until = Instant::now()
+                + (began.elapsed() * RESYNC_PAUSE_FACTOR).max(self.min_resync_interval);
+        }
+    }
+
+    /// Waits for the next tick. Whenever a place becomes free meanwhile, what waits for one begins.
+    async fn wait_for(&self, ticks: &mut Interval, state: &mut ReconcilerState) {
+        loop {
+            tokio::select! {
+                // A tick is waited for anew each time, and takes all that ended: neither keeps the other waiting.
+                biased;
+                _ = ticks.tick() => return,
+                Some(finished) = state.tasks.next(), if !state.queue.is_empty() => {
+                    let now = (self.clock)();
+                    state.take(finished, now);
+                    self.start_queued(state, now);
+                }
+            }
+        }
+    }
+
+    /// Looks at everything, and begins what is to be done; answers when to look again if nothing changes.
+    fn resync(
+        &self,
+        orders: &Orders,
+        confirmed: Option<&str>,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        state.has_results = false;
+        let mut snapshot = self.provisioner.snapshot(orders, now);
+        snapshot.view.rate = self.rate;
+        state.mark(&mut snapshot, now);
+        state.mark_removals(&mut snapshot, confirmed, now);
+        state.retain_only(&snapshot, now);
+        let decision = decide(&snapshot.view, now);
+        state.report_blocked_removals(&snapshot, &decision, &self.own_namespace);
+        self.metrics.set_snapshot(&snapshot, &decision);
+        let (mints, writes) = state.count_failing(&snapshot);
+        self.metrics.set_failing(mints, writes);
+        state.queue.replace(&snapshot, &decision);
+        self.start_queued(state, now);
+        let left = self.remove_stale(&snapshot, &decision, state, now);
+        let tells = self.report_status(&snapshot, &decision, state, now);
+        decision.next.into_iter().chain(left).chain(tells).min()
+    }
+
+    /// Looks at a few namespaces for what is missing there, and begins that at once.
+    fn reconcile_namespaces(
+        &self,
+        names: &BTreeSet<NamespaceName>,
+        orders: &Orders,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) {
+        if names.is_empty() {
+            return;
+        }
+        let mut snapshot = self.provisioner.snapshot_namespaces(names, orders, now);
+        state.mark(&mut snapshot, now);
+        let decision = decide(&snapshot.view, now);
+        state.queue.push_front(&snapshot, &decision);
+        self.start_queued(state, now);
+    }
+
+    /// Begins to mint what waits to be minted, and to write what waits to be written and is still to be.
+    fn start_queued(&self, state: &mut ReconcilerState, now: Timestamp) {
+        while state.minting.len() < MAX_CONCURRENT_MINTS
+            && let Some(source) = state.queue.pop_mint()
+        {
+            if state.may_mint(&source, now) {
+                self.mint(&source, state, now);
+            }
+        }
+        while state.writing.len() < MAX_CONCURRENT_WRITES
+            && let Some(target) = state.queue.take()
+        {
+            if state.may_write(&target, now)
+                && let Some(target) = self.provisioner.find_incomplete(&target)
+            {
+                self.write(target, state);
+            }
+        }
+    }
+
+    /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; when to
+    /// look again at what is left.
+    fn remove_stale(
+        &self,
+        snapshot: &Snapshot,
+        decision: &Decision,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if decision.remove.is_empty() {
+            state.crd_check.forget();
+            return None;
+        }
+        state.crd_check.observe(&self.provisioner.registries());
+        if state.crd_check.should_ask(now) {
+            let provisioner = self.provisioner.clone();
+            state.tasks.spawn(TaskKey::CheckCrd, async move {
+                TaskResult::CrdChecked(provisioner.confirm_registries().await)
+            });
+        }
+        if !state.crd_check.is_confirmed() {
+            return state.crd_check.next();
+        }
+        // What takes the place of a login is written before that is taken out, unless it cannot be: then this waits no longer.
+        let last_written: HashSet<usize> = decision.complete.iter().copied().collect();
+        let mut left = false;
+        for &index in &decision.remove {
+            if state.writing.len() >= MAX_CONCURRENT_WRITES {
+                left = true;
+                break;
+            }
+            let holding = &snapshot.view.secrets[index];
+            let is_written = state.writing.contains(&snapshot.secrets[index].name());
+            if is_written || last_written.contains(&index) {
+                left = true;
+                continue;
+            }
+            let found = holding.stale == Some(Stale::Unexplained);
+            self.remove(
+                &snapshot.secrets[index],
+                &snapshot.stale[index],
+                found,
+                state,
+            );
+        }
+        left.then(|| now.saturating_add(REMOVAL_RETRY).unwrap_or(now))
+    }
+
+    /// Tells people what is new, unless that was done a moment ago: then, when it is time to.
+    fn report_status(
+        &self,
+        snapshot: &Snapshot,
+        decision: &Decision,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let next = state.reported.holds_until(now);
+        let next = next.or_else(|| state.status_holdoff_until(decision, now));
+        if next.is_some() {
+            return next;
+        }
+        let mut leadership = std::mem::take(&mut state.reported);
+        let trouble = ReconcileErrors {
+            failure: &|source| state.failure(source),
+            drifting: state.drift.persistent(),
+            unwritten: state.write_backoff.persistent(),
+            notes: decision
+                .overload
+                .map(|needed| overload(needed, self.rate.max))
+                .into_iter()
+                .collect(),
+        };
+        let registries = self.provisioner.registries();
+        let known = |registry: &str| self.provisioner.status(registry);
+        let mut news = leadership.find_updates(snapshot, &registries, &trouble, known, now);
+        news.events.append(&mut state.events);
+        state.reported = leadership;
+        for (listed, status) in news.statuses {
+            let status_writer = Arc::clone(&self.status_writer);
+            let about = TaskKey::WriteStatus(listed.name.clone());
+            state.tasks.spawn(about, async move {
+                let applied = status_writer.apply_status(&listed, &status).await;
+                TaskResult::StatusWritten(listed.name.clone(), applied)
+            });
+        }
+        for notice in news.events {
+            let status_writer = Arc::clone(&self.status_writer);
+            state.tasks.spawn(TaskKey::PublishEvent, async move {
+                status_writer.publish(&notice, now).await;
+                TaskResult::EventPublished
+            });
+        }
+        let peace = state.drift.next_expiry().filter(|peace| *peace > now);
+        news.requeue_at.into_iter().chain(peace).min()
+    }
+}
+
+fn overload(needed: f64, done: f64) -> Reason {
+    let message = format!(
+        "renewals need {needed:.0} writes per second, --max-renewals-per-second is {done:.0}: raise it, let credentials live longer, or serve fewer namespaces"
+    );
+    Reason::new("RenewalRateExceeded", message)
+}

@@ -1,0 +1,68 @@
+//! Whether a replica that began to lead knows how things stand. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// For how long at most nothing is told after leadership began.
+const MAX_HOLDOFF: SignedDuration = SignedDuration::from_secs(10);
+
+/// How far it is.
+#[derive(Debug, Default)]
+pub(super) enum StatusHoldoff {
+    /// Nothing was looked at yet.
+    #[default]
+    NotStarted,
+    /// Under way since then.
+    Since(Timestamp),
+    /// It knows.
+    Done,
+}
+
+impl StatusHoldoff {
+    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    ///
+    /// Who begins to lead has to find out first: ServiceAccounts are read anew, and what an earlier leader left undone is done. What
+    /// it left in good order needs no other status meanwhile.
+    pub(super) fn holds_until(&mut self, is_busy: bool, now: Timestamp) -> Option<Timestamp> {
+        let since = match self {
+            Self::NotStarted => now,
+            Self::Since(since) => *since,
+            Self::Done => return None,
+        };
+        // A clock that was put back does not silence us.
+        if is_busy && now.duration_since(since).abs() < MAX_HOLDOFF {
+            *self = Self::Since(since);
+            return since.checked_add(MAX_HOLDOFF).ok();
+        }
+        *self = Self::Done;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::at;
+
+    #[test]
+    fn lasts_as_long_as_there_is_something_to_do_first() {
+        let mut status_holdoff = StatusHoldoff::default();
+        assert_eq!(status_holdoff.holds_until(true, at(0)), Some(at(10)));
+        assert_eq!(status_holdoff.holds_until(true, at(3)), Some(at(10)));
+        assert_eq!(status_holdoff.holds_until(false, at(4)), None);
+        assert_eq!(
+            status_holdoff.holds_until(true, at(5)),
+            None,
+            "what comes later is told as it comes"
+        );
+    }
+
+    #[test]
+    fn ends_at_once_where_all_is_done_and_after_some_seconds_in_any_case() {
+        assert_eq!(StatusHoldoff::default().holds_until(false, at(0)), None);
+        for end in [10, -10] {
+            let mut status_holdoff = StatusHoldoff::default();
+            assert_eq!(status_holdoff.holds_until(true, at(0)), Some(at(10)));
+            assert_eq!(status_holdoff.holds_until(true, at(end)), None, "{end}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What runs beside the keeper, each piece with what it is about: one that panics has failed, and leaves nothing under way.
+
+use std::collections::HashMap;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::super::conditions::Reason;
+use super::state::{PullSecretWrite, TaskResult};
+use crate::names::ObjectName;
+use crate::provision::ports::ClusterError;
+use crate::provision::snapshot::PullSecretKey;
+use crate::provision::{EnsureOutcome, Pending};
+use crate::registry::source::MintSource;
+
+/// Why it failed, in one word and in words for people.
+const TASK_PANICKED: (&str, &str) = (
+    "InternalError",
+    "internal error: a task panicked, retrying; please report this with the log",
+);
+
+/// What a piece is about.
+pub(super) enum TaskKey {
+    /// A credential is minted.
+    Mint(MintSource),
+    /// A pull secret is written.
+    Write(PullSecretKey),
+    /// Something is taken out of a pull secret.
+    Remove(PullSecretKey),
+    /// The API server is asked about the kind Registry.
+    CheckCrd,
+    /// A Registry's status is written.
+    WriteStatus(ObjectName),
+    /// An Event is published.
+    PublishEvent,
+}
+
+impl TaskKey {
+    /// How it ends where it panicked: that is logged where it did.
+    fn failed(self) -> TaskResult {
+        let (reason, message) = TASK_PANICKED;
+        match self {
+            Self::Mint(source) => TaskResult::Minted(source, Some(Reason::new(reason, message))),
+            Self::Write(name) => {
+                let pending = Pending {
+                    registry: None,
+                    reason,
+                    message: message.to_owned(),
+                };
+                let kept = PullSecretWrite {
+                    outcome: EnsureOutcome::Pending(vec![pending]),
+                    repaired: false,
+                    version: None,
+                };
+                TaskResult::Written(name, kept)
+            }
+            Self::Remove(name) => {
+                let what = format!("remove logins from secret {}/{}", name.0, name.1);
+                TaskResult::Removed(name, false, Err(panicked(&what)))
+            }
+            Self::CheckCrd => TaskResult::CrdChecked(Err(panicked("list registries").into())),
+            Self::WriteStatus(registry) => {
+                let what = format!("update status of registry {registry}");
+                TaskResult::StatusWritten(registry, Err(panicked(&what)))
+            }
+            Self::PublishEvent => TaskResult::EventPublished,
+        }
+    }
+}
+
+fn panicked(what: &str) -> ClusterError {
+    ClusterError::Unreachable {
+        what: what.to_owned(),
+        message: TASK_PANICKED.1.to_owned(),
+    }
+}
+
+/// All that runs. What is left is aborted when this is dropped.
+#[derive(Default)]
+pub(super) struct Tasks {
+    running: JoinSet<TaskResult>,
+    about: HashMap<Id, TaskKey>,
+}
+
+impl Tasks {
+    /// Begins a piece.
+    pub(super) fn spawn(
+        &mut self,
+        about: TaskKey,
+        job: impl Future<Output = TaskResult> + Send + 'static,
+    ) {
+        let id = self.running.spawn(job).id();
+        self.about.insert(id, about);
+    }
+
+    /// Waits for the next one that ends; `None`: nothing runs. Nothing is lost when this is dropped.
+    pub(super) async fn next(&mut self) -> Option<TaskResult> {
+        loop {
+            let finished = self.running.join_next_with_id().await?;
+            if let Some(done) = self.end(finished) {
+                return Some(done);
+            }
+        }
+    }
+
+    /// The next one that has ended.
+    pub(super) fn next_finished(&mut self) -> Option<TaskResult> {
+        loop {
+            let finished = self.running.try_join_next_with_id()?;
+            if let Some(done) = self.end(finished) {
+                return Some(done);
+            }
+        }
+    }
+
+    fn end(&mut self, finished: Result<(Id, TaskResult), JoinError>) -> Option<TaskResult> {
+        match finished {
+            Ok((id, done)) => {
+                self.about.remove(&id);
+                Some(done)
+            }
+            Err(error) => self.about.remove(&error.id()).map(TaskKey::failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_panics_has_failed() {
+        let mut tasks = Tasks::default();
+        let name: PullSecretKey = ("team".parse().unwrap(), "pullpass".parse().unwrap());
+        let about = [
+            TaskKey::Write(name.clone()),
+            TaskKey::Remove(name.clone()),
+            TaskKey::CheckCrd,
+            TaskKey::WriteStatus("eu".parse().unwrap()),
+            TaskKey::PublishEvent,
+        ];
+        for about in about {
+            tasks.spawn(about, async { panic!("a bug") });
+        }
+        let (mut last_written, mut others) = (Vec::new(), 0);
+        while let Some(done) = tasks.next().await {
+            match done {
+                TaskResult::Written(name, kept) => {
+                    assert_ne!(kept.outcome, EnsureOutcome::Covered);
+                    last_written.push(name);
+                }
+                TaskResult::Removed(_, false, Err(_))
+                | TaskResult::CrdChecked(Err(_))
+                | TaskResult::StatusWritten(_, Err(_))
+                | TaskResult::EventPublished => others += 1,
+                _ => panic!("taken for a success"),
+            }
+        }
+        assert_eq!((last_written, others), (vec![name], 4));
+        assert!(tasks.about.is_empty());
+    }
+}

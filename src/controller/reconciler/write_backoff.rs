@@ -1,0 +1,148 @@
+//! The pull secrets whose writing, or from which removing, is tried again, and why it failed. Pure.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::controller::retry_timer::RetryTimer;
+use crate::provision::Pending;
+use crate::provision::snapshot::PullSecretKey;
+
+/// The first wait after a write that failed, and the longest; it doubles.
+const BACKOFF: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
+
+/// So many failures one after the other are no mishap any more: people are told.
+const REPORT_AFTER: u32 = 2;
+
+/// The pull secrets that are left alone for a while.
+#[derive(Default)]
+pub(super) struct WriteBackoff(HashMap<PullSecretKey, BackoffEntry>);
+
+struct BackoffEntry {
+    timer: RetryTimer,
+    /// How often it failed one after the other.
+    failures: u32,
+    /// Why what belongs there could not be written last.
+    why: Vec<Pending>,
+}
+
+impl WriteBackoff {
+    /// Nothing is wrong with a pull secret any more.
+    pub(super) fn forget(&mut self, name: &PullSecretKey) {
+        self.0.remove(name);
+    }
+
+    /// A pull secret could not be written, or nothing taken out of it, which leaves `why` empty.
+    pub(super) fn record_failure(
+        &mut self,
+        name: PullSecretKey,
+        why: Vec<Pending>,
+        now: Timestamp,
+    ) {
+        let before = self.0.get(&name);
+        let wait = before.map_or(BACKOFF.0, |before| (before.timer.wait() * 2).min(BACKOFF.1));
+        let min_resync_interval = BackoffEntry {
+            timer: RetryTimer::after(wait, now),
+            failures: before.map_or(1, |before| before.failures.saturating_add(1)),
+            why,
+        };
+        self.0.insert(name, min_resync_interval);
+    }
+
+    /// A pull secret was written and is left alone all the same, because somebody else keeps changing it.
+    pub(super) fn min_resync_interval(
+        &mut self,
+        name: PullSecretKey,
+        wait: SignedDuration,
+        now: Timestamp,
+    ) {
+        let min_resync_interval = BackoffEntry {
+            timer: RetryTimer::after(wait, now),
+            failures: 0,
+            why: Vec::new(),
+        };
+        self.0.insert(name, min_resync_interval);
+    }
+
+    /// Whether no pull secret is left alone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Until when a pull secret is left alone, which may be over.
+    pub(super) fn until(&self, name: &PullSecretKey, now: Timestamp) -> Option<Timestamp> {
+        self.0
+            .get(name)
+            .map(|min_resync_interval| min_resync_interval.timer.at(now))
+    }
+
+    /// Whether the last write failed, or the last removal.
+    pub(super) fn has_failed(&self, name: &PullSecretKey) -> bool {
+        self.0
+            .get(name)
+            .is_some_and(|min_resync_interval| min_resync_interval.failures > 0)
+    }
+
+    /// The pull secrets that could not be written again and again, and why.
+    pub(super) fn persistent(&self) -> HashMap<PullSecretKey, Vec<Pending>> {
+        let persistent = self
+            .0
+            .iter()
+            .filter(|(_, min_resync_interval)| min_resync_interval.failures >= REPORT_AFTER);
+        persistent
+            .filter(|(_, min_resync_interval)| !min_resync_interval.why.is_empty())
+            .map(|(name, min_resync_interval)| (name.clone(), min_resync_interval.why.clone()))
+            .collect()
+    }
+
+    /// Forgets all but these pull secrets.
+    pub(super) fn retain(&mut self, stays: impl Fn(&PullSecretKey) -> bool) {
+        self.0.retain(|name, _| stays(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::at;
+
+    fn why() -> Vec<Pending> {
+        vec![Pending {
+            registry: None,
+            reason: "Forbidden",
+            message: "no".to_owned(),
+        }]
+    }
+
+    #[test]
+    fn waits_longer_and_longer_and_tells_of_what_is_no_mishap() {
+        let (mut failures, name) = (
+            WriteBackoff::default(),
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
+        );
+        for (wait, is_drifting) in [(1, false), (2, true), (4, true), (8, true)] {
+            failures.record_failure(name.clone(), why(), at(0));
+            assert_eq!(failures.until(&name, at(0)), Some(at(wait)));
+            assert_eq!(!failures.persistent().is_empty(), is_drifting, "{wait}");
+            assert!(failures.has_failed(&name));
+        }
+        for _ in 0..9 {
+            failures.record_failure(name.clone(), why(), at(0));
+        }
+        assert_eq!(failures.until(&name, at(0)), Some(at(60)));
+        failures.forget(&name);
+        assert!(failures.is_empty() && !failures.has_failed(&name));
+    }
+
+    #[test]
+    fn takes_no_failure_for_one_where_somebody_keeps_changing_it() {
+        let (mut failures, name) = (
+            WriteBackoff::default(),
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
+        );
+        failures.min_resync_interval(name.clone(), SignedDuration::from_secs(8), at(0));
+        assert_eq!(failures.until(&name, at(0)), Some(at(8)));
+        assert!(!failures.has_failed(&name) && failures.persistent().is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! Pull secrets that cannot be written, as their Registries and people in their namespaces are told. Pure.
+
+use std::collections::HashMap;
+
+use super::secret;
+use crate::cluster::{EventNote, EventType};
+use crate::controller::conditions::Reason;
+use crate::names::ObjectName;
+use crate::provision::Pending;
+use crate::provision::snapshot::{PullSecretKey, Snapshot};
+
+/// In how many namespaces people are told at most.
+const MAX_NAMESPACES: usize = 100;
+
+/// What is not written.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    /// Why logins of each Registry are missing because of it.
+    pub(super) missing: HashMap<ObjectName, WriteFailure>,
+    /// Why renewed logins of each Registry do not come, where earlier ones are good still.
+    pub(super) renewed: HashMap<ObjectName, WriteFailure>,
+    /// Events in the namespaces where logins are missing: people there may see no Registry.
+    pub(super) events: Vec<EventNote>,
+}
+
+/// Why something is not written, and in how many pull secrets.
+#[derive(Debug)]
+pub(super) struct WriteFailure {
+    /// The first one's.
+    why: Pending,
+    count: usize,
+}
+
+impl WriteFailure {
+    /// In words for people.
+    pub(super) fn describe(&self) -> Reason {
+        let Pending {
+            reason, message, ..
+        } = &self.why;
+        match self.count {
+            1 => Reason::new(reason, message),
+            count => Reason::new(
+                reason,
+                format!("{message} (and {count} pull secrets in all)"),
+            ),
+        }
+    }
+}
+
+/// What is not written of a survey; `failed` tells why.
+pub(super) fn find(
+    snapshot: &Snapshot,
+    failed: &HashMap<PullSecretKey, Vec<Pending>>,
+) -> Unwritten {
+    let mut found = Unwritten::default();
+    if failed.is_empty() {
+        return found;
+    }
+    let mut all: Vec<_> = snapshot.secrets.iter().enumerate().collect();
+    // Always in the same order: people are told of the first one.
+    all.sort_by_key(|(_, target)| (&target.namespace.name, &target.secret));
+    for (at, target) in all {
+        let name = target.name();
+        let Some(why) = failed.get(&name) else {
+            continue;
+        };
+        let mut told = None;
+        for (registry, is_missing) in snapshot.unwritten(at) {
+            let concerns = |one: &&Pending| {
+                let concerned = one.registry.as_ref();
+                concerned.is_none_or(|concerned| concerned == registry)
+            };
+            let Some(why) = why.iter().find(concerns) else {
+                continue;
+            };
+            let of = if is_missing {
+                told = told.or(Some(why));
+                &mut found.missing
+            } else {
+                &mut found.renewed
+            };
+            of.entry(registry.clone())
+                .or_insert_with(|| WriteFailure {
+                    why: why.clone(),
+                    count: 0,
+                })
+                .count += 1;
+        }
+        if let Some(why) = told.filter(|_| found.events.len() < MAX_NAMESPACES) {
+            found.events.push(notice(&name, why));
+        }
+    }
+    found
+}
+
+fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
+    EventNote {
+        regarding: secret(namespace, name),
+        event_type: EventType::Warning,
+        reason: why.reason,
+        action: "Provision",
+        note: format!(
+            "cannot write this pull secret, Pods here lack a login: {}",
+            why.message
+        ),
+    }
+}

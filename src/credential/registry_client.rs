@@ -1,0 +1,339 @@
+//! Trying a login on its registry, as a container runtime uses it: the login itself, and the manifest of one image.
+//!
+//! The login goes to the registry's own host and nowhere else: a token service on another host is not asked.
+//!
+//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>,
+//! <https://distribution.github.io/distribution/spec/auth/token/>
+
+mod challenge;
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::cloud::unlogged;
+use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use challenge::Challenge;
+
+/// How long one try may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The kinds of manifests that a runtime takes.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// Where Docker Hub's images are pulled from.
+const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+
+/// Tries logins on one registry.
+pub struct RegistryClient<'a> {
+    http: &'a HttpClient,
+    domain: &'a str,
+    username: &'a str,
+    password: &'a SecretString,
+}
+
+/// How a registry let a login in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// It asks for no login.
+    Open,
+    /// With the login in each request.
+    Basic,
+    /// With a token that it gave for the login.
+    Token,
+}
+
+/// What a registry says of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its digest, if the registry said it.
+    pub digest: Option<String>,
+    /// How many bytes the manifest has, if the registry said it.
+    pub bytes: Option<u64>,
+}
+
+/// Why a login was of no use. No message holds a secret.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RegistryClientError {
+    /// The registry does not take the login, or not for this image.
+    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
+    Refused {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// 401 or 403.
+        status: u16,
+        /// The registry's words, one line.
+        answer: String,
+    },
+    /// The registry has no such image.
+    #[error("{host} has no {what}: {answer}")]
+    NotFound {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The registry's words, one line.
+        answer: String,
+    },
+    /// The registry sends logins to another host.
+    #[error("{host} has its logins checked by {realm}, another host: not asked")]
+    ForeignRealm {
+        /// The registry.
+        host: String,
+        /// The host of the token service.
+        realm: String,
+    },
+    /// An answer that is not a registry's.
+    #[error("{host} does not answer like a registry, {problem}")]
+    BadAnswer {
+        /// The host that answered.
+        host: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No answer in time.
+    #[error("no answer from {host} in time")]
+    Timeout {
+        /// The host that was asked.
+        host: String,
+    },
+    /// No connection, or no TLS session.
+    #[error("cannot talk to {host}: {detail}")]
+    Network {
+        /// The host that was asked.
+        host: String,
+        /// What failed, one line.
+        detail: String,
+    },
+}
+
+impl<'a> RegistryClient<'a> {
+    /// A login for the registry of this domain, which is a host and at most a port.
+    pub fn new(
+        http: &'a HttpClient,
+        domain: &'a str,
+        username: &'a str,
+        password: &'a SecretString,
+    ) -> Self {
+        let domain = if domain == DOCKER_HUB.0 {
+            DOCKER_HUB.1
+        } else {
+            domain
+        };
+        Self {
+            http,
+            domain,
+            username,
+            password,
+        }
+    }
+
+    /// Whether the registry takes the login.
+    ///
+    /// # Errors
+    /// [`RegistryClientError`].
+    pub async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+        let asked = async {
+            let deadline = Instant::now() + REQUEST_TIMEOUT;
+            let challenge = self.fetch_challenge(deadline).await?;
+            let entrance = match challenge {
+                Challenge::None => return Ok(LoginMethod::Open),
+                Challenge::Basic => LoginMethod::Basic,
+                Challenge::Token { .. } => LoginMethod::Token,
+            };
+            let authorization = self.authorize(&challenge, None, deadline).await?;
+            let reply = self.send("GET", "/v2/", &authorization, deadline).await?;
+            match reply.status {
+                200 => Ok(entrance),
+                _ => Err(self.explain("the login".to_owned(), &reply)),
+            }
+        };
+        unlogged(asked).await
+    }
+
+    /// What the registry says of an image; `reference` is its tag or digest.
+    ///
+    /// # Errors
+    /// [`RegistryClientError`].
+    pub async fn manifest(
+        &self,
+        path: &str,
+        reference: &str,
+    ) -> Result<Manifest, RegistryClientError> {
+        let asked = async {
+            let deadline = Instant::now() + REQUEST_TIMEOUT;
+            let challenge = self.fetch_challenge(deadline).await?;
+            let authorization = self.authorize(&challenge, Some(path), deadline).await?;
+            let manifest = format!("/v2/{path}/manifests/{reference}");
+            let reply = self
+                .send("HEAD", &manifest, &authorization, deadline)
+                .await?;
+            if reply.status == 200 {
+                return Ok(Manifest {
+                    digest: reply.header("docker-content-digest").map(one_line),
+                    bytes: reply
+                        .header("content-length")
+                        .and_then(|text| text.parse().ok()),
+                });
+            }
+            // An answer to HEAD has no words: the same question by GET has.
+            let spoken = self
+                .send("GET", &manifest, &authorization, deadline)
+                .await?;
+            let reply = if spoken.status == reply.status {
+                spoken
+            } else {
+                reply
+            };
+            let joint = if reference.contains(':') { "@" } else { ":" };
+            Err(self.explain(format!("manifest {path}{joint}{reference}"), &reply))
+        };
+        unlogged(asked).await
+    }
+
+    /// How the registry asks for a login.
+    async fn fetch_challenge(&self, deadline: Instant) -> Result<Challenge, RegistryClientError> {
+        let reply = self.send("GET", "/v2/", "", deadline).await?;
+        if reply.status == 200 {
+            return Ok(Challenge::None);
+        }
+        let headers: Vec<&str> = reply.headers("www-authenticate").collect();
+        if reply.status != 401 || headers.is_empty() {
+            return Err(self.bad(format!("it answers /v2/ with HTTP {}", reply.status)));
+        }
+        Challenge::find(&headers)
+            .ok_or_else(|| self.bad("it asks for a login in no way that runtimes know".to_owned()))
+    }
+
+    /// The header Authorization that answers a challenge, for one repository or for none.
+    async fn authorize(
+        &self,
+        challenge: &Challenge,
+        path: Option<&str>,
+        deadline: Instant,
+    ) -> Result<String, RegistryClientError> {
+        let basic = || {
+            let login = format!("{}:{}", self.username, self.password.expose_secret());
+            format!("Basic {}", STANDARD.encode(login))
+        };
+        let (realm, service) = match challenge {
+            Challenge::None => return Ok(String::new()),
+            Challenge::Basic => return Ok(basic()),
+            Challenge::Token { realm, service } => (realm, service),
+        };
+        let path = challenge::token_path(realm, self.domain, service.as_deref(), path).map_err(
+            |realm| RegistryClientError::ForeignRealm {
+                host: self.domain.to_owned(),
+                realm: one_line(realm),
+            },
+        )?;
+        let reply = self.send("GET", &path, &basic(), deadline).await?;
+        if reply.status != 200 {
+            return Err(self.explain("a token for the login".to_owned(), &reply));
+        }
+        let token = serde_json::from_slice::<RegistryTokenResponse>(&reply.body)
+            .ok()
+            .and_then(|answer| answer.token.or(answer.access_token))
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))
+            .ok_or_else(|| self.bad("its token service gives no token".to_owned()))?;
+        Ok(format!("Bearer {token}"))
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: &str,
+        deadline: Instant,
+    ) -> Result<Reply, RegistryClientError> {
+        let host = || self.domain.to_owned();
+        let mut request = HttpRequest::new(SdkBody::empty());
+        let built = request
+            .set_method(method)
+            .and_then(|()| request.set_uri(format!("https://{}{path}", self.domain)));
+        built.map_err(|error| self.bad(format!("it cannot be asked, {error}")))?;
+        request.headers_mut().insert("accept", MANIFESTS);
+        if !authorization.is_empty() {
+            request
+                .headers_mut()
+                .insert("authorization", authorization.to_owned());
+        }
+        self.http
+            .exchange(Route::Cloud, request, deadline)
+            .await
+            .map_err(|error| match error {
+                FetchError::Timeout => RegistryClientError::Timeout { host: host() },
+                FetchError::Network(detail) => RegistryClientError::Network {
+                    host: host(),
+                    detail,
+                },
+            })
+    }
+
+    fn explain(&self, what: String, reply: &Reply) -> RegistryClientError {
+        let host = self.domain.to_owned();
+        let answer = self.words(&reply.body);
+        match reply.status {
+            status @ (401 | 403) => RegistryClientError::Refused {
+                host,
+                what,
+                status,
+                answer,
+            },
+            404 => RegistryClientError::NotFound { host, what, answer },
+            status => self.bad(format!("it answers {what} with HTTP {status}: {answer}")),
+        }
+    }
+
+    /// The registry's own words, unless they repeat the login.
+    fn words(&self, body: &[u8]) -> String {
+        let errors = serde_json::from_slice::<ErrorResponse>(body).map(|body| body.errors);
+        let words = match errors.unwrap_or_default().into_iter().next() {
+            Some(error) => format!("{} {}", error.code, error.message),
+            None => "it does not say why".to_owned(),
+        };
+        if words.contains(self.password.expose_secret()) {
+            "an answer that is not shown because it repeats a secret".to_owned()
+        } else {
+            one_line(&words)
+        }
+    }
+
+    fn bad(&self, problem: String) -> RegistryClientError {
+        RegistryClientError::BadAnswer {
+            host: self.domain.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// <https://distribution.github.io/distribution/spec/auth/token/#token-response-fields>
+#[derive(Deserialize)]
+struct RegistryTokenResponse {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>
+#[derive(Deserialize)]
+struct ErrorResponse {
+    errors: Vec<RegistryError>,
+}
+
+#[derive(Deserialize)]
+struct RegistryError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}

@@ -1,0 +1,52 @@
+//! What that is worth at a moment which stands in a pull secret. Pure.
+
+use jiff::Timestamp;
+
+use super::coverage::{GrantCoverage, KeyCoverage, SecretCoverage};
+use super::decide::EntryState;
+use crate::credential::{Freshness, freshness};
+
+/// The keys of what a pull secret lacks and is there to be written.
+pub(super) fn missing_keys(coverage: &SecretCoverage, now: Timestamp) -> Vec<&str> {
+    let covered = coverage.covered().iter();
+    covered
+        .filter(|covered| {
+            matches!(
+                entry_state(covered, now),
+                EntryState::Missing | EntryState::Previous(_)
+            )
+        })
+        .flat_map(|covered| covered.grant.keys.iter().map(String::as_str))
+        .collect()
+}
+
+/// When what stands there ends, if it is known to be good and ends.
+pub(super) fn end(covered: &GrantCoverage) -> Option<Timestamp> {
+    let credential = match &covered.coverage {
+        KeyCoverage::Current => covered.desired.credential(),
+        KeyCoverage::Previous(credential) => Some(credential),
+        KeyCoverage::Unknown => None,
+    };
+    credential.map(|credential| credential.expires_at)
+}
+
+/// What stands there.
+pub(super) fn entry_state(covered: &GrantCoverage, now: Timestamp) -> EntryState {
+    match &covered.coverage {
+        // Until its very end: so long a Pod is admitted with it where no other one is to be had.
+        KeyCoverage::Current if end(covered).is_some_and(|end| end <= now) => {
+            EntryState::Unavailable
+        }
+        KeyCoverage::Current => EntryState::Current,
+        KeyCoverage::Previous(credential) if freshness(credential, now) != Freshness::Spent => {
+            EntryState::Previous(credential.expires_at)
+        }
+        KeyCoverage::Previous(_) | KeyCoverage::Unknown => {
+            if covered.desired.is_available(now) {
+                EntryState::Missing
+            } else {
+                EntryState::Unavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What this room needs of others: of a Kubernetes cluster, and of whoever mints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use secrecy::SecretSlice;
+
+use super::Namespace;
+use super::service_account::ServiceAccount;
+use crate::credential::{Credential, MintError, SourceSecret};
+use crate::names::{NamespaceName, ObjectName};
+use crate::registry::source::{MintSource, Tenant};
+
+/// Minted credentials.
+pub trait Credentials: Send + Sync {
+    /// The credential that is stored for `source`, from memory, expired or not.
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>>;
+
+    /// A credential for `source` that is good at `now`: the stored one, or a new one. One past half of its life is answered at once
+    /// and renewed beside.
+    ///
+    /// # Errors
+    /// [`MintError`] when there is none and none can be minted.
+    fn mint<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+
+    /// A new credential for `source`, unless somebody else has stored one that is in the first half of its life.
+    ///
+    /// # Errors
+    /// [`MintError`] when none can be minted; what was there stays.
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+
+    /// Reads live what is stored for `source`, so that [`Credentials::current`] is as new as the store is.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses.
+    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// A number that grows with every change of what is stored.
+    fn changes(&self) -> u64;
+}
+
+/// One stored credential, but for what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCredential {
+    /// The name of the Secret that holds it.
+    pub name: ObjectName,
+    /// The Secret's state.
+    pub version: Version,
+    /// What it was minted from, in words for people.
+    pub source: String,
+    /// The ServiceAccount of a tenant that it is minted by, if it is.
+    pub tenant: Option<Tenant>,
+    /// When the credential ends; `None`: there is none yet.
+    pub expires_at: Option<Timestamp>,
+    /// Until when somebody has claimed to mint the next one.
+    pub claimed_until: Option<Timestamp>,
+    /// When the Secret was made.
+    pub created_at: Option<Timestamp>,
+}
+
+/// The few requests that provisioning makes.
+pub trait Cluster: Send + Sync {
+    /// Reads one Namespace and its resource version live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
+
+    /// Reads one ServiceAccount live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_service_account<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>>;
+
+    /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_source<'a>(
+        &'a self,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
+
+    /// Reads one of a namespace's pull secrets live; `None`: there is none.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
+
+    /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between: read again, merge again.
+    fn apply_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+        content: &'a PullSecretContent,
+        precondition: &'a Precondition,
+    ) -> BoxFuture<'a, Result<Version, ClusterError>>;
+
+    /// Deletes a pull secret of a namespace, if it is still in this state; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    fn delete_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// Asks the API server for the names of all Registries that there are now.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses, or does not know the kind.
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+}
+
+/// Which state of an object a write is for: every write is a compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing of this name is there.
+    Absent,
+    /// This very state of this very object is there.
+    Exactly(Version),
+}
+
+/// One state of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A pull secret as it was read.
+#[derive(Clone)]
+pub struct PullSecret {
+    /// The state that was read.
+    pub version: Version,
+    /// Whether it is ours: our label, and the type that the kubelet reads.
+    pub ours: bool,
+    /// The bytes under `.dockerconfigjson`, if there are any.
+    pub dockerconfigjson: Option<SecretSlice<u8>>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is written into a pull secret; type and label are always the same.
+#[derive(Clone)]
+pub struct PullSecretContent {
+    /// The bytes under `.dockerconfigjson`.
+    pub dockerconfigjson: Arc<SecretSlice<u8>>,
+    /// Annotations for people.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why a request to the cluster failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// Somebody else wrote in between.
+    #[error("conflict: {what} was modified by another writer -> reading and merging again")]
+    Conflict {
+        /// What was to be written.
+        what: String,
+    },
+    /// The API server refuses.
+    #[error("forbidden: {what}: {message} -> check pullpass' RBAC (manifests/rbac.yaml)")]
+    Forbidden {
+        /// What was asked for.
+        what: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// The namespace is being deleted, or gone.
+    #[error("cannot write {what}: its namespace is terminating or deleted")]
+    NamespaceGone {
+        /// What was to be written.
+        what: String,
+    },
+    /// What is asked about is not there.
+    #[error("{what} not found")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The API server does not take the object: its form, a quota, a policy or somebody's webhook is against it.
+    #[error(
+        "rejected by the API server: {what}: {message} -> check the quota, policy or field that it names"
+    )]
+    Rejected {
+        /// What was to be written.
+        what: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// The answer is not the object that was asked for: it is not believed.
+    #[error(
+        "{message}, asked for {what} -> find out what stands between pullpass and the API server"
+    )]
+    Mismatch {
+        /// What was asked for.
+        what: String,
+        /// What of the answer is another one's.
+        message: String,
+    },
+    /// The API server cannot be reached, is overloaded, or answers nothing sensible.
+    #[error("{what} failed: {message} -> retrying")]
+    Unreachable {
+        /// What was asked for.
+        what: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl ClusterError {
+    /// The kind of failure, from a closed set, for metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "Conflict",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::NamespaceGone { .. } => "NamespaceTerminating",
+            Self::NotFound { .. } => "NotFound",
+            Self::Rejected { .. } => "Rejected",
+            Self::Mismatch { .. } => "ObjectMismatch",
+            Self::Unreachable { .. } => "Unreachable",
+        }
+    }
+}

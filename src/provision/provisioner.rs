@@ -1,0 +1,349 @@
+//! The composition of this room: what admission asks for, answered from memory if that will do, worked for if not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use moka::future::Cache;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::coverage::{CacheVersion, SecretCoverage, compute_coverage};
+use super::coverage_cache::CoverageCache;
+use super::desired::DesiredCache;
+use super::flight::Flight;
+use super::grant_fetcher::{FetchedGrant, GrantFetcher};
+use super::grant_fetches::GrantFetches;
+use super::live_reads::LiveReads;
+use super::lock::lock;
+use super::ports::{Cluster, Credentials};
+use super::service_account::AccountReader;
+use super::sources;
+use super::state::State;
+use super::superseded_logins::SupersededLogins;
+use super::write::{Writer, log_outcome};
+use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
+use crate::names::{NamespaceName, ObjectName};
+use crate::registry::crd::RegistryStatus;
+use crate::registry::source::Tenant;
+use crate::registry::{Grant, Registries, ValidRegistry};
+
+/// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
+const NOT_OPTED_IN_TTL: Duration = Duration::from_secs(1);
+
+/// How many of them are remembered.
+const NOT_OPTED_IN_MAX: u64 = 10_000;
+
+/// Makes sure of pull secrets.
+#[derive(Clone)]
+pub struct Provisioner(pub(super) Arc<ProvisionerInner>);
+
+pub(super) struct ProvisionerInner {
+    pub(super) state: Arc<State>,
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) credentials: Arc<dyn Credentials>,
+    history: SupersededLogins,
+    desired_set: DesiredCache,
+    coverages: CoverageCache,
+    /// By namespace and secret.
+    flights: Mutex<HashMap<(NamespaceName, ObjectName), Arc<Flight>>>,
+    /// The tasks of the flights: the process owns them, and waits for them when it ends.
+    tasks: Mutex<JoinSet<()>>,
+    pub(super) accounts: AccountReader,
+    pub(super) namespace_reads: LiveReads,
+    pub(super) not_opted_in: Cache<NamespaceName, Option<Arc<Namespace>>>,
+    pub(super) clock: fn() -> Timestamp,
+}
+
+impl Provisioner {
+    /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
+    pub fn new(
+        state: Arc<State>,
+        cluster: Arc<dyn Cluster>,
+        credentials: Arc<dyn Credentials>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        let accounts = AccountReader::new(Arc::clone(&cluster));
+        Self(Arc::new(ProvisionerInner {
+            state,
+            cluster,
+            credentials,
+            history: SupersededLogins::default(),
+            desired_set: DesiredCache::default(),
+            coverages: CoverageCache::default(),
+            flights: Mutex::default(),
+            tasks: Mutex::default(),
+            accounts,
+            namespace_reads: LiveReads::default(),
+            not_opted_in: Cache::builder()
+                .max_capacity(NOT_OPTED_IN_MAX)
+                .time_to_live(NOT_OPTED_IN_TTL)
+                .build(),
+            clock,
+        }))
+    }
+
+    /// What was said of a Registry last, by whichever replica.
+    pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
+        self.0.state.status(registry)
+    }
+
+    /// Whether memory knows a tenant's very ServiceAccount, read in the last minutes.
+    pub fn knows_account(&self, tenant: &Tenant) -> bool {
+        let (namespace, name) = (&tenant.namespace, &tenant.service_account);
+        let known = self.0.state.accounts.get(namespace, name);
+        known.is_some_and(|known| {
+            let account = known.account.as_ref().filter(|_| !known.is_stale());
+            account.is_some_and(|account| account.uid == tenant.service_account_uid)
+        })
+    }
+
+    /// Waits until all work under way has ended, for a process that stops.
+    pub async fn drain(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Provision for Provisioner {
+    fn registries(&self) -> Arc<Registries> {
+        self.0.state.registries()
+    }
+
+    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
+        sources::find_problems(registry, &self.0.state)
+    }
+
+    fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
+        self.0.state.namespaces.get(name)
+    }
+
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+        self.0.fetch_namespace(name).boxed()
+    }
+
+    fn may_reference<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        service_account: &'a ObjectName,
+        secret: &'a str,
+    ) -> BoxFuture<'a, bool> {
+        self.0
+            .may_reference(namespace, service_account, secret)
+            .boxed()
+    }
+
+    fn covers(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Coverage {
+        let coverage = self.0.coverage(namespace, secret);
+        let found = coverage.check(keys, now);
+        if found.wants_renewal && !dry_run && !namespace.terminating && coverage.may_renew() {
+            ProvisionerInner::join(&self.0, namespace, secret);
+        }
+        found.coverage
+    }
+
+    fn ensure<'a>(
+        &'a self,
+        namespace: &'a Arc<Namespace>,
+        secret: &'a ObjectName,
+        keys: &'a [&'a str],
+        deadline: Instant,
+    ) -> BoxFuture<'a, EnsureOutcome> {
+        ProvisionerInner::ensure(&self.0, namespace, secret, keys, deadline).boxed()
+    }
+}
+
+impl ProvisionerInner {
+    pub(super) fn coverage(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+    ) -> Arc<SecretCoverage> {
+        let (state, credentials) = (&*self.state, &*self.credentials);
+        let version = CacheVersion::of(state, credentials);
+        let observed = state.pull_secrets_of(secret).get(&namespace.name);
+        let work = || {
+            let observed = observed.clone();
+            let known = (&self.history, &self.desired_set);
+            compute_coverage(namespace, secret, observed, state, credentials, known)
+        };
+        let now = (version, state.namespaces.len());
+        self.coverages
+            .get_or_insert_with(namespace, secret, observed.as_ref(), now, work)
+    }
+
+    pub(super) async fn ensure(
+        this: &Arc<Self>,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
+        deadline: Instant,
+    ) -> EnsureOutcome {
+        if namespace.terminating {
+            return EnsureOutcome::Pending(vec![terminating(namespace)]);
+        }
+        // Who asks in the moment in which a flight ends gets no answer from it: the next one has it.
+        loop {
+            let (request, mut progress) = Self::join(this, namespace, secret).request(keys);
+            let answered = progress
+                .wait_for(|progress| progress.ended || progress.outcome(&request).is_some());
+            match tokio::time::timeout_at(deadline, answered).await {
+                Ok(Ok(progress)) => {
+                    if let Some(outcome) = progress.outcome(&request) {
+                        return outcome;
+                    }
+                }
+                Ok(Err(_)) => return EnsureOutcome::Pending(vec![panicked()]),
+                Err(_) => return EnsureOutcome::Pending(vec![timed_out()]),
+            }
+        }
+    }
+
+    /// The work under way for a pull secret of a namespace; begins some if there is none.
+    fn join(this: &Arc<Self>, namespace: &Arc<Namespace>, secret: &ObjectName) -> Arc<Flight> {
+        let key = (namespace.name.clone(), secret.clone());
+        let mut flights = lock(&this.flights);
+        if let Some(flight) = flights.get(&key) {
+            return Arc::clone(flight);
+        }
+        let flight = Arc::new(Flight::new());
+        flights.insert(key.clone(), Arc::clone(&flight));
+        let guard = FlightGuard {
+            shared: Arc::clone(this),
+            key,
+            flight: Arc::clone(&flight),
+        };
+        let (shared, namespace) = (Arc::clone(this), Arc::clone(namespace));
+        let mut tasks = lock(&this.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let secret = &guard.key.1;
+            shared.run_flight(&namespace, secret, &guard.flight).await;
+        });
+        flight
+    }
+
+    /// Gathers all credentials of a pull secret and writes them: as soon as all that some Pod waits for is there, and once more at the
+    /// end, so that one dead Registry never holds up the others.
+    async fn run_flight(&self, namespace: &Namespace, secret: &ObjectName, flight: &Flight) {
+        let mut work = GrantFetches::new();
+        loop {
+            let requested = flight.count();
+            let grants = self.state.registries();
+            let grants = grants.grants_of(&namespace.labels, secret);
+            work.plan(&grants, flight, |grant| self.fetch(namespace, grant));
+            tokio::select! {
+                biased;
+                () = flight.requested.notified() => continue,
+                () = work.advance() => {}
+            }
+            if work.is_idle() || flight.open().iter().any(|request| work.answers(request)) {
+                self.write(namespace, secret, flight, &mut work).await;
+            }
+            if work.is_idle() && requested == flight.count() {
+                return;
+            }
+        }
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        grant: Arc<Grant>,
+    ) -> BoxFuture<'a, Result<FetchedGrant, Pending>> {
+        let fetcher = GrantFetcher {
+            namespace,
+            reader: &self.accounts,
+            credentials: &*self.credentials,
+            state: &self.state,
+            now: (self.clock)(),
+        };
+        fetcher.fetch_entries(grant).boxed()
+    }
+
+    async fn write(
+        &self,
+        namespace: &Namespace,
+        secret: &ObjectName,
+        flight: &Flight,
+        work: &mut GrantFetches<'_>,
+    ) {
+        let writer = Writer {
+            namespace: &namespace.name,
+            secret,
+            cluster: &*self.cluster,
+            credentials: &*self.credentials,
+            state: &self.state,
+            history: &self.history,
+            now: (self.clock)(),
+        };
+        let requests = flight.open();
+        let ended = writer.write(work.fetched()).await;
+        log_outcome(namespace, secret, &ended);
+        flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
+    }
+}
+
+/// Takes a flight off the list and tells those who wait, however it ended.
+struct FlightGuard {
+    shared: Arc<ProvisionerInner>,
+    /// The namespace and the secret.
+    key: (NamespaceName, ObjectName),
+    flight: Arc<Flight>,
+}
+
+impl Drop for FlightGuard {
+    fn drop(&mut self) {
+        lock(&self.shared.flights).remove(&self.key);
+        self.flight.publish(|progress| progress.ended = true);
+    }
+}
+
+fn terminating(namespace: &Namespace) -> Pending {
+    Pending {
+        registry: None,
+        reason: "NamespaceTerminating",
+        message: format!(
+            "namespace {} is terminating: nothing is written into it",
+            namespace.name
+        ),
+    }
+}
+
+fn timed_out() -> Pending {
+    Pending {
+        registry: None,
+        reason: "Timeout",
+        message: "timed out waiting for credentials: minting goes on in the background, the kubelet retries the pull"
+            .to_owned(),
+    }
+}
+
+fn panicked() -> Pending {
+    Pending {
+        registry: None,
+        reason: "InternalError",
+        message: "internal error: the task that writes the pull secret panicked, retried with the next Pod".to_owned(),
+    }
+}
+
+fn not_granted() -> Pending {
+    Pending {
+        registry: None,
+        reason: "NotServed",
+        message: "Registries changed during the review: retried with the next Pod".to_owned(),
+    }
+}

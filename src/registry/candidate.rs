@@ -1,0 +1,166 @@
+//! What is to be said of a Registry that is about to be written beside those that are there.
+
+use std::cmp::Ordering;
+
+use super::Registries;
+use super::crd::Registry;
+use super::valid::ValidRegistry;
+use super::validate::Problem;
+use crate::names::ObjectName;
+
+/// A Registry that breaks no rule.
+#[derive(Debug)]
+pub struct ValidatedRegistry {
+    /// The Registry.
+    pub registry: ValidRegistry,
+    /// The Registries that it ties with.
+    pub ties: Vec<Tie>,
+}
+
+/// Two Registries with an equal pattern that choose equally narrowly, and for some Pod both: age or name decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// The field, as a path from the object's root: `spec.images[0]`.
+    pub field: String,
+    /// The pattern that both have.
+    pub pattern: String,
+    /// The other Registry.
+    pub with: ObjectName,
+    /// Whether the other one comes first.
+    pub loses: bool,
+}
+
+/// Looks at a Registry as if it were among the others, in place of one of its name.
+pub(super) fn validate_candidate(
+    registries: &Registries,
+    registry: &Registry,
+) -> Result<ValidatedRegistry, Vec<Problem>> {
+    let registry = ValidRegistry::new(registry)?;
+    let rivals = registries.served.iter().filter(|other| {
+        other.name != registry.name
+            && other.specificity == registry.specificity
+            && may_both_serve(&registry, other)
+    });
+    let mut ties = Vec::new();
+    for other in rivals {
+        let shared = registry.patterns().enumerate().find(|(_, pattern)| {
+            let mut patterns = other.patterns();
+            patterns.any(|one| one == *pattern)
+        });
+        ties.extend(shared.map(|(place, pattern)| Tie {
+            field: format!("spec.images[{place}]"),
+            pattern: pattern.to_string(),
+            with: other.name.clone(),
+            loses: other.compare_rank(&registry) == Ordering::Less,
+        }));
+    }
+    Ok(ValidatedRegistry { registry, ties })
+}
+
+/// Whether there may be a Pod that both serve.
+fn may_both_serve(one: &ValidRegistry, other: &ValidRegistry) -> bool {
+    let accounts = &other.service_accounts;
+    let share_account = one.service_accounts.is_empty()
+        || accounts.is_empty()
+        || one
+            .service_accounts
+            .iter()
+            .any(|account| accounts.contains(account));
+    let share_pod = match (&one.pods, &other.pods) {
+        (Some(one), Some(other)) => one.overlaps(other),
+        _ => true,
+    };
+    !one.suspend
+        && !other.suspend
+        && one.namespaces.overlaps(&other.namespaces)
+        && share_account
+        && share_pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(name: &str, spec: &str) -> Registry {
+        let yaml = format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{{spec}, static: {{secretRef: {{name: login}}}}}}}}"
+        );
+        serde_saphyr::from_str(&yaml).unwrap()
+    }
+
+    fn ties(there: &[(&str, &str)], name: &str, spec: &str) -> Vec<(String, String, bool)> {
+        let there = there.iter().map(|(name, spec)| registry(name, spec));
+        let registries = Registries::build(there);
+        assert!(registries.problems().is_empty());
+        let ties = registries
+            .validate_candidate(&registry(name, spec))
+            .unwrap()
+            .ties;
+        let short = |tie: Tie| (tie.field, tie.with.to_string(), tie.loses);
+        ties.into_iter().map(short).collect()
+    }
+
+    #[test]
+    fn tells_ties_of_registries_that_may_serve_the_same_pod() {
+        const EVERYONE: &str = "images: [a.com/x, b.com], serves: {namespaces: {}}";
+        const TEAM: &str = "images: [b.com], serves: {namespaces: {matchLabels: {team: a}}}";
+        let tie = |field: &str, with: &str, loses| vec![(field.to_owned(), with.to_owned(), loses)];
+        let rows = [
+            (
+                "images: [c.com, b.com], serves: {namespaces: {}}",
+                tie("spec.images[1]", "b", true),
+            ),
+            (TEAM, Vec::new()),
+            ("images: [b.com/y], serves: {namespaces: {}}", Vec::new()),
+            (
+                "images: [b.com], serves: {namespaces: {}}, suspend: true",
+                Vec::new(),
+            ),
+        ];
+        for (spec, expected) in rows {
+            assert_eq!(ties(&[("b", EVERYONE)], "c", spec), expected, "{spec}");
+        }
+        assert_eq!(ties(&[("b", EVERYONE)], "b", EVERYONE), [], "itself");
+        let first = ties(&[("b", EVERYONE)], "a", EVERYONE);
+        assert_eq!(first, tie("spec.images[0]", "b", false));
+        let serves = |team: &str| {
+            format!("images: [b.com], serves: {{namespaces: {{matchLabels: {{team: {team}}}}}}}")
+        };
+        assert_eq!(ties(&[("b", TEAM)], "c", &serves("b")), []);
+        assert_eq!(ties(&[("b", TEAM)], "c", &serves("a")).len(), 1);
+    }
+
+    #[test]
+    fn tells_ties_of_narrow_registries_by_account_and_pod() {
+        let spec =
+            |serves: &str| format!("images: [b.com], serves: {{namespaces: {{}}, {serves}}}");
+        let rows = [
+            ("serviceAccounts: [ci]", "serviceAccounts: [ci, cd]", 1),
+            ("serviceAccounts: [ci]", "serviceAccounts: [cd]", 0),
+            (
+                "pods: {matchLabels: {tier: a}}",
+                "pods: {matchLabels: {tier: a}}",
+                1,
+            ),
+            (
+                "pods: {matchLabels: {tier: a}}",
+                "pods: {matchLabels: {tier: b}}",
+                0,
+            ),
+            ("pods: {matchLabels: {tier: a}}", "serviceAccounts: [ci]", 0),
+        ];
+        for (one, other, count) in rows {
+            let found = ties(&[("b", &spec(one))], "c", &spec(other));
+            assert_eq!(found.len(), count, "{one}; {other}");
+        }
+    }
+
+    #[test]
+    fn refuses_registry_that_breaks_a_rule() {
+        let broken = registry("a", "images: ['b.com:x'], serves: {namespaces: {}}");
+        let problems = Registries::default()
+            .validate_candidate(&broken)
+            .unwrap_err();
+        assert_eq!(problems[0].field, "spec.images[0]");
+    }
+}

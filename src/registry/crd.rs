@@ -1,0 +1,301 @@
+//! The `Registry` kind: what an admin writes, as the API server stores it and as files hold it.
+//!
+//! The schema says what a schema can (forms, lengths, exactly one provider); `validate` beside this file says all of it again, and the rest.
+
+#![expect(
+    unreachable_pub,
+    reason = "the derive of KubeSchema repeats each struct inside a function"
+)]
+
+pub mod acr;
+mod describe;
+mod schema;
+mod status;
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::selector::LabelSelector;
+pub use schema::definition;
+pub use status::{NamespaceCounts, RegistryStatus};
+
+/// The longest name of a Registry, so that `pullpass-<name>`, a Secret's name for one, stays a name that every kind of object may have.
+pub const NAME_MAX: usize = 54;
+/// How many patterns `images` and `exclude` may each hold.
+pub const PATTERNS_MAX: usize = 128;
+/// How many ServiceAccounts `serves.serviceAccounts` may name.
+pub const SERVICE_ACCOUNTS_MAX: usize = 64;
+/// The longest pattern: a host of 253 characters, a port and a path of 255.
+pub const PATTERN_MAX: usize = 515;
+/// How many labels, and how many annotations, a Registry may add to a Pod.
+pub const POD_METADATA_MAX: usize = 32;
+/// The longest value of an annotation to add, in bytes.
+pub const ANNOTATION_VALUE_MAX: usize = 2048;
+
+/// What a Registry is for: which images it serves, in which namespaces, and where their credentials come from.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "pullpass.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "ppr",
+    derive = "PartialEq",
+    doc = "A Registry gives the Pods of the namespaces it serves the credentials to pull the images it names.",
+    validation = Rule::new("self.metadata.name.size() <= 54").message("metadata.name has more than 54 characters: shorten it"),
+    status = "RegistryStatus",
+    printcolumn(name = "Images", type_ = "string", json_path = ".spec.images"),
+    printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces.total"),
+    printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.namespaces.ready"),
+    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type=='Degraded')].status", priority = 1),
+    printcolumn(name = "Principal", type_ = "string", json_path = ".status.principal", priority = 1),
+    printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serves.namespaces", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("[has(self.ecr), has(self.acr), has(self.static)].filter(given, given).size() == 1")
+        .message("give exactly one of ecr, acr and static"),
+    validation = Rule::new("!has(self.inject) || [has(self.serves.namespaces.matchLabels) && self.serves.namespaces.matchLabels.size() > 0, has(self.serves.namespaces.matchExpressions) && self.serves.namespaces.matchExpressions.size() > 0].exists(given, given)")
+        .message("inject needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected")
+)]
+pub struct RegistrySpec {
+    /// The images: `host` or `host/path`, with a port where the images name one. A pattern covers its repository and everything
+    /// below it. `*` stands for one whole label of the host: the account of an Amazon ECR host, any label with `static`.
+    #[schemars(length(min = 1, max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
+    pub images: Vec<String>,
+    /// Images among them that this Registry does not serve, in the same form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
+    pub excluded_images: Vec<String>,
+    /// Whom this Registry serves.
+    pub serves: Serves,
+    /// Credentials that Amazon ECR mints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecr: Option<Ecr>,
+    /// Credentials that Azure Container Registry mints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<acr::Acr>,
+    /// A fixed login.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Static>,
+    /// What a Pod gets besides, when one of its images is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_metadata: Option<PodMetadata>,
+    /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+/// An https URL of a host and, at most, a port and a path.
+const ENDPOINT: &str = r"^https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$";
+/// The ARN of an IAM role.
+const ROLE_ARN: &str =
+    r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
+/// The name of a Secret or ServiceAccount.
+const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+/// A region of AWS.
+const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
+
+/// Whom a Registry serves: what is said of namespaces, ServiceAccounts and Pods must all hold.
+///
+/// ServiceAccounts and Pods choose among what a namespace holds and protect nothing: any Pod of a namespace can read its Secrets.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.pods) || [has(self.pods.matchLabels) && self.pods.matchLabels.size() > 0, has(self.pods.matchExpressions) && self.pods.matchExpressions.size() > 0].exists(given, given)")
+    .message("pods selects every Pod: leave it out, or select by labels"))]
+pub struct Serves {
+    /// The namespaces, by their labels, among those that opted in; `{}` is all of them.
+    pub namespaces: LabelSelector,
+    /// Among their Pods those of these ServiceAccounts alone; of all where nothing is said. The credentials stand in a Secret of
+    /// their own, `pullpass-<name of the Registry>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)), extend("x-kubernetes-list-type" = "set"))]
+    pub service_accounts: Vec<String>,
+    /// Among their Pods those with these labels alone; all where nothing is said. The credentials stand in a Secret of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<LabelSelector>,
+}
+
+/// Credentials that Amazon ECR mints.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ecr {
+    /// Who asks for them; pullpass' own workload identity where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// The region, for images whose host does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = REGION))]
+    pub region: Option<String>,
+    /// Endpoints instead of AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// Roles to assume on top of the identity, one after the other; the last one asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub assume_roles: Vec<AssumeRole>,
+    /// Until when a token counts as good: `Session` (where nothing is said): what Amazon ECR answers, or the end of the session that
+    /// asked if that is sooner; `Answer`: what Amazon ECR answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_life: Option<TokenLife>,
+}
+
+/// Until when a token counts as good.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenLife {
+    /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
+    Session,
+    /// What Amazon ECR answers.
+    Answer,
+}
+
+/// A role to assume.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AssumeRole {
+    /// The role's ARN.
+    #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
+    pub role_arn: String,
+    /// The external id that the role's trust policy asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 2, max = 1224),
+        regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]*$")
+    )]
+    pub external_id: Option<String>,
+    /// How the session is called in CloudTrail; `pullpass` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9_+=,.@-]*$"))]
+    pub session_name: Option<String>,
+    /// How long the session lives, in seconds: 900 to 43200, as far as the role allows; 3600 where nothing is said, and at most
+    /// where the session of another role signs for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The API server knows no format of numbers without a sign, and warns.
+    #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
+    pub duration_seconds: Option<u32>,
+}
+
+/// Who asks Amazon ECR for credentials: exactly one of these.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys), has(self.serviceAccount)].filter(given, given).size() == 1")
+    .message("give exactly one of workload, node, keys and serviceAccount"))]
+pub struct Identity {
+    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Empty>,
+    /// The role of the node that pullpass runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Empty>,
+    /// Access keys that a Secret holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountRole>,
+}
+
+/// A ServiceAccount of the Pod's namespace, and the role that it assumes by web identity.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.roleArn) != (has(self.fromAnnotations) && self.fromAnnotations)")
+    .message("give exactly one of roleArn and fromAnnotations: true"))]
+pub struct ServiceAccountRole {
+    /// The ServiceAccount's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The role's ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
+    pub role_arn: Option<String>,
+    /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then whoever may write ServiceAccounts in
+    /// a served namespace chooses among the roles that trust it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_annotations: bool,
+}
+
+/// Nothing more to say: write `{}`.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// Access keys that a Secret holds: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, at will, `AWS_SESSION_TOKEN`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keys {
+    /// The Secret.
+    pub secret_ref: SecretRef,
+}
+
+/// Endpoints instead of AWS's own, for PrivateLink: https URLs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoints {
+    /// Amazon ECR's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub ecr: Option<String>,
+    /// ECR Public's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub ecr_public: Option<String>,
+    /// AWS STS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub sts: Option<String>,
+}
+
+/// A fixed login that a Secret holds.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Static {
+    /// The Secret, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret in pullpass' own namespace that carries the label `pullpass.dev/source: "true"`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+}
+
+/// Labels and annotations for Pods; never put over what a Pod has.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodMetadata {
+    /// Labels, such as `aadpodidbinding: image-puller`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(
+        extend("maxProperties" = 32),
+        extend("additionalProperties" = {"type": "string", "maxLength": 63, "pattern": schema::LABEL_VALUE}),
+        extend("x-kubernetes-validations" = schema::injected_key_rules()),
+    )]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, such as `iam.amazonaws.com/role: image-puller`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(
+        extend("maxProperties" = 32),
+        extend("additionalProperties" = {"type": "string", "maxLength": 2048}),
+        extend("x-kubernetes-validations" = schema::injected_key_rules()),
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl PodMetadata {
+    /// Whether there is nothing to add.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}

@@ -1,0 +1,179 @@
+//! `spec.acr`: credentials that Azure Container Registry mints.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ENDPOINT, OBJECT_NAME, SecretRef};
+use crate::registry::host::AzureCloud;
+
+/// How many scopes a Registry may have: they stand in one token.
+pub const SCOPES_MAX: usize = 32;
+/// The longest scope: a repository's name of 255 characters and what stands around it.
+pub const SCOPE_MAX: usize = 272;
+
+/// An id of Entra: a GUID.
+const GUID: &str = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$";
+/// The resource id of a user-assigned managed identity.
+const RESOURCE_ID: &str = r"^/subscriptions/[0-9A-Fa-f-]{36}/[Rr]esource[Gg]roups/[A-Za-z0-9_.()-]+/providers/[Mm]icrosoft\.[Mm]anaged[Ii]dentity/user[Aa]ssigned[Ii]dentities/[A-Za-z0-9_-]+$";
+/// An audience of Entra ID's: no API server takes a token for one.
+const AUDIENCE: &str = r"^api://[A-Za-z0-9._~/-]+$";
+/// A scope that pulls from one repository.
+const SCOPE: &str =
+    r"^repository:[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*:pull$";
+/// A suffix of hosts: at least two labels, no dot before it.
+const SUFFIX: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+$";
+
+/// Credentials that Azure Container Registry mints.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Acr {
+    /// Who asks for them; pullpass' own workload identity where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<AcrIdentitySpec>,
+    /// The cloud, for login servers whose name does not say it; the public one where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<AcrCloud>,
+    /// The audience of the ServiceAccount tokens of `identity.serviceAccount`; what the cloud recommends where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
+    pub audience: Option<String>,
+    /// Narrows the credential to these repositories: `repository:team/app:pull` each. It then has a shorter life.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(max = 272), regex(pattern = SCOPE)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub scopes: Vec<String>,
+    /// Endpoints instead of the cloud's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<AcrEndpointsSpec>,
+}
+
+/// A cloud of Azure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AcrCloud {
+    /// The global one.
+    Public,
+    /// China, operated by 21Vianet.
+    China,
+    /// US Government.
+    UsGov,
+}
+
+impl From<AcrCloud> for AzureCloud {
+    fn from(cloud: AcrCloud) -> Self {
+        match cloud {
+            AcrCloud::Public => Self::Public,
+            AcrCloud::China => Self::China,
+            AcrCloud::UsGov => Self::UsGov,
+        }
+    }
+}
+
+/// Who asks Azure Container Registry for credentials: exactly one of these.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.managedIdentity), has(self.servicePrincipal), has(self.serviceAccount)].filter(given, given).size() == 1")
+    .message("give exactly one of workload, managedIdentity, servicePrincipal and serviceAccount"))]
+pub struct AcrIdentitySpec {
+    /// The workload identity of pullpass' own ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<AcrWorkload>,
+    /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity answers in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity: Option<ManagedIdentitySpec>,
+    /// A service principal with a client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal: Option<ServicePrincipal>,
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountApplication>,
+}
+
+/// A ServiceAccount of the Pod's namespace, and the application that is federated with it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.fromAnnotations) && self.fromAnnotations ? !has(self.clientId) : has(self.clientId) && has(self.tenantId)")
+    .message("give clientId and tenantId, or fromAnnotations: true without clientId"))]
+pub struct ServiceAccountApplication {
+    /// The ServiceAccount's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The application, or user-assigned managed identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub client_id: Option<String>,
+    /// Its tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub tenant_id: Option<String>,
+    /// Whether the ServiceAccount's annotations `azure.workload.identity/client-id` and, unless `tenantId` is given,
+    /// `azure.workload.identity/tenant-id` name them: then whoever may write ServiceAccounts in a served namespace chooses among the
+    /// applications that are federated with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_annotations: bool,
+}
+
+/// The workload identity of pullpass' own ServiceAccount; what is not given here stands in the environment that Azure's webhook makes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcrWorkload {
+    /// The application, or user-assigned managed identity, that the ServiceAccount is federated with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub client_id: Option<String>,
+    /// Its tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub tenant_id: Option<String>,
+}
+
+/// A managed identity: the system-assigned one where nothing is said.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!(has(self.clientId) && has(self.resourceId))")
+    .message("give clientId or resourceId, not both"))]
+pub struct ManagedIdentitySpec {
+    /// The user-assigned one of this client id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = GUID))]
+    pub client_id: Option<String>,
+    /// The user-assigned one of this resource id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = RESOURCE_ID))]
+    pub resource_id: Option<String>,
+}
+
+/// A service principal with a client secret.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServicePrincipal {
+    /// Its tenant.
+    #[schemars(regex(pattern = GUID))]
+    pub tenant_id: String,
+    /// Its application.
+    #[schemars(regex(pattern = GUID))]
+    pub client_id: String,
+    /// The Secret that holds `AZURE_CLIENT_SECRET`.
+    pub secret_ref: SecretRef,
+}
+
+/// Endpoints instead of the cloud's own.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcrEndpointsSpec {
+    /// Who gives tokens: an https URL, such as `https://login.microsoftonline.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub authority: Option<String>,
+    /// What the login servers of a cloud of one's own end in, such as `azurecr.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), regex(pattern = SUFFIX))]
+    pub login_server_suffix: Option<String>,
+    /// Whom the tokens are for: an https URL; `https://containerregistry.azure.net` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
+    pub resource: Option<String>,
+}

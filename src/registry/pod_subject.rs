@@ -1,0 +1,107 @@
+//! Whom a Registry may serve: what of a Pod and of its namespace decides.
+
+use std::fmt;
+
+use super::Labels;
+
+/// The ServiceAccount of Pods that name none.
+///
+/// <https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/>
+pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+
+/// Labels that are looked up one by one.
+pub trait FindLabel {
+    /// The value of a label; `None`: it is not there.
+    fn find_label(&self, key: &str) -> Option<&str>;
+}
+
+impl FindLabel for Labels {
+    fn find_label(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+}
+
+/// A Pod that pulls. What is not known of it is taken to be what a Registry asks for.
+#[derive(Clone, Copy, Default)]
+pub struct PodSubject<'p> {
+    /// The labels of its namespace.
+    pub namespace: Option<&'p Labels>,
+    /// The name of its ServiceAccount.
+    pub service_account: Option<&'p str>,
+    /// Its own labels.
+    pub labels: Option<&'p dyn FindLabel>,
+}
+
+impl fmt::Debug for PodSubject<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Puller")
+            .field("namespace", &self.namespace)
+            .field("service_account", &self.service_account)
+            .finish_non_exhaustive()
+    }
+}
+
+static NO_LABELS: Labels = Labels::new();
+
+/// A Pod of a namespace with these labels, of ServiceAccount `default` and without labels.
+impl<'p> From<&'p Labels> for PodSubject<'p> {
+    fn from(namespace: &'p Labels) -> Self {
+        Self {
+            namespace: Some(namespace),
+            service_account: Some(DEFAULT_SERVICE_ACCOUNT),
+            labels: Some(&NO_LABELS),
+        }
+    }
+}
+
+/// With nothing known of the Pod; or a Pod of a namespace with these labels, as above.
+impl<'p> From<Option<&'p Labels>> for PodSubject<'p> {
+    fn from(namespace: Option<&'p Labels>) -> Self {
+        namespace.map(Self::from).unwrap_or_default()
+    }
+}
+
+/// How narrowly a Registry chooses whom it serves; the narrowest is the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Specificity {
+    /// Pods by their labels.
+    Pods,
+    /// The Pods of some ServiceAccounts.
+    ServiceAccounts,
+    /// The Pods of some namespaces.
+    Namespaces,
+    /// Every Pod of every opted-in namespace.
+    Everyone,
+}
+
+impl Specificity {
+    /// How narrowly this chooses.
+    pub(super) fn of(serves: &super::crd::Serves) -> Self {
+        if serves.pods.is_some() {
+            Self::Pods
+        } else if !serves.service_accounts.is_empty() {
+            Self::ServiceAccounts
+        } else if serves.namespaces.is_empty() {
+            Self::Everyone
+        } else {
+            Self::Namespaces
+        }
+    }
+
+    /// Whether it chooses among the Pods of a namespace.
+    pub fn is_narrow(self) -> bool {
+        self < Self::Namespaces
+    }
+}
+
+impl fmt::Display for Specificity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Pods => "selects Pods",
+            Self::ServiceAccounts => "selects ServiceAccounts",
+            Self::Namespaces => "selects namespaces",
+            Self::Everyone => "serves all",
+        })
+    }
+}

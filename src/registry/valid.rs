@@ -1,0 +1,317 @@
+//! A valid Registry, ready for use: patterns read, credentials' sources derived.
+
+mod acr;
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+
+use super::crd::{self, AssumeRole, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
+use super::host::{Host, partition_of};
+use super::pattern::Pattern;
+use super::pod_subject::{PodSubject, Specificity};
+use super::selector::LabelSelector;
+use super::source::{
+    CredentialSource, EcrEndpoints, EcrIdentity, EcrSource, RoleHop, StaticSource, TokenLifetime,
+};
+use super::validate::{self, Problem};
+use super::{Labels, PULL_SECRET};
+use crate::names::ObjectName;
+
+/// A Registry that breaks no rule.
+#[derive(Clone, Debug)]
+pub struct ValidRegistry {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its credentials, each with the keys of the patterns that it is for, in the order in which `images` first needs them.
+    pub sources: Vec<(CredentialSource, Vec<String>)>,
+    /// What a Pod gets besides.
+    pub pod_metadata: PodMetadata,
+    /// Whether it rests.
+    pub suspend: bool,
+    /// The namespaces it serves, among those that opted in.
+    pub namespaces: LabelSelector,
+    /// The ServiceAccounts whose Pods it serves there; empty for all.
+    pub service_accounts: Vec<String>,
+    /// The Pods it serves there; `None` for all.
+    pub pods: Option<LabelSelector>,
+    /// How narrowly all this chooses.
+    pub specificity: Specificity,
+    /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
+    /// `pullpass-<name>` where it chooses among a namespace's Pods.
+    pub secret: ObjectName,
+    /// When it was made; nothing for those read from files.
+    pub created: Option<Timestamp>,
+    pub(super) images: Vec<ImagePattern>,
+}
+
+/// One pattern of `images`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ImagePattern {
+    pub(super) pattern: Pattern,
+    /// What `exclude` takes away from the pattern.
+    pub(super) exclusions: Vec<Pattern>,
+    /// The place of its credential in `sources`.
+    pub(super) source: usize,
+}
+
+impl ValidRegistry {
+    pub(super) fn new(registry: &Registry) -> Result<Self, Vec<Problem>> {
+        let patterns = validate::check(registry)?;
+        let spec = &registry.spec;
+        let mut sources: Vec<(CredentialSource, Vec<String>)> = Vec::new();
+        let mut images = Vec::with_capacity(patterns.images.len());
+        for pattern in patterns.images {
+            let needed = source_of(spec, &pattern);
+            let source = sources
+                .iter()
+                .position(|(source, _)| *source == needed)
+                .unwrap_or_else(|| {
+                    sources.push((needed, Vec::new()));
+                    sources.len() - 1
+                });
+            sources[source].1.push(pattern.key().to_owned());
+            let exclusions = patterns
+                .excluded_images
+                .iter()
+                .filter_map(|excluded_images| pattern.intersect(excluded_images))
+                .collect();
+            images.push(ImagePattern {
+                pattern,
+                exclusions,
+                source,
+            });
+        }
+        let name = checked(registry.metadata.name.as_deref().unwrap_or_default());
+        let specificity = Specificity::of(&spec.serves);
+        Ok(Self {
+            name: name.clone(),
+            sources,
+            pod_metadata: spec.pod_metadata.clone().unwrap_or_default(),
+            suspend: spec.suspend,
+            namespaces: spec.serves.namespaces.clone(),
+            service_accounts: spec.serves.service_accounts.clone(),
+            pods: spec.serves.pods.clone(),
+            specificity,
+            secret: if specificity.is_narrow() {
+                checked(&format!("{PULL_SECRET}-{name}"))
+            } else {
+                ObjectName::constant(PULL_SECRET)
+            },
+            created: registry
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            images,
+        })
+    }
+
+    /// Whether it serves a namespace with these labels: it selects it and is not suspended.
+    pub fn serves(&self, namespace: &Labels) -> bool {
+        !self.suspend && self.namespaces.matches(namespace)
+    }
+
+    /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, and is not suspended.
+    pub fn serves_pod(&self, pod_subject: &PodSubject<'_>) -> bool {
+        !self.suspend
+            && pod_subject
+                .namespace
+                .is_none_or(|labels| self.namespaces.matches(labels))
+            && self.serves_account(pod_subject)
+            && self.serves_labels(pod_subject)
+    }
+
+    pub(super) fn serves_account(&self, pod_subject: &PodSubject<'_>) -> bool {
+        self.service_accounts.is_empty()
+            || pod_subject
+                .service_account
+                .is_none_or(|account| self.service_accounts.iter().any(|one| one == account))
+    }
+
+    pub(super) fn serves_labels(&self, pod_subject: &PodSubject<'_>) -> bool {
+        match (&self.pods, pod_subject.labels) {
+            (Some(pods), Some(labels)) => pods.matches(labels),
+            _ => true,
+        }
+    }
+
+    /// Whether both give the same logins to the same namespaces in the same secret.
+    pub(super) fn gives_the_same(&self, other: &Self) -> bool {
+        self.images == other.images
+            && self.sources == other.sources
+            && self.namespaces == other.namespaces
+            && self.secret == other.secret
+    }
+
+    /// Whether it rests and its entries in this secret of a namespace with these labels stay until they expire.
+    pub fn retains(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
+        self.suspend && Pattern::parse(key).is_ok_and(|key| self.reaches(namespace, secret, &key))
+    }
+
+    /// Whether `key` of this secret lies within its patterns in a namespace with these labels, excluded or not.
+    pub(super) fn reaches(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
+        *self.secret == *secret
+            && self.namespaces.matches(namespace)
+            && self.patterns().any(|given| given.covers_pattern(key))
+    }
+
+    /// Whether it gives a login for all of `key` in this secret of a namespace with these labels, were it alone.
+    pub(super) fn gives(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
+        let mut images = self.images.iter();
+        self.reaches(namespace, secret, key)
+            && images.any(|image| {
+                image.pattern.covers_pattern(key)
+                    && !image
+                        .exclusions
+                        .iter()
+                        .any(|exclusion| exclusion.covers_pattern(key))
+            })
+    }
+
+    /// Whether a pattern of it covers a repository that it does not exclude.
+    pub(super) fn covers(&self, domain: &str, path: &str) -> bool {
+        let covers = |image: &ImagePattern| {
+            image.pattern.covers(domain, path) && image.exclusion(domain, path).is_none()
+        };
+        self.images.iter().any(covers)
+    }
+
+    /// Whether it excludes a repository from a pattern that covers it.
+    pub(super) fn exclusions(&self, domain: &str, path: &str) -> bool {
+        self.images
+            .iter()
+            .any(|image| image.exclusion(domain, path).is_some())
+    }
+
+    /// The patterns of its images.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.images.iter().map(|image| &image.pattern)
+    }
+
+    /// The patterns of its images, each with the credential that is for it.
+    pub fn credentials(&self) -> impl Iterator<Item = (&Pattern, &CredentialSource)> {
+        let source = |image: &ImagePattern| &self.sources[image.source].0;
+        self.images
+            .iter()
+            .map(move |image| (&image.pattern, source(image)))
+    }
+
+    /// What decides between equal patterns: the narrower, the older, the name.
+    pub(super) fn compare_rank(&self, other: &Self) -> Ordering {
+        let age = |registry: &Self| (registry.created.is_none(), registry.created);
+        self.specificity
+            .cmp(&other.specificity)
+            .then_with(|| age(self).cmp(&age(other)))
+            .then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl ImagePattern {
+    /// What takes a repository away from the pattern, if anything does: of several the first in the kubelet's order.
+    pub(super) fn exclusion(&self, domain: &str, path: &str) -> Option<&Pattern> {
+        self.exclusions
+            .iter()
+            .filter(|exclusion| exclusion.covers(domain, path))
+            .min()
+    }
+}
+
+/// A name of a Registry that breaks no rule: `validate` refuses all others, and bounds a Registry's own so that its Secret has one, too.
+fn checked(name: &str) -> ObjectName {
+    ObjectName::parse(name).expect("a valid Registry holds valid names alone")
+}
+
+/// The credential that a pattern's images need. The Registry is valid: every ECR host names its region, or `ecr.region` does.
+fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
+    match (&spec.ecr, &spec.fixed) {
+        (Some(ecr), _) => CredentialSource::Minted(ecr_source(ecr, pattern).into()),
+        (None, fixed) => {
+            if let Some(acr) = &spec.acr {
+                return CredentialSource::Minted(acr::source_of(acr, pattern.host()).into());
+            }
+            let secret = fixed
+                .as_ref()
+                .map(|fixed| fixed.secret_ref.name.as_str())
+                .unwrap_or_default();
+            CredentialSource::Static(StaticSource {
+                secret: checked(secret),
+            })
+        }
+    }
+}
+
+fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
+    let region = ecr.region.as_deref().unwrap_or_default();
+    let (partition, region, public, fips, dual_stack) =
+        match Host::recognise_pattern(pattern.host()) {
+            Some(Host::Ecr(host)) => (
+                host.partition,
+                host.region,
+                false,
+                host.fips,
+                host.dual_stack,
+            ),
+            Some(Host::EcrPublic { dual_stack }) => (
+                super::source::Partition::Aws,
+                "us-east-1",
+                true,
+                false,
+                dual_stack,
+            ),
+            _ => (
+                partition_of(region).unwrap_or(super::source::Partition::Aws),
+                region,
+                false,
+                false,
+                false,
+            ),
+        };
+    let endpoints = ecr.endpoints.clone().unwrap_or_default();
+    EcrSource {
+        partition,
+        region: region.to_owned(),
+        public,
+        fips,
+        dual_stack,
+        identity: identity_of(ecr.identity.as_ref()),
+        assume_roles: ecr.assume_roles.iter().map(hop_of).collect(),
+        token_life: match ecr.token_life {
+            Some(crd::TokenLife::Answer) => TokenLifetime::Answer,
+            Some(crd::TokenLife::Session) | None => TokenLifetime::Session,
+        },
+        endpoints: EcrEndpoints {
+            ecr: endpoints.ecr,
+            ecr_public: endpoints.ecr_public,
+            sts: endpoints.sts,
+        },
+    }
+}
+
+fn identity_of(identity: Option<&Identity>) -> EcrIdentity {
+    match identity {
+        Some(Identity {
+            keys: Some(keys), ..
+        }) => EcrIdentity::Keys {
+            secret: checked(&keys.secret_ref.name),
+        },
+        Some(Identity { node: Some(_), .. }) => EcrIdentity::Node,
+        Some(Identity {
+            service_account: Some(account),
+            ..
+        }) => EcrIdentity::ServiceAccount {
+            name: checked(&account.name),
+            role_arn: account.role_arn.clone(),
+        },
+        _ => EcrIdentity::Workload,
+    }
+}
+
+fn hop_of(hop: &AssumeRole) -> RoleHop {
+    RoleHop {
+        role_arn: hop.role_arn.clone(),
+        external_id: hop.external_id.clone(),
+        session_name: hop.session_name.clone(),
+        duration_seconds: hop.duration_seconds,
+    }
+}

@@ -1,0 +1,350 @@
+//! The leader's loop over doubles, with time standing still where nothing waits for it.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test that cannot be set up has failed"
+)]
+
+#[path = "provision/double.rs"]
+#[allow(dead_code, reason = "it is shared with other tests")]
+mod double;
+#[path = "support/names.rs"]
+mod names;
+#[path = "provision/silent.rs"]
+mod silent;
+#[path = "model/time.rs"]
+#[allow(dead_code, reason = "it is shared with other tests")]
+mod time;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use double::{Dice, View, World};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use names::name;
+use pullpass::controller::{Leadership, Metrics, Reconciler};
+use pullpass::credential::{Credential, MintError};
+use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
+use pullpass::provision::state::State;
+use pullpass::provision::{Namespace, Provisioner};
+use pullpass::registry::Registries;
+use pullpass::registry::source::MintSource;
+use serde_json::json;
+use silent::Silent;
+use tokio::sync::{Semaphore, watch};
+
+/// A cloud whose mints end when they are let.
+struct Cloud {
+    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    began: AtomicUsize,
+    running: AtomicUsize,
+    most: AtomicUsize,
+    gate: Semaphore,
+    /// How often it was asked what there is.
+    looks: AtomicUsize,
+    panics: AtomicBool,
+    fails: AtomicBool,
+}
+
+impl Cloud {
+    /// Lets so many mints end.
+    fn letting(mints: usize) -> Arc<Self> {
+        Arc::new(Self {
+            known: Mutex::default(),
+            began: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            gate: Semaphore::new(mints),
+            looks: AtomicUsize::new(0),
+            panics: AtomicBool::new(false),
+            fails: AtomicBool::new(false),
+        })
+    }
+
+    fn began(&self) -> usize {
+        self.began.load(Ordering::SeqCst)
+    }
+
+    fn minted(&self) -> usize {
+        self.known.lock().unwrap().len()
+    }
+
+    async fn issue(
+        &self,
+        source: &MintSource,
+        now: Timestamp,
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.began.fetch_add(1, Ordering::SeqCst);
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        assert!(!self.panics.load(Ordering::SeqCst), "a bug");
+        if self.fails.load(Ordering::SeqCst) {
+            let host = source.location().to_owned();
+            return Err(Arc::new(MintError::Timeout { host }));
+        }
+        let credential = Arc::new(Credential {
+            username: "AWS".to_owned(),
+            password: "canary".into(),
+            minted_at: now,
+            expires_at: now + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        });
+        let mut known = self.known.lock().unwrap();
+        known.insert(source.clone(), Arc::clone(&credential));
+        Ok(credential)
+    }
+}
+
+impl Credentials for Cloud {
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.known.lock().unwrap().get(source).cloned()
+    }
+
+    fn mint<'a>(
+        &'a self,
+        source: &'a MintSource,
+        _: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        let known = self.current(source);
+        async { known.ok_or_else(|| Arc::new(MintError::TaskPanicked)) }.boxed()
+    }
+
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        self.issue(source, now).boxed()
+    }
+
+    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn changes(&self) -> u64 {
+        self.minted() as u64
+    }
+}
+
+fn host(number: usize) -> String {
+    format!("{number:012}.dkr.ecr.eu-west-1.amazonaws.com")
+}
+
+/// So many Registries, each with a credential of its own.
+fn registries(count: usize) -> Registries {
+    registries_with(count, [])
+}
+
+/// The same and these.
+fn registries_with<const N: usize>(count: usize, others: [serde_json::Value; N]) -> Registries {
+    let registry = |number: usize| {
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": format!("registry-{number}")},
+            "spec": {"images": [host(number)], "serves": {"namespaces": {}},
+                "ecr": {"assumeRole": [{"roleArn": format!("arn:aws:iam::{number:012}:role/pull")}]}},
+        })
+    };
+    let objects = (1..=count).map(registry).chain(others);
+    let built = Registries::build(objects.map(|one| serde_json::from_value(one).unwrap()));
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+/// A leader in a cluster of two opted-in namespaces.
+struct Leader {
+    world: Arc<World>,
+    state: Arc<State>,
+    _leads: watch::Sender<Leadership>,
+}
+
+impl Leader {
+    fn start(cloud: &Arc<Cloud>, count: usize) -> Self {
+        Self::start_resting(cloud, count, Duration::ZERO)
+    }
+
+    /// Starts one that looks at everything at most once in so long.
+    fn start_resting(cloud: &Arc<Cloud>, count: usize, rest: Duration) -> Self {
+        time::begin();
+        let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
+        state.set_registries(registries(count));
+        let names = (1..=count).map(|number| format!("registry-{number}"));
+        *world.registries.lock().unwrap() = names.collect();
+        for name in ["stays", "leaves"] {
+            let enabled = ("pullpass.dev/inject".to_owned(), "enabled".to_owned());
+            let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::from([enabled]), false);
+            let mut all = world.namespaces.lock().unwrap();
+            all.insert(name.to_owned(), namespace.clone());
+            state
+                .namespaces
+                .apply_event(&namespace.name.clone(), "1", namespace);
+        }
+        let view = View {
+            world: Arc::clone(&world),
+            dice: Arc::new(Dice::new(1)),
+        };
+        let cluster: Arc<dyn Cluster> = Arc::new(view);
+        let credentials: Arc<dyn Credentials> = cloud.clone();
+        let clock = time::clock;
+        let ensure = Provisioner::new(Arc::clone(&state), cluster, Arc::clone(&credentials), clock);
+        let (teller, metrics) = (Arc::new(Silent), Metrics::default());
+        let reconciler = Reconciler::new(
+            ensure,
+            credentials,
+            teller,
+            metrics,
+            name("pullpass"),
+            clock,
+        );
+        let reconciler = reconciler.with_min_resync_interval(rest);
+        let (leads, told) = watch::channel(Leadership {
+            leads: true,
+            confirmed: None,
+        });
+        tokio::spawn(reconciler.run(told));
+        Self {
+            world,
+            state,
+            _leads: leads,
+        }
+    }
+}
+
+impl Leader {
+    /// A namespace opts out, and the watches show it.
+    fn opt_out(&self, name: &str) {
+        let stored = self.world.secret(name).unwrap();
+        double::show(&self.state, name, &stored);
+        self.state.namespaces.delete(name, "1000");
+        let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::new(), false);
+        let mut all = self.world.namespaces.lock().unwrap();
+        all.insert(name.to_owned(), namespace);
+    }
+}
+
+async fn pass(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn mints_a_few_at_a_time_and_the_next_one_as_soon_as_a_place_is_free() {
+    const ALL: usize = 100;
+    const AT_A_TIME: usize = 32;
+    let cloud = Cloud::letting(0);
+    let leader = Leader::start(&cloud, ALL);
+    pass(500).await;
+    assert_eq!(cloud.began(), AT_A_TIME);
+    // Much sooner than it is looked again.
+    for ended in 1..=10 {
+        cloud.gate.add_permits(1);
+        pass(1).await;
+        assert_eq!(cloud.began(), AT_A_TIME + ended);
+    }
+    cloud.gate.add_permits(ALL);
+    pass(500).await;
+    assert_eq!((cloud.began(), cloud.minted()), (ALL, ALL));
+    assert_eq!(cloud.most.load(Ordering::SeqCst), AT_A_TIME);
+    assert_eq!(leader.world.logins("stays").len(), ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mints_again_after_a_mint_that_panicked() {
+    let cloud = Cloud::letting(2);
+    cloud.panics.store(true, Ordering::SeqCst);
+    let leader = Leader::start(&cloud, 1);
+    pass(500).await;
+    assert_eq!((cloud.began(), cloud.minted()), (1, 0));
+    cloud.panics.store(false, Ordering::SeqCst);
+    pass(6_000).await;
+    assert_eq!((cloud.began(), cloud.minted()), (2, 1));
+    assert_eq!(leader.world.logins("stays").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_again_in_time_though_the_clock_was_put_back() {
+    // Also where it is put back while not everything may be looked at.
+    for rest in [Duration::ZERO, Duration::from_secs(1)] {
+        let cloud = Cloud::letting(2);
+        cloud.fails.store(true, Ordering::SeqCst);
+        let leader = Leader::start_resting(&cloud, 1, rest);
+        pass(1_500).await;
+        assert_eq!((cloud.began(), cloud.minted()), (1, 0));
+        cloud.fails.store(false, Ordering::SeqCst);
+        time::step(SignedDuration::from_mins(-10));
+        pass(6_000).await;
+        assert_eq!((cloud.began(), cloud.minted()), (2, 1), "{rest:?}");
+        assert_eq!(leader.world.logins("stays").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_calmly_where_nobody_says_whether_registries_are_gone() {
+    let cloud = Cloud::letting(1);
+    let leader = Leader::start(&cloud, 1);
+    pass(20_000).await;
+    assert_eq!(leader.world.logins("leaves").len(), 1);
+    // A namespace that opts out, while the API server says nothing.
+    let refusal = ClusterError::Unreachable {
+        what: "list registries".to_owned(),
+        message: "connection refused".to_owned(),
+    };
+    *leader.world.refusal.lock().unwrap() = Some(refusal);
+    leader.opt_out("leaves");
+
+    let before = leader.world.reads.load(Ordering::SeqCst);
+    cloud.looks.store(0, Ordering::SeqCst);
+    pass(600_000).await;
+    let asked = leader.world.reads.load(Ordering::SeqCst) - before;
+    let looks = cloud.looks.load(Ordering::SeqCst);
+    println!("asked {asked} times, looked {looks} times in ten minutes");
+    assert!((5..=20).contains(&asked), "{asked}");
+    assert!(looks < 200, "{looks}");
+    assert!(leader.world.secret("leaves").is_some());
+
+    *leader.world.refusal.lock().unwrap() = None;
+    pass(65_000).await;
+    assert!(leader.world.secret("leaves").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
+    let cloud = Cloud::letting(2);
+    let leader = Leader::start(&cloud, 2);
+    pass(20_000).await;
+    let keys = || leader.world.logins("stays").into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(), [host(1), host(2)]);
+    // A login that is longer than there is room for, and a while later a Registry that is deleted.
+    let secret = leader
+        .world
+        .set_source("long", "robot", &"x".repeat(800 * 1024));
+    let version = secret.resource_version.clone();
+    leader
+        .state
+        .sources
+        .apply_event(&name("long"), &version, secret);
+    let long = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "long"},
+        "spec": {"images": ["long.example"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "long"}}},
+    });
+    let serve = |count| {
+        leader
+            .state
+            .set_registries(registries_with(count, [long.clone()]));
+    };
+    *leader.world.registries.lock().unwrap() = vec!["registry-1".to_owned(), "long".to_owned()];
+    serve(2);
+    pass(5_000).await;
+    assert_eq!(keys(), [host(1), host(2)]);
+    serve(1);
+    pass(60_000).await;
+    assert_eq!(keys(), [host(1)]);
+}
