@@ -29,8 +29,8 @@ fn registries() -> Registries {
             "metadata": {"name": format!("registry-{number}")},
             "spec": {
                 "images": images,
-                "serves": {"namespaces": {"matchLabels": {"pullpass.dev/inject": "enabled"}}},
-                "ecr": {},
+                "namespaceSelector": {"matchLabels": {"pullpass.dev/inject": "enabled"}},
+                "ecr": {"identity": {"workload": {}}},
             },
         });
         serde_json::from_value::<Registry>(object).expect("it has the kind's form")

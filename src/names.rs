@@ -88,6 +88,11 @@ fn is_name<F: Form>(text: &str) -> bool {
     text.len() <= F::MAX && F::fits(text)
 }
 
+/// Whether a text has the form of [`NamespaceName`].
+pub fn is_label(text: &str) -> bool {
+    is_name::<DnsLabel>(text)
+}
+
 /// Whether a text has the form of [`ObjectName`].
 pub fn is_subdomain(text: &str) -> bool {
     is_name::<DnsSubdomain>(text)

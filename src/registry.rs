@@ -77,6 +77,8 @@ pub struct RegistryInfo {
     pub uid: String,
     /// Its `metadata.generation`.
     pub generation: Option<i64>,
+    /// Its images, in one line.
+    pub images: String,
     /// Which identity asks, in a few words.
     pub identity: String,
 }
@@ -89,9 +91,23 @@ impl RegistryInfo {
             name: ObjectName::parse(metadata.name.as_deref()?).ok()?,
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
+            images: images_in_words(&registry.spec.images),
             identity: registry.spec.describe_identity(),
         })
     }
+}
+
+/// How many patterns a status names.
+const IMAGES_SHOWN: usize = 3;
+
+/// A Registry's images in one line: the first few, and how many more there are.
+fn images_in_words(images: &[String]) -> String {
+    let shown = images.iter().take(IMAGES_SHOWN);
+    let mut text = shown.map(String::as_str).collect::<Vec<_>>().join(", ");
+    if let Some(more @ 1..) = images.len().checked_sub(IMAGES_SHOWN) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 /// The Registry that serves an image in a namespace.

@@ -356,8 +356,8 @@ async fn answers_unchanged_when_the_handler_panics() {
 /// Two Registries of one host that inject different values under one key, and a third on another host.
 fn injecting() -> Registries {
     registries(&format!(
-        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: wide, wide: 'yes'}}, annotations: {{iam.amazonaws.com/role: wide}}}}\n\
-         ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/narrow]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: narrow}}, annotations: {{iam.amazonaws.com/role: narrow}}}}\n"
+        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: wide, wide: 'yes'}}, annotations: {{iam.amazonaws.com/role: wide}}}}\n\
+         ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/narrow]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: narrow}}, annotations: {{iam.amazonaws.com/role: narrow}}}}\n"
     ))
 }
 
@@ -387,21 +387,21 @@ async fn injects_of_the_more_specific_registry_and_warns_of_conflicts() {
 fn narrow() -> Registries {
     let registry = |name: &str, serves: &str, inject: &str| {
         format!(
-            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: {name}}}\nspec:\n  images: [{HOST}/{name}]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}{serves}}}\n  ecr: {{}}\n{inject}---\n"
+            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: {name}}}\nspec:\n  images: [{HOST}/{name}]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n{serves}  ecr: {{identity: {{workload: {{}}}}}}\n{inject}---\n"
         )
     };
     let inject = |value: &str| {
         format!(
-            "  inject: {{labels: {{aadpodidbinding: {value}, azure.workload.identity/use: '{value}'}}, annotations: {{iam.amazonaws.com/role: {value}}}}}\n"
+            "  podMetadata: {{labels: {{aadpodidbinding: {value}, azure.workload.identity/use: '{value}'}}, annotations: {{iam.amazonaws.com/role: {value}}}}}\n"
         )
     };
     registries(
         &[
             registry("wide", "", &inject("wide")),
-            registry("ci", ", serviceAccounts: [default]", &inject("ci")),
+            registry("ci", "  serviceAccountNames: [default]\n", &inject("ci")),
             registry(
                 "release",
-                ", pods: {matchLabels: {tier: release}}",
+                "  podSelector: {matchLabels: {tier: release}}\n",
                 &inject("release"),
             ),
         ]
@@ -459,8 +459,8 @@ async fn injects_of_the_narrower_registry_where_patterns_are_as_specific() {
     );
     assert_eq!(answer.warnings().len(), 3, "{:?}", answer.warnings());
     let equal = registries(&format!(
-        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}/a]\n  exclude: [{HOST}/a/x]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: wide}}}}\n\
-         ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/a]\n  serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}, serviceAccounts: [default]}}\n  ecr: {{}}\n  inject: {{labels: {{aadpodidbinding: narrow}}}}\n"
+        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}/a]\n  excludedImages: [{HOST}/a/x]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: wide}}}}\n\
+         ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/a]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  serviceAccountNames: [default]\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: narrow}}}}\n"
     ));
     let (router, _) = webhook(offline(equal));
     let answer = post(&router, with_tier(&["a"], "").to_string()).await;

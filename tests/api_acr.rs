@@ -45,7 +45,7 @@ fn rows() -> Vec<Row> {
     };
     let narrow = |id: &str| {
         let mut acr = principal(id);
-        acr["scopes"] = json!(["repository:team/hello:pull"]);
+        acr["scopes"] = json!(["team/hello"]);
         acr
     };
     let client = |id: &str| own("managedIdentity", json!({"clientId": id}));

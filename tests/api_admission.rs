@@ -252,7 +252,7 @@ async fn serves_every_place_of_an_image_and_keeps_what_is_there() {
     let namespace = fixture.namespace("pods").await;
     let spec = json!({
         "images": [format!("{ECR}/extra")], "ecr": fixture.ecr("places"),
-        "inject": {"labels": {"team": "registry"}, "annotations": {"example.com/role": "puller"}},
+        "podMetadata": {"labels": {"team": "registry"}, "annotations": {"example.com/role": "puller"}},
     });
     fixture.put_registry("places-extra", spec).await;
     let _pullpass = fixture.start().await;

@@ -214,7 +214,7 @@ async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
         (
             "chain",
             "eu-central-1",
-            json!({"assumeRole": [{"roleArn": hop}]}),
+            json!({"assumeRoles": [{"roleArn": hop}]}),
         ),
     ];
     let mut images = Vec::new();
@@ -370,13 +370,14 @@ async fn counts_on_a_token_until_its_session_or_the_answer_ends() {
     for life in ["Session", "Answer"] {
         let mut ecr = fixture.ecr("lives-user");
         ecr["endpoints"]["sts"] = fixture.aws.url.as_str().into();
-        ecr["assumeRole"] = json!([{"roleArn": role, "durationSeconds": 900}]);
+        ecr["assumeRoles"] = json!([{"roleArn": role, "durationSeconds": 900}]);
         ecr["tokenLife"] = life.into();
         let name = life.to_lowercase();
         // Each is alone in its namespace: a Secret is good until the first of its credentials ends.
         let mine = json!({"kubernetes.io/metadata.name": fixture.namespace_name(&name)});
-        let serves = json!({"namespaces": {"matchLabels": mine}});
-        let spec = json!({"images": [format!("{ECR}/{name}")], "ecr": ecr, "serves": serves});
+        let serves = json!({"matchLabels": mine});
+        let spec =
+            json!({"images": [format!("{ECR}/{name}")], "ecr": ecr, "namespaceSelector": serves});
         fixture.put_registry(&format!("lives-{name}"), spec).await;
     }
     let _pullpass = fixture.start().await;

@@ -236,7 +236,7 @@ async fn row(fixture: &Fixture, name: &str) -> Option<serde_json::Value> {
         "identity": status["identity"], "ready": condition("Ready"), "degraded": condition("Degraded"),
         "namespaces": [status["namespaces"]["ready"], status["namespaces"]["total"]],
         "current": status["observedGeneration"] == registry["metadata"]["generation"],
-        "until": status["expiresAt"].is_string(),
+        "until": status["expirationTime"].is_string(),
     }))
 }
 
@@ -354,8 +354,8 @@ async fn says_why_logins_are_not_written_and_tells_the_namespace() {
     fixture.serve(&[&image]).await;
     // Nobody gave the rights to the Secrets of this one.
     let (narrow, wide) = ("unwritten-ci", "unwritten");
-    let serves = json!({"namespaces": {"matchLabels": {"scene": wide}}, "serviceAccounts": ["ci"]});
-    let spec = json!({"images": [image], "serves": serves, "ecr": fixture.ecr(wide)});
+    let serves = json!({"matchLabels": {"scene": wide}});
+    let spec = json!({"images": [image], "namespaceSelector": serves, "serviceAccountNames": ["ci"], "ecr": fixture.ecr(wide)});
     fixture.put_registry(narrow, spec.clone()).await;
     let full = full_namespace(&fixture).await;
     let _pullpass = fixture.start_controller().await;

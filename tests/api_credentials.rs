@@ -65,7 +65,7 @@ impl Table {
         }
         put_fixed_logins(fixture).await;
         for registry in &self.registries {
-            let mut spec = json!({"images": registry.images, "exclude": registry.exclude});
+            let mut spec = json!({"images": registry.images, "excludedImages": registry.exclude});
             match (&registry.user, &registry.secret) {
                 (Some(user), None) => spec["ecr"] = fixture.ecr(&format!("keyring-{user}")),
                 (None, Some(secret)) => spec["static"] = json!({"secretRef": {"name": secret}}),
@@ -197,7 +197,7 @@ async fn check_form(fixture: &Fixture, namespace: &str) {
 async fn lets_kubelet_offer_a_login_beyond_its_registry_in_two_cases_alone() {
     let fixture = Fixture::new("beyond").await;
     let pattern = |path: &str| format!("{ECR}/{path}");
-    let spec = json!({"images": [pattern("pay")], "exclude": [pattern("pay/secret")], "ecr": fixture.ecr("beyond")});
+    let spec = json!({"images": [pattern("pay")], "excludedImages": [pattern("pay/secret")], "ecr": fixture.ecr("beyond")});
     fixture.put_registry("beyond", spec).await;
     let namespace = fixture.namespace("pods").await;
     let _pullpass = fixture.start().await;

@@ -172,19 +172,19 @@ fn registries(fixture: &Fixture) -> Vec<Value> {
     let rows = [
         (
             "forged",
-            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all}, "ecr": fixture.ecr("forged")}),
+            json!({"images": [format!("{ECR}/team")], "namespaceSelector": all, "ecr": fixture.ecr("forged")}),
         ),
         (
             "forged-ci",
-            json!({"images": [format!("{ECR}/team")], "serves": {"namespaces": all, "serviceAccounts": ["ci"]}, "ecr": fixture.ecr("forged-ci")}),
+            json!({"images": [format!("{ECR}/team")], "namespaceSelector": all, "serviceAccountNames": ["ci"], "ecr": fixture.ecr("forged-ci")}),
         ),
         (
             "forged-own",
-            json!({"images": [format!("{ECR}/own")], "serves": {"namespaces": all}, "ecr": own}),
+            json!({"images": [format!("{ECR}/own")], "namespaceSelector": all, "ecr": own}),
         ),
         (
             "forged-acr",
-            json!({"images": ["forged.azurecr.io"], "serves": {"namespaces": all}, "acr": acr}),
+            json!({"images": ["forged.azurecr.io"], "namespaceSelector": all, "acr": acr}),
         ),
     ];
     let registry = |(name, spec): (&str, Value)| {

@@ -232,7 +232,7 @@ async fn mints_as_the_last_role_of_a_chain_and_names_the_hop_that_fails() {
     let chain = |external_id: &str| {
         json!({
             "identity": {"keys": {"secretRef": {"name": "chain-keys"}}},
-            "assumeRole": [
+            "assumeRoles": [
                 {"roleArn": first, "externalId": external_id, "durationSeconds": 3600},
                 {"roleArn": last, "sessionName": "pull.chain", "durationSeconds": 900},
             ],
@@ -358,7 +358,7 @@ async fn whose_is_stored(fixture: &Fixture, earlier: &[Value]) -> Vec<[Value; 2]
     let whose = minted.map(|secret| {
         let metadata = &secret["metadata"];
         let of = &metadata["labels"]["pullpass.dev/tenant-namespace"];
-        let source = &metadata["annotations"]["pullpass.dev/source"];
+        let source = &metadata["annotations"]["pullpass.dev/credential-key"];
         [of.clone(), source.clone()]
     });
     whose.collect()

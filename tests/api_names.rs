@@ -220,16 +220,16 @@ async fn believes_no_answer_that_is_another_object() {
 
 /// The names of a Registry, as pointers from its root, and the rest of its spec.
 fn registry_places() -> Vec<(&'static str, Value)> {
-    let ecr = |identity: Value| json!({"images": [ECR], "serves": {"namespaces": {}}, "ecr": {"identity": identity}});
-    let acr = |identity: Value| json!({"images": ["contoso.azurecr.io"], "serves": {"namespaces": {}}, "acr": {"identity": identity}});
-    let fixed = json!({"images": ["r.example.com"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "x"}}});
+    let ecr = |identity: Value| json!({"images": [ECR], "namespaceSelector": {}, "ecr": {"identity": identity}});
+    let acr = |identity: Value| json!({"images": ["contoso.azurecr.io"], "namespaceSelector": {}, "acr": {"identity": identity}});
+    let fixed = json!({"images": ["r.example.com"], "namespaceSelector": {}, "static": {"secretRef": {"name": "x"}}});
     let mut accounts = fixed.clone();
-    accounts["serves"]["serviceAccounts"] = json!(["x"]);
+    accounts["serviceAccountNames"] = json!(["x"]);
     let id = "11111111-2222-4333-8444-555555555555";
     vec![
         ("/metadata/name", fixed.clone()),
         ("/spec/static/secretRef/name", fixed),
-        ("/spec/serves/serviceAccounts/0", accounts),
+        ("/spec/serviceAccountNames/0", accounts),
         (
             "/spec/ecr/identity/keys/secretRef/name",
             ecr(json!({"keys": {"secretRef": {"name": "x"}}})),

@@ -20,11 +20,12 @@ use support::user::User;
 use support::wait;
 
 /// A Registry for `{ECR}/team` of a scene's namespaces, or of some of their Pods.
-fn registry(fixture: &Fixture, name: &str, ecr: &Value, mut serves: Value) -> Value {
-    serves["namespaces"] = json!({"matchLabels": {FIXTURE: fixture.name}});
+fn registry(fixture: &Fixture, name: &str, ecr: &Value, mut spec: Value) -> Value {
+    spec["images"] = json!([format!("{ECR}/team")]);
+    spec["namespaceSelector"] = json!({"matchLabels": {FIXTURE: fixture.name}});
+    spec["ecr"] = ecr.clone();
     json!({
-        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
-        "spec": {"images": [format!("{ECR}/team")], "serves": serves, "ecr": ecr},
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name}, "spec": spec,
     })
 }
 
@@ -39,8 +40,8 @@ impl Levels {
         let names = ["", "-ci", "-release"].map(|level| format!("{}{level}", fixture.name));
         let serves = [
             json!({}),
-            json!({"serviceAccounts": ["ci"]}),
-            json!({"serviceAccounts": ["ci"], "pods": {"matchLabels": {"tier": "release"}}}),
+            json!({"serviceAccountNames": ["ci"]}),
+            json!({"serviceAccountNames": ["ci"], "podSelector": {"matchLabels": {"tier": "release"}}}),
         ];
         let users = [
             fixture.user.clone(),
@@ -268,7 +269,7 @@ async fn asks_for_tokens_of_service_accounts_under_the_printed_rights() {
         &fixture,
         "releaser",
         &ecr,
-        json!({"serviceAccounts": ["ci"]}),
+        json!({"serviceAccountNames": ["ci"]}),
     );
     fixture.cluster.apply(&registry).await;
     let _pullpass = fixture.start().await;
@@ -332,7 +333,7 @@ async fn count_failures(pullpass: &Pullpass) -> Option<u32> {
 async fn asks_ever_more_slowly_for_what_it_has_no_rights_to() {
     let fixture = Fixture::alone("norights").await;
     fixture.put_keys("ci", &fixture.user).await;
-    let serves = json!({"serviceAccounts": ["ci"]});
+    let serves = json!({"serviceAccountNames": ["ci"]});
     let registry = registry(&fixture, "ci", &fixture.ecr("ci"), serves);
     fixture.cluster.apply(&registry).await;
     let pullpass = fixture.start_controller().await;

@@ -82,7 +82,7 @@ async fn comes_first_and_comes_back() {
     for (name, path) in [("order-team", "team"), ("order-later", "later")] {
         let mut spec = json!({"images": [format!("{ECR}/{path}")], "ecr": fixture.ecr("order")});
         if path == "team" {
-            spec["inject"] = json!({"labels": {LABEL: "pullpass"}});
+            spec["podMetadata"] = json!({"labels": {LABEL: "pullpass"}});
         }
         fixture.put_registry(name, spec).await;
     }

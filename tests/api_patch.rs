@@ -29,8 +29,8 @@ const VALID: usize = 300;
 fn registry() -> String {
     format!(
         "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  \
-         serves: {{namespaces: {{matchLabels: {{pullpass.dev/inject: enabled}}}}}}\n  ecr: {{}}\n  \
-         inject: {{labels: {{aadpodidbinding: puller}}, annotations: {{iam.amazonaws.com/role: puller}}}}\n"
+         namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n  \
+         podMetadata: {{labels: {{aadpodidbinding: puller}}, annotations: {{iam.amazonaws.com/role: puller}}}}\n"
     )
 }
 

@@ -47,7 +47,7 @@ impl Place {
         ecr["endpoints"] = json!({"ecr": self.fixture.aws.url, "sts": self.fixture.aws.url});
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "printed"},
-            "spec": {"images": [format!("{ECR}/team")], "serves": {"namespaces": {}}, "ecr": ecr},
+            "spec": {"images": [format!("{ECR}/team")], "namespaceSelector": {}, "ecr": ecr},
         });
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
@@ -197,7 +197,7 @@ async fn rows(place: &Place) -> Vec<Row> {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         moto.field("imds").to_owned(),
     )];
-    let chain = json!({"assumeRole": [{"roleArn": FAR_ROLE, "externalId": "pullpass"}]});
+    let chain = json!({"assumeRoles": [{"roleArn": FAR_ROLE, "externalId": "pullpass"}]});
     let keys = json!({"identity": {"keys": {"secretRef": {"name": "printed-keys"}}}});
     let tenant =
         json!({"identity": {"serviceAccount": {"name": "puller", "roleArn": TENANT_ROLE}}});

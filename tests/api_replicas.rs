@@ -136,7 +136,7 @@ async fn make_namespace(fixture: &Fixture, replica: &str, name: &str) -> String 
 async fn shares_one_mint_between_replicas_and_across_a_restart() {
     let fixture = Fixture::new("replicas").await;
     let serves = serve_replicas(&fixture);
-    let spec = json!({"images": [format!("{ECR}/team")], "serves": serves, "ecr": fixture.ecr("replicas")});
+    let spec = json!({"images": [format!("{ECR}/team")], "namespaceSelector": serves, "ecr": fixture.ecr("replicas")});
     fixture.put_registry("replicas", spec).await;
     let replicas = start_replicas(&fixture).await;
     let (a, b) = (
@@ -189,7 +189,7 @@ async fn version(fixture: &Fixture, namespace: &str) -> Value {
 async fn takes_over_from_a_replica_that_died_while_minting() {
     let fixture = Fixture::new("claims").await;
     let serves = serve_replicas(&fixture);
-    let spec = json!({"images": [format!("{ECR}/claims")], "serves": serves, "ecr": fixture.ecr("claims")});
+    let spec = json!({"images": [format!("{ECR}/claims")], "namespaceSelector": serves, "ecr": fixture.ecr("claims")});
     fixture.put_registry("claims", spec).await;
     let image = format!("{ECR}/claims/hello:1");
     let [dying, _survivor] = start_replicas(&fixture).await;

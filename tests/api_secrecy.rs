@@ -240,7 +240,7 @@ async fn plant_sessions(fixture: &Fixture) {
         ("stranger", json!({"identity": by(&stranger)})),
         (
             "hop",
-            json!({"identity": by(&role), "assumeRole": [{"roleArn": stranger, "externalId": "pullpass"}]}),
+            json!({"identity": by(&role), "assumeRoles": [{"roleArn": stranger, "externalId": "pullpass"}]}),
         ),
     ];
     for (name, mut ecr) in rows {

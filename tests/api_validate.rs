@@ -56,7 +56,10 @@ async fn register(fixture: &Fixture, pullpass: &Pullpass) {
         }
     }
     fixture.cluster.apply(&configuration).await;
-    let broken = registry("probe", &json!({"exclude": ["registry.example.com"]}));
+    let broken = registry(
+        "probe",
+        &json!({"excludedImages": ["registry.example.com"]}),
+    );
     wait::until("the API server to ask about Registries", async || {
         let tried = create(fixture, &broken, "dryRun=All").await;
         (!tried.status.is_success()).then_some(())
@@ -67,7 +70,7 @@ async fn register(fixture: &Fixture, pullpass: &Pullpass) {
 /// A Registry with a fixed login, and more or other fields in its `spec`.
 fn registry(name: &str, more: &Value) -> Value {
     let mut spec = json!({
-        "images": ["registry.example.com/team"], "serves": {"namespaces": {"matchLabels": {"none": name}}},
+        "images": ["registry.example.com/team"], "namespaceSelector": {"matchLabels": {"none": name}},
         "static": {"secretRef": {"name": "validate-login"}},
     });
     let fields = spec.as_object_mut().unwrap();
@@ -89,19 +92,25 @@ async fn refuses_registries_that_can_serve_nothing_and_nothing_else() {
     // Webhooks of other tests would refuse it.
     let fixture = Fixture::alone("registries").await;
     // One that was written while nobody looked.
-    let stale = registry("stale", &json!({"exclude": ["registry.example.com"]}));
+    let stale = registry(
+        "stale",
+        &json!({"excludedImages": ["registry.example.com"]}),
+    );
     create(&fixture, &stale, "").await.ok();
     let pullpass = fixture.start().await;
     register(&fixture, &pullpass).await;
 
     let refused = [
-        (json!({"exclude": ["other.example.com"]}), "spec.exclude[0]"),
+        (
+            json!({"excludedImages": ["other.example.com"]}),
+            "spec.excludedImages[0]",
+        ),
         (
             json!({"images": ["registry.example.com/team", "a.com:99999"]}),
             "spec.images[1]",
         ),
         (
-            json!({"images": [format!("{ECR}/a")], "static": null, "ecr": {"region": "us-east-1"}}),
+            json!({"images": [format!("{ECR}/a")], "static": null, "ecr": {"identity": {"workload": {}}, "region": "us-east-1"}}),
             "spec.ecr.region",
         ),
     ];
@@ -117,7 +126,7 @@ async fn refuses_registries_that_can_serve_nothing_and_nothing_else() {
     create(&fixture, &registry("fine", &json!({})), "")
         .await
         .ok();
-    let broken = registry("fine", &json!({"exclude": ["registry.example.com"]}));
+    let broken = registry("fine", &json!({"excludedImages": ["registry.example.com"]}));
     let path = format!("{}?fieldManager=test&force=true", path_of("fine"));
     let answer = fixture.cluster.send("PATCH", &path, Some(&broken)).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -136,7 +145,7 @@ async fn warns_of_registries_that_need_or_fight_something() {
     let pullpass = fixture.start().await;
     register(&fixture, &pullpass).await;
     let more = json!({
-        "images": ["warnings.example.com"], "serves": {"namespaces": {}},
+        "images": ["warnings.example.com"], "namespaceSelector": {},
         "static": {"secretRef": {"name": "late"}},
     });
 

@@ -90,7 +90,7 @@ impl Place {
 
     /// A file with one Registry of this `spec`, which serves every namespace.
     fn write(&self, mut spec: Value) -> String {
-        spec["serves"] = json!({"namespaces": {}});
+        spec["namespaceSelector"] = json!({});
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "one"}, "spec": spec,
         });

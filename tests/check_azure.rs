@@ -59,7 +59,7 @@ impl Place {
         };
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "azure"},
-            "spec": {"images": [SERVER], "serves": {"namespaces": {}}, "acr": {}},
+            "spec": {"images": [SERVER], "namespaceSelector": {}, "acr": {"identity": {"workload": {}}}},
         });
         let token = self.issuer.token(account, AUDIENCE, 3600);
         let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
@@ -281,7 +281,7 @@ fn says_of_which_server_it_speaks_where_there_are_several() {
     let registry = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "azure"},
         "spec": {
-            "images": ["one.azurecr.io/team", "two.azurecr.io"], "serves": {"namespaces": {}},
+            "images": ["one.azurecr.io/team", "two.azurecr.io"], "namespaceSelector": {},
             "acr": {"identity": {"servicePrincipal": principal}},
         },
     });

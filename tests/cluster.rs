@@ -434,7 +434,7 @@ impl Watched {
 
     async fn give_registry(&self, name: &str) {
         let registry = json!({"spec": {
-            "images": [format!("{name}.example.com")], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "login"}},
+            "images": [format!("{name}.example.com")], "namespaceSelector": {}, "static": {"secretRef": {"name": "login"}},
         }});
         apply(
             &Api::<pullpass::registry::Registry>::all(self.client.clone()),

@@ -197,7 +197,7 @@ impl Place {
             .apply(&json!({
                 "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "team"},
                 "spec": {
-                    "images": [format!("{HOST}/team")], "serves": {"namespaces": {}},
+                    "images": [format!("{HOST}/team")], "namespaceSelector": {},
                     "ecr": {"identity": {"workload": {}}, "endpoints": {"ecr": aws, "sts": aws}},
                 },
             }))

@@ -113,7 +113,7 @@ fn says_what_host_is_where_no_registry_serves_it() {
     assert_eq!(provider["server"], "myreg.westeurope.geo.azurecr.cn");
     assert_eq!(
         (&provider["region"], &provider["partition"]),
-        (&json!("westeurope"), &json!("china"))
+        (&json!("westeurope"), &json!("China"))
     );
     assert_eq!(
         (&rows[2]["provider"]["kind"], &rows[2]["provider"]["public"]),
@@ -192,13 +192,13 @@ fn judges_by_the_namespace_that_is_named() {
 fn explains_precedence_suspension_and_case() {
     let registries = file(
         "
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [\"*.example.com\"], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [\"*.example.com\"], namespaceSelector: {}, static: {secretRef: {name: a}}}}
 ---
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: host}, spec: {images: [a.example.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: host}, spec: {images: [a.example.com], namespaceSelector: {}, static: {secretRef: {name: a}}}}
 ---
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: narrow}, spec: {images: [a.example.com], serves: {namespaces: {matchLabels: {a: b}}}, static: {secretRef: {name: a}}}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: narrow}, spec: {images: [a.example.com], namespaceSelector: {matchLabels: {a: b}}, static: {secretRef: {name: a}}}}
 ---
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: resting}, spec: {images: [a.example.com/x], serves: {namespaces: {}}, static: {secretRef: {name: a}}, suspend: true}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: resting}, spec: {images: [a.example.com/x], namespaceSelector: {}, static: {secretRef: {name: a}}, suspend: true}}
 ",
     );
     let (code, stdout, stderr) = text(
@@ -284,15 +284,15 @@ fn names_file_line_and_field_of_what_is_wrong() {
     let head = "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {name: a}\n";
     let rows = [
         (
-            "spec:\n  images: [a.example.com]\n  imagez: []\n  serves: {namespaces: {}}\n",
+            "spec:\n  images: [a.example.com]\n  imagez: []\n  namespaceSelector: {}\n",
             ":6: spec.imagez: ",
         ),
         (
-            "spec:\n  images: [a.example.com, 'https://b']\n  serves: {namespaces: {}}\n  static: {secretRef: {name: a}}\n",
+            "spec:\n  images: [a.example.com, 'https://b']\n  namespaceSelector: {}\n  static: {secretRef: {name: a}}\n",
             ":5: spec.images[1]: ",
         ),
         (
-            "spec:\n  images: [a.example.com]\n  serves: {namespaces: {}}\n",
+            "spec:\n  images: [a.example.com]\n  namespaceSelector: {}\n",
             ":4: spec: has none of ecr, acr and static",
         ),
         ("spec: [\n", ":"),
@@ -320,7 +320,7 @@ fn names_file_line_and_field_of_what_is_wrong() {
 fn takes_what_kubectl_prints() {
     let list = format!(
         "apiVersion: v1\nkind: List\nitems:\n- {}\n",
-        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: a, uid: x, generation: 1, creationTimestamp: \"2026-01-01T00:00:00Z\", managedFields: []}, spec: {images: [a.example.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}"
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: a, uid: x, generation: 1, creationTimestamp: \"2026-01-01T00:00:00Z\", managedFields: []}, spec: {images: [a.example.com], namespaceSelector: {}, static: {secretRef: {name: a}}}}"
     );
     let (code, rows) = rows(&["-f", "-", "a.example.com/x"], &list);
     assert_eq!(code, Some(0));

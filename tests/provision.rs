@@ -116,7 +116,7 @@ fn registries() -> Registries {
 }
 
 fn with_another() -> Registries {
-    let other = json!({"images": ["other.example"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "harbor-login"}}});
+    let other = json!({"images": ["other.example"], "namespaceSelector": {}, "static": {"secretRef": {"name": "harbor-login"}}});
     read(
         objects()
             .into_iter()
@@ -133,17 +133,23 @@ fn read(objects: Vec<serde_json::Value>) -> Registries {
 }
 
 fn objects() -> Vec<serde_json::Value> {
-    let everyone = json!({"namespaces": {}});
+    let everyone = json!({});
     vec![
-        registry("eu", json!({"images": [EU], "serves": everyone, "ecr": {}})),
-        registry("us", json!({"images": [US], "serves": everyone, "ecr": {}})),
+        registry(
+            "eu",
+            json!({"images": [EU], "namespaceSelector": everyone, "ecr": {"identity": {"workload": {}}}}),
+        ),
+        registry(
+            "us",
+            json!({"images": [US], "namespaceSelector": everyone, "ecr": {"identity": {"workload": {}}}}),
+        ),
         registry(
             "public",
-            json!({"images": [PUBLIC], "serves": everyone, "ecr": {"identity": {"node": {}}}}),
+            json!({"images": [PUBLIC], "namespaceSelector": everyone, "ecr": {"identity": {"node": {}}}}),
         ),
         registry(
             "harbor",
-            json!({"images": [HARBOR], "serves": everyone, "static": {"secretRef": {"name": "harbor-login"}}}),
+            json!({"images": [HARBOR], "namespaceSelector": everyone, "static": {"secretRef": {"name": "harbor-login"}}}),
         ),
     ]
 }

@@ -150,8 +150,8 @@ fn registries_with<const N: usize>(count: usize, others: [serde_json::Value; N])
         json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
             "metadata": {"name": format!("registry-{number}")},
-            "spec": {"images": [host(number)], "serves": {"namespaces": {}},
-                "ecr": {"assumeRole": [{"roleArn": format!("arn:aws:iam::{number:012}:role/pull")}]}},
+            "spec": {"images": [host(number)], "namespaceSelector": {},
+                "ecr": {"identity": {"workload": {}}, "assumeRoles": [{"roleArn": format!("arn:aws:iam::{number:012}:role/pull")}]}},
         })
     };
     let objects = (1..=count).map(registry).chain(others);
@@ -333,7 +333,7 @@ async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
         .apply_event(&name("long"), &version, secret);
     let long = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "long"},
-        "spec": {"images": ["long.example"], "serves": {"namespaces": {}}, "static": {"secretRef": {"name": "long"}}},
+        "spec": {"images": ["long.example"], "namespaceSelector": {}, "static": {"secretRef": {"name": "long"}}},
     });
     let serve = |count| {
         leader

@@ -203,8 +203,8 @@ fn fixed(
 ) -> Registry {
     let spec = json!({
         "images": images,
-        "exclude": exclude,
-        "serves": {"namespaces": namespaces},
+        "excludedImages": exclude,
+        "namespaceSelector": namespaces,
         "static": {"secretRef": {"name": name}},
     });
     object(name, age, &spec)
@@ -348,7 +348,7 @@ fn derives_one_source_per_credential() {
             "registry.example.com:5000",
             "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
         ],
-        "serves": {"namespaces": {}},
+        "namespaceSelector": {},
         "ecr": {"region": "eusc-de-east-1", "identity": {"keys": {"secretRef": {"name": "k"}}}, "endpoints": {"sts": "https://sts.example.com"}},
     });
     let registries = Registries::build([object("a", 0, &spec)]);

@@ -56,8 +56,8 @@ fn registries(count: usize) -> Registries {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
             "metadata": {"name": format!("registry-{number}")},
-            "spec": {"images": [image], "serves": {"namespaces": {}},
-                "ecr": {"assumeRole": [{"roleArn": role}]}},
+            "spec": {"images": [image], "namespaceSelector": {},
+                "ecr": {"identity": {"workload": {}}, "assumeRoles": [{"roleArn": role}]}},
         });
         serde_json::from_value(object).unwrap()
     };

@@ -169,7 +169,10 @@ fn names_file_line_and_field_of_a_registry_that_breaks_a_rule() {
     let text = std::fs::read_to_string(setup.registries()).unwrap();
     std::fs::write(
         setup.registries(),
-        text.replace("ecr: {}", "ecr: {regin: eu-west-1}"),
+        text.replace(
+            "ecr: {identity: {workload: {}}}",
+            "ecr: {identity: {workload: {}}, regin: eu-west-1}",
+        ),
     )
     .unwrap();
     let said = refused(&mut setup.command("127.0.0.1"));

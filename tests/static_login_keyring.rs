@@ -209,8 +209,8 @@ fn registry(name: &str, images: &[&str], exclude: &[&str]) -> Value {
         "metadata": {"name": name},
         "spec": {
             "images": images,
-            "exclude": exclude,
-            "serves": {"namespaces": {}},
+            "excludedImages": exclude,
+            "namespaceSelector": {},
             "static": {"secretRef": {"name": name}},
         },
     })

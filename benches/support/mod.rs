@@ -14,7 +14,7 @@ kind: Registry
 metadata: {name: platform}
 spec:
   images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com]
-  serves: {namespaces: {}}
+  namespaceSelector: {}
   ecr: {identity: {workload: {}}}
 ";
 

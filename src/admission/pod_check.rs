@@ -144,7 +144,7 @@ mod tests {
 
     fn check() -> PodChecker {
         let registry = format!(
-            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  serves: {{namespaces: {{}}}}\n  ecr: {{}}\n"
+            "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  namespaceSelector: {{}}\n  ecr: {{identity: {{workload: {{}}}}}}\n"
         );
         let registries = Registries::build([serde_saphyr::from_str(&registry).unwrap()]);
         assert!(registries.problems().is_empty());

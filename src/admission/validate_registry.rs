@@ -131,8 +131,9 @@ fn describe(tie: &Tie) -> String {
 mod tests {
     use super::*;
 
-    const FINE: &str = r#"{"images":["a.com/x"],"serves":{"namespaces":{}},"static":{"secretRef":{"name":"login"}}}"#;
-    const BROKEN: &str = r#"{"images":["a.com/x"],"exclude":["a.com"],"serves":{"namespaces":{}},"static":{"secretRef":{"name":"login"}}}"#;
+    const FINE: &str =
+        r#"{"images":["a.com/x"],"namespaceSelector":{},"static":{"secretRef":{"name":"login"}}}"#;
+    const BROKEN: &str = r#"{"images":["a.com/x"],"excludedImages":["a.com"],"namespaceSelector":{},"static":{"secretRef":{"name":"login"}}}"#;
 
     fn object(metadata: &str, spec: &str) -> String {
         format!(
@@ -156,7 +157,7 @@ mod tests {
         for old in ["null", &fine] {
             let refusal = judge_objects(&object("", BROKEN), old).refusal.unwrap();
             assert!(
-                refusal.message.starts_with("spec.exclude[0] "),
+                refusal.message.starts_with("spec.excludedImages[0] "),
                 "{}",
                 refusal.message
             );

@@ -16,7 +16,7 @@ const AGGREGATE_LABEL: &str = "pullpass.dev/aggregate-to-pullpass";
 
 /// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
 ///
-/// A Registry with serves.serviceAccounts or serves.pods keeps its credentials in Secrets of its own name, one whose identity is a
+/// A Registry with serviceAccountNames or podSelector keeps its credentials in Secrets of its own name, one whose identity is a
 /// ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
 /// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
 #[derive(Debug, clap::Args)]
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn allows_the_names_that_a_registry_needs_and_no_others() {
         let printed = roles(
-            "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [a.com], serves: {namespaces: {}}, static: {secretRef: {name: a}}}}
+            "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: wide}, spec: {images: [a.com], namespaceSelector: {}, static: {secretRef: {name: a}}}}
 ---
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: ci}, spec: {images: [a.com], serves: {namespaces: {}, serviceAccounts: [ci]}, static: {secretRef: {name: a}}}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: ci}, spec: {images: [a.com], namespaceSelector: {}, serviceAccountNames: [ci], static: {secretRef: {name: a}}}}
 ---
-{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: tenants}, spec: {images: [public.ecr.aws], serves: {namespaces: {}}, ecr: {identity: {serviceAccount: {name: puller, fromAnnotations: true}}}}}
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: tenants}, spec: {images: [public.ecr.aws], namespaceSelector: {}, ecr: {identity: {serviceAccount: {name: puller, fromAnnotations: true}}}}}
 ",
         );
         let rules: Vec<&Value> = printed.iter().map(|role| &role["rules"]).collect();

@@ -94,8 +94,9 @@ pub(super) fn build_status(
             condition("Ready", is_ready, ready),
             condition("Degraded", is_degraded, degraded),
         ],
+        images: Some(listed.images.clone()),
         identity: Some(listed.identity.clone()).filter(|identity| !identity.is_empty()),
-        principal: Some(facts.principals.join(", ")).filter(|principal| !principal.is_empty()),
+        principals: facts.principals.clone(),
         expiration_time: facts
             .expiration_time
             .map(|expiration_time| seconds(expiration_time).to_string()),
@@ -120,7 +121,7 @@ fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
         return (false, Reason::new("Suspended", message));
     }
     let Some(summary) = facts.summary else {
-        let message = "no namespace opted in yet: label one pullpass.dev/inject=enabled and as spec.namespaceSelector asks";
+        let message = "no opted-in namespace is served yet: label one pullpass.dev/inject=enabled, and as namespaceSelector asks";
         return (true, Reason::new("NoNamespaces", message));
     };
     let wanted = summary.total - summary.foreign;

@@ -207,7 +207,7 @@ pub(super) fn compute_coverage(
     let desired_set = remembered.get_or_insert_with(version, &grants, || {
         DesiredSet::of(&grants, state, credentials, history)
     });
-    let find_complete = |observed| desired_set.find_complete(observed);
+    let find_complete = |observed: &Arc<Observed>| desired_set.find_complete(observed);
     let good = observed.as_ref().and_then(find_complete);
     let is_shared = good.is_some();
     let mut accounts = Vec::new();

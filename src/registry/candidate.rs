@@ -102,18 +102,18 @@ mod tests {
 
     #[test]
     fn tells_ties_of_registries_that_may_serve_the_same_pod() {
-        const EVERYONE: &str = "images: [a.com/x, b.com], serves: {namespaces: {}}";
-        const TEAM: &str = "images: [b.com], serves: {namespaces: {matchLabels: {team: a}}}";
+        const EVERYONE: &str = "images: [a.com/x, b.com], namespaceSelector: {}";
+        const TEAM: &str = "images: [b.com], namespaceSelector: {matchLabels: {team: a}}";
         let tie = |field: &str, with: &str, loses| vec![(field.to_owned(), with.to_owned(), loses)];
         let rows = [
             (
-                "images: [c.com, b.com], serves: {namespaces: {}}",
+                "images: [c.com, b.com], namespaceSelector: {}",
                 tie("spec.images[1]", "b", true),
             ),
             (TEAM, Vec::new()),
-            ("images: [b.com/y], serves: {namespaces: {}}", Vec::new()),
+            ("images: [b.com/y], namespaceSelector: {}", Vec::new()),
             (
-                "images: [b.com], serves: {namespaces: {}}, suspend: true",
+                "images: [b.com], namespaceSelector: {}, suspend: true",
                 Vec::new(),
             ),
         ];
@@ -124,7 +124,7 @@ mod tests {
         let first = ties(&[("b", EVERYONE)], "a", EVERYONE);
         assert_eq!(first, tie("spec.images[0]", "b", false));
         let serves = |team: &str| {
-            format!("images: [b.com], serves: {{namespaces: {{matchLabels: {{team: {team}}}}}}}")
+            format!("images: [b.com], namespaceSelector: {{matchLabels: {{team: {team}}}}}")
         };
         assert_eq!(ties(&[("b", TEAM)], "c", &serves("b")), []);
         assert_eq!(ties(&[("b", TEAM)], "c", &serves("a")).len(), 1);
@@ -132,22 +132,29 @@ mod tests {
 
     #[test]
     fn tells_ties_of_narrow_registries_by_account_and_pod() {
-        let spec =
-            |serves: &str| format!("images: [b.com], serves: {{namespaces: {{}}, {serves}}}");
+        let spec = |serves: &str| format!("images: [b.com], namespaceSelector: {{}}, {serves}");
         let rows = [
-            ("serviceAccounts: [ci]", "serviceAccounts: [ci, cd]", 1),
-            ("serviceAccounts: [ci]", "serviceAccounts: [cd]", 0),
             (
-                "pods: {matchLabels: {tier: a}}",
-                "pods: {matchLabels: {tier: a}}",
+                "serviceAccountNames: [ci]",
+                "serviceAccountNames: [ci, cd]",
+                1,
+            ),
+            ("serviceAccountNames: [ci]", "serviceAccountNames: [cd]", 0),
+            (
+                "podSelector: {matchLabels: {tier: a}}",
+                "podSelector: {matchLabels: {tier: a}}",
                 1,
             ),
             (
-                "pods: {matchLabels: {tier: a}}",
-                "pods: {matchLabels: {tier: b}}",
+                "podSelector: {matchLabels: {tier: a}}",
+                "podSelector: {matchLabels: {tier: b}}",
                 0,
             ),
-            ("pods: {matchLabels: {tier: a}}", "serviceAccounts: [ci]", 0),
+            (
+                "podSelector: {matchLabels: {tier: a}}",
+                "serviceAccountNames: [ci]",
+                0,
+            ),
         ];
         for (one, other, count) in rows {
             let found = ties(&[("b", &spec(one))], "c", &spec(other));
@@ -157,7 +164,7 @@ mod tests {
 
     #[test]
     fn refuses_registry_that_breaks_a_rule() {
-        let broken = registry("a", "images: ['b.com:x'], serves: {namespaces: {}}");
+        let broken = registry("a", "images: ['b.com:x'], namespaceSelector: {}");
         let problems = Registries::default()
             .validate_candidate(&broken)
             .unwrap_err();

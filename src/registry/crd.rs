@@ -22,11 +22,11 @@ use super::selector::LabelSelector;
 pub use schema::definition;
 pub use status::{NamespaceCounts, RegistryStatus};
 
-/// The longest name of a Registry, so that `pullpass-<name>`, a Secret's name for one, stays a name that every kind of object may have.
+/// The longest name of a Registry, a DNS label, so that `pullpass-<name>`, a Secret's name for one, stays a name that every kind of object may have.
 pub const NAME_MAX: usize = 54;
-/// How many patterns `images` and `exclude` may each hold.
+/// How many patterns `images` and `excludedImages` may each hold.
 pub const PATTERNS_MAX: usize = 128;
-/// How many ServiceAccounts `serves.serviceAccounts` may name.
+/// How many ServiceAccounts `serviceAccountNames` may name.
 pub const SERVICE_ACCOUNTS_MAX: usize = 64;
 /// The longest pattern: a host of 253 characters, a port and a path of 255.
 pub const PATTERN_MAX: usize = 515;
@@ -46,17 +46,20 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     derive = "PartialEq",
     doc = "A Registry gives the Pods of the namespaces it serves the credentials to pull the images it names.",
     validation = Rule::new("self.metadata.name.size() <= 54").message("metadata.name has more than 54 characters: shorten it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("metadata.name is no DNS label: write lower-case letters, digits and hyphens, no dots"),
     status = "RegistryStatus",
-    printcolumn(name = "Images", type_ = "string", json_path = ".spec.images"),
-    printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity"),
+    category = "pullpass",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Images", type_ = "string", json_path = ".status.images"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Until", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type=='Degraded')].status"),
     printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces.total"),
     printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.namespaces.ready"),
-    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type=='Degraded')].status", priority = 1),
-    printcolumn(name = "Principal", type_ = "string", json_path = ".status.principal", priority = 1),
-    printcolumn(name = "Serves", type_ = "string", json_path = ".spec.serves.namespaces", priority = 1),
+    // A column of type date says how long ago, and <invalid> of what is to come.
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expirationTime"),
+    printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity", priority = 1),
+    printcolumn(name = "Principals", type_ = "string", json_path = ".status.principals", priority = 1),
+    printcolumn(name = "Selector", type_ = "string", json_path = ".spec.namespaceSelector", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -64,33 +67,46 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
 #[x_kube(
     validation = Rule::new("[has(self.ecr), has(self.acr), has(self.static)].filter(given, given).size() == 1")
         .message("give exactly one of ecr, acr and static"),
-    validation = Rule::new("!has(self.inject) || [has(self.serves.namespaces.matchLabels) && self.serves.namespaces.matchLabels.size() > 0, has(self.serves.namespaces.matchExpressions) && self.serves.namespaces.matchExpressions.size() > 0].exists(given, given)")
-        .message("inject needs a serves.namespaces that selects by labels: whoever may create Pods in a served namespace holds what is injected")
+    validation = Rule::new("!has(self.podMetadata) || [has(self.namespaceSelector.matchLabels) && self.namespaceSelector.matchLabels.size() > 0, has(self.namespaceSelector.matchExpressions) && self.namespaceSelector.matchExpressions.size() > 0].exists(given, given)")
+        .message("podMetadata needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds what it adds"),
+    validation = Rule::new("!has(self.podSelector) || [has(self.podSelector.matchLabels) && self.podSelector.matchLabels.size() > 0, has(self.podSelector.matchExpressions) && self.podSelector.matchExpressions.size() > 0].exists(given, given)")
+        .message("podSelector selects every Pod: leave it out, or select by labels")
 )]
 pub struct RegistrySpec {
-    /// The images: `host` or `host/path`, with a port where the images name one. A pattern covers its repository and everything
-    /// below it. `*` stands for one whole label of the host: the account of an Amazon ECR host, any label with `static`.
+    /// The images. A pattern covers its repository and everything below it. Form: 1 to 128 of `host` or `host/path` in lower case,
+    /// with a port where the images name one; `*` stands for one whole label of the host: the account of an Amazon ECR host, any label
+    /// with `static`.
     #[schemars(length(min = 1, max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
     pub images: Vec<String>,
-    /// Images among them that this Registry does not serve, in the same form.
+    /// Images among them that this Registry does not serve. Form: as `images`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
     pub excluded_images: Vec<String>,
-    /// Whom this Registry serves.
-    pub serves: Serves,
-    /// Credentials that Amazon ECR mints.
+    /// The namespaces it serves, by their labels, among those that opted in. Form: a label selector; `{}` selects all of them.
+    pub namespace_selector: LabelSelector,
+    /// Of their Pods those of these ServiceAccounts alone. The credentials then stand in a Secret of their own, `pullpass-<name of the
+    /// Registry>`. It chooses and protects nothing: any Pod of a namespace can read its Secrets. Form: up to 64 names. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)), extend("x-kubernetes-list-type" = "set"))]
+    pub service_account_names: Vec<String>,
+    /// Of their Pods those with these labels alone. The credentials then stand in a Secret of their own; it protects nothing, as
+    /// `serviceAccountNames`. Form: a label selector that is not empty. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Credentials that Amazon ECR mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecr: Option<Ecr>,
-    /// Credentials that Azure Container Registry mints.
+    /// Credentials that Azure Container Registry mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acr: Option<acr::Acr>,
-    /// A fixed login.
+    /// A fixed login. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
     #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Static>,
-    /// What a Pod gets besides, when one of its images is served.
+    /// What a Pod gets besides, when one of its images is served. It needs a `namespaceSelector` that is not empty. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<PodMetadata>,
     /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
+    /// Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
 }
@@ -105,51 +121,32 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*
 /// A region of AWS.
 const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
 
-/// Whom a Registry serves: what is said of namespaces, ServiceAccounts and Pods must all hold.
-///
-/// ServiceAccounts and Pods choose among what a namespace holds and protect nothing: any Pod of a namespace can read its Secrets.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.pods) || [has(self.pods.matchLabels) && self.pods.matchLabels.size() > 0, has(self.pods.matchExpressions) && self.pods.matchExpressions.size() > 0].exists(given, given)")
-    .message("pods selects every Pod: leave it out, or select by labels"))]
-pub struct Serves {
-    /// The namespaces, by their labels, among those that opted in; `{}` is all of them.
-    pub namespaces: LabelSelector,
-    /// Among their Pods those of these ServiceAccounts alone; of all where nothing is said. The credentials stand in a Secret of
-    /// their own, `pullpass-<name of the Registry>`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)), extend("x-kubernetes-list-type" = "set"))]
-    pub service_accounts: Vec<String>,
-    /// Among their Pods those with these labels alone; all where nothing is said. The credentials stand in a Secret of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pods: Option<LabelSelector>,
-}
-
 /// Credentials that Amazon ECR mints.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Ecr {
-    /// Who asks for them; pullpass' own workload identity where nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Identity>,
-    /// The region, for images whose host does not say it.
+    /// Who asks for them.
+    pub identity: Identity,
+    /// The region of images whose host does not say it. Form: as `eu-west-1`. Default: what the host says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = REGION))]
     pub region: Option<String>,
-    /// Endpoints instead of AWS's own.
+    /// Endpoints instead of AWS's own. Default: AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
-    /// Roles to assume on top of the identity, one after the other; the last one asks.
+    /// Roles to assume on top of the identity, one after the other; the last one asks. Form: up to 5. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub assume_roles: Vec<AssumeRole>,
-    /// Until when a token counts as good: `Session` (where nothing is said): what Amazon ECR answers, or the end of the session that
-    /// asked if that is sooner; `Answer`: what Amazon ECR answers.
+    /// Until when a token counts as good. `Session`: what Amazon ECR answers, or the end of the session that asked if that is sooner;
+    /// `Answer`: what Amazon ECR answers. Default: Session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_life: Option<TokenLife>,
 }
 
-/// Until when a token counts as good.
+/// Until when a token counts as good. `Session`: what Amazon ECR answers, or the end of the session that asked if that is sooner;
+/// `Answer`: what Amazon ECR answers. Default: Session.
+// The schema takes the description of an enum from its type.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenLife {
     /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
@@ -162,22 +159,22 @@ pub enum TokenLife {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssumeRole {
-    /// The role's ARN.
+    /// The role. Form: an ARN, as `arn:aws:iam::123456789012:role/pull`.
     #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
     pub role_arn: String,
-    /// The external id that the role's trust policy asks for.
+    /// The external id that the role's trust policy asks for. Form: 2 to 1224 letters, digits and `_+=,.@:/-`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 2, max = 1224),
         regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]*$")
     )]
     pub external_id: Option<String>,
-    /// How the session is called in CloudTrail; `pullpass` where nothing is said.
+    /// How the session is called in CloudTrail. Form: 2 to 64 letters, digits and `_+=,.@-`. Default: pullpass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9_+=,.@-]*$"))]
     pub session_name: Option<String>,
-    /// How long the session lives, in seconds: 900 to 43200, as far as the role allows; 3600 where nothing is said, and at most
-    /// where the session of another role signs for it.
+    /// How long the session lives. Form: seconds, 900 to 43200 as far as the role allows, at most 3600 where the session of another
+    /// role signs for it. Default: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // The API server knows no format of numbers without a sign, and warns.
     #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
@@ -190,16 +187,16 @@ pub struct AssumeRole {
 #[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys), has(self.serviceAccount)].filter(given, given).size() == 1")
     .message("give exactly one of workload, node, keys and serviceAccount"))]
 pub struct Identity {
-    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity.
+    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity. Form: `{}`. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Empty>,
-    /// The role of the node that pullpass runs on.
+    /// The role of the node that pullpass runs on. Form: `{}`. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Empty>,
-    /// Access keys that a Secret holds.
+    /// Access keys that a Secret holds. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Keys>,
-    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountRole>,
 }
@@ -210,15 +207,15 @@ pub struct Identity {
 #[x_kube(validation = Rule::new("has(self.roleArn) != (has(self.fromAnnotations) && self.fromAnnotations)")
     .message("give exactly one of roleArn and fromAnnotations: true"))]
 pub struct ServiceAccountRole {
-    /// The ServiceAccount's name.
+    /// The ServiceAccount. Form: its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
-    /// The role's ARN.
+    /// The role. Form: an ARN, as `arn:aws:iam::123456789012:role/pull`. Default: none, `fromAnnotations` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
     pub role_arn: Option<String>,
     /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then whoever may write ServiceAccounts in
-    /// a served namespace chooses among the roles that trust it.
+    /// a served namespace chooses among the roles that trust it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_annotations: bool,
 }
@@ -232,7 +229,7 @@ pub struct Empty {}
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Keys {
-    /// The Secret.
+    /// The Secret that holds them.
     pub secret_ref: SecretRef,
 }
 
@@ -240,15 +237,15 @@ pub struct Keys {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoints {
-    /// Amazon ECR's API.
+    /// Amazon ECR's API. Form: an https URL. Default: AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub ecr: Option<String>,
-    /// ECR Public's API.
+    /// ECR Public's API. Form: an https URL. Default: AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub ecr_public: Option<String>,
-    /// AWS STS.
+    /// AWS STS. Form: an https URL. Default: AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub sts: Option<String>,
@@ -266,7 +263,7 @@ pub struct Static {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
-    /// The Secret's name.
+    /// The Secret. Form: its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
@@ -275,7 +272,7 @@ pub struct SecretRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodMetadata {
-    /// Labels, such as `aadpodidbinding: image-puller`.
+    /// Labels. Form: up to 32, such as `aadpodidbinding: image-puller`. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(
         extend("maxProperties" = 32),
@@ -283,7 +280,7 @@ pub struct PodMetadata {
         extend("x-kubernetes-validations" = schema::injected_key_rules()),
     )]
     pub labels: BTreeMap<String, String>,
-    /// Annotations, such as `iam.amazonaws.com/role: image-puller`.
+    /// Annotations. Form: up to 32, such as `iam.amazonaws.com/role: image-puller`, of at most 2048 bytes each. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(
         extend("maxProperties" = 32),

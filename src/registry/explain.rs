@@ -48,7 +48,7 @@ pub enum Why<'r> {
     },
     /// No pattern covers the image.
     NoPattern,
-    /// `exclude` takes the image away.
+    /// `excludedImages` takes the image away.
     Excluded {
         /// What takes it away.
         exclude: &'r Pattern,

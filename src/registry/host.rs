@@ -68,10 +68,10 @@ impl AzureCloud {
     /// Its name as a Registry writes it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Public => "public",
-            Self::UsGov => "usgov",
-            Self::China => "china",
-            Self::Germany => "germany",
+            Self::Public => "Public",
+            Self::UsGov => "USGovernment",
+            Self::China => "China",
+            Self::Germany => "Germany",
         }
     }
 

@@ -152,7 +152,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
             "spec": {
-                "images": [image], "serves": {"namespaces": {}},
+                "images": [image], "namespaceSelector": {},
                 "static": {"secretRef": {"name": secret}},
             },
         }))

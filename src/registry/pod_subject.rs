@@ -77,12 +77,12 @@ pub enum Specificity {
 
 impl Specificity {
     /// How narrowly this chooses.
-    pub(super) fn of(serves: &super::crd::Serves) -> Self {
-        if serves.pods.is_some() {
+    pub(super) fn of(spec: &super::crd::RegistrySpec) -> Self {
+        if spec.pod_selector.is_some() {
             Self::Pods
-        } else if !serves.service_accounts.is_empty() {
+        } else if !spec.service_account_names.is_empty() {
             Self::ServiceAccounts
-        } else if serves.namespaces.is_empty() {
+        } else if spec.namespace_selector.is_empty() {
             Self::Everyone
         } else {
             Self::Namespaces

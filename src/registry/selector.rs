@@ -21,11 +21,11 @@ use super::pod_subject::FindLabel;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
-    /// Labels with the values that they must have.
+    /// Labels with the values that they must have. Form: up to 32. Default: none, all match.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub match_labels: BTreeMap<String, String>,
-    /// Conditions on labels.
+    /// Conditions on labels; all must hold. Form: up to 32. Default: none, all match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub match_expressions: Vec<Requirement>,
@@ -37,12 +37,12 @@ pub struct LabelSelector {
 #[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)")
     .message("In and NotIn need values, Exists and DoesNotExist take none"))]
 pub struct Requirement {
-    /// The label.
+    /// The label. Form: `name` or `prefix/name`.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// What must be true of it.
     pub operator: Operator,
-    /// The values that `In` and `NotIn` compare with.
+    /// The values that `In` and `NotIn` compare with. Form: up to 64. Default: none, as `Exists` and `DoesNotExist` need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 63)))]
     pub values: Vec<String>,

@@ -49,7 +49,7 @@ pub struct ValidRegistry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImagePattern {
     pub(super) pattern: Pattern,
-    /// What `exclude` takes away from the pattern.
+    /// What `excludedImages` takes away from the pattern.
     pub(super) exclusions: Vec<Pattern>,
     /// The place of its credential in `sources`.
     pub(super) source: usize,
@@ -83,15 +83,15 @@ impl ValidRegistry {
             });
         }
         let name = checked(registry.metadata.name.as_deref().unwrap_or_default());
-        let specificity = Specificity::of(&spec.serves);
+        let specificity = Specificity::of(spec);
         Ok(Self {
             name: name.clone(),
             sources,
             pod_metadata: spec.pod_metadata.clone().unwrap_or_default(),
             suspend: spec.suspend,
-            namespaces: spec.serves.namespaces.clone(),
-            service_accounts: spec.serves.service_accounts.clone(),
-            pods: spec.serves.pods.clone(),
+            namespaces: spec.namespace_selector.clone(),
+            service_accounts: spec.service_account_names.clone(),
+            pods: spec.pod_selector.clone(),
             specificity,
             secret: if specificity.is_narrow() {
                 checked(&format!("{PULL_SECRET}-{name}"))
@@ -274,7 +274,7 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
         public,
         fips,
         dual_stack,
-        identity: identity_of(ecr.identity.as_ref()),
+        identity: identity_of(&ecr.identity),
         assume_roles: ecr.assume_roles.iter().map(hop_of).collect(),
         token_life: match ecr.token_life {
             Some(crd::TokenLife::Answer) => TokenLifetime::Answer,
@@ -288,18 +288,18 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
     }
 }
 
-fn identity_of(identity: Option<&Identity>) -> EcrIdentity {
+fn identity_of(identity: &Identity) -> EcrIdentity {
     match identity {
-        Some(Identity {
+        Identity {
             keys: Some(keys), ..
-        }) => EcrIdentity::Keys {
+        } => EcrIdentity::Keys {
             secret: checked(&keys.secret_ref.name),
         },
-        Some(Identity { node: Some(_), .. }) => EcrIdentity::Node,
-        Some(Identity {
+        Identity { node: Some(_), .. } => EcrIdentity::Node,
+        Identity {
             service_account: Some(account),
             ..
-        }) => EcrIdentity::ServiceAccount {
+        } => EcrIdentity::ServiceAccount {
             name: checked(&account.name),
             role_arn: account.role_arn.clone(),
         },

@@ -5,11 +5,11 @@ mod ecr;
 
 use super::crd::{
     ANNOTATION_VALUE_MAX, NAME_MAX, PATTERNS_MAX, POD_METADATA_MAX, PodMetadata, Registry,
-    RegistrySpec, SERVICE_ACCOUNTS_MAX, SecretRef, Serves,
+    RegistrySpec, SERVICE_ACCOUNTS_MAX, SecretRef,
 };
 use super::labels;
 use super::pattern::Pattern;
-use crate::names::is_subdomain;
+use crate::names::{is_label, is_subdomain};
 
 /// A rule that a Registry breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,11 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     let spec = &registry.spec;
     let patterns = Patterns {
         images: parse_patterns("spec.images", &spec.images, &mut findings),
-        excluded_images: parse_patterns("spec.exclude", &spec.excluded_images, &mut findings),
+        excluded_images: parse_patterns(
+            "spec.excludedImages",
+            &spec.excluded_images,
+            &mut findings,
+        ),
     };
     if spec.images.is_empty() {
         findings.add(
@@ -80,12 +84,12 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
         );
     }
     check_excludes(&patterns, spec, &mut findings);
-    check_serves(&spec.serves, &mut findings);
+    check_selectors(spec, &mut findings);
     check_provider(spec, &patterns.images, &mut findings);
     if let Some(pod_metadata) = &spec.pod_metadata {
         check_pod_metadata(
             pod_metadata,
-            spec.serves.namespaces.is_empty(),
+            spec.namespace_selector.is_empty(),
             &mut findings,
         );
     }
@@ -102,22 +106,22 @@ fn check_name(name: &str, findings: &mut Problems<'_>) {
             "metadata.name",
             format!("has more than {NAME_MAX} characters: shorten it"),
         );
-    } else if !is_subdomain(name) {
+    } else if !is_label(name) {
         findings.add(
             "metadata.name",
-            "is no name of an object: write lower-case letters, digits, hyphens and dots",
+            "is no DNS label: write lower-case letters, digits and hyphens, no dots",
         );
     }
 }
 
-fn check_serves(serves: &Serves, findings: &mut Problems<'_>) {
-    for (place, message) in serves.namespaces.problems() {
-        findings.add(format!("spec.serves.namespaces.{place}"), message);
+fn check_selectors(spec: &RegistrySpec, findings: &mut Problems<'_>) {
+    for (place, message) in spec.namespace_selector.problems() {
+        findings.add(format!("spec.namespaceSelector.{place}"), message);
     }
-    let accounts = &serves.service_accounts;
+    let accounts = &spec.service_account_names;
     if accounts.len() > SERVICE_ACCOUNTS_MAX {
         findings.add(
-            "spec.serves.serviceAccounts",
+            "spec.serviceAccountNames",
             format!("has more than {SERVICE_ACCOUNTS_MAX} names: split it over several Registries"),
         );
     }
@@ -130,17 +134,17 @@ fn check_serves(serves: &Serves, findings: &mut Problems<'_>) {
             continue;
         };
         findings.add(
-            format!("spec.serves.serviceAccounts[{index}]"),
+            format!("spec.serviceAccountNames[{index}]"),
             format!("{account:?} {problem}"),
         );
     }
-    if let Some(pods) = &serves.pods {
+    if let Some(pods) = &spec.pod_selector {
         if pods.is_empty() {
             let message = "selects every Pod: leave it out, or select by labels";
-            findings.add("spec.serves.pods", message);
+            findings.add("spec.podSelector", message);
         }
         for (place, message) in pods.problems() {
-            findings.add(format!("spec.serves.pods.{place}"), message);
+            findings.add(format!("spec.podSelector.{place}"), message);
         }
     }
 }
@@ -175,7 +179,7 @@ fn check_excludes(patterns: &Patterns, spec: &RegistrySpec, findings: &mut Probl
         return;
     }
     for (index, excluded_images) in patterns.excluded_images.iter().enumerate() {
-        let field = format!("spec.exclude[{index}]");
+        let field = format!("spec.excludedImages[{index}]");
         if let Some(image) = patterns
             .images
             .iter()
@@ -249,8 +253,8 @@ fn check_pod_metadata(
 ) {
     if serves_everyone {
         findings.add(
-            "spec.inject",
-            "needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds this podMetadata",
+            "spec.podMetadata",
+            "needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds what it adds",
         );
     }
     for (name, map) in [
@@ -259,7 +263,7 @@ fn check_pod_metadata(
     ] {
         if map.len() > POD_METADATA_MAX {
             findings.add(
-                format!("spec.inject.{name}"),
+                format!("spec.podMetadata.{name}"),
                 format!("has more than {POD_METADATA_MAX} entries: remove some"),
             );
         }
@@ -272,7 +276,7 @@ fn check_pod_metadata(
                 _ => None,
             };
             if let Some(problem) = labels::injected_key_problem(key).or_else(value_problem) {
-                findings.add(format!("spec.inject.{name}[{key}]"), problem);
+                findings.add(format!("spec.podMetadata.{name}[{key}]"), problem);
             }
         }
     }

@@ -36,7 +36,7 @@ impl Case {
         acr["identity"] = identity;
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "any"},
-            "spec": {"images": [format!("{}/team", self.server)], "serves": {"namespaces": {}}, "acr": acr},
+            "spec": {"images": [format!("{}/team", self.server)], "namespaceSelector": {}, "acr": acr},
         });
         let registry: Registry = serde_json::from_value(object).unwrap();
         let registries = Registries::build([registry]);

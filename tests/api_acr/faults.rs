@@ -94,7 +94,7 @@ type Quoting = (&'static str, Value, Option<(&'static str, &'static str)>);
 fn quoting_rows() -> Vec<Quoting> {
     let own = |tenant_id: &str| json!({"identity": {"workload": {"tenantId": tenant_id}}});
     let mut scoped = principal("acr-secrets-good");
-    scoped["scopes"] = json!(["repository:team/hello:pull"]);
+    scoped["scopes"] = json!(["team/hello"]);
     let mut foreign = principal("acr-secrets-good");
     foreign["identity"]["servicePrincipal"]["tenantId"] = json!(ELSEWHERE);
     let other = "55555555-5555-5555-5555-555555555555";
@@ -176,7 +176,7 @@ async fn works_behind_aad_pod_identity() {
     cloud.azure.content().node.pod_identity = PodIdentity::Waiting;
     let spec = json!({
         "images": [format!("{server}/team")], "acr": {"identity": {"managedIdentity": {}}},
-        "inject": {"labels": {"aadpodidbinding": "orders"}},
+        "podMetadata": {"labels": {"aadpodidbinding": "orders"}},
     });
     fixture.put_registry("acr-nmi", spec).await;
     let namespace = fixture.namespace("pods").await;

@@ -110,7 +110,7 @@ async fn name_the_thief(fixture: &Fixture) {
         json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
             "spec": {
-                "images": [image], "serves": {"namespaces": {"matchLabels": {FIXTURE: fixture.name}}},
+                "images": [image], "namespaceSelector": {"matchLabels": {FIXTURE: fixture.name}},
                 "acr": {"identity": {"servicePrincipal": principal}},
             },
         })

@@ -50,7 +50,7 @@ impl Made {
             "metadata": {
                 "name": self.name(), "namespace": OWN,
                 "labels": {"pullpass.dev/store": "true", "app.kubernetes.io/managed-by": "pullpass"},
-                "annotations": {"pullpass.dev/source": "made by a test"},
+                "annotations": {"pullpass.dev/credential-key": "made by a test"},
             },
         });
         for part in parts {

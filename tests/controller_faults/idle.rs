@@ -29,7 +29,7 @@ fn watched(requests: &[Seen]) -> BTreeSet<String> {
 async fn put_narrow(fixture: &Fixture, name: &str) {
     let spec = json!({
         "images": [format!("{ECR}/{name}")], "ecr": fixture.ecr(fixture.name),
-        "serves": {"namespaces": {"matchLabels": {"scene": fixture.name}}, "serviceAccounts": ["ci"]},
+        "namespaceSelector": {"matchLabels": {"scene": fixture.name}}, "serviceAccountNames": ["ci"],
     });
     let secret = format!("pullpass-{name}");
     let rules = json!([{

@@ -36,7 +36,7 @@ pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
     let identity = pick(&[json!({"workload": {}}), json!({"node": {}})]);
     let mut spec = match name {
         "eu" => json!({"images": pick(&[json!([EU]), json!([EU]), json!([EU, OTHER])]),
-            "exclude": pick(&[json!([]), json!([format!("{EU}/private")])]), "ecr": {"identity": identity}}),
+            "excludedImages": pick(&[json!([]), json!([format!("{EU}/private")])]), "ecr": {"identity": identity}}),
         "us" => {
             json!({"images": pick(&[json!([US]), json!([format!("{US}/team")])]), "ecr": {"identity": identity}})
         }
@@ -45,9 +45,9 @@ pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
             {"name": "puller", "roleArn": "arn:aws:iam::210987654321:role/pull"}}}}),
         _ => json!({"images": [format!("{EU}/secret")], "ecr": {"identity": identity}}),
     };
-    spec["serves"] = json!({"namespaces": serves});
+    spec["namespaceSelector"] = json!(serves);
     if name == "narrow" {
-        spec["serves"]["serviceAccounts"] = json!(["ci"]);
+        spec["serviceAccountNames"] = json!(["ci"]);
     }
     spec["suspend"] = json!(dice.below(10) == 0);
     spec

@@ -103,8 +103,11 @@ impl Leader {
         time::begin();
         let world = Arc::new(World::default());
         let replica = Replica::with_clock(&world, &Arc::new(Dice::new(1)), time::clock);
-        let everyone = json!({"namespaces": {}});
-        let eu = registry("eu", json!({"images": [EU], "serves": everyone, "ecr": {}}));
+        let everyone = json!({});
+        let eu = registry(
+            "eu",
+            json!({"images": [EU], "namespaceSelector": everyone, "ecr": {"identity": {"workload": {}}}}),
+        );
         replica.state.set_registries(read(vec![eu]));
         for name in ["team-a", "team-b"] {
             let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);

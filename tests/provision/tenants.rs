@@ -19,7 +19,7 @@ use super::{EU, Replica, alone, read, registry};
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
 fn serve(replica: &Replica, account: &serde_json::Value) {
-    let spec = json!({"images": [EU], "serves": {"namespaces": {}}, "ecr": {"identity": {"serviceAccount": account}}});
+    let spec = json!({"images": [EU], "namespaceSelector": {}, "ecr": {"identity": {"serviceAccount": account}}});
     replica
         .state
         .set_registries(read(vec![registry("own", spec)]));

@@ -160,8 +160,8 @@ impl Fixture {
 
     /// Writes a Registry that serves this scene's namespaces; the rest of its `spec` is given.
     pub async fn put_registry(&self, name: &str, mut spec: Value) {
-        if spec["serves"].is_null() {
-            spec["serves"] = json!({"namespaces": {"matchLabels": {FIXTURE: self.name}}});
+        if spec["namespaceSelector"].is_null() {
+            spec["namespaceSelector"] = json!({"matchLabels": {FIXTURE: self.name}});
         }
         self.cluster
             .apply(&json!({
@@ -293,7 +293,7 @@ impl Fixture {
         let all = self.cluster.get(&path).await.expect("a list");
         let all = all["items"].as_array().expect("items").iter();
         let mine = |secret: &&Value| {
-            let source = secret["metadata"]["annotations"]["pullpass.dev/source"].as_str();
+            let source = secret["metadata"]["annotations"]["pullpass.dev/credential-key"].as_str();
             source.is_some_and(|source| source.contains(&self.aws.url))
         };
         all.filter(mine).cloned().collect()

@@ -48,23 +48,23 @@ prop_compose! {
         // Excludes that the rules refuse are left out one by one, so that nearly every Registry is valid.
         let mut spec = json!({
             "images": images,
-            "exclude": BTreeSet::<String>::new(),
-            "serves": {"namespaces": {}},
+            "excludedImages": BTreeSet::<String>::new(),
+            "namespaceSelector": {},
             "static": {"secretRef": {"name": secret}},
             "suspend": suspend,
         });
         if !team.is_empty() {
-            spec["serves"]["namespaces"] = json!({"matchLabels": {"team": team}});
+            spec["namespaceSelector"] = json!({"matchLabels": {"team": team}});
         }
         if narrow && may_be_narrow {
-            spec["serves"]["serviceAccounts"] = json!(accounts);
+            spec["serviceAccountNames"] = json!(accounts);
             if !tier.is_empty() {
-                spec["serves"]["pods"] = json!({"matchLabels": {"tier": tier}});
+                spec["podSelector"] = json!({"matchLabels": {"tier": tier}});
             }
         }
         for pattern in exclude {
             let mut wider = spec.clone();
-            wider["exclude"].as_array_mut().expect("a list").push(pattern.into());
+            wider["excludedImages"].as_array_mut().expect("a list").push(pattern.into());
             if Registries::build([object("probe", 0, &wider)]).problems().is_empty() {
                 spec = wider;
             }

@@ -30,7 +30,7 @@ impl Setup {
         assert!(made.status.success(), "{made:?}");
         let registries = format!(
             "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  \
-             serves: {{namespaces: {{}}}}\n  ecr: {{}}\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{pullpass.dev/inject: enabled}}\n"
+             namespaceSelector: {{}}\n  ecr: {{identity: {{workload: {{}}}}}}\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{pullpass.dev/inject: enabled}}\n"
         );
         std::fs::write(folder.path().join("registries.yaml"), registries).unwrap();
         Self(folder)

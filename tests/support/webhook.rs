@@ -40,7 +40,7 @@ pub fn registries(yaml: &str) -> Registries {
 /// One Registry, without injections, for all namespaces.
 pub fn team() -> Registries {
     registries(&format!(
-        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  serves: {{namespaces: {{}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n"
+        "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: team}}\nspec:\n  images: [{HOST}/team]\n  namespaceSelector: {{}}\n  ecr: {{identity: {{workload: {{}}}}}}\n"
     ))
 }
 

@@ -23,7 +23,7 @@ impl YamlNode {
         serde_saphyr::from_str_with_options(text, options).unwrap_or(Self::Scalar)
     }
 
-    /// The line of a field such as `spec.inject.labels[a/b]` or `spec.images[0]`, or else of the nearest part around it.
+    /// The line of a field such as `spec.podMetadata.labels[a/b]` or `spec.images[0]`, or else of the nearest part around it.
     pub(super) fn line(&self, field: &str) -> Option<u64> {
         let mut line = None;
         let mut shape = self;
@@ -171,7 +171,7 @@ impl<'de> Visitor<'de> for YamlNodeVisitor {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "\n\nmetadata: {name: x}\nspec:\n  images:\n    - a\n    -\n      b\n  inject:\n    labels:\n      a.b/c: d\n  suspend: true\n";
+    const TEXT: &str = "\n\nmetadata: {name: x}\nspec:\n  images:\n    - a\n    -\n      b\n  podMetadata:\n    labels:\n      a.b/c: d\n  suspend: true\n";
 
     #[test]
     fn finds_line_of_field() {
@@ -182,7 +182,7 @@ mod tests {
             ("spec.images[0]", 6),
             ("spec.images[1]", 8),
             ("spec.images[7]", 5),
-            ("spec.inject.labels[a.b/c]", 11),
+            ("spec.podMetadata.labels[a.b/c]", 11),
             ("spec.static.secretRef.name", 4),
             ("spec.suspend", 12),
         ];

@@ -7,6 +7,7 @@ fn listed() -> RegistryInfo {
         name: "payments".parse().unwrap(),
         uid: "u".to_owned(),
         generation: Some(4),
+        images: "a.example.com".to_owned(),
         identity: "ecr workload".to_owned(),
     }
 }

@@ -49,7 +49,7 @@ mod tests {
             secrets: vec![format!("pullpass-{long}"); 20],
             registries: vec![long.clone(); 20],
         };
-        let note = missed(&pod, &lacks).note;
+        let note = missed_pod(&pod, &lacks).note;
         let command = format!("kubectl rollout restart deployment/{long} -n {long}. It lacks ");
         let end = note.find(&command).map(|at| at + command.len());
         assert!(end.is_some_and(|end| end < 1024), "{note}");

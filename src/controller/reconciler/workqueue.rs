@@ -111,7 +111,7 @@ pub(super) mod tests {
     /// The source of some credential.
     pub(in super::super) fn source(region: &str) -> MintSource {
         let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
-            "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "serves": {"namespaces": {}}, "ecr": {"identity": {"node": {}}}}});
+            "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
         let registry = serde_json::from_value(spec).unwrap();
         let registries = crate::registry::Registries::build([registry]);
         let grants = registries.grants_of(&BTreeMap::new(), "pullpass");

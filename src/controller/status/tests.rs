@@ -7,14 +7,11 @@ use crate::registry::Registry;
 
 /// A Registry of all namespaces, for some of their Pods alone if `accounts` are named.
 fn registry(name: &str, accounts: &[&str]) -> Registry {
-    let mut serves = json!({"namespaces": {}});
-    if !accounts.is_empty() {
-        serves["serviceAccounts"] = json!(accounts);
-    }
     serde_json::from_value(json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name, "uid": name},
         "spec": {
-            "images": [format!("{name}.example.com")], "serves": serves,
+            "images": [format!("{name}.example.com")], "namespaceSelector": {},
+            "serviceAccountNames": accounts,
             "static": {"secretRef": {"name": name}},
         },
     }))

@@ -8,8 +8,8 @@ use crate::registry::host::AzureCloud;
 
 /// How many scopes a Registry may have: they stand in one token.
 pub const SCOPES_MAX: usize = 32;
-/// The longest scope: a repository's name of 255 characters and what stands around it.
-pub const SCOPE_MAX: usize = 272;
+/// The longest scope: a repository's name.
+pub const SCOPE_MAX: usize = 255;
 
 /// An id of Entra: a GUID.
 const GUID: &str = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$";
@@ -17,9 +17,9 @@ const GUID: &str = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4
 const RESOURCE_ID: &str = r"^/subscriptions/[0-9A-Fa-f-]{36}/[Rr]esource[Gg]roups/[A-Za-z0-9_.()-]+/providers/[Mm]icrosoft\.[Mm]anaged[Ii]dentity/user[Aa]ssigned[Ii]dentities/[A-Za-z0-9_-]+$";
 /// An audience of Entra ID's: no API server takes a token for one.
 const AUDIENCE: &str = r"^api://[A-Za-z0-9._~/-]+$";
-/// A scope that pulls from one repository.
-const SCOPE: &str =
-    r"^repository:[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*:pull$";
+/// A repository's name.
+const REPOSITORY: &str =
+    r"^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$";
 /// A suffix of hosts: at least two labels, no dot before it.
 const SUFFIX: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)+$";
 
@@ -27,38 +27,40 @@ const SUFFIX: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Acr {
-    /// Who asks for them; pullpass' own workload identity where nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<AcrIdentitySpec>,
-    /// The cloud, for login servers whose name does not say it; the public one where nothing is said.
+    /// Who asks for them.
+    pub identity: AcrIdentitySpec,
+    /// The cloud of login servers whose name does not say it. Default: Public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<AcrCloud>,
-    /// The audience of the ServiceAccount tokens of `identity.serviceAccount`; what the cloud recommends where nothing is said.
+    /// The audience of the ServiceAccount tokens of `identity.serviceAccount`. Form: as `api://AzureADTokenExchange`. Default: what
+    /// the cloud recommends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
     pub audience: Option<String>,
-    /// Narrows the credential to these repositories: `repository:team/app:pull` each. It then has a shorter life.
+    /// Narrows the credential to pulls from these repositories; it then has a shorter life. Form: up to 32 full names below the
+    /// login server, as `samples/app`; no `*`. Default: all that the identity may pull.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
-        inner(length(max = 272), regex(pattern = SCOPE)),
+        inner(length(max = 255), regex(pattern = REPOSITORY)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub scopes: Vec<String>,
-    /// Endpoints instead of the cloud's own.
+    /// Endpoints instead of the cloud's own. Default: the cloud's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<AcrEndpointsSpec>,
 }
 
-/// A cloud of Azure.
+/// The cloud of login servers whose name does not say it. Default: Public.
+// The schema takes the description of an enum from its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
 pub enum AcrCloud {
     /// The global one.
     Public,
     /// China, operated by 21Vianet.
     China,
     /// US Government.
+    #[serde(rename = "USGovernment")]
     UsGov,
 }
 
@@ -78,16 +80,17 @@ impl From<AcrCloud> for AzureCloud {
 #[x_kube(validation = Rule::new("[has(self.workload), has(self.managedIdentity), has(self.servicePrincipal), has(self.serviceAccount)].filter(given, given).size() == 1")
     .message("give exactly one of workload, managedIdentity, servicePrincipal and serviceAccount"))]
 pub struct AcrIdentitySpec {
-    /// The workload identity of pullpass' own ServiceAccount.
+    /// The workload identity of pullpass' own ServiceAccount. Form: `{}`, or with ids. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<AcrWorkload>,
-    /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity answers in its place.
+    /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity answers in its place. Form: `{}` for the
+    /// system-assigned one, or with an id. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity: Option<ManagedIdentitySpec>,
-    /// A service principal with a client secret.
+    /// A service principal with a client secret. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_principal: Option<ServicePrincipal>,
-    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone.
+    /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone. Default: not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountApplication>,
 }
@@ -98,20 +101,20 @@ pub struct AcrIdentitySpec {
 #[x_kube(validation = Rule::new("has(self.fromAnnotations) && self.fromAnnotations ? !has(self.clientId) : has(self.clientId) && has(self.tenantId)")
     .message("give clientId and tenantId, or fromAnnotations: true without clientId"))]
 pub struct ServiceAccountApplication {
-    /// The ServiceAccount's name.
+    /// The ServiceAccount. Form: its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
-    /// The application, or user-assigned managed identity.
+    /// The application, or user-assigned managed identity. Form: a GUID. Default: none, `fromAnnotations` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
-    /// Its tenant.
+    /// Its tenant. Form: a GUID. Default: none, `fromAnnotations` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: Option<String>,
     /// Whether the ServiceAccount's annotations `azure.workload.identity/client-id` and, unless `tenantId` is given,
     /// `azure.workload.identity/tenant-id` name them: then whoever may write ServiceAccounts in a served namespace chooses among the
-    /// applications that are federated with it.
+    /// applications that are federated with it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_annotations: bool,
 }
@@ -120,11 +123,12 @@ pub struct ServiceAccountApplication {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AcrWorkload {
-    /// The application, or user-assigned managed identity, that the ServiceAccount is federated with.
+    /// The application, or user-assigned managed identity, that the ServiceAccount is federated with. Form: a GUID. Default: what the
+    /// environment says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
-    /// Its tenant.
+    /// Its tenant. Form: a GUID. Default: what the environment says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: Option<String>,
@@ -136,11 +140,12 @@ pub struct AcrWorkload {
 #[x_kube(validation = Rule::new("!(has(self.clientId) && has(self.resourceId))")
     .message("give clientId or resourceId, not both"))]
 pub struct ManagedIdentitySpec {
-    /// The user-assigned one of this client id.
+    /// The user-assigned one of this client id. Form: a GUID. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
-    /// The user-assigned one of this resource id.
+    /// The user-assigned one of this resource id. Form: as
+    /// `/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentitySpec/userAssignedIdentities/…`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = RESOURCE_ID))]
     pub resource_id: Option<String>,
@@ -150,10 +155,10 @@ pub struct ManagedIdentitySpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServicePrincipal {
-    /// Its tenant.
+    /// Its tenant. Form: a GUID.
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: String,
-    /// Its application.
+    /// Its application. Form: a GUID.
     #[schemars(regex(pattern = GUID))]
     pub client_id: String,
     /// The Secret that holds `AZURE_CLIENT_SECRET`.
@@ -164,15 +169,16 @@ pub struct ServicePrincipal {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AcrEndpointsSpec {
-    /// Who gives tokens: an https URL, such as `https://login.microsoftonline.com`.
+    /// Who gives tokens. Form: an https URL, such as `https://login.microsoftonline.com`. Default: the cloud's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub authority: Option<String>,
-    /// What the login servers of a cloud of one's own end in, such as `azurecr.example.com`.
+    /// What the login servers of a cloud of one's own end in. Form: at least two labels in lower case, such as
+    /// `azurecr.example.com`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200), regex(pattern = SUFFIX))]
     pub login_server_suffix: Option<String>,
-    /// Whom the tokens are for: an https URL; `https://containerregistry.azure.net` where nothing is said.
+    /// Whom the tokens are for. Form: an https URL. Default: `https://containerregistry.azure.net`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub resource: Option<String>,

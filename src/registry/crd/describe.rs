@@ -18,15 +18,15 @@ impl RegistrySpec {
 
 fn of_ecr(ecr: &Ecr) -> String {
     let identity = match &ecr.identity {
-        Some(Identity { node: Some(_), .. }) => "ecr node".to_owned(),
-        Some(Identity {
+        Identity { node: Some(_), .. } => "ecr node".to_owned(),
+        Identity {
             keys: Some(keys), ..
-        }) => format!("ecr keys {}", keys.secret_ref.name),
-        Some(Identity {
+        } => format!("ecr keys {}", keys.secret_ref.name),
+        Identity {
             service_account: Some(account),
             ..
-        }) => format!("ecr serviceAccount {}", account.name),
-        Some(_) | None => "ecr workload".to_owned(),
+        } => format!("ecr serviceAccount {}", account.name),
+        _ => "ecr workload".to_owned(),
     };
     match ecr.assume_roles.last() {
         Some(role) => format!("{identity} as {}", role.role_arn),
@@ -36,29 +36,29 @@ fn of_ecr(ecr: &Ecr) -> String {
 
 fn of_acr(acr: &Acr) -> String {
     match &acr.identity {
-        Some(AcrIdentitySpec {
+        AcrIdentitySpec {
             managed_identity: Some(identity),
             ..
-        }) => {
+        } => {
             let id = identity
                 .client_id
                 .as_ref()
                 .or(identity.resource_id.as_ref());
             named("acr managedIdentity", id)
         }
-        Some(AcrIdentitySpec {
+        AcrIdentitySpec {
             service_principal: Some(principal),
             ..
-        }) => named("acr servicePrincipal", Some(&principal.client_id)),
-        Some(AcrIdentitySpec {
+        } => named("acr servicePrincipal", Some(&principal.client_id)),
+        AcrIdentitySpec {
             service_account: Some(account),
             ..
-        }) => named("acr serviceAccount", Some(&account.name)),
-        Some(AcrIdentitySpec {
+        } => named("acr serviceAccount", Some(&account.name)),
+        AcrIdentitySpec {
             workload: Some(workload),
             ..
-        }) => named("acr workload", workload.client_id.as_ref()),
-        Some(_) | None => "acr workload".to_owned(),
+        } => named("acr workload", workload.client_id.as_ref()),
+        _ => "acr workload".to_owned(),
     }
 }
 

@@ -82,3 +82,55 @@ fn simplify(schema: &mut JSONSchemaProps) {
         .flat_map(BTreeMap::values_mut)
         .for_each(simplify);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks a schema and collects what its fields' descriptions do not say.
+    ///
+    /// Every field has one; what may be left out says `Default: `; a text or number that is none of listed values says `Form: `.
+    fn find_unsaid(path: &str, schema: &JSONSchemaProps, unsaid: &mut Vec<String>) {
+        let required = schema.required.clone().unwrap_or_default();
+        for (name, field) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            let said = field.description.as_deref().unwrap_or_default();
+            let mut ask = |has: bool, what: &str| {
+                if !has {
+                    unsaid.push(format!("{path}: {what}"));
+                }
+            };
+            ask(!said.is_empty(), "description");
+            // Status is read alone: nothing of it is left out by whoever writes it.
+            let is_optional = path.starts_with("spec.") && !required.contains(name);
+            ask(!is_optional || said.contains("Default: "), "Default");
+            let is_scalar = matches!(field.type_.as_deref(), Some("string" | "integer"));
+            let is_free = is_scalar && field.enum_.is_none();
+            ask(!is_free || said.contains("Form: "), "Form");
+            find_unsaid(&path, field, unsaid);
+            if let Some(JSONSchemaPropsOrArray::Schema(items)) = &field.items {
+                // The fields of conditions are Kubernetes' own, as are their descriptions.
+                if path != "status.conditions" {
+                    find_unsaid(&format!("{path}[]"), items, unsaid);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn says_default_and_form_of_every_field() {
+        let definition = definition();
+        let schema = definition.spec.versions[0].schema.as_ref().unwrap();
+        let schema = schema.open_api_v3_schema.as_ref().unwrap();
+        let properties = schema.properties.as_ref().unwrap();
+        let mut unsaid = Vec::new();
+        let mut fields = 0;
+        for part in ["spec", "status"] {
+            let part_schema = &properties[part];
+            fields += part_schema.properties.as_ref().unwrap().len();
+            find_unsaid(part, part_schema, &mut unsaid);
+        }
+        assert!(fields > 10, "{fields}");
+        assert!(unsaid.is_empty(), "{}", unsaid.join("\n"));
+    }
+}

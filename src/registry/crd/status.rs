@@ -11,20 +11,24 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The `metadata.generation` that all this is said of.
+    /// The `metadata.generation` that all this is said of. Form: a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: every namespace it serves holds a good login. `Degraded`: somebody should look.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Which identity asks for credentials, in a few words.
+    /// The images of its spec, the first few of them: a printed column cannot join a list. Form: patterns joined by `, `.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
+    /// Which identity asks for credentials. Form: a few words, as `ecr workload`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Who that is, in the cloud's own words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub principal: Option<String>,
-    /// When the first of its minted credentials ends if nothing renews it: RFC 3339, to the second.
+    /// Who that is, in the cloud's own words. Form: sorted, without repeats, the first few where namespaces have their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub principals: Vec<String>,
+    /// When the first of its minted credentials ends if nothing renews it. Form: RFC 3339, to the second, in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub expiration_time: Option<String>,
@@ -37,8 +41,8 @@ pub struct RegistryStatus {
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
-    /// The namespaces that hold a good login of it.
+    /// The namespaces that hold a good login of it. Form: a whole number.
     pub ready: i64,
-    /// The opted-in namespaces that it serves.
+    /// The opted-in namespaces that it serves. Form: a whole number.
     pub total: i64,
 }

@@ -10,7 +10,8 @@ pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
         Some(Host::Acr(host)) => host.cloud,
         _ => acr.cloud.map_or(AzureCloud::Public, AzureCloud::from),
     };
-    let mut scopes = acr.scopes.clone();
+    let pull = |repository: &String| format!("repository:{repository}:pull");
+    let mut scopes: Vec<String> = acr.scopes.iter().map(pull).collect();
     scopes.sort();
     scopes.dedup();
     let endpoints = acr.endpoints.clone().unwrap_or_default();
@@ -29,16 +30,16 @@ pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
 }
 
 fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
-    let identity = acr.identity.as_ref();
+    let identity = &acr.identity;
     let lower = |id: &Option<String>| id.as_ref().map(|id| id.to_ascii_lowercase());
-    if let Some(principal) = identity.and_then(|identity| identity.service_principal.as_ref()) {
+    if let Some(principal) = &identity.service_principal {
         return AcrIdentity::ServicePrincipal {
             tenant_id: principal.tenant_id.to_ascii_lowercase(),
             client_id: principal.client_id.to_ascii_lowercase(),
             secret: super::checked(&principal.secret_ref.name),
         };
     }
-    if let Some(managed) = identity.and_then(|identity| identity.managed_identity.as_ref()) {
+    if let Some(managed) = &identity.managed_identity {
         let user_assigned = match (&managed.client_id, &managed.resource_id) {
             (Some(id), _) => ManagedIdentity::Client(id.to_ascii_lowercase()),
             (None, Some(id)) => ManagedIdentity::Resource(id.clone()),
@@ -46,7 +47,7 @@ fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
         };
         return AcrIdentity::Managed(user_assigned);
     }
-    if let Some(account) = identity.and_then(|identity| identity.service_account.as_ref()) {
+    if let Some(account) = &identity.service_account {
         let audience = acr.audience.as_deref();
         return AcrIdentity::ServiceAccount {
             name: super::checked(&account.name),
@@ -55,7 +56,7 @@ fn identity_of(acr: &Acr, cloud: AzureCloud) -> AcrIdentity {
             audience: audience.unwrap_or_else(|| cloud.audience()).to_owned(),
         };
     }
-    let workload = identity.and_then(|identity| identity.workload.as_ref());
+    let workload = identity.workload.as_ref();
     AcrIdentity::Workload {
         client_id: workload.and_then(|workload| lower(&workload.client_id)),
         tenant_id: workload.and_then(|workload| lower(&workload.tenant_id)),

@@ -13,9 +13,7 @@ use crate::registry::pattern::Pattern;
 
 /// Checks `spec.acr` and that each image's host is a login server that it is for.
 pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Problems<'_>) {
-    if let Some(identity) = &acr.identity {
-        check_identity(identity, findings);
-    }
+    check_identity(&acr.identity, findings);
     check_audience(acr, findings);
     let endpoints = acr.endpoints.clone().unwrap_or_default();
     check_endpoints(&endpoints, findings);
@@ -163,10 +161,7 @@ fn check_audience(acr: &Acr, findings: &mut Problems<'_>) {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._~/-".contains(&byte);
         !rest.is_empty() && audience.len() <= 253 && rest.bytes().all(is_part)
     });
-    let has_use = acr
-        .identity
-        .as_ref()
-        .is_some_and(|identity| identity.service_account.is_some());
+    let has_use = acr.identity.service_account.is_some();
     if !is_audience {
         findings.add(
             "spec.acr.audience",
@@ -260,38 +255,30 @@ fn check_endpoints(endpoints: &AcrEndpointsSpec, findings: &mut Problems<'_>) {
     }
 }
 
-/// <https://distribution.github.io/distribution/spec/auth/scope/>, of which one repository and `pull` are taken.
+/// Repositories, of which the scopes are made: <https://distribution.github.io/distribution/spec/auth/scope/>.
 fn check_scopes(scopes: &[String], images: &[Pattern], findings: &mut Problems<'_>) {
     if scopes.len() > SCOPES_MAX {
         findings.add(
             "spec.acr.scopes",
-            format!("has more than {SCOPES_MAX} scopes: split it over several Registries"),
+            format!("has more than {SCOPES_MAX} repositories: split it over several Registries"),
         );
     }
     for (index, scope) in scopes.iter().enumerate() {
         let field = format!("spec.acr.scopes[{index}]");
-        let repository = scope
-            .strip_prefix("repository:")
-            .and_then(|rest| rest.strip_suffix(":pull"))
-            .filter(|name| scope.len() <= SCOPE_MAX && image::is_path(name));
-        let Some(repository) = repository else {
-            findings.add(
-                field,
-                format!("{scope:?} is no scope: write repository:NAME:pull with a repository's full name, no *"),
+        if scope.len() > SCOPE_MAX || !image::is_path(scope) {
+            let message = format!(
+                "{scope:?} is no repository: write its full name below the login server, as samples/app, no * and no verb"
             );
-            continue;
-        };
-        if scopes[..index].contains(scope) {
+            findings.add(field, message);
+        } else if scopes[..index].contains(scope) {
             findings.add(field, format!("{scope:?} is there twice: remove one"));
         } else if !images
             .iter()
-            .any(|image| image.covers(image.domain(), repository))
+            .any(|image| image.covers(image.domain(), scope))
         {
             findings.add(
                 field,
-                format!(
-                    "{repository:?} is under no pattern of images: remove it, or name it there"
-                ),
+                format!("{scope:?} is under no pattern of images: remove it, or name it there"),
             );
         }
     }

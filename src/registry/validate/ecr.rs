@@ -19,9 +19,7 @@ const CHAINED_SECONDS: u32 = 3600;
 pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Problems<'_>) {
     let region = ecr.region.as_deref();
     let partitions = partitions(images, region);
-    if let Some(identity) = &ecr.identity {
-        check_identity(identity, &partitions, findings);
-    }
+    check_identity(&ecr.identity, &partitions, findings);
     check_hops(ecr, &partitions, findings);
     if let Some(region) =
         region.filter(|region| region.len() > 32 || partition_of(region).is_none())
@@ -130,16 +128,13 @@ fn check_role(field: &str, role: &str, partitions: &[Partition], findings: &mut 
 fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Problems<'_>) {
     if ecr.assume_roles.len() > HOPS_MAX {
         findings.add(
-            "spec.ecr.assumeRole",
+            "spec.ecr.assumeRoles",
             format!("has more than {HOPS_MAX} roles: shorten the chain"),
         );
     }
-    let has_keys = ecr
-        .identity
-        .as_ref()
-        .is_some_and(|identity| identity.keys.is_some());
+    let has_keys = ecr.identity.keys.is_some();
     for (index, hop) in ecr.assume_roles.iter().enumerate() {
-        let field = format!("spec.ecr.assumeRole[{index}]");
+        let field = format!("spec.ecr.assumeRoles[{index}]");
         // Access keys are a user's; every other identity is the session of a role already.
         let is_chained = index > 0 || !has_keys;
         check_hop(&field, hop, is_chained, findings);

@@ -34,7 +34,7 @@ kind: Registry
 metadata: {name: team}
 spec:
   images: [%s/team]
-  serves: {namespaces: {}}
+  namespaceSelector: {}
   ecr:
     identity: {keys: {secretRef: {name: aws-image-puller}}}
     endpoints: {ecr: %q}
