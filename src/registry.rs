@@ -102,12 +102,11 @@ const IMAGES_SHOWN: usize = 3;
 
 /// A Registry's images in one line: the first few, and how many more there are.
 fn images_in_words(images: &[String]) -> String {
-    let shown = images.iter().take(IMAGES_SHOWN);
-    let mut text = shown.map(String::as_str).collect::<Vec<_>>().join(", ");
-    if let Some(more @ 1..) = images.len().checked_sub(IMAGES_SHOWN) {
-        text.push_str(&format!(" and {more} more"));
+    let shown = images[..images.len().min(IMAGES_SHOWN)].join(", ");
+    match images.len().saturating_sub(IMAGES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 /// The Registry that serves an image in a namespace.

@@ -278,6 +278,14 @@ async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
         "degraded": ["True", "MissingSource"], "namespaces": [0, 2], "current": true, "until": false,
     });
     wait_row(&fixture, "fixed", &lacks).await;
+    let selector = json!({"matchLabels": {"scene": "statuss"}});
+    let typo = json!({"images": ["typo.example.com"], "namespaceSelector": selector, "static": {"secretRef": {"name": "late"}}});
+    fixture.put_registry("typo", typo).await;
+    let nowhere = json!({
+        "identity": "static late", "ready": ["False", "NoMatchingNamespaces"],
+        "degraded": ["False", "AsExpected"], "namespaces": [0, 0], "current": true, "until": false,
+    });
+    wait_row(&fixture, "typo", &nowhere).await;
     wait::until("an Event", async || {
         let told = told(&fixture, "default", "fixed").await;
         (told == ["MissingSource"]).then_some(())
@@ -314,7 +322,48 @@ async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
     wait_row(&fixture, "fixed", &well).await;
     let columns = fixture.world.kubectl(&["get", "registries.pullpass.dev"]);
     println!("{columns}");
-    assert!(columns.contains("Provisioned"), "{columns}");
+    let head: Vec<&str> = columns.lines().next().unwrap().split_whitespace().collect();
+    let wanted = [
+        "NAME",
+        "READY",
+        "IMAGES",
+        "REASON",
+        "DEGRADED",
+        "NAMESPACES",
+        "PROVISIONED",
+        "EXPIRES",
+        "AGE",
+    ];
+    assert_eq!(head, wanted, "{columns}");
+    let typo = columns.lines().find(|line| line.starts_with("typo"));
+    let words: Vec<&str> = typo.unwrap().split_whitespace().collect();
+    let wanted = [
+        "typo",
+        "False",
+        "typo.example.com",
+        "NoMatchingNamespaces",
+        "False",
+    ];
+    assert_eq!(words[..5], wanted, "{columns}");
+    // The category is pullpass' own.
+    let all = fixture.world.kubectl(&["get", "pullpass"]);
+    assert!(all.contains("typo"), "{all}");
+    // One that rests keeps what was seen last.
+    let rest = [
+        "patch",
+        "ppr",
+        "status",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"suspend":true}}"#,
+    ];
+    fixture.world.kubectl(&rest);
+    wait::until("it rests", async || {
+        let row = row(&fixture, "status").await?;
+        let rests = row["degraded"] == json!(["Unknown", "Suspended"]);
+        (rests && row["ready"] == json!(["True", "Provisioned"])).then_some(())
+    })
+    .await;
 }
 
 /// An opted-in namespace in which a quota lets nobody make a Secret.

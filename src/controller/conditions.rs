@@ -1,7 +1,13 @@
 //! What a Registry's status says. Pure.
 //!
-//! `Ready` answers: do its Pods pull? `Degraded`: should somebody look? Conditions follow
-//! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>.
+//! `Ready` answers: do its Pods pull? `Degraded`: should somebody look? `Suspended` stands there while it rests. Where it is not ready,
+//! `Reconciling` says that this is worked on, `Stalled` that somebody has to act: tools that wait by kstatus' rules wait for the first and
+//! fail with the second. Conditions follow
+//! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>
+//! and <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
+
+mod progress;
+mod unmatched;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,9 +16,20 @@ use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
+pub(super) use progress::find_deadline;
+pub(super) use unmatched::{Reach, find_reach};
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 3;
+
+/// It breaks a rule.
+const INVALID: &str = "Invalid";
+/// Logins are on their way, and nothing is wrong.
+const PROVISIONING: &str = "Provisioning";
+/// It rests.
+const SUSPENDED: &str = "Suspended";
+/// What that means.
+const RESTS: &str = "suspended (spec.suspend: true): nothing is minted, renewed or removed";
 
 /// Why something is as it is: a CamelCase word, and words for people that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +54,10 @@ pub(super) struct RegistryFacts<'a> {
     pub(super) problem: Option<String>,
     /// Whether it rests.
     pub(super) suspended: bool,
-    /// How it stands; `None`: it serves no opted-in namespace.
+    /// How it stands; `None`: no opted-in namespace is to hold a login of it.
     pub(super) summary: Option<&'a RegistrySummary>,
+    /// Whether it selects any, where none is to hold a login of it.
+    pub(super) reach: Reach,
     /// Who its credentials' principals are, and when the first of them ends.
     pub(super) principals: Vec<String>,
     pub(super) expiration_time: Option<Timestamp>,
@@ -52,10 +71,34 @@ pub(super) struct RegistryFacts<'a> {
     pub(super) notes: Vec<Reason>,
 }
 
-/// What is wrong with a Registry, so that people should be told.
+/// What a condition says.
+#[derive(Clone, Debug)]
+struct Verdict {
+    /// `True`, `False` or `Unknown`.
+    status: &'static str,
+    finding: Reason,
+}
+
+impl Verdict {
+    fn new(holds: bool, finding: Reason) -> Self {
+        let status = if holds { "True" } else { "False" };
+        Self { status, finding }
+    }
+
+    fn unknown(reason: &'static str, message: &str) -> Self {
+        let finding = Reason::new(reason, message);
+        let status = "Unknown";
+        Self { status, finding }
+    }
+}
+
+/// What is wrong with a Registry, so that people should be told. One that rests is let rest.
 pub(super) fn find_problem(facts: &RegistryFacts<'_>, now: Timestamp) -> Option<Reason> {
+    if facts.problem.is_none() && facts.suspended {
+        return None;
+    }
     let (is_ready, ready) = decide_ready(facts);
-    if !is_ready && !matches!(ready.reason, "Suspended" | "Provisioning") {
+    if !is_ready && ready.reason != PROVISIONING {
         return Some(ready);
     }
     let (is_degraded, degraded) = decide_degraded(facts, now);
@@ -69,32 +112,10 @@ pub(super) fn build_status(
     before: Option<&RegistryStatus>,
     now: Timestamp,
 ) -> RegistryStatus {
-    let (is_ready, ready) = decide_ready(facts);
-    let (is_degraded, degraded) = decide_degraded(facts, now);
-    let condition = |kind: &str, holds: bool, finding: Reason| {
-        let status = if holds { "True" } else { "False" };
-        let mut known = before.into_iter().flat_map(|before| &before.conditions);
-        let same = known.find(|known| known.type_ == kind && known.status == status);
-        let since = same.map_or_else(
-            || Time(seconds(now)),
-            |same| same.last_transition_time.clone(),
-        );
-        Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: finding.reason.to_owned(),
-            message: finding.message,
-            last_transition_time: since,
-            observed_generation: listed.generation,
-        }
-    };
     RegistryStatus {
         observed_generation: listed.generation,
-        conditions: vec![
-            condition("Ready", is_ready, ready),
-            condition("Degraded", is_degraded, degraded),
-        ],
-        images: Some(listed.images.clone()),
+        conditions: decide_conditions(listed, facts, before, now),
+        images: Some(listed.images.clone()).filter(|images| !images.is_empty()),
         identity: Some(listed.identity.clone()).filter(|identity| !identity.is_empty()),
         principals: facts.principals.clone(),
         expiration_time: facts
@@ -102,6 +123,59 @@ pub(super) fn build_status(
             .map(|expiration_time| seconds(expiration_time).to_string()),
         namespaces: Some(counts(facts.summary)),
     }
+}
+
+fn decide_conditions(
+    listed: &RegistryInfo,
+    facts: &RegistryFacts<'_>,
+    before: Option<&RegistryStatus>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let known = |kind: &str| {
+        let mut known = before.into_iter().flat_map(|before| &before.conditions);
+        known.find(|known| known.type_ == kind)
+    };
+    let condition = |kind: &str, verdict: Verdict| {
+        let same = known(kind).filter(|known| known.status == verdict.status);
+        let since = same.map_or_else(
+            || Time(seconds(now)),
+            |same| same.last_transition_time.clone(),
+        );
+        Condition {
+            type_: kind.to_owned(),
+            status: verdict.status.to_owned(),
+            reason: verdict.finding.reason.to_owned(),
+            message: verdict.finding.message,
+            last_transition_time: since,
+            observed_generation: listed.generation,
+        }
+    };
+    let rests = facts.problem.is_none() && facts.suspended;
+    let ready = if rests {
+        // Nobody looks at it any more: what was seen last stands, of the generation that it was seen of.
+        let last = known("Ready").cloned();
+        last.unwrap_or_else(|| {
+            let message = "it was suspended before anybody looked at it";
+            condition("Ready", Verdict::unknown(SUSPENDED, message))
+        })
+    } else {
+        let (is_ready, ready) = decide_ready(facts);
+        condition("Ready", Verdict::new(is_ready, ready))
+    };
+    let degraded = if rests {
+        Verdict::unknown(SUSPENDED, "it rests: nobody looks whether it is well")
+    } else if facts.problem.is_some() {
+        Verdict::unknown(INVALID, "nothing of it is looked at while it breaks a rule")
+    } else {
+        let (is_degraded, degraded) = decide_degraded(facts, now);
+        Verdict::new(is_degraded, degraded)
+    };
+    let suspended = rests.then(|| Verdict::new(true, Reason::new(SUSPENDED, RESTS)));
+    let progress = progress::decide(&ready, rests, listed.generation, before, now);
+    let mut conditions = vec![ready, condition("Degraded", degraded)];
+    conditions.extend(suspended.map(|verdict| condition("Suspended", verdict)));
+    conditions.extend(progress);
+    conditions
 }
 
 fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
@@ -114,15 +188,10 @@ fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
 
 fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
     if let Some(problem) = &facts.problem {
-        return (false, Reason::new("Invalid", problem));
-    }
-    if facts.suspended {
-        let message = "suspended (spec.suspend: true): nothing is minted, renewed or removed";
-        return (false, Reason::new("Suspended", message));
+        return (false, Reason::new(INVALID, problem));
     }
     let Some(summary) = facts.summary else {
-        let message = "no opted-in namespace is served yet: label one pullpass.dev/inject=enabled, and as namespaceSelector asks";
-        return (true, Reason::new("NoNamespaces", message));
+        return facts.reach.decide_ready();
     };
     let wanted = summary.total - summary.foreign;
     if summary.ready >= wanted && (wanted > 0 || summary.foreign == 0) {
@@ -152,7 +221,7 @@ fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
             let message = format!("{some}: {}", why.message);
             (false, Reason::new(why.reason, message))
         }
-        None => (false, Reason::new("Provisioning", some)),
+        None => (false, Reason::new(PROVISIONING, some)),
     }
 }
 

@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::conditions::{Reason, RegistryFacts, build_status, find_problem};
+use super::conditions::{
+    Reason, RegistryFacts, build_status, find_deadline, find_problem, find_reach,
+};
 use super::retry_timer::RetryTimer;
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::names::ObjectName;
@@ -91,7 +93,8 @@ pub(super) struct StatusUpdates {
 /// What was told, by this replica.
 #[derive(Default)]
 pub(super) struct ReportedStatus {
-    statuses: HashMap<ObjectName, RegistryStatus>,
+    /// By the Registry's name, with its unique id: another one of the same name begins anew.
+    statuses: HashMap<ObjectName, (String, RegistryStatus)>,
     /// Registries whose status could not be written, and is left alone for a while.
     backoff: HashMap<ObjectName, RetryTimer>,
     /// When it is time to tell more.
@@ -133,9 +136,13 @@ impl ReportedStatus {
             let before = self
                 .statuses
                 .get(&listed.name)
-                .cloned()
+                .filter(|(uid, _)| *uid == listed.uid)
+                .map(|(_, status)| status.clone())
                 .or_else(|| reported(&listed.name));
             let status = build_status(listed, &facts, before.as_ref(), now);
+            if let Some(deadline) = find_deadline(&status) {
+                requeue_at(&mut updates, deadline);
+            }
             updates.events.extend(find_event(listed, &facts, now));
             updates
                 .events
@@ -147,7 +154,8 @@ impl ReportedStatus {
                 }
                 updates.statuses.push((listed.clone(), status.clone()));
             }
-            self.statuses.insert(listed.name.clone(), status);
+            let told = (listed.uid.clone(), status);
+            self.statuses.insert(listed.name.clone(), told);
         }
         updates.events.extend(unwritten.events);
         let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
@@ -248,6 +256,10 @@ fn gather_facts<'a>(
         problem,
         suspended: registry.is_some_and(|registry| registry.suspend),
         summary,
+        reach: registry
+            .filter(|_| summary.is_none())
+            .map(|registry| find_reach(registry, &snapshot.opted_in))
+            .unwrap_or_default(),
         notes: errors.notes.clone(),
         ..RegistryFacts::default()
     };

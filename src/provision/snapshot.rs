@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub principals: Vec<Option<String>>,
     /// How each Registry stands.
     pub summaries: RegistrySummaries,
+    /// All that opted in.
+    pub opted_in: Vec<Arc<Namespace>>,
     source_index: HashMap<MintSource, usize>,
     /// What each pull secret is to hold, by its place.
     covered: Vec<Arc<[GrantCoverage]>>,
@@ -156,6 +158,7 @@ impl Provisioner {
         if !namespace.wants_pull_secrets() {
             return;
         }
+        snapshot.opted_in.push(Arc::clone(namespace));
         for secret in check.registries.secrets(&namespace.labels) {
             let coverage = self.0.coverage(namespace, secret);
             if coverage.is_foreign() {
@@ -264,9 +267,7 @@ impl Provisioner {
     /// The life of the credential that is there for `source`, and its principal.
     fn credential_state(&self, source: &MintSource) -> (CredentialState, Option<String>) {
         let credential = self.0.credentials.current(source);
-        let principal = credential
-            .as_ref()
-            .map(|credential| credential.principal.clone());
+        let principal = credential.as_ref().map(|one| one.principal.clone());
         let credential_state = CredentialState {
             minted: credential.map(|credential| (credential.minted_at, credential.expires_at)),
             is_minting: false,

@@ -223,7 +223,7 @@ async fn says_that_logins_ended_which_cannot_be_renewed_and_that_they_are_good_a
     let writes = leader.world.writes.load(Ordering::SeqCst);
     time::skip(SignedDuration::from_hours(1));
     leader
-        .wait("Ready=False Timeout, Degraded=True Timeout")
+        .wait("Ready=False Timeout, Degraded=True Timeout, Reconciling=True Timeout")
         .await;
     assert_eq!(leader.gauge("pullpass_namespaces_incomplete"), "2");
     let still = leader.gauge("pullpass_credential_expiry_timestamp_seconds");
@@ -270,7 +270,7 @@ async fn says_why_logins_cannot_be_written_and_tells_the_namespaces_that_lack_th
     let leader = Leader::start();
     leader.refuse(true);
     leader
-        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .wait("Ready=False Rejected, Degraded=True Rejected, Stalled=True Rejected")
         .await;
     let told = leader.heard.statuses.lock().unwrap()["eu"].clone();
     let message = &told.conditions[0].message;
@@ -307,7 +307,7 @@ async fn says_that_renewed_logins_cannot_be_written_while_earlier_ones_are_good(
         .await;
     time::skip(SignedDuration::from_hours(5));
     leader
-        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .wait("Ready=False Rejected, Degraded=True Rejected, Stalled=True Rejected")
         .await;
     leader.refuse(false);
     leader.wait(GOOD).await;
@@ -348,6 +348,6 @@ async fn is_calm_where_nobody_takes_what_it_tells() {
 
     leader.heard.refuses.store(false, Ordering::SeqCst);
     leader
-        .wait("Ready=False Rejected, Degraded=True Rejected")
+        .wait("Ready=False Rejected, Degraded=True Rejected, Stalled=True Rejected")
         .await;
 }

@@ -1,6 +1,9 @@
+mod kstatus;
+
 use super::*;
 use crate::controller::at;
 use crate::provision::Pending;
+use kstatus::{EnsureOutcome, compute};
 
 fn listed() -> RegistryInfo {
     RegistryInfo {
@@ -20,7 +23,7 @@ fn summary(ready: usize, total: usize) -> RegistrySummary {
     }
 }
 
-/// Status and reason of Ready and Degraded.
+/// Status and reason of each condition.
 fn read(status: &RegistryStatus) -> String {
     let words: Vec<String> = status
         .conditions
@@ -74,7 +77,7 @@ fn says_whether_pods_pull_and_whether_somebody_should_look() {
         ),
         (
             summary(0, 2),
-            "Ready=False Provisioning, Degraded=False AsExpected",
+            "Ready=False Provisioning, Degraded=False AsExpected, Reconciling=True Provisioning",
         ),
         (
             foreign(),
@@ -82,7 +85,7 @@ fn says_whether_pods_pull_and_whether_somebody_should_look() {
         ),
         (
             lack(),
-            "Ready=False MissingSource, Degraded=True MissingSource",
+            "Ready=False MissingSource, Degraded=True MissingSource, Stalled=True MissingSource",
         ),
     ];
     for (summary, wanted) in table {
@@ -98,7 +101,7 @@ fn says_that_minting_fails_while_earlier_logins_are_good_and_after() {
     for (summary, wanted) in [
         (
             summary(0, 2),
-            "Ready=False AccessDenied, Degraded=True AccessDenied",
+            "Ready=False AccessDenied, Degraded=True AccessDenied, Stalled=True AccessDenied",
         ),
         (
             summary(2, 2),
@@ -121,26 +124,215 @@ fn says_why_a_registry_serves_nothing() {
     let table = [
         (
             RegistryFacts::default(),
-            "Ready=True NoNamespaces, Degraded=False AsExpected",
+            "Ready=True NoNamespacesYet, Degraded=False AsExpected",
         ),
         (
             RegistryFacts {
                 problem,
                 ..RegistryFacts::default()
             },
-            "Ready=False Invalid, Degraded=False AsExpected",
+            "Ready=False Invalid, Degraded=Unknown Invalid, Stalled=True Invalid",
+        ),
+        (
+            RegistryFacts {
+                reach: unmatched(),
+                ..RegistryFacts::default()
+            },
+            "Ready=False NoMatchingNamespaces, Degraded=False AsExpected, Stalled=True NoMatchingNamespaces",
+        ),
+        (
+            RegistryFacts {
+                reach: Reach::Outranked,
+                ..RegistryFacts::default()
+            },
+            "Ready=True Outranked, Degraded=False AsExpected",
         ),
         (
             RegistryFacts {
                 suspended: true,
                 ..with(&all)
             },
-            "Ready=False Suspended, Degraded=False AsExpected",
+            "Ready=Unknown Suspended, Degraded=Unknown Suspended, Suspended=True Suspended, Stalled=True Suspended",
         ),
     ];
     for (facts, wanted) in table {
         assert_eq!(read(&of(&facts)), wanted, "{facts:?}");
     }
+}
+
+fn unmatched() -> Reach {
+    let message = "namespaceSelector \"team=payment\" selects none".to_owned();
+    Reach::NoneMatches { message }
+}
+
+#[test]
+fn keeps_what_was_seen_last_of_one_that_rests() {
+    let all = summary(1, 1);
+    let none = summary(0, 1);
+    let resting = RegistryFacts {
+        suspended: true,
+        ..RegistryFacts::default()
+    };
+    let rows = [
+        (
+            with(&all),
+            "Ready=True Provisioned, Degraded=Unknown Suspended, Suspended=True Suspended",
+        ),
+        (
+            with(&none),
+            "Ready=False Provisioning, Degraded=Unknown Suspended, Suspended=True Suspended, Stalled=True Suspended",
+        ),
+    ];
+    for (facts, wanted) in rows {
+        let before = of(&facts);
+        let mut changed = listed();
+        changed.generation = Some(5);
+        let status = build_status(&changed, &resting, Some(&before), at(100));
+        assert_eq!(read(&status), wanted);
+        // Of the spec that it was seen of, not of the one that rests.
+        assert_eq!(status.conditions[0], before.conditions[0]);
+        assert_eq!(status.observed_generation, Some(5));
+        let later = build_status(&changed, &resting, Some(&status), at(200));
+        assert_eq!(later, status, "it is told once");
+    }
+}
+
+#[test]
+fn gives_up_waiting_for_what_takes_too_long() {
+    let none = summary(0, 1);
+    let facts = with(&none);
+    let mut status = of(&facts);
+    assert_eq!(find_deadline(&status), Some(at(600)));
+    for (seconds, wanted) in [
+        (2, "Reconciling"),
+        (599, "Reconciling"),
+        (600, "Stalled"),
+        (3000, "Stalled"),
+    ] {
+        status = build_status(&listed(), &facts, Some(&status), at(seconds));
+        assert_eq!(status.conditions[2].type_, wanted, "{seconds}");
+    }
+    assert_eq!(status.conditions[2].last_transition_time.0, at(600));
+    assert_eq!(find_deadline(&status), None);
+    // Another spec, or other work, begins anew.
+    let mut changed = listed();
+    changed.generation = Some(5);
+    let anew = build_status(&changed, &facts, Some(&status), at(3001));
+    assert_eq!(anew.conditions[2].type_, "Reconciling");
+    assert_eq!(find_deadline(&anew), Some(at(3601)));
+}
+
+/// Everything that can be known of a Registry, as far as its conditions depend on it.
+fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts<'_>> {
+    let reasons = [
+        "Throttled",
+        "Timeout",
+        "Network",
+        "InvalidResponse",
+        "InternalError",
+        "StoreConflict",
+        "StoreUnreachable",
+        "StoreForbidden",
+        "Conflict",
+        "NamespaceTerminating",
+        "Unreachable",
+        "AccessDenied",
+        "MissingSource",
+        "SessionNotRenewed",
+        "Rejected",
+        "SomethingNew",
+    ];
+    let finding = |reason: &&'static str| Some(Reason::new(reason, "a cloud says so"));
+    let failures: Vec<_> = reasons.iter().map(finding).chain([None]).collect();
+    let mut all = Vec::new();
+    for problem in [None, Some("spec.images is empty".to_owned())] {
+        for suspended in [false, true] {
+            for reach in [Reach::NoneOptedIn, unmatched(), Reach::Outranked] {
+                for summary in summaries.iter().map(Some).chain([None]) {
+                    for failure in &failures {
+                        for is_unwritten in [false, true] {
+                            let (failure, unwritten) = if is_unwritten {
+                                (None, failure)
+                            } else {
+                                (failure.clone(), &None)
+                            };
+                            all.push(RegistryFacts {
+                                problem: problem.clone(),
+                                suspended,
+                                reach: reach.clone(),
+                                summary,
+                                failure,
+                                unwritten: unwritten.clone(),
+                                ..RegistryFacts::default()
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The different sets of conditions of these statuses.
+fn distinct(all: impl Iterator<Item = RegistryStatus>) -> Vec<RegistryStatus> {
+    let mut found: Vec<RegistryStatus> = Vec::new();
+    for status in all {
+        if !found.iter().any(|known| read(known) == read(&status)) {
+            found.push(status);
+        }
+    }
+    found
+}
+
+/// Judges what is said of the same facts now, soon, after ten minutes and long after; how it is seen now.
+fn judge(facts: &RegistryFacts<'_>, before: Option<&RegistryStatus>) -> EnsureOutcome {
+    let start = build_status(&listed(), facts, before, at(10));
+    let outcome = compute(4, &start);
+    let mut conditions = start.conditions.iter();
+    let is_worked_on = conditions.any(|one| one.type_ == "Reconciling");
+    let is_in_progress = outcome == EnsureOutcome::InProgress;
+    assert_eq!(is_in_progress, is_worked_on, "{}", read(&start));
+
+    let soon = build_status(&listed(), facts, Some(&start), at(12));
+    let late = build_status(&listed(), facts, Some(&soon), at(611));
+    let end = compute(4, &late);
+    assert_ne!(end, EnsureOutcome::InProgress, "{}", read(&late));
+    let later = build_status(&listed(), facts, Some(&late), at(100_000));
+    assert_eq!(later, late, "nothing changed");
+    if !is_in_progress {
+        assert_eq!(end, outcome, "{} became {}", read(&start), read(&late));
+    }
+    // Pods pull as far as anybody knows, or somebody is told that they do not.
+    let is_ready = late.conditions[0].status == "True";
+    assert_eq!(end == EnsureOutcome::Current, is_ready, "{}", read(&late));
+    let other = compute(5, &late);
+    assert_eq!(
+        other,
+        EnsureOutcome::InProgress,
+        "another spec is not seen yet"
+    );
+    outcome
+}
+
+#[test]
+fn lets_nobody_wait_for_ever() {
+    let in_no_place = RegistrySummary {
+        foreign: 2,
+        ..summary(0, 2)
+    };
+    let summaries = [summary(0, 2), summary(2, 2), foreign(), lack(), in_no_place];
+    let all = all_facts(&summaries);
+    // What was said before: nothing, or each set of conditions that there can be.
+    let befores = distinct(all.iter().map(of));
+    assert!(befores.len() > 20, "{}", befores.len());
+    let mut outcomes = std::collections::BTreeSet::new();
+    for facts in &all {
+        for before in befores.iter().map(Some).chain([None]) {
+            outcomes.insert(judge(facts, before));
+        }
+    }
+    assert_eq!(outcomes.len(), 3, "{outcomes:?}");
 }
 
 #[test]

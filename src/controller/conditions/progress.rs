@@ -1,0 +1,84 @@
+//! Where a Registry is not ready: whether that is worked on, or somebody has to act. Pure.
+//!
+//! `Reconciling` and `Stalled` are there only while they hold, as
+//! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md> has it.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{PROVISIONING, RESTS, SUSPENDED};
+use crate::provision::secret::seconds;
+use crate::registry::crd::RegistryStatus;
+
+/// How long something may be worked on without an end before somebody should look, as Deployments have it.
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds>
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+const RECONCILING: &str = "Reconciling";
+const STALLED: &str = "Stalled";
+
+/// The reasons that pass without anybody's doing, mostly. All others need a person, though everything is tried again.
+const PASSING: [&str; 11] = [
+    PROVISIONING,
+    "InvalidResponse",
+    "Conflict",
+    "InternalError",
+    "NamespaceTerminating",
+    "Network",
+    "StoreConflict",
+    "StoreUnreachable",
+    "Throttled",
+    "Timeout",
+    "Unreachable",
+];
+
+/// The condition that stands beside this `Ready`, if it is not `True`.
+pub(super) fn decide(
+    ready: &Condition,
+    rests: bool,
+    generation: Option<i64>,
+    before: Option<&RegistryStatus>,
+    now: Timestamp,
+) -> Option<Condition> {
+    if ready.status == "True" {
+        return None;
+    }
+    let condition = |kind: &str, reason: &str, message: &str, since: Timestamp| Condition {
+        type_: kind.to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: Time(since),
+        observed_generation: generation,
+    };
+    // What was said of another spec begins anew.
+    let before = before.filter(|before| before.observed_generation == generation);
+    let known = |kind: &str| {
+        let mut known = before.into_iter().flat_map(|before| &before.conditions);
+        known.find(|known| known.type_ == kind && known.status == "True")
+    };
+    let since = |kind: &str| known(kind).map_or(seconds(now), |known| known.last_transition_time.0);
+    if rests {
+        return Some(condition(STALLED, SUSPENDED, RESTS, since(STALLED)));
+    }
+    let (reason, message) = (&ready.reason, &ready.message);
+    let was_stalled = known(STALLED).is_some_and(|stalled| stalled.reason == *reason);
+    let begun = since(RECONCILING);
+    let is_late = was_stalled || now.duration_since(begun) >= PATIENCE;
+    if !PASSING.contains(&&**reason) {
+        return Some(condition(STALLED, reason, message, since(STALLED)));
+    }
+    if is_late {
+        let message = format!("for 10 minutes and more, and it is tried again: {message}");
+        return Some(condition(STALLED, reason, &message, since(STALLED)));
+    }
+    Some(condition(RECONCILING, reason, message, begun))
+}
+
+/// Until when what this status says is worked on may take; `None`: nothing is.
+pub(in crate::controller) fn find_deadline(status: &RegistryStatus) -> Option<Timestamp> {
+    let mut conditions = status.conditions.iter();
+    let reconciling = conditions.find(|condition| condition.type_ == RECONCILING)?;
+    let end = reconciling.last_transition_time.0.checked_add(PATIENCE);
+    Some(end.unwrap_or(Timestamp::MAX))
+}
