@@ -374,12 +374,9 @@ async fn injects_of_the_more_specific_registry_and_warns_of_conflicts() {
             {"op": "add", "path": "/metadata/annotations", "value": {"iam.amazonaws.com/role": "narrow"}},
         ]);
         assert_eq!(answer.patch(), Some(expected));
-        assert_eq!(answer.warnings().len(), 2, "{:?}", answer.warnings());
-        assert!(
-            answer.warnings()[0].contains("the one of narrow is used"),
-            "{:?}",
-            answer.warnings()
-        );
+        let told = answer.told();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("the one of narrow is used"), "{told:?}");
     }
 }
 
@@ -457,7 +454,7 @@ async fn injects_of_the_narrower_registry_where_patterns_are_as_specific() {
         patch[1],
         json!({"op": "add", "path": "/metadata/labels/aadpodidbinding", "value": "release"})
     );
-    assert_eq!(answer.warnings().len(), 3, "{:?}", answer.warnings());
+    assert_eq!(answer.told().len(), 3, "{:?}", answer.told());
     let equal = registries(&format!(
         "apiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: wide}}\nspec:\n  images: [{HOST}/a]\n  excludedImages: [{HOST}/a/x]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: wide}}}}\n\
          ---\napiVersion: pullpass.dev/v1alpha1\nkind: Registry\nmetadata: {{name: narrow}}\nspec:\n  images: [{HOST}/a]\n  namespaceSelector: {{matchLabels: {{pullpass.dev/inject: enabled}}}}\n  serviceAccountNames: [default]\n  ecr: {{identity: {{workload: {{}}}}}}\n  podMetadata: {{labels: {{aadpodidbinding: narrow}}}}\n"
@@ -489,7 +486,7 @@ async fn leaves_out_the_secret_that_is_foreign_or_not_listed_and_references_the_
         let answer = post(&router, with_tier(&["wide", "ci"], "").to_string()).await;
         let patch = answer.patch().unwrap();
         assert_eq!(patch[0]["value"], json!([{"name": "pullpass"}]));
-        let warnings = answer.warnings().join(" ");
+        let warnings = answer.told().join("\n");
         assert!(warnings.contains(warning), "{warnings}");
     }
 }

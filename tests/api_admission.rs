@@ -303,7 +303,7 @@ async fn neither_touches_nor_references_a_secret_of_somebody_else() {
         let created = fixture.create(namespace, &[&image()]).await;
 
         assert!(!references(&created.body), "{namespace}");
-        let warnings = created.warnings.join(" ");
+        let warnings = created.warnings.join("\n").replace("\n… ", " ");
         assert!(
             warnings.contains(&format!("Secret {namespace}/pullpass")),
             "{warnings}"
@@ -455,7 +455,7 @@ async fn writes_nothing_into_a_namespace_that_is_being_deleted() {
 
     creating.await.unwrap();
     wait::until("pullpass to give up", async || {
-        pullpass.log().contains("being deleted").then_some(())
+        pullpass.log().contains("is terminating").then_some(())
     })
     .await;
     assert!(!fixture.has_pull_secret(&namespace).await);

@@ -259,6 +259,7 @@ async fn told(fixture: &Fixture, namespace: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one course of events")]
 async fn says_how_each_registry_stands_and_tells_what_is_wrong() {
     let fixture = Fixture::alone("status").await;
     fixture.serve(&[&format!("{ECR}/team")]).await;

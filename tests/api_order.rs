@@ -77,6 +77,7 @@ fn images(pod: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one course of events")]
 async fn comes_first_and_comes_back() {
     let fixture = Fixture::new("order").await;
     for (name, path) in [("order-team", "team"), ("order-later", "later")] {

@@ -150,7 +150,7 @@ async fn warns_of_registries_that_need_or_fight_something() {
     });
 
     let first = create(&fixture, &registry("first", &more), "").await.ok();
-    let warning = first.warnings.join(" ");
+    let warning = first.warnings.join("\n").replace("\n… ", " ");
     assert!(warning.contains("source secret late"), "{warning}");
     assert!(warning.contains("pullpass.dev/source=true"), "{warning}");
 
@@ -228,6 +228,7 @@ async fn exempts_what_needs_or_may_have_no_reference(fixture: &Fixture) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one course of events")]
 async fn enforces_references_where_a_namespace_asks() {
     let fixture = Fixture::new("enforce").await;
     fixture.serve(&[&format!("{ECR}/team")]).await;

@@ -177,41 +177,17 @@ mod tests {
         let other = r#""containers":[{"image":"alpine"}]"#;
         let disabled = r#"{"labels":{"pullpass.dev/inject":"disabled"}}"#;
         let mirror = r#"{"annotations":{"kubernetes.io/config.mirror":"x"}}"#;
+        let skipped = |skip| Some(PodCheck::Skipped(skip));
         let rows = [
             ("shop", "{}", ours.as_str(), None),
             ("everything", "{}", ours, None),
             ("shop", "{}", complete, Some(PodCheck::Referenced)),
             ("everything", "{}", other, Some(PodCheck::Referenced)),
-            (
-                "shop",
-                "{}",
-                other,
-                Some(PodCheck::Skipped(Skip::NoRegistry)),
-            ),
-            (
-                "shop",
-                disabled,
-                ours,
-                Some(PodCheck::Skipped(Skip::PodOptedOut)),
-            ),
-            (
-                "shop",
-                mirror,
-                ours,
-                Some(PodCheck::Skipped(Skip::MirrorPod)),
-            ),
-            (
-                "elsewhere",
-                "{}",
-                ours,
-                Some(PodCheck::Skipped(Skip::NamespaceNotOptedIn)),
-            ),
-            (
-                "kube-system",
-                "{}",
-                ours,
-                Some(PodCheck::Skipped(Skip::SystemNamespace)),
-            ),
+            ("shop", "{}", other, skipped(Skip::NoRegistry)),
+            ("shop", disabled, ours, skipped(Skip::PodOptedOut)),
+            ("shop", mirror, ours, skipped(Skip::MirrorPod)),
+            ("elsewhere", "{}", ours, skipped(Skip::NamespaceNotOptedIn)),
+            ("kube-system", "{}", ours, skipped(Skip::SystemNamespace)),
         ];
         let check = check();
         for (namespace, metadata, spec, verdict) in rows {

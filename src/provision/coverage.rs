@@ -234,13 +234,11 @@ pub(super) fn compute_coverage(
         },
         Arc::clone,
     );
-    let unwanted = match &observed {
-        Some(observed) if is_shared && observed.digests.len() == desired_set.entries => Vec::new(),
-        _ => {
-            let keys = observed.iter().flat_map(|observed| observed.digests.keys());
-            stale::find(keys, &grants, credentials, state)
-        }
-    };
+    let holds_just_that =
+        |observed: &Arc<Observed>| is_shared && observed.digests.len() == desired_set.entries;
+    let others = observed.iter().filter(|one| !holds_just_that(one));
+    let keys = others.flat_map(|observed| observed.digests.keys());
+    let unwanted = stale::find(keys, &grants, credentials, state);
     let is_current = |covered: &GrantCoverage| matches!(covered.coverage, KeyCoverage::Current);
     SecretCoverage {
         namespace: Arc::clone(namespace),

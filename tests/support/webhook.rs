@@ -162,4 +162,10 @@ impl Answer {
         )
         .unwrap()
     }
+
+    /// The warnings in full: a long one comes in several lines.
+    pub fn told(&self) -> Vec<String> {
+        let lines = self.warnings().join("\n").replace("\n… ", " ");
+        lines.lines().map(str::to_owned).collect()
+    }
 }
