@@ -59,7 +59,7 @@ fn rows() -> Vec<Row> {
         neighbour,
     };
     vec![
-        row("default", json!({}), None),
+        row("default", own("workload", json!({})), None),
         row("workload", workload(APP), Some(workload(OTHER))),
         row("principal", principal(APP), Some(principal(OTHER))),
         row("scoped", narrow(APP), Some(narrow(OTHER))),
@@ -153,7 +153,9 @@ async fn pull(
     assert_eq!(login.username, USERNAME);
     let minted = claims(&login.password);
     assert_eq!(minted["appid"], APP, "{name}");
-    let scopes = row.acr.get("scopes").cloned().unwrap_or(json!([]));
+    let repositories = row.acr["scopes"].as_array().into_iter().flatten();
+    let scope = |name: &Value| format!("repository:{}:pull", name.as_str().unwrap());
+    let scopes = json!(repositories.map(scope).collect::<Vec<_>>());
     assert_eq!(minted["scopes"], scopes, "{name}");
     // The registry takes this one alone.
     let held = cloud.fixture.pull_secret(namespace).await;

@@ -107,7 +107,7 @@ const PLACES: [(&str, &str, &str, &str); 10] = [
     (
         "aws",
         "public.ecr.aws",
-        "api.ecr_public.us-east-1.amazonaws.com",
+        "api.ecr-public.us-east-1.amazonaws.com",
         "public",
     ),
     (
@@ -210,11 +210,11 @@ async fn opens_sessions_at_the_regional_endpoint_of_aws_sts() {
     let hop = add_hop(&fixture, "regional-hop", &role, None, None).await;
     let file = project_token(&fixture, "sts.amazonaws.com").await;
     let rows = [
-        ("direct", "eu-west-1", json!({})),
+        ("direct", "eu-west-1", json!({"identity": {"workload": {}}})),
         (
             "chain",
             "eu-central-1",
-            json!({"assumeRoles": [{"roleArn": hop}]}),
+            json!({"identity": {"workload": {}}, "assumeRoles": [{"roleArn": hop}]}),
         ),
     ];
     let mut images = Vec::new();

@@ -34,7 +34,8 @@ struct TableRegistry {
     name: String,
     images: Vec<String>,
     #[serde(default)]
-    exclude: Vec<String>,
+    #[serde(rename = "excludedImages")]
+    excluded_images: Vec<String>,
     user: Option<String>,
     secret: Option<String>,
 }
@@ -65,7 +66,8 @@ impl Table {
         }
         put_fixed_logins(fixture).await;
         for registry in &self.registries {
-            let mut spec = json!({"images": registry.images, "excludedImages": registry.exclude});
+            let mut spec =
+                json!({"images": registry.images, "excludedImages": registry.excluded_images});
             match (&registry.user, &registry.secret) {
                 (Some(user), None) => spec["ecr"] = fixture.ecr(&format!("keyring-{user}")),
                 (None, Some(secret)) => spec["static"] = json!({"secretRef": {"name": secret}}),

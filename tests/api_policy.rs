@@ -197,13 +197,23 @@ async fn rows(place: &Place) -> Vec<Row> {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         moto.field("imds").to_owned(),
     )];
-    let chain = json!({"assumeRoles": [{"roleArn": FAR_ROLE, "externalId": "pullpass"}]});
+    let chain = json!({"identity": {"workload": {}}, "assumeRoles": [{"roleArn": FAR_ROLE, "externalId": "pullpass"}]});
     let keys = json!({"identity": {"keys": {"secretRef": {"name": "printed-keys"}}}});
     let tenant =
         json!({"identity": {"serviceAccount": {"name": "puller", "roleArn": TENANT_ROLE}}});
     vec![
-        ("web identity", json!({}), web.clone(), "Service"),
-        ("Pod Identity", json!({}), agent, "Federated"),
+        (
+            "web identity",
+            json!({"identity": {"workload": {}}}),
+            web.clone(),
+            "Service",
+        ),
+        (
+            "Pod Identity",
+            json!({"identity": {"workload": {}}}),
+            agent,
+            "Federated",
+        ),
         ("chain", chain, web, "Service"),
         ("keys", keys, vec![], ""),
         ("tenant", tenant, vec![], ""),

@@ -107,7 +107,7 @@ async fn mints_once_for_a_burst_of_first_pods() {
 fn serve_replicas(fixture: &Fixture) -> Value {
     let values = ["a", "b"].map(|replica| fixture.namespace_name(replica));
     let expression = json!({"key": FIXTURE, "operator": "In", "values": values});
-    json!({"namespaces": {"matchExpressions": [expression]}})
+    json!({"matchExpressions": [expression]})
 }
 
 /// Two replicas, each called for namespaces of its own.

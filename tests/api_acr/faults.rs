@@ -24,7 +24,8 @@ async fn a_failing_registry_loses_nothing_and_holds_up_no_other() {
     for server in [failing, steady] {
         cloud.azure.add_server(server, TENANT, &[APP]);
         let name = server.split('.').next().unwrap();
-        cloud.put_registry(name, server, json!({})).await;
+        let acr = json!({"identity": {"workload": {}}});
+        cloud.put_registry(name, server, acr).await;
     }
     let namespace = cloud.fixture.namespace("pods").await;
     let pullpass = cloud.start_controller().await;
@@ -106,7 +107,7 @@ fn quoting_rows() -> Vec<Quoting> {
         ("assertion", own(other), Some((other, "{sent}"))),
         (
             "exchange",
-            json!({}),
+            json!({"identity": {"workload": {}}}),
             Some(("exchange.azurecr.io", "{sent}")),
         ),
         (

@@ -271,7 +271,9 @@ struct Relay(JoinHandle<()>);
 
 impl Relay {
     async fn start(address: &str, agent: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        // The one before may still be there for a moment.
+        let bind = async || TcpListener::bind(address).await.ok();
+        let listener = wait::until("the agent's address", bind).await;
         let agent = agent.strip_prefix("http://").unwrap();
         let agent = agent.split('/').next().unwrap().to_owned();
         Self(tokio::spawn(async move {

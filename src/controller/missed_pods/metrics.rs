@@ -26,7 +26,7 @@ enum MissedState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ScanOutcomeLabel {
-    Done,
+    Succeeded,
     Failed,
 }
 
@@ -44,7 +44,7 @@ impl Metrics {
     /// Adds these to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
         self.clear();
-        for outcome in [ScanOutcomeLabel::Done, ScanOutcomeLabel::Failed] {
+        for outcome in [ScanOutcomeLabel::Succeeded, ScanOutcomeLabel::Failed] {
             drop(self.scans.get_or_create(&OutcomeLabels {
                 outcome: Snake(outcome),
             }));
@@ -81,7 +81,7 @@ impl Metrics {
 
     pub(super) fn count_scan(&self, ended: ScanOutcome) {
         let outcome = match ended {
-            ScanOutcome::Succeeded => ScanOutcomeLabel::Done,
+            ScanOutcome::Succeeded => ScanOutcomeLabel::Succeeded,
             ScanOutcome::Forbidden | ScanOutcome::Errored => ScanOutcomeLabel::Failed,
         };
         self.scans
