@@ -2,7 +2,7 @@
 //!
 //! A [`crate::registry::source::CredentialSource`] says what decides a credential. What clouds mint the [`cache::Minter`] finds in
 //! the [`CredentialStore`], or claims the right to mint, mints ([`ecr`], signed by an [`identity`]; [`acr`]) and stores it, so that
-//! all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`fixed`]). What this room needs
+//! all replicas hold the same bytes. Fixed logins are read straight from their source Secret ([`static_login`]). What this room needs
 //! of a cluster it names as traits: [`SourceSecrets`], [`ServiceAccountTokens`] and [`CredentialStore`].
 
 pub mod acr;

@@ -199,14 +199,10 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
             "EKS Pod Identity association",
         ),
     ];
+    let workload = json!({"identity": {"workload": {}}});
     for (own, words) in rows {
         let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
-        let (_pullpass, namespace) = start(
-            &fixture,
-            json!({"identity": {"workload": {}}}),
-            &environment,
-        )
-        .await;
+        let (_pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
         let told = refuse(&fixture, &namespace).await;
         assert!(told.contains(words), "{told}");
     }

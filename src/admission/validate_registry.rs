@@ -17,7 +17,7 @@ pub struct ValidationResponse {
     pub warnings: Vec<String>,
 }
 
-/// The parts of a review that [`judge`] reads besides those that every review has.
+/// The parts of a review that [`validate`] reads besides those that every review has.
 #[derive(Debug, Deserialize)]
 struct ObjectsEnvelope<'a> {
     #[serde(borrow)]

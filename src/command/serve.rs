@@ -70,11 +70,11 @@ pub(super) struct Args {
 /// What every way of serving needs.
 #[derive(Debug, clap::Args)]
 struct ManagerArgs {
-    /// Where the webhook listens (TLS); port 0 takes a free one, and [::] is all addresses of IPv6 and IPv4. By default [::]:8443, or
-    /// 0.0.0.0:8443 where there is no IPv6
+    /// Where the webhook listens (TLS); port 0 takes a free one. By default all addresses of IPv6 and IPv4 at 8443, or 0.0.0.0:8443 where
+    /// there is no IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where /livez, /readyz and /metrics are (plain HTTP). By default [::]:8080, or 0.0.0.0:8080 where there is no IPv6
+    /// Where /livez, /readyz and /metrics are (plain HTTP). By default all addresses of both at 8080, likewise
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
     /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
