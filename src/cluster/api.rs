@@ -181,7 +181,12 @@ where
         answer.map_err(|mismatch| self.kube.reject(what, &mismatch))
     }
 
-    fn check(&self, what: &str, name: &ObjectName, object: K) -> Result<K, ClusterError> {
+    fn check<T: Resource>(
+        &self,
+        what: &str,
+        name: &ObjectName,
+        object: T,
+    ) -> Result<T, ClusterError> {
         let namespace = self.namespace.map(NamespaceName::as_str);
         match check_identity(&object, namespace, Some(name)) {
             Ok(()) => Ok(object),
@@ -220,11 +225,7 @@ impl Objects<'_, ServiceAccount> {
         let (what, parameters) = (self.describe(name), PostParams::default());
         let asked = self.api.create_token_request(name, &parameters, request);
         let answer = self.ask(&what, asked).await?;
-        let namespace = self.namespace.map(NamespaceName::as_str);
-        match check_identity(&answer, namespace, Some(name)) {
-            Ok(()) => Ok(answer),
-            Err(mismatch) => Err(self.kube.reject(&what, &mismatch)),
-        }
+        self.check(&what, name, answer)
     }
 }
 

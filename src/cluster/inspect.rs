@@ -11,7 +11,7 @@ use kube::client::Body;
 use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
-use super::api::{list_named, pods_path};
+use super::api::{Mismatch, list_named, pods_path};
 use super::{Kube, WEBHOOKS, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
@@ -130,12 +130,19 @@ impl Kube {
                 )));
             }
             let pod: Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-            Ok(DryRunPod {
-                pull_secrets: names_of(&pod["spec"]["imagePullSecrets"]),
-                warnings,
-            })
+            Ok((pod, warnings))
         };
-        api_error::request(&what, call).await
+        let (pod, warnings) = api_error::request(&what, call).await?;
+        if pod["kind"] != "Pod" {
+            return Err(self.reject(&what, &Mismatch::Kind("Pod".to_owned())));
+        }
+        if pod["metadata"]["namespace"] != namespace.as_str() {
+            return Err(self.reject(&what, &Mismatch::Namespace));
+        }
+        Ok(DryRunPod {
+            pull_secrets: names_of(&pod["spec"]["imagePullSecrets"]),
+            warnings,
+        })
     }
 }
 

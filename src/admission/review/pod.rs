@@ -8,7 +8,7 @@ use serde::de::{Error as _, MapAccess, SeqAccess};
 
 use super::field::{Field, FromJson, Given, Key, Text, drain, object};
 use super::{INJECT_LABEL, MIRROR_ANNOTATION};
-use crate::names::{DnsSubdomain, ObjectName, is_subdomain};
+use crate::names::{DnsSubdomain, Form as _, ObjectName, is_subdomain};
 use crate::registry::pod_subject::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
 
 /// `request.object`.
@@ -210,7 +210,9 @@ impl FromJson<'_> for Prefix {
 
     fn unescaped(text: &str) -> Field<Self> {
         // A letter or digit ends what is generated, so the beginning may end as it likes.
-        if text.is_empty() || is_subdomain(&format!("{text}x")) {
+        // One that is too long is refused before it is copied.
+        let is_short = text.len() < DnsSubdomain::MAX;
+        if text.is_empty() || (is_short && is_subdomain(&format!("{text}x"))) {
             return Field::Value(Self(text.into()));
         }
         Field::Malformed
