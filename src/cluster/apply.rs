@@ -135,6 +135,23 @@ impl Cluster for Kube {
         .boxed()
     }
 
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        async move {
+            let kind = ApiResource::erase::<Registry>(&());
+            let what = "discovery of the kind Registry";
+            let asked = self.client.list_api_group_resources(&kind.api_version);
+            let listed = api_error::request(what, asked).await?;
+            let mut resources = listed.resources.into_iter();
+            resources
+                .find(|resource| resource.name == kind.plural)
+                .map(|resource| resource.verbs)
+                .ok_or_else(|| ClusterError::NotFound {
+                    what: what.to_owned(),
+                })
+        }
+        .boxed()
+    }
+
     fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
         async move {
             let resource = ApiResource::erase::<Registry>(&());

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
@@ -211,10 +212,13 @@ fn watch_registries(
         let store = Store::new(
             Arc::new(AtomicU64::new(0)),
             |one: &Registry, other: &Registry| {
+                let (meta, other_meta) = (one.meta(), other.meta());
                 one.spec == other.spec
-                    && one.meta().creation_timestamp == other.meta().creation_timestamp
+                    && meta.uid == other_meta.uid
+                    && meta.generation == other_meta.generation
             },
         );
+        let store = store.counting_lists(&state.registry_lists());
         let mut told = Vec::new();
         let reader = ReflectorSpec {
             target: "registries".into(),
@@ -232,7 +236,14 @@ fn watch_registries(
                 state.record_status(&registry.name_any(), registry.status.take());
                 Ok(registry)
             },
-            changed: |_: &str| state.set_registries(build_registries(&store, &mut told)),
+            changed: |name: &str| {
+                let registries = build_registries(&store, &mut told);
+                if name.is_empty() {
+                    state.set_registries(registries, Timestamp::now());
+                } else {
+                    state.apply_registry(name, registries, Timestamp::now());
+                }
+            },
             unreadable: state.unreadable(),
         };
         follow(events, &store, reader, synced).await;
@@ -302,7 +313,11 @@ fn watch_sources(
             target: "source_secrets".into(),
             identify: |object: &Secret| identify(object, Some(&own)),
             read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
-            changed: |name: &str| tracing::info!(secret.name = name, "source Secret changed"),
+            changed: |name: &str| {
+                if !name.is_empty() {
+                    tracing::info!(secret.name = name, "source Secret changed");
+                }
+            },
             unreadable: Arc::default(),
         };
         follow(events, &state.sources, reader, synced).await;

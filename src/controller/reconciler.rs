@@ -29,7 +29,6 @@ use crate::provision::decide::{Decision, RenewalRate, Stale, decide};
 use crate::provision::ports::Credentials;
 use crate::provision::snapshot::Snapshot;
 use crate::provision::{Provision as _, Provisioner};
-use crate::registry::Orders;
 
 /// How often it is looked whether something changed. What changes in between is taken together.
 const TICK: Duration = Duration::from_millis(50);
@@ -97,19 +96,16 @@ impl Reconciler {
 
     /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        let mut orders = Orders::default();
         loop {
             while !leadership.borrow_and_update().leads {
-                // A replica that does not lead yet remembers all the same what admins ordered.
-                orders.note(&self.provisioner.registries(), (self.clock)());
-                if let Ok(Err(_)) = tokio::time::timeout(TICK, leadership.changed()).await {
+                if leadership.changed().await.is_err() {
                     return;
                 }
             }
             self.metrics.set_leader(true);
             // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
             // compare-and-swap. Removals, status writes and Events that are under way are broken off: who leads next does them anew.
-            let finished = self.lead(&mut orders, &mut leadership).await;
+            let finished = self.lead(&mut leadership).await;
             self.metrics.set_leader(false);
             if finished {
                 return;
@@ -118,11 +114,7 @@ impl Reconciler {
     }
 
     /// Leads until somebody else does; whether the sender is gone.
-    async fn lead(
-        &self,
-        orders: &mut Orders,
-        leadership: &mut watch::Receiver<Leadership>,
-    ) -> bool {
+    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) -> bool {
         let mut state = ReconcilerState::default();
         let mut looked = None;
         let mut next: Option<Timestamp> = None;
@@ -142,7 +134,6 @@ impl Reconciler {
                 }
                 leadership.confirmed.clone()
             };
-            orders.note(&self.provisioner.registries(), now);
             state.take_finished(now);
             state.queue.refill(TICK, now);
             self.start_queued(&mut state, now);
@@ -160,11 +151,11 @@ impl Reconciler {
             let changed = self.provisioner.take_changed();
             let began = Instant::now();
             if began < backoff_until {
-                self.reconcile_namespaces(&changed, orders, &mut state, now);
+                self.reconcile_namespaces(&changed, &mut state, now);
                 continue;
             }
             looked = seen;
-            next = self.resync(orders, confirmed.as_deref(), &mut state, now);
+            next = self.resync(confirmed.as_deref(), &mut state, now);
             backoff_until = Instant::now()
                 + (began.elapsed() * RESYNC_PAUSE_FACTOR).max(self.min_resync_interval);
         }
@@ -189,19 +180,21 @@ impl Reconciler {
     /// Looks at everything, and begins what is to be done; answers when to look again if nothing changes.
     fn resync(
         &self,
-        orders: &Orders,
         confirmed: Option<&str>,
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
         state.has_results = false;
-        let mut snapshot = self.provisioner.snapshot(orders, now);
+        let mut snapshot = self.provisioner.snapshot(now);
         snapshot.view.rate = self.rate;
         state.mark(&mut snapshot, now);
         state.mark_removals(&mut snapshot, confirmed, now);
         state.retain_only(&snapshot, now);
         let decision = decide(&snapshot.view, now);
         state.report_blocked_removals(&snapshot, &decision, &self.own_namespace);
+        if snapshot.view.removals.confirmed && decision.has_no_removals() {
+            self.provisioner.forget_lost_kind();
+        }
         self.metrics.set_snapshot(&snapshot, &decision);
         let (mints, writes) = state.count_failing(&snapshot);
         self.metrics.set_failing(mints, writes);
@@ -216,14 +209,13 @@ impl Reconciler {
     fn reconcile_namespaces(
         &self,
         names: &BTreeSet<NamespaceName>,
-        orders: &Orders,
         state: &mut ReconcilerState,
         now: Timestamp,
     ) {
         if names.is_empty() {
             return;
         }
-        let mut snapshot = self.provisioner.snapshot_namespaces(names, orders, now);
+        let mut snapshot = self.provisioner.snapshot_namespaces(names, now);
         state.mark(&mut snapshot, now);
         let decision = decide(&snapshot.view, now);
         state.queue.push_front(&snapshot, &decision);
@@ -259,18 +251,20 @@ impl Reconciler {
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        if decision.remove.is_empty() {
+        if decision.remove.is_empty() && !snapshot.is_unconfirmed {
             state.crd_check.forget();
             return None;
         }
-        state.crd_check.observe(&self.provisioner.registries());
-        if state.crd_check.should_ask(now) {
+        let registries = self.provisioner.registries();
+        if state.crd_check.should_ask(&registries, now) {
             let provisioner = self.provisioner.clone();
             state.tasks.spawn(TaskKey::CheckCrd, async move {
-                TaskResult::CrdChecked(provisioner.confirm_registries().await)
+                TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
             });
         }
-        if !state.crd_check.is_confirmed() {
+        // Who confirms it while the kind is gone means just that.
+        let is_confirmed = snapshot.view.removals.confirmed && state.crd_check.is_gone();
+        if !state.crd_check.is_confirmed() && !is_confirmed {
             return state.crd_check.next();
         }
         // What takes the place of a login is written before that is taken out, unless it cannot be: then this waits no longer.
@@ -287,7 +281,10 @@ impl Reconciler {
                 left = true;
                 continue;
             }
-            let found = holding.stale == Some(Stale::Unexplained);
+            let found = holding.stale != Some(Stale::SpecChange);
+            if found && !state.crd_check.knows(&registries) && !is_confirmed {
+                continue;
+            }
             self.remove(
                 &snapshot.secrets[index],
                 &snapshot.stale[index],

@@ -131,6 +131,13 @@ pub trait Cluster: Send + Sync {
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
+    /// Asks the API server's discovery what can be done with Registries. `create` is missing while the kind is being deleted:
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go>
+    ///
+    /// # Errors
+    /// [`ClusterError::NotFound`] when the kind is gone; the API server cannot be reached or refuses.
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+
     /// Asks the API server for the names of all Registries that there are now.
     ///
     /// # Errors

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::ports::{ClusterError, Precondition, PullSecret};
 use super::provisioner::{Provisioner, ProvisionerInner};
@@ -13,6 +16,13 @@ use super::{InjectMode, Namespace};
 
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 4;
+
+/// For how long the kind must be served after a Registry's deletion, for this to have been an order: with the kind all Registries go. It
+/// takes the API server about a second to forget a kind, so that also one that was replaced meanwhile has been seen going.
+const KIND_STAYS: Duration = Duration::from_secs(2);
+
+/// How often it is asked for meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +38,12 @@ pub enum Removed {
 /// Why nothing can be concluded from Registries that memory does not know.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistriesUnconfirmed {
-    /// The API server cannot be asked, refuses, or does not know the kind.
+    /// The kind is being deleted or gone, and all Registries with it.
+    #[error(
+        "the kind Registry is being deleted or gone -> install it again, and the Registries: pullpass crd | kubectl apply -f -"
+    )]
+    KindGone,
+    /// The API server cannot be asked, or refuses.
     #[error(transparent)]
     ListFailed(#[from] ClusterError),
     /// There is one, and its watch has not shown it.
@@ -40,12 +55,58 @@ pub enum RegistriesUnconfirmed {
 }
 
 impl Provisioner {
-    /// Asks the API server whether memory knows each Registry that there is: else nothing can be concluded from those that memory misses.
-    /// A watch shows none of them while the kind is gone, and for a while after it came back.
+    /// Asks the API server whether the kind is served for as long as it takes to tell, and whether memory knows each Registry that there
+    /// is: then what admins changed or deleted until now are orders.
     ///
     /// # Errors
-    /// It cannot be told, or there is one that memory does not know.
+    /// It cannot be told, the kind is going, or there is a Registry that memory does not know.
+    pub async fn confirm_spec_changes(&self) -> Result<(), RegistriesUnconfirmed> {
+        let state = &self.0.state;
+        let until = state.spec_changes().count();
+        let answer = self.check_for_a_while().await;
+        match &answer {
+            Ok(()) => state.confirm_spec_changes(until),
+            Err(RegistriesUnconfirmed::KindGone) => state.lose_kind(),
+            Err(
+                RegistriesUnconfirmed::ListFailed(_) | RegistriesUnconfirmed::CacheBehind { .. },
+            ) => {}
+        }
+        answer
+    }
+
+    /// What went with the kind was taken out, since somebody confirmed it: what is like it from now on is another matter.
+    pub fn forget_lost_kind(&self) {
+        self.0.state.forget_lost_kind();
+    }
+
+    /// The first and the last answer have to be there; each one may say that the kind is going.
+    async fn check_for_a_while(&self) -> Result<(), RegistriesUnconfirmed> {
+        let until = Instant::now() + KIND_STAYS;
+        self.check_kind().await?;
+        while Instant::now() < until {
+            tokio::time::sleep(ASK_EVERY).await;
+            if let Err(gone @ RegistriesUnconfirmed::KindGone) = self.check_kind().await {
+                return Err(gone);
+            }
+        }
+        self.confirm_registries().await
+    }
+
+    async fn check_kind(&self) -> Result<(), RegistriesUnconfirmed> {
+        match self.0.cluster.fetch_registry_verbs().await {
+            Ok(verbs) if verbs.iter().any(|verb| verb == "create") => Ok(()),
+            Ok(_) | Err(ClusterError::NotFound { .. }) => Err(RegistriesUnconfirmed::KindGone),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the API server whether the kind is served, and memory knows each Registry that there is: else nothing can be concluded from
+    /// those that memory misses. A watch shows none of them while the kind is gone, and for a while after it came back.
+    ///
+    /// # Errors
+    /// It cannot be told, the kind is going, or there is a Registry that memory does not know.
     pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
+        self.check_kind().await?;
         let registries = self.0.state.registries();
         let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         let there = self.0.cluster.list_registries().await?;

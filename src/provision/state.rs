@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
@@ -16,8 +17,8 @@ use super::store::{ChangedNames, Store};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::Registries;
 use crate::registry::crd::RegistryStatus;
+use crate::registry::{Registries, SpecChanges};
 
 /// The state in memory. Watches write it, and provisioning after each write of its own; admission only ever reads it.
 pub struct State {
@@ -32,6 +33,8 @@ pub struct State {
     /// The ServiceAccounts whose identities are used.
     pub accounts: AccountCache,
     registries: ArcSwap<Registries>,
+    spec_changes: Mutex<Arc<SpecChanges>>,
+    registry_lists: Arc<AtomicU64>,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<AtomicUsize>,
@@ -57,6 +60,8 @@ impl Default for State {
             }),
             accounts: AccountCache::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
+            spec_changes: Mutex::default(),
+            registry_lists: Arc::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::default(),
@@ -74,11 +79,59 @@ impl State {
         self.registries.load_full()
     }
 
-    /// Replaces the Registries.
-    pub fn set_registries(&self, registries: Registries) {
-        self.registries.store(Arc::new(registries));
+    /// A list shows these Registries, the same as before or not.
+    pub fn set_registries(&self, registries: Registries, now: Timestamp) {
+        let list = self.registry_lists.load(Ordering::Acquire);
+        self.change_registries(registries, |changes, registries| {
+            changes.note_list(registries, list, now);
+        });
+    }
+
+    /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.
+    pub fn apply_registry(&self, name: &str, registries: Registries, now: Timestamp) {
+        let list = self.registry_lists.load(Ordering::Acquire);
+        self.change_registries(registries, |changes, registries| {
+            changes.note_event(name, registries, list, now);
+        });
+    }
+
+    fn change_registries(
+        &self,
+        registries: Registries,
+        note: impl FnOnce(&mut SpecChanges, &Arc<Registries>),
+    ) {
+        let registries = Arc::new(registries);
+        // First: who sees the Registries finds how they came about.
+        note(Arc::make_mut(&mut lock(&self.spec_changes)), &registries);
+        self.registries.store(registries);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.changed.send_replace(());
+    }
+
+    /// What admins changed or deleted of the Registries, at least up to what [`State::registries`] answered before.
+    pub fn spec_changes(&self) -> Arc<SpecChanges> {
+        Arc::clone(&lock(&self.spec_changes))
+    }
+
+    /// How many lists of the Registries have begun.
+    pub fn registry_lists(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.registry_lists)
+    }
+
+    /// The kind is served, 2 s after the change of this number.
+    pub fn confirm_spec_changes(&self, until: u64) {
+        let list = self.registry_lists.load(Ordering::Acquire);
+        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, list);
+    }
+
+    /// The kind is being deleted, or gone.
+    pub fn lose_kind(&self) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+    }
+
+    /// What went with the kind was taken out, by somebody's word.
+    pub fn forget_lost_kind(&self) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).forget_lost_kind();
     }
 
     /// Rings when the Registries change.

@@ -97,9 +97,7 @@ impl History {
         }
         for name in REGISTRIES {
             if self.dice.below(4) > 0 {
-                let spec = spec(name, &self.dice);
-                let broken = false;
-                self.rules.insert(name.to_owned(), Ruled { spec, broken });
+                self.put_registry(name);
             }
         }
         self.note_change();
@@ -134,6 +132,24 @@ impl History {
         );
         let namespace = Namespace::new(name.parse().unwrap(), labels, false).with_uid(uid);
         all.insert(name.to_owned(), namespace);
+    }
+
+    /// A Registry of any form, made or changed.
+    pub(crate) fn put_registry(&mut self, name: &str) {
+        let spec = spec(name, &self.dice);
+        self.log.push(format!("registry {name} {spec}"));
+        let known = self.rules.remove(name);
+        let (uid, generation) = known.map_or_else(
+            || (format!("uid-{}", self.world.next_version()), 1),
+            |known| (known.uid, known.generation + 1),
+        );
+        let ruled = Ruled {
+            spec,
+            broken: false,
+            uid,
+            generation,
+        };
+        self.rules.insert(name.to_owned(), ruled);
     }
 
     pub(crate) fn epoch(&self) -> usize {

@@ -94,6 +94,20 @@ impl Stored {
 /// Judges one write or deletion of pullpass: where, what was there, and what is there now.
 pub(crate) type Judge = Box<dyn Fn(&str, Option<&Stored>, Option<&Stored>) + Send>;
 
+/// What there is of the kind Registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KindState {
+    /// It is there, and so are the Registries.
+    #[default]
+    Served,
+    /// It is being deleted, and the Registries are gone.
+    Going,
+    /// It is not there.
+    Gone,
+    /// It is there again, and the Registries are not yet.
+    Bare,
+}
+
 /// The cluster, shared by all replicas.
 #[derive(Default)]
 pub(crate) struct World {
@@ -103,6 +117,9 @@ pub(crate) struct World {
     pub(crate) namespaces: Mutex<BTreeMap<String, Namespace>>,
     /// The names of the Registries that there are.
     pub(crate) registries: Mutex<Vec<String>>,
+    pub(crate) kind: Mutex<KindState>,
+    /// How often their kind was made anew.
+    pub(crate) kinds_made: AtomicU64,
     pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) refusal: Mutex<Option<ClusterError>>,
     pub(crate) enforced: AtomicBool,
@@ -181,6 +198,12 @@ impl World {
             .unwrap()
             .insert(name.to_owned(), secret.clone());
         secret
+    }
+}
+
+fn no_kind() -> ClusterError {
+    ClusterError::NotFound {
+        what: "the kind Registry".to_owned(),
     }
 }
 
@@ -321,11 +344,29 @@ impl Cluster for View {
         .boxed()
     }
 
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            let verbs = match *self.world.kind.lock().unwrap() {
+                KindState::Served | KindState::Bare => &["create", "list"][..],
+                KindState::Going => &["list"],
+                KindState::Gone => return Err(no_kind()),
+            };
+            Ok(verbs.iter().map(|&verb| verb.to_owned()).collect())
+        }
+        .boxed()
+    }
+
     fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            Ok(self.world.registries.lock().unwrap().clone())
+            match *self.world.kind.lock().unwrap() {
+                KindState::Served => Ok(self.world.registries.lock().unwrap().clone()),
+                KindState::Going | KindState::Bare => Ok(Vec::new()),
+                KindState::Gone => Err(no_kind()),
+            }
         }
         .boxed()
     }
