@@ -75,7 +75,7 @@ impl Leftovers {
     }
 }
 
-/// What tells whether something may be taken out, and why.
+/// What decides whether an entry may be removed, and why.
 #[derive(Clone, Copy)]
 pub(super) struct StaleCheck<'j> {
     pub(super) registries: &'j Registries,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::provision::prune::RegistriesUnconfirmed;
 use crate::registry::Registries;
 
-/// How long an answer about the kind holds. One that tells nothing holds twice as long as the one before it, at most a minute.
+/// How long an answer about the CRD is valid. An inconclusive one is valid twice as long as the one before it, at most a minute.
 const ANSWER_VALID: SignedDuration = SignedDuration::from_secs(5);
 const MAX_ANSWER_VALID: SignedDuration = SignedDuration::from_mins(1);
 
@@ -22,7 +22,7 @@ pub(super) struct CrdCheck {
     answered: Option<(Timestamp, SignedDuration)>,
     is_confirmed: bool,
     is_gone: bool,
-    /// What was said last of why it cannot be told.
+    /// The last logged reason why it cannot be decided.
     logged_reason: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl CrdCheck {
         self.log_reason(answer.err().map(|error| error.to_string()));
     }
 
-    /// Says why it cannot be told, when that is another reason than before; whether it did.
+    /// Logs why it cannot be decided, if the reason is new; whether it did.
     fn log_reason(&mut self, logged_reason: Option<String>) -> bool {
         let is_new = logged_reason != self.logged_reason;
         self.logged_reason = logged_reason;
@@ -200,7 +200,7 @@ mod tests {
             }
         }
         assert_eq!(asked, [0, 5, 15, 35, 75, 135, 195, 255]);
-        // An answer that tells is asked for anew as soon as ever.
+        // After a conclusive answer the interval is the shortest again.
         assert!(crd_check.should_ask(&registries, at(315)));
         crd_check.record_answer(Ok(()), at(315));
         assert!(crd_check.is_confirmed());
