@@ -191,7 +191,7 @@ fn find_needed_rate(view: &DecisionInput) -> f64 {
 }
 
 /// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
-/// may be a mistake, ours or somebody's, and waits until it is confirmed; so does what went with the kind, however little it is.
+/// may be a mistake, ours or an admin's, and waits until it is confirmed; so does what went with the kind, however little it is.
 fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
     let (mut found, mut panicked) = (Vec::new(), Vec::new());
     for (index, holding) in view.secrets.iter().enumerate() {
