@@ -65,7 +65,7 @@ impl Provisioner {
         let until = state.spec_changes().count();
         let answer = self.check_for_a_while().await;
         match &answer {
-            Ok(()) => state.confirm_spec_changes(until),
+            Ok(()) => state.confirm_spec_changes(until, (self.0.clock)()),
             Err(RegistriesUnconfirmed::KindGone) => state.lose_kind(),
             Err(
                 RegistriesUnconfirmed::ListFailed(_) | RegistriesUnconfirmed::CacheBehind { .. },
@@ -74,7 +74,7 @@ impl Provisioner {
         answer
     }
 
-    /// What went with the kind was taken out, since somebody confirmed it: what is like it from now on is another matter.
+    /// What went with the kind was taken out, since an admin confirmed it: what is like it from now on is another matter.
     pub fn forget_lost_kind(&self) {
         self.0.state.forget_lost_kind();
     }

@@ -119,9 +119,9 @@ impl State {
     }
 
     /// The kind is served, 2 s after the change of this number.
-    pub fn confirm_spec_changes(&self, until: u64) {
+    pub fn confirm_spec_changes(&self, until: u64, now: Timestamp) {
         let list = self.registry_lists.load(Ordering::Acquire);
-        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, list);
+        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, list, now);
     }
 
     /// The kind is being deleted, or gone.
@@ -129,7 +129,7 @@ impl State {
         Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
     }
 
-    /// What went with the kind was taken out, by somebody's word.
+    /// What went with the kind was taken out, since an admin confirmed it.
     pub fn forget_lost_kind(&self) {
         Arc::make_mut(&mut lock(&self.spec_changes)).forget_lost_kind();
     }

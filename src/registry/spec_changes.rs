@@ -20,7 +20,7 @@ use super::valid::ValidRegistry;
 use super::{CredentialSource, Labels, Registries, RegistryInfo};
 use crate::names::ObjectName;
 
-/// How long an order is remembered.
+/// How long an order is remembered since it was confirmed.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 
 /// How many changes are remembered, orders or not.
@@ -53,6 +53,7 @@ pub struct SpecChanges {
 /// One Registry that was changed or deleted.
 #[derive(Clone, Debug)]
 struct SpecChange {
+    /// When it was confirmed; until then, when it was seen.
     at: Timestamp,
     /// At which change of the Registries.
     change: u64,
@@ -140,10 +141,10 @@ impl SpecChanges {
 
     /// The kind is served, 2 s after the change of this number or more: what was changed or deleted up to then was ordered. While the
     /// `list`th list has not ended that is still open.
-    pub fn confirm(&mut self, until: u64, list: u64) {
+    pub fn confirm(&mut self, until: u64, list: u64, now: Timestamp) {
         let is_known = |one: &&mut SpecChange| one.change <= until && one.list == list;
         for one in self.unconfirmed().filter(is_known) {
-            one.state = SpecChangeState::Confirmed;
+            (one.state, one.at) = (SpecChangeState::Confirmed, now);
         }
     }
 

@@ -82,7 +82,8 @@ impl World {
 
     /// The kind was served all the time, as is known 2 s later.
     fn confirm(&mut self) {
-        self.changes.confirm(self.changes.count(), self.list);
+        let until = self.changes.count();
+        self.changes.confirm(until, self.list, at(self.now));
     }
 
     fn find(&self, key: &str) -> Option<SpecChangeState> {
@@ -255,7 +256,7 @@ fn confirms_no_later_change_than_was_asked_about() {
     world.delete("a");
     let asked = world.changes.count();
     world.delete("b");
-    world.changes.confirm(asked, world.list);
+    world.changes.confirm(asked, world.list, at(world.now));
     assert_eq!(world.find("a.example.com"), Some(Confirmed));
     assert_eq!(world.find("b.example.com"), Some(Unconfirmed));
 }
@@ -322,6 +323,24 @@ fn forgets_an_order_after_an_hour() {
         world.now = passed;
         world.apply("b", "b.example.com/x");
         assert_eq!(world.find("a.example.com"), state);
+    }
+}
+
+#[test]
+fn remembers_an_order_for_an_hour_since_it_was_confirmed() {
+    let mut world = World::of(&THREE);
+    world.delete("a");
+    // Nobody led, who asks.
+    world.now = 10_000;
+    world.confirm();
+    for (passed, state) in [
+        (10_001, Some(Confirmed)),
+        (13_600, Some(Confirmed)),
+        (13_601, None),
+    ] {
+        world.now = passed;
+        world.apply("b", "b.example.com/x");
+        assert_eq!(world.find("a.example.com"), state, "{passed}");
     }
 }
 
@@ -428,6 +447,7 @@ struct Oracle {
 #[derive(Debug)]
 struct Ordered {
     count: u32,
+    /// When it was confirmed; until then, when it was seen.
     at: i64,
     name: String,
     image: &'static str,
@@ -470,18 +490,19 @@ impl Oracle {
             Step::Break(name) => self.change(THREE[name].0, Some(None)),
             Step::Delete(name) => self.change(THREE[name].0, None),
             Step::LoseKind(_) => {
-                for name in Vec::from_iter(self.forms.keys().cloned()) {
-                    self.change(&name, None);
+                let names: Vec<String> = self.forms.keys().cloned().collect();
+                for name in &names {
+                    self.change(name, None);
                 }
             }
             Step::List | Step::Confirm | Step::Wait => {}
         }
         for one in &mut self.orders {
             if one.state == Unconfirmed {
-                one.state = match step {
-                    Step::LoseKind(_) => KindLost,
-                    Step::Confirm => Confirmed,
-                    _ => Unconfirmed,
+                (one.state, one.at) = match step {
+                    Step::LoseKind(_) => (KindLost, one.at),
+                    Step::Confirm => (Confirmed, now),
+                    _ => (Unconfirmed, one.at),
                 };
             }
         }
