@@ -140,7 +140,7 @@ async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
     assert!(pullpass.is_ready().await);
 }
 
-/// Confirms what pullpass last said to be held back.
+/// Confirms the removals that pullpass blocked last.
 async fn confirm(fixture: &Fixture, pullpass: &Pullpass) {
     let log = pullpass.log();
     let (_, id) = log.rsplit_once("confirm-removal=").unwrap();

@@ -193,7 +193,7 @@ fn find_needed_rate(view: &DecisionInput) -> f64 {
 /// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
 /// may be a mistake, ours or an admin's, and waits until it is confirmed; so does what went with the kind, however little it is.
 fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
-    let (mut found, mut panicked) = (Vec::new(), Vec::new());
+    let (mut found, mut lost) = (Vec::new(), Vec::new());
     for (index, holding) in view.secrets.iter().enumerate() {
         let Some(stale) = holding.stale.filter(|_| !holding.is_writing) else {
             continue;
@@ -203,7 +203,7 @@ fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision
             None => match stale {
                 Stale::SpecChange => decision.remove.push(index),
                 Stale::Unexplained => found.push(index),
-                Stale::KindLost => panicked.push(index),
+                Stale::KindLost => lost.push(index),
             },
         }
     }
@@ -215,13 +215,13 @@ fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision
     let all = found.len() + recent;
     let is_little = all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets;
     if confirmed {
-        decision.remove.append(&mut panicked);
+        decision.remove.append(&mut lost);
     }
     if confirmed || is_little {
         decision.remove.append(&mut found);
     }
     decision.blocked.append(&mut found);
-    decision.blocked.append(&mut panicked);
+    decision.blocked.append(&mut lost);
     if !decision.blocked.is_empty() {
         // What was removed lately counts no more by then.
         note_next(decision, now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));

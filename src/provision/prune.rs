@@ -55,11 +55,11 @@ pub enum RegistriesUnconfirmed {
 }
 
 impl Provisioner {
-    /// Asks the API server whether the kind is served for as long as it takes to tell, and whether memory knows each Registry that there
+    /// Asks the API server whether the kind is served for 2 s, and whether memory knows each Registry that there
     /// is: then what admins changed or deleted until now are orders.
     ///
     /// # Errors
-    /// It cannot be told, the kind is going, or there is a Registry that memory does not know.
+    /// It cannot be decided, the kind is going, or there is a Registry that memory does not know.
     pub async fn confirm_spec_changes(&self) -> Result<(), RegistriesUnconfirmed> {
         let state = &self.0.state;
         let until = state.spec_changes().count();
@@ -104,7 +104,7 @@ impl Provisioner {
     /// those that memory misses. A watch shows none of them while the kind is gone, and for a while after it came back.
     ///
     /// # Errors
-    /// It cannot be told, the kind is going, or there is a Registry that memory does not know.
+    /// It cannot be decided, the kind is going, or there is a Registry that memory does not know.
     pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
         self.check_kind().await?;
         let registries = self.0.state.registries();

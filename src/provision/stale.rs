@@ -56,7 +56,7 @@ fn is_within(key: &str, wider: &[String]) -> bool {
 pub(super) struct Leftovers {
     ordered: Vec<String>,
     found: Vec<String>,
-    panicked: Vec<String>,
+    lost: Vec<String>,
     /// Whether some stay until it is known whether an admin ordered that.
     pub(super) is_unconfirmed: bool,
 }
@@ -67,7 +67,7 @@ impl Leftovers {
         let all = [
             (self.ordered, Stale::SpecChange),
             (self.found, Stale::Unexplained),
-            (self.panicked, Stale::KindLost),
+            (self.lost, Stale::KindLost),
         ];
         let mut all = all.into_iter().filter(|(keys, _)| !keys.is_empty());
         let first = all.next();
@@ -101,7 +101,7 @@ impl<'j> StaleCheck<'j> {
         }
     }
 
-    /// Notes what stands under `key` of this secret, unless it stays.
+    /// Notes why what is under `key` of this secret is stale, unless it stays.
     fn note_key(&self, labels: &Labels, secret: &str, key: &str, leftovers: &mut Leftovers) {
         let mut registries = self.registries.iter();
         if registries.any(|registry| registry.retains(labels, secret, key)) {
@@ -114,7 +114,7 @@ impl<'j> StaleCheck<'j> {
                 return;
             }
             _ if !self.knows_all => return,
-            Some(SpecChangeState::KindLost) => &mut leftovers.panicked,
+            Some(SpecChangeState::KindLost) => &mut leftovers.lost,
             None => &mut leftovers.found,
         };
         of_why.push(key.to_owned());

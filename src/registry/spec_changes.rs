@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DELETED, or another spec ─▶ Unconfirmed ── the kind is served 2 s later ─────────▶ Confirmed: acts, in any number of namespaces
-//!                                  └──────── the kind is going, or was lost ──────▶ KindLost: waits until somebody confirms it
+//!                                  └──────── the kind is going, or was lost ──────▶ KindLost: waits until an admin confirms it
 //! ```
 //!
 //! With the kind all Registries go, each by a DELETED event, and nobody ordered that:
@@ -29,7 +29,7 @@ const MOST: usize = 4_000;
 /// What is known of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpecChangeState {
-    /// The Registry went as if with its kind: nobody knows whether somebody wanted that.
+    /// The Registry went as if with its kind: nobody knows whether an admin wanted that.
     KindLost,
     /// Whether the kind is there to stay was not asked yet.
     Unconfirmed,
@@ -40,7 +40,7 @@ pub enum SpecChangeState {
 /// The changes and deletions of Registries that were seen while the process ran.
 #[derive(Clone, Debug, Default)]
 pub struct SpecChanges {
-    last: Arc<Registries>,
+    current: Arc<Registries>,
     /// The last valid form of each Registry that is there, also of one that breaks a rule now.
     forms: BTreeMap<ObjectName, Arc<ValidRegistry>>,
     /// How often the Registries changed.
@@ -74,12 +74,12 @@ impl SpecChanges {
         list: u64,
         now: Timestamp,
     ) {
-        let last = self.advance(registries);
-        self.follow(name, &last, now);
+        let before = self.advance(registries);
+        self.follow(name, &before, now);
         let was = self.forms.get(name).map(Arc::clone);
-        let is_order = match (find_listed(&last, name), find_listed(registries, name)) {
+        let is_order = match (find_listed(&before, name), find_listed(registries, name)) {
             (_, None) => true,
-            (Some(before), Some(after)) => is_later(after, before),
+            (Some(was), Some(is)) => is_later(is, was),
             (None, Some(_)) => false,
         };
         if let Some(was) = was.filter(|was| is_order && is_less(was, registries)) {
@@ -92,14 +92,14 @@ impl SpecChanges {
                 state: SpecChangeState::Unconfirmed,
             });
         }
-        self.end_form(name, &last, registries);
+        self.end_form(name, &before, registries);
         self.forget(now);
     }
 
     /// Notes what the `list`th list shows, changed or not.
     pub fn note_list(&mut self, registries: &Arc<Registries>, list: u64, now: Timestamp) {
-        let last = self.advance(registries);
-        let known: BTreeSet<_> = last.listed().iter().map(identify).collect();
+        let before = self.advance(registries);
+        let known: BTreeSet<_> = before.listed().iter().map(identify).collect();
         let is_lost = !registries
             .listed()
             .iter()
@@ -110,13 +110,13 @@ impl SpecChanges {
         for one in self.unconfirmed() {
             one.list = list;
         }
-        let names: BTreeSet<ObjectName> = [&*last, registries]
+        let names: BTreeSet<ObjectName> = [&*before, registries]
             .into_iter()
             .flat_map(Registries::listed)
             .map(|one| one.name.clone())
             .collect();
         for name in &names {
-            self.follow(name, &last, now);
+            self.follow(name, &before, now);
             let was = self.forms.get(name).map(Arc::clone);
             let is_gone = |was: &Arc<ValidRegistry>| is_lost && is_less(was, registries);
             if let Some(was) = was.filter(is_gone) {
@@ -129,7 +129,7 @@ impl SpecChanges {
                     state: SpecChangeState::KindLost,
                 });
             }
-            self.end_form(name, &last, registries);
+            self.end_form(name, &before, registries);
         }
         self.forget(now);
     }
@@ -155,15 +155,15 @@ impl SpecChanges {
         }
     }
 
-    /// Somebody confirmed that what went with the kind is to go, and it is gone.
+    /// An admin confirmed that what went with the kind is to go, and it is gone.
     pub fn forget_lost_kind(&mut self) {
         self.log
             .retain(|one| one.state != SpecChangeState::KindLost);
     }
 
     /// What is known of the change since which an entry under `key` of this secret is given no more, in a namespace with these labels:
-    /// by the Registry that was changed or deleted, and by none since then. What that one is to give stays until it is told otherwise,
-    /// too.
+    /// by the Registry that was changed or deleted, and by none since then. What one that breaks a rule gave
+    /// stays, too, until it breaks none.
     pub fn find(&self, namespace: &Labels, secret: &str, key: &str) -> Option<SpecChangeState> {
         let key = Pattern::parse(key).ok()?;
         let gives = |registry: &ValidRegistry| registry.gives(namespace, secret, &key);
@@ -171,7 +171,7 @@ impl SpecChanges {
         let last_given = last_given.map_or(0, |(ended, _)| *ended);
         // One that breaks a rule now may have given it once more before, unseen.
         let is_broken = |name: &str| {
-            let mut problems = self.last.problems().iter();
+            let mut problems = self.current.problems().iter();
             problems.any(|problem| problem.registry == name)
         };
         let covers = |one: &&SpecChange| {
@@ -192,8 +192,8 @@ impl SpecChanges {
     ) -> Option<Timestamp> {
         let had = |one: &&SpecChange| one.was.sources.iter().any(|(had, _)| had == source);
         let of = |one: &&SpecChange| *one.was.name == *registry;
-        let last = self.log.iter().rev().find(of)?;
-        (!had(&last)).then_some(last.followed_at)
+        let latest = self.log.iter().rev().find(of)?;
+        (!had(&latest)).then_some(latest.followed_at)
     }
 
     fn unconfirmed(&mut self) -> impl Iterator<Item = &mut SpecChange> {
@@ -204,12 +204,12 @@ impl SpecChanges {
     /// The Registries are these now; answers what they were.
     fn advance(&mut self, registries: &Arc<Registries>) -> Arc<Registries> {
         self.count += 1;
-        std::mem::replace(&mut self.last, Arc::clone(registries))
+        std::mem::replace(&mut self.current, Arc::clone(registries))
     }
 
     /// Notes since when there is a Registry again in the place of one that was deleted.
-    fn follow(&mut self, name: &str, last: &Registries, now: Timestamp) {
-        if last.get(name).is_none() && self.last.get(name).is_some() {
+    fn follow(&mut self, name: &str, before: &Registries, now: Timestamp) {
+        if before.get(name).is_none() && self.current.get(name).is_some() {
             for one in self.log.iter_mut().filter(|one| *one.was.name == *name) {
                 one.followed_at = now;
             }
@@ -217,9 +217,9 @@ impl SpecChanges {
     }
 
     /// Notes which form the Registry of this name has now, and that an earlier one ended.
-    fn end_form(&mut self, name: &str, last: &Registries, registries: &Registries) {
+    fn end_form(&mut self, name: &str, before: &Registries, registries: &Registries) {
         if let Some(was) = self.forms.get(name)
-            && last.get(name).is_some()
+            && before.get(name).is_some()
             && is_ended(was, registries)
         {
             self.past.push_back((self.count, Arc::clone(was)));

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_more_and_more_rarely_as_long_as_it_cannot_be_told() {
+    fn asks_more_and_more_rarely_as_long_as_it_cannot_be_decided() {
         let registries = registries();
         let mut crd_check = CrdCheck::default();
         let mut asked = Vec::new();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn says_once_why_it_cannot_be_told() {
+    fn logs_once_why_it_cannot_be_decided() {
         let mut crd_check = CrdCheck::default();
         let mut said = Vec::new();
         for logged_reason in [Some("a"), Some("a"), Some("b"), None, Some("b"), Some("b")] {

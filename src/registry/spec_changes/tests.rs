@@ -444,6 +444,14 @@ struct Oracle {
     now: i64,
 }
 
+/// What becomes of a Registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Gone,
+    Broken,
+    Valid(&'static str),
+}
+
 #[derive(Debug)]
 struct Ordered {
     count: u32,
@@ -455,13 +463,13 @@ struct Ordered {
 }
 
 impl Oracle {
-    fn change(&mut self, name: &str, to: Option<Option<&'static str>>) {
+    fn change(&mut self, name: &str, to: Form) {
         self.count += 1;
         let before = self.forms.remove(name);
         let now = match (to, before) {
-            (None, _) | (Some(None), None) => None,
-            (Some(None), Some((image, _))) => Some((image, false)),
-            (Some(Some(image)), _) => Some((image, true)),
+            (Form::Gone, _) | (Form::Broken, None) => None,
+            (Form::Broken, Some((image, _))) => Some((image, false)),
+            (Form::Valid(image), _) => Some((image, true)),
         };
         self.forms.extend(now.map(|now| (name.to_owned(), now)));
         let Some((image, was_valid)) = before else {
@@ -470,7 +478,7 @@ impl Oracle {
         if was_valid && now != before {
             self.ends.push((self.count, image));
         }
-        if to != Some(None) && now.is_none_or(|(now, _)| now != image) {
+        if to != Form::Broken && now.is_none_or(|(now, _)| now != image) {
             self.orders.push(Ordered {
                 count: self.count,
                 at: self.now,
@@ -486,13 +494,13 @@ impl Oracle {
         self.orders
             .retain(|one| one.state != Confirmed || now - one.at <= 3600);
         match step {
-            Step::Apply(name, image) => self.change(THREE[name].0, Some(Some(IMAGES[image]))),
-            Step::Break(name) => self.change(THREE[name].0, Some(None)),
-            Step::Delete(name) => self.change(THREE[name].0, None),
+            Step::Apply(name, image) => self.change(THREE[name].0, Form::Valid(IMAGES[image])),
+            Step::Break(name) => self.change(THREE[name].0, Form::Broken),
+            Step::Delete(name) => self.change(THREE[name].0, Form::Gone),
             Step::LoseKind(_) => {
                 let names: Vec<String> = self.forms.keys().cloned().collect();
                 for name in &names {
-                    self.change(name, None);
+                    self.change(name, Form::Gone);
                 }
             }
             Step::List | Step::Confirm | Step::Wait => {}
