@@ -59,7 +59,9 @@ struct SpecChange {
     change: u64,
     /// How many lists had begun then: nothing is known before the last one of them has ended.
     list: u64,
-    was: Arc<ValidRegistry>,
+    name: ObjectName,
+    /// What it was; `None`: it broke a rule for as long as this process knows, so that it may have given anything before.
+    was: Option<Arc<ValidRegistry>>,
     /// Since when another one is in its place, or none yet.
     followed_at: Timestamp,
     state: SpecChangeState,
@@ -77,20 +79,22 @@ impl SpecChanges {
         let before = self.advance(registries);
         self.follow(name, &before, now);
         let was = self.forms.get(name).map(Arc::clone);
+        if was.is_none() && find_listed(registries, name).is_none() {
+            self.note_unknown(name, &before, list, now, SpecChangeState::Unconfirmed);
+        }
         let is_order = match (find_listed(&before, name), find_listed(registries, name)) {
             (_, None) => true,
             (Some(was), Some(is)) => is_later(is, was),
             (None, Some(_)) => false,
         };
         if let Some(was) = was.filter(|was| is_order && is_less(was, registries)) {
-            self.log.push_back(SpecChange {
-                at: now,
-                change: self.count,
+            self.push(
+                was.name.clone(),
+                Some(was),
                 list,
-                was,
-                followed_at: now,
-                state: SpecChangeState::Unconfirmed,
-            });
+                now,
+                SpecChangeState::Unconfirmed,
+            );
         }
         self.end_form(name, &before, registries);
         self.forget(now);
@@ -118,16 +122,18 @@ impl SpecChanges {
         for name in &names {
             self.follow(name, &before, now);
             let was = self.forms.get(name).map(Arc::clone);
+            if was.is_none() && is_lost {
+                self.note_unknown(name, &before, list, now, SpecChangeState::KindLost);
+            }
             let is_gone = |was: &Arc<ValidRegistry>| is_lost && is_less(was, registries);
             if let Some(was) = was.filter(is_gone) {
-                self.log.push_back(SpecChange {
-                    at: now,
-                    change: self.count,
+                self.push(
+                    was.name.clone(),
+                    Some(was),
                     list,
-                    was,
-                    followed_at: now,
-                    state: SpecChangeState::KindLost,
-                });
+                    now,
+                    SpecChangeState::KindLost,
+                );
             }
             self.end_form(name, &before, registries);
         }
@@ -146,6 +152,9 @@ impl SpecChanges {
         for one in self.unconfirmed().filter(is_known) {
             (one.state, one.at) = (SpecChangeState::Confirmed, now);
         }
+        // That one was deleted orders nothing, where it is not known what it gave.
+        self.log
+            .retain(|one| one.was.is_some() || one.state != SpecChangeState::Confirmed);
     }
 
     /// The kind is being deleted, or gone: what went with it nobody ordered.
@@ -176,8 +185,11 @@ impl SpecChanges {
         };
         let covers = |one: &&SpecChange| {
             last_given <= one.change
-                && one.was.reaches(namespace, secret, &key)
-                && !is_broken(&one.was.name)
+                && !is_broken(&one.name)
+                && one
+                    .was
+                    .as_ref()
+                    .is_none_or(|was| was.reaches(namespace, secret, &key))
         };
         let found = self.log.iter().filter(covers);
         found.map(|one| one.state).max()
@@ -190,10 +202,43 @@ impl SpecChanges {
         registry: &str,
         source: &CredentialSource,
     ) -> Option<Timestamp> {
-        let had = |one: &&SpecChange| one.was.sources.iter().any(|(had, _)| had == source);
-        let of = |one: &&SpecChange| *one.was.name == *registry;
-        let latest = self.log.iter().rev().find(of)?;
-        (!had(&latest)).then_some(latest.followed_at)
+        let mut of = self.log.iter().rev().filter(|one| *one.name == *registry);
+        let (latest, was) = of.find_map(|one| Some((one, one.was.as_ref()?)))?;
+        let had = was.sources.iter().any(|(had, _)| had == source);
+        (!had).then_some(latest.followed_at)
+    }
+
+    /// Notes that a Registry is gone that broke a rule for as long as this process knows.
+    fn note_unknown(
+        &mut self,
+        name: &str,
+        before: &Registries,
+        list: u64,
+        now: Timestamp,
+        state: SpecChangeState,
+    ) {
+        if let Some(was) = find_listed(before, name) {
+            self.push(was.name.clone(), None, list, now, state);
+        }
+    }
+
+    fn push(
+        &mut self,
+        name: ObjectName,
+        was: Option<Arc<ValidRegistry>>,
+        list: u64,
+        now: Timestamp,
+        state: SpecChangeState,
+    ) {
+        self.log.push_back(SpecChange {
+            at: now,
+            change: self.count,
+            list,
+            name,
+            was,
+            followed_at: now,
+            state,
+        });
     }
 
     fn unconfirmed(&mut self) -> impl Iterator<Item = &mut SpecChange> {
@@ -210,7 +255,7 @@ impl SpecChanges {
     /// Notes since when there is a Registry again in the place of one that was deleted.
     fn follow(&mut self, name: &str, before: &Registries, now: Timestamp) {
         if before.get(name).is_none() && self.current.get(name).is_some() {
-            for one in self.log.iter_mut().filter(|one| *one.was.name == *name) {
+            for one in self.log.iter_mut().filter(|one| *one.name == *name) {
                 one.followed_at = now;
             }
         }
@@ -228,6 +273,9 @@ impl SpecChanges {
             self.forms.remove(name);
         } else if let Some(is) = registries.get(name) {
             let is = Arc::new(is.clone());
+            // What it gave is known again.
+            self.log
+                .retain(|one| one.was.is_some() || *one.name != *name);
             self.forms.insert(is.name.clone(), is);
         }
     }

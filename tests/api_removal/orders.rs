@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -197,10 +198,14 @@ async fn lose_kind(fixture: &Fixture, loss: Loss) {
         }
         Loss::Going => {
             let path = "/apis/pullpass.dev/v1alpha1/registries/a";
-            let mut registry = fixture.cluster.get(path).await.unwrap();
-            registry["metadata"]["finalizers"] = json!(["example.com/stays"]);
-            let put = fixture.cluster.send("PUT", path, Some(&registry)).await;
-            put.ok();
+            // Its status may be written at the same time.
+            wait::until("a finalizer", async || {
+                let mut registry = fixture.cluster.get(path).await.unwrap();
+                registry["metadata"]["finalizers"] = json!(["example.com/stays"]);
+                let put = fixture.cluster.send("PUT", path, Some(&registry)).await;
+                (put.status != StatusCode::CONFLICT).then(|| put.ok())
+            })
+            .await;
             fixture.cluster.send("DELETE", CRD, None).await.ok();
             // What the product goes by: it is still served, and nothing can be made any more.
             wait::until("a kind that goes", async || {
@@ -226,13 +231,13 @@ async fn lose_kind(fixture: &Fixture, loss: Loss) {
 async fn bring_back(fixture: &Fixture, loss: Loss, registries: &[String]) {
     if loss == Loss::Going {
         let path = "/apis/pullpass.dev/v1alpha1/registries/a";
-        let mut registry = fixture.cluster.get(path).await.unwrap();
-        registry["metadata"]["finalizers"] = json!([]);
-        fixture
-            .cluster
-            .send("PUT", path, Some(&registry))
-            .await
-            .ok();
+        wait::until("no finalizer", async || {
+            let mut registry = fixture.cluster.get(path).await.unwrap();
+            registry["metadata"]["finalizers"] = json!([]);
+            let put = fixture.cluster.send("PUT", path, Some(&registry)).await;
+            (put.status != StatusCode::CONFLICT).then(|| put.ok())
+        })
+        .await;
     }
     wait::until("the Registries", async || {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/crd.yaml");

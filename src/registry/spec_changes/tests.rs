@@ -278,6 +278,39 @@ fn takes_registry_that_breaks_a_rule_for_no_order() {
 }
 
 #[test]
+fn takes_anything_for_lost_with_a_registry_that_was_never_seen_valid() {
+    let mut world = World::of(&[("a", "not an image"), ("b", "b.example.com")]);
+    // To delete it alone orders nothing: nobody knows what it gave.
+    let mut deleted = world.clone();
+    deleted.delete("a");
+    assert_eq!(deleted.find("a.example.com"), Some(Unconfirmed));
+    deleted.confirm();
+    assert_eq!(deleted.find("a.example.com"), None);
+    // It goes with the kind, as events show or a list does.
+    for is_seen in [true, false] {
+        let mut world = world.clone();
+        if is_seen {
+            world.delete("a");
+            world.delete("b");
+            world.changes.lose_kind();
+        } else {
+            world.there.clear();
+            world.show_list();
+        }
+        world.confirm();
+        assert_eq!(world.find("a.example.com"), Some(KindLost), "{is_seen}");
+        // Until it is there again, and breaks no rule, or an admin confirms it.
+        let mut back = world.clone();
+        back.apply("a", "c.example.com");
+        assert_eq!(back.find("a.example.com"), None, "{is_seen}");
+        world.changes.forget_lost_kind();
+        assert_eq!(world.find("a.example.com"), None, "{is_seen}");
+    }
+    world.confirm();
+    assert_eq!(world.find("a.example.com"), None, "it is there");
+}
+
+#[test]
 fn an_order_waits_while_its_registry_breaks_a_rule() {
     let mut world = World::of(&[("a", "a.example.com")]);
     world.apply("a", "a.example.com/x");
