@@ -592,7 +592,7 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
     );
     let file = place.fixture.file("registries.yaml");
     let told = place.run(&["-f", file.to_str().unwrap()], &[]).await;
-    told.assert_fails("identity", "there is none here", "--kubeconfig");
+    told.assert_fails("identity", "none is connected", "--kubeconfig");
 }
 
 #[tokio::test(flavor = "multi_thread")]
