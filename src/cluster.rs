@@ -67,6 +67,8 @@ pub struct Kube {
     correlator: Arc<events::EventCorrelator>,
     metrics: Metrics,
     revision: Revision,
+    /// Who reports in Events, if that is known.
+    instance: Option<Arc<str>>,
 }
 
 impl Kube {
@@ -78,6 +80,16 @@ impl Kube {
             correlator: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
+            instance: None,
+        }
+    }
+
+    /// The same, with the name of the Pod that Events are reported by.
+    #[must_use]
+    pub fn reporting_as(self, instance: &str) -> Self {
+        Self {
+            instance: Some(instance.into()),
+            ..self
         }
     }
 

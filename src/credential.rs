@@ -14,6 +14,7 @@ pub mod mint;
 pub mod registry_client;
 pub mod static_login;
 
+mod answer_words;
 mod aws;
 mod cloud;
 mod error;

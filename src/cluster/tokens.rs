@@ -102,6 +102,11 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
             namespace,
             service_account,
         },
+        ClusterError::Unauthenticated { .. } => TenantError::TokenUnreachable {
+            namespace,
+            service_account,
+            message: error.to_string(),
+        },
         ClusterError::Rejected { message, .. }
         | ClusterError::Mismatch { message, .. }
         | ClusterError::Unreachable { message, .. } => TenantError::TokenUnreachable {
