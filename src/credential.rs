@@ -18,7 +18,7 @@ mod answer_words;
 mod aws;
 mod cloud;
 mod error;
-mod jwt;
+pub(crate) mod jwt;
 mod metrics;
 mod store;
 mod tenant;
