@@ -24,6 +24,7 @@ mod watch;
 mod watch_throttle;
 mod webhooks;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -67,6 +68,10 @@ pub struct Kube {
     correlator: Arc<events::EventCorrelator>,
     metrics: Metrics,
     revision: Revision,
+    /// The file of our own token, which says what the API server's audiences are; `None`: there is none, or it is a person's.
+    own_token: Option<Arc<Path>>,
+    /// Who reports in Events, if that is known.
+    instance: Option<Arc<str>>,
 }
 
 impl Kube {
@@ -78,6 +83,17 @@ impl Kube {
             correlator: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
+            own_token: None,
+            instance: None,
+        }
+    }
+
+    /// The same, with the name of the Pod that Events are reported by.
+    #[must_use]
+    pub fn reporting_as(self, instance: &str) -> Self {
+        Self {
+            instance: Some(instance.into()),
+            ..self
         }
     }
 

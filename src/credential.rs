@@ -14,10 +14,11 @@ pub mod mint;
 pub mod registry_client;
 pub mod static_login;
 
+mod answer_words;
 mod aws;
 mod cloud;
 mod error;
-mod jwt;
+pub(crate) mod jwt;
 mod metrics;
 mod store;
 mod tenant;

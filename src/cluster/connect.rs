@@ -82,6 +82,8 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
     };
     // A proxy out of the environment is for the internet; the client is built without proxy support.
     config.proxy_url = None;
+    let own_token = config.auth_info.token_file.as_deref().map(Path::new);
+    let own_token = own_token.map(Into::into);
     let namespace = match &connection.namespace {
         Some(namespace) => namespace.clone(),
         None => NamespaceName::parse(&config.default_namespace)?,
@@ -101,6 +103,7 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
         .build();
     let mut kube = Kube::new(client, namespace);
     kube.metrics = Metrics::of(pace.watches());
+    kube.own_token = own_token;
     Ok(kube)
 }
 

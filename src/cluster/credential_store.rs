@@ -307,6 +307,9 @@ fn translate(error: ClusterError) -> StoreError {
         ClusterError::NotFound { what } => StoreError::Unreachable {
             detail: format!("{what} does not exist any more"),
         },
+        ClusterError::Unauthenticated { .. } => StoreError::Unreachable {
+            detail: error.to_string(),
+        },
         ClusterError::Rejected { message, .. }
         | ClusterError::Mismatch { message, .. }
         | ClusterError::Unreachable { message, .. } => StoreError::Unreachable { detail: message },

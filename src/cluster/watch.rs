@@ -302,12 +302,21 @@ fn watch_sources(
             target: "source_secrets".into(),
             identify: |object: &Secret| identify(object, Some(&own)),
             read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
-            changed: |name: &str| tracing::info!(secret.name = name, "source Secret changed"),
+            changed: |name: &str| log_source_change(name, state.sources.len()),
             unreadable: Arc::default(),
         };
         follow(events, &state.sources, reader, synced).await;
     }
     .boxed()
+}
+
+/// After a list no single one is named.
+fn log_source_change(name: &str, count: usize) {
+    if name.is_empty() {
+        tracing::info!(sources.count = count, "listed source Secrets");
+    } else {
+        tracing::info!(secret.name = name, "source Secret changed");
+    }
 }
 
 fn watch_store(
@@ -329,4 +338,51 @@ fn watch_store(
         follow(events, store.cache(), reader, synced).await;
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is logged meanwhile.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn names_no_source_secret_after_a_list() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            log_source_change("", 3);
+            log_source_change("harbor", 3);
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains("listed source Secrets sources.count=3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("source Secret changed secret.name=\"harbor\""),
+            "{text}"
+        );
+        assert!(!text.contains("secret.name=\"\""), "{text}");
+    }
 }

@@ -86,6 +86,13 @@ impl PullSecretRef {
     pub fn name(&self) -> PullSecretKey {
         (self.namespace.name.clone(), self.secret.clone())
     }
+
+    /// The unique id of the Secret; `None`: there is none.
+    pub fn uid(&self) -> Option<&str> {
+        self.observed
+            .as_deref()
+            .map(|observed| &*observed.version.uid)
+    }
 }
 
 impl Provisioner {

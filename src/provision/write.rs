@@ -225,6 +225,15 @@ impl Writer<'_> {
         let registry = registry_of(self.secret);
         let message = match (error, registry) {
             (ClusterError::Forbidden { .. }, Some(registry)) => missing_rbac(registry),
+            // <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/validation.go> (ValidateSecretUpdate)
+            (ClusterError::Rejected { message, .. }, _)
+                if message.contains("when `immutable` is set") =>
+            {
+                format!(
+                    "secret {}/{} is immutable, its logins cannot be renewed: delete it, pullpass makes it again",
+                    self.namespace, self.secret
+                )
+            }
             _ => error.to_string(),
         };
         Pending {

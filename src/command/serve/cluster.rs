@@ -39,6 +39,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves a cluster until the process is stopped.
 pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
+    let kube = kube.reporting_as(&host_name());
     tracing::info!(
         namespace.name = kube.namespace().as_str(),
         "running in namespace"
@@ -232,9 +233,14 @@ fn missed_pod_scanner(
     ))
 }
 
+/// A Pod's host name is its name.
+fn host_name() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned())
+}
+
 /// A name for this process that no other replica has, nor had.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned());
+    let host = host_name();
     let started = Timestamp::now().as_microsecond();
     format!("{host}_{}_{started}", std::process::id())
 }

@@ -45,6 +45,8 @@ pub(super) struct PullSecretWrite {
     pub(super) repaired: bool,
     /// The resource version after it.
     pub(super) version: Option<String>,
+    /// The unique id of the Secret that was there before it, if one was.
+    pub(super) uid: Option<String>,
 }
 
 #[derive(Default)]
@@ -124,7 +126,7 @@ impl ReconcilerState {
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, target: &PullSecretRef, now: Timestamp) -> bool {
         let name = target.name();
-        let until = self.write_backoff.until(&name, now);
+        let until = self.write_backoff.until(&name, target.uid(), now);
         !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
     }
 
@@ -144,7 +146,7 @@ impl ReconcilerState {
             EnsureOutcome::Foreign => Some(Vec::new()),
         };
         if let Some(why) = why {
-            self.write_backoff.record_failure(name, why, now);
+            self.write_backoff.record_failure(name, kept.uid, why, now);
             return;
         }
         self.write_backoff.forget(&name);
@@ -253,7 +255,7 @@ impl ReconcilerState {
             self.remove_backoff.forget(&name);
         } else {
             self.remove_backoff
-                .record_failure(name.clone(), Vec::new(), now);
+                .record_failure(name.clone(), None, Vec::new(), now);
         }
         if done && found {
             // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
@@ -276,8 +278,8 @@ impl ReconcilerState {
         for (target, holding) in holdings.filter(|_| !is_quiet) {
             let name = target.name();
             holding.is_writing = self.writing.contains(&name);
-            holding.retry_at = self.write_backoff.until(&name, now);
-            holding.remove_at = self.remove_backoff.until(&name, now);
+            holding.retry_at = self.write_backoff.until(&name, target.uid(), now);
+            holding.remove_at = self.remove_backoff.until(&name, target.uid(), now);
         }
     }
 
