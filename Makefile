@@ -85,7 +85,7 @@ SIDE_BY_SIDE := 3
 $(addprefix run/,$(BED_TESTS)): run/%:
 	$(CARGO) test --locked --test $*
 
-OLDEST_TESTS := bed api_rights api_policy api_admission api_patch crd api_validate api_certificates chart api_controller
+OLDEST_TESTS := bed api_rights api_owned api_policy api_admission api_patch crd api_validate api_certificates chart api_controller
 
 ## test-oldest: what an API server decides, on the oldest Kubernetes that is supported; not part of `make test` (builds that API server first)
 test-oldest: bed bed-oldest

@@ -80,12 +80,43 @@ apply, which Helm 4 uses, refuses a name that is there twice. */ -}}
 
 {{- /* Who makes requests as pullpass. */ -}}
 {{- define "pullpass.user" -}}
-system:serviceaccount:{{ .Release.Namespace }}:pullpass
+{{ .Values.user | default (printf "system:serviceaccount:%s:pullpass" .Release.Namespace) }}
 {{- end }}
 
 {{- /* Namespaces that the webhook is never called for. */ -}}
 {{- define "pullpass.excluded" -}}
 {{- concat (list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace) .Values.webhook.excludeNamespaces | uniq | toJson }}
+{{- end }}
+
+{{- /* The same as the subjects of a binding. */ -}}
+{{- define "pullpass.subjects" -}}
+{{- if .Values.user -}}
+- kind: User
+  apiGroup: rbac.authorization.k8s.io
+  name: {{ .Values.user | quote }}
+{{- else -}}
+- kind: ServiceAccount
+  name: pullpass
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether the namespace of a request is excluded, in CEL. */ -}}
+{{- define "pullpass.isExcluded" -}}
+request.namespace.startsWith('kube-') || request.namespace in [{{ range $n, $name := concat (list .Release.Namespace) .Values.webhook.excludeNamespaces | uniq }}{{ if $n }}, {{ end }}'{{ $name }}'{{ end }}]
+{{- end }}
+
+{{- /* Validations: a Secret has no owners, finalizers or other labels than these, unless it had them before. */ -}}
+{{- define "pullpass.plainMetadata" -}}
+- expression: >-
+    object == null || object.metadata.?labels.orValue({}).all(key, key in [{{ range $n, $key := . }}{{ if $n }}, {{ end }}'{{ $key }}'{{ end }}] ||
+    (oldObject != null && oldObject.metadata.?labels[?key] == object.metadata.?labels[?key]))
+  message: pullpass gives its Secrets labels of its own, and no others
+{{- range list "ownerReferences" "finalizers" }}
+- expression: >-
+    object == null || (oldObject == null ? object.metadata.?{{ . }}.orValue([]).size() == 0 : object.metadata.?{{ . }} == oldObject.metadata.?{{ . }})
+  message: pullpass gives its Secrets no {{ . }}, and changes none
+{{- end }}
 {{- end }}
 
 {{- /* Whom tokens of tenants' ServiceAccounts may be for, as a CEL list. */ -}}
