@@ -59,9 +59,9 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         Err(refusal) => return refusal,
     };
     let started = Instant::now();
-    let review = match Review::parse(&body) {
+    let review = match webhook.parse(&body) {
         Ok(review) => review,
-        Err(error) => return webhook.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+        Err(refusal) => return refusal,
     };
     let decided = AssertUnwindSafe(webhook.decide(&review.request, deadline))
         .catch_unwind()
@@ -84,19 +84,35 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 impl Webhook {
     /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
     pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
-        let deadline = Instant::now() + request::budget(request.uri());
-        request::check_headers(request.headers()).map_err(|refusal| self.refuse(refusal))?;
-        let body = request::read_body(request.into_body()).await;
-        Ok((body.map_err(|refusal| self.refuse(refusal))?, deadline))
+        match AssertUnwindSafe(request::read(request)).catch_unwind().await {
+            Ok(read) => read.map_err(|refusal| self.refuse(refusal)),
+            Err(_) => Err(self.fail()),
+        }
     }
 
-    pub(super) fn refuse(&self, refusal: request::HttpRejection) -> Response {
+    /// The answer where reading panicked: nothing is known of the request, so there is no review to answer.
+    fn fail(&self) -> Response {
+        tracing::error!("reading a webhook request panicked: answered 500");
+        self.metrics.count_unread(AdmissionOutcome::Panicked);
+        (StatusCode::INTERNAL_SERVER_ERROR, "this is a bug\n").into_response()
+    }
+
+    /// The review in a body, or the answer that it is none.
+    pub(super) fn parse<'a>(&self, body: &'a [u8]) -> Result<Review<'a>, Response> {
+        match std::panic::catch_unwind(|| Review::parse(body)) {
+            Ok(Ok(review)) => Ok(review),
+            Ok(Err(error)) => Err(self.refuse((StatusCode::BAD_REQUEST, format!("{error}\n")))),
+            Err(_) => Err(self.fail()),
+        }
+    }
+
+    fn refuse(&self, refusal: request::HttpRejection) -> Response {
         tracing::info!(
             http.status_code = refusal.0.as_u16(),
             "rejected a webhook request: {}",
             refusal.1.trim_end()
         );
-        self.metrics.count_refused();
+        self.metrics.count_unread(AdmissionOutcome::Refused);
         let overloaded = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
         let mut answer = refusal.into_response();
         if overloaded {

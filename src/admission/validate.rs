@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 
@@ -68,9 +68,9 @@ impl Webhook {
         subject: Subject,
         check: impl AsyncFnOnce(&Review<'_>) -> ValidationResponse,
     ) -> Response {
-        let review = match Review::parse(body) {
+        let review = match self.parse(body) {
             Ok(review) => review,
-            Err(error) => return self.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+            Err(refusal) => return refusal,
         };
         let judged = AssertUnwindSafe(check(&review)).catch_unwind().await.ok();
         self.respond(&review, subject, judged)
