@@ -84,7 +84,10 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 impl Webhook {
     /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
     pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
-        match AssertUnwindSafe(request::read(request)).catch_unwind().await {
+        match AssertUnwindSafe(request::read(request))
+            .catch_unwind()
+            .await
+        {
             Ok(read) => read.map_err(|refusal| self.refuse(refusal)),
             Err(_) => Err(self.fail()),
         }
@@ -98,6 +101,10 @@ impl Webhook {
     }
 
     /// The review in a body, or the answer that it is none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the response is the answer of the request, moved once"
+    )]
     pub(super) fn parse<'a>(&self, body: &'a [u8]) -> Result<Review<'a>, Response> {
         match std::panic::catch_unwind(|| Review::parse(body)) {
             Ok(Ok(review)) => Ok(review),
