@@ -10,10 +10,11 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pullpass::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
-    freshness,
+    find_claim_left, freshness,
 };
 use pullpass::registry::source::MintSource;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A small generator of numbers, so that a seed alone decides an interleaving.
 #[derive(Clone)]
@@ -98,6 +99,8 @@ impl Shared {
 pub struct Replica {
     shared: Shared,
     memory: Mutex<HashMap<CredentialKey, Arc<Credential>>>,
+    /// When each object was first seen in its state.
+    seen: Mutex<HashMap<CredentialKey, (u64, Instant)>>,
     changes: watch::Sender<u64>,
     seeded: Seeded,
     /// The longest delay of a read or write, in milliseconds.
@@ -116,6 +119,7 @@ impl Replica {
         let replica = Arc::new(Self {
             shared: shared.clone(),
             memory: Mutex::new(memory.collect()),
+            seen: Mutex::default(),
             changes: watch::Sender::new(0),
             seeded: seeded.clone(),
             delay,
@@ -151,6 +155,15 @@ impl Replica {
         }
     }
 
+    fn first_seen(&self, key: &CredentialKey, version: u64) -> Instant {
+        let mut seen = self.seen.lock().unwrap();
+        let known = seen.entry(key.clone()).or_insert((version, Instant::now()));
+        if known.0 != version {
+            *known = (version, Instant::now());
+        }
+        known.1
+    }
+
     async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, StoreError> {
         loop {
             self.seeded.pause(self.delay).await;
@@ -162,8 +175,11 @@ impl Replica {
                 self.learn(key, credential);
                 return Ok(Claim::AlreadyStored(Arc::clone(credential)));
             }
-            if let Some(until) = seen.claimed_until.filter(|until| now < *until) {
-                return Ok(Claim::Pending { until });
+            let left = seen.claimed_until.and_then(|until| {
+                find_claim_left(until, self.first_seen(key, seen.version).elapsed(), now)
+            });
+            if let Some(left) = left {
+                return Ok(Claim::Pending { until: now + left });
             }
             if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(StoreError::Forbidden {
