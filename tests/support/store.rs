@@ -98,7 +98,7 @@ impl Shared {
 /// One replica's view of it.
 pub struct Replica {
     shared: Shared,
-    memory: Mutex<HashMap<CredentialKey, Arc<Credential>>>,
+    memory: Mutex<HashMap<CredentialKey, (u64, Arc<Credential>)>>,
     /// When each object was first seen in its state.
     seen: Mutex<HashMap<CredentialKey, (u64, Instant)>>,
     changes: watch::Sender<u64>,
@@ -115,7 +115,7 @@ impl Replica {
         let objects = shared.0.lock().unwrap().clone();
         let memory = objects
             .into_iter()
-            .filter_map(|(key, object)| Some((key, object.credential?)));
+            .filter_map(|(key, object)| Some((key, (object.version, object.credential?))));
         let replica = Arc::new(Self {
             shared: shared.clone(),
             memory: Mutex::new(memory.collect()),
@@ -135,7 +135,7 @@ impl Replica {
                 replica.seeded.pause(replica.delay * 4).await;
                 for (key, object) in seen {
                     if let Some(credential) = object.credential {
-                        replica.learn(&key, &credential);
+                        replica.learn(&key, object.version, &credential);
                     }
                 }
             }
@@ -144,13 +144,11 @@ impl Replica {
     }
 
     /// Takes a credential into memory unless a later one is there.
-    fn learn(&self, key: &CredentialKey, credential: &Arc<Credential>) {
+    fn learn(&self, key: &CredentialKey, version: u64, credential: &Arc<Credential>) {
         let mut memory = self.memory.lock().unwrap();
-        let later = memory
-            .get(key)
-            .is_none_or(|known| known.expires_at < credential.expires_at);
+        let later = memory.get(key).is_none_or(|(known, _)| *known < version);
         if later {
-            memory.insert(key.clone(), Arc::clone(credential));
+            memory.insert(key.clone(), (version, Arc::clone(credential)));
             self.changes.send_modify(|number| *number += 1);
         }
     }
@@ -172,7 +170,7 @@ impl Replica {
             if let Some(credential) = &seen.credential
                 && freshness(credential, now) == Freshness::Fresh
             {
-                self.learn(key, credential);
+                self.learn(key, seen.version, credential);
                 return Ok(Claim::AlreadyStored(Arc::clone(credential)));
             }
             let left = seen.claimed_until.and_then(|until| {
@@ -212,8 +210,8 @@ impl Replica {
                 object.credential = Some(Arc::clone(&credential));
                 object.claimed_until = None;
             });
-            if put.is_some() {
-                self.learn(&ticket.key, &credential);
+            if let Some(put) = put {
+                self.learn(&ticket.key, put.version, &credential);
                 return credential;
             }
             seen = self.shared.read(&ticket.key);
@@ -222,7 +220,7 @@ impl Replica {
                 .as_ref()
                 .filter(|stored| stored.expires_at >= credential.expires_at)
             {
-                self.learn(&ticket.key, stored);
+                self.learn(&ticket.key, seen.version, stored);
                 return Arc::clone(stored);
             }
         }
@@ -231,7 +229,8 @@ impl Replica {
 
 impl CredentialStore for Replica {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
-        self.memory.lock().unwrap().get(key).cloned()
+        let memory = self.memory.lock().unwrap();
+        memory.get(key).map(|(_, credential)| credential.clone())
     }
 
     fn claim<'a>(
