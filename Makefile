@@ -62,7 +62,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; \
 	then $(CARGO) deny --locked --offline check bans licenses sources; \
-	else echo "licenses and sources of dependencies are not looked at: cargo install --locked cargo-deny"; fi
+	else echo "licenses and sources of dependencies are not checked: cargo install --locked cargo-deny"; fi
 
 # Tests that need nothing but this repository; every other one needs the test bed.
 UNIT := acr admission bad_inputs client_auth check_azure dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
@@ -91,7 +91,7 @@ OLDEST_TESTS := bed api_rights api_policy api_admission api_patch crd api_valida
 test-oldest: bed bed-oldest
 	BED_KUBERNETES=$(BED_OLDEST) $(CARGO) test --locked --no-fail-fast $(addprefix --test ,$(OLDEST_TESTS))
 
-## test-cluster: a whole cluster in which a Pod really pulls, told as the demo tells it; and one that pulls across rotations
+## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; and one that pulls across rotations
 test-cluster: bed-cluster
 	$(CARGO) test --locked --no-run --test serve
 	$(SHOW)

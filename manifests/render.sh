@@ -39,7 +39,7 @@ render() {
 }
 
 render base/install.yaml '# pullpass, whole: kubectl apply --server-side -f manifests/install.yaml'
-# Kustomize takes files of its own folder alone, and a link is lost where manifests are packed (Flux) or checked out on Windows.
+# Kustomize takes files below its folder alone, and a link is lost where manifests are packed (Flux) or checked out on Windows.
 cp "$folder/base/install.yaml" "$folder/install.yaml"
 render rbac.yaml "# pullpass' namespace, its ServiceAccount and all that it may do" \
     -s templates/namespace.yaml -s templates/serviceaccount.yaml -s templates/rbac.yaml -s templates/policies.yaml \

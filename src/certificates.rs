@@ -1,4 +1,4 @@
-//! The certificates that pullpass makes for itself: an authority of its own, and the serving certificate that it signs.
+//! The certificates that pullpass makes itself: its own authority, and the serving certificate signed by it.
 //!
 //! ```text
 //! Secret ─▶ Held (parsed, verified) ─▶ decide (pure: times alone) ─▶ another Held, or the webhooks' caBundle

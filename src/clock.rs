@@ -41,7 +41,7 @@ impl RetryTimer {
         Self { at, wait }
     }
 
-    /// When, as seen at `now`: a clock that was put back makes nothing wait longer than was meant.
+    /// When, as seen at `now`: if the clock went back, nothing waits longer than was meant.
     pub fn at(self, now: Timestamp) -> Timestamp {
         if self.at.duration_since(now) > self.wait {
             now

@@ -53,10 +53,10 @@ const FIELD_MANAGER: &str = "pullpass";
 /// The label on everything that pullpass writes.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pullpass");
 
-/// The resource version that stands for "nothing of this name may be there" in a first apply: no live object has it.
+/// The resource version that means "no object of this name may exist" in a first apply: no live object has it.
 ///
 /// A create by server-side apply can be limited to one name by RBAC, which a POST cannot, and the resource version in its body is
-/// compared when there is an object: 201 where there is none, 409 where somebody was first.
+/// compared when there is an object: 201 where there is none, 409 where another writer was first.
 const NO_OBJECT: &str = "1";
 
 /// One cluster, seen by pullpass in its own namespace.

@@ -1,9 +1,9 @@
 //! The controller: one replica keeps every pull secret as it must be, also where no Pod comes.
 //!
 //! ```text
-//! leader (a Lease) ─▶ keep: survey (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, tell
-//!                  ─▶ certify: the certificates of our own ─▶ decide (pure) ─▶ Secret, caBundle
-//!                  ─▶ missed: a page of Pending Pods ─▶ admission's judge ─▶ count, tell
+//! leader (a Lease) ─▶ reconciler: snapshot (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, status
+//!                  ─▶ cert_rotation: our own certificates ─▶ decide (pure) ─▶ Secret, caBundle
+//!                  ─▶ missed_pods: a page of Pending Pods ─▶ admission::PodChecker ─▶ count, Event
 //!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
 //! ```
 

@@ -70,7 +70,7 @@ pub enum Freshness {
 /// The longest time before its end at which a credential counts as [`Freshness::Spent`]; a tenth of its life if that is shorter.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
-/// Tells what to do with `credential` at `now`.
+/// What to do with `credential` at `now`.
 ///
 /// Amazon's own credential providers renew at half of the life, too:
 /// <https://github.com/kubernetes/cloud-provider-aws/blob/master/cmd/ecr-credential-provider/main.go>
@@ -170,7 +170,7 @@ pub trait SourceSecrets: Send + Sync {
     /// The source Secret of this name; `None` when there is none, or when it lacks the label.
     fn source(&self, name: &str) -> Option<Arc<SourceSecret>>;
 
-    /// The source Secret of this name, which somebody needs.
+    /// The source Secret of this name.
     ///
     /// # Errors
     /// [`MintError::MissingSource`] when there is none.

@@ -155,7 +155,7 @@ pub fn is_domain(text: &str) -> bool {
     grammar::is_domain(text)
 }
 
-/// Whether a text is a repository's path by the grammar of image references; its length is not looked at.
+/// Whether a text is a repository's path by the grammar of image references; its length is not checked.
 pub fn is_path(text: &str) -> bool {
     grammar::is_path(text)
 }

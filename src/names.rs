@@ -1,8 +1,8 @@
 //! Names of Kubernetes' objects, as types that only checked text becomes.
 //!
-//! A name is the one thing of a caller's or a tenant's that stands in the URL of a request to the API server, and kube puts it there as
+//! A name is the only input of callers and tenants in the URL of a request to the API server, and kube puts it there as
 //! it is. So a text that could be more than one segment of a path (`tenant-b/serviceaccounts/x`, `..`, `a?b`) is no name: it is refused
-//! where it enters, and whoever speaks to the API server takes these types.
+//! where it enters, and all code that calls the API server takes these types.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -119,10 +119,10 @@ impl<F: Form> Name<F> {
         })
     }
 
-    /// A name that stands in the source code.
+    /// A constant in the source code.
     ///
     /// # Panics
-    /// It is none.
+    /// It is not a valid name.
     pub fn constant(text: &'static str) -> Self {
         Self::parse(text).expect("a name in the source code has the form of one")
     }

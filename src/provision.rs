@@ -1,5 +1,5 @@
 //! The pull secrets of a namespace: what belongs into them, whether it is there, and making it so. Each secret, [`PULL_SECRET`] or a
-//! Registry's own one, is looked after by itself.
+//! Registry's own one, is handled separately.
 //!
 //! ```text
 //! admission ─▶ Provision ─┬─ warm: state (memory alone: no API call, no cloud call)
@@ -79,7 +79,7 @@ pub trait Provision: Send + Sync {
     ) -> BoxFuture<'a, bool>;
 
     /// Whether this pull secret of the namespace holds a good login under each of `keys` (the `auths` keys that the Pod's images
-    /// resolved to), judged from memory alone. What is good but past half of its life is renewed in the background, unless
+    /// resolved to), decided from memory alone. What is good but past half of its life is renewed in the background, unless
     /// this is a dry run.
     fn covers(
         &self,
@@ -91,7 +91,7 @@ pub trait Provision: Send + Sync {
     ) -> Coverage;
 
     /// Mints what is missing under `keys` and writes this pull secret, waiting for these keys alone and not beyond `deadline`.
-    /// The work belongs to a task of its own: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
+    /// The work is a separate task: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
     fn ensure<'a>(
         &'a self,
         namespace: &'a Arc<Namespace>,
@@ -104,7 +104,7 @@ pub trait Provision: Send + Sync {
 /// What memory knows of a namespace's pull secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// A good login stands under each key asked for: nothing to do.
+    /// There is a good login under each key: nothing to do.
     Covered,
     /// Something is missing, spent or unknown: ask [`Provision::ensure`].
     Missing,
@@ -116,10 +116,10 @@ pub enum Coverage {
 /// How making sure of a namespace's pull secret ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnsureOutcome {
-    /// A good login stands under each key asked for.
+    /// There is a good login under each key.
     Covered,
     /// Not everything is there. The Pod references the secret all the same: the kubelet takes a missing one as a warning and
-    /// looks again at each pull.
+    /// reads it again at each pull.
     Pending(Vec<Pending>),
     /// A Secret of this name is there that is not ours: do not reference it.
     Foreign,

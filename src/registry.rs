@@ -1,7 +1,7 @@
 //! The Registry kind, its patterns, and which Registry serves an image in a namespace.
 //!
-//! [`Registries`] is an immutable snapshot, built anew on each change and shared. A Registry that breaks a rule serves nothing and
-//! never stands in the way of others; [`Registries::problems`] says why.
+//! [`Registries`] is an immutable snapshot, rebuilt on each change and shared. A Registry that breaks a rule serves nothing and
+//! does not affect others; [`Registries::problems`] says why.
 //!
 //! Precedence, first to last: the kubelet's own order by key (a literal host before one with `*`, a longer path before a shorter
 //! one), the one that chooses more narrowly whom it serves (by Pods, ServiceAccounts, namespaces, not at all), the older before the
@@ -178,7 +178,7 @@ impl Registries {
         &self.problems
     }
 
-    /// Looks at a Registry that is about to be written, beside these or in place of the one of its name.
+    /// Validates a Registry that is about to be written, together with these or in place of the one of its name.
     ///
     /// # Errors
     /// All rules that it breaks, never an empty list.
@@ -204,7 +204,7 @@ impl Registries {
         self.served.iter()
     }
 
-    /// The Registry that serves an image of a Pod; a namespace's labels alone stand for a Pod of ServiceAccount `default` without
+    /// The Registry that serves an image of a Pod; a namespace's labels alone mean a Pod of ServiceAccount `default` without
     /// labels. Suspended ones serve nothing.
     pub fn resolve<'p>(
         &self,

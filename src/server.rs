@@ -136,7 +136,7 @@ async fn serve(
     slot: ConnectionPermit,
 ) {
     tokio::select! {
-        // A request that is there already is looked at first.
+        // A request that has arrived already is served first.
         biased;
         () = connection::serve(&shared, stream, &slot.activity) => {}
         () = slot.activity.closed_idle() => {}

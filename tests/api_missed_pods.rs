@@ -170,11 +170,11 @@ async fn finds_pods_that_were_missed_and_says_what_to_do() {
     for (name, said) in [
         (
             "web-1",
-            format!("ReplicaSet web makes it again: {}. It", delete("web-1")),
+            format!("ReplicaSet web recreates it: {}. It", delete("web-1")),
         ),
         (
             "bare",
-            format!("Nothing makes it again: {}, then", delete("bare")),
+            format!("No controller recreates it: {}, then", delete("bare")),
         ),
         (
             "step",
@@ -238,7 +238,7 @@ async fn finds_pods_of_a_namespace_that_opts_in_later_page_by_page() {
     let event = fixture
         .world
         .kubectl(&["-n", &later, "describe", "pod", "p0"]);
-    let said = format!("Nothing makes it again: kubectl delete pod p0 -n {later}");
+    let said = format!("No controller recreates it: kubectl delete pod p0 -n {later}");
     assert!(event.contains(&said), "{event}");
     let all = fixture.api.all();
     let continued = all

@@ -214,7 +214,7 @@ async fn believes_no_answer_that_is_another_object() {
         let counted = pullpass.count("pullpass_api_answers_mismatched", &[]).await;
         assert_eq!(counted, number as u64 + 1, "{case}");
     }
-    let told = "a namespace could not be read, its Pod is left as it is";
+    let told = "a namespace could not be read, its Pod is admitted unchanged";
     assert!(pullpass.log().contains(told), "{}", pullpass.log());
 }
 

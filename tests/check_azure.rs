@@ -262,7 +262,7 @@ fn prints_lines_for_people() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
     let printed = print_failing(&["-f", examples, "contoso.azurecr.io/team/app:1"]);
     let expected = "Registry azure-team
-  ✗ identity   source secret orders-client-secret stands in a cluster, and there is none here
+  ✗ identity   source secret orders-client-secret is in a cluster, and none is connected
     fix        name the cluster with --kubeconfig
   – not tried  caller, token, life: there is no identity
 
@@ -291,10 +291,10 @@ fn says_of_which_server_it_speaks_where_there_are_several() {
     let file = file.to_str().unwrap();
     let printed = print_failing(&["-f", file]);
     let expected = "Registry azure
-  ✗ identity   one.azurecr.io: source secret puller stands in a cluster, and there is none here
+  ✗ identity   one.azurecr.io: source secret puller is in a cluster, and none is connected
     fix        name the cluster with --kubeconfig
   – not tried  one.azurecr.io: caller, token, life: there is no identity
-  ✗ identity   two.azurecr.io: source secret puller stands in a cluster, and there is none here
+  ✗ identity   two.azurecr.io: source secret puller is in a cluster, and none is connected
     fix        name the cluster with --kubeconfig
   – not tried  two.azurecr.io: caller, token, life: there is no identity
 

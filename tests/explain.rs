@@ -260,7 +260,7 @@ spec:
         "(spec.containers[0].image)",
         "the annotation iam.amazonaws.com/role=image-puller",
         "Pod of ServiceAccount ci in namespace shop.",
-        "Whoever may create Pods in a namespace that payments serves holds what it injects.",
+        "Anyone who may create Pods in a namespace that payments serves gets what it injects.",
     ] {
         assert!(stdout.contains(line), "{line:?} is not in:\n{stdout}");
     }

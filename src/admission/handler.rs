@@ -25,7 +25,7 @@ use crate::provision::{Namespace, Provision};
 pub struct Webhook {
     /// The namespaces, Registries and pull secrets.
     pub provision: Arc<dyn Provision>,
-    /// pullpass' own namespace, whose Pods are left as they are.
+    /// pullpass' own namespace, whose Pods are admitted unchanged.
     pub own_namespace: NamespaceName,
     /// Counters.
     pub metrics: Metrics,
@@ -100,7 +100,7 @@ impl Webhook {
         let overloaded = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
         let mut answer = refusal.into_response();
         if overloaded {
-            // kube-apiserver tries again, within its own time-out, only where it is told when.
+            // kube-apiserver retries, within its own timeout, only if the answer says after how many seconds.
             answer
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -204,7 +204,7 @@ impl AdmissionDecision {
         }
     }
 
-    /// One line per decision: info for what is new or worth a look, debug for what is routine.
+    /// One line per decision: info for what is new or needs attention, debug for what is routine.
     fn log(&self, request: &review::Request<'_>) {
         let namespace = request.namespace().map_or("", NamespaceName::as_str);
         let pod = request.object().value().map_or("", PodObject::display_name);

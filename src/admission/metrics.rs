@@ -36,11 +36,11 @@ pub enum AdmissionOutcome {
     Injected,
     /// The Pod references the secret, in which something is still missing.
     Pending,
-    /// The Pod is left as it is.
+    /// The Pod is admitted unchanged.
     Unchanged,
     /// The body was no review: 4xx.
     Refused,
-    /// The handler panicked; the Pod is left as it is.
+    /// The handler panicked; the Pod is admitted unchanged.
     Panicked,
 }
 
@@ -166,7 +166,7 @@ impl Metrics {
         self.answered.store(now.as_microsecond(), Ordering::Relaxed);
     }
 
-    /// When a review was last answered, for whoever wants to know whether the API server reaches the webhook; `None`: never yet.
+    /// When a review was last answered: shows whether the API server reaches the webhook. `None`: not yet.
     pub fn last_response(&self) -> Option<Timestamp> {
         let answered = self.answered.load(Ordering::Relaxed);
         let answered = Timestamp::from_microsecond(answered).ok();

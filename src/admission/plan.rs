@@ -1,4 +1,4 @@
-//! What a Pod is to be given, or why it is left as it is. Pure.
+//! What to inject into a Pod, or why it is admitted unchanged. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -81,21 +81,21 @@ impl Skip {
     }
 }
 
-/// What a user is told whose Pod is in a namespace that could not be read.
+/// The warning for a Pod whose namespace could not be read.
 pub fn namespace_unknown_warning(namespace: &NamespaceName) -> String {
     format!(
-        "pullpass: namespace {namespace} could not be read in time, the Pod is left as it is: delete it and create it again"
+        "pullpass: namespace {namespace} could not be read in time, the Pod is admitted unchanged: delete it and create it again"
     )
 }
 
-/// What a user is told whose ServiceAccount does not list a pull secret.
+/// The warning for a ServiceAccount that does not list a pull secret.
 pub fn mountable_secrets_warning(secret: &str) -> String {
     format!(
         "pullpass: the ServiceAccount enforces mountable secrets: list {secret} in its imagePullSecrets"
     )
 }
 
-/// What a user is told when a Secret that is not ours has the name of one of ours.
+/// The warning for a Secret that has the name of one of ours and is not managed by us.
 pub fn not_managed_warning(namespace: &str, secret: &str) -> String {
     format!(
         "pullpass: Secret {namespace}/{secret} is not managed by pullpass and is not referenced: rename or delete it"
@@ -105,7 +105,7 @@ pub fn not_managed_warning(namespace: &str, secret: &str) -> String {
 /// What is done about a Pod.
 #[derive(Debug)]
 pub enum Plan<'r> {
-    /// It is left as it is; the warnings are for the user.
+    /// It is admitted unchanged; the warnings are for the user.
     Skip(Skip, Vec<String>),
     /// It references pull secrets.
     Inject(Injection<'r>),
@@ -122,7 +122,7 @@ pub struct Injection<'r> {
     pub warnings: Vec<String>,
 }
 
-/// Decides what can be decided from the request alone: the Pod, or why it is left as it is.
+/// Decides what can be decided from the request alone: the Pod to change, or why it is admitted unchanged.
 ///
 /// # Errors
 /// The reason.
@@ -152,7 +152,7 @@ fn is_system(namespace: &str, own_namespace: &str) -> bool {
 /// Decides what can be decided from the Pod alone.
 ///
 /// # Errors
-/// Why it is left as it is.
+/// Why it is admitted unchanged.
 pub fn screen_pod(pod: &PodObject<'_>, namespace: &str, own_namespace: &str) -> Result<(), Skip> {
     if is_system(namespace, own_namespace) {
         return Err(Skip::SystemNamespace);

@@ -28,7 +28,7 @@ pub struct PodChecker {
 pub enum PodCheck {
     /// It references what its images need.
     Referenced,
-    /// It would be left as it is, were it created now.
+    /// It would be admitted unchanged if it were created now.
     Skipped(Skip),
     /// It lacks what it would be given, were it created now.
     Missed(MissingReferences),
@@ -52,7 +52,7 @@ impl PodChecker {
         }
     }
 
-    /// Judges the Pod that `json` holds. A namespace that memory does not know has not opted in.
+    /// Evaluates the Pod in `json`. A namespace that memory does not know has not opted in.
     pub async fn check(&self, namespace: &NamespaceName, json: &str, now: Timestamp) -> PodCheck {
         let Some(namespace) = self.provision.namespace(namespace) else {
             return PodCheck::Skipped(Skip::NamespaceNotOptedIn);
@@ -68,7 +68,7 @@ impl PodChecker {
     }
 }
 
-/// Judges a Pod, whether it opted out or not.
+/// Evaluates a Pod, whether or not it opted out.
 pub(super) async fn check_pod(
     provision: &dyn Provision,
     pod: &PodObject<'_>,

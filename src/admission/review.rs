@@ -228,7 +228,7 @@ impl<'a> Request<'a> {
     }
 
     /// The namespace that the Pod is created in; `None` when it is missing or empty, or no name at all (see [`Request::is_malformed`]). The
-    /// object's own is never looked at.
+    /// object's own is never read.
     pub fn namespace(&self) -> Option<&NamespaceName> {
         self.namespace.name()
     }
@@ -258,7 +258,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Why something is refused, as the API server is told.
+/// Why a request is denied, as returned to the API server.
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -288,7 +288,7 @@ impl Denial {
         }
     }
 
-    /// It cannot be told now: 503.
+    /// It cannot be decided now: 503.
     pub fn unavailable(message: String) -> Self {
         Self {
             code: 503,

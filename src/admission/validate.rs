@@ -1,4 +1,4 @@
-//! The validating webhook: what is about to be written, looked at and never changed.
+//! The validating webhook: checks what is about to be written, and never changes it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Webhook {
         self.validate(&body, Subject::Pod, check).await
     }
 
-    /// Reads a review, has it judged and answers.
+    /// Reads a review, evaluates it and answers.
     async fn validate(
         &self,
         body: &[u8],
@@ -76,7 +76,7 @@ impl Webhook {
         self.respond(&review, subject, judged)
     }
 
-    /// Judges a Pod as it is to be stored. Opting out does not exempt it from what its namespace asks for.
+    /// Evaluates a Pod as it is to be stored. Opting out does not exempt it from what its namespace enforces.
     async fn check_pod(
         &self,
         request: &review::Request<'_>,

@@ -43,7 +43,7 @@ impl<'a> OldAndNew<'a> {
     }
 }
 
-/// Judges a Registry beside the others. It is refused when it breaks a rule that holds whatever else there is. What may come later in
+/// Evaluates a Registry together with the others. It is refused when it breaks a rule on its own. What may still come later in
 /// the same apply, a Secret or another Registry, is worth a warning.
 ///
 /// `source_problems` says what is wrong with a Registry's source Secrets.

@@ -297,7 +297,7 @@ impl One {
     }
 }
 
-/// As TLS clients look at a signature and at times.
+/// Checks a signature and its times as TLS clients do.
 fn is_signed(
     served: &CertificateDer<'_>,
     authorities: &[CertificateDer<'static>],
@@ -315,7 +315,7 @@ fn is_signed(
     verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], now, algorithms).is_ok()
 }
 
-/// As TLS clients look at names.
+/// Checks names as TLS clients do.
 fn is_for(served: &CertificateDer<'_>, host: &str) -> bool {
     let (Ok(parsed), Ok(host)) = (
         ParsedCertificate::try_from(served),

@@ -40,7 +40,7 @@ pub struct CertificateView {
 }
 
 impl CertificateView {
-    /// Whether the serving certificate is replaced in its time: that takes back nothing that somebody did.
+    /// Whether the serving certificate is due for its regular replacement, which overwrites no other writer's change.
     pub fn is_serving_due(&self, now: Timestamp) -> bool {
         !self.is_signed_by_authority || due(self.serving) <= now
     }
@@ -86,7 +86,7 @@ pub enum RotationStep {
 
 /// What to do next, at `now`.
 ///
-/// What ended is replaced at once; then the API server is told whom to trust, since all else depends on it. At two thirds of its life
+/// What has expired is replaced at once; then the caBundle is updated, since all else depends on it. At two thirds of its life
 /// the serving certificate is replaced; the authority likewise, in three steps with [`ValidityPeriods::overlap`] between them: trusted, signing,
 /// alone. What was made in the future is replaced at once, in the same steps as long as callers take it all the same.
 pub fn decide(
@@ -138,7 +138,7 @@ pub fn decide(
         }
         next.at(due);
     }
-    // One that cannot live longer than its authority is not made again and again: the authority's replacement brings another.
+    // One that cannot outlive its authority is not replaced in a loop: the authority's replacement brings a new one.
     let may_live_longer = held.serving.until < held.authority.until;
     let due = due(held.serving);
     if may_live_longer && due <= now {

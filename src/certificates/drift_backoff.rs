@@ -1,4 +1,4 @@
-//! How fast somebody's changes are taken back. Pure.
+//! How fast changes by other writers are reverted. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -29,7 +29,7 @@ impl DriftBackoff {
         self.timer.map_or(now, |timer| timer.at(now))
     }
 
-    /// Somebody's change was taken back. Answers whether this is when it becomes slower, for the first time.
+    /// Another writer's change was reverted. Answers whether this starts the back-off.
     pub fn repaired(&mut self, now: Timestamp) -> bool {
         if self
             .last

@@ -67,7 +67,7 @@ pub struct Pair {
 }
 
 impl Authority {
-    /// Makes one that signs serving certificates and nothing below it. Each needs a name of its own.
+    /// Makes an authority that signs serving certificates and nothing below it. Each needs a distinct name.
     ///
     /// # Errors
     /// No key could be made.

@@ -1,7 +1,7 @@
 //! Objects by name: the one place that makes URLs of the API server, of checked names alone.
 //!
 //! kube puts names into URLs as they are, so its by-name methods are disallowed everywhere else (`clippy.toml`). An answer that is not the
-//! object that was asked for is an error and never data: whatever stands between us and the API server, nobody else's object is believed.
+//! object that was asked for is an error and never data: whatever proxy is between us and the API server, no other object is accepted.
 
 #![expect(
     clippy::disallowed_methods,
@@ -230,7 +230,7 @@ impl Objects<'_, ServiceAccount> {
 }
 
 impl Kube {
-    /// The objects of a namespace, to be listed and watched: whoever asks for one by its name takes [`Objects`].
+    /// The objects of a namespace, to list and watch. To get one by its name, use [`Objects`].
     pub(super) fn namespaced<K>(&self, namespace: &NamespaceName) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -238,7 +238,7 @@ impl Kube {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// An answer that is refused: counted here, and told by whoever asked.
+    /// An answer that is rejected: counted here, logged by the caller.
     pub(super) fn reject(&self, what: &str, mismatch: &Mismatch) -> ClusterError {
         self.metrics.count_mismatch();
         ClusterError::Mismatch {

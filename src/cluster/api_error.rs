@@ -60,7 +60,7 @@ fn is_namespace_gone(status: &Status) -> bool {
     terminating || missing
 }
 
-/// Whether a quota, a policy or a webhook refuses: who lacks the right is told that the user may not do it.
+/// Whether a quota, a policy or a webhook refuses. A caller without the right gets another message: that the user may not do it.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
 fn is_refused_by_rule(message: &str) -> bool {
     let forbids = message.contains(" is forbidden: ") && !message.contains(" is forbidden: User ");

@@ -163,8 +163,8 @@ fn is_denied_by_policy(error: &ClusterError) -> bool {
     matches!(error, ClusterError::Rejected { message, .. } if message.contains("ValidatingAdmissionPolicy"))
 }
 
-/// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: what somebody else made under this
-/// name meanwhile is a conflict, whoever they are.
+/// Writes one object by server-side apply, as a compare-and-swap. A first write is not forced: an object that another writer created
+/// under this name meanwhile is a conflict.
 pub(super) async fn swap<K>(
     objects: &Objects<'_, K>,
     name: &ObjectName,

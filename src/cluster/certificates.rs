@@ -62,7 +62,7 @@ impl Kube {
     /// Writes the certificates' Secret, if what is there is still what `precondition` says.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    /// [`ClusterError::Conflict`] when another writer changed it in between.
     pub async fn apply_certificates(
         &self,
         data: &BTreeMap<&'static str, SecretString>,

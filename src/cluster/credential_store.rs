@@ -1,6 +1,6 @@
 //! The credential store: one Secret per credential in pullpass' own namespace.
 //!
-//! A Secret `pullpass-credential-<key>` holds the credential in its data, and in an annotation until when somebody has claimed the
+//! A Secret `pullpass-credential-<key>` holds the credential in its data and the claim in an annotation: until when a replica has the
 //! right to mint the next one. All replicas watch these Secrets; each write is a compare-and-swap.
 
 mod object;
@@ -99,7 +99,7 @@ impl KubeCredentialStore {
         &self.cache
     }
 
-    /// Tells everybody who waits that something changed.
+    /// Notifies all waiters that something changed.
     pub(super) fn notify(&self) {
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -122,7 +122,7 @@ impl KubeCredentialStore {
         stored
     }
 
-    /// Writes one Secret of the store; `None`: somebody else wrote in between.
+    /// Writes one Secret of the store; `None`: another writer changed it in between.
     async fn swap(
         &self,
         key: &CredentialKey,

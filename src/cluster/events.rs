@@ -1,7 +1,7 @@
-//! Events: what people are told beside the objects that it is about.
+//! Events on the objects that they are about.
 //!
-//! At most one for each object and reason in ten minutes, over restarts and changes of the leader: an Event is named after what it
-//! tells and the ten minutes in which it does, so that a second one meets the first. <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>
+//! At most one per object and reason in ten minutes, across restarts and changes of the leader: an Event's name is derived from its
+//! content and its ten-minute window, so a second one conflicts with the first. <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use super::api::Objects;
 use crate::names::NamespaceName;
 use crate::provision::ports::ClusterError;
 
-/// How long one object is not told the same reason again.
+/// For how long the same reason is not repeated for one object.
 const DEDUP_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
 /// How soon an Event that could not be written may be tried again.
@@ -35,10 +35,10 @@ const NAME_MAX: usize = 200;
 /// The longest `reportingInstance`, in bytes.
 const INSTANCE_MAX: usize = 128;
 
-/// Who tells.
+/// The Event's reporting controller.
 const REPORTING_CONTROLLER: &str = "pullpass.dev/controller";
 
-/// Events of objects without a namespace are here, where `kubectl describe` looks for them.
+/// Events of objects without a namespace go here, where `kubectl describe` reads them.
 const CLUSTER_NAMESPACE: &str = "default";
 
 /// How grave a notice is: the `type` of its Event.
@@ -46,11 +46,11 @@ const CLUSTER_NAMESPACE: &str = "default";
 pub enum EventType {
     /// Nothing is wrong.
     Normal,
-    /// Somebody should look.
+    /// Something needs attention.
     Warning,
 }
 
-/// What is told about an object.
+/// One Event about an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventNote {
     /// The object, which need not be there: `apiVersion`, `kind` and `name`, a `namespace` unless it has none, the `uid` if known.
@@ -86,7 +86,7 @@ pub fn reference(
 pub enum Published {
     /// There is a new Event.
     Created,
-    /// The object was told this reason less than ten minutes ago.
+    /// An Event with this object and reason was written less than ten minutes ago.
     Suppressed,
     /// The Event could not be written, which was logged.
     Failed,
@@ -94,7 +94,7 @@ pub enum Published {
 
 impl Kube {
     /// Writes an Event, in the object's namespace (`default` for one that has none). Nothing depends on Events: what fails is logged
-    /// here, and not more often than it would be told.
+    /// here, and no more often than Events are written.
     pub async fn publish(&self, notice: &EventNote, now: Timestamp) -> Published {
         let key = event_key(notice);
         if !self.correlator.take(&key, now) {
@@ -113,7 +113,7 @@ impl Kube {
         let events = Objects::<Event>::namespaced(self, &namespace);
         match events.create(&what, &event).await {
             Ok(_) => Published::Created,
-            // It was told before this process, or by another one.
+            // It was written before this process started, or by another replica.
             Err(ClusterError::Conflict { .. }) => Published::Suppressed,
             Err(error) => {
                 self.correlator.allow_after(&key, now, RETRY_AFTER);
@@ -134,7 +134,7 @@ impl Kube {
     }
 }
 
-/// What is told about what, whenever it is.
+/// What identifies an Event's object and content, without its time.
 fn event_key(notice: &EventNote) -> String {
     let object = &notice.regarding;
     let parts = [
@@ -148,7 +148,7 @@ fn event_key(notice: &EventNote) -> String {
     format!("{} {}", parts.join(" "), notice.reason)
 }
 
-/// The name of the Event that tells this in the ten minutes around `at`.
+/// The name of this Event in the ten-minute window around `at`.
 fn event_name(notice: &EventNote, at: Timestamp) -> String {
     let window = at.as_second().div_euclid(DEDUP_WINDOW.as_secs());
     let hash = Sha256::digest(format!("{} {window}", event_key(notice)));
@@ -205,7 +205,7 @@ fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// What was told lately, and from when on it may be told again.
+/// The Events that were written lately, and from when on each may be written again.
 #[derive(Debug, Default)]
 pub(super) struct EventCorrelator {
     pauses: Mutex<HashMap<String, Suppression>>,
@@ -218,7 +218,7 @@ struct Suppression {
 }
 
 impl Suppression {
-    /// Whether it goes on at `now`. It does not where the clock was put back to before its begin: better told twice than not for hours.
+    /// Whether it still holds at `now`. It does not if the clock went back to before its start: better two Events than none for hours.
     fn holds(self, now: Timestamp) -> bool {
         let passed = now.duration_since(self.begin);
         passed >= SignedDuration::ZERO && passed < self.length
@@ -226,7 +226,7 @@ impl Suppression {
 }
 
 impl EventCorrelator {
-    /// Whether this may be told now: then it counts as told for ten minutes.
+    /// Whether this Event may be written now; if so, it counts as written for ten minutes.
     fn take(&self, key: &str, now: Timestamp) -> bool {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.get(key).is_some_and(|pause| pause.holds(now)) {

@@ -1,4 +1,4 @@
-//! What `pullpass check` looks at: reads, and a dry run, that serving never makes.
+//! What `pullpass check` reads: requests, and a dry run, that serving never makes.
 
 use http_body_util::BodyExt as _;
 use hyper::Request;

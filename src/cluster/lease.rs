@@ -63,7 +63,7 @@ impl Kube {
     /// decided by it.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    /// [`ClusterError::Conflict`] when another writer changed it in between.
     pub async fn apply_lease(
         &self,
         term: &LeaseSpec,
@@ -83,8 +83,8 @@ impl Kube {
         applied.map(|lease| self.read_lease(lease))
     }
 
-    /// Reads a Lease. Everybody who stands for election reads it every few seconds, and never an older state of it, unless the cluster
-    /// was put back to an earlier one.
+    /// Reads a Lease. Every candidate reads it every few seconds, and never an older state of it, unless the cluster
+    /// was restored to an earlier one.
     fn read_lease(&self, lease: Lease) -> LeaseRecord {
         let held = read_lease(lease);
         self.revision.observe(&held.version.resource_version);

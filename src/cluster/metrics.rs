@@ -24,7 +24,7 @@ pub struct Metrics {
     watch_requests: WatchRequests,
 }
 
-/// How old what is known of the cluster may be, worked out when somebody looks.
+/// How old the data about the cluster may be, computed at each scrape.
 #[derive(Debug)]
 struct WatchAge(WatchRequests);
 
@@ -54,7 +54,7 @@ struct WriteLabels {
 }
 
 impl Metrics {
-    /// Counters that also tell how old these watches are.
+    /// Counters that also report how old these watches are.
     pub(super) fn of(watch_requests: WatchRequests) -> Self {
         Self {
             watch_requests,

@@ -41,7 +41,7 @@ impl MintedCredentials {
     /// Deletes a stored credential if it is still as it was seen; one that is gone already counts as deleted.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody wrote it in between.
+    /// [`ClusterError::Conflict`] when another writer changed it in between.
     pub async fn delete(&self, stored: &StoredCredential) -> Result<(), ClusterError> {
         self.store.delete(stored).await
     }

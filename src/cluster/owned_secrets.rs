@@ -79,7 +79,7 @@ impl Kube {
     }
 }
 
-/// The label alone could stand on a Secret that somebody else made.
+/// A Secret that another user made could carry the label, too, so the name counts as well.
 fn is_ours(name: &str) -> bool {
     name.strip_prefix(PULL_SECRET)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))

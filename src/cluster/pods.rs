@@ -39,7 +39,7 @@ pub struct PendingPod {
     pub is_deleted: bool,
     /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
     pub is_image_pull_failing: bool,
-    /// What makes it again when it is gone: its owner with `controller: true`.
+    /// What creates it again after it is deleted: its owner with `controller: true`.
     pub controller: Option<OwnerReference>,
     /// Its label `pod-template-hash`.
     pub template_hash: Option<String>,

@@ -1,9 +1,9 @@
-//! Whether the cluster was put back to an earlier state: then its revisions begin anew where they once were, and a watch that goes on
-//! from a later one shows nothing, without a word, until that is reached again.
+//! Whether the cluster was restored to an earlier state: then its revisions start over from an older number, and a watch that goes on
+//! from a later one shows nothing, without an error, until that number is reached again.
 
 use tokio::sync::watch;
 
-/// The newest revision that was seen; who follows it is told when it goes backwards, and only then. Clones share it.
+/// The newest revision that was seen; subscribers are notified only when it goes backwards. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Revision(watch::Sender<u64>);
 

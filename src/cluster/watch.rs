@@ -105,7 +105,7 @@ impl Watches {
         watches
     }
 
-    /// Tells when everything was shown once.
+    /// Resolves once every watch has shown all its objects.
     pub fn synced(&self) -> Synced {
         self.synced.clone()
     }
@@ -123,7 +123,7 @@ impl Watches {
         }
     }
 
-    /// Tells when the watch of this name has shown everything once.
+    /// Becomes true once the watch of this name has shown all its objects.
     fn signal(&self, what: &str) -> signal::Receiver<bool> {
         let mut signals = self.synced.0.iter();
         let (_, receiver) = signals
@@ -240,7 +240,7 @@ fn watch_registries(
     .boxed()
 }
 
-/// Builds the snapshot; tells of each rule that is broken once, as long as it is.
+/// Builds the snapshot; logs each rule that is broken once, until it is fixed.
 fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
     let objects = store.list();
     let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));

@@ -1,6 +1,6 @@
 //! Patience with the API server, whatever it answers: between the client and each list or watch.
 //!
-//! kube-runtime's watcher begins a watch anew as soon as one has ended, without a pause when nothing failed. And kube's client waits
+//! kube-runtime's watcher restarts a watch as soon as one has ended, without a pause when nothing failed. And kube's client waits
 //! for ever for an API server that is silent.
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// So many watches are remembered.
 const MAX_ENTRIES: usize = 1000;
 
-/// A watch that was not asked for in this time is none any more: one that goes on is begun anew every 50 s, one that fails sooner.
+/// A watch that sent no request for this long has ended: a healthy one is restarted every 50 s, a failing one sooner.
 const FORGET_AFTER: Duration = Duration::from_mins(2);
 
 /// Puts [`ThrottledService`] around a client's service.
@@ -108,7 +108,7 @@ impl WatchRequests {
         }
     }
 
-    /// How long ago the API server granted the watch that it granted the longest ago. It begins each anew every 50 s.
+    /// How long ago the API server last accepted the oldest of the watches. Each is restarted every 50 s.
     pub(super) fn age(&self, now: Instant) -> Duration {
         let watches = lock(&self.0);
         let running = watches

@@ -26,7 +26,7 @@ use crate::provision::store::Store;
 pub const WEBHOOKS: &str = "00-pullpass";
 
 /// The annotation of a configuration whose `caBundle` is not for pullpass to write, whatever it holds: the installation's certificates
-/// are somebody else's. A replica of before, which still makes its own, then leaves it alone.
+/// are managed elsewhere. A replica of an earlier version, which still makes its own, then leaves it alone.
 const EXTERNAL_CA_ANNOTATION: &str = "pullpass.dev/ca-bundle";
 
 /// Which of the two kinds of configuration.
@@ -36,7 +36,7 @@ const EXTERNAL_CA_ANNOTATION: &str = "pullpass.dev/ca-bundle";
 pub enum WebhookKind {
     /// Those that change Pods.
     Mutating,
-    /// Those that look at Registries and at what Pods have become.
+    /// Those that validate Registries and check Pods.
     Validating,
 }
 
@@ -57,7 +57,7 @@ pub struct WebhookConfig {
     pub of: WebhookKind,
     /// The state that was read.
     pub version: Version,
-    /// Whether somebody else says which authorities are trusted.
+    /// Whether the trusted authorities are set by another tool.
     pub is_external: bool,
     /// The `caBundle` of each, PEM, by its name; empty where there is none.
     pub webhooks: BTreeMap<String, Vec<u8>>,
@@ -173,7 +173,7 @@ impl Kube {
     /// touched, and who wrote a `caBundle` before does not matter: with certificates of our own nobody else knows it.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    /// [`ClusterError::Conflict`] when another writer changed it in between.
     pub async fn apply_bundle(
         &self,
         bundle: &str,

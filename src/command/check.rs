@@ -23,7 +23,7 @@ pub(super) const USAGE: u8 = 2;
 
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
 ///
-/// Each hop is told with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
+/// Each hop is reported with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
 /// the Registry's own host alone; nothing is stored, nothing is written into a cluster. With images only the Registries that serve
 /// them are tried, without images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops
 /// are left out, and what a Secret of the cluster holds cannot be tried.

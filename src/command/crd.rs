@@ -14,7 +14,7 @@ pub(super) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The definition, as it stands in `manifests/crd.yaml`.
+/// The definition, as in `manifests/crd.yaml`.
 fn render() -> anyhow::Result<String> {
     let definition = serde_json::to_value(crd::definition())?;
     Ok(serde_saphyr::to_string(&definition)?)

@@ -57,7 +57,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// What an image is judged by.
+/// What an image is evaluated against.
 struct ExplainContext {
     registries: Registries,
     /// The labels of the namespace, if it is known.

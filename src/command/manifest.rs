@@ -22,7 +22,7 @@ pub(super) struct Manifests {
     pub(super) registries: Vec<Registry>,
     /// The Namespaces' labels, with the one that the API server gives each of them.
     pub(super) namespaces: BTreeMap<NamespaceName, Labels>,
-    /// Where each Registry stands: the place of its document in `documents`.
+    /// The origin of each Registry: the index of its document in `documents`.
     origins: Vec<usize>,
     documents: Vec<YamlDocument>,
 }
@@ -234,7 +234,7 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
 
 /// The documents of a text, each with empty lines in front so that its lines are the text's.
 ///
-/// A line that starts with `---` ends a document wherever it stands, also within a block of text:
+/// A line that starts with `---` ends a document, also within a block of text:
 /// <https://yaml.org/spec/1.2.2/#document-markers>
 fn split(text: &str) -> Vec<String> {
     let mut documents = vec![String::new()];

@@ -20,7 +20,7 @@ use step::Step;
 
 /// Print what to set up in the cloud for each Registry.
 ///
-/// It needs neither a cluster nor a cloud: Registries come from files. What it cannot know stands as a placeholder such as
+/// It needs neither a cluster nor a cloud: Registries come from files. What it cannot know is printed as a placeholder such as
 /// <ACCOUNT_ID>, with what to put there. Nothing that is printed allows more than pulling the images that the Registry names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -135,12 +135,12 @@ impl PolicyContext<'_> {
     }
 }
 
-/// An issuer as it stands in tokens: <https://openid.net/specs/openid-connect-discovery-1_0.html#IssuerDiscovery>
+/// An issuer as in tokens: <https://openid.net/specs/openid-connect-discovery-1_0.html#IssuerDiscovery>
 fn parse_issuer(text: &str) -> Result<String, String> {
     let is_url_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~:/%".contains(&byte);
     match text.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() && rest.bytes().all(is_url_byte) => Ok(text.to_owned()),
-        _ => Err("write it as it stands in tokens: https://HOST/PATH".to_owned()),
+        _ => Err("write it as in the tokens' iss claim: https://HOST/PATH".to_owned()),
     }
 }
 

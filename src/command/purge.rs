@@ -11,7 +11,7 @@ use crate::cluster::{Connection, Kube, OwnedSecret, connect};
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
 /// These are the Secrets named pullpass, or pullpass- and something, that carry the label app.kubernetes.io/managed-by=pullpass: the
-/// namespaces' pull secrets, and the minted credentials in pullpass' own namespace. Source Secrets stay, they are somebody's own. Pods that
+/// namespaces' pull secrets, and the minted credentials in pullpass' own namespace. Source Secrets stay, pullpass did not make them. Pods that
 /// run are not touched; one that pulls its image again needs another way to do so. The exit code is 1 when something could not be removed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

@@ -16,7 +16,7 @@ const AGGREGATE_LABEL: &str = "pullpass.dev/aggregate-to-pullpass";
 
 /// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
 ///
-/// A Registry with serviceAccountNames or podSelector keeps its credentials in Secrets of its own name, one whose identity is a
+/// A Registry with serviceAccountNames or podSelector keeps its credentials in Secrets with its own name, one whose identity is a
 /// ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
 /// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
 #[derive(Debug, clap::Args)]

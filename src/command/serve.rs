@@ -19,8 +19,8 @@ use jiff::SignedDuration;
 ///
 /// Every replica answers the API server's reviews. One of them, which a Lease elects, runs the controller besides: it keeps the pull
 /// secrets of all opted-in namespaces as they must be, with no Pod in sight. It writes them ahead of the first Pod, renews them at half
-/// of their credentials' lives, puts back what somebody else changed, takes out what no Registry gives any more, says on each Registry
-/// how it stands, and finds Pods that were created while the webhook was away.
+/// of their credentials' lives, reverts drift, removes stale entries, writes each Registry's
+/// status, and finds Pods that were created while the webhook was down.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
@@ -48,11 +48,11 @@ pub(super) struct Args {
     /// How many pull secrets are written per second, as long as there is time, when their credentials were renewed
     #[arg(long, value_name = "WRITES", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     renewals_per_second: u16,
-    /// How many at most, however soon the earlier ones end; what needs more than this is told by the Registries' condition `RenewalRateExceeded`
+    /// How many at most, however soon the earlier ones end; where that is not enough, the Registries' condition has the reason `RenewalRateExceeded`
     #[arg(long, value_name = "WRITES", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     max_renewals_per_second: u16,
-    /// How often to look for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and told
-    /// by Events, also when this replica begins to lead and when admissions come again after a silence
+    /// How often to scan for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and reported
+    /// by Events, also when this replica begins to lead and when the first admission follows a minute without any
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     missed_pod_scan_interval: SignedDuration,
     #[command(flatten)]
@@ -78,7 +78,7 @@ struct ManagerArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
     /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
-    /// authority of its own that it writes into the caBundle of its webhooks
+    /// own authority that it writes into the caBundle of its webhooks
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The serving certificate's key, PEM
@@ -88,10 +88,10 @@ struct ManagerArgs {
     /// can show one (its --admission-control-config-file); taken into use again when it changes
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
-    /// After SIGTERM go on answering for so many seconds, not ready, telling callers to go elsewhere
+    /// After SIGTERM keep serving for so many seconds, not ready, with `Connection: close` in each response
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     drain_delay: Duration,
-    /// pullpass' own namespace: source Secrets and minted credentials are kept there, and its Pods are left as they are. By default
+    /// pullpass' own namespace: source Secrets and minted credentials are kept there, and its Pods are admitted unchanged. By default
     /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     namespace: Option<NamespaceName>,

@@ -19,7 +19,7 @@ pub const WRONG_CLOCK: &str = "the clock of this node or of another replica's is
 /// How long a replica that does not lead leaves it to the leader to put them in place.
 const FOLLOWER_DELAY: Duration = Duration::from_secs(10);
 
-/// Makes an authority and a serving certificate, replaces them in time, and tells the API server whom to trust.
+/// Makes an authority and a serving certificate, replaces them in time, and keeps the webhooks' caBundle up to date.
 pub struct CertRotator {
     kube: Kube,
     certificates: Arc<Certificates>,
@@ -31,7 +31,7 @@ pub struct CertRotator {
     state: RotationState,
 }
 
-/// What is remembered between two looks.
+/// What is kept between two checks.
 #[derive(Default)]
 struct RotationState {
     /// The Secret that was read last, and what it holds, if it can be used.
@@ -145,7 +145,7 @@ impl CertRotator {
         }
     }
 
-    /// Takes one step; answers when to look again.
+    /// Takes one step; answers when to check again.
     async fn perform(&mut self, action: RotationStep, now: Timestamp) -> Timestamp {
         if action == RotationStep::WriteBundle {
             return self.write_bundle(now).await;
@@ -157,7 +157,7 @@ impl CertRotator {
                 if action == RotationStep::CreateAll
                     || (action == RotationStep::RenewServing && !is_due)
                 {
-                    // Somebody who keeps deleting them, or what cannot be made right, is answered more and more slowly, too.
+                    // Repeated deletes by another writer, and states that cannot be repaired, are backed off from, too.
                     self.state.secret.repaired(now);
                 } else {
                     self.state.secret.succeeded();
@@ -275,7 +275,7 @@ impl CertRotator {
             }
             Err(error) => {
                 self.metrics.count_write(error.reason());
-                // After a conflict the watch shows what somebody else wrote.
+                // After a conflict the watch shows what the other writer wrote.
                 if state.bundle.failed(now) && !matches!(error, ClusterError::Conflict { .. }) {
                     tracing::warn!(
                         webhook.configuration = WEBHOOKS,

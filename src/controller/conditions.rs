@@ -1,7 +1,7 @@
 //! What a Registry's status says. Pure.
 //!
-//! `Ready` answers: do its Pods pull? `Degraded`: should somebody look? `Suspended` stands there while it rests. Where it is not ready,
-//! `Reconciling` says that this is worked on, `Stalled` that somebody has to act: tools that wait by kstatus' rules wait for the first and
+//! `Ready`: do its Pods pull? `Degraded`: is something in need of attention? `Suspended` is there while it is suspended. Where it is not
+//! ready, `Reconciling` says that this is worked on, `Stalled` that a person has to act: by kstatus' rules tools wait for the first and
 //! fail with the second. Conditions follow
 //! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>
 //! and <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
@@ -54,7 +54,7 @@ pub(super) struct RegistryFacts<'a> {
     pub(super) problem: Option<String>,
     /// Whether it rests.
     pub(super) suspended: bool,
-    /// How it stands; `None`: no opted-in namespace is to hold a login of it.
+    /// Its coverage; `None`: no opted-in namespace is to hold a login of it.
     pub(super) summary: Option<&'a RegistrySummary>,
     /// Whether it selects any, where none is to hold a login of it.
     pub(super) reach: Reach,
@@ -67,7 +67,7 @@ pub(super) struct RegistryFacts<'a> {
     pub(super) unwritten: Option<Reason>,
     /// Why a renewed login of it is not written, where the earlier one is good still.
     pub(super) unrenewed: Option<Reason>,
-    /// What else somebody should look at.
+    /// Other problems that need attention.
     pub(super) notes: Vec<Reason>,
 }
 
@@ -92,7 +92,7 @@ impl Verdict {
     }
 }
 
-/// What is wrong with a Registry, so that people should be told. One that rests is let rest.
+/// What is wrong with a Registry, if it is to be reported. Nothing is while it is suspended.
 pub(super) fn find_problem(facts: &RegistryFacts<'_>, now: Timestamp) -> Option<Reason> {
     if facts.problem.is_none() && facts.suspended {
         return None;
@@ -152,10 +152,10 @@ fn decide_conditions(
     };
     let rests = facts.problem.is_none() && facts.suspended;
     let ready = if rests {
-        // Nobody looks at it any more: what was seen last stands, of the generation that it was seen of.
+        // It is not observed any more: the last observation stays, with the generation that it was made of.
         let last = known("Ready").cloned();
         last.unwrap_or_else(|| {
-            let message = "it was suspended before anybody looked at it";
+            let message = "it was suspended before it was first reconciled";
             condition("Ready", Verdict::unknown(SUSPENDED, message))
         })
     } else {
@@ -163,9 +163,9 @@ fn decide_conditions(
         condition("Ready", Verdict::new(is_ready, ready))
     };
     let degraded = if rests {
-        Verdict::unknown(SUSPENDED, "it rests: nobody looks whether it is well")
+        Verdict::unknown(SUSPENDED, "suspended: it is not checked")
     } else if facts.problem.is_some() {
-        Verdict::unknown(INVALID, "nothing of it is looked at while it breaks a rule")
+        Verdict::unknown(INVALID, "not checked while it breaks a rule")
     } else {
         let (is_degraded, degraded) = decide_degraded(facts, now);
         Verdict::new(is_degraded, degraded)

@@ -24,13 +24,13 @@ use crate::provision::snapshot::ChangeToken;
 use crate::provision::{Provision as _, Provisioner};
 use crate::registry::source::Tenant;
 
-/// How often it is looked whether something changed.
+/// How often to check whether something changed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it is looked what has ended, also where nothing changes.
+/// How often to check what has expired, also where nothing changes.
 const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// After a look, so many times as long as that took nothing is looked at again: the replica has more to do.
+/// After a pass there is a pause of so many times its duration: the replica has other work, too.
 const PAUSE_FACTOR: u32 = 3;
 
 /// Deletes stored credentials that have ended, or whose tenant is gone.
@@ -87,7 +87,7 @@ impl CredentialGc {
         }
     }
 
-    /// Looks once; answers whether there was anything to do: then there may be more.
+    /// Runs one pass; answers whether there was anything to do: then there may be more.
     async fn collect(&self, evidence: &mut Evidence) -> bool {
         let stored = self.minted.stored();
         let uses: Vec<_> = stored.iter().map(|stored| self.find(stored)).collect();
@@ -149,7 +149,7 @@ impl CredentialGc {
                 credential.source = stored.source,
                 "deleted a stored credential: {cause}"
             ),
-            // Somebody renewed it.
+            // Another replica renewed it.
             Err(ClusterError::Conflict { .. }) => {}
             Err(error) if is_first => tracing::warn!(
                 secret.name = stored.name.as_str(),

@@ -16,7 +16,7 @@ use crate::provision::ports::Precondition;
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// After this long without a renewal its holder stops leading.
 pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a holder renews, and others look.
+/// How often the holder renews, and the others read.
 pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// One replica's view of the Lease.
@@ -30,7 +30,7 @@ pub(super) struct Election {
 
 #[derive(Debug)]
 enum ObservedLease {
-    /// Not looked yet, or it may have changed since.
+    /// Not read yet, or it may have changed since.
     Unknown,
     /// There is none.
     Absent,
@@ -45,12 +45,12 @@ pub(super) enum LeaseAction {
     Get,
     /// Write it.
     Apply(LeaseSpec, Precondition),
-    /// Nothing: somebody else leads.
+    /// Nothing: another replica leads.
     Wait,
 }
 
 impl Election {
-    /// The view of a replica that has not looked yet. `identity` is like no other replica's, nor like an earlier life of this one.
+    /// The view of a replica that has not read the Lease yet. `identity` is unique: no other replica's, nor an earlier process' of this one.
     pub(super) fn new(identity: impl Into<String>) -> Self {
         Self {
             identity: identity.into(),
@@ -77,7 +77,7 @@ impl Election {
         }
     }
 
-    /// What the Lease says that somebody confirmed.
+    /// The removals that an admin confirmed by an annotation of the Lease.
     pub(super) fn confirmed(&self) -> Option<&str> {
         match &self.observed {
             ObservedLease::Observed(record, _) => record.confirmed.as_deref(),
@@ -140,13 +140,13 @@ impl Election {
         self.observed = ObservedLease::Observed(record, now);
     }
 
-    /// A write that was begun at `begun` succeeded, and this stands there now.
+    /// A write that was begun at `begun` succeeded; `record` is the new state.
     pub(super) fn acquired(&mut self, record: LeaseRecord, begun: Instant) {
         self.renewed = (record.holder == self.identity).then_some(begun);
         self.observed = ObservedLease::Observed(record, begun);
     }
 
-    /// A write was refused because somebody else wrote in between: look again, then go by what is seen from then on.
+    /// A write was refused because another replica wrote in between: read again, then go by what is seen from then on.
     pub(super) fn conflicted(&mut self) {
         self.observed = ObservedLease::Unknown;
     }
@@ -319,7 +319,10 @@ mod tests {
         let now = Instant::now();
         let mut election = Election::new("a");
         election.observe(Some(record("a", 1)), now);
-        assert!(!election.leads(now), "only an answer tells when");
+        assert!(
+            !election.leads(now),
+            "only an answered write says since when"
+        );
         assert!(is_take(&election.decide(now, clock())));
     }
 }

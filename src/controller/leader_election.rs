@@ -1,4 +1,4 @@
-//! Standing for election, for as long as the process lives.
+//! Leader election, for as long as the process lives.
 
 use std::time::Instant;
 
@@ -10,12 +10,12 @@ use super::leadership::Leadership;
 use crate::cluster::Kube;
 use crate::provision::ports::ClusterError;
 
-/// Whether this replica leads; the sender's side stands for election.
+/// Whether this replica leads; the sender is the candidate.
 pub struct LeaderElector {
     kube: Kube,
     election: Election,
     leadership: watch::Sender<Leadership>,
-    /// Whether it was said that the Lease cannot be had.
+    /// Whether a failure to acquire or renew the Lease was logged.
     is_failing: bool,
 }
 
@@ -35,7 +35,7 @@ impl LeaderElector {
         self.leadership.subscribe()
     }
 
-    /// Stands for election until `stop` ends; then gives the Lease back, so that another replica leads within seconds.
+    /// Takes part in the election until `stop` ends; then releases the Lease, so that another replica leads within seconds.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -56,8 +56,8 @@ impl LeaderElector {
         }
     }
 
-    /// Gives the Lease back; whether this replica held it. What was written when it was told to stop may have been the Lease, and somebody
-    /// else may have written into it: then what is known of it is out of date, and it is read once.
+    /// Releases the Lease; whether this replica held it. The write that was under way at the stop may have succeeded, and another
+    /// replica may have written since: then our view of it is out of date, and it is read once.
     async fn release(&mut self) -> Result<bool, ClusterError> {
         if let Some((term, precondition)) = self.election.release() {
             let now = Timestamp::now();
@@ -78,7 +78,7 @@ impl LeaderElector {
         given.map(|_| true)
     }
 
-    /// Looks or writes once, tells what came of it, and waits until it is time for the next.
+    /// Reads or writes once, publishes the result, and waits until the next is due.
     async fn run_once(&mut self) {
         let begun = Instant::now();
         let ends = self.election.lease_until();
@@ -94,7 +94,7 @@ impl LeaderElector {
         self.publish(asked);
         let wait = RETRY_PERIOD.saturating_sub(begun.elapsed());
         let wait = match self.election.decide(Instant::now(), Timestamp::now()) {
-            // What another wrote in between is looked at soon.
+            // After a conflict the Lease is read again soon.
             LeaseAction::Get if is_answered => wait / 10,
             LeaseAction::Get | LeaseAction::Apply(..) | LeaseAction::Wait => wait,
         };
@@ -129,7 +129,7 @@ impl LeaderElector {
         Ok(())
     }
 
-    /// Tells what came of asking; `None`: there was no answer in time.
+    /// Publishes the result of a request; `None`: there was no answer in time.
     fn publish(&mut self, asked: Option<Result<(), ClusterError>>) {
         let now = Instant::now();
         self.election.expire(now);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// What a replica is told by the Lease.
+/// What a replica learns from the Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// Whether this replica leads.
     pub leads: bool,
-    /// Which removals that were held back somebody confirmed, by the annotation [`crate::cluster::CONFIRM_ANNOTATION`].
+    /// Which blocked removals an admin confirmed, by the annotation [`crate::cluster::CONFIRM_ANNOTATION`].
     pub confirmed: Option<String>,
 }
 

@@ -111,7 +111,7 @@ impl Metrics {
         let first = lives
             .filter_map(|life| life.minted.map(|(_, until)| until))
             .min();
-        // When it ends, not in how long: so it is true between two looks and after the end.
+        // The end itself, not the time left: so it stays true between two passes and after the end.
         self.expiry.set(first.map_or(0, Timestamp::as_second));
     }
 }

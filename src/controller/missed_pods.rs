@@ -1,9 +1,9 @@
 //! Missed Pods: Pods that wait for an image which a Registry serves and do not reference their pull secret, because pullpass was not
 //! asked when they were created, or because the namespace or the Registry came later.
 //!
-//! They are looked for whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
-//! been away), and on a slow timer. Nothing is kept: a page of Pending Pods is read, judged by what admission would do
-//! ([`PodChecker`]), counted, told in an Event on the Pod, and forgotten.
+//! A scan runs whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
+//! been down), and on a slow timer. Nothing is kept: a page of Pending Pods is read, evaluated by what admission would do
+//! ([`PodChecker`]), counted, reported by an Event on the Pod, and forgotten.
 
 mod event;
 mod metrics;
@@ -22,13 +22,13 @@ use crate::provision::ports::ClusterError;
 pub use metrics::Metrics;
 use schedule::{ScanOutcome, ScanSchedule};
 
-/// How often it is looked whether Pods are to be looked for.
+/// How often to check whether a scan is due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many Pods are told by an Event each time; the others are counted.
+/// How many Pods get an Event in each scan; the others are counted.
 const MAX_EVENTS: usize = 500;
 
-/// Looks for missed Pods.
+/// Scans for missed Pods.
 pub struct MissedPodScanner {
     kube: Kube,
     check: PodChecker,
@@ -38,18 +38,18 @@ pub struct MissedPodScanner {
     clock: fn() -> Timestamp,
 }
 
-/// What one look at all Pods has found.
+/// The result of one scan.
 #[derive(Default)]
 struct ScanResult {
     image_pull_failing: u64,
     waiting: u64,
     event_count: usize,
-    /// Nobody can be told, so no more is tried.
+    /// Events cannot be written, so no more are tried.
     events_failing: bool,
 }
 
 impl MissedPodScanner {
-    /// Puts it together. `admissions` says when the webhook was last asked, `every` how often they are looked for when nothing else gives
+    /// Puts it together. `admissions` says when the webhook was last asked, `every` how often to scan when nothing else gives
     /// reason to; `clock` is [`Timestamp::now`] outside tests.
     pub fn new(
         kube: Kube,
@@ -69,7 +69,7 @@ impl MissedPodScanner {
         }
     }
 
-    /// Looks for missed Pods whenever this replica leads. Ends when the sender is gone.
+    /// Scans for missed Pods while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
         while Leadership::acquired(&mut leadership).await {
             Leadership::while_leading(&mut leadership, self.lead()).await;
@@ -107,7 +107,7 @@ impl MissedPodScanner {
         }
     }
 
-    /// Looks at every Pending Pod once, a page at a time.
+    /// Checks every Pending Pod once, a page at a time.
     async fn scan(&self) -> Result<ScanResult, ClusterError> {
         let mut found = ScanResult::default();
         let mut next = None;

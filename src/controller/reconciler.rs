@@ -31,10 +31,10 @@ use crate::provision::snapshot::Snapshot;
 use crate::provision::{Provision as _, Provisioner};
 use crate::registry::Orders;
 
-/// How often it is looked whether something changed. What changes in between is taken together.
+/// How often to check whether something changed. Changes in between are handled together.
 const TICK: Duration = Duration::from_millis(50);
 
-/// After everything was looked at, so many times as long as that took it is not looked at again, but at single namespaces that changed.
+/// After a resync of everything the next one waits so many times its duration; until then only changed namespaces are reconciled.
 const RESYNC_PAUSE_FACTOR: u32 = 3;
 
 /// How many credentials are minted at a time: the rest of many that are due at once waits for its turn, and no cloud is run over.
@@ -43,7 +43,7 @@ const MAX_CONCURRENT_MINTS: usize = 32;
 /// How many pull secrets are written at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
 
-/// When it is looked again at what is to be taken out of pull secrets that are being written first.
+/// When removals are tried again from pull secrets that are being written first.
 const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Keeps pull secrets.
@@ -80,7 +80,7 @@ impl Reconciler {
         }
     }
 
-    /// After everything was looked at, it is not looked at again for so long at least.
+    /// The least time between two resyncs of everything.
     #[must_use]
     pub fn with_min_resync_interval(self, min_resync_interval: Duration) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Reconciler {
         Self { rate, ..self }
     }
 
-    /// Keeps pull secrets whenever it is told that this replica leads. Ends when the sender is gone.
+    /// Reconciles pull secrets while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
         let mut orders = Orders::default();
         loop {
@@ -108,7 +108,7 @@ impl Reconciler {
             }
             self.metrics.set_leader(true);
             // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
-            // compare-and-swap. Removals, status writes and Events that are under way are broken off: who leads next does them anew.
+            // compare-and-swap. Removals, status writes and Events that are under way are cancelled: the next leader repeats them.
             let finished = self.lead(&mut orders, &mut leadership).await;
             self.metrics.set_leader(false);
             if finished {
@@ -117,7 +117,7 @@ impl Reconciler {
         }
     }
 
-    /// Leads until somebody else does; whether the sender is gone.
+    /// Leads until another replica does; whether the sender is gone.
     async fn lead(
         &self,
         orders: &mut Orders,
@@ -148,7 +148,7 @@ impl Reconciler {
             self.start_queued(&mut state, now);
             let seen = Some((self.provisioner.change(), confirmed.clone()));
             if now < last {
-                // By a clock that was put back, what is to be done next may be long due.
+                // If the clock went back, the next step may be long overdue.
                 next = Some(now);
             }
             last = now;
@@ -174,7 +174,7 @@ impl Reconciler {
     async fn wait_for(&self, ticks: &mut Interval, state: &mut ReconcilerState) {
         loop {
             tokio::select! {
-                // A tick is waited for anew each time, and takes all that ended: neither keeps the other waiting.
+                // Each loop waits for a full tick, then takes all that ended: neither delays the other.
                 biased;
                 _ = ticks.tick() => return,
                 Some(finished) = state.tasks.next(), if !state.queue.is_empty() => {
@@ -186,7 +186,7 @@ impl Reconciler {
         }
     }
 
-    /// Looks at everything, and begins what is to be done; answers when to look again if nothing changes.
+    /// Takes a snapshot of everything, and starts what is to be done; answers when to resync if nothing changes.
     fn resync(
         &self,
         orders: &Orders,
@@ -212,7 +212,7 @@ impl Reconciler {
         decision.next.into_iter().chain(left).chain(tells).min()
     }
 
-    /// Looks at a few namespaces for what is missing there, and begins that at once.
+    /// Takes a snapshot of a few namespaces for what is missing there, and starts that at once.
     fn reconcile_namespaces(
         &self,
         names: &BTreeSet<NamespaceName>,
@@ -251,7 +251,7 @@ impl Reconciler {
     }
 
     /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; when to
-    /// look again at what is left.
+    /// try what is left again.
     fn remove_stale(
         &self,
         snapshot: &Snapshot,
@@ -298,7 +298,7 @@ impl Reconciler {
         left.then(|| now.saturating_add(REMOVAL_RETRY).unwrap_or(now))
     }
 
-    /// Tells people what is new, unless that was done a moment ago: then, when it is time to.
+    /// Publishes status updates, unless that was done a moment ago: then answers when to.
     fn report_status(
         &self,
         snapshot: &Snapshot,

@@ -1,4 +1,4 @@
-//! Telling people: Registries' status, and Events.
+//! Writes Registries' status, and Events.
 
 mod write_failures;
 
@@ -26,7 +26,7 @@ use crate::registry::{Labels, Registries, RegistryInfo};
 /// How often a Registry's status is written at most: what changes in between is said together.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
-/// When it is told again what is still wrong: an Event that could not be written is tried again by then, one of some time ago repeated.
+/// When problems that persist are reported again: an Event that could not be written is retried by then, an old one repeated.
 const REPEAT_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// The longest wait before a status that could not be written is tried again; it begins with [`MIN_INTERVAL`] and doubles.
@@ -38,7 +38,7 @@ const MAX_EVENTS: usize = 20;
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 3;
 
-/// Who carries to the cluster what is to be told.
+/// Writes status and Events into the cluster.
 pub trait StatusWriter: Send + Sync {
     /// Writes a Registry's status, of the Registry with this uid alone.
     ///
@@ -50,7 +50,7 @@ pub trait StatusWriter: Send + Sync {
         status: &'a RegistryStatus,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
-    /// Publishes an Event, unless the object was told the same lately.
+    /// Publishes an Event, unless the same one was published lately.
     fn publish<'a>(&'a self, notice: &'a EventNote, now: Timestamp) -> BoxFuture<'a, ()>;
 }
 
@@ -69,11 +69,11 @@ impl StatusWriter for Kube {
     }
 }
 
-/// What went wrong that no survey shows.
+/// Errors that no snapshot shows.
 pub(super) struct ReconcileErrors<'t> {
     /// Why the credential of a source could not be minted.
     pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Reason>,
-    /// The pull secrets that somebody keeps changing.
+    /// The pull secrets with persistent drift.
     pub(super) drifting: HashSet<PullSecretKey>,
     /// Why pull secrets could not be written.
     pub(super) unwritten: HashMap<PullSecretKey, Vec<Pending>>,
@@ -81,23 +81,23 @@ pub(super) struct ReconcileErrors<'t> {
     pub(super) notes: Vec<Reason>,
 }
 
-/// What is to be told now.
+/// What is to be published now.
 #[derive(Debug, Default)]
 pub(super) struct StatusUpdates {
     pub(super) statuses: Vec<(RegistryInfo, RegistryStatus)>,
     pub(super) events: Vec<EventNote>,
-    /// When to go on telling; `None`: there is nothing left.
+    /// When to publish more; `None`: there is nothing left.
     pub(super) requeue_at: Option<Timestamp>,
 }
 
-/// What was told, by this replica.
+/// What this replica published.
 #[derive(Default)]
 pub(super) struct ReportedStatus {
-    /// By the Registry's name, with its unique id: another one of the same name begins anew.
+    /// By the Registry's name, with its unique id: one recreated under the same name starts over.
     statuses: HashMap<ObjectName, (String, RegistryStatus)>,
     /// Registries whose status could not be written, and is left alone for a while.
     backoff: HashMap<ObjectName, RetryTimer>,
-    /// When it is time to tell more.
+    /// When to publish more.
     next: Option<RetryTimer>,
     rotation: RoundRobin,
     /// Why no status could be written last time, as it was logged.
@@ -105,12 +105,12 @@ pub(super) struct ReportedStatus {
 }
 
 impl ReportedStatus {
-    /// When it is time to tell again; `None`: now.
+    /// When to publish again; `None`: now.
     pub(super) fn holds_until(&self, now: Timestamp) -> Option<Timestamp> {
         Some(self.next?.at(now)).filter(|next| *next > now)
     }
 
-    /// What is new since the last time. `known` gives what the cluster says now of a Registry that this replica told nothing yet.
+    /// What is new since the last time. `known` gives the status that the cluster has of a Registry that this replica published nothing for yet.
     pub(super) fn find_updates(
         &mut self,
         snapshot: &Snapshot,
@@ -214,7 +214,7 @@ fn requeue_at(updates: &mut StatusUpdates, at: Timestamp) {
     );
 }
 
-/// Takes turns where there is more to tell than one round may.
+/// Takes turns where there is more to publish than one round allows.
 #[derive(Debug, Default)]
 struct RoundRobin {
     /// How many were taken since the first one was.
@@ -304,7 +304,7 @@ fn find_ties(registries: &Registries, snapshot: &Snapshot) -> HashMap<ObjectName
     let mut seen: BTreeSet<&Labels> = BTreeSet::new();
     for target in &snapshot.secrets {
         let labels = &target.namespace.labels;
-        // Namespaces without a doubt are not looked at one by one.
+        // Namespaces that cannot tie are not checked one by one.
         if !registries.may_tie() || !seen.insert(labels) {
             continue;
         }
@@ -316,7 +316,7 @@ fn find_ties(registries: &Registries, snapshot: &Snapshot) -> HashMap<ObjectName
     tied
 }
 
-/// In which namespaces somebody keeps changing the secret that each Registry's logins stand in; the first few of them.
+/// In which namespaces another writer keeps changing the secret that holds each Registry's logins; the first few of them.
 fn find_drifting(
     registries: &Registries,
     snapshot: &Snapshot,
@@ -361,7 +361,7 @@ fn find_event(
     })
 }
 
-/// Events in the namespaces in which somebody else's Secret takes the place: people there may see no Registry.
+/// Events in namespaces in which a Secret that is not ours has the name: people there may not be allowed to read Registries.
 fn find_foreign(
     snapshot: &Snapshot,
     registries: &Registries,

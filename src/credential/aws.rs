@@ -14,7 +14,7 @@ use super::MintError;
 use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, one_line, root_cause};
 
 /// The client of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the source says, or
-/// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has types of its own.
+/// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has its own types.
 macro_rules! sdk_client {
     ($sdk:ident, $http:expr, $deadline:expr, $region:expr, $source:expr, $endpoint:expr, $signer:expr) => {{
         let mut builder = $sdk::config::Config::builder()

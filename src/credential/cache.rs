@@ -1,4 +1,4 @@
-//! The one way to a minted credential: from the store if it is there, else by one mint per key, in a task of its own.
+//! The one way to a minted credential: from the store if it is there, else by one mint per key, in a separate task.
 
 mod backoff;
 
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::registry::source::MintSource;
 use backoff::{MintBackoff, MintFailure};
 
-/// How often a claim of somebody else is waited for before this is given up.
+/// How often another replica's claim is waited for before this is given up.
 const MAX_CLAIM_WAITS: usize = 3;
 /// After this a mint is given up whatever it waits for: longer than `MAX_CLAIM_WAITS` claims of others and a mint take.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
@@ -32,8 +32,8 @@ pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
 
 /// Gives out minted credentials; cheap to clone.
 ///
-/// For each [`CredentialKey`] at most one mint is in flight in this process, whoever asks and however many. It belongs to a task
-/// of its own and goes on when the callers hang up. What it minted goes through the [`CredentialStore`], where other replicas see
+/// For each [`CredentialKey`] at most one mint is in flight in this process, however many callers ask. It runs in a separate task
+/// and goes on when the callers hang up. What it minted goes through the [`CredentialStore`], where other replicas see
 /// it. A failure is remembered for a while that grows from 1 second to a minute, so that a cloud that refuses is not asked again by
 /// every Pod; to 4 seconds where no cloud was asked, since the store could not be reached. Nothing is ever shared between keys.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ impl Minter {
         }
     }
 
-    /// A new credential of `source`, whatever life the stored one still has; one that somebody else stored in the meantime and that is
+    /// A new credential of `source`, whatever life the stored one still has; one that another replica stored in the meantime and that is
     /// in the first half of its life is as good.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl MinterInner {
         }
     }
 
-    /// Takes what somebody else stored meanwhile, or claims and mints, or waits for who claimed before.
+    /// Takes what another replica stored meanwhile, or claims and mints, or waits for the holder of the claim.
     async fn mint_or_wait(&self, job: &MintJob) -> Result<Arc<Credential>, MintFailure> {
         for _ in 0..MAX_CLAIM_WAITS {
             let claim = self
@@ -247,7 +247,7 @@ impl MinterInner {
         Err(MintError::from(StoreError::Contended).into())
     }
 
-    /// Waits until somebody else's mint is stored; `None` when it is not there at `until`.
+    /// Waits until the claim holder's mint is stored; `None` when it is not there at `until`.
     async fn wait_for_holder(&self, job: &MintJob, until: Timestamp) -> Option<Arc<Credential>> {
         let mut changes = self.store.changes();
         let left = until

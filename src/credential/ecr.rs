@@ -167,7 +167,7 @@ fn check_endpoints(source: &EcrSource) -> Result<(), MintError> {
     }
 }
 
-/// A session that has ended signs nothing; one that cannot be had on demand is not worth a mint that would end no later than what
+/// A session that has ended signs nothing; one that cannot be renewed on demand is not worth a mint that would end no later than what
 /// is there already.
 fn check_session(session: &Session, order: &EcrMintRequest) -> Result<(), MintError> {
     let Some(end) = session.expires_at else {

@@ -117,7 +117,7 @@ pub enum MintError {
         /// What is wrong.
         problem: String,
     },
-    /// The identity's session cannot be had on demand and a later one is not there yet.
+    /// The identity's session cannot be renewed on demand and a later one is not there yet.
     #[error(
         "session of {principal} was not renewed yet, it ends at {until}: retrying until its source hands out a later one"
     )]

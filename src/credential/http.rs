@@ -302,7 +302,7 @@ fn settings() -> HttpConnectorSettings {
         .build()
 }
 
-/// Whether the machine has certificate authorities; the HTTP library asserts that it has when it is told to use them.
+/// Whether the machine has certificate authorities; the HTTP library panics if it is configured to use them and there are none.
 fn has_native_roots() -> bool {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

@@ -75,7 +75,7 @@ pub(crate) struct Session {
     pub(crate) expires_at: Option<Timestamp>,
     /// Who signs, for people.
     pub(crate) principal: String,
-    /// Whether a new session can be had whenever one is wanted.
+    /// Whether a new session can be created at any time.
     pub(crate) on_demand: bool,
     /// What to do when the cloud does not accept the session.
     pub(crate) advice: &'static str,

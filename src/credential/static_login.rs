@@ -20,7 +20,7 @@ const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
 /// A user name and password, and the `auths` key that they are kept under.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The `auths` key: one that was asked for, or a narrower one that stands in the Secret.
+    /// The `auths` key: one that was asked for, or a narrower one in the Secret.
     pub key: String,
     /// The user name.
     pub username: String,
@@ -86,7 +86,7 @@ pub enum StaticLoginError {
 /// The logins that `secret` holds for the `auths` keys of a Registry. What lies in `reserved` is not the Registry's: an entry there
 /// is left out, unless it was asked for.
 ///
-/// A basic-auth Secret's login stands under every key. Of a dockerconfigjson each key gets the entry that the kubelet would try
+/// A basic-auth Secret's login is under every key. Of a dockerconfigjson each key gets the entry that the kubelet would try
 /// first for an image under it, and entries narrower than a key keep their own key. `auth` wins over `username` and `password`;
 /// `credsStore`, `credHelpers` and `identitytoken` are ignored, as the kubelet does.
 ///
@@ -237,7 +237,7 @@ fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, StaticLoginEr
         })?;
     let unreadable = |place: String| {
         let problem = format!(
-            "it is not a Docker configuration in JSON{place}: write it anew with `kubectl create secret docker-registry`"
+            "it is not a Docker configuration in JSON{place}: recreate it with `kubectl create secret docker-registry`"
         );
         malformed(secret, DOCKER_CONFIG_KEY, &problem)
     };

@@ -47,9 +47,9 @@ pub struct Ticket {
 pub enum Claim {
     /// The caller mints, then calls [`CredentialStore::put`] or [`CredentialStore::release`].
     Acquired(Ticket),
-    /// Somebody else stored a credential that is [`super::Freshness::Fresh`] already.
+    /// Another replica stored a credential that is [`super::Freshness::Fresh`] already.
     AlreadyStored(Arc<Credential>),
-    /// Somebody else is minting; their claim ends at `until` at the latest.
+    /// Another replica is minting; its claim ends at `until` at the latest.
     Pending {
         /// When to claim again if nothing changed before.
         until: Timestamp,
@@ -62,7 +62,7 @@ pub trait CredentialStore: Send + Sync {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>>;
 
     /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
-    /// that stands there. `source` is kept beside it: its canonical text for people, its tenant for who cleans up.
+    /// already stored. `source` is kept beside it: its canonical text for people, its tenant for garbage collection.
     ///
     /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; a claim of somebody else that ended
     /// ([`find_claim_left`]) is taken over.
@@ -73,7 +73,7 @@ pub trait CredentialStore: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Claim, StoreError>>;
 
-    /// Stores a credential under the ticket and ends the claim. Answers what stands there afterwards: when the claim was taken over
+    /// Stores a credential under the ticket and ends the claim. Answers what is stored afterwards: when the claim was taken over
     /// meanwhile and a credential with a later end is stored, that one, which the caller takes instead of its own.
     /// When this returns, [`CredentialStore::current`] answers the same.
     fn put(
@@ -85,7 +85,7 @@ pub trait CredentialStore: Send + Sync {
     /// Ends a claim after a mint that failed. It is no error if that fails: the claim ends by itself.
     fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()>;
 
-    /// A number that grows whenever another credential is stored, here or by another replica, to wait for somebody else's mint.
+    /// A number that grows whenever another credential is stored, here or by another replica, to wait for another replica's mint.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 

@@ -1,4 +1,4 @@
-//! The warm check: what a namespace's pull secret is worth, worked out once per change and then looked up.
+//! Coverage: how good the content of a namespace's pull secret is, computed once per change and then cached.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
@@ -28,11 +28,11 @@ pub(super) struct SecretCoverage {
     version: CacheVersion,
     foreign: bool,
     complete: bool,
-    /// The very same for each secret in which all of the same grants stands.
+    /// Shared by all secrets that hold all of the same grants.
     covered: Arc<[GrantCoverage]>,
     /// Whether that is so.
     is_shared: bool,
-    /// What stands under keys that belong to no grant.
+    /// The entries under keys that no grant wants.
     stale: Vec<String>,
     /// The ServiceAccounts that were relied on.
     accounts: Vec<Arc<CachedAccount>>,
@@ -55,7 +55,7 @@ impl CacheVersion {
     }
 }
 
-/// One grant, and what stands under its keys.
+/// One grant, and the coverage of its keys.
 pub(super) struct GrantCoverage {
     /// The grant, as it was before it was bound to the namespace.
     pub(super) grant: Arc<Grant>,
@@ -64,10 +64,10 @@ pub(super) struct GrantCoverage {
     pub(super) coverage: KeyCoverage,
 }
 
-/// What stands under the keys of one grant.
+/// What a pull secret holds under the keys of one grant.
 #[derive(Clone)]
 pub(super) enum KeyCoverage {
-    /// What must stand there.
+    /// The current credential.
     Current,
     /// An earlier credential of the same source.
     Previous(Arc<Credential>),
@@ -103,12 +103,12 @@ impl SecretCoverage {
         self.foreign
     }
 
-    /// What belongs into the secret, and how it stands.
+    /// The grants that belong in the secret, and their coverage.
     pub(super) fn covered(&self) -> &Arc<[GrantCoverage]> {
         &self.covered
     }
 
-    /// What belongs into the secret, where all of it stands there: the very same for all such secrets of the same grants.
+    /// The shared coverage, if the secret holds all of its grants: the same one for all such secrets of the same grants.
     pub(super) fn shared(&self) -> Option<&Arc<[GrantCoverage]>> {
         self.is_shared.then_some(&self.covered)
     }
@@ -118,7 +118,7 @@ impl SecretCoverage {
         &self.stale
     }
 
-    /// Whether anything stands under one of these keys.
+    /// Whether the secret holds any of these keys.
     pub(super) fn holds_any(&self, keys: &[String]) -> bool {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| keys.iter().any(|key| observed.digests.contains_key(key)))
@@ -134,7 +134,7 @@ impl SecretCoverage {
         self.observed.as_ref().is_some_and(|observed| observed.ours)
     }
 
-    /// Whether a good login stands under each of `keys` at `now`.
+    /// Whether there is a good login under each of `keys` at `now`.
     pub(super) fn check(&self, keys: &[&str], now: Timestamp) -> CoverageCheck {
         if self.foreign {
             return CoverageCheck {
@@ -177,7 +177,7 @@ impl SecretCoverage {
 }
 
 impl GrantCoverage {
-    /// How good what stands there is.
+    /// How good the secret's content is.
     fn freshness(&self, now: Timestamp) -> Freshness {
         match &self.coverage {
             KeyCoverage::Current => match self.desired.credential() {
@@ -219,7 +219,7 @@ pub(super) fn compute_coverage(
                     let bound = find_bound(grant, namespace, state, &mut accounts);
                     Arc::new(match bound {
                         Some(bound) => Desired::of(&bound, state, credentials, history),
-                        // Its ServiceAccount was never read; of one that was, there is nothing to be had.
+                        // Its ServiceAccount was never read; one that was read has no credential.
                         None => Desired::unknown(accounts.len() == unknown),
                     })
                 };

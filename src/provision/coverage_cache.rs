@@ -8,10 +8,10 @@ use super::coverage::{CacheVersion, SecretCoverage};
 use super::lock::lock;
 use super::state::Observed;
 
-/// How many namespaces' verdicts are remembered at least; else twice as many as there are namespaces.
+/// The coverage of at least so many namespaces is cached; else of twice as many as there are namespaces.
 const NAMESPACES: usize = 20_000;
 
-/// Verdicts by namespace, then by secret.
+/// Coverage by namespace, then by secret.
 #[derive(Default)]
 pub(super) struct CoverageCache(Mutex<NamespacedMap<Arc<SecretCoverage>>>);
 
@@ -40,7 +40,7 @@ impl<V> NamespacedMap<V> {
 }
 
 impl CoverageCache {
-    /// The verdict on a pull secret of a namespace, by `work` where none holds at this moment. There are so many `namespaces`.
+    /// The coverage of a pull secret of a namespace, computed by `work` if none is cached that is still valid. There are so many `namespaces`.
     pub(super) fn get_or_insert_with(
         &self,
         namespace: &Arc<Namespace>,

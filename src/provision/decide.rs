@@ -1,7 +1,7 @@
-//! What is to be done so that every namespace holds what it must, and when to look again. Pure.
+//! What to do so that every namespace holds what it must, and when to decide again. Pure.
 //!
 //! ```text
-//! View (pull secrets × credentials) ─▶ decide(view, now) ─▶ mint these, write those, look again then
+//! View (pull secrets × credentials) ─▶ decide(view, now) ─▶ mint these, write those, decide again then
 //! ```
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const FREE_REMOVALS: usize = 10;
 /// Of so many secrets one may be removed without an order.
 const REMOVAL_DIVISOR: usize = 5;
 
-/// After the half of its life a credential is renewed within this part of it, each at a time of its own.
+/// Past half of its life a credential is renewed within this part of it, each at a different time.
 const JITTER_DIVISOR: i32 = 20;
 
 /// Everything that is to be kept.
@@ -47,7 +47,7 @@ pub struct DecisionInput {
     pub credentials: Vec<CredentialState>,
     /// What is to be known before anything is removed.
     pub removals: RemovalBudget,
-    /// When to look again, whatever is decided.
+    /// When to decide again, whatever is decided.
     pub requeue_at: Option<Timestamp>,
     /// How fast renewed credentials are written.
     pub rate: RenewalRate,
@@ -60,7 +60,7 @@ pub struct RemovalBudget {
     pub secrets: usize,
     /// From how many of them something was removed without an order within [`REMOVAL_WINDOW`].
     pub recent: usize,
-    /// Whether somebody confirmed what was held back.
+    /// Whether an admin confirmed the blocked removals.
     pub confirmed: bool,
 }
 
@@ -94,11 +94,11 @@ pub struct SecretEntry {
     /// The place of the credential in [`DecisionInput::credentials`]; `None` for a fixed login, and where it is not known yet whose credential
     /// it is to be.
     pub credential: Option<usize>,
-    /// What stands in the secret.
+    /// What the secret holds.
     pub entry_state: EntryState,
 }
 
-/// What stands in a pull secret where a credential belongs.
+/// What a pull secret holds where a credential belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryState {
     /// The very credential.
@@ -120,7 +120,7 @@ pub struct CredentialState {
     pub is_minting: bool,
     /// When a mint that failed is tried again.
     pub retry_at: Option<Timestamp>,
-    /// A number of its own, by which its renewal keeps apart from others'.
+    /// A number that spreads this renewal from others.
     pub jitter: u8,
 }
 
@@ -144,11 +144,11 @@ pub struct Decision {
     pub rate: f64,
     /// The places of the pull secrets to take something out of.
     pub remove: Vec<usize>,
-    /// The places of those that nothing is taken out of before somebody confirms it: they are too many at once.
+    /// The indices of the secrets from which removals are blocked until an admin confirms them: they are too many at once.
     pub blocked: Vec<usize>,
     /// How many writes per second renewals need in the long run, where that is more than [`RenewalRate::max`].
     pub overload: Option<f64>,
-    /// When to look again if nothing changes before; `None`: never.
+    /// When to decide again if nothing changes before; `None`: never.
     pub next: Option<Timestamp>,
 }
 
@@ -184,7 +184,7 @@ fn find_needed_rate(view: &DecisionInput) -> f64 {
 }
 
 /// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
-/// may be a mistake, ours or somebody's, and waits until it is confirmed.
+/// may be a mistake, ours or an admin's, and waits until it is confirmed.
 fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
     let mut found = Vec::new();
     for (index, holding) in view.secrets.iter().enumerate() {

@@ -27,7 +27,7 @@ pub(super) struct Desired {
     /// Where it comes from; `None` where no ServiceAccount to bind it to is known.
     origin: Option<CredentialSource>,
     credential: Option<Arc<Credential>>,
-    /// What is to stand there; `None`: nothing that is known.
+    /// What it must hold; `None`: nothing that is known.
     entries: Option<Vec<(String, Digest)>>,
     /// Whether something has to be read first.
     is_unread: bool,
@@ -99,7 +99,7 @@ impl Desired {
         }
     }
 
-    /// Whether all of it stands in the secret.
+    /// Whether the secret holds all of it.
     pub(super) fn is_in(&self, observed: &Observed) -> bool {
         self.entries.as_ref().is_some_and(|entries| {
             let mut entries = entries.iter();
@@ -114,7 +114,7 @@ pub(super) struct DesiredSet {
     grants: SecretGrants,
     /// One for each grant; `None` where it is another one in each namespace.
     pub(super) all: Vec<Option<Arc<Desired>>>,
-    /// How a secret stands that holds all of it; `None` where that is another thing in each namespace, or something is not there.
+    /// The coverage of a secret that holds all of it; `None` where that differs per namespace, or something is missing.
     pub(super) good: Option<Arc<[GrantCoverage]>>,
     /// How many entries there are in all.
     pub(super) entries: usize,
@@ -153,7 +153,7 @@ impl DesiredSet {
         }
     }
 
-    /// How a secret stands that holds all of it, if this one does.
+    /// The coverage of a secret that holds all of it, if this one does.
     pub(super) fn find_complete(&self, observed: &Observed) -> Option<&Arc<[GrantCoverage]>> {
         let good = self.good.as_ref()?;
         let all_stand = good.iter().all(|covered| covered.desired.is_in(observed));

@@ -1,4 +1,4 @@
-//! What that is worth at a moment which stands in a pull secret. Pure.
+//! The state of a pull secret's entry at a moment. Pure.
 
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ pub(super) fn missing_keys(coverage: &SecretCoverage, now: Timestamp) -> Vec<&st
         .collect()
 }
 
-/// When what stands there ends, if it is known to be good and ends.
+/// When the entry ends, if it is known to be good and ends.
 pub(super) fn end(covered: &GrantCoverage) -> Option<Timestamp> {
     let credential = match &covered.coverage {
         KeyCoverage::Current => covered.desired.credential(),
@@ -30,10 +30,10 @@ pub(super) fn end(covered: &GrantCoverage) -> Option<Timestamp> {
     credential.map(|credential| credential.expires_at)
 }
 
-/// What stands there.
+/// The state of the entry.
 pub(super) fn entry_state(covered: &GrantCoverage, now: Timestamp) -> EntryState {
     match &covered.coverage {
-        // Until its very end: so long a Pod is admitted with it where no other one is to be had.
+        // Until its very end: so long a Pod is admitted with it if no newer one can be minted.
         KeyCoverage::Current if end(covered).is_some_and(|end| end <= now) => {
             EntryState::Unavailable
         }

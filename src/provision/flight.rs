@@ -11,7 +11,7 @@ use super::{EnsureOutcome, Pending};
 /// Work under way for one namespace.
 pub(super) struct Flight {
     requests: Mutex<WaitRequests>,
-    /// Rings when somebody asks.
+    /// Rings when a caller joins.
     pub(super) requested: Notify,
     progress: watch::Sender<FlightProgress>,
 }
@@ -117,7 +117,7 @@ impl Flight {
         lock(&self.requests).open.clone()
     }
 
-    /// Tells those who wait.
+    /// Notifies the waiters.
     pub(super) fn publish(&self, change: impl FnOnce(&mut FlightProgress)) {
         self.progress.send_modify(change);
         let progress = self.progress.borrow();

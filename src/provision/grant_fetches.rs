@@ -36,7 +36,7 @@ impl<'a> GrantFetches<'a> {
         }
     }
 
-    /// Takes the grants as they are now, and gathers what was not gathered yet, or before somebody asked for it.
+    /// Takes the grants as they are now, and fetches what was not fetched yet, or was before a caller asked for it.
     pub(super) fn plan(
         &mut self,
         grants: &[Arc<Grant>],

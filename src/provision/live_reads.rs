@@ -1,7 +1,7 @@
-//! The pace of live reads that whoever reaches the webhook can cause by naming what no watch knows.
+//! The rate limit of live reads that a caller of the webhook can cause by names that no watch knows.
 //!
 //! Callers of the webhook need no certificate by default, so what they name is limited here before it becomes a request: over the limit
-//! each waits its turn, first come first served, as long as it likes to. Where very many wait, newcomers wait a moment only: what really
+//! each waits its turn, first come first served, until it gives up. Where very many wait, newcomers wait a moment only: what really
 //! is there is shown by a watch within that moment, and the places of the listener are for others, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ const SAVED: Duration = Duration::from_secs(2);
 /// How many may wait for as long as they like to.
 const CROWD: usize = 256;
 
-/// How long newcomers wait beyond that, and whoever can do without.
+/// How long newcomers wait beyond that, and callers that can do without.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// How often a read that failed is logged at most.
@@ -77,7 +77,7 @@ impl LiveReads {
         timeout(MOMENT, self.wait()).await.map_err(|_| Crowded)
     }
 
-    /// Whether a read that failed is to be logged: whoever can cause one can cause many, so once a minute.
+    /// Whether a read that failed is to be logged: a caller that can cause one can cause many, so once a minute.
     pub(super) fn may_log(&self) -> bool {
         let mut logged = lock(&self.logged);
         let is_due = logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY);

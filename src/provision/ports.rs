@@ -1,4 +1,4 @@
-//! What this room needs of others: of a Kubernetes cluster, and of whoever mints.
+//! The traits that provisioning needs: of a Kubernetes cluster, and of what mints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub trait Credentials: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
 
-    /// A new credential for `source`, unless somebody else has stored one that is in the first half of its life.
+    /// A new credential for `source`, unless another replica has stored one that is in the first half of its life.
     ///
     /// # Errors
     /// [`MintError`] when none can be minted; what was there stays.
@@ -62,7 +62,7 @@ pub struct StoredCredential {
     pub tenant: Option<Tenant>,
     /// When the credential ends; `None`: there is none yet.
     pub expires_at: Option<Timestamp>,
-    /// Until when somebody has claimed to mint the next one.
+    /// Until when a replica has claimed to mint the next one.
     pub claimed_until: Option<Timestamp>,
     /// When the Secret was made.
     pub created_at: Option<Timestamp>,
@@ -111,7 +111,7 @@ pub trait Cluster: Send + Sync {
     /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between: read again, merge again.
+    /// [`ClusterError::Conflict`] when another writer changed it in between: read again, merge again.
     fn apply_pull_secret<'a>(
         &'a self,
         namespace: &'a NamespaceName,
@@ -123,7 +123,7 @@ pub trait Cluster: Send + Sync {
     /// Deletes a pull secret of a namespace, if it is still in this state; one that is gone already counts as deleted.
     ///
     /// # Errors
-    /// [`ClusterError::Conflict`] when somebody else wrote in between.
+    /// [`ClusterError::Conflict`] when another writer changed it in between.
     fn delete_pull_secret<'a>(
         &'a self,
         namespace: &'a NamespaceName,
@@ -181,7 +181,7 @@ pub struct PullSecretContent {
 /// Why a request to the cluster failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// Somebody else wrote in between.
+    /// Another writer changed it in between.
     #[error("conflict: {what} was modified by another writer -> reading and merging again")]
     Conflict {
         /// What was to be written.
@@ -207,7 +207,7 @@ pub enum ClusterError {
         /// What was asked for.
         what: String,
     },
-    /// The API server does not take the object: its form, a quota, a policy or somebody's webhook is against it.
+    /// The API server rejects the object: because of its form, a quota, a policy or a webhook.
     #[error(
         "rejected by the API server: {what}: {message} -> check the quota, policy or field that it names"
     )]
@@ -218,9 +218,7 @@ pub enum ClusterError {
         message: String,
     },
     /// The answer is not the object that was asked for: it is not believed.
-    #[error(
-        "{message}, asked for {what} -> find out what stands between pullpass and the API server"
-    )]
+    #[error("{message}, asked for {what} -> check for a proxy between pullpass and the API server")]
     Mismatch {
         /// What was asked for.
         what: String,

@@ -297,7 +297,7 @@ impl ProvisionerInner {
     }
 }
 
-/// Takes a flight off the list and tells those who wait, however it ended.
+/// Takes a flight off the list and notifies its waiters, however it ended.
 struct FlightGuard {
     shared: Arc<ProvisionerInner>,
     /// The namespace and the secret.

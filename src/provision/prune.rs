@@ -44,7 +44,7 @@ impl Provisioner {
     /// A watch shows none of them while the kind is gone, and for a while after it came back.
     ///
     /// # Errors
-    /// It cannot be told, or there is one that memory does not know.
+    /// It cannot be decided, or there is one that memory does not know.
     pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
         let registries = self.0.state.registries();
         let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();

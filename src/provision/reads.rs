@@ -42,7 +42,7 @@ impl ProvisionerInner {
                 if self.namespace_reads.may_log() {
                     tracing::warn!(
                         namespace.name = name.as_str(),
-                        "a namespace could not be read, its Pod is left as it is (logged once a minute): {error}"
+                        "a namespace could not be read, its Pod is admitted unchanged (logged once a minute): {error}"
                     );
                 }
                 None

@@ -37,7 +37,7 @@ pub const UNTIL_ANNOTATION: &str = "pullpass.dev/expiration-time";
 /// The most bytes of [`COVERS_ANNOTATION`]: all annotations of an object together may have 256 KiB.
 const MAX_COVERS_BYTES: usize = 128 * 1024;
 
-/// One login under one `auths` key, as it must stand in a pull secret.
+/// One login under one `auths` key, as a pull secret must hold it.
 #[derive(Clone)]
 pub struct AuthEntry {
     /// The `auths` key: `host` or `host/path`.
@@ -86,7 +86,7 @@ impl AuthEntry {
     }
 }
 
-/// The SHA-256 of what stands under one `auths` key: enough to compare, nothing to learn from.
+/// The SHA-256 of the entry under one `auths` key: enough to compare, nothing to learn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -143,7 +143,7 @@ impl Auths {
         self.intact
     }
 
-    /// The digest of what stands under each key.
+    /// The digest of each entry, by key.
     pub fn digests(&self) -> BTreeMap<String, Digest> {
         self.entries
             .iter()
@@ -182,11 +182,11 @@ fn is_readable_auth(auth: &str) -> bool {
 pub struct Merged {
     /// What to write; `None` when what is there is what must be there.
     pub content: Option<PullSecretContent>,
-    /// What stands under each key afterwards.
+    /// The digest of each entry afterwards, by key.
     pub digests: BTreeMap<String, Digest>,
-    /// What stood under a key of ours and is to be replaced: older, or newer than what we know, or somebody's own.
+    /// The entries under our keys that are to be replaced: older ones, newer ones than we know, or other writers'.
     pub displaced: Vec<Displaced>,
-    /// The keys of what there is no room for: what stands under them stays as it is.
+    /// The keys that there is no room for: their old entries stay.
     pub left_out: Vec<String>,
     /// How many bytes the dockerconfigjson would have with all that is wanted.
     pub bytes: usize,
@@ -197,15 +197,15 @@ pub struct Merged {
 pub struct Displaced {
     /// The `auths` key.
     pub key: String,
-    /// What stands there.
+    /// The digest of the old entry.
     pub digest: Digest,
 }
 
 /// Merges `wanted` into what is there.
 ///
-/// Each wanted entry replaces what stands under its key; every other readable entry is carried over unchanged, but for one of ECR
+/// Each wanted entry replaces the one under its key; every other readable entry is carried over unchanged, but for one of ECR
 /// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Where there is no room for
-/// all, what stands is renewed and of the rest is taken what fits. Equal inputs give equal bytes, whoever merges.
+/// all, existing entries are renewed, and of the others as many are added as fit. Equal inputs give equal bytes in every replica.
 pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp) -> Merged {
     let before = existing
         .and_then(|secret| secret.dockerconfigjson.as_ref())
@@ -271,7 +271,7 @@ pub struct Pruned {
     pub is_changed: bool,
     /// Whether nothing is left.
     pub is_empty: bool,
-    /// What stands under each key.
+    /// The digest of each entry, by key.
     pub digests: BTreeMap<String, Digest>,
     /// What to write.
     pub content: PullSecretContent,
@@ -293,7 +293,7 @@ fn remove_expired_public(
     auths.entries.len() != before
 }
 
-/// Whether an `auths` key stands for ECR Public, where a pull needs no login and fails with a bad one.
+/// Whether an `auths` key is of ECR Public, where a pull needs no login and fails with a bad one.
 pub fn is_ecr_public(key: &str) -> bool {
     let host = key.split_once('/').map_or(key, |(host, _)| host);
     matches!(host, "public.ecr.aws" | "ecr-public.aws.com")

@@ -27,7 +27,7 @@ pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
 /// See [`AZURE_CLIENT_ANNOTATION`].
 pub const AZURE_TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
-/// The annotations that are ever looked at.
+/// The annotations that are read.
 pub const ANNOTATIONS: [&str; 3] = [
     AWS_ROLE_ANNOTATION,
     AZURE_CLIENT_ANNOTATION,
@@ -37,7 +37,7 @@ pub const ANNOTATIONS: [&str; 3] = [
 /// How long what was read of a ServiceAccount is relied on.
 const CACHE_TTL: Duration = Duration::from_mins(5);
 
-/// How long it is remembered that there is none of a name: whoever reaches the webhook can name many.
+/// For how long a missing ServiceAccount is cached: a caller of the webhook can name many.
 const ABSENT_FOR: Duration = Duration::from_secs(30);
 
 /// How many ServiceAccounts are remembered before those that nobody uses any more are forgotten; then twice as many as were left.
@@ -46,7 +46,7 @@ const MAX_ENTRIES: usize = 10_000;
 /// What matters of a ServiceAccount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAccount {
-    /// Its `metadata.uid`: one that was deleted and made anew is another.
+    /// Its `metadata.uid`: one that was deleted and recreated is another.
     pub uid: String,
     /// With `kubernetes.io/enforce-mountable-secrets: "true"` the pull secrets that it lists; `None`: it enforces nothing.
     pub pull_secrets: Option<BTreeSet<String>>,
@@ -82,7 +82,7 @@ impl CachedAccount {
     }
 }
 
-/// ServiceAccounts by namespace and name whose identities are used. What stands here is used until it is read anew, so that Pods
+/// A cache of ServiceAccounts whose identities are used, by namespace and name. An entry is used until it is read again, so that Pods
 /// wait for no read once the first one did.
 pub struct AccountCache {
     entries: Mutex<BoundedMap<AccountKey, Arc<CachedAccount>>>,

@@ -1,4 +1,4 @@
-//! What the controller asks of this room: how every pull secret stands, and to keep one as it must be.
+//! What the controller needs of provisioning: a snapshot of all pull secrets, and the means to reconcile one.
 
 mod build;
 
@@ -22,7 +22,7 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Orders;
 use crate::registry::source::{MintSource, Tenant};
 
-/// How every pull secret stands, and what the places in the view stand for.
+/// The state of every pull secret, and what the indices in the view refer to.
 #[derive(Default)]
 pub struct Snapshot {
     /// What to decide by.
@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub sources: Vec<MintSource>,
     /// Who their credentials' principals are, by their place.
     pub principals: Vec<Option<String>>,
-    /// How each Registry stands.
+    /// The summary of each Registry.
     pub summaries: RegistrySummaries,
     /// All that opted in.
     pub opted_in: Vec<Arc<Namespace>>,
@@ -44,11 +44,11 @@ pub struct Snapshot {
     covered: Vec<Arc<[GrantCoverage]>>,
     /// The places by the address of what was found there, which is kept so that it stays its own.
     desired_index: HashMap<usize, (Arc<Desired>, Option<usize>)>,
-    /// What stands in many pull secrets, by its address.
+    /// Shared coverage, by its address.
     shared: HashMap<usize, SharedCoverage>,
 }
 
-/// What stands in many pull secrets.
+/// Coverage that many pull secrets share.
 struct SharedCoverage {
     /// The first of their namespaces.
     namespace: Arc<Namespace>,
@@ -58,7 +58,7 @@ struct SharedCoverage {
     count: usize,
 }
 
-/// A state of everything that a survey sees.
+/// Changes whenever a snapshot would.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChangeToken {
     version: CacheVersion,
@@ -89,7 +89,7 @@ impl PullSecretRef {
 }
 
 impl Provisioner {
-    /// Numbers that differ whenever something changed that a survey sees.
+    /// Numbers that differ whenever something changed that a snapshot shows.
     pub fn change(&self) -> ChangeToken {
         ChangeToken {
             version: CacheVersion::of(&self.0.state, &*self.0.credentials),
@@ -98,8 +98,8 @@ impl Provisioner {
         }
     }
 
-    /// Looks at every pull secret that there is or is to be, from memory alone: those of opted-in namespaces that a Registry serves, and
-    /// those of ours that belong nowhere. `orders` tells which Registries were changed lately.
+    /// A snapshot of every pull secret that exists or should, from memory alone: those of opted-in namespaces that a Registry serves, and
+    /// ours that no Registry needs. `orders` has the Registries that were changed lately.
     pub fn snapshot(&self, orders: &Orders, now: Timestamp) -> Snapshot {
         let registries = self.0.state.registries();
         let check = StaleCheck::new(&self.0.state, &registries, orders, now);
@@ -113,7 +113,7 @@ impl Provisioner {
         snapshot
     }
 
-    /// Counts for Registries what stands in many pull secrets. Always in the same order: people are told of the first one.
+    /// Adds shared coverage to the Registries' summaries. Always in the same order: the first one is reported.
     fn count_shared(&self, snapshot: &mut Snapshot) {
         let mut all: Vec<SharedCoverage> =
             std::mem::take(&mut snapshot.shared).into_values().collect();
@@ -131,7 +131,7 @@ impl Provisioner {
         self.0.state.take_changed_namespaces().unwrap_or_default()
     }
 
-    /// Looks at the pull secrets that are to be in a few namespaces, and at nothing else.
+    /// A snapshot of the pull secrets that should be in a few namespaces, and of nothing else.
     pub fn snapshot_namespaces(
         &self,
         names: &BTreeSet<NamespaceName>,

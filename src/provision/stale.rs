@@ -49,7 +49,7 @@ fn is_within(key: &str, wider: &[String]) -> bool {
     wider.any(|wider| wider.covers_pattern(&key))
 }
 
-/// What tells whether something may be taken out, and why.
+/// What decides whether an entry may be removed, and why.
 #[derive(Clone, Copy)]
 pub(super) struct StaleCheck<'j> {
     pub(super) registries: &'j Registries,
@@ -75,7 +75,7 @@ impl<'j> StaleCheck<'j> {
         }
     }
 
-    /// Why what stands under `key` of this secret is to be taken out; `None`: it stays.
+    /// Why the entry under `key` of this secret is stale; `None`: it stays.
     fn of_key(&self, labels: &Labels, secret: &str, key: &str) -> Option<Stale> {
         let mut registries = self.registries.iter();
         if registries.any(|registry| registry.retains(labels, secret, key)) {

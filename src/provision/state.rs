@@ -19,7 +19,7 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Registries;
 use crate::registry::crd::RegistryStatus;
 
-/// The state in memory. Watches write it, and provisioning after each write of its own; admission only ever reads it.
+/// The state in memory. Watches write it, and provisioning after each of its own writes; admission only reads it.
 pub struct State {
     /// Opted-in namespaces by name.
     pub namespaces: Store<NamespaceName, Namespace>,
@@ -86,7 +86,7 @@ impl State {
         self.changed.subscribe()
     }
 
-    /// Wakes whoever waits for a namespace: the watch has shown some.
+    /// Wakes the waiters for a namespace: the watch has shown some.
     pub fn announce_namespaces(&self) {
         self.namespaces_shown.send_replace(());
     }
@@ -202,7 +202,7 @@ pub struct Observed {
     pub ours: bool,
     /// Whether the kubelet can decode all of it.
     pub intact: bool,
-    /// What stands under each `auths` key; empty for a Secret that is not ours.
+    /// The digest of each entry, by `auths` key; empty for a Secret that is not ours.
     pub digests: BTreeMap<String, Digest>,
 }
 

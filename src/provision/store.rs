@@ -21,7 +21,7 @@ pub struct Store<N, T> {
     is_same: fn(&T, &T) -> bool,
 }
 
-/// The names of what changed since somebody took them, as long as they are few.
+/// The names of what changed since they were last taken, if they are few.
 pub struct ChangedNames<N>(Mutex<NameSet<N>>);
 
 struct NameSet<N> {
@@ -372,7 +372,7 @@ mod tests {
             table.apply_event(&name, "9", "x");
         }
         assert_eq!(names(), None);
-        assert_eq!(names().as_deref(), Some(""), "all was looked at");
+        assert_eq!(names().as_deref(), Some(""), "all was resynced");
     }
 
     #[test]

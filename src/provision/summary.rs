@@ -1,4 +1,4 @@
-//! How each Registry stands in all the namespaces that it serves.
+//! A summary of each Registry over all the namespaces that it serves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::provisioner::Provisioner;
 use super::{Namespace, Pending, grant_fetcher, tenant_identity};
 use crate::names::ObjectName;
 
-/// How many namespaces that need a person's look are named.
+/// How many namespaces that need attention are named.
 const NAMED: usize = 100;
 
-/// How one Registry stands.
+/// The summary of one Registry.
 #[derive(Clone, Debug, Default)]
 pub struct RegistrySummary {
     /// The namespaces it serves.
@@ -20,7 +20,7 @@ pub struct RegistrySummary {
     pub ready: usize,
     /// The places of its minted credentials in [`super::snapshot::Snapshot::sources`].
     pub credentials: BTreeSet<usize>,
-    /// In how many of them somebody else's Secret takes the place of the pull secret.
+    /// In how many of them a Secret that is not ours has the name of the pull secret.
     pub foreign: usize,
     /// The first of those.
     pub foreign_in: Vec<String>,
@@ -42,7 +42,7 @@ impl FromIterator<(ObjectName, RegistrySummary)> for RegistrySummaries {
 }
 
 impl RegistrySummaries {
-    /// How a Registry stands; `None`: it serves no opted-in namespace.
+    /// A Registry's summary; `None`: it serves no opted-in namespace.
     pub fn get(&self, registry: &str) -> Option<&RegistrySummary> {
         self.0.get(registry)
     }
@@ -51,7 +51,7 @@ impl RegistrySummaries {
         self.0.entry(registry.clone()).or_default()
     }
 
-    /// Counts a namespace in which somebody else's Secret takes the place.
+    /// Counts a namespace in which a Secret that is not ours has the name.
     pub(super) fn add_foreign(&mut self, registry: &ObjectName, namespace: &str) {
         let summary = self.of(registry);
         summary.total += 1;
@@ -61,8 +61,8 @@ impl RegistrySummaries {
         }
     }
 
-    /// Counts so many pull secrets, of which the first is in `namespace`, for each Registry that is to be in them; each of `pieces` tells
-    /// how one of `all` stands.
+    /// Counts so many pull secrets, of which the first is in `namespace`, for each Registry that is to be in them; each of `pieces` has
+    /// the state of one of `all`.
     pub(super) fn add(
         &mut self,
         (namespace, count): (&str, usize),

@@ -80,7 +80,7 @@ impl SupersededLogins {
         if past.iter().any(|past| past.digest == digest) {
             return;
         }
-        // A fixed login may have many entries at once, each with a digest of its own.
+        // A fixed login may have many entries at once, each with its own digest.
         if past.len() >= MAX_ENTRIES {
             past.pop_front();
         }
@@ -144,11 +144,11 @@ mod tests {
             history.record_older(&source(name), digest(name));
         }
         let contains = |name| history.contains(&source(name), &digest(name));
-        assert!((0..SOURCES).all(contains), "few are not looked at");
+        assert!((0..SOURCES).all(contains), "few are not checked");
         history.forget_gone(is_there);
         assert!(contains(1) && contains(2));
         assert_eq!(lock(&history.0).entries.len(), 2);
-        // As long as all are in use, they are not looked at each time.
+        // While all are in use, they are not checked each time.
         for name in 0..SOURCES {
             history.record_older(&source(name), digest(name));
         }

@@ -1,4 +1,4 @@
-//! Writing one pull secret of a namespace: read, merge, compare and swap, again if somebody was faster.
+//! Writes one pull secret of a namespace: read, merge, compare-and-swap; again after a conflict.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Writer<'_> {
             return entries.next().is_none();
         };
         let wanted: BTreeSet<&str> = entries.clone().map(|entry| entry.key.as_str()).collect();
-        // A login of ECR Public may have expired: it is looked at, and taken out.
+        // A login of ECR Public may have expired: it is checked, and removed.
         let public = observed
             .digests
             .keys()
@@ -145,8 +145,8 @@ impl Writer<'_> {
         Ok(found)
     }
 
-    /// Merges. An entry that would be replaced and that we do not know may be newer than what we know: then what we know is read anew
-    /// first. What replaces it is what memory holds by then, not what was gathered a while ago: so nothing staler ever wins.
+    /// Merges. An entry that would be replaced and that we do not know may be newer than what we know: then what we know is read again
+    /// first. What replaces it is what memory holds by then, not what was fetched a while ago: so nothing staler ever wins.
     async fn merge(
         &self,
         there: Option<&PullSecret>,
@@ -316,7 +316,7 @@ fn registry_of(secret: &str) -> Option<&str> {
     secret.strip_prefix(PULL_SECRET)?.strip_prefix('-')
 }
 
-/// What an admin is told when the rights for a Registry's own secret are missing.
+/// The message for an admin when the rights to a Registry's own secret are missing.
 pub(crate) fn missing_rbac(registry: &str) -> String {
     format!(
         "forbidden: pullpass needs get, list, watch, create, patch and delete on Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints"

@@ -11,14 +11,14 @@ use crate::names::ObjectName;
 pub struct Arrangement<'r> {
     /// Their names, in the order in which the Pod is to reference them: the Registries' own ones, then [`super::PULL_SECRET`].
     pub secrets: Vec<&'r ObjectName>,
-    /// Two Registries, if there are such, for which no order is right: what somebody excludes lies within patterns of both, and each
+    /// Two Registries, if there are such, for which no order is right: what a Registry excludes lies within patterns of both, and each
     /// comes first for one of the Pod's images there.
     pub conflict: Option<(&'r str, &'r str)>,
 }
 
 /// Arranges the secrets of `chosen`.
 ///
-/// Where Registries have the same key, the first secret's credential is offered first: they stand by rank. Within what anybody
+/// Where Registries have the same key, the first secret's credential is offered first: they are ordered by rank. Within what any Registry
 /// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
 pub(super) fn arrange<'r>(
     registries: &Registries,

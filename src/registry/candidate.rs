@@ -30,7 +30,7 @@ pub struct Tie {
     pub loses: bool,
 }
 
-/// Looks at a Registry as if it were among the others, in place of one of its name.
+/// Validates a Registry as if it were among the others, in place of one of its name.
 pub(super) fn validate_candidate(
     registries: &Registries,
     registry: &Registry,

@@ -68,13 +68,13 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     validation = Rule::new("[has(self.ecr), has(self.acr), has(self.static)].filter(given, given).size() == 1")
         .message("give exactly one of ecr, acr and static"),
     validation = Rule::new("!has(self.podMetadata) || [has(self.namespaceSelector.matchLabels) && self.namespaceSelector.matchLabels.size() > 0, has(self.namespaceSelector.matchExpressions) && self.namespaceSelector.matchExpressions.size() > 0].exists(given, given)")
-        .message("podMetadata needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds what it adds"),
+        .message("podMetadata needs a namespaceSelector that selects by labels: anyone who may create Pods in a served namespace gets what it adds"),
     validation = Rule::new("!has(self.podSelector) || [has(self.podSelector.matchLabels) && self.podSelector.matchLabels.size() > 0, has(self.podSelector.matchExpressions) && self.podSelector.matchExpressions.size() > 0].exists(given, given)")
         .message("podSelector selects every Pod: leave it out, or select by labels")
 )]
 pub struct RegistrySpec {
     /// The images. A pattern covers its repository and everything below it. Form: 1 to 128 of `host` or `host/path` in lower case,
-    /// with a port where the images name one; `*` stands for one whole label of the host: the account of an Amazon ECR host, any label
+    /// with a port where the images name one; `*` matches one whole label of the host: the account of an Amazon ECR host, any label
     /// with `static`.
     #[schemars(length(min = 1, max = 128), extend("items" = schema::pattern()), extend("x-kubernetes-list-type" = "set"))]
     pub images: Vec<String>,
@@ -84,12 +84,12 @@ pub struct RegistrySpec {
     pub excluded_images: Vec<String>,
     /// The namespaces it serves, by their labels, among those that opted in. Form: a label selector; `{}` selects all of them.
     pub namespace_selector: LabelSelector,
-    /// Of their Pods those of these ServiceAccounts alone. The credentials then stand in a Secret of their own, `pullpass-<name of the
+    /// Of their Pods those of these ServiceAccounts alone. The credentials are then in a separate Secret, `pullpass-<name of the
     /// Registry>`. It chooses and protects nothing: any Pod of a namespace can read its Secrets. Form: up to 64 names. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)), extend("x-kubernetes-list-type" = "set"))]
     pub service_account_names: Vec<String>,
-    /// Of their Pods those with these labels alone. The credentials then stand in a Secret of their own; it protects nothing, as
+    /// Of their Pods those with these labels alone. The credentials are then in a separate Secret; it protects nothing, as
     /// `serviceAccountNames`. Form: a label selector that is not empty. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
@@ -214,7 +214,7 @@ pub struct ServiceAccountRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
     pub role_arn: Option<String>,
-    /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then whoever may write ServiceAccounts in
+    /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then anyone who may write ServiceAccounts in
     /// a served namespace chooses among the roles that trust it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_annotations: bool,

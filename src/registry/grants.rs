@@ -14,7 +14,7 @@ use super::source::CredentialSource;
 use super::valid::{ImagePattern, ValidRegistry};
 use crate::names::ObjectName;
 
-/// A credential that a pull secret of a namespace holds, and the `auths` keys that it stands under.
+/// A credential that a pull secret of a namespace holds, and its `auths` keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The Registry it belongs to.
@@ -59,7 +59,7 @@ struct PatternRules<'r> {
     wildcards: Vec<PatternRule<'r>>,
 }
 
-/// A key of a secret, with the rule whose credential stands there.
+/// A key of a secret, with the rule whose credential it holds.
 type KeyedRule<'r> = (Pattern, PatternRule<'r>);
 
 /// The keys of all secrets, by host.
@@ -170,7 +170,7 @@ impl<'r> PatternRules<'r> {
     /// The keys of all secrets, in the kubelet's order, each with the rule of that secret.
     ///
     /// A secret holds the patterns of its own Registries, and of what is excluded anywhere all that they serve. In a Registry's own
-    /// secret nothing stands where a Registry of the common one comes first, which serves the namespace's Pods all alike: the
+    /// secret nothing is held where a Registry of the common one comes first, which serves the namespace's Pods all alike: the
     /// common one is referenced last.
     fn held(&self) -> Vec<KeyedRule<'r>> {
         let written = self

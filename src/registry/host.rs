@@ -1,4 +1,4 @@
-//! What a registry's host says of itself: provider, account, region, partition.
+//! What a registry's host name says: provider, account, region, partition.
 //!
 //! Hosts are taken apart label by label and must match from the first to the last one, so a look-alike never does. Letters must be
 //! lower case, as the kubelet compares them.
@@ -51,7 +51,7 @@ pub struct AcrHost<'a> {
     pub cloud: AzureCloud,
 }
 
-/// A cloud of Azure with credentials and endpoints of its own.
+/// A cloud of Azure with its own credentials and endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AzureCloud {
     /// The global one.
@@ -118,7 +118,7 @@ impl<'a> Host<'a> {
             .filter(|found| !matches!(found, Self::Ecr(ecr) if ecr.account == "*"))
     }
 
-    /// As [`Host::recognise`], and `*` may stand for the account of a private registry of Amazon ECR.
+    /// As [`Host::recognise`], and `*` may be the account of a private registry of Amazon ECR.
     pub fn recognise_pattern(host: &'a str) -> Option<Self> {
         match host {
             "public.ecr.aws" => Some(Self::EcrPublic { dual_stack: false }),
@@ -206,7 +206,7 @@ fn recognise_acr(server: &str) -> Option<Host<'_>> {
 }
 
 /// Whether an AAD token may be sent to `host`: it is, from its first to its last label, a login server of a cloud of Azure, or one
-/// under the admin's own `suffix`. Anything else is somebody else's.
+/// under the admin's own `suffix`. Anything else may belong to anyone.
 pub fn is_login_server(host: &str, suffix: Option<&str>) -> bool {
     if matches!(recognise_acr(host), Some(Host::Acr(_))) {
         return true;
@@ -217,7 +217,7 @@ pub fn is_login_server(host: &str, suffix: Option<&str>) -> bool {
     matches!(name.and_then(parse_acr_labels), Some(AcrLabels::Login(_)))
 }
 
-/// What stands before the suffix of a host of Azure Container Registry.
+/// What is before the suffix of a host of Azure Container Registry.
 enum AcrLabels<'a> {
     /// A login server, and its region if it is a regional one.
     Login(Option<&'a str>),

@@ -116,7 +116,7 @@ fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, 
     }
 }
 
-/// The rules of one host that cover a path, in their order. Longer paths stand before their own prefixes, so each prefix of the path
+/// The rules of one host that cover a path, in their order. Longer paths come before their own prefixes, so each prefix of the path
 /// is one binary search in what is left.
 fn literal_rules<'i>(
     rules: &'i [(Box<str>, PatternRef)],

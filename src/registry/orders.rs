@@ -92,7 +92,7 @@ impl Orders {
     }
 
     /// Whether an entry under `key` of this secret was given, in a namespace with these labels, by a Registry that was changed or
-    /// deleted by order, and by none since then: what that one is to give stays until it is told otherwise, too.
+    /// deleted by order, and by none since then: what a later one gives stays until that one is changed or deleted, too.
     pub fn covers(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
         let Ok(key) = Pattern::parse(key) else {
             return false;

@@ -1,4 +1,4 @@
-//! Patterns: which images a Registry names, and the keys that stand for them in a dockerconfigjson.
+//! Patterns: which images a Registry names, and their keys in a dockerconfigjson.
 //!
 //! A pattern is `host` or `host/path`. It covers its repository and everything below it, on whole segments of the path; `*` is one
 //! whole label of the host. Its order and its key are the kubelet's, so that what is meant here is what a node does:
@@ -46,7 +46,7 @@ pub enum PatternError {
     #[error("has a tag: write the repository alone")]
     Tag,
     /// The host has letters that are not lower case.
-    #[error("has upper-case letters: write lower case, as the kubelet tells them apart")]
+    #[error("has upper-case letters: write lower case, the kubelet compares case-sensitively")]
     Uppercase,
     /// Docker Hub's name of old.
     #[error("is Docker Hub's old name: write docker.io")]
@@ -61,7 +61,7 @@ pub enum PatternError {
     #[error("has a malformed port: write 1 to 65535 without leading zeros")]
     Port,
     /// `*` is only a part of a label.
-    #[error("has a * within a label of the host: * stands for one whole label")]
+    #[error("has a * within a label of the host: * matches one whole label")]
     PartialWildcard,
     /// `*` is in the path.
     #[error(
@@ -108,7 +108,7 @@ impl Pattern {
         &self.text
     }
 
-    /// The key that stands for the pattern in a dockerconfigjson's `auths`. It is the pattern, but for paths that start with
+    /// The pattern's key in a dockerconfigjson's `auths`. It is the pattern, but for paths that start with
     /// `v1/` or `v2/`, which the kubelet takes for the registry API's version and strips: they get `v2/` in front.
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(&self.text)
@@ -274,7 +274,7 @@ fn check_domain(domain: &str) -> Result<(), PatternError> {
     {
         return Err(PatternError::PartialWildcard);
     }
-    // A wildcard stands for some label: the rest must be a host with any label in its place.
+    // A wildcard matches any label: the rest must be a host with any label in its place.
     let is_host = host.len() <= 253 && image::is_domain(&host.replace('*', "0"));
     if is_host {
         Ok(())

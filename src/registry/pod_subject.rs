@@ -9,7 +9,7 @@ use super::Labels;
 /// <https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/>
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
-/// Labels that are looked up one by one.
+/// Labels, to read one by one.
 pub trait FindLabel {
     /// The value of a label; `None`: it is not there.
     fn find_label(&self, key: &str) -> Option<&str>;

@@ -52,7 +52,7 @@ pub struct EcrSource {
     pub partition: Partition,
     /// The region that the token is for, such as `eu-west-1`; `us-east-1` for ECR Public.
     pub region: String,
-    /// Whether this is ECR Public (`public.ecr.aws`), which has an API of its own.
+    /// Whether this is ECR Public (`public.ecr.aws`), which has its own API.
     pub public: bool,
     /// Whether the host asks for FIPS endpoints.
     pub fips: bool,
@@ -97,7 +97,7 @@ pub enum EcrIdentity {
     },
 }
 
-/// One ServiceAccount of one namespace, whose identity is used in that namespace alone. The unique ids tell it from another one that
+/// One ServiceAccount of one namespace, whose identity is used in that namespace alone. The unique ids distinguish it from another one that
 /// had, or will have, the same names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
@@ -154,7 +154,7 @@ pub struct StaticSource {
     pub secret: ObjectName,
 }
 
-/// An AWS partition: a set of regions with credentials and endpoints of its own.
+/// An AWS partition: a set of regions with its own credentials and endpoints.
 ///
 /// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -293,7 +293,7 @@ impl EcrSource {
 }
 
 impl Tenant {
-    /// Everything that tells it from others as text.
+    /// Everything that distinguishes it, as text.
     pub(crate) fn canonical(&self) -> String {
         format!(
             "namespace={:?}/{:?} serviceAccount={:?}/{:?}",

@@ -254,7 +254,7 @@ fn check_pod_metadata(
     if serves_everyone {
         findings.add(
             "spec.podMetadata",
-            "needs a namespaceSelector that selects by labels: whoever may create Pods in a served namespace holds what it adds",
+            "needs a namespaceSelector that selects by labels: anyone who may create Pods in a served namespace gets what it adds",
         );
     }
     for (name, map) in [

@@ -136,7 +136,7 @@ impl Certificate {
             .is_some_and(|current| current.fingerprint == pem.fingerprint())
     }
 
-    /// Looks at the files once, if there are any. `true`: their content is another one, and is in use from now on.
+    /// Checks the files once, if there are any. `true`: their content changed, and is in use from now on.
     ///
     /// # Errors
     /// What is there cannot be used (a pair half written, for one): the old one stays in use.
@@ -153,7 +153,7 @@ impl Certificate {
         Ok(true)
     }
 
-    /// Looks at the files every few seconds, for ever.
+    /// Checks the files every few seconds, without end.
     pub async fn run(self, metrics: Metrics) {
         follow(self, metrics).await;
     }

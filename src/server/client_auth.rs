@@ -74,7 +74,7 @@ impl ClientCas {
         })
     }
 
-    /// Looks at the file once. `true`: its content is another one, and counts from now on for every new connection.
+    /// Checks the file once. `true`: its content changed, and counts from now on for every new connection.
     ///
     /// # Errors
     /// What is there cannot be used: the old authorities stay.
@@ -88,7 +88,7 @@ impl ClientCas {
         Ok(true)
     }
 
-    /// Looks at the file every few seconds, for ever.
+    /// Checks the file every few seconds, without end.
     pub async fn run(self, metrics: Metrics) {
         follow(self, metrics).await;
     }
@@ -146,7 +146,7 @@ impl LoadedCas {
     }
 }
 
-/// What the current authorities say. No caller is told their names: it has one certificate for us, or none.
+/// Verifies by the current authorities. Callers do not learn their names: a caller has one certificate for us, or none.
 impl ClientCertVerifier for ClientCas {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]

@@ -89,7 +89,7 @@ where
     let _ = connection.await;
 }
 
-/// The application as one connection's service: tells the stream what goes on, and callers to leave when the server does.
+/// The application as one connection's service: reports activity to the stream, and closes connections when the server drains.
 struct ConnectionService {
     router: Router,
     activity: Arc<ConnectionActivity>,

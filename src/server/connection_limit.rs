@@ -1,6 +1,6 @@
 //! The places of a listener's connections.
 //!
-//! kube-apiserver, probes and scrapers must get in however many connections somebody else keeps open. So when all places are taken,
+//! kube-apiserver, probes and scrapers must get in however many connections another client keeps open. So when all places are taken,
 //! a new connection gets the place of the one that has been between requests for longest; one whose request is being answered stays.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::metrics::Metrics;
 use super::timeouts::ConnectionActivity;
 
-/// How long a place is waited for until idle connections are looked for again.
+/// How long to wait for a free place before idle connections are closed again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The places.
@@ -22,7 +22,7 @@ pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
     count: usize,
     taken: Mutex<HashMap<u64, Arc<ConnectionActivity>>>,
-    /// Counts up with everything that happens: what a connection was told last says since when it is idle.
+    /// A counter that grows with every event: a connection's last value says since when it is idle.
     ticks: Arc<AtomicU64>,
     metrics: Metrics,
 }
@@ -64,7 +64,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Tells the connection that has been idle for longest to go.
+    /// Closes the connection that has been idle for longest.
     fn close_idle(&self) {
         let taken = self.lock();
         let idle = taken.values().filter(|activity| activity.is_idle());

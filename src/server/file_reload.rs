@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::metrics::{Metrics, Reload};
 
-/// How often files are looked at.
+/// How often files are checked.
 pub(super) const POLL: Duration = Duration::from_secs(5);
 
 /// What is loaded from files and taken into use again when they change. Clones are the same.
@@ -19,20 +19,20 @@ pub(super) trait ReloadableFile: Clone + Send + 'static {
     /// What is said when the files changed and cannot be used.
     const UNUSABLE: &'static str;
 
-    /// What is said when they could not be looked at.
+    /// The log message when they could not be read.
     const UNREADABLE: &'static str;
 
-    /// Looks at the files once. `true`: their content is another one, and is in use from now on.
+    /// Checks the files once. `true`: their content changed, and is in use from now on.
     fn reload(&self) -> Result<bool, Self::Error>;
 
     /// Says that it is.
     fn log_replaced(&self);
 
-    /// Shows what is in use, before each look.
+    /// Shows what is in use, before each check.
     fn show(&self, _: &Metrics) {}
 }
 
-/// Looks at the files every few seconds, for ever.
+/// Checks the files every few seconds, without end.
 pub(super) async fn follow<F: ReloadableFile>(followed: F, metrics: Metrics) {
     let mut said = String::new();
     loop {

@@ -56,7 +56,7 @@ pub(super) enum Handshake {
     Other,
 }
 
-/// How a look at the files of the certificate, or of callers' authorities, ended.
+/// How a check of the certificate's files, or of the client authorities', ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reload {
     /// A new certificate is in use.

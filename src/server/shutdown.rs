@@ -1,8 +1,8 @@
 //! Stopping without losing an admission.
 //!
 //! kube-apiserver keeps using open connections to a server that has left the Endpoints (<https://github.com/kubernetes/kubernetes/issues/127335>)
-//! and does not repeat a POST that was cut off. So a server that is told to stop goes on accepting and answering for a while,
-//! and tells each caller to look elsewhere by `Connection: close`. Only then it closes.
+//! and does not repeat a POST that was cut off. So a draining server goes on accepting and answering for a while, with
+//! `Connection: close` in each response, so that callers connect to another replica. Only then it closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Accepts and answers.
     Serving,
-    /// Still accepts and answers, is no longer ready, and tells callers to go elsewhere.
+    /// Still accepts and answers, is no longer ready, and closes each connection after its response.
     Draining,
     /// Accepts no more and finishes what is in flight.
     Closing,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Bounds;
 
-/// What the service tells the stream of its connection.
+/// What the service reports to the stream of its connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
     started: AtomicUsize,
@@ -61,7 +61,7 @@ impl ConnectionActivity {
         self.last_tick.load(Ordering::Relaxed)
     }
 
-    /// Tells the connection to make place, if it is still idle.
+    /// Closes the connection to make place, if it is still idle.
     pub(super) fn close_idle(&self) {
         self.closed_idle.notify_one();
     }
@@ -126,7 +126,7 @@ impl<S> TimeoutStream<S> {
         }
     }
 
-    /// Until when this stream may wait for bytes; `None` while a request is being answered, which has a deadline of its own.
+    /// Until when this stream may wait for bytes; `None` while a request is being answered, which has its own deadline.
     fn read_deadline(&mut self) -> Option<Instant> {
         self.refresh();
         if self.observed != self.activity.ended() {

@@ -39,7 +39,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* The container's environment: an entry of `env` stands in the place of ours with its name, and the last of a name counts. Server-side
+{{- /* The container's environment: an entry of `env` replaces ours with its name, and the last of a name counts. Server-side
 apply, which Helm 4 uses, refuses a name that is there twice. */ -}}
 {{- define "pullpass.env" -}}
 {{- $entries := dict }}

@@ -46,7 +46,7 @@ impl Field<Text<'_>> {
         self.value().map(|Text(text)| text.as_ref())
     }
 
-    /// Whether the field is absent, null or the empty string, which Kubernetes' types do not tell apart.
+    /// Whether the field is absent, null or the empty string, which Kubernetes' types do not distinguish.
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Absent | Self::Null => true,
@@ -102,8 +102,8 @@ impl<'de: 'a, 'a> FromJson<'de> for Text<'a> {
     }
 }
 
-/// The name of an object, where one is given: Kubernetes' types do not tell an absent one and the empty string apart. A text that is the
-/// name of nothing is odd.
+/// The name of an object, where one is given: Kubernetes' types do not distinguish an absent one from the empty string. A text that is
+/// no valid name is malformed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given<F>(Option<Name<F>>);
 

@@ -302,7 +302,7 @@ impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
             labels.keys.push(key);
             labels.values.push(match value {
                 Field::Value(Text(text)) => Some(text),
-                // Kubernetes' types do not tell null and the empty string apart.
+                // Kubernetes' types do not distinguish null from the empty string.
                 Field::Null => Some(Cow::Borrowed("")),
                 Field::Absent | Field::Malformed => None,
             });

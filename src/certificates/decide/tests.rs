@@ -68,7 +68,7 @@ fn decides_by_table() {
 /// What carrying out each decision leads to, for a thousand serving certificates: what is served is always trusted.
 #[test]
 fn serves_what_is_trusted_over_many_lives() {
-    // Authorities by the second that they were made in: (signs, trusted by the Secret), what signed the pair, what is told to trust.
+    // Authorities by the second that they were made in: (signs, trusted by the Secret), what signed the pair, what the caBundle trusts.
     let (mut authority, mut older, mut signer) = (0, None, 0);
     let mut serving = life(0, 90);
     let mut told: Vec<i64> = Vec::new();

@@ -16,14 +16,14 @@ use crate::names::ObjectName;
 use crate::provision::missing_rbac;
 use crate::provision::state::State;
 
-/// How often it is looked whether the secrets of Registries that are gone are gone, too.
+/// How often to check whether the secrets of deleted Registries are gone, too.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// For how long they are looked after.
+/// For how long they are still watched.
 const LINGER: Duration = Duration::from_hours(1);
 
 /// Keeps the Registries' own pull secrets in `state` current. A name that pullpass has no rights to holds up nothing: its Registry's
-/// Pods are told, and it is asked for again now and then.
+/// Pods get a warning, and access is tried again now and then.
 pub(super) fn watch_own_secrets(
     kube: &Kube,
     state: Arc<State>,
@@ -69,7 +69,7 @@ struct OwnSecretWatches {
 }
 
 impl OwnSecretWatches {
-    /// Starts and stops watches, so that there is one for each Registry that has a secret of its own. Answers how to wait for those
+    /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
     /// that begin now.
     fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
         let registries = state.registries();

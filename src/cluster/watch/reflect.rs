@@ -19,7 +19,7 @@ use crate::cluster::Metrics;
 use crate::cluster::api_error::describe;
 use crate::provision::store::Store;
 
-/// How often the same trouble is told at most.
+/// The least time between two log lines about the same failure.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
@@ -125,12 +125,12 @@ struct Reflector<'t, N, T, I, R, C> {
     store: &'t Store<N, T>,
     reader: ReflectorSpec<I, R, C>,
     listed: Vec<(N, String, T)>,
-    /// What could not be read, by name, and in which version: told once.
+    /// What could not be read, by name, and in which version: logged once.
     unreadable_versions: HashMap<N, String>,
     /// Those that the list under way showed.
     listed_names: HashSet<N>,
     metrics: Metrics,
-    /// When it was told last that an object is none of those watched.
+    /// When an object that does not belong to the watch was last logged.
     mismatch_told: Option<Instant>,
 }
 
@@ -196,7 +196,7 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
         }
     }
 
-    /// The key of an object's row; `None`: it is none of those watched, which is counted, told now and then, and not believed.
+    /// The key of an object's row; `None`: it does not belong to the watch, so it is counted, logged now and then, and ignored.
     fn identify<K>(&mut self, object: &K) -> Option<N>
     where
         I: Fn(&K) -> Result<N, String>,
@@ -212,13 +212,13 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
             tracing::warn!(
                 watch.kind = self.reader.target.what,
                 watch.name = self.reader.target.name,
-                "a watch showed an object that it is not for, it is left out: {mismatch} -> find out what stands between pullpass and the API server"
+                "a watch returned an object that does not belong to it, ignored: {mismatch} -> check for a proxy between pullpass and the API server"
             );
         }
         None
     }
 
-    /// More that cannot be read are told of before the change is announced.
+    /// More objects that cannot be read are logged before the change is announced.
     fn count_more(&self) {
         let unreadable = &self.reader.unreadable;
         unreadable.fetch_max(self.unreadable_versions.len(), Ordering::AcqRel);
@@ -257,7 +257,7 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
     }
 }
 
-/// What is wrong with one watch, told once in a while.
+/// The health of one watch; failures are logged at intervals.
 struct WatchHealth {
     what: &'static str,
     name: String,

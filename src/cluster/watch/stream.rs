@@ -1,4 +1,4 @@
-//! The events of one watch, for ever: tried again with back-off, and begun anew with a list where going on from where it was would
+//! The events of one watch, without end: retried with back-off, and relisted where going on from the last revision would
 //! show nothing any more.
 
 use std::fmt::Debug;
@@ -21,7 +21,7 @@ pub(super) struct WatchStream<K> {
     metrics: Metrics,
     api: Api<K>,
     config: Config,
-    /// Rings when the cluster was put back to an earlier state.
+    /// Rings when the cluster was restored to an earlier state.
     rolled_back: signal::Receiver<u64>,
 }
 
@@ -30,8 +30,8 @@ pub(super) struct RunningWatch<K> {
     from: WatchStream<K>,
     longest: Duration,
     events: BoxStream<'static, Result<Event<K>, Error>>,
-    /// The pauses after failures. The library's own begin with the shortest again at each attempt to list, since it tells of that attempt
-    /// by an event.
+    /// The pauses after failures. The library's own start over at each attempt to list, since it reports that attempt
+    /// as an event.
     pauses: ResetTimerBackoff<ExponentialBackoff>,
     /// Nothing is asked for before.
     not_before: Instant,

@@ -29,7 +29,7 @@ impl Watches {
     }
 }
 
-/// Without the rights to it everything else works: the API server is then told by somebody else whom to trust.
+/// Without the rights to it everything else works: then another tool must set the caBundle.
 fn watch_one<K: WebhookConfigObject>(
     kube: &Kube,
     configurations: Arc<WebhookConfigs>,

@@ -46,7 +46,7 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
     }
 }
 
-/// A source Secret cannot be had.
+/// A source Secret cannot be read.
 pub(super) fn of_secret(error: &SecretError, namespace: &str) -> HopResult {
     match error {
         SecretError::NoCluster(_) => {

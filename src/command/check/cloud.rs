@@ -185,7 +185,7 @@ pub(super) async fn bind(
     let Some(kube) = &context.kube else {
         return Err(HopResult::failed(
             format!(
-                "ServiceAccount {}/{account} stands in a cluster, and there is none here",
+                "ServiceAccount {}/{account} is in a cluster, and none is connected",
                 namespace.name
             ),
             "name the cluster with --kubeconfig",
@@ -230,7 +230,7 @@ pub(super) fn secret_of(source: &MintSource) -> Option<&ObjectName> {
     }
 }
 
-/// Whether there is an identity; who it is to AWS is told besides.
+/// Whether there is an identity; who it is to AWS is reported as well.
 async fn try_aws(
     context: &CheckContext<'_>,
     registry: &ValidRegistry,

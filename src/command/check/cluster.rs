@@ -5,7 +5,7 @@ use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
 
-/// Looks whether the API server is told to call pullpass.
+/// Checks whether the API server is configured to call pullpass.
 pub(super) async fn check(
     context: &CheckContext<'_>,
     kube: &Kube,

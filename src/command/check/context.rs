@@ -46,11 +46,11 @@ impl SourceSecrets for Secrets {
     }
 }
 
-/// Why a source Secret cannot be had.
+/// Why a source Secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SecretError {
     /// There is no cluster to read it from.
-    #[error("source secret {0} stands in a cluster, and there is none here")]
+    #[error("source secret {0} is in a cluster, and none is connected")]
     NoCluster(String),
     /// The cluster has none of this name with the label.
     #[error(transparent)]
@@ -194,7 +194,7 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
         .context("--extra-ca, or the machine's own CA certificates")
 }
 
-/// The cluster's Registries; those that serve nothing are told.
+/// The cluster's Registries; those that serve nothing are reported.
 async fn load_registries(
     kube: &Kube,
     report: &mut CheckReport,

@@ -136,7 +136,7 @@ fn find_served<'i, 's>(
         HopResult::failed(format!("the image cannot be read: {error}"), "correct it")
     })?;
     let resolved = image.resolved.as_ref().map_err(|reason| {
-        let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` tells more";
+        let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` shows why";
         HopResult::failed(reason, fix)
     })?;
     Ok((reference, resolved))

@@ -21,7 +21,7 @@ use crate::provision::secret::{AuthEntry, Auths, Digest};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant, Labels, ValidRegistry};
 
-/// Looks at one namespace.
+/// Checks one namespace.
 pub(super) async fn check(
     context: &CheckContext<'_>,
     kube: &Kube,
@@ -126,7 +126,7 @@ async fn compare_secret(
     let different = compared.different.join(", ");
     HopResult::failed(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
-        "pullpass writes it anew within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
+        "pullpass rewrites it within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
     )
 }
 
@@ -134,7 +134,7 @@ async fn compare_secret(
 #[derive(Default)]
 struct SecretDiff {
     equal: usize,
-    /// How many keys stand for credentials that are not known.
+    /// How many keys hold credentials that are not known.
     unknown: usize,
     different: Vec<String>,
 }
@@ -167,7 +167,7 @@ async fn compare(
     compared
 }
 
-/// What stands in a pull secret for a grant: out of the credential store, or out of the source Secret. `None`: nothing is known of it.
+/// What a pull secret must hold for a grant, from the credential store or from the source Secret. `None`: nothing is known of it.
 async fn find_entries(
     context: &CheckContext<'_>,
     store: &KubeCredentialStore,

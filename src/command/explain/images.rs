@@ -31,7 +31,7 @@ pub(super) struct Pod {
 pub(super) struct ImageArg {
     /// The image as it is written.
     pub(super) text: String,
-    /// Where in the Pod it stands; nothing for one that was given by itself.
+    /// The field of the Pod that has the image; `None` for an image that was given by itself.
     pub(super) place: Option<String>,
 }
 

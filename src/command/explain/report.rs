@@ -33,7 +33,7 @@ pub(super) struct ExplainedImage {
     pub(super) details: Details,
 }
 
-/// What a host says of itself; all fields stand for every kind, null where they do not apply.
+/// What a host name says; every kind has all fields, null where they do not apply.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProviderInfo {
@@ -52,7 +52,7 @@ pub(super) struct ProviderInfo {
 /// What people are shown besides.
 #[derive(Debug, Default)]
 pub(super) struct Details {
-    /// Where in the Pod the image stands.
+    /// The field of the Pod that has the image.
     pub(super) place: Option<String>,
     /// What a Pod with the image gets.
     pub(super) gets: Option<PodGets>,
@@ -67,7 +67,7 @@ pub(super) struct Details {
 pub(super) struct PodGets {
     /// The pull secret that it references.
     pub(super) secret: String,
-    /// The key that stands for the image in the pull secret.
+    /// The key of the image in the pull secret.
     pub(super) key: String,
     /// Labels and annotations.
     pub(super) pod_metadata: PodMetadata,
@@ -247,7 +247,7 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
         Why::NoPattern => "no pattern of it covers the image".to_owned(),
         Why::UppercaseHost { pattern } => {
             format!(
-                "its pattern {pattern} is in lower case, the image's host is not, and the kubelet tells them apart: write the host in lower case"
+                "its pattern {pattern} is in lower case, the image's host is not, and the kubelet compares case-sensitively: write the host in lower case"
             )
         }
         Why::Excluded { exclude } => format!("it excludes {exclude}"),

@@ -167,7 +167,7 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
     injecting.dedup();
     for name in injecting {
         notes.push(format!(
-            "Whoever may create Pods in a namespace that {name} serves holds what it injects."
+            "Anyone who may create Pods in a namespace that {name} serves gets what it injects."
         ));
     }
     notes

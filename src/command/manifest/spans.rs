@@ -1,4 +1,4 @@
-//! Where the fields of a YAML document stand, so that a message can name file, line and field.
+//! Finds where the fields of a YAML document are, so that a message can name file, line and field.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ impl YamlNode {
         line
     }
 
-    /// The field that stands at a line and a column: the last one that starts there or before.
+    /// The field at a line and a column: the last one that starts there or before.
     pub(super) fn field(&self, line: u64, column: u64) -> String {
         let mut field = String::new();
         let mut shape = self;
@@ -78,7 +78,7 @@ impl YamlNode {
     }
 }
 
-/// The steps of a field's path; what stands in brackets is one step, whatever it holds.
+/// The steps of a field's path; the content of brackets is one step, whatever it holds.
 fn steps(field: &str) -> Vec<&str> {
     let mut steps = Vec::new();
     let mut rest = field;

@@ -290,7 +290,7 @@ fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrinc
     )
 }
 
-/// Repositories of other accounts must let the principal in themselves; an identity policy alone opens those of its own account.
+/// Repositories of other accounts need a repository policy that allows the principal; an identity policy is enough only within one account.
 ///
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
 fn plan_repositories(

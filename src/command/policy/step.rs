@@ -244,7 +244,7 @@ impl Step {
         }
     }
 
-    /// Finds the placeholders that stand in it.
+    /// Finds the placeholders in it.
     fn with_replacements(self) -> Self {
         let document = serde_json::to_string(&self.document).unwrap_or_default();
         let texts = || {

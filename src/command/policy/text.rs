@@ -45,7 +45,7 @@ fn render_step(step: &Step, lines: &mut Vec<String>) {
     list("   replace", &replace, lines);
 }
 
-/// Entries under one title, which stands before the first one.
+/// Entries under one title.
 fn list(title: &str, entries: &[String], lines: &mut Vec<String>) {
     for (index, entry) in entries.iter().enumerate() {
         let title = if index == 0 { title } else { "" };

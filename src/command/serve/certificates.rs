@@ -21,7 +21,7 @@ use crate::controller::{CertRotator, WRONG_CLOCK};
 use crate::server;
 use crate::server::certificate::Certificate;
 
-/// How often trust is looked at when nothing rings.
+/// How often trust is checked when nothing rings.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What certificates of our own are like.
@@ -165,7 +165,7 @@ struct CertificateReloader {
     listener: server::Metrics,
     /// What the Secret held when it was last usable, and in which state.
     held: Option<(String, CertificateSet)>,
-    /// The configurations that were not there at the last look.
+    /// The configurations that were missing at the last check.
     missing: Vec<WebhookKind>,
     trust_sender: watch::Sender<Trust>,
 }

@@ -36,7 +36,7 @@ pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long pull secrets that are being written when the process stops are waited for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves a cluster until the process is told to stop.
+/// Serves a cluster until the process is stopped.
 pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
     tracing::info!(
@@ -70,7 +70,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
     let settle = async {
         if let Some(control) = control {
-            // It was told to stop when the process was; that it panicked was logged.
+            // It ends when the process is stopped; a panic of it was logged.
             drop(control.await);
         }
         provisioner.drain().await;
@@ -171,7 +171,7 @@ impl Controllers {
         }
     }
 
-    /// Stands for election once everything was read, until the process is told to stop; then leadership is given back.
+    /// Runs the leader election once every watch has synced, until the process is stopped; then releases the Lease.
     fn start(self, mut synced: Synced, manager: &mut Manager) -> JoinHandle<()> {
         let drain = manager.drain.clone();
         let (running, ended) = oneshot::channel::<()>();
@@ -209,7 +209,7 @@ impl Controllers {
     }
 }
 
-/// What looks for missed Pods; `None`: it is switched off.
+/// The scanner for missed Pods; `None`: it is switched off.
 fn missed_pod_scanner(
     args: &Args,
     kube: &Kube,

@@ -22,7 +22,7 @@ use super::ManagerArgs;
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How many bytes may wait to be written. Beyond it a line is written by whoever has it.
+/// How many bytes may wait to be written. Beyond it the thread that logs a line writes it itself.
 const WAITING_MAX: usize = 1 << 20;
 
 /// How log lines are written.
@@ -138,7 +138,7 @@ impl LogBuffer {
     fn flush(&self) {
         let mut sink = lock(&self.sink);
         let bytes = std::mem::take(&mut lock(&self.waiting).bytes);
-        // There is nobody left to tell when stderr is gone.
+        // When stderr is closed, there is nowhere left to report it.
         drop(sink.write_all(&bytes).and_then(|()| sink.flush()));
     }
 }

@@ -86,7 +86,7 @@ impl Manager {
         })
     }
 
-    /// Serves until the process is told to stop, then drains. Ready as soon as `prepared` ends.
+    /// Serves until the process is stopped, then drains. Ready as soon as `prepared` ends.
     pub(super) async fn run<F>(
         mut self,
         provision: Arc<dyn Provision>,

@@ -9,7 +9,7 @@ use crate::provision::Namespace;
 use crate::provision::offline::Offline;
 use crate::registry::Registries;
 
-/// Serves from files until the process is told to stop.
+/// Serves from files until the process is stopped.
 pub(super) async fn serve(args: &Args, manager: Manager) -> anyhow::Result<()> {
     let manifests = Manifests::load(&args.registries)?;
     let registries = Registries::build(manifests.registries);

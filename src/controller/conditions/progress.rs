@@ -1,4 +1,4 @@
-//! Where a Registry is not ready: whether that is worked on, or somebody has to act. Pure.
+//! Where a Registry is not ready: whether that is worked on, or a person has to act. Pure.
 //!
 //! `Reconciling` and `Stalled` are there only while they hold, as
 //! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md> has it.
@@ -10,7 +10,7 @@ use super::{PROVISIONING, RESTS, SUSPENDED};
 use crate::provision::secret::seconds;
 use crate::registry::crd::RegistryStatus;
 
-/// How long something may be worked on without an end before somebody should look, as Deployments have it.
+/// How long something may be in progress before it needs attention, as Deployments have it.
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds>
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -32,7 +32,7 @@ const PASSING: [&str; 11] = [
     "Unreachable",
 ];
 
-/// The condition that stands beside this `Ready`, if it is not `True`.
+/// The condition beside this `Ready`, if it is not `True`.
 pub(super) fn decide(
     ready: &Condition,
     rests: bool,
@@ -51,7 +51,7 @@ pub(super) fn decide(
         last_transition_time: Time(since),
         observed_generation: generation,
     };
-    // What was said of another spec begins anew.
+    // A new generation starts the time over.
     let before = before.filter(|before| before.observed_generation == generation);
     let known = |kind: &str| {
         let mut known = before.into_iter().flat_map(|before| &before.conditions);

@@ -193,7 +193,7 @@ fn keeps_what_was_seen_last_of_one_that_rests() {
         assert_eq!(status.conditions[0], before.conditions[0]);
         assert_eq!(status.observed_generation, Some(5));
         let later = build_status(&changed, &resting, Some(&status), at(200));
-        assert_eq!(later, status, "it is told once");
+        assert_eq!(later, status, "it is reported once");
     }
 }
 
@@ -214,7 +214,7 @@ fn gives_up_waiting_for_what_takes_too_long() {
     }
     assert_eq!(status.conditions[2].last_transition_time.0, at(600));
     assert_eq!(find_deadline(&status), None);
-    // Another spec, or other work, begins anew.
+    // A new generation, or other work, starts the time over.
     let mut changed = listed();
     changed.generation = Some(5);
     let anew = build_status(&changed, &facts, Some(&status), at(3001));
@@ -285,7 +285,7 @@ fn distinct(all: impl Iterator<Item = RegistryStatus>) -> Vec<RegistryStatus> {
     found
 }
 
-/// Judges what is said of the same facts now, soon, after ten minutes and long after; how it is seen now.
+/// Evaluates the status of the same facts now, soon, after ten minutes and long after; answers how kstatus sees it now.
 fn judge(facts: &RegistryFacts<'_>, before: Option<&RegistryStatus>) -> EnsureOutcome {
     let start = build_status(&listed(), facts, before, at(10));
     let outcome = compute(4, &start);
@@ -303,7 +303,7 @@ fn judge(facts: &RegistryFacts<'_>, before: Option<&RegistryStatus>) -> EnsureOu
     if !is_in_progress {
         assert_eq!(end, outcome, "{} became {}", read(&start), read(&late));
     }
-    // Pods pull as far as anybody knows, or somebody is told that they do not.
+    // Pods pull as far as is known, or the status says that they do not.
     let is_ready = late.conditions[0].status == "True";
     assert_eq!(end == EnsureOutcome::Current, is_ready, "{}", read(&late));
     let other = compute(5, &late);

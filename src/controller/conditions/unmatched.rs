@@ -21,7 +21,7 @@ pub(in crate::controller) enum Reach {
     NoneOptedIn,
     /// None of those that there are.
     NoneMatches {
-        /// What its selector asks for, and what stands there.
+        /// What its selector asks for, and which labels exist.
         message: String,
     },
     /// Some, in which other Registries give everything.
@@ -71,7 +71,7 @@ pub(in crate::controller) fn find_reach(
     Reach::NoneMatches { message }
 }
 
-/// The labels that the selector asks about, as they stand there.
+/// The labels that the selector asks about, with the values that exist.
 fn describe(selector: &LabelSelector, opted_in: &[Arc<Namespace>]) -> String {
     let asked = selector.match_labels.keys();
     let asked = asked.chain(selector.match_expressions.iter().map(|one| &one.key));
@@ -91,7 +91,7 @@ fn describe(selector: &LabelSelector, opted_in: &[Arc<Namespace>]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("where {}{more} stand", named.join(", "))
+    format!("where {}{more} exist", named.join(", "))
 }
 
 fn shorten(text: &str) -> String {
@@ -137,7 +137,7 @@ mod tests {
             &payment,
             &[("team", "payments"), ("team", "orders"), ("a", "b")],
         );
-        assert!(told.contains("\"team=payment\" selects none of 3 opted-in namespaces, where team=orders, team=payments stand"), "{told}");
+        assert!(told.contains("\"team=payment\" selects none of 3 opted-in namespaces, where team=orders, team=payments exist"), "{told}");
         let told = message(&payment, &[("teams", "payment")]);
         assert!(
             told.contains("1 opted-in namespace, none of which has a label team:"),
@@ -147,7 +147,7 @@ mod tests {
             serde_json::json!({"matchExpressions": [{"key": "env", "operator": "DoesNotExist"}]});
         let told = message(&absent, &[("env", "prod")]);
         assert!(
-            told.contains("\"!env\" selects none") && told.contains("env=prod stand"),
+            told.contains("\"!env\" selects none") && told.contains("env=prod exist"),
             "{told}"
         );
     }
@@ -161,7 +161,7 @@ mod tests {
         let asked: Vec<String> = (0..64).map(|number| format!("{number:063}")).collect();
         let selector = serde_json::json!({"matchExpressions": [{"key": "team", "operator": "In", "values": asked}]});
         let told = message(&selector, &labels);
-        assert!(told.contains("team=team-0004 and 995 more stand"), "{told}");
+        assert!(told.contains("team=team-0004 and 995 more exist"), "{told}");
         assert!(told.len() < 600, "{}", told.len());
     }
 }

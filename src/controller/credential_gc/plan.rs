@@ -16,7 +16,7 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// How long it is relied on that a tenant was there when it was read, and how long until a read or a deletion is tried again.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-/// How many tenants of namespaces that memory does not know are read, and how many credentials deleted, in one look.
+/// How many tenants of namespaces that memory does not know are read, and how many credentials deleted, in one pass.
 const MAX_PER_PASS: usize = 50;
 
 /// How many ServiceAccounts are read in a minute: no watch says when one is gone.
@@ -57,7 +57,7 @@ pub(super) struct Check<'a> {
     pub(super) knows_namespace: bool,
 }
 
-/// What to do in one look.
+/// What to do in one pass.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Sweep<'a> {
     /// Those to delete, and why.
@@ -197,7 +197,7 @@ fn is_over(stored: &StoredCredential, now: Timestamp) -> bool {
     end.is_some_and(|end| later(end, GRACE) <= now)
 }
 
-/// Whether somebody mints it now.
+/// Whether a replica mints it now.
 fn is_claimed(stored: &StoredCredential, now: Timestamp) -> bool {
     let claimed_until = stored.claimed_until;
     claimed_until.is_some_and(|until| until > now && !is_too_far(until, now))
@@ -208,7 +208,7 @@ fn is_too_far(until: Timestamp, now: Timestamp) -> bool {
     clock::is_from_future(until, now)
 }
 
-/// Whether `now` is within `span` after `at`; of a clock that was put back to before it, nothing is.
+/// Whether `now` is within `span` after `at`; if the clock went back to before `at`, it is not.
 fn is_recent(at: Timestamp, span: SignedDuration, now: Timestamp) -> bool {
     at <= now && now < later(at, span)
 }
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(plan(&mut evidence, (false, true), 0), BOTH);
         evidence.note_read(both(&tenant), Some(true), at(0));
         assert_eq!(plan(&mut evidence, (false, false), 299), NOTHING);
-        // It is asked about again, as no watch would tell.
+        // It is read again, as no watch would show it.
         assert_eq!(plan(&mut evidence, (false, true), 300), BOTH);
         // What could not be read is none that is gone.
         evidence.note_read(both(&tenant), None, at(300));
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(deleted(&mut evidence, &one, HOUR + 300), [Cause::Ended]);
         assert!(
             !evidence.note_tried(&"one".parse().unwrap(), at(HOUR + 300)),
-            "it was told"
+            "it was logged"
         );
     }
 

@@ -1,4 +1,4 @@
-//! What people are told about missed Pods. Pure.
+//! The Events about missed Pods. Pure.
 
 use super::owner::advise;
 use crate::admission::MissingReferences;

@@ -9,7 +9,7 @@ use crate::cluster::PendingPod;
 const NAME_MAX: usize = 253;
 const KIND_MAX: usize = 63;
 
-/// What a controller does when a Pod of its own is deleted.
+/// What a controller does when one of its Pods is deleted.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     /// It makes the Pod again.
@@ -60,7 +60,7 @@ const CONTROLLERS: &[(&str, &str, Fate)] = &[
 pub(super) fn advise(pod: &PendingPod) -> String {
     let delete = format!("kubectl delete pod {} -n {}", pod.name, pod.namespace);
     let Some(owner) = &pod.controller else {
-        return format!("Nothing makes it again: {delete}, then create it again");
+        return format!("No controller recreates it: {delete}, then create it again");
     };
     let named = name(owner);
     let who = named.as_deref().unwrap_or("Its controller");
@@ -72,7 +72,7 @@ pub(super) fn advise(pod: &PendingPod) -> String {
                     pod.namespace
                 )
             });
-            format!("{who} makes it again: {delete}{all}")
+            format!("{who} recreates it: {delete}{all}")
         }
         Some(Fate::Ends { how, instead }) => format!("{who} {how}: {instead} instead"),
         None => format!(
@@ -98,8 +98,8 @@ fn find_deployment<'p>(owner: &'p OwnerReference, pod: &PendingPod) -> Option<&'
     (owner.kind == "ReplicaSet" && is_name(name)).then_some(name)
 }
 
-/// Kind and name, unless they are no kind and name: an API server takes any text there, from whoever creates the Pod, and people
-/// copy what they are told.
+/// Kind and name, unless they are no kind and name: an API server takes any text there from any user who creates the Pod, and people
+/// copy commands out of Events.
 fn name(owner: &OwnerReference) -> Option<String> {
     let OwnerReference { kind, name, .. } = owner;
     let is_kind = (1..=KIND_MAX).contains(&kind.len())

@@ -1,20 +1,20 @@
-//! When missed Pods are looked for. Pure.
+//! When to scan for missed Pods. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// Without an admission for so long, the webhook may have been away.
 const SILENCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// The least time between two looks.
+/// The least time between two scans.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// The first pause after a look that failed; it doubles up to the usual one.
+/// The first pause after a scan that failed; it doubles up to the usual one.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
-/// How a look ended.
+/// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScanOutcome {
-    /// All Pods were looked at.
+    /// All Pods were checked.
     Succeeded,
     /// The right to list Pods is missing.
     Forbidden,
@@ -22,7 +22,7 @@ pub(super) enum ScanOutcome {
     Errored,
 }
 
-/// When the next look is due.
+/// When the next scan is due.
 #[derive(Debug)]
 pub(super) struct ScanSchedule {
     interval: SignedDuration,
@@ -34,7 +34,7 @@ pub(super) struct ScanSchedule {
 }
 
 impl ScanSchedule {
-    /// The first look is due at once, later ones `every` so often.
+    /// The first scan is due at once, later ones every `interval`.
     pub(super) fn new(interval: SignedDuration) -> Self {
         Self {
             interval,
@@ -46,7 +46,7 @@ impl ScanSchedule {
         }
     }
 
-    /// Whether a look is due; `answered` is when the webhook last answered the API server.
+    /// Whether a scan is due; `answered` is when the webhook last answered the API server.
     pub(super) fn is_due(&mut self, answered: Option<Timestamp>, now: Timestamp) -> bool {
         if let Some(answer) = answered {
             let silent = |before: Timestamp| answer.duration_since(before) >= SILENCE;
@@ -57,11 +57,11 @@ impl ScanSchedule {
             return true;
         };
         let passed = now.duration_since(scanned);
-        // A clock that was put back is no reason to wait.
+        // A clock that went back is no reason to wait.
         passed.is_negative() || passed >= self.pause || (self.is_back && passed >= MIN_INTERVAL)
     }
 
-    /// A look has ended.
+    /// A scan has ended.
     pub(super) fn note(&mut self, ended: ScanOutcome, now: Timestamp) {
         self.scanned = Some(now);
         self.is_back = false;
@@ -97,7 +97,7 @@ mod tests {
         assert!(due(&mut schedule, None, 1600));
         schedule.note(ScanOutcome::Forbidden, at(1600));
         assert!(!due(&mut schedule, None, 2199));
-        assert!(due(&mut schedule, None, 0), "the clock was put back");
+        assert!(due(&mut schedule, None, 0), "the clock went back");
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
         let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
         assert!(due(&mut schedule, None, 1000));
         schedule.note(ScanOutcome::Succeeded, at(1000));
-        // The first admission of all, but not at once after a look.
+        // The first admission of all, but not right after a scan.
         assert!(!due(&mut schedule, Some(1003), 1004));
         assert!(due(&mut schedule, Some(1003), 1010));
         schedule.note(ScanOutcome::Succeeded, at(1010));

@@ -11,7 +11,7 @@ use crate::registry::Registries;
 /// misses: with the kind all Registries go, and nobody ordered that. It takes the API server about a second to forget a kind.
 const CRD_SETTLE: SignedDuration = SignedDuration::from_secs(2);
 
-/// How long an answer about the kind holds. One that tells nothing holds twice as long as the one before it, at most a minute.
+/// How long an answer about the CRD is valid. An inconclusive one is valid twice as long as the one before it, at most a minute.
 const ANSWER_VALID: SignedDuration = SignedDuration::from_secs(5);
 const MAX_ANSWER_VALID: SignedDuration = SignedDuration::from_mins(1);
 
@@ -27,7 +27,7 @@ pub(super) struct CrdCheck {
     /// When it was answered, and how long that holds.
     answered: Option<(Timestamp, SignedDuration)>,
     is_confirmed: bool,
-    /// What was said last of why it cannot be told.
+    /// The last logged reason why it cannot be decided.
     logged_reason: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl CrdCheck {
         self.log_reason(answer.err().map(|error| error.to_string()));
     }
 
-    /// Says why it cannot be told, when that is another reason than before; whether it did.
+    /// Logs why it cannot be decided, if the reason is new; whether it did.
     fn log_reason(&mut self, logged_reason: Option<String>) -> bool {
         let is_new = logged_reason != self.logged_reason;
         self.logged_reason = logged_reason;
@@ -174,7 +174,7 @@ mod tests {
             }
         }
         assert_eq!(asked, [2, 7, 17, 37, 77, 137, 197, 257]);
-        // An answer that tells is asked for anew as soon as ever.
+        // After a conclusive answer the interval is the shortest again.
         assert!(crd_check.should_ask(at(317)));
         crd_check.record_answer(Ok(()), at(317));
         assert!(crd_check.is_confirmed());

@@ -1,4 +1,4 @@
-//! Pull secrets that somebody else keeps changing. Pure.
+//! Pull secrets that another writer keeps changing. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,10 +12,10 @@ const FREE_REPAIRS: u32 = 5;
 /// After so long without one they are forgotten.
 const RESET_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// The longest wait before somebody's change is taken back.
+/// The longest wait before drift is reverted.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
 
-/// How often somebody else's changes to each pull secret were taken back, by a write or by a removal.
+/// How often another writer's changes to each pull secret were reverted, by a write or by a removal.
 #[derive(Default)]
 pub(super) struct DriftBackoffs(HashMap<PullSecretKey, Drift>);
 
@@ -34,14 +34,14 @@ impl Drift {
 /// How a change is answered that was one too many.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DriftDelay {
-    /// How long the next one is left as it is.
+    /// For how long the next change is not reverted.
     pub(super) wait: SignedDuration,
-    /// Whether nobody was told yet.
+    /// Whether this was not reported yet.
     pub(super) is_first: bool,
 }
 
 impl DriftBackoffs {
-    /// A change by somebody else was taken back just now; `None`: as any mishap.
+    /// A change by another writer was reverted just now; `None`: it is not persistent yet.
     pub(super) fn record_change(
         &mut self,
         name: &PullSecretKey,
@@ -63,13 +63,13 @@ impl DriftBackoffs {
         })
     }
 
-    /// The pull secrets that are fought over.
+    /// The pull secrets with persistent drift.
     pub(super) fn persistent(&self) -> HashSet<PullSecretKey> {
         let persistent = self.0.iter().filter(|(_, drift)| drift.excess() > 0);
         persistent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When the first fight is over if nobody goes on with it.
+    /// When the first persistent drift expires if no further change comes.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         let persistent = self.0.values().filter(|drift| drift.excess() > 0);
         persistent
@@ -77,12 +77,12 @@ impl DriftBackoffs {
             .min()
     }
 
-    /// Whether this pull secret is fought over.
+    /// Whether this pull secret has persistent drift.
     pub(super) fn is_drifting(&self, name: &PullSecretKey) -> bool {
         self.0.get(name).is_some_and(|drift| drift.excess() > 0)
     }
 
-    /// Forgets what is over. A pull secret that is not there may be the very one that somebody keeps making.
+    /// Forgets what has expired. A pull secret that is missing may be one that another writer keeps recreating.
     pub(super) fn forget_expired(&mut self, now: Timestamp) {
         self.0
             .retain(|_, drift| now.duration_since(drift.last).abs() < RESET_AFTER);

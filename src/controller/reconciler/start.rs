@@ -1,4 +1,4 @@
-//! What takes a while begins, as a job of its own.
+//! Starts what takes a while, each as a task.
 
 use std::sync::Arc;
 use std::time::Duration;

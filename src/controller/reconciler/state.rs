@@ -41,9 +41,9 @@ pub(super) enum TaskResult {
 /// How writing a pull secret ended.
 pub(super) struct PullSecretWrite {
     pub(super) outcome: EnsureOutcome,
-    /// Whether somebody else had changed or deleted it.
+    /// Whether another writer had changed or deleted it.
     pub(super) repaired: bool,
-    /// The resource version that stands there now.
+    /// The resource version after it.
     pub(super) version: Option<String>,
 }
 
@@ -60,17 +60,17 @@ pub(super) struct ReconcilerState {
     pub(super) drift: DriftBackoffs,
     /// What waits to be minted and written.
     pub(super) queue: WorkQueue,
-    /// Whether anything ended since everything was looked at.
+    /// Whether anything ended since the last resync of everything.
     pub(super) has_results: bool,
     pub(super) crd_check: CrdCheck,
     /// When something was removed last that nobody ordered, from each pull secret.
     removals: HashMap<PullSecretKey, Timestamp>,
-    /// What people are to be told beside.
+    /// Further Events to publish.
     pub(super) events: Vec<EventNote>,
-    /// What people were told.
+    /// What was published.
     pub(super) reported: ReportedStatus,
     status_holdoff: StatusHoldoff,
-    /// What is held back now was told under this name.
+    /// The digest under which the blocked removals were reported.
     reported_blocked: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl ReconcilerState {
 
     /// Takes what ended.
     pub(super) fn take(&mut self, finished: TaskResult, now: Timestamp) {
-        // What people were told changes nothing.
+        // Published statuses and Events change nothing here.
         self.has_results |= !matches!(
             finished,
             TaskResult::EventPublished | TaskResult::StatusWritten(_, Ok(()))
@@ -128,7 +128,7 @@ impl ReconcilerState {
         !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
     }
 
-    /// Whether somebody else changed what we wrote.
+    /// Whether another writer changed what we wrote.
     pub(super) fn is_repair(&self, target: &PullSecretRef) -> bool {
         let wrote = self.last_written.get(&target.name());
         wrote.is_some_and(|version| {
@@ -156,7 +156,7 @@ impl ReconcilerState {
         }
     }
 
-    /// What somebody else did to a pull secret was undone.
+    /// Another writer's change to a pull secret was reverted.
     fn record_drift(&mut self, name: PullSecretKey, now: Timestamp) {
         let Some(answer) = self.drift.record_change(&name, now) else {
             return;
@@ -182,7 +182,7 @@ impl ReconcilerState {
             .min_resync_interval(name, answer.wait, now);
     }
 
-    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    /// Until when no status is published; `None`: it can be.
     pub(super) fn status_holdoff_until(
         &mut self,
         decision: &Decision,
@@ -262,7 +262,7 @@ impl ReconcilerState {
         }
     }
 
-    /// Notes in a survey what is under way, and what is left alone.
+    /// Marks in a snapshot what is under way, and what is backed off from.
     pub(super) fn mark(&self, snapshot: &mut Snapshot, now: Timestamp) {
         for (source, life) in snapshot.sources.iter().zip(&mut snapshot.view.credentials) {
             life.is_minting = self.minting.contains(source);
@@ -281,7 +281,7 @@ impl ReconcilerState {
         }
     }
 
-    /// Notes in a survey of everything what was removed and confirmed.
+    /// Marks in a snapshot of everything what was removed and confirmed.
     pub(super) fn mark_removals(
         &mut self,
         snapshot: &mut Snapshot,
@@ -295,7 +295,7 @@ impl ReconcilerState {
             confirmed.is_some() && confirmed == self.reported_blocked.as_deref();
     }
 
-    /// Forgets what is in a survey of everything no more.
+    /// Forgets what a snapshot of everything no longer contains.
     pub(super) fn retain_only(&mut self, snapshot: &Snapshot, now: Timestamp) {
         // One that is fresh was minted by another replica after it failed here.
         let sources = snapshot.sources.iter().zip(&snapshot.view.credentials);
@@ -313,7 +313,7 @@ impl ReconcilerState {
         self.last_written.retain(|name, _| known.contains(name));
     }
 
-    /// Tells, once for each set of them, which removals wait until somebody confirms them.
+    /// Reports, once for each set of them, which removals are blocked until an admin confirms them.
     pub(super) fn report_blocked_removals(
         &mut self,
         snapshot: &Snapshot,

@@ -1,14 +1,14 @@
-//! Whether a replica that began to lead knows how things stand. Pure.
+//! Whether a replica that began to lead knows enough to publish status. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// For how long at most nothing is told after leadership began.
+/// For how long at most no status is published after leadership began.
 const MAX_HOLDOFF: SignedDuration = SignedDuration::from_secs(10);
 
 /// How far it is.
 #[derive(Debug, Default)]
 pub(super) enum StatusHoldoff {
-    /// Nothing was looked at yet.
+    /// Nothing was reconciled yet.
     #[default]
     NotStarted,
     /// Under way since then.
@@ -18,9 +18,9 @@ pub(super) enum StatusHoldoff {
 }
 
 impl StatusHoldoff {
-    /// Until when nothing is said of how Registries stand; `None`: it can be said.
+    /// Until when no status is published; `None`: it can be.
     ///
-    /// Who begins to lead has to find out first: ServiceAccounts are read anew, and what an earlier leader left undone is done. What
+    /// A new leader has to find out first: ServiceAccounts are read again, and what an earlier leader left undone is done. What
     /// it left in good order needs no other status meanwhile.
     pub(super) fn holds_until(&mut self, is_busy: bool, now: Timestamp) -> Option<Timestamp> {
         let since = match self {
@@ -28,7 +28,7 @@ impl StatusHoldoff {
             Self::Since(since) => *since,
             Self::Done => return None,
         };
-        // A clock that was put back does not silence us.
+        // A clock that went back does not hold status off.
         if is_busy && now.duration_since(since).abs() < MAX_HOLDOFF {
             *self = Self::Since(since);
             return since.checked_add(MAX_HOLDOFF).ok();
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(
             status_holdoff.holds_until(true, at(5)),
             None,
-            "what comes later is told as it comes"
+            "what comes later is published as it comes"
         );
     }
 

@@ -1,4 +1,4 @@
-//! What runs beside the keeper, each piece with what it is about: one that panics has failed, and leaves nothing under way.
+//! The tasks that run beside the reconciler, each with its key: one that panics has failed, and leaves nothing marked as under way.
 
 use std::collections::HashMap;
 

@@ -12,7 +12,7 @@ use crate::provision::snapshot::PullSecretKey;
 const BACKOFF: (SignedDuration, SignedDuration) =
     (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
 
-/// So many failures one after the other are no mishap any more: people are told.
+/// So many failures in a row are reported.
 const REPORT_AFTER: u32 = 2;
 
 /// The pull secrets that are left alone for a while.
@@ -50,7 +50,7 @@ impl WriteBackoff {
         self.0.insert(name, min_resync_interval);
     }
 
-    /// A pull secret was written and is left alone all the same, because somebody else keeps changing it.
+    /// A pull secret was written and is backed off from all the same, because another writer keeps changing it.
     pub(super) fn min_resync_interval(
         &mut self,
         name: PullSecretKey,

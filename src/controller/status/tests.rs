@@ -18,7 +18,7 @@ fn registry(name: &str, accounts: &[&str]) -> Registry {
     .unwrap()
 }
 
-/// What is found where somebody else's Secret takes the place in so many namespaces, for each Registry.
+/// A snapshot in which a Secret that is not ours has the name in so many namespaces, for each Registry.
 fn snapshot(registries: &[&str], namespaces: usize) -> Snapshot {
     let summary = RegistrySummary {
         total: namespaces,
@@ -76,14 +76,14 @@ fn tells_of_the_very_secret_that_is_not_ours() {
     assert_eq!(
         updates.requeue_at,
         Some(at(60)),
-        "it is told again as long as it lasts"
+        "it is reported again as long as it lasts"
     );
 }
 
 #[test]
 fn tells_of_everything_in_turn_where_there_is_much() {
     let registries = Registries::build([registry("all", &[])]);
-    // With what is told of the Registry itself: three rounds, and all of it again a minute later.
+    // With the Event of the Registry itself: three rounds, and all of it again a minute later.
     let snapshot = snapshot(&["all"], MAX_EVENTS * 2);
     let (mut told, mut found) = (ReportedStatus::default(), BTreeSet::new());
     for round in 0..3 {
@@ -130,7 +130,7 @@ fn writes_no_status_that_was_refused_a_moment_ago() {
     told.record_write(&"all".parse().unwrap(), Ok(()), now);
     let updates = find_updates_at(&mut told, &snapshot, &registries, now);
     assert_eq!((updates.statuses.len(), updates.requeue_at), (0, None));
-    // The clock is put back while one is left alone.
+    // The clock goes back while one is backed off from.
     told.record_write(&"all".parse().unwrap(), Err(backoff()), now);
     let updates = find_updates_at(&mut told, &snapshot, &registries, at(-3600));
     assert_eq!(updates.statuses.len(), 1);

@@ -1,4 +1,4 @@
-//! Pull secrets that cannot be written, as their Registries and people in their namespaces are told. Pure.
+//! Pull secrets that cannot be written, as reported on their Registries and in their namespaces. Pure.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::names::ObjectName;
 use crate::provision::Pending;
 use crate::provision::snapshot::{PullSecretKey, Snapshot};
 
-/// In how many namespaces people are told at most.
+/// In how many namespaces an Event is written at most.
 const MAX_NAMESPACES: usize = 100;
 
 /// What is not written.
@@ -47,7 +47,7 @@ impl WriteFailure {
     }
 }
 
-/// What is not written of a survey; `failed` tells why.
+/// Which pull secrets of a snapshot are not written; `failed` has the reasons.
 pub(super) fn find(
     snapshot: &Snapshot,
     failed: &HashMap<PullSecretKey, Vec<Pending>>,
@@ -57,7 +57,7 @@ pub(super) fn find(
         return found;
     }
     let mut all: Vec<_> = snapshot.secrets.iter().enumerate().collect();
-    // Always in the same order: people are told of the first one.
+    // Always in the same order: the first one is reported.
     all.sort_by_key(|(_, target)| (&target.namespace.name, &target.secret));
     for (at, target) in all {
         let name = target.name();

@@ -1,4 +1,4 @@
-//! Requests to Entra ID, login servers and instance metadata, and what goes wrong with them whoever is asked.
+//! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
 use std::fmt::Write as _;
 
@@ -65,7 +65,7 @@ fn request(
     body: String,
 ) -> Result<HttpRequest, MintError> {
     let bad = |what: &str| MintError::Configuration {
-        problem: format!("{what} cannot stand in a request"),
+        problem: format!("{what} is not valid in a request"),
     };
     let mut request = HttpRequest::new(SdkBody::from(body));
     request.set_method(method).map_err(|_| bad(method))?;
@@ -192,7 +192,7 @@ impl AzureCall<'_> {
     }
 }
 
-/// Whether a part of a secret, as it is or as it was sent, stands in a text: 16 bytes in a row, or all of a shorter one.
+/// Whether a text contains a part of a secret, as it is or as it was sent: 16 bytes in a row, or all of a shorter one.
 fn repeats(text: &str, secret: &str) -> bool {
     const PART: usize = 16;
     let mut sent = String::new();

@@ -7,7 +7,7 @@ use crate::credential::{MintError, SourceSecrets};
 
 const KEY: &str = "AZURE_CLIENT_SECRET";
 
-/// A client secret and where it stands.
+/// A client secret and its source Secret.
 #[derive(Clone, Debug)]
 pub struct ClientSecret {
     /// The name of the Secret that it comes from.

@@ -58,7 +58,7 @@ struct MintBackoffEntry {
 }
 
 impl MintBackoffEntry {
-    /// Whether it is still to be waited out. A clock that was put back makes nobody wait longer than was meant.
+    /// Whether it is still to be waited out. If the clock went back, nobody waits longer than was meant.
     fn is_active(&self, now: Timestamp) -> bool {
         self.timer.at(now) > now
     }

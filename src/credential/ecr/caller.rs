@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 const IDENTIFY: IamAction = IamAction {
     permission: "sts:GetCallerIdentity",
-    denied: "look for a policy of the organization that denies it",
+    denied: "check for a service control policy of the organization that denies it",
 };
 
 /// A session as it would sign a mint.
@@ -39,7 +39,7 @@ impl EcrMint {
     /// Opens a session as [`EcrMint::mint`] does, and mints nothing.
     ///
     /// # Errors
-    /// [`MintError`] when there is no such identity, or a role is not to be had.
+    /// [`MintError`] when there is no such identity, or a role cannot be assumed.
     pub async fn open(&self, order: &EcrMintRequest) -> Result<OpenedSession, MintError> {
         check_endpoints(&order.source)?;
         let session_request = self.session_request(order, Instant::now() + TIMEOUT);

@@ -93,7 +93,7 @@ impl HttpConnector for Recorder {
 }
 
 fn now() -> Timestamp {
-    // The SDK signs and judges clock skew by the real clock.
+    // The SDK signs and measures clock skew by the real clock.
     Timestamp::now()
 }
 

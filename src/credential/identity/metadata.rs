@@ -64,7 +64,7 @@ impl MetadataCredentials {
     }
 }
 
-/// A request without a body; `Err` names what cannot stand in it.
+/// A request without a body; `Err` names the part that is not valid in it.
 pub(super) fn request(
     method: &str,
     url: &str,
@@ -77,7 +77,7 @@ pub(super) fn request(
     request.set_uri(url).map_err(|error| error.to_string())?;
     for (name, value) in headers {
         let set = request.headers_mut().try_insert(*name, value.clone());
-        set.map_err(|_| format!("the value of {name} cannot stand in a header"))?;
+        set.map_err(|_| format!("the value of {name} is not valid in a header"))?;
     }
     Ok(request)
 }

@@ -112,7 +112,7 @@ impl Location {
     }
 }
 
-/// Whether `text` matches `glob`, in which `*` stands for any number of characters. (To the kubelet, too, a `?` begins a query.)
+/// Whether `text` matches `glob`, in which `*` matches any number of characters. (To the kubelet, too, a `?` begins a query.)
 fn matches_glob(glob: &str, text: &str) -> bool {
     match (glob.split_at_checked(1), text.split_at_checked(1)) {
         (Some(("*", rest)), None) => matches_glob(rest, text),
@@ -140,7 +140,7 @@ struct DockerConfigEntry {
 /// <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/config.go>
 pub(super) fn parse_login(json: &str) -> Result<Option<(String, SecretString)>, &'static str> {
     let entry: DockerConfigEntry = serde_json::from_str(json)
-        .map_err(|_| "is not an object with username, password and auth as text: write it anew")?;
+        .map_err(|_| "is not an object with username, password and auth as text: rewrite it")?;
     let (username, password) = match entry.auth.filter(|auth| !auth.is_empty()) {
         Some(auth) => decode_auth(&auth)?,
         None => (
@@ -149,7 +149,7 @@ pub(super) fn parse_login(json: &str) -> Result<Option<(String, SecretString)>, 
         ),
     };
     if username.contains(':') {
-        return Err("has a user name with a colon: write it anew");
+        return Err("has a user name with a colon: rewrite it");
     }
     let is_login = !username.is_empty() && !password.is_empty();
     Ok(is_login.then(|| (username, password.into())))
@@ -159,11 +159,11 @@ fn decode_auth(auth: &str) -> Result<(String, String), &'static str> {
     let packed: String = auth.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let decoded = BASE64
         .decode(packed)
-        .map_err(|_| "has an auth that is not base64: write it anew")?;
+        .map_err(|_| "has an auth that is not base64: rewrite it")?;
     let text =
-        String::from_utf8(decoded).map_err(|_| "has an auth that is not UTF-8: write it anew")?;
+        String::from_utf8(decoded).map_err(|_| "has an auth that is not UTF-8: rewrite it")?;
     let (username, password) = text
         .split_once(':')
-        .ok_or("has an auth that is not USER:PASSWORD in base64: write it anew")?;
+        .ok_or("has an auth that is not USER:PASSWORD in base64: rewrite it")?;
     Ok((username.to_owned(), password.to_owned()))
 }

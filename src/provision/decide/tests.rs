@@ -220,7 +220,7 @@ fn writes_what_ends_first_first_at_a_pace_that_will_do() {
     }
 }
 
-/// So many pull secrets, of which the first `surplus` hold something that belongs there no more.
+/// So many pull secrets, of which the first `stale` hold a stale entry.
 fn full_of(secrets: usize, stale: usize, why: Stale) -> DecisionInput {
     let holding = |index: usize| SecretState {
         stale: (index < stale).then_some(why),
@@ -248,7 +248,7 @@ fn removes_what_was_ordered_from_any_number_of_secrets() {
 #[test]
 fn holds_back_what_nobody_ordered_when_it_is_much() {
     let table = [
-        // secrets, surplus, removed lately, confirmed, removed now
+        // secrets, stale, removed lately, confirmed, removed now
         (3, 3, 0, false, 3),
         (9, 9, 0, false, 9),
         (10, 10, 0, false, 0),
@@ -272,7 +272,7 @@ fn holds_back_what_nobody_ordered_when_it_is_much() {
             stale - removed,
             "{secrets} {stale} {recent}"
         );
-        assert_eq!(decision.next.is_some(), removed == 0, "it is looked again");
+        assert_eq!(decision.next.is_some(), removed == 0, "it is decided again");
     }
 }
 

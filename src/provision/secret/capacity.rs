@@ -21,8 +21,8 @@ pub(super) struct Fit<'w> {
     pub(super) bytes: usize,
 }
 
-/// Finds which of `wanted` a pull secret that holds `auths` has room for. What stands there already comes first: it is renewed as long
-/// as the API server takes the secret, so that what works goes on to. Of the others as many as fit, in their order.
+/// Finds which of `wanted` a pull secret that holds `auths` has room for. Existing entries come first: they are renewed as long
+/// as the API server takes the secret, so that what works keeps working. Of the others as many as fit, in their order.
 pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry]) -> Fit<'w> {
     let there = auths.entries.iter();
     let mut bytes = FRAME + there.map(|(key, value)| size_of(key, value)).sum::<usize>();

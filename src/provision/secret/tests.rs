@@ -259,7 +259,7 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
     assert!(!first.annotations[COVERS_ANNOTATION].contains("d: "));
     assert!(merge(Some(&first), &all("1"), now()).content.is_none());
 
-    // All that stands is renewed, also where it has become longer.
+    // All existing entries are renewed, also where they become longer.
     let longer = all("2").map(|old| entry(&old.key, &format!("{}{}", big("2"), "2".repeat(1000))));
     let renewed = merge(Some(&first), &longer, now());
     assert_eq!(renewed.left_out, ["d"]);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ENDPOINT, OBJECT_NAME, SecretRef};
 use crate::registry::host::AzureCloud;
 
-/// How many scopes a Registry may have: they stand in one token.
+/// How many scopes a Registry may have: they are in one token.
 pub const SCOPES_MAX: usize = 32;
 /// The longest scope: a repository's name.
 pub const SCOPE_MAX: usize = 255;
@@ -113,13 +113,13 @@ pub struct ServiceAccountApplication {
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: Option<String>,
     /// Whether the ServiceAccount's annotations `azure.workload.identity/client-id` and, unless `tenantId` is given,
-    /// `azure.workload.identity/tenant-id` name them: then whoever may write ServiceAccounts in a served namespace chooses among the
+    /// `azure.workload.identity/tenant-id` name them: then anyone who may write ServiceAccounts in a served namespace chooses among the
     /// applications that are federated with it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_annotations: bool,
 }
 
-/// The workload identity of pullpass' own ServiceAccount; what is not given here stands in the environment that Azure's webhook makes.
+/// The workload identity of pullpass' own ServiceAccount; what is not given here is in the environment that Azure's webhook sets.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AcrWorkload {

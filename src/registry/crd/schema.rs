@@ -101,7 +101,7 @@ mod tests {
                 }
             };
             ask(!said.is_empty(), "description");
-            // Status is read alone: nothing of it is left out by whoever writes it.
+            // Status is read-only for users: pullpass writes all of it.
             let is_optional = path.starts_with("spec.") && !required.contains(name);
             ask(!is_optional || said.contains("Default: "), "Default");
             let is_scalar = matches!(field.type_.as_deref(), Some("string" | "integer"));

@@ -14,8 +14,8 @@ pub struct RegistryStatus {
     /// The `metadata.generation` that all this is said of. Form: a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every namespace it serves holds a good login. `Degraded`: somebody should look. `Suspended`: it rests, and `Ready` says
-    /// what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and somebody has to act.
+    /// `Ready`: every namespace it serves holds a good login. `Degraded`: something needs attention. `Suspended`: it is suspended, and `Ready` says
+    /// what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and a person has to act.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -26,7 +26,7 @@ pub struct AcrSource {
 /// Who asks an Azure Container Registry for a token. Ids are GUIDs in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AcrIdentity {
-    /// The workload identity of pullpass' own ServiceAccount; what is not given stands in the environment.
+    /// The workload identity of pullpass' own ServiceAccount; what is not given comes from the environment.
     Workload {
         /// The application.
         client_id: Option<String>,

@@ -63,7 +63,7 @@ fn check_image(image: &Pattern, acr: &Acr, suffix: Option<&str>) -> Result<bool,
         }
         None if is_login_server(image.host(), suffix) => Ok(true),
         None => Err(
-            "is no login server of Azure: correct it, or give acr.endpoints.loginServerSuffix if it stands for one".to_owned(),
+            "is no login server of Azure: correct it, or give acr.endpoints.loginServerSuffix if it is an alias of one".to_owned(),
         ),
     }
 }

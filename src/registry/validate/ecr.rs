@@ -42,7 +42,7 @@ pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Problems<'_>) 
             ),
             None if region.is_none() => findings.add_of_image(
                 image,
-                format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it stands for one"),
+                format!("\"{image}\" is no host of Amazon ECR: correct it, or give ecr.region if it is an alias of one"),
             ),
             None => has_use = true,
         }

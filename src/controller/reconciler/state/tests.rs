@@ -67,7 +67,7 @@ fn takes_out_more_and_more_slowly_what_somebody_keeps_putting_in() {
         .collect();
     assert_eq!(reasons, ["ConflictingWriter"]);
     assert_eq!(state.drift.persistent(), HashSet::from([target.name()]));
-    // It is left alone also where the Secret was all that was there, and is made anew.
+    // It is backed off from also where the Secret was all that was there, and is recreated.
     state.retain_only(&Snapshot::default(), at(8));
     assert!(!state.may_write(&target, at(9)));
 }

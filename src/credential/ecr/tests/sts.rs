@@ -80,7 +80,7 @@ fn opened(access_key: &str, secret: &str, session: &str, end: &str) -> String {
          <AssumedRoleId>AROA:pullpass</AssumedRoleId></AssumedRoleUser>"
     );
     let both = ["AssumeRole", "AssumeRoleWithWebIdentity"];
-    // Each operation reads the element of its own name.
+    // Each operation reads the element of the operation's name.
     both.map(|name| {
         format!("<{name}Response><{name}Result>{inner}</{name}Result></{name}Response>")
     })

@@ -190,7 +190,7 @@ mod tests {
         Some((agent.uris, file))
     }
 
-    /// The URI is asked as it is given; EKS' agent is looked for at both of its addresses only where nobody said where it is.
+    /// The URI is used as it is given; EKS' agent is tried at both of its addresses only where none is given.
     #[test]
     fn find_agent_takes_the_given_address_else_both_of_eks() {
         const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
