@@ -33,8 +33,7 @@ struct Table {
 struct TableRegistry {
     name: String,
     images: Vec<String>,
-    #[serde(default)]
-    #[serde(rename = "excludedImages")]
+    #[serde(default, rename = "excludedImages")]
     excluded_images: Vec<String>,
     user: Option<String>,
     secret: Option<String>,

@@ -197,23 +197,14 @@ async fn rows(place: &Place) -> Vec<Row> {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         moto.field("imds").to_owned(),
     )];
+    let workload = json!({"identity": {"workload": {}}});
     let chain = json!({"identity": {"workload": {}}, "assumeRoles": [{"roleArn": FAR_ROLE, "externalId": "pullpass"}]});
     let keys = json!({"identity": {"keys": {"secretRef": {"name": "printed-keys"}}}});
     let tenant =
         json!({"identity": {"serviceAccount": {"name": "puller", "roleArn": TENANT_ROLE}}});
     vec![
-        (
-            "web identity",
-            json!({"identity": {"workload": {}}}),
-            web.clone(),
-            "Service",
-        ),
-        (
-            "Pod Identity",
-            json!({"identity": {"workload": {}}}),
-            agent,
-            "Federated",
-        ),
+        ("web identity", workload.clone(), web.clone(), "Service"),
+        ("Pod Identity", workload, agent, "Federated"),
         ("chain", chain, web, "Service"),
         ("keys", keys, vec![], ""),
         ("tenant", tenant, vec![], ""),

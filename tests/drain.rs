@@ -19,6 +19,7 @@ use support::bed::Bed;
 use support::cluster::Cluster;
 use support::fixture::references;
 use support::load::Load;
+use support::metrics;
 use support::netns::{self, ADDRESS};
 use support::patch_only::{Replica, Setup};
 use support::process::{make_certificates, pod};
@@ -112,10 +113,7 @@ impl Place {
     async fn count(&self, begin: &str) -> u64 {
         let mut sum = 0;
         for replica in &self.replicas {
-            let metrics = replica.metrics().await;
-            let lines = metrics.lines().filter(|line| line.starts_with(begin));
-            let numbers = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            sum += numbers.sum::<u64>();
+            sum += metrics::sum(&replica.metrics().await, begin, &[]);
         }
         sum
     }

@@ -23,8 +23,8 @@ pub struct Additions<'a> {
 
 /// Writes the patch as JSON text; `None` when the Pod needs nothing.
 ///
-/// Total: for a Pod that is not [malformed](PodObject::is_malformed) the patch applies, and applying it twice changes nothing more. For an
-/// odd one there is none.
+/// Total: for a Pod that is not [malformed](PodObject::is_malformed) the patch applies, and applying it twice changes nothing more. For a
+/// malformed one there is none.
 pub fn build(pod: &PodObject<'_>, additions: &Additions<'_>) -> Option<String> {
     if pod.is_malformed() {
         return None;

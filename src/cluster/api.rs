@@ -150,16 +150,17 @@ where
         }
     }
 
-    /// Creates one, which says its own name.
+    /// Creates one, which says its own name. Of the answer nothing is read.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when there is one of its name.
-    pub(super) async fn create(&self, what: &str, object: &K) -> Result<K, ClusterError>
+    pub(super) async fn create(&self, what: &str, object: &K) -> Result<(), ClusterError>
     where
         K: Serialize,
     {
         let parameters = PostParams::default();
-        self.ask(what, self.api.create(&parameters, object)).await
+        let created = self.ask(what, self.api.create(&parameters, object)).await;
+        created.map(drop)
     }
 
     async fn ask<T>(

@@ -112,7 +112,7 @@ impl Kube {
         let what = format!("event regarding {}", describe_object(&notice.regarding));
         let events = Objects::<Event>::namespaced(self, &namespace);
         match events.create(&what, &event).await {
-            Ok(_) => Published::Created,
+            Ok(()) => Published::Created,
             // It was written before this process started, or by another replica.
             Err(ClusterError::Conflict { .. }) => Published::Suppressed,
             Err(error) => {

@@ -11,7 +11,7 @@ use kube::client::Body;
 use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
-use super::api::{Mismatch, list_named, pods_path};
+use super::api::{Mismatch, check_identity, list_named, pods_path};
 use super::{Kube, WEBHOOKS, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
@@ -129,21 +129,26 @@ impl Kube {
                     status.with_code(parts.status.as_u16()),
                 )));
             }
-            let pod: Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-            Ok((pod, warnings))
+            Ok((body, warnings))
         };
-        let (pod, warnings) = api_error::request(&what, call).await?;
-        if pod["kind"] != "Pod" {
-            return Err(self.reject(&what, &Mismatch::Kind("Pod".to_owned())));
-        }
-        if pod["metadata"]["namespace"] != namespace.as_str() {
-            return Err(self.reject(&what, &Mismatch::Namespace));
-        }
+        let (body, warnings) = api_error::request(&what, call).await?;
+        let pod = parse_pod(&body, namespace).map_err(|mismatch| self.reject(&what, &mismatch))?;
         Ok(DryRunPod {
-            pull_secrets: names_of(&pod["spec"]["imagePullSecrets"]),
+            pull_secrets: names_of(&pod.data["spec"]["imagePullSecrets"]),
             warnings,
         })
     }
+}
+
+/// What a dry run answered, which has to be a Pod of this namespace; its name may be a generated one.
+fn parse_pod(answer: &[u8], namespace: &NamespaceName) -> Result<DynamicObject, Mismatch> {
+    let not_a_pod = || Mismatch::Kind("Pod".to_owned());
+    let pod: DynamicObject = serde_json::from_slice(answer).map_err(|_| not_a_pod())?;
+    if pod.types.as_ref().is_none_or(|types| types.kind != "Pod") {
+        return Err(not_a_pod());
+    }
+    check_identity(&pod, Some(namespace.as_str()), None)?;
+    Ok(pod)
 }
 
 /// Those of our name.
@@ -181,4 +186,35 @@ fn names_of(references: &Value) -> Vec<String> {
 fn read_warning(header: &str) -> String {
     let text = header.splitn(3, ' ').nth(2).unwrap_or(header);
     text.trim_matches('"').replace("\\\"", "\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn refuses_a_dry_run_that_answers_with_another_object() {
+        let namespace = NamespaceName::parse("shop").unwrap();
+        let object = |kind: &str, metadata: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+        let in_shop = || json!({"namespace": "shop", "name": "generated"});
+        let not_a_pod = || Some(Mismatch::Kind("Pod".to_owned()));
+        let rows = [
+            (object("Pod", in_shop()), None),
+            (object("Secret", in_shop()), not_a_pod()),
+            (json!({"metadata": in_shop()}), not_a_pod()),
+            (json!("Pod"), not_a_pod()),
+            (
+                object("Pod", json!({"namespace": "payments"})),
+                Some(Mismatch::Namespace),
+            ),
+            (object("Pod", json!({})), Some(Mismatch::Namespace)),
+        ];
+        for (answer, expected) in rows {
+            let refused = parse_pod(answer.to_string().as_bytes(), &namespace).err();
+            assert_eq!(refused, expected, "{answer}");
+        }
+        assert_eq!(parse_pod(b"<html>", &namespace).err(), not_a_pod());
+    }
 }

@@ -74,7 +74,8 @@ struct ManagerArgs {
     /// there is no IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where /livez, /readyz and /metrics are (plain HTTP). By default all addresses of both at 8080, likewise
+    /// Where /livez, /readyz and /metrics are (plain HTTP). By default all addresses of IPv6 and IPv4 at 8080, or 0.0.0.0:8080 where
+    /// there is no IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
     /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an

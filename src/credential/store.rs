@@ -64,7 +64,7 @@ pub trait CredentialStore: Send + Sync {
     /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
     /// already stored. `source` is kept beside it: its canonical text for people, its tenant for garbage collection.
     ///
-    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; a claim of somebody else that ended
+    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; another replica's claim that ended
     /// ([`find_claim_left`]) is taken over.
     fn claim<'a>(
         &'a self,

@@ -21,6 +21,7 @@ pub mod jwt;
 pub mod keyring;
 pub mod load;
 pub mod log;
+pub mod metrics;
 pub mod moto;
 pub mod names;
 pub mod netns;

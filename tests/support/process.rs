@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cluster::{Cluster, read_yaml};
-use super::wait;
+use super::{metrics, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pullpass");
 
@@ -236,12 +236,7 @@ impl Pullpass {
 
     /// The sum of all counters of this name whose labels contain each of `labels`, such as `cache="hit"`.
     pub async fn count(&self, name: &str, labels: &[&str]) -> u64 {
-        let metrics = self.metrics().await;
-        let lines = metrics.lines().filter(|line| line.starts_with(name));
-        lines
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-            .sum()
+        metrics::sum(&self.metrics().await, name, labels)
     }
 
     /// Where its webhook listens.
