@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod certificates;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod controller;

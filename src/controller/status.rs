@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use super::conditions::{
     Reason, RegistryFacts, build_status, find_deadline, find_problem, find_reach,
 };
-use super::retry_timer::RetryTimer;
+use crate::clock::RetryTimer;
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::names::ObjectName;
 use crate::provision::Pending;

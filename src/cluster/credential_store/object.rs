@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::cluster::MANAGED_BY;
 use crate::cluster::objects::read_version;
-use crate::credential::Credential;
+use crate::credential::{Credential, find_claim_left};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::Version;
 use crate::registry::source::Tenant;
@@ -36,6 +37,8 @@ pub(in crate::cluster) struct StoredSecret {
     pub(super) tenant: Option<Tenant>,
     pub(super) credential: Option<Arc<Credential>>,
     pub(super) claimed_until: Option<Timestamp>,
+    /// When this replica first saw it so.
+    pub(super) seen_at: Instant,
     /// When the API server made the Secret.
     pub(super) created_at: Option<Timestamp>,
 }
@@ -66,12 +69,18 @@ impl StoredSecret {
             tenant: read_tenant(secret),
             credential: read_credential(secret).map(Arc::new),
             claimed_until: annotation(CLAIM_ANNOTATION).and_then(|until| until.parse().ok()),
+            seen_at: Instant::now(),
             created_at: secret
                 .metadata
                 .creation_timestamp
                 .as_ref()
                 .map(|time| time.0),
         }
+    }
+
+    /// How much longer a claim of it is respected; `None`: it is not claimed.
+    pub(super) fn find_claim_left(&self, now: Timestamp) -> Option<SignedDuration> {
+        find_claim_left(self.claimed_until?, self.seen_at.elapsed(), now)
     }
 
     pub(super) fn write(&self) -> Value {
@@ -157,6 +166,7 @@ mod tests {
             tenant: None,
             credential: credential.map(Arc::new),
             claimed_until,
+            seen_at: Instant::now(),
             created_at: None,
         }
     }

@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::super::conditions::Reason;
-use super::super::retry_timer::RetryTimer;
 use super::super::status::{ReportedStatus, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
@@ -14,6 +13,7 @@ use super::status_holdoff::StatusHoldoff;
 use super::tasks::Tasks;
 use super::workqueue::WorkQueue;
 use super::write_backoff::WriteBackoff;
+use crate::clock::RetryTimer;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
 use crate::names::ObjectName;
 use crate::provision::decide::{Decision, REMOVAL_WINDOW};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::controller::retry_timer::RetryTimer;
+use crate::clock::RetryTimer;
 use crate::provision::Pending;
 use crate::provision::snapshot::PullSecretKey;
 
