@@ -38,12 +38,14 @@ fn run(data: &[u8]) {
         return;
     }
     // Written out it is the same.
-    let mut whole = format!("{}/{}", reference.domain(), reference.path());
-    if let Some(tag) = reference.tag() {
-        whole += &format!(":{tag}");
-    }
-    if let Some(digest) = reference.digest() {
-        whole += &format!("@{digest}");
-    }
+    let tag = reference.tag().map(|tag| format!(":{tag}"));
+    let digest = reference.digest().map(|digest| format!("@{digest}"));
+    let whole = format!(
+        "{}/{}{}{}",
+        reference.domain(),
+        reference.path(),
+        tag.unwrap_or_default(),
+        digest.unwrap_or_default()
+    );
     assert_eq!(Reference::parse(&whole).as_ref(), Ok(&reference), "{whole}");
 }

@@ -335,7 +335,7 @@ struct Warnings(Arc<AtomicUsize>);
 
 impl io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
         self.0.fetch_add(lines, Ordering::SeqCst);
         Ok(bytes.len())
     }
