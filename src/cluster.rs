@@ -19,7 +19,7 @@ mod owned_secrets;
 mod pods;
 mod revision;
 mod status;
-mod tokens;
+pub(crate) mod tokens;
 mod watch;
 mod watch_throttle;
 mod webhooks;

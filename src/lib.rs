@@ -11,6 +11,9 @@ pub mod cluster;
 pub mod command;
 pub mod controller;
 pub mod credential;
+#[cfg(any(test, pullpass_fuzz))]
+#[path = "../fuzz/targets/targets.rs"]
+pub mod fuzz;
 pub mod image;
 mod label;
 pub mod names;

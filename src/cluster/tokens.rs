@@ -143,7 +143,7 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
 }
 
 /// The unique id of the ServiceAccount that a token is of, as the API server writes it into its tokens.
-fn owner(token: &str) -> Option<String> {
+pub(crate) fn owner(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct KubernetesClaims {
         #[serde(rename = "kubernetes.io")]

@@ -351,6 +351,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
+    #[allow(clippy::unwrap_in_result, reason = "a poisoned lock fails the test")]
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let held = self.0.lock();

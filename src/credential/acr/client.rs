@@ -103,13 +103,13 @@ pub(super) struct EntraTokenResponse {
 }
 
 /// One request, for the messages about its failure.
-pub(super) struct AzureCall<'a> {
+pub(crate) struct AzureCall<'a> {
     /// The host that was asked.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Who asked.
-    pub(super) principal: &'a str,
+    pub(crate) principal: &'a str,
     /// What was sent that an answer must not repeat into a message.
-    pub(super) secret: &'a str,
+    pub(crate) secret: &'a str,
 }
 
 impl AzureCall<'_> {

@@ -1,6 +1,6 @@
 //! Who asks: each identity gets one token of Entra ID for one mint. Nothing falls back from one identity to another.
 
-mod managed;
+pub(crate) mod managed;
 
 use std::path::Path;
 
