@@ -108,7 +108,12 @@ impl Server {
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));
         loop {
             while connections.try_join_next().is_some() {}
-            let next = async { (accept(&self.listener).await, slots.take().await) };
+            let next = async {
+                (
+                    accept(&self.listener, &shared.metrics).await,
+                    slots.take().await,
+                )
+            };
             let (stream, slot) = tokio::select! {
                 () = &mut closing => break,
                 next = next => next,
@@ -145,13 +150,13 @@ async fn serve(
 
 /// The next connection. Errors of accept are the kernel's shortage of something (file descriptors,
 /// memory): they pass, so this waits a little, longer each time, and goes on.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, metrics: &Metrics) -> TcpStream {
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection, retrying");
+                metrics.warn_accept(&error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

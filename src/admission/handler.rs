@@ -84,7 +84,10 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 impl Webhook {
     /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
     pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
-        match AssertUnwindSafe(request::read(request)).catch_unwind().await {
+        match AssertUnwindSafe(request::read(request))
+            .catch_unwind()
+            .await
+        {
             Ok(read) => read.map_err(|refusal| self.refuse(refusal)),
             Err(_) => Err(self.fail()),
         }

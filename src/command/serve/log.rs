@@ -4,18 +4,24 @@
 //! gathered for some milliseconds and written together, by a thread of their own. What a person must see, from warnings on, is
 //! written at once, with all lines before it.
 
+mod throttle;
+
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry as MetricsRegistry;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use throttle::Throttle;
 
 use super::ManagerArgs;
 
@@ -52,6 +58,7 @@ pub(super) fn start(args: &ManagerArgs) -> anyhow::Result<Log> {
     let started = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .with(filter_fn(may_be_logged))
+        .with(Throttle::new(log.suppressed.clone()))
         .try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     Ok(log)
@@ -71,9 +78,19 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 pub(super) struct Log {
     lines: Lines,
     writer: Option<JoinHandle<()>>,
+    suppressed: Counter,
 }
 
 impl Log {
+    /// Adds what the log counts to what the metrics endpoint shows.
+    pub(super) fn register(&self, registry: &mut MetricsRegistry) {
+        registry.register(
+            "pullpass_log_lines_suppressed",
+            "Log lines that callers caused beyond 60 of a kind in a minute",
+            self.suppressed.clone(),
+        );
+    }
+
     fn start(sink: Box<dyn Write + Send>) -> io::Result<Self> {
         let lines = Lines(Arc::new(LogBuffer {
             waiting: Mutex::default(),
@@ -86,6 +103,7 @@ impl Log {
         Ok(Self {
             lines,
             writer: Some(writer),
+            suppressed: Counter::default(),
         })
     }
 }
