@@ -197,6 +197,31 @@ async fn bounds_lines_that_callers_cause_and_counts_the_rest() {
     }
 }
 
+/// A pipe with a line for each review, which nobody reads: reviews, probes and the end do not wait for it.
+#[tokio::test]
+async fn goes_on_when_nobody_reads_the_log() {
+    const REVIEWS: usize = 4_000;
+    let setup = Setup::new("localhost");
+    let (unread, stderr) = std::io::pipe().unwrap();
+    let replica = setup.start_with_log(&unread, stderr).await;
+    let client = client_trusting(&setup.certificate("ca.crt"));
+    let review = review();
+    for _ in 0..REVIEWS {
+        let answered = tokio::time::timeout(PATIENCE, post(&client, &replica, &review));
+        assert_eq!(answered.await.unwrap().status(), 200);
+    }
+    assert!(replica.is_ready().await);
+    let metrics = replica.metrics().await;
+    let mut lines = metrics.lines();
+    let lost = lines.find_map(|line| line.strip_prefix("pullpass_log_lines_lost_total "));
+    let lost: usize = lost.unwrap().parse().unwrap();
+    assert!((1..REVIEWS).contains(&lost), "{lost}");
+    replica.terminate();
+    let ended = tokio::time::timeout(PATIENCE, replica.ended());
+    assert!(ended.await.unwrap().success());
+    drop(unread);
+}
+
 /// What a start that fails prints.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
