@@ -134,6 +134,37 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Serves as [`Self::run`] does, on a thread of its own: it answers while all threads of this runtime are busy. What is returned
+    /// ends when the server does, for whatever reason.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the socket cannot be handed to it.
+    pub fn run_on_own_thread(
+        self,
+        name: &str,
+        drain: Drain,
+    ) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = self.listener.into_std()?;
+        let registered = runtime.enter();
+        let listener = TcpListener::from_std(listener)?;
+        drop(registered);
+        let server = Self { listener, ..self };
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            let _ended = ended;
+            runtime.block_on(server.run(drain));
+        })?;
+        Ok(async move {
+            let _ = end.await;
+        })
+    }
+}
+
 /// Serves a connection until it ends, or has to make place.
 async fn serve(
     shared: Arc<connection::ConnectionContext>,
