@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
 use super::plan::{self, Injection, Plan, Skip};
-use super::review::{self, PodObject, Review};
+use super::review::{self, PodObject};
 use super::secrets::{self, SecretsResult};
 use super::{patch, request, validate};
 use crate::names::NamespaceName;
@@ -59,9 +59,9 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         Err(refusal) => return refusal,
     };
     let started = Instant::now();
-    let review = match webhook.parse(&body) {
+    let review = match request::parse(&body) {
         Ok(review) => review,
-        Err(refusal) => return refusal,
+        Err(refusal) => return webhook.refuse(refusal),
     };
     let decided = AssertUnwindSafe(webhook.decide(&review.request, deadline))
         .catch_unwind()
@@ -84,43 +84,27 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 impl Webhook {
     /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
     pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
-        match AssertUnwindSafe(request::read(request))
+        let read = AssertUnwindSafe(request::read(request))
             .catch_unwind()
-            .await
-        {
-            Ok(read) => read.map_err(|refusal| self.refuse(refusal)),
-            Err(_) => Err(self.fail()),
-        }
+            .await;
+        read.unwrap_or_else(|_| Err(request::panicked()))
+            .map_err(|refusal| self.refuse(refusal))
     }
 
-    /// The answer where reading panicked: nothing is known of the request, so there is no review to answer.
-    fn fail(&self) -> Response {
-        tracing::error!("reading a webhook request panicked: answered 500");
-        self.metrics.count_unread(AdmissionOutcome::Panicked);
-        (StatusCode::INTERNAL_SERVER_ERROR, "this is a bug\n").into_response()
-    }
-
-    /// The review in a body, or the answer that it is none.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the response is the answer of the request, moved once"
-    )]
-    pub(super) fn parse<'a>(&self, body: &'a [u8]) -> Result<Review<'a>, Response> {
-        match std::panic::catch_unwind(|| Review::parse(body)) {
-            Ok(Ok(review)) => Ok(review),
-            Ok(Err(error)) => Err(self.refuse((StatusCode::BAD_REQUEST, format!("{error}\n")))),
-            Err(_) => Err(self.fail()),
-        }
-    }
-
-    fn refuse(&self, refusal: request::HttpRejection) -> Response {
+    pub(super) fn refuse(&self, refusal: request::HttpRejection) -> Response {
+        let (status, text) = &refusal;
+        let outcome = if status.is_server_error() {
+            AdmissionOutcome::Panicked
+        } else {
+            AdmissionOutcome::Refused
+        };
+        self.metrics.count_unread(outcome);
         tracing::info!(
-            http.status_code = refusal.0.as_u16(),
+            http.status_code = status.as_u16(),
             "rejected a webhook request: {}",
-            refusal.1.trim_end()
+            text.trim_end()
         );
-        self.metrics.count_unread(AdmissionOutcome::Refused);
-        let overloaded = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
+        let overloaded = *status == StatusCode::TOO_MANY_REQUESTS;
         let mut answer = refusal.into_response();
         if overloaded {
             // kube-apiserver retries, within its own timeout, only if the answer says after how many seconds.

@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::LengthLimitError;
 use tokio::time::Instant;
 
+use super::review::Review;
+
 /// How long kube-apiserver waits when it does not say.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +50,22 @@ pub(super) async fn read(request: Request) -> Result<(Bytes, Instant), HttpRejec
     let deadline = Instant::now() + budget(request.uri());
     check_headers(request.headers())?;
     Ok((read_body(request.into_body()).await?, deadline))
+}
+
+/// The review in a body.
+pub(super) fn parse(body: &[u8]) -> Result<Review<'_>, HttpRejection> {
+    match std::panic::catch_unwind(|| Review::parse(body)) {
+        Ok(review) => review.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n"))),
+        Err(_) => Err(panicked()),
+    }
+}
+
+/// Reading panicked: nothing is known of the request, so there is no review to answer.
+pub(super) fn panicked() -> HttpRejection {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "reading the request panicked: this is a bug\n".to_owned(),
+    )
 }
 
 /// Waits for the whole body; the server holds it to its limit and deadline.

@@ -14,6 +14,7 @@ use super::handler::Webhook;
 use super::metrics::{Subject, Validation};
 use super::plan::{self, Skip};
 use super::pod_check::{self, MissingReferences, PodCheck};
+use super::request;
 use super::review::{self, Denial, INJECT_LABEL, PodObject, Review};
 use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
@@ -68,9 +69,9 @@ impl Webhook {
         subject: Subject,
         check: impl AsyncFnOnce(&Review<'_>) -> ValidationResponse,
     ) -> Response {
-        let review = match self.parse(body) {
+        let review = match request::parse(body) {
             Ok(review) => review,
-            Err(refusal) => return refusal,
+            Err(refusal) => return self.refuse(refusal),
         };
         let judged = AssertUnwindSafe(check(&review)).catch_unwind().await.ok();
         self.respond(&review, subject, judged)

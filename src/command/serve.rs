@@ -133,13 +133,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.renewals_per_second <= args.max_renewals_per_second,
         "--renewals-per-second is more than --max-renewals-per-second: lower the one or raise the other"
     );
-    let _log = log::start(&args.manager)?;
+    let log = log::start(&args.manager)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime's threads")?;
     runtime.block_on(async {
-        let manager = manager::Manager::open(&args.manager).await?;
+        let mut manager = manager::Manager::open(&args.manager).await?;
+        log.register(&mut manager.metrics);
         if args.patch_only {
             patch_only::serve(args, manager).await
         } else {
