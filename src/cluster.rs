@@ -46,6 +46,7 @@ use api::Objects;
 use revision::Revision;
 
 use crate::names::NamespaceName;
+use crate::provision::ExcludedNamespaces;
 
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "pullpass";
@@ -64,6 +65,7 @@ const NO_OBJECT: &str = "1";
 pub struct Kube {
     client: Client,
     namespace: NamespaceName,
+    excluded: Arc<ExcludedNamespaces>,
     correlator: Arc<events::EventCorrelator>,
     metrics: Metrics,
     revision: Revision,
@@ -72,9 +74,11 @@ pub struct Kube {
 impl Kube {
     /// The cluster behind `client`; `namespace` is pullpass' own.
     pub fn new(client: Client, namespace: NamespaceName) -> Self {
+        let excluded = Arc::new(ExcludedNamespaces::new(namespace.clone(), []));
         Self {
             client,
             namespace,
+            excluded,
             correlator: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
@@ -84,6 +88,11 @@ impl Kube {
     /// pullpass' own namespace: source Secrets and the credential store live there.
     pub fn namespace(&self) -> &NamespaceName {
         &self.namespace
+    }
+
+    /// The namespaces that count as not opted in, whatever their labels say.
+    pub fn excluded(&self) -> &Arc<ExcludedNamespaces> {
+        &self.excluded
     }
 
     /// What is counted of all that goes through this and its clones.

@@ -44,7 +44,7 @@ impl Cluster for Kube {
                 return Ok(None);
             };
             let version = object.metadata.resource_version.clone().unwrap_or_default();
-            let namespace = objects::read_namespace(name.clone(), object.metadata);
+            let namespace = objects::read_namespace(name.clone(), object.metadata, &self.excluded);
             Ok(Some((version, namespace)))
         }
         .boxed()
