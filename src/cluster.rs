@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
+use serde_json::{Value, json};
 
 pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
@@ -53,6 +54,15 @@ const FIELD_MANAGER: &str = "pullpass";
 
 /// The label on everything that pullpass writes.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pullpass");
+
+/// The label by which Velero leaves an object out of its backups: what a restore brings back has ended, and only pullpass may write it.
+/// <https://velero.io/docs/main/resource-filtering/#veleroioexclude-from-backuptrue>
+const NO_BACKUP: (&str, &str) = ("velero.io/exclude-from-backup", "true");
+
+/// The labels of every Secret that pullpass writes. The chart's policies let it write no others.
+fn own_labels() -> Value {
+    json!({ MANAGED_BY.0: MANAGED_BY.1, NO_BACKUP.0: NO_BACKUP.1 })
+}
 
 /// The resource version that means "no object of this name may exist" in a first apply: no live object has it.
 ///
