@@ -263,6 +263,30 @@ fn lets_entries_of_env_replace_its_own() {
     }
 }
 
+/// The webhooks' selectors, the process and the policies are given the same names.
+#[test]
+fn excludes_namespaces_in_one_place() {
+    let settings = ["webhook.excludeNamespaces={infra,monitoring}"];
+    let own = environment(&pods(&settings));
+    let given = &own["PULLPASS_EXCLUDE_NAMESPACES"]["value"];
+    assert_eq!(*given, "infra,monitoring");
+    assert!(!environment(&pods(&[])).contains_key("PULLPASS_EXCLUDE_NAMESPACES"));
+    let rendered = parse(&succeed(&mut template(&settings)));
+    let count = |kind: &str, text: &str| {
+        let of_kind = rendered.iter().filter(|object| object["kind"] == kind);
+        of_kind
+            .map(|object| object.to_string().matches(text).count())
+            .sum::<usize>()
+    };
+    let names =
+        r#"["kube-system","kube-public","kube-node-lease","pullpass","infra","monitoring"]"#;
+    assert_eq!(count("MutatingWebhookConfiguration", names), 1);
+    assert_eq!(count("ValidatingWebhookConfiguration", names), 1);
+    // Of Secrets and of tokens.
+    let expression = "request.namespace.startsWith('kube-') || request.namespace in ['pullpass', 'infra', 'monitoring']";
+    assert_eq!(count("ValidatingAdmissionPolicy", expression), 2);
+}
+
 /// Labels that a user gives come on top: selectors and uninstalling count on the chart's own.
 #[test]
 fn keeps_its_labels_whatever_is_added() {

@@ -19,14 +19,14 @@ use super::review::{self, PodObject};
 use super::secrets::{self, SecretsResult};
 use super::{patch, request, validate};
 use crate::names::NamespaceName;
-use crate::provision::{Namespace, Provision};
+use crate::provision::{ExcludedNamespaces, Namespace, Provision};
 
 /// What the webhook answers from.
 pub struct Webhook {
     /// The namespaces, Registries and pull secrets.
     pub provision: Arc<dyn Provision>,
-    /// pullpass' own namespace, whose Pods are admitted unchanged.
-    pub own_namespace: NamespaceName,
+    /// The namespaces whose Pods are admitted unchanged.
+    pub excluded: Arc<ExcludedNamespaces>,
     /// Counters.
     pub metrics: Metrics,
     /// The clock: [`Timestamp::now`] outside tests.
@@ -116,7 +116,7 @@ impl Webhook {
     }
 
     async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> AdmissionDecision {
-        let (pod, name) = match plan::screen(request, &self.own_namespace) {
+        let (pod, name) = match plan::screen(request, &self.excluded) {
             Ok(screened) => screened,
             Err(skip) => return AdmissionDecision::skip(skip, CacheResult::Hit, Vec::new()),
         };

@@ -84,7 +84,7 @@ impl Webhook {
         enforce: Enforce,
         deadline: Instant,
     ) -> ValidationResponse {
-        match plan::screen(request, &self.own_namespace) {
+        match plan::screen(request, &self.excluded) {
             Ok(_) | Err(Skip::PodOptedOut) => {}
             Err(_) => return ValidationResponse::default(),
         }

@@ -9,7 +9,7 @@ mod reflect;
 mod stream;
 mod webhooks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -30,10 +30,10 @@ use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
-use crate::provision::PULL_SECRET;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::{Observed, State};
 use crate::provision::store::Store;
+use crate::provision::{Namespace, PULL_SECRET};
 use crate::registry::{Problem, Registries, Registry};
 
 /// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
@@ -158,6 +158,28 @@ fn identify<K: Resource, F: Form>(
     Name::parse(name).map_err(|error| error.to_string())
 }
 
+/// What is logged once of each namespace that opted in and is excluded.
+const EXCLUDED_WARNING: &str = "namespace is opted in and excluded: nothing is injected or written there; take its label pullpass.dev/inject off, or do not exclude it (--exclude-namespaces; kube-* and pullpass' own always are)";
+
+/// Logs a namespace that opted in and is excluded, once for as long as it is; with an empty name all of them.
+fn warn_of_excluded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
+    let known: Vec<Arc<Namespace>> = if name.is_empty() {
+        state.namespaces.list()
+    } else {
+        state.namespaces.get(name).into_iter().collect()
+    };
+    let is_excluded = |name: &NamespaceName| {
+        let namespace = state.namespaces.get(name.as_str());
+        namespace.is_some_and(|namespace| namespace.excluded)
+    };
+    warned.retain(is_excluded);
+    for namespace in known.iter().filter(|namespace| namespace.excluded) {
+        if warned.insert(namespace.name.clone()) {
+            tracing::warn!(namespace.name = %namespace.name, "{EXCLUDED_WARNING}");
+        }
+    }
+}
+
 /// Opted-in namespaces, metadata alone.
 fn watch_namespaces(
     kube: &Kube,
@@ -167,18 +189,25 @@ fn watch_namespaces(
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
     let config = config().labels(&format!("{INJECT_LABEL} in (enabled,all)"));
     let events = WatchStream::new(kube, "namespaces", api, config);
+    let excluded = Arc::clone(&kube.excluded);
     async move {
+        let mut warned = HashSet::new();
         // Those that are gone, too, until the next list.
         let mut known = HashMap::new();
         let reader = ReflectorSpec {
             target: "namespaces".into(),
             identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
             read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
-                Ok(objects::read_namespace(name.clone(), object.metadata))
+                Ok(objects::read_namespace(
+                    name.clone(),
+                    object.metadata,
+                    &excluded,
+                ))
             },
             // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
             changed: |name: &str| {
                 state.announce_namespaces();
+                warn_of_excluded(&state, name, &mut warned);
                 if name.is_empty() {
                     let all = state.namespaces.entries().into_iter();
                     known = all

@@ -96,6 +96,15 @@ struct ManagerArgs {
     /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     namespace: Option<NamespaceName>,
+    /// Namespaces that are left alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret
+    /// is written
+    #[arg(
+        long,
+        env = "PULLPASS_EXCLUDE_NAMESPACES",
+        value_name = "NAME,…",
+        value_delimiter = ','
+    )]
+    exclude_namespaces: Vec<NamespaceName>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
     log_format: log::LogFormat,

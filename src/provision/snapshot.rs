@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub summaries: RegistrySummaries,
     /// All that opted in.
     pub opted_in: Vec<Arc<Namespace>>,
+    /// Those that opted in and are excluded.
+    pub excluded: Vec<Arc<Namespace>>,
     source_index: HashMap<MintSource, usize>,
     /// What each pull secret is to hold, by its place.
     covered: Vec<Arc<[GrantCoverage]>>,
@@ -162,6 +164,9 @@ impl Provisioner {
         check: &StaleCheck<'_>,
         namespace: &Arc<Namespace>,
     ) {
+        if namespace.excluded {
+            snapshot.excluded.push(Arc::clone(namespace));
+        }
         if !namespace.wants_pull_secrets() {
             return;
         }

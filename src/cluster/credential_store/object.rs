@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::cluster::MANAGED_BY;
 use crate::cluster::objects::read_version;
+use crate::cluster::own_labels;
 use crate::credential::{Credential, find_claim_left};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::Version;
@@ -88,7 +88,8 @@ impl StoredSecret {
         if let Some(until) = self.claimed_until {
             annotations[CLAIM_ANNOTATION] = until.to_string().into();
         }
-        let mut labels = json!({ MANAGED_BY.0: MANAGED_BY.1, STORE_LABEL: "true" });
+        let mut labels = own_labels();
+        labels[STORE_LABEL] = "true".into();
         if let Some(tenant) = &self.tenant {
             labels[TENANT_NAMESPACE_LABEL] = tenant.namespace.as_str().into();
             labels[TENANT_NAMESPACE_UID_LABEL] = tenant.namespace_uid.as_str().into();

@@ -44,7 +44,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
         namespace.name = kube.namespace().as_str(),
         "running in namespace"
     );
-    manager.own_namespace = kube.namespace().clone();
+    manager.excluded = Arc::clone(kube.excluded());
     kube.metrics().register(&mut manager.metrics);
     let state = Arc::new(State::default());
     let store = Arc::new(KubeCredentialStore::new(kube.clone()));
@@ -90,6 +90,7 @@ fn connection(args: &Args) -> Connection {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
         namespace: args.manager.namespace.clone(),
+        excluded: args.manager.exclude_namespaces.clone(),
     }
 }
 
@@ -225,7 +226,7 @@ fn missed_pod_scanner(
     metrics.register(&mut manager.metrics);
     Some(MissedPodScanner::new(
         kube.clone(),
-        PodChecker::new(Arc::new(provisioner.clone()), kube.namespace().clone()),
+        PodChecker::new(Arc::new(provisioner.clone())),
         manager.admissions.clone(),
         metrics,
         interval,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::ManagerArgs;
 use crate::admission::{self, Webhook};
 use crate::names::NamespaceName;
-use crate::provision::Provision;
+use crate::provision::{ExcludedNamespaces, Provision};
 use crate::server::certificate::Certificate;
 use crate::server::client_auth::ClientCas;
 use crate::server::{self, Bounds, Drain, Phase, Server, health};
@@ -45,8 +45,8 @@ pub(super) struct Manager {
     terminate: Signal,
     interrupt: Signal,
     drain_delay: std::time::Duration,
-    /// pullpass' own namespace.
-    pub(super) own_namespace: NamespaceName,
+    /// The namespaces whose Pods are admitted unchanged.
+    pub(super) excluded: Arc<ExcludedNamespaces>,
     /// What admission counts.
     pub(super) admissions: admission::Metrics,
     /// What the metrics endpoint shows.
@@ -81,10 +81,7 @@ impl Manager {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             drain_delay: args.drain_delay,
-            own_namespace: args
-                .namespace
-                .clone()
-                .unwrap_or_else(|| NamespaceName::constant("pullpass")),
+            excluded: Arc::new(excluded(args)),
             admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
@@ -152,7 +149,7 @@ impl Manager {
     fn start_servers(&mut self, provision: Arc<dyn Provision>) -> anyhow::Result<Servers> {
         let webhook = Webhook {
             provision,
-            own_namespace: self.own_namespace.clone(),
+            excluded: Arc::clone(&self.excluded),
             metrics: self.admissions.clone(),
             clock: Timestamp::now,
         };
@@ -216,6 +213,13 @@ async fn ended(tasks: &mut JoinSet<anyhow::Result<()>>, servers: &mut Servers) -
         },
         else => std::future::pending().await,
     }
+}
+
+/// What the arguments alone exclude.
+fn excluded(args: &ManagerArgs) -> ExcludedNamespaces {
+    let own = args.namespace.clone();
+    let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
+    ExcludedNamespaces::new(own, args.exclude_namespaces.clone())
 }
 
 /// Listens at the address that was given and no other, else at all of them.
