@@ -19,6 +19,10 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Registries;
 use crate::registry::crd::RegistryStatus;
 
+/// So many entries, and so many bytes of their keys, are remembered of a pull secret where none is to be.
+const UNWANTED_ENTRIES: usize = 16;
+const UNWANTED_KEY_BYTES: usize = 2048;
+
 /// The state in memory. Watches write it, and provisioning after each of its own writes; admission only reads it.
 pub struct State {
     /// Opted-in namespaces by name.
@@ -214,10 +218,29 @@ impl Observed {
             .map(|bytes| Auths::parse(bytes.expose_secret()))
             .unwrap_or_default();
         Self {
-            version: secret.version.clone(),
-            ours: secret.ours,
             intact: auths.is_intact(),
             digests: auths.digests(),
+            ..Self::unread(secret)
+        }
+    }
+
+    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: with more than a few entries it
+    /// counts as unreadable, until the namespace opts in and it is read again.
+    pub fn of_unwanted(secret: &PullSecret) -> Self {
+        let observed = Self::of(secret);
+        let key_bytes: usize = observed.digests.keys().map(String::len).sum();
+        if observed.digests.len() <= UNWANTED_ENTRIES && key_bytes <= UNWANTED_KEY_BYTES {
+            return observed;
+        }
+        Self::unread(secret)
+    }
+
+    fn unread(secret: &PullSecret) -> Self {
+        Self {
+            version: secret.version.clone(),
+            ours: secret.ours,
+            intact: false,
+            digests: BTreeMap::new(),
         }
     }
 }
