@@ -244,3 +244,43 @@ impl Observed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::ports::Version;
+
+    /// A Secret of ours with so many logins under keys of so many bytes.
+    fn secret(count: usize, key_bytes: usize) -> PullSecret {
+        let key = |number: usize| format!("{number:0key_bytes$}");
+        let logins: Vec<_> = (0..count)
+            .map(|number| format!(r#""{}":{{"auth":"YTpi"}}"#, key(number)))
+            .collect();
+        let config = format!(r#"{{"auths":{{{}}}}}"#, logins.join(","));
+        PullSecret {
+            version: Version::default(),
+            ours: true,
+            dockerconfigjson: Some(config.into_bytes().into()),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn keeps_few_entries_where_none_are_wanted() {
+        let rows = [
+            (UNWANTED_ENTRIES, 10, true),
+            (UNWANTED_ENTRIES + 1, 10, false),
+            (2, UNWANTED_KEY_BYTES / 2, true),
+            (2, UNWANTED_KEY_BYTES / 2 + 1, false),
+        ];
+        for (count, key_bytes, is_kept) in rows {
+            let secret = secret(count, key_bytes);
+            let wanted = Observed::of(&secret);
+            assert!(wanted.intact && wanted.digests.len() == count);
+            let unwanted = Observed::of_unwanted(&secret);
+            assert!(unwanted.ours);
+            assert_eq!(unwanted.intact, is_kept, "{count} of {key_bytes}");
+            assert_eq!(unwanted.digests.is_empty(), !is_kept);
+        }
+    }
+}

@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn takes_what_was_read_of_the_very_same_state() {
+        let table = table();
+        table.apply_event(&"a", "5", "less");
+        assert!(table.apply_own_write(&"a", "5", "more"));
+        assert!(!table.apply_own_write(&"a", "5", "more"));
+        assert_eq!(value(&table, "a"), Some("more"));
+        assert!(!table.apply_own_write(&"a", "4", "older"));
+        // The watch has shown it: a list that does not hold it says that it is gone.
+        table.begin_relist();
+        assert!(table.apply_own_write(&"a", "5", "again"));
+        assert!(table.replace(vec![]));
+        assert_eq!(value(&table, "a"), None);
+    }
+
+    #[test]
     fn ignores_own_write_when_the_watch_already_showed_its_deletion() {
         let table = table();
         table.apply_event(&"a", "9", "written");
