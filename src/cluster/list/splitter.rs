@@ -175,6 +175,10 @@ impl ListSplitter {
 mod tests {
     use super::*;
 
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     /// The items of a list that comes in pieces of so many bytes, and what is around them.
     fn split(list: &str, piece: usize) -> Result<(Vec<String>, String), SplitError> {
         let mut splitter = ListSplitter::default();
@@ -184,11 +188,11 @@ mod tests {
                 let (used, split) = splitter.push(rest)?;
                 rest = &rest[used..];
                 if split == Split::Item {
-                    items.push(String::from_utf8(splitter.item().to_vec()).unwrap());
+                    items.push(text(splitter.item()));
                 }
             }
         }
-        Ok((items, String::from_utf8(splitter.finish()?).unwrap()))
+        Ok((items, text(&splitter.finish()?)))
     }
 
     #[test]
@@ -211,7 +215,7 @@ mod tests {
                 r#"{"kind":"items","a":["items",[{}]],"items":[]}"#,
             ),
             (r#"{"kind":"Status"}"#.to_owned(), 0, r#"{"kind":"Status"}"#),
-            (format!(r#"[{item}]"#), 0, &format!(r#"[{item}]"#)),
+            (format!("[{item}]"), 0, &format!("[{item}]")),
         ];
         for (list, count, frame) in rows {
             for piece in 1..=list.len() {

@@ -186,13 +186,10 @@ where
         mut events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
     ) -> Result<Option<Event<K>>, Error> {
         let longest = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
-        let event = match tokio::time::timeout(longest, events.next()).await {
-            Ok(Some(event)) => event,
+        let Ok(Some(event)) = tokio::time::timeout(longest, events.next()).await else {
             // It ended, or its connection is gone.
-            Ok(None) | Err(_) => {
-                self.state = State::Listed { version };
-                return Ok(None);
-            }
+            self.state = State::Listed { version };
+            return Ok(None);
         };
         let (version, event) = match event {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
