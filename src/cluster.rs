@@ -12,6 +12,7 @@ mod credential_store;
 mod events;
 mod inspect;
 mod lease;
+mod list;
 mod metrics;
 mod minted_credentials;
 mod objects;

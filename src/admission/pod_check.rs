@@ -48,6 +48,11 @@ impl PodChecker {
         Self { provision }
     }
 
+    /// Whether a namespace opted in, as far as memory knows: a Pod of any other one is [`Skip::NamespaceNotOptedIn`].
+    pub fn is_opted_in(&self, namespace: &NamespaceName) -> bool {
+        self.provision.namespace(namespace).is_some()
+    }
+
     /// Evaluates the Pod in `json`. A namespace that memory does not know has not opted in.
     pub async fn check(&self, namespace: &NamespaceName, json: &str, now: Timestamp) -> PodCheck {
         let Some(namespace) = self.provision.namespace(namespace) else {

@@ -4,6 +4,7 @@
 //! known stays. Only a list that ended says what is not there.
 
 mod certificates;
+mod list_watch;
 mod own_secrets;
 mod reflect;
 mod stream;
@@ -18,10 +19,10 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::runtime::watcher::Config;
 use kube::{Resource, ResourceExt as _};
 use tokio::sync::watch as signal;
 
+use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
 use self::reflect::{OWN_SECRETS, ReflectorSpec, WatchTarget, follow};
 use self::stream::WatchStream;
@@ -35,13 +36,6 @@ use crate::provision::state::{Observed, State};
 use crate::provision::store::Store;
 use crate::provision::{Namespace, PULL_SECRET};
 use crate::registry::{Problem, Registries, Registry};
-
-/// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
-/// from a bookmark costs next to nothing.
-const WATCH_SECONDS: u32 = 50;
-
-/// Objects per page of a list: pull secrets may hold 900 KiB each, and a page is in memory at once.
-const PAGE: u32 = 200;
 
 /// All watches of one process.
 pub struct Watches {
@@ -82,19 +76,20 @@ impl Watches {
         watches.add("registries", |synced| {
             watch_registries(kube, Arc::clone(state), synced)
         });
+        let namespaces = watches.signal("namespaces");
         watches.add("pull_secrets", |synced| {
-            let store = Arc::clone(&state.pull_secrets);
+            let name = ObjectName::constant(PULL_SECRET);
             watch_secrets(
                 kube,
-                &ObjectName::constant(PULL_SECRET),
-                store,
+                &name,
+                state,
                 "pull_secrets".into(),
-                synced,
+                (namespaces, synced),
             )
         });
-        let registries = watches.signal("registries");
+        let before = ["namespaces", "registries"].map(|what| watches.signal(what));
         watches.add(OWN_SECRETS, |synced| {
-            watch_own_secrets(kube, Arc::clone(state), registries, synced)
+            watch_own_secrets(kube, Arc::clone(state), before, synced)
         });
         watches.add("source_secrets", |synced| {
             watch_sources(kube, Arc::clone(state), synced)
@@ -143,10 +138,6 @@ impl Watches {
     }
 }
 
-fn config() -> Config {
-    Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
-}
-
 /// The name of an object of this namespace, or of none; else what of it is another one's.
 fn identify<K: Resource, F: Form>(
     object: &K,
@@ -187,8 +178,8 @@ fn watch_namespaces(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
-    let config = config().labels(&format!("{INJECT_LABEL} in (enabled,all)"));
-    let events = WatchStream::new(kube, "namespaces", api, config);
+    let selection = Selection::of_labels(format!("{INJECT_LABEL} in (enabled,all)"));
+    let events = WatchStream::new(kube, "namespaces", api, selection);
     let excluded = Arc::clone(&kube.excluded);
     async move {
         let mut warned = HashSet::new();
@@ -235,7 +226,7 @@ fn watch_registries(
 ) -> BoxFuture<'static, ()> {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = WatchStream::new(kube, "registries", api, config());
+    let events = WatchStream::new(kube, "registries", api, Selection::default());
     async move {
         let store = Store::new(
             Arc::new(AtomicU64::new(0)),
@@ -288,16 +279,17 @@ fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>
     registries
 }
 
-/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow.
+/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow. Listed once `namespaces` were.
 fn watch_secrets(
     kube: &Kube,
     name: &ObjectName,
-    store: Arc<Store<NamespaceName, Observed>>,
+    state: &Arc<State>,
     target: WatchTarget,
-    synced: signal::Sender<bool>,
+    (mut namespaces, synced): (signal::Receiver<bool>, signal::Sender<bool>),
 ) -> BoxFuture<'static, ()> {
+    let (state, store) = (Arc::clone(state), state.pull_secrets_of(name));
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = WatchStream::new(kube, target.what, api, config().fields(&named(name)));
+    let events = WatchStream::new(kube, target.what, api, Selection::of_fields(named(name)));
     let name = name.clone();
     async move {
         let reader = ReflectorSpec {
@@ -309,10 +301,22 @@ fn watch_secrets(
                 NamespaceName::parse(namespace.unwrap_or_default())
                     .map_err(|error| error.to_string())
             },
-            read: |_: &NamespaceName, object| Ok(Observed::of(&objects::read_pull_secret(object))),
+            read: |namespace: &NamespaceName, object| {
+                let secret = objects::read_pull_secret(object);
+                let is_wanted = state.namespaces.get(namespace).is_some();
+                let known = store.get(namespace);
+                let known = known.filter(|known| known.version == secret.version);
+                Ok(match known {
+                    Some(known) if known.intact || !is_wanted => Observed::clone(&known),
+                    _ if is_wanted => Observed::of(&secret),
+                    _ => Observed::of_unwanted(&secret),
+                })
+            },
             changed: |_: &str| {},
             unreadable: Arc::default(),
         };
+        // What is in a Secret is kept where it is wanted alone. The sender lives as long as its watch, which never ends.
+        let _ = namespaces.wait_for(|synced| *synced).await;
         follow(events, &store, reader, synced).await;
     }
     .boxed()
@@ -323,9 +327,9 @@ fn watch_sources(
     state: Arc<State>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let config = config().labels(&format!("{}=true", objects::SOURCE_LABEL));
+    let selection = Selection::of_labels(format!("{}=true", objects::SOURCE_LABEL));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), selection);
     async move {
         let reader = ReflectorSpec {
             target: "source_secrets".into(),
@@ -353,9 +357,9 @@ fn watch_store(
     store: Arc<KubeCredentialStore>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let config = config().labels(&format!("{STORE_LABEL}=true"));
+    let selection = Selection::of_labels(format!("{STORE_LABEL}=true"));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), selection);
     async move {
         let reader = ReflectorSpec {
             target: "credential_store".into(),

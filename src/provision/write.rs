@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::grant_fetcher::{self, FetchedGrant};
 use super::ports::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
-use super::secret::{AuthEntry, Displaced, MAX_BYTES, Merged, is_ecr_public, merge};
+use super::secret::{AuthEntry, Displaced, MAX_BYTES, MAX_ENTRIES, Merged, is_ecr_public, merge};
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
@@ -249,10 +249,11 @@ impl Writer<'_> {
             registry: None,
             reason: "SecretTooLarge",
             message: format!(
-                "secret {}/{} would have {} KiB, more than {} KiB: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB and {} logins, more than {} KiB or {MAX_ENTRIES} logins: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
+                merged.digests.len() + keys.len(),
                 MAX_BYTES / 1024,
                 keys.len(),
             ),

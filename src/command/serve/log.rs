@@ -215,7 +215,10 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().push(bytes.to_vec());
+            let lines = self.0.lock();
+            lines
+                .map_err(|_| io::ErrorKind::Other)?
+                .push(bytes.to_vec());
             Ok(bytes.len())
         }
 

@@ -369,7 +369,10 @@ fn blocked_removals_id(snapshot: &Snapshot, places: &[usize]) -> String {
             let digest = |key: &&String| observed?.digests.get(*key);
             let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
             let uid = observed.map(|observed| &observed.version.uid);
-            format!("{:?} {uid:?} {logins:?}", target.name())
+            // Of content that was not read its version is all that is known.
+            let unread = observed.filter(|observed| !observed.intact);
+            let version = unread.map(|observed| &observed.version.resource_version);
+            format!("{:?} {uid:?} {version:?} {logins:?}", target.name())
         })
         .collect();
     all.sort();
