@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
+.PHONY: help demo demo-down e2e fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -85,7 +85,7 @@ SIDE_BY_SIDE := 3
 $(addprefix run/,$(BED_TESTS)): run/%:
 	$(CARGO) test --locked --test $*
 
-OLDEST_TESTS := bed api_rights api_policy api_admission api_patch crd api_validate api_certificates chart api_controller
+OLDEST_TESTS := bed api_rights api_owned api_policy api_admission api_patch crd api_validate api_certificates chart api_controller
 
 ## test-oldest: what an API server decides, on the oldest Kubernetes that is supported; not part of `make test` (builds that API server first)
 test-oldest: bed bed-oldest
@@ -106,6 +106,19 @@ e2e: bed-cluster
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:
 	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test model -- --nocapture
+
+# The targets of fuzz/targets/.
+FUZZ_TARGETS := answers claims kind patterns references review source_logins tenant_logins
+
+## fuzz: each reader of what others write, by libFuzzer, RUNS times (2,000,000 unless given); TARGET for one; what it finds is in target/fuzz (an hour)
+fuzz:
+	@mkdir -p target/fuzz
+	cd fuzz && CARGO_TARGET_DIR=../target/fuzz/build $(CARGO) build --release --locked
+	@for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+	  mkdir -p target/fuzz/$$target fuzz/corpus/$$target && echo "fuzzing $$target …" && \
+	  PULLPASS_FUZZ_TARGET=$$target target/fuzz/build/*/release/fuzz -runs=$(or $(RUNS),2000000) -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
+	    -print_final_stats=1 -artifact_prefix=target/fuzz/$$target- target/fuzz/$$target fuzz/corpus/$$target || exit 1; \
+	done
 
 ## scale: 10,000 namespaces on counting doubles: memory, start-up, writes, calls (some minutes)
 scale:

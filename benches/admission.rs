@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use pullpass::admission::{self, Metrics, Webhook};
 use pullpass::names::NamespaceName;
-use pullpass::provision::{Namespace, offline::Offline};
+use pullpass::provision::{ExcludedNamespaces, Namespace, offline::Offline};
 use support::{floor, namespace_labels, registries, reviews, typed};
 use tower::ServiceExt as _;
 
@@ -37,7 +37,10 @@ fn main() -> anyhow::Result<()> {
     );
     let webhook = admission::router(Arc::new(Webhook {
         provision: Arc::new(Offline::new(support::registries()?, [namespace])),
-        own_namespace: NamespaceName::constant("pullpass"),
+        excluded: Arc::new(ExcludedNamespaces::new(
+            NamespaceName::constant("pullpass"),
+            [],
+        )),
         metrics: Metrics::default(),
         clock: Timestamp::now,
     }));

@@ -24,15 +24,15 @@ case $image in
 esac
 mkdir -p "$folder/base" "$folder/components/cert-manager"
 
-# render FILE COMMENT [FLAGS]…: without the blank lines and names of templates that Helm leaves.
+# render FILE COMMENT [FLAGS]…: without what is Helm's alone: blank lines, names of templates, labels.
 render() {
     file=$1 comment=$2
     shift 2
-    "$helm" template pullpass "$chart" --namespace pullpass --set namespace.create=true \
+    "$helm" template pullpass "$chart" --namespace pullpass --skip-tests --set namespace.create=true \
         --set "image.repository=$repository,image.digest=$digest,image.tag=$tag" "$@" >"$folder/rendered"
     {
         printf '%s\n' "$comment" "# Rendered from the chart: \`make manifests\`."
-        sed -e '/^# Source: /d' -e '/^[[:space:]]*$/d' "$folder/rendered"
+        sed -e '/^# Source: /d' -e '/^[[:space:]]*$/d' -e '/^ *app.kubernetes.io\/managed-by: Helm$/d' -e '/^ *helm.sh\/chart: /d' "$folder/rendered"
     } >"$folder/$file.new"
     rm "$folder/rendered"
     mv "$folder/$file.new" "$folder/$file"

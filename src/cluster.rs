@@ -12,6 +12,7 @@ mod credential_store;
 mod events;
 mod inspect;
 mod lease;
+mod list;
 mod metrics;
 mod minted_credentials;
 mod objects;
@@ -19,15 +20,17 @@ mod owned_secrets;
 mod pods;
 mod revision;
 mod status;
-mod tokens;
+pub(crate) mod tokens;
 mod watch;
 mod watch_throttle;
 mod webhooks;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
+use serde_json::{Value, json};
 
 pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
@@ -46,12 +49,22 @@ use api::Objects;
 use revision::Revision;
 
 use crate::names::NamespaceName;
+use crate::provision::ExcludedNamespaces;
 
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "pullpass";
 
 /// The label on everything that pullpass writes.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pullpass");
+
+/// The label by which Velero leaves an object out of its backups: what a restore brings back has ended, and only pullpass may write it.
+/// <https://velero.io/docs/main/resource-filtering/#veleroioexclude-from-backuptrue>
+const NO_BACKUP: (&str, &str) = ("velero.io/exclude-from-backup", "true");
+
+/// The labels of every Secret that pullpass writes. The chart's policies let it write no others.
+fn own_labels() -> Value {
+    json!({ MANAGED_BY.0: MANAGED_BY.1, NO_BACKUP.0: NO_BACKUP.1 })
+}
 
 /// The resource version that means "no object of this name may exist" in a first apply: no live object has it.
 ///
@@ -64,26 +77,49 @@ const NO_OBJECT: &str = "1";
 pub struct Kube {
     client: Client,
     namespace: NamespaceName,
+    excluded: Arc<ExcludedNamespaces>,
     correlator: Arc<events::EventCorrelator>,
     metrics: Metrics,
     revision: Revision,
+    /// The file of our own token, which says what the API server's audiences are; `None`: there is none, or it is a person's.
+    own_token: Option<Arc<Path>>,
+    /// Who reports in Events, if that is known.
+    instance: Option<Arc<str>>,
 }
 
 impl Kube {
     /// The cluster behind `client`; `namespace` is pullpass' own.
     pub fn new(client: Client, namespace: NamespaceName) -> Self {
+        let excluded = Arc::new(ExcludedNamespaces::new(namespace.clone(), []));
         Self {
             client,
             namespace,
+            excluded,
             correlator: Arc::default(),
             metrics: Metrics::default(),
             revision: Revision::default(),
+            own_token: None,
+            instance: None,
+        }
+    }
+
+    /// The same, with the name of the Pod that Events are reported by.
+    #[must_use]
+    pub fn reporting_as(self, instance: &str) -> Self {
+        Self {
+            instance: Some(instance.into()),
+            ..self
         }
     }
 
     /// pullpass' own namespace: source Secrets and the credential store live there.
     pub fn namespace(&self) -> &NamespaceName {
         &self.namespace
+    }
+
+    /// The namespaces that count as not opted in, whatever their labels say.
+    pub fn excluded(&self) -> &Arc<ExcludedNamespaces> {
+        &self.excluded
     }
 
     /// What is counted of all that goes through this and its clones.

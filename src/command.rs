@@ -43,6 +43,9 @@ enum Command {
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name>
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
+/// How long a process waits at its end for what it says to be taken; the log had as long before.
+const PRINT_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// How a command prints what it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
@@ -71,9 +74,23 @@ pub fn run() -> ExitCode {
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", describe(&error));
+        print_error(format!("error: {}\n", describe(&error)));
         ExitCode::FAILURE
     })
+}
+
+/// Writes to stderr, as far as it takes it at once: it may be a pipe that nobody reads, which must not keep a process from ending.
+fn print_error(text: String) {
+    use std::io::Write;
+    let (written, end) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::Builder::new().spawn(move || {
+        // Nothing is left to be said where it cannot be printed.
+        drop(std::io::stderr().write_all(text.as_bytes()));
+        drop(written);
+    });
+    if writer.is_ok() {
+        let _ = end.recv_timeout(PRINT_MAX);
+    }
 }
 
 /// An error and its causes in one line, each of them once: some say their cause themselves.

@@ -16,10 +16,9 @@ mod leadership;
 mod metrics;
 pub mod missed_pods;
 mod reconciler;
-mod retry_timer;
 mod status;
 
-pub use cert_rotation::CertRotator;
+pub use cert_rotation::{CertRotator, WRONG_CLOCK};
 pub use credential_gc::CredentialGc;
 pub use leader_election::LeaderElector;
 pub use leadership::Leadership;

@@ -14,10 +14,11 @@ pub mod mint;
 pub mod registry_client;
 pub mod static_login;
 
+mod answer_words;
 mod aws;
 mod cloud;
 mod error;
-mod jwt;
+pub(crate) mod jwt;
 mod metrics;
 mod store;
 mod tenant;
@@ -30,13 +31,14 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
+use crate::clock;
 use crate::names::ObjectName;
 use crate::registry::source::MintSource;
 
 pub use cloud::CloudMint;
 pub use error::{MintError, StoreError};
 pub use metrics::Metrics;
-pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket};
+pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};
 pub use tenant::{ServiceAccountTokens, TenantError};
 
 /// A login that a registry accepts until it expires.
@@ -61,7 +63,8 @@ pub enum Freshness {
     Fresh,
     /// Past the half of its life: still good, to be renewed beside the work.
     Renewable,
-    /// Expired, or so close to it that a pull that starts now may not end in time: to be replaced before it is used.
+    /// Expired, or so close to it that a pull that starts now may not end in time, or minted by a clock that was wrong
+    /// ([`clock::is_from_future`]): to be replaced before it is used.
     Spent,
 }
 
@@ -75,7 +78,10 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 pub fn freshness(credential: &Credential, now: Timestamp) -> Freshness {
     let life = credential.expires_at.duration_since(credential.minted_at);
     let left = credential.expires_at.duration_since(now);
-    if left <= MARGIN.min(life / 10) || !life.is_positive() {
+    if left <= MARGIN.min(life / 10)
+        || !life.is_positive()
+        || clock::is_from_future(credential.minted_at, now)
+    {
         Freshness::Spent
     } else if left <= life / 2 {
         Freshness::Renewable

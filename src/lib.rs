@@ -6,10 +6,14 @@
 
 pub mod admission;
 pub mod certificates;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod controller;
 pub mod credential;
+#[cfg(any(test, pullpass_fuzz))]
+#[path = "../fuzz/targets/targets.rs"]
+pub mod fuzz;
 pub mod image;
 mod label;
 pub mod names;

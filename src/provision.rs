@@ -43,7 +43,7 @@ use jiff::Timestamp;
 use crate::names::{NamespaceName, ObjectName};
 pub use crate::registry::PULL_SECRET;
 use crate::registry::{Registries, ValidRegistry};
-pub use namespace::{InjectMode, Namespace};
+pub use namespace::{ExcludedNamespaces, InjectMode, Namespace};
 pub use provisioner::Provisioner;
 pub(crate) use write::missing_rbac;
 

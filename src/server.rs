@@ -108,7 +108,12 @@ impl Server {
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));
         loop {
             while connections.try_join_next().is_some() {}
-            let next = async { (accept(&self.listener).await, slots.take().await) };
+            let next = async {
+                (
+                    accept(&self.listener, &shared.metrics).await,
+                    slots.take().await,
+                )
+            };
             let (stream, slot) = tokio::select! {
                 () = &mut closing => break,
                 next = next => next,
@@ -129,6 +134,37 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Serves as [`Self::run`] does, on a thread of its own: it answers while all threads of this runtime are busy. What is returned
+    /// ends when the server does, for whatever reason.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the socket cannot be handed to it.
+    pub fn run_on_own_thread(
+        self,
+        name: &str,
+        drain: Drain,
+    ) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = self.listener.into_std()?;
+        let registered = runtime.enter();
+        let listener = TcpListener::from_std(listener)?;
+        drop(registered);
+        let server = Self { listener, ..self };
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            let _ended = ended;
+            runtime.block_on(server.run(drain));
+        })?;
+        Ok(async move {
+            let _ = end.await;
+        })
+    }
+}
+
 /// Serves a connection until it ends, or has to make place.
 async fn serve(
     shared: Arc<connection::ConnectionContext>,
@@ -145,13 +181,13 @@ async fn serve(
 
 /// The next connection. Errors of accept are the kernel's shortage of something (file descriptors,
 /// memory): they pass, so this waits a little, longer each time, and goes on.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, metrics: &Metrics) -> TcpStream {
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection, retrying");
+                metrics.warn_accept(&error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

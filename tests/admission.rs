@@ -353,6 +353,18 @@ async fn answers_unchanged_when_the_handler_panics() {
     );
 }
 
+#[tokio::test]
+async fn answers_500_when_reading_panics() {
+    let (router, metrics) = webhook(offline(team()));
+    let body = futures::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<String>>> {
+        panic!("as planned")
+    });
+    let answer = post(&router, axum::body::Body::from_stream(body)).await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(metrics.counted(Counted::Panicked, "", CacheResult::Hit), 1);
+    assert!(post(&router, review().to_string()).await.patch().is_some());
+}
+
 /// Two Registries of one host that inject different values under one key, and a third on another host.
 fn injecting() -> Registries {
     registries(&format!(

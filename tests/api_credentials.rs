@@ -156,8 +156,19 @@ async fn check_form(fixture: &Fixture, namespace: &str) {
     assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
     assert_eq!(
         secret["metadata"]["labels"],
-        json!({"app.kubernetes.io/managed-by": "pullpass"})
+        json!({"app.kubernetes.io/managed-by": "pullpass", "velero.io/exclude-from-backup": "true"})
     );
+    let stored = fixture.stored().await;
+    assert!(!stored.is_empty());
+    for stored in &stored {
+        // Nor is what it was written from backed up.
+        let labels = &stored["metadata"]["labels"];
+        assert_eq!(labels["velero.io/exclude-from-backup"], "true", "{labels}");
+        assert_eq!(
+            labels["app.kubernetes.io/managed-by"], "pullpass",
+            "{labels}"
+        );
+    }
     let held: Value = serde_json::from_str(&fixture.pull_secret(namespace).await).unwrap();
     assert_eq!(
         held.as_object().unwrap().keys().collect::<Vec<_>>(),

@@ -91,6 +91,10 @@ impl Place {
         let printed = printed
             .replace("<PULLPASS_ROLE>", "printed-own")
             .replace("<NODE_ROLE>", "printed-own")
+            .replace(
+                "<CLUSTER_ARN>",
+                "arn:aws:eks:eu-west-1:123456789012:cluster/bed",
+            )
             .replace("<USER>", USER);
         let printed: Value = serde_json::from_str(&printed).unwrap();
         let steps = printed["registries"][0]["steps"].as_array().unwrap();

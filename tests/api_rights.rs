@@ -243,7 +243,13 @@ async fn is_refused_by_policies_what_rights_would_allow() {
         "metadata": {"name": "pullpass", "namespace": tenant}, "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
     fixture.cluster.apply(&foreign).await;
-    for namespace in [&fresh, &outside, "kube-system"] {
+    make_namespace(&fixture.cluster, "kube-public", &fixture.labels()).await;
+    let release = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1", "stringData": {"release": "ours"},
+        "metadata": {"name": "sh.helm.release.v1.pullpass.v1", "namespace": OWN, "labels": {"owner": "helm"}},
+    });
+    fixture.cluster.apply(&release).await;
+    for namespace in [&fresh, &outside, "kube-system", "kube-public"] {
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
         });

@@ -123,8 +123,12 @@ async fn goes_with_its_namespace_or_service_account_at_once() {
         stored_of(&fixture, "").await,
     ];
     assert_eq!(left, kept);
-    let log = pullpass.log();
-    assert_eq!(log.matches("deleted a stored credential").count(), 5);
+    // The API server shows that one is gone before its deletion is logged.
+    wait::until("five deletions in the log", async || {
+        let log = pullpass.log();
+        (log.matches("deleted a stored credential").count() == 5).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -425,6 +425,32 @@ async fn bounds_depth_length_and_numbers() {
 }
 
 #[tokio::test]
+async fn answers_whatever_timeout_is_said() {
+    let router = router();
+    for path in [
+        "/mutate",
+        "/validate-registry",
+        "/validate-pod/warn",
+        "/validate-pod/deny",
+    ] {
+        for timeout in [
+            "5000000000000000h",
+            "99999999999999999999999h",
+            "0.000000000000000000001ms",
+            "-1h",
+            "%",
+            "",
+        ] {
+            let request = Request::post(format!("{path}?timeout={timeout}"))
+                .header("content-type", "application/json")
+                .body(Body::from(review().to_string()));
+            let answer = send(&router, request.unwrap()).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path} {timeout}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn ignores_annotation_of_a_megabyte() {
     let mut review = review();
     review["request"]["object"]["metadata"]["annotations"] =

@@ -490,6 +490,35 @@ async fn tell_namespaces(place: &Place) {
         check("check-namespace-out").await.find("optIn")["status"],
         "failed"
     );
+    // Opted in and excluded, as the webhook's selector, the process and this command are given it.
+    fixture.namespace("infra").await;
+    let name = fixture.namespace_name("infra");
+    exclude(fixture, &name).await;
+    let excluded = ["--namespace", &name, "--exclude-namespaces", &name];
+    let fix = "webhook.excludeNamespaces";
+    let told = place.check(&excluded).await;
+    told.assert_fails("webhook", "it is opted in and excluded", fix);
+    let why = "the namespace is opted in and excluded";
+    assert_eq!(told.find("optIn")["message"], why, "{}", told.output);
+    let told = check("kube-public").await;
+    assert_ne!(told.find("optIn")["message"], why, "{}", told.output);
+    support::process::make_namespace(&fixture.cluster, "kube-public", &fixture.labels()).await;
+    let told = check("kube-public").await;
+    assert_eq!(told.find("optIn")["message"], why, "{}", told.output);
+}
+
+/// Excludes a namespace from the webhook as the chart does.
+async fn exclude(fixture: &Fixture, namespace: &str) {
+    let path = format!(
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/00-pullpass-{}",
+        fixture.name
+    );
+    let mut found = fixture.cluster.get(&path).await.unwrap();
+    let selector = &mut found["webhooks"][0]["namespaceSelector"]["matchExpressions"];
+    let expression =
+        json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [namespace]});
+    selector.as_array_mut().unwrap().push(expression);
+    fixture.cluster.send("PUT", &path, Some(&found)).await.ok();
 }
 
 /// Somebody writes into the pull secret; then it is somebody else's; in the end it is not there.
@@ -592,7 +621,7 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
     );
     let file = place.fixture.file("registries.yaml");
     let told = place.run(&["-f", file.to_str().unwrap()], &[]).await;
-    told.assert_fails("identity", "there is none here", "--kubeconfig");
+    told.assert_fails("identity", "none is connected", "--kubeconfig");
 }
 
 #[tokio::test(flavor = "multi_thread")]

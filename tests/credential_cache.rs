@@ -447,6 +447,77 @@ async fn two_replicas_mint_once_and_agree_in_a_thousand_interleavings() {
     }
 }
 
+/// Two replicas over one store, whose clocks differ by so much.
+struct Apart {
+    cloud: Arc<Cloud>,
+    minters: [Minter; 2],
+    ahead: [SignedDuration; 2],
+    began: Instant,
+}
+
+impl Apart {
+    fn start(cloud: &Arc<Cloud>, ahead: SignedDuration) -> Self {
+        let (shared, seeded) = (Shared::default(), Seeded::new(7));
+        let minter = || {
+            Minter::new(
+                cloud.clone(),
+                Replica::start(&shared, &seeded, 5),
+                Arc::new(Secrets::default()),
+                Metrics::default(),
+            )
+        };
+        Self {
+            cloud: cloud.clone(),
+            minters: [minter(), minter()],
+            ahead: [SignedDuration::ZERO, ahead],
+            began: Instant::now(),
+        }
+    }
+
+    /// Both ask at once, each by its own clock.
+    async fn ask(&self, source: &EcrSource) {
+        let passed = SignedDuration::try_from(self.began.elapsed()).unwrap();
+        let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let asks = self.minters.iter().zip(self.ahead).map(|(minter, ahead)| {
+            let (source, now) = (source.clone().into(), start + passed + ahead);
+            async move { minter.credential(&source, now).await.unwrap() }
+        });
+        join_all(asks).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_replicas_nine_minutes_apart_mint_once_in_an_hour() {
+    for ahead in [-9, 9] {
+        let cloud = Cloud::new(4_000);
+        let apart = Apart::start(&cloud, SignedDuration::from_mins(ahead));
+        for _ in 0..60 {
+            apart.ask(&source("eu-west-1")).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
+        }
+        assert_eq!(cloud.mints(), 1, "{ahead}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn mints_once_anew_what_a_clock_hours_ahead_minted_and_says_clock() {
+    let log = Log::begin();
+    let cloud = Cloud::new(10);
+    let mut apart = Apart::start(&cloud, SignedDuration::ZERO);
+    apart.ahead = [SignedDuration::from_hours(3); 2];
+    apart.ask(&source("eu-west-1")).await;
+    assert_eq!(apart.cloud.mints(), 1);
+    // The clock is right again.
+    apart.ahead = [SignedDuration::ZERO; 2];
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        apart.ask(&source("eu-west-1")).await;
+    }
+    assert_eq!(apart.cloud.mints(), 2);
+    let log = log.end();
+    assert!(log.contains("clock"), "{log}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_replica_takes_over_when_one_dies_in_a_mint() {
     let (shared, seeded) = (Shared::default(), Seeded::new(3));

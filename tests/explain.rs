@@ -342,3 +342,40 @@ fn refuses_arguments_that_make_no_sense() {
         assert!(stderr.starts_with("error: "), "{stderr}");
     }
 }
+
+/// Whatever its labels say, and by the same names as `serve` is given.
+#[test]
+fn says_that_a_namespace_is_excluded() {
+    let opted_in = "team=payments,pullpass.dev/inject=enabled";
+    let run = |namespace: &str| {
+        let arguments = [
+            "-f",
+            REGISTRIES,
+            "--exclude-namespaces",
+            "infra,other",
+            "--namespace-labels",
+            opted_in,
+            "--namespace",
+            namespace,
+            API,
+        ];
+        let (code, stdout, stderr) = text(&arguments, "");
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        stdout
+    };
+    for namespace in ["infra", "other", "kube-system", "pullpass"] {
+        let told = run(namespace);
+        for line in [
+            "Pod gets    nothing: its namespace is excluded",
+            "The namespace is excluded:",
+        ] {
+            assert!(
+                told.contains(line),
+                "{namespace}: {line:?} is not in:\n{told}"
+            );
+        }
+    }
+    let told = run("shop");
+    assert!(told.contains("Pod gets    the pull secret"), "{told}");
+    assert!(!told.contains("excluded"), "{told}");
+}

@@ -8,20 +8,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("image", &[]),
     ("names", &[]),
     ("label", &[]),
+    ("clock", &[]),
     ("registry", &["image", "names"]),
-    ("credential", &["label", "names", "registry"]),
-    ("provision", &["names", "registry", "credential"]),
+    ("credential", &["clock", "label", "names", "registry"]),
+    ("provision", &["clock", "names", "registry", "credential"]),
     (
         "admission",
         &["label", "image", "names", "registry", "provision"],
     ),
     (
         "cluster",
-        &["label", "names", "registry", "credential", "provision"],
+        &[
+            "clock",
+            "label",
+            "names",
+            "registry",
+            "credential",
+            "provision",
+        ],
     ),
     (
         "controller",
         &[
+            "clock",
             "label",
             "names",
             "registry",
@@ -32,10 +41,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["label"]),
-    ("certificates", &["label"]),
+    ("certificates", &["clock", "label"]),
     (
         "command",
         &[
+            "clock",
             "image",
             "names",
             "registry",
@@ -54,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "image",
     "names",
+    "clock",
     "registry",
     "admission/plan",
     "admission/patch",

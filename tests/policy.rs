@@ -95,7 +95,9 @@ fn allows_nothing_but_pulling() {
     for file in [REGISTRIES, EXAMPLES] {
         for setup in setups(&["-f", file]) {
             for statement in statements(&setup) {
-                assert_eq!(statement["Effect"], "Allow");
+                let is_denied = statement["Sid"] == "Excluded";
+                let effect = if is_denied { "Deny" } else { "Allow" };
+                assert_eq!(statement["Effect"], effect);
                 let actions: BTreeSet<&str> = list(&statement["Action"])
                     .into_iter()
                     .filter_map(Value::as_str)
@@ -208,6 +210,118 @@ fn asks_other_accounts_for_their_repositories_alone() {
     }
 }
 
+/// The repositories that an identity policy of a Registry denies, and all notes of the Registry's steps.
+fn denied_and_notes(setups: &[Value], name: &str) -> (Vec<String>, Vec<String>) {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let steps = list(&setup(setups, name)["steps"]).into_iter();
+    let notes = steps.flat_map(|step| list(&step["notes"])).map(text);
+    let statements = statements(setup(setups, name)).into_iter();
+    let denied = statements
+        .filter(|statement| statement["Effect"] == "Deny")
+        .flat_map(|statement| list(&statement["Resource"]))
+        .map(text);
+    (denied.collect(), notes.collect())
+}
+
+#[test]
+fn denies_what_excluded_images_take_away() {
+    let setups = setups(&["-f", REGISTRIES, "--account", "123456789012"]);
+    let arn = |rest: &str| format!("arn:aws:ecr:eu-west-1:{rest}");
+    let (denied, notes) = denied_and_notes(&setups, "o-excluded");
+    let hidden = [
+        arn("210987654321:repository/hidden"),
+        arn("210987654321:repository/hidden/*"),
+    ];
+    let secret = [
+        arn("123456789012:repository/team/secret"),
+        arn("123456789012:repository/team/secret/*"),
+    ];
+    assert_eq!(denied, [secret, hidden.clone()].concat());
+    let has = |words: &str| notes.iter().any(|note| note.contains(words));
+    assert!(has(&format!("not to {}", hidden.join(", "))), "{notes:?}");
+    assert!(has("public.ecr.aws cannot be denied"), "{notes:?}");
+    assert!(has("another Registry with the same identity"), "{notes:?}");
+
+    // Under its other name the registry is asked for `secret`.
+    let (denied, notes) = denied_and_notes(&setups, "p-excluded-by-one-host");
+    let both = [
+        arn("123456789012:repository/team/both"),
+        arn("123456789012:repository/team/both/*"),
+    ];
+    assert_eq!(denied, both);
+    let open = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/secret of excludedImages can be pulled all the same";
+    assert!(notes.iter().any(|note| note.contains(open)), "{notes:?}");
+
+    let (_, notes) = denied_and_notes(&setups, "r-static-excluded");
+    let words = "give it no right to those repositories";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+    for name in ["a-workload", "i-static", "j-azure-workload"] {
+        let (denied, notes) = denied_and_notes(&setups, name);
+        assert_eq!(denied, [] as [&str; 0], "{name}");
+        assert!(!notes.join(" ").contains("xclude"), "{name}: {notes:?}");
+    }
+}
+
+#[test]
+fn takes_what_is_excluded_out_of_conditions() {
+    let setups = setups(&["-f", REGISTRIES]);
+    let roles = documents(&setups, "q-azure-excluded", "roleAssignment");
+    let condition = |registry: &str| {
+        let of_registry = |role: &&Value| {
+            let scope = role["scope"].as_str().expect("a text");
+            scope.ends_with(registry) && role["condition"].is_string()
+        };
+        let role = roles.iter().find(of_registry).expect("it has a condition");
+        let condition = role["condition"].as_str().expect("a text");
+        let (_, names) = condition.split_once(" OR (").expect("names");
+        names.replace(
+            "@Request[Microsoft.ContainerRegistry/registries/repositories:name]",
+            "name",
+        )
+    };
+    assert_eq!(
+        condition("contoso"),
+        "((name StringEqualsIgnoreCase 'team' OR name StringStartsWithIgnoreCase 'team/') \
+         AND name StringNotEqualsIgnoreCase 'team/secret' AND name StringNotStartsWithIgnoreCase 'team/secret/') \
+         OR name StringEqualsIgnoreCase 'base' OR name StringStartsWithIgnoreCase 'base/'))"
+    );
+    // What is excluded under one login server may be an image under another one.
+    assert_eq!(
+        condition("fabrikam"),
+        "(name StringNotEqualsIgnoreCase 'hidden' AND name StringNotStartsWithIgnoreCase 'hidden/') \
+         OR name StringEqualsIgnoreCase 'team' OR name StringStartsWithIgnoreCase 'team/'))"
+    );
+    let (_, notes) = denied_and_notes(&setups, "q-azure-excluded");
+    let words = "what excludedImages takes away, too";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// A role that trusts the agent for a namespace and ServiceAccount alone is open to those of every cluster of the account.
+#[test]
+fn trusts_pod_identity_of_one_cluster() {
+    let arn = "arn:aws:eks:eu-west-1:123456789012:cluster/main";
+    for (arguments, wanted) in [
+        (&["-f", REGISTRIES][..], "<CLUSTER_ARN>"),
+        (&["-f", REGISTRIES, "--cluster-arn", arn], arn),
+    ] {
+        let setups = setups(arguments);
+        let trusts: Vec<&Value> = setups
+            .iter()
+            .flat_map(statements)
+            .filter(|statement| statement["Sid"] == "PodIdentity")
+            .collect();
+        assert!(!trusts.is_empty());
+        for trust in trusts {
+            let tags = &trust["Condition"]["StringEquals"];
+            assert_eq!(tags["aws:RequestTag/eks-cluster-arn"], json!([wanted]));
+            assert_eq!(
+                tags["aws:RequestTag/kubernetes-namespace"],
+                json!(["pullpass"])
+            );
+        }
+    }
+}
+
 #[test]
 fn assigns_no_role_in_azure_but_those_that_read() {
     let setups = setups(&["-f", REGISTRIES, "--issuer", "https://oidc.example.com/"]);
@@ -288,7 +402,7 @@ fn federates_applications_with_the_identity_alone() {
 
 #[test]
 fn refuses_what_it_cannot_use() {
-    let rows: [(&[&str], &str); 5] = [
+    let rows: [(&[&str], &str); 6] = [
         (&[], "--filename <FILE>"),
         (&["-f", "/nonexistent"], "name a file that can be read"),
         (
@@ -302,6 +416,10 @@ fn refuses_what_it_cannot_use() {
         (
             &["-f", REGISTRIES, "--account", "12345678901x"],
             "12 digits",
+        ),
+        (
+            &["-f", REGISTRIES, "--cluster-arn", "main"],
+            "arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME",
         ),
     ];
     for (arguments, words) in rows {

@@ -25,7 +25,7 @@ mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use double::{Dice, KindState, Mints, View, World, now, show};
@@ -648,4 +648,38 @@ async fn renews_what_stands_where_there_is_no_room_for_the_rest() {
     assert_eq!(world.writes.load(Ordering::SeqCst), writes);
     replica.give_source(&world, "small");
     assert_eq!(replica.ensure(&[HARBOR]).await, EnsureOutcome::Covered);
+}
+
+/// The next one would panic, too: it was begun anew until the deadline.
+#[tokio::test]
+async fn begins_no_flight_anew_that_panicked() {
+    let (world, replica) = alone();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let panics = move |_: &str, _: Option<&double::Stored>, _: Option<&double::Stored>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        panic!("a bug in a write");
+    };
+    *world.judge.lock().unwrap() = Some(Box::new(panics));
+    let outcome = replica.ensure(&[EU]).await;
+    assert_eq!(reasons(&outcome), ["InternalError"]);
+    assert_eq!(begun.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn says_of_an_immutable_secret_that_it_is_to_be_deleted() {
+    let (world, replica) = alone();
+    *world.refusal.lock().unwrap() = Some(ClusterError::Rejected {
+        what: "secret team-a/pullpass".to_owned(),
+        message: "Secret \"pullpass\" is invalid: data: Forbidden: field is immutable when `immutable` is set".to_owned(),
+    });
+    let EnsureOutcome::Pending(pending) = replica.ensure(&[EU]).await else {
+        panic!("it was written");
+    };
+    let text = &pending.first().unwrap().message;
+    assert!(
+        text.contains("secret team-a/pullpass is immutable"),
+        "{text}"
+    );
+    assert!(text.contains("delete it"), "{text}");
 }

@@ -10,6 +10,8 @@
 #[path = "provision/double.rs"]
 #[allow(dead_code, reason = "it is shared with other tests")]
 mod double;
+#[path = "reconciler/flow.rs"]
+mod flow;
 #[path = "support/names.rs"]
 mod names;
 #[path = "provision/silent.rs"]

@@ -145,6 +145,83 @@ async fn answers_probes_when_kept_connections_take_all_places() {
     assert_eq!(replica.log().matches(line).count(), 1, "and said once");
 }
 
+/// The first bytes of a TLS connection that names an address where a name belongs; a library warns of each.
+fn hello_with_odd_name() -> Vec<u8> {
+    let config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "127.0.0.1x".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let at = hello.windows(10).position(|part| part == b"127.0.0.1x");
+    hello[at.unwrap() + 9] = b'0';
+    hello
+}
+
+#[tokio::test]
+async fn bounds_lines_that_callers_cause_and_counts_the_rest() {
+    let setup = Setup::new("localhost");
+    let replica = setup.start("127.0.0.1", "0").await;
+    let client = client_trusting(&setup.certificate("ca.crt"));
+    let mut review = review();
+    review["request"]["uid"] = json!("");
+    let hello = hello_with_odd_name();
+    for _ in 0..200 {
+        assert_eq!(post(&client, &replica, &review).await.status(), 400);
+        let mut stream = TcpStream::connect(replica.webhook).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let mut answer = [0; 1];
+        let _ = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await;
+    }
+    let suppressed = || async {
+        let metrics = replica.metrics().await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("pullpass_log_lines_suppressed_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    support::wait::until("the rest to be counted", async || {
+        (suppressed().await >= 2 * (200 - 120)).then_some(())
+    })
+    .await;
+    let log = replica.log();
+    for line in ["rejected a webhook request", "Illegal SNI"] {
+        let said = log.matches(line).count();
+        // A minute may end in between.
+        assert!((1..=120).contains(&said), "{line}: {said}");
+    }
+}
+
+/// A pipe with a line for each review, which nobody reads: reviews, probes and the end do not wait for it.
+#[tokio::test]
+async fn goes_on_when_nobody_reads_the_log() {
+    const REVIEWS: usize = 4_000;
+    let setup = Setup::new("localhost");
+    let (unread, stderr) = std::io::pipe().unwrap();
+    let replica = setup.start_with_log(&unread, stderr).await;
+    let client = client_trusting(&setup.certificate("ca.crt"));
+    let review = review();
+    for _ in 0..REVIEWS {
+        let answered = tokio::time::timeout(PATIENCE, post(&client, &replica, &review));
+        assert_eq!(answered.await.unwrap().status(), 200);
+    }
+    assert!(replica.is_ready().await);
+    let metrics = replica.metrics().await;
+    let mut lines = metrics.lines();
+    let lost = lines.find_map(|line| line.strip_prefix("pullpass_log_lines_lost_total "));
+    let lost: usize = lost.unwrap().parse().unwrap();
+    assert!((1..REVIEWS).contains(&lost), "{lost}");
+    replica.terminate();
+    let ended = tokio::time::timeout(PATIENCE, replica.ended());
+    assert!(ended.await.unwrap().success());
+    drop(unread);
+}
+
 /// What a start that fails prints.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();

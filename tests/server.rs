@@ -619,3 +619,47 @@ async fn shows_health_and_metrics_on_a_plain_port() {
         .expect("the server ends")
         .unwrap();
 }
+
+/// The one thread of the webhook's runtime does not come back: probes are answered by their own.
+#[test]
+fn answers_probes_while_all_threads_are_busy() {
+    use std::io::{Read as _, Write as _};
+    let busy = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let drain = Drain::default();
+    let (address, ended) = busy.block_on(async {
+        let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server {
+            listener,
+            tls: None,
+            application: health::router(drain.clone(), Arc::default()),
+            bounds: Bounds::default(),
+            metrics: Metrics::default(),
+        };
+        let ended = server.run_on_own_thread("health", drain.clone()).unwrap();
+        (address, ended)
+    });
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (began, begin) = std::sync::mpsc::channel();
+    busy.spawn(async move {
+        began.send(()).unwrap();
+        let _ = held.recv();
+    });
+    begin.recv().unwrap();
+    for path in ["livez", "metrics"] {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET /{path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    drop(release);
+    drain.enter(Phase::Closing);
+    busy.block_on(ended);
+}

@@ -15,18 +15,18 @@ use tokio::time::Instant;
 
 use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
 use super::plan::{self, Injection, Plan, Skip};
-use super::review::{self, PodObject, Review};
+use super::review::{self, PodObject};
 use super::secrets::{self, SecretsResult};
 use super::{patch, request, validate};
 use crate::names::NamespaceName;
-use crate::provision::{Namespace, Provision};
+use crate::provision::{ExcludedNamespaces, Namespace, Provision};
 
 /// What the webhook answers from.
 pub struct Webhook {
     /// The namespaces, Registries and pull secrets.
     pub provision: Arc<dyn Provision>,
-    /// pullpass' own namespace, whose Pods are admitted unchanged.
-    pub own_namespace: NamespaceName,
+    /// The namespaces whose Pods are admitted unchanged.
+    pub excluded: Arc<ExcludedNamespaces>,
     /// Counters.
     pub metrics: Metrics,
     /// The clock: [`Timestamp::now`] outside tests.
@@ -59,9 +59,9 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         Err(refusal) => return refusal,
     };
     let started = Instant::now();
-    let review = match Review::parse(&body) {
+    let review = match request::parse(&body) {
         Ok(review) => review,
-        Err(error) => return webhook.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+        Err(refusal) => return webhook.refuse(refusal),
     };
     let decided = AssertUnwindSafe(webhook.decide(&review.request, deadline))
         .catch_unwind()
@@ -84,20 +84,27 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
 impl Webhook {
     /// The body of a request, and until when the caller waits for an answer; or the answer that it is none.
     pub(super) async fn read(&self, request: Request) -> Result<(Bytes, Instant), Response> {
-        let deadline = Instant::now() + request::budget(request.uri());
-        request::check_headers(request.headers()).map_err(|refusal| self.refuse(refusal))?;
-        let body = request::read_body(request.into_body()).await;
-        Ok((body.map_err(|refusal| self.refuse(refusal))?, deadline))
+        let read = AssertUnwindSafe(request::read(request))
+            .catch_unwind()
+            .await;
+        read.unwrap_or_else(|_| Err(request::panicked()))
+            .map_err(|refusal| self.refuse(refusal))
     }
 
     pub(super) fn refuse(&self, refusal: request::HttpRejection) -> Response {
+        let (status, text) = &refusal;
+        let outcome = if status.is_server_error() {
+            AdmissionOutcome::Panicked
+        } else {
+            AdmissionOutcome::Refused
+        };
+        self.metrics.count_unread(outcome);
         tracing::info!(
-            http.status_code = refusal.0.as_u16(),
+            http.status_code = status.as_u16(),
             "rejected a webhook request: {}",
-            refusal.1.trim_end()
+            text.trim_end()
         );
-        self.metrics.count_refused();
-        let overloaded = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
+        let overloaded = *status == StatusCode::TOO_MANY_REQUESTS;
         let mut answer = refusal.into_response();
         if overloaded {
             // kube-apiserver retries, within its own timeout, only if the answer says after how many seconds.
@@ -109,7 +116,7 @@ impl Webhook {
     }
 
     async fn decide(&self, request: &review::Request<'_>, deadline: Instant) -> AdmissionDecision {
-        let (pod, name) = match plan::screen(request, &self.own_namespace) {
+        let (pod, name) = match plan::screen(request, &self.excluded) {
             Ok(screened) => screened,
             Err(skip) => return AdmissionDecision::skip(skip, CacheResult::Hit, Vec::new()),
         };

@@ -40,7 +40,7 @@ pub enum AdmissionOutcome {
     Unchanged,
     /// The body was no review: 4xx.
     Refused,
-    /// The handler panicked; the Pod is admitted unchanged.
+    /// The handler panicked; the Pod is admitted unchanged. Where the body was not read yet: 500.
     Panicked,
 }
 
@@ -151,10 +151,10 @@ impl Metrics {
         self.validations.get_or_create(&labels).inc();
     }
 
-    /// Counts a request that was answered with 4xx.
-    pub(super) fn count_refused(&self) {
+    /// Counts a request in which no review was read.
+    pub(super) fn count_unread(&self, outcome: AdmissionOutcome) {
         let labels = AdmissionLabels {
-            outcome: Snake(AdmissionOutcome::Refused),
+            outcome: Snake(outcome),
             reason: Snake(""),
             cache: Snake(CacheResult::Hit),
         };

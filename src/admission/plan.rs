@@ -7,7 +7,7 @@ use super::patch::Additions;
 use super::review::{PodObject, Request, Spec};
 use crate::image::Reference;
 use crate::names::NamespaceName;
-use crate::provision::{InjectMode, Namespace, PULL_SECRET};
+use crate::provision::{ExcludedNamespaces, InjectMode, Namespace, PULL_SECRET};
 use crate::registry::{
     PodSubject, Registries, Resolved, ValidRegistry, injected_key_problem, label_value_problem,
 };
@@ -25,8 +25,8 @@ pub enum Skip {
     NotPodCreation,
     /// The request names no namespace.
     NoNamespace,
-    /// A `kube-*` namespace, or pullpass' own.
-    SystemNamespace,
+    /// The namespace is excluded: a `kube-*` one, pullpass' own, or one that an admin excludes.
+    NamespaceExcluded,
     /// A field that decides has an unexpected type, or is not the name of an object; or the Pod has no metadata or spec.
     MalformedObject,
     /// The mirror of a static Pod: the API server would refuse it.
@@ -53,7 +53,7 @@ impl Skip {
         match self {
             Self::NotPodCreation => "NotPodCreation",
             Self::NoNamespace => "NoNamespace",
-            Self::SystemNamespace => "SystemNamespace",
+            Self::NamespaceExcluded => "NamespaceExcluded",
             Self::MalformedObject => "MalformedObject",
             Self::MirrorPod => "MirrorPod",
             Self::PodOptedOut => "PodOptedOut",
@@ -72,7 +72,7 @@ impl Skip {
             self,
             Self::NotPodCreation
                 | Self::NoNamespace
-                | Self::SystemNamespace
+                | Self::NamespaceExcluded
                 | Self::MirrorPod
                 | Self::PodOptedOut
                 | Self::NamespaceNotOptedIn
@@ -128,7 +128,7 @@ pub struct Injection<'r> {
 /// The reason.
 pub fn screen<'p, 'a>(
     request: &'p Request<'a>,
-    own_namespace: &str,
+    excluded: &ExcludedNamespaces,
 ) -> Result<(&'p PodObject<'a>, &'p NamespaceName), Skip> {
     if !request.creates_pod() {
         return Err(Skip::NotPodCreation);
@@ -137,26 +137,19 @@ pub fn screen<'p, 'a>(
         return Err(Skip::MalformedObject);
     }
     let namespace = request.namespace().ok_or(Skip::NoNamespace)?;
-    if is_system(namespace, own_namespace) {
-        return Err(Skip::SystemNamespace);
+    if excluded.contains(namespace) {
+        return Err(Skip::NamespaceExcluded);
     }
     let pod = request.object().value().ok_or(Skip::MalformedObject)?;
-    screen_pod(pod, namespace, own_namespace)?;
+    screen_pod(pod)?;
     Ok((pod, namespace))
-}
-
-fn is_system(namespace: &str, own_namespace: &str) -> bool {
-    namespace.starts_with("kube-") || namespace == own_namespace
 }
 
 /// Decides what can be decided from the Pod alone.
 ///
 /// # Errors
 /// Why it is admitted unchanged.
-pub fn screen_pod(pod: &PodObject<'_>, namespace: &str, own_namespace: &str) -> Result<(), Skip> {
-    if is_system(namespace, own_namespace) {
-        return Err(Skip::SystemNamespace);
-    }
+pub fn screen_pod(pod: &PodObject<'_>) -> Result<(), Skip> {
     if pod.is_malformed() {
         return Err(Skip::MalformedObject);
     }
@@ -189,6 +182,9 @@ pub fn decide<'r>(
     namespace: &Namespace,
     registries: &'r Registries,
 ) -> Plan<'r> {
+    if namespace.excluded {
+        return Plan::Skip(Skip::NamespaceExcluded, Vec::new());
+    }
     if namespace.mode == InjectMode::Off {
         return Plan::Skip(Skip::NamespaceNotOptedIn, Vec::new());
     }

@@ -20,7 +20,6 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct PodChecker {
     provision: Arc<dyn Provision>,
-    own_namespace: NamespaceName,
 }
 
 /// What is to be said of a Pod.
@@ -44,12 +43,14 @@ pub struct MissingReferences {
 }
 
 impl PodChecker {
-    /// Puts it together; `own_namespace` is pullpass' own.
-    pub fn new(provision: Arc<dyn Provision>, own_namespace: NamespaceName) -> Self {
-        Self {
-            provision,
-            own_namespace,
-        }
+    /// Puts it together.
+    pub fn new(provision: Arc<dyn Provision>) -> Self {
+        Self { provision }
+    }
+
+    /// Whether a namespace opted in, as far as memory knows: a Pod of any other one is [`Skip::NamespaceNotOptedIn`].
+    pub fn is_opted_in(&self, namespace: &NamespaceName) -> bool {
+        self.provision.namespace(namespace).is_some()
     }
 
     /// Evaluates the Pod in `json`. A namespace that memory does not know has not opted in.
@@ -60,7 +61,7 @@ impl PodChecker {
         let Ok(Field::Value(pod)) = serde_json::from_str::<Field<PodObject<'_>>>(json) else {
             return PodCheck::Skipped(Skip::MalformedObject);
         };
-        if let Err(skip) = plan::screen_pod(&pod, &namespace.name, &self.own_namespace) {
+        if let Err(skip) = plan::screen_pod(&pod) {
             return PodCheck::Skipped(skip);
         }
         let deadline = Instant::now() + ACCOUNT_TIMEOUT;
@@ -136,6 +137,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::provision::ExcludedNamespaces;
     use crate::provision::Namespace;
     use crate::provision::offline::Offline;
     use crate::registry::Registries;
@@ -150,7 +152,8 @@ mod tests {
         assert!(registries.problems().is_empty());
         let namespace = |name: &str, inject: &str| {
             let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), inject.to_owned())]);
-            Namespace::new(name.parse().unwrap(), labels, false)
+            let namespace = Namespace::new(name.parse().unwrap(), labels, false);
+            namespace.unless_excluded(&ExcludedNamespaces::new("pullpass".parse().unwrap(), []))
         };
         let namespaces = [
             ("shop", "enabled"),
@@ -158,10 +161,7 @@ mod tests {
             ("kube-system", "enabled"),
         ]
         .map(|(name, inject)| namespace(name, inject));
-        PodChecker::new(
-            Arc::new(Offline::new(registries, namespaces.to_vec())),
-            NamespaceName::constant("pullpass"),
-        )
+        PodChecker::new(Arc::new(Offline::new(registries, namespaces.to_vec())))
     }
 
     #[tokio::test]
@@ -187,7 +187,7 @@ mod tests {
             ("shop", disabled, ours, skipped(Skip::PodOptedOut)),
             ("shop", mirror, ours, skipped(Skip::MirrorPod)),
             ("elsewhere", "{}", ours, skipped(Skip::NamespaceNotOptedIn)),
-            ("kube-system", "{}", ours, skipped(Skip::SystemNamespace)),
+            ("kube-system", "{}", ours, skipped(Skip::NamespaceExcluded)),
         ];
         let check = check();
         for (namespace, metadata, spec, verdict) in rows {

@@ -5,12 +5,20 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::LengthLimitError;
+use tokio::time::Instant;
+
+use super::review::Review;
 
 /// How long kube-apiserver waits when it does not say.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest that kube-apiserver waits for any webhook; what says more is no API server.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is kept of the caller's patience for the way back.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
@@ -19,7 +27,7 @@ const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 pub(super) type HttpRejection = (StatusCode, String);
 
 /// Checks that the body is said to be plain JSON.
-pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), HttpRejection> {
+fn check_headers(headers: &HeaderMap) -> Result<(), HttpRejection> {
     let refuse = |text: &str| Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned()));
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -37,8 +45,31 @@ pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), HttpRejection> {
     }
 }
 
+/// The body, and until when the caller waits for an answer.
+pub(super) async fn read(request: Request) -> Result<(Bytes, Instant), HttpRejection> {
+    let deadline = Instant::now() + budget(request.uri());
+    check_headers(request.headers())?;
+    Ok((read_body(request.into_body()).await?, deadline))
+}
+
+/// The review in a body.
+pub(super) fn parse(body: &[u8]) -> Result<Review<'_>, HttpRejection> {
+    match std::panic::catch_unwind(|| Review::parse(body)) {
+        Ok(review) => review.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n"))),
+        Err(_) => Err(panicked()),
+    }
+}
+
+/// Reading panicked: nothing is known of the request, so there is no review to answer.
+pub(super) fn panicked() -> HttpRejection {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "reading the request panicked: this is a bug\n".to_owned(),
+    )
+}
+
 /// Waits for the whole body; the server holds it to its limit and deadline.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, HttpRejection> {
+async fn read_body(body: Body) -> Result<Bytes, HttpRejection> {
     axum::body::to_bytes(body, usize::MAX)
         .await
         .map_err(|error| rejection_of(&error))
@@ -77,14 +108,15 @@ fn rejection_of(error: &axum::Error) -> HttpRejection {
 }
 
 /// How much time there is for an answer: what kube-apiserver says in the URL (`?timeout=10s`), less the way back.
-pub(super) fn budget(uri: &Uri) -> Duration {
+fn budget(uri: &Uri) -> Duration {
     let pairs = uri.query().unwrap_or_default().split('&');
     let timeout = pairs
         .filter_map(|pair| pair.strip_prefix("timeout="))
         .find_map(parse_duration);
     let patience = timeout
         .filter(|timeout| !timeout.is_zero())
-        .unwrap_or(DEFAULT_TIMEOUT);
+        .unwrap_or(DEFAULT_TIMEOUT)
+        .min(MAX_TIMEOUT);
     patience.saturating_sub(RESPONSE_MARGIN.min(patience / 5))
 }
 
@@ -122,7 +154,10 @@ mod tests {
     fn keeps_time_for_the_way_back() {
         for (uri, milliseconds) in [
             ("/mutate?timeout=10s", 9800),
-            ("/mutate?a=b&timeout=1m30s", 89_800),
+            ("/mutate?a=b&timeout=1m10ms", 29_800),
+            ("/mutate?timeout=30s", 29_800),
+            ("/mutate?timeout=31s", 29_800),
+            ("/mutate?timeout=5000000000000000h", 29_800),
             ("/mutate?timeout=1.5s", 1300),
             ("/mutate?timeout=500ms", 400),
             ("/mutate", 9800),

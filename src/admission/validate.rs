@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 
@@ -14,6 +14,7 @@ use super::handler::Webhook;
 use super::metrics::{Subject, Validation};
 use super::plan::{self, Skip};
 use super::pod_check::{self, MissingReferences, PodCheck};
+use super::request;
 use super::review::{self, Denial, INJECT_LABEL, PodObject, Review};
 use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
@@ -68,9 +69,9 @@ impl Webhook {
         subject: Subject,
         check: impl AsyncFnOnce(&Review<'_>) -> ValidationResponse,
     ) -> Response {
-        let review = match Review::parse(body) {
+        let review = match request::parse(body) {
             Ok(review) => review,
-            Err(error) => return self.refuse((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+            Err(refusal) => return self.refuse(refusal),
         };
         let judged = AssertUnwindSafe(check(&review)).catch_unwind().await.ok();
         self.respond(&review, subject, judged)
@@ -83,7 +84,7 @@ impl Webhook {
         enforce: Enforce,
         deadline: Instant,
     ) -> ValidationResponse {
-        match plan::screen(request, &self.own_namespace) {
+        match plan::screen(request, &self.excluded) {
             Ok(_) | Err(Skip::PodOptedOut) => {}
             Err(_) => return ValidationResponse::default(),
         }

@@ -44,6 +44,16 @@ impl CertificateView {
     pub fn is_serving_due(&self, now: Timestamp) -> bool {
         !self.is_signed_by_authority || due(self.serving) <= now
     }
+
+    /// Whether one of them was made by a clock that was wrong, or ours is: then it is made anew.
+    pub fn is_from_future(&self, now: Timestamp) -> bool {
+        self.authority.is_from_future(now) || self.serving.is_from_future(now)
+    }
+
+    /// Whether TLS clients take nothing of it: then there is nothing to lose.
+    fn is_unusable(&self, now: Timestamp) -> bool {
+        self.authority.until <= now || self.authority.is_not_yet_valid(now)
+    }
 }
 
 /// What the API server trusts, by the `caBundle` of our webhooks.
@@ -78,14 +88,14 @@ pub enum RotationStep {
 ///
 /// What has expired is replaced at once; then the caBundle is updated, since all else depends on it. At two thirds of its life
 /// the serving certificate is replaced; the authority likewise, in three steps with [`ValidityPeriods::overlap`] between them: trusted, signing,
-/// alone.
+/// alone. What was made in the future is replaced at once, in the same steps as long as callers take it all the same.
 pub fn decide(
     now: Timestamp,
     held: Option<&CertificateView>,
     bundle: Bundle,
     lives: ValidityPeriods,
 ) -> RotationStep {
-    let Some(held) = held.filter(|held| held.authority.until > now) else {
+    let Some(held) = held.filter(|held| !held.is_unusable(now)) else {
         return RotationStep::CreateAll;
     };
     let mut next = Wake(held.authority.until);
@@ -95,7 +105,12 @@ pub fn decide(
         Bundle::Unknown | Bundle::Holds(_) => {}
     }
     next.at(held.serving.until);
-    if held.serving.until <= now || (!held.has_names && held.is_signed_by_authority) {
+    let is_refused = held.serving.until <= now || held.serving.is_not_yet_valid(now);
+    let is_wrong = !held.has_names || held.serving.is_from_future(now);
+    if held.authority.is_from_future(now) {
+        return RotationStep::RotateCa;
+    }
+    if is_refused || (is_wrong && held.is_signed_by_authority) {
         return RotationStep::RenewServing;
     }
     let overlap = lives.overlap();

@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::RetryTimer;
+
 /// So many are taken back at once.
 const FREE_REPAIRS: u32 = 5;
 
@@ -18,13 +20,13 @@ pub struct DriftBackoff {
     repairs: u32,
     failures: u32,
     last: Option<Timestamp>,
-    from: Option<Timestamp>,
+    timer: Option<RetryTimer>,
 }
 
 impl DriftBackoff {
     /// When the next write may begin; `now` when nothing is in its way.
     pub fn from(&self, now: Timestamp) -> Timestamp {
-        self.from.unwrap_or(now)
+        self.timer.map_or(now, |timer| timer.at(now))
     }
 
     /// Another writer's change was reverted. Answers whether this starts the back-off.
@@ -38,7 +40,7 @@ impl DriftBackoff {
         self.last = Some(now);
         self.repairs = self.repairs.saturating_add(1);
         self.failures = 0;
-        self.from = self
+        self.timer = self
             .repairs
             .checked_sub(FREE_REPAIRS)
             .map(|beyond| wait(now, beyond + 1));
@@ -48,20 +50,20 @@ impl DriftBackoff {
     /// A write of our own went well.
     pub fn succeeded(&mut self) {
         self.failures = 0;
-        self.from = None;
+        self.timer = None;
     }
 
     /// A write failed. Answers whether it is the first to.
     pub fn failed(&mut self, now: Timestamp) -> bool {
-        self.from = Some(wait(now, self.failures));
+        self.timer = Some(wait(now, self.failures));
         self.failures = self.failures.saturating_add(1);
         self.failures == 1
     }
 }
 
-fn wait(now: Timestamp, doublings: u32) -> Timestamp {
+fn wait(now: Timestamp, doublings: u32) -> RetryTimer {
     let wait = SignedDuration::from_secs(1 << doublings.min(16)).min(MAX_BACKOFF);
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+    RetryTimer::after(wait, now)
 }
 
 #[cfg(test)]
@@ -88,6 +90,21 @@ mod tests {
         now += 601;
         assert!(!pace.repaired(at(now)));
         assert_eq!(pace.from(at(now)), at(now), "peace makes it quick again");
+    }
+
+    #[test]
+    fn waits_no_longer_than_was_meant_when_the_clock_is_put_back() {
+        let mut pace = DriftBackoff::default();
+        for _ in 0..9 {
+            pace.failed(at(30_000));
+        }
+        assert_eq!(pace.from(at(30_000)), at(30_256));
+        assert_eq!(pace.from(at(1_200)), at(1_200));
+        let mut pace = DriftBackoff::default();
+        for _ in 0..9 {
+            pace.repaired(at(30_000));
+        }
+        assert_eq!(pace.from(at(1_200)), at(1_200));
     }
 
     #[test]

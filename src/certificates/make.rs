@@ -9,6 +9,8 @@ use rcgen::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::clock;
+
 /// How long before it was made a certificate is good already, for clocks that are behind.
 pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 
@@ -31,6 +33,16 @@ impl Validity {
     pub fn lasting(life: SignedDuration, now: Timestamp) -> Self {
         let until = now.checked_add(life).unwrap_or(Timestamp::MAX);
         Self { made: now, until }
+    }
+
+    /// Whether it was made by a clock that was wrong, or ours is.
+    pub fn is_from_future(&self, now: Timestamp) -> bool {
+        clock::is_from_future(self.made, now)
+    }
+
+    /// Whether TLS clients whose clocks are right refuse it still.
+    pub fn is_not_yet_valid(&self, now: Timestamp) -> bool {
+        self.made.duration_since(now) > BACKDATED
     }
 }
 

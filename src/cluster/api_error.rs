@@ -37,7 +37,8 @@ fn translate(what: &str, error: &kube::Error) -> ClusterError {
         409 => ClusterError::Conflict { what },
         _ if is_namespace_gone(status) => ClusterError::NamespaceGone { what },
         403 if is_refused_by_rule(&message) => ClusterError::Rejected { what, message },
-        401 | 403 => ClusterError::Forbidden { what, message },
+        401 => ClusterError::Unauthenticated { what, message },
+        403 => ClusterError::Forbidden { what, message },
         404 => ClusterError::NotFound { what },
         422 if is_about(status, "metadata.uid") => ClusterError::Conflict { what },
         400 | 405 | 413 | 415 | 422 => ClusterError::Rejected { what, message },
@@ -134,6 +135,10 @@ mod tests {
                 "Conflict",
             ),
             (
+                serde_json::json!({"code": 401, "reason": "Unauthorized", "message": "Unauthorized"}),
+                "Unauthenticated",
+            ),
+            (
                 serde_json::json!({"code": 403, "reason": "Forbidden", "message": "no"}),
                 "Forbidden",
             ),
@@ -167,5 +172,18 @@ mod tests {
                 "{status}"
             );
         }
+    }
+
+    /// An expired token is not mended by RBAC.
+    #[test]
+    fn sends_nobody_to_rbac_whose_token_is_not_accepted() {
+        let status =
+            serde_json::json!({"code": 401, "reason": "Unauthorized", "message": "Unauthorized"});
+        let text = translate("secret a/pullpass", &api_error(&status)).to_string();
+        assert!(text.contains("token expired"), "{text}");
+        assert!(
+            !text.contains("RBAC") && !text.contains("forbidden"),
+            "{text}"
+        );
     }
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::api::Objects;
 use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
-use super::{FIELD_MANAGER, Kube, MANAGED_BY, NO_OBJECT, api_error};
+use super::{FIELD_MANAGER, Kube, NO_OBJECT, api_error, own_labels};
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
@@ -44,7 +44,7 @@ impl Cluster for Kube {
                 return Ok(None);
             };
             let version = object.metadata.resource_version.clone().unwrap_or_default();
-            let namespace = objects::read_namespace(name.clone(), object.metadata);
+            let namespace = objects::read_namespace(name.clone(), object.metadata, &self.excluded);
             Ok(Some((version, namespace)))
         }
         .boxed()
@@ -98,7 +98,7 @@ impl Cluster for Kube {
         async move {
             let object = json!({
                 "metadata": {
-                    "labels": { MANAGED_BY.0: MANAGED_BY.1 },
+                    "labels": own_labels(),
                     "annotations": content.annotations,
                 },
                 "type": DOCKERCONFIGJSON_TYPE,

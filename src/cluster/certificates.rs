@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::apply::swap;
-use super::{Kube, MANAGED_BY, objects};
+use super::{Kube, objects, own_labels};
 use crate::names::ObjectName;
 use crate::provision::ports::{ClusterError, Precondition, Version};
 use crate::provision::store::Store;
@@ -74,7 +74,7 @@ impl Kube {
             .map(|(key, text)| (key, STANDARD.encode(text.expose_secret())))
             .collect();
         let object = json!({
-            "metadata": {"labels": {MANAGED_BY.0: MANAGED_BY.1}},
+            "metadata": {"labels": own_labels()},
             "type": TLS_TYPE,
             "data": data,
         });

@@ -1,6 +1,7 @@
 //! Finding the API server: in a cluster by the ServiceAccount's files, elsewhere by a kubeconfig.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Config;
@@ -14,6 +15,7 @@ use tower::retry::RetryLayer;
 use super::watch_throttle::WatchThrottle;
 use super::{Kube, Metrics};
 use crate::names::{NameError, NamespaceName};
+use crate::provision::ExcludedNamespaces;
 
 /// After so long without a byte a connection is given up; watches end every 50 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(57);
@@ -37,6 +39,8 @@ pub struct Connection {
     pub context: Option<String>,
     /// pullpass' own namespace; `None`: the ServiceAccount's, or the context's.
     pub namespace: Option<NamespaceName>,
+    /// The namespaces that an admin excludes.
+    pub excluded: Vec<NamespaceName>,
 }
 
 /// Why there is no connection.
@@ -82,6 +86,8 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
     };
     // A proxy out of the environment is for the internet; the client is built without proxy support.
     config.proxy_url = None;
+    let own_token = config.auth_info.token_file.as_deref().map(Path::new);
+    let own_token = own_token.map(Into::into);
     let namespace = match &connection.namespace {
         Some(namespace) => namespace.clone(),
         None => NamespaceName::parse(&config.default_namespace)?,
@@ -99,8 +105,11 @@ pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
         .with_layer(&RetryLayer::new(retry()))
         .with_layer(&pace)
         .build();
+    let excluded = ExcludedNamespaces::new(namespace.clone(), connection.excluded.clone());
     let mut kube = Kube::new(client, namespace);
+    kube.excluded = Arc::new(excluded);
     kube.metrics = Metrics::of(pace.watches());
+    kube.own_token = own_token;
     Ok(kube)
 }
 

@@ -7,6 +7,7 @@ mod object;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Kube;
 use super::apply::swap;
+use crate::clock;
 use crate::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
     freshness,
@@ -150,12 +152,9 @@ impl KubeCredentialStore {
             {
                 return Ok(Claim::AlreadyStored(Arc::clone(credential)));
             }
-            if let Some(until) = there.as_ref().and_then(|stored| stored.claimed_until)
-                && until > now
-                // No claim is longer: a clock that runs far ahead must not hold one up for ever.
-                && until <= now + CLAIM_LIFE * 2
-            {
-                return Ok(Claim::Pending { until });
+            let claimed = there.as_ref().map(|there| self.first_seen(key, there));
+            if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
+                return Ok(Claim::Pending { until: now + left });
             }
             let until = now + CLAIM_LIFE;
             let claimed = StoredSecret {
@@ -164,6 +163,7 @@ impl KubeCredentialStore {
                 tenant: source.tenant().cloned(),
                 credential,
                 claimed_until: Some(until),
+                seen_at: Instant::now(),
                 created_at: None,
             };
             let precondition = precondition(there.as_ref());
@@ -197,6 +197,7 @@ impl KubeCredentialStore {
                 tenant: tenant.clone(),
                 credential: Some(Arc::clone(&credential)),
                 claimed_until: None,
+                seen_at: Instant::now(),
                 created_at: None,
             };
             if self
@@ -208,8 +209,7 @@ impl KubeCredentialStore {
             }
             let there = self.read(&ticket.key).await?;
             let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
-            if let Some(theirs) = theirs.filter(|theirs| theirs.expires_at >= credential.expires_at)
-            {
+            if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
                 return Ok(theirs);
             }
             precondition = self::precondition(there.as_ref());
@@ -229,6 +229,13 @@ impl KubeCredentialStore {
         self.swap(&ticket.key, &released, &precondition)
             .await
             .map(|_| ())
+    }
+
+    /// What was read, as it was first seen: the watch may have shown it before.
+    fn first_seen(&self, key: &CredentialKey, there: &StoredSecret) -> StoredSecret {
+        let cached = self.cached(key);
+        let same = cached.filter(|cached| cached.version == there.version);
+        same.unwrap_or_else(|| there.clone())
     }
 
     fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
@@ -274,6 +281,11 @@ impl CredentialStore for KubeCredentialStore {
     }
 }
 
+/// Whether what another replica stored meanwhile is taken instead of what was just minted here. Made in the future it cannot be used.
+fn is_newer(theirs: &Credential, ours: &Credential) -> bool {
+    theirs.expires_at >= ours.expires_at && !clock::is_from_future(theirs.minted_at, ours.minted_at)
+}
+
 /// The name of the Secret that holds the credential of `key`.
 fn name_of(key: &CredentialKey) -> ObjectName {
     ObjectName::parse(&format!("{NAME_PREFIX}{key}")).expect("a key is 64 hexadecimal digits")
@@ -306,6 +318,9 @@ fn translate(error: ClusterError) -> StoreError {
         ClusterError::Forbidden { message, .. } => StoreError::Forbidden { detail: message },
         ClusterError::NotFound { what } => StoreError::Unreachable {
             detail: format!("{what} does not exist any more"),
+        },
+        ClusterError::Unauthenticated { .. } => StoreError::Unreachable {
+            detail: error.to_string(),
         },
         ClusterError::Rejected { message, .. }
         | ClusterError::Mismatch { message, .. }

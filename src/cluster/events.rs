@@ -100,7 +100,7 @@ impl Kube {
         if !self.correlator.take(&key, now) {
             return Published::Suppressed;
         }
-        let event = build_event(notice, now);
+        let event = build_event(notice, self.instance.as_deref(), now);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let namespace = match NamespaceName::parse(namespace) {
             Ok(namespace) => namespace,
@@ -162,7 +162,7 @@ fn event_name(notice: &EventNote, at: Timestamp) -> String {
     text
 }
 
-fn build_event(notice: &EventNote, now: Timestamp) -> Event {
+fn build_event(notice: &EventNote, instance: Option<&str>, now: Timestamp) -> Event {
     let regarding = &notice.regarding;
     let namespace = regarding.namespace.clone();
     let metadata = ObjectMeta {
@@ -174,9 +174,7 @@ fn build_event(notice: &EventNote, now: Timestamp) -> Event {
         EventType::Normal => "Normal",
         EventType::Warning => "Warning",
     };
-    // A Pod's host name is its name.
-    let instance = std::env::var("HOSTNAME").unwrap_or_default();
-    let instance = Some(cut(&instance, INSTANCE_MAX).to_owned()).filter(|name| !name.is_empty());
+    let instance = cut(instance.unwrap_or_default(), INSTANCE_MAX);
     Event {
         metadata,
         event_time: Some(MicroTime(now)),
@@ -186,7 +184,10 @@ fn build_event(notice: &EventNote, now: Timestamp) -> Event {
         action: Some(notice.action.to_owned()),
         note: Some(cut(&notice.note, NOTE_MAX).to_owned()),
         reporting_controller: Some(REPORTING_CONTROLLER.to_owned()),
-        reporting_instance: Some(instance.unwrap_or_else(|| "pullpass".to_owned())),
+        reporting_instance: Some(match instance {
+            "" => "pullpass".to_owned(),
+            instance => instance.to_owned(),
+        }),
         ..Event::default()
     }
 }
@@ -311,7 +312,21 @@ mod tests {
 
     #[test]
     fn cuts_notes_between_characters() {
-        let event = build_event(&notice("pullpass", "R"), at(0));
+        let event = build_event(&notice("pullpass", "R"), None, at(0));
         assert_eq!(event.note.unwrap().len(), 1024);
+    }
+
+    #[test]
+    fn names_the_process_that_it_was_given_as_the_reporting_instance() {
+        let long = "a".repeat(200);
+        for (instance, shown) in [
+            (Some("pullpass-7d9f-x2k4"), "pullpass-7d9f-x2k4"),
+            (Some(&*long), &long[..INSTANCE_MAX]),
+            (Some(""), "pullpass"),
+            (None, "pullpass"),
+        ] {
+            let event = build_event(&notice("pullpass", "R"), instance, at(0));
+            assert_eq!(event.reporting_instance.as_deref(), Some(shown));
+        }
     }
 }

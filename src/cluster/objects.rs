@@ -9,9 +9,9 @@ use secrecy::SecretSlice;
 use super::MANAGED_BY;
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::Namespace;
 use crate::provision::ports::{PullSecret, Version};
 use crate::provision::service_account::{self, ServiceAccount};
+use crate::provision::{ExcludedNamespaces, Namespace};
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
@@ -29,10 +29,15 @@ pub(super) fn read_version(metadata: &ObjectMeta) -> Version {
     }
 }
 
-pub(super) fn read_namespace(name: NamespaceName, metadata: ObjectMeta) -> Namespace {
+pub(super) fn read_namespace(
+    name: NamespaceName,
+    metadata: ObjectMeta,
+    excluded: &ExcludedNamespaces,
+) -> Namespace {
     let terminating = metadata.deletion_timestamp.is_some();
     Namespace::new(name, metadata.labels.unwrap_or_default(), terminating)
         .with_uid(metadata.uid.unwrap_or_default())
+        .unless_excluded(excluded)
 }
 
 pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {

@@ -1,30 +1,28 @@
-//! Pods that wait to run: read a page at a time and never kept.
+//! Pods that wait to run: read one at a time and never kept.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ListParams, Request};
+use kube::api::ListParams;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::list::ListReader;
 use super::{Kube, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
 
-/// How many Pods are read at a time.
+/// How many Pods are asked for at a time: the API server holds as many in memory, pullpass one.
 const PAGE: u32 = 100;
+
+/// What messages call it.
+const WHAT: &str = "the list of pending pods";
 
 /// What a container waits for whose image cannot be pulled.
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
 const IMAGE_PULL_REASONS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// Some of the Pods that wait to run.
-#[derive(Debug)]
-pub struct PodPage {
-    /// The Pods, of all namespaces.
-    pub pods: Vec<PendingPod>,
-    /// What to ask for the next page with; `None`: this is the last.
-    pub next: Option<String>,
-}
+/// A page of the Pods that wait to run, of all namespaces.
+pub struct PodPage(ListReader);
 
 /// A Pod with `status.phase` Pending.
 #[derive(Clone, Debug)]
@@ -47,18 +45,15 @@ pub struct PendingPod {
     pub json: Box<RawValue>,
 }
 
+/// Where a Pod is: all that is read of one that nobody wants.
 #[derive(Deserialize)]
-struct PodList {
-    #[serde(default)]
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Box<RawValue>>,
+struct PodPlace {
+    metadata: PodPlaceMeta,
 }
 
-#[derive(Default, Deserialize)]
-struct ListMeta {
-    #[serde(default, rename = "continue")]
-    next: Option<String>,
+#[derive(Deserialize)]
+struct PodPlaceMeta {
+    namespace: String,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +67,6 @@ struct PodItem {
 #[serde(rename_all = "camelCase")]
 struct PodListMeta {
     name: String,
-    namespace: String,
     uid: String,
     #[serde(default)]
     deletion_timestamp: Option<IgnoredAny>,
@@ -118,7 +112,7 @@ struct ContainerStateWaiting {
 }
 
 impl Kube {
-    /// Reads a page of the cluster's Pending Pods: the first, or the one that `next` of the one before says.
+    /// Asks for a page of the cluster's Pending Pods: the first, or the one that `next` of the one before says.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses; a `next` of more than a few minutes ago has expired.
@@ -129,59 +123,86 @@ impl Kube {
         if let Some(next) = next {
             parameters = parameters.continue_token(next);
         }
-        let what = "the list of pending pods";
-        let asked = async {
-            let request = Request::new("/api/v1/pods").list(&parameters);
-            let request = request.map_err(kube::Error::BuildRequest)?;
-            self.client.request_text(request).await
-        };
-        let text = api_error::request(what, asked).await?;
-        parse_page(&text).map_err(|error| ClusterError::Unreachable {
-            what: what.to_owned(),
-            message: format!("the answer cannot be read: {error}"),
-        })
+        let page = ListReader::open(&self.client, "/api/v1/pods", &parameters);
+        api_error::request(WHAT, page).await.map(PodPage)
     }
 }
 
-/// Reads a PodList, only what is needed of each Pod. Those that are not Pending are left out.
-fn parse_page(text: &str) -> serde_json::Result<PodPage> {
-    let list: PodList = serde_json::from_str(text)?;
-    let mut pods = Vec::with_capacity(list.items.len());
-    for json in list.items {
-        let PodItem { metadata, status } = serde_json::from_str(json.get())?;
-        if status.phase != "Pending" {
-            continue;
+impl PodPage {
+    /// Reads the next Pod of a namespace that `is_wanted`; of all others nothing but their namespace is decoded, and they are forgotten
+    /// one by one. `None`: that was the last of this page.
+    ///
+    /// # Errors
+    /// The answer ended too early, or cannot be read.
+    pub async fn next_pod(
+        &mut self,
+        is_wanted: impl Fn(&NamespaceName) -> bool,
+    ) -> Result<Option<PendingPod>, ClusterError> {
+        while let Some(json) = api_error::request(WHAT, self.0.next()).await? {
+            let pod = read_pod(json, &is_wanted);
+            if let Some(pod) = pod.map_err(|error| unreadable(&error))? {
+                return Ok(Some(pod));
+            }
         }
-        // A Pod that says no names is none of the API server's.
-        let names = (
-            NamespaceName::parse(&metadata.namespace),
-            ObjectName::parse(&metadata.name),
-        );
-        let (Ok(namespace), Ok(name)) = names else {
-            continue;
-        };
-        let mut containers = status
-            .container_statuses
-            .iter()
-            .chain(&status.init_container_statuses);
-        let is_image_pull_failing = |container: &ContainerStatus| {
-            let waiting = container.state.waiting.as_ref();
-            waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
-        };
-        let mut owners = metadata.owner_references.into_iter();
-        pods.push(PendingPod {
-            is_image_pull_failing: containers.any(is_image_pull_failing),
-            controller: owners.find(|owner| owner.controller == Some(true)),
-            template_hash: metadata.labels.template_hash,
-            namespace,
-            name,
-            uid: metadata.uid,
-            is_deleted: metadata.deletion_timestamp.is_some(),
-            json,
-        });
+        Ok(None)
     }
-    let next = list.metadata.next.filter(|next| !next.is_empty());
-    Ok(PodPage { pods, next })
+
+    /// What to ask for the next page with; `None`: this was the last.
+    ///
+    /// # Errors
+    /// The answer ended before the list did.
+    pub fn finish(self) -> Result<Option<String>, ClusterError> {
+        let list = self.0.finish().map_err(|error| unreadable(&error))?;
+        Ok(list.next().map(str::to_owned))
+    }
+}
+
+fn unreadable(error: &dyn std::error::Error) -> ClusterError {
+    ClusterError::Unreachable {
+        what: WHAT.to_owned(),
+        message: format!("the answer cannot be read: {error}"),
+    }
+}
+
+/// Reads what is needed of a Pod; `None`: its namespace is not wanted, or it is not Pending.
+fn read_pod(
+    json: &[u8],
+    is_wanted: impl Fn(&NamespaceName) -> bool,
+) -> serde_json::Result<Option<PendingPod>> {
+    let PodPlace { metadata } = serde_json::from_slice(json)?;
+    // A Pod that says no names is none of the API server's.
+    let Ok(namespace) = NamespaceName::parse(&metadata.namespace) else {
+        return Ok(None);
+    };
+    if !is_wanted(&namespace) {
+        return Ok(None);
+    }
+    let PodItem { metadata, status } = serde_json::from_slice(json)?;
+    let Ok(name) = ObjectName::parse(&metadata.name) else {
+        return Ok(None);
+    };
+    if status.phase != "Pending" {
+        return Ok(None);
+    }
+    let mut containers = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses);
+    let is_image_pull_failing = |container: &ContainerStatus| {
+        let waiting = container.state.waiting.as_ref();
+        waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
+    };
+    let mut owners = metadata.owner_references.into_iter();
+    Ok(Some(PendingPod {
+        is_image_pull_failing: containers.any(is_image_pull_failing),
+        controller: owners.find(|owner| owner.controller == Some(true)),
+        template_hash: metadata.labels.template_hash,
+        namespace,
+        name,
+        uid: metadata.uid,
+        is_deleted: metadata.deletion_timestamp.is_some(),
+        json: serde_json::from_slice(json)?,
+    }))
 }
 
 #[cfg(test)]
@@ -190,43 +211,39 @@ mod tests {
 
     #[test]
     fn reads_what_is_needed_of_each_pod() {
-        let page = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"abc"},"items":[
-            {"metadata":{"name":"a","namespace":"n","uid":"1","deletionTimestamp":null,
+        let pods = [
+            r#"{"metadata":{"name":"a","namespace":"n","uid":"1","deletionTimestamp":null,
               "labels":{"app":"a","pod-template-hash":"5d4f8"},
               "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"x","uid":"8"},
                 {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"rs","uid":"9","controller":true}]},
              "spec":{"anything":[{}]},
-             "status":{"phase":"Pending","containerStatuses":[{"state":{"running":{}}},{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}},
-            {"metadata":{"name":"b","namespace":"n","uid":"2","labels":{},"deletionTimestamp":"2026-01-02T03:04:06Z"},
-             "status":{"phase":"Pending","initContainerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull"}}}]}},
-            {"metadata":{"name":"c","namespace":"n","uid":"3"},"status":{"phase":"Pending"}},
-            {"metadata":{"name":"d","namespace":"n","uid":"4"},"status":{"phase":"Running"}}]}"#;
-        let page = parse_page(page).unwrap();
-        assert_eq!(page.next.as_deref(), Some("abc"));
-        let read: Vec<_> = page
-            .pods
+             "status":{"phase":"Pending","containerStatuses":[{"state":{"running":{}}},{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}}"#,
+            r#"{"metadata":{"name":"b","namespace":"n","uid":"2","labels":{},"deletionTimestamp":"2026-01-02T03:04:06Z"},
+             "status":{"phase":"Pending","initContainerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull"}}}]}}"#,
+            r#"{"metadata":{"name":"c","namespace":"n","uid":"3"},"status":{"phase":"Pending"}}"#,
+            r#"{"metadata":{"name":"d","namespace":"n","uid":"4"},"status":{"phase":"Running"}}"#,
+            // Of another namespace nothing else has to be readable.
+            r#"{"metadata":{"name":5,"namespace":"elsewhere"},"status":[]}"#,
+        ];
+        let wanted = |namespace: &NamespaceName| *namespace == "n";
+        let read: Vec<_> = pods
             .iter()
+            .filter_map(|json| read_pod(json.as_bytes(), wanted).unwrap())
             .map(|pod| {
-                let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
-                let hash = pod.template_hash.as_deref();
-                (
-                    pod.name.as_str(),
-                    pod.is_image_pull_failing,
-                    pod.is_deleted,
-                    owner,
-                    hash,
-                )
+                let owner = pod.controller.map(|owner| owner.uid);
+                let name = pod.name.to_string();
+                let failing = pod.is_image_pull_failing;
+                (name, failing, pod.is_deleted, owner, pod.template_hash)
             })
             .collect();
+        let (owner, hash) = (Some("9".to_owned()), Some("5d4f8".to_owned()));
         assert_eq!(
             read,
             [
-                ("a", true, false, Some("9"), Some("5d4f8")),
-                ("b", true, true, None, None),
-                ("c", false, false, None, None)
+                ("a".to_owned(), true, false, owner, hash),
+                ("b".to_owned(), true, true, None, None),
+                ("c".to_owned(), false, false, None, None)
             ]
         );
-        let last = parse_page(r#"{"metadata":{"continue":""},"items":[]}"#).unwrap();
-        assert!(last.next.is_none() && last.pods.is_empty());
     }
 }

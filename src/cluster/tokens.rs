@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Kube;
 use super::api::Objects;
-use crate::credential::{ServiceAccountTokens, TenantError};
+use crate::credential::{ServiceAccountTokens, TenantError, jwt};
 use crate::provision::ports::ClusterError;
 use crate::registry::source::Tenant;
 
@@ -58,6 +58,14 @@ impl Kube {
         if audience.is_empty() {
             return Err(unreachable("no audience was given: this is a bug"));
         }
+        if self.is_api_server_audience(audience).await {
+            let (namespace, service_account) = names(tenant);
+            return Err(TenantError::ApiServerAudience {
+                namespace,
+                service_account,
+                audience: audience.to_owned(),
+            });
+        }
         let accounts = Objects::<ServiceAccount>::namespaced(self, &tenant.namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
@@ -74,6 +82,23 @@ impl Kube {
             .filter(|token| !token.is_empty())
             .map(SecretString::from)
             .ok_or_else(|| unreachable("the API server's answer has no token"))
+    }
+}
+
+impl Kube {
+    /// Whether a token for this audience would be good for the API server. Our own token, which is for no audience that anybody chose,
+    /// has all that the API server takes.
+    ///
+    /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/> (`--api-audiences`)
+    async fn is_api_server_audience(&self, audience: &str) -> bool {
+        let Some(file) = &self.own_token else {
+            return false;
+        };
+        // Without our own token the request itself fails.
+        let token = tokio::fs::read_to_string(file).await.unwrap_or_default();
+        jwt::audiences(token.trim())
+            .iter()
+            .any(|own| own == audience)
     }
 }
 
@@ -102,6 +127,11 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
             namespace,
             service_account,
         },
+        ClusterError::Unauthenticated { .. } => TenantError::TokenUnreachable {
+            namespace,
+            service_account,
+            message: error.to_string(),
+        },
         ClusterError::Rejected { message, .. }
         | ClusterError::Mismatch { message, .. }
         | ClusterError::Unreachable { message, .. } => TenantError::TokenUnreachable {
@@ -113,7 +143,7 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
 }
 
 /// The unique id of the ServiceAccount that a token is of, as the API server writes it into its tokens.
-fn owner(token: &str) -> Option<String> {
+pub(crate) fn owner(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct KubernetesClaims {
         #[serde(rename = "kubernetes.io")]
@@ -134,11 +164,17 @@ fn owner(token: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::Client;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn reads_the_owner_of_a_token() {
-        let claims = serde_json::json!({
+        let claims = json!({
             "aud": ["sts.amazonaws.com"],
             "kubernetes.io": {"namespace": "a", "serviceaccount": {"name": "b", "uid": "u-1"}},
         });
@@ -147,5 +183,42 @@ mod tests {
         for text in ["", "opaque", "a.b.c", "h.e30.s"] {
             assert_eq!(owner(text), None, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn asks_for_no_token_that_the_api_server_would_take() {
+        let claims = json!({"aud": ["https://kubernetes.default.svc", "sts.amazonaws.com"]});
+        let token = format!("h.{}.s\n", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), token).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let service = tower::service_fn(move |_: hyper::Request<kube::client::Body>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(
+                kube::client::Body::empty(),
+            )))
+        });
+        let mut kube = Kube::new(
+            Client::new(service, "pullpass"),
+            "pullpass".parse().unwrap(),
+        );
+        kube.own_token = Some(file.path().into());
+        let tenant = Tenant {
+            namespace: "team-a".parse().unwrap(),
+            service_account: "puller".parse().unwrap(),
+            service_account_uid: "u-1".into(),
+            namespace_uid: "n-1".into(),
+        };
+        let refused = kube.fetch_token(&tenant, "sts.amazonaws.com").await;
+        let refused = refused.err().unwrap();
+        assert_eq!(refused.reason(), "ApiServerAudience");
+        assert!(refused.to_string().contains("--api-audiences"), "{refused}");
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        let other = kube
+            .fetch_token(&tenant, "api://AzureADTokenExchange")
+            .await;
+        assert_ne!(other.err().unwrap().reason(), "ApiServerAudience");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 }

@@ -4,12 +4,13 @@
 //! known stays. Only a list that ended says what is not there.
 
 mod certificates;
+mod list_watch;
 mod own_secrets;
 mod reflect;
 mod stream;
 mod webhooks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -19,10 +20,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::runtime::watcher::Config;
 use kube::{Resource, ResourceExt as _};
 use tokio::sync::watch as signal;
 
+use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
 use self::reflect::{OWN_SECRETS, ReflectorSpec, WatchTarget, follow};
 use self::stream::WatchStream;
@@ -31,18 +32,11 @@ use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
-use crate::provision::PULL_SECRET;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::{Observed, State};
 use crate::provision::store::Store;
+use crate::provision::{Namespace, PULL_SECRET};
 use crate::registry::{Problem, Registries, Registry};
-
-/// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
-/// from a bookmark costs next to nothing.
-const WATCH_SECONDS: u32 = 50;
-
-/// Objects per page of a list: pull secrets may hold 900 KiB each, and a page is in memory at once.
-const PAGE: u32 = 200;
 
 /// All watches of one process.
 pub struct Watches {
@@ -83,19 +77,20 @@ impl Watches {
         watches.add("registries", |synced| {
             watch_registries(kube, Arc::clone(state), synced)
         });
+        let namespaces = watches.signal("namespaces");
         watches.add("pull_secrets", |synced| {
-            let store = Arc::clone(&state.pull_secrets);
+            let name = ObjectName::constant(PULL_SECRET);
             watch_secrets(
                 kube,
-                &ObjectName::constant(PULL_SECRET),
-                store,
+                &name,
+                state,
                 "pull_secrets".into(),
-                synced,
+                (namespaces, synced),
             )
         });
-        let registries = watches.signal("registries");
+        let before = ["namespaces", "registries"].map(|what| watches.signal(what));
         watches.add(OWN_SECRETS, |synced| {
-            watch_own_secrets(kube, Arc::clone(state), registries, synced)
+            watch_own_secrets(kube, Arc::clone(state), before, synced)
         });
         watches.add("source_secrets", |synced| {
             watch_sources(kube, Arc::clone(state), synced)
@@ -144,10 +139,6 @@ impl Watches {
     }
 }
 
-fn config() -> Config {
-    Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
-}
-
 /// The name of an object of this namespace, or of none; else what of it is another one's.
 fn identify<K: Resource, F: Form>(
     object: &K,
@@ -159,6 +150,28 @@ fn identify<K: Resource, F: Form>(
     Name::parse(name).map_err(|error| error.to_string())
 }
 
+/// What is logged once of each namespace that opted in and is excluded.
+const EXCLUDED_WARNING: &str = "namespace is opted in and excluded: nothing is injected or written there; take its label pullpass.dev/inject off, or do not exclude it (--exclude-namespaces; kube-* and pullpass' own always are)";
+
+/// Logs a namespace that opted in and is excluded, once for as long as it is; with an empty name all of them.
+fn warn_of_excluded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
+    let known: Vec<Arc<Namespace>> = if name.is_empty() {
+        state.namespaces.list()
+    } else {
+        state.namespaces.get(name).into_iter().collect()
+    };
+    let is_excluded = |name: &NamespaceName| {
+        let namespace = state.namespaces.get(name.as_str());
+        namespace.is_some_and(|namespace| namespace.excluded)
+    };
+    warned.retain(is_excluded);
+    for namespace in known.iter().filter(|namespace| namespace.excluded) {
+        if warned.insert(namespace.name.clone()) {
+            tracing::warn!(namespace.name = %namespace.name, "{EXCLUDED_WARNING}");
+        }
+    }
+}
+
 /// Opted-in namespaces, metadata alone.
 fn watch_namespaces(
     kube: &Kube,
@@ -166,20 +179,27 @@ fn watch_namespaces(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
-    let config = config().labels(&format!("{INJECT_LABEL} in (enabled,all)"));
-    let events = WatchStream::new(kube, "namespaces", api, config);
+    let selection = Selection::of_labels(format!("{INJECT_LABEL} in (enabled,all)"));
+    let events = WatchStream::new(kube, "namespaces", api, selection);
+    let excluded = Arc::clone(&kube.excluded);
     async move {
+        let mut warned = HashSet::new();
         // Those that are gone, too, until the next list.
         let mut known = HashMap::new();
         let reader = ReflectorSpec {
             target: "namespaces".into(),
             identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
             read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
-                Ok(objects::read_namespace(name.clone(), object.metadata))
+                Ok(objects::read_namespace(
+                    name.clone(),
+                    object.metadata,
+                    &excluded,
+                ))
             },
             // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
             changed: |name: &str| {
                 state.announce_namespaces();
+                warn_of_excluded(&state, name, &mut warned);
                 if name.is_empty() {
                     let all = state.namespaces.entries().into_iter();
                     known = all
@@ -207,7 +227,7 @@ fn watch_registries(
 ) -> BoxFuture<'static, ()> {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = WatchStream::new(kube, "registries", api, config());
+    let events = WatchStream::new(kube, "registries", api, Selection::default());
     async move {
         let store = Store::new(
             Arc::new(AtomicU64::new(0)),
@@ -270,16 +290,17 @@ fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>
     registries
 }
 
-/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow.
+/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow. Listed once `namespaces` were.
 fn watch_secrets(
     kube: &Kube,
     name: &ObjectName,
-    store: Arc<Store<NamespaceName, Observed>>,
+    state: &Arc<State>,
     target: WatchTarget,
-    synced: signal::Sender<bool>,
+    (mut namespaces, synced): (signal::Receiver<bool>, signal::Sender<bool>),
 ) -> BoxFuture<'static, ()> {
+    let (state, store) = (Arc::clone(state), state.pull_secrets_of(name));
     let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = WatchStream::new(kube, target.what, api, config().fields(&named(name)));
+    let events = WatchStream::new(kube, target.what, api, Selection::of_fields(named(name)));
     let name = name.clone();
     async move {
         let reader = ReflectorSpec {
@@ -291,10 +312,22 @@ fn watch_secrets(
                 NamespaceName::parse(namespace.unwrap_or_default())
                     .map_err(|error| error.to_string())
             },
-            read: |_: &NamespaceName, object| Ok(Observed::of(&objects::read_pull_secret(object))),
+            read: |namespace: &NamespaceName, object| {
+                let secret = objects::read_pull_secret(object);
+                let is_wanted = state.namespaces.get(namespace).is_some();
+                let known = store.get(namespace);
+                let known = known.filter(|known| known.version == secret.version);
+                Ok(match known {
+                    Some(known) if known.intact || !is_wanted => Observed::clone(&known),
+                    _ if is_wanted => Observed::of(&secret),
+                    _ => Observed::of_unwanted(&secret),
+                })
+            },
             changed: |_: &str| {},
             unreadable: Arc::default(),
         };
+        // What is in a Secret is kept where it is wanted alone. The sender lives as long as its watch, which never ends.
+        let _ = namespaces.wait_for(|synced| *synced).await;
         follow(events, &store, reader, synced).await;
     }
     .boxed()
@@ -305,19 +338,15 @@ fn watch_sources(
     state: Arc<State>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let config = config().labels(&format!("{}=true", objects::SOURCE_LABEL));
+    let selection = Selection::of_labels(format!("{}=true", objects::SOURCE_LABEL));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), selection);
     async move {
         let reader = ReflectorSpec {
             target: "source_secrets".into(),
             identify: |object: &Secret| identify(object, Some(&own)),
             read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
-            changed: |name: &str| {
-                if !name.is_empty() {
-                    tracing::info!(secret.name = name, "source Secret changed");
-                }
-            },
+            changed: |name: &str| log_source_change(name, state.sources.len()),
             unreadable: Arc::default(),
         };
         follow(events, &state.sources, reader, synced).await;
@@ -325,14 +354,23 @@ fn watch_sources(
     .boxed()
 }
 
+/// After a list no single one is named.
+fn log_source_change(name: &str, count: usize) {
+    if name.is_empty() {
+        tracing::info!(sources.count = count, "listed source Secrets");
+    } else {
+        tracing::info!(secret.name = name, "source Secret changed");
+    }
+}
+
 fn watch_store(
     kube: &Kube,
     store: Arc<KubeCredentialStore>,
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
-    let config = config().labels(&format!("{STORE_LABEL}=true"));
+    let selection = Selection::of_labels(format!("{STORE_LABEL}=true"));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), config);
+    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), selection);
     async move {
         let reader = ReflectorSpec {
             target: "credential_store".into(),
@@ -344,4 +382,54 @@ fn watch_store(
         follow(events, store.cache(), reader, synced).await;
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is logged meanwhile.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    #[allow(clippy::unwrap_in_result, reason = "a poisoned lock fails the test")]
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let held = self.0.lock();
+            held.map_err(|_| io::ErrorKind::Other)?
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn names_no_source_secret_after_a_list() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            log_source_change("", 3);
+            log_source_change("harbor", 3);
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains("listed source Secrets sources.count=3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("source Secret changed secret.name=\"harbor\""),
+            "{text}"
+        );
+        assert!(!text.contains("secret.name=\"\""), "{text}");
+    }
 }

@@ -21,6 +21,9 @@ use report::CheckReport;
 /// The exit code of wrong arguments and of files that cannot be used.
 pub(super) const USAGE: u8 = 2;
 
+/// What to do about a namespace that is opted in and excluded.
+const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
+
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
 ///
 /// Each hop is reported with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
@@ -73,6 +76,14 @@ pub(super) struct Args {
     /// pullpass' own namespace, where source Secrets and minted credentials are; by default the Pod's, else pullpass.
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
     own_namespace: Option<NamespaceName>,
+    /// Namespaces that `serve` is told to leave alone, besides kube-* and pullpass' own.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        env = "PULLPASS_EXCLUDE_NAMESPACES",
+        value_delimiter = ','
+    )]
+    exclude_namespaces: Vec<NamespaceName>,
     /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,

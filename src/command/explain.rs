@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use super::Output;
 use super::manifest::Manifests;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::ExcludedNamespaces;
 use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
 use crate::registry::{self, Labels, PodSubject, Registries};
 use images::{Pod, Source};
@@ -43,6 +44,14 @@ pub(super) struct Args {
     /// The Pod's namespace. Without a namespace and its labels, each Registry is taken to serve it.
     #[arg(long, value_name = "NAME")]
     namespace: Option<NamespaceName>,
+    /// Namespaces that `serve` is told to leave alone, besides kube-* and pullpass.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        env = "PULLPASS_EXCLUDE_NAMESPACES",
+        value_delimiter = ','
+    )]
+    exclude_namespaces: Vec<NamespaceName>,
     /// The namespace's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     namespace_labels: Option<Labels>,
@@ -63,6 +72,8 @@ struct ExplainContext {
     /// The labels of the namespace, if it is known.
     namespace: Option<Labels>,
     namespace_name: Option<NamespaceName>,
+    /// Whether the namespace is one that pullpass leaves alone.
+    excluded: bool,
     pod: Pod,
 }
 
@@ -125,8 +136,15 @@ impl ExplainContext {
         pod.labels
             .extend(args.pod_labels.clone().unwrap_or_default());
         pod.service_account = args.service_account.clone().or(pod.service_account);
+        let excluded = ExcludedNamespaces::new(
+            NamespaceName::constant("pullpass"),
+            args.exclude_namespaces.clone(),
+        );
         Self {
             registries: Registries::build(manifests.registries),
+            excluded: namespace_name
+                .as_ref()
+                .is_some_and(|name| excluded.contains(name)),
             namespace: is_known.then_some(labels),
             namespace_name,
             pod,

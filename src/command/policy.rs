@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod ecr_images;
 mod iam;
 mod step;
 mod text;
@@ -38,6 +39,9 @@ pub(super) struct Args {
     /// The AWS account of pullpass' own role, of the node's role or of the access keys' user.
     #[arg(long, value_name = "ID", value_parser = parse_account)]
     account: Option<String>,
+    /// The EKS cluster, where pullpass' own role is trusted by EKS Pod Identity.
+    #[arg(long, value_name = "ARN", value_parser = parse_cluster_arn)]
+    cluster_arn: Option<String>,
     /// pullpass' own namespace.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
     namespace: NamespaceName,
@@ -102,7 +106,7 @@ fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
         Some(CredentialSource::Static(fixed)) => (
             "static",
             format!("the login in source secret {}", fixed.secret),
-            vec![Step::static_login(&fixed.secret, &place.args.namespace)],
+            vec![static_login(registry, &fixed.secret, place)],
         ),
         Some(CredentialSource::Minted(MintSource::Acr(_))) => azure::plan(registry, place),
         Some(CredentialSource::Minted(MintSource::Ecr(_))) | None => aws::plan(registry, place),
@@ -113,6 +117,16 @@ fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
         identity,
         images: registry.patterns().map(ToString::to_string).collect(),
         steps,
+    }
+}
+
+fn static_login(registry: &ValidRegistry, secret: &str, place: &PolicyContext<'_>) -> Step {
+    let step = Step::static_login(secret, &place.args.namespace);
+    let mut patterns = registry.patterns();
+    if patterns.any(|pattern| !registry.exclusions_of(pattern).is_empty()) {
+        step.note("excludedImages bounds what pullpass hands out the login for, not what it may pull: give it no right to those repositories")
+    } else {
+        step
     }
 }
 
@@ -149,5 +163,25 @@ fn parse_account(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("an AWS account has 12 digits".to_owned())
+    }
+}
+
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelastickubernetesservice.html>
+fn parse_cluster_arn(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_name = |name: &str| {
+        let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_name_byte)
+    };
+    match parts.as_slice() {
+        ["arn", partition, "eks", region, account, cluster]
+            if is_name(partition)
+                && is_name(region)
+                && parse_account(account).is_ok()
+                && cluster.strip_prefix("cluster/").is_some_and(is_name) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("write it as EKS does: arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME".to_owned()),
     }
 }

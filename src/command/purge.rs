@@ -41,6 +41,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
         namespace: None,
+        excluded: Vec::new(),
     };
     let kube = connect(&connection).await?;
     if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {

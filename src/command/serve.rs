@@ -96,6 +96,15 @@ struct ManagerArgs {
     /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     namespace: Option<NamespaceName>,
+    /// Namespaces that are left alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret
+    /// is written
+    #[arg(
+        long,
+        env = "PULLPASS_EXCLUDE_NAMESPACES",
+        value_name = "NAME,…",
+        value_delimiter = ','
+    )]
+    exclude_namespaces: Vec<NamespaceName>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
     log_format: log::LogFormat,
@@ -133,13 +142,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.renewals_per_second <= args.max_renewals_per_second,
         "--renewals-per-second is more than --max-renewals-per-second: lower the one or raise the other"
     );
-    let _log = log::start(&args.manager)?;
+    let log = log::start(&args.manager)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime's threads")?;
     runtime.block_on(async {
-        let manager = manager::Manager::open(&args.manager).await?;
+        let mut manager = manager::Manager::open(&args.manager).await?;
+        log.register(&mut manager.metrics);
         if args.patch_only {
             patch_only::serve(args, manager).await
         } else {

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::leadership::Leadership;
 use crate::certificates::decide::{Bundle, RotationStep, ValidityPeriods, decide};
 use crate::certificates::{CertificateSet, DriftBackoff, MakeError, Metrics};
+use crate::clock;
 use crate::cluster::{CERTIFICATES, Certificates, Kube, WEBHOOKS, WebhookConfig, WebhookConfigs};
 use crate::provision::ports::{ClusterError, Precondition, Version};
 
-/// The longest time between two checks when nothing rings.
-const MAX_WAIT: SignedDuration = SignedDuration::from_mins(1);
+/// Where to look when something was made in the future.
+pub const WRONG_CLOCK: &str = "the clock of this node or of another replica's is or was wrong -> check time synchronization (chrony, timesyncd) on the nodes";
 
 /// How long a replica that does not lead leaves it to the leader to put them in place.
 const FOLLOWER_DELAY: Duration = Duration::from_secs(10);
@@ -112,8 +113,7 @@ impl CertRotator {
                 RotationStep::Wait(until) => until,
                 action => self.perform(action, now).await,
             };
-            let wait = until.duration_since((self.clock)()).min(MAX_WAIT);
-            let wait = Duration::try_from(wait).unwrap_or_default();
+            let wait = clock::find_wait(until, (self.clock)());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 _ = secret.changed() => {}
@@ -125,7 +125,7 @@ impl CertRotator {
     /// Reads what the watches show, and decides.
     fn observe(&mut self, now: Timestamp) -> RotationStep {
         let state = &mut self.state;
-        let held = state.read(&self.certificates, &self.hosts);
+        let held = state.read(&self.certificates, &self.hosts, now);
         let bundle = held.map(CertificateSet::bundle);
         let view = held.map(|held| *held.view());
         let webhooks = self.configurations.all();
@@ -290,7 +290,12 @@ impl CertRotator {
 
 impl RotationState {
     /// What the Secret holds, if it can be used. Each state of it is read once.
-    fn read(&mut self, certificates: &Certificates, hosts: &[String]) -> Option<&CertificateSet> {
+    fn read(
+        &mut self,
+        certificates: &Certificates,
+        hosts: &[String],
+        now: Timestamp,
+    ) -> Option<&CertificateSet> {
         let Some(secret) = certificates.secret() else {
             self.read = None;
             return None;
@@ -305,6 +310,16 @@ impl RotationState {
                 tracing::warn!(
                     secret.name = CERTIFICATES,
                     "cannot use the certificates Secret, creating new certificates: {damage}"
+                );
+            }
+            if let Ok(held) = &held
+                && held.view().is_from_future(now)
+            {
+                tracing::warn!(
+                    secret.name = CERTIFICATES,
+                    certificate.made = %held.view().serving.made,
+                    ca.made = %held.view().authority.made,
+                    "the certificates Secret was made in the future, creating new certificates: {WRONG_CLOCK}"
                 );
             }
             self.read = Some((secret.version.clone(), held.ok()));
@@ -330,7 +345,10 @@ impl RotationState {
             return Bundle::Differs(self.bundle.from(now));
         }
         match &self.trusted {
-            Some((leadership, since)) if *leadership == wanted => Bundle::Holds(*since),
+            // After the clock was put back it counts from now on.
+            Some((leadership, since)) if *leadership == wanted && *since <= now => {
+                Bundle::Holds(*since)
+            }
             _ => {
                 self.trusted = Some((wanted, now));
                 Bundle::Holds(now)

@@ -2,8 +2,8 @@
 //! asked when they were created, or because the namespace or the Registry came later.
 //!
 //! A scan runs whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
-//! been down), and on a slow timer. Nothing is kept: a page of Pending Pods is read, evaluated by what admission would do
-//! ([`PodChecker`]), counted, reported by an Event on the Pod, and forgotten.
+//! been down), and on a slow timer. Nothing is kept: the Pending Pods are read one at a time; one of a namespace that opted in is evaluated
+//! by what admission would do ([`PodChecker`]), counted, reported by an Event on it, and each is forgotten.
 
 mod event;
 mod metrics;
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use super::leadership::{Leadership, ticks};
 use crate::admission::{self, PodCheck, PodChecker};
-use crate::cluster::{Kube, PendingPod, Published};
+use crate::cluster::{EventNote, Kube, PendingPod, Published};
+use crate::names::NamespaceName;
 use crate::provision::ports::ClusterError;
 pub use metrics::Metrics;
 use schedule::{ScanOutcome, ScanSchedule};
@@ -107,36 +108,46 @@ impl MissedPodScanner {
         }
     }
 
-    /// Checks every Pending Pod once, a page at a time.
+    /// Checks every Pending Pod once, of namespaces that opted in.
     async fn scan(&self) -> Result<ScanResult, ClusterError> {
         let mut found = ScanResult::default();
         let mut next = None;
         loop {
-            let page = self.kube.fetch_pending_pods(next.as_deref()).await?;
-            for pod in &page.pods {
-                self.scan_pod(pod, &mut found).await;
+            let mut page = self.kube.fetch_pending_pods(next.as_deref()).await?;
+            let mut notes = Vec::new();
+            let is_wanted = |namespace: &NamespaceName| self.check.is_opted_in(namespace);
+            while let Some(pod) = page.next_pod(is_wanted).await? {
+                notes.extend(self.scan_pod(&pod, &mut found).await);
             }
-            next = page.next;
+            next = page.finish()?;
+            // Not before the page has ended: the API server gives up one that is read slowly.
+            for note in notes {
+                self.publish(&note, &mut found).await;
+            }
             if next.is_none() {
                 return Ok(found);
             }
         }
     }
 
-    async fn scan_pod(&self, pod: &PendingPod, found: &mut ScanResult) {
+    /// Counts a Pod if it was missed; answers what to say of it.
+    async fn scan_pod(&self, pod: &PendingPod, found: &mut ScanResult) -> Option<EventNote> {
         let PodCheck::Missed(lacks) = self.check(pod).await else {
-            return;
+            return None;
         };
         if pod.is_image_pull_failing {
             found.image_pull_failing += 1;
         } else {
             found.waiting += 1;
         }
+        Some(event::missed_pod(pod, &lacks))
+    }
+
+    async fn publish(&self, note: &EventNote, found: &mut ScanResult) {
         if !found.events_failing && found.event_count < MAX_EVENTS {
-            let notice = event::missed_pod(pod, &lacks);
-            let event_count = self.kube.publish(&notice, (self.clock)()).await;
+            let published = self.kube.publish(note, (self.clock)()).await;
             found.event_count += 1;
-            found.events_failing = event_count == Published::Failed;
+            found.events_failing = published == Published::Failed;
         }
     }
 

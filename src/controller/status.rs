@@ -1,5 +1,6 @@
 //! Writes Registries' status, and Events.
 
+mod excluded;
 mod write_failures;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use super::conditions::{
     Reason, RegistryFacts, build_status, find_deadline, find_problem, find_reach,
 };
-use super::retry_timer::RetryTimer;
+use crate::clock::RetryTimer;
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::names::ObjectName;
 use crate::provision::Pending;
@@ -143,10 +144,9 @@ impl ReportedStatus {
             if let Some(deadline) = find_deadline(&status) {
                 requeue_at(&mut updates, deadline);
             }
-            updates.events.extend(find_event(listed, &facts, now));
-            updates
-                .events
-                .extend(find_foreign(snapshot, registries, listed));
+            let events = &mut updates.events;
+            events.extend(find_event(listed, &facts, now));
+            events.extend(find_foreign(snapshot, registries, listed));
             if before.as_ref() != Some(&status) {
                 if let Some(expiration_time) = self.backoff_until(&listed.name, now) {
                     requeue_at(&mut updates, expiration_time);
@@ -154,10 +154,11 @@ impl ReportedStatus {
                 }
                 updates.statuses.push((listed.clone(), status.clone()));
             }
-            let told = (listed.uid.clone(), status);
-            self.statuses.insert(listed.name.clone(), told);
+            self.statuses
+                .insert(listed.name.clone(), (listed.uid.clone(), status));
         }
         updates.events.extend(unwritten.events);
+        updates.events.extend(excluded::find(snapshot));
         let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         self.statuses.retain(|name, _| names.contains(&**name));
         self.backoff.retain(|name, _| names.contains(&**name));

@@ -1,12 +1,12 @@
 //! Tokens of Azure Container Registry: a token of Entra ID for the identity, exchanged at the login server.
 
 mod caller;
-mod client;
-mod entra;
-mod exchange;
-mod identity;
+pub(crate) mod client;
+pub(crate) mod entra;
+pub(crate) mod exchange;
+pub(crate) mod identity;
 mod secret;
-mod token_expiry;
+pub(crate) mod token_expiry;
 
 use std::path::PathBuf;
 use std::time::Duration;

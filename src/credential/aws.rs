@@ -10,8 +10,8 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
-use super::MintError;
-use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, one_line, root_cause};
+use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, root_cause};
+use super::{MintError, answer_words};
 
 /// The client of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the source says, or
 /// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has its own types.
@@ -116,7 +116,8 @@ impl AwsCall<'_> {
         error: &dyn ProvideErrorMetadata,
         answer: &HttpResponse,
     ) -> MintError {
-        let Some(code) = error.code().map(one_line).filter(|code| !code.is_empty()) else {
+        let code = error.code().map(|code| self.words(code));
+        let Some(code) = code.filter(|code| !code.is_empty()) else {
             return self.explain_status(answer);
         };
         let host = self.host.clone();
@@ -178,18 +179,9 @@ impl AwsCall<'_> {
         }
     }
 
-    /// The cloud's own words, unless they repeat a secret (a signature error quotes the whole signed request).
-    fn words(&self, message: &str) -> String {
-        if self
-            .secrets
-            .iter()
-            .flatten()
-            .any(|secret| !secret.is_empty() && message.contains(secret))
-        {
-            "an answer that is not shown because it repeats a secret".to_owned()
-        } else {
-            one_line(message)
-        }
+    /// The cloud's own words, unless they repeat a secret.
+    fn words(&self, text: &str) -> String {
+        answer_words::shown(text, self.secrets.iter().flatten().copied())
     }
 }
 

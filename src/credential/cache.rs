@@ -18,6 +18,7 @@ use super::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError,
     SourceSecrets, StoreError, Ticket,
 };
+use crate::clock;
 use crate::registry::source::MintSource;
 use backoff::{MintBackoff, MintFailure};
 
@@ -269,14 +270,19 @@ impl MinterInner {
     }
 
     async fn mint(&self, job: &MintJob, ticket: Ticket) -> Result<Arc<Credential>, MintError> {
+        let now = job.clock.now();
+        let current = self.store.current(&job.key);
+        if let Some(current) = &current {
+            log_future(&job.source, current, now);
+        }
         let order = MintRequest {
             source: job.source.clone(),
             keys: job.keys.clone(),
-            expires_at: self
-                .store
-                .current(&job.key)
+            // A session that does not outlast one that cannot be used is as good as any.
+            expires_at: current
+                .filter(|current| !clock::is_from_future(current.minted_at, now))
                 .map(|current| current.expires_at),
-            now: job.clock.now(),
+            now,
         };
         let started = Instant::now();
         let minted = self.mint.mint(order).await;
@@ -316,6 +322,18 @@ fn log_success(source: &MintSource, credential: &Credential) {
         credential.expires_at = %credential.expires_at,
         "minted credential"
     );
+}
+
+/// Says why one is replaced before its time.
+fn log_future(source: &MintSource, current: &Credential, now: Timestamp) {
+    if clock::is_from_future(current.minted_at, now) {
+        tracing::warn!(
+            credential.provider = Provider::of(source).label(),
+            credential.location = source.location(),
+            credential.minted_at = %current.minted_at,
+            "stored credential was minted in the future, minting anew: the clock of this node or of another replica's is or was wrong -> check time synchronization (chrony, timesyncd) on the nodes"
+        );
+    }
 }
 
 /// Logs a failure where it is handled: everybody who waits gets the same one.

@@ -1,6 +1,6 @@
 //! Amazon ECR's authorization tokens, private and public.
 
-mod answer;
+pub(crate) mod answer;
 mod caller;
 
 use std::time::Duration;

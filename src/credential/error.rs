@@ -206,7 +206,9 @@ impl MintError {
             }
             Self::Tenant(error) => !matches!(
                 error,
-                TenantError::TokenForbidden { .. } | TenantError::TokenUnreachable { .. }
+                TenantError::TokenForbidden { .. }
+                    | TenantError::ApiServerAudience { .. }
+                    | TenantError::TokenUnreachable { .. }
             ),
             _ => false,
         }

@@ -191,6 +191,17 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// An answer without headers.
+    #[cfg(any(test, pullpass_fuzz))]
+    pub(crate) fn of(status: u16, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            retry_after: None,
+            headers: Vec::new(),
+            body,
+        }
+    }
+
     /// The values of a header, whose name is given in lower case.
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self.headers.iter().filter(move |(key, _)| key == name);

@@ -2,7 +2,7 @@
 
 mod chain;
 pub mod keys;
-mod metadata;
+pub(crate) mod metadata;
 mod node;
 mod region;
 pub(crate) mod tenant;

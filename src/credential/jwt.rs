@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The claims of a JSON Web Token; `None` when it is none, or has not these claims.
@@ -16,4 +17,23 @@ pub(crate) fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     };
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     serde_json::from_slice(&payload).ok()
+}
+
+/// Whom a token is for; none where it does not say so.
+pub(crate) fn audiences(token: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct AudienceClaim {
+        aud: Audience,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        Many(Vec<String>),
+    }
+    match claims(token).map(|claims: AudienceClaim| claims.aud) {
+        Some(Audience::One(audience)) => vec![audience],
+        Some(Audience::Many(audiences)) => audiences,
+        None => Vec::new(),
+    }
 }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::answer_words;
 use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use challenge::Challenge;
@@ -302,11 +303,7 @@ impl<'a> RegistryClient<'a> {
             Some(error) => format!("{} {}", error.code, error.message),
             None => "it does not say why".to_owned(),
         };
-        if words.contains(self.password.expose_secret()) {
-            "an answer that is not shown because it repeats a secret".to_owned()
-        } else {
-            one_line(&words)
-        }
+        answer_words::shown(&words, [self.password.expose_secret()])
     }
 
     fn bad(&self, problem: String) -> RegistryClientError {

@@ -1,16 +1,35 @@
 //! Where minted credentials are kept, so that replicas agree on them and a restart mints nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Credential, CredentialKey, StoreError};
+use crate::clock::MAX_SKEW;
 use crate::registry::source::MintSource;
 
 /// How long a claim holds: longer than a mint may take, so that two replicas mint the same credential only when one of them died.
 pub const CLAIM_LIFE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How much longer a claim that ends at `until` by its holder's clock is respected by who first saw it `seen_for` ago; `None`: no more.
+///
+/// Its holder's clock is another one. So a claim counts from when it was seen, by a clock that nobody sets, as client-go judges a Lease
+/// (<https://github.com/kubernetes/client-go/blob/master/tools/leaderelection/leaderelection.go>); what no clock that is about right
+/// can have written counts for nothing.
+pub fn find_claim_left(
+    until: Timestamp,
+    seen_for: Duration,
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let differs = until.duration_since(now);
+    let seen_for = SignedDuration::try_from(seen_for).unwrap_or(SignedDuration::MAX);
+    let left = CLAIM_LIFE.saturating_sub(seen_for);
+    let is_plausible = (-MAX_SKEW..=MAX_SKEW + CLAIM_LIFE).contains(&differs);
+    (is_plausible && left.is_positive()).then_some(left)
+}
 
 /// The right to mint one credential, until [`Claim::Pending`] ends for the others.
 #[derive(Clone, Debug)]
@@ -19,7 +38,7 @@ pub struct Ticket {
     pub key: CredentialKey,
     /// The version of the stored object at the moment of the claim; what [`CredentialStore::put`] compares and swaps.
     pub version: String,
-    /// When the claim ends by itself.
+    /// When the claim ends by itself, by its holder's clock.
     pub until: Timestamp,
 }
 
@@ -45,8 +64,8 @@ pub trait CredentialStore: Send + Sync {
     /// Claims the right to mint the credential of `key` until `now` + [`CLAIM_LIFE`], by compare-and-swap, keeping the credential
     /// already stored. `source` is kept beside it: its canonical text for people, its tenant for garbage collection.
     ///
-    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; another replica's claim that ended before
-    /// `now` is taken over.
+    /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; another replica's claim that ended
+    /// ([`find_claim_left`]) is taken over.
     fn claim<'a>(
         &'a self,
         key: &'a CredentialKey,
@@ -68,4 +87,34 @@ pub trait CredentialStore: Send + Sync {
 
     /// A number that grows whenever another credential is stored, here or by another replica, to wait for another replica's mint.
     fn changes(&self) -> watch::Receiver<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn respects_a_claim_from_when_it_was_seen_whatever_its_holders_clock_says() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        // When it ends by its holder's clock, for how long it was seen, how long it is respected.
+        let table = [
+            (10, 0, Some(10)),
+            (10, 4, Some(6)),
+            (10, 10, None),
+            (550, 0, Some(10)),
+            (-530, 3, Some(7)),
+            (610, 0, Some(10)),
+            (611, 0, None),
+            (-601, 0, None),
+        ];
+        for (until, seen_for, left) in table {
+            let until = now + SignedDuration::from_secs(until);
+            let found = find_claim_left(until, Duration::from_secs(seen_for), now);
+            assert_eq!(
+                found,
+                left.map(SignedDuration::from_secs),
+                "{until} {seen_for}"
+            );
+        }
+    }
 }

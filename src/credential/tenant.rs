@@ -82,6 +82,18 @@ pub enum TenantError {
         /// The API server's words, one line.
         message: String,
     },
+    /// The API server takes tokens for that audience itself.
+    #[error(
+        "forbidden: the API server itself takes tokens for the audience {audience} (--api-audiences), so that one of ServiceAccount {namespace}/{service_account} is not asked for: take it out of --api-audiences, or give the Registry another acr.audience"
+    )]
+    ApiServerAudience {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// The audience.
+        audience: String,
+    },
     /// The API server did not answer, or nothing sensible.
     #[error(
         "TokenRequest for ServiceAccount {namespace}/{service_account} failed, retrying: {message}"
@@ -113,6 +125,7 @@ impl TenantError {
             Self::MalformedAnnotation { .. } => "MalformedAnnotation",
             Self::Replaced { .. } => "ServiceAccountReplaced",
             Self::TokenForbidden { .. } => "TokenForbidden",
+            Self::ApiServerAudience { .. } => "ApiServerAudience",
             Self::TokenUnreachable { .. } => "TokenUnreachable",
             Self::Unbound { .. } => "Unbound",
         }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock;
+
 /// How many writes of renewed credentials begin per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RenewalRate {
@@ -127,7 +129,7 @@ pub struct CredentialState {
 impl CredentialState {
     /// Whether it is in the first half of its life: nothing is to be done.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        half_life(self).is_some_and(|half| now < half)
+        half_life(self, now).is_some_and(|half| now < half)
     }
 }
 
@@ -232,7 +234,7 @@ fn decide_mints(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
     let idle = |credential_state: &&(usize, &CredentialState)| !credential_state.1.is_minting;
     let lives: Vec<(usize, &CredentialState)> = view.credentials.iter().enumerate().collect();
     let due = |credential_state: &CredentialState| {
-        renewal_due(credential_state)
+        renewal_due(credential_state, now)
             .max(credential_state.retry_at)
             .unwrap_or(now)
     };
@@ -242,7 +244,7 @@ fn decide_mints(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
         .any(|(_, credential_state)| due(credential_state) <= now);
     for (index, credential_state) in lives.iter().filter(idle) {
         // What may be renewed is renewed with what must be: then both go out in one write.
-        let may = half_life(credential_state)
+        let may = half_life(credential_state, now)
             .max(credential_state.retry_at)
             .unwrap_or(now)
             <= now;
@@ -262,19 +264,20 @@ fn decide_mints(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
     });
 }
 
-/// When a credential may be renewed; `None`: at once.
-fn half_life(credential_state: &CredentialState) -> Option<Timestamp> {
-    let (minted_at, until) = credential_state.minted?;
+/// When a credential may be renewed; `None`: at once, also where it was minted by a clock that was wrong.
+fn half_life(credential_state: &CredentialState, now: Timestamp) -> Option<Timestamp> {
+    let minted = credential_state.minted;
+    let (minted_at, until) = minted.filter(|(made, _)| !clock::is_from_future(*made, now))?;
     let half = until.duration_since(minted_at) / 2;
     minted_at.checked_add(half).ok()
 }
 
 /// When a credential is to be renewed; `None`: at once.
-fn renewal_due(credential_state: &CredentialState) -> Option<Timestamp> {
+fn renewal_due(credential_state: &CredentialState, now: Timestamp) -> Option<Timestamp> {
     let (minted_at, until) = credential_state.minted?;
     let jitter =
         until.duration_since(minted_at) / JITTER_DIVISOR * i32::from(credential_state.jitter) / 255;
-    half_life(credential_state)?.checked_add(jitter).ok()
+    half_life(credential_state, now)?.checked_add(jitter).ok()
 }
 
 fn decide_writes(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {

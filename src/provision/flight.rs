@@ -40,6 +40,8 @@ pub(super) struct FlightProgress {
     pub(super) foreign: bool,
     /// Whether the work has ended.
     pub(super) ended: bool,
+    /// Whether it ended by a panic: to begin it anew would end in the next one.
+    pub(super) panicked: bool,
 }
 
 impl FlightProgress {

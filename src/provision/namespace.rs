@@ -1,11 +1,38 @@
 //! What matters of a namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::NamespaceName;
 
 /// The label that opts a namespace in, and a Pod out.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
+
+/// How the names of the namespaces begin that Kubernetes itself uses.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces>
+const SYSTEM_PREFIX: &str = "kube-";
+
+/// The namespaces that pullpass has nothing to do with, whatever their labels say: Kubernetes' own, pullpass' own, and those that an
+/// admin excludes. One predicate for reviews, provisioning, the controller and `check`; the chart gives the same to webhooks and policies.
+#[derive(Clone, Debug)]
+pub struct ExcludedNamespaces {
+    own: NamespaceName,
+    names: BTreeSet<NamespaceName>,
+}
+
+impl ExcludedNamespaces {
+    /// `kube-*`, pullpass' own namespace, and these.
+    pub fn new(own: NamespaceName, names: impl IntoIterator<Item = NamespaceName>) -> Self {
+        Self {
+            own,
+            names: names.into_iter().collect(),
+        }
+    }
+
+    /// Whether a namespace of this name is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        name.starts_with(SYSTEM_PREFIX) || self.own == *name || self.names.contains(name)
+    }
+}
 
 /// A namespace as admission and provisioning see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +43,10 @@ pub struct Namespace {
     pub uid: String,
     /// Its labels: Registries select by them.
     pub labels: BTreeMap<String, String>,
-    /// What its opt-in label says.
+    /// What its opt-in label says; off where it is excluded.
     pub mode: InjectMode,
+    /// Whether its label says that it opted in, and it is excluded.
+    pub excluded: bool,
     /// Whether it is being deleted: nothing may be written into it.
     pub terminating: bool,
 }
@@ -31,7 +60,21 @@ impl Namespace {
             uid: String::new(),
             labels,
             mode,
+            excluded: false,
             terminating,
+        }
+    }
+
+    /// The same, not opted in where it is one of `excluded`.
+    #[must_use]
+    pub fn unless_excluded(self, excluded: &ExcludedNamespaces) -> Self {
+        if !excluded.contains(&self.name) {
+            return self;
+        }
+        Self {
+            excluded: self.mode != InjectMode::Off,
+            mode: InjectMode::Off,
+            ..self
         }
     }
 
@@ -87,5 +130,32 @@ mod tests {
             assert_eq!(InjectMode::find(&labels), mode, "{value:?}");
         }
         assert_eq!(InjectMode::find(&BTreeMap::new()), InjectMode::Off);
+    }
+
+    #[test]
+    fn wants_nothing_where_it_is_excluded() {
+        let names = ["infra", "monitoring"].map(NamespaceName::constant);
+        let excluded = ExcludedNamespaces::new(NamespaceName::constant("pullpass"), names);
+        for (name, value, expected) in [
+            ("shop", "enabled", (InjectMode::Enabled, false)),
+            ("infrastructure", "all", (InjectMode::All, false)),
+            ("kube", "all", (InjectMode::All, false)),
+            ("my-kube-system", "all", (InjectMode::All, false)),
+            ("infra", "enabled", (InjectMode::Off, true)),
+            ("monitoring", "all", (InjectMode::Off, true)),
+            ("pullpass", "all", (InjectMode::Off, true)),
+            ("kube-system", "enabled", (InjectMode::Off, true)),
+            ("kube-of-mine", "enabled", (InjectMode::Off, true)),
+            ("infra", "disabled", (InjectMode::Off, false)),
+        ] {
+            let labels = BTreeMap::from([(INJECT_LABEL.to_owned(), value.to_owned())]);
+            let namespace = Namespace::new(NamespaceName::constant(name), labels, false)
+                .unless_excluded(&excluded);
+            assert_eq!((namespace.mode, namespace.excluded), expected, "{name}");
+            assert_eq!(
+                namespace.wants_pull_secrets(),
+                expected.0 != InjectMode::Off
+            );
+        }
     }
 }

@@ -194,6 +194,16 @@ pub enum ClusterError {
         /// What was to be written.
         what: String,
     },
+    /// The API server does not know who asks: that is not a missing right.
+    #[error(
+        "unauthenticated: {what}: {message} -> retrying; if it lasts, restart pullpass: its token expired, or its ServiceAccount was recreated"
+    )]
+    Unauthenticated {
+        /// What was asked for.
+        what: String,
+        /// The API server's words.
+        message: String,
+    },
     /// The API server refuses.
     #[error("forbidden: {what}: {message} -> check pullpass' RBAC (manifests/rbac.yaml)")]
     Forbidden {
@@ -247,6 +257,7 @@ impl ClusterError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Conflict { .. } => "Conflict",
+            Self::Unauthenticated { .. } => "Unauthenticated",
             Self::Forbidden { .. } => "Forbidden",
             Self::NamespaceGone { .. } => "NamespaceTerminating",
             Self::NotFound { .. } => "NotFound",

@@ -205,6 +205,9 @@ impl ProvisionerInner {
                     if let Some(outcome) = progress.outcome(&request) {
                         return outcome;
                     }
+                    if progress.panicked {
+                        return EnsureOutcome::Pending(vec![panicked()]);
+                    }
                 }
                 Ok(Err(_)) => return EnsureOutcome::Pending(vec![panicked()]),
                 Err(_) => return EnsureOutcome::Pending(vec![timed_out()]),
@@ -308,7 +311,10 @@ struct FlightGuard {
 impl Drop for FlightGuard {
     fn drop(&mut self) {
         lock(&self.shared.flights).remove(&self.key);
-        self.flight.publish(|progress| progress.ended = true);
+        self.flight.publish(|progress| {
+            progress.ended = true;
+            progress.panicked = std::thread::panicking();
+        });
     }
 }
 

@@ -6,6 +6,7 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
 
 mod capacity;
+mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -27,6 +28,11 @@ pub const MAX_BYTES: usize = 900 * 1024;
 /// So many bytes may a Secret hold at most; the API server refuses more.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-limit>
 const FULL_BYTES: usize = 1024 * 1024;
+
+/// So many entries a pull secret holds at most, and so many bytes all their keys have. What is kept in memory of each Secret is bounded
+/// by it: one that has more was not written by pullpass, and counts as unreadable.
+pub const MAX_ENTRIES: usize = 1024;
+const MAX_KEY_BYTES: usize = 128 * 1024;
 
 /// The annotation that says, for people, which key is covered by which Registry and until when.
 pub const COVERS_ANNOTATION: &str = "pullpass.dev/covers";
@@ -123,18 +129,10 @@ impl fmt::Debug for Auths {
 }
 
 impl Auths {
-    /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull.
+    /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull. So is all of it where there
+    /// are more than [`MAX_ENTRIES`].
     pub fn parse(dockerconfigjson: &[u8]) -> Self {
-        let Ok(Value::Object(mut max)) = serde_json::from_slice::<Value>(dockerconfigjson) else {
-            return Self::default();
-        };
-        let Some(Value::Object(auths)) = max.remove("auths") else {
-            return Self::default();
-        };
-        let all = auths.len();
-        let readable = auths.into_iter().filter(|(_, entry)| is_readable(entry));
-        let entries: BTreeMap<_, _> = readable.collect();
-        let intact = entries.len() == all && max.is_empty();
+        let parse::Parsed { entries, intact } = parse::parse(dockerconfigjson).unwrap_or_default();
         Self { entries, intact }
     }
 

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub summaries: RegistrySummaries,
     /// All that opted in.
     pub opted_in: Vec<Arc<Namespace>>,
+    /// Those that opted in and are excluded.
+    pub excluded: Vec<Arc<Namespace>>,
     source_index: HashMap<MintSource, usize>,
     /// What each pull secret is to hold, by its place.
     covered: Vec<Arc<[GrantCoverage]>>,
@@ -86,6 +88,13 @@ impl PullSecretRef {
     /// What it is called.
     pub fn name(&self) -> PullSecretKey {
         (self.namespace.name.clone(), self.secret.clone())
+    }
+
+    /// The unique id of the Secret; `None`: there is none.
+    pub fn uid(&self) -> Option<&str> {
+        self.observed
+            .as_deref()
+            .map(|observed| &*observed.version.uid)
     }
 }
 
@@ -156,6 +165,9 @@ impl Provisioner {
         check: &StaleCheck<'_>,
         namespace: &Arc<Namespace>,
     ) {
+        if namespace.excluded {
+            snapshot.excluded.push(Arc::clone(namespace));
+        }
         if !namespace.wants_pull_secrets() {
             return;
         }

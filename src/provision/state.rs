@@ -20,6 +20,10 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::{Registries, SpecChanges};
 
+/// So many entries, and so many bytes of their keys, are remembered of a pull secret where none is to be.
+const UNWANTED_ENTRIES: usize = 16;
+const UNWANTED_KEY_BYTES: usize = 2048;
+
 /// The state in memory. Watches write it, and provisioning after each of its own writes; admission only reads it.
 pub struct State {
     /// Opted-in namespaces by name.
@@ -267,10 +271,69 @@ impl Observed {
             .map(|bytes| Auths::parse(bytes.expose_secret()))
             .unwrap_or_default();
         Self {
-            version: secret.version.clone(),
-            ours: secret.ours,
             intact: auths.is_intact(),
             digests: auths.digests(),
+            ..Self::unread(secret)
+        }
+    }
+
+    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: with more than a few entries it
+    /// counts as unreadable, until the namespace opts in and it is read again.
+    pub fn of_unwanted(secret: &PullSecret) -> Self {
+        let observed = Self::of(secret);
+        let key_bytes: usize = observed.digests.keys().map(String::len).sum();
+        if observed.digests.len() <= UNWANTED_ENTRIES && key_bytes <= UNWANTED_KEY_BYTES {
+            return observed;
+        }
+        Self::unread(secret)
+    }
+
+    fn unread(secret: &PullSecret) -> Self {
+        Self {
+            version: secret.version.clone(),
+            ours: secret.ours,
+            intact: false,
+            digests: BTreeMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::ports::Version;
+
+    /// A Secret of ours with so many logins under keys of so many bytes.
+    fn secret(count: usize, key_bytes: usize) -> PullSecret {
+        let key = |number: usize| format!("{number:0key_bytes$}");
+        let logins: Vec<_> = (0..count)
+            .map(|number| format!(r#""{}":{{"auth":"YTpi"}}"#, key(number)))
+            .collect();
+        let config = format!(r#"{{"auths":{{{}}}}}"#, logins.join(","));
+        PullSecret {
+            version: Version::default(),
+            ours: true,
+            dockerconfigjson: Some(config.into_bytes().into()),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn keeps_few_entries_where_none_are_wanted() {
+        let rows = [
+            (UNWANTED_ENTRIES, 10, true),
+            (UNWANTED_ENTRIES + 1, 10, false),
+            (2, UNWANTED_KEY_BYTES / 2, true),
+            (2, UNWANTED_KEY_BYTES / 2 + 1, false),
+        ];
+        for (count, key_bytes, is_kept) in rows {
+            let secret = secret(count, key_bytes);
+            let wanted = Observed::of(&secret);
+            assert!(wanted.intact && wanted.digests.len() == count);
+            let unwanted = Observed::of_unwanted(&secret);
+            assert!(unwanted.ours);
+            assert_eq!(unwanted.intact, is_kept, "{count} of {key_bytes}");
+            assert_eq!(unwanted.digests.is_empty(), !is_kept);
         }
     }
 }

@@ -193,10 +193,21 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         self.bump_generation(removed.as_ref().map(|(name, _)| name))
     }
 
-    /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing.
+    /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing; of
+    /// the very same state what was read of it counts: the watch may have kept less.
     pub fn apply_own_write(&self, name: &N, resource_version: &str, value: T) -> bool {
         let version = number(resource_version);
         let mut inner = self.write();
+        if let Some(row) = inner.rows.get_mut(name.borrow())
+            && row.version == version
+            && version > 0
+        {
+            let is_same = (self.is_same)(&row.value, &value);
+            if !is_same {
+                row.value = Arc::new(value);
+            }
+            return self.bump_generation((!is_same).then_some(name));
+        }
         let is_stale = match inner.rows.get(name.borrow()) {
             Some(row) => row.version >= version,
             None => inner.last_seen >= version,
@@ -314,6 +325,21 @@ mod tests {
         assert!(!table.delete("a", "8"));
         assert_eq!(value(&table, "a"), Some("written"));
         assert!(table.delete("a", "10"));
+        assert_eq!(value(&table, "a"), None);
+    }
+
+    #[test]
+    fn takes_what_was_read_of_the_very_same_state() {
+        let table = table();
+        table.apply_event(&"a", "5", "less");
+        assert!(table.apply_own_write(&"a", "5", "more"));
+        assert!(!table.apply_own_write(&"a", "5", "more"));
+        assert_eq!(value(&table, "a"), Some("more"));
+        assert!(!table.apply_own_write(&"a", "4", "older"));
+        // The watch has shown it: a list that does not hold it says that it is gone.
+        table.begin_relist();
+        assert!(table.apply_own_write(&"a", "5", "again"));
+        assert!(table.replace(vec![]));
         assert_eq!(value(&table, "a"), None);
     }
 

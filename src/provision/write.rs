@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::grant_fetcher::{self, FetchedGrant};
 use super::ports::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
-use super::secret::{AuthEntry, Displaced, MAX_BYTES, Merged, is_ecr_public, merge};
+use super::secret::{AuthEntry, Displaced, MAX_BYTES, MAX_ENTRIES, Merged, is_ecr_public, merge};
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
@@ -225,6 +225,15 @@ impl Writer<'_> {
         let registry = registry_of(self.secret);
         let message = match (error, registry) {
             (ClusterError::Forbidden { .. }, Some(registry)) => missing_rbac(registry),
+            // <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/validation.go> (ValidateSecretUpdate)
+            (ClusterError::Rejected { message, .. }, _)
+                if message.contains("when `immutable` is set") =>
+            {
+                format!(
+                    "secret {}/{} is immutable, its logins cannot be renewed: delete it, pullpass makes it again",
+                    self.namespace, self.secret
+                )
+            }
             _ => error.to_string(),
         };
         Pending {
@@ -240,10 +249,11 @@ impl Writer<'_> {
             registry: None,
             reason: "SecretTooLarge",
             message: format!(
-                "secret {}/{} would have {} KiB, more than {} KiB: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB and {} logins, more than {} KiB or {MAX_ENTRIES} logins: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
+                merged.digests.len() + keys.len(),
                 MAX_BYTES / 1024,
                 keys.len(),
             ),

@@ -197,6 +197,13 @@ impl ValidRegistry {
             .map(move |image| (&image.pattern, source(image)))
     }
 
+    /// What `excludedImages` takes away from one of its patterns.
+    pub fn exclusions_of(&self, pattern: &Pattern) -> &[Pattern] {
+        let mut images = self.images.iter();
+        let image = images.find(|image| image.pattern == *pattern);
+        image.map_or(&[], |image| &image.exclusions)
+    }
+
     /// What decides between equal patterns: the narrower, the older, the name.
     pub(super) fn compare_rank(&self, other: &Self) -> Ordering {
         let age = |registry: &Self| (registry.created.is_none(), registry.created);

@@ -1,9 +1,8 @@
 //! Counters of the listeners.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,8 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::label::Snake;
 
-/// Seconds between two warnings of callers that refuse our certificate, or are refused theirs.
-const WARNING_INTERVAL: u64 = 60;
+/// Between two warnings of one cause: callers can provoke as many as they like.
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What a listener counts. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +22,47 @@ pub struct Metrics {
     handshakes: Family<HandshakeLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     certificate_expiry: Gauge,
-    /// Seconds since the first one, plus one, of the last warning; 0: none yet.
-    warned: Arc<AtomicU64>,
+    warnings: Arc<Warnings>,
+}
+
+/// The warnings that callers can provoke, each cause by itself: none silences another.
+#[derive(Debug, Default)]
+struct Warnings {
+    refused: Throttle,
+    unauthenticated: Throttle,
+    full: Throttle,
+    accept: Throttle,
+}
+
+/// At most one warning in [`WARNING_INTERVAL`].
+#[derive(Debug, Default)]
+struct Throttle(Mutex<Warned>);
+
+#[derive(Debug, Default)]
+struct Warned {
+    last: Option<Duration>,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// Whether to warn now, and how often it was not done since the last time.
+    fn admit(&self, now: Duration) -> Option<u64> {
+        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned
+            .last
+            .is_some_and(|last| now < last + WARNING_INTERVAL)
+        {
+            warned.suppressed += 1;
+            return None;
+        }
+        warned.last = Some(now);
+        Some(std::mem::take(&mut warned.suppressed))
+    }
+
+    fn admit_now(&self) -> Option<u64> {
+        static START: OnceLock<Instant> = OnceLock::new();
+        self.admit(START.get_or_init(Instant::now).elapsed())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -156,34 +194,39 @@ impl Metrics {
                 reason: Snake(reason),
             })
             .inc();
-        if reason == Handshake::Refused && self.may_warn() {
-            tracing::warn!(%error, "TLS handshake refused by the client: check that caBundle of the webhook configurations holds pullpass' CA");
-        } else if reason == Handshake::Unauthenticated && self.may_warn() {
-            tracing::warn!(%error, "TLS handshake failed: no client certificate signed by --client-ca; if the client is the API server, check its --admission-control-config-file");
-        } else {
-            tracing::debug!(%error, tls.reason = ?reason, "TLS handshake failed");
+        let warnings = &self.warnings;
+        let suppressed = match reason {
+            Handshake::Refused => warnings.refused.admit_now(),
+            Handshake::Unauthenticated => warnings.unauthenticated.admit_now(),
+            _ => None,
+        };
+        match (reason, suppressed) {
+            (Handshake::Refused, Some(suppressed)) => {
+                tracing::warn!(%error, suppressed, "TLS handshake refused by the client: check that caBundle of the webhook configurations holds pullpass' CA");
+            }
+            (_, Some(suppressed)) => {
+                tracing::warn!(%error, suppressed, "TLS handshake failed: no client certificate signed by --client-ca; if the client is the API server, check its --admission-control-config-file");
+            }
+            (_, None) => tracing::debug!(%error, tls.reason = ?reason, "TLS handshake failed"),
         }
     }
 
     /// Says, once a minute, that idle connections make place for new ones.
     pub(super) fn warn_full(&self, connections: usize) {
-        if self.may_warn() {
+        if let Some(suppressed) = self.warnings.full.admit_now() {
             tracing::warn!(
                 connections,
+                suppressed,
                 "connection limit reached: closing the longest idle connections; find out which client opens so many"
             );
         }
     }
 
-    fn may_warn(&self) -> bool {
-        static START: OnceLock<Instant> = OnceLock::new();
-        let now = START.get_or_init(Instant::now).elapsed().as_secs() + 1;
-        let warned = self.warned.load(Ordering::Relaxed);
-        let due = warned == 0 || now >= warned + WARNING_INTERVAL;
-        due && self
-            .warned
-            .compare_exchange(warned, now, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+    /// Says, once a minute, that connections cannot be accepted.
+    pub(super) fn warn_accept(&self, error: &io::Error) {
+        if let Some(suppressed) = self.warnings.accept.admit_now() {
+            tracing::warn!(%error, suppressed, "failed to accept a connection, retrying");
+        }
     }
 }
 
@@ -193,5 +236,40 @@ pub(super) struct Open(Gauge);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admits_one_warning_a_minute_and_counts_the_others() {
+        let throttle = Throttle::default();
+        for (seconds, expected) in [
+            (5, Some(0)),
+            (5, None),
+            (64, None),
+            (65, Some(2)),
+            (66, None),
+            (500, Some(1)),
+        ] {
+            let admitted = throttle.admit(Duration::from_secs(seconds));
+            assert_eq!(admitted, expected, "at {seconds} s");
+        }
+    }
+
+    #[test]
+    fn warns_of_each_cause_whatever_the_others_said() {
+        let warnings = Warnings::default();
+        for throttle in [
+            &warnings.full,
+            &warnings.refused,
+            &warnings.unauthenticated,
+            &warnings.accept,
+        ] {
+            assert_eq!(throttle.admit(Duration::ZERO), Some(0));
+            assert_eq!(throttle.admit(Duration::ZERO), None);
+        }
     }
 }

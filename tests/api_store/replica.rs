@@ -28,6 +28,7 @@ impl Replica {
     /// Starts one that knows all that is there and does not lead yet.
     pub(crate) async fn start(fixture: &Fixture, clock: fn() -> Timestamp) -> Self {
         let connection = Connection {
+            excluded: Vec::new(),
             kubeconfig: Some(fixture.launch().await.kubeconfig),
             context: None,
             namespace: Some(OWN.parse().unwrap()),

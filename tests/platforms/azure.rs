@@ -114,7 +114,7 @@ async fn mints_on_azure_with_its_label_and_without() {
     let cluster = Cluster::start("azure").await;
     let fixture = &cluster.fixture;
     let proxy = format!(
-        "env[0].name=HTTPS_PROXY,env[0].value={}",
+        "extraEnv[0].name=HTTPS_PROXY,extraEnv[0].value={}",
         cluster.azure.internet.proxy
     );
     for (version, path) in WEBHOOKS {

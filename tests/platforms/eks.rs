@@ -165,7 +165,7 @@ fn rows(agent: &str) -> Vec<Row> {
         ],
         principal: AS_AGENT,
     };
-    let own = format!("env[0].name={URI},env[0].value={agent}");
+    let own = format!("extraEnv[0].name={URI},extraEnv[0].value={agent}");
     vec![
         irsa("role", &[ROLE_ARN], AS_IRSA, role("irsa")),
         irsa(

@@ -14,7 +14,13 @@ pub fn render(settings: &[&str]) -> Vec<Value> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/chart");
     let mut command = Command::new(bed::dir().join("bin/helm"));
     command
-        .args(["template", "pullpass", "--namespace", "pullpass"])
+        .args([
+            "template",
+            "pullpass",
+            "--namespace",
+            "pullpass",
+            "--skip-tests",
+        ])
         .arg(chart)
         .args(["--set", "image.repository=registry.example.com/pullpass"])
         .env_clear()

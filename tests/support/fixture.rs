@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::bed::{self, Bed};
-use super::cluster::{Answer, Cluster};
+use super::cluster::{Answer, Cluster, read_yaml};
 use super::keyring::{self, Login};
 use super::moto::Moto;
 use super::process::{Launch, Pullpass, make_namespace, namespace, pod};
@@ -62,7 +62,10 @@ impl World {
         let cluster = world.admin().await;
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
         cluster.apply_file(manifests.join("crd.yaml")).await;
-        cluster.apply_file(manifests.join("rbac.yaml")).await;
+        for mut object in read_yaml(manifests.join("rbac.yaml")) {
+            exempt_admin(&mut object);
+            cluster.apply(&object).await;
+        }
         wait::until("the Registry kind", async || {
             let path = "/apis/pullpass.dev/v1alpha1/registries";
             let answer = cluster.send("GET", path, None).await;
@@ -316,6 +319,23 @@ impl Fixture {
             references(&self.try_out(namespace, &[image]).await.body).then_some(())
         })
         .await;
+    }
+}
+
+/// Who the bed's administrator is for the API server.
+const ADMIN: &str = "bed-admin";
+
+/// Lets the administrator write what only pullpass writes: tests forge and damage Secrets as what stands there from before the policy,
+/// or where the policies are off.
+fn exempt_admin(object: &mut Value) {
+    if object["kind"] == "ValidatingAdmissionPolicy"
+        && object["metadata"]["name"] == "pullpass-owned"
+    {
+        let conditions = object["spec"]["matchConditions"].as_array_mut();
+        let expression = format!("request.userInfo.username != '{ADMIN}'");
+        conditions
+            .expect("the policy has conditions")
+            .push(json!({"name": "not-by-the-test", "expression": expression}));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The real binary with `serve --patch-only`.
 
 use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -99,29 +100,58 @@ impl Setup {
         Self::start_command(command).await
     }
 
+    /// The same on loopback, logging to a pipe, which is read until the addresses are there.
+    pub async fn start_with_log(&self, mut log: &PipeReader, stderr: PipeWriter) -> Replica {
+        use std::io::Read as _;
+        let mut command = self.command("127.0.0.1");
+        command.args(["--drain-delay", "0"]);
+        let mut replica = Replica::spawn(&mut command, Some(stderr.into()));
+        // What it inherits is the only end that may be left.
+        drop(command);
+        let (mut read, mut part) = (Vec::new(), [0; 4096]);
+        let file = File::create(replica.folder.path().join("log")).unwrap();
+        while replica.find_line("listening").is_none() {
+            let length = log.read(&mut part).unwrap();
+            assert_ne!(length, 0, "pullpass ended");
+            read.extend_from_slice(&part[..length]);
+            std::os::unix::fs::FileExt::write_all_at(&file, &read, 0).unwrap();
+        }
+        replica.prepared().await;
+        replica
+    }
+
     /// Starts a command and waits until it is ready.
     pub async fn start_command(mut command: Command) -> Replica {
+        let mut replica = Replica::spawn(&mut command, None);
+        replica.prepared().await;
+        replica
+    }
+}
+
+impl Replica {
+    /// Starts a command; where it logs is the file, unless another place is given.
+    fn spawn(command: &mut Command, stderr: Option<Stdio>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(log).spawn();
+        let stderr = stderr.unwrap_or_else(|| log.into());
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut replica = Replica {
+        Self {
             child: child.unwrap(),
             folder,
             webhook: nowhere,
             health: nowhere,
-        };
-        let line = wait::until("pullpass to listen", async || {
-            replica.find_line("listening")
-        })
-        .await;
+        }
+    }
+
+    /// Waits until it is ready.
+    async fn prepared(&mut self) {
+        let listening = async || self.find_line("listening");
+        let line = wait::until("pullpass to listen", listening).await;
         let find = |name: &str| line[name].as_str().unwrap().parse().unwrap();
-        (replica.webhook, replica.health) = (find("webhook.address"), find("health.address"));
-        wait::until("pullpass to be ready", async || {
-            replica.is_ready().await.then_some(())
-        })
-        .await;
-        replica
+        (self.webhook, self.health) = (find("webhook.address"), find("health.address"));
+        let ready = async || self.is_ready().await.then_some(());
+        wait::until("pullpass to be ready", ready).await;
     }
 }
 

@@ -10,10 +10,11 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pullpass::credential::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
-    freshness,
+    find_claim_left, freshness,
 };
 use pullpass::registry::source::MintSource;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A small generator of numbers, so that a seed alone decides an interleaving.
 #[derive(Clone)]
@@ -97,7 +98,9 @@ impl Shared {
 /// One replica's view of it.
 pub struct Replica {
     shared: Shared,
-    memory: Mutex<HashMap<CredentialKey, Arc<Credential>>>,
+    memory: Mutex<HashMap<CredentialKey, (u64, Arc<Credential>)>>,
+    /// When each object was first seen in its state.
+    seen: Mutex<HashMap<CredentialKey, (u64, Instant)>>,
     changes: watch::Sender<u64>,
     seeded: Seeded,
     /// The longest delay of a read or write, in milliseconds.
@@ -112,10 +115,11 @@ impl Replica {
         let objects = shared.0.lock().unwrap().clone();
         let memory = objects
             .into_iter()
-            .filter_map(|(key, object)| Some((key, object.credential?)));
+            .filter_map(|(key, object)| Some((key, (object.version, object.credential?))));
         let replica = Arc::new(Self {
             shared: shared.clone(),
             memory: Mutex::new(memory.collect()),
+            seen: Mutex::default(),
             changes: watch::Sender::new(0),
             seeded: seeded.clone(),
             delay,
@@ -131,7 +135,7 @@ impl Replica {
                 replica.seeded.pause(replica.delay * 4).await;
                 for (key, object) in seen {
                     if let Some(credential) = object.credential {
-                        replica.learn(&key, &credential);
+                        replica.learn(&key, object.version, &credential);
                     }
                 }
             }
@@ -140,15 +144,22 @@ impl Replica {
     }
 
     /// Takes a credential into memory unless a later one is there.
-    fn learn(&self, key: &CredentialKey, credential: &Arc<Credential>) {
+    fn learn(&self, key: &CredentialKey, version: u64, credential: &Arc<Credential>) {
         let mut memory = self.memory.lock().unwrap();
-        let later = memory
-            .get(key)
-            .is_none_or(|known| known.expires_at < credential.expires_at);
+        let later = memory.get(key).is_none_or(|(known, _)| *known < version);
         if later {
-            memory.insert(key.clone(), Arc::clone(credential));
+            memory.insert(key.clone(), (version, Arc::clone(credential)));
             self.changes.send_modify(|number| *number += 1);
         }
+    }
+
+    fn first_seen(&self, key: &CredentialKey, version: u64) -> Instant {
+        let mut seen = self.seen.lock().unwrap();
+        let known = seen.entry(key.clone()).or_insert((version, Instant::now()));
+        if known.0 != version {
+            *known = (version, Instant::now());
+        }
+        known.1
     }
 
     async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, StoreError> {
@@ -159,11 +170,14 @@ impl Replica {
             if let Some(credential) = &seen.credential
                 && freshness(credential, now) == Freshness::Fresh
             {
-                self.learn(key, credential);
+                self.learn(key, seen.version, credential);
                 return Ok(Claim::AlreadyStored(Arc::clone(credential)));
             }
-            if let Some(until) = seen.claimed_until.filter(|until| now < *until) {
-                return Ok(Claim::Pending { until });
+            let left = seen.claimed_until.and_then(|until| {
+                find_claim_left(until, self.first_seen(key, seen.version).elapsed(), now)
+            });
+            if let Some(left) = left {
+                return Ok(Claim::Pending { until: now + left });
             }
             if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(StoreError::Forbidden {
@@ -196,8 +210,8 @@ impl Replica {
                 object.credential = Some(Arc::clone(&credential));
                 object.claimed_until = None;
             });
-            if put.is_some() {
-                self.learn(&ticket.key, &credential);
+            if let Some(put) = put {
+                self.learn(&ticket.key, put.version, &credential);
                 return credential;
             }
             seen = self.shared.read(&ticket.key);
@@ -206,7 +220,7 @@ impl Replica {
                 .as_ref()
                 .filter(|stored| stored.expires_at >= credential.expires_at)
             {
-                self.learn(&ticket.key, stored);
+                self.learn(&ticket.key, seen.version, stored);
                 return Arc::clone(stored);
             }
         }
@@ -215,7 +229,8 @@ impl Replica {
 
 impl CredentialStore for Replica {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
-        self.memory.lock().unwrap().get(key).cloned()
+        let memory = self.memory.lock().unwrap();
+        memory.get(key).map(|(_, credential)| credential.clone())
     }
 
     fn claim<'a>(

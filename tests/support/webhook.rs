@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use pullpass::admission::{self, Metrics, Webhook};
 use pullpass::provision::offline::Offline;
-use pullpass::provision::{Namespace, Provision};
+use pullpass::provision::{ExcludedNamespaces, Namespace, Provision};
 use pullpass::registry::{Registries, Registry};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -71,7 +71,7 @@ pub fn webhook(provision: Arc<dyn Provision>) -> (Router, Metrics) {
     let metrics = Metrics::default();
     let webhook = Webhook {
         provision,
-        own_namespace: name("pullpass"),
+        excluded: Arc::new(ExcludedNamespaces::new(name("pullpass"), [])),
         metrics: metrics.clone(),
         clock: jiff::Timestamp::now,
     };

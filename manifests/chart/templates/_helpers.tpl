@@ -3,10 +3,17 @@ app.kubernetes.io/name: pullpass
 app.kubernetes.io/component: webhook
 {{- end }}
 
+{{- /* Of every object, and the user's: one of ours is never replaced.
+https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 {{- define "pullpass.labels" -}}
-app.kubernetes.io/name: pullpass
-app.kubernetes.io/part-of: pullpass
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- $own := dict
+  "app.kubernetes.io/name" "pullpass"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/part-of" "pullpass"
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- toYaml (merge $own (.Values.commonLabels | default dict) (.Values.global.commonLabels | default dict)) }}
 {{- end }}
 
 {{- /* Labels with more of the user's, who takes none of ours away: (list root more). */ -}}
@@ -21,8 +28,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - {name: PULLPASS_LOG, value: {{ .Values.log.filter | quote }}}
+{{- with .Values.webhook.excludeNamespaces }}
+- {name: PULLPASS_EXCLUDE_NAMESPACES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- if .Values.extraCAConfigMap }}
 - {name: PULLPASS_EXTRA_CA, value: /etc/pullpass/extra-ca/ca.crt}
+{{- end }}
+{{- with $aws.region }}
+- {name: AWS_REGION, value: {{ . | quote }}}
 {{- end }}
 {{- if $aws.roleArn }}
 - {name: AWS_ROLE_ARN, value: {{ $aws.roleArn | quote }}}
@@ -39,12 +52,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* The container's environment: an entry of `env` replaces ours with its name, and the last of a name counts. Server-side
+{{- /* The container's environment: an entry of `extraEnv` replaces ours with its name, and the last of a name counts. Server-side
 apply, which Helm 4 uses, refuses a name that is there twice. */ -}}
 {{- define "pullpass.env" -}}
 {{- $entries := dict }}
 {{- $names := list }}
-{{- range concat (include "pullpass.ownEnv" . | fromYamlArray) (.Values.env | default list) }}
+{{- range concat (include "pullpass.ownEnv" . | fromYamlArray) (.Values.extraEnv | default list) }}
 {{- $names = append $names .name }}
 {{- $_ := set $entries .name . }}
 {{- end }}
@@ -80,12 +93,43 @@ apply, which Helm 4 uses, refuses a name that is there twice. */ -}}
 
 {{- /* Who makes requests as pullpass. */ -}}
 {{- define "pullpass.user" -}}
-system:serviceaccount:{{ .Release.Namespace }}:pullpass
+{{ .Values.user | default (printf "system:serviceaccount:%s:pullpass" .Release.Namespace) }}
 {{- end }}
 
 {{- /* Namespaces that the webhook is never called for. */ -}}
 {{- define "pullpass.excluded" -}}
 {{- concat (list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace) .Values.webhook.excludeNamespaces | uniq | toJson }}
+{{- end }}
+
+{{- /* The same as the subjects of a binding. */ -}}
+{{- define "pullpass.subjects" -}}
+{{- if .Values.user -}}
+- kind: User
+  apiGroup: rbac.authorization.k8s.io
+  name: {{ .Values.user | quote }}
+{{- else -}}
+- kind: ServiceAccount
+  name: pullpass
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether the namespace of a request is excluded, in CEL. */ -}}
+{{- define "pullpass.isExcluded" -}}
+request.namespace.startsWith('kube-') || request.namespace in [{{ range $n, $name := concat (list .Release.Namespace) .Values.webhook.excludeNamespaces | uniq }}{{ if $n }}, {{ end }}'{{ $name }}'{{ end }}]
+{{- end }}
+
+{{- /* Validations: a Secret has no owners, finalizers or other labels than these, unless it had them before. */ -}}
+{{- define "pullpass.plainMetadata" -}}
+- expression: >-
+    object == null || object.metadata.?labels.orValue({}).all(key, key in [{{ range $n, $key := . }}{{ if $n }}, {{ end }}'{{ $key }}'{{ end }}] ||
+    (oldObject != null && oldObject.metadata.?labels[?key] == object.metadata.?labels[?key]))
+  message: pullpass gives its Secrets labels of its own, and no others
+{{- range list "ownerReferences" "finalizers" }}
+- expression: >-
+    object == null || (oldObject == null ? object.metadata.?{{ . }}.orValue([]).size() == 0 : object.metadata.?{{ . }} == oldObject.metadata.?{{ . }})
+  message: pullpass gives its Secrets no {{ . }}, and changes none
+{{- end }}
 {{- end }}
 
 {{- /* Whom tokens of tenants' ServiceAccounts may be for, as a CEL list. */ -}}
@@ -111,4 +155,26 @@ caBundle: {{ . }}
 {{- define "pullpass.nowhere" -}}
 - {key: pullpass.dev/inject, operator: Exists}
 - {key: pullpass.dev/inject, operator: DoesNotExist}
+{{- end }}
+
+{{- /* Of both webhook configurations. With pullpass.dev/ca-bundle: given, a replica of before the mode changed does not put its own
+authority back. */ -}}
+{{- define "pullpass.webhookAnnotations" -}}
+{{- $own := dict }}
+{{- if ne .Values.certificates.mode "self" }}
+{{- $_ := set $own "pullpass.dev/ca-bundle" "given" }}
+{{- end }}
+{{- if eq .Values.certificates.mode "cert-manager" }}
+{{- $_ := set $own "cert-manager.io/inject-ca-from" (printf "%s/pullpass" .Release.Namespace) }}
+{{- end }}
+{{- with merge $own (.Values.webhook.annotations | default dict) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Where an alert's runbook is: (list root alert). */ -}}
+{{- define "pullpass.runbook" -}}
+{{- with (index . 0).Values.prometheusRule.runbookURL -}}
+runbook_url: {{ printf "%s#%s" . (index $ 1 | lower) | quote }}
+{{- end }}
 {{- end }}

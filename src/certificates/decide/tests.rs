@@ -133,3 +133,43 @@ fn tells_a_renewal_in_time_from_what_somebody_made_necessary() {
         assert_eq!(view(words).is_serving_due(at(now)), is_due, "{words} {now}");
     }
 }
+
+#[test]
+fn replaces_what_was_made_in_the_future_and_never_what_a_clock_nine_minutes_ahead_made() {
+    const MINUTE: i64 = 60;
+    const DAY: i64 = 24 * 3600;
+    let lives = ValidityPeriods {
+        serving: SignedDuration::from_hours(90 * 24),
+        authority: SignedDuration::from_hours(1080 * 24),
+    };
+    let view = |authority: i64, serving: i64| CertificateView {
+        authority: life(authority, authority + 1080 * DAY),
+        serving: life(serving, serving + 90 * DAY),
+        is_signed_by_authority: true,
+        trusts_old_ca: false,
+        has_names: true,
+    };
+    let minutes = |authority: i64, serving: i64| view(authority * MINUTE, serving * MINUTE);
+    let step = |held: CertificateView| decide(at(0), Some(&held), Bundle::Holds(at(0)), lives);
+    let waits = |held| matches!(step(held), RotationStep::Wait(_));
+    assert!(waits(minutes(0, 0)) && waits(minutes(9, 9)));
+    // Callers take it still: another authority is trusted before it signs.
+    assert_eq!(step(minutes(11, 11)), RotationStep::RotateCa);
+    assert_eq!(step(minutes(0, 11)), RotationStep::RenewServing);
+    // Callers take nothing of it: there is nothing to lose.
+    for far in [3 * 60, 50 * 60, 75 * 24 * 60] {
+        assert_eq!(step(minutes(far, far)), RotationStep::CreateAll, "{far}");
+        assert_eq!(step(minutes(0, far)), RotationStep::RenewServing, "{far}");
+    }
+    let rotated = CertificateView {
+        is_signed_by_authority: false,
+        trusts_old_ca: true,
+        ..minutes(0, 11)
+    };
+    assert_eq!(step(rotated), RotationStep::Wait(at(5 * MINUTE)));
+    let rotated = CertificateView {
+        serving: minutes(0, 180).serving,
+        ..rotated
+    };
+    assert_eq!(step(rotated), RotationStep::RenewServing);
+}

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::cluster::MANAGED_BY;
 use crate::cluster::objects::read_version;
-use crate::credential::Credential;
+use crate::cluster::own_labels;
+use crate::credential::{Credential, find_claim_left};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::Version;
 use crate::registry::source::Tenant;
@@ -36,6 +37,8 @@ pub(in crate::cluster) struct StoredSecret {
     pub(super) tenant: Option<Tenant>,
     pub(super) credential: Option<Arc<Credential>>,
     pub(super) claimed_until: Option<Timestamp>,
+    /// When this replica first saw it so.
+    pub(super) seen_at: Instant,
     /// When the API server made the Secret.
     pub(super) created_at: Option<Timestamp>,
 }
@@ -66,6 +69,7 @@ impl StoredSecret {
             tenant: read_tenant(secret),
             credential: read_credential(secret).map(Arc::new),
             claimed_until: annotation(CLAIM_ANNOTATION).and_then(|until| until.parse().ok()),
+            seen_at: Instant::now(),
             created_at: secret
                 .metadata
                 .creation_timestamp
@@ -74,12 +78,18 @@ impl StoredSecret {
         }
     }
 
+    /// How much longer a claim of it is respected; `None`: it is not claimed.
+    pub(super) fn find_claim_left(&self, now: Timestamp) -> Option<SignedDuration> {
+        find_claim_left(self.claimed_until?, self.seen_at.elapsed(), now)
+    }
+
     pub(super) fn write(&self) -> Value {
         let mut annotations = json!({ CREDENTIAL_KEY_ANNOTATION: self.source });
         if let Some(until) = self.claimed_until {
             annotations[CLAIM_ANNOTATION] = until.to_string().into();
         }
-        let mut labels = json!({ MANAGED_BY.0: MANAGED_BY.1, STORE_LABEL: "true" });
+        let mut labels = own_labels();
+        labels[STORE_LABEL] = "true".into();
         if let Some(tenant) = &self.tenant {
             labels[TENANT_NAMESPACE_LABEL] = tenant.namespace.as_str().into();
             labels[TENANT_NAMESPACE_UID_LABEL] = tenant.namespace_uid.as_str().into();
@@ -157,6 +167,7 @@ mod tests {
             tenant: None,
             credential: credential.map(Arc::new),
             claimed_until,
+            seen_at: Instant::now(),
             created_at: None,
         }
     }

@@ -7,9 +7,10 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch as signal;
 
+use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, follow};
 use super::stream::WatchStream;
-use super::{Kube, Watches, config};
+use super::{Kube, Watches};
 use crate::cluster::api::{check_identity, named};
 use crate::cluster::certificates::{CERTIFICATES, Certificates, read_secret};
 use crate::names::ObjectName;
@@ -29,7 +30,7 @@ fn watch_secret(
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let (own, name) = (kube.namespace().clone(), ObjectName::constant(CERTIFICATES));
-    let named = config().fields(&named(&name));
+    let named = Selection::of_fields(named(&name));
     let events = WatchStream::new(kube, "certificates", kube.namespaced(&own), named);
     async move {
         let reader = ReflectorSpec {

@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_hours(1);
 pub(super) fn watch_own_secrets(
     kube: &Kube,
     state: Arc<State>,
-    mut registries: signal::Receiver<bool>,
+    [namespaces, mut registries]: [signal::Receiver<bool>; 2],
     synced: signal::Sender<bool>,
 ) -> BoxFuture<'static, ()> {
     let kube = kube.clone();
@@ -35,7 +35,7 @@ pub(super) fn watch_own_secrets(
         let mut changes = state.subscribe_registries();
         // The sender lives as long as its watch, which never ends.
         let _ = registries.wait_for(|synced| *synced).await;
-        let mut watches = OwnSecretWatches::default();
+        let mut watches = OwnSecretWatches::new(namespaces);
         loop {
             changes.mark_unchanged();
             let began = watches.adjust(&kube, &state);
@@ -60,8 +60,9 @@ async fn settled(mut signal: signal::Receiver<bool>) {
     let _ = signal.wait_for(|settled| *settled).await;
 }
 
-#[derive(Default)]
 struct OwnSecretWatches {
+    /// Becomes true once namespaces were listed.
+    namespaces: signal::Receiver<bool>,
     running: BTreeMap<ObjectName, AbortHandle>,
     /// Those whose Registry is gone, and since when: the secrets are still to be removed.
     lingering: BTreeMap<ObjectName, Instant>,
@@ -69,6 +70,15 @@ struct OwnSecretWatches {
 }
 
 impl OwnSecretWatches {
+    fn new(namespaces: signal::Receiver<bool>) -> Self {
+        Self {
+            namespaces,
+            running: BTreeMap::new(),
+            lingering: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
     /// that begin now.
     fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
@@ -108,7 +118,8 @@ impl OwnSecretWatches {
                 advice: missing_rbac(registry),
                 blocks_readiness: false,
             };
-            let watch = watch_secrets(kube, secret, state.pull_secrets_of(secret), target, sender);
+            let signals = (self.namespaces.clone(), sender);
+            let watch = watch_secrets(kube, secret, state, target, signals);
             self.running.insert(secret.clone(), self.tasks.spawn(watch));
             began.push(receiver);
         }

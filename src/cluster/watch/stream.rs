@@ -6,21 +6,24 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use kube::Client;
 use kube::api::{Api, Resource};
 use kube::runtime::utils::ResetTimerBackoff;
-use kube::runtime::watcher::{self, Config, Error, Event, ExponentialBackoff};
+use kube::runtime::watcher::{Error, Event, ExponentialBackoff};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+use super::list_watch::{Selection, list_and_watch};
 use crate::cluster::{Kube, Metrics};
 
 /// The events of one watch.
 pub(super) struct WatchStream<K> {
     kind: &'static str,
     metrics: Metrics,
+    client: Client,
     api: Api<K>,
-    config: Config,
+    selection: Selection,
     /// Rings when the cluster was restored to an earlier state.
     rolled_back: signal::Receiver<u64>,
 }
@@ -38,13 +41,14 @@ pub(super) struct RunningWatch<K> {
 }
 
 impl<K> WatchStream<K> {
-    /// What `config` selects of `api`; failures are counted under `kind`. Nothing is asked for before it begins.
-    pub(super) fn new(kube: &Kube, kind: &'static str, api: Api<K>, config: Config) -> Self {
+    /// What `selection` selects of `api`; failures are counted under `kind`. Nothing is asked for before it begins.
+    pub(super) fn new(kube: &Kube, kind: &'static str, api: Api<K>, selection: Selection) -> Self {
         Self {
             kind,
             metrics: kube.metrics.clone(),
+            client: kube.client.clone(),
             api,
-            config,
+            selection,
             rolled_back: kube.revision.subscribe(),
         }
     }
@@ -71,7 +75,8 @@ where
     }
 
     fn list(&self) -> BoxStream<'static, Result<Event<K>, Error>> {
-        let events = watcher::watcher(self.api.clone(), self.config.clone());
+        let (client, api) = (self.client.clone(), self.api.clone());
+        let events = list_and_watch(client, api, self.selection.clone());
         self.metrics.count_failures(self.kind, events).boxed()
     }
 }

@@ -10,9 +10,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::api::Api;
 use tokio::sync::watch as signal;
 
+use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, WatchTarget, follow};
 use super::stream::WatchStream;
-use super::{Kube, Watches, config};
+use super::{Kube, Watches};
 use crate::cluster::api::{check_identity, named};
 use crate::cluster::webhooks::{WEBHOOKS, WebhookConfigObject, WebhookConfigs, read_configuration};
 use crate::names::ObjectName;
@@ -37,7 +38,7 @@ fn watch_one<K: WebhookConfigObject>(
 ) -> BoxFuture<'static, ()> {
     let api: Api<K> = Api::all(kube.client.clone());
     let name = ObjectName::constant(WEBHOOKS);
-    let named = config().fields(&named(&name));
+    let named = Selection::of_fields(named(&name));
     let events = WatchStream::new(kube, "webhooks", api, named);
     async move {
         let reader = ReflectorSpec {

@@ -4,6 +4,7 @@ use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
+use crate::provision::InjectMode;
 
 /// Checks whether the API server is configured to call pullpass.
 pub(super) async fn check(
@@ -46,16 +47,7 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
         );
     };
     let Some(webhook) = webhooks.iter().find(selects) else {
-        let namespace = context.args.namespace.as_deref().unwrap_or_default();
-        return HopResult::failed(
-            format!(
-                "{} is not called for namespace {namespace}: its namespaceSelector does not select it",
-                first.configuration
-            ),
-            format!(
-                "opt the namespace in: kubectl label namespace {namespace} pullpass.dev/inject=enabled"
-            ),
-        );
+        return not_called(&first.configuration, context);
     };
     let WebhookTarget {
         configuration,
@@ -70,4 +62,24 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
             "write the CA into its caBundle, as manifests/webhook.yaml says",
         )
     }
+}
+
+/// What keeps the API server from calling pullpass for the namespace: its label, or, where that is there, that it is excluded.
+fn not_called(configuration: &str, context: &CheckContext<'_>) -> HopResult {
+    let name = context.args.namespace.as_deref().unwrap_or_default();
+    let opted_in = |labels| InjectMode::find(labels) != InjectMode::Off;
+    if context.labels().is_some_and(opted_in) {
+        return HopResult::failed(
+            format!(
+                "{configuration} is not called for namespace {name}: it is opted in and excluded"
+            ),
+            super::EXCLUDED_FIX,
+        );
+    }
+    HopResult::failed(
+        format!(
+            "{configuration} is not called for namespace {name}: its namespaceSelector does not select it"
+        ),
+        format!("opt the namespace in: kubectl label namespace {name} pullpass.dev/inject=enabled"),
+    )
 }

@@ -18,8 +18,8 @@ use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
+use crate::provision::{ExcludedNamespaces, Namespace};
 use crate::registry::{Labels, PodSubject, Registries, ValidRegistry};
 
 /// What is tried, and with what.
@@ -81,7 +81,9 @@ impl<'a> CheckContext<'a> {
             registries = load_registries(kube, report).await?;
         }
         let namespace = match &args.namespace {
-            Some(name) => Some(find_namespace(name, kube.as_ref(), &manifests.namespaces).await),
+            Some(name) => {
+                Some(find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await)
+            }
             None => None,
         };
         let http = open_http(args.extra_ca.as_deref())?;
@@ -179,6 +181,7 @@ async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
         kubeconfig,
         context: args.context.clone(),
         namespace: args.own_namespace.clone().or(default),
+        excluded: args.exclude_namespaces.clone(),
     };
     Ok(Some(connect(&connection).await?))
 }
@@ -233,6 +236,7 @@ async fn find_namespace(
     name: &NamespaceName,
     kube: Option<&Kube>,
     files: &BTreeMap<NamespaceName, Labels>,
+    args: &Args,
 ) -> Namespace {
     let found = match kube {
         Some(kube) => kube.fetch_namespace(name).await.ok().flatten(),
@@ -245,6 +249,14 @@ async fn find_namespace(
             name.clone(),
             files.get(name).cloned().unwrap_or_else(named),
             false,
-        ),
+        )
+        .unless_excluded(&excluded(args)),
     }
+}
+
+/// What the arguments alone exclude.
+fn excluded(args: &Args) -> ExcludedNamespaces {
+    let own = args.own_namespace.clone();
+    let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
+    ExcludedNamespaces::new(own, args.exclude_namespaces.clone())
 }

@@ -15,9 +15,9 @@ use crate::cluster::{DryRunPod, Kube, KubeCredentialStore};
 use crate::credential::{CredentialKey, CredentialStore as _, static_login};
 use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::InjectMode;
 use crate::provision::ports::Cluster as _;
 use crate::provision::secret::{AuthEntry, Auths, Digest};
+use crate::provision::{InjectMode, Namespace};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant, Labels, ValidRegistry};
 
@@ -46,11 +46,9 @@ pub(super) async fn check(
             return report.skip(&AFTER, "the namespace is not known");
         }
     };
-    if namespace.mode == InjectMode::Off {
-        let fix = format!("opt it in: kubectl label namespace {name} pullpass.dev/inject=enabled");
-        let result = HopResult::failed("the namespace did not opt in", fix);
-        report.add("optIn", result)?;
-        return report.skip(&AFTER, "the namespace did not opt in");
+    if let Some((why, fix)) = find_problem(&namespace) {
+        report.add("optIn", HopResult::failed(why, fix))?;
+        return report.skip(&AFTER, why);
     }
     let mode = if namespace.mode == InjectMode::All {
         "all"
@@ -75,6 +73,17 @@ pub(super) async fn check(
     }
     let result = try_pod(context, kube, name, images).await;
     report.add("dryRun", result)
+}
+
+/// Why nothing is written into a namespace, whatever Registries say, and what to do.
+fn find_problem(namespace: &Namespace) -> Option<(&'static str, String)> {
+    if namespace.excluded {
+        let why = "the namespace is opted in and excluded";
+        return Some((why, super::EXCLUDED_FIX.to_owned()));
+    }
+    let name = &namespace.name;
+    let fix = format!("opt it in: kubectl label namespace {name} pullpass.dev/inject=enabled");
+    (namespace.mode == InjectMode::Off).then_some(("the namespace did not opt in", fix))
 }
 
 /// The credentials of a namespace by pull secret.

@@ -52,6 +52,7 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
     render_others(row, lines);
     let gets = match &row.details.gets {
         Some(_) if context.pod_opts_out() => "nothing: its label opts out".to_owned(),
+        Some(_) if context.excluded => "nothing: its namespace is excluded".to_owned(),
         Some(gets) => describe(gets),
         None => "nothing".to_owned(),
     };
@@ -140,6 +141,9 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
         return notes;
     }
     match &context.namespace {
+        Some(_) if context.excluded => notes.push(format!(
+            "The namespace is excluded: Pods get nothing there, also where it has the label {INJECT_LABEL}."
+        )),
         None => notes.push(
             "Namespaces were left out of account: say which one with --namespace-labels."
                 .to_owned(),

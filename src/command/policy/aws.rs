@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PolicyContext;
+use super::ecr_images::{self, EcrImage};
 use super::iam::{Policy, Statement};
 use super::step::{Step, StepKind};
 use crate::registry::arn::RoleArn;
 use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Partition, RoleHop};
-use crate::registry::{CredentialSource, Host, Pattern, ValidRegistry};
+use crate::registry::{CredentialSource, ValidRegistry};
 
 /// What a pull is made of.
 ///
@@ -24,9 +25,6 @@ const AUDIENCE: &str = "sts.amazonaws.com";
 /// What the node's identity needs besides.
 const METADATA: &str =
     "instance metadata (version 2) must reach pullpass' Pod: a hop limit of 2, or the host network";
-
-/// A pattern of a Registry, and what decides its credential.
-type EcrImage<'r> = (&'r Pattern, &'r EcrSource);
 
 /// Who calls AWS.
 struct AwsPrincipal {
@@ -46,14 +44,18 @@ pub(super) fn plan(
     for (pattern, source) in registry.credentials() {
         if let CredentialSource::Minted(MintSource::Ecr(source)) = source {
             let images = partitions.entry(source.partition).or_default();
-            images.push((pattern, source));
+            images.push(EcrImage {
+                pattern,
+                exclusions: registry.exclusions_of(pattern),
+                source,
+            });
         }
     }
     let identity = partitions
         .values()
         .flatten()
         .next()
-        .map_or_else(String::new, |(_, source)| describe(source));
+        .map_or_else(String::new, |image| describe(image.source));
     let steps = partitions
         .into_iter()
         .flat_map(|(partition, images)| plan_partition(partition, &images, registry, place));
@@ -66,7 +68,7 @@ fn plan_partition(
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Vec<Step> {
-    let Some((_, source)) = images.first() else {
+    let Some(EcrImage { source, .. }) = images.first() else {
         return Vec::new();
     };
     let (mut principal, mut steps) = plan_identity(partition, &source.identity, registry, place);
@@ -206,6 +208,10 @@ fn trust_agent(role: &AwsPrincipal, place: &PolicyContext<'_>) -> Step {
         .when(
             "aws:RequestTag/kubernetes-service-account",
             [place.args.service_account.as_str()],
+        )
+        .when(
+            "aws:RequestTag/eks-cluster-arn",
+            [place.args.cluster_arn.as_deref().unwrap_or("<CLUSTER_ARN>")],
         );
     let title = format!(
         "or, instead of that: trust of {} by EKS Pod Identity",
@@ -264,15 +270,19 @@ fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bo
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
 fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrincipal) -> Step {
     let (public, private): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
-        images.iter().partition(|(_, source)| source.public);
+        images.iter().partition(|image| image.source.public);
     let mut statements = Vec::new();
+    let excluded = ecr_images::excluded_repositories(partition, &private);
     if !private.is_empty() {
         let repositories: BTreeSet<String> = private
             .iter()
-            .flat_map(|image| repositories_of(partition, image))
+            .flat_map(|image| image.repositories(partition))
             .collect();
         statements.push(Statement::allow("Login", &["ecr:GetAuthorizationToken"]).on(["*"]));
         statements.push(Statement::allow("Pull", &PULL).on(repositories));
+    }
+    if !excluded.is_empty() {
+        statements.push(Statement::deny("Excluded", &PULL).on(&excluded));
     }
     if !public.is_empty() {
         let actions = [
@@ -282,12 +292,26 @@ fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrinc
         statements.push(Statement::allow("LoginPublic", &actions).on(["*"]));
     }
     let title = format!("{} may pull", principal.title);
-    Step::policy(
+    let mut step = Step::policy(
         StepKind::IdentityPolicy,
         title,
         [&principal.arn],
         Policy::of(statements),
-    )
+    );
+    if !excluded.is_empty() {
+        step = step.note("a Deny holds for all that this principal does: leave out of Excluded what another Registry with the same identity needs");
+    }
+    let open = ecr_images::open_exclusions(&private);
+    if !open.is_empty() {
+        step = step.note(format!(
+            "{} of excludedImages can be pulled all the same: another host in images may be of the same repositories",
+            open.join(", ")
+        ));
+    }
+    if public.iter().any(|image| !image.exclusions.is_empty()) {
+        step = step.note("excludedImages of public.ecr.aws cannot be denied: anybody may pull from there, and the login is for all of it");
+    }
+    step
 }
 
 /// Repositories of other accounts need a repository policy that allows the principal; an identity policy is enough only within one account.
@@ -298,14 +322,14 @@ fn plan_repositories(
     images: &[EcrImage<'_>],
     principal: &AwsPrincipal,
 ) -> Option<Step> {
-    let is_foreign = |(pattern, source): &&EcrImage<'_>| {
+    let is_foreign = |image: &&EcrImage<'_>| {
         let own = principal.account.as_deref();
-        !source.public && (own.is_none() || own != account_of(pattern))
+        !image.source.public && (own.is_none() || own != image.account())
     };
-    let repositories: BTreeSet<String> = images
+    let foreign: Vec<EcrImage<'_>> = images.iter().filter(is_foreign).copied().collect();
+    let repositories: BTreeSet<String> = foreign
         .iter()
-        .filter(is_foreign)
-        .flat_map(|image| repositories_of(partition, image))
+        .flat_map(|image| image.repositories(partition))
         .collect();
     if repositories.is_empty() {
         return None;
@@ -318,33 +342,17 @@ fn plan_repositories(
         repositories,
         Policy::of([statement]),
     );
+    let excluded = ecr_images::excluded_repositories(partition, &foreign);
+    let step = if excluded.is_empty() {
+        step
+    } else {
+        let excluded: Vec<String> = excluded.into_iter().collect();
+        step.note(format!("not to {}", excluded.join(", ")))
+    };
     Some(match principal.account {
         Some(_) => step.note("add the statement to the policy that a repository has: setting one replaces it"),
         None => step.note("only for repositories of another account than the principal's; add the statement to the policy that a repository has"),
     })
-}
-
-/// The repositories that a pattern covers, as ARNs.
-fn repositories_of(partition: Partition, (pattern, source): &EcrImage<'_>) -> Vec<String> {
-    let account = account_of(pattern).unwrap_or("<REGISTRY_ACCOUNT_ID>");
-    let repository = |path: &str| {
-        format!(
-            "arn:{partition}:ecr:{}:{account}:repository/{path}",
-            source.region
-        )
-    };
-    match pattern.path() {
-        "" => vec![repository("*")],
-        path => vec![repository(path), repository(&format!("{path}/*"))],
-    }
-}
-
-/// The account that a pattern's host names; `*` is any.
-fn account_of(pattern: &Pattern) -> Option<&str> {
-    match Host::recognise_pattern(pattern.host()) {
-        Some(Host::Ecr(host)) => Some(host.account),
-        _ => None,
-    }
 }
 
 impl AwsPrincipal {

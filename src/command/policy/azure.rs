@@ -25,8 +25,12 @@ const READ: [&str; 2] = [
     "Microsoft.ContainerRegistry/registries/repositories/metadata/read",
 ];
 
-/// A registry: one of its sources, its login servers, and the patterns of its images.
-type RegistryPatterns<'a> = (&'a AcrSource, BTreeSet<&'a str>, Vec<&'a Pattern>);
+/// A registry: one of its sources, its login servers, and the patterns of its images with what `excludedImages` takes away from each.
+type RegistryPatterns<'a> = (
+    &'a AcrSource,
+    BTreeSet<&'a str>,
+    Vec<(&'a Pattern, &'a [Pattern])>,
+);
 
 /// What a login server's host says of the registry that it belongs to: a regional one is another door to the same registry.
 fn name_and_suffix(server: &str) -> (&str, &str) {
@@ -56,7 +60,7 @@ pub(super) fn plan(
                 .entry(name_and_suffix(&source.server))
                 .or_insert_with(|| (source, BTreeSet::new(), Vec::new()));
             named.1.insert(&source.server);
-            named.2.push(pattern);
+            named.2.push((pattern, registry.exclusions_of(pattern)));
         }
     }
     let Some((source, ..)) = registries.values().next() else {
@@ -247,9 +251,12 @@ fn assign(
             condition,
         };
     let title = format!("{} may pull from {server}", principal.title);
-    let pull = Step::role(title, &principal.id, role(PULL, None)).note(
-        "it allows pulling every repository of the registry: none less can be said in this mode",
-    );
+    let has_exclusions = patterns.iter().any(|(_, excluded)| !excluded.is_empty());
+    let pull = Step::role(title, &principal.id, role(PULL, None)).note(if has_exclusions {
+        "it allows pulling every repository of the registry, what excludedImages takes away, too: none less can be said in this mode"
+    } else {
+        "it allows pulling every repository of the registry: none less can be said in this mode"
+    });
     let title = format!(
         "or, where the registry {server} has repository permissions (ABAC): {} may read its repositories",
         principal.title
@@ -259,32 +266,37 @@ fn assign(
     [pull, Step::role(title, &principal.id, read)]
 }
 
-/// The repositories that the patterns cover, or that the token is narrowed to, as a condition on a role assignment; `None`: all.
+/// The repository that is asked for.
+const NAME: &str = "@Request[Microsoft.ContainerRegistry/registries/repositories:name]";
+
+/// The repositories that the patterns cover without what is excluded, or that the token is narrowed to, as a condition on a role
+/// assignment; `None`: all.
 ///
 /// <https://learn.microsoft.com/azure/role-based-access-control/conditions-format>
-fn condition_of(source: &AcrSource, patterns: &[&Pattern]) -> Option<String> {
-    const NAME: &str = "@Request[Microsoft.ContainerRegistry/registries/repositories:name]";
-    let scopes = source
+fn condition_of(source: &AcrSource, patterns: &[(&Pattern, &[Pattern])]) -> Option<String> {
+    let scopes: Vec<String> = source
         .scopes
         .iter()
-        .filter_map(|scope| scope.strip_prefix("repository:")?.strip_suffix(":pull"));
-    let mut names: BTreeSet<String> = scopes
+        .filter_map(|scope| scope.strip_prefix("repository:")?.strip_suffix(":pull"))
         .map(|name| format!("{NAME} StringEqualsIgnoreCase '{name}'"))
         .collect();
-    if names.is_empty() {
-        if patterns.iter().any(|pattern| pattern.path().is_empty()) {
-            return None;
+    // A repository that is excluded under one login server may be an image under another one, so each pattern has its own.
+    let mut names = BTreeSet::new();
+    for (pattern, excluded) in patterns {
+        let covered = if scopes.is_empty() {
+            covered_by(pattern)
+        } else {
+            scopes.clone()
+        };
+        if excluded.is_empty() {
+            // All of the registry, whatever the other patterns leave out.
+            if covered.is_empty() {
+                return None;
+            }
+            names.extend(covered);
+        } else {
+            names.insert(without(&covered, excluded));
         }
-        names = patterns
-            .iter()
-            .flat_map(|pattern| {
-                let path = pattern.path();
-                [
-                    format!("{NAME} StringEqualsIgnoreCase '{path}'"),
-                    format!("{NAME} StringStartsWithIgnoreCase '{path}/'"),
-                ]
-            })
-            .collect();
     }
     let other: Vec<String> = READ
         .iter()
@@ -296,4 +308,33 @@ fn condition_of(source: &AcrSource, patterns: &[&Pattern]) -> Option<String> {
         other.join(" AND "),
         names.join(" OR ")
     ))
+}
+
+/// Comparisons of which one holds for the repositories of a pattern; none for those of a whole host.
+fn covered_by(pattern: &Pattern) -> Vec<String> {
+    match pattern.path() {
+        "" => Vec::new(),
+        path => vec![
+            format!("{NAME} StringEqualsIgnoreCase '{path}'"),
+            format!("{NAME} StringStartsWithIgnoreCase '{path}/'"),
+        ],
+    }
+}
+
+/// What is covered, and is nothing of what is excluded.
+fn without(covered: &[String], excluded: &[Pattern]) -> String {
+    let not_excluded = excluded.iter().flat_map(|exclusion| {
+        let path = exclusion.path();
+        [
+            format!("{NAME} StringNotEqualsIgnoreCase '{path}'"),
+            format!("{NAME} StringNotStartsWithIgnoreCase '{path}/'"),
+        ]
+    });
+    let all: Vec<String> = match covered {
+        [] => not_excluded.collect(),
+        covered => std::iter::once(format!("({})", covered.join(" OR ")))
+            .chain(not_excluded)
+            .collect(),
+    };
+    format!("({})", all.join(" AND "))
 }

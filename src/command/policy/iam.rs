@@ -14,7 +14,7 @@ pub(super) struct Policy {
     statement: Vec<Statement>,
 }
 
-/// A statement; all of them allow.
+/// A statement.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Statement {
@@ -40,9 +40,20 @@ impl Policy {
 
 impl Statement {
     pub(super) fn allow(sid: &'static str, action: &[&'static str]) -> Self {
+        Self::new("Allow", sid, action)
+    }
+
+    /// What takes away from all that any statement of the principal allows.
+    ///
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
+    pub(super) fn deny(sid: &'static str, action: &[&'static str]) -> Self {
+        Self::new("Deny", sid, action)
+    }
+
+    fn new(effect: &'static str, sid: &'static str, action: &[&'static str]) -> Self {
         Self {
             sid,
-            effect: "Allow",
+            effect,
             principal: BTreeMap::new(),
             action: action.to_vec(),
             resource: Vec::new(),

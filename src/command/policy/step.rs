@@ -92,7 +92,7 @@ pub(super) struct Replace {
 }
 
 /// All placeholders.
-const PLACEHOLDERS: [Replace; 11] = [
+const PLACEHOLDERS: [Replace; 12] = [
     replace(
         "<ACCOUNT_ID>",
         "the AWS account of that role or user, or give --account",
@@ -105,6 +105,10 @@ const PLACEHOLDERS: [Replace; 11] = [
     replace(
         "<NAMESPACE>",
         "each namespace whose Pods are served, or give the Namespaces with -f",
+    ),
+    replace(
+        "<CLUSTER_ARN>",
+        "the ARN of the EKS cluster that pullpass runs in, or give --cluster-arn",
     ),
     replace("<PULLPASS_ROLE>", "the name of pullpass' own role"),
     replace(

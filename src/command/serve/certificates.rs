@@ -17,7 +17,7 @@ use crate::certificates::{CertificateSet, Metrics, is_trusted};
 use crate::cluster::{
     CERTIFICATES, Certificates, Kube, WEBHOOKS, Watches, WebhookConfigs, WebhookKind,
 };
-use crate::controller::CertRotator;
+use crate::controller::{CertRotator, WRONG_CLOCK};
 use crate::server;
 use crate::server::certificate::Certificate;
 
@@ -151,6 +151,8 @@ impl WebhookCertificates {
 enum Trust {
     NoCertificate,
     NoWebhooks,
+    /// What is served was made in the future.
+    WrongClock,
     Distrusting,
     Trusted,
 }
@@ -256,7 +258,9 @@ impl CertificateReloader {
         let bundles = webhooks.flat_map(|configuration| configuration.webhooks.values());
         let distrusting = bundles.filter(|bundle| !trusts(bundle)).count();
         self.metrics.set_distrusting(distrusting);
-        if distrusting > 0 {
+        if distrusting > 0 && held.view().is_from_future(now) {
+            Trust::WrongClock
+        } else if distrusting > 0 {
             Trust::Distrusting
         } else {
             Trust::Trusted
@@ -282,6 +286,9 @@ async fn wait_for(mut trust: watch::Receiver<Trust>) {
             Trust::NoWebhooks => format!(
                 "mutatingwebhookconfiguration {WEBHOOKS} does not exist or is forbidden: kubectl apply -f manifests/install.yaml"
             ),
+            Trust::WrongClock => {
+                format!("the serving certificate was made in the future: {WRONG_CLOCK}")
+            }
             Trust::Distrusting => format!(
                 "caBundle of mutatingwebhookconfiguration or validatingwebhookconfiguration {WEBHOOKS} does not trust the serving certificate yet"
             ),

@@ -39,11 +39,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves a cluster until the process is stopped.
 pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
     let kube = connect(&connection(args)).await?;
+    let kube = kube.reporting_as(&host_name());
     tracing::info!(
         namespace.name = kube.namespace().as_str(),
         "running in namespace"
     );
-    manager.own_namespace = kube.namespace().clone();
+    manager.excluded = Arc::clone(kube.excluded());
     kube.metrics().register(&mut manager.metrics);
     let state = Arc::new(State::default());
     let store = Arc::new(KubeCredentialStore::new(kube.clone()));
@@ -89,6 +90,7 @@ fn connection(args: &Args) -> Connection {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
         namespace: args.manager.namespace.clone(),
+        excluded: args.manager.exclude_namespaces.clone(),
     }
 }
 
@@ -224,7 +226,7 @@ fn missed_pod_scanner(
     metrics.register(&mut manager.metrics);
     Some(MissedPodScanner::new(
         kube.clone(),
-        PodChecker::new(Arc::new(provisioner.clone()), kube.namespace().clone()),
+        PodChecker::new(Arc::new(provisioner.clone())),
         manager.admissions.clone(),
         metrics,
         interval,
@@ -232,9 +234,14 @@ fn missed_pod_scanner(
     ))
 }
 
+/// A Pod's host name is its name.
+fn host_name() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned())
+}
+
 /// A name for this process that no other replica has, nor had.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned());
+    let host = host_name();
     let started = Timestamp::now().as_microsecond();
     format!("{host}_{}_{started}", std::process::id())
 }

@@ -1,29 +1,43 @@
-//! The log: lines on stderr.
+//! The log: lines on stderr, each bounded.
 //!
-//! Each decision is a line, and a write to the kernel for each costs a webhook more than reading the review does. So lines are
-//! gathered for some milliseconds and written together, by a thread of their own. What a person must see, from warnings on, is
-//! written at once, with all lines before it.
+//! Nothing waits for stderr, which may be a pipe that nobody reads: lines are queued and written by a thread of their own, and what comes
+//! while the queue is full is left out and counted. A write to the kernel for each line costs a webhook more than reading a review
+//! does, so lines are gathered for some milliseconds and written together.
 
-use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+mod line;
+mod throttle;
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::registry::Registry as MetricsRegistry;
 use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use throttle::Throttle;
+
 use super::ManagerArgs;
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How many bytes may wait to be written. Beyond it the thread that logs a line writes it itself.
-const WAITING_MAX: usize = 1 << 20;
+/// How many lines may wait to be written.
+const QUEUE_LINES: usize = 2048;
+
+/// How long the process waits at its end for lines to be written.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,9 +54,9 @@ pub(super) fn start(args: &ManagerArgs) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {}: not a filter", args.log))?;
     let is_terminal = io::stderr().is_terminal();
-    let log = Log::start(Box::new(io::stderr())).context("cannot start the log's thread")?;
+    let (log, lines) = Log::start(io::stderr());
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(log.lines.clone())
+        .with_writer(lines)
         .with_ansi(is_terminal)
         .with_target(false);
     let layer = match args.log_format {
@@ -52,8 +66,10 @@ pub(super) fn start(args: &ManagerArgs) -> anyhow::Result<Log> {
     let started = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .with(filter_fn(may_be_logged))
+        .with(Throttle::new(log.suppressed.clone()))
         .try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(log)
 }
 
@@ -67,100 +83,110 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     }
 }
 
-/// The running log.
+/// Says that something panicked. The hook of the standard library writes to stderr itself, and would wait for it.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    let message = panic.payload_as_str().unwrap_or_default();
+    tracing::error!(panic.location = place, "panicked: {message}");
+}
+
+/// The running log. Lines that wait are written when the value is dropped, as far as stderr takes them at once.
 pub(super) struct Log {
-    lines: Lines,
-    writer: Option<JoinHandle<()>>,
+    worker: Option<WorkerGuard>,
+    suppressed: Counter,
+    lost: ErrorCounter,
 }
 
 impl Log {
-    fn start(sink: Box<dyn Write + Send>) -> io::Result<Self> {
-        let lines = Lines(Arc::new(LogBuffer {
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
-            sink: Mutex::new(sink),
-        }));
-        let shared = Arc::clone(&lines.0);
-        let writer = std::thread::Builder::new().name("log".to_owned());
-        let writer = writer.spawn(move || shared.run())?;
-        Ok(Self {
-            lines,
-            writer: Some(writer),
-        })
+    fn start(sink: impl Write + Send + 'static) -> (Self, Lines) {
+        let builder = NonBlockingBuilder::default().lossy(true).thread_name("log");
+        let builder = builder.buffered_lines_limit(QUEUE_LINES);
+        let (lines, worker) = builder.finish(Gathered(BufWriter::new(sink)));
+        let log = Self {
+            worker: Some(worker),
+            suppressed: Counter::default(),
+            lost: lines.error_counter(),
+        };
+        (log, Lines(lines))
+    }
+
+    /// Adds what the log counts to what the metrics endpoint shows.
+    pub(super) fn register(&self, registry: &mut MetricsRegistry) {
+        registry.register(
+            "pullpass_log_lines_suppressed",
+            "Log lines that callers caused beyond 60 of a kind in a minute",
+            self.suppressed.clone(),
+        );
+        registry.register_collector(Box::new(LostLines(self.lost.clone())));
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        lock(&self.lines.0.waiting).closed = true;
-        self.lines.0.changed.notify_one();
-        if let Some(writer) = self.writer.take() {
-            drop(writer.join());
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
+        // It waits for longer than that, and where stderr takes nothing, it writes to stdout, which may take nothing either.
+        let (ended, end) = mpsc::channel::<()>();
+        let flush = std::thread::Builder::new().name("log-end".to_owned());
+        let flush = flush.spawn(move || {
+            drop(worker);
+            drop(ended);
+        });
+        if flush.is_ok() {
+            let _ = end.recv_timeout(FLUSH_MAX);
         }
     }
 }
 
-/// Lines that wait to be written. Clones are the same.
-#[derive(Clone)]
-struct Lines(Arc<LogBuffer>);
+/// Lines that were left out because the queue was full.
+struct LostLines(ErrorCounter);
 
-struct LogBuffer {
-    waiting: Mutex<PendingLines>,
-    changed: Condvar,
-    /// Locked before `waiting`, so that lines keep their order.
-    sink: Mutex<Box<dyn Write + Send>>,
-}
-
-#[derive(Default)]
-struct PendingLines {
-    bytes: Vec<u8>,
-    closed: bool,
-}
-
-impl LogBuffer {
-    /// Writes what waits, again and again, until the log is dropped.
-    fn run(&self) {
-        loop {
-            let waiting = lock(&self.waiting);
-            let idle = |waiting: &mut PendingLines| waiting.bytes.is_empty() && !waiting.closed;
-            let waiting = self.changed.wait_while(waiting, idle);
-            let closed = waiting.unwrap_or_else(PoisonError::into_inner).closed;
-            if !closed {
-                std::thread::sleep(GATHER);
-            }
-            self.flush();
-            if closed {
-                return;
-            }
-        }
-    }
-
-    fn flush(&self) {
-        let mut sink = lock(&self.sink);
-        let bytes = std::mem::take(&mut lock(&self.waiting).bytes);
-        // When stderr is closed, there is nowhere left to report it.
-        drop(sink.write_all(&bytes).and_then(|()| sink.flush()));
+impl fmt::Debug for LostLines {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LostLines")
     }
 }
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let lost = ConstCounter::new(self.0.dropped_lines() as u64);
+        let help = "Log lines that were left out because stderr did not take them";
+        let metric = encoder.encode_descriptor(
+            "pullpass_log_lines_lost",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        lost.encode(metric)
+    }
+}
+
+/// Writes what came together, then waits a little for more to come.
+struct Gathered<W: Write>(BufWriter<W>);
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.0.flush();
+        std::thread::sleep(GATHER);
+        flushed
+    }
+}
+
+/// Where lines go.
+struct Lines(NonBlocking);
 
 /// One line on its way.
-struct Line {
-    shared: Arc<LogBuffer>,
-    urgent: bool,
-}
+struct Line(NonBlocking);
 
 impl Write for Line {
+    /// Takes the whole line: it is formatted before it is written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut waiting = lock(&self.shared.waiting);
-        let first = waiting.bytes.is_empty();
-        waiting.bytes.extend_from_slice(bytes);
-        let at_once = self.urgent || waiting.closed || waiting.bytes.len() > WAITING_MAX;
-        drop(waiting);
-        if at_once {
-            self.shared.flush();
-        } else if first {
-            self.shared.changed.notify_one();
-        }
+        self.0.write_all(&line::bound(bytes))?;
         Ok(bytes.len())
     }
 
@@ -173,26 +199,15 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line {
-            shared: Arc::clone(&self.0),
-            urgent: false,
-        }
+        Line(self.0.clone())
     }
-
-    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line {
-        Line {
-            shared: Arc::clone(&self.0),
-            urgent: *metadata.level() <= Level::WARN,
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -200,7 +215,10 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            lock(&self.0).push(bytes.to_vec());
+            let lines = self.0.lock();
+            lines
+                .map_err(|_| io::ErrorKind::Other)?
+                .push(bytes.to_vec());
             Ok(bytes.len())
         }
 
@@ -213,53 +231,66 @@ mod tests {
         String::from_utf8(sink.0.lock().unwrap().concat()).unwrap()
     }
 
-    #[test]
-    fn writes_every_line_in_order_when_dropped() {
-        let sink = Sink::default();
-        let log = Log::start(Box::new(sink.clone())).unwrap();
-        let expected = "a line\nanother line\n".repeat(5_000);
-        for line in expected.split_inclusive('\n') {
-            let mut writer = log.lines.make_writer();
-            writer.write_all(line.as_bytes()).unwrap();
-        }
-        drop(log);
-        assert_eq!(written(&sink), expected);
-        assert!(sink.0.lock().unwrap().len() < 10_000, "lines are gathered");
+    fn log(lines: &Lines, line: &str) {
+        lines.make_writer().write_all(line.as_bytes()).unwrap();
     }
 
     #[test]
-    fn writes_urgent_line_at_once_after_those_before_it() {
+    fn writes_every_line_in_order_when_dropped() {
         let sink = Sink::default();
-        let log = Log::start(Box::new(sink.clone())).unwrap();
-        log.lines.make_writer().write_all(b"routine\n").unwrap();
-        let shared = Arc::clone(&log.lines.0);
-        let mut urgent = Line {
-            shared,
-            urgent: true,
-        };
-        urgent.write_all(b"urgent\n").unwrap();
-        assert_eq!(written(&sink), "routine\nurgent\n");
+        let (running, lines) = Log::start(sink.clone());
+        let expected = "a line\nanother line\n".repeat(QUEUE_LINES / 2);
+        for line in expected.split_inclusive('\n') {
+            log(&lines, line);
+        }
+        drop(running);
+        assert_eq!(written(&sink), expected);
+        assert!(sink.0.lock().unwrap().len() < 100, "lines are gathered");
     }
 
     #[test]
     fn writes_lines_soon_by_itself() {
         let sink = Sink::default();
-        let log = Log::start(Box::new(sink.clone())).unwrap();
-        log.lines.make_writer().write_all(b"line\n").unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let (_running, lines) = Log::start(sink.clone());
+        log(&lines, "line\n");
+        let deadline = Instant::now() + Duration::from_secs(30);
         while written(&sink).is_empty() {
-            assert!(std::time::Instant::now() < deadline);
+            assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
     }
 
+    /// Never takes anything.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn writes_lines_that_come_after_the_end() {
-        let sink = Sink::default();
-        let log = Log::start(Box::new(sink.clone())).unwrap();
-        let lines = log.lines.clone();
-        drop(log);
-        lines.make_writer().write_all(b"late\n").unwrap();
-        assert_eq!(written(&sink), "late\n");
+    fn counts_lines_that_nobody_takes_and_ends_all_the_same() {
+        let (_hold, held) = mpsc::channel();
+        let (running, lines) = Log::start(Stuck(held));
+        let long = "x".repeat(1 << 20);
+        for _ in 0..10_000 {
+            log(&lines, &long[..8192]);
+        }
+        let mut registry = MetricsRegistry::default();
+        running.register(&mut registry);
+        let lost = running.lost.dropped_lines();
+        // Some are in the writer's own buffer.
+        assert!((7_900..=10_000 - QUEUE_LINES).contains(&lost), "{lost}");
+        let mut shown = String::new();
+        prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
+        let line = format!("pullpass_log_lines_lost_total {lost}\n");
+        assert!(shown.contains(&line), "{shown}");
+        drop(running);
     }
 }

@@ -1,9 +1,11 @@
 //! What every way of serving has around it: log, listeners, certificate, health, metrics, signals.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use rustls::ServerConfig;
@@ -14,7 +16,7 @@ use tokio::task::JoinSet;
 use super::ManagerArgs;
 use crate::admission::{self, Webhook};
 use crate::names::NamespaceName;
-use crate::provision::Provision;
+use crate::provision::{ExcludedNamespaces, Provision};
 use crate::server::certificate::Certificate;
 use crate::server::client_auth::ClientCas;
 use crate::server::{self, Bounds, Drain, Phase, Server, health};
@@ -24,6 +26,9 @@ const WEBHOOK_PORT: u16 = 8443;
 
 /// Where health and metrics are by default.
 const METRICS_PORT: u16 = 8080;
+
+/// Connections of probes and scrapers at a time.
+const HEALTH_CONNECTIONS: usize = 64;
 
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
 pub(super) struct Manager {
@@ -40,8 +45,8 @@ pub(super) struct Manager {
     terminate: Signal,
     interrupt: Signal,
     drain_delay: std::time::Duration,
-    /// pullpass' own namespace.
-    pub(super) own_namespace: NamespaceName,
+    /// The namespaces whose Pods are admitted unchanged.
+    pub(super) excluded: Arc<ExcludedNamespaces>,
     /// What admission counts.
     pub(super) admissions: admission::Metrics,
     /// What the metrics endpoint shows.
@@ -76,10 +81,7 @@ impl Manager {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             drain_delay: args.drain_delay,
-            own_namespace: args
-                .namespace
-                .clone()
-                .unwrap_or_else(|| NamespaceName::constant("pullpass")),
+            excluded: Arc::new(excluded(args)),
             admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
@@ -95,7 +97,7 @@ impl Manager {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut servers = self.start_servers(provision);
+        let mut servers = self.start_servers(provision)?;
         let drain = self.drain.clone();
         let prepare = tokio::spawn(async move {
             prepared.await;
@@ -105,12 +107,11 @@ impl Manager {
         let ended = tokio::select! {
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
-            Some(ended) = self.tasks.join_next() => Some(ended),
+            ended = ended(&mut self.tasks, &mut servers) => Some(ended),
         };
         prepare.abort();
         if let Some(ended) = ended {
-            ended??;
-            bail!("a task of pullpass ended unexpectedly: this is a bug");
+            return Err(ended);
         }
         tracing::info!(
             drain.seconds = self.drain_delay.as_secs_f64(),
@@ -145,10 +146,10 @@ impl Manager {
     }
 
     /// Starts the webhook, the health and metrics endpoint, and the certificate's renewal.
-    fn start_servers(&mut self, provision: Arc<dyn Provision>) -> JoinSet<()> {
+    fn start_servers(&mut self, provision: Arc<dyn Provision>) -> anyhow::Result<Servers> {
         let webhook = Webhook {
             provision,
-            own_namespace: self.own_namespace.clone(),
+            excluded: Arc::clone(&self.excluded),
             metrics: self.admissions.clone(),
             clock: Timestamp::now,
         };
@@ -157,40 +158,68 @@ impl Manager {
         metrics.register(&mut self.metrics);
         self.follow_files(&metrics);
         let shown = Arc::new(std::mem::take(&mut self.metrics));
-        let health = health::router(self.drain.clone(), shown);
-        let bounds = Bounds::default();
-        let few = Bounds {
-            connections: 64,
-            ..bounds
-        };
-        let unseen = server::Metrics::default();
-        let mut servers = JoinSet::new();
-        let listeners = [
-            (
-                self.webhook.take(),
-                Some(Arc::clone(&self.tls)),
-                admission::router(Arc::new(webhook)),
-                bounds,
-                metrics,
-            ),
-            (self.health.take(), None, health, few, unseen),
-        ];
-        for (listener, tls, application, bounds, metrics) in listeners {
-            if let Some(listener) = listener {
-                servers.spawn(
-                    Server {
-                        listener,
-                        tls,
-                        application,
-                        bounds,
-                        metrics,
-                    }
-                    .run(self.drain.clone()),
-                );
-            }
+        let mut servers = Servers::new();
+        if let Some(listener) = self.health.take() {
+            let health = Server {
+                listener,
+                tls: None,
+                application: health::router(self.drain.clone(), shown),
+                bounds: Bounds {
+                    connections: HEALTH_CONNECTIONS,
+                    ..Bounds::default()
+                },
+                metrics: server::Metrics::default(),
+            };
+            let health = health.run_on_own_thread("health", self.drain.clone());
+            let health =
+                health.context("cannot start the thread that answers /livez and /readyz")?;
+            servers.spawn(named("/livez, /readyz and /metrics", health));
         }
-        servers
+        if let Some(listener) = self.webhook.take() {
+            let webhook = Server {
+                listener,
+                tls: Some(Arc::clone(&self.tls)),
+                application: admission::router(Arc::new(webhook)),
+                bounds: Bounds::default(),
+                metrics,
+            };
+            servers.spawn(named("the webhook", webhook.run(self.drain.clone())));
+        }
+        Ok(servers)
     }
+}
+
+/// Servers that run until the process closes, each ending with its name.
+type Servers = JoinSet<&'static str>;
+
+/// Serves, and says who ended, also where it panicked.
+async fn named(name: &'static str, serving: impl Future<Output = ()>) -> &'static str {
+    // What panicked is in the log.
+    drop(AssertUnwindSafe(serving).catch_unwind().await);
+    name
+}
+
+/// Waits until something ends that must not, and says what: nothing may go on half.
+async fn ended(tasks: &mut JoinSet<anyhow::Result<()>>, servers: &mut Servers) -> anyhow::Error {
+    tokio::select! {
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(())) => anyhow!("a task of pullpass ended unexpectedly: this is a bug"),
+            Ok(Err(error)) => error,
+            Err(error) => error.into(),
+        },
+        Some(ended) = servers.join_next() => match ended {
+            Ok(name) => anyhow!("the listener of {name} ended unexpectedly: this is a bug"),
+            Err(error) => error.into(),
+        },
+        else => std::future::pending().await,
+    }
+}
+
+/// What the arguments alone exclude.
+fn excluded(args: &ManagerArgs) -> ExcludedNamespaces {
+    let own = args.namespace.clone();
+    let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
+    ExcludedNamespaces::new(own, args.exclude_namespaces.clone())
 }
 
 /// Listens at the address that was given and no other, else at all of them.
@@ -198,5 +227,33 @@ async fn listen(given: Option<SocketAddr>, port: u16) -> std::io::Result<TcpList
     match given {
         Some(address) => server::bind(address).await,
         None => server::bind_everywhere(port).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn says_which_listener_ended_and_how_a_task_did() {
+        let (mut tasks, mut servers) = (JoinSet::new(), Servers::new());
+        servers.spawn(named("the webhook", async { panic!("as planned") }));
+        let said = ended(&mut tasks, &mut servers).await.to_string();
+        assert!(
+            said.starts_with("the listener of the webhook ended"),
+            "{said}"
+        );
+        servers.spawn(named("/livez", async {}));
+        let said = ended(&mut tasks, &mut servers).await.to_string();
+        assert!(said.starts_with("the listener of /livez ended"), "{said}");
+        servers.spawn(named("/livez", std::future::pending()));
+        tasks.spawn(async { Err(anyhow!("no rights")) });
+        assert_eq!(
+            ended(&mut tasks, &mut servers).await.to_string(),
+            "no rights"
+        );
+        tasks.spawn(async { Ok(()) });
+        let said = ended(&mut tasks, &mut servers).await.to_string();
+        assert!(said.starts_with("a task of pullpass ended"), "{said}");
     }
 }

@@ -13,10 +13,9 @@ use crate::registry::Registries;
 pub(super) async fn serve(args: &Args, manager: Manager) -> anyhow::Result<()> {
     let manifests = Manifests::load(&args.registries)?;
     let registries = Registries::build(manifests.registries);
-    let namespaces = manifests
-        .namespaces
-        .into_iter()
-        .map(|(name, labels)| Namespace::new(name, labels, false));
+    let namespaces = manifests.namespaces.into_iter().map(|(name, labels)| {
+        Namespace::new(name, labels, false).unless_excluded(&manager.excluded)
+    });
     let provision = Offline::new(registries, namespaces);
     manager
         .run(Arc::new(provision), std::future::ready(()))

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock;
 use crate::names::ObjectName;
 use crate::provision::ports::StoredCredential;
 use crate::registry::source::Tenant;
@@ -204,7 +205,7 @@ fn is_claimed(stored: &StoredCredential, now: Timestamp) -> bool {
 
 /// No claim is as long as that: it is of a clock that runs far ahead.
 fn is_too_far(until: Timestamp, now: Timestamp) -> bool {
-    until >= later(now, RETRY_AFTER)
+    clock::is_from_future(until, now)
 }
 
 /// Whether `now` is within `span` after `at`; if the clock went back to before `at`, it is not.

@@ -67,6 +67,7 @@ impl Reconciler {
                     outcome,
                     repaired,
                     version: provisioner.version(&target),
+                    uid: target.uid().map(ToOwned::to_owned),
                 };
                 TaskResult::Written(target.name(), kept)
             });

@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::super::conditions::Reason;
-use super::super::retry_timer::RetryTimer;
 use super::super::status::{ReportedStatus, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
@@ -14,6 +13,7 @@ use super::status_holdoff::StatusHoldoff;
 use super::tasks::Tasks;
 use super::workqueue::WorkQueue;
 use super::write_backoff::WriteBackoff;
+use crate::clock::RetryTimer;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
 use crate::names::ObjectName;
 use crate::provision::decide::{Decision, REMOVAL_WINDOW};
@@ -45,6 +45,8 @@ pub(super) struct PullSecretWrite {
     pub(super) repaired: bool,
     /// The resource version after it.
     pub(super) version: Option<String>,
+    /// The unique id of the Secret that was there before it, if one was.
+    pub(super) uid: Option<String>,
 }
 
 #[derive(Default)]
@@ -124,7 +126,7 @@ impl ReconcilerState {
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, target: &PullSecretRef, now: Timestamp) -> bool {
         let name = target.name();
-        let until = self.write_backoff.until(&name, now);
+        let until = self.write_backoff.until(&name, target.uid(), now);
         !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
     }
 
@@ -144,7 +146,7 @@ impl ReconcilerState {
             EnsureOutcome::Foreign => Some(Vec::new()),
         };
         if let Some(why) = why {
-            self.write_backoff.record_failure(name, why, now);
+            self.write_backoff.record_failure(name, kept.uid, why, now);
             return;
         }
         self.write_backoff.forget(&name);
@@ -253,7 +255,7 @@ impl ReconcilerState {
             self.remove_backoff.forget(&name);
         } else {
             self.remove_backoff
-                .record_failure(name.clone(), Vec::new(), now);
+                .record_failure(name.clone(), None, Vec::new(), now);
         }
         if done && found {
             // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
@@ -276,8 +278,8 @@ impl ReconcilerState {
         for (target, holding) in holdings.filter(|_| !is_quiet) {
             let name = target.name();
             holding.is_writing = self.writing.contains(&name);
-            holding.retry_at = self.write_backoff.until(&name, now);
-            holding.remove_at = self.remove_backoff.until(&name, now);
+            holding.retry_at = self.write_backoff.until(&name, target.uid(), now);
+            holding.remove_at = self.remove_backoff.until(&name, target.uid(), now);
         }
     }
 
@@ -367,7 +369,10 @@ fn blocked_removals_id(snapshot: &Snapshot, places: &[usize]) -> String {
             let digest = |key: &&String| observed?.digests.get(*key);
             let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
             let uid = observed.map(|observed| &observed.version.uid);
-            format!("{:?} {uid:?} {logins:?}", target.name())
+            // Of content that was not read its version is all that is known.
+            let unread = observed.filter(|observed| !observed.intact);
+            let version = unread.map(|observed| &observed.version.resource_version);
+            format!("{:?} {uid:?} {version:?} {logins:?}", target.name())
         })
         .collect();
     all.sort();

@@ -50,6 +50,7 @@ impl TaskKey {
                     outcome: EnsureOutcome::Pending(vec![pending]),
                     repaired: false,
                     version: None,
+                    uid: None,
                 };
                 TaskResult::Written(name, kept)
             }

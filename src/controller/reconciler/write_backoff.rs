@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::controller::retry_timer::RetryTimer;
+use crate::clock::RetryTimer;
 use crate::provision::Pending;
 use crate::provision::snapshot::PullSecretKey;
 
@@ -21,6 +21,8 @@ pub(super) struct WriteBackoff(HashMap<PullSecretKey, BackoffEntry>);
 
 struct BackoffEntry {
     timer: RetryTimer,
+    /// The unique id of the Secret that was there, if one was.
+    uid: Option<String>,
     /// How often it failed one after the other.
     failures: u32,
     /// Why what belongs there could not be written last.
@@ -33,10 +35,12 @@ impl WriteBackoff {
         self.0.remove(name);
     }
 
-    /// A pull secret could not be written, or nothing taken out of it, which leaves `why` empty.
+    /// A pull secret could not be written, or nothing taken out of it, which leaves `why` empty. `uid` is that of the Secret that was
+    /// there: once it is gone, nothing is left that the failure can be about.
     pub(super) fn record_failure(
         &mut self,
         name: PullSecretKey,
+        uid: Option<String>,
         why: Vec<Pending>,
         now: Timestamp,
     ) {
@@ -44,6 +48,7 @@ impl WriteBackoff {
         let wait = before.map_or(BACKOFF.0, |before| (before.timer.wait() * 2).min(BACKOFF.1));
         let min_resync_interval = BackoffEntry {
             timer: RetryTimer::after(wait, now),
+            uid,
             failures: before.map_or(1, |before| before.failures.saturating_add(1)),
             why,
         };
@@ -59,6 +64,7 @@ impl WriteBackoff {
     ) {
         let min_resync_interval = BackoffEntry {
             timer: RetryTimer::after(wait, now),
+            uid: None,
             failures: 0,
             why: Vec::new(),
         };
@@ -70,10 +76,16 @@ impl WriteBackoff {
         self.0.is_empty()
     }
 
-    /// Until when a pull secret is left alone, which may be over.
-    pub(super) fn until(&self, name: &PullSecretKey, now: Timestamp) -> Option<Timestamp> {
+    /// Until when a pull secret is left alone, which may be over. `uid` is that of the Secret that is there now.
+    pub(super) fn until(
+        &self,
+        name: &PullSecretKey,
+        uid: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         self.0
             .get(name)
+            .filter(|entry| entry.uid.is_none() || entry.uid.as_deref() == uid)
             .map(|min_resync_interval| min_resync_interval.timer.at(now))
     }
 
@@ -122,15 +134,15 @@ mod tests {
             ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
         );
         for (wait, is_drifting) in [(1, false), (2, true), (4, true), (8, true)] {
-            failures.record_failure(name.clone(), why(), at(0));
-            assert_eq!(failures.until(&name, at(0)), Some(at(wait)));
+            failures.record_failure(name.clone(), None, why(), at(0));
+            assert_eq!(failures.until(&name, None, at(0)), Some(at(wait)));
             assert_eq!(!failures.persistent().is_empty(), is_drifting, "{wait}");
             assert!(failures.has_failed(&name));
         }
         for _ in 0..9 {
-            failures.record_failure(name.clone(), why(), at(0));
+            failures.record_failure(name.clone(), None, why(), at(0));
         }
-        assert_eq!(failures.until(&name, at(0)), Some(at(60)));
+        assert_eq!(failures.until(&name, None, at(0)), Some(at(60)));
         failures.forget(&name);
         assert!(failures.is_empty() && !failures.has_failed(&name));
     }
@@ -142,7 +154,25 @@ mod tests {
             ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
         );
         failures.min_resync_interval(name.clone(), SignedDuration::from_secs(8), at(0));
-        assert_eq!(failures.until(&name, at(0)), Some(at(8)));
+        assert_eq!(failures.until(&name, None, at(0)), Some(at(8)));
         assert!(!failures.has_failed(&name) && failures.persistent().is_empty());
+    }
+
+    /// An immutable Secret is deleted, and is to be there again at once.
+    #[test]
+    fn leaves_no_secret_alone_that_took_the_place_of_the_one_that_failed() {
+        let (mut failures, name) = (
+            WriteBackoff::default(),
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
+        );
+        let uid = || Some("u-1".to_owned());
+        failures.record_failure(name.clone(), uid(), why(), at(0));
+        failures.record_failure(name.clone(), uid(), why(), at(0));
+        assert_eq!(failures.until(&name, Some("u-1"), at(0)), Some(at(2)));
+        assert_eq!(failures.until(&name, None, at(0)), None);
+        assert_eq!(failures.until(&name, Some("u-2"), at(0)), None);
+        // Where there was none a quota may refuse, whatever is there later.
+        failures.record_failure(name.clone(), None, why(), at(0));
+        assert_eq!(failures.until(&name, Some("u-2"), at(0)), Some(at(4)));
     }
 }

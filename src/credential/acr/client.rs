@@ -1,7 +1,5 @@
 //! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
-use std::fmt::Write as _;
-
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use serde::Deserialize;
@@ -9,7 +7,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::answer_words::{self, percent_encode_into};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
 
 /// Sends the requests of one mint.
 pub(super) struct Client<'a> {
@@ -90,21 +89,11 @@ pub(super) fn encode(form: &[(&str, &str)]) -> String {
         if at > 0 {
             body.push('&');
         }
-        encode_into(&mut body, name);
+        percent_encode_into(&mut body, name);
         body.push('=');
-        encode_into(&mut body, value);
+        percent_encode_into(&mut body, value);
     }
     body
-}
-
-fn encode_into(body: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            body.push(char::from(byte));
-        } else {
-            write!(body, "%{byte:02X}").expect("a String takes all that is written to it");
-        }
-    }
 }
 
 /// An answer that holds a token of Entra ID.
@@ -114,13 +103,13 @@ pub(super) struct EntraTokenResponse {
 }
 
 /// One request, for the messages about its failure.
-pub(super) struct AzureCall<'a> {
+pub(crate) struct AzureCall<'a> {
     /// The host that was asked.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Who asked.
-    pub(super) principal: &'a str,
+    pub(crate) principal: &'a str,
     /// What was sent that an answer must not repeat into a message.
-    pub(super) secret: &'a str,
+    pub(crate) secret: &'a str,
 }
 
 impl AzureCall<'_> {
@@ -183,49 +172,6 @@ impl AzureCall<'_> {
 
     /// The other side's own words, unless they repeat a secret.
     pub(super) fn words(&self, text: &str) -> String {
-        let line = one_line(text);
-        if repeats(&line, self.secret) {
-            "an answer that is not shown because it repeats a secret".to_owned()
-        } else {
-            line
-        }
-    }
-}
-
-/// Whether a text contains a part of a secret, as it is or as it was sent: 16 bytes in a row, or all of a shorter one.
-fn repeats(text: &str, secret: &str) -> bool {
-    const PART: usize = 16;
-    let mut sent = String::new();
-    encode_into(&mut sent, secret);
-    [secret, &sent].into_iter().any(|form| {
-        let length = form.len().min(PART);
-        length > 0
-            && form
-                .as_bytes()
-                .windows(length)
-                .any(|part| text.as_bytes().windows(length).any(|found| found == part))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hides_words_that_repeat_a_part_of_a_secret() {
-        let secret = "a+secret/that~is&long=enough";
-        for text in [
-            "you sent a+secret/that~is&long=enough to me",
-            "you sent client_secret=a%2Bsecret%2Fthat~is%26long%3Denough",
-            "cut off: a+secret/that~is&lon",
-            "its end: that~is&long=enough",
-        ] {
-            assert!(repeats(text, secret), "{text}");
-        }
-        assert!(repeats("it is short.", "short"));
-        for text in ["", "you sent a secret that is long enough", "a+secret"] {
-            assert!(!repeats(text, secret), "{text}");
-        }
-        assert!(!repeats("anything", ""));
+        answer_words::shown(text, [self.secret])
     }
 }

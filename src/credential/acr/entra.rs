@@ -26,7 +26,7 @@ pub(super) struct EntraApplication<'a> {
 
 /// How an application proves who it is.
 #[derive(Clone, Copy)]
-pub(super) enum ClientProof<'a> {
+pub(crate) enum ClientProof<'a> {
     /// A ServiceAccount token that the application trusts.
     Assertion(&'a str),
     /// A client secret.
@@ -108,7 +108,7 @@ impl EntraErrorResponse {
 /// What Entra ID means by a refusal.
 ///
 /// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
-fn explain(call: &AzureCall<'_>, reply: &Reply, proof: ClientProof<'_>) -> MintError {
+pub(crate) fn explain(call: &AzureCall<'_>, reply: &Reply, proof: ClientProof<'_>) -> MintError {
     let refusal: EntraErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
     let words = refusal
         .error_description

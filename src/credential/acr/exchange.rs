@@ -53,12 +53,12 @@ pub(super) async fn fetch(
 }
 
 #[derive(Deserialize)]
-struct ExchangeResponse {
-    refresh_token: Option<String>,
+pub(crate) struct ExchangeResponse {
+    pub(crate) refresh_token: Option<String>,
     access_token: Option<String>,
 }
 
-fn read(
+pub(crate) fn read(
     call: &AzureCall<'_>,
     reply: &Reply,
     field: impl FnOnce(ExchangeResponse) -> Option<String>,

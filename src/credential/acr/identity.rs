@@ -1,6 +1,6 @@
 //! Who asks: each identity gets one token of Entra ID for one mint. Nothing falls back from one identity to another.
 
-mod managed;
+pub(crate) mod managed;
 
 use std::path::Path;
 
@@ -223,23 +223,14 @@ fn describe(token: &str) -> String {
     struct AssertionClaims {
         sub: String,
         iss: String,
-        aud: Audience,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Audience {
-        One(String),
-        Many(Vec<String>),
     }
     let Some(claims) = jwt::claims::<AssertionClaims>(token) else {
         return "a token that cannot be read".to_owned();
     };
-    let audience = match claims.aud {
-        Audience::One(audience) => audience,
-        Audience::Many(audiences) => audiences.join(" "),
-    };
     one_line(&format!(
-        "{} (issuer {}, audience {audience})",
-        claims.sub, claims.iss
+        "{} (issuer {}, audience {})",
+        claims.sub,
+        claims.iss,
+        jwt::audiences(token).join(" ")
     ))
 }

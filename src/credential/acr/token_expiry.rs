@@ -17,7 +17,7 @@ struct ExpiryClaims {
 ///
 /// # Errors
 /// What is wrong with the token.
-pub(super) fn find_expiry(token: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub(crate) fn find_expiry(token: &str, now: Timestamp) -> Result<Timestamp, String> {
     let claims: ExpiryClaims =
         jwt::claims(token).ok_or_else(|| "its token is no JSON Web Token".to_owned())?;
     let seconds = claims

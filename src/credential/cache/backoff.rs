@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::RetryTimer;
 use crate::credential::{CredentialKey, MintError, StoreError};
 
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -53,14 +54,13 @@ struct MintBackoffEntry {
     error: Arc<MintError>,
     /// How many attempts failed in a row.
     count: u32,
-    until: Timestamp,
-    wait: SignedDuration,
+    timer: RetryTimer,
 }
 
 impl MintBackoffEntry {
     /// Whether it is still to be waited out. If the clock went back, nobody waits longer than was meant.
     fn is_active(&self, now: Timestamp) -> bool {
-        now < self.until && self.until.duration_since(now) <= self.wait
+        self.timer.at(now) > now
     }
 }
 
@@ -91,8 +91,7 @@ impl MintBackoff {
         let failure = MintBackoffEntry {
             error: Arc::clone(&error),
             count,
-            until: now.saturating_add(signed).unwrap_or(now),
-            wait: signed,
+            timer: RetryTimer::after(signed, now),
         };
         self.0.insert(key.clone(), failure);
         (error, wait)

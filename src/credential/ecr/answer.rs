@@ -9,18 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 /// The user name of every ECR token.
-pub(super) const USERNAME: &str = "AWS";
+pub(crate) const USERNAME: &str = "AWS";
 
 /// The longest life that is believed: tokens live for 12 hours, so anything of this order is a mistake.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What is wrong with an answer; repeats nothing of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct UnusableAnswer(pub(super) String);
+pub(crate) struct UnusableAnswer(pub(crate) String);
 
 /// One authorization, as it came.
 #[derive(Clone, Default)]
-pub(super) struct Authorization {
+pub(crate) struct Authorization {
     token: Option<String>,
     expires_at: Option<DateTime>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Authorization {
 impl Authorization {
     /// Takes the one authorization that a request without `registryIds` is answered with. `proxyEndpoint` is not read: the token
     /// is kept under the hosts of the Registry's images.
-    pub(super) fn of_private(answer: PrivateOutput) -> Result<Self, UnusableAnswer> {
+    pub(crate) fn of_private(answer: PrivateOutput) -> Result<Self, UnusableAnswer> {
         let mut data = answer.authorization_data.unwrap_or_default();
         match (data.pop(), data.len()) {
             (Some(one), 0) => Ok(Self {
@@ -43,7 +43,7 @@ impl Authorization {
     }
 
     /// Takes the authorization of an answer of ECR Public.
-    pub(super) fn of_public(answer: PublicOutput) -> Result<Self, UnusableAnswer> {
+    pub(crate) fn of_public(answer: PublicOutput) -> Result<Self, UnusableAnswer> {
         let data = answer
             .authorization_data
             .ok_or_else(|| UnusableAnswer("it has no authorizationData".to_owned()))?;
@@ -54,7 +54,7 @@ impl Authorization {
     }
 
     /// The password and until when it is good.
-    pub(super) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), UnusableAnswer> {
+    pub(crate) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), UnusableAnswer> {
         let token = self.token.filter(|token| !token.is_empty());
         let password =
             decode(&token.ok_or_else(|| UnusableAnswer("its token is empty".to_owned()))?)?;

@@ -248,7 +248,7 @@ async fn mint_follows_no_redirect() {
 }
 
 /// Status, error code, message, reason of the error, and words that its text has.
-const REFUSALS: [(u16, &str, &str, &str, &str); 7] = [
+const REFUSALS: [(u16, &str, &str, &str, &str); 9] = [
     (
         400,
         "AccessDeniedException",
@@ -291,6 +291,15 @@ const REFUSALS: [(u16, &str, &str, &str, &str); 7] = [
         "Refused",
         "repeats a secret",
     ),
+    // A part of it is one, too; also where the code should be.
+    (
+        400,
+        "InvalidParameterException",
+        "odd canary-secret-ac",
+        "Refused",
+        "repeats a secret",
+    ),
+    (400, "canary-session-t", "no", "Refused", "repeats a secret"),
     (
         500,
         "ServerException",

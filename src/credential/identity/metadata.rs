@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct MetadataCredentials {
+pub(crate) struct MetadataCredentials {
     code: Option<String>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct MetadataCredentials {
 
 impl MetadataCredentials {
     /// Parses the JSON; the error says what is wrong and repeats nothing of it.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(body).map_err(|error| {
             format!(
                 "it is not the JSON of credentials (line {}, column {})",
@@ -34,7 +34,7 @@ impl MetadataCredentials {
     }
 
     /// The keys and the end of the session.
-    pub(super) fn into_credentials(
+    pub(crate) fn into_credentials(
         self,
         provider: &'static str,
     ) -> Result<(Credentials, Timestamp), String> {

@@ -179,3 +179,55 @@ fn show_login_hides_the_password() {
     let logins = logins(&secret, &keys(&["a.example"]), &[]).unwrap();
     assert!(!format!("{secret:?} {logins:?}").contains("canary"));
 }
+
+/// All texts of these characters with one to `longest` of them.
+fn texts_of(characters: &[char], longest: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut last = vec![String::new()];
+    for _ in 0..longest {
+        let longer = |text: &String| {
+            let one = |character: &char| format!("{text}{character}");
+            characters.iter().map(one).collect::<Vec<_>>()
+        };
+        last = last.iter().flat_map(longer).collect();
+        all.extend_from_slice(&last);
+    }
+    all
+}
+
+/// What matches, letter by letter; it tries everything.
+fn matches_by_trying_all(glob: &[u8], text: &[u8]) -> bool {
+    match (glob, text) {
+        ([], _) => text.is_empty(),
+        ([b'*', glob @ ..], _) => {
+            (0..=text.len()).any(|skipped| matches_by_trying_all(glob, &text[skipped..]))
+        }
+        ([wanted, glob @ ..], [found, text @ ..]) => {
+            wanted == found && matches_by_trying_all(glob, text)
+        }
+        (_, []) => false,
+    }
+}
+
+#[test]
+fn covers_matches_a_glob_as_trying_everything_does() {
+    for glob in texts_of(&['a', 'b', '*'], 5) {
+        let entry = Location::parse(&format!("{glob}.example")).unwrap();
+        for text in texts_of(&['a', 'b'], 5) {
+            let target = Location::parse(&format!("{text}.example")).unwrap();
+            assert_eq!(
+                entry.covers(&target),
+                matches_by_trying_all(glob.as_bytes(), text.as_bytes()),
+                "{glob} {text}"
+            );
+        }
+    }
+}
+
+/// It never ended: each star doubled what was tried.
+#[test]
+fn covers_ends_for_a_glob_of_thirty_stars() {
+    let entry = Location::parse(&format!("{}b.example", "*a".repeat(30))).unwrap();
+    let target = Location::parse(&format!("{}.example", "a".repeat(60))).unwrap();
+    assert!(!entry.covers(&target));
+}

@@ -61,6 +61,28 @@ fn renews_after_half_of_the_life_each_at_its_own_time() {
 }
 
 #[test]
+fn mints_anew_at_once_what_was_minted_in_the_future_and_when_the_clock_jumps_ahead() {
+    let view = DecisionInput {
+        credentials: vec![credential_state(0)],
+        ..DecisionInput::default()
+    };
+    assert!(decide(&view, at(-9)).mint.is_empty());
+    // The clock was put back by 8 hours: once, since what is minted then is not from the future.
+    assert_eq!(decide(&view, at(-480)).mint, [0]);
+    let anew = DecisionInput {
+        credentials: vec![CredentialState {
+            minted: Some((at(-480), at(240))),
+            ..credential_state(0)
+        }],
+        ..DecisionInput::default()
+    };
+    assert!(decide(&anew, at(-479)).mint.is_empty());
+    // It jumps ahead by 8 hours.
+    assert!(decide(&view, at(1)).mint.is_empty());
+    assert_eq!(decide(&view, at(481)).mint, [0]);
+}
+
+#[test]
 fn renews_together_what_may_be_renewed_when_something_is_due() {
     let view = DecisionInput {
         credentials: vec![

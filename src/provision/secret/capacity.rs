@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::{AuthEntry, Auths, FULL_BYTES, MAX_BYTES, sole_auth};
+use super::{AuthEntry, Auths, FULL_BYTES, MAX_BYTES, MAX_ENTRIES, MAX_KEY_BYTES, sole_auth};
 
 /// The bytes of a dockerconfigjson beside its entries: `{"auths":{}}`.
 const FRAME: usize = 12;
@@ -36,13 +36,22 @@ pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry]) -> Fit<'w>
         .partition(|entry| auths.entries.contains_key(&entry.key));
     let coverage = coverage.into_iter().map(|entry| (entry, FULL_BYTES));
     let new = new.into_iter().map(|entry| (entry, MAX_BYTES));
+    let mut count = auths.entries.len();
+    let mut key_bytes: usize = auths.entries.keys().map(String::len).sum();
     for (entry, most) in coverage.chain(new) {
         let before = auths.entries.get(&entry.key);
+        let is_new = before.is_none();
         let before = before.map_or(0, |value| size_of(&entry.key, value));
         let after = size_with(&entry.key, AUTH + entry.auth.expose_secret().len());
         room.bytes = room.bytes - before + after;
-        if after <= before || bytes - before + after <= most {
+        let is_countable =
+            !is_new || count < MAX_ENTRIES && key_bytes + entry.key.len() <= MAX_KEY_BYTES;
+        if is_countable && (after <= before || bytes - before + after <= most) {
             bytes = bytes - before + after;
+            if is_new {
+                count += 1;
+                key_bytes += entry.key.len();
+            }
             room.fitting.push(entry);
         } else {
             room.left_out.push(entry.key.clone());

@@ -90,8 +90,8 @@ fn describes_what_it_covers_and_until_when() {
 
 #[test]
 fn cuts_the_description_when_it_is_too_long() {
-    let entries: Vec<_> = (0..9_000)
-        .map(|number| fixed(&format!("registry-{number:05}.example"), "p"))
+    let entries: Vec<_> = (0..MAX_ENTRIES)
+        .map(|number| fixed(&format!("registry.example/{number:0103}"), "p"))
         .collect();
     let secret = written(merge(None, &entries, now()));
     let covers = &secret.annotations[COVERS_ANNOTATION];
@@ -314,4 +314,94 @@ fn rewrites_content_with_members_that_the_kubelet_may_not_decode() {
         text(&written(merged)),
         r#"{"auths":{"y.example":{"auth":"YTpi"}}}"#
     );
+}
+
+/// So many logins of few bytes.
+fn many(count: usize) -> Vec<u8> {
+    let logins: Vec<_> = (0..count)
+        .map(|number| format!(r#""{number:x}.example":{{"auth":"YTpi"}}"#))
+        .collect();
+    format!(r#"{{"auths":{{{}}}}}"#, logins.join(",")).into_bytes()
+}
+
+#[test]
+fn reads_nothing_of_what_has_more_entries_than_it_writes() {
+    let most = Auths::parse(&many(MAX_ENTRIES));
+    assert!(most.is_intact());
+    assert_eq!(most.digests().len(), MAX_ENTRIES);
+    let long_keys = format!(
+        r#"{{"auths":{{"{}":{{}},"{}":{{}}}}}}"#,
+        "a".repeat(MAX_KEY_BYTES / 2 + 1),
+        "b".repeat(MAX_KEY_BYTES / 2),
+    );
+    for forged in [many(MAX_ENTRIES + 1), long_keys.into_bytes()] {
+        let auths = Auths::parse(&forged);
+        assert!(!auths.is_intact());
+        assert!(auths.digests().is_empty());
+        // It is replaced by what is wanted.
+        let merged = merge(Some(&there(&forged)), &[entry("a.example", "1")], now());
+        assert_eq!(merged.digests.len(), 1);
+        assert_eq!(
+            text(&written(merged)),
+            r#"{"auths":{"a.example":{"auth":"QVdTOjE="}}}"#
+        );
+    }
+}
+
+#[test]
+fn writes_no_more_entries_than_it_reads() {
+    let most = there(&many(MAX_ENTRIES));
+    let wanted = [
+        entry("0.example", "renewed"),
+        entry("new.example", "1"),
+        entry("newer.example", "1"),
+    ];
+    let merged = merge(Some(&most), &wanted, now());
+    assert_eq!(merged.left_out, ["new.example", "newer.example"]);
+    assert_eq!(merged.digests["0.example"], wanted[0].digest);
+    let read = Auths::parse(text(&written(merged)).as_bytes());
+    assert!(read.is_intact());
+    assert_eq!(read.digests().len(), MAX_ENTRIES);
+}
+
+#[test]
+fn reads_a_login_of_any_length_and_nothing_else_that_is_large() {
+    let login = STANDARD.encode(format!("a:{}", "p".repeat(100_000)));
+    let large = "[".repeat(10_000) + &"]".repeat(10_000);
+    let rows = [
+        (format!(r#"{{"auth":"{login}"}}"#), true),
+        (format!(r#"{{"auth":"YTpi","other":{large}}}"#), false),
+        (r#"{"auth":"YTpi","other":{"a":[1]}}"#.to_owned(), true),
+        // A login of no user is none.
+        (format!(r#"{{"auth":"{}"}}"#, "YWFh".repeat(10_000)), false),
+    ];
+    for (entry, is_read) in rows {
+        let auths = format!(r#"{{"auths":{{"x.example":{entry}}}}}"#);
+        let auths = Auths::parse(auths.as_bytes());
+        assert_eq!(auths.is_intact(), is_read);
+        assert_eq!(auths.digests().len(), usize::from(is_read));
+    }
+}
+
+#[test]
+fn takes_for_unreadable_what_is_no_object_of_logins() {
+    let rows = [
+        "",
+        "[]",
+        "5",
+        "{}",
+        r#"{"auths":[]}"#,
+        r#"{"auths":null}"#,
+        r#"{"auths":{"a":{}}"#,
+        r#"{"auths":{"a":{}}} x"#,
+        r#"{"auths":{"a":{}},"auths":5}"#,
+    ];
+    for config in rows {
+        let auths = Auths::parse(config.as_bytes());
+        assert!(!auths.is_intact(), "{config}");
+        assert!(auths.digests().is_empty(), "{config}");
+    }
+    let twice =
+        Auths::parse(br#"{"auths":{"a":{"auth":"YTpi"},"a":{}},"auths":{"b":{"auth":"YTpi"}}}"#);
+    assert_eq!(twice.digests().into_keys().collect::<Vec<_>>(), ["b"]);
 }

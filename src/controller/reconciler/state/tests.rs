@@ -140,7 +140,7 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
     let finding = Reason::new("Timeout", "no answer");
     state.take(TaskResult::Minted(source.clone(), Some(finding)), at(0));
     for again in [&mut state.write_backoff, &mut state.remove_backoff] {
-        again.record_failure(target.name(), Vec::new(), at(0));
+        again.record_failure(target.name(), None, Vec::new(), at(0));
     }
     let mut snapshot = Snapshot::default();
     snapshot.sources.push(source.clone());

@@ -87,7 +87,7 @@ fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
 ///
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>
 /// <https://github.com/Azure/aad-pod-identity/blob/master/pkg/nmi/server/server.go>
-fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
+pub(crate) fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
     #[derive(Deserialize, Default)]
     struct ImdsResponse {
         error: Option<String>,

@@ -15,6 +15,8 @@ from .world import Key, World, utcnow
 AUDIENCE = SERVICE = "pods.eks.amazonaws.com"
 SESSION_SECONDS = 6 * 3600
 NAMESPACE_SUBJECT = "system:serviceaccount:"
+# The cluster whose agent this is: one of the session tags, https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
+CLUSTER = "arn:aws:eks:eu-west-1:123456789012:cluster/bed"
 
 
 def _json(value: dict, status: int = 200) -> Response:
@@ -62,7 +64,11 @@ class PodIdentityAgent:
         role = self.world.roles.get(self.world.associations.get((namespace, account), ""))
         if role is None:
             return Response(f"(ResourceNotFoundException): no association for {namespace}/{account}, fault: client\n", status=404), None
-        tags = {"aws:RequestTag/kubernetes-namespace": namespace, "aws:RequestTag/kubernetes-service-account": account}
+        tags = {
+            "aws:RequestTag/eks-cluster-arn": CLUSTER,
+            "aws:RequestTag/kubernetes-namespace": namespace,
+            "aws:RequestTag/kubernetes-service-account": account,
+        }
         if any(policy.decide_trust(role.trust, action, "Service", [SERVICE], tags) != policy.ALLOW for action in ("sts:AssumeRole", "sts:TagSession")):
             why = "Unauthorized Exception! EKS does not have permissions to assume the associated role."
             return Response(f"(AccessDeniedException): {why}, fault: client\n", status=400), None

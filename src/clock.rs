@@ -1,0 +1,97 @@
+//! Clocks that differ, run ahead and are put back: what every room makes of a time that cannot be right. Pure.
+//!
+//! Three rules, and each room goes by them:
+//! - What was made more than [`MAX_SKEW`] in the future is unusable, and is made anew.
+//! - A wait is as long as it was meant to be, whatever happens to the clock meanwhile ([`RetryTimer`]).
+//! - No wait is longer than [`MAX_WAIT`] of monotonic time; then everything that is due by the clock is due.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How far the clocks of two machines may differ: twice what AWS allows
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html>).
+pub const MAX_SKEW: SignedDuration = SignedDuration::from_mins(10);
+
+/// The longest wait, by a clock that nobody can set.
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// Whether what says that it was made at `made` was made by a clock that was wrong, or ours is.
+pub fn is_from_future(made: Timestamp, now: Timestamp) -> bool {
+    made.duration_since(now) > MAX_SKEW
+}
+
+/// How long to sleep until `until`, at most [`MAX_WAIT`].
+pub fn find_wait(until: Timestamp, now: Timestamp) -> Duration {
+    let wait = Duration::try_from(until.duration_since(now));
+    wait.unwrap_or_default().min(MAX_WAIT)
+}
+
+/// A time that was set a while ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryTimer {
+    at: Timestamp,
+    wait: SignedDuration,
+}
+
+impl RetryTimer {
+    /// So long after `now`.
+    pub fn after(wait: SignedDuration, now: Timestamp) -> Self {
+        let at = now.saturating_add(wait).unwrap_or(now);
+        Self { at, wait }
+    }
+
+    /// When, as seen at `now`: if the clock went back, nothing waits longer than was meant.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        if self.at.duration_since(now) > self.wait {
+            now
+        } else {
+            self.at
+        }
+    }
+
+    /// For how long it was left alone.
+    pub fn wait(self) -> SignedDuration {
+        self.wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).expect("it is a moment")
+    }
+
+    #[test]
+    fn takes_for_made_in_the_future_what_no_clock_of_ours_may_have_made() {
+        for (made, is_future) in [(-9, false), (0, false), (600, false), (601, true)] {
+            assert_eq!(is_from_future(at(made), at(0)), is_future, "{made}");
+        }
+        assert!(is_from_future(Timestamp::MAX, Timestamp::MIN));
+    }
+
+    #[test]
+    fn waits_until_then_but_no_longer_than_a_minute() {
+        for (until, wait) in [(-5, 0), (0, 0), (5, 5), (60, 60), (9_000, 60)] {
+            assert_eq!(
+                find_wait(at(until), at(0)),
+                Duration::from_secs(wait),
+                "{until}"
+            );
+        }
+    }
+
+    #[test]
+    fn waits_no_longer_than_was_meant_whatever_happens_to_the_clock() {
+        let again = RetryTimer::after(SignedDuration::from_secs(5), at(0));
+        // What the clock says, and whether it is time.
+        let cases = [(0, false), (4, false), (5, true), (600, true)];
+        let put_back = [(-1, true), (-600, true)];
+        for (seconds, is_time) in cases.into_iter().chain(put_back) {
+            let now = at(seconds);
+            assert_eq!(again.at(now) <= now, is_time, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A list, then a watch from where it ended, for ever: as kube's watcher does it, but that a list is read an object at a time.
+//!
+//! Each failure is an event, too, after which the list begins anew or the watch goes on; who reads the events makes the pauses.
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream, Stream};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::runtime::watcher::{Error, Event};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::list::{ListMeta, ListReader};
+
+/// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
+/// from a bookmark costs next to nothing.
+const WATCH_SECONDS: u32 = 50;
+
+/// How much longer nothing may come of a watch before its connection counts as gone.
+const WATCH_MARGIN: Duration = Duration::from_secs(5);
+
+/// Objects per page of a list. A page is never in memory at once.
+const PAGE: u32 = 200;
+
+/// What is listed and watched.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    labels: Option<String>,
+    fields: Option<String>,
+}
+
+impl Selection {
+    /// Those with these labels.
+    pub(super) fn of_labels(selector: String) -> Self {
+        Self {
+            labels: Some(selector),
+            fields: None,
+        }
+    }
+
+    /// Those with these fields.
+    pub(super) fn of_fields(selector: String) -> Self {
+        Self {
+            labels: None,
+            fields: Some(selector),
+        }
+    }
+
+    fn list(&self, next: Option<String>) -> ListParams {
+        ListParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            limit: Some(PAGE),
+            continue_token: next,
+            ..ListParams::default()
+        }
+    }
+
+    fn watch(&self) -> WatchParams {
+        WatchParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            send_initial_events: false,
+        }
+    }
+}
+
+/// The events of what `selection` selects of `api`.
+pub(super) fn list_and_watch<K>(
+    client: Client,
+    api: Api<K>,
+    selection: Selection,
+) -> impl Stream<Item = Result<Event<K>, Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let machine = ListWatch {
+        client,
+        api,
+        selection,
+        state: State::Empty,
+    };
+    stream::unfold(machine, |mut machine| async move {
+        let event = machine.next().await;
+        Some((event, machine))
+    })
+}
+
+struct ListWatch<K> {
+    client: Client,
+    api: Api<K>,
+    selection: Selection,
+    state: State<K>,
+}
+
+enum State<K> {
+    /// Nothing is known.
+    Empty,
+    /// A page is to be asked for.
+    Listing { next: Option<String> },
+    /// A page is being read.
+    Reading(ListReader),
+    /// All was listed, or a watch has ended.
+    Listed { version: String },
+    /// The watch is under way.
+    Watching {
+        version: String,
+        events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    },
+}
+
+impl<K> ListWatch<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    async fn next(&mut self) -> Result<Event<K>, Error> {
+        loop {
+            // Whatever fails in a list, it begins anew.
+            let event = match std::mem::replace(&mut self.state, State::Empty) {
+                State::Empty => {
+                    self.state = State::Listing { next: None };
+                    return Ok(Event::Init);
+                }
+                State::Listing { next } => self.open(next).await?,
+                State::Reading(page) => self.read(page).await?,
+                State::Listed { version } => self.watch(version).await?,
+                State::Watching { version, events } => self.wait(version, events).await?,
+            };
+            if let Some(event) = event {
+                return Ok(event);
+            }
+        }
+    }
+
+    async fn open(&mut self, next: Option<String>) -> Result<Option<Event<K>>, Error> {
+        let parameters = self.selection.list(next);
+        let page = ListReader::open(&self.client, self.api.resource_url(), &parameters).await;
+        self.state = State::Reading(page.map_err(Error::InitialListFailed)?);
+        Ok(None)
+    }
+
+    async fn read(&mut self, mut page: ListReader) -> Result<Option<Event<K>>, Error> {
+        let object = page.next_as().await.map_err(Error::InitialListFailed)?;
+        if let Some(object) = object {
+            self.state = State::Reading(page);
+            return Ok(Some(Event::InitApply(object)));
+        }
+        let list = page.finish().map_err(Error::InitialListFailed)?;
+        self.finish(&list)
+    }
+
+    fn finish(&mut self, list: &ListMeta) -> Result<Option<Event<K>>, Error> {
+        if let Some(next) = list.next() {
+            let next = Some(next.to_owned());
+            self.state = State::Listing { next };
+            return Ok(None);
+        }
+        let version = list.resource_version().ok_or(Error::NoResourceVersion)?;
+        let version = version.to_owned();
+        self.state = State::Listed { version };
+        Ok(Some(Event::InitDone))
+    }
+
+    async fn watch(&mut self, version: String) -> Result<Option<Event<K>>, Error> {
+        match self.api.watch(&self.selection.watch(), &version).await {
+            Ok(events) => {
+                let events = events.boxed();
+                self.state = State::Watching { version, events };
+                Ok(None)
+            }
+            Err(error) => {
+                self.state = State::Listed { version };
+                Err(Error::WatchStartFailed(error))
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        version: String,
+        mut events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    ) -> Result<Option<Event<K>>, Error> {
+        let longest = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
+        let Ok(Some(event)) = tokio::time::timeout(longest, events.next()).await else {
+            // It ended, or its connection is gone.
+            self.state = State::Listed { version };
+            return Ok(None);
+        };
+        let (version, event) = match event {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                (version_of(&object)?, Ok(Some(Event::Apply(object))))
+            }
+            Ok(WatchEvent::Deleted(object)) => {
+                (version_of(&object)?, Ok(Some(Event::Delete(object))))
+            }
+            Ok(WatchEvent::Bookmark(bookmark)) => (bookmark.metadata.resource_version, Ok(None)),
+            // What came since is forgotten there: only a list knows it.
+            Ok(WatchEvent::Error(status)) if status.code == 410 => {
+                return Err(Error::WatchError(status.boxed()));
+            }
+            Ok(WatchEvent::Error(status)) => (version, Err(Error::WatchError(status.boxed()))),
+            Err(error) => (version, Err(Error::WatchFailed(error))),
+        };
+        self.state = State::Watching { version, events };
+        event
+    }
+}
+
+fn version_of<K: Resource>(object: &K) -> Result<String, Error> {
+    let version = object.resource_version();
+    let version = version.filter(|version| !version.is_empty());
+    version.ok_or(Error::NoResourceVersion)
+}

@@ -1,0 +1,19 @@
+//! Namespaces that opted in and are excluded: an Event on each says so.
+
+use crate::cluster::{EventNote, EventType, reference};
+use crate::provision::snapshot::Snapshot;
+
+/// What is to be said of them.
+pub(super) fn find(snapshot: &Snapshot) -> impl Iterator<Item = EventNote> {
+    snapshot.excluded.iter().map(|namespace| EventNote {
+        regarding: reference(
+            ["v1", "Namespace", &namespace.name],
+            None,
+            Some(&namespace.uid),
+        ),
+        event_type: EventType::Warning,
+        reason: "NamespaceExcluded",
+        action: "Provision",
+        note: "opted in and excluded: pullpass injects and writes nothing here; take the label pullpass.dev/inject off, or take the namespace out of webhook.excludeNamespaces (kube-* and pullpass' own always are)".to_owned(),
+    })
+}

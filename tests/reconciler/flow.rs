@@ -1,0 +1,584 @@
+//! What the controller's flow does not do yet: each test fails until it does. `cargo test --test reconciler -- --ignored`
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::encoding::text::encode;
+use pullpass::cluster::EventNote;
+use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
+use pullpass::credential::{Credential, MintError, SourceSecret};
+use pullpass::names::{NamespaceName, ObjectName};
+use pullpass::provision::ports::{
+    Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
+};
+use pullpass::provision::service_account::ServiceAccount;
+use pullpass::provision::state::State;
+use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
+use pullpass::registry::crd::RegistryStatus;
+use pullpass::registry::source::MintSource;
+use pullpass::registry::{Registries, RegistryInfo};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::double::{self, Dice, View, World};
+use super::names::name;
+use super::{host, pass, registries, time};
+
+/// More than are taken out at once.
+const FORGED: usize = 12;
+
+thread_local! {
+    /// How often somebody read the clock.
+    static CLOCK_READS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn clock() -> Timestamp {
+    CLOCK_READS.set(CLOCK_READS.get() + 1);
+    time::clock()
+}
+
+/// Every mint has an answer at once, unless it waits for `hold`.
+#[derive(Default)]
+struct Cloud {
+    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    issued: AtomicUsize,
+    looks: AtomicUsize,
+    hold: Mutex<Option<Arc<Notify>>>,
+}
+
+impl Cloud {
+    fn issue(&self, source: &MintSource, now: Timestamp) -> Arc<Credential> {
+        let issued = self.issued.fetch_add(1, Ordering::SeqCst);
+        let credential = Arc::new(Credential {
+            username: "AWS".to_owned(),
+            password: format!("canary-{issued}").into(),
+            minted_at: now,
+            expires_at: now + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        });
+        let mut known = self.known.lock().unwrap();
+        known.insert(source.clone(), Arc::clone(&credential));
+        credential
+    }
+}
+
+impl Credentials for Cloud {
+    fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.known.lock().unwrap().get(source).cloned()
+    }
+
+    fn mint<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        async move {
+            let hold = self.hold.lock().unwrap().clone();
+            if let Some(hold) = hold {
+                hold.notified().await;
+            }
+            let known = self.known.lock().unwrap().get(source).cloned();
+            Ok(known.unwrap_or_else(|| self.issue(source, now)))
+        }
+        .boxed()
+    }
+
+    fn renew<'a>(
+        &'a self,
+        source: &'a MintSource,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+        async move { Ok(self.issue(source, now)) }.boxed()
+    }
+
+    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn changes(&self) -> u64 {
+        self.issued.load(Ordering::SeqCst) as u64
+    }
+}
+
+/// The cluster, whose writes take a while.
+struct Slow {
+    view: View,
+    write: Duration,
+}
+
+impl Cluster for Slow {
+    fn fetch_namespace<'a>(
+        &'a self,
+        name: &'a NamespaceName,
+    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
+        self.view.fetch_namespace(name)
+    }
+
+    fn fetch_service_account<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
+        self.view.fetch_service_account(namespace, name)
+    }
+
+    fn fetch_source<'a>(
+        &'a self,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
+        self.view.fetch_source(name)
+    }
+
+    fn fetch_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
+        self.view.fetch_pull_secret(namespace, name)
+    }
+
+    fn apply_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+        content: &'a PullSecretContent,
+        precondition: &'a Precondition,
+    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
+        async move {
+            tokio::time::sleep(self.write).await;
+            let written = self
+                .view
+                .apply_pull_secret(namespace, name, content, precondition);
+            written.await
+        }
+        .boxed()
+    }
+
+    fn delete_pull_secret<'a>(
+        &'a self,
+        namespace: &'a NamespaceName,
+        name: &'a ObjectName,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        self.view.delete_pull_secret(namespace, name, version)
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        self.view.list_registries()
+    }
+}
+
+/// Keeps all statuses that were written, each of which takes a second.
+#[derive(Default)]
+struct Statuses {
+    written: Mutex<Vec<(String, RegistryStatus)>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Statuses {
+    fn count(&self) -> usize {
+        self.written.lock().unwrap().len()
+    }
+}
+
+impl StatusWriter for Statuses {
+    fn apply_status<'a>(
+        &'a self,
+        listed: &'a RegistryInfo,
+        status: &'a RegistryStatus,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async {
+            let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(running, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.running.fetch_sub(1, Ordering::SeqCst);
+            let written = (listed.uid.clone(), status.clone());
+            self.written.lock().unwrap().push(written);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+        async {}.boxed()
+    }
+}
+
+/// A replica over the doubles.
+struct Replica {
+    world: Arc<World>,
+    state: Arc<State>,
+    cloud: Arc<Cloud>,
+    statuses: Arc<Statuses>,
+    provisioner: Provisioner,
+    shown: prometheus_client::registry::Registry,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Replica {
+    /// One whose writes of pull secrets take so long each.
+    fn start(write: Duration) -> Self {
+        time::begin();
+        let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
+        let view = View {
+            world: Arc::clone(&world),
+            dice: Arc::new(Dice::new(1)),
+        };
+        let cloud = Arc::new(Cloud::default());
+        let credentials: Arc<dyn Credentials> = cloud.clone();
+        let provisioner = Provisioner::new(
+            Arc::clone(&state),
+            Arc::new(Slow { view, write }),
+            Arc::clone(&credentials),
+            clock,
+        );
+        let (statuses, metrics) = (Arc::new(Statuses::default()), Metrics::default());
+        let mut shown = prometheus_client::registry::Registry::default();
+        metrics.register(&mut shown);
+        let reconciler = Reconciler::new(
+            provisioner.clone(),
+            credentials,
+            statuses.clone(),
+            metrics,
+            name("pullpass"),
+            clock,
+        );
+        let leadership = watch::Sender::new(Leadership::default());
+        tokio::spawn(reconciler.run(leadership.subscribe()));
+        Self {
+            world,
+            state,
+            cloud,
+            statuses,
+            provisioner,
+            shown,
+            leadership,
+        }
+    }
+
+    fn lead(&self) {
+        self.leadership.send_modify(|told| told.leads = true);
+    }
+
+    fn serve(&self, registries: Registries) {
+        let names = registries.iter().map(|registry| registry.name.to_string());
+        *self.world.registries.lock().unwrap() = names.collect();
+        self.state.set_registries(registries);
+    }
+
+    fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let namespace = Namespace::new(name.parse().unwrap(), labels.collect(), false);
+        let mut all = self.world.namespaces.lock().unwrap();
+        all.insert(name.to_owned(), namespace.clone());
+        let version = self.world.next_version();
+        let known = Arc::new(namespace.clone());
+        self.state
+            .namespaces
+            .apply_event(&namespace.name.clone(), &version, namespace);
+        known
+    }
+
+    fn opted_in(&self, count: usize) {
+        for number in 0..count {
+            self.add_namespace(
+                &format!("team-{number}"),
+                &[("pullpass.dev/inject", "enabled")],
+            );
+        }
+    }
+
+    /// The source Secret of fixed logins has this password.
+    fn give_source(&self, password: &str) {
+        let secret = self.world.set_source("login", "robot", password);
+        let version = secret.resource_version.clone();
+        self.state
+            .sources
+            .apply_event(&name("login"), &version, secret);
+    }
+
+    fn gauge(&self, name: &str) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.shown).unwrap();
+        let prefix = format!("{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.expect("the gauge is shown").to_owned()
+    }
+}
+
+fn fixed(uid: &str, selector: &Value) -> Registries {
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "fixed", "uid": uid, "generation": 1},
+        "spec": {"images": ["harbor.example"], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    });
+    let built = Registries::build([serde_json::from_value(registry).unwrap()]);
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+/// Lines of the log at WARN and above.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl io::Write for Warnings {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
+        self.0.fetch_add(lines, Ordering::SeqCst);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A job per status took the leader's descriptors and the Lease's requests.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn writes_sixteen_statuses_at_a_time_at_most() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(100));
+    replica.opted_in(2);
+    replica.lead();
+    pass(60_000).await;
+    let most = replica.statuses.most.load(Ordering::SeqCst);
+    assert!(replica.statuses.count() >= 100);
+    assert!((1..=16).contains(&most), "{most} at a time");
+}
+
+/// Each failure is logged once by its cause, however many namespaces have it and however often it is tried again.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn logs_one_cause_of_failures_once_for_all_namespaces() {
+    let warnings = Warnings::default();
+    let writer = warnings.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(1));
+    replica.opted_in(100);
+    *replica.world.refusal.lock().unwrap() = Some(ClusterError::Rejected {
+        what: "secret".to_owned(),
+        message: "exceeded quota".to_owned(),
+    });
+    replica.lead();
+    pass(120_000).await;
+    let lines = warnings.0.load(Ordering::SeqCst);
+    assert!((1..=10).contains(&lines), "{lines} lines");
+}
+
+/// What is there is good while the renewed login is being written.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn stays_ready_while_a_good_login_is_renewed() {
+    let replica = Replica::start(Duration::from_secs(3));
+    replica.serve(fixed("u-1", &json!({})));
+    replica.give_source("first");
+    replica.opted_in(300);
+    replica.lead();
+    pass(120_000).await;
+    let ready = |status: &RegistryStatus| {
+        let mut conditions = status.conditions.iter();
+        let ready = conditions.find(|one| one.type_ == "Ready").unwrap();
+        format!("{} {}", ready.status, ready.reason)
+    };
+    let before = replica.statuses.count();
+    let last = replica.statuses.written.lock().unwrap().last().cloned();
+    assert_eq!(ready(&last.unwrap().1), "True Provisioned");
+    replica.give_source("second");
+    pass(120_000).await;
+    let written = replica.statuses.written.lock().unwrap();
+    let said: Vec<String> = written
+        .iter()
+        .skip(before)
+        .map(|(_, status)| ready(status))
+        .collect();
+    assert!(
+        said.iter().all(|ready| ready.starts_with("True")),
+        "{said:?}"
+    );
+}
+
+/// Labelled Secrets where nobody ever opted in are none that pullpass wrote.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn forged_secrets_elsewhere_hold_no_removal_back() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(1));
+    replica.opted_in(2);
+    replica.lead();
+    pass(20_000).await;
+    let written = replica.world.secret("team-0").unwrap();
+    double::show(&replica.state, "team-0", &written);
+    for number in 0..FORGED {
+        let name = format!("tenant-{number}");
+        replica.add_namespace(&name, &[]);
+        let forged = r#"{"auths":{"forged.example":{"auth":"YTpi"}}}"#;
+        let stored = replica.world.put_secret(&name, true, forged);
+        double::show(&replica.state, &name, &stored);
+    }
+    replica.add_namespace("team-0", &[]);
+    pass(120_000).await;
+    assert!(replica.world.secret("team-0").is_none(), "still there");
+}
+
+/// A namespace that opts out while its credential is minted gets no login.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn writes_by_the_labels_of_the_moment_of_the_write() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(1));
+    let namespace = replica.add_namespace("team-0", &[("pullpass.dev/inject", "enabled")]);
+    let hold = Arc::new(Notify::new());
+    *replica.cloud.hold.lock().unwrap() = Some(Arc::clone(&hold));
+    let (provisioner, secret, key) = (replica.provisioner.clone(), name(PULL_SECRET), host(1));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let pod = tokio::spawn(async move {
+        let keys = [key.as_str()];
+        provisioner
+            .ensure(&namespace, &secret, &keys, deadline)
+            .await
+    });
+    pass(1_000).await;
+    replica.add_namespace("team-0", &[]);
+    hold.notify_waiters();
+    pod.await.unwrap();
+    assert!(replica.world.secret("team-0").is_none(), "it was written");
+}
+
+/// `kubectl replace --force`: another Registry of the same name has no conditions yet.
+#[tokio::test(start_paused = true)]
+async fn tells_a_registry_that_was_made_anew_its_status() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(fixed("u-1", &json!({})));
+    replica.give_source("first");
+    replica.opted_in(1);
+    replica.lead();
+    pass(20_000).await;
+    assert!(replica.statuses.count() > 0);
+    replica.serve(fixed("u-2", &json!({})));
+    pass(60_000).await;
+    let written = replica.statuses.written.lock().unwrap();
+    assert!(
+        written.iter().any(|(uid, _)| uid == "u-2"),
+        "only of the old one"
+    );
+}
+
+/// What the watch shows counts, not what was written once.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn writes_a_status_again_that_another_writer_wiped() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(fixed("u-1", &json!({})));
+    replica.give_source("first");
+    replica.opted_in(1);
+    replica.lead();
+    pass(20_000).await;
+    let show = |status| {
+        replica.state.record_status("fixed", status);
+        // As after each event of the watch.
+        replica.serve(fixed("u-1", &json!({})));
+    };
+    let last = replica.statuses.written.lock().unwrap().last().cloned();
+    show(last.map(|(_, status)| status));
+    pass(20_000).await;
+    let before = replica.statuses.count();
+    show(None);
+    pass(60_000).await;
+    assert!(replica.statuses.count() > before, "it stays wiped");
+}
+
+/// Twice the Registries cost twice as much: eight times as many, far less than 64 times.
+#[test]
+#[ignore = "flow"]
+fn finds_each_registry_by_name_in_linear_time() {
+    let cost = |count: usize| {
+        let all = registries(count);
+        let names: Vec<String> = all.iter().map(|one| one.name.to_string()).collect();
+        let once = || {
+            let began = std::time::Instant::now();
+            assert!(names.iter().all(|name| all.get(name).is_some()));
+            began.elapsed()
+        };
+        (0..5).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (cost(250), cost(2_000));
+    assert!(many < few * 24, "{few:?} and {many:?}");
+}
+
+/// The cost of a change is that of what changed.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn looks_at_one_credential_when_one_was_renewed() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(100));
+    replica.opted_in(2);
+    replica.lead();
+    pass(60_000).await;
+    let source = replica.cloud.known.lock().unwrap().keys().next().cloned();
+    replica.cloud.looks.store(0, Ordering::SeqCst);
+    replica.cloud.issue(&source.unwrap(), time::clock());
+    pass(5_000).await;
+    let looks = replica.cloud.looks.load(Ordering::SeqCst);
+    assert!((1..=20).contains(&looks), "{looks} looks");
+}
+
+/// Nothing happens, so nobody wakes up.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn a_follower_sleeps_while_nothing_changes() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.serve(registries(1));
+    replica.opted_in(1);
+    pass(1_000).await;
+    CLOCK_READS.set(0);
+    pass(60_000).await;
+    let reads = CLOCK_READS.get();
+    assert!(reads <= 60, "{reads} times a minute");
+}
+
+/// `pullpass_namespaces`: those that a Registry serves, also where the Secret is another writer's.
+#[tokio::test(start_paused = true)]
+#[ignore = "flow"]
+async fn counts_served_namespaces_and_no_others() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("first");
+    replica.serve(fixed("u-1", &json!({"matchLabels": {"team": "a"}})));
+    let enabled = ("pullpass.dev/inject", "enabled");
+    replica.add_namespace("served", &[enabled, ("team", "a")]);
+    replica.add_namespace("foreign", &[enabled, ("team", "a")]);
+    let foreign = replica.world.put_secret("foreign", false, "{}");
+    double::show(&replica.state, "foreign", &foreign);
+    for number in 0..3 {
+        let name = format!("unserved-{number}");
+        replica.add_namespace(&name, &[enabled]);
+        // A login that was left there.
+        let left = r#"{"auths":{"harbor.example":{"auth":"YTpi"}}}"#;
+        let stored = replica.world.put_secret(&name, true, left);
+        double::show(&replica.state, &name, &stored);
+    }
+    *replica.world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
+        what: "secret".to_owned(),
+        message: "no".to_owned(),
+    });
+    replica.lead();
+    pass(10_000).await;
+    assert_eq!(replica.gauge("pullpass_namespaces"), "2");
+}
