@@ -20,6 +20,7 @@ mod pods;
 mod revision;
 mod status;
 mod tokens;
+mod user;
 mod watch;
 mod watch_throttle;
 mod webhooks;

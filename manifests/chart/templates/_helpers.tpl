@@ -21,6 +21,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - {name: PULLPASS_LOG, value: {{ .Values.log.filter | quote }}}
+{{- with .Values.user }}
+- {name: PULLPASS_USER, value: {{ . | quote }}}
+{{- end }}
 {{- with .Values.webhook.excludeNamespaces }}
 - {name: PULLPASS_EXCLUDE_NAMESPACES, value: {{ join "," . | quote }}}
 {{- end }}
