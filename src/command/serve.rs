@@ -5,6 +5,7 @@ mod cluster;
 mod log;
 mod manager;
 mod patch_only;
+mod user;
 
 use crate::names::NamespaceName;
 use std::net::SocketAddr;
@@ -27,8 +28,8 @@ const DESCRIPTORS_DEFAULT: u64 = 1024;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
-    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
-    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-host webhook.example.internal\n  \
+    pullpass serve --kubeconfig pullpass.kubeconfig --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
+    pullpass serve --kubeconfig pullpass.kubeconfig --namespace pullpass --tls-host webhook.example.internal\n  \
     pullpass serve --patch-only --registries examples/registries.yaml --tls-cert certs/tls.crt --tls-key certs/tls.key")]
 pub(super) struct Args {
     /// The cluster to serve, for a process that runs beside it; without this the ServiceAccount of the Pod that it runs in
@@ -37,6 +38,15 @@ pub(super) struct Args {
     /// The kubeconfig's context, instead of its current one
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
+    /// Who pullpass is for the API server; not ready as somebody else. By default the ServiceAccount pullpass of its own namespace. The chart's
+    /// value `user` says the same to its rights and policies
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PULLPASS_USER",
+        conflicts_with = "patch_only"
+    )]
+    user: Option<String>,
     /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
     #[arg(
         long,

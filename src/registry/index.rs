@@ -73,9 +73,9 @@ impl Index {
         let mut exclusion: Option<Cow<'r, Pattern>> = None;
         for rule in self.covering_rules(served, domain, path) {
             let registry = &served[rule.registry];
-            let serves = || registry.serves_pod(pod_subject);
+            let decide = || registry.serves_pod(pod_subject);
             let known = pod_subject.known;
-            if !known.map_or_else(serves, |known| known.serves(rule.registry, serves)) {
+            if !known.map_or_else(decide, |known| known.serves(rule.registry, decide)) {
                 continue;
             }
             let image = rule.image(served);
