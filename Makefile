@@ -116,7 +116,7 @@ fuzz:
 	cd fuzz && CARGO_TARGET_DIR=../target/fuzz/build $(CARGO) build --release --locked
 	@for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
 	  mkdir -p target/fuzz/$$target fuzz/corpus/$$target && echo "fuzzing $$target …" && \
-	  PULLPASS_FUZZ_TARGET=$$target target/fuzz/build/*/release/fuzz -runs=$(or $(RUNS),2000000) -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
+	  PULLPASS_FUZZ_TARGET=$$target PULLPASS_FUZZ_SEEDS=target/fuzz/$$target target/fuzz/build/*/release/fuzz -runs=$(or $(RUNS),2000000) -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
 	    -print_final_stats=1 -artifact_prefix=target/fuzz/$$target- target/fuzz/$$target fuzz/corpus/$$target || exit 1; \
 	done
 

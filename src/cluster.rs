@@ -21,6 +21,7 @@ mod pods;
 mod revision;
 mod status;
 pub(crate) mod tokens;
+mod user;
 mod watch;
 mod watch_throttle;
 mod webhooks;

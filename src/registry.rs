@@ -42,7 +42,7 @@ pub use host::Host;
 use index::Index;
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
-pub use pod_subject::PodSubject;
+pub use pod_subject::{KnownServing, PodSubject};
 pub use source::CredentialSource;
 pub use spec_changes::{SpecChangeState, SpecChanges};
 pub use valid::ValidRegistry;
@@ -213,6 +213,19 @@ impl Registries {
     ) -> Option<Resolved<'_>> {
         self.index
             .resolve(&self.served, &pod_subject.into(), reference)
+    }
+
+    /// Where to keep what is found out about one Pod ([`PodSubject::known`]).
+    pub fn known_serving(&self) -> KnownServing {
+        KnownServing::new(self.served.len())
+    }
+
+    /// The patterns that cover a repository, each with its Registry; none of suspended ones.
+    fn covering<'i>(
+        &'i self,
+        repository: (&'i str, &'i str),
+    ) -> impl Iterator<Item = (&'i ValidRegistry, &'i valid::ImagePattern)> {
+        self.index.covering(&self.served, repository)
     }
 
     /// The names of the pull secrets that a namespace with these labels is to have, in their order.

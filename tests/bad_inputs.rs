@@ -424,6 +424,33 @@ async fn bounds_depth_length_and_numbers() {
     }
 }
 
+/// What a review makes of its body is bounded: a Pod with more is left as it is.
+#[tokio::test]
+async fn leaves_pods_with_more_entries_than_are_kept() {
+    let router = router();
+    for (entries, patched) in [(4_000, true), (5_000, false)] {
+        let map = |prefix: &str| -> Value {
+            let entry = |number| (format!("{prefix}{number}"), json!(""));
+            Value::Object((0..entries).map(entry).collect())
+        };
+        for (pointer, value) in [
+            ("metadata/labels", map("l")),
+            ("metadata/annotations", map("a")),
+            ("spec/imagePullSecrets", json!(vec![json!({}); entries])),
+            (
+                "spec/initContainers",
+                json!(vec![json!({"image": IMAGE}); entries]),
+            ),
+        ] {
+            let (object, field) = pointer.split_once('/').unwrap();
+            let mut review = review();
+            review["request"]["object"][object][field] = value;
+            let answer = post(&router, review.to_string()).await;
+            assert_eq!(answer.patch().is_some(), patched, "{entries} {pointer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn answers_whatever_timeout_is_said() {
     let router = router();

@@ -106,19 +106,34 @@ async fn serves_on_when_idle_connections_take_all_file_descriptors() {
     for _ in 0..2 * FILES {
         idle.push(TcpStream::connect(replica.webhook).await.unwrap());
     }
-    let line = "failed to accept a connection, retrying";
-    support::wait::until("the descriptors to be taken", async || {
-        replica.find_line(line)
-    })
-    .await;
+    let line = "connection limit reached";
+    let say = async || replica.log().contains(line).then_some(());
+    support::wait::until("the places to be taken", say).await;
+    assert!(replica.is_ready().await, "files are left for probes");
     for _ in 0..10 {
         assert_eq!(post(&connected, &replica, &review).await.status(), 200);
     }
     let served = tokio::time::timeout(PATIENCE, post(&late, &replica, &review));
     assert_eq!(served.await.unwrap().status(), 200);
     assert!(replica.is_ready().await);
-    let said = replica.log().matches(line).count();
-    assert!(said < 100, "{said} lines");
+    assert!(!replica.log().contains("failed to accept"));
+}
+
+/// The soft limit of file descriptors is raised to the hard one: more connections than it allows are open at a time.
+#[tokio::test]
+async fn raises_soft_limit_of_file_descriptors() {
+    const FILES: u32 = 64;
+    let setup = Setup::new("localhost");
+    let replica = setup.start_with_soft_limit(FILES).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 * FILES {
+        idle.push(TcpStream::connect(replica.webhook).await.unwrap());
+    }
+    let open = format!("pullpass_connections {}", idle.len());
+    support::wait::until("all to be open", async || {
+        replica.metrics().await.contains(&open).then_some(())
+    })
+    .await;
 }
 
 /// Connections that asked once and are kept, as many as there are places for probes: who comes next is answered all the same.

@@ -644,12 +644,12 @@ fn answers_probes_while_all_threads_are_busy() {
         (address, ended)
     });
     let (release, held) = std::sync::mpsc::channel::<()>();
-    let (began, begin) = std::sync::mpsc::channel();
+    let (sender, waiting) = std::sync::mpsc::channel();
     busy.spawn(async move {
-        began.send(()).unwrap();
+        sender.send(()).unwrap();
         let _ = held.recv();
     });
-    begin.recv().unwrap();
+    waiting.recv().unwrap();
     for path in ["livez", "metrics"] {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

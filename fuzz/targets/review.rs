@@ -1,6 +1,7 @@
 //! Reviews, as anybody who reaches the webhook sends them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -22,6 +23,8 @@ pub(super) const TARGET: Target = Target {
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","kind":{"version":"v1","kind":"Pod"},"resource":{"resource":"pods"},"namespace":"kube-system","operation":"CREATE","object":{"metadata":{"labels":{"pullpass.dev/inject":"disabled"},"annotations":null},"spec":{"containers":[{"image":"a.example"}]}}}}"#,
     ],
 };
+
+static REGISTRIES: LazyLock<Registries> = LazyLock::new(registries);
 
 fn registries() -> Registries {
     let registry = |name: &str, spec: Value| {
@@ -66,12 +69,11 @@ fn run(data: &[u8]) {
         return;
     };
     assert!(!namespace.starts_with("kube-") && namespace.as_str() != "pullpass");
-    let registries = registries();
     let labels = [("pullpass.dev/inject", "enabled"), ("team", "a")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let namespace = NamespaceName::parse("team-a").unwrap();
     let namespace = Namespace::new(namespace, BTreeMap::from(labels), false);
-    let Plan::Inject(injection) = plan::decide(pod, &namespace, &registries) else {
+    let Plan::Inject(injection) = plan::decide(pod, &namespace, &REGISTRIES) else {
         return;
     };
     for secret in &injection.additions.pull_secrets {

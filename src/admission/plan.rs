@@ -1,7 +1,8 @@
 //! What to inject into a Pod, or why it is admitted unchanged. Pure.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::patch::Additions;
 use super::review::{PodObject, Request, Spec};
@@ -116,6 +117,8 @@ pub enum Plan<'r> {
 pub struct Injection<'r> {
     /// The Registries that serve the Pod's images, each key of each once, in the order of precedence.
     pub resolved: Vec<Resolved<'r>>,
+    /// The key and the Secret of each of them.
+    seen: HashSet<(Cow<'r, str>, &'r str)>,
     /// What to add.
     pub additions: Additions<'r>,
     /// What the user should know.
@@ -191,7 +194,11 @@ pub fn decide<'r>(
     if namespace.terminating {
         return Plan::Skip(Skip::NamespaceTerminating, Vec::new());
     }
-    let pod_subject = pod_subject(pod, namespace);
+    let known = registries.known_serving();
+    let pod_subject = PodSubject {
+        known: Some(&known),
+        ..pod_subject(pod, namespace)
+    };
     let mut injection = Injection::default();
     let images = pod.spec.value().into_iter().flat_map(Spec::images);
     for image in images.clone() {
@@ -270,10 +277,8 @@ impl<'r> Injection<'r> {
             return; // the kubelet says InvalidImageName
         };
         if let Some(resolved) = registries.resolve(*pod_subject, &reference) {
-            let is_known = |known: &Resolved<'_>| {
-                known.key == resolved.key && known.registry.secret == resolved.registry.secret
-            };
-            if !self.resolved.iter().any(is_known) {
+            let secret = resolved.registry.secret.as_str();
+            if self.seen.insert((resolved.key.clone(), secret)) {
                 self.resolved.push(resolved);
             }
         } else if reference
@@ -336,11 +341,11 @@ impl<'r> Injection<'r> {
     /// The more specific key first: a literal host before one with `*`, a longer path before a shorter one; then the Registries' rank.
     fn sort_by_precedence(&mut self, registries: &Registries) {
         if self.resolved.len() > 1 {
-            let rank = |resolved: &Resolved<'_>| {
-                registries
-                    .iter()
-                    .position(|registry| registry.name == resolved.registry.name)
-            };
+            let ranks = registries.iter().enumerate();
+            let ranks: HashMap<&str, usize> = ranks
+                .map(|(rank, registry)| (&*registry.name, rank))
+                .collect();
+            let rank = |resolved: &Resolved<'_>| ranks.get(&*resolved.registry.name).copied();
             self.resolved.sort_by_cached_key(|resolved| {
                 let segments = resolved.key.split('/').count();
                 let is_glob = resolved.key.contains('*');

@@ -10,7 +10,7 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
@@ -227,6 +227,18 @@ impl Objects<'_, ServiceAccount> {
         let asked = self.api.create_token_request(name, &parameters, request);
         let answer = self.ask(&what, asked).await?;
         self.check(&what, name, answer)
+    }
+}
+
+impl Objects<'_, SelfSubjectReview> {
+    /// Has the API server say who asks.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub(super) async fn review(&self) -> Result<SelfSubjectReview, ClusterError> {
+        let (parameters, empty) = (PostParams::default(), SelfSubjectReview::default());
+        let asked = self.api.create(&parameters, &empty);
+        self.ask("selfsubjectreview", asked).await
     }
 }
 

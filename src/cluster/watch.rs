@@ -49,6 +49,13 @@ pub struct Watches {
 pub struct Synced(Vec<(&'static str, signal::Receiver<bool>)>);
 
 impl Synced {
+    /// The same, and what `receiver` becomes true for.
+    #[must_use]
+    pub fn and(mut self, what: &'static str, receiver: signal::Receiver<bool>) -> Self {
+        self.0.push((what, receiver));
+        self
+    }
+
     /// Waits until each watch has shown everything once.
     pub async fn wait(&mut self) {
         for (_, receiver) in &mut self.0 {

@@ -163,6 +163,7 @@ impl ExplainContext {
                 .as_deref()
                 .or(is_known.then_some(DEFAULT_SERVICE_ACCOUNT)),
             labels: (is_known || !pod.labels.is_empty()).then_some(&pod.labels as _),
+            known: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod log;
 mod manager;
 mod patch_only;
+mod user;
 
 use crate::names::NamespaceName;
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::SignedDuration;
 
+/// The soft limit of file descriptors that a process has where nothing else is said.
+const DESCRIPTORS_DEFAULT: u64 = 1024;
+
 /// Serve the admission webhook, and run the controller
 ///
 /// Every replica answers the API server's reviews. One of them, which a Lease elects, runs the controller besides: it keeps the pull
@@ -24,8 +28,8 @@ use jiff::SignedDuration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
-    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
-    pullpass serve --kubeconfig ~/.kube/config --namespace pullpass --tls-host webhook.example.internal\n  \
+    pullpass serve --kubeconfig pullpass.kubeconfig --namespace pullpass --tls-cert certs/tls.crt --tls-key certs/tls.key\n  \
+    pullpass serve --kubeconfig pullpass.kubeconfig --namespace pullpass --tls-host webhook.example.internal\n  \
     pullpass serve --patch-only --registries examples/registries.yaml --tls-cert certs/tls.crt --tls-key certs/tls.key")]
 pub(super) struct Args {
     /// The cluster to serve, for a process that runs beside it; without this the ServiceAccount of the Pod that it runs in
@@ -34,6 +38,15 @@ pub(super) struct Args {
     /// The kubeconfig's context, instead of its current one
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
+    /// Who pullpass is for the API server; not ready as somebody else. By default the ServiceAccount pullpass of its own namespace. The chart's
+    /// value `user` says the same to its rights and policies
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PULLPASS_USER",
+        conflicts_with = "patch_only"
+    )]
+    user: Option<String>,
     /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
     #[arg(
         long,
@@ -136,6 +149,16 @@ fn parse_interval(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
+/// Raises the soft limit of file descriptors to the hard one, and gives what it is then. The soft one is low for programs that use
+/// `select`: <https://0pointer.net/blog/file-descriptor-limits.html>
+fn raise_descriptor_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "failed to raise the limit of file descriptors, going on with the one that there is");
+        let limit = rlimit::Resource::NOFILE.get_soft();
+        limit.unwrap_or(DESCRIPTORS_DEFAULT)
+    })
+}
+
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
@@ -143,12 +166,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "--renewals-per-second is more than --max-renewals-per-second: lower the one or raise the other"
     );
     let log = log::start(&args.manager)?;
+    let descriptors = raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime's threads")?;
     runtime.block_on(async {
-        let mut manager = manager::Manager::open(&args.manager).await?;
+        let mut manager = manager::Manager::open(&args.manager, descriptors).await?;
         log.register(&mut manager.metrics);
         if args.patch_only {
             patch_only::serve(args, manager).await

@@ -1,5 +1,7 @@
 //! The order in which a Pod references its pull secrets.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::Registries;
 use super::pod_subject::PodSubject;
 use super::valid::ValidRegistry;
@@ -36,22 +38,15 @@ pub(super) fn arrange<'r>(
     let before = if narrow.len() > 1 {
         find_order(registries, pod_subject, images, &narrow)
     } else {
-        Vec::new()
+        BTreeSet::new()
     };
     let mut arrangement = Arrangement::default();
-    let mut left: Vec<usize> = (0..narrow.len()).collect();
-    while let Some(&first) = left.first() {
-        let held_up = |place: usize| {
-            let mut found = before.iter();
-            found.find(|(earlier, later)| *later == place && left.contains(earlier))
-        };
-        let next = left.iter().copied().find(|place| held_up(*place).is_none());
-        if let (None, Some((earlier, _))) = (next, held_up(first)) {
-            arrangement.conflict = Some((&narrow[first].name, &narrow[*earlier].name));
+    let mut waiting = Waiting::new(narrow.len(), &before);
+    while let Some(next) = waiting.take() {
+        if let Some(earlier) = next.despite {
+            arrangement.conflict = Some((&narrow[next.place].name, &narrow[earlier].name));
         }
-        let next = next.unwrap_or(first);
-        left.retain(|place| *place != next);
-        arrangement.secrets.push(&narrow[next].secret);
+        arrangement.secrets.push(&narrow[next.place].secret);
     }
     let mut chosen = chosen.iter();
     let common = chosen.find(|registry| !registry.specificity.is_narrow());
@@ -61,34 +56,96 @@ pub(super) fn arrange<'r>(
     arrangement
 }
 
+/// Places that are still to be given an order.
+struct Waiting {
+    left: BTreeSet<usize>,
+    /// Those of them that nothing holds up.
+    free: BTreeSet<usize>,
+    /// For each place those that must come before it and are left.
+    holders: Vec<BTreeSet<usize>>,
+    /// For each place those that it holds up.
+    held: Vec<Vec<usize>>,
+}
+
+/// The place that comes next.
+struct Next {
+    place: usize,
+    /// One that should have come before it, where each place that is left is held up.
+    despite: Option<usize>,
+}
+
+impl Waiting {
+    fn new(places: usize, before: &BTreeSet<(usize, usize)>) -> Self {
+        let mut holders = vec![BTreeSet::new(); places];
+        let mut held = vec![Vec::new(); places];
+        for &(earlier, later) in before {
+            holders[later].insert(earlier);
+            held[earlier].push(later);
+        }
+        Self {
+            left: (0..places).collect(),
+            free: (0..places)
+                .filter(|place| holders[*place].is_empty())
+                .collect(),
+            holders,
+            held,
+        }
+    }
+
+    /// Takes the first that nothing holds up, or the first that is left.
+    fn take(&mut self) -> Option<Next> {
+        let first = *self.left.first()?;
+        let free = self.free.pop_first();
+        let place = free.unwrap_or(first);
+        self.left.remove(&place);
+        for &later in &self.held[place] {
+            self.holders[later].remove(&place);
+            if self.holders[later].is_empty() && self.left.contains(&later) {
+                self.free.insert(later);
+            }
+        }
+        let despite = self.holders[place].first().copied();
+        Some(Next { place, despite })
+    }
+}
+
 /// Pairs of places of which the first must come before the second, against their rank.
 fn find_order(
     registries: &Registries,
     pod_subject: &PodSubject<'_>,
     images: &[Reference<'_>],
     narrow: &[&ValidRegistry],
-) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
+) -> BTreeSet<(usize, usize)> {
+    let places = narrow.iter().enumerate();
+    let places: HashMap<&str, usize> = places.map(|(place, one)| (&*one.name, place)).collect();
+    let serves = |registry: &ValidRegistry| {
+        let namespace = pod_subject.namespace;
+        namespace.is_none_or(|namespace| registry.serves(namespace))
+    };
+    let (mut pairs, mut seen) = (BTreeSet::new(), HashSet::new());
     for image in images {
+        let repository = image.repository();
+        if !seen.insert(repository) {
+            continue;
+        }
         let Some(resolved) = registries.resolve(*pod_subject, image) else {
             continue;
         };
-        let place = |registry: &&ValidRegistry| registry.name == resolved.registry.name;
-        let Some(first) = narrow.iter().position(place) else {
+        let Some(&first) = places.get(&*resolved.registry.name) else {
             continue;
         };
-        let (domain, path) = image.repository();
-        let also = (0..first).filter(|other| narrow[*other].covers(domain, path));
-        let pair = also.map(|other| (first, other));
-        let serves = |registry: &&ValidRegistry| {
-            pod_subject
-                .namespace
-                .is_none_or(|namespace| registry.serves(namespace))
-        };
-        let mut serving = registries.iter().filter(serves);
-        let found: Vec<_> = pair.collect();
-        if !found.is_empty() && serving.any(|registry| registry.exclusions(domain, path)) {
-            pairs.extend(found);
+        let (mut others, mut is_excluded) = (Vec::new(), false);
+        let (domain, path) = repository;
+        for (registry, pattern) in registries.covering(repository) {
+            if pattern.exclusion(domain, path).is_some() {
+                is_excluded = is_excluded || serves(registry);
+            } else if let Some(&other) = places.get(&*registry.name) {
+                others.push(other);
+            }
+        }
+        if is_excluded {
+            let earlier = others.into_iter().filter(|other| *other < first);
+            pairs.extend(earlier.map(|other| (first, other)));
         }
     }
     pairs

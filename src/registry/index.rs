@@ -70,20 +70,12 @@ impl Index {
         reference: &Reference<'_>,
     ) -> Option<Resolved<'r>> {
         let (domain, path) = reference.repository();
-        let rules = self
-            .hosts
-            .get(domain)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let literal = literal_rules(rules, path);
-        let wildcards = self
-            .wildcards
-            .iter()
-            .filter(|rule| rule.image(served).pattern.covers(domain, path));
         let mut exclusion: Option<Cow<'r, Pattern>> = None;
-        for &rule in literal.chain(wildcards) {
+        for rule in self.covering_rules(served, domain, path) {
             let registry = &served[rule.registry];
-            if !registry.serves_pod(pod_subject) {
+            let decide = || registry.serves_pod(pod_subject);
+            let known = pod_subject.known;
+            if !known.map_or_else(decide, |known| known.serves(rule.registry, decide)) {
                 continue;
             }
             let image = rule.image(served);
@@ -107,6 +99,31 @@ impl Index {
     }
 }
 
+impl Index {
+    /// The patterns that cover a repository, in their order.
+    fn covering_rules<'i>(
+        &'i self,
+        served: &'i [ValidRegistry],
+        domain: &'i str,
+        path: &'i str,
+    ) -> impl Iterator<Item = PatternRef> + 'i {
+        let rules = self.hosts.get(domain).map(Vec::as_slice);
+        let literal = literal_rules(rules.unwrap_or_default(), path);
+        let covers = move |rule: &&PatternRef| rule.image(served).pattern.covers(domain, path);
+        literal.chain(self.wildcards.iter().filter(covers)).copied()
+    }
+
+    /// The patterns that cover a repository, each with its Registry.
+    pub(super) fn covering<'i>(
+        &'i self,
+        served: &'i [ValidRegistry],
+        (domain, path): (&'i str, &'i str),
+    ) -> impl Iterator<Item = (&'i ValidRegistry, &'i ImagePattern)> {
+        self.covering_rules(served, domain, path)
+            .map(|rule| (&served[rule.registry], rule.image(served)))
+    }
+}
+
 /// What is covered by both: the patterns have an image in common.
 fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, Pattern> {
     match known {
@@ -120,7 +137,7 @@ fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, 
 /// is one binary search in what is left.
 fn literal_rules<'i>(
     rules: &'i [(Box<str>, PatternRef)],
-    path: &str,
+    path: &'i str,
 ) -> impl Iterator<Item = &'i PatternRef> {
     let prefixes = std::iter::successors(Some(path), |prefix| {
         (!prefix.is_empty()).then(|| prefix.rsplit_once('/').map_or("", |(parent, _)| parent))

@@ -1,6 +1,8 @@
 //! Whom a Registry may serve: what of a Pod and of its namespace decides.
 
 use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Labels;
 
@@ -30,6 +32,40 @@ pub struct PodSubject<'p> {
     pub service_account: Option<&'p str>,
     /// Its own labels.
     pub labels: Option<&'p dyn FindLabel>,
+    /// What was found out about it, for whoever asks about many images of one Pod.
+    pub known: Option<&'p KnownServing>,
+}
+
+/// Which Registries serve one Pod, each decided once: a Pod has many images and many labels.
+#[derive(Debug, Default)]
+pub struct KnownServing(OnceLock<Box<[AtomicU8]>>, usize);
+
+impl KnownServing {
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+
+    /// For so many Registries.
+    pub(super) fn new(registries: usize) -> Self {
+        Self(OnceLock::new(), registries)
+    }
+
+    /// Whether the Registry at this place serves the Pod.
+    pub(super) fn serves(&self, place: usize, decide: impl FnOnce() -> bool) -> bool {
+        let none = || (0..self.1).map(|_| AtomicU8::new(0)).collect();
+        let Some(known) = self.0.get_or_init(none).get(place) else {
+            return decide();
+        };
+        match known.load(Ordering::Relaxed) {
+            Self::YES => true,
+            Self::NO => false,
+            _ => {
+                let serves = decide();
+                let answer = if serves { Self::YES } else { Self::NO };
+                known.store(answer, Ordering::Relaxed);
+                serves
+            }
+        }
+    }
 }
 
 impl fmt::Debug for PodSubject<'_> {
@@ -51,6 +87,7 @@ impl<'p> From<&'p Labels> for PodSubject<'p> {
             namespace: Some(namespace),
             service_account: Some(DEFAULT_SERVICE_ACCOUNT),
             labels: Some(&NO_LABELS),
+            known: None,
         }
     }
 }

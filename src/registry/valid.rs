@@ -169,21 +169,6 @@ impl ValidRegistry {
             })
     }
 
-    /// Whether a pattern of it covers a repository that it does not exclude.
-    pub(super) fn covers(&self, domain: &str, path: &str) -> bool {
-        let covers = |image: &ImagePattern| {
-            image.pattern.covers(domain, path) && image.exclusion(domain, path).is_none()
-        };
-        self.images.iter().any(covers)
-    }
-
-    /// Whether it excludes a repository from a pattern that covers it.
-    pub(super) fn exclusions(&self, domain: &str, path: &str) -> bool {
-        self.images
-            .iter()
-            .any(|image| image.exclusion(domain, path).is_some())
-    }
-
     /// The patterns of its images.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.images.iter().map(|image| &image.pattern)

@@ -125,7 +125,7 @@ fn check_selectors(spec: &RegistrySpec, findings: &mut Problems<'_>) {
             format!("has more than {SERVICE_ACCOUNTS_MAX} names: split it over several Registries"),
         );
     }
-    for (index, account) in accounts.iter().enumerate() {
+    for (index, account) in accounts.iter().enumerate().take(SERVICE_ACCOUNTS_MAX) {
         let problem = if !is_subdomain(account) {
             "is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots"
         } else if accounts[..index].contains(account) {
@@ -155,6 +155,8 @@ fn parse_patterns(field: &str, texts: &[String], findings: &mut Problems<'_>) ->
             field,
             format!("has more than {PATTERNS_MAX} patterns: split it over several Registries"),
         );
+        // Each is compared with the others.
+        return Vec::new();
     }
     let mut patterns: Vec<Pattern> = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
@@ -267,7 +269,7 @@ fn check_pod_metadata(
                 format!("has more than {POD_METADATA_MAX} entries: remove some"),
             );
         }
-        for (key, value) in map {
+        for (key, value) in map.iter().take(POD_METADATA_MAX) {
             let value_problem = || match name {
                 "labels" => labels::label_value_problem(value),
                 _ if value.len() > ANNOTATION_VALUE_MAX => Some(format!(

@@ -13,7 +13,7 @@ use super::shutdown::Drain;
 
 /// `/livez`, `/readyz` and `/metrics`.
 ///
-/// Alive is who answers at all. Ready is who is prepared and not leaving ([`Drain::is_ready`]).
+/// Alive is who answers at all. Ready is who is prepared and not leaving ([`Drain::is_ready`]); who is not says why.
 pub fn router(drain: Drain, metrics: Arc<Registry>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -21,12 +21,18 @@ pub fn router(drain: Drain, metrics: Arc<Registry>) -> Router {
         .route("/metrics", get(show_metrics).with_state(metrics))
 }
 
-async fn readyz(State(drain): State<Drain>) -> (StatusCode, &'static str) {
+async fn readyz(State(drain): State<Drain>) -> (StatusCode, String) {
     if drain.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    let obstacles = match drain.obstacles() {
+        obstacles if obstacles.is_empty() => String::new(),
+        obstacles => format!(": {obstacles}"),
+    };
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready{obstacles}\n"),
+    )
 }
 
 /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>
@@ -46,5 +52,25 @@ async fn show_metrics(State(metrics): State<Arc<Registry>>) -> Response {
             format!("the metrics cannot be written: {error}\n"),
         )
             .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn says_why_it_is_not_ready() {
+        let drain = Drain::default();
+        let told = async || readyz(State(drain.clone())).await.1;
+        assert_eq!(told().await, "not ready\n");
+        drain.set_obstacle("user", Some("somebody else".to_owned()));
+        drain.set_obstacle("caches", Some("waiting".to_owned()));
+        assert_eq!(told().await, "not ready: waiting; somebody else\n");
+        drain.set_obstacle("caches", None);
+        assert_eq!(told().await, "not ready: somebody else\n");
+        drain.set_obstacle("user", None);
+        drain.set_prepared();
+        assert_eq!(told().await, "ok\n");
     }
 }

@@ -4,8 +4,9 @@
 //! and does not repeat a POST that was cut off. So a draining server goes on accepting and answering for a while, with
 //! `Connection: close` in each response, so that callers connect to another replica. Only then it closes.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub enum Phase {
 pub struct Drain {
     phase: Arc<watch::Sender<Phase>>,
     prepared: Arc<AtomicBool>,
+    /// What keeps it from being prepared, each under the name of what waits for it.
+    obstacles: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
 
 impl Default for Drain {
@@ -33,6 +36,7 @@ impl Default for Drain {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Serving)),
             prepared: Arc::default(),
+            obstacles: Arc::default(),
         }
     }
 }
@@ -52,6 +56,28 @@ impl Drain {
     /// Says that everything that answering needs is there.
     pub fn set_prepared(&self) {
         self.prepared.store(true, Ordering::Release);
+    }
+
+    /// Says what keeps `waiting` from being prepared; `None`: nothing any more.
+    pub fn set_obstacle(&self, waiting: &'static str, obstacle: Option<String>) {
+        let mut obstacles = self
+            .obstacles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match obstacle {
+            Some(obstacle) => obstacles.insert(waiting, obstacle),
+            None => obstacles.remove(waiting),
+        };
+    }
+
+    /// Why it is not ready, in words for people; empty where nothing more is known.
+    pub fn obstacles(&self) -> String {
+        let obstacles = self
+            .obstacles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<&str> = obstacles.values().map(String::as_str).collect();
+        all.join("; ")
     }
 
     /// Whether new callers are welcome: prepared, and not leaving.

@@ -155,6 +155,7 @@ impl Pod {
             namespace: Some(namespace),
             service_account: Some(self.account),
             labels: Some(&self.labels),
+            known: None,
         }
     }
 

@@ -88,10 +88,19 @@ impl Setup {
 
     /// The same on loopback with so many files at most, connections among them.
     pub async fn start_with_files(&self, files: u32) -> Replica {
+        self.start_limited(&format!("ulimit -n {files}")).await
+    }
+
+    /// The same with so many files at first, and as many as this process may have if it asks for them.
+    pub async fn start_with_soft_limit(&self, files: u32) -> Replica {
+        self.start_limited(&format!("ulimit -S -n {files}")).await
+    }
+
+    async fn start_limited(&self, limit: &str) -> Replica {
         let limited = self.command("127.0.0.1");
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+            .args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")])
             .arg(limited.get_program())
             .args(limited.get_args())
             .args(["--drain-delay", "0"])

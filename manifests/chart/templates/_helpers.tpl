@@ -28,6 +28,9 @@ https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - {name: PULLPASS_LOG, value: {{ .Values.log.filter | quote }}}
+{{- with .Values.user }}
+- {name: PULLPASS_USER, value: {{ . | quote }}}
+{{- end }}
 {{- with .Values.webhook.excludeNamespaces }}
 - {name: PULLPASS_EXCLUDE_NAMESPACES, value: {{ join "," . | quote }}}
 {{- end }}

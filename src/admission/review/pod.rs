@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use serde::de::{Error as _, MapAccess, SeqAccess};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess};
 
 use super::field::{Field, FromJson, Given, Key, Text, drain, object};
 use super::{INJECT_LABEL, MIRROR_ANNOTATION};
@@ -39,10 +39,14 @@ pub struct ObjectMeta<'a> {
     pub annotations: Field<Annotations<'a>>,
 }
 
+/// The most entries that are kept of a list or map of a Pod. A Pod with more is left as it is, as one with a field of another type
+/// is: what a review makes of its body is bounded, whatever the body is made of. No kubelet runs a Pod of so many containers.
+pub(crate) const ENTRIES_MAX: usize = 4096;
+
 /// `metadata.labels`.
 #[derive(Debug, Default)]
 pub struct PodLabels<'a> {
-    /// Every key.
+    /// Every key, in order.
     pub keys: Vec<Cow<'a, str>>,
     /// The value of each key; `None` where it is no string, and the API server refuses the Pod.
     pub values: Vec<Option<Cow<'a, str>>>,
@@ -116,7 +120,10 @@ object!(
 
 impl FindLabel for PodLabels<'_> {
     fn find_label(&self, key: &str) -> Option<&str> {
-        let place = self.keys.iter().position(|known| known == key)?;
+        let place = self
+            .keys
+            .binary_search_by(|known| (**known).cmp(key))
+            .ok()?;
         self.values[place].as_deref()
     }
 }
@@ -257,6 +264,9 @@ impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<
                 Field::Malformed => Field::Malformed,
             };
             match image {
+                Field::Value(_) if texts.len() == ENTRIES_MAX => {
+                    return drain(seq).map(|()| Field::Malformed);
+                }
                 Field::Value(Text(text)) if !text.is_empty() => texts.push(text),
                 Field::Value(_) | Field::Absent | Field::Null => {}
                 Field::Malformed => return drain(seq).map(|()| Field::Malformed),
@@ -279,6 +289,7 @@ impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
                 Field::Malformed => Field::Malformed,
             };
             match name {
+                _ if names.len() == ENTRIES_MAX => return drain(seq).map(|()| Field::Malformed),
                 Field::Value(Text(name)) => names.push(name),
                 Field::Absent | Field::Null => names.push(Cow::Borrowed("")),
                 Field::Malformed => return drain(seq).map(|()| Field::Malformed),
@@ -290,24 +301,36 @@ impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
 
 impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
-        let mut labels = Self::default();
+        let mut inject = Field::Absent;
+        let mut labels = Vec::new();
         while let Some(Key(key)) = map.next_key()? {
             let value = map.next_value::<Field<Text<'a>>>()?;
             if key == INJECT_LABEL {
-                if !matches!(labels.inject, Field::Absent) {
+                if !matches!(inject, Field::Absent) {
                     return Err(A::Error::duplicate_field(INJECT_LABEL));
                 }
-                labels.inject = value.clone();
+                inject = value.clone();
             }
-            labels.keys.push(key);
-            labels.values.push(match value {
+            if labels.len() == ENTRIES_MAX {
+                drain_map(map)?;
+                return Ok(Field::Malformed);
+            }
+            let value = match value {
                 Field::Value(Text(text)) => Some(text),
                 // Kubernetes' types do not distinguish null from the empty string.
                 Field::Null => Some(Cow::Borrowed("")),
                 Field::Absent | Field::Malformed => None,
-            });
+            };
+            labels.push((key, value));
         }
-        Ok(Field::Value(labels))
+        // Each Registry asks for some of them.
+        labels.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let (keys, values) = labels.into_iter().unzip();
+        Ok(Field::Value(Self {
+            keys,
+            values,
+            inject,
+        }))
     }
 }
 
@@ -315,6 +338,11 @@ impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let mut annotations = Self::default();
         while let Some(Key(key)) = map.next_key()? {
+            if annotations.keys.len() == ENTRIES_MAX {
+                map.next_value::<IgnoredAny>()?;
+                drain_map(map)?;
+                return Ok(Field::Malformed);
+            }
             let value = map
                 .next_value::<Field<TextSize>>()?
                 .value()
@@ -325,6 +353,12 @@ impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
         }
         Ok(Field::Value(annotations))
     }
+}
+
+/// Skips what is left of an object.
+fn drain_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<(), A::Error> {
+    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(())
 }
 
 /// The length of a string in bytes.

@@ -119,6 +119,7 @@ impl<'a> CheckContext<'a> {
                 namespace: Some(namespace),
                 service_account: Some(&self.args.service_account),
                 labels: Some(&self.args.pod_labels),
+                known: None,
             })
     }
 

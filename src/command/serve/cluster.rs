@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::Args;
 use super::certificates::WebhookCertificates;
 use super::manager::Manager;
+use super::{Args, user};
 use crate::admission::PodChecker;
 use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
@@ -28,13 +28,16 @@ use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Provisioner;
 use crate::provision::decide::RenewalRate;
 use crate::provision::state::State;
-use crate::server::Phase;
+use crate::server::{Drain, Phase};
 
 /// How often it is said what readiness waits for.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long pull secrets that are being written when the process stops are waited for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What readiness waits for besides the watches.
+const USER: &str = "user";
 
 /// Serves a cluster until the process is stopped.
 pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
@@ -50,7 +53,8 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let store = Arc::new(KubeCredentialStore::new(kube.clone()));
     let mut watches = Watches::new(&kube, &state, &store);
     let certificates = WebhookCertificates::prepare(args, &kube, &mut watches, &mut manager);
-    let synced = watches.synced();
+    let user = confirm_user(args, &kube, &mut manager);
+    let synced = watches.synced().and(USER, user);
     let (provisioner, minted) = assemble(args, &mut manager, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
         let (made, known) = (&certificates, &provisioner);
@@ -64,8 +68,9 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
         ))
     });
     let trusted = certificates.start(&mut manager);
-    let prepared = async {
-        wait_for(synced).await;
+    let drain = manager.drain.clone();
+    let prepared = async move {
+        wait_for(synced, &drain).await;
         trusted.await;
     };
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
@@ -239,6 +244,17 @@ fn host_name() -> String {
     std::env::var("HOSTNAME").unwrap_or_else(|_| "pullpass".to_owned())
 }
 
+/// Has the API server asked who this process is; the answer becomes true once that is the expected user.
+fn confirm_user(args: &Args, kube: &Kube, manager: &mut Manager) -> watch::Receiver<bool> {
+    let own_namespace = kube.namespace();
+    let expected = args.user.clone();
+    let expected = expected.unwrap_or_else(|| user::default_user(own_namespace));
+    let (sender, confirmed) = watch::channel(false);
+    let confirm = user::confirm(kube.clone(), expected, manager.drain.clone(), sender);
+    tokio::spawn(confirm);
+    confirmed
+}
+
 /// A name for this process that no other replica has, nor had.
 fn identity() -> String {
     let host = host_name();
@@ -247,14 +263,20 @@ fn identity() -> String {
 }
 
 /// Waits until everything was read once, and says now and then what is missing.
-async fn wait_for(mut synced: Synced) {
+async fn wait_for(mut synced: Synced, drain: &Drain) {
     while tokio::time::timeout(LOG_INTERVAL, synced.wait())
         .await
         .is_err()
     {
-        tracing::warn!(
-            "not ready: waiting for caches to sync: {}",
-            synced.missing().join(", ")
-        );
+        let mut missing = synced.missing();
+        // It says itself what it is about.
+        missing.retain(|what| *what != USER);
+        let waiting = format!("waiting for caches to sync: {}", missing.join(", "));
+        let waiting = Some(waiting).filter(|_| !missing.is_empty());
+        if let Some(waiting) = &waiting {
+            tracing::warn!("not ready: {waiting}");
+        }
+        drain.set_obstacle("caches", waiting);
     }
+    drain.set_obstacle("caches", None);
 }

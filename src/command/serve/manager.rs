@@ -30,6 +30,9 @@ const METRICS_PORT: u16 = 8080;
 /// Connections of probes and scrapers at a time.
 const HEALTH_CONNECTIONS: usize = 64;
 
+/// Files besides the webhook's connections: those of probes, watches, writes and mints.
+const DESCRIPTORS_RESERVED: u64 = 256;
+
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
 pub(super) struct Manager {
     webhook: Option<TcpListener>,
@@ -45,6 +48,8 @@ pub(super) struct Manager {
     terminate: Signal,
     interrupt: Signal,
     drain_delay: std::time::Duration,
+    /// How many files may be open, connections among them.
+    descriptors: u64,
     /// The namespaces whose Pods are admitted unchanged.
     pub(super) excluded: Arc<ExcludedNamespaces>,
     /// What admission counts.
@@ -57,7 +62,7 @@ pub(super) struct Manager {
 
 impl Manager {
     /// Loads the certificate and opens the listeners: what is wrong with either is said before anything else is done.
-    pub(super) async fn open(args: &ManagerArgs) -> anyhow::Result<Self> {
+    pub(super) async fn open(args: &ManagerArgs, descriptors: u64) -> anyhow::Result<Self> {
         let certificate = match (&args.tls_cert, &args.tls_key) {
             (Some(certificate), Some(key)) => Certificate::load(certificate, key)
                 .context("--tls-cert, --tls-key (pullpass certs makes a pair for local use)")?,
@@ -81,6 +86,7 @@ impl Manager {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             drain_delay: args.drain_delay,
+            descriptors,
             excluded: Arc::new(excluded(args)),
             admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
@@ -180,13 +186,23 @@ impl Manager {
                 listener,
                 tls: Some(Arc::clone(&self.tls)),
                 application: admission::router(Arc::new(webhook)),
-                bounds: Bounds::default(),
+                bounds: Bounds {
+                    connections: webhook_connections(self.descriptors),
+                    ..Bounds::default()
+                },
                 metrics,
             };
             servers.spawn(named("the webhook", webhook.run(self.drain.clone())));
         }
         Ok(servers)
     }
+}
+
+/// Connections of the webhook at a time, so that files stay for probes, the API server and clouds.
+fn webhook_connections(descriptors: u64) -> usize {
+    let most = Bounds::default().connections;
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED);
+    usize::try_from(left.max(descriptors / 2)).map_or(most, |left| left.min(most))
 }
 
 /// Servers that run until the process closes, each ending with its name.
@@ -233,6 +249,20 @@ async fn listen(given: Option<SocketAddr>, port: u16) -> std::io::Result<TcpList
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leaves_descriptors_for_the_rest() {
+        for (descriptors, connections) in [
+            (64, 32),
+            (512, 256),
+            (1024, 768),
+            (1280, 1024),
+            (1 << 20, 1024),
+            (u64::MAX, 1024),
+        ] {
+            assert_eq!(webhook_connections(descriptors), connections);
+        }
+    }
 
     #[tokio::test]
     async fn says_which_listener_ended_and_how_a_task_did() {

@@ -27,7 +27,7 @@ pub(super) struct Location {
 
 impl Location {
     /// Reads an `auths` key: scheme and the path `/v1/` or `/v2/` are left out, as the kubelet does. `None` for what it ignores, and
-    /// for what no registry's name has (user information, queries, percent signs, character classes).
+    /// for what no registry's name has (user information, queries, percent signs, character classes, empty labels).
     pub(super) fn parse(key: &str) -> Option<Self> {
         let rest = key
             .strip_prefix("https://")
@@ -44,10 +44,12 @@ impl Location {
             _ => path,
         };
         let path = if path == "/" { "" } else { path };
-        Some(Self {
+        let location = Self {
             key: format!("{host}{path}"),
             path_at: host.len(),
-        })
+        };
+        let has_empty_label = location.host().0.split('.').any(str::is_empty);
+        (!has_empty_label).then_some(location)
     }
 
     /// What the kubelet's order goes by, the first one last: reverse-lexical by key, and Docker Hub's index only when nothing else is

@@ -231,3 +231,19 @@ fn covers_ends_for_a_glob_of_thirty_stars() {
     let target = Location::parse(&format!("{}.example", "a".repeat(60))).unwrap();
     assert!(!entry.covers(&target));
 }
+
+/// `*` of a Registry took the empty label, and the login went under a key that no image has.
+#[test]
+fn parse_location_ignores_hosts_with_an_empty_label() {
+    for key in [
+        ".*.example",
+        "a..example",
+        "a.example.",
+        ":5000",
+        ".:5000/a",
+    ] {
+        assert_eq!(Location::parse(key), None, "{key}");
+    }
+    let secret = docker(r#"{"auths":{".*.example":{"username":"a","password":"b"}}}"#);
+    assert!(logins(&secret, &keys(&["*.quay.example/team"]), &[]).is_err());
+}

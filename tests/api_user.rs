@@ -1,0 +1,83 @@
+//! Who pullpass is for the API server: as somebody else it is not ready, and says so.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::Value;
+use support::chart;
+use support::fixture::{ECR, Fixture};
+use support::process::{Launch, Pullpass};
+use support::wait;
+
+const OUTSIDE: &str = "pullpass@example.com";
+
+/// What `/readyz` answers: status and text.
+async fn readyz(pullpass: &Pullpass) -> (u16, String) {
+    let url = format!("http://{}/readyz", pullpass.health());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// How to start it as this user, whom an administrator acts as.
+async fn launch_as(fixture: &Fixture, user: &str, arguments: Vec<&'static str>) -> Launch {
+    let text = std::fs::read_to_string(fixture.world.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
+    kubeconfig["users"][0]["user"]["as"] = user.into();
+    let file = fixture.file("outside.kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    Launch {
+        kubeconfig: file,
+        controller: true,
+        arguments,
+        ..fixture.launch().await
+    }
+}
+
+/// Has the chart bind the rights and the policies to another user.
+async fn install_for(fixture: &Fixture, user: &str) {
+    let rights = ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    for object in chart::render(&[&format!("user={user}")]) {
+        let kind = object["kind"].as_str().unwrap();
+        if rights.contains(&kind) || kind.starts_with("ValidatingAdmissionPolicy") {
+            fixture.cluster.apply(&object).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_not_ready_as_another_user_and_says_who_it_is() {
+    let fixture = Fixture::alone("user").await;
+    fixture.serve(&[&format!("{ECR}/team")]).await;
+    let namespace = fixture.namespace("pods").await;
+    install_for(&fixture, OUTSIDE).await;
+
+    // With the rights, and not who it thinks.
+    let launch = launch_as(&fixture, OUTSIDE, Vec::new()).await;
+    let pullpass = Pullpass::listen(&launch).await;
+    let problem = format!(
+        "this process is user {OUTSIDE}, and pullpass is system:serviceaccount:pullpass:pullpass in this cluster"
+    );
+    wait::until("the reason in /readyz", async || {
+        let (status, text) = readyz(&pullpass).await;
+        assert_eq!(status, 503, "{text}");
+        (text.starts_with("not ready: ") && text.contains(&problem)).then_some(())
+    })
+    .await;
+    let log = pullpass.log();
+    assert!(log.contains(&format!("not ready: {problem}")), "{log}");
+    // And it does not lead.
+    assert!(!log.contains("acquired the leader lease"), "{log}");
+    assert!(!fixture.has_pull_secret(&namespace).await);
+    drop(pullpass);
+
+    // Told who it is, as the chart is.
+    let launch = launch_as(&fixture, OUTSIDE, vec!["--user", OUTSIDE]).await;
+    let pullpass = Pullpass::start(&launch).await;
+    assert_eq!(readyz(&pullpass).await, (200, "ok\n".to_owned()));
+    wait::until("the pull secret", async || {
+        fixture.has_pull_secret(&namespace).await.then_some(())
+    })
+    .await;
+}
