@@ -154,6 +154,8 @@ impl History {
     }
 
     fn change_registry(&mut self, name: &str, what: u64) {
+        let kind = *self.world.kind.lock().unwrap();
+        let is_away = matches!(kind, KindState::Going | KindState::Gone);
         let known = self.rules.get_mut(name);
         match (what, known) {
             (0, Some(_)) => {
@@ -171,6 +173,8 @@ impl History {
                 self.log.push(format!("registry {name} suspended or not"));
             }
             (0, None) => {}
+            // The API server creates no object of a kind that goes, or is gone.
+            (_, None) if is_away => {}
             _ => self.put_registry(name),
         }
     }
