@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::names::NamespaceName;
+use crate::provision::ExcludedNamespaces;
+
 /// pullpass gives Kubernetes Pods the credentials to pull private images.
 #[derive(Debug, Parser)]
 #[command(name = "pullpass", version, arg_required_else_help = true)]
@@ -54,6 +57,29 @@ enum Output {
     Text,
     /// For programs.
     Json,
+}
+
+/// Which namespaces are excluded: for the process, and for commands that say what it would do.
+#[derive(Clone, Debug, clap::Args)]
+struct ExcludeArgs {
+    /// Namespaces that are left alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret
+    /// is written
+    #[arg(
+        long,
+        env = "PULLPASS_EXCLUDE_NAMESPACES",
+        value_name = "NAME,…",
+        value_delimiter = ','
+    )]
+    exclude_namespaces: Vec<NamespaceName>,
+}
+
+impl ExcludeArgs {
+    /// What the arguments alone exclude, with pullpass' own namespace: `pullpass` where it is not given.
+    fn build(&self, own: Option<&NamespaceName>) -> ExcludedNamespaces {
+        let own = own.cloned();
+        let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
+        ExcludedNamespaces::new(own, self.exclude_namespaces.clone())
+    }
 }
 
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.

@@ -282,3 +282,19 @@ fn names_the_flag_when_an_address_is_taken() {
     let said = refused(&mut setup.command_at(&address, "127.0.0.1:0"));
     assert!(said.contains("--listen: cannot listen on"), "{said}");
 }
+
+/// As many as a large rollout creates at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sheds_none_of_six_hundred_ordinary_reviews_at_once() {
+    let setup = Setup::new("localhost");
+    let replica = setup.start_as(&[]).await;
+    let client = client_trusting(&setup.certificate("ca.crt"));
+    let url = format!("https://{}/mutate?timeout=30s", replica.webhook);
+    let review = review();
+    let mut posts = tokio::task::JoinSet::new();
+    for _ in 0..600 {
+        let post = client.post(&url).json(&review).send();
+        posts.spawn(async move { post.await.unwrap().status().as_u16() });
+    }
+    assert_eq!(posts.join_all().await, vec![200; 600]);
+}

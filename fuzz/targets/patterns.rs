@@ -10,6 +10,7 @@ pub(super) const TARGET: Target = Target {
     seeds: &[
         "*.dkr.ecr.eu-west-1.amazonaws.com/team\n123456789012.dkr.ecr.eu-west-1.amazonaws.com\n123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1",
         "docker.io/v1/a\ndocker.io\nubuntu",
+        "a.example/team\na.example\na.example/team-b",
         "*.example.com:5000/a/b\na.*.com:5000/a\na.example.com:5000/a/b/c",
         "[2001:db8::1]:5000\n*.*\n[2001:db8::1]:5000/a",
     ],
@@ -40,6 +41,13 @@ fn run(data: &[u8]) {
     }
     if let Ok(image) = Reference::parse(lines.next().unwrap_or_default()) {
         let (domain, path) = image.repository();
+        for pattern in [&one, &other] {
+            // Whole segments: `team` covers `team/app`, and no `team-b`.
+            let mut segments = pattern.path().split('/').filter(|part| !part.is_empty());
+            let mut there = path.split('/');
+            let is_path = segments.all(|part| there.next() == Some(part));
+            assert!(is_path || !pattern.covers(domain, path), "{pattern} {path}");
+        }
         let by_each = one.covers(domain, path) && other.covers(domain, path);
         let by_both = both.is_some_and(|both| both.covers(domain, path));
         assert_eq!(by_each, by_both, "{one} {other} {image:?}");

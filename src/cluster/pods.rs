@@ -71,13 +71,13 @@ struct PodListMeta {
     #[serde(default)]
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
-    labels: Labels,
+    labels: TemplateLabels,
     #[serde(default)]
     owner_references: Vec<OwnerReference>,
 }
 
 #[derive(Default, Deserialize)]
-struct Labels {
+struct TemplateLabels {
     #[serde(default, rename = "pod-template-hash")]
     template_hash: Option<String>,
 }

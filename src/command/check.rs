@@ -11,8 +11,8 @@ mod report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Output;
 use super::explain::parse_labels;
+use super::{ExcludeArgs, Output};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
 use context::CheckContext;
@@ -76,14 +76,8 @@ pub(super) struct Args {
     /// pullpass' own namespace, where source Secrets and minted credentials are; by default the Pod's, else pullpass.
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
     own_namespace: Option<NamespaceName>,
-    /// Namespaces that `serve` is told to leave alone, besides kube-* and pullpass' own.
-    #[arg(
-        long,
-        value_name = "NAME,…",
-        env = "PULLPASS_EXCLUDE_NAMESPACES",
-        value_delimiter = ','
-    )]
-    exclude_namespaces: Vec<NamespaceName>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,

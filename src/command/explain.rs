@@ -7,10 +7,9 @@ mod text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Output;
 use super::manifest::Manifests;
+use super::{ExcludeArgs, Output};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::ExcludedNamespaces;
 use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
 use crate::registry::{self, Labels, PodSubject, Registries};
 use images::{Pod, Source};
@@ -44,14 +43,8 @@ pub(super) struct Args {
     /// The Pod's namespace. Without a namespace and its labels, each Registry is taken to serve it.
     #[arg(long, value_name = "NAME")]
     namespace: Option<NamespaceName>,
-    /// Namespaces that `serve` is told to leave alone, besides kube-* and pullpass.
-    #[arg(
-        long,
-        value_name = "NAME,…",
-        env = "PULLPASS_EXCLUDE_NAMESPACES",
-        value_delimiter = ','
-    )]
-    exclude_namespaces: Vec<NamespaceName>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     /// The namespace's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     namespace_labels: Option<Labels>,
@@ -136,10 +129,7 @@ impl ExplainContext {
         pod.labels
             .extend(args.pod_labels.clone().unwrap_or_default());
         pod.service_account = args.service_account.clone().or(pod.service_account);
-        let excluded = ExcludedNamespaces::new(
-            NamespaceName::constant("pullpass"),
-            args.exclude_namespaces.clone(),
-        );
+        let excluded = args.exclude.build(None);
         Self {
             registries: Registries::build(manifests.registries),
             excluded: namespace_name

@@ -7,6 +7,7 @@ mod manager;
 mod patch_only;
 mod user;
 
+use super::ExcludeArgs;
 use crate::names::NamespaceName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::SignedDuration;
+
+/// How often it is said what readiness waits for.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The soft limit of file descriptors that a process has where nothing else is said.
 const DESCRIPTORS_DEFAULT: u64 = 1024;
@@ -109,15 +113,8 @@ struct ManagerArgs {
     /// the Pod's, or the kubeconfig context's; with --patch-only pullpass
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     namespace: Option<NamespaceName>,
-    /// Namespaces that are left alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret
-    /// is written
-    #[arg(
-        long,
-        env = "PULLPASS_EXCLUDE_NAMESPACES",
-        value_name = "NAME,…",
-        value_delimiter = ','
-    )]
-    exclude_namespaces: Vec<NamespaceName>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t)]
     log_format: log::LogFormat,

@@ -28,15 +28,15 @@ pub struct Metrics {
 /// The warnings that callers can provoke, each cause by itself: none silences another.
 #[derive(Debug, Default)]
 struct Warnings {
-    refused: Throttle,
-    unauthenticated: Throttle,
-    full: Throttle,
-    accept: Throttle,
+    refused: WarningThrottle,
+    unauthenticated: WarningThrottle,
+    full: WarningThrottle,
+    accept: WarningThrottle,
 }
 
 /// At most one warning in [`WARNING_INTERVAL`].
 #[derive(Debug, Default)]
-struct Throttle(Mutex<Warned>);
+struct WarningThrottle(Mutex<Warned>);
 
 #[derive(Debug, Default)]
 struct Warned {
@@ -44,7 +44,7 @@ struct Warned {
     suppressed: u64,
 }
 
-impl Throttle {
+impl WarningThrottle {
     /// Whether to warn now, and how often it was not done since the last time.
     fn admit(&self, now: Duration) -> Option<u64> {
         let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn admits_one_warning_a_minute_and_counts_the_others() {
-        let throttle = Throttle::default();
+        let throttle = WarningThrottle::default();
         for (seconds, expected) in [
             (5, Some(0)),
             (5, None),

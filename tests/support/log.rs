@@ -24,8 +24,22 @@ impl Write for Written {
     }
 }
 
+/// Has every event reach the subscriber of its thread. Tracing keeps one level for the process, of all subscribers that it knows: while
+/// several threads begin and end theirs, it may for a moment be that of none.
+fn keep_all_levels() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let nowhere = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink)
+            .finish();
+        tracing::subscriber::set_global_default(nowhere).unwrap();
+    });
+}
+
 impl Log {
     pub fn begin() -> Self {
+        keep_all_levels();
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()

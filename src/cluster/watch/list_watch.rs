@@ -83,7 +83,7 @@ where
         client,
         api,
         selection,
-        state: State::Empty,
+        state: ListWatchState::Empty,
     };
     stream::unfold(machine, |mut machine| async move {
         let event = machine.next().await;
@@ -95,10 +95,10 @@ struct ListWatch<K> {
     client: Client,
     api: Api<K>,
     selection: Selection,
-    state: State<K>,
+    state: ListWatchState<K>,
 }
 
-enum State<K> {
+enum ListWatchState<K> {
     /// Nothing is known.
     Empty,
     /// A page is to be asked for.
@@ -121,15 +121,15 @@ where
     async fn next(&mut self) -> Result<Event<K>, Error> {
         loop {
             // Whatever fails in a list, it begins anew.
-            let event = match std::mem::replace(&mut self.state, State::Empty) {
-                State::Empty => {
-                    self.state = State::Listing { next: None };
+            let event = match std::mem::replace(&mut self.state, ListWatchState::Empty) {
+                ListWatchState::Empty => {
+                    self.state = ListWatchState::Listing { next: None };
                     return Ok(Event::Init);
                 }
-                State::Listing { next } => self.open(next).await?,
-                State::Reading(page) => self.read(page).await?,
-                State::Listed { version } => self.watch(version).await?,
-                State::Watching { version, events } => self.wait(version, events).await?,
+                ListWatchState::Listing { next } => self.open(next).await?,
+                ListWatchState::Reading(page) => self.read(page).await?,
+                ListWatchState::Listed { version } => self.watch(version).await?,
+                ListWatchState::Watching { version, events } => self.wait(version, events).await?,
             };
             if let Some(event) = event {
                 return Ok(event);
@@ -140,14 +140,14 @@ where
     async fn open(&mut self, next: Option<String>) -> Result<Option<Event<K>>, Error> {
         let parameters = self.selection.list(next);
         let page = ListReader::open(&self.client, self.api.resource_url(), &parameters).await;
-        self.state = State::Reading(page.map_err(Error::InitialListFailed)?);
+        self.state = ListWatchState::Reading(page.map_err(Error::InitialListFailed)?);
         Ok(None)
     }
 
     async fn read(&mut self, mut page: ListReader) -> Result<Option<Event<K>>, Error> {
         let object = page.next_as().await.map_err(Error::InitialListFailed)?;
         if let Some(object) = object {
-            self.state = State::Reading(page);
+            self.state = ListWatchState::Reading(page);
             return Ok(Some(Event::InitApply(object)));
         }
         let list = page.finish().map_err(Error::InitialListFailed)?;
@@ -157,12 +157,12 @@ where
     fn finish(&mut self, list: &ListMeta) -> Result<Option<Event<K>>, Error> {
         if let Some(next) = list.next() {
             let next = Some(next.to_owned());
-            self.state = State::Listing { next };
+            self.state = ListWatchState::Listing { next };
             return Ok(None);
         }
         let version = list.resource_version().ok_or(Error::NoResourceVersion)?;
         let version = version.to_owned();
-        self.state = State::Listed { version };
+        self.state = ListWatchState::Listed { version };
         Ok(Some(Event::InitDone))
     }
 
@@ -170,11 +170,11 @@ where
         match self.api.watch(&self.selection.watch(), &version).await {
             Ok(events) => {
                 let events = events.boxed();
-                self.state = State::Watching { version, events };
+                self.state = ListWatchState::Watching { version, events };
                 Ok(None)
             }
             Err(error) => {
-                self.state = State::Listed { version };
+                self.state = ListWatchState::Listed { version };
                 Err(Error::WatchStartFailed(error))
             }
         }
@@ -188,7 +188,7 @@ where
         let longest = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
         let Ok(Some(event)) = tokio::time::timeout(longest, events.next()).await else {
             // It ended, or its connection is gone.
-            self.state = State::Listed { version };
+            self.state = ListWatchState::Listed { version };
             return Ok(None);
         };
         let (version, event) = match event {
@@ -206,7 +206,7 @@ where
             Ok(WatchEvent::Error(status)) => (version, Err(Error::WatchError(status.boxed()))),
             Err(error) => (version, Err(Error::WatchFailed(error))),
         };
-        self.state = State::Watching { version, events };
+        self.state = ListWatchState::Watching { version, events };
         event
     }
 }

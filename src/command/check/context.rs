@@ -18,8 +18,8 @@ use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
-use crate::provision::{ExcludedNamespaces, Namespace};
 use crate::registry::{Labels, PodSubject, Registries, ValidRegistry};
 
 /// What is tried, and with what.
@@ -182,7 +182,7 @@ async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
         kubeconfig,
         context: args.context.clone(),
         namespace: args.own_namespace.clone().or(default),
-        excluded: args.exclude_namespaces.clone(),
+        excluded: args.exclude.exclude_namespaces.clone(),
     };
     Ok(Some(connect(&connection).await?))
 }
@@ -251,13 +251,6 @@ async fn find_namespace(
             files.get(name).cloned().unwrap_or_else(named),
             false,
         )
-        .unless_excluded(&excluded(args)),
+        .unless_excluded(&args.exclude.build(args.own_namespace.as_ref())),
     }
-}
-
-/// What the arguments alone exclude.
-fn excluded(args: &Args) -> ExcludedNamespaces {
-    let own = args.own_namespace.clone();
-    let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
-    ExcludedNamespaces::new(own, args.exclude_namespaces.clone())
 }

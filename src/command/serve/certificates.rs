@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 
 use super::Args;
-use super::cluster::LOG_INTERVAL;
+use super::LOG_INTERVAL;
 use super::manager::Manager;
 use crate::certificates::decide::ValidityPeriods;
 use crate::certificates::{CertificateSet, Metrics, is_trusted};

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::certificates::WebhookCertificates;
 use super::manager::Manager;
-use super::{Args, user};
+use super::{Args, LOG_INTERVAL, user};
 use crate::admission::PodChecker;
 use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
@@ -30,14 +30,8 @@ use crate::provision::decide::RenewalRate;
 use crate::provision::state::State;
 use crate::server::{Drain, Phase};
 
-/// How often it is said what readiness waits for.
-pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
 /// How long pull secrets that are being written when the process stops are waited for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What readiness waits for besides the watches.
-const USER: &str = "user";
 
 /// Serves a cluster until the process is stopped.
 pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<()> {
@@ -54,7 +48,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let mut watches = Watches::new(&kube, &state, &store);
     let certificates = WebhookCertificates::prepare(args, &kube, &mut watches, &mut manager);
     let user = confirm_user(args, &kube, &mut manager);
-    let synced = watches.synced().and(USER, user);
+    let synced = watches.synced().and(user::WAITING, user);
     let (provisioner, minted) = assemble(args, &mut manager, kube.clone(), state, store)?;
     let control = (!args.no_controller).then(|| {
         let (made, known) = (&certificates, &provisioner);
@@ -95,7 +89,7 @@ fn connection(args: &Args) -> Connection {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
         namespace: args.manager.namespace.clone(),
-        excluded: args.manager.exclude_namespaces.clone(),
+        excluded: args.manager.exclude.exclude_namespaces.clone(),
     }
 }
 
@@ -270,7 +264,7 @@ async fn wait_for(mut synced: Synced, drain: &Drain) {
     {
         let mut missing = synced.missing();
         // It says itself what it is about.
-        missing.retain(|what| *what != USER);
+        missing.retain(|what| *what != user::WAITING);
         let waiting = format!("waiting for caches to sync: {}", missing.join(", "));
         let waiting = Some(waiting).filter(|_| !missing.is_empty());
         if let Some(waiting) = &waiting {

@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use super::ManagerArgs;
 use crate::admission::{self, Webhook};
-use crate::names::NamespaceName;
 use crate::provision::{ExcludedNamespaces, Provision};
 use crate::server::certificate::Certificate;
 use crate::server::client_auth::ClientCas;
@@ -87,7 +86,7 @@ impl Manager {
             interrupt: signal(SignalKind::interrupt())?,
             drain_delay: args.drain_delay,
             descriptors,
-            excluded: Arc::new(excluded(args)),
+            excluded: Arc::new(args.exclude.build(args.namespace.as_ref())),
             admissions: admission::Metrics::default(),
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
@@ -229,13 +228,6 @@ async fn ended(tasks: &mut JoinSet<anyhow::Result<()>>, servers: &mut Servers) -
         },
         else => std::future::pending().await,
     }
-}
-
-/// What the arguments alone exclude.
-fn excluded(args: &ManagerArgs) -> ExcludedNamespaces {
-    let own = args.namespace.clone();
-    let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
-    ExcludedNamespaces::new(own, args.exclude_namespaces.clone())
 }
 
 /// Listens at the address that was given and no other, else at all of them.

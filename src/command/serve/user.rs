@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cluster::LOG_INTERVAL;
+use super::LOG_INTERVAL;
 use crate::cluster::Kube;
 use crate::names::NamespaceName;
 use crate::provision::ports::ClusterError;
@@ -18,8 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The most that is shown of a user's name, in bytes.
 const SHOWN: usize = 320;
 
-/// What waits for the user to be the expected one.
-const WAITING: &str = "user";
+/// What readiness waits for besides the watches: the user to be the expected one.
+pub(super) const WAITING: &str = "user";
 
 /// The user that the chart binds the rights to unless it is given another one.
 pub(super) fn default_user(own_namespace: &NamespaceName) -> String {
