@@ -1,7 +1,7 @@
 //! The controller: one replica keeps every pull secret as it must be, also where no Pod comes.
 //!
 //! ```text
-//! leader (a Lease) ─▶ reconciler: snapshot (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, status
+//! leader (a Lease) ─▶ reconciler: one pull secret that changed (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, status
 //!                  ─▶ cert_rotation: our own certificates ─▶ decide (pure) ─▶ Secret, caBundle
 //!                  ─▶ missed_pods: a page of Pending Pods ─▶ admission::PodChecker ─▶ count, Event
 //!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
@@ -16,6 +16,7 @@ mod leadership;
 mod metrics;
 pub mod missed_pods;
 mod reconciler;
+mod removal_guard;
 mod status;
 
 pub use cert_rotation::{CertRotator, WRONG_CLOCK};
@@ -24,7 +25,7 @@ pub use leader_election::LeaderElector;
 pub use leadership::Leadership;
 pub use metrics::Metrics;
 pub use missed_pods::MissedPodScanner;
-pub use reconciler::Reconciler;
+pub use reconciler::{Reconciler, RenewalRate};
 pub use status::StatusWriter;
 
 /// A moment for tests, so many seconds after another one.

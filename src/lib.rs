@@ -19,4 +19,5 @@ mod label;
 pub mod names;
 pub mod provision;
 pub mod registry;
+mod say_once;
 pub mod server;

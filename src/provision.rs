@@ -7,6 +7,7 @@
 //! ```
 
 mod bounded_map;
+pub mod changes;
 mod coverage;
 mod coverage_cache;
 pub mod decide;
@@ -18,6 +19,7 @@ mod grant_fetches;
 mod live_reads;
 pub(crate) mod lock;
 pub mod namespace;
+pub mod observe;
 pub mod offline;
 pub mod ports;
 mod provisioner;
@@ -25,7 +27,6 @@ pub mod prune;
 mod reads;
 pub mod secret;
 pub mod service_account;
-pub mod snapshot;
 mod sources;
 mod stale;
 pub mod state;

@@ -27,7 +27,7 @@ mod valid;
 mod validate;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::image::Reference;
@@ -60,10 +60,13 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Registries {
     /// The valid ones, suspended ones too, by rank: of two whose patterns are equal the first one counts.
     served: Vec<ValidRegistry>,
+    /// The place of each of those by its name.
+    by_name: HashMap<ObjectName, usize>,
     index: Index,
     planned: GrantCache,
     problems: Vec<Problem>,
     listed: Vec<RegistryInfo>,
+    listed_by_name: HashMap<ObjectName, usize>,
     /// The places of those of which only the name says which comes first.
     tied: Vec<(usize, usize)>,
 }
@@ -143,8 +146,17 @@ impl Registries {
         }
         served.sort_by(ValidRegistry::compare_rank);
         let index = Index::build(&served);
+        let names = served.iter().map(|registry| registry.name.clone());
         Self {
             tied: find_ties(&served),
+            by_name: names.zip(0..).collect(),
+            // Of several of a name the first one counts.
+            listed_by_name: listed
+                .iter()
+                .enumerate()
+                .rev()
+                .map(|(place, registry)| (registry.name.clone(), place))
+                .collect(),
             served,
             index,
             planned: GrantCache::default(),
@@ -156,6 +168,12 @@ impl Registries {
     /// All Registries, also those that serve nothing.
     pub fn listed(&self) -> &[RegistryInfo] {
         &self.listed
+    }
+
+    /// What there is to be said of the Registry of this name.
+    pub fn find_listed(&self, name: &str) -> Option<&RegistryInfo> {
+        let place = self.listed_by_name.get(name)?;
+        self.listed.get(*place)
     }
 
     /// Registries of which only the name says which comes first: equal patterns, equally narrow, equally old, and serving a namespace
@@ -196,7 +214,8 @@ impl Registries {
 
     /// The valid Registry of this name, suspended or not.
     pub fn get(&self, name: &str) -> Option<&ValidRegistry> {
-        self.served.iter().find(|registry| &*registry.name == name)
+        let place = self.by_name.get(name)?;
+        self.served.get(*place)
     }
 
     /// All valid Registries, suspended ones too, by rank.

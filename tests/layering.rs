@@ -9,9 +9,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("label", &[]),
     ("clock", &[]),
+    ("say_once", &[]),
     ("registry", &["image", "names"]),
     ("credential", &["clock", "label", "names", "registry"]),
-    ("provision", &["clock", "names", "registry", "credential"]),
+    ("provision", &["clock", "say_once", "names", "registry", "credential"]),
     (
         "admission",
         &["label", "image", "names", "registry", "provision"],
@@ -31,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "controller",
         &[
             "clock",
+            "say_once",
             "label",
             "names",
             "registry",
@@ -65,6 +67,7 @@ const PURE: &[&str] = &[
     "image",
     "names",
     "clock",
+    "say_once",
     "registry",
     "admission/plan",
     "admission/patch",

@@ -138,7 +138,7 @@ fn takes_nothing_away_when_the_kind_comes_back_before_its_watches() {
         }
         history.set_kind(KindState::Served);
         for _ in 0..10 {
-            time::skip(SignedDuration::from_secs(10));
+            time::pass(SignedDuration::from_secs(10)).await;
             history.run(10).await;
         }
         assert_eq!(secrets(&history), before);

@@ -24,7 +24,7 @@ use double::{Dice, Mints, View, World, show};
 use jiff::{SignedDuration, Timestamp};
 use pullpass::controller::{Leadership, Metrics, Reconciler};
 use pullpass::names::NamespaceName;
-use pullpass::provision::decide::decide;
+use pullpass::provision::observe::PullSecretView;
 use pullpass::provision::ports::{Cluster, Credentials};
 use pullpass::provision::state::State;
 use pullpass::provision::{Namespace, Provisioner};
@@ -201,9 +201,12 @@ fn restart(world: &Arc<World>, count: usize) -> Replica {
     let shown = began.elapsed();
     let look = || {
         let began = Instant::now();
-        let snapshot = replica.ensure.snapshot(now());
-        let decision = decide(&snapshot.view, now());
-        assert!(decision.mint.is_empty() && decision.complete.is_empty());
+        for key in replica.ensure.all_keys() {
+            let PullSecretView::Ours(view) = replica.ensure.view(&key, now()) else {
+                panic!("it is ours");
+            };
+            assert!(view.entries(now()).all(|entry| entry.entry_state.is_good()));
+        }
         began.elapsed()
     };
     let (first, again) = (look(), look());

@@ -23,6 +23,7 @@ use crate::credential::{
     freshness,
 };
 use crate::names::ObjectName;
+use crate::provision::changes::ChangeLog;
 use crate::provision::ports::{ClusterError, Precondition, StoredCredential, Version};
 use crate::provision::store::Store;
 use crate::registry::source::MintSource;
@@ -38,17 +39,35 @@ pub struct KubeCredentialStore {
     kube: Kube,
     cache: Store<ObjectName, StoredSecret>,
     changes: watch::Sender<u64>,
+    changed_sources: Arc<ChangeLog<String>>,
 }
 
 impl KubeCredentialStore {
     /// An empty store: a watch fills it.
     pub fn new(kube: Kube) -> Self {
+        let changed_sources: Arc<ChangeLog<String>> = Arc::default();
+        let log = Arc::clone(&changed_sources);
+        let cache = Store::new(
+            Arc::new(AtomicU64::new(0)),
+            |one: &StoredSecret, other: &StoredSecret| one.version == other.version,
+        );
+        // A claim changes nothing for those who use the credential.
+        let on_change =
+            move |_: &ObjectName, before: Option<&StoredSecret>, now: Option<&StoredSecret>| {
+                let life = |stored: Option<&StoredSecret>| {
+                    let credential = stored?.credential.as_ref()?;
+                    Some((credential.minted_at, credential.expires_at))
+                };
+                let source = now.or(before).map(|stored| stored.source.clone());
+                if let Some(source) = source.filter(|_| life(before) != life(now)) {
+                    log.note(source);
+                }
+            };
         Self {
             kube,
-            cache: Store::new(Arc::new(AtomicU64::new(0)), |one, other| {
-                one.version == other.version
-            }),
+            cache: cache.on_change(on_change),
             changes: watch::Sender::new(0),
+            changed_sources,
         }
     }
 
@@ -60,9 +79,15 @@ impl KubeCredentialStore {
         self.read(key).await.map(|_| ())
     }
 
-    /// A number that grows with every change.
-    pub fn count(&self) -> u64 {
-        *self.changes.borrow()
+    /// The sources whose credentials changed, by their canonical texts.
+    pub(super) fn changed_sources(&self) -> &ChangeLog<String> {
+        &self.changed_sources
+    }
+
+    /// All credentials that are stored, from memory.
+    pub(super) fn credentials(&self) -> Vec<Arc<Credential>> {
+        let stored = self.cache.list().into_iter();
+        stored.filter_map(|stored| stored.credential.clone()).collect()
     }
 
     /// All that is stored, from memory. A Secret that only carries our label is none of ours.

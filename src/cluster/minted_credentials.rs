@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::KubeCredentialStore;
 use crate::credential::cache::Minter;
 use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::provision::changes::ChangeLog;
 use crate::provision::ports::{ClusterError, Credentials, StoredCredential};
+use crate::provision::secret::Digest;
 use crate::registry::source::MintSource;
 
 /// A minter and the store that it fills.
@@ -79,8 +81,13 @@ impl Credentials for MintedCredentials {
         .boxed()
     }
 
-    fn changes(&self) -> u64 {
-        self.store.count()
+    fn changes(&self) -> &ChangeLog<String> {
+        self.store.changed_sources()
+    }
+
+    fn is_stored(&self, digest: &Digest) -> bool {
+        let mut stored = self.store.credentials().into_iter();
+        stored.any(|one| Digest::of_login(&one.username, &one.password) == *digest)
     }
 }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::{Resource, ResourceExt as _};
+use kube::Resource;
 use tokio::sync::watch as signal;
 
 use self::list_watch::Selection;
@@ -256,11 +256,11 @@ fn watch_registries(
                 }
                 identify(object, None)
             },
-            read: |_: &ObjectName, object: DynamicObject| {
+            read: |name: &ObjectName, object: DynamicObject| {
                 let mut registry = object
                     .try_parse::<Registry>()
                     .map_err(|error| error.to_string())?;
-                state.record_status(&registry.name_any(), registry.status.take());
+                state.record_status(name, registry.status.take());
                 Ok(registry)
             },
             changed: |name: &str| {

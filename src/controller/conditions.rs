@@ -49,13 +49,13 @@ impl Reason {
 
 /// What is known of a Registry.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RegistryFacts<'a> {
+pub(super) struct RegistryFacts {
     /// The rule that it breaks.
     pub(super) problem: Option<String>,
     /// Whether it rests.
     pub(super) suspended: bool,
     /// Its coverage; `None`: no opted-in namespace is to hold a login of it.
-    pub(super) summary: Option<&'a RegistrySummary>,
+    pub(super) summary: Option<RegistrySummary>,
     /// Whether it selects any, where none is to hold a login of it.
     pub(super) reach: Reach,
     /// Who its credentials' principals are, and when the first of them ends.
@@ -93,7 +93,7 @@ impl Verdict {
 }
 
 /// What is wrong with a Registry, if it is to be reported. Nothing is while it is suspended.
-pub(super) fn find_problem(facts: &RegistryFacts<'_>, now: Timestamp) -> Option<Reason> {
+pub(super) fn find_problem(facts: &RegistryFacts, now: Timestamp) -> Option<Reason> {
     if facts.problem.is_none() && facts.suspended {
         return None;
     }
@@ -108,7 +108,7 @@ pub(super) fn find_problem(facts: &RegistryFacts<'_>, now: Timestamp) -> Option<
 /// What is to be said of a Registry. A condition that stays what it was keeps the time of its last change.
 pub(super) fn build_status(
     listed: &RegistryInfo,
-    facts: &RegistryFacts<'_>,
+    facts: &RegistryFacts,
     before: Option<&RegistryStatus>,
     now: Timestamp,
 ) -> RegistryStatus {
@@ -121,13 +121,13 @@ pub(super) fn build_status(
         expiration_time: facts
             .expiration_time
             .map(|expiration_time| seconds(expiration_time).to_string()),
-        namespaces: Some(counts(facts.summary)),
+        namespaces: Some(counts(facts.summary.as_ref())),
     }
 }
 
 fn decide_conditions(
     listed: &RegistryInfo,
-    facts: &RegistryFacts<'_>,
+    facts: &RegistryFacts,
     before: Option<&RegistryStatus>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -186,11 +186,11 @@ fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
     })
 }
 
-fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
+fn decide_ready(facts: &RegistryFacts) -> (bool, Reason) {
     if let Some(problem) = &facts.problem {
         return (false, Reason::new(INVALID, problem));
     }
-    let Some(summary) = facts.summary else {
+    let Some(summary) = &facts.summary else {
         return facts.reach.decide_ready();
     };
     let wanted = summary.total - summary.foreign;
@@ -225,7 +225,7 @@ fn decide_ready(facts: &RegistryFacts<'_>) -> (bool, Reason) {
     }
 }
 
-fn decide_degraded(facts: &RegistryFacts<'_>, now: Timestamp) -> (bool, Reason) {
+fn decide_degraded(facts: &RegistryFacts, now: Timestamp) -> (bool, Reason) {
     let mut findings = Vec::new();
     if let Some(failure) = &facts.failure {
         let expiration_time = facts
@@ -240,7 +240,7 @@ fn decide_degraded(facts: &RegistryFacts<'_>, now: Timestamp) -> (bool, Reason) 
         let message = format!("{}{expiration_time}", failure.message);
         findings.push(Reason::new(failure.reason, message));
     }
-    if let Some(summary) = facts.summary {
+    if let Some(summary) = &facts.summary {
         if let Some(lack) = &summary.lack {
             findings.push(Reason::new(lack.reason, &lack.message));
         }

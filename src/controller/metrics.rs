@@ -1,14 +1,12 @@
 //! What the controller shows of itself.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::provision::decide::{Decision, EntryState};
-use crate::provision::snapshot::Snapshot;
+use super::reconciler::Index;
 
 /// Gauges of the replica that leads. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -88,31 +86,17 @@ impl Metrics {
         self.writes_failing.set(count(writes));
     }
 
-    pub(super) fn set_snapshot(&self, snapshot: &Snapshot, decision: &Decision) {
-        self.blocked.set(count(decision.blocked.len()));
-        let beyond = decision
-            .overload
-            .map_or(0.0, |needed| needed - snapshot.view.rate.max);
-        self.overload.set(beyond);
-        let lacks = |entry_state: EntryState| {
-            matches!(entry_state, EntryState::Missing | EntryState::Unavailable)
-        };
-        let (mut all, mut incomplete) = (HashSet::new(), HashSet::new());
-        for (target, holding) in snapshot.secrets.iter().zip(&snapshot.view.secrets) {
-            let namespace = target.namespace.name.as_str();
-            all.insert(namespace);
-            if holding.entries.iter().any(|piece| lacks(piece.entry_state)) {
-                incomplete.insert(namespace);
-            }
-        }
-        self.namespaces.set(count(all.len()));
-        self.incomplete.set(count(incomplete.len()));
-        let lives = snapshot.view.credentials.iter();
-        let first = lives
-            .filter_map(|life| life.minted.map(|(_, until)| until))
-            .min();
-        // The end itself, not the time left: so it stays true between two passes and after the end.
-        self.expiry.set(first.map_or(0, Timestamp::as_second));
+    pub(super) fn set_index(&self, index: &Index, blocked: usize, overload: f64) {
+        let (namespaces, incomplete) = index.namespaces();
+        self.namespaces.set(count(namespaces));
+        self.incomplete.set(count(incomplete));
+        self.blocked.set(count(blocked));
+        self.overload.set(overload);
+    }
+
+    /// The end itself, not the time left: so it stays true meanwhile, and after the end.
+    pub(super) fn set_expiry(&self, first_end: Option<Timestamp>) {
+        self.expiry.set(first_end.map_or(0, Timestamp::as_second));
     }
 }
 

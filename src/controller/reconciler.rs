@@ -1,7 +1,17 @@
-//! Keeping every pull secret as it must be, as long as this replica leads.
+//! Keeping every pull secret as it must be, as long as this replica leads: what changed is reconciled, and nothing else.
+//!
+//! ```text
+//! watch event, mint done, ServiceAccount read, deadline ─▶ WorkQueue ─▶ reconcile(key): decide (pure, one secret)
+//!                                                                        ├─▶ mint       one per credential, 32 at a time
+//!                                                                        ├─▶ write      32 at a time, renewals at a pace
+//!                                                                        ├─▶ remove     if RemovalGuard permits
+//!                                                                        └─▶ Index ─▶ status, metrics
+//! ```
 
+mod changes;
 mod crd_check;
 mod drift;
+mod index;
 mod start;
 mod state;
 mod status_holdoff;
@@ -10,40 +20,36 @@ mod token_bucket;
 mod workqueue;
 mod write_backoff;
 
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval};
 
+pub(super) use self::index::{Index, RegistryCounts, Seen};
 use self::state::{ReconcilerState, TaskResult};
 use self::tasks::TaskKey;
+pub use self::workqueue::RenewalRate;
 use super::conditions::Reason;
-use super::leadership::{Leadership, ticks};
+use super::leadership::Leadership;
 use super::metrics::Metrics;
-use super::status::{ReconcileErrors, StatusWriter};
+use super::removal_guard::{Cause, REMOVAL_WINDOW};
+use super::status::{StatusInput, StatusWriter};
+use crate::clock;
 use crate::names::NamespaceName;
-use crate::provision::decide::{Decision, RenewalRate, Stale, decide};
+use crate::provision::changes::PullSecretKey;
+use crate::provision::decide::{Decision, Stale, decide};
+use crate::provision::observe::{PullSecretView, SecretView};
 use crate::provision::ports::Credentials;
-use crate::provision::snapshot::Snapshot;
 use crate::provision::{Provision as _, Provisioner};
 
-/// How often to check whether something changed. Changes in between are handled together.
-const TICK: Duration = Duration::from_millis(50);
-
-/// After a resync of everything the next one waits so many times its duration; until then only changed namespaces are reconciled.
-const RESYNC_PAUSE_FACTOR: u32 = 3;
+/// How many keys are reconciled before what ended meanwhile is taken.
+const BATCH: usize = 256;
 
 /// How many credentials are minted at a time: the rest of many that are due at once waits for its turn, and no cloud is run over.
 const MAX_CONCURRENT_MINTS: usize = 32;
 
 /// How many pull secrets are written at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
-
-/// When removals are tried again from pull secrets that are being written first.
-const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Keeps pull secrets.
 pub struct Reconciler {
@@ -53,7 +59,6 @@ pub struct Reconciler {
     metrics: Metrics,
     own_namespace: NamespaceName,
     clock: fn() -> Timestamp,
-    min_resync_interval: Duration,
     rate: RenewalRate,
 }
 
@@ -74,17 +79,7 @@ impl Reconciler {
             metrics,
             own_namespace,
             clock,
-            min_resync_interval: Duration::ZERO,
             rate: RenewalRate::default(),
-        }
-    }
-
-    /// The least time between two resyncs of everything.
-    #[must_use]
-    pub fn with_min_resync_interval(self, min_resync_interval: Duration) -> Self {
-        Self {
-            min_resync_interval,
-            ..self
         }
     }
 
@@ -96,164 +91,183 @@ impl Reconciler {
 
     /// Reconciles pull secrets while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        loop {
-            while !leadership.borrow_and_update().leads {
-                if leadership.changed().await.is_err() {
-                    return;
-                }
-            }
+        while Leadership::acquired(&mut leadership).await {
             self.metrics.set_leader(true);
             // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
             // compare-and-swap. Removals, status writes and Events that are under way are cancelled: the next leader repeats them.
-            let finished = self.lead(&mut leadership).await;
+            self.lead(&mut leadership).await;
             self.metrics.set_leader(false);
-            if finished {
+        }
+    }
+
+    /// Leads until another replica does, or the sender is gone.
+    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) {
+        let mut state = ReconcilerState::new(self.rate);
+        self.add_all(&mut state);
+        loop {
+            let now = (self.clock)();
+            let confirmed = {
+                let leadership = leadership.borrow_and_update();
+                if !leadership.leads {
+                    return;
+                }
+                leadership.confirmed.clone()
+            };
+            if now < std::mem::replace(&mut state.last, now) {
+                // The clock went back: what was to be done at a time may be long overdue.
+                self.add_all(&mut state);
+            }
+            state.take_finished(now);
+            self.add_changed(&mut state);
+            state.queue.add_due(now);
+            for _ in 0..BATCH {
+                let Some(key) = state.queue.pop() else { break };
+                self.reconcile(&key, &mut state, now);
+            }
+            self.start_queued(&mut state, now);
+            if !state.queue.is_settled() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let removals = self.remove_stale(confirmed.as_deref(), &mut state, now);
+            let status = self.report_status(&mut state, now);
+            let next = [removals, status, state.queue.next()];
+            let next = next.into_iter().flatten().min();
+            if !self.wait(leadership, &mut state, next, now).await {
                 return;
             }
         }
     }
 
-    /// Leads until another replica does; whether the sender is gone.
-    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) -> bool {
-        let mut state = ReconcilerState::default();
-        let mut looked = None;
-        let mut next: Option<Timestamp> = None;
-        let mut backoff_until = Instant::now();
-        let mut ticks = ticks(TICK);
-        let mut last = Timestamp::MIN;
-        loop {
-            self.wait_for(&mut ticks, &mut state).await;
-            if leadership.has_changed().is_err() {
-                return true;
+    /// Waits until something changes, or it is time; `false`: the sender is gone.
+    async fn wait(
+        &self,
+        leadership: &mut watch::Receiver<Leadership>,
+        state: &mut ReconcilerState,
+        next: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
+        let mut wait = next.map_or(clock::MAX_WAIT, |next| clock::find_wait(next, now));
+        if state.writing.len() < MAX_CONCURRENT_WRITES {
+            wait = state.queue.next_write(now).map_or(wait, |next| next.min(wait));
+        }
+        tokio::select! {
+            biased;
+            changed = leadership.changed() => return changed.is_ok(),
+            Some(finished) = state.tasks.next() => state.take(finished, (self.clock)()),
+            () = self.provisioner.changes().changed() => {}
+            () = self.credentials.changes().changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        true
+    }
+
+    /// Reconciles one pull secret: finds how it is and how it is to be, and has done what is to be done.
+    fn reconcile(&self, key: &PullSecretKey, state: &mut ReconcilerState, now: Timestamp) {
+        let view = match self.provisioner.view(key, now) {
+            PullSecretView::Ours(view) => view,
+            other => {
+                let seen = match other {
+                    PullSecretView::Foreign(registries) => Some(Seen::Foreign(registries)),
+                    _ => None,
+                };
+                state.index.put(key, seen, now);
+                state.guard.forget(key);
+                state.queue.forget(key);
+                return;
             }
-            let now = (self.clock)();
-            let confirmed = {
-                let leadership = leadership.borrow_and_update();
-                if !leadership.leads {
-                    return false;
+        };
+        self.decide(key, &view, state, now);
+        state.index.put(key, Some(Seen::Ours(view)), now);
+    }
+
+    fn decide(
+        &self,
+        key: &PullSecretKey,
+        view: &SecretView,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) {
+        let mut input = state.input_of(key, view, now);
+        let mut cause = None;
+        let (write, next) = loop {
+            match decide(&input, now) {
+                Decision::Mint(places) => {
+                    let sources: Vec<_> = view.entries(now).map(|entry| entry.source).collect();
+                    for place in places {
+                        let credential = &mut input.entries[place].credential;
+                        if let (Some(source), Some(credential)) = (sources[place], credential) {
+                            state.add_mint(source, *credential, now);
+                            credential.minting_since = Some(now);
+                        }
+                    }
                 }
-                leadership.confirmed.clone()
-            };
-            state.take_finished(now);
-            state.queue.refill(TICK, now);
-            self.start_queued(&mut state, now);
-            let seen = Some((self.provisioner.change(), confirmed.clone()));
-            if now < last {
-                // If the clock went back, the next step may be long overdue.
-                next = Some(now);
+                Decision::Write => break (Some(None), None),
+                Decision::Renew { until, requeue_at } => break (Some(Some(until)), requeue_at),
+                Decision::Remove(why) => {
+                    // Whether it is carried out is decided for all of them together.
+                    let is_ours = view.stale.as_ref().is_none_or(|stale| stale.is_ours);
+                    cause = Some(Cause { why, is_ours });
+                    input.stale = None;
+                }
+                Decision::Wait(next) => break (None, next),
             }
-            last = now;
-            let is_due = next.is_some_and(|next| next <= now);
-            if looked == seen && !state.has_results && !is_due {
-                continue;
-            }
-            // A name is noted before the number counts: taken before that, it would be lost.
-            let changed = self.provisioner.take_changed();
-            let began = Instant::now();
-            if began < backoff_until {
-                self.reconcile_namespaces(&changed, &mut state, now);
-                continue;
-            }
-            looked = seen;
-            next = self.resync(confirmed.as_deref(), &mut state, now);
-            backoff_until = Instant::now()
-                + (began.elapsed() * RESYNC_PAUSE_FACTOR).max(self.min_resync_interval);
+        };
+        match cause {
+            Some(cause) => state.guard.want(key, cause),
+            None => state.guard.forget(key),
+        }
+        match write {
+            Some(by) => state.queue.add_write(key.clone(), by),
+            None => state.queue.forget_write(key),
+        }
+        if let Some(next) = next {
+            state.queue.add_at(key.clone(), next);
         }
     }
 
-    /// Waits for the next tick. Whenever a place becomes free meanwhile, what waits for one begins.
-    async fn wait_for(&self, ticks: &mut Interval, state: &mut ReconcilerState) {
-        loop {
-            tokio::select! {
-                // Each loop waits for a full tick, then takes all that ended: neither delays the other.
-                biased;
-                _ = ticks.tick() => return,
-                Some(finished) = state.tasks.next(), if !state.queue.is_empty() => {
-                    let now = (self.clock)();
-                    state.take(finished, now);
-                    self.start_queued(state, now);
-                }
+    /// Begins to mint what waits to be minted, and to write what waits to be written and is still to be.
+    fn start_queued(&self, state: &mut ReconcilerState, now: Timestamp) {
+        while state.mints_running < MAX_CONCURRENT_MINTS
+            && let Some(source) = state.mints.pop()
+        {
+            if state.index.uses(&source) {
+                state.mints_running += 1;
+                self.mint(source, state, now);
+            } else {
+                state.minting.remove(&source);
+            }
+        }
+        while state.writing.len() < MAX_CONCURRENT_WRITES
+            && let Some(key) = state.queue.pop_write(now)
+        {
+            match self.provisioner.find_incomplete(&key) {
+                Some(target) if state.may_write(&target, now) => self.write(target, state),
+                _ => state.queue.add(key),
             }
         }
     }
 
-    /// Takes a snapshot of everything, and starts what is to be done; answers when to resync if nothing changes.
-    fn resync(
+    /// Begins to remove what is to be removed and may be, once the API server said that Registries which are not there are truly gone;
+    /// when to try again what is left.
+    fn remove_stale(
         &self,
         confirmed: Option<&str>,
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        state.has_results = false;
-        let mut snapshot = self.provisioner.snapshot(now);
-        snapshot.view.rate = self.rate;
-        state.mark(&mut snapshot, now);
-        state.mark_removals(&mut snapshot, confirmed, now);
-        state.retain_only(&snapshot, now);
-        let decision = decide(&snapshot.view, now);
-        state.report_blocked_removals(&snapshot, &decision, &self.own_namespace);
-        if snapshot.view.removals.confirmed && decision.has_no_removals() {
+        let is_confirmed = confirmed.is_some() && confirmed == state.reported_blocked.as_deref();
+        let permits = state.guard.permit(state.index.there(), is_confirmed, now);
+        state.report_blocked(&permits.blocked, &self.own_namespace);
+        if is_confirmed && state.guard.is_idle() {
             self.provisioner.forget_lost_kind();
         }
-        self.metrics.set_snapshot(&snapshot, &decision);
-        let (mints, writes) = state.count_failing(&snapshot);
-        self.metrics.set_failing(mints, writes);
-        state.queue.replace(&snapshot, &decision);
-        self.start_queued(state, now);
-        let left = self.remove_stale(&snapshot, &decision, state, now);
-        let tells = self.report_status(&snapshot, &decision, state, now);
-        decision.next.into_iter().chain(left).chain(tells).min()
-    }
-
-    /// Takes a snapshot of a few namespaces for what is missing there, and starts that at once.
-    fn reconcile_namespaces(
-        &self,
-        names: &BTreeSet<NamespaceName>,
-        state: &mut ReconcilerState,
-        now: Timestamp,
-    ) {
-        if names.is_empty() {
-            return;
-        }
-        let mut snapshot = self.provisioner.snapshot_namespaces(names, now);
-        state.mark(&mut snapshot, now);
-        let decision = decide(&snapshot.view, now);
-        state.queue.push_front(&snapshot, &decision);
-        self.start_queued(state, now);
-    }
-
-    /// Begins to mint what waits to be minted, and to write what waits to be written and is still to be.
-    fn start_queued(&self, state: &mut ReconcilerState, now: Timestamp) {
-        while state.minting.len() < MAX_CONCURRENT_MINTS
-            && let Some(source) = state.queue.pop_mint()
-        {
-            if state.may_mint(&source, now) {
-                self.mint(&source, state, now);
-            }
-        }
-        while state.writing.len() < MAX_CONCURRENT_WRITES
-            && let Some(target) = state.queue.take()
-        {
-            if state.may_write(&target, now)
-                && let Some(target) = self.provisioner.find_incomplete(&target)
-            {
-                self.write(target, state);
-            }
-        }
-    }
-
-    /// Begins to remove what is to be removed, once the API server said that Registries which are not there are truly gone; when to
-    /// try what is left again.
-    fn remove_stale(
-        &self,
-        snapshot: &Snapshot,
-        decision: &Decision,
-        state: &mut ReconcilerState,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        if decision.remove.is_empty() && !snapshot.is_unconfirmed {
+        // What was removed lately counts no more by then.
+        let again = (!permits.blocked.is_empty())
+            .then(|| now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
+        if permits.permitted.is_empty() && !state.index.is_unconfirmed() {
             state.crd_check.forget();
-            return None;
+            return again;
         }
         let registries = self.provisioner.registries();
         if state.crd_check.should_ask(&registries, now) {
@@ -263,88 +277,83 @@ impl Reconciler {
             });
         }
         // Who confirms it while the kind is gone means just that.
-        let is_confirmed = snapshot.view.removals.confirmed && state.crd_check.is_gone();
+        let is_confirmed = is_confirmed && state.crd_check.is_gone();
         if !state.crd_check.is_confirmed() && !is_confirmed {
-            return state.crd_check.next();
+            return state.crd_check.next().into_iter().chain(again).min();
         }
-        // What takes the place of a login is written before that is taken out, unless it cannot be: then this waits no longer.
-        let last_written: HashSet<usize> = decision.complete.iter().copied().collect();
-        let mut left = false;
-        for &index in &decision.remove {
+        let knows = state.crd_check.knows(&registries) || is_confirmed;
+        for key in permits.permitted {
+            // What is left begins when one of those ends.
             if state.writing.len() >= MAX_CONCURRENT_WRITES {
-                left = true;
                 break;
             }
-            let holding = &snapshot.view.secrets[index];
-            let is_written = state.writing.contains(&snapshot.secrets[index].name());
-            if is_written || last_written.contains(&index) {
-                left = true;
+            let cause = state.guard.cause(&key);
+            let found = cause.is_none_or(|cause| cause.why != Stale::SpecChange);
+            if state.writing.contains(&key) || (found && !knows) {
                 continue;
             }
-            let found = holding.stale != Some(Stale::SpecChange);
-            if found && !state.crd_check.knows(&registries) && !is_confirmed {
-                continue;
+            let view = state.index.get(&key).and_then(|record| record.view());
+            let stale = view.and_then(|view| Some((view.target.clone(), view.stale.clone()?.keys)));
+            state.guard.forget(&key);
+            if let Some((target, keys)) = stale {
+                self.remove(target, keys, found, state);
             }
-            self.remove(
-                &snapshot.secrets[index],
-                &snapshot.stale[index],
-                found,
-                state,
-            );
         }
-        left.then(|| now.saturating_add(REMOVAL_RETRY).unwrap_or(now))
+        state.crd_check.next().into_iter().chain(again).min()
     }
 
-    /// Publishes status updates, unless that was done a moment ago: then answers when to.
-    fn report_status(
-        &self,
-        snapshot: &Snapshot,
-        decision: &Decision,
-        state: &mut ReconcilerState,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let next = state.reported.holds_until(now);
-        let next = next.or_else(|| state.status_holdoff_until(decision, now));
-        if next.is_some() {
+    /// Publishes what is new of status, metrics and Events; when to again.
+    fn report_status(&self, state: &mut ReconcilerState, now: Timestamp) -> Option<Timestamp> {
+        for registry in std::mem::take(&mut state.index.changed) {
+            state.reported.mark(registry);
+        }
+        state.forget_gone(now);
+        let (mints, writes) = state.count_failing(now);
+        self.metrics.set_failing(mints, writes);
+        let needed = state.index.needed_rate();
+        let is_overload = needed > self.rate.max;
+        let overload = if is_overload { needed - self.rate.max } else { 0.0 };
+        self.metrics.set_index(&state.index, state.blocked, overload);
+        while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
+            self.write_status(listed, status, state);
+        }
+        for note in std::mem::take(&mut state.events) {
+            self.publish(note, state, now);
+        }
+        if let Some(until) = state.status_holdoff_until(now) {
+            return Some(until);
+        }
+        let next = state.reported.next(now);
+        if next.is_none_or(|next| next > now) {
             return next;
         }
-        let mut leadership = std::mem::take(&mut state.reported);
-        let trouble = ReconcileErrors {
+        let mut reported = std::mem::take(&mut state.reported);
+        let input = StatusInput {
+            provisioner: &self.provisioner,
+            index: &state.index,
             failure: &|source| state.failure(source),
             drifting: state.drift.persistent(),
             unwritten: state.write_backoff.persistent(),
-            notes: decision
-                .overload
-                .map(|needed| overload(needed, self.rate.max))
+            notes: is_overload
+                .then(|| overload_note(needed, self.rate.max))
                 .into_iter()
                 .collect(),
+            excluded: &state.excluded,
         };
-        let registries = self.provisioner.registries();
-        let known = |registry: &str| self.provisioner.status(registry);
-        let mut news = leadership.find_updates(snapshot, &registries, &trouble, known, now);
-        news.events.append(&mut state.events);
-        state.reported = leadership;
-        for (listed, status) in news.statuses {
-            let status_writer = Arc::clone(&self.status_writer);
-            let about = TaskKey::WriteStatus(listed.name.clone());
-            state.tasks.spawn(about, async move {
-                let applied = status_writer.apply_status(&listed, &status).await;
-                TaskResult::StatusWritten(listed.name.clone(), applied)
-            });
+        let events = reported.round(&input, now);
+        state.reported = reported;
+        self.metrics.set_expiry(state.index.first_end());
+        for note in events {
+            self.publish(note, state, now);
         }
-        for notice in news.events {
-            let status_writer = Arc::clone(&self.status_writer);
-            state.tasks.spawn(TaskKey::PublishEvent, async move {
-                status_writer.publish(&notice, now).await;
-                TaskResult::EventPublished
-            });
+        while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
+            self.write_status(listed, status, state);
         }
-        let peace = state.drift.next_expiry().filter(|peace| *peace > now);
-        news.requeue_at.into_iter().chain(peace).min()
+        state.reported.next(now)
     }
 }
 
-fn overload(needed: f64, done: f64) -> Reason {
+fn overload_note(needed: f64, done: f64) -> Reason {
     let message = format!(
         "renewals need {needed:.0} writes per second, --max-renewals-per-second is {done:.0}: raise it, let credentials live longer, or serve fewer namespaces"
     );

@@ -1,28 +1,30 @@
 //! Writes Registries' status, and Events.
 
 mod excluded;
+mod facts;
 mod write_failures;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::conditions::{
-    Reason, RegistryFacts, build_status, find_deadline, find_problem, find_reach,
-};
+use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find_problem};
+use super::reconciler::Index;
 use crate::clock::RetryTimer;
 use crate::cluster::{EventNote, EventType, Kube, reference};
-use crate::names::ObjectName;
-use crate::provision::Pending;
+use crate::names::{NamespaceName, ObjectName};
+use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
-use crate::provision::snapshot::{PullSecretKey, Snapshot};
-use crate::provision::summary::RegistrySummary;
+use crate::provision::{Namespace, Pending, Provision as _, Provisioner};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::source::MintSource;
-use crate::registry::{Labels, Registries, RegistryInfo};
+use crate::registry::{Registries, RegistryInfo};
+use crate::say_once::SayOnce;
+use facts::Facts;
 
 /// How often a Registry's status is written at most: what changes in between is said together.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
@@ -36,8 +38,8 @@ const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(1);
 /// How many Events begin per round at most: a cluster that is full of trouble is not flooded.
 const MAX_EVENTS: usize = 20;
 
-/// How many namespaces a message names.
-const MAX_NAMED: usize = 3;
+/// How many statuses are written at a time: whatever else goes to the API server has a way beside them.
+const MAX_WRITES: usize = 16;
 
 /// Writes status and Events into the cluster.
 pub trait StatusWriter: Send + Sync {
@@ -70,149 +72,202 @@ impl StatusWriter for Kube {
     }
 }
 
-/// Errors that no snapshot shows.
-pub(super) struct ReconcileErrors<'t> {
+/// What is to be known to say how a Registry is.
+pub(super) struct StatusInput<'t> {
+    pub(super) provisioner: &'t Provisioner,
+    pub(super) index: &'t Index,
     /// Why the credential of a source could not be minted.
     pub(super) failure: &'t dyn Fn(&MintSource) -> Option<Reason>,
     /// The pull secrets with persistent drift.
-    pub(super) drifting: HashSet<PullSecretKey>,
+    pub(super) drifting: BTreeSet<PullSecretKey>,
     /// Why pull secrets could not be written.
-    pub(super) unwritten: HashMap<PullSecretKey, Vec<Pending>>,
+    pub(super) unwritten: BTreeMap<PullSecretKey, Vec<Pending>>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Reason>,
+    /// Those that opted in and are excluded.
+    pub(super) excluded: &'t BTreeMap<NamespaceName, Arc<Namespace>>,
 }
 
-/// What is to be published now.
-#[derive(Debug, Default)]
-pub(super) struct StatusUpdates {
-    pub(super) statuses: Vec<(RegistryInfo, RegistryStatus)>,
-    pub(super) events: Vec<EventNote>,
-    /// When to publish more; `None`: there is nothing left.
-    pub(super) requeue_at: Option<Timestamp>,
+/// A Registry by its name and unique id: one that is made anew under the same name is another one.
+pub(super) type StatusKey = (ObjectName, String);
+
+/// What this replica wrote, and how often the watch had shown the Registry then: what it shows later counts more.
+struct WrittenStatus {
+    status: RegistryStatus,
+    shown: u64,
 }
 
-/// What this replica published.
+/// What this replica publishes.
 #[derive(Default)]
 pub(super) struct ReportedStatus {
-    /// By the Registry's name, with its unique id: one recreated under the same name starts over.
-    statuses: HashMap<ObjectName, (String, RegistryStatus)>,
+    written: HashMap<StatusKey, WrittenStatus>,
+    /// What waits to be written.
+    waiting: BTreeMap<StatusKey, (RegistryInfo, RegistryStatus)>,
+    /// What is being written.
+    writing: BTreeMap<StatusKey, WrittenStatus>,
     /// Registries whose status could not be written, and is left alone for a while.
-    backoff: HashMap<ObjectName, RetryTimer>,
-    /// When to publish more.
-    next: Option<RetryTimer>,
+    backoff: HashMap<StatusKey, RetryTimer>,
+    /// The Registries of which something changed since the last round.
+    changed: BTreeSet<ObjectName>,
+    /// Whether that may be any of them.
+    all_changed: bool,
+    /// When a Registry's status becomes another one though nothing changes.
+    deadlines: BTreeMap<ObjectName, Timestamp>,
+    /// What is wrong with each Registry.
+    problems: BTreeMap<ObjectName, Vec<EventNote>>,
+    /// When there is to be another round: not before, and at the latest.
+    holdoff: Option<RetryTimer>,
+    repeat: Option<RetryTimer>,
     rotation: RoundRobin,
-    /// Why no status could be written last time, as it was logged.
-    logged_reason: Option<&'static str>,
+    said: SayOnce<&'static str>,
 }
 
 impl ReportedStatus {
-    /// When to publish again; `None`: now.
-    pub(super) fn holds_until(&self, now: Timestamp) -> Option<Timestamp> {
-        Some(self.next?.at(now)).filter(|next| *next > now)
+    /// Something of this Registry changed.
+    pub(super) fn mark(&mut self, registry: ObjectName) {
+        self.changed.insert(registry);
     }
 
-    /// What is new since the last time. `known` gives the status that the cluster has of a Registry that this replica published nothing for yet.
-    pub(super) fn find_updates(
+    /// Something changed that may concern any.
+    pub(super) fn mark_all(&mut self) {
+        self.all_changed = true;
+    }
+
+    /// When there is to be a round; `None`: not before something changes.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let changed = (self.all_changed || !self.changed.is_empty()).then_some(now);
+        let deadline = self.deadlines.values().min().copied();
+        let repeat = self.repeat.map(|timer| timer.at(now));
+        let due = changed.into_iter().chain(deadline).chain(repeat).min()?;
+        let holdoff = self.holdoff.map(|timer| timer.at(now));
+        Some(holdoff.map_or(due, |holdoff| holdoff.max(due)))
+    }
+
+    /// Finds what is to be said anew; answers the Events to publish.
+    pub(super) fn round(&mut self, input: &StatusInput<'_>, now: Timestamp) -> Vec<EventNote> {
+        self.holdoff = Some(RetryTimer::after(MIN_INTERVAL, now));
+        let registries = input.provisioner.registries();
+        let mut names = std::mem::take(&mut self.changed);
+        let is_due = |(_, at): &(&ObjectName, &Timestamp)| **at <= now;
+        let due = self.deadlines.iter().filter(is_due);
+        names.extend(due.map(|(name, _)| name.clone()));
+        if std::mem::take(&mut self.all_changed) {
+            names.extend(registries.listed().iter().map(|one| one.name.clone()));
+            self.forget_gone(&registries);
+        }
+        let facts = Facts::new(input, &registries, now);
+        for name in names {
+            self.deadlines.remove(&name);
+            match registries.find_listed(&name) {
+                Some(listed) => self.update(listed, &facts, now),
+                None => drop(self.problems.remove(&name)),
+            }
+        }
+        let mut events: Vec<EventNote> = self.problems.values().flatten().cloned().collect();
+        events.extend(facts.unwritten.events);
+        events.extend(excluded::find(input.excluded));
+        let is_wrong = !events.is_empty();
+        let events = self.rotation.take(events);
+        let again = if self.rotation.is_partial() {
+            MIN_INTERVAL
+        } else {
+            REPEAT_AFTER
+        };
+        self.repeat = is_wrong.then(|| RetryTimer::after(again, now));
+        events
+    }
+
+    /// Works out the status of one Registry, and queues it where the cluster has another one.
+    fn update(&mut self, listed: &RegistryInfo, facts: &Facts<'_>, now: Timestamp) {
+        let key = (listed.name.clone(), listed.uid.clone());
+        let shown = facts.input.provisioner.status(&listed.name);
+        let written = self.written.get(&key);
+        let written = written.filter(|written| shown.count <= written.shown);
+        let before = written.map(|written| written.status.clone()).or(shown.status);
+        let of_registry = facts.of(listed);
+        let status = build_status(listed, &of_registry, before.as_ref(), now);
+        let mut problems = Vec::from_iter(find_event(listed, &of_registry, now));
+        problems.extend(facts.find_foreign(listed));
+        if problems.is_empty() {
+            self.problems.remove(&listed.name);
+        } else {
+            self.problems.insert(listed.name.clone(), problems);
+        }
+        let mut deadline = find_deadline(&status);
+        if self.writing.contains_key(&key) || before.as_ref() == Some(&status) {
+            // When what is being written is there, this is seen again.
+            self.waiting.remove(&key);
+        } else if let Some(until) = self.backoff_until(&key, now) {
+            deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
+        } else {
+            self.waiting.insert(key, (listed.clone(), status));
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert(listed.name.clone(), deadline);
+        }
+    }
+
+    /// Takes the next status to be written, as long as not too many are.
+    pub(super) fn pop_write(
         &mut self,
-        snapshot: &Snapshot,
-        registries: &Registries,
-        errors: &ReconcileErrors<'_>,
-        reported: impl Fn(&str) -> Option<RegistryStatus>,
-        now: Timestamp,
-    ) -> StatusUpdates {
-        self.next = Some(RetryTimer::after(MIN_INTERVAL, now));
-        let mut updates = StatusUpdates::default();
-        let tied = find_ties(registries, snapshot);
-        let drifting = find_drifting(registries, snapshot, &errors.drifting);
-        let unwritten = write_failures::find(snapshot, &errors.unwritten);
-        for listed in registries.listed() {
-            let mut facts = gather_facts(listed, snapshot, registries, errors, &tied);
-            facts.notes.extend(drifting.get(&listed.name).map(|namespaces| {
-                let message = format!("another writer keeps changing the pull secret in {}, backing off; find it with `kubectl get secret pullpass --show-managed-fields -o yaml`, or opt the namespace out", namespaces.join(", "));
-                Reason::new("ConflictingWriter", message)
-            }));
-            let describe = write_failures::WriteFailure::describe;
-            facts.unwritten = unwritten.missing.get(&listed.name).map(describe);
-            facts.unrenewed = unwritten.renewed.get(&listed.name).map(describe);
-            let before = self
-                .statuses
-                .get(&listed.name)
-                .filter(|(uid, _)| *uid == listed.uid)
-                .map(|(_, status)| status.clone())
-                .or_else(|| reported(&listed.name));
-            let status = build_status(listed, &facts, before.as_ref(), now);
-            if let Some(deadline) = find_deadline(&status) {
-                requeue_at(&mut updates, deadline);
-            }
-            let events = &mut updates.events;
-            events.extend(find_event(listed, &facts, now));
-            events.extend(find_foreign(snapshot, registries, listed));
-            if before.as_ref() != Some(&status) {
-                if let Some(expiration_time) = self.backoff_until(&listed.name, now) {
-                    requeue_at(&mut updates, expiration_time);
-                    continue;
-                }
-                updates.statuses.push((listed.clone(), status.clone()));
-            }
-            self.statuses
-                .insert(listed.name.clone(), (listed.uid.clone(), status));
+        provisioner: &Provisioner,
+    ) -> Option<(RegistryInfo, RegistryStatus)> {
+        if self.writing.len() >= MAX_WRITES {
+            return None;
         }
-        updates.events.extend(unwritten.events);
-        updates.events.extend(excluded::find(snapshot));
-        let names: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
-        self.statuses.retain(|name, _| names.contains(&**name));
-        self.backoff.retain(|name, _| names.contains(&**name));
-        let is_wrong = !updates.events.is_empty();
-        updates.events = self.rotation.take(updates.events);
-        if self.rotation.is_partial() {
-            requeue_at(&mut updates, later(now, MIN_INTERVAL));
-        } else if is_wrong {
-            requeue_at(&mut updates, later(now, REPEAT_AFTER));
-        }
-        updates
+        let (key, (listed, status)) = self.waiting.pop_first()?;
+        let written = WrittenStatus {
+            status: status.clone(),
+            shown: provisioner.status(&listed.name).count,
+        };
+        self.writing.insert(key, written);
+        Some((listed, status))
+    }
+
+    fn forget_gone(&mut self, registries: &Registries) {
+        let is_there = |(name, uid): &StatusKey| {
+            let listed = registries.find_listed(name);
+            listed.is_some_and(|listed| listed.uid == *uid)
+        };
+        self.written.retain(|key, _| is_there(key));
+        self.waiting.retain(|key, _| is_there(key));
+        self.backoff.retain(|key, _| is_there(key));
+        let is_listed = |name: &ObjectName| registries.find_listed(name).is_some();
+        self.problems.retain(|name, _| is_listed(name));
+        self.deadlines.retain(|name, _| is_listed(name));
     }
 
     /// Until when a Registry's status is left alone because it could not be written; `None`: it is not.
-    fn backoff_until(&self, registry: &str, now: Timestamp) -> Option<Timestamp> {
-        Some(self.backoff.get(registry)?.at(now)).filter(|expiration_time| *expiration_time > now)
+    fn backoff_until(&self, key: &StatusKey, now: Timestamp) -> Option<Timestamp> {
+        Some(self.backoff.get(key)?.at(now)).filter(|until| *until > now)
     }
 
     /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once.
     pub(super) fn record_write(
         &mut self,
-        registry: &ObjectName,
-        written: Result<(), ClusterError>,
+        key: StatusKey,
+        result: Result<(), ClusterError>,
         now: Timestamp,
     ) {
-        let Err(error) = written else {
-            self.logged_reason = None;
-            self.backoff.remove(registry);
+        self.changed.insert(key.0.clone());
+        let written = self.writing.remove(&key);
+        let Err(error) = result else {
+            self.backoff.remove(&key);
+            self.written.extend(written.map(|written| (key, written)));
             return;
         };
-        self.statuses.remove(registry);
-        let before = self.backoff.get(registry);
+        let before = self.backoff.get(&key);
         let wait = before.map_or(MIN_INTERVAL, |before| (before.wait() * 2).min(MAX_BACKOFF));
-        let requeue_at = RetryTimer::after(wait, now);
-        self.backoff.insert(registry.clone(), requeue_at);
-        if self.logged_reason.replace(error.reason()) != Some(error.reason()) {
+        let timer = RetryTimer::after(wait, now);
+        if self.said.is_new(error.reason(), now) {
             tracing::warn!(
-                registry.name = registry.as_str(),
-                "failed to update the status of a Registry, retrying: {error}"
+                registry.name = key.0.as_str(),
+                "failed to update the status of a Registry, retrying (the same of others is not logged): {error}"
             );
         }
+        self.written.remove(&key);
+        self.backoff.insert(key, timer);
     }
-}
-
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-fn requeue_at(updates: &mut StatusUpdates, at: Timestamp) {
-    updates.requeue_at = Some(
-        updates
-            .requeue_at
-            .map_or(at, |requeue_at| requeue_at.min(at)),
-    );
 }
 
 /// Takes turns where there is more to publish than one round allows.
@@ -239,113 +294,10 @@ impl RoundRobin {
     }
 }
 
-fn gather_facts<'a>(
-    listed: &RegistryInfo,
-    snapshot: &'a Snapshot,
-    registries: &Registries,
-    errors: &ReconcileErrors<'_>,
-    tied: &HashMap<ObjectName, String>,
-) -> RegistryFacts<'a> {
-    let problems = registries.problems().iter();
-    let problem = problems
-        .filter(|problem| problem.registry == *listed.name)
-        .map(|problem| format!("{} {}", problem.field, problem.message))
-        .reduce(|one, other| format!("{one}; {other}"));
-    let summary = snapshot.summaries.get(&listed.name);
-    let registry = registries.get(&listed.name);
-    let mut facts = RegistryFacts {
-        problem,
-        suspended: registry.is_some_and(|registry| registry.suspend),
-        summary,
-        reach: registry
-            .filter(|_| summary.is_none())
-            .map(|registry| find_reach(registry, &snapshot.opted_in))
-            .unwrap_or_default(),
-        notes: errors.notes.clone(),
-        ..RegistryFacts::default()
-    };
-    facts.notes.extend(tied.get(&listed.name).map(|other| {
-        let message = format!(
-            "ambiguous precedence with Registry {other}: same pattern, equally specific, equally old, so only the name decides; make one more specific"
-        );
-        Reason::new("AmbiguousPrecedence", message)
-    }));
-    if let Some(summary) = summary {
-        add_credentials(&mut facts, summary, snapshot, errors);
-    }
-    facts
-}
-
-fn add_credentials(
-    facts: &mut RegistryFacts<'_>,
-    summary: &RegistrySummary,
-    snapshot: &Snapshot,
-    errors: &ReconcileErrors<'_>,
-) {
-    let mut principals = BTreeSet::new();
-    for &index in &summary.credentials {
-        let life = snapshot.view.credentials[index].minted;
-        let expiration_time = life.map(|(_, expiration_time)| expiration_time);
-        facts.expiration_time = facts
-            .expiration_time
-            .into_iter()
-            .chain(expiration_time)
-            .min();
-        principals.extend(snapshot.principals[index].clone());
-        let failure = (errors.failure)(&snapshot.sources[index]);
-        facts.failure = facts.failure.take().or(failure);
-    }
-    // Registries of namespaces' own ServiceAccounts have one in each.
-    facts.principals = principals.into_iter().take(3).collect();
-}
-
-/// Which other Registry each one ties with, in some namespace.
-fn find_ties(registries: &Registries, snapshot: &Snapshot) -> HashMap<ObjectName, String> {
-    let mut tied = HashMap::new();
-    let mut seen: BTreeSet<&Labels> = BTreeSet::new();
-    for target in &snapshot.secrets {
-        let labels = &target.namespace.labels;
-        // Namespaces that cannot tie are not checked one by one.
-        if !registries.may_tie() || !seen.insert(labels) {
-            continue;
-        }
-        for (one, other) in registries.ties(labels) {
-            tied.insert(one.name.clone(), other.name.to_string());
-            tied.insert(other.name.clone(), one.name.to_string());
-        }
-    }
-    tied
-}
-
-/// In which namespaces another writer keeps changing the secret that holds each Registry's logins; the first few of them.
-fn find_drifting(
-    registries: &Registries,
-    snapshot: &Snapshot,
-    drifting: &HashSet<PullSecretKey>,
-) -> HashMap<ObjectName, Vec<String>> {
-    let mut found: HashMap<ObjectName, Vec<String>> = HashMap::new();
-    if drifting.is_empty() {
-        return found;
-    }
-    for target in &snapshot.secrets {
-        if !drifting.contains(&target.name()) {
-            continue;
-        }
-        let serving = registries.serving(&target.namespace.labels).into_iter();
-        for registry in serving.filter(|registry| registry.secret == target.secret) {
-            let namespaces = found.entry(registry.name.clone()).or_default();
-            if namespaces.len() < MAX_NAMED {
-                namespaces.push(target.namespace.name.to_string());
-            }
-        }
-    }
-    found
-}
-
 /// The Event that a Registry is worth: what is wrong with it.
 fn find_event(
     listed: &RegistryInfo,
-    facts: &RegistryFacts<'_>,
+    facts: &RegistryFacts,
     now: Timestamp,
 ) -> Option<EventNote> {
     let wrong = find_problem(facts, now)?;
@@ -360,31 +312,6 @@ fn find_event(
         action: "Provision",
         note: wrong.message,
     })
-}
-
-/// Events in namespaces in which a Secret that is not ours has the name: people there may not be allowed to read Registries.
-fn find_foreign(
-    snapshot: &Snapshot,
-    registries: &Registries,
-    listed: &RegistryInfo,
-) -> Vec<EventNote> {
-    let summary = snapshot.summaries.get(&listed.name);
-    let Some((summary, registry)) = summary.zip(registries.get(&listed.name)) else {
-        return Vec::new();
-    };
-    let named = summary.foreign_in.iter();
-    named
-        .map(|namespace| EventNote {
-            regarding: secret(namespace, &registry.secret),
-            event_type: EventType::Warning,
-            reason: "SecretNotManaged",
-            action: "Provision",
-            note: format!(
-                "pullpass does not manage this Secret, so Pods here get no pull secret of Registry {}: rename or delete it",
-                listed.name
-            ),
-        })
-        .collect()
 }
 
 /// A reference to a pull secret, which need not be there.

@@ -7,16 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::desired::{Desired, DesiredCache, DesiredSet};
+use super::desired::{Desired, DesiredSet, DesiredSets, SecretGrants, Sources};
 use super::lock::lock;
 use super::ports::Credentials;
 use super::service_account::CachedAccount;
+use super::secret::Digest;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
 use super::{Coverage, InjectMode, Namespace, stale, tenant_identity};
 use crate::credential::{Credential, Freshness, freshness};
 use crate::names::ObjectName;
-use crate::registry::Grant;
+use crate::registry::{CredentialSource, Grant};
 
 /// How often work in the background is begun for one namespace at most.
 const RENEW_INTERVAL: Duration = Duration::from_secs(30);
@@ -25,7 +26,8 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) struct SecretCoverage {
     namespace: Arc<Namespace>,
     observed: Option<Arc<Observed>>,
-    version: CacheVersion,
+    /// What belongs into it.
+    set: Arc<DesiredSet>,
     foreign: bool,
     complete: bool,
     /// Shared by all secrets that hold all of the same grants.
@@ -35,22 +37,30 @@ pub(super) struct SecretCoverage {
     /// The entries under keys that no grant wants.
     stale: Vec<String>,
     /// The ServiceAccounts that were relied on.
-    accounts: Vec<Arc<CachedAccount>>,
-    last_renewal: Mutex<Option<Instant>>,
+    accounts: Vec<(ObjectName, Arc<CachedAccount>)>,
+    checked: Mutex<Checked>,
 }
 
-/// The state that something was worked out in.
+/// When a coverage was found to hold, and when it was acted upon.
+struct Checked {
+    at: Stamp,
+    last_renewal: Option<Instant>,
+}
+
+/// Numbers of which one differs whenever something changed that concerns more than one namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheVersion {
+pub(super) struct Stamp {
+    registries: u64,
     state: u64,
     credentials: u64,
 }
 
-impl CacheVersion {
+impl Stamp {
     pub(super) fn of(state: &State, credentials: &dyn Credentials) -> Self {
         Self {
+            registries: state.spec_count(),
             state: state.generation(),
-            credentials: credentials.changes(),
+            credentials: credentials.changes().count(),
         }
     }
 }
@@ -71,6 +81,8 @@ pub(super) enum KeyCoverage {
     Current,
     /// An earlier credential of the same source.
     Previous(Arc<Credential>),
+    /// An earlier fixed login of the same source Secret: nobody knows for how long it works.
+    PreviousLogin,
     /// Nothing, or something that we do not know.
     Unknown,
 }
@@ -83,11 +95,11 @@ pub(super) struct CoverageCheck {
 }
 
 impl SecretCoverage {
-    pub(super) fn holds(
+    /// Whether it is about this namespace as it is, and this state of the Secret.
+    pub(super) fn is_about(
         &self,
         namespace: &Arc<Namespace>,
         observed: Option<&Arc<Observed>>,
-        version: CacheVersion,
     ) -> bool {
         let same_secret = match (&self.observed, observed) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -95,7 +107,43 @@ impl SecretCoverage {
         };
         let same = Arc::ptr_eq(&self.namespace, namespace)
             || (self.namespace.uid == namespace.uid && self.namespace.labels == namespace.labels);
-        self.version == version && same_secret && same
+        same_secret && same
+    }
+
+    /// Whether it still holds. Nothing changed at all, nearly always; else it is seen whether what changed concerns this secret.
+    pub(super) fn holds(&self, secret: &str, stamp: Stamp, sources: Sources<'_>, sets: &DesiredSets) -> bool {
+        let before = lock(&self.checked).at;
+        if before == stamp {
+            return true;
+        }
+        sets.update(sources);
+        let is_current = |covered: &GrantCoverage| covered.desired.is_current();
+        let is_same = |(name, known): &(ObjectName, Arc<CachedAccount>)| {
+            let now = sources.state.accounts.get(&self.namespace.name, name);
+            now.is_some_and(|now| Arc::ptr_eq(&now, known))
+        };
+        let is_read = |covered: &GrantCoverage| {
+            let name = tenant_identity::unbound(&covered.grant);
+            let name = name.filter(|_| covered.desired.is_unread());
+            name.is_none_or(|name| {
+                let known = sources.state.accounts.get(&self.namespace.name, name);
+                known.is_none()
+            })
+        };
+        let holds = self.covered.iter().all(|one| is_current(one) && is_read(one))
+            && self.accounts.iter().all(is_same)
+            && (before.registries == stamp.registries
+                || *sources.state.registries().grants_of(&self.namespace.labels, secret)
+                    == *self.set.grants);
+        if holds {
+            lock(&self.checked).at = stamp;
+        }
+        holds
+    }
+
+    /// What identifies the grants that the secret shares with others.
+    pub(super) fn group(&self) -> &SecretGrants {
+        &self.set.grants
     }
 
     /// Whether the Secret is there and not ours.
@@ -129,11 +177,6 @@ impl SecretCoverage {
         self.observed.as_ref()
     }
 
-    /// Whether the Secret is there and ours.
-    pub(super) fn is_there(&self) -> bool {
-        self.observed.as_ref().is_some_and(|observed| observed.ours)
-    }
-
     /// Whether there is a good login under each of `keys` at `now`.
     pub(super) fn check(&self, keys: &[&str], now: Timestamp) -> CoverageCheck {
         if self.foreign {
@@ -143,7 +186,7 @@ impl SecretCoverage {
             };
         }
         let mut wants_renewal = self.namespace.mode == InjectMode::All && !self.complete
-            || self.accounts.iter().any(|known| known.is_stale());
+            || self.accounts.iter().any(|(_, known)| known.is_stale());
         for key in keys {
             let mut covered = self.covered.iter();
             let covered =
@@ -167,11 +210,14 @@ impl SecretCoverage {
 
     /// Whether work in the background may begin now.
     pub(super) fn may_renew(&self) -> bool {
-        let mut last_renewal = lock(&self.last_renewal);
-        if last_renewal.is_some_and(|last| last.elapsed() < RENEW_INTERVAL) {
+        let mut checked = lock(&self.checked);
+        if checked
+            .last_renewal
+            .is_some_and(|last| last.elapsed() < RENEW_INTERVAL)
+        {
             return false;
         }
-        *last_renewal = Some(Instant::now());
+        checked.last_renewal = Some(Instant::now());
         true
     }
 }
@@ -188,7 +234,7 @@ impl GrantCoverage {
                 Freshness::Spent => Freshness::Spent,
                 Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
             },
-            KeyCoverage::Unknown => Freshness::Spent,
+            KeyCoverage::PreviousLogin | KeyCoverage::Unknown => Freshness::Spent,
         }
     }
 }
@@ -198,16 +244,18 @@ pub(super) fn compute_coverage(
     namespace: &Arc<Namespace>,
     secret: &ObjectName,
     observed: Option<Arc<Observed>>,
-    state: &State,
-    credentials: &dyn Credentials,
-    (history, remembered): (&SupersededLogins, &DesiredCache),
+    sources: Sources<'_>,
+    sets: &DesiredSets,
 ) -> SecretCoverage {
-    let version = CacheVersion::of(state, credentials);
+    let Sources {
+        state,
+        credentials,
+        history,
+    } = sources;
+    let at = Stamp::of(state, credentials);
     let grants = state.registries().grants_of(&namespace.labels, secret);
-    let desired_set = remembered.get_or_insert_with(version, &grants, || {
-        DesiredSet::of(&grants, state, credentials, history)
-    });
-    let find_complete = |observed: &Arc<Observed>| desired_set.find_complete(observed);
+    let set = sets.find(&grants, sources);
+    let find_complete = |observed: &Arc<Observed>| set.find_complete(observed);
     let good = observed.as_ref().and_then(find_complete);
     let is_shared = good.is_some();
     let mut accounts = Vec::new();
@@ -216,12 +264,11 @@ pub(super) fn compute_coverage(
             let hold = |(grant, desired): (&Arc<Grant>, &Option<Arc<Desired>>)| {
                 let bind = || {
                     let unknown = accounts.len();
-                    let bound = find_bound(grant, namespace, state, &mut accounts);
-                    Arc::new(match bound {
-                        Some(bound) => Desired::of(&bound, state, credentials, history),
+                    match find_bound(grant, namespace, state, &mut accounts) {
+                        Some(bound) => sets.find_bound(&bound, sources),
                         // Its ServiceAccount was never read; one that was read has no credential.
-                        None => Desired::unknown(accounts.len() == unknown),
-                    })
+                        None => Arc::new(Desired::unknown(accounts.len() == unknown)),
+                    }
                 };
                 let desired = desired.as_ref().map_or_else(bind, Arc::clone);
                 GrantCoverage {
@@ -230,27 +277,30 @@ pub(super) fn compute_coverage(
                     desired,
                 }
             };
-            grants.iter().zip(&desired_set.all).map(hold).collect()
+            set.grants.iter().zip(&set.all).map(hold).collect()
         },
         Arc::clone,
     );
     let holds_just_that =
-        |observed: &Arc<Observed>| is_shared && observed.digests.len() == desired_set.entries;
+        |observed: &Arc<Observed>| is_shared && observed.digests.len() == set.entries;
     let others = observed.iter().filter(|one| !holds_just_that(one));
     let keys = others.flat_map(|observed| observed.digests.keys());
-    let unwanted = stale::find(keys, &grants, credentials, state);
+    let stale = stale::find(keys, &set.grants, credentials, state);
     let is_current = |covered: &GrantCoverage| matches!(covered.coverage, KeyCoverage::Current);
     SecretCoverage {
         namespace: Arc::clone(namespace),
-        stale: unwanted,
-        version,
+        stale,
         foreign: observed.as_ref().is_some_and(|observed| !observed.ours),
         observed,
+        set,
         complete: covered.iter().all(is_current),
         covered,
         is_shared,
         accounts,
-        last_renewal: Mutex::new(None),
+        checked: Mutex::new(Checked {
+            at,
+            last_renewal: None,
+        }),
     }
 }
 
@@ -259,14 +309,14 @@ fn find_bound<'g>(
     grant: &'g Grant,
     namespace: &Namespace,
     state: &State,
-    accounts: &mut Vec<Arc<CachedAccount>>,
+    accounts: &mut Vec<(ObjectName, Arc<CachedAccount>)>,
 ) -> Option<Cow<'g, Grant>> {
     let Some(name) = tenant_identity::unbound(grant) else {
         return Some(Cow::Borrowed(grant));
     };
     let known = state.accounts.get(&namespace.name, name)?;
     let bound = tenant_identity::bind(grant, namespace, known.account.as_deref());
-    accounts.push(known);
+    accounts.push((name.clone(), known));
     bound.ok().map(Cow::Owned)
 }
 
@@ -285,8 +335,20 @@ fn key_coverage(
     if desired.is_in(observed) {
         return KeyCoverage::Current;
     }
-    let earlier = |key: &String| history.find(origin, observed.digests.get(key)?);
-    let earlier: Option<Vec<_>> = grant.keys.iter().map(earlier).collect();
+    let digests: Option<Vec<_>> = grant.keys.iter().map(|key| observed.digests.get(key)).collect();
+    let Some(digests) = digests else {
+        return KeyCoverage::Unknown;
+    };
+    if matches!(origin, CredentialSource::Static(_)) {
+        let is_earlier = |digest: &&Digest| history.held(origin, digest);
+        return if digests.iter().all(is_earlier) {
+            KeyCoverage::PreviousLogin
+        } else {
+            KeyCoverage::Unknown
+        };
+    }
+    let earlier = digests.iter().map(|digest| history.find(origin, digest));
+    let earlier: Option<Vec<_>> = earlier.collect();
     earlier
         .and_then(|credentials| {
             credentials

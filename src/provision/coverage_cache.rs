@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::Namespace;
-use super::coverage::{CacheVersion, SecretCoverage};
+use super::coverage::SecretCoverage;
 use super::lock::lock;
-use super::state::Observed;
 
 /// The coverage of at least so many namespaces is cached; else of twice as many as there are namespaces.
 const NAMESPACES: usize = 20_000;
@@ -16,7 +14,7 @@ const NAMESPACES: usize = 20_000;
 pub(super) struct CoverageCache(Mutex<NamespacedMap<Arc<SecretCoverage>>>);
 
 /// Something by namespace, then by secret.
-struct NamespacedMap<V>(HashMap<String, HashMap<String, V>>);
+struct NamespacedMap<V>(HashMap<String, Vec<(String, V)>>);
 
 impl<V> Default for NamespacedMap<V> {
     fn default() -> Self {
@@ -26,7 +24,9 @@ impl<V> Default for NamespacedMap<V> {
 
 impl<V> NamespacedMap<V> {
     fn get(&self, namespace: &str, secret: &str) -> Option<&V> {
-        self.0.get(namespace)?.get(secret)
+        let mut of_namespace = self.0.get(namespace)?.iter();
+        let (_, value) = of_namespace.find(|(name, _)| name == secret)?;
+        Some(value)
     }
 
     /// Puts one there. Those of namespaces that are gone are among `most` other ones, and all are forgotten when there are so many.
@@ -35,30 +35,29 @@ impl<V> NamespacedMap<V> {
             self.0.clear();
         }
         let of_namespace = self.0.entry(namespace.to_owned()).or_default();
-        of_namespace.insert(secret.to_owned(), value);
+        match of_namespace.iter_mut().find(|(name, _)| name == secret) {
+            Some((_, known)) => *known = value,
+            None => of_namespace.push((secret.to_owned(), value)),
+        }
     }
 }
 
 impl CoverageCache {
-    /// The coverage of a pull secret of a namespace, computed by `work` if none is cached that is still valid. There are so many `namespaces`.
-    pub(super) fn get_or_insert_with(
+    /// What was worked out last for a pull secret of a namespace.
+    pub(super) fn find(&self, namespace: &str, secret: &str) -> Option<Arc<SecretCoverage>> {
+        lock(&self.0).get(namespace, secret).cloned()
+    }
+
+    /// Keeps it. There are so many `namespaces`.
+    pub(super) fn put(
         &self,
-        namespace: &Arc<Namespace>,
+        namespace: &str,
         secret: &str,
-        observed: Option<&Arc<Observed>>,
-        (version, namespaces): (CacheVersion, usize),
-        work: impl FnOnce() -> SecretCoverage,
-    ) -> Arc<SecretCoverage> {
-        let known = lock(&self.0).get(&namespace.name, secret).cloned();
-        if let Some(coverage) = known
-            && coverage.holds(namespace, observed, version)
-        {
-            return coverage;
-        }
-        let coverage = Arc::new(work());
+        coverage: Arc<SecretCoverage>,
+        namespaces: usize,
+    ) {
         let most = NAMESPACES.max(namespaces.saturating_mul(2));
-        lock(&self.0).put(&namespace.name, secret, Arc::clone(&coverage), most);
-        coverage
+        lock(&self.0).put(namespace, secret, coverage, most);
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn missing_keys(coverage: &SecretCoverage, now: Timestamp) -> Vec<&st
         .filter(|covered| {
             matches!(
                 entry_state(covered, now),
-                EntryState::Missing | EntryState::Previous(_)
+                EntryState::Missing | EntryState::Outdated | EntryState::Previous(_)
             )
         })
         .flat_map(|covered| covered.grant.keys.iter().map(String::as_str))
@@ -25,7 +25,7 @@ pub(super) fn end(covered: &GrantCoverage) -> Option<Timestamp> {
     let credential = match &covered.coverage {
         KeyCoverage::Current => covered.desired.credential(),
         KeyCoverage::Previous(credential) => Some(credential),
-        KeyCoverage::Unknown => None,
+        KeyCoverage::PreviousLogin | KeyCoverage::Unknown => None,
     };
     credential.map(|credential| credential.expires_at)
 }
@@ -41,7 +41,8 @@ pub(super) fn entry_state(covered: &GrantCoverage, now: Timestamp) -> EntryState
         KeyCoverage::Previous(credential) if freshness(credential, now) != Freshness::Spent => {
             EntryState::Previous(credential.expires_at)
         }
-        KeyCoverage::Previous(_) | KeyCoverage::Unknown => {
+        KeyCoverage::PreviousLogin if covered.desired.is_available(now) => EntryState::Outdated,
+        KeyCoverage::Previous(_) | KeyCoverage::PreviousLogin | KeyCoverage::Unknown => {
             if covered.desired.is_available(now) {
                 EntryState::Missing
             } else {

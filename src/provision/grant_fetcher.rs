@@ -136,17 +136,18 @@ fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
     }
 }
 
-/// The entries of `grant` as far as memory knows them now.
+/// The minted credential of `grant`, and its entries, as far as memory knows them now.
 pub(super) fn find(
     grant: &Grant,
     credentials: &dyn Credentials,
     state: &State,
-) -> Option<Vec<AuthEntry>> {
+) -> (Option<Arc<Credential>>, Option<Vec<AuthEntry>>) {
     match &grant.source {
-        CredentialSource::Static(source) => find_static(grant, source, state).ok(),
+        CredentialSource::Static(source) => (None, find_static(grant, source, state).ok()),
         CredentialSource::Minted(source) => {
-            let credential = credentials.current(source)?;
-            Some(of_credential(grant, &credential))
+            let credential = credentials.current(source);
+            let entries = credential.as_ref().map(|one| of_credential(grant, one));
+            (credential, entries)
         }
     }
 }

@@ -69,6 +69,11 @@ impl<'a> GrantFetches<'a> {
         }
     }
 
+    /// Drops all but these grants: the others are none any more.
+    pub(super) fn retain(&mut self, grants: &[Arc<Grant>]) {
+        self.entries.retain(|entry| grants.contains(&entry.grant));
+    }
+
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use secrecy::SecretSlice;
 
 use super::Namespace;
+use super::changes::ChangeLog;
+use super::secret::Digest;
 use super::service_account::ServiceAccount;
 use crate::credential::{Credential, MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
@@ -45,8 +47,13 @@ pub trait Credentials: Send + Sync {
     /// The store cannot be reached or refuses.
     fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>>;
 
-    /// A number that grows with every change of what is stored.
-    fn changes(&self) -> u64;
+    /// The sources whose stored credentials changed, by [`MintSource::canonical`].
+    fn changes(&self) -> &ChangeLog<String>;
+
+    /// Whether a stored credential has this login, whatever its source: then it may be one that pullpass wrote.
+    fn is_stored(&self, _: &Digest) -> bool {
+        false
+    }
 }
 
 /// One stored credential, but for what it says.

@@ -11,9 +11,9 @@ use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::coverage::{CacheVersion, SecretCoverage, compute_coverage};
+use super::coverage::{SecretCoverage, Stamp, compute_coverage};
 use super::coverage_cache::CoverageCache;
-use super::desired::DesiredCache;
+use super::desired::{DesiredSets, SecretGrants, Sources};
 use super::flight::Flight;
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
@@ -22,14 +22,14 @@ use super::lock::lock;
 use super::ports::{Cluster, Credentials};
 use super::service_account::AccountReader;
 use super::sources;
-use super::state::State;
+use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
-use super::write::{Writer, log_outcome};
+use super::write::{Cause, Writer, log_outcome};
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::crd::RegistryStatus;
 use crate::registry::source::Tenant;
 use crate::registry::{Grant, Registries, ValidRegistry};
+use crate::say_once::SayOnce;
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
 const NOT_OPTED_IN_TTL: Duration = Duration::from_secs(1);
@@ -45,8 +45,8 @@ pub(super) struct ProvisionerInner {
     pub(super) state: Arc<State>,
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
-    history: SupersededLogins,
-    desired_set: DesiredCache,
+    pub(super) history: SupersededLogins,
+    desired_sets: DesiredSets,
     coverages: CoverageCache,
     /// By namespace and secret.
     flights: Mutex<HashMap<(NamespaceName, ObjectName), Arc<Flight>>>,
@@ -55,6 +55,8 @@ pub(super) struct ProvisionerInner {
     pub(super) accounts: AccountReader,
     pub(super) namespace_reads: LiveReads,
     pub(super) not_opted_in: Cache<NamespaceName, Option<Arc<Namespace>>>,
+    /// Of which failures of writes it was said.
+    said: Mutex<SayOnce<Cause>>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -72,7 +74,7 @@ impl Provisioner {
             cluster,
             credentials,
             history: SupersededLogins::default(),
-            desired_set: DesiredCache::default(),
+            desired_sets: DesiredSets::default(),
             coverages: CoverageCache::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
@@ -82,12 +84,13 @@ impl Provisioner {
                 .max_capacity(NOT_OPTED_IN_MAX)
                 .time_to_live(NOT_OPTED_IN_TTL)
                 .build(),
+            said: Mutex::default(),
             clock,
         }))
     }
 
-    /// What was said of a Registry last, by whichever replica.
-    pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
+    /// The status of a Registry as the watch shows it.
+    pub fn status(&self, registry: &str) -> ShownStatus {
         self.0.state.status(registry)
     }
 
@@ -172,17 +175,32 @@ impl ProvisionerInner {
         namespace: &Arc<Namespace>,
         secret: &ObjectName,
     ) -> Arc<SecretCoverage> {
-        let (state, credentials) = (&*self.state, &*self.credentials);
-        let version = CacheVersion::of(state, credentials);
-        let observed = state.pull_secrets_of(secret).get(&namespace.name);
-        let work = || {
-            let observed = observed.clone();
-            let known = (&self.history, &self.desired_set);
-            compute_coverage(namespace, secret, observed, state, credentials, known)
-        };
-        let now = (version, state.namespaces.len());
+        let sources = self.sources();
+        let stamp = Stamp::of(&self.state, &*self.credentials);
+        let observed = self.state.pull_secrets_of(secret).get(&namespace.name);
+        let known = self.coverages.find(&namespace.name, secret);
+        let known = known.filter(|known| known.is_about(namespace, observed.as_ref()));
+        if let Some(known) = known
+            && known.holds(secret, stamp, sources, &self.desired_sets)
+        {
+            return known;
+        }
+        let sets = &self.desired_sets;
+        let coverage = compute_coverage(namespace, secret, observed, sources, sets);
+        let coverage = Arc::new(coverage);
+        let namespaces = self.state.namespaces.len();
+        let kept = Arc::clone(&coverage);
         self.coverages
-            .get_or_insert_with(namespace, secret, observed.as_ref(), now, work)
+            .put(&namespace.name, secret, kept, namespaces);
+        coverage
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            state: &self.state,
+            credentials: &*self.credentials,
+            history: &self.history,
+        }
     }
 
     pub(super) async fn ensure(
@@ -242,11 +260,11 @@ impl ProvisionerInner {
     /// Gathers all credentials of a pull secret and writes them: as soon as all that some Pod waits for is there, and once more at the
     /// end, so that one dead Registry never holds up the others.
     async fn run_flight(&self, namespace: &Namespace, secret: &ObjectName, flight: &Flight) {
+        let is_watched = self.state.namespaces.get(&namespace.name).is_some();
         let mut work = GrantFetches::new();
         loop {
             let requested = flight.count();
-            let grants = self.state.registries();
-            let grants = grants.grants_of(&namespace.labels, secret);
+            let grants = self.grants_now(namespace, is_watched, secret);
             work.plan(&grants, flight, |grant| self.fetch(namespace, grant));
             tokio::select! {
                 biased;
@@ -254,11 +272,32 @@ impl ProvisionerInner {
                 () = work.advance() => {}
             }
             if work.is_idle() || flight.open().iter().any(|request| work.answers(request)) {
+                // Minting takes a while: what is written goes by the labels and Registries of this moment.
+                let grants = self.grants_now(namespace, is_watched, secret);
+                work.retain(&grants);
                 self.write(namespace, secret, flight, &mut work).await;
             }
             if work.is_idle() && requested == flight.count() {
                 return;
             }
+        }
+    }
+
+    /// What belongs into a pull secret now. A namespace that the watch had shown and shows no more, or another one of its name, wants
+    /// nothing; one that came with its first Pod was read live.
+    fn grants_now(
+        &self,
+        namespace: &Namespace,
+        is_watched: bool,
+        secret: &ObjectName,
+    ) -> SecretGrants {
+        let registries = self.state.registries();
+        match self.state.namespaces.get(&namespace.name) {
+            Some(now) if now.uid == namespace.uid && now.wants_pull_secrets() => {
+                registries.grants_of(&now.labels, secret)
+            }
+            None if !is_watched => registries.grants_of(&namespace.labels, secret),
+            _ => SecretGrants::default(),
         }
     }
 
@@ -295,7 +334,10 @@ impl ProvisionerInner {
         };
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
-        log_outcome(namespace, secret, &ended);
+        let now = writer.now;
+        log_outcome(namespace, secret, &ended, |cause| {
+            lock(&self.said).is_new(cause, now)
+        });
         flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
     }
 }

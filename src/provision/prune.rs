@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 use super::ports::{ClusterError, Precondition, PullSecret};
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::secret;
-use super::snapshot::PullSecretRef;
+use super::observe::PullSecretRef;
 use super::state::Observed;
 use super::{InjectMode, Namespace};
 
@@ -110,7 +109,7 @@ impl Provisioner {
         let registries = self.0.state.registries();
         let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
         let there = self.0.cluster.list_registries().await?;
-        let unreadable = self.0.state.unreadable().load(Ordering::Acquire);
+        let unreadable = self.0.state.unreadable().get();
         let mut unknown = there.iter().filter(|name| !known.contains(name.as_str()));
         match unknown.nth(unreadable) {
             None => Ok(()),

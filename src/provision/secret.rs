@@ -102,6 +102,11 @@ impl Digest {
         Self(Sha256::digest(auth).into())
     }
 
+    /// The digest of the entry of a login.
+    pub fn of_login(username: &str, password: &SecretString) -> Self {
+        Self::of_auth(&STANDARD.encode(format!("{username}:{}", password.expose_secret())))
+    }
+
     fn of_entry(entry: &Value) -> Self {
         match sole_auth(entry) {
             Some(auth) => Self::of_auth(auth),

@@ -12,6 +12,7 @@ use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::bounded_map::BoundedMap;
+use super::changes::{Change, ChangeLog};
 use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, ClusterError};
@@ -87,14 +88,16 @@ impl CachedAccount {
 pub struct AccountCache {
     entries: Mutex<BoundedMap<AccountKey, Arc<CachedAccount>>>,
     generation: Arc<AtomicU64>,
+    changes: Arc<ChangeLog<Change>>,
 }
 
 impl AccountCache {
-    /// An empty table that counts `generation` up at each change.
-    pub fn new(generation: Arc<AtomicU64>) -> Self {
+    /// An empty table that counts `generation` up at each change, and notes it among `changes`.
+    pub fn new(generation: Arc<AtomicU64>, changes: Arc<ChangeLog<Change>>) -> Self {
         Self {
             entries: Mutex::default(),
             generation,
+            changes,
         }
     }
 
@@ -118,9 +121,12 @@ impl AccountCache {
             |known: &Arc<CachedAccount>| Arc::strong_count(known) > 1 || !known.is_stale();
         entries.evict_unused(MAX_ENTRIES, |_, known| is_used(known));
         let read_at = Mutex::new(Instant::now());
+        let change = Change::Namespace(key.0.clone());
         entries
             .entries
             .insert(key, Arc::new(CachedAccount { account, read_at }));
+        drop(entries);
+        self.changes.note(change);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -250,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn forgets_old_ones_that_nobody_uses_where_there_are_many() {
-        let accounts = AccountCache::new(Arc::default());
+        let accounts = AccountCache::new(Arc::default(), Arc::default());
         let key = |number: usize| {
             let namespace = NamespaceName::parse(&format!("n{number}")).unwrap();
             (namespace, ObjectName::constant("default"))

@@ -1,7 +1,6 @@
 //! What is in a pull secret and belongs there no more.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,7 +32,7 @@ pub(super) fn find<'k>(
     }
     for grant in grants {
         if let CredentialSource::Static(_) = grant.source {
-            let entries = grant_fetcher::find(grant, credentials, state);
+            let (_, entries) = grant_fetcher::find(grant, credentials, state);
             unwanted.retain(|key| match &entries {
                 Some(entries) => !entries.iter().any(|entry| entry.key == *key),
                 None => !is_within(key, &grant.keys),
@@ -92,7 +91,7 @@ impl<'j> StaleCheck<'j> {
         changes: &'j SpecChanges,
         now: Timestamp,
     ) -> Self {
-        let readable = state.unreadable().load(Ordering::Acquire) == 0;
+        let readable = state.unreadable().get() == 0;
         Self {
             registries,
             changes,

@@ -1,6 +1,6 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,7 +13,8 @@ use super::lock::lock;
 use super::ports::{PullSecret, Version};
 use super::secret::{Auths, Digest};
 use super::service_account::AccountCache;
-use super::store::{ChangedNames, Store};
+use super::changes::{Change, ChangeLog};
+use super::store::Store;
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
@@ -37,42 +38,85 @@ pub struct State {
     /// The ServiceAccounts whose identities are used.
     pub accounts: AccountCache,
     registries: ArcSwap<Registries>,
+    spec_count: AtomicU64,
     spec_changes: Mutex<Arc<SpecChanges>>,
     registry_lists: Arc<AtomicU64>,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
-    unreadable: Arc<AtomicUsize>,
-    statuses: Mutex<HashMap<String, RegistryStatus>>,
+    unreadable: Arc<UnreadableCount>,
+    statuses: Mutex<HashMap<ObjectName, ShownStatus>>,
     generation: Arc<AtomicU64>,
-    observations: Arc<AtomicU64>,
-    changed_namespaces: Arc<ChangedNames<NamespaceName>>,
+    changes: Arc<ChangeLog<Change>>,
+}
+
+/// How many objects of a kind cannot be read.
+#[derive(Debug, Default)]
+pub struct UnreadableCount {
+    count: AtomicUsize,
+    changes: Arc<ChangeLog<Change>>,
+}
+
+impl UnreadableCount {
+    /// How many.
+    pub fn get(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// So many, now that what changed was announced.
+    pub fn set(&self, count: usize) {
+        if self.count.swap(count, Ordering::AcqRel) != count {
+            self.changes.note(Change::Registries);
+        }
+    }
+
+    /// At least so many.
+    pub fn raise(&self, count: usize) {
+        self.count.fetch_max(count, Ordering::AcqRel);
+    }
+}
+
+/// The status of a Registry as the watch shows it.
+#[derive(Clone, Debug, Default)]
+pub struct ShownStatus {
+    /// How often it showed the Registry.
+    pub count: u64,
+    /// The status, if there is one.
+    pub status: Option<RegistryStatus>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let generation = Arc::new(AtomicU64::new(1));
-        let observations = Arc::new(AtomicU64::new(1));
-        let changed_namespaces = Arc::default();
-        let namespaces = Store::new(Arc::clone(&observations), PartialEq::eq);
-        let pull_secrets = Store::new(Arc::clone(&observations), PartialEq::eq);
+        let changes: Arc<ChangeLog<Change>> = Arc::default();
+        let (log, of_sources) = (Arc::clone(&changes), Arc::clone(&changes));
+        let namespaces = Store::new(Arc::default(), PartialEq::eq);
+        let sources = Store::new(
+            Arc::clone(&generation),
+            |one: &SourceSecret, other: &SourceSecret| one.resource_version == other.resource_version,
+        );
         Self {
-            namespaces: namespaces.with_change_tracking(&changed_namespaces),
-            pull_secrets: Arc::new(pull_secrets.with_change_tracking(&changed_namespaces)),
-            own_secrets: Mutex::default(),
-            sources: Store::new(Arc::clone(&generation), |one, other| {
-                one.resource_version == other.resource_version
+            namespaces: namespaces.on_change(move |name: &NamespaceName, _, _| {
+                log.note(Change::Namespace(name.clone()));
             }),
-            accounts: AccountCache::new(Arc::clone(&generation)),
+            pull_secrets: Arc::new(observed(ObjectName::constant(PULL_SECRET), &changes)),
+            own_secrets: Mutex::default(),
+            sources: sources.on_change(move |name: &ObjectName, _, _| {
+                of_sources.note(Change::Source(name.clone()));
+            }),
+            accounts: AccountCache::new(Arc::clone(&generation), Arc::clone(&changes)),
             registries: ArcSwap::from_pointee(Registries::build([])),
+            spec_count: AtomicU64::new(0),
             spec_changes: Mutex::default(),
             registry_lists: Arc::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
-            unreadable: Arc::default(),
+            unreadable: Arc::new(UnreadableCount {
+                count: AtomicUsize::new(0),
+                changes: Arc::clone(&changes),
+            }),
             statuses: Mutex::default(),
             generation,
-            observations,
-            changed_namespaces,
+            changes,
         }
     }
 }
@@ -107,9 +151,16 @@ impl State {
         let registries = Arc::new(registries);
         // First: who sees the Registries finds how they came about.
         note(Arc::make_mut(&mut lock(&self.spec_changes)), &registries);
+        lock(&self.statuses).retain(|name, _| registries.find_listed(name).is_some());
         self.registries.store(registries);
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.spec_count.fetch_add(1, Ordering::AcqRel);
+        self.changes.note(Change::Registries);
         self.changed.send_replace(());
+    }
+
+    /// What changes here.
+    pub fn changes(&self) -> &ChangeLog<Change> {
+        &self.changes
     }
 
     /// What admins changed or deleted of the Registries, at least up to what [`State::registries`] answered before.
@@ -126,16 +177,24 @@ impl State {
     pub fn confirm_spec_changes(&self, until: u64, now: Timestamp) {
         let list = self.registry_lists.load(Ordering::Acquire);
         Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, list, now);
+        self.changes.note(Change::Registries);
     }
 
     /// The kind is being deleted, or gone.
     pub fn lose_kind(&self) {
         Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+        self.changes.note(Change::Registries);
     }
 
     /// What went with the kind was taken out, since an admin confirmed it.
     pub fn forget_lost_kind(&self) {
         Arc::make_mut(&mut lock(&self.spec_changes)).forget_lost_kind();
+        self.changes.note(Change::Registries);
+    }
+
+    /// How often the Registries changed.
+    pub fn spec_count(&self) -> u64 {
+        self.spec_count.load(Ordering::Acquire)
     }
 
     /// Rings when the Registries change.
@@ -169,16 +228,18 @@ impl State {
         if let Some(store) = tables.get(name) {
             return Arc::clone(store);
         }
-        let store = Store::new(Arc::clone(&self.observations), PartialEq::eq);
-        let store = Arc::new(store.with_change_tracking(&self.changed_namespaces));
+        let store = Arc::new(observed(name.clone(), &self.changes));
         tables.insert(name.clone(), Arc::clone(&store));
         store
     }
 
     /// Forgets the pull secrets of a Registry that is gone.
     pub fn forget_pull_secrets_of(&self, name: &str) {
-        if self.own_secrets().remove(name).is_some() {
-            self.observations.fetch_add(1, Ordering::AcqRel);
+        let Some(store) = self.own_secrets().remove(name) else {
+            return;
+        };
+        for (namespace, _) in store.entries() {
+            store.delete(&namespace, "");
         }
     }
 
@@ -195,22 +256,28 @@ impl State {
     }
 
     /// How many Registries cannot be read: nobody knows whom they serve.
-    pub fn unreadable(&self) -> Arc<AtomicUsize> {
+    pub fn unreadable(&self) -> Arc<UnreadableCount> {
         Arc::clone(&self.unreadable)
     }
 
-    /// Notes what was said of a Registry last, by whichever replica; `None`: nothing yet.
-    pub fn record_status(&self, registry: &str, status: Option<RegistryStatus>) {
+    /// The watch shows the status of a Registry; `None`: it has none.
+    pub fn record_status(&self, registry: &ObjectName, status: Option<RegistryStatus>) {
         let mut statuses = lock(&self.statuses);
-        match status {
-            Some(status) => statuses.insert(registry.to_owned(), status),
-            None => statuses.remove(registry),
+        let known = statuses.entry(registry.clone()).or_default();
+        *known = ShownStatus {
+            count: known.count + 1,
+            status,
         };
+        drop(statuses);
+        self.changes.note(Change::Status(registry.clone()));
     }
 
-    /// What was said of a Registry last.
-    pub fn status(&self, registry: &str) -> Option<RegistryStatus> {
-        lock(&self.statuses).get(registry).cloned()
+    /// The status that the watch showed last of a Registry.
+    pub fn status(&self, registry: &str) -> ShownStatus {
+        lock(&self.statuses)
+            .get(registry)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Forgets all pull secrets of a namespace: one that comes back under its name has none of them.
@@ -232,16 +299,18 @@ impl State {
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
+}
 
-    /// A number that grows with every change of a namespace or pull secret.
-    pub fn observations(&self) -> u64 {
-        self.observations.load(Ordering::Acquire)
-    }
-
-    /// The namespaces that changed, themselves or a pull secret in them, since they were taken last; `None`: many.
-    pub fn take_changed_namespaces(&self) -> Option<BTreeSet<NamespaceName>> {
-        self.changed_namespaces.take()
-    }
+/// A table of the pull secrets of this name.
+fn observed(
+    secret: ObjectName,
+    changes: &Arc<ChangeLog<Change>>,
+) -> Store<NamespaceName, Observed> {
+    let changes = Arc::clone(changes);
+    let store = Store::new(Arc::default(), PartialEq::eq);
+    store.on_change(move |namespace: &NamespaceName, _, _| {
+        changes.note(Change::PullSecret((namespace.clone(), secret.clone())));
+    })
 }
 
 impl SourceSecrets for State {

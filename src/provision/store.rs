@@ -1,14 +1,9 @@
 //! One kind of object as the watch shows it, plus what we wrote ourselves and the watch has not shown yet.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use super::lock::lock;
-
-/// So many names of what changed are remembered: of more, it is known that they are many.
-const MAX_NAMES: usize = 1_000;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Objects by their own name (or that of their namespace), each the newest one that was seen.
 ///
@@ -17,56 +12,13 @@ const MAX_NAMES: usize = 1_000;
 pub struct Store<N, T> {
     inner: RwLock<StoreInner<N, T>>,
     generation: Arc<AtomicU64>,
-    changed: Option<Arc<ChangedNames<N>>>,
+    on_change: Option<OnChange<N, T>>,
     lists: Arc<AtomicU64>,
     is_same: fn(&T, &T) -> bool,
 }
 
-/// The names of what changed since they were last taken, if they are few.
-pub struct ChangedNames<N>(Mutex<NameSet<N>>);
-
-struct NameSet<N> {
-    names: BTreeSet<N>,
-    overflowed: bool,
-}
-
-impl<N> Default for ChangedNames<N> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<N> Default for NameSet<N> {
-    fn default() -> Self {
-        Self {
-            names: BTreeSet::new(),
-            overflowed: false,
-        }
-    }
-}
-
-impl<N: Clone + Ord> ChangedNames<N> {
-    /// Takes the names; `None`: they are too many to be remembered.
-    pub fn take(&self) -> Option<BTreeSet<N>> {
-        let NameSet { names, overflowed } = std::mem::take(&mut *lock(&self.0));
-        (!overflowed).then_some(names)
-    }
-
-    fn record(&self, name: &N) {
-        let mut names = lock(&self.0);
-        if names.overflowed || names.names.contains(name) {
-            return;
-        }
-        if names.names.len() < MAX_NAMES {
-            names.names.insert(name.clone());
-        } else {
-            *names = NameSet {
-                names: BTreeSet::new(),
-                overflowed: true,
-            };
-        }
-    }
-}
+/// Called at each change with the name, what was there and what is there now.
+type OnChange<N, T> = Box<dyn Fn(&N, Option<&T>, Option<&T>) + Send + Sync>;
 
 struct StoreInner<N, T> {
     rows: BTreeMap<N, StoreRow<T>>,
@@ -94,17 +46,20 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         Self {
             inner: RwLock::new(inner),
             generation,
-            changed: None,
+            on_change: None,
             lists: Arc::default(),
             is_same,
         }
     }
 
-    /// Notes the names of what changes there, too.
+    /// Calls this at each change, before it is counted.
     #[must_use]
-    pub fn with_change_tracking(self, changed: &Arc<ChangedNames<N>>) -> Self {
+    pub fn on_change(
+        self,
+        on_change: impl Fn(&N, Option<&T>, Option<&T>) + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            changed: Some(Arc::clone(changed)),
+            on_change: Some(Box::new(on_change)),
             ..self
         }
     }
@@ -162,19 +117,7 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         {
             return false;
         }
-        let changed = inner
-            .rows
-            .get(name.borrow())
-            .is_none_or(|row| !(self.is_same)(&row.value, &value));
-        inner.rows.insert(
-            name.clone(),
-            StoreRow {
-                value: Arc::new(value),
-                version,
-                own_write_in: None,
-            },
-        );
-        self.bump_generation(changed.then_some(name))
+        self.put(&mut inner, name, version, None, value)
     }
 
     /// The watch shows that an object is gone. Answers whether anything changed.
@@ -189,8 +132,11 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         {
             return false;
         }
-        let removed = inner.rows.remove_entry(name);
-        self.bump_generation(removed.as_ref().map(|(name, _)| name))
+        let Some((name, row)) = inner.rows.remove_entry(name) else {
+            return false;
+        };
+        self.note(&name, Some(&row.value), None);
+        true
     }
 
     /// We read or wrote an object ourselves, before the watch showed it. Older than what the watch has shown, it counts for nothing; of
@@ -202,11 +148,12 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             && row.version == version
             && version > 0
         {
-            let is_same = (self.is_same)(&row.value, &value);
-            if !is_same {
-                row.value = Arc::new(value);
+            if (self.is_same)(&row.value, &value) {
+                return false;
             }
-            return self.bump_generation((!is_same).then_some(name));
+            let before = std::mem::replace(&mut row.value, Arc::new(value));
+            self.note(name, Some(&before), Some(&row.value));
+            return true;
         }
         let is_stale = match inner.rows.get(name.borrow()) {
             Some(row) => row.version >= version,
@@ -216,15 +163,33 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             return false;
         }
         let own_write_in = Some(inner.list);
-        inner.rows.insert(
-            name.clone(),
-            StoreRow {
-                value: Arc::new(value),
-                version,
-                own_write_in,
-            },
-        );
-        self.bump_generation([name])
+        self.put(&mut inner, name, version, own_write_in, value);
+        true
+    }
+
+    /// Puts an object there; answers whether it is another one than before.
+    fn put(
+        &self,
+        inner: &mut StoreInner<N, T>,
+        name: &N,
+        version: u64,
+        own_write_in: Option<u64>,
+        value: T,
+    ) -> bool {
+        let row = StoreRow {
+            value: Arc::new(value),
+            version,
+            own_write_in,
+        };
+        let value = Arc::clone(&row.value);
+        let before = inner.rows.insert(name.clone(), row);
+        let is_same = before
+            .as_ref()
+            .is_some_and(|before| (self.is_same)(&before.value, &value));
+        if !is_same {
+            self.note(name, before.as_ref().map(|before| &*before.value), Some(&value));
+        }
+        !is_same
     }
 
     /// A list begins: what we put from now on is newer than what it will show.
@@ -239,7 +204,7 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         let list = inner.list;
         let mut before = std::mem::take(&mut inner.rows);
         inner.last_seen = 0;
-        let mut changed = Vec::new();
+        let mut is_changed = false;
         for (name, resource_version, value) in listed {
             let version = number(&resource_version);
             inner.last_seen = inner.last_seen.max(version);
@@ -250,8 +215,10 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
                     own_write_in: None,
                     ..row
                 },
-                _ => {
-                    changed.push(name.clone());
+                known => {
+                    is_changed = true;
+                    let known = known.as_ref().map(|row| &*row.value);
+                    self.note(&name, known, Some(&value));
                     StoreRow {
                         value: Arc::new(value),
                         version,
@@ -265,29 +232,19 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             if row.own_write_in == Some(list) {
                 inner.rows.insert(name, row);
             } else {
-                changed.push(name);
+                is_changed = true;
+                self.note(&name, Some(&row.value), None);
             }
         }
-        self.bump_generation(&changed)
+        is_changed
     }
 
-    /// Counts a change of all these together; answers whether there are any.
-    fn bump_generation<'n>(&self, changed: impl IntoIterator<Item = &'n N>) -> bool
-    where
-        N: 'n,
-    {
-        let mut any = false;
-        for name in changed {
-            any = true;
-            if let Some(names) = &self.changed {
-                names.record(name);
-            }
+    /// Notes a change and counts it. Last: who sees another number finds what was noted.
+    fn note(&self, name: &N, before: Option<&T>, now: Option<&T>) {
+        if let Some(on_change) = &self.on_change {
+            on_change(name, before, now);
         }
-        // Last: who sees another number finds the names.
-        if any {
-            self.generation.fetch_add(1, Ordering::AcqRel);
-        }
-        any
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, StoreInner<N, T>> {
@@ -306,6 +263,8 @@ fn number(resource_version: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     fn table() -> Store<&'static str, &'static str> {
@@ -392,25 +351,27 @@ mod tests {
     }
 
     #[test]
-    fn notes_names_of_what_changed_as_long_as_they_are_few() {
-        let changed = Arc::default();
-        let table = table().with_change_tracking(&changed);
-        let names = || Some(changed.take()?.into_iter().collect::<Vec<_>>().join(" "));
+    fn tells_of_each_change_what_was_there_and_what_is() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&told);
+        let table = table().on_change(move |name, before, now| {
+            let text = |value: Option<&&str>| value.copied().unwrap_or("-").to_owned();
+            let line = format!("{name} {} {}", text(before), text(now));
+            log.lock().unwrap().push(line);
+        });
+        let told = || std::mem::take(&mut *told.lock().unwrap()).join(", ");
         table.apply_event(&"a", "1", "x");
         table.apply_own_write(&"b", "2", "x");
-        assert_eq!(names().as_deref(), Some("a b"));
+        assert_eq!(told(), "a - x, b - x");
         table.apply_event(&"a", "3", "x");
         table.delete("c", "3");
-        assert_eq!(names().as_deref(), Some(""), "that is no change");
+        assert_eq!(told(), "", "that is no change");
         table.begin_relist();
         table.replace(vec![("a", "4".to_owned(), "y")]);
-        assert_eq!(names().as_deref(), Some("a b"));
-        for number in 0..=MAX_NAMES {
-            let name: &'static str = number.to_string().leak();
-            table.apply_event(&name, "9", "x");
-        }
-        assert_eq!(names(), None);
-        assert_eq!(names().as_deref(), Some(""), "all was resynced");
+        assert_eq!(told(), "a x y, b x -");
+        table.apply_own_write(&"a", "4", "z");
+        table.delete("a", "5");
+        assert_eq!(told(), "a y z, a z -");
     }
 
     #[test]

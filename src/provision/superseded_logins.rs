@@ -24,6 +24,8 @@ pub(super) struct SupersededLogins(Mutex<BoundedMap<CredentialSource, VecDeque<P
 
 struct PastLogin {
     digest: Digest,
+    /// Whether the source held it; else it was found somewhere, and is older than what the source holds.
+    is_own: bool,
     credential: Option<Arc<Credential>>,
 }
 
@@ -36,13 +38,13 @@ impl SupersededLogins {
         credential: Option<&Arc<Credential>>,
     ) {
         for entry in entries {
-            self.push(&grant.source, entry.digest, credential.cloned());
+            self.push(&grant.source, entry.digest, true, credential.cloned());
         }
     }
 
     /// Remembers that something is known to be older than what a source holds now.
     pub(super) fn record_older(&self, source: &CredentialSource, digest: Digest) {
-        self.push(source, digest, None);
+        self.push(source, digest, false, None);
     }
 
     /// Whether this is a login that the source has or had, as far as we remember.
@@ -51,6 +53,21 @@ impl SupersededLogins {
         all.entries
             .get(source)
             .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
+    }
+
+    /// Whether the source itself held this login, as far as we remember.
+    pub(super) fn held(&self, source: &CredentialSource, digest: &Digest) -> bool {
+        let all = lock(&self.0);
+        all.entries
+            .get(source)
+            .is_some_and(|past| past.iter().any(|past| past.is_own && past.digest == *digest))
+    }
+
+    /// Whether any source held this login, as far as we remember: then it may be one that we wrote.
+    pub(super) fn is_ours(&self, digest: &Digest) -> bool {
+        let all = lock(&self.0);
+        let mut all = all.entries.values().flatten();
+        all.any(|past| past.is_own && past.digest == *digest)
     }
 
     /// The credential of an earlier login.
@@ -71,20 +88,31 @@ impl SupersededLogins {
         lock(&self.0).evict_unused(SOURCES, |source, _| is_there(source));
     }
 
-    fn push(&self, source: &CredentialSource, digest: Digest, credential: Option<Arc<Credential>>) {
+    fn push(
+        &self,
+        source: &CredentialSource,
+        digest: Digest,
+        is_own: bool,
+        credential: Option<Arc<Credential>>,
+    ) {
         let mut all = lock(&self.0);
         let past = match all.entries.get_mut(source) {
             Some(past) => past,
             None => all.entries.entry(source.clone()).or_default(),
         };
-        if past.iter().any(|past| past.digest == digest) {
+        if let Some(known) = past.iter_mut().find(|past| past.digest == digest) {
+            known.is_own |= is_own;
             return;
         }
         // A fixed login may have many entries at once, each with its own digest.
         if past.len() >= MAX_ENTRIES {
             past.pop_front();
         }
-        past.push_back(PastLogin { digest, credential });
+        past.push_back(PastLogin {
+            digest,
+            is_own,
+            credential,
+        });
         let kept = past
             .iter_mut()
             .rev()
@@ -125,7 +153,7 @@ mod tests {
                 principal: "tester".to_owned(),
             });
             let weak = Arc::downgrade(&credential);
-            history.push(&source(0), digest(name), Some(credential));
+            history.push(&source(0), digest(name), true, Some(credential));
             assert!(weak.upgrade().is_some());
         }
         let contains = |name| history.contains(&source(0), &digest(name));

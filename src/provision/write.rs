@@ -176,7 +176,7 @@ impl Writer<'_> {
         displaced: &[&Displaced],
     ) -> Result<(), Pending> {
         let source = &grant.grant.source;
-        let find = || grant_fetcher::find(&grant.grant, self.credentials, self.state);
+        let find = || grant_fetcher::find(&grant.grant, self.credentials, self.state).1;
         // This comes first: what is known to be older by now is older than what memory holds afterwards.
         let mut unknown = displaced.to_vec();
         unknown.retain(|displaced| !self.history.contains(source, &displaced.digest));
@@ -265,11 +265,16 @@ impl Writer<'_> {
     }
 }
 
-/// Logs how a write of this pull secret ended.
+/// What is said once: a reason, and the Registry or the namespace that it is about.
+pub(super) type Cause = (&'static str, String);
+
+/// Logs how a write of this pull secret ended. A failure is said once by its cause, in however many namespaces it is the same and however
+/// often it is tried again; `is_new` knows of which it was said.
 pub(super) fn log_outcome(
     namespace: &Namespace,
     secret: &ObjectName,
     outcome: &Result<WriteOutcome, Pending>,
+    mut is_new: impl FnMut(Cause) -> bool,
 ) {
     let name = namespace.name.as_str();
     match outcome.as_ref().map(|outcome| outcome.written) {
@@ -280,35 +285,57 @@ pub(super) fn log_outcome(
                 "wrote pull secret"
             );
         }
-        Ok(WriteResult::Unchanged) => {
+        Ok(WriteResult::Foreign) if is_new(("SecretNotManaged", format!("{name}/{secret}"))) => {
+            tracing::warn!(
+                namespace.name = name,
+                "secret {name}/{secret} is not managed by pullpass, not writing it: rename or delete it, pullpass then creates its own"
+            );
+        }
+        Ok(WriteResult::Unchanged | WriteResult::Foreign) => {
             tracing::debug!(
                 namespace.name = name,
                 secret.name = secret.as_str(),
-                "pull secret is up to date"
+                "nothing to write into pull secret"
             );
         }
-        Ok(WriteResult::Foreign) => tracing::warn!(
-            namespace.name = name,
-            "secret {name}/{secret} is not managed by pullpass, not writing it: rename or delete it, pullpass then creates its own"
-        ),
-        Err(why) => tracing::warn!(
-            namespace.name = name,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "failed to write pull secret, retrying: {}",
-            why.message
-        ),
+        Err(why) => log_failure(name, secret, why, is_new(cause_of(why))),
     }
     if let Ok(WriteOutcome {
         left_out: Some((_, why)),
         ..
     }) = outcome
+        && is_new((why.reason, name.to_owned()))
     {
         tracing::warn!(
             namespace.name = name,
             secret.name = secret.as_str(),
             reason = why.reason,
             "wrote pull secret, but not all logins fit: {}",
+            why.message
+        );
+    }
+}
+
+fn cause_of(why: &Pending) -> Cause {
+    let registry = why.registry.as_ref().map(ToString::to_string);
+    (why.reason, registry.unwrap_or_default())
+}
+
+fn log_failure(namespace: &str, secret: &ObjectName, why: &Pending, is_new: bool) {
+    if is_new {
+        tracing::warn!(
+            namespace.name = namespace,
+            secret.name = secret.as_str(),
+            reason = why.reason,
+            "failed to write pull secret, retrying (the same in other namespaces is not logged): {}",
+            why.message
+        );
+    } else {
+        tracing::debug!(
+            namespace.name = namespace,
+            secret.name = secret.as_str(),
+            reason = why.reason,
+            "failed to write pull secret, retrying: {}",
             why.message
         );
     }

@@ -15,7 +15,7 @@ use super::valid::{ImagePattern, ValidRegistry};
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and its `auths` keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// The Registry it belongs to.
     pub registry: ObjectName,

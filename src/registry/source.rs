@@ -257,6 +257,20 @@ impl MintSource {
         }
     }
 
+    /// The source Secret whose keys this is minted with; `None` when there is none.
+    pub fn secret(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Ecr(ecr) => match &ecr.identity {
+                EcrIdentity::Keys { secret } => Some(secret),
+                _ => None,
+            },
+            Self::Acr(acr) => match &acr.identity {
+                AcrIdentity::ServicePrincipal { secret, .. } => Some(secret),
+                _ => None,
+            },
+        }
+    }
+
     /// As [`CredentialSource::canonical`].
     pub fn canonical(&self) -> String {
         match self {

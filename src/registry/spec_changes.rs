@@ -79,10 +79,10 @@ impl SpecChanges {
         let before = self.advance(registries);
         self.follow(name, &before, now);
         let was = self.forms.get(name).map(Arc::clone);
-        if was.is_none() && find_listed(registries, name).is_none() {
+        if was.is_none() && registries.find_listed(name).is_none() {
             self.note_unknown(name, &before, list, now, SpecChangeState::Unconfirmed);
         }
-        let is_order = match (find_listed(&before, name), find_listed(registries, name)) {
+        let is_order = match (before.find_listed(name), registries.find_listed(name)) {
             (_, None) => true,
             (Some(was), Some(is)) => is_later(is, was),
             (None, Some(_)) => false,
@@ -217,7 +217,7 @@ impl SpecChanges {
         now: Timestamp,
         state: SpecChangeState,
     ) {
-        if let Some(was) = find_listed(before, name) {
+        if let Some(was) = before.find_listed(name) {
             self.push(was.name.clone(), None, list, now, state);
         }
     }
@@ -269,7 +269,7 @@ impl SpecChanges {
         {
             self.past.push_back((self.count, Arc::clone(was)));
         }
-        if find_listed(registries, name).is_none() {
+        if registries.find_listed(name).is_none() {
             self.forms.remove(name);
         } else if let Some(is) = registries.get(name) {
             let is = Arc::new(is.clone());
@@ -301,10 +301,6 @@ impl SpecChange {
         let is_old = now.duration_since(self.at).abs() > REMEMBERED;
         is_old && self.state == SpecChangeState::Confirmed
     }
-}
-
-fn find_listed<'r>(registries: &'r Registries, name: &str) -> Option<&'r RegistryInfo> {
-    registries.listed().iter().find(|one| *one.name == *name)
 }
 
 /// What tells an object from one that was made anew under its name.

@@ -144,6 +144,15 @@ impl ValidRegistry {
             && self.secret == other.secret
     }
 
+    /// Whether both do the same for the same Pods, and come equally early.
+    pub fn serves_the_same(&self, other: &Self) -> bool {
+        self.gives_the_same(other)
+            && self.suspend == other.suspend
+            && self.compare_rank(other).is_eq()
+            && self.service_accounts == other.service_accounts
+            && self.pods == other.pods
+    }
+
     /// Whether it rests and its entries in this secret of a namespace with these labels stay until they expire.
     pub fn retains(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
         self.suspend && Pattern::parse(key).is_ok_and(|key| self.reaches(namespace, secret, &key))

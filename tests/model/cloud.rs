@@ -1,13 +1,13 @@
 //! The clouds, the credential store, and what each replica knows of it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, freshness};
+use pullpass::provision::changes::ChangeLog;
 use pullpass::provision::ports::{ClusterError, Credentials};
 use pullpass::registry::source::MintSource;
 
@@ -112,7 +112,7 @@ impl Clouds {
 pub(crate) struct Wallet {
     pub(crate) clouds: Arc<Clouds>,
     known: Mutex<HashMap<MintSource, Arc<Credential>>>,
-    changes: AtomicU64,
+    changes: ChangeLog<String>,
 }
 
 impl Wallet {
@@ -120,7 +120,7 @@ impl Wallet {
         Self {
             clouds: Arc::clone(clouds),
             known: Mutex::default(),
-            changes: AtomicU64::new(0),
+            changes: ChangeLog::default(),
         }
     }
 
@@ -128,14 +128,21 @@ impl Wallet {
     pub(crate) fn learn_all(&self) {
         let stored = self.clouds.stored.lock().unwrap().clone();
         let mut known = self.known.lock().unwrap();
-        let is_known = |(source, credential): (&MintSource, &Arc<Credential>)| {
+        let is_known = |source: &MintSource, credential: &Arc<Credential>| {
             known
                 .get(source)
                 .is_some_and(|known| Arc::ptr_eq(known, credential))
         };
-        if stored.len() != known.len() || !stored.iter().all(is_known) {
-            *known = stored;
-            self.changes.fetch_add(1, Ordering::SeqCst);
+        let mut changed: Vec<String> = stored
+            .iter()
+            .filter(|(source, credential)| !is_known(source, credential))
+            .map(|(source, _)| source.canonical())
+            .collect();
+        changed.sort();
+        *known = stored;
+        drop(known);
+        for source in changed {
+            self.changes.note(source);
         }
     }
 
@@ -147,7 +154,7 @@ impl Wallet {
             .unwrap()
             .insert(source.clone(), Arc::clone(&stored));
         if before.is_none_or(|before| !Arc::ptr_eq(&before, &stored)) {
-            self.changes.fetch_add(1, Ordering::SeqCst);
+            self.changes.note(source.canonical());
         }
         Some(stored)
     }
@@ -205,7 +212,7 @@ impl Credentials for Wallet {
         .boxed()
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+    fn changes(&self) -> &ChangeLog<String> {
+        &self.changes
     }
 }

@@ -42,14 +42,14 @@ impl History {
 
     async fn wait(&mut self, minutes: usize) {
         for _ in 0..minutes {
-            time::skip(QUIET);
+            time::pass(QUIET).await;
             self.run(3).await;
             // What may have gone with the kind is gone for good.
             self.replicas[0].confirm_held_back();
         }
         // Nothing is being renewed just then.
         while self.is_any_due() {
-            time::skip(QUIET);
+            time::pass(QUIET).await;
             self.run(5).await;
         }
         self.run(40).await;
@@ -144,7 +144,7 @@ impl History {
     pub(crate) async fn judge_rotation(&mut self) {
         let began = time::truth();
         for _ in 0..70 {
-            time::skip(SignedDuration::from_mins(5));
+            time::pass(SignedDuration::from_mins(5)).await;
             self.run(5).await;
         }
         self.run(20).await;

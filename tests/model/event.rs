@@ -32,7 +32,7 @@ impl History {
             17 => self.lose_kind().await,
             18..=20 => self.admit(),
             21 => self.rotate_fixed(),
-            _ => self.pass_time(),
+            _ => self.pass_time().await,
         }
         let ticks = self.dice.below(5);
         self.run(ticks).await;
@@ -261,7 +261,7 @@ impl History {
             _ if self.replicas.iter().all(|replica| replica.knows) && self.dice.below(2) == 0 => {
                 self.set_kind(KindState::Bare);
                 for _ in 0..self.dice.below(3) {
-                    time::skip(SignedDuration::from_mins(1));
+                    time::pass(SignedDuration::from_mins(1)).await;
                     self.run(60).await;
                 }
                 KindState::Served
@@ -311,11 +311,11 @@ impl History {
         self.world.set_source(SOURCE, "robot", &password);
     }
 
-    fn pass_time(&mut self) {
+    async fn pass_time(&mut self) {
         let minutes = self.pick(&[0, 0, 1, 2, 3, 10, 60, 360, 400, 1500]);
         let seconds = i64::try_from(self.dice.below(60)).unwrap();
         let time = SignedDuration::from_mins(minutes) + SignedDuration::from_secs(seconds);
         self.log.push(format!("{time:#} pass"));
-        time::skip(time);
+        time::pass(time).await;
     }
 }

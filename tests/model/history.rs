@@ -24,7 +24,7 @@ pub(crate) const NAMESPACES: [&str; 4] = ["team-a", "team-b", "team-c", "team-d"
 /// How many events in a history.
 const EVENTS: u64 = 50;
 
-/// How often the reconciler looks.
+/// How long a step takes.
 const TICK: Duration = Duration::from_millis(50);
 
 /// For how many events a replica may still be about what it saw before.

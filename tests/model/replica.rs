@@ -134,9 +134,6 @@ impl Replica {
             name("pullpass"),
             time::clock,
         );
-        // Where time stands still nothing takes any, and nobody would rest: what changes meanwhile is looked at alone.
-        let rest = Duration::from_millis(75 * dice.below(3));
-        let reconciler = reconciler.with_min_resync_interval(rest);
         let leadership = watch::Sender::new(Leadership::default());
         let reconciler = tokio::spawn(reconciler.run(leadership.subscribe()));
         Self {

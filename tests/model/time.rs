@@ -23,6 +23,13 @@ pub(crate) fn skip(time: SignedDuration) {
     SKIPPED.set(SKIPPED.get() + time);
 }
 
+/// Lets time pass. Of a long time nothing runs for the most part, and then a minute passes: so long nothing waits at most.
+pub(crate) async fn pass(time: SignedDuration) {
+    let awake = time.min(SignedDuration::from_mins(1));
+    skip(time - awake);
+    tokio::time::sleep(awake.unsigned_abs()).await;
+}
+
 /// Steps pullpass' clock to so far from the truth.
 pub(crate) fn step(wrong: SignedDuration) {
     WRONG.set(wrong);

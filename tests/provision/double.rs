@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
 use pullpass::names::{NamespaceName, ObjectName};
+use pullpass::provision::changes::ChangeLog;
 use pullpass::provision::ports::{
     Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
 };
@@ -435,7 +436,7 @@ pub(crate) struct Mints {
     pub(crate) world: Arc<World>,
     pub(crate) dice: Arc<Dice>,
     pub(crate) known: Mutex<HashMap<MintSource, Arc<Credential>>>,
-    pub(crate) changes: AtomicU64,
+    pub(crate) changes: ChangeLog<String>,
     pub(crate) minted: AtomicUsize,
     claim: Mutex<()>,
     /// Regions whose mint fails, and why.
@@ -452,7 +453,7 @@ impl Mints {
             world: Arc::clone(world),
             dice: Arc::clone(dice),
             known: Mutex::default(),
-            changes: AtomicU64::new(0),
+            changes: ChangeLog::default(),
             minted: AtomicUsize::new(0),
             claim: Mutex::default(),
             broken: Mutex::default(),
@@ -473,7 +474,7 @@ impl Mints {
                 .lock()
                 .unwrap()
                 .insert(source.clone(), credential);
-            self.changes.fetch_add(1, Ordering::SeqCst);
+            self.changes.note(source.canonical());
         }
     }
 
@@ -563,8 +564,8 @@ impl Credentials for Mints {
         .boxed()
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+    fn changes(&self) -> &ChangeLog<String> {
+        &self.changes
     }
 }
 

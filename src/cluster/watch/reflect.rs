@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::runtime::watcher::{Error, Event};
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use super::stream::WatchStream;
 use crate::cluster::Metrics;
 use crate::cluster::api_error::describe;
+use crate::provision::state::UnreadableCount;
 use crate::provision::store::Store;
 
 /// The least time between two log lines about the same failure.
@@ -65,7 +65,7 @@ pub(super) struct ReflectorSpec<I, R, C> {
     /// Called after each change, with the name of what changed; with an empty one after each list, changed or not.
     pub(super) changed: C,
     /// Where the number of objects that cannot be read is kept.
-    pub(super) unreadable: Arc<AtomicUsize>,
+    pub(super) unreadable: Arc<UnreadableCount>,
 }
 
 /// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
@@ -174,9 +174,7 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
             Event::Delete(object) => self.delete(&object),
         }
         // One that can be read now was announced before: nobody is to believe meanwhile that all are known.
-        self.reader
-            .unreadable
-            .store(self.unreadable_versions.len(), Ordering::Release);
+        self.reader.unreadable.set(self.unreadable_versions.len());
         listed
     }
 
@@ -219,8 +217,7 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
 
     /// More objects that cannot be read are logged before the change is announced.
     fn count_more(&self) {
-        let unreadable = &self.reader.unreadable;
-        unreadable.fetch_max(self.unreadable_versions.len(), Ordering::AcqRel);
+        self.reader.unreadable.raise(self.unreadable_versions.len());
     }
 
     /// Reads an object; for one that cannot be read, what was last read of it.
@@ -368,8 +365,8 @@ mod tests {
     #[test]
     fn tells_of_what_cannot_be_read_before_the_change_and_of_what_can_be_after_it() {
         let store = Store::new(Arc::new(AtomicU64::new(0)), PartialEq::eq);
-        let (unreadable, heard) = (Arc::new(AtomicUsize::new(0)), Mutex::new(Vec::new()));
-        let count = || unreadable.load(Ordering::Acquire);
+        let (unreadable, heard) = (Arc::new(UnreadableCount::default()), Mutex::new(Vec::new()));
+        let count = || unreadable.get();
         let reader = ReflectorSpec {
             target: "secrets".into(),
             identify: |object: &Secret| Ok(object.name_any()),

@@ -16,7 +16,8 @@ use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
 };
 use crate::controller::{
-    self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, missed_pods,
+    self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, RenewalRate,
+    missed_pods,
 };
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
@@ -26,7 +27,6 @@ use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Provisioner;
-use crate::provision::decide::RenewalRate;
 use crate::provision::state::State;
 use crate::server::{Drain, Phase};
 

@@ -38,13 +38,13 @@ fn read(status: &RegistryStatus) -> String {
     words.join(", ")
 }
 
-fn of(facts: &RegistryFacts<'_>) -> RegistryStatus {
+fn of(facts: &RegistryFacts) -> RegistryStatus {
     build_status(&listed(), facts, None, at(0))
 }
 
-fn with(summary: &RegistrySummary) -> RegistryFacts<'_> {
+fn with(summary: &RegistrySummary) -> RegistryFacts {
     RegistryFacts {
-        summary: Some(summary),
+        summary: Some(summary.clone()),
         ..RegistryFacts::default()
     }
 }
@@ -223,7 +223,7 @@ fn gives_up_waiting_for_what_takes_too_long() {
 }
 
 /// Everything that can be known of a Registry, as far as its conditions depend on it.
-fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts<'_>> {
+fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts> {
     let reasons = [
         "Throttled",
         "Timeout",
@@ -260,7 +260,7 @@ fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts<'_>> {
                                 problem: problem.clone(),
                                 suspended,
                                 reach: reach.clone(),
-                                summary,
+                                summary: summary.cloned(),
                                 failure,
                                 unwritten: unwritten.clone(),
                                 ..RegistryFacts::default()
@@ -286,7 +286,7 @@ fn distinct(all: impl Iterator<Item = RegistryStatus>) -> Vec<RegistryStatus> {
 }
 
 /// Evaluates the status of the same facts now, soon, after ten minutes and long after; answers how kstatus sees it now.
-fn judge(facts: &RegistryFacts<'_>, before: Option<&RegistryStatus>) -> EnsureOutcome {
+fn judge(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> EnsureOutcome {
     let start = build_status(&listed(), facts, before, at(10));
     let outcome = compute(4, &start);
     let mut conditions = start.conditions.iter();
@@ -339,7 +339,7 @@ fn lets_nobody_wait_for_ever() {
 fn keeps_the_time_of_the_last_change() {
     let all = summary(1, 1);
     let facts = RegistryFacts {
-        summary: Some(&all),
+        summary: Some(all.clone()),
         ..RegistryFacts::default()
     };
     let first = build_status(&listed(), &facts, None, at(0));
@@ -347,7 +347,7 @@ fn keeps_the_time_of_the_last_change() {
     assert_eq!(first, second);
     let none = summary(0, 1);
     let facts = RegistryFacts {
-        summary: Some(&none),
+        summary: Some(none.clone()),
         ..RegistryFacts::default()
     };
     let third = build_status(&listed(), &facts, Some(&second), at(200));

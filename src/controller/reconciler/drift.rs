@@ -1,10 +1,10 @@
 //! Pull secrets that another writer keeps changing. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::provision::snapshot::PullSecretKey;
+use crate::provision::changes::PullSecretKey;
 
 /// So many changes by others are taken back at once.
 const FREE_REPAIRS: u32 = 5;
@@ -64,7 +64,7 @@ impl DriftBackoffs {
     }
 
     /// The pull secrets with persistent drift.
-    pub(super) fn persistent(&self) -> HashSet<PullSecretKey> {
+    pub(super) fn persistent(&self) -> BTreeSet<PullSecretKey> {
         let persistent = self.0.iter().filter(|(_, drift)| drift.excess() > 0);
         persistent.map(|(name, _)| name.clone()).collect()
     }
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(waits[..5], [None; 5]);
         let slower = [2, 4, 8, 16, 32, 64, 128, 256, 300, 300].map(Some);
         assert_eq!(waits[5..], slower);
-        assert_eq!(drift.persistent(), HashSet::from([name.clone()]));
+        assert_eq!(drift.persistent(), BTreeSet::from([name.clone()]));
         assert_eq!(drift.next_expiry(), Some(at(14 + 600)));
 
         drift.forget_expired(at(14 + 599));

@@ -9,8 +9,11 @@ use tokio::time::Instant;
 use super::Reconciler;
 use super::state::{PullSecretWrite, ReconcilerState, TaskResult};
 use super::tasks::TaskKey;
+use crate::cluster::EventNote;
 use crate::controller::conditions::Reason;
-use crate::provision::snapshot::PullSecretRef;
+use crate::provision::observe::PullSecretRef;
+use crate::registry::RegistryInfo;
+use crate::registry::crd::RegistryStatus;
 use crate::registry::source::MintSource;
 
 /// How long one pull secret's writing may take.
@@ -20,24 +23,23 @@ impl Reconciler {
     /// Begins to take these keys out of a pull secret; `found`: nobody ordered that.
     pub(super) fn remove(
         &self,
-        target: &PullSecretRef,
-        keys: &[String],
+        target: PullSecretRef,
+        keys: Vec<String>,
         found: bool,
         state: &mut ReconcilerState,
     ) {
-        state.writing.insert(target.name());
-        let about = TaskKey::Remove(target.name());
-        let (provisioner, target, keys) = (self.provisioner.clone(), target.clone(), keys.to_vec());
+        state.writing.insert(target.key());
+        let about = TaskKey::Remove(target.key());
+        let provisioner = self.provisioner.clone();
         state.tasks.spawn(about, async move {
             let removed = provisioner.remove(&target, &keys).await;
-            TaskResult::Removed(target.name(), found, removed)
+            TaskResult::Removed(target.key(), found, removed)
         });
     }
 
     /// Begins to mint a credential.
-    pub(super) fn mint(&self, source: &MintSource, state: &mut ReconcilerState, now: Timestamp) {
-        state.minting.insert(source.clone());
-        let (credentials, source) = (Arc::clone(&self.credentials), source.clone());
+    pub(super) fn mint(&self, source: MintSource, state: &mut ReconcilerState, now: Timestamp) {
+        let credentials = Arc::clone(&self.credentials);
         let provisioner = self.provisioner.clone();
         let about = TaskKey::Mint(source.clone());
         state.tasks.spawn(about, async move {
@@ -55,21 +57,45 @@ impl Reconciler {
 
     /// Begins to write what a pull secret lacks.
     pub(super) fn write(&self, target: PullSecretRef, state: &mut ReconcilerState) {
-        state.writing.insert(target.name());
+        let key = target.key();
+        state.writing.insert(key.clone());
         let repaired = state.is_repair(&target);
         let provisioner = self.provisioner.clone();
-        state
-            .tasks
-            .spawn(TaskKey::Write(target.name()), async move {
-                let deadline = Instant::now() + WRITE_TIMEOUT;
-                let outcome = provisioner.write_missing(&target, deadline).await;
-                let kept = PullSecretWrite {
-                    outcome,
-                    repaired,
-                    version: provisioner.version(&target),
-                    uid: target.uid().map(ToOwned::to_owned),
-                };
-                TaskResult::Written(target.name(), kept)
-            });
+        state.tasks.spawn(TaskKey::Write(key.clone()), async move {
+            let deadline = Instant::now() + WRITE_TIMEOUT;
+            let outcome = provisioner.write_missing(&target, deadline).await;
+            let kept = PullSecretWrite {
+                outcome,
+                repaired,
+                version: provisioner.version(&target),
+                uid: target.uid().map(ToOwned::to_owned),
+            };
+            TaskResult::Written(key, kept)
+        });
+    }
+
+    /// Begins to write the status of a Registry.
+    pub(super) fn write_status(
+        &self,
+        listed: RegistryInfo,
+        status: RegistryStatus,
+        state: &mut ReconcilerState,
+    ) {
+        let status_writer = Arc::clone(&self.status_writer);
+        let key = (listed.name.clone(), listed.uid.clone());
+        let about = TaskKey::WriteStatus(key.clone());
+        state.tasks.spawn(about, async move {
+            let applied = status_writer.apply_status(&listed, &status).await;
+            TaskResult::StatusWritten(key, applied)
+        });
+    }
+
+    /// Begins to publish an Event.
+    pub(super) fn publish(&self, note: EventNote, state: &mut ReconcilerState, now: Timestamp) {
+        let status_writer = Arc::clone(&self.status_writer);
+        state.tasks.spawn(TaskKey::PublishEvent, async move {
+            status_writer.publish(&note, now).await;
+            TaskResult::EventPublished
+        });
     }
 }

@@ -1,27 +1,33 @@
 //! What is under way, what is left alone for a while, and what went wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::super::conditions::Reason;
-use super::super::status::{ReportedStatus, secret};
+use super::super::removal_guard::RemovalGuard;
+use super::super::status::{ReportedStatus, StatusKey, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
+use super::index::Index;
 use super::status_holdoff::StatusHoldoff;
 use super::tasks::Tasks;
-use super::workqueue::WorkQueue;
+use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
-use crate::names::ObjectName;
-use crate::provision::decide::{Decision, REMOVAL_WINDOW};
+use crate::names::NamespaceName;
+use crate::provision::changes::{Cursor, PullSecretKey};
+use crate::provision::decide::{CredentialState, SecretEntry, SecretState};
+use crate::provision::observe::{PullSecretRef, SecretView};
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::{RegistriesUnconfirmed, Removed};
-use crate::provision::snapshot::{PullSecretKey, PullSecretRef, Snapshot};
-use crate::provision::{EnsureOutcome, PULL_SECRET};
+use crate::provision::{EnsureOutcome, Namespace, PULL_SECRET};
+use crate::registry::Registries;
 use crate::registry::source::MintSource;
+use crate::say_once::SayOnce;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
@@ -33,7 +39,7 @@ pub(super) enum TaskResult {
     Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
     CrdChecked(Result<(), RegistriesUnconfirmed>),
     /// A Registry's status was written, or not.
-    StatusWritten(ObjectName, Result<(), ClusterError>),
+    StatusWritten(StatusKey, Result<(), ClusterError>),
     /// An Event was published.
     EventPublished,
 }
@@ -49,34 +55,79 @@ pub(super) struct PullSecretWrite {
     pub(super) uid: Option<String>,
 }
 
-#[derive(Default)]
+/// The order in which credentials are minted: those that failed after all others and in turns, the soonest to end first.
+pub(super) type MintPriority = (Option<Timestamp>, Option<Timestamp>);
+
 pub(super) struct ReconcilerState {
     pub(super) tasks: Tasks,
-    pub(super) minting: HashSet<MintSource>,
+    pub(super) index: Index,
+    pub(super) queue: WorkQueue<PullSecretKey>,
+    /// The credentials that wait to be minted.
+    pub(super) mints: KeyQueue<MintPriority, MintSource>,
+    /// Since when each one waits, or is being minted.
+    pub(super) minting: HashMap<MintSource, Timestamp>,
+    /// How many are being minted.
+    pub(super) mints_running: usize,
     pub(super) writing: HashSet<PullSecretKey>,
     mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
     pub(super) write_backoff: WriteBackoff,
-    remove_backoff: WriteBackoff,
-    /// What we wrote last.
-    last_written: HashMap<PullSecretKey, String>,
+    pub(super) remove_backoff: WriteBackoff,
     pub(super) drift: DriftBackoffs,
-    /// What waits to be minted and written.
-    pub(super) queue: WorkQueue,
-    /// Whether anything ended since the last resync of everything.
-    pub(super) has_results: bool,
+    pub(super) guard: RemovalGuard,
     pub(super) crd_check: CrdCheck,
-    /// When something was removed last that nobody ordered, from each pull secret.
-    removals: HashMap<PullSecretKey, Timestamp>,
+    /// The digest under which the blocked removals were reported.
+    pub(super) reported_blocked: Option<String>,
+    /// How many removals are blocked.
+    pub(super) blocked: usize,
     /// Further Events to publish.
     pub(super) events: Vec<EventNote>,
     /// What was published.
     pub(super) reported: ReportedStatus,
-    status_holdoff: StatusHoldoff,
-    /// The digest under which the blocked removals were reported.
-    reported_blocked: Option<String>,
+    pub(super) status_holdoff: StatusHoldoff,
+    /// Those namespaces that opted in and are excluded.
+    pub(super) excluded: BTreeMap<NamespaceName, Arc<Namespace>>,
+    /// The Registries as they were when what they concern was added to the queue last, and how many could not be read.
+    pub(super) registries: Arc<Registries>,
+    pub(super) unreadable: usize,
+    /// How far the changes were read.
+    pub(super) state_cursor: Cursor,
+    pub(super) credential_cursor: Cursor,
+    /// When it was looked at the clock last.
+    pub(super) last: Timestamp,
+    said: SayOnce<&'static str>,
 }
 
 impl ReconcilerState {
+    pub(super) fn new(rate: RenewalRate) -> Self {
+        Self {
+            tasks: Tasks::default(),
+            index: Index::default(),
+            queue: WorkQueue::new(rate),
+            mints: KeyQueue::default(),
+            minting: HashMap::new(),
+            mints_running: 0,
+            writing: HashSet::new(),
+            mint_retry: HashMap::new(),
+            write_backoff: WriteBackoff::default(),
+            remove_backoff: WriteBackoff::default(),
+            drift: DriftBackoffs::default(),
+            guard: RemovalGuard::default(),
+            crd_check: CrdCheck::default(),
+            reported_blocked: None,
+            blocked: 0,
+            events: Vec::new(),
+            reported: ReportedStatus::default(),
+            status_holdoff: StatusHoldoff::default(),
+            excluded: BTreeMap::new(),
+            registries: Arc::default(),
+            unreadable: 0,
+            state_cursor: Cursor::default(),
+            credential_cursor: Cursor::default(),
+            last: Timestamp::MIN,
+            said: SayOnce::default(),
+        }
+    }
+
     /// Takes all that ended.
     pub(super) fn take_finished(&mut self, now: Timestamp) {
         while let Some(finished) = self.tasks.next_finished() {
@@ -86,133 +137,184 @@ impl ReconcilerState {
 
     /// Takes what ended.
     pub(super) fn take(&mut self, finished: TaskResult, now: Timestamp) {
-        // Published statuses and Events change nothing here.
-        self.has_results |= !matches!(
-            finished,
-            TaskResult::EventPublished | TaskResult::StatusWritten(_, Ok(()))
-        );
         match finished {
             TaskResult::Minted(source, failed) => {
+                self.mints_running = self.mints_running.saturating_sub(1);
                 self.minting.remove(&source);
                 match failed {
                     None => self.mint_retry.remove(&source),
                     Some(failure) => self
                         .mint_retry
-                        .insert(source, (RetryTimer::after(MINT_RETRY, now), failure)),
+                        .insert(source.clone(), (RetryTimer::after(MINT_RETRY, now), failure)),
                 };
+                for key in self.index.keys_of(&source.canonical()) {
+                    self.queue.add(key);
+                }
+                self.reported.mark_all();
             }
-            TaskResult::Written(name, kept) => {
-                self.writing.remove(&name);
-                self.record_write(name, kept, now);
+            TaskResult::Written(key, kept) => {
+                self.writing.remove(&key);
+                self.record_write(&key, kept, now);
+                self.queue.add(key);
             }
-            TaskResult::Removed(name, found, removed) => {
-                self.writing.remove(&name);
-                self.record_removal(name, found, &removed, now);
+            TaskResult::Removed(key, found, removed) => {
+                self.writing.remove(&key);
+                self.record_removal(&key, found, &removed, now);
+                self.queue.add(key);
             }
-            TaskResult::CrdChecked(answer) => self.crd_check.record_answer(answer, now),
-            TaskResult::StatusWritten(registry, last_written) => {
-                self.reported.record_write(&registry, last_written, now);
+            TaskResult::CrdChecked(answer) => {
+                self.crd_check.record_answer(answer, now);
+                for key in self.index.stale() {
+                    self.queue.add(key.clone());
+                }
             }
+            TaskResult::StatusWritten(key, result) => self.reported.record_write(key, result, now),
             TaskResult::EventPublished => {}
         }
     }
 
-    /// Whether a credential is neither being minted nor left alone for a while.
-    pub(super) fn may_mint(&self, source: &MintSource, now: Timestamp) -> bool {
-        let timer = self.mint_retry.get(source);
-        !self.minting.contains(source) && timer.is_none_or(|(timer, _)| timer.at(now) <= now)
+    /// What is to be decided about a pull secret.
+    pub(super) fn input_of(
+        &self,
+        key: &PullSecretKey,
+        view: &SecretView,
+        now: Timestamp,
+    ) -> SecretState {
+        let credential = |source: &MintSource, life, jitter| CredentialState {
+            minted: life,
+            minting_since: self.minting.get(source).copied(),
+            retry_at: self.mint_retry.get(source).map(|(timer, _)| timer.at(now)),
+            jitter,
+        };
+        let entries = view.entries(now).map(|entry| SecretEntry {
+            credential: entry
+                .source
+                .map(|source| credential(source, entry.life, entry.jitter)),
+            entry_state: entry.entry_state,
+        });
+        let uid = view.target.uid();
+        SecretState {
+            entries: entries.collect(),
+            stale: view.stale.as_ref().map(|stale| stale.why),
+            is_writing: self.writing.contains(key),
+            retry_at: self.write_backoff.until(key, uid, now),
+            remove_at: self.remove_backoff.until(key, uid, now),
+            requeue_at: view.requeue_at,
+        }
+    }
+
+    /// Queues a credential to be minted.
+    pub(super) fn add_mint(
+        &mut self,
+        source: &MintSource,
+        credential: CredentialState,
+        now: Timestamp,
+    ) {
+        let until = credential.minted.map(|(_, until)| until);
+        self.mints.push(source.clone(), (credential.retry_at, until));
+        self.minting.insert(source.clone(), now);
     }
 
     /// Whether a pull secret is neither being written nor left alone for a while.
     pub(super) fn may_write(&self, target: &PullSecretRef, now: Timestamp) -> bool {
-        let name = target.name();
-        let until = self.write_backoff.until(&name, target.uid(), now);
-        !self.writing.contains(&name) && until.is_none_or(|until| until <= now)
+        let key = target.key();
+        let until = self.write_backoff.until(&key, target.uid(), now);
+        !self.writing.contains(&key) && until.is_none_or(|until| until <= now)
     }
 
     /// Whether another writer changed what we wrote.
     pub(super) fn is_repair(&self, target: &PullSecretRef) -> bool {
-        let wrote = self.last_written.get(&target.name());
+        let record = self.index.get(&target.key());
+        let wrote = record.and_then(|record| record.last_written.as_ref());
         wrote.is_some_and(|version| {
             let observed = target.observed.as_ref();
             observed.is_none_or(|observed| observed.version.resource_version != *version)
         })
     }
 
-    fn record_write(&mut self, name: PullSecretKey, kept: PullSecretWrite, now: Timestamp) {
+    fn record_write(&mut self, key: &PullSecretKey, kept: PullSecretWrite, now: Timestamp) {
         let why = match kept.outcome {
             EnsureOutcome::Covered => None,
             EnsureOutcome::Pending(why) => Some(why),
             EnsureOutcome::Foreign => Some(Vec::new()),
         };
         if let Some(why) = why {
-            self.write_backoff.record_failure(name, kept.uid, why, now);
+            self.write_backoff
+                .record_failure(key.clone(), kept.uid, why, now);
+            self.mark(key);
             return;
         }
-        self.write_backoff.forget(&name);
-        if let Some(version) = kept.version {
-            self.last_written.insert(name.clone(), version);
+        if self.write_backoff.has_failed(key) {
+            self.mark(key);
+        }
+        self.write_backoff.forget(key);
+        if let (Some(record), Some(version)) = (self.index.get_mut(key), kept.version) {
+            record.last_written = Some(version);
         }
         if kept.repaired {
-            self.record_drift(name, now);
+            self.record_drift(key, now);
+        }
+    }
+
+    /// What is to be said of a pull secret's Registries may be something else now.
+    fn mark(&mut self, key: &PullSecretKey) {
+        let view = self.index.get(key).and_then(|record| record.view());
+        let entries = view.into_iter().flat_map(|view| view.entries(Timestamp::MIN));
+        for entry in entries {
+            self.reported.mark(entry.registry.clone());
         }
     }
 
     /// Another writer's change to a pull secret was reverted.
-    fn record_drift(&mut self, name: PullSecretKey, now: Timestamp) {
-        let Some(answer) = self.drift.record_change(&name, now) else {
+    fn record_drift(&mut self, key: &PullSecretKey, now: Timestamp) {
+        let Some(answer) = self.drift.record_change(key, now) else {
             return;
         };
         if answer.is_first {
             const CONFLICTING_WRITER_NOTE: &str = "another writer keeps changing this pull secret, backing off; find it with `kubectl get secret pullpass --show-managed-fields -o yaml`, or opt the namespace out";
             tracing::warn!(
-                namespace.name = name.0.as_str(),
-                secret.name = &*name.1,
+                namespace.name = key.0.as_str(),
+                secret.name = &*key.1,
                 "{CONFLICTING_WRITER_NOTE}"
             );
             self.events.push(EventNote {
-                regarding: secret(&name.0, &name.1),
+                regarding: secret(&key.0, &key.1),
                 event_type: EventType::Warning,
                 reason: "ConflictingWriter",
                 action: "Repair",
                 note: CONFLICTING_WRITER_NOTE.to_owned(),
             });
+            self.mark(key);
         }
-        self.write_backoff
-            .min_resync_interval(name.clone(), answer.wait, now);
-        self.remove_backoff
-            .min_resync_interval(name, answer.wait, now);
+        self.write_backoff.hold_off(key.clone(), answer.wait, now);
+        self.remove_backoff.hold_off(key.clone(), answer.wait, now);
     }
 
     /// Until when no status is published; `None`: it can be.
-    pub(super) fn status_holdoff_until(
-        &mut self,
-        decision: &Decision,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let is_idle = self.minting.is_empty() && self.writing.is_empty();
-        let is_busy = !is_idle || !decision.mint.is_empty() || !decision.complete.is_empty();
-        self.status_holdoff.holds_until(is_busy, now)
+    pub(super) fn status_holdoff_until(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let is_idle = self.minting.is_empty()
+            && self.writing.is_empty()
+            && self.queue.is_settled()
+            && self.queue.has_no_writes();
+        self.status_holdoff.holds_until(!is_idle, now)
     }
 
     /// How many mints and writes failed and are still to be done.
-    pub(super) fn count_failing(&self, snapshot: &Snapshot) -> (usize, usize) {
-        if self.write_backoff.is_empty() && self.remove_backoff.is_empty() {
-            return (self.mint_retry.len(), 0);
-        }
-        let all = snapshot
-            .secrets
-            .iter()
-            .zip(&snapshot.view.secrets)
-            .enumerate();
+    pub(super) fn count_failing(&self, now: Timestamp) -> (usize, usize) {
         // Another replica may have done it.
-        let failing = all.filter(|(at, (target, holding))| {
-            let name = target.name();
-            (self.write_backoff.has_failed(&name) && !snapshot.unwritten(*at).is_empty())
-                || (self.remove_backoff.has_failed(&name) && holding.stale.is_some())
-        });
-        let writes = failing.count();
-        (self.mint_retry.len(), writes)
+        let is_failing = |key: &&PullSecretKey| {
+            self.index.get(key).is_some_and(|record| {
+                let is_stale = record.view().is_some_and(|view| view.stale.is_some());
+                (self.write_backoff.has_failed(key) && !record.unwritten(now).is_empty())
+                    || (self.remove_backoff.has_failed(key) && is_stale)
+            })
+        };
+        let keys: BTreeSet<&PullSecretKey> = self
+            .write_backoff
+            .keys()
+            .chain(self.remove_backoff.keys())
+            .collect();
+        (self.mint_retry.len(), keys.iter().filter(|key| is_failing(key)).count())
     }
 
     /// Why the credential of a source could not be minted last time.
@@ -224,12 +326,12 @@ impl ReconcilerState {
 
     fn record_removal(
         &mut self,
-        name: PullSecretKey,
+        key: &PullSecretKey,
         found: bool,
         removed: &Result<Removed, ClusterError>,
         now: Timestamp,
     ) {
-        let (namespace, secret) = (name.0.as_str(), name.1.as_str());
+        let (namespace, secret) = (key.0.as_str(), key.1.as_str());
         match removed {
             Ok(Removed::Secret) => tracing::info!(
                 namespace.name = namespace,
@@ -242,143 +344,128 @@ impl ReconcilerState {
                 "removed logins from pull secret: their Registries do not serve the namespace any more"
             ),
             Ok(Removed::Nothing) => {}
-            Err(error) => tracing::warn!(
+            Err(error) if self.said.is_new(error.reason(), now) => tracing::warn!(
+                namespace.name = namespace,
+                secret.name = secret,
+                "failed to remove logins from pull secret, retrying (the same in other namespaces is not logged): {error}"
+            ),
+            Err(error) => tracing::debug!(
                 namespace.name = namespace,
                 secret.name = secret,
                 "failed to remove logins from pull secret, retrying: {error}"
             ),
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
-        if done {
-            // There may be room now for what could not be written.
-            self.write_backoff.forget(&name);
-            self.remove_backoff.forget(&name);
-        } else {
-            self.remove_backoff
-                .record_failure(name.clone(), None, Vec::new(), now);
+        match removed {
+            Ok(Removed::Secret | Removed::Entries) => {
+                // There may be room now for what could not be written.
+                self.write_backoff.forget(key);
+                self.remove_backoff.forget(key);
+            }
+            // What was to be removed is not there: nothing failed. It is looked at again a little later.
+            Ok(Removed::Nothing) => self.remove_backoff.hold_off(
+                key.clone(),
+                SignedDuration::from_secs(1),
+                now,
+            ),
+            Err(_) => self
+                .remove_backoff
+                .record_failure(key.clone(), None, Vec::new(), now),
         }
         if done && found {
             // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
-            self.removals.insert(name.clone(), now);
-            self.record_drift(name, now);
+            self.guard.record(key.clone(), now);
+            self.record_drift(key, now);
         }
     }
 
-    /// Marks in a snapshot what is under way, and what is backed off from.
-    pub(super) fn mark(&self, snapshot: &mut Snapshot, now: Timestamp) {
-        for (source, life) in snapshot.sources.iter().zip(&mut snapshot.view.credentials) {
-            life.is_minting = self.minting.contains(source);
-            let timer = self.mint_retry.get(source);
-            life.retry_at = timer.map(|(timer, _)| timer.at(now));
-        }
-        let is_quiet = self.writing.is_empty()
-            && self.write_backoff.is_empty()
-            && self.remove_backoff.is_empty();
-        let holdings = snapshot.secrets.iter().zip(&mut snapshot.view.secrets);
-        for (target, holding) in holdings.filter(|_| !is_quiet) {
-            let name = target.name();
-            holding.is_writing = self.writing.contains(&name);
-            holding.retry_at = self.write_backoff.until(&name, target.uid(), now);
-            holding.remove_at = self.remove_backoff.until(&name, target.uid(), now);
-        }
-    }
-
-    /// Marks in a snapshot of everything what was removed and confirmed.
-    pub(super) fn mark_removals(
-        &mut self,
-        snapshot: &mut Snapshot,
-        confirmed: Option<&str>,
-        now: Timestamp,
-    ) {
-        self.removals
-            .retain(|_, at| now.duration_since(*at).abs() < REMOVAL_WINDOW);
-        snapshot.view.removals.recent = self.removals.len();
-        snapshot.view.removals.confirmed =
-            confirmed.is_some() && confirmed == self.reported_blocked.as_deref();
-    }
-
-    /// Forgets what a snapshot of everything no longer contains.
-    pub(super) fn retain_only(&mut self, snapshot: &Snapshot, now: Timestamp) {
+    /// Forgets what concerns no pull secret and no source any more.
+    pub(super) fn forget_gone(&mut self, now: Timestamp) {
+        let is_fresh = |view: &SecretView, source: &MintSource| {
+            let mut entries = view.entries(now).filter(|one| one.source == Some(source));
+            entries.any(|entry| {
+                let credential = CredentialState {
+                    minted: entry.life,
+                    ..CredentialState::default()
+                };
+                credential.is_fresh(now)
+            })
+        };
         // One that is fresh was minted by another replica after it failed here.
-        let sources = snapshot.sources.iter().zip(&snapshot.view.credentials);
-        let known: HashSet<&MintSource> = sources
-            .filter(|(_, life)| !life.is_fresh(now))
-            .map(|(source, _)| source)
-            .collect();
-        self.mint_retry.retain(|source, _| known.contains(source));
-        let known: HashSet<PullSecretKey> =
-            snapshot.secrets.iter().map(PullSecretRef::name).collect();
+        let index = &self.index;
+        self.mint_retry.retain(|source, _| {
+            let keys = index.keys_of(&source.canonical());
+            let view = keys.first().and_then(|key| index.get(key)?.view());
+            view.is_some_and(|view| !is_fresh(view, source))
+        });
         self.drift.forget_expired(now);
-        let stays = |name: &PullSecretKey| known.contains(name) || self.drift.is_drifting(name);
+        let drift = &self.drift;
+        let stays = |key: &PullSecretKey| index.get(key).is_some() || drift.is_drifting(key);
         self.write_backoff.retain(stays);
         self.remove_backoff.retain(stays);
-        self.last_written.retain(|name, _| known.contains(name));
     }
 
     /// Reports, once for each set of them, which removals are blocked until an admin confirms them.
-    pub(super) fn report_blocked_removals(
-        &mut self,
-        snapshot: &Snapshot,
-        decision: &Decision,
-        own_namespace: &str,
-    ) {
-        if decision.blocked.is_empty() {
-            if decision.remove.is_empty() {
+    pub(super) fn report_blocked(&mut self, blocked: &[PullSecretKey], own_namespace: &str) {
+        self.blocked = blocked.len();
+        if blocked.is_empty() {
+            if self.guard.is_idle() {
                 self.reported_blocked = None;
             }
             return;
         }
-        let count = decision.blocked.len();
-        let id = blocked_removals_id(snapshot, &decision.blocked);
-        if self.reported_blocked.as_ref() != Some(&id) {
-            let note = format!(
-                "blocked removal from {count} of {} pull secrets at once; if this is intended, confirm it: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
-                snapshot.view.removals.secrets,
-            );
-            tracing::error!(
-                secrets.blocked = count,
-                secrets.total = snapshot.view.removals.secrets,
-                "{note}"
-            );
-            self.events.push(EventNote {
-                regarding: reference(
-                    ["coordination.k8s.io/v1", "Lease", PULL_SECRET],
-                    Some(own_namespace),
-                    None,
-                ),
-                event_type: EventType::Warning,
-                reason: "RemovalBlocked",
-                action: "Remove",
-                note,
-            });
-            self.reported_blocked = Some(id);
+        let count = blocked.len();
+        let id = blocked_removals_id(&self.index, blocked);
+        if self.reported_blocked.as_ref() == Some(&id) {
+            return;
         }
+        let total = self.index.there();
+        let note = format!(
+            "blocked removal from {count} of {total} pull secrets at once; if this is intended, confirm it: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
+        );
+        tracing::error!(
+            secrets.blocked = count,
+            secrets.total = total,
+            "{note}"
+        );
+        self.events.push(EventNote {
+            regarding: reference(
+                ["coordination.k8s.io/v1", "Lease", PULL_SECRET],
+                Some(own_namespace),
+                None,
+            ),
+            event_type: EventType::Warning,
+            reason: "RemovalBlocked",
+            action: "Remove",
+            note,
+        });
+        self.reported_blocked = Some(id);
     }
 }
 
 /// What these removals are called: the same for the very same content of the very same Secrets, so that who confirmed them says
 /// nothing of later ones.
-fn blocked_removals_id(snapshot: &Snapshot, places: &[usize]) -> String {
-    let mut all: Vec<String> = places
-        .iter()
-        .map(|&at| {
-            let target = &snapshot.secrets[at];
-            let mut keys: Vec<&String> = snapshot.stale[at].iter().collect();
-            keys.sort();
-            let observed = target.observed.as_ref();
-            let digest = |key: &&String| observed?.digests.get(*key);
-            let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
-            let uid = observed.map(|observed| &observed.version.uid);
-            // Of content that was not read its version is all that is known.
-            let unread = observed.filter(|observed| !observed.intact);
-            let version = unread.map(|observed| &observed.version.resource_version);
-            format!("{:?} {uid:?} {version:?} {logins:?}", target.name())
-        })
-        .collect();
+fn blocked_removals_id(index: &Index, blocked: &[PullSecretKey]) -> String {
+    let views = blocked.iter().filter_map(|key| index.get(key)?.view());
+    let mut all: Vec<String> = views.map(describe_removal).collect();
     all.sort();
     let hash = Sha256::digest(all.join("\n"));
     let first = hash.first_chunk().copied().map_or(0, u32::from_be_bytes);
     format!("{first:08x}")
+}
+
+fn describe_removal(view: &SecretView) -> String {
+    let keys = view.stale.iter().flat_map(|stale| &stale.keys);
+    let mut keys: Vec<&String> = keys.collect();
+    keys.sort();
+    let observed = view.target.observed.as_ref();
+    let digest = |key: &&String| observed?.digests.get(*key);
+    let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
+    let uid = observed.map(|observed| &observed.version.uid);
+    // Of content that was not read its version is all that is known.
+    let unread = observed.filter(|observed| !observed.intact);
+    let version = unread.map(|observed| &observed.version.resource_version);
+    format!("{:?} {uid:?} {version:?} {logins:?}", view.target.key())
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
+use super::super::status::StatusKey;
 use super::state::{PullSecretWrite, TaskResult};
-use crate::names::ObjectName;
 use crate::provision::ports::ClusterError;
-use crate::provision::snapshot::PullSecretKey;
+use crate::provision::changes::PullSecretKey;
 use crate::provision::{EnsureOutcome, Pending};
 use crate::registry::source::MintSource;
 
@@ -29,7 +29,7 @@ pub(super) enum TaskKey {
     /// The API server is asked about the kind Registry.
     CheckCrd,
     /// A Registry's status is written.
-    WriteStatus(ObjectName),
+    WriteStatus(StatusKey),
     /// An Event is published.
     PublishEvent,
 }
@@ -59,9 +59,9 @@ impl TaskKey {
                 TaskResult::Removed(name, false, Err(panicked(&what)))
             }
             Self::CheckCrd => TaskResult::CrdChecked(Err(panicked("list registries").into())),
-            Self::WriteStatus(registry) => {
-                let what = format!("update status of registry {registry}");
-                TaskResult::StatusWritten(registry, Err(panicked(&what)))
+            Self::WriteStatus(key) => {
+                let what = format!("update status of registry {}", key.0);
+                TaskResult::StatusWritten(key, Err(panicked(&what)))
             }
             Self::PublishEvent => TaskResult::EventPublished,
         }
@@ -136,7 +136,7 @@ mod tests {
             TaskKey::Write(name.clone()),
             TaskKey::Remove(name.clone()),
             TaskKey::CheckCrd,
-            TaskKey::WriteStatus("eu".parse().unwrap()),
+            TaskKey::WriteStatus(("eu".parse().unwrap(), "u-1".to_owned())),
             TaskKey::PublishEvent,
         ];
         for about in about {

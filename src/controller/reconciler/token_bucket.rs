@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The longest round that is believed: a longer one was a pause, or the clock was set.
-const MAX_REFILL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Grows with time, at a pace, and never beyond what a second gives.
+/// Grows with time, at a pace, and never beyond what a second gives: after a pause, or where the clock was set, no more begin at once.
 #[derive(Debug, Default)]
 pub(super) struct TokenBucket {
     writes: f64,
@@ -15,14 +12,11 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Adds what a pace, in writes per second, gives since the last round, which was a `tick` ago at least: with many namespaces a
-    /// round takes longer.
-    pub(super) fn refill(&mut self, rate: f64, tick: Duration, now: Timestamp) {
+    /// Adds what a pace, in writes per second, gives since the last time.
+    pub(super) fn refill(&mut self, rate: f64, now: Timestamp) {
         let last = self.refilled.replace(now);
-        let passed = last.and_then(|last| Duration::try_from(now.duration_since(last)).ok());
-        let passed = passed.filter(|passed| (tick..=MAX_REFILL_INTERVAL).contains(passed));
-        let refilled = self.writes + rate * passed.unwrap_or(tick).as_secs_f64();
-        self.writes = refilled.min(rate.max(1.0));
+        let passed = last.map_or(1.0, |last| now.duration_since(last).as_secs_f64());
+        self.writes = (self.writes + rate * passed.clamp(0.0, 1.0)).min(rate.max(1.0));
     }
 
     /// Whether a write may begin.
@@ -34,52 +28,64 @@ impl TokenBucket {
     pub(super) fn take(&mut self) {
         self.writes -= 1.0;
     }
+
+    /// How long until the next one may begin.
+    pub(super) fn wait(&self, rate: f64) -> Duration {
+        let seconds = (1.0 - self.writes).max(0.0) / rate.max(0.001);
+        // Not a moment too soon: it would be for nothing.
+        Duration::from_secs_f64(seconds.min(1.0)) + Duration::from_millis(1)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TICK: Duration = Duration::from_millis(50);
-
     fn at(milliseconds: i64) -> Timestamp {
         Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap()
     }
 
-    /// How many writes begin in ten seconds of rounds that are so many milliseconds apart.
-    fn count(round: i64) -> usize {
-        let mut allowance = TokenBucket::default();
+    fn take_all(bucket: &mut TokenBucket) -> usize {
         let mut count = 0;
-        for round in (0..10_000).step_by(usize::try_from(round).unwrap()) {
-            allowance.refill(20.0, TICK, at(round));
-            while allowance.has_token() {
-                allowance.take();
-                count += 1;
-            }
+        while bucket.has_token() {
+            bucket.take();
+            count += 1;
         }
         count
     }
 
     #[test]
     fn keeps_the_pace_whether_rounds_are_quick_or_slow() {
-        for round in [50, 200, 1000] {
-            let count = count(round);
-            assert!((180..=200).contains(&count), "{round} ms: {count}");
+        for round in [1, 50, 200, 1000] {
+            let mut bucket = TokenBucket::default();
+            let mut count = 0;
+            for time in (0..10_000).step_by(round) {
+                bucket.refill(20.0, at(time));
+                count += take_all(&mut bucket);
+            }
+            // The first second's worth is there at once.
+            assert!((199..=220).contains(&count), "{round} ms: {count}");
         }
     }
 
     #[test]
     fn gives_no_more_than_a_second_after_a_pause_or_a_clock_that_was_set() {
         for set in [9_000, 3_600_000, -3_600_000] {
-            let mut allowance = TokenBucket::default();
-            allowance.refill(20.0, TICK, at(0));
-            allowance.refill(20.0, TICK, at(set));
-            let mut count = 0;
-            while allowance.has_token() {
-                allowance.take();
-                count += 1;
-            }
-            assert!(count <= 20, "{set}: {count}");
+            let mut bucket = TokenBucket::default();
+            bucket.refill(20.0, at(0));
+            bucket.refill(20.0, at(set));
+            assert!(take_all(&mut bucket) <= 20, "{set}");
         }
+    }
+
+    #[test]
+    fn says_how_long_to_wait_for_the_next_one() {
+        let mut bucket = TokenBucket::default();
+        bucket.refill(20.0, at(0));
+        take_all(&mut bucket);
+        let wait = bucket.wait(20.0);
+        assert!((50..=53).contains(&wait.as_millis()), "{wait:?}");
+        bucket.refill(20.0, at(52));
+        assert!(bucket.has_token());
     }
 }

@@ -1,188 +1,297 @@
-//! The credentials that wait to be minted, and the pull secrets that wait to be written. Pure.
+//! What waits to be reconciled and to be written, each key once. Pure.
+//!
+//! ```text
+//! add ─▶ ready ─▶ reconcile ─▶ add_write ─▶ writes: what is missing at once, what is renewed by the soonest end, at a pace
+//!  ▲                  │
+//!  └─ waiting until ◀─┘
+//! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::token_bucket::TokenBucket;
-use crate::provision::decide::Decision;
-use crate::provision::snapshot::{PullSecretRef, Snapshot};
-use crate::registry::source::MintSource;
 
-/// What waits to be minted and written, as it was decided last.
-#[derive(Default)]
-pub(super) struct WorkQueue {
-    /// What is to be minted, the most urgent first.
-    mint: VecDeque<MintSource>,
-    /// Something is missing there.
-    complete: VecDeque<PullSecretRef>,
-    /// Something is to be renewed there, soonest to end first.
-    renew: VecDeque<PullSecretRef>,
-    /// How many of those begin per second.
-    rate: f64,
-    /// How many of those may begin.
-    token_bucket: TokenBucket,
+/// How many writes of renewed credentials begin per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RenewalRate {
+    /// At least, as long as some are due.
+    pub base: f64,
+    /// At most, however little time is left.
+    pub max: f64,
 }
 
-impl WorkQueue {
-    /// Takes what was decided on everything, instead of what waited.
-    pub(super) fn replace(&mut self, snapshot: &Snapshot, decision: &Decision) {
-        let target = |index: &usize| snapshot.secrets[*index].clone();
-        let source = |index: &usize| snapshot.sources[*index].clone();
-        self.mint = decision.mint.iter().map(source).collect();
-        self.complete = decision.complete.iter().map(target).collect();
-        self.renew = decision.renew.iter().map(target).collect();
-        self.rate = decision.rate;
-    }
-
-    /// Puts first what is missing in a few namespaces.
-    pub(super) fn push_front(&mut self, snapshot: &Snapshot, decision: &Decision) {
-        for index in &decision.complete {
-            self.complete.push_front(snapshot.secrets[*index].clone());
-        }
-        let first: Vec<&MintSource> = decision
-            .mint
-            .iter()
-            .map(|index| &snapshot.sources[*index])
-            .collect();
-        if !first.is_empty() {
-            self.mint.retain(|source| !first.contains(&source));
-        }
-        for source in first.into_iter().rev() {
-            self.mint.push_front(source.clone());
+impl Default for RenewalRate {
+    fn default() -> Self {
+        Self {
+            base: 20.0,
+            max: 500.0,
         }
     }
+}
 
-    /// Adds what the pace gives since the last time, which was a `tick` ago at least.
-    pub(super) fn refill(&mut self, tick: Duration, now: Timestamp) {
-        self.token_bucket.refill(self.rate, tick, now);
-    }
+/// Keys by priority, each once; of equal ones the first that came.
+#[derive(Debug)]
+pub(super) struct KeyQueue<P, K> {
+    order: BTreeMap<(P, u64), K>,
+    places: HashMap<K, (P, u64)>,
+    count: u64,
+}
 
-    /// Takes the next credential to be minted.
-    pub(super) fn pop_mint(&mut self) -> Option<MintSource> {
-        self.mint.pop_front()
-    }
-
-    /// Takes the next pull secret whose writing may begin.
-    pub(super) fn take(&mut self) -> Option<PullSecretRef> {
-        if let Some(target) = self.complete.pop_front() {
-            return Some(target);
+impl<P, K> Default for KeyQueue<P, K> {
+    fn default() -> Self {
+        Self {
+            order: BTreeMap::new(),
+            places: HashMap::new(),
+            count: 0,
         }
-        if !self.token_bucket.has_token() {
+    }
+}
+
+impl<P: Copy + Ord, K: Clone + Eq + Hash> KeyQueue<P, K> {
+    /// Puts a key in, or to its new place if its priority is another one.
+    pub(super) fn push(&mut self, key: K, priority: P) {
+        if self.places.get(&key).is_some_and(|(is, _)| *is == priority) {
+            return;
+        }
+        self.remove(&key);
+        self.count += 1;
+        let place = (priority, self.count);
+        self.places.insert(key.clone(), place);
+        self.order.insert(place, key);
+    }
+
+    /// Takes a key out.
+    pub(super) fn remove(&mut self, key: &K) {
+        if let Some(place) = self.places.remove(key) {
+            self.order.remove(&place);
+        }
+    }
+
+    /// Takes the first one out.
+    pub(super) fn pop(&mut self) -> Option<K> {
+        let (_, key) = self.order.pop_first()?;
+        self.places.remove(&key);
+        Some(key)
+    }
+
+    /// The priority of the first one.
+    pub(super) fn first(&self) -> Option<P> {
+        self.order.first_key_value().map(|((priority, _), _)| *priority)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+/// Keys that wait.
+#[derive(Debug)]
+pub(super) struct WorkQueue<K> {
+    /// To be reconciled, in the order in which they came.
+    ready: KeyQueue<(), K>,
+    /// To be reconciled then.
+    waiting: KeyQueue<Timestamp, K>,
+    /// Something is missing there.
+    complete: KeyQueue<(), K>,
+    /// Something is to be renewed there, soonest to end first.
+    renew: KeyQueue<Timestamp, K>,
+    bucket: TokenBucket,
+    rate: RenewalRate,
+}
+
+impl<K: Clone + Eq + Hash> WorkQueue<K> {
+    pub(super) fn new(rate: RenewalRate) -> Self {
+        Self {
+            ready: KeyQueue::default(),
+            waiting: KeyQueue::default(),
+            complete: KeyQueue::default(),
+            renew: KeyQueue::default(),
+            bucket: TokenBucket::default(),
+            rate,
+        }
+    }
+
+    /// Adds a key that is to be reconciled now.
+    pub(super) fn add(&mut self, key: K) {
+        self.waiting.remove(&key);
+        self.ready.push(key, ());
+    }
+
+    /// Adds a key that is to be reconciled then.
+    pub(super) fn add_at(&mut self, key: K, at: Timestamp) {
+        self.waiting.push(key, at);
+    }
+
+    /// Adds all of which the time has come.
+    pub(super) fn add_due(&mut self, now: Timestamp) {
+        while self.waiting.first().is_some_and(|at| at <= now) {
+            if let Some(key) = self.waiting.pop() {
+                self.ready.push(key, ());
+            }
+        }
+    }
+
+    /// Takes the next key that is to be reconciled.
+    pub(super) fn pop(&mut self) -> Option<K> {
+        self.ready.pop()
+    }
+
+    /// Whether nothing is to be reconciled now.
+    pub(super) fn is_settled(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Adds a key whose writing may begin: at once, or of a renewal that is to be done by then.
+    pub(super) fn add_write(&mut self, key: K, by: Option<Timestamp>) {
+        match by {
+            None => {
+                self.renew.remove(&key);
+                self.complete.push(key, ());
+            }
+            Some(by) => {
+                self.complete.remove(&key);
+                self.renew.push(key, by);
+            }
+        }
+    }
+
+    /// Nothing is to be written there after all.
+    pub(super) fn forget_write(&mut self, key: &K) {
+        self.complete.remove(key);
+        self.renew.remove(key);
+    }
+
+    /// Nothing is to be done there any more.
+    pub(super) fn forget(&mut self, key: &K) {
+        self.waiting.remove(key);
+        self.forget_write(key);
+    }
+
+    /// Takes the next key whose writing may begin.
+    pub(super) fn pop_write(&mut self, now: Timestamp) -> Option<K> {
+        if let Some(key) = self.complete.pop() {
+            return Some(key);
+        }
+        let first = self.renew.first()?;
+        self.bucket.refill(self.pace(first, now), now);
+        if !self.bucket.has_token() {
             return None;
         }
-        let target = self.renew.pop_front()?;
-        self.token_bucket.take();
-        Some(target)
+        self.bucket.take();
+        self.renew.pop()
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.mint.is_empty() && self.complete.is_empty() && self.renew.is_empty()
+    /// Whether no write waits.
+    pub(super) fn has_no_writes(&self) -> bool {
+        self.complete.is_empty() && self.renew.is_empty()
+    }
+
+    /// When the next renewal may begin, if one waits.
+    pub(super) fn next_write(&self, now: Timestamp) -> Option<Duration> {
+        let pace = self.pace(self.renew.first()?, now);
+        Some(self.bucket.wait(pace))
+    }
+
+    /// When the first key is to be reconciled that waits for its time.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.waiting.first()
+    }
+
+    /// How many writes are to begin per second so that all are done in half of the time that the first of them has left.
+    fn pace(&self, first_end: Timestamp, now: Timestamp) -> f64 {
+        let left = first_end.duration_since(now).as_secs_f64().max(0.0) / 2.0;
+        #[expect(clippy::cast_precision_loss, reason = "a pace is about")]
+        let needed = self.renew.len() as f64 / left.max(0.001);
+        needed.clamp(self.rate.base, self.rate.max)
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
+mod tests {
     use super::*;
-    use crate::provision::Namespace;
 
-    const TICK: Duration = Duration::from_millis(50);
-
-    fn snapshot(names: &[&str]) -> Snapshot {
-        let target = |name: &&str| PullSecretRef {
-            namespace: Arc::new(Namespace::new(
-                name.parse().unwrap(),
-                BTreeMap::new(),
-                false,
-            )),
-            secret: "pullpass".parse().unwrap(),
-            observed: None,
-        };
-        let mut snapshot = Snapshot::default();
-        snapshot.secrets.extend(names.iter().map(target));
-        snapshot
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap()
     }
 
-    /// The source of some credential.
-    pub(in super::super) fn source(region: &str) -> MintSource {
-        let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
-            "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
-        let registry = serde_json::from_value(spec).unwrap();
-        let registries = crate::registry::Registries::build([registry]);
-        let grants = registries.grants_of(&BTreeMap::new(), "pullpass");
-        match &grants[0].source {
-            crate::registry::CredentialSource::Minted(source) => source.clone(),
-            crate::registry::CredentialSource::Static(_) => panic!("a fixed login"),
-        }
+    fn queue() -> WorkQueue<&'static str> {
+        WorkQueue::new(RenewalRate::default())
+    }
+
+    fn drain(mut next: impl FnMut() -> Option<&'static str>) -> String {
+        std::iter::from_fn(|| next()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn mints_what_is_urgent_first_and_nothing_twice() {
-        let [eu, us, ap] = ["eu-west-1", "us-east-1", "ap-south-1"].map(source);
-        let all = |sources: &[&MintSource]| {
-            let mut snapshot = Snapshot::default();
-            let sources = sources.iter().map(|&source| source.clone());
-            snapshot.sources.extend(sources);
-            snapshot
-        };
-        let mint = |mint: &[usize]| Decision {
-            mint: mint.to_vec(),
-            ..Decision::default()
-        };
-        let mut queue = WorkQueue::default();
-        queue.replace(&all(&[&eu, &us]), &mint(&[1, 0]));
-        queue.push_front(&all(&[&eu, &ap]), &mint(&[0, 1]));
-        assert!(!queue.is_empty());
-        let taken: Vec<MintSource> = std::iter::from_fn(|| queue.pop_mint()).collect();
-        assert_eq!(taken, [eu, ap, us]);
-        assert!(queue.is_empty());
-    }
-
-    fn decision(complete: &[usize], renew: &[usize]) -> Decision {
-        Decision {
-            complete: complete.to_vec(),
-            renew: renew.to_vec(),
-            rate: 20.0,
-            ..Decision::default()
+    fn reconciles_each_key_once_and_first_what_came_first() {
+        let mut queue = queue();
+        for key in ["b", "a", "b", "c"] {
+            queue.add(key);
         }
-    }
-
-    fn take(queue: &mut WorkQueue) -> Vec<String> {
-        let next = || Some(queue.take()?.namespace.name.to_string());
-        std::iter::from_fn(next).collect()
+        queue.add_at("a", at(1_000));
+        assert!(!queue.is_settled());
+        assert_eq!(drain(|| queue.pop()), "b a c");
+        assert!(queue.is_settled());
+        queue.add_at("c", at(500));
+        queue.add_at("c", at(2_000));
+        assert_eq!(queue.next(), Some(at(1_000)));
+        queue.add_due(at(999));
+        assert!(queue.is_settled());
+        queue.add_due(at(2_000));
+        assert_eq!(drain(|| queue.pop()), "a c");
+        assert_eq!(queue.next(), None);
+        queue.add_at("c", at(0));
+        queue.add("c");
+        queue.forget(&"c");
+        assert_eq!(queue.next(), None, "now is sooner than then");
     }
 
     #[test]
-    fn takes_what_is_missing_at_once_and_what_is_renewed_at_its_pace() {
-        let mut queue = WorkQueue::default();
-        queue.replace(
-            &snapshot(&["a", "b", "c", "d"]),
-            &decision(&[2], &[3, 0, 1]),
-        );
-        assert_eq!(take(&mut queue), ["c"]);
-        for (tick, taken) in [(0, "d"), (1, "a"), (2, "b")] {
-            let now = Timestamp::from_millisecond(1_800_000_000_000 + 50 * tick).unwrap();
-            queue.refill(TICK, now);
-            assert_eq!(take(&mut queue), [taken]);
+    fn writes_what_is_missing_at_once_and_what_is_renewed_at_a_pace() {
+        let mut queue = queue();
+        let hours = |hours: i64| at(hours * 3_600_000);
+        queue.add_write("late", Some(hours(3)));
+        queue.add_write("soon", Some(hours(2)));
+        queue.add_write("missing", Some(hours(2)));
+        queue.add_write("missing", None);
+        queue.add_write("never", None);
+        queue.forget_write(&"never");
+        assert_eq!(queue.pop_write(at(0)), Some("missing"));
+        // A second's worth may begin at once.
+        assert_eq!(drain(|| queue.pop_write(at(0))), "soon late");
+        assert!(queue.has_no_writes());
+        let names: Vec<&'static str> = (0..100)
+            .map(|number| &*Box::leak(number.to_string().into_boxed_str()))
+            .collect();
+        for name in names {
+            queue.add_write(name, Some(hours(3)));
         }
-        assert!(queue.is_empty());
+        let mut counts = Vec::new();
+        for tick in 1..=40 {
+            let now = at(tick * 50);
+            counts.push(drain(|| queue.pop_write(now)).split(' ').count());
+        }
+        let began: usize = counts.iter().sum();
+        assert!((50..=62).contains(&began), "20 a second: {began}");
     }
 
     #[test]
-    fn takes_first_what_just_changed_and_only_what_was_decided_last() {
-        let mut queue = WorkQueue::default();
-        queue.replace(&snapshot(&["a", "b"]), &decision(&[0, 1], &[]));
-        queue.push_front(&snapshot(&["new"]), &decision(&[0], &[]));
-        assert_eq!(
-            queue.take().map(|target| target.namespace.name.to_string()),
-            Some("new".to_owned())
-        );
-        queue.replace(&snapshot(&["c"]), &decision(&[0], &[]));
-        assert_eq!(take(&mut queue), ["c"]);
+    fn hurries_where_little_time_is_left() {
+        let cases = [(100, 3_600, 20.0), (1_000, 100, 20.0), (10_000, 100, 200.0), (10_000, 1, 500.0), (1, -5, 500.0)];
+        for (count, seconds, pace) in cases {
+            let mut queue: WorkQueue<usize> = WorkQueue::new(RenewalRate::default());
+            for key in 0..count {
+                queue.add_write(key, Some(at(seconds * 1_000)));
+            }
+            let found = queue.pace(at(seconds * 1_000), at(0));
+            assert!((found - pace).abs() < 1e-6, "{count} {seconds}: {found}");
+        }
     }
 }

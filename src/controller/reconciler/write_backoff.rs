@@ -1,12 +1,12 @@
 //! The pull secrets whose writing, or from which removing, is tried again, and why it failed. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::RetryTimer;
 use crate::provision::Pending;
-use crate::provision::snapshot::PullSecretKey;
+use crate::provision::changes::PullSecretKey;
 
 /// The first wait after a write that failed, and the longest; it doubles.
 const BACKOFF: (SignedDuration, SignedDuration) =
@@ -46,34 +46,34 @@ impl WriteBackoff {
     ) {
         let before = self.0.get(&name);
         let wait = before.map_or(BACKOFF.0, |before| (before.timer.wait() * 2).min(BACKOFF.1));
-        let min_resync_interval = BackoffEntry {
+        let entry = BackoffEntry {
             timer: RetryTimer::after(wait, now),
             uid,
             failures: before.map_or(1, |before| before.failures.saturating_add(1)),
             why,
         };
-        self.0.insert(name, min_resync_interval);
+        self.0.insert(name, entry);
     }
 
     /// A pull secret was written and is backed off from all the same, because another writer keeps changing it.
-    pub(super) fn min_resync_interval(
+    pub(super) fn hold_off(
         &mut self,
         name: PullSecretKey,
         wait: SignedDuration,
         now: Timestamp,
     ) {
-        let min_resync_interval = BackoffEntry {
+        let entry = BackoffEntry {
             timer: RetryTimer::after(wait, now),
             uid: None,
             failures: 0,
             why: Vec::new(),
         };
-        self.0.insert(name, min_resync_interval);
+        self.0.insert(name, entry);
     }
 
-    /// Whether no pull secret is left alone.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The pull secrets that are left alone.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PullSecretKey> {
+        self.0.keys()
     }
 
     /// Until when a pull secret is left alone, which may be over. `uid` is that of the Secret that is there now.
@@ -86,25 +86,25 @@ impl WriteBackoff {
         self.0
             .get(name)
             .filter(|entry| entry.uid.is_none() || entry.uid.as_deref() == uid)
-            .map(|min_resync_interval| min_resync_interval.timer.at(now))
+            .map(|entry| entry.timer.at(now))
     }
 
     /// Whether the last write failed, or the last removal.
     pub(super) fn has_failed(&self, name: &PullSecretKey) -> bool {
         self.0
             .get(name)
-            .is_some_and(|min_resync_interval| min_resync_interval.failures > 0)
+            .is_some_and(|entry| entry.failures > 0)
     }
 
     /// The pull secrets that could not be written again and again, and why.
-    pub(super) fn persistent(&self) -> HashMap<PullSecretKey, Vec<Pending>> {
+    pub(super) fn persistent(&self) -> BTreeMap<PullSecretKey, Vec<Pending>> {
         let persistent = self
             .0
             .iter()
-            .filter(|(_, min_resync_interval)| min_resync_interval.failures >= REPORT_AFTER);
+            .filter(|(_, entry)| entry.failures >= REPORT_AFTER);
         persistent
-            .filter(|(_, min_resync_interval)| !min_resync_interval.why.is_empty())
-            .map(|(name, min_resync_interval)| (name.clone(), min_resync_interval.why.clone()))
+            .filter(|(_, entry)| !entry.why.is_empty())
+            .map(|(name, entry)| (name.clone(), entry.why.clone()))
             .collect()
     }
 
@@ -144,7 +144,7 @@ mod tests {
         }
         assert_eq!(failures.until(&name, None, at(0)), Some(at(60)));
         failures.forget(&name);
-        assert!(failures.is_empty() && !failures.has_failed(&name));
+        assert!(failures.keys().count() == 0 && !failures.has_failed(&name));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             WriteBackoff::default(),
             ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
         );
-        failures.min_resync_interval(name.clone(), SignedDuration::from_secs(8), at(0));
+        failures.hold_off(name.clone(), SignedDuration::from_secs(8), at(0));
         assert_eq!(failures.until(&name, None, at(0)), Some(at(8)));
         assert!(!failures.has_failed(&name) && failures.persistent().is_empty());
     }

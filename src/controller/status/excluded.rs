@@ -1,11 +1,17 @@
 //! Namespaces that opted in and are excluded: an Event on each says so.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::cluster::{EventNote, EventType, reference};
-use crate::provision::snapshot::Snapshot;
+use crate::names::NamespaceName;
+use crate::provision::Namespace;
 
 /// What is to be said of them.
-pub(super) fn find(snapshot: &Snapshot) -> impl Iterator<Item = EventNote> {
-    snapshot.excluded.iter().map(|namespace| EventNote {
+pub(super) fn find(
+    excluded: &BTreeMap<NamespaceName, Arc<Namespace>>,
+) -> impl Iterator<Item = EventNote> {
+    excluded.values().map(|namespace| EventNote {
         regarding: reference(
             ["v1", "Namespace", &namespace.name],
             None,

@@ -1,13 +1,16 @@
 //! Pull secrets that cannot be written, as reported on their Registries and in their namespaces. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
 
 use super::secret;
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::Reason;
+use crate::controller::reconciler::Index;
 use crate::names::ObjectName;
 use crate::provision::Pending;
-use crate::provision::snapshot::{PullSecretKey, Snapshot};
+use crate::provision::changes::PullSecretKey;
 
 /// In how many namespaces an Event is written at most.
 const MAX_NAMESPACES: usize = 100;
@@ -47,25 +50,19 @@ impl WriteFailure {
     }
 }
 
-/// Which pull secrets of a snapshot are not written; `failed` has the reasons.
+/// Which pull secrets are not written; `failed` has the reasons. Always in the same order: the first one is reported.
 pub(super) fn find(
-    snapshot: &Snapshot,
-    failed: &HashMap<PullSecretKey, Vec<Pending>>,
+    index: &Index,
+    failed: &BTreeMap<PullSecretKey, Vec<Pending>>,
+    now: Timestamp,
 ) -> Unwritten {
     let mut found = Unwritten::default();
-    if failed.is_empty() {
-        return found;
-    }
-    let mut all: Vec<_> = snapshot.secrets.iter().enumerate().collect();
-    // Always in the same order: the first one is reported.
-    all.sort_by_key(|(_, target)| (&target.namespace.name, &target.secret));
-    for (at, target) in all {
-        let name = target.name();
-        let Some(why) = failed.get(&name) else {
+    for (key, why) in failed {
+        let Some(record) = index.get(key) else {
             continue;
         };
         let mut told = None;
-        for (registry, is_missing) in snapshot.unwritten(at) {
+        for (registry, is_missing) in record.unwritten(now) {
             let concerns = |one: &&Pending| {
                 let concerned = one.registry.as_ref();
                 concerned.is_none_or(|concerned| concerned == registry)
@@ -87,7 +84,7 @@ pub(super) fn find(
                 .count += 1;
         }
         if let Some(why) = told.filter(|_| found.events.len() < MAX_NAMESPACES) {
-            found.events.push(notice(&name, why));
+            found.events.push(notice(key, why));
         }
     }
     found

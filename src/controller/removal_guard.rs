@@ -1,0 +1,174 @@
+//! Which removals are carried out, and which wait until an admin confirms them. Pure.
+//!
+//! An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
+//! may be a mistake, ours or an admin's, and waits until it is confirmed; so does what went with the kind, however little it is. What
+//! pullpass cannot have written counts for nothing: anybody may put it there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::provision::changes::PullSecretKey;
+use crate::provision::decide::Stale;
+
+/// Within how long removals that nobody ordered are counted together.
+pub(super) const REMOVAL_WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// So many removals that nobody ordered never wait, however few secrets there are.
+const FREE_REMOVALS: usize = 10;
+
+/// Of so many secrets one may be removed without an order.
+const REMOVAL_DIVISOR: usize = 5;
+
+/// Why something is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) why: Stale,
+    /// Whether pullpass may have written any of it.
+    pub(super) is_ours: bool,
+}
+
+/// What is to be removed.
+#[derive(Debug, Default)]
+pub(super) struct RemovalGuard {
+    wanted: BTreeMap<PullSecretKey, Cause>,
+    /// From which pull secrets something was removed that nobody ordered, and when.
+    recent: HashMap<PullSecretKey, Timestamp>,
+}
+
+/// What may be removed now, and what may not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Permits {
+    pub(super) permitted: Vec<PullSecretKey>,
+    pub(super) blocked: Vec<PullSecretKey>,
+}
+
+impl RemovalGuard {
+    /// Something is to be removed from a pull secret.
+    pub(super) fn want(&mut self, key: &PullSecretKey, cause: Cause) {
+        self.wanted.insert(key.clone(), cause);
+    }
+
+    /// Nothing is, or not now.
+    pub(super) fn forget(&mut self, key: &PullSecretKey) {
+        self.wanted.remove(key);
+    }
+
+    /// Whether nothing is to be removed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Why something is to be removed from a pull secret.
+    pub(super) fn cause(&self, key: &PullSecretKey) -> Option<Cause> {
+        self.wanted.get(key).copied()
+    }
+
+    /// Something was removed that nobody ordered.
+    pub(super) fn record(&mut self, key: PullSecretKey, now: Timestamp) {
+        self.recent.insert(key, now);
+    }
+
+    /// Which of all that is to be removed may be. There are so many pull secrets of ours.
+    pub(super) fn permit(&mut self, secrets: usize, is_confirmed: bool, now: Timestamp) -> Permits {
+        self.recent
+            .retain(|_, at| now.duration_since(*at).abs() < REMOVAL_WINDOW);
+        let counts = |cause: &&Cause| cause.why == Stale::Unexplained && cause.is_ours;
+        let all = self.wanted.values().filter(counts).count() + self.recent.len();
+        let is_little = all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets;
+        let mut permits = Permits::default();
+        for (key, cause) in &self.wanted {
+            let is_permitted = is_confirmed
+                || match cause.why {
+                    Stale::SpecChange => true,
+                    Stale::Unexplained => is_little || !cause.is_ours,
+                    Stale::KindLost => false,
+                };
+            if is_permitted {
+                permits.permitted.push(key.clone());
+            } else {
+                permits.blocked.push(key.clone());
+            }
+        }
+        permits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::at;
+
+    fn key(number: usize) -> PullSecretKey {
+        let namespace = format!("n{number:03}");
+        (namespace.parse().unwrap(), "pullpass".parse().unwrap())
+    }
+
+    fn guard(count: usize, why: Stale, is_ours: bool) -> RemovalGuard {
+        let mut guard = RemovalGuard::default();
+        for number in 0..count {
+            guard.want(&key(number), Cause { why, is_ours });
+        }
+        guard
+    }
+
+    /// How many of so many secrets are permitted and blocked.
+    fn permit(guard: &mut RemovalGuard, secrets: usize, is_confirmed: bool) -> (usize, usize) {
+        let permits = guard.permit(secrets, is_confirmed, at(0));
+        (permits.permitted.len(), permits.blocked.len())
+    }
+
+    #[test]
+    fn permits_what_was_ordered_and_blocks_what_nobody_ordered_when_it_is_much() {
+        use Stale::{KindLost, SpecChange, Unexplained};
+        let rows = [
+            (SpecChange, true, 100, 100, (100, 0)),
+            (Unexplained, true, 9, 9, (9, 0)),
+            (Unexplained, true, 10, 40, (0, 10)),
+            (Unexplained, true, 20, 100, (20, 0)),
+            (Unexplained, true, 21, 100, (0, 21)),
+            // Nobody knows them.
+            (Unexplained, false, 100, 100, (100, 0)),
+            (KindLost, true, 1, 100, (0, 1)),
+        ];
+        for (why, is_ours, count, secrets, expected) in rows {
+            let mut guard = guard(count, why, is_ours);
+            assert_eq!(
+                permit(&mut guard, secrets, false),
+                expected,
+                "{why:?} {count} of {secrets}"
+            );
+            assert_eq!(permit(&mut guard, secrets, true), (count, 0));
+        }
+    }
+
+    #[test]
+    fn lets_orders_and_forgeries_hold_nothing_up() {
+        let mut guard = guard(12, Stale::Unexplained, false);
+        let ours = |why| Cause { why, is_ours: true };
+        guard.want(&key(20), ours(Stale::Unexplained));
+        for number in 30..60 {
+            guard.want(&key(number), ours(Stale::SpecChange));
+        }
+        assert_eq!(permit(&mut guard, 20, false), (43, 0));
+        guard.want(&key(61), ours(Stale::KindLost));
+        assert_eq!(permit(&mut guard, 20, false), (43, 1));
+    }
+
+    #[test]
+    fn counts_each_secret_once_among_the_removals_of_a_minute() {
+        let mut guard = guard(1, Stale::Unexplained, true);
+        for number in 0..12 {
+            guard.record(key(0), at(number));
+        }
+        assert_eq!(permit(&mut guard, 20, false), (1, 0));
+        for number in 1..9 {
+            guard.record(key(number), at(0));
+        }
+        assert_eq!(permit(&mut guard, 20, false), (0, 1));
+        let permits = guard.permit(20, false, at(60 + 12));
+        assert_eq!(permits.permitted.len(), 1, "a minute later");
+        guard.forget(&key(0));
+        assert!(guard.is_idle() && guard.cause(&key(0)).is_none());
+    }
+}
