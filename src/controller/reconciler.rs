@@ -8,13 +8,16 @@
 //!                                                                        └─▶ Index ─▶ status, metrics
 //! ```
 
+mod blocked;
 mod changes;
 mod crd_check;
 mod drift;
 mod index;
+mod record;
 mod start;
 mod state;
 mod status_holdoff;
+mod sweep;
 mod tasks;
 mod token_bucket;
 mod workqueue;
@@ -25,7 +28,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub(super) use self::index::{Index, RegistryCounts, Seen};
+pub(super) use self::index::{Index, RegistryCounts};
+use self::record::Seen;
 use self::state::{ReconcilerState, TaskResult};
 use self::tasks::TaskKey;
 pub use self::workqueue::RenewalRate;
@@ -91,17 +95,18 @@ impl Reconciler {
 
     /// Reconciles pull secrets while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        while Leadership::acquired(&mut leadership).await {
+        let mut has_sender = true;
+        while has_sender && Leadership::acquired(&mut leadership).await {
             self.metrics.set_leader(true);
             // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
             // compare-and-swap. Removals, status writes and Events that are under way are cancelled: the next leader repeats them.
-            self.lead(&mut leadership).await;
+            has_sender = self.lead(&mut leadership).await;
             self.metrics.set_leader(false);
         }
     }
 
-    /// Leads until another replica does, or the sender is gone.
-    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) {
+    /// Leads until another replica does; `false`: the sender is gone.
+    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) -> bool {
         let mut state = ReconcilerState::new(self.rate);
         self.add_all(&mut state);
         loop {
@@ -109,7 +114,7 @@ impl Reconciler {
             let confirmed = {
                 let leadership = leadership.borrow_and_update();
                 if !leadership.leads {
-                    return;
+                    return true;
                 }
                 leadership.confirmed.clone()
             };
@@ -134,7 +139,7 @@ impl Reconciler {
             let next = [removals, status, state.queue.next()];
             let next = next.into_iter().flatten().min();
             if !self.wait(leadership, &mut state, next, now).await {
-                return;
+                return false;
             }
         }
     }
@@ -307,9 +312,7 @@ impl Reconciler {
         for registry in std::mem::take(&mut state.index.changed) {
             state.reported.mark(registry);
         }
-        state.forget_gone(now);
-        let (mints, writes) = state.count_failing(now);
-        self.metrics.set_failing(mints, writes);
+        let sweep = self.sweep(state, now);
         let needed = state.index.needed_rate();
         let is_overload = needed > self.rate.max;
         let overload = if is_overload { needed - self.rate.max } else { 0.0 };
@@ -320,12 +323,10 @@ impl Reconciler {
         for note in std::mem::take(&mut state.events) {
             self.publish(note, state, now);
         }
-        if let Some(until) = state.status_holdoff_until(now) {
-            return Some(until);
-        }
-        let next = state.reported.next(now);
-        if next.is_none_or(|next| next > now) {
-            return next;
+        let holdoff = state.status_holdoff_until(now);
+        let next = holdoff.or_else(|| state.reported.next(now));
+        if holdoff.is_some() || next.is_none_or(|next| next > now) {
+            return next.into_iter().chain(sweep).min();
         }
         let mut reported = std::mem::take(&mut state.reported);
         let input = StatusInput {
@@ -349,7 +350,19 @@ impl Reconciler {
         while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
             self.write_status(listed, status, state);
         }
-        state.reported.next(now)
+        state.reported.next(now).into_iter().chain(sweep).min()
+    }
+
+    /// Forgets what failed where it does not matter any more, and counts the rest; when to again.
+    fn sweep(&self, state: &mut ReconcilerState, now: Timestamp) -> Option<Timestamp> {
+        let next = state.next_sweep(now)?;
+        if next > now {
+            return Some(next);
+        }
+        state.sweep(now);
+        let (mints, writes) = state.count_failing(now);
+        self.metrics.set_failing(mints, writes);
+        None
     }
 }
 

@@ -6,32 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use super::record::{Record, Seen};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::changes::PullSecretKey;
-use crate::provision::decide::EntryState;
 use crate::provision::observe::SecretView;
 use crate::registry::source::MintSource;
-
-/// What was found of one pull secret.
-pub(in crate::controller) enum Seen {
-    /// A Secret of its name is there that is not ours: of these Registries.
-    Foreign(Vec<ObjectName>),
-    /// It is ours, or is to be.
-    Ours(SecretView),
-}
-
-/// One pull secret.
-pub(in crate::controller) struct Record {
-    pub(in crate::controller) seen: Seen,
-    /// The Registries of which a good login is missing.
-    lacking: Vec<ObjectName>,
-    /// The sources of its credentials that are for this namespace alone, by their canonical texts.
-    own_sources: Vec<String>,
-    /// How many writes in a billion seconds it needs in the long run.
-    rate: u64,
-    /// The resource version that we wrote last.
-    pub(super) last_written: Option<String>,
-}
 
 /// The pull secrets into which the same belongs.
 #[derive(Default)]
@@ -268,13 +247,32 @@ impl Index {
     }
 
     /// The pull secrets that hold, or are to hold, the credential of this source.
-    pub(super) fn keys_of(&self, source: &str) -> Vec<PullSecretKey> {
+    pub(super) fn keys_of(&self, source: &str) -> BTreeSet<PullSecretKey> {
         let Some(one) = self.sources.get(source) else {
-            return Vec::new();
+            return BTreeSet::new();
         };
         let groups = one.groups.iter().filter_map(|at| self.groups.get(at));
         let shared = groups.flat_map(|group| &group.keys);
         shared.chain(&one.keys).cloned().collect()
+    }
+
+    /// One of them.
+    pub(super) fn example_of(&self, source: &str) -> Option<&PullSecretKey> {
+        let one = self.sources.get(source)?;
+        let mut groups = one.groups.iter().filter_map(|at| self.groups.get(at));
+        let shared = groups.find_map(|group| group.keys.first());
+        shared.or_else(|| one.keys.first())
+    }
+
+    /// The Registries of which any credential in the same pull secrets is of this source.
+    pub(super) fn registries_of(&self, source: &str) -> BTreeSet<ObjectName> {
+        let Some(one) = self.sources.get(source) else {
+            return BTreeSet::new();
+        };
+        let own = one.keys.iter().filter_map(|key| self.records.get(key)?.group());
+        let groups = one.groups.iter().copied().chain(own).collect::<BTreeSet<_>>();
+        let groups = groups.iter().filter_map(|at| self.groups.get(at));
+        groups.flat_map(|group| &group.registries).cloned().collect()
     }
 
     /// The pull secrets whose logins are read from this source Secret, or minted with it.
@@ -350,77 +348,5 @@ impl Index {
         &self,
     ) -> impl Iterator<Item = (&PullSecretKey, &Record)> {
         self.records.iter()
-    }
-}
-
-impl Record {
-    fn new(seen: Seen, last_written: Option<String>, now: Timestamp) -> Self {
-        let mut record = Self {
-            seen,
-            lacking: Vec::new(),
-            own_sources: Vec::new(),
-            rate: 0,
-            last_written,
-        };
-        let Seen::Ours(view) = &record.seen else {
-            return record;
-        };
-        let mut shortest: Option<i64> = None;
-        for entry in view.entries(now) {
-            if !entry.entry_state.is_good() && record.lacking.last() != Some(entry.registry) {
-                record.lacking.push(entry.registry.clone());
-            }
-            if let Some((minted_at, until)) = entry.life {
-                let life = until.duration_since(minted_at).as_secs();
-                shortest = Some(shortest.map_or(life, |shortest| shortest.min(life)));
-            }
-            if let Some(source) = entry.source.filter(|source| source.tenant().is_some()) {
-                record.own_sources.push(source.canonical());
-            }
-        }
-        let shortest = shortest.and_then(|life| u64::try_from(life).ok());
-        // Each pull secret is written once per half of its shortest life.
-        record.rate = shortest.map_or(0, |life| 2_000_000_000 / life.max(1));
-        record
-    }
-
-    /// Whether it adds the same to all sums of Registries.
-    fn is_same(&self, before: &Self) -> bool {
-        let is_same = match (&self.seen, &before.seen) {
-            (Seen::Ours(one), Seen::Ours(other)) => one.is_same(other),
-            (Seen::Foreign(one), Seen::Foreign(other)) => one == other,
-            _ => false,
-        };
-        is_same && self.lacking == before.lacking
-    }
-
-    pub(in crate::controller) fn view(&self) -> Option<&SecretView> {
-        match &self.seen {
-            Seen::Ours(view) => Some(view),
-            Seen::Foreign(_) => None,
-        }
-    }
-
-    fn group(&self) -> Option<usize> {
-        self.view()?.group()
-    }
-
-    fn is_there(&self) -> bool {
-        self.view().is_some_and(|view| view.target.is_there())
-    }
-
-    /// Whether a Registry serves the namespace with it.
-    fn is_served(&self) -> bool {
-        self.view().is_none_or(SecretView::is_wanted)
-    }
-
-    /// The Registries of which it is to be written; whether a login of theirs is missing until then.
-    pub(in crate::controller) fn unwritten(&self, now: Timestamp) -> BTreeMap<&ObjectName, bool> {
-        let mut found = BTreeMap::new();
-        let entries = self.view().into_iter().flat_map(|view| view.entries(now));
-        for entry in entries.filter(|entry| entry.entry_state.is_unwritten()) {
-            *found.entry(entry.registry).or_default() |= entry.entry_state == EntryState::Missing;
-        }
-        found
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::super::conditions::Reason;
 use super::super::removal_guard::RemovalGuard;
@@ -17,20 +16,23 @@ use super::tasks::Tasks;
 use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
-use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
+use crate::cluster::{EventNote, EventType};
 use crate::names::NamespaceName;
 use crate::provision::changes::{Cursor, PullSecretKey};
 use crate::provision::decide::{CredentialState, SecretEntry, SecretState};
 use crate::provision::observe::{PullSecretRef, SecretView};
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::{RegistriesUnconfirmed, Removed};
-use crate::provision::{EnsureOutcome, Namespace, PULL_SECRET};
+use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
 use crate::registry::source::MintSource;
 use crate::say_once::SayOnce;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// When it is looked again at a removal after which nothing was gone.
+const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// One piece of work that ended.
 pub(super) enum TaskResult {
@@ -69,7 +71,7 @@ pub(super) struct ReconcilerState {
     /// How many are being minted.
     pub(super) mints_running: usize,
     pub(super) writing: HashSet<PullSecretKey>,
-    mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
+    pub(super) mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
     pub(super) write_backoff: WriteBackoff,
     pub(super) remove_backoff: WriteBackoff,
     pub(super) drift: DriftBackoffs,
@@ -95,6 +97,9 @@ pub(super) struct ReconcilerState {
     /// When it was looked at the clock last.
     pub(super) last: Timestamp,
     said: SayOnce<&'static str>,
+    pub(super) swept: Option<RetryTimer>,
+    /// Whether nothing ended since.
+    pub(super) is_swept: bool,
 }
 
 impl ReconcilerState {
@@ -107,7 +112,7 @@ impl ReconcilerState {
             minting: HashMap::new(),
             mints_running: 0,
             writing: HashSet::new(),
-            mint_retry: HashMap::new(),
+            pub(super) mint_retry: HashMap::new(),
             write_backoff: WriteBackoff::default(),
             remove_backoff: WriteBackoff::default(),
             drift: DriftBackoffs::default(),
@@ -125,6 +130,8 @@ impl ReconcilerState {
             credential_cursor: Cursor::default(),
             last: Timestamp::MIN,
             said: SayOnce::default(),
+            swept: None,
+            is_swept: false,
         }
     }
 
@@ -137,6 +144,7 @@ impl ReconcilerState {
 
     /// Takes what ended.
     pub(super) fn take(&mut self, finished: TaskResult, now: Timestamp) {
+        self.is_swept = false;
         match finished {
             TaskResult::Minted(source, failed) => {
                 self.mints_running = self.mints_running.saturating_sub(1);
@@ -147,10 +155,13 @@ impl ReconcilerState {
                         .mint_retry
                         .insert(source.clone(), (RetryTimer::after(MINT_RETRY, now), failure)),
                 };
-                for key in self.index.keys_of(&source.canonical()) {
+                let canonical = source.canonical();
+                for key in self.index.keys_of(&canonical) {
                     self.queue.add(key);
                 }
-                self.reported.mark_all();
+                for registry in self.index.registries_of(&canonical) {
+                    self.reported.mark(registry);
+                }
             }
             TaskResult::Written(key, kept) => {
                 self.writing.remove(&key);
@@ -299,24 +310,6 @@ impl ReconcilerState {
         self.status_holdoff.holds_until(!is_idle, now)
     }
 
-    /// How many mints and writes failed and are still to be done.
-    pub(super) fn count_failing(&self, now: Timestamp) -> (usize, usize) {
-        // Another replica may have done it.
-        let is_failing = |key: &&PullSecretKey| {
-            self.index.get(key).is_some_and(|record| {
-                let is_stale = record.view().is_some_and(|view| view.stale.is_some());
-                (self.write_backoff.has_failed(key) && !record.unwritten(now).is_empty())
-                    || (self.remove_backoff.has_failed(key) && is_stale)
-            })
-        };
-        let keys: BTreeSet<&PullSecretKey> = self
-            .write_backoff
-            .keys()
-            .chain(self.remove_backoff.keys())
-            .collect();
-        (self.mint_retry.len(), keys.iter().filter(|key| is_failing(key)).count())
-    }
-
     /// Why the credential of a source could not be minted last time.
     pub(super) fn failure(&self, source: &MintSource) -> Option<Reason> {
         self.mint_retry
@@ -365,7 +358,7 @@ impl ReconcilerState {
             // What was to be removed is not there: nothing failed. It is looked at again a little later.
             Ok(Removed::Nothing) => self.remove_backoff.hold_off(
                 key.clone(),
-                SignedDuration::from_secs(1),
+                REMOVAL_RETRY,
                 now,
             ),
             Err(_) => self
@@ -378,94 +371,6 @@ impl ReconcilerState {
             self.record_drift(key, now);
         }
     }
-
-    /// Forgets what concerns no pull secret and no source any more.
-    pub(super) fn forget_gone(&mut self, now: Timestamp) {
-        let is_fresh = |view: &SecretView, source: &MintSource| {
-            let mut entries = view.entries(now).filter(|one| one.source == Some(source));
-            entries.any(|entry| {
-                let credential = CredentialState {
-                    minted: entry.life,
-                    ..CredentialState::default()
-                };
-                credential.is_fresh(now)
-            })
-        };
-        // One that is fresh was minted by another replica after it failed here.
-        let index = &self.index;
-        self.mint_retry.retain(|source, _| {
-            let keys = index.keys_of(&source.canonical());
-            let view = keys.first().and_then(|key| index.get(key)?.view());
-            view.is_some_and(|view| !is_fresh(view, source))
-        });
-        self.drift.forget_expired(now);
-        let drift = &self.drift;
-        let stays = |key: &PullSecretKey| index.get(key).is_some() || drift.is_drifting(key);
-        self.write_backoff.retain(stays);
-        self.remove_backoff.retain(stays);
-    }
-
-    /// Reports, once for each set of them, which removals are blocked until an admin confirms them.
-    pub(super) fn report_blocked(&mut self, blocked: &[PullSecretKey], own_namespace: &str) {
-        self.blocked = blocked.len();
-        if blocked.is_empty() {
-            if self.guard.is_idle() {
-                self.reported_blocked = None;
-            }
-            return;
-        }
-        let count = blocked.len();
-        let id = blocked_removals_id(&self.index, blocked);
-        if self.reported_blocked.as_ref() == Some(&id) {
-            return;
-        }
-        let total = self.index.there();
-        let note = format!(
-            "blocked removal from {count} of {total} pull secrets at once; if this is intended, confirm it: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
-        );
-        tracing::error!(
-            secrets.blocked = count,
-            secrets.total = total,
-            "{note}"
-        );
-        self.events.push(EventNote {
-            regarding: reference(
-                ["coordination.k8s.io/v1", "Lease", PULL_SECRET],
-                Some(own_namespace),
-                None,
-            ),
-            event_type: EventType::Warning,
-            reason: "RemovalBlocked",
-            action: "Remove",
-            note,
-        });
-        self.reported_blocked = Some(id);
-    }
-}
-
-/// What these removals are called: the same for the very same content of the very same Secrets, so that who confirmed them says
-/// nothing of later ones.
-fn blocked_removals_id(index: &Index, blocked: &[PullSecretKey]) -> String {
-    let views = blocked.iter().filter_map(|key| index.get(key)?.view());
-    let mut all: Vec<String> = views.map(describe_removal).collect();
-    all.sort();
-    let hash = Sha256::digest(all.join("\n"));
-    let first = hash.first_chunk().copied().map_or(0, u32::from_be_bytes);
-    format!("{first:08x}")
-}
-
-fn describe_removal(view: &SecretView) -> String {
-    let keys = view.stale.iter().flat_map(|stale| &stale.keys);
-    let mut keys: Vec<&String> = keys.collect();
-    keys.sort();
-    let observed = view.target.observed.as_ref();
-    let digest = |key: &&String| observed?.digests.get(*key);
-    let logins: Vec<_> = keys.iter().map(|key| (key, digest(key))).collect();
-    let uid = observed.map(|observed| &observed.version.uid);
-    // Of content that was not read its version is all that is known.
-    let unread = observed.filter(|observed| !observed.intact);
-    let version = unread.map(|observed| &observed.version.resource_version);
-    format!("{:?} {uid:?} {version:?} {logins:?}", view.target.key())
 }
 
 #[cfg(test)]

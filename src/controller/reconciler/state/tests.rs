@@ -2,11 +2,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::Seen;
+use super::super::blocked::blocked_removals_id;
 use super::super::tasks::TaskKey;
 use super::*;
 use crate::controller::at;
 use crate::provision::decide::Stale;
 use crate::provision::observe::StaleEntries;
+use crate::provision::PULL_SECRET;
 use crate::provision::ports::Version;
 use crate::provision::secret::Digest;
 use crate::provision::state::Observed;
@@ -76,7 +78,7 @@ fn takes_out_more_and_more_slowly_what_somebody_keeps_putting_in() {
     assert_eq!(reasons, ["ConflictingWriter"]);
     assert_eq!(state.drift.persistent(), BTreeSet::from([target.key()]));
     // It is backed off from also where the Secret was all that was there, and is recreated.
-    state.forget_gone(at(8));
+    state.sweep(at(8));
     assert!(!state.may_write(&target, at(9)));
 }
 
