@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -19,6 +20,7 @@ pub struct Metrics {
     writes_failing: Gauge<i64, AtomicI64>,
     overload: Gauge<f64, AtomicU64>,
     blocked: Gauge<i64, AtomicI64>,
+    reconciles: Counter,
 }
 
 impl Metrics {
@@ -61,6 +63,11 @@ impl Metrics {
             self.writes_failing.clone(),
         );
         registry.register(
+            "pullpass_reconciles",
+            "Pull secrets that were reconciled: compared with what they are to hold",
+            self.reconciles.clone(),
+        );
+        registry.register(
             "pullpass_renewal_rate_exceeded",
             "Renewals per second needed beyond the maximum; 0: none",
             self.overload.clone(),
@@ -78,6 +85,10 @@ impl Metrics {
             self.overload.set(0.0);
             self.blocked.set(0);
         }
+    }
+
+    pub(super) fn count_reconcile(&self) {
+        self.reconciles.inc();
     }
 
     /// How many mints and writes are tried again because they failed.

@@ -14,6 +14,7 @@ mod crd_check;
 mod drift;
 mod index;
 mod record;
+mod report;
 mod start;
 mod state;
 mod status_holdoff;
@@ -25,7 +26,7 @@ mod write_backoff;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 pub(super) use self::index::{Index, RegistryCounts};
@@ -33,11 +34,10 @@ use self::record::Seen;
 use self::state::{ReconcilerState, TaskResult};
 use self::tasks::TaskKey;
 pub use self::workqueue::RenewalRate;
-use super::conditions::Reason;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
 use super::removal_guard::{Cause, REMOVAL_WINDOW};
-use super::status::{StatusInput, StatusWriter};
+use super::status::StatusWriter;
 use crate::clock;
 use crate::names::NamespaceName;
 use crate::provision::changes::PullSecretKey;
@@ -48,6 +48,9 @@ use crate::provision::{Provision as _, Provisioner};
 
 /// How many keys are reconciled before what ended meanwhile is taken.
 const BATCH: usize = 256;
+
+/// By so much a clock may be corrected without anything being overdue.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(1);
 
 /// How many credentials are minted at a time: the rest of many that are due at once waits for its turn, and no cloud is run over.
 const MAX_CONCURRENT_MINTS: usize = 32;
@@ -118,8 +121,9 @@ impl Reconciler {
                 }
                 leadership.confirmed.clone()
             };
-            if now < std::mem::replace(&mut state.last, now) {
-                // The clock went back: what was to be done at a time may be long overdue.
+            let last = std::mem::replace(&mut state.last, now);
+            if last.duration_since(now) > CLOCK_SLACK {
+                // The clock was put back: what was to be done at a time may be long overdue.
                 self.add_all(&mut state);
             }
             state.take_finished(now);
@@ -169,6 +173,7 @@ impl Reconciler {
 
     /// Reconciles one pull secret: finds how it is and how it is to be, and has done what is to be done.
     fn reconcile(&self, key: &PullSecretKey, state: &mut ReconcilerState, now: Timestamp) {
+        self.metrics.count_reconcile();
         let view = match self.provisioner.view(key, now) {
             PullSecretView::Ours(view) => view,
             other => {
@@ -261,6 +266,12 @@ impl Reconciler {
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
+        let is_other = state.guard.take_changed() || state.confirmed.as_deref() != confirmed;
+        let is_idle = !state.has_permits && !state.index.is_unconfirmed();
+        if is_idle && !is_other && state.blocked_until.is_none_or(|until| now < until) {
+            return state.blocked_until;
+        }
+        state.confirmed = confirmed.map(str::to_owned);
         let is_confirmed = confirmed.is_some() && confirmed == state.reported_blocked.as_deref();
         let permits = state.guard.permit(state.index.there(), is_confirmed, now);
         state.report_blocked(&permits.blocked, &self.own_namespace);
@@ -270,7 +281,9 @@ impl Reconciler {
         // What was removed lately counts no more by then.
         let again = (!permits.blocked.is_empty())
             .then(|| now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
-        if permits.permitted.is_empty() && !state.index.is_unconfirmed() {
+        state.blocked_until = again;
+        state.has_permits = !permits.permitted.is_empty();
+        if !state.has_permits && !state.index.is_unconfirmed() {
             state.crd_check.forget();
             return again;
         }
@@ -287,7 +300,18 @@ impl Reconciler {
             return state.crd_check.next().into_iter().chain(again).min();
         }
         let knows = state.crd_check.knows(&registries) || is_confirmed;
-        for key in permits.permitted {
+        self.remove_permitted(permits.permitted, knows, state);
+        state.crd_check.next().into_iter().chain(again).min()
+    }
+
+    /// Begins to remove what is permitted; what nobody ordered only where the Registries are known.
+    fn remove_permitted(
+        &self,
+        permitted: Vec<PullSecretKey>,
+        knows: bool,
+        state: &mut ReconcilerState,
+    ) {
+        for key in permitted {
             // What is left begins when one of those ends.
             if state.writing.len() >= MAX_CONCURRENT_WRITES {
                 break;
@@ -304,71 +328,5 @@ impl Reconciler {
                 self.remove(target, keys, found, state);
             }
         }
-        state.crd_check.next().into_iter().chain(again).min()
     }
-
-    /// Publishes what is new of status, metrics and Events; when to again.
-    fn report_status(&self, state: &mut ReconcilerState, now: Timestamp) -> Option<Timestamp> {
-        for registry in std::mem::take(&mut state.index.changed) {
-            state.reported.mark(registry);
-        }
-        let sweep = self.sweep(state, now);
-        let needed = state.index.needed_rate();
-        let is_overload = needed > self.rate.max;
-        let overload = if is_overload { needed - self.rate.max } else { 0.0 };
-        self.metrics.set_index(&state.index, state.blocked, overload);
-        while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
-            self.write_status(listed, status, state);
-        }
-        for note in std::mem::take(&mut state.events) {
-            self.publish(note, state, now);
-        }
-        let holdoff = state.status_holdoff_until(now);
-        let next = holdoff.or_else(|| state.reported.next(now));
-        if holdoff.is_some() || next.is_none_or(|next| next > now) {
-            return next.into_iter().chain(sweep).min();
-        }
-        let mut reported = std::mem::take(&mut state.reported);
-        let input = StatusInput {
-            provisioner: &self.provisioner,
-            index: &state.index,
-            failure: &|source| state.failure(source),
-            drifting: state.drift.persistent(),
-            unwritten: state.write_backoff.persistent(),
-            notes: is_overload
-                .then(|| overload_note(needed, self.rate.max))
-                .into_iter()
-                .collect(),
-            excluded: &state.excluded,
-        };
-        let events = reported.round(&input, now);
-        state.reported = reported;
-        self.metrics.set_expiry(state.index.first_end());
-        for note in events {
-            self.publish(note, state, now);
-        }
-        while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
-            self.write_status(listed, status, state);
-        }
-        state.reported.next(now).into_iter().chain(sweep).min()
-    }
-
-    /// Forgets what failed where it does not matter any more, and counts the rest; when to again.
-    fn sweep(&self, state: &mut ReconcilerState, now: Timestamp) -> Option<Timestamp> {
-        let next = state.next_sweep(now)?;
-        if next > now {
-            return Some(next);
-        }
-        state.sweep(now);
-        let (mints, writes) = state.count_failing(now);
-        self.metrics.set_failing(mints, writes);
-        None
-    }
-}
-
-fn overload_note(needed: f64, done: f64) -> Reason {
-    let message = format!(
-        "renewals need {needed:.0} writes per second, --max-renewals-per-second is {done:.0}: raise it, let credentials live longer, or serve fewer namespaces"
-    );
-    Reason::new("RenewalRateExceeded", message)
 }

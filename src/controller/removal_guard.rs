@@ -34,6 +34,8 @@ pub(super) struct RemovalGuard {
     wanted: BTreeMap<PullSecretKey, Cause>,
     /// From which pull secrets something was removed that nobody ordered, and when.
     recent: HashMap<PullSecretKey, Timestamp>,
+    /// Whether anything was wanted, or is no more, since it was last asked.
+    is_changed: bool,
 }
 
 /// What may be removed now, and what may not.
@@ -47,11 +49,17 @@ impl RemovalGuard {
     /// Something is to be removed from a pull secret.
     pub(super) fn want(&mut self, key: &PullSecretKey, cause: Cause) {
         self.wanted.insert(key.clone(), cause);
+        self.is_changed = true;
     }
 
     /// Nothing is, or not now.
     pub(super) fn forget(&mut self, key: &PullSecretKey) {
-        self.wanted.remove(key);
+        self.is_changed |= self.wanted.remove(key).is_some();
+    }
+
+    /// Whether another answer is to be expected than last time, but for what time changes.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// Whether nothing is to be removed.
@@ -67,6 +75,7 @@ impl RemovalGuard {
     /// Something was removed that nobody ordered.
     pub(super) fn record(&mut self, key: PullSecretKey, now: Timestamp) {
         self.recent.insert(key, now);
+        self.is_changed = true;
     }
 
     /// Which of all that is to be removed may be. There are so many pull secrets of ours.

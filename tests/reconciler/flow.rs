@@ -576,3 +576,67 @@ async fn counts_served_namespaces_and_no_others() {
     pass(10_000).await;
     assert_eq!(replica.gauge("pullpass_namespaces"), "2");
 }
+
+/// Registries of the namespaces' own ServiceAccounts, and one of a fixed login for one team.
+fn own_and_fixed(images: &[&str]) -> Registries {
+    let own = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "own", "uid": "u-1", "generation": 1},
+        "spec": {"images": [host(1)], "namespaceSelector": {},
+            "ecr": {"identity": {"serviceAccount": {"name": "puller", "roleArn": "arn:aws:iam::210987654321:role/pull"}}}},
+    });
+    let fixed = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "fixed", "uid": "u-2", "generation": images.len()},
+        "spec": {"images": images, "namespaceSelector": {"matchLabels": {"team": "a"}}, "static": {"secretRef": {"name": "login"}}},
+    });
+    let objects = [own, fixed].map(|one| serde_json::from_value(one).unwrap());
+    let built = Registries::build(objects);
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+/// How often anything was reconciled meanwhile, and each pull secret that is concerned a few times: found, and written.
+async fn count_reconciles(replica: &Replica, change: impl FnOnce(&Replica)) -> usize {
+    let count = || -> usize { replica.gauge("pullpass_reconciles_total").parse().unwrap() };
+    let before = count();
+    change(replica);
+    pass(20_000).await;
+    count() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
+    const TEAM: usize = 5;
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("first");
+    replica.serve(own_and_fixed(&["harbor.example"]));
+    let enabled = ("pullpass.dev/inject", "enabled");
+    for number in 0..100 {
+        let team = if number < TEAM { "a" } else { "b" };
+        replica.add_namespace(&format!("team-{number}"), &[enabled, ("team", team)]);
+    }
+    replica.lead();
+    pass(60_000).await;
+    assert_eq!(replica.gauge("pullpass_namespaces"), "100");
+    assert_eq!(replica.gauge("pullpass_namespaces_incomplete"), "0");
+    let idle = count_reconciles(&replica, |_| {}).await;
+    assert_eq!(idle, 0, "nothing changed");
+    let renewed = count_reconciles(&replica, |replica| {
+        let known = replica.cloud.known.lock().unwrap().keys().next().cloned();
+        replica.cloud.issue(&known.unwrap(), time::clock());
+    });
+    let renewed = renewed.await;
+    let changed = count_reconciles(&replica, |replica| {
+        let both = own_and_fixed(&["harbor.example", "quay.example"]);
+        replica.state.apply_registry("fixed", both, time::clock());
+    });
+    let changed = changed.await;
+    let rotated = count_reconciles(&replica, |replica| replica.give_source("second")).await;
+    println!("reconciles: {renewed} for a tenant's credential, {changed} for a Registry of {TEAM}, {rotated} for its source Secret");
+    assert!((1..=4).contains(&renewed), "{renewed}");
+    assert!((TEAM..=4 * TEAM).contains(&changed), "{changed}");
+    assert!((TEAM..=4 * TEAM).contains(&rotated), "{rotated}");
+    assert_eq!(replica.world.logins("team-0").len(), 3);
+    assert_eq!(replica.world.logins("team-9").len(), 1);
+}

@@ -79,8 +79,12 @@ pub(super) struct ReconcilerState {
     pub(super) crd_check: CrdCheck,
     /// The digest under which the blocked removals were reported.
     pub(super) reported_blocked: Option<String>,
-    /// How many removals are blocked.
+    /// How many removals are blocked, and until when, if nothing changes.
     pub(super) blocked: usize,
+    pub(super) blocked_until: Option<Timestamp>,
+    /// What an admin had confirmed when that was decided last, and whether something was permitted.
+    pub(super) confirmed: Option<String>,
+    pub(super) has_permits: bool,
     /// Further Events to publish.
     pub(super) events: Vec<EventNote>,
     /// What was published.
@@ -120,6 +124,9 @@ impl ReconcilerState {
             crd_check: CrdCheck::default(),
             reported_blocked: None,
             blocked: 0,
+            blocked_until: None,
+            confirmed: None,
+            has_permits: false,
             events: Vec::new(),
             reported: ReportedStatus::default(),
             status_holdoff: StatusHoldoff::default(),
