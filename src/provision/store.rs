@@ -18,7 +18,6 @@ pub struct Store<N, T> {
     inner: RwLock<StoreInner<N, T>>,
     generation: Arc<AtomicU64>,
     changed: Option<Arc<ChangedNames<N>>>,
-    lists: Arc<AtomicU64>,
     is_same: fn(&T, &T) -> bool,
 }
 
@@ -95,7 +94,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             inner: RwLock::new(inner),
             generation,
             changed: None,
-            lists: Arc::default(),
             is_same,
         }
     }
@@ -105,15 +103,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     pub fn with_change_tracking(self, changed: &Arc<ChangedNames<N>>) -> Self {
         Self {
             changed: Some(Arc::clone(changed)),
-            ..self
-        }
-    }
-
-    /// Counts the lists that begin there, too.
-    #[must_use]
-    pub fn counting_lists(self, lists: &Arc<AtomicU64>) -> Self {
-        Self {
-            lists: Arc::clone(lists),
             ..self
         }
     }
@@ -230,7 +219,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     /// A list begins: what we put from now on is newer than what it will show.
     pub fn begin_relist(&self) {
         self.write().list += 1;
-        self.lists.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.
@@ -411,20 +399,6 @@ mod tests {
         }
         assert_eq!(names(), None);
         assert_eq!(names().as_deref(), Some(""), "all was resynced");
-    }
-
-    #[test]
-    fn counts_lists_that_begin() {
-        let lists = Arc::default();
-        let table = table().counting_lists(&lists);
-        let count = || lists.load(Ordering::Acquire);
-        table.begin_relist();
-        assert_eq!(count(), 1);
-        table.replace(Vec::new());
-        table.apply_event(&"a", "1", "x");
-        assert_eq!(count(), 1);
-        table.begin_relist();
-        assert_eq!(count(), 2, "whatever comes of it");
     }
 
     #[test]

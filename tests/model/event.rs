@@ -284,6 +284,7 @@ impl History {
                 ruled.uid = format!("uid-{}", self.world.next_version());
                 ruled.generation = 1;
             }
+            self.put_registries();
         }
     }
 
