@@ -195,7 +195,13 @@ async fn find_questions(
             &["*"]
         };
         for place in places {
-            for name in ["", "pullpass", "00-pullpass", "other"] {
+            for name in [
+                "",
+                "pullpass",
+                "00-pullpass",
+                "registries.pullpass.dev",
+                "other",
+            ] {
                 questions.extend(VERBS.map(|verb| (verb, resource.clone(), name, *place)));
             }
         }
