@@ -159,20 +159,6 @@ fn finds(mutant: Mutant, words: &[&str]) {
     );
 }
 
-#[test]
-fn zz_probe() {
-    let mut all: BTreeMap<String, u32> = BTreeMap::new();
-    for _ in 0..40 {
-        let begun = std::time::Instant::now();
-        let found = format!("{:?}", run(live(0, None)));
-        println!("{:?}", begun.elapsed());
-        *all.entry(found).or_default() += 1;
-    }
-    for (found, count) in all {
-        println!("{count} {found}");
-    }
-}
-
 /// A seed stands for one history, down to each write; else a failure could not be replayed.
 #[test]
 fn lives_the_same_history_twice() {

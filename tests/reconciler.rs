@@ -472,11 +472,7 @@ async fn takes_out_nothing_when_it_may_have_been_the_kind() {
             3,
         ),
         ("a list", |leader| leader.list(1), 1),
-        (
-            "another kind",
-            |leader| leader.set_kind(KindState::Bare),
-            3,
-        ),
+        ("another kind", |leader| leader.set_kind(KindState::Bare), 3),
         (
             "a list of another kind",
             |leader| {

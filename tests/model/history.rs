@@ -254,7 +254,6 @@ pub(crate) async fn live(seed: u64, mutant: Option<Mutant>) -> Result<Writes, Fa
         history.judge_rotation().await;
         history.end()?;
     }
-    if std::env::var("PROBE").is_ok() { println!("{}", history.log.join("\n")); }
     let writes = history.judge.writes.lock().unwrap();
     Ok(writes.clone())
 }
