@@ -1,7 +1,7 @@
 //! Registries, and which CRD they are of.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -37,8 +37,8 @@ pub(super) fn watch_registries(
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
     let events = WatchStream::new(kube, "registries", api, Selection::default());
     let events = events.before_each_list({
-        let (kube, state) = (kube.clone(), Arc::clone(&state));
-        move || read_crd(kube.clone(), Arc::clone(&state)).boxed()
+        let (kube, state, is_logged) = (kube.clone(), Arc::clone(&state), Arc::default());
+        move || read_crd(kube.clone(), Arc::clone(&state), Arc::clone(&is_logged)).boxed()
     });
     async move {
         let store = Store::new(
@@ -82,19 +82,25 @@ pub(super) fn watch_registries(
     .boxed()
 }
 
-/// Notes which CRD the Registries are of that are listed next. They are listed all the same where it cannot be read.
-async fn read_crd(kube: Kube, state: Arc<State>) {
+/// Notes which CRD the Registries are of that are listed next. They are listed all the same where it cannot be read, which is logged once
+/// until it can be.
+async fn read_crd(kube: Kube, state: Arc<State>, is_logged: Arc<AtomicBool>) {
     let mut pauses = CRD_PAUSES.into_iter();
     let crd = loop {
         match (kube.fetch_registry_crd().await, pauses.next()) {
-            (Ok(crd), _) => break crd,
+            (Ok(crd), _) => {
+                is_logged.store(false, Ordering::Release);
+                break crd;
+            }
             (Err(ClusterError::Unreachable { .. }), Some(pause)) => {
                 tokio::time::sleep(pause).await;
             }
             (Err(error), _) => {
-                tracing::warn!(
-                    "cannot read the CRD of Registries: until they are listed again, the logins of those that are deleted or changed wait for an admin to confirm their removal: {error}"
-                );
+                if !is_logged.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(
+                        "cannot read the CRD of Registries: until they are listed again, the logins of those that are deleted or changed wait for an admin to confirm their removal: {error}"
+                    );
+                }
                 break None;
             }
         }
