@@ -594,7 +594,7 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     let replica = Replica::new(&world, &dice);
     let there = |names: &[&str]| {
         let names = names.iter().map(|name| (*name).to_owned());
-        *world.registries.lock().unwrap() = names.collect();
+        world.put_registries(names);
     };
     there(&["eu", "us"]);
     replica.ensure.confirm_registries().await.unwrap();

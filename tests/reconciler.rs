@@ -188,9 +188,9 @@ impl Leader {
     fn start(cloud: &Arc<Cloud>, count: usize) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
+        state.begin_registries_list(Some(&world.crd()));
         state.set_registries(registries(count), time::clock());
-        let names = (1..=count).map(|number| format!("registry-{number}"));
-        *world.registries.lock().unwrap() = names.collect();
+        world.put_registries((1..=count).map(|number| format!("registry-{number}")));
         for name in ["stays", "leaves"] {
             opt_in(&world, &state, name);
         }
@@ -228,7 +228,7 @@ impl Leader {
     /// So many Registries are there, the first ones, as the API server has them.
     fn keep_first(&self, count: usize) {
         let names = (1..=count).map(|number| format!("registry-{number}"));
-        *self.world.registries.lock().unwrap() = names.collect();
+        self.world.put_registries(names);
     }
 
     /// The watch shows that the last ones are deleted, one by one, down to so many.
@@ -240,18 +240,17 @@ impl Leader {
         }
     }
 
-    fn begin_list(&self) {
-        let lists = self.state.registry_lists();
-        lists.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// A list begins, and shows so many of them.
+    /// A list shows so many of them, of the CRD that is there.
     fn list(&self, count: usize) {
-        self.begin_list();
+        self.state.begin_registries_list(Some(&self.world.crd()));
         self.state.set_registries(registries(count), time::clock());
     }
 
+    /// A kind that comes back is another one.
     fn set_kind(&self, kind: KindState) {
+        if kind == KindState::Bare {
+            self.world.kinds_made.fetch_add(1, Ordering::SeqCst);
+        }
         *self.world.kind.lock().unwrap() = kind;
     }
 
@@ -378,7 +377,8 @@ async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
         let registries = registries_with(count, [long.clone()]);
         leader.state.apply_registry(name, registries, time::clock());
     };
-    *leader.world.registries.lock().unwrap() = vec!["registry-1".to_owned(), "long".to_owned()];
+    let names = ["registry-1", "long"].map(str::to_owned);
+    leader.world.put_registries(names.into_iter());
     serve("long", 2);
     pass(5_000).await;
     assert_eq!(keys(), [host(1), host(2)]);
@@ -455,7 +455,7 @@ async fn carries_out_what_was_ordered_before_it_led() {
 #[tokio::test(start_paused = true)]
 async fn takes_out_nothing_when_it_may_have_been_the_kind() {
     type Act = fn(&Leader);
-    let rows: [(&str, Act, usize); 7] = [
+    let rows: [(&str, Act, usize); 10] = [
         ("nothing", |_| {}, 1),
         (
             "the kind goes",
@@ -468,10 +468,32 @@ async fn takes_out_nothing_when_it_may_have_been_the_kind() {
             3,
         ),
         ("a list", |leader| leader.list(1), 1),
-        ("a list under way", |leader| leader.begin_list(), 3),
+        ("another kind", |leader| leader.set_kind(KindState::Bare), 3),
+        (
+            "a list of another kind",
+            |leader| {
+                leader.set_kind(KindState::Bare);
+                leader.set_kind(KindState::Served);
+                leader.list(1);
+            },
+            3,
+        ),
+        (
+            "a CRD that cannot be read",
+            |leader| {
+                let forbidden = &leader.world.crd_is_forbidden;
+                forbidden.store(true, Ordering::SeqCst);
+            },
+            3,
+        ),
         (
             "a Registry that memory does not know",
             |leader| leader.keep_first(2),
+            3,
+        ),
+        (
+            "a Registry that memory knows as it was before",
+            |leader| leader.world.registries.lock().unwrap()[0].generation = Some(2),
             3,
         ),
         (
@@ -496,15 +518,62 @@ async fn takes_out_nothing_when_it_may_have_been_the_kind() {
     }
 }
 
+/// Nobody asked while it was away: only by its CRD is it known that it was.
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_when_the_kind_was_replaced_while_nobody_led() {
+    for is_listed in [false, true] {
+        let leader = settled().await;
+        leader.leads.send_modify(|told| told.leads = false);
+        pass(1_000).await;
+        leader.keep_first(0);
+        leader.delete_down_to(0, 3);
+        leader.set_kind(KindState::Bare);
+        if is_listed {
+            leader.list(0);
+        }
+        leader.leads.send_modify(|told| told.leads = true);
+        pass(60_000).await;
+        assert_eq!(leader.count_logins(), 3 * MANY, "{is_listed}");
+    }
+}
+
+/// As where pullpass has no right to it: all that is deleted waits for an admin, and for nothing else.
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_unconfirmed_when_the_crd_was_unreadable() {
+    let leader = settled().await;
+    leader.state.begin_registries_list(None);
+    let all = registries(3);
+    leader.state.set_registries(all, time::clock());
+    leader.keep_first(2);
+    leader.delete_down_to(2, 3);
+    pass(60_000).await;
+    assert_eq!(leader.count_logins(), 3 * MANY);
+    // Once it can be read that is so from the next list on.
+    leader.list(2);
+    leader.keep_first(1);
+    leader.delete_down_to(1, 2);
+    pass(60_000).await;
+    assert_eq!(leader.count_logins(), 2 * MANY);
+}
+
 #[tokio::test(start_paused = true)]
 async fn takes_out_nothing_when_the_kind_was_replaced_in_between() {
     // However soon, and however long the Registries take to come back.
-    for (away, bare) in [(100, 1_500), (300, 0), (300, 5_000), (5_000, 300_000)] {
+    for (away, bare) in [
+        (0, 0),
+        (0, 3_000),
+        (100, 1_500),
+        (300, 0),
+        (300, 5_000),
+        (5_000, 300_000),
+    ] {
         let leader = settled().await;
         leader.keep_first(0);
         leader.delete_down_to(0, 3);
-        leader.set_kind(KindState::Gone);
-        pass(away).await;
+        if away > 0 {
+            leader.set_kind(KindState::Gone);
+            pass(away).await;
+        }
         leader.set_kind(KindState::Bare);
         pass(bare).await;
         leader.list(0);

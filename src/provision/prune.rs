@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::ports::{ClusterError, Precondition, PullSecret};
+use super::ports::{ClusterError, ListedRegistry, Precondition, PullSecret};
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::secret;
 use super::observe::PullSecretRef;
@@ -16,12 +14,9 @@ use super::{InjectMode, Namespace};
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 4;
 
-/// For how long the kind must be served after a Registry's deletion, for this to have been an order: with the kind all Registries go. It
-/// takes the API server about a second to forget a kind, so that also one that was replaced meanwhile has been seen going.
+/// How long after a Registry's deletion the kind must still be served, for this to have been an order. A tool that deletes the Registries
+/// and then their kind, as it uninstalls both, is given time to.
 const KIND_STAYS: Duration = Duration::from_secs(2);
-
-/// How often it is asked for meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +40,8 @@ pub enum RegistriesUnconfirmed {
     /// The API server cannot be asked, or refuses.
     #[error(transparent)]
     ListFailed(#[from] ClusterError),
-    /// There is one, and its watch has not shown it.
-    #[error("registry {name} exists, but its watch has not seen it yet -> waiting for the watch")]
+    /// There is one, and its watch has not shown it as it is now.
+    #[error("the watch has not shown registry {name} as it is now -> waiting for the watch")]
     CacheBehind {
         /// Its name.
         name: String,
@@ -54,23 +49,26 @@ pub enum RegistriesUnconfirmed {
 }
 
 impl Provisioner {
-    /// Asks the API server whether the kind is served for 2 s, and whether memory knows each Registry that there
-    /// is: then what admins changed or deleted until now are orders.
+    /// Asks the API server whether the kind is still served in 2 s, by which CRD, and whether memory knows each Registry that there is
+    /// then: what admins changed or deleted of that CRD's Registries until now are orders.
     ///
     /// # Errors
     /// It cannot be decided, the kind is going, or there is a Registry that memory does not know.
     pub async fn confirm_spec_changes(&self) -> Result<(), RegistriesUnconfirmed> {
         let state = &self.0.state;
         let until = state.spec_changes().count();
-        let answer = self.check_for_a_while().await;
-        match &answer {
-            Ok(()) => state.confirm_spec_changes(until, (self.0.clock)()),
-            Err(RegistriesUnconfirmed::KindGone) => state.lose_kind(),
-            Err(
-                RegistriesUnconfirmed::ListFailed(_) | RegistriesUnconfirmed::CacheBehind { .. },
-            ) => {}
+        match self.find_crd_that_stays().await {
+            Ok(crd) => {
+                state.confirm_spec_changes(until, crd.as_deref(), (self.0.clock)());
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, RegistriesUnconfirmed::KindGone) {
+                    state.lose_kind();
+                }
+                Err(error)
+            }
         }
-        answer
     }
 
     /// What went with the kind was taken out, since an admin confirmed it: what is like it from now on is another matter.
@@ -78,17 +76,18 @@ impl Provisioner {
         self.0.state.forget_lost_kind();
     }
 
-    /// The first and the last answer have to be there; each one may say that the kind is going.
-    async fn check_for_a_while(&self) -> Result<(), RegistriesUnconfirmed> {
-        let until = Instant::now() + KIND_STAYS;
+    /// The uid of the CRD that serves the kind for 2 s; `None`: the API server does not let us read it. Its Registries are deleted only
+    /// once it is itself marked as being deleted, so one that is not took none with it: what it was asked about came before.
+    async fn find_crd_that_stays(&self) -> Result<Option<String>, RegistriesUnconfirmed> {
         self.check_kind().await?;
-        while Instant::now() < until {
-            tokio::time::sleep(ASK_EVERY).await;
-            if let Err(gone @ RegistriesUnconfirmed::KindGone) = self.check_kind().await {
-                return Err(gone);
-            }
+        tokio::time::sleep(KIND_STAYS).await;
+        self.confirm_registries().await?;
+        match self.0.cluster.fetch_registry_crd().await {
+            Ok(Some(uid)) => Ok(Some(uid)),
+            Ok(None) => Err(RegistriesUnconfirmed::KindGone),
+            Err(ClusterError::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        self.confirm_registries().await
     }
 
     async fn check_kind(&self) -> Result<(), RegistriesUnconfirmed> {
@@ -107,13 +106,18 @@ impl Provisioner {
     pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
         self.check_kind().await?;
         let registries = self.0.state.registries();
-        let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
+        let known = registries.listed().iter().map(|one| ListedRegistry {
+            name: one.name.to_string(),
+            uid: one.uid.clone(),
+            generation: one.generation,
+        });
+        let known: BTreeSet<ListedRegistry> = known.collect();
         let there = self.0.cluster.list_registries().await?;
         let unreadable = self.0.state.unreadable().get();
-        let mut unknown = there.iter().filter(|name| !known.contains(name.as_str()));
+        let mut unknown = there.into_iter().filter(|one| !known.contains(one));
         match unknown.nth(unreadable) {
             None => Ok(()),
-            Some(name) => Err(RegistriesUnconfirmed::CacheBehind { name: name.clone() }),
+            Some(one) => Err(RegistriesUnconfirmed::CacheBehind { name: one.name }),
         }
     }
 

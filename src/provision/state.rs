@@ -40,7 +40,8 @@ pub struct State {
     registries: ArcSwap<Registries>,
     spec_count: AtomicU64,
     spec_changes: Mutex<Arc<SpecChanges>>,
-    registry_lists: Arc<AtomicU64>,
+    /// The uid that the CRD of the Registries had before their last list began.
+    registries_crd: Mutex<Option<Arc<str>>>,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<UnreadableCount>,
@@ -107,7 +108,7 @@ impl Default for State {
             registries: ArcSwap::from_pointee(Registries::build([])),
             spec_count: AtomicU64::new(0),
             spec_changes: Mutex::default(),
-            registry_lists: Arc::default(),
+            registries_crd: Mutex::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::new(UnreadableCount {
@@ -127,19 +128,23 @@ impl State {
         self.registries.load_full()
     }
 
+    /// A list of the Registries begins; their CRD has this uid. `None`: it cannot be read, is being deleted or is gone.
+    pub fn begin_registries_list(&self, crd: Option<&str>) {
+        *lock(&self.registries_crd) = crd.map(Arc::from);
+    }
+
     /// A list shows these Registries, the same as before or not.
     pub fn set_registries(&self, registries: Registries, now: Timestamp) {
-        let list = self.registry_lists.load(Ordering::Acquire);
+        let crd = lock(&self.registries_crd).clone();
         self.change_registries(registries, |changes, registries| {
-            changes.note_list(registries, list, now);
+            changes.note_list(registries, crd, now);
         });
     }
 
     /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.
     pub fn apply_registry(&self, name: &str, registries: Registries, now: Timestamp) {
-        let list = self.registry_lists.load(Ordering::Acquire);
         self.change_registries(registries, |changes, registries| {
-            changes.note_event(name, registries, list, now);
+            changes.note_event(name, registries, now);
         });
     }
 
@@ -168,15 +173,9 @@ impl State {
         Arc::clone(&lock(&self.spec_changes))
     }
 
-    /// How many lists of the Registries have begun.
-    pub fn registry_lists(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.registry_lists)
-    }
-
-    /// The kind is served, 2 s after the change of this number.
-    pub fn confirm_spec_changes(&self, until: u64, now: Timestamp) {
-        let list = self.registry_lists.load(Ordering::Acquire);
-        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, list, now);
+    /// The kind is served, 2 s after the change of this number, by the CRD of this uid; `None`: it cannot be read.
+    pub fn confirm_spec_changes(&self, until: u64, crd: Option<&str>, now: Timestamp) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, crd, now);
         self.changes.note(Change::Registries);
     }
 

@@ -13,7 +13,6 @@ pub struct Store<N, T> {
     inner: RwLock<StoreInner<N, T>>,
     generation: Arc<AtomicU64>,
     on_change: Option<OnChange<N, T>>,
-    lists: Arc<AtomicU64>,
     is_same: fn(&T, &T) -> bool,
 }
 
@@ -47,7 +46,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             inner: RwLock::new(inner),
             generation,
             on_change: None,
-            lists: Arc::default(),
             is_same,
         }
     }
@@ -60,15 +58,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     ) -> Self {
         Self {
             on_change: Some(Box::new(on_change)),
-            ..self
-        }
-    }
-
-    /// Counts the lists that begin there, too.
-    #[must_use]
-    pub fn counting_lists(self, lists: &Arc<AtomicU64>) -> Self {
-        Self {
-            lists: Arc::clone(lists),
             ..self
         }
     }
@@ -195,7 +184,6 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     /// A list begins: what we put from now on is newer than what it will show.
     pub fn begin_relist(&self) {
         self.write().list += 1;
-        self.lists.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.
@@ -372,20 +360,6 @@ mod tests {
         table.apply_own_write(&"a", "4", "z");
         table.delete("a", "5");
         assert_eq!(told(), "a y z, a z -");
-    }
-
-    #[test]
-    fn counts_lists_that_begin() {
-        let lists = Arc::default();
-        let table = table().counting_lists(&lists);
-        let count = || lists.load(Ordering::Acquire);
-        table.begin_relist();
-        assert_eq!(count(), 1);
-        table.replace(Vec::new());
-        table.apply_event(&"a", "1", "x");
-        assert_eq!(count(), 1);
-        table.begin_relist();
-        assert_eq!(count(), 2, "whatever comes of it");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! What admins changed or deleted of the Registries, as this process saw it by its watch: an order to take out what they no longer give.
 //!
 //! ```text
-//! DELETED, or another spec ─▶ Unconfirmed ── the kind is served 2 s later ─────────▶ Confirmed: acts, in any number of namespaces
-//!                                  └──────── the kind is going, or was lost ──────▶ KindLost: waits until an admin confirms it
+//! DELETED, or another spec ─▶ Unconfirmed ── its CRD is served 2 s later ───────────▶ Confirmed: acts, in any number of namespaces
+//!                                  └──────── that is going, or another one by then ─▶ KindLost: waits until an admin confirms it
 //! ```
 //!
 //! With the kind all Registries go, each by a DELETED event, and nobody ordered that:
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#delete-a-customresourcedefinition>.
-//! What a list misses was not seen to be deleted, so that is no order; and a list with none of those that were known before, by their
-//! uids, is what follows on the loss of a kind. A process that has just started knows of no order.
+//! So the CRD has to be there afterwards, by its uid the one of before. What a list misses was not seen to be deleted, so that is no
+//! order; and a list of another CRD, or with none of those that were known before, by their uids, is what follows on the loss of a kind.
+//! A process that has just started knows of no order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub enum SpecChangeState {
 #[derive(Clone, Debug, Default)]
 pub struct SpecChanges {
     current: Arc<Registries>,
+    /// The uid of the CRD that these are of; `None`: unknown.
+    crd: Option<Arc<str>>,
     /// The last valid form of each Registry that is there, also of one that breaks a rule now.
     forms: BTreeMap<ObjectName, Arc<ValidRegistry>>,
     /// How often the Registries changed.
@@ -57,8 +60,8 @@ struct SpecChange {
     at: Timestamp,
     /// At which change of the Registries.
     change: u64,
-    /// How many lists had begun then: nothing is known before the last one of them has ended.
-    list: u64,
+    /// The uid of the CRD that the Registry was of; `None`: unknown.
+    crd: Option<Arc<str>>,
     name: ObjectName,
     /// What it was; `None`: it broke a rule for as long as this process knows, so that it may have given anything before.
     was: Option<Arc<ValidRegistry>>,
@@ -68,19 +71,13 @@ struct SpecChange {
 }
 
 impl SpecChanges {
-    /// Notes one event of the watch that goes on from the `list`th list, about the Registry of this name.
-    pub fn note_event(
-        &mut self,
-        name: &str,
-        registries: &Arc<Registries>,
-        list: u64,
-        now: Timestamp,
-    ) {
+    /// Notes one event of the watch, about the Registry of this name.
+    pub fn note_event(&mut self, name: &str, registries: &Arc<Registries>, now: Timestamp) {
         let before = self.advance(registries);
         self.follow(name, &before, now);
         let was = self.forms.get(name).map(Arc::clone);
         if was.is_none() && registries.find_listed(name).is_none() {
-            self.note_unknown(name, &before, list, now, SpecChangeState::Unconfirmed);
+            self.note_unknown(name, &before, now, SpecChangeState::Unconfirmed);
         }
         let is_order = match (before.find_listed(name), registries.find_listed(name)) {
             (_, None) => true,
@@ -88,32 +85,26 @@ impl SpecChanges {
             (None, Some(_)) => false,
         };
         if let Some(was) = was.filter(|was| is_order && is_less(was, registries)) {
-            self.push(
-                was.name.clone(),
-                Some(was),
-                list,
-                now,
-                SpecChangeState::Unconfirmed,
-            );
+            let name = was.name.clone();
+            self.push(name, Some(was), now, SpecChangeState::Unconfirmed);
         }
         self.end_form(name, &before, registries);
         self.forget(now);
     }
 
-    /// Notes what the `list`th list shows, changed or not.
-    pub fn note_list(&mut self, registries: &Arc<Registries>, list: u64, now: Timestamp) {
+    /// Notes what a list shows, changed or not. `crd` is the uid that the CRD had before the list began: a later one would be taken for
+    /// that of Registries which went with an earlier one.
+    pub fn note_list(
+        &mut self,
+        registries: &Arc<Registries>,
+        crd: Option<Arc<str>>,
+        now: Timestamp,
+    ) {
         let before = self.advance(registries);
         let known: BTreeSet<_> = before.listed().iter().map(identify).collect();
-        let is_lost = !registries
-            .listed()
-            .iter()
-            .any(|one| known.contains(&identify(one)));
-        if is_lost {
-            self.lose_kind();
-        }
-        for one in self.unconfirmed() {
-            one.list = list;
-        }
+        let mut listed = registries.listed().iter();
+        let is_other = self.crd.is_some() && crd.is_some() && self.crd != crd;
+        let is_lost = is_other || !listed.any(|one| known.contains(&identify(one)));
         let names: BTreeSet<ObjectName> = [&*before, registries]
             .into_iter()
             .flat_map(Registries::listed)
@@ -123,20 +114,15 @@ impl SpecChanges {
             self.follow(name, &before, now);
             let was = self.forms.get(name).map(Arc::clone);
             if was.is_none() && is_lost {
-                self.note_unknown(name, &before, list, now, SpecChangeState::KindLost);
+                self.note_unknown(name, &before, now, SpecChangeState::KindLost);
             }
             let is_gone = |was: &Arc<ValidRegistry>| is_lost && is_less(was, registries);
             if let Some(was) = was.filter(is_gone) {
-                self.push(
-                    was.name.clone(),
-                    Some(was),
-                    list,
-                    now,
-                    SpecChangeState::KindLost,
-                );
+                self.push(name.clone(), Some(was), now, SpecChangeState::KindLost);
             }
             self.end_form(name, &before, registries);
         }
+        self.crd = crd;
         self.forget(now);
     }
 
@@ -145,12 +131,15 @@ impl SpecChanges {
         self.count
     }
 
-    /// The kind is served, 2 s after the change of this number or more: what was changed or deleted up to then was ordered. While the
-    /// `list`th list has not ended that is still open.
-    pub fn confirm(&mut self, until: u64, list: u64, now: Timestamp) {
-        let is_known = |one: &&mut SpecChange| one.change <= until && one.list == list;
-        for one in self.unconfirmed().filter(is_known) {
-            (one.state, one.at) = (SpecChangeState::Confirmed, now);
+    /// The kind is served, 2 s after the change of this number or more, by the CRD of this uid: what was changed or deleted of its
+    /// Registries up to then was ordered. Where either uid is unknown nobody knows that.
+    pub fn confirm(&mut self, until: u64, crd: Option<&str>, now: Timestamp) {
+        for one in self.unconfirmed().filter(|one| one.change <= until) {
+            if crd.is_some() && one.crd.as_deref() == crd {
+                (one.state, one.at) = (SpecChangeState::Confirmed, now);
+            } else {
+                one.state = SpecChangeState::KindLost;
+            }
         }
         // That one was deleted orders nothing, where it is not known what it gave.
         self.log
@@ -213,12 +202,11 @@ impl SpecChanges {
         &mut self,
         name: &str,
         before: &Registries,
-        list: u64,
         now: Timestamp,
         state: SpecChangeState,
     ) {
         if let Some(was) = before.find_listed(name) {
-            self.push(was.name.clone(), None, list, now, state);
+            self.push(was.name.clone(), None, now, state);
         }
     }
 
@@ -226,14 +214,13 @@ impl SpecChanges {
         &mut self,
         name: ObjectName,
         was: Option<Arc<ValidRegistry>>,
-        list: u64,
         now: Timestamp,
         state: SpecChangeState,
     ) {
         self.log.push_back(SpecChange {
             at: now,
             change: self.count,
-            list,
+            crd: self.crd.clone(),
             name,
             was,
             followed_at: now,

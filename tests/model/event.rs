@@ -162,6 +162,9 @@ impl History {
                 self.rules.remove(name);
                 self.log.push(format!("registry {name} deleted"));
             }
+            (0, None) => {}
+            // The API server makes and changes no object of a kind that goes, or is gone.
+            _ if is_away => {}
             (1, Some(known)) => {
                 known.broken = true;
                 known.generation += 1;
@@ -172,9 +175,6 @@ impl History {
                 known.generation += 1;
                 self.log.push(format!("registry {name} suspended or not"));
             }
-            (0, None) => {}
-            // The API server creates no object of a kind that goes, or is gone.
-            (_, None) if is_away => {}
             _ => self.put_registry(name),
         }
     }
@@ -284,6 +284,7 @@ impl History {
                 ruled.uid = format!("uid-{}", self.world.next_version());
                 ruled.generation = 1;
             }
+            self.put_registries();
         }
     }
 

@@ -9,7 +9,7 @@ use pullpass::credential::SourceSecret;
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::Namespace;
 use pullpass::provision::ports::{
-    Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
+    Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
 use secrecy::{ExposeSecret as _, SecretSlice};
@@ -198,7 +198,18 @@ impl Cluster for Gate {
         .boxed()
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        async move {
+            let crd = self.pass(self.view.fetch_registry_crd()).await;
+            if self.asks_nobody() {
+                return Ok(Some(self.view.world.crd()));
+            }
+            crd
+        }
+        .boxed()
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
         async move {
             let listed = self.pass(self.view.list_registries()).await;
             match listed {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pullpass::provision::Namespace;
+use pullpass::provision::ports::ListedRegistry;
 use pullpass::registry::CredentialSource;
 use pullpass::registry::source::StaticSource;
 
@@ -163,11 +164,21 @@ impl History {
 
     /// The Registries or namespaces are others now.
     pub(crate) fn note_change(&mut self) {
-        *self.world.registries.lock().unwrap() = self.rules.keys().cloned().collect();
+        self.put_registries();
         let namespaces = self.world.namespaces.lock().unwrap().clone();
         let namespaces = namespaces.into_iter().collect();
         let epoch = Epoch::new(&self.rules, namespaces, time::truth());
         self.judge.epochs.lock().unwrap().push(Arc::new(epoch));
+    }
+
+    /// The Registries that the API server has.
+    pub(crate) fn put_registries(&self) {
+        let registries = self.rules.iter().map(|(name, ruled)| ListedRegistry {
+            name: name.clone(),
+            uid: ruled.uid.clone(),
+            generation: Some(ruled.generation),
+        });
+        *self.world.registries.lock().unwrap() = registries.collect();
     }
 
     /// Lets everything run for some ticks, and the watches show what happened.

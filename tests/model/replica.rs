@@ -217,7 +217,8 @@ impl Replica {
         let is_other = self.shown_rules != *there;
         if is_new || (is_other && self.dice.below(8) == 0) {
             self.kind_made = made;
-            self.state.registry_lists().fetch_add(1, Ordering::SeqCst);
+            let crd = (kind != KindState::Going).then(|| world.crd());
+            self.state.begin_registries_list(crd.as_deref());
             self.shown_rules = there.clone();
             self.state.set_registries(build(there), time::clock());
             return;

@@ -1,6 +1,6 @@
 //! What is under way, what is left alone for a while, and what went wrong.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -116,7 +116,7 @@ impl ReconcilerState {
             minting: HashMap::new(),
             mints_running: 0,
             writing: HashSet::new(),
-            pub(super) mint_retry: HashMap::new(),
+            mint_retry: HashMap::new(),
             write_backoff: WriteBackoff::default(),
             remove_backoff: WriteBackoff::default(),
             drift: DriftBackoffs::default(),
@@ -275,7 +275,7 @@ impl ReconcilerState {
     }
 
     /// What is to be said of a pull secret's Registries may be something else now.
-    fn mark(&mut self, key: &PullSecretKey) {
+    pub(super) fn mark(&mut self, key: &PullSecretKey) {
         let view = self.index.get(key).and_then(|record| record.view());
         let entries = view.into_iter().flat_map(|view| view.entries(Timestamp::MIN));
         for entry in entries {

@@ -39,7 +39,7 @@ impl ReconcilerState {
             && self.write_backoff.keys().next().is_none()
             && self.remove_backoff.keys().next().is_none();
         if self.is_swept && is_quiet {
-            return None;
+            return self.drift.next_expiry();
         }
         Some(self.swept.map_or(now, |timer| timer.at(now)))
     }
@@ -65,7 +65,14 @@ impl ReconcilerState {
             let view = key.and_then(|key| index.get(key)?.view());
             view.is_some_and(|view| !is_fresh(view, source))
         });
+        let drifting = self.drift.persistent();
         self.drift.forget_expired(now);
+        for key in &drifting {
+            if !self.drift.is_drifting(key) {
+                self.mark(key);
+            }
+        }
+        let index = &self.index;
         let drift = &self.drift;
         let stays = |key: &PullSecretKey| index.get(key).is_some() || drift.is_drifting(key);
         self.write_backoff.retain(stays);

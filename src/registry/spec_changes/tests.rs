@@ -11,7 +11,6 @@ struct World {
     there: BTreeMap<String, (String, String, i64, u32)>,
     changes: SpecChanges,
     now: i64,
-    list: u64,
     incarnation: u32,
 }
 
@@ -59,13 +58,17 @@ impl World {
 
     fn show(&mut self, name: &str) {
         let now = at(self.now);
-        self.changes.note_event(name, &self.build(), self.list, now);
+        self.changes.note_event(name, &self.build(), now);
     }
 
     fn show_list(&mut self) {
-        self.list += 1;
-        let now = at(self.now);
-        self.changes.note_list(&self.build(), self.list, now);
+        self.show_list_of(Some(self.incarnation));
+    }
+
+    /// A list of a CRD of this number, or of one that cannot be read.
+    fn show_list_of(&mut self, incarnation: Option<u32>) {
+        let crd = incarnation.map(|number| Arc::from(number.to_string()));
+        self.changes.note_list(&self.build(), crd, at(self.now));
     }
 
     /// An admin writes one, and the watch shows it.
@@ -80,10 +83,16 @@ impl World {
         self.show(name);
     }
 
-    /// The kind was served all the time, as is known 2 s later.
+    /// The kind is served 2 s later.
     fn confirm(&mut self) {
+        self.confirm_by(Some(self.incarnation));
+    }
+
+    /// By a CRD of this number, or one that cannot be read.
+    fn confirm_by(&mut self, incarnation: Option<u32>) {
+        let crd = incarnation.map(|number| number.to_string());
         let until = self.changes.count();
-        self.changes.confirm(until, self.list, at(self.now));
+        self.changes.confirm(until, crd.as_deref(), at(self.now));
     }
 
     fn find(&self, key: &str) -> Option<SpecChangeState> {
@@ -221,33 +230,60 @@ fn takes_deletions_for_no_order_when_the_kind_goes() {
 }
 
 #[test]
-fn leaves_open_what_was_deleted_while_a_list_is_under_way() {
+fn takes_what_was_seen_deleted_for_an_order_whatever_a_list_shows_then() {
     let mut world = World::of(&THREE);
-    world.delete("a");
-    world.list += 1;
-    world.confirm();
-    assert_eq!(world.find("a.example.com"), Some(Unconfirmed));
-    world.delete("b");
-    // Another one is there as before: the kind has not been lost.
-    let mut survived = world.clone();
-    survived.show_list();
-    assert_eq!(survived.find("a.example.com"), Some(Unconfirmed));
-    survived.confirm();
-    assert_eq!(survived.find("a.example.com"), Some(Confirmed));
-    assert_eq!(survived.find("b.example.com"), Some(Confirmed));
-    // It is not, or was made anew.
-    for made in [false, true] {
-        let mut world = world.clone();
-        world.there.remove("c");
-        world.incarnation += 1;
-        if made {
-            world.set("c", "c.example.com");
-        }
+    for (name, image) in THREE {
+        world.delete(name);
         world.show_list();
-        world.confirm();
-        assert_eq!(world.find("a.example.com"), Some(KindLost), "{made}");
-        assert_eq!(world.find("b.example.com"), Some(KindLost), "{made}");
+        assert_eq!(world.find(image), Some(Unconfirmed));
     }
+    world.confirm();
+    for (_, image) in THREE {
+        assert_eq!(world.find(image), Some(Confirmed));
+    }
+}
+
+#[test]
+fn takes_changes_for_no_orders_unless_the_crd_is_that_of_before() {
+    for (listed, confirmed, state) in [
+        (Some(0), Some(0), Confirmed),
+        (Some(0), Some(1), KindLost),
+        (Some(0), None, KindLost),
+        (None, Some(0), KindLost),
+        (None, None, KindLost),
+    ] {
+        // The watch may show the Registries of the later one meanwhile.
+        for is_seen in [false, true] {
+            let mut world = World::of(&[]);
+            for (name, image) in THREE {
+                world.set(name, image);
+            }
+            world.show_list_of(listed);
+            world.delete("a");
+            world.apply("b", "b.example.com/x");
+            if is_seen {
+                world.show_list_of(confirmed);
+            }
+            world.confirm_by(confirmed);
+            for image in ["a.example.com", "b.example.com"] {
+                let found = world.find(image);
+                assert_eq!(found, Some(state), "{listed:?} {confirmed:?} {is_seen}");
+            }
+        }
+    }
+}
+
+#[test]
+fn takes_what_a_list_of_another_crd_misses_for_lost() {
+    let mut world = World::of(&THREE);
+    world.there.remove("a");
+    let mut same = world.clone();
+    for crd in [Some(0), None] {
+        same.show_list_of(crd);
+        assert_eq!(same.find("a.example.com"), None, "{crd:?}");
+    }
+    world.show_list_of(Some(1));
+    assert_eq!(world.find("a.example.com"), Some(KindLost));
 }
 
 #[test]
@@ -256,7 +292,7 @@ fn confirms_no_later_change_than_was_asked_about() {
     world.delete("a");
     let asked = world.changes.count();
     world.delete("b");
-    world.changes.confirm(asked, world.list, at(world.now));
+    world.changes.confirm(asked, Some("0"), at(world.now));
     assert_eq!(world.find("a.example.com"), Some(Confirmed));
     assert_eq!(world.find("b.example.com"), Some(Unconfirmed));
 }
@@ -436,12 +472,23 @@ enum Step {
     Apply(usize, usize),
     Break(usize),
     Delete(usize),
-    /// The kind goes with all Registries, and comes back bare; as is seen, or known only by the list after it.
-    LoseKind(bool),
+    /// The kind goes with all Registries, and comes back bare.
+    LoseKind(Loss),
     List,
     Confirm,
     /// Half an hour passes, and something else changes.
     Wait,
+}
+
+/// How it is known that the kind went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// The watch shows its Registries go, and whoever asks is told that it is gone.
+    Asked,
+    /// The watch shows its Registries go, then a list that there are none.
+    Watched,
+    /// Only the list shows that.
+    Listed,
 }
 
 const IMAGES: [&str; 4] = [
@@ -457,7 +504,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (names.clone(), 0..IMAGES.len()).prop_map(|(name, image)| Step::Apply(name, image)),
         1 => names.clone().prop_map(Step::Break),
         3 => names.prop_map(Step::Delete),
-        1 => any::<bool>().prop_map(Step::LoseKind),
+        1 => prop_oneof![Just(Loss::Asked), Just(Loss::Watched), Just(Loss::Listed)].prop_map(Step::LoseKind),
         1 => Just(Step::List),
         3 => Just(Step::Confirm),
         1 => Just(Step::Wait),
@@ -474,6 +521,7 @@ struct Oracle {
     /// When an image was given no more by a Registry.
     ends: Vec<(u32, &'static str)>,
     orders: Vec<Ordered>,
+    incarnation: u32,
     now: i64,
 }
 
@@ -493,6 +541,7 @@ struct Ordered {
     name: String,
     image: &'static str,
     state: SpecChangeState,
+    incarnation: u32,
 }
 
 impl Oracle {
@@ -518,6 +567,7 @@ impl Oracle {
                 name: name.to_owned(),
                 image,
                 state: Unconfirmed,
+                incarnation: self.incarnation,
             });
         }
     }
@@ -530,19 +580,26 @@ impl Oracle {
             Step::Apply(name, image) => self.change(THREE[name].0, Form::Valid(IMAGES[image])),
             Step::Break(name) => self.change(THREE[name].0, Form::Broken),
             Step::Delete(name) => self.change(THREE[name].0, Form::Gone),
-            Step::LoseKind(_) => {
-                let names: Vec<String> = self.forms.keys().cloned().collect();
-                for name in &names {
-                    self.change(name, Form::Gone);
+            Step::LoseKind(loss) => {
+                let (names, before) = (self.forms.keys().cloned(), self.orders.len());
+                for name in names.collect::<Vec<String>>() {
+                    self.change(&name, Form::Gone);
                 }
+                if loss != Loss::Watched {
+                    for one in &mut self.orders[before..] {
+                        one.state = KindLost;
+                    }
+                }
+                self.incarnation += 1;
             }
             Step::List | Step::Confirm | Step::Wait => {}
         }
         for one in &mut self.orders {
             if one.state == Unconfirmed {
                 (one.state, one.at) = match step {
-                    Step::LoseKind(_) => (KindLost, one.at),
-                    Step::Confirm => (Confirmed, now),
+                    Step::LoseKind(Loss::Asked) => (KindLost, one.at),
+                    Step::Confirm if one.incarnation == self.incarnation => (Confirmed, now),
+                    Step::Confirm => (KindLost, one.at),
                     _ => (Unconfirmed, one.at),
                 };
             }
@@ -578,14 +635,17 @@ proptest! {
                     }
                 }
                 Step::Delete(name) => world.delete(THREE[name].0),
-                Step::LoseKind(is_seen) => {
-                    for (name, _) in world.there.clone() {
-                        world.delete(&name);
+                Step::LoseKind(loss) => {
+                    if loss != Loss::Listed {
+                        for (name, _) in world.there.clone() {
+                            world.delete(&name);
+                        }
                     }
-                    world.incarnation += 1;
-                    if is_seen {
+                    if loss == Loss::Asked {
                         world.changes.lose_kind();
                     }
+                    world.there.clear();
+                    world.incarnation += 1;
                     world.show_list();
                 }
                 Step::List => world.show_list(),
