@@ -12,7 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("say_once", &[]),
     ("registry", &["image", "names"]),
     ("credential", &["clock", "label", "names", "registry"]),
-    ("provision", &["clock", "say_once", "names", "registry", "credential"]),
+    (
+        "provision",
+        &["clock", "say_once", "names", "registry", "credential"],
+    ),
     (
         "admission",
         &["label", "image", "names", "registry", "provision"],

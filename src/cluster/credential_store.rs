@@ -87,7 +87,9 @@ impl KubeCredentialStore {
     /// All credentials that are stored, from memory.
     pub(super) fn credentials(&self) -> Vec<Arc<Credential>> {
         let stored = self.cache.list().into_iter();
-        stored.filter_map(|stored| stored.credential.clone()).collect()
+        stored
+            .filter_map(|stored| stored.credential.clone())
+            .collect()
     }
 
     /// All that is stored, from memory. A Secret that only carries our label is none of ours.

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use self::plan::{Cause, Check, Collectable, Evidence};
 use super::leadership::{Leadership, ticks};
 use crate::cluster::{Kube, MintedCredentials};
-use crate::provision::ports::{Cluster as _, ClusterError, StoredCredential};
 use crate::provision::observe::ChangeToken;
+use crate::provision::ports::{Cluster as _, ClusterError, StoredCredential};
 use crate::provision::{Provision as _, Provisioner};
 use crate::registry::source::Tenant;
 

@@ -158,7 +158,10 @@ impl Reconciler {
     ) -> bool {
         let mut wait = next.map_or(clock::MAX_WAIT, |next| clock::find_wait(next, now));
         if state.writing.len() < MAX_CONCURRENT_WRITES {
-            wait = state.queue.next_write(now).map_or(wait, |next| next.min(wait));
+            wait = state
+                .queue
+                .next_write(now)
+                .map_or(wait, |next| next.min(wait));
         }
         tokio::select! {
             biased;

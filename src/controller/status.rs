@@ -183,7 +183,9 @@ impl ReportedStatus {
         let shown = facts.input.provisioner.status(&listed.name);
         let written = self.written.get(&key);
         let written = written.filter(|written| shown.count <= written.shown);
-        let before = written.map(|written| written.status.clone()).or(shown.status);
+        let before = written
+            .map(|written| written.status.clone())
+            .or(shown.status);
         let of_registry = facts.of(listed);
         let status = build_status(listed, &of_registry, before.as_ref(), now);
         let mut problems = Vec::from_iter(find_event(listed, &of_registry, now));
@@ -295,11 +297,7 @@ impl RoundRobin {
 }
 
 /// The Event that a Registry is worth: what is wrong with it.
-fn find_event(
-    listed: &RegistryInfo,
-    facts: &RegistryFacts,
-    now: Timestamp,
-) -> Option<EventNote> {
+fn find_event(listed: &RegistryInfo, facts: &RegistryFacts, now: Timestamp) -> Option<EventNote> {
     let wrong = find_problem(facts, now)?;
     Some(EventNote {
         regarding: reference(

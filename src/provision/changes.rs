@@ -111,7 +111,8 @@ mod tests {
         let (mut one, mut other) = (log.end(), log.end());
         let read = |cursor: &mut Cursor| {
             let mut seen = Vec::new();
-            log.read(cursor, |number| seen.push(*number)).then_some(seen)
+            log.read(cursor, |number| seen.push(*number))
+                .then_some(seen)
         };
         assert_eq!(read(&mut one), Some(vec![]));
         log.note(1);

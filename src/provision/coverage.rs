@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::desired::{Desired, DesiredSet, DesiredSets, SecretGrants, Sources};
 use super::lock::lock;
 use super::ports::Credentials;
-use super::service_account::CachedAccount;
 use super::secret::Digest;
+use super::service_account::CachedAccount;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
 use super::{Coverage, InjectMode, Namespace, stale, tenant_identity};
@@ -111,7 +111,13 @@ impl SecretCoverage {
     }
 
     /// Whether it still holds. Nothing changed at all, nearly always; else it is seen whether what changed concerns this secret.
-    pub(super) fn holds(&self, secret: &str, stamp: Stamp, sources: Sources<'_>, sets: &DesiredSets) -> bool {
+    pub(super) fn holds(
+        &self,
+        secret: &str,
+        stamp: Stamp,
+        sources: Sources<'_>,
+        sets: &DesiredSets,
+    ) -> bool {
         let before = lock(&self.checked).at;
         if before == stamp {
             return true;
@@ -130,10 +136,16 @@ impl SecretCoverage {
                 known.is_none()
             })
         };
-        let holds = self.covered.iter().all(|one| is_current(one) && is_read(one))
+        let holds = self
+            .covered
+            .iter()
+            .all(|one| is_current(one) && is_read(one))
             && self.accounts.iter().all(is_same)
             && (before.registries == stamp.registries
-                || *sources.state.registries().grants_of(&self.namespace.labels, secret)
+                || *sources
+                    .state
+                    .registries()
+                    .grants_of(&self.namespace.labels, secret)
                     == *self.set.grants);
         if holds {
             lock(&self.checked).at = stamp;
@@ -335,7 +347,11 @@ fn key_coverage(
     if desired.is_in(observed) {
         return KeyCoverage::Current;
     }
-    let digests: Option<Vec<_>> = grant.keys.iter().map(|key| observed.digests.get(key)).collect();
+    let digests: Option<Vec<_>> = grant
+        .keys
+        .iter()
+        .map(|key| observed.digests.get(key))
+        .collect();
     let Some(digests) = digests else {
         return KeyCoverage::Unknown;
     };

@@ -113,7 +113,8 @@ impl CredentialState {
     /// When it is to be renewed; `None`: at once.
     fn renewal_due(&self, now: Timestamp) -> Option<Timestamp> {
         let (minted_at, until) = self.minted?;
-        let jitter = until.duration_since(minted_at) / JITTER_DIVISOR * i32::from(self.jitter) / 255;
+        let jitter =
+            until.duration_since(minted_at) / JITTER_DIVISOR * i32::from(self.jitter) / 255;
         self.half_life(now)?.checked_add(jitter).ok()
     }
 
@@ -192,7 +193,10 @@ fn find_mints(secret: &SecretState, now: Timestamp, next: &mut Option<Timestamp>
     // What may be renewed is renewed with what must be, or was just now: then all go out in one write.
     let is_renewing = credentials()
         .any(|(_, one)| one.minting_since.is_some() || one.due(now) <= now)
-        || secret.entries.iter().any(|entry| entry.entry_state.is_unwritten());
+        || secret
+            .entries
+            .iter()
+            .any(|entry| entry.entry_state.is_unwritten());
     let mut mint = Vec::new();
     for (place, one) in credentials().filter(|(_, one)| one.minting_since.is_none()) {
         if one.due(now) <= now || (is_renewing && one.may_mint(now)) {

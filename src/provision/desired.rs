@@ -228,7 +228,12 @@ impl DesiredSets {
 }
 
 impl Sets {
-    fn update(&mut self, Sources { state, credentials, .. }: Sources<'_>) {
+    fn update(
+        &mut self,
+        Sources {
+            state, credentials, ..
+        }: Sources<'_>,
+    ) {
         let dependents = &mut self.dependents.entries;
         let mut outdate = |dependency: &Dependency| {
             let all = dependents.remove(dependency).unwrap_or_default();
@@ -284,9 +289,8 @@ impl Sets {
                 [Some(Dependency::Secret(source.secret.clone())), None]
             }
         };
-        let is_used = |_: &Dependency, all: &Vec<Weak<Desired>>| {
-            all.iter().any(|one| one.strong_count() > 0)
-        };
+        let is_used =
+            |_: &Dependency, all: &Vec<Weak<Desired>>| all.iter().any(|one| one.strong_count() > 0);
         self.dependents.evict_unused(SETS, is_used);
         for dependency in depends_on.into_iter().flatten() {
             let all = self.dependents.entries.entry(dependency).or_default();

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::observe::PullSecretRef;
 use super::ports::{ClusterError, ListedRegistry, Precondition, PullSecret};
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::secret;
-use super::observe::PullSecretRef;
 use super::state::Observed;
 use super::{InjectMode, Namespace};
 

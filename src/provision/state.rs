@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
+use super::changes::{Change, ChangeLog};
 use super::lock::lock;
 use super::ports::{PullSecret, Version};
 use super::secret::{Auths, Digest};
 use super::service_account::AccountCache;
-use super::changes::{Change, ChangeLog};
 use super::store::Store;
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
@@ -93,7 +93,9 @@ impl Default for State {
         let namespaces = Store::new(Arc::default(), PartialEq::eq);
         let sources = Store::new(
             Arc::clone(&generation),
-            |one: &SourceSecret, other: &SourceSecret| one.resource_version == other.resource_version,
+            |one: &SourceSecret, other: &SourceSecret| {
+                one.resource_version == other.resource_version
+            },
         );
         Self {
             namespaces: namespaces.on_change(move |name: &NamespaceName, _, _| {

@@ -176,7 +176,11 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             .as_ref()
             .is_some_and(|before| (self.is_same)(&before.value, &value));
         if !is_same {
-            self.note(name, before.as_ref().map(|before| &*before.value), Some(&value));
+            self.note(
+                name,
+                before.as_ref().map(|before| &*before.value),
+                Some(&value),
+            );
         }
         !is_same
     }

@@ -58,9 +58,10 @@ impl SupersededLogins {
     /// Whether the source itself held this login, as far as we remember.
     pub(super) fn held(&self, source: &CredentialSource, digest: &Digest) -> bool {
         let all = lock(&self.0);
-        all.entries
-            .get(source)
-            .is_some_and(|past| past.iter().any(|past| past.is_own && past.digest == *digest))
+        all.entries.get(source).is_some_and(|past| {
+            past.iter()
+                .any(|past| past.is_own && past.digest == *digest)
+        })
     }
 
     /// Whether any source held this login, as far as we remember: then it may be one that we wrote.

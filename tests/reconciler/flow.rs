@@ -643,7 +643,9 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     });
     let changed = changed.await;
     let rotated = count_reconciles(&replica, |replica| replica.give_source("second")).await;
-    println!("reconciles: {renewed} for a tenant's credential, {changed} for a Registry of {TEAM}, {rotated} for its source Secret");
+    println!(
+        "reconciles: {renewed} for a tenant's credential, {changed} for a Registry of {TEAM}, {rotated} for its source Secret"
+    );
     assert!((1..=4).contains(&renewed), "{renewed}");
     assert!((TEAM..=4 * TEAM).contains(&changed), "{changed}");
     assert!((TEAM..=4 * TEAM).contains(&rotated), "{rotated}");

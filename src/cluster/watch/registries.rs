@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use kube::Resource as _;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use kube::Resource as _;
 use tokio::sync::watch as signal;
 
 use super::identify;

@@ -28,11 +28,7 @@ impl ReconcilerState {
         let note = format!(
             "blocked removal from {count} of {total} pull secrets at once; if this is intended, confirm it: kubectl annotate lease --namespace {own_namespace} {PULL_SECRET} {CONFIRM_ANNOTATION}={id} --overwrite",
         );
-        tracing::error!(
-            secrets.blocked = count,
-            secrets.total = total,
-            "{note}"
-        );
+        tracing::error!(secrets.blocked = count, secrets.total = total, "{note}");
         self.events.push(EventNote {
             regarding: reference(
                 ["coordination.k8s.io/v1", "Lease", PULL_SECRET],

@@ -33,7 +33,9 @@ impl Reconciler {
         let knows = self
             .provisioner
             .changes()
-            .read(&mut state.state_cursor, |change| changes.push(change.clone()));
+            .read(&mut state.state_cursor, |change| {
+                changes.push(change.clone())
+            });
         let credentials = self.credentials.changes();
         let knows_credentials = credentials.read(&mut state.credential_cursor, |source| {
             sources.insert(source.clone());
@@ -70,15 +72,21 @@ impl Reconciler {
             None => state.excluded.remove(name).is_some(),
         };
         let mut keys: BTreeSet<PullSecretKey> = state.index.keys_in(name).into_iter().collect();
-        keys.extend(namespace.iter().flat_map(|one| self.provisioner.secrets_of(one)));
+        keys.extend(
+            namespace
+                .iter()
+                .flat_map(|one| self.provisioner.secrets_of(one)),
+        );
         keys.extend(self.provisioner.secrets_there(name));
         for key in keys {
             state.queue.add(key);
         }
         // Which namespaces a Registry selects may be others now.
-        let unserved = state.registries.listed().iter().filter(|one| {
-            is_new || state.index.registry(&one.name).is_none()
-        });
+        let unserved = state
+            .registries
+            .listed()
+            .iter()
+            .filter(|one| is_new || state.index.registry(&one.name).is_none());
         for one in unserved {
             state.reported.mark(one.name.clone());
         }

@@ -269,10 +269,21 @@ impl Index {
         let Some(one) = self.sources.get(source) else {
             return BTreeSet::new();
         };
-        let own = one.keys.iter().filter_map(|key| self.records.get(key)?.group());
-        let groups = one.groups.iter().copied().chain(own).collect::<BTreeSet<_>>();
+        let own = one
+            .keys
+            .iter()
+            .filter_map(|key| self.records.get(key)?.group());
+        let groups = one
+            .groups
+            .iter()
+            .copied()
+            .chain(own)
+            .collect::<BTreeSet<_>>();
         let groups = groups.iter().filter_map(|at| self.groups.get(at));
-        groups.flat_map(|group| &group.registries).cloned().collect()
+        groups
+            .flat_map(|group| &group.registries)
+            .cloned()
+            .collect()
     }
 
     /// The pull secrets whose logins are read from this source Secret, or minted with it.
@@ -344,9 +355,7 @@ impl Index {
         ends.filter_map(|entry| Some(entry.life?.1)).min()
     }
 
-    pub(in crate::controller) fn records(
-        &self,
-    ) -> impl Iterator<Item = (&PullSecretKey, &Record)> {
+    pub(in crate::controller) fn records(&self) -> impl Iterator<Item = (&PullSecretKey, &Record)> {
         self.records.iter()
     }
 }

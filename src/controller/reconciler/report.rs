@@ -9,15 +9,24 @@ use crate::controller::status::StatusInput;
 
 impl Reconciler {
     /// Publishes what is new of status, metrics and Events; when to again.
-    pub(super) fn report_status(&self, state: &mut ReconcilerState, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn report_status(
+        &self,
+        state: &mut ReconcilerState,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         for registry in std::mem::take(&mut state.index.changed) {
             state.reported.mark(registry);
         }
         let sweep = self.sweep(state, now);
         let needed = state.index.needed_rate();
         let is_overload = needed > self.rate.max;
-        let overload = if is_overload { needed - self.rate.max } else { 0.0 };
-        self.metrics.set_index(&state.index, state.blocked, overload);
+        let overload = if is_overload {
+            needed - self.rate.max
+        } else {
+            0.0
+        };
+        self.metrics
+            .set_index(&state.index, state.blocked, overload);
         while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
             self.write_status(listed, status, state);
         }
@@ -29,7 +38,11 @@ impl Reconciler {
         if holdoff.is_some() || next.is_none_or(|next| next > now) {
             return next.into_iter().chain(sweep).min();
         }
-        self.report_round(is_overload.then(|| overload_note(needed, self.rate.max)), state, now);
+        self.report_round(
+            is_overload.then(|| overload_note(needed, self.rate.max)),
+            state,
+            now,
+        );
         while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
             self.write_status(listed, status, state);
         }

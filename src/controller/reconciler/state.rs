@@ -158,9 +158,10 @@ impl ReconcilerState {
                 self.minting.remove(&source);
                 match failed {
                     None => self.mint_retry.remove(&source),
-                    Some(failure) => self
-                        .mint_retry
-                        .insert(source.clone(), (RetryTimer::after(MINT_RETRY, now), failure)),
+                    Some(failure) => self.mint_retry.insert(
+                        source.clone(),
+                        (RetryTimer::after(MINT_RETRY, now), failure),
+                    ),
                 };
                 let canonical = source.canonical();
                 for key in self.index.keys_of(&canonical) {
@@ -229,7 +230,8 @@ impl ReconcilerState {
         now: Timestamp,
     ) {
         let until = credential.minted.map(|(_, until)| until);
-        self.mints.push(source.clone(), (credential.retry_at, until));
+        self.mints
+            .push(source.clone(), (credential.retry_at, until));
         self.minting.insert(source.clone(), now);
     }
 
@@ -277,7 +279,9 @@ impl ReconcilerState {
     /// What is to be said of a pull secret's Registries may be something else now.
     pub(super) fn mark(&mut self, key: &PullSecretKey) {
         let view = self.index.get(key).and_then(|record| record.view());
-        let entries = view.into_iter().flat_map(|view| view.entries(Timestamp::MIN));
+        let entries = view
+            .into_iter()
+            .flat_map(|view| view.entries(Timestamp::MIN));
         for entry in entries {
             self.reported.mark(entry.registry.clone());
         }
@@ -363,11 +367,9 @@ impl ReconcilerState {
                 self.remove_backoff.forget(key);
             }
             // What was to be removed is not there: nothing failed. It is looked at again a little later.
-            Ok(Removed::Nothing) => self.remove_backoff.hold_off(
-                key.clone(),
-                REMOVAL_RETRY,
-                now,
-            ),
+            Ok(Removed::Nothing) => self
+                .remove_backoff
+                .hold_off(key.clone(), REMOVAL_RETRY, now),
             Err(_) => self
                 .remove_backoff
                 .record_failure(key.clone(), None, Vec::new(), now),

@@ -30,7 +30,10 @@ impl ReconcilerState {
             .keys()
             .chain(self.remove_backoff.keys())
             .collect();
-        (self.mint_retry.len(), keys.iter().filter(|key| is_failing(key)).count())
+        (
+            self.mint_retry.len(),
+            keys.iter().filter(|key| is_failing(key)).count(),
+        )
     }
 
     /// When it is to be seen whether what failed still matters; `None`: once something ended.

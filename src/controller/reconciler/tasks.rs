@@ -7,8 +7,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::super::conditions::Reason;
 use super::super::status::StatusKey;
 use super::state::{PullSecretWrite, TaskResult};
-use crate::provision::ports::ClusterError;
 use crate::provision::changes::PullSecretKey;
+use crate::provision::ports::ClusterError;
 use crate::provision::{EnsureOutcome, Pending};
 use crate::registry::source::MintSource;
 

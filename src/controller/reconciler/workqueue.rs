@@ -79,7 +79,9 @@ impl<P: Copy + Ord, K: Clone + Eq + Hash> KeyQueue<P, K> {
 
     /// The priority of the first one.
     pub(super) fn first(&self) -> Option<P> {
-        self.order.first_key_value().map(|((priority, _), _)| *priority)
+        self.order
+            .first_key_value()
+            .map(|((priority, _), _)| *priority)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -284,7 +286,13 @@ mod tests {
 
     #[test]
     fn hurries_where_little_time_is_left() {
-        let cases = [(100, 3_600, 20.0), (1_000, 100, 20.0), (10_000, 100, 200.0), (10_000, 1, 500.0), (1, -5, 500.0)];
+        let cases = [
+            (100, 3_600, 20.0),
+            (1_000, 100, 20.0),
+            (10_000, 100, 200.0),
+            (10_000, 1, 500.0),
+            (1, -5, 500.0),
+        ];
         for (count, seconds, pace) in cases {
             let mut queue: WorkQueue<usize> = WorkQueue::new(RenewalRate::default());
             for key in 0..count {

@@ -56,12 +56,7 @@ impl WriteBackoff {
     }
 
     /// A pull secret was written and is backed off from all the same, because another writer keeps changing it.
-    pub(super) fn hold_off(
-        &mut self,
-        name: PullSecretKey,
-        wait: SignedDuration,
-        now: Timestamp,
-    ) {
+    pub(super) fn hold_off(&mut self, name: PullSecretKey, wait: SignedDuration, now: Timestamp) {
         let entry = BackoffEntry {
             timer: RetryTimer::after(wait, now),
             uid: None,
@@ -91,9 +86,7 @@ impl WriteBackoff {
 
     /// Whether the last write failed, or the last removal.
     pub(super) fn has_failed(&self, name: &PullSecretKey) -> bool {
-        self.0
-            .get(name)
-            .is_some_and(|entry| entry.failures > 0)
+        self.0.get(name).is_some_and(|entry| entry.failures > 0)
     }
 
     /// The pull secrets that could not be written again and again, and why.

@@ -111,7 +111,10 @@ impl<'t> Facts<'t> {
             foreign: counts.foreign.len(),
             foreign_in: foreign.map(ToString::to_string).collect(),
             lack: self.find_lack(name, counts),
-            lacking_in: counts.lacking.first().map(|(namespace, _)| namespace.to_string()),
+            lacking_in: counts
+                .lacking
+                .first()
+                .map(|(namespace, _)| namespace.to_string()),
         }
     }
 
@@ -202,7 +205,9 @@ fn find_drifting(
         let Some(view) = input.index.get(key).and_then(|record| record.view()) else {
             continue;
         };
-        let serving = registries.serving(&view.target.namespace.labels).into_iter();
+        let serving = registries
+            .serving(&view.target.namespace.labels)
+            .into_iter();
         for registry in serving.filter(|registry| registry.secret == key.1) {
             let namespaces = found.entry(registry.name.clone()).or_default();
             if namespaces.len() < MAX_NAMED {

@@ -124,7 +124,13 @@ fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
         (vec![(credential, EntryState::Missing)], Decision::Write),
         (vec![(None, EntryState::Missing)], Decision::Write),
         (vec![(None, EntryState::Outdated)], Decision::Write),
-        (vec![(credential, EntryState::Current), (None, EntryState::Current)], wait(396)),
+        (
+            vec![
+                (credential, EntryState::Current),
+                (None, EntryState::Current),
+            ],
+            wait(396),
+        ),
         (vec![(credential, EntryState::Unavailable)], wait(396)),
         (vec![(None, EntryState::Unavailable)], Decision::Wait(None)),
     ];
@@ -156,10 +162,7 @@ fn gathers_what_is_minted_a_moment_for_one_write() {
         (Some(credential(255)), EntryState::Missing),
         (Some(minting), EntryState::Unavailable),
     ]);
-    assert_eq!(
-        decide(&secret, since),
-        Decision::Wait(Some(since + GATHER))
-    );
+    assert_eq!(decide(&secret, since), Decision::Wait(Some(since + GATHER)));
     assert_eq!(decide(&secret, since + GATHER), Decision::Write);
     // Also by a clock that was put back.
     assert_eq!(decide(&secret, since - GATHER), Decision::Write);
@@ -238,7 +241,11 @@ fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
             remove_at: remove_at.map(at),
             ..holding(&[(None, EntryState::Missing)])
         };
-        assert_eq!(decide(&secret, at(1)), expected, "{retry_at:?} {remove_at:?}");
+        assert_eq!(
+            decide(&secret, at(1)),
+            expected,
+            "{retry_at:?} {remove_at:?}"
+        );
     }
 }
 
