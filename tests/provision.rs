@@ -602,8 +602,8 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     let doubt = replica.ensure.confirm_registries().await.unwrap_err();
     assert!(doubt.to_string().contains("registry late"), "{doubt}");
     let before = replica.ensure.change();
-    replica.state.unreadable().store(1, Ordering::Release);
-    assert!(replica.ensure.change() != before, "a survey sees it");
+    replica.state.unreadable().set(1);
+    assert!(replica.ensure.change() != before, "it is a change");
     let known = replica.ensure.confirm_registries().await;
     known.expect("that one is known to be unreadable");
     let set = |kind| *world.kind.lock().unwrap() = kind;

@@ -126,6 +126,8 @@ impl AccountCache {
             .entries
             .insert(key, Arc::new(CachedAccount { account, read_at }));
         drop(entries);
+        // Before and after: as in [`super::store::Store`].
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.changes.note(change);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

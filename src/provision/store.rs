@@ -231,8 +231,10 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         is_changed
     }
 
-    /// Notes a change and counts it. Last: who sees another number finds what was noted.
+    /// Notes a change and counts it, before and after: who is told of it finds another number, and who finds another number before it
+    /// was noted finds yet another one then.
     fn note(&self, name: &N, before: Option<&T>, now: Option<&T>) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
         if let Some(on_change) = &self.on_change {
             on_change(name, before, now);
         }
@@ -332,13 +334,13 @@ mod tests {
         let table = Store::new(Arc::clone(&generation), PartialEq::eq);
         let bump_generation = || generation.load(Ordering::Acquire);
         table.apply_event(&"a", "1", "x");
-        assert_eq!(bump_generation(), 1);
+        assert_eq!(bump_generation(), 2);
         table.apply_event(&"a", "2", "x");
         table.delete("b", "3");
         table.replace(vec![("a", "2".to_owned(), "x")]);
-        assert_eq!(bump_generation(), 1);
-        table.replace(Vec::new());
         assert_eq!(bump_generation(), 2);
+        table.replace(Vec::new());
+        assert_eq!(bump_generation(), 4);
         assert!(table.is_empty());
     }
 

@@ -12,9 +12,10 @@ use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
 use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
 use pullpass::credential::MintError;
-use pullpass::provision::Namespace;
-use pullpass::provision::decide::decide;
+use pullpass::provision::decide::EntryState;
+use pullpass::provision::observe::PullSecretView;
 use pullpass::provision::ports::{ClusterError, Credentials};
+use pullpass::provision::{Namespace, PULL_SECRET};
 use pullpass::registry::RegistryInfo;
 use pullpass::registry::crd::RegistryStatus;
 use serde_json::json;
@@ -253,16 +254,15 @@ async fn counts_logins_until_their_very_end_and_looks_again_then() {
     let end = minted.values().next().unwrap().expires_at;
     let look = |seconds| {
         let now = end + SignedDuration::from_secs(seconds);
-        let snapshot = leader.replica.ensure.snapshot(now);
-        let ready = snapshot.summaries.get("eu").unwrap().ready;
-        (ready, snapshot.view.requeue_at, decide(&snapshot.view, now))
+        let key = (name("team-a"), name(PULL_SECRET));
+        let PullSecretView::Ours(view) = leader.replica.ensure.view(&key, now) else {
+            panic!("it is ours");
+        };
+        let states: Vec<_> = view.entries(now).map(|entry| entry.entry_state).collect();
+        (states, view.requeue_at)
     };
-    let (ready, requeue_at, _) = look(-1);
-    assert_eq!((ready, requeue_at), (2, Some(end)));
-    let (ready, requeue_at, decision) = look(0);
-    assert_eq!((ready, requeue_at), (0, None));
-    assert_eq!(decision.mint.len(), 1);
-    assert!(decision.complete.is_empty() && decision.renew.is_empty());
+    assert_eq!(look(-1), (vec![EntryState::Current], Some(end)));
+    assert_eq!(look(0), (vec![EntryState::Unavailable], None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,6 +66,7 @@ impl Reconciler {
             let outcome = provisioner.write_missing(&target, deadline).await;
             let kept = PullSecretWrite {
                 outcome,
+                is_lacking: provisioner.find_incomplete(&key).is_some(),
                 repaired,
                 version: provisioner.version(&target),
                 uid: target.uid().map(ToOwned::to_owned),

@@ -31,6 +31,9 @@ use crate::say_once::SayOnce;
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
+/// When a pull secret is written again that lacks something after it was written.
+const WRITE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
 /// When it is looked again at a removal after which nothing was gone.
 const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -49,6 +52,8 @@ pub(super) enum TaskResult {
 /// How writing a pull secret ended.
 pub(super) struct PullSecretWrite {
     pub(super) outcome: EnsureOutcome,
+    /// Whether something is to be written still, as memory has it: it may have missed what was written.
+    pub(super) is_lacking: bool,
     /// Whether another writer had changed or deleted it.
     pub(super) repaired: bool,
     /// The resource version after it.
@@ -270,6 +275,10 @@ impl ReconcilerState {
         self.write_backoff.forget(key);
         if let (Some(record), Some(version)) = (self.index.get_mut(key), kept.version) {
             record.last_written = Some(version);
+        }
+        if kept.is_lacking {
+            self.write_backoff
+                .hold_off(key.clone(), WRITE_AGAIN, now);
         }
         if kept.repaired {
             self.record_drift(key, now);

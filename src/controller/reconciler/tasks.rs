@@ -48,6 +48,7 @@ impl TaskKey {
                 };
                 let kept = PullSecretWrite {
                     outcome: EnsureOutcome::Pending(vec![pending]),
+                    is_lacking: true,
                     repaired: false,
                     version: None,
                     uid: None,
