@@ -190,53 +190,8 @@ impl Reconciler {
                 return;
             }
         };
-        self.decide(key, &view, state, now);
+        decide_one(key, &view, state, now);
         state.index.put(key, Some(Seen::Ours(view)), now);
-    }
-
-    fn decide(
-        &self,
-        key: &PullSecretKey,
-        view: &SecretView,
-        state: &mut ReconcilerState,
-        now: Timestamp,
-    ) {
-        let mut input = state.input_of(key, view, now);
-        let mut cause = None;
-        let (write, next) = loop {
-            match decide(&input, now) {
-                Decision::Mint(places) => {
-                    let sources: Vec<_> = view.entries(now).map(|entry| entry.source).collect();
-                    for place in places {
-                        let credential = &mut input.entries[place].credential;
-                        if let (Some(source), Some(credential)) = (sources[place], credential) {
-                            state.add_mint(source, *credential, now);
-                            credential.minting_since = Some(now);
-                        }
-                    }
-                }
-                Decision::Write => break (Some(None), None),
-                Decision::Renew { until, requeue_at } => break (Some(Some(until)), requeue_at),
-                Decision::Remove(why) => {
-                    // Whether it is carried out is decided for all of them together.
-                    let is_ours = view.stale.as_ref().is_none_or(|stale| stale.is_ours);
-                    cause = Some(Cause { why, is_ours });
-                    input.stale = None;
-                }
-                Decision::Wait(next) => break (None, next),
-            }
-        };
-        match cause {
-            Some(cause) => state.guard.want(key, cause),
-            None => state.guard.forget(key),
-        }
-        match write {
-            Some(by) => state.queue.add_write(key.clone(), by),
-            None => state.queue.forget_write(key),
-        }
-        if let Some(next) = next {
-            state.queue.add_at(key.clone(), next);
-        }
     }
 
     /// Begins to mint what waits to be minted, and to write what waits to be written and is still to be.
@@ -325,11 +280,52 @@ impl Reconciler {
                 continue;
             }
             let view = state.index.get(&key).and_then(|record| record.view());
-            let stale = view.and_then(|view| Some((view.target.clone(), view.stale.clone()?.keys)));
+            let leftovers =
+                view.and_then(|view| Some((view.target.clone(), view.stale.clone()?.keys)));
             state.guard.forget(&key);
-            if let Some((target, keys)) = stale {
+            if let Some((target, keys)) = leftovers {
                 self.remove(target, keys, found, state);
             }
         }
+    }
+}
+
+/// Decides what is to be done with one pull secret, and queues it.
+fn decide_one(key: &PullSecretKey, view: &SecretView, state: &mut ReconcilerState, now: Timestamp) {
+    let mut input = state.input_of(key, view, now);
+    let mut cause = None;
+    let (write, next) = loop {
+        match decide(&input, now) {
+            Decision::Mint(places) => {
+                let sources: Vec<_> = view.entries(now).map(|entry| entry.source).collect();
+                for place in places {
+                    let credential = &mut input.entries[place].credential;
+                    if let (Some(source), Some(credential)) = (sources[place], credential) {
+                        state.add_mint(source, *credential, now);
+                        credential.minting_since = Some(now);
+                    }
+                }
+            }
+            Decision::Write => break (Some(None), None),
+            Decision::Renew { until, requeue_at } => break (Some(Some(until)), requeue_at),
+            Decision::Remove(why) => {
+                // Whether it is carried out is decided for all of them together.
+                let is_ours = view.stale.as_ref().is_none_or(|stale| stale.is_ours);
+                cause = Some(Cause { why, is_ours });
+                input.stale = None;
+            }
+            Decision::Wait(next) => break (None, next),
+        }
+    };
+    match cause {
+        Some(cause) => state.guard.want(key, cause),
+        None => state.guard.forget(key),
+    }
+    match write {
+        Some(by) => state.queue.add_write(key.clone(), by),
+        None => state.queue.forget_write(key),
+    }
+    if let Some(next) = next {
+        state.queue.add_at(key.clone(), next);
     }
 }

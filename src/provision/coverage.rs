@@ -259,12 +259,8 @@ pub(super) fn compute_coverage(
     sources: Sources<'_>,
     sets: &DesiredSets,
 ) -> SecretCoverage {
-    let Sources {
-        state,
-        credentials,
-        history,
-    } = sources;
-    let at = Stamp::of(state, credentials);
+    let Sources { state, history, .. } = sources;
+    let at = Stamp::of(state, sources.credentials);
     let grants = state.registries().grants_of(&namespace.labels, secret);
     let set = sets.find(&grants, sources);
     let find_complete = |observed: &Arc<Observed>| set.find_complete(observed);
@@ -293,11 +289,7 @@ pub(super) fn compute_coverage(
         },
         Arc::clone,
     );
-    let holds_just_that =
-        |observed: &Arc<Observed>| is_shared && observed.digests.len() == set.entries;
-    let others = observed.iter().filter(|one| !holds_just_that(one));
-    let keys = others.flat_map(|observed| observed.digests.keys());
-    let stale = stale::find(keys, &set.grants, credentials, state);
+    let stale = find_stale(observed.as_deref(), is_shared, &set, sources);
     let is_current = |covered: &GrantCoverage| matches!(covered.coverage, KeyCoverage::Current);
     SecretCoverage {
         namespace: Arc::clone(namespace),
@@ -314,6 +306,19 @@ pub(super) fn compute_coverage(
             last_renewal: None,
         }),
     }
+}
+
+/// The keys in the secret that no grant wants: none where it holds all that is wanted, and no more.
+fn find_stale(
+    observed: Option<&Observed>,
+    is_shared: bool,
+    set: &DesiredSet,
+    sources: Sources<'_>,
+) -> Vec<String> {
+    let holds_more = |observed: &&Observed| !is_shared || observed.digests.len() != set.entries;
+    let others = observed.into_iter().filter(holds_more);
+    let keys = others.flat_map(|observed| observed.digests.keys());
+    stale::find(keys, &set.grants, sources.credentials, sources.state)
 }
 
 /// The grant as it is bound to what is known of its ServiceAccount, if it is to be bound at all.

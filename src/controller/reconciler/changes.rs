@@ -34,7 +34,7 @@ impl Reconciler {
             .provisioner
             .changes()
             .read(&mut state.state_cursor, |change| {
-                changes.push(change.clone())
+                changes.push(change.clone());
             });
         let credentials = self.credentials.changes();
         let knows_credentials = credentials.read(&mut state.credential_cursor, |source| {
@@ -105,7 +105,7 @@ impl Reconciler {
         if !changed.is_empty() {
             for namespace in self.provisioner.namespaces() {
                 let is_of = |one: &&ValidRegistry| one.namespaces.matches(&namespace.labels);
-                if changed.iter().any(|one| is_of(one)) {
+                if changed.iter().any(is_of) {
                     keys.extend(state.index.keys_in(&namespace.name));
                     keys.extend(self.provisioner.secrets_of(&namespace));
                 }

@@ -277,8 +277,7 @@ impl ReconcilerState {
             record.last_written = Some(version);
         }
         if kept.is_lacking {
-            self.write_backoff
-                .hold_off(key.clone(), WRITE_AGAIN, now);
+            self.write_backoff.hold_off(key.clone(), WRITE_AGAIN, now);
         }
         if kept.repaired {
             self.record_drift(key, now);
