@@ -227,8 +227,8 @@ mod tests {
         WorkQueue::new(RenewalRate::default())
     }
 
-    fn drain(mut next: impl FnMut() -> Option<&'static str>) -> String {
-        std::iter::from_fn(|| next()).collect::<Vec<_>>().join(" ")
+    fn drain(next: impl FnMut() -> Option<&'static str>) -> String {
+        std::iter::from_fn(next).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

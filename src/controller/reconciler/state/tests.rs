@@ -142,12 +142,12 @@ fn what_failed_is_tried_again_at_once_when_the_clock_was_put_back() {
     for again in [&mut state.write_backoff, &mut state.remove_backoff] {
         again.record_failure(target.key(), None, Vec::new(), at(0));
     }
-    let stale = StaleEntries {
+    let leftovers = StaleEntries {
         keys: Vec::new(),
         why: Stale::Unexplained,
         is_ours: true,
     };
-    let view = SecretView::unwanted(target.clone(), stale);
+    let view = SecretView::unwanted(target.clone(), leftovers);
     for (now, is_time) in [(0, false), (-600, true)] {
         let input = state.input_of(&target.key(), &view, at(now));
         for retry in [input.retry_at, input.remove_at] {
