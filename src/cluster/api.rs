@@ -126,6 +126,11 @@ where
         parameters: &PatchParams,
     ) -> Result<K, ClusterError> {
         let what = self.describe(name);
+        // An empty text is no precondition: any object would do.
+        let given = ["uid", "resourceVersion"].map(|field| &object["metadata"][field]);
+        if given.contains(&&Value::from("")) {
+            return Err(ClusterError::Conflict { what });
+        }
         let patch = Patch::Apply(identify::<K>(name, object));
         let applied = self.ask(&what, self.api.patch(name, parameters, &patch));
         self.check(&what, name, applied.await?)
@@ -313,6 +318,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn writes_nothing_on_a_precondition_that_is_empty() {
+        // Nobody is there to be asked.
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| async {
+            Err::<hyper::Response<kube::client::Body>, _>(std::io::Error::other("away"))
+        });
+        let client = kube::Client::new(service, "pullpass");
+        let kube = Kube::new(client, NamespaceName::constant("pullpass"));
+        let namespace = NamespaceName::constant("n");
+        let secrets = Objects::<Secret>::namespaced(&kube, &namespace);
+        let name = ObjectName::constant("a");
+        for metadata in [
+            json!({"uid": "", "resourceVersion": "7"}),
+            json!({"uid": "u", "resourceVersion": ""}),
+        ] {
+            let object = json!({"metadata": metadata});
+            let written = secrets.apply(&name, object, &PatchParams::apply("test")).await;
+            assert!(matches!(written, Err(ClusterError::Conflict { .. })));
+        }
+    }
 
     #[test]
     fn refuses_an_answer_that_is_another_object() {
