@@ -2,6 +2,7 @@
 
 pub mod certs;
 mod check;
+mod cluster_args;
 mod crd;
 mod explain;
 mod manifest;
@@ -133,7 +134,7 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 /// Runs a command's work to its end, on this thread.
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

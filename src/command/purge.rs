@@ -1,12 +1,12 @@
 //! `pullpass purge`: takes away what pullpass wrote.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::Output;
-use crate::cluster::{Connection, Kube, OwnedSecret, connect};
+use super::cluster_args::ClusterArgs;
+use crate::cluster::{Kube, OwnedSecret, connect};
 
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
@@ -15,15 +15,11 @@ use crate::cluster::{Connection, Kube, OwnedSecret, connect};
 /// run are not touched; one that pulls its image again needs another way to do so. The exit code is 1 when something could not be removed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  pullpass purge --kubeconfig ~/.kube/config --dry-run
-  pullpass purge --kubeconfig ~/.kube/config")]
+  pullpass purge --dry-run
+  pullpass purge --context production")]
 pub(super) struct Args {
-    /// The cluster; without this the one that this runs in, as a Pod.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context, instead of its current one.
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Only say what would be removed.
     #[arg(long)]
     dry_run: bool,
@@ -37,13 +33,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
-    let connection = Connection {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        namespace: None,
-        excluded: Vec::new(),
-    };
-    let kube = connect(&connection).await?;
+    let kube = connect(&args.cluster.connection()).await?;
     if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {
         anyhow::bail!("pullpass is still installed and would write them again: uninstall it first");
     }

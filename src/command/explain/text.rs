@@ -144,10 +144,13 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
         Some(_) if context.excluded => notes.push(format!(
             "The namespace is excluded: Pods get nothing there, also where it has the label {INJECT_LABEL}."
         )),
-        None => notes.push(
-            "Namespaces were left out of account: say which one with --namespace-labels."
+        None => notes.push(match &context.namespace_name {
+            Some(name) => format!(
+                "Whether namespace {name} opted in, and which Registries serve it, is not known: give its labels with --namespace-labels, in a file with -f, or a cluster with --kubeconfig."
+            ),
+            None => "Namespaces were left out of account: say which one with --namespace or --namespace-labels."
                 .to_owned(),
-        ),
+        }),
         Some(labels)
             if !labels
                 .get(INJECT_LABEL)
