@@ -19,9 +19,6 @@ use crate::registry::Labels;
 use context::CheckContext;
 use report::CheckReport;
 
-/// The exit code of wrong arguments and of files that cannot be used.
-pub(super) const USAGE: u8 = 2;
-
 /// What to do about a namespace that is opted in and excluded.
 const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
 
@@ -86,13 +83,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let mut report = CheckReport::new(args.output);
-        let context = match CheckContext::load(args, &mut report).await {
-            Ok(context) => context,
-            Err(error) => {
-                eprintln!("error: {}", super::describe(&error));
-                return Ok(ExitCode::from(USAGE));
-            }
-        };
+        let context = CheckContext::load(args, &mut report).await?;
         try_all(&context, &mut report).await?;
         report.finish()
     })

@@ -18,16 +18,14 @@ use crate::registry::{self, Labels, PodSubject, Registries, Registry};
 use images::{Pod, Source};
 pub(super) use report::reason;
 
-/// The exit code when an image could not be read.
-const UNREADABLE: u8 = 2;
 /// The label by which a namespace opts in and a Pod opts out.
 const INJECT_LABEL: &str = "pullpass.dev/inject";
 
 /// Show how images are read, which Registry serves each of them, and why the others do not.
 ///
 /// It needs no cluster where Registries come from files; with --kubeconfig or --context it reads those of the cluster instead, and the labels
-/// of the namespace. The exit code is 0 when all images could be read, 2 when one could not,
-/// and 1 when the files or arguments are wrong.
+/// of the namespace. The exit code is 0 when all images could be read, 1 when one could not,
+/// and 2 when the files or arguments are wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pullpass explain 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
@@ -105,15 +103,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|image| report::explain(&context, image))
         .collect();
-    super::print(&match args.output {
-        Output::Json => report::to_json(&rows)?,
-        Output::Text => text::render(&context, &rows),
-    })?;
+    let report = args
+        .output
+        .format(&report::ExplainReport { images: &rows })?;
+    super::print(&report.unwrap_or_else(|| text::render(&context, &rows)))?;
     let all_readable = rows.iter().all(|row| row.error.is_none());
     Ok(if all_readable {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(UNREADABLE)
+        super::FAILED
     })
 }
 
