@@ -85,28 +85,18 @@ mod tests {
 
     #[test]
     fn finds_kubeconfigs_as_kubectl() {
-        let rows: [(&str, Option<&str>, bool, &[&str], &[&str]); 9] = [
-            ("given", Some("listed"), false, &["listed"], &["given"]),
-            ("", Some("a:b"), false, &["a", "b"], &["a", "b"]),
-            ("", Some("a::b"), false, &["b"], &["b"]),
-            ("", Some("a:b"), false, &[], &["a", "b"]),
-            ("", Some("a"), true, &["a"], &["a"]),
-            (
-                "",
-                Some(""),
-                false,
-                &["/home/me/.kube/config"],
-                &["/home/me/.kube/config"],
-            ),
-            (
-                "",
-                None,
-                false,
-                &["/home/me/.kube/config"],
-                &["/home/me/.kube/config"],
-            ),
-            ("", None, true, &["/home/me/.kube/config"], &[]),
-            ("", None, false, &[], &[]),
+        const OWN: &str = "/home/me/.kube/config";
+        // The argument, KUBECONFIG, whether in a Pod; the files that are there; those that are found.
+        let rows = [
+            ("given", Some("listed"), false, "listed", "given"),
+            ("", Some("a:b"), false, "a b", "a b"),
+            ("", Some("a::b"), false, "b", "b"),
+            ("", Some("a:b"), false, "", "a b"),
+            ("", Some("a"), true, "a", "a"),
+            ("", Some(""), false, OWN, OWN),
+            ("", None, false, OWN, OWN),
+            ("", None, true, OWN, ""),
+            ("", None, false, "", ""),
         ];
         for (given, listed, in_cluster, there, found) in rows {
             let arguments = ClusterArgs {
@@ -118,9 +108,13 @@ mod tests {
                 in_cluster,
                 home: Some("/home/me".into()),
             };
-            let is_file = |path: &PathBuf| there.iter().any(|file| path.as_os_str() == *file);
+            let is_file = |path: &PathBuf| {
+                there
+                    .split_whitespace()
+                    .any(|file| path.as_os_str() == file)
+            };
             let paths = arguments.find(&environment, is_file);
-            let expected: Vec<PathBuf> = found.iter().map(PathBuf::from).collect();
+            let expected: Vec<PathBuf> = found.split_whitespace().map(PathBuf::from).collect();
             assert_eq!(paths, expected, "{given:?} {listed:?} {there:?}");
         }
     }
