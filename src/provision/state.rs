@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
+use super::account_cache::AccountCache;
 use super::lock::lock;
 use super::ports::{PullSecret, Version};
 use super::secret::{Auths, Digest};
-use super::service_account::AccountCache;
 use super::store::{ChangedNames, Store};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
