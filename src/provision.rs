@@ -39,6 +39,7 @@ mod superseded_logins;
 pub mod tenant_identity;
 mod unwanted_keys;
 mod write;
+mod write_log;
 
 use std::sync::Arc;
 

@@ -128,9 +128,9 @@ impl AccountReader {
         }
     }
 
-    /// Whether a read of a ServiceAccount that a caller named is to be logged where it failed.
-    pub(super) fn may_log(&self) -> bool {
-        self.live_reads.may_log()
+    /// Whether the failed read of a ServiceAccount that a caller named is to be logged, and how many were not since.
+    pub(super) fn admit_failure(&self, error: &ClusterError) -> Option<u64> {
+        self.live_reads.admit_failure(error)
     }
 
     /// The ServiceAccount that a caller of the webhook named, as it was in the last minutes: where it is to be read, in turn.

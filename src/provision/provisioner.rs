@@ -25,7 +25,8 @@ use super::ports::{Cluster, Credentials};
 use super::sources;
 use super::state::State;
 use super::superseded_logins::SupersededLogins;
-use super::write::{Writer, log_outcome};
+use super::write::Writer;
+use super::write_log::WriteLog;
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
@@ -47,6 +48,7 @@ pub(super) struct ProvisionerInner {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     history: SupersededLogins,
+    write_log: WriteLog,
     desired_set: DesiredCache,
     coverages: CoverageCache,
     /// By namespace and secret.
@@ -73,6 +75,7 @@ impl Provisioner {
             cluster,
             credentials,
             history: SupersededLogins::default(),
+            write_log: WriteLog::default(),
             desired_set: DesiredCache::default(),
             coverages: CoverageCache::default(),
             flights: Mutex::default(),
@@ -296,7 +299,7 @@ impl ProvisionerInner {
         };
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
-        log_outcome(namespace, secret, &ended);
+        self.write_log.log(namespace, secret, &ended);
         flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
     }
 }

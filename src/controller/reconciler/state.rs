@@ -15,6 +15,7 @@ use super::workqueue::WorkQueue;
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
+use crate::log_throttle::LogThrottle;
 use crate::provision::decide::{Decision, REMOVAL_WINDOW};
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::Removed;
@@ -48,6 +49,8 @@ pub(super) struct ReconcilerState {
     /// What was published.
     pub(super) reported: ReportedStatus,
     status_holdoff: StatusHoldoff,
+    /// By the reason: whoever makes namespaces go can cause one for each.
+    removal_failures: LogThrottle<&'static str>,
     /// The digest under which the blocked removals were reported.
     reported_blocked: Option<String>,
 }
@@ -218,11 +221,16 @@ impl ReconcilerState {
                 "removed logins from pull secret: their Registries do not serve the namespace any more"
             ),
             Ok(Removed::Nothing) => {}
-            Err(error) => tracing::warn!(
-                namespace.name = namespace,
-                secret.name = secret,
-                "failed to remove logins from pull secret, retrying: {error}"
-            ),
+            Err(error) => {
+                if let Some(suppressed) = self.removal_failures.admit(error.reason()) {
+                    tracing::warn!(
+                        namespace.name = namespace,
+                        secret.name = secret,
+                        suppressed,
+                        "failed to remove logins from pull secret, retrying: {error}"
+                    );
+                }
+            }
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
         if done {
