@@ -8,6 +8,7 @@ mod manifest;
 mod policy;
 mod purge;
 mod rbac;
+mod registry_client;
 mod serve;
 mod version;
 
