@@ -109,7 +109,7 @@ pub(crate) fn count_lines(log: impl FnOnce()) -> u64 {
     ONCE.call_once(|| {
         drop(tracing::subscriber::set_global_default(
             tracing_subscriber::registry(),
-        ))
+        ));
     });
     let lines = std::sync::Arc::default();
     let subscriber = tracing_subscriber::registry().with(Lines(std::sync::Arc::clone(&lines)));
