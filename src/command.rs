@@ -10,6 +10,7 @@ mod manifest;
 mod policy;
 mod purge;
 mod rbac;
+mod registry_client;
 mod serve;
 mod version;
 
