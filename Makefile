@@ -65,7 +65,7 @@ lint:
 	else echo "licenses and sources of dependencies are not checked: cargo install --locked cargo-deny"; fi
 
 # Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs client_auth check_azure dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
+UNIT := acr admission bad_inputs client_auth check_azure command_line dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
 # Those that take longest begin first.
 LONG := controller_faults api_controller api_removal api_kill drain leader platforms
 BED_TESTS := $(LONG) $(filter-out e2e rotation scale $(LONG) $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
