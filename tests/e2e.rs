@@ -402,6 +402,10 @@ async fn keep_out_of_the_way(place: &Place) {
     let path = "/apis/storagemigration.k8s.io/v1beta1/storageversionmigrations/secrets";
     place
         .until("all Secrets to be migrated", async || {
+            // The migrator waits until the garbage collector has seen a Secret that is newer than the migration.
+            let newer = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "newer", "namespace": "elsewhere"}});
+            place.cluster.apply(&newer).await;
+            place.cluster.delete(&newer).await;
             let migration = place.cluster.get(path).await?;
             let conditions = migration["status"]["conditions"].as_array()?.clone();
             let is = |type_: &str| {

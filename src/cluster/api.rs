@@ -335,7 +335,9 @@ mod tests {
             json!({"uid": "u", "resourceVersion": ""}),
         ] {
             let object = json!({"metadata": metadata});
-            let written = secrets.apply(&name, object, &PatchParams::apply("test")).await;
+            let written = secrets
+                .apply(&name, object, &PatchParams::apply("test"))
+                .await;
             assert!(matches!(written, Err(ClusterError::Conflict { .. })));
         }
     }
