@@ -246,23 +246,13 @@ async fn is_refused_by_policies_what_rights_would_allow() {
     });
     fixture.cluster.apply(&foreign).await;
     make_namespace(&fixture.cluster, "kube-public", &fixture.labels()).await;
-    let victim = fixture.namespace("victim").await;
-    let keys = json!({
-        "apiVersion": "v1", "kind": "Secret", "stringData": {"AWS_ACCESS_KEY_ID": "AKIA"},
-        "metadata": {"name": "keys", "namespace": victim, "labels": {"pullpass.dev/source": "true"}},
-    });
-    fixture.cluster.apply(&keys).await;
+    let victim = make_victim(&fixture).await;
     let release = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1", "stringData": {"release": "ours"},
         "metadata": {"name": "sh.helm.release.v1.pullpass.v1", "namespace": OWN, "labels": {"owner": "helm"}},
     });
     fixture.cluster.apply(&release).await;
-    for namespace in [&fresh, &outside, "kube-system", "kube-public"] {
-        let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
-        });
-        fixture.cluster.apply(&account).await;
-    }
+    make_builders(&fixture, &[&fresh, &outside, "kube-system", "kube-public"]).await;
     apply_idle_webhooks(&fixture.cluster).await;
     grant_more(&fixture).await;
     let table: Vec<Row> =
@@ -291,6 +281,27 @@ async fn is_refused_by_policies_what_rights_would_allow() {
     .await;
     for row in &table {
         expect(&pullpass, row, &names).await;
+    }
+}
+
+/// Another tenant's namespace, with what looks like a source.
+async fn make_victim(fixture: &Fixture) -> String {
+    let victim = fixture.namespace("victim").await;
+    let keys = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"AWS_ACCESS_KEY_ID": "AKIA"},
+        "metadata": {"name": "keys", "namespace": victim, "labels": {"pullpass.dev/source": "true"}},
+    });
+    fixture.cluster.apply(&keys).await;
+    victim
+}
+
+/// ServiceAccounts of the name that pullpass may have tokens of.
+async fn make_builders(fixture: &Fixture, namespaces: &[&str]) {
+    for namespace in namespaces {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
+        });
+        fixture.cluster.apply(&account).await;
     }
 }
 
