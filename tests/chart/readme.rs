@@ -64,10 +64,13 @@ fn find_schema<'a>(schema: &'a Value, path: &[String]) -> Option<&'a Value> {
     Some(current)
 }
 
-/// Contexts are Kubernetes' own objects.
-fn is_map_of_values(schema: &Value, path: &[String]) -> bool {
+/// Whether it is a map whose values are described one by one: those that are written in braces, and Kubernetes' own contexts, are not.
+fn is_map_of_values(entries: &[Entry], schema: &Value, path: &[String]) -> bool {
     let is_context = path.last().is_some_and(|key| key.ends_with("ontext"));
-    !is_context && find_schema(schema, path).is_some_and(|schema| schema["properties"].is_object())
+    let mut inner = entries.iter().filter(|entry| entry.path.len() > path.len());
+    let is_block = inner.any(|entry| entry.path.starts_with(path));
+    let known = find_schema(schema, path);
+    !is_context && is_block && known.is_some_and(|schema| schema["properties"].is_object())
 }
 
 /// A comment in one cell of a table.
@@ -99,15 +102,16 @@ fn make_table(chart: &str) -> String {
     let mut table = "| value | default | what it is |\n|---|---|---|\n".to_owned();
     // Of a map of values the comment is said beside its first value.
     let mut above = String::new();
-    for Entry { path, comment } in find_entries(&text) {
+    let entries = find_entries(&text);
+    for Entry { path, comment } in &entries {
         let (_, outer) = path.split_last().unwrap();
-        if !outer.is_empty() && !is_map_of_values(&schema, outer) {
+        if !outer.is_empty() && !is_map_of_values(&entries, &schema, outer) {
             continue;
         }
-        let comment = describe(&comment);
+        let comment = describe(comment);
         let said = [above.as_str(), comment.as_str()].join(" ");
         let said = said.trim();
-        if is_map_of_values(&schema, &path) {
+        if is_map_of_values(&entries, &schema, path) {
             said.clone_into(&mut above);
             continue;
         }
@@ -140,15 +144,15 @@ fn holds_in_its_readme_what_its_values_say() {
 /// Each value that the schema knows is one of values.yaml, and so in the README.
 #[test]
 fn names_every_value_that_its_schema_knows() {
-    fn gather(schema: &Value, path: &mut Vec<String>, known: &mut Vec<String>) {
-        if !path.is_empty() && !is_map_of_values(schema, path) {
+    fn gather(entries: &[Entry], schema: &Value, path: &mut Vec<String>, known: &mut Vec<String>) {
+        if !path.is_empty() && !is_map_of_values(entries, schema, path) {
             known.push(path.join("."));
             return;
         }
         let here = find_schema(schema, path).unwrap();
         for key in here["properties"].as_object().unwrap().keys() {
             path.push(key.clone());
-            gather(schema, path, known);
+            gather(entries, schema, path, known);
             path.pop();
         }
     }
@@ -156,7 +160,8 @@ fn names_every_value_that_its_schema_knows() {
         let schema: Value = serde_json::from_str(&read(chart, "values.schema.json")).unwrap();
         let table = make_table(chart);
         let mut known = Vec::new();
-        gather(&schema, &mut Vec::new(), &mut known);
+        let entries = find_entries(&read(chart, "values.yaml"));
+        gather(&entries, &schema, &mut Vec::new(), &mut known);
         assert!(known.len() > 5, "{chart}: {known:?}");
         let missing = known
             .iter()

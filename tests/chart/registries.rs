@@ -47,10 +47,6 @@ fn borders() -> BTreeMap<String, Value> {
     };
     let named = [
         (
-            "empty-selector",
-            registry(json!({"podSelector": {}, "ecr": ecr(json!({"workload": {}}))})),
-        ),
-        (
             "no-accounts",
             registry(json!({"serviceAccountNames": [], "ecr": ecr(json!({"workload": {}}))})),
         ),
@@ -286,7 +282,8 @@ async fn comes_and_goes_without_leaving_anything() {
         &chart(),
         "--namespace",
         "default",
-        "--reuse-values",
+        "--values",
+        &values,
         "--set",
         "registries.both=null",
     ];
