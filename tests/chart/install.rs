@@ -115,7 +115,9 @@ impl Desk {
     fn type_in(&self, text: &str) -> String {
         let text = text
             .replace("sha256:…", &format!("sha256:{}", "0".repeat(64)))
-            .replace(" --set IDENTITY", &format!(" --set {}", identities()[0]));
+            .replace(" --set IDENTITY", &format!(" --set {}", identities()[0]))
+            // A person says yes where it asks.
+            .replace("pullpass purge\n", "pullpass purge --yes\n");
         let mut shell = Command::new("sh");
         let programs = self.folder.path().join("bin");
         let path = std::env::var("PATH").unwrap();

@@ -1,14 +1,24 @@
 //! Entra ID's tokens for an application that proves who it is by a federated token or a client secret.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::client::{AzureCall, Client, EntraTokenResponse, host_of};
-use super::identity::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
 
 /// How a ServiceAccount token is said to be one.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// A token of Entra ID.
+pub(super) struct EntraToken {
+    /// The token.
+    pub(super) value: SecretString,
+    /// The tenant that it is from, when that is given.
+    pub(super) tenant_id: Option<String>,
+    /// Who asked, for people.
+    pub(super) principal: String,
+}
 
 /// Who asks, whom and for what.
 pub(super) struct EntraApplication<'a> {

@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::answer_words;
-use super::cloud::unlogged;
-use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::cloud::unlogged;
+use crate::credential::http::{FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::{answer_words, basic_auth};
 use challenge::Challenge;
 
 /// How long one try may take.
@@ -34,7 +32,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Tries logins on one registry.
-pub struct RegistryClient<'a> {
+pub(super) struct RegistryClient<'a> {
     http: &'a HttpClient,
     domain: &'a str,
     username: &'a str,
@@ -43,7 +41,7 @@ pub struct RegistryClient<'a> {
 
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMethod {
+pub(super) enum LoginMethod {
     /// It asks for no login.
     Open,
     /// With the login in each request.
@@ -54,16 +52,14 @@ pub enum LoginMethod {
 
 /// What a registry says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Its digest, if the registry said it.
-    pub digest: Option<String>,
-    /// How many bytes the manifest has, if the registry said it.
-    pub bytes: Option<u64>,
+    pub(super) digest: Option<String>,
 }
 
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum RegistryClientError {
+pub(super) enum RegistryClientError {
     /// The registry does not take the login, or not for this image.
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Refused {
@@ -120,7 +116,7 @@ pub enum RegistryClientError {
 
 impl<'a> RegistryClient<'a> {
     /// A login for the registry of this domain, which is a host and at most a port.
-    pub fn new(
+    pub(super) fn new(
         http: &'a HttpClient,
         domain: &'a str,
         username: &'a str,
@@ -143,7 +139,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(super) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
@@ -166,7 +162,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn manifest(
+    pub(super) async fn manifest(
         &self,
         path: &str,
         reference: &str,
@@ -182,9 +178,6 @@ impl<'a> RegistryClient<'a> {
             if reply.status == 200 {
                 return Ok(Manifest {
                     digest: reply.header("docker-content-digest").map(one_line),
-                    bytes: reply
-                        .header("content-length")
-                        .and_then(|text| text.parse().ok()),
                 });
             }
             // An answer to HEAD has no words: the same question by GET has.
@@ -224,8 +217,8 @@ impl<'a> RegistryClient<'a> {
         deadline: Instant,
     ) -> Result<String, RegistryClientError> {
         let basic = || {
-            let login = format!("{}:{}", self.username, self.password.expose_secret());
-            format!("Basic {}", STANDARD.encode(login))
+            let login = basic_auth(self.username, self.password);
+            format!("Basic {}", login.expose_secret())
         };
         let (realm, service) = match challenge {
             Challenge::None => return Ok(String::new()),
