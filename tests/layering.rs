@@ -88,6 +88,7 @@ const PURE: &[&str] = &[
     "certificates/drift_backoff",
     "controller/credential_gc/plan",
     "controller/reconciler/token_bucket",
+    "controller/missed_pods/calls",
     "controller/missed_pods/event",
     "controller/missed_pods/owner",
     "controller/missed_pods/schedule",

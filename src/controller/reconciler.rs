@@ -23,6 +23,7 @@ use self::tasks::{TaskKey, TaskResult};
 use super::conditions::Reason;
 use super::leadership::{Leadership, ticks};
 use super::metrics::Metrics;
+use super::missed_pods::calls::{UnaskedPod, WebhookCalls};
 use super::status::{ReconcileErrors, StatusWriter};
 use crate::names::NamespaceName;
 use crate::provision::decide::{Decision, RenewalRate, Stale, decide};
@@ -55,6 +56,7 @@ pub struct Reconciler {
     clock: fn() -> Timestamp,
     min_resync_interval: Duration,
     rate: RenewalRate,
+    calls: WebhookCalls,
 }
 
 impl Reconciler {
@@ -76,7 +78,14 @@ impl Reconciler {
             clock,
             min_resync_interval: Duration::ZERO,
             rate: RenewalRate::default(),
+            calls: WebhookCalls::default(),
         }
+    }
+
+    /// What is known of the API server's calls, which Registries' conditions say.
+    #[must_use]
+    pub fn with_webhook_calls(self, calls: WebhookCalls) -> Self {
+        Self { calls, ..self }
     }
 
     /// The least time between two resyncs of everything.
@@ -137,7 +146,8 @@ impl Reconciler {
             state.take_finished(now);
             state.queue.refill(TICK, now);
             self.start_queued(&mut state, now);
-            let seen = Some((self.provisioner.change(), confirmed.clone()));
+            let calls = self.calls.unasked();
+            let seen = Some((self.provisioner.change(), confirmed.clone(), calls));
             if now < last {
                 // If the clock went back, the next step may be long overdue.
                 next = Some(now);
@@ -317,6 +327,7 @@ impl Reconciler {
                 .overload
                 .map(|needed| overload(needed, self.rate.max))
                 .into_iter()
+                .chain(self.calls.unasked().map(|pod| not_called(&pod)))
                 .collect(),
         };
         let registries = self.provisioner.registries();
@@ -342,6 +353,11 @@ impl Reconciler {
         let peace = state.drift.next_expiry().filter(|peace| *peace > now);
         news.requeue_at.into_iter().chain(peace).min()
     }
+}
+
+/// Pods get no references, however good their pull secrets are.
+fn not_called(pod: &UnaskedPod) -> Reason {
+    Reason::new("WebhookNotCalled", pod.describe())
 }
 
 fn overload(needed: f64, done: f64) -> Reason {
