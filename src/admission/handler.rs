@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use json_patch::Patch;
 use tokio::time::Instant;
 
 use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
@@ -49,7 +50,7 @@ struct AdmissionDecision {
     reason: &'static str,
     routine: bool,
     cache: CacheResult,
-    patch: Option<String>,
+    patch: Option<Patch>,
     warnings: Vec<String>,
 }
 
@@ -67,7 +68,7 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         .catch_unwind()
         .await;
     let decision = decided.unwrap_or_else(|_| AdmissionDecision::panicked());
-    let answer = review.answer(decision.patch.as_deref(), &decision.warnings);
+    let answer = review.answer(decision.patch.as_ref(), &decision.warnings);
     webhook.metrics.count(
         decision.outcome,
         decision.reason,
