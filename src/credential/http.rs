@@ -191,6 +191,12 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// The answer with at most this many bytes of its body.
+    pub(crate) fn cut(mut self, bytes: usize) -> Self {
+        self.body.truncate(bytes);
+        self
+    }
+
     /// An answer without headers.
     #[cfg(any(test, pullpass_fuzz))]
     pub(crate) fn of(status: u16, body: Vec<u8>) -> Self {

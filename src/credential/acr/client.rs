@@ -7,23 +7,29 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::credential::MintError;
-use crate::credential::answer_words::{self, percent_encode_into};
+use crate::credential::answer_words;
 use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
 
-/// Sends the requests of one mint.
-pub(super) struct Client<'a> {
-    pub(super) http: &'a HttpClient,
+/// Sends the requests of one mint; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) http: HttpClient,
     pub(super) deadline: Instant,
 }
 
-impl Client<'_> {
+impl Client {
     /// Posts a form over https and reads the answer, whatever its status is. Redirects are not followed.
     pub(super) async fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<Reply, MintError> {
+        self.post_form(url, encode(form).into_bytes()).await
+    }
+
+    /// Posts a form that is encoded already.
+    pub(super) async fn post_form(&self, url: &str, form: Vec<u8>) -> Result<Reply, MintError> {
         let headers = [
             ("content-type", "application/x-www-form-urlencoded"),
             ("accept", "application/json"),
         ];
-        let request = request("POST", url, &headers, encode(form))?;
+        let request = request("POST", url, &headers, form)?;
         self.send(Route::Cloud, url, request).await
     }
 
@@ -33,7 +39,7 @@ impl Client<'_> {
         url: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<Reply, MintError> {
-        let request = request("GET", url, headers, String::new())?;
+        let request = request("GET", url, headers, Vec::new())?;
         self.send(Route::Machine, url, request).await
     }
 
@@ -61,7 +67,7 @@ fn request(
     method: &str,
     url: &str,
     headers: &[(&'static str, &'static str)],
-    body: String,
+    body: Vec<u8>,
 ) -> Result<HttpRequest, MintError> {
     let bad = |what: &str| MintError::Configuration {
         problem: format!("{what} is not valid in a request"),
@@ -82,18 +88,11 @@ pub(super) fn host_of(url: &str) -> String {
     rest.split(['/', '?']).next().unwrap_or_default().to_owned()
 }
 
-/// A form's body.
+/// A form's body, or a query.
 pub(super) fn encode(form: &[(&str, &str)]) -> String {
-    let mut body = String::new();
-    for (at, (name, value)) in form.iter().enumerate() {
-        if at > 0 {
-            body.push('&');
-        }
-        percent_encode_into(&mut body, name);
-        body.push('=');
-        percent_encode_into(&mut body, value);
-    }
-    body
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
 }
 
 /// An answer that holds a token of Entra ID.
@@ -115,8 +114,12 @@ pub(crate) struct AzureCall<'a> {
 impl AzureCall<'_> {
     /// Reads the answer's JSON.
     pub(super) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, MintError> {
-        serde_json::from_slice(&reply.body)
-            .map_err(|_| self.bad(format!("HTTP {} without the JSON of a token", reply.status)))
+        serde_json::from_slice(&reply.body).map_err(|_| self.bad_json(reply))
+    }
+
+    /// An answer that is not the JSON of a token.
+    pub(super) fn bad_json(&self, reply: &Reply) -> MintError {
+        self.bad(format!("HTTP {} without the JSON of a token", reply.status))
     }
 
     /// The token of an answer, if it can be one.
