@@ -1,14 +1,14 @@
 //! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::credential::MintError;
 use crate::credential::answer_words;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
+use crate::credential::http::{
+    ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route, build_request,
+};
 
 /// Sends the requests of one mint; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,8 +29,7 @@ impl Client {
             ("content-type", "application/x-www-form-urlencoded"),
             ("accept", "application/json"),
         ];
-        let request = request("POST", url, &headers, form)?;
-        self.send(Route::Cloud, url, request).await
+        self.send(Route::Cloud, "POST", url, &headers, form).await
     }
 
     /// Asks a service of this machine.
@@ -39,16 +38,23 @@ impl Client {
         url: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<Reply, MintError> {
-        let request = request("GET", url, headers, Vec::new())?;
-        self.send(Route::Machine, url, request).await
+        self.send(Route::Machine, "GET", url, headers, Vec::new())
+            .await
     }
 
     async fn send(
         &self,
         route: Route,
+        method: &'static str,
         url: &str,
-        request: HttpRequest,
+        headers: &[(&'static str, &'static str)],
+        body: Vec<u8>,
     ) -> Result<Reply, MintError> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let request = build_request(method, url, headers, body)
+            .map_err(|problem| MintError::Configuration { problem })?;
         let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         self.http
             .exchange(route, request, deadline)
@@ -61,25 +67,6 @@ impl Client {
                 }
             })
     }
-}
-
-fn request(
-    method: &str,
-    url: &str,
-    headers: &[(&'static str, &'static str)],
-    body: Vec<u8>,
-) -> Result<HttpRequest, MintError> {
-    let bad = |what: &str| MintError::Configuration {
-        problem: format!("{what} is not valid in a request"),
-    };
-    let mut request = HttpRequest::new(SdkBody::from(body));
-    request.set_method(method).map_err(|_| bad(method))?;
-    request.set_uri(url).map_err(|_| bad(url))?;
-    for (name, value) in headers {
-        let set = request.headers_mut().try_insert(*name, *value);
-        set.map_err(|_| bad(name))?;
-    }
-    Ok(request)
 }
 
 /// The host (and port) of a URL.
