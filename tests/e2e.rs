@@ -407,8 +407,8 @@ async fn uninstall(place: &Place, running: &Value) {
     let told = purge(&["--dry-run"]);
     assert!(told.contains("shop/pullpass: would be removed"), "{told}");
     assert!(place.cluster.secret("shop", "pullpass").await.is_some());
-    let told = purge(&[]);
+    let told = purge(&["--yes"]);
     assert!(told.contains("shop/pullpass: removed"), "{told}");
     assert!(place.cluster.secret("shop", "pullpass").await.is_none());
-    assert_eq!(purge(&[]), "0 secrets: 0 removed, 0 not\n");
+    assert_eq!(purge(&["--yes"]), "0 secrets: 0 removed, 0 not\n");
 }

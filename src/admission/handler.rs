@@ -3,12 +3,10 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use json_patch::Patch;
@@ -18,7 +16,7 @@ use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject};
 use super::secrets::{self, SecretsResult};
-use super::{patch, request, validate};
+use super::{patch, request};
 use crate::names::NamespaceName;
 use crate::provision::{ExcludedNamespaces, Namespace, Provision};
 
@@ -34,16 +32,6 @@ pub struct Webhook {
     pub clock: fn() -> Timestamp,
 }
 
-/// The webhook as an application: `POST /mutate`, and what validates.
-pub fn router(webhook: Arc<Webhook>) -> Router {
-    Router::new()
-        .route("/mutate", post(admit))
-        .route("/validate-registry", post(validate::registry))
-        .route("/validate-pod/warn", post(validate::warn_pod))
-        .route("/validate-pod/deny", post(validate::deny_pod))
-        .with_state(webhook)
-}
-
 /// What is done about a review, and why.
 struct AdmissionDecision {
     outcome: AdmissionOutcome,
@@ -54,7 +42,8 @@ struct AdmissionDecision {
     warnings: Vec<String>,
 }
 
-async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
+/// `POST /mutate`: Pods that are to be created.
+pub(super) async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
     let (body, deadline) = match webhook.read(request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,

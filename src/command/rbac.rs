@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Files with Registries; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// How to print it: as YAML documents, or as one List in JSON.
+    /// How to print it: as YAML documents (text, yaml), or as one List in JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -40,10 +40,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
             serde_json::to_string_pretty(&list)? + "\n"
         }
-        Output::Text if roles.is_empty() => {
+        Output::Text | Output::Yaml if roles.is_empty() => {
             "# These Registries need no rights beside manifests/rbac.yaml.\n".to_owned()
         }
-        Output::Text => {
+        Output::Text | Output::Yaml => {
             let documents: Result<Vec<_>, _> = roles.iter().map(serde_saphyr::to_string).collect();
             documents?.join("---\n")
         }

@@ -18,8 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval};
 
-use self::state::{ReconcilerState, TaskResult};
-use self::tasks::TaskKey;
+use self::state::ReconcilerState;
+use self::tasks::{TaskKey, TaskResult};
 use super::conditions::Reason;
 use super::leadership::{Leadership, ticks};
 use super::metrics::Metrics;

@@ -25,6 +25,8 @@ use crate::registry::source::MintSource;
 use backoff::{MintFailure, RememberedFailure};
 use flight::{FlightResult, FlightState, MintFlight};
 
+pub use flight::MintResult;
+
 /// How often another replica's claim is waited for before this is given up.
 const MAX_CLAIM_WAITS: usize = 3;
 /// After this a mint is given up whatever it waits for: longer than `MAX_CLAIM_WAITS` claims of others and a mint take.
@@ -32,9 +34,6 @@ const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
 /// How many mints under way, and failures, are known at once. Keys are few (Registries × regions × rotated key sets), but for
 /// namespaces' own ServiceAccounts, of which each has its own.
 const MAX_FLIGHTS: u64 = 10_000;
-
-/// A credential, or why there is none; both shared by everybody who asked.
-pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
 
 /// Gives out minted credentials; cheap to clone.
 ///

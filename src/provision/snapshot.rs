@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::coverage::{CacheVersion, GrantCoverage};
+use super::cache_version::CacheVersion;
 use super::decide::{CredentialState, DecisionInput, SecretEntry};
 use super::desired::Desired;
 use super::entry_state::missing_keys;
+use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::stale::StaleCheck;
 use super::state::Observed;

@@ -8,8 +8,9 @@ use anyhow::Context as _;
 
 use super::Args;
 use super::report::{CheckReport, HopResult, SubjectKind};
-use crate::cluster::{Connection, Kube, connect};
+use crate::cluster::{Kube, connect};
 use crate::command::NAME_LABEL;
+use crate::command::cluster_args::is_in_cluster;
 use crate::command::manifest::Manifests;
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::ecr::EcrMint;
@@ -168,22 +169,16 @@ impl<'a> CheckContext<'a> {
 
 /// The cluster of the kubeconfig, or the one that this process runs in.
 async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
-    let kubeconfig = args
-        .kubeconfig
-        .clone()
-        .filter(|path| !path.as_os_str().is_empty());
-    if kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+    let mut connection = args.cluster.connection();
+    let is_named = connection.context.is_some() || !connection.kubeconfigs.is_empty();
+    if !is_named && !is_in_cluster() {
         return Ok(None);
     }
-    let default = kubeconfig
-        .is_some()
-        .then(|| NamespaceName::constant("pullpass"));
-    let connection = Connection {
-        kubeconfig,
-        context: args.context.clone(),
-        namespace: args.own_namespace.clone().or(default),
-        excluded: args.exclude.exclude_namespaces.clone(),
-    };
+    let default = (!connection.kubeconfigs.is_empty()).then(|| NamespaceName::constant("pullpass"));
+    connection.namespace = args.own_namespace.clone().or(default);
+    connection
+        .excluded
+        .clone_from(&args.exclude.exclude_namespaces);
     Ok(Some(connect(&connection).await?))
 }
 

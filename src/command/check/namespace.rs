@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::advice;
@@ -118,11 +117,7 @@ async fn compare_secret(
             format!("rename it, or delete it: kubectl delete secret {name} -n {namespace}"),
         );
     }
-    let bytes = secret
-        .dockerconfigjson
-        .as_ref()
-        .map(ExposeSecret::expose_secret);
-    let there = bytes.map(Auths::parse).unwrap_or_default().digests();
+    let there = Auths::of(&secret).digests();
     let compared = compare(context, kube, grants, &there).await;
     let unknown = match compared.unknown {
         0 => String::new(),

@@ -86,7 +86,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
 
 fn connection(args: &Args) -> Connection {
     Connection {
-        kubeconfig: args.kubeconfig.clone(),
+        kubeconfigs: args.kubeconfig.iter().cloned().collect(),
         context: args.context.clone(),
         namespace: args.manager.namespace.clone(),
         excluded: args.manager.exclude.exclude_namespaces.clone(),

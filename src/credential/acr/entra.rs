@@ -15,11 +15,20 @@ use serde::Deserialize;
 use tokio::time::timeout_at;
 
 use super::client::{AzureCall, Client, host_of};
-use super::identity::EntraToken;
 use super::transport::Transport;
 use crate::credential::MintError;
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
+
+/// A token of Entra ID.
+pub(super) struct EntraToken {
+    /// The token.
+    pub(super) value: SecretString,
+    /// The tenant that it is from, when that is given.
+    pub(super) tenant_id: Option<String>,
+    /// Who asked, for people.
+    pub(super) principal: String,
+}
 
 /// Who asks, whom and for what.
 pub(super) struct EntraApplication<'a> {

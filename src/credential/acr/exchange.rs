@@ -4,7 +4,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::client::{AzureCall, Client};
-use super::identity::EntraToken;
+use super::entra::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
 use crate::registry::source::AcrSource;

@@ -4,27 +4,17 @@ pub(crate) mod managed;
 
 use std::path::Path;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::entra::{self, ClientProof, EntraApplication};
+use super::entra::{self, ClientProof, EntraApplication, EntraToken};
 use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resource_of};
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource};
-
-/// A token of Entra ID.
-pub(super) struct EntraToken {
-    /// The token.
-    pub(super) value: SecretString,
-    /// The tenant that it is from, when that is given.
-    pub(super) tenant_id: Option<String>,
-    /// Who asked, for people.
-    pub(super) principal: String,
-}
 
 /// What identities are made of.
 #[derive(Clone, Copy)]

@@ -7,11 +7,13 @@ use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use tokio::task::{JoinHandle, unconstrained};
 
-use super::MintResult;
 use super::backoff::RememberedFailure;
 use crate::credential::{Credential, MintError};
 
-/// How a mint ended.
+/// A credential, or why there is none; both shared by everybody who asked.
+pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
+
+/// How a mint ended, for the next one.
 pub(super) type FlightResult = Result<Arc<Credential>, RememberedFailure>;
 
 /// One mint that everybody waits for who asks for its key, in a task of its own; cheap to clone.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::coverage::{GrantCoverage, SecretCoverage};
+use super::super::coverage::SecretCoverage;
 use super::super::decide::{EntryState, SecretEntry, SecretState, Stale};
 use super::super::entry_state::{end, entry_state};
+use super::super::grant_coverage::GrantCoverage;
 use super::super::provisioner::Provisioner;
 use super::super::stale::StaleCheck;
 use super::super::{InjectMode, Namespace};

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::EntraToken;
+use super::super::entra::EntraToken;
 use crate::credential::acr::AzureEnvironment;
 use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, encode, host_of};
 use crate::credential::http::{Reply, one_line};

@@ -9,16 +9,14 @@ mod challenge;
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::answer_words;
-use super::cloud::unlogged;
-use super::http::{FetchError, HttpClient, Reply, Route, build_request, one_line};
+use crate::credential::cloud::unlogged;
+use crate::credential::http::{FetchError, HttpClient, Reply, Route, build_request, one_line};
+use crate::credential::{answer_words, basic_auth};
 use challenge::Challenge;
 
 /// How long one try may take.
@@ -32,7 +30,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Tries logins on one registry.
-pub struct RegistryClient<'a> {
+pub(super) struct RegistryClient<'a> {
     http: &'a HttpClient,
     domain: &'a str,
     username: &'a str,
@@ -41,7 +39,7 @@ pub struct RegistryClient<'a> {
 
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMethod {
+pub(super) enum LoginMethod {
     /// It asks for no login.
     Open,
     /// With the login in each request.
@@ -52,16 +50,14 @@ pub enum LoginMethod {
 
 /// What a registry says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Its digest, if the registry said it.
-    pub digest: Option<String>,
-    /// How many bytes the manifest has, if the registry said it.
-    pub bytes: Option<u64>,
+    pub(super) digest: Option<String>,
 }
 
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum RegistryClientError {
+pub(super) enum RegistryClientError {
     /// The registry does not take the login, or not for this image.
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Refused {
@@ -118,7 +114,7 @@ pub enum RegistryClientError {
 
 impl<'a> RegistryClient<'a> {
     /// A login for the registry of this domain, which is a host and at most a port.
-    pub fn new(
+    pub(super) fn new(
         http: &'a HttpClient,
         domain: &'a str,
         username: &'a str,
@@ -141,7 +137,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(super) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
@@ -164,7 +160,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn manifest(
+    pub(super) async fn manifest(
         &self,
         path: &str,
         reference: &str,
@@ -180,9 +176,6 @@ impl<'a> RegistryClient<'a> {
             if reply.status == 200 {
                 return Ok(Manifest {
                     digest: reply.header("docker-content-digest").map(one_line),
-                    bytes: reply
-                        .header("content-length")
-                        .and_then(|text| text.parse().ok()),
                 });
             }
             // An answer to HEAD has no words: the same question by GET has.
@@ -222,8 +215,8 @@ impl<'a> RegistryClient<'a> {
         deadline: Instant,
     ) -> Result<String, RegistryClientError> {
         let basic = || {
-            let login = format!("{}:{}", self.username, self.password.expose_secret());
-            format!("Basic {}", STANDARD.encode(login))
+            let login = basic_auth(self.username, self.password);
+            format!("Basic {}", login.expose_secret())
         };
         let (realm, service) = match challenge {
             Challenge::None => return Ok(String::new()),
