@@ -173,6 +173,10 @@ async fn makes_its_certificates_and_repairs_what_is_taken_away() {
     let cluster = &stage.fixture.cluster;
     let secret = stage.secret().await.unwrap();
     assert_eq!(secret["type"], "kubernetes.io/tls");
+    assert_eq!(
+        secret["metadata"]["labels"],
+        json!({"app.kubernetes.io/managed-by": "pullpass", "velero.io/exclude-from-backup": "true"})
+    );
     let authority = decode(secret["data"]["ca.crt"].as_str().unwrap());
     assert_eq!(bundles(cluster).await, vec![authority.as_str(); 4]);
     let [one, two] = &stage.replicas;

@@ -48,6 +48,7 @@ pub(super) struct Args {
         long,
         value_name = "NAME",
         env = "PULLPASS_USER",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
         conflicts_with = "patch_only"
     )]
     user: Option<String>,
