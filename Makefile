@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
+.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -38,6 +38,10 @@ manifests: $(BED_BIN)/helm
 	@$(CARGO) run --locked --quiet -- crd >target/crd.yaml && mv target/crd.yaml manifests/crd.yaml
 	@cp manifests/crd.yaml manifests/chart/crd.yaml
 	@manifests/render.sh $(BED_BIN)/helm manifests
+
+## chart-readme: the charts' READMEs from their values
+chart-readme:
+	PULLPASS_CHART_README=write $(CARGO) test --locked --test chart readme
 
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm

@@ -197,7 +197,13 @@ async fn find_questions(
             &["*"]
         };
         for place in places {
-            for name in ["", "pullpass", "00-pullpass", "other"] {
+            for name in [
+                "",
+                "pullpass",
+                "00-pullpass",
+                "registries.pullpass.dev",
+                "other",
+            ] {
                 questions.extend(VERBS.map(|verb| (verb, resource.clone(), name, *place)));
             }
         }
@@ -463,6 +469,10 @@ fn find_uses(method: &str, path: &str) -> Vec<(String, String, bool)> {
     }
     let mut parts: Vec<&str> = path.split('/').skip(1).collect();
     parts.drain(..if parts[0] == "api" { 2 } else { 3 });
+    if parts.is_empty() {
+        // Everybody may ask what is served: system:discovery.
+        return Vec::new();
+    }
     let own = parts.starts_with(&["namespaces", "pullpass"]) && parts.len() > 2;
     if parts.len() > 2 && parts[0] == "namespaces" {
         parts.drain(..2);

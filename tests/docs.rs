@@ -39,6 +39,8 @@ fn documents() -> Vec<PathBuf> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "manifests/README.md",
+        "manifests/chart/README.md",
+        "manifests/chart-registries/README.md",
         "certs/README.md",
         "tests/bed/README.md",
     ];
@@ -167,6 +169,10 @@ fn names_one_license_everywhere() {
     assert_eq!(name, "Apache-2.0");
     for (file, line) in [
         ("manifests/chart/Chart.yaml", "  artifacthub.io/license: "),
+        (
+            "manifests/chart-registries/Chart.yaml",
+            "  artifacthub.io/license: ",
+        ),
         ("Dockerfile", "LABEL org.opencontainers.image.licenses="),
     ] {
         let text = read(file);

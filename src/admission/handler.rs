@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use json_patch::Patch;
 use tokio::time::Instant;
 
 use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
@@ -37,7 +38,7 @@ struct AdmissionDecision {
     reason: &'static str,
     routine: bool,
     cache: CacheResult,
-    patch: Option<String>,
+    patch: Option<Patch>,
     warnings: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn admit(State(webhook): State<Arc<Webhook>>, request: Request)
         .catch_unwind()
         .await;
     let decision = decided.unwrap_or_else(|_| AdmissionDecision::panicked());
-    let answer = review.answer(decision.patch.as_deref(), &decision.warnings);
+    let answer = review.answer(decision.patch.as_ref(), &decision.warnings);
     webhook.metrics.count(
         decision.outcome,
         decision.reason,

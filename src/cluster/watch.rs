@@ -8,36 +8,35 @@ mod list_watch;
 mod own_secrets;
 mod pull_secrets;
 mod reflect;
+mod registries;
 mod stream;
 mod webhooks;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
-use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, PartialObjectMeta};
-use kube::{Resource, ResourceExt as _};
+use kube::Resource;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
 use tokio::sync::watch as signal;
 
 use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
 use self::pull_secrets::watch_secrets;
 use self::reflect::{OWN_SECRETS, ReflectorSpec, follow};
+use self::registries::watch_registries;
 use self::stream::WatchStream;
-use super::api::{Mismatch, check_identity};
+use super::api::check_identity;
 use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::State;
-use crate::provision::store::Store;
 use crate::provision::{Namespace, PULL_SECRET};
-use crate::registry::{Problem, Registries, Registry};
 
 /// All watches of one process.
 pub struct Watches {
@@ -225,67 +224,6 @@ fn watch_namespaces(
         follow(events, &state.namespaces, reader, synced).await;
     }
     .boxed()
-}
-
-/// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
-fn watch_registries(
-    kube: &Kube,
-    state: Arc<State>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
-    let resource = ApiResource::erase::<Registry>(&());
-    let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = WatchStream::new(kube, "registries", api, Selection::default());
-    async move {
-        let store = Store::new(
-            Arc::new(AtomicU64::new(0)),
-            |one: &Registry, other: &Registry| {
-                one.spec == other.spec
-                    && one.meta().creation_timestamp == other.meta().creation_timestamp
-            },
-        );
-        let mut told = Vec::new();
-        let reader = ReflectorSpec {
-            target: "registries".into(),
-            identify: |object: &DynamicObject| {
-                let kind = object.types.as_ref().map(|types| types.kind.as_str());
-                if kind.is_some_and(|kind| kind != "Registry") {
-                    return Err(Mismatch::Kind("Registry".to_owned()).to_string());
-                }
-                identify(object, None)
-            },
-            read: |_: &ObjectName, object: DynamicObject| {
-                let mut registry = object
-                    .try_parse::<Registry>()
-                    .map_err(|error| error.to_string())?;
-                state.record_status(&registry.name_any(), registry.status.take());
-                Ok(registry)
-            },
-            changed: |_: &str| state.set_registries(build_registries(&store, &mut told)),
-            unreadable: state.unreadable(),
-        };
-        follow(events, &store, reader, synced).await;
-    }
-    .boxed()
-}
-
-/// Builds the snapshot; logs each rule that is broken once, until it is fixed.
-fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
-    let objects = store.list();
-    let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));
-    let problems = registries.problems();
-    for problem in problems.iter().filter(|problem| !told.contains(problem)) {
-        tracing::warn!(
-            registry.name = %problem.registry,
-            registry.field = %problem.field,
-            "invalid Registry, it serves nothing: {} {}",
-            problem.field,
-            problem.message
-        );
-    }
-    *told = problems.to_vec();
-    tracing::info!(registries.count = objects.len(), "Registries changed");
-    registries
 }
 
 fn watch_sources(

@@ -9,15 +9,13 @@ mod challenge;
 
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::credential::cloud::unlogged;
-use crate::credential::http::{FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::http::{FetchError, HttpClient, Reply, Route, build_request, one_line};
 use crate::credential::{answer_words, basic_auth};
 use challenge::Challenge;
 
@@ -245,23 +243,18 @@ impl<'a> RegistryClient<'a> {
 
     async fn send(
         &self,
-        method: &str,
+        method: &'static str,
         path: &str,
         authorization: &str,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
         let host = || self.domain.to_owned();
-        let mut request = HttpRequest::new(SdkBody::empty());
-        let built = request
-            .set_method(method)
-            .and_then(|()| request.set_uri(format!("https://{}{path}", self.domain)));
-        built.map_err(|error| self.bad(format!("it cannot be asked, {error}")))?;
-        request.headers_mut().insert("accept", MANIFESTS);
-        if !authorization.is_empty() {
-            request
-                .headers_mut()
-                .insert("authorization", authorization.to_owned());
-        }
+        let url = format!("https://{}{path}", self.domain);
+        let login =
+            (!authorization.is_empty()).then(|| ("authorization", authorization.to_owned()));
+        let headers = login.into_iter().chain([("accept", MANIFESTS.to_owned())]);
+        let request = build_request(method, &url, headers, Vec::new())
+            .map_err(|problem| self.bad(problem))?;
         self.http
             .exchange(Route::Cloud, request, deadline)
             .await

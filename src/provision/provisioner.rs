@@ -16,7 +16,7 @@ use super::cache_version::CacheVersion;
 use super::coverage::{SecretCoverage, compute_coverage};
 use super::coverage_cache::CoverageCache;
 use super::desired_set::DesiredCache;
-use super::flight::Flight;
+use super::flight::{Flight, FlightAnswer};
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
@@ -201,19 +201,12 @@ impl ProvisionerInner {
         }
         // Who asks in the moment in which a flight ends gets no answer from it: the next one has it.
         loop {
-            let (request, mut progress) = Self::join(this, namespace, secret).request(keys);
-            let answered = progress
-                .wait_for(|progress| progress.ended || progress.outcome(&request).is_some());
-            match tokio::time::timeout_at(deadline, answered).await {
-                Ok(Ok(progress)) => {
-                    if let Some(outcome) = progress.outcome(&request) {
-                        return outcome;
-                    }
-                    if progress.panicked {
-                        return EnsureOutcome::Pending(vec![panicked()]);
-                    }
-                }
-                Ok(Err(_)) => return EnsureOutcome::Pending(vec![panicked()]),
+            let flight = Self::join(this, namespace, secret);
+            let request = flight.request(keys);
+            match tokio::time::timeout_at(deadline, flight.answer(&request)).await {
+                Ok(FlightAnswer::Outcome(outcome)) => return outcome,
+                Ok(FlightAnswer::Ended) => {}
+                Ok(FlightAnswer::Panicked) => return EnsureOutcome::Pending(vec![panicked()]),
                 Err(_) => return EnsureOutcome::Pending(vec![timed_out()]),
             }
         }

@@ -7,6 +7,8 @@ use pullpass::registry::source::{AcrIdentity, ManagedIdentity};
 use serde_json::json;
 
 use super::fixture::{APP, Fixture, SERVER, TENANT, WORKLOAD, principal, tenant};
+use super::support::azure::RESOURCE;
+use super::support::azure::token::issue;
 use super::support::figure;
 use super::support::internet::Reply;
 
@@ -81,6 +83,38 @@ async fn tells_faults_apart_on_the_whole_way() {
         fixture.mint(identity).await.unwrap();
     }
     assert!(fixture.azure.content().stolen.is_empty());
+}
+
+/// What Azure's SDK would do by itself: ask again, answer from its cache, add any life to the present.
+#[tokio::test]
+async fn asks_entra_id_once_for_each_mint_whatever_it_answers() {
+    const URL: &str = "oauth2/v2.0/token";
+    let fixture = fixture().await;
+    let mut asked = 0;
+    for identity in [
+        WORKLOAD,
+        principal(TENANT, APP),
+        tenant("pullpass", TENANT, APP),
+    ] {
+        for status in [408, 429, 500, 502, 503, 504] {
+            let reply = Reply {
+                status,
+                ..Reply::default()
+            };
+            fixture.azure.fail(URL, reply, 1);
+            fixture.refusal(identity.clone()).await;
+        }
+        for _ in 0..2 {
+            fixture.mint(identity.clone()).await.unwrap();
+        }
+        let token = issue(&mut fixture.azure.content(), TENANT, APP, RESOURCE);
+        let life = 99_999_999_999_999_u64;
+        let answer = json!({"access_token": token, "expires_in": life});
+        fixture.azure.fail(URL, Reply::json(200, &answer), 1);
+        fixture.mint(identity).await.unwrap();
+        asked += 9;
+        assert_eq!(fixture.azure.count(URL), asked);
+    }
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ pub(super) struct ReflectorSpec<I, R, C> {
     pub(super) identify: I,
     /// Reads an object, or says why it cannot be read.
     pub(super) read: R,
-    /// Called after each change, with the name of what changed; with an empty one after a list.
+    /// Called after each change, with the name of what changed; with an empty one after each list, changed or not.
     pub(super) changed: C,
     /// Where the number of objects that cannot be read is kept.
     pub(super) unreadable: Arc<AtomicUsize>,
@@ -157,9 +157,8 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
                 self.unreadable_versions
                     .retain(|name, _| self.listed_names.contains::<N>(name));
                 self.count_more();
-                if self.store.replace(std::mem::take(&mut self.listed)) {
-                    (self.reader.changed)("");
-                }
+                self.store.replace(std::mem::take(&mut self.listed));
+                (self.reader.changed)("");
             }
             Event::Apply(object) => {
                 let row = self.read(object);
@@ -390,6 +389,10 @@ mod tests {
             (Event::Init, None, 0),
             (Event::InitApply(object("a", 1, bad)), None, 0),
             (Event::InitApply(object("b", 2, None)), None, 0),
+            (Event::InitDone, Some(("", 1)), 1),
+            (Event::Init, None, 1),
+            (Event::InitApply(object("a", 1, bad)), None, 1),
+            (Event::InitApply(object("b", 2, None)), None, 1),
             (Event::InitDone, Some(("", 1)), 1),
             // What can be read now is known before it counts no more.
             (Event::Apply(object("a", 3, None)), Some(("a", 1)), 0),

@@ -14,7 +14,7 @@ use crate::registry::source::AcrSource;
 ///
 /// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     token: &EntraToken,
 ) -> Result<String, MintError> {

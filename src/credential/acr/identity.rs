@@ -25,7 +25,7 @@ pub(super) struct IdentityInputs<'a> {
 
 /// Gets the token that one mint begins with.
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     order: &AcrMintRequest,
     given: IdentityInputs<'_>,
 ) -> Result<EntraToken, MintError> {
@@ -75,7 +75,7 @@ pub(super) async fn fetch(
 
 /// By a token of a ServiceAccount of a namespace, as an application (client id and tenant id) that trusts it.
 async fn federate(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     token: &str,
@@ -92,7 +92,7 @@ async fn federate(
 
 /// By a client secret, as an application (client id and tenant id).
 async fn prove(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     secret: &ClientSecret,
@@ -164,11 +164,7 @@ impl<'a> OwnApplication<'a> {
         })
     }
 
-    async fn fetch(
-        &self,
-        client: &Client<'_>,
-        source: &AcrSource,
-    ) -> Result<EntraToken, MintError> {
+    async fn fetch(&self, client: &Client, source: &AcrSource) -> Result<EntraToken, MintError> {
         let token = load_token(self.file).await?;
         let (client_id, tenant_id) = (self.client_id, self.tenant_id);
         let principal = federated(client_id, tenant_id, &token);

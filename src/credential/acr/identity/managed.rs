@@ -19,7 +19,7 @@ const API_VERSION: &str = "2018-02-01";
 ///
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     identity: &ManagedIdentity,
     resource: &str,
     environment: &AzureEnvironment,
