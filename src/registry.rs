@@ -23,6 +23,8 @@ pub mod pattern;
 pub mod pod_subject;
 pub mod selector;
 pub mod source;
+#[cfg(test)]
+mod steps;
 mod valid;
 mod validate;
 
