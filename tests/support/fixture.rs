@@ -236,6 +236,7 @@ impl Fixture {
             controller: false,
             own_certificates: false,
             arguments: Vec::new(),
+            files: None,
         }
     }
 
