@@ -16,6 +16,7 @@ pub mod credential;
 pub mod fuzz;
 pub mod image;
 mod label;
+mod log_throttle;
 pub mod names;
 pub mod provision;
 pub mod registry;

@@ -18,11 +18,11 @@ pub mod guid;
 pub mod host;
 mod index;
 mod labels;
-mod orders;
 pub mod pattern;
 pub mod pod_subject;
 pub mod selector;
 pub mod source;
+mod spec_changes;
 #[cfg(test)]
 mod steps;
 mod valid;
@@ -43,10 +43,10 @@ pub use grants::Grant;
 pub use host::Host;
 use index::Index;
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
-pub use orders::Orders;
 pub use pattern::Pattern;
 pub use pod_subject::{KnownServing, PodSubject};
 pub use source::CredentialSource;
+pub use spec_changes::{SpecChangeState, SpecChanges};
 pub use valid::ValidRegistry;
 pub use validate::Problem;
 

@@ -29,8 +29,6 @@ mod names;
 mod oracle;
 #[path = "model/replica.rs"]
 mod replica;
-#[path = "provision/silent.rs"]
-mod silent;
 #[path = "model/time.rs"]
 mod time;
 #[path = "model/truth.rs"]
@@ -40,6 +38,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use double::KindState;
 use gate::Mutant;
 use history::{Failure, History, live};
 use jiff::SignedDuration;
@@ -132,14 +131,12 @@ fn takes_nothing_away_when_the_kind_comes_back_before_its_watches() {
         };
         let before = secrets(&history);
         assert!(!before.is_empty());
-        for replica in &history.replicas {
-            replica.faults.kind_is_gone.store(true, Ordering::SeqCst);
-        }
+        history.set_kind(KindState::Going);
         history.run(4).await;
         for replica in &mut history.replicas {
             replica.stalled.insert(Kind::Registries);
-            replica.faults.kind_is_gone.store(false, Ordering::SeqCst);
         }
+        history.set_kind(KindState::Served);
         for _ in 0..10 {
             time::skip(SignedDuration::from_secs(10));
             history.run(10).await;
@@ -184,6 +181,11 @@ fn finds_product_that_writes_narrower_secrets() {
 #[test]
 fn finds_product_that_repeats_a_lost_write_unmerged() {
     finds(Mutant::LostMerge, &["lost", "staler"]);
+}
+
+#[test]
+fn finds_product_that_takes_a_lost_kind_for_an_order() {
+    finds(Mutant::KindUnasked, &["lost"]);
 }
 
 #[test]

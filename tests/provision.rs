@@ -9,6 +9,7 @@
 )]
 
 #[path = "provision/double.rs"]
+#[allow(dead_code, reason = "it is shared with other tests")]
 mod double;
 #[path = "support/names.rs"]
 mod names;
@@ -27,11 +28,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use double::{Dice, Mints, View, World, now, show};
+use double::{Dice, KindState, Mints, View, World, now, show};
 use jiff::{SignedDuration, Timestamp};
 use names::name;
 use pullpass::credential::MintError;
 use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
+use pullpass::provision::prune::RegistriesUnconfirmed;
 use pullpass::provision::state::State;
 use pullpass::provision::{
     Coverage, EnsureOutcome, Namespace, PULL_SECRET, Pending, Provision, Provisioner,
@@ -60,7 +62,7 @@ impl Replica {
 
     fn with_clock(world: &Arc<World>, dice: &Arc<Dice>, clock: fn() -> Timestamp) -> Self {
         let state = Arc::new(State::default());
-        state.set_registries(registries());
+        state.set_registries(registries(), now());
         let mints = Arc::new(Mints::new(world, dice));
         let view = View {
             world: Arc::clone(world),
@@ -254,14 +256,14 @@ async fn answers_a_pod_while_another_one_waits_for_a_dead_registry() {
 #[tokio::test]
 async fn serves_a_registry_that_came_while_another_one_is_stuck() {
     let (world, replica) = alone();
-    replica.state.set_registries(Registries::default());
+    replica.state.set_registries(Registries::default(), now());
     replica.mints.hang("us-east-1");
-    replica.state.set_registries(registries());
+    replica.state.set_registries(registries(), now());
     let mut stuck = std::pin::pin!(replica.ensure(&[US]));
     assert!(futures::poll!(&mut stuck).is_pending());
     let outcome = replica.ensure(&["other.example"]).await;
     assert_eq!(reasons(&outcome), ["NotServed"]);
-    replica.state.set_registries(with_another());
+    replica.state.set_registries(with_another(), now());
     replica.give_source(&world, "s3cret");
     assert_eq!(
         replica.ensure(&["other.example"]).await,
@@ -592,7 +594,7 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     let replica = Replica::new(&world, &dice);
     let there = |names: &[&str]| {
         let names = names.iter().map(|name| (*name).to_owned());
-        *world.registries.lock().unwrap() = names.collect();
+        world.put_registries(names);
     };
     there(&["eu", "us"]);
     replica.ensure.confirm_registries().await.unwrap();
@@ -604,10 +606,13 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     assert!(replica.ensure.change() != before, "a survey sees it");
     let known = replica.ensure.confirm_registries().await;
     known.expect("that one is known to be unreadable");
-    *world.refusal.lock().unwrap() = Some(ClusterError::NotFound {
-        what: "the kind Registry".to_owned(),
-    });
-    replica.ensure.confirm_registries().await.unwrap_err();
+    let set = |kind| *world.kind.lock().unwrap() = kind;
+    set(KindState::Going);
+    let doubt = replica.ensure.confirm_registries().await.unwrap_err();
+    assert!(matches!(doubt, RegistriesUnconfirmed::KindGone), "{doubt}");
+    set(KindState::Gone);
+    let doubt = replica.ensure.confirm_registries().await.unwrap_err();
+    assert!(matches!(doubt, RegistriesUnconfirmed::KindGone), "{doubt}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use double::{Dice, View, World};
+use double::{Dice, KindState, View, World};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -166,7 +166,17 @@ fn registries_with<const N: usize>(count: usize, others: [serde_json::Value; N])
 struct Leader {
     world: Arc<World>,
     state: Arc<State>,
-    _leads: watch::Sender<Leadership>,
+    leads: watch::Sender<Leadership>,
+}
+
+fn opt_in(world: &World, state: &State, name: &str) {
+    let enabled = ("pullpass.dev/inject".to_owned(), "enabled".to_owned());
+    let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::from([enabled]), false);
+    let mut all = world.namespaces.lock().unwrap();
+    all.insert(name.to_owned(), namespace.clone());
+    state
+        .namespaces
+        .apply_event(&namespace.name.clone(), "1", namespace);
 }
 
 impl Leader {
@@ -178,17 +188,11 @@ impl Leader {
     fn start_resting(cloud: &Arc<Cloud>, count: usize, rest: Duration) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
-        state.set_registries(registries(count));
-        let names = (1..=count).map(|number| format!("registry-{number}"));
-        *world.registries.lock().unwrap() = names.collect();
+        state.begin_registries_list(Some(&world.crd()));
+        state.set_registries(registries(count), time::clock());
+        world.put_registries((1..=count).map(|number| format!("registry-{number}")));
         for name in ["stays", "leaves"] {
-            let enabled = ("pullpass.dev/inject".to_owned(), "enabled".to_owned());
-            let namespace = Namespace::new(name.parse().unwrap(), BTreeMap::from([enabled]), false);
-            let mut all = world.namespaces.lock().unwrap();
-            all.insert(name.to_owned(), namespace.clone());
-            state
-                .namespaces
-                .apply_event(&namespace.name.clone(), "1", namespace);
+            opt_in(&world, &state, name);
         }
         let view = View {
             world: Arc::clone(&world),
@@ -216,12 +220,48 @@ impl Leader {
         Self {
             world,
             state,
-            _leads: leads,
+            leads,
         }
     }
 }
 
 impl Leader {
+    /// So many Registries are there, the first ones, as the API server has them.
+    fn keep_first(&self, count: usize) {
+        let names = (1..=count).map(|number| format!("registry-{number}"));
+        self.world.put_registries(names);
+    }
+
+    /// The watch shows that the last ones are deleted, one by one, down to so many.
+    fn delete_down_to(&self, count: usize, of: usize) {
+        for left in (count..of).rev() {
+            let name = format!("registry-{}", left + 1);
+            let now = time::clock();
+            self.state.apply_registry(&name, registries(left), now);
+        }
+    }
+
+    /// A list shows so many of them, of the CRD that is there.
+    fn list(&self, count: usize) {
+        self.state.begin_registries_list(Some(&self.world.crd()));
+        self.state.set_registries(registries(count), time::clock());
+    }
+
+    /// A kind that comes back is another one.
+    fn set_kind(&self, kind: KindState) {
+        if kind == KindState::Bare {
+            self.world.kinds_made.fetch_add(1, Ordering::SeqCst);
+        }
+        *self.world.kind.lock().unwrap() = kind;
+    }
+
+    /// How many logins there are in all pull secrets.
+    fn count_logins(&self) -> usize {
+        let names: Vec<String> = self.world.secrets.lock().unwrap().keys().cloned().collect();
+        let logins = names.iter().map(|name| self.world.logins(name).len());
+        logins.sum()
+    }
+
     /// A namespace opts out, and the watches show it.
     fn opt_out(&self, name: &str) {
         let stored = self.world.secret(name).unwrap();
@@ -337,16 +377,215 @@ async fn takes_out_what_was_ordered_though_the_secret_cannot_be_completed() {
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "long"},
         "spec": {"images": ["long.example"], "namespaceSelector": {}, "static": {"secretRef": {"name": "long"}}},
     });
-    let serve = |count| {
-        leader
-            .state
-            .set_registries(registries_with(count, [long.clone()]));
+    let serve = |name, count| {
+        let registries = registries_with(count, [long.clone()]);
+        leader.state.apply_registry(name, registries, time::clock());
     };
-    *leader.world.registries.lock().unwrap() = vec!["registry-1".to_owned(), "long".to_owned()];
-    serve(2);
+    let names = ["registry-1", "long"].map(str::to_owned);
+    leader.world.put_registries(names.into_iter());
+    serve("long", 2);
     pass(5_000).await;
     assert_eq!(keys(), [host(1), host(2)]);
-    serve(1);
+    serve("registry-2", 1);
     pass(60_000).await;
     assert_eq!(keys(), [host(1)]);
+}
+
+/// More namespaces than anything else is taken out of at once.
+const MANY: usize = 30;
+
+/// A leader of [`MANY`] namespaces and three Registries, who has done all that there is to be done.
+async fn settled() -> Leader {
+    let leader = Leader::start(&Cloud::letting(3), 3);
+    for number in 2..MANY {
+        opt_in(&leader.world, &leader.state, &format!("n{number}"));
+    }
+    pass(20_000).await;
+    assert_eq!(leader.count_logins(), 3 * MANY);
+    let all = leader.world.secrets.lock().unwrap().clone();
+    for (name, stored) in &all {
+        double::show(&leader.state, name, stored);
+    }
+    leader
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_several_deletions_order_once_the_kind_is_known_to_stay() {
+    for left in [2, 1, 0] {
+        let leader = settled().await;
+        leader.keep_first(left);
+        leader.delete_down_to(left, 3);
+        pass(1_900).await;
+        assert_eq!(leader.count_logins(), 3 * MANY, "{left}: too early");
+        pass(1_000).await;
+        assert_eq!(leader.count_logins(), left * MANY, "{left}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_is_ordered_while_more_is_ordered_all_the_time() {
+    let leader = settled().await;
+    leader.keep_first(2);
+    leader.delete_down_to(2, 3);
+    // Another Registry comes and goes.
+    let other = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "other"},
+        "spec": {"images": ["other.example"], "namespaceSelector": {}, "static": {"secretRef": {"name": "other"}}},
+    });
+    for _ in 0..5 {
+        for there in [registries_with(2, [other.clone()]), registries(2)] {
+            leader.state.apply_registry("other", there, time::clock());
+            pass(500).await;
+        }
+    }
+    assert_eq!(leader.count_logins(), 2 * MANY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn carries_out_what_was_ordered_before_it_led() {
+    let leader = settled().await;
+    leader.leads.send_modify(|told| told.leads = false);
+    pass(1_000).await;
+    leader.keep_first(1);
+    leader.delete_down_to(1, 3);
+    pass(600_000).await;
+    assert_eq!(leader.count_logins(), 3 * MANY, "another one does it");
+    leader.leads.send_modify(|told| told.leads = true);
+    pass(5_000).await;
+    assert_eq!(leader.count_logins(), MANY);
+}
+
+/// What may come between a deletion and its being known for an order; and whether it is one then.
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_when_it_may_have_been_the_kind() {
+    type Act = fn(&Leader);
+    let rows: [(&str, Act, usize); 10] = [
+        ("nothing", |_| {}, 1),
+        (
+            "the kind goes",
+            |leader| leader.set_kind(KindState::Going),
+            3,
+        ),
+        (
+            "the kind is gone",
+            |leader| leader.set_kind(KindState::Gone),
+            3,
+        ),
+        ("a list", |leader| leader.list(1), 1),
+        ("another kind", |leader| leader.set_kind(KindState::Bare), 3),
+        (
+            "a list of another kind",
+            |leader| {
+                leader.set_kind(KindState::Bare);
+                leader.set_kind(KindState::Served);
+                leader.list(1);
+            },
+            3,
+        ),
+        (
+            "a CRD that cannot be read",
+            |leader| {
+                let forbidden = &leader.world.crd_is_forbidden;
+                forbidden.store(true, Ordering::SeqCst);
+            },
+            3,
+        ),
+        (
+            "a Registry that memory does not know",
+            |leader| leader.keep_first(2),
+            3,
+        ),
+        (
+            "a Registry that memory knows as it was before",
+            |leader| leader.world.registries.lock().unwrap()[0].generation = Some(2),
+            3,
+        ),
+        (
+            "the API server is away",
+            |leader| {
+                *leader.world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
+                    what: "discovery".to_owned(),
+                    message: "connection refused".to_owned(),
+                });
+            },
+            3,
+        ),
+    ];
+    for (what, act, left) in rows {
+        let leader = settled().await;
+        leader.keep_first(1);
+        leader.delete_down_to(1, 3);
+        pass(600).await;
+        act(&leader);
+        pass(60_000).await;
+        assert_eq!(leader.count_logins(), left * MANY, "{what}");
+    }
+}
+
+/// Nobody asked while it was away: only by its CRD is it known that it was.
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_when_the_kind_was_replaced_while_nobody_led() {
+    for is_listed in [false, true] {
+        let leader = settled().await;
+        leader.leads.send_modify(|told| told.leads = false);
+        pass(1_000).await;
+        leader.keep_first(0);
+        leader.delete_down_to(0, 3);
+        leader.set_kind(KindState::Bare);
+        if is_listed {
+            leader.list(0);
+        }
+        leader.leads.send_modify(|told| told.leads = true);
+        pass(60_000).await;
+        assert_eq!(leader.count_logins(), 3 * MANY, "{is_listed}");
+    }
+}
+
+/// As where pullpass has no right to it: all that is deleted waits for an admin, and for nothing else.
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_unconfirmed_when_the_crd_was_unreadable() {
+    let leader = settled().await;
+    leader.state.begin_registries_list(None);
+    let all = registries(3);
+    leader.state.set_registries(all, time::clock());
+    leader.keep_first(2);
+    leader.delete_down_to(2, 3);
+    pass(60_000).await;
+    assert_eq!(leader.count_logins(), 3 * MANY);
+    // Once it can be read that is so from the next list on.
+    leader.list(2);
+    leader.keep_first(1);
+    leader.delete_down_to(1, 2);
+    pass(60_000).await;
+    assert_eq!(leader.count_logins(), 2 * MANY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_when_the_kind_was_replaced_in_between() {
+    // However soon, and however long the Registries take to come back.
+    for (away, bare) in [
+        (0, 0),
+        (0, 3_000),
+        (100, 1_500),
+        (300, 0),
+        (300, 5_000),
+        (5_000, 300_000),
+    ] {
+        let leader = settled().await;
+        leader.keep_first(0);
+        leader.delete_down_to(0, 3);
+        if away > 0 {
+            leader.set_kind(KindState::Gone);
+            pass(away).await;
+        }
+        leader.set_kind(KindState::Bare);
+        pass(bare).await;
+        leader.list(0);
+        pass(bare).await;
+        leader.keep_first(3);
+        leader.set_kind(KindState::Served);
+        leader.list(3);
+        pass(60_000).await;
+        assert_eq!(leader.count_logins(), 3 * MANY, "{away} {bare}");
+    }
 }

@@ -149,6 +149,7 @@ impl Place {
             environment: Vec::new(),
             controller: true,
             own_certificates: false,
+            listen: support::process::LOOPBACK,
             arguments: vec!["--drain-delay", "0"],
         })
         .await

@@ -28,7 +28,7 @@ use pullpass::provision::decide::decide;
 use pullpass::provision::ports::{Cluster, Credentials};
 use pullpass::provision::state::State;
 use pullpass::provision::{Namespace, Provisioner};
-use pullpass::registry::{Orders, Registries};
+use pullpass::registry::Registries;
 use serde_json::json;
 use silent::Silent;
 use tokio::sync::watch;
@@ -103,7 +103,7 @@ impl Replica {
     fn start(world: &Arc<World>, count: usize) -> Self {
         let dice = Arc::new(Dice::new(1));
         let state = Arc::new(State::default());
-        state.set_registries(registries(count));
+        state.set_registries(registries(count), now());
         let mints = Arc::new(Mints::new(world, &dice));
         let minted: Vec<_> = world.minted.lock().unwrap().keys().cloned().collect();
         for source in &minted {
@@ -201,7 +201,7 @@ fn restart(world: &Arc<World>, count: usize) -> Replica {
     let shown = began.elapsed();
     let look = || {
         let began = Instant::now();
-        let snapshot = replica.ensure.snapshot(&Orders::default(), now());
+        let snapshot = replica.ensure.snapshot(now());
         let decision = decide(&snapshot.view, now());
         assert!(decision.mint.is_empty() && decision.complete.is_empty());
         began.elapsed()

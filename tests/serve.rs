@@ -241,7 +241,7 @@ async fn goes_on_when_nobody_reads_the_log() {
 /// What a start that fails prints.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{DnsLabel, DnsSubdomain, NamespaceName, ObjectName};
@@ -194,11 +195,11 @@ impl<'a> Review<'a> {
         })
     }
 
-    /// Writes the answer: allowed, with the patch (the JSON text of a JSON Patch) and the warnings, if any.
+    /// Writes the answer: allowed, with the patch and the warnings, if any.
     ///
     /// Long warnings are broken into several.
-    pub fn answer(&self, patch: Option<&str>, warnings: &[String]) -> Vec<u8> {
-        let patch = patch.map(|patch| STANDARD.encode(patch));
+    pub fn answer(&self, patch: Option<&Patch>, warnings: &[String]) -> Vec<u8> {
+        let patch = patch.map(|patch| STANDARD.encode(write_patch(patch)));
         self.write(Response {
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch: patch.as_deref(),
@@ -331,6 +332,14 @@ impl Denial {
             message,
         }
     }
+}
+
+/// The patch as the JSON that the API server reads.
+fn write_patch(patch: &Patch) -> Vec<u8> {
+    let mut text = Vec::with_capacity(128);
+    let written = serde_json::to_writer(&mut text, patch);
+    debug_assert!(written.is_ok(), "JSON always serialises into memory");
+    text
 }
 
 #[derive(Serialize)]
@@ -486,9 +495,10 @@ mod tests {
     fn answers_in_the_version_asked_with_the_uid_escaped() {
         let body = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"a\"b"}}"#;
         let review = Review::parse(body.as_bytes()).unwrap();
-        let answer: serde_json::Value = serde_json::from_slice(
-            &review.answer(Some("[]"), &["x ".repeat(60).trim().into(), "a\nb".into()]),
-        )
+        let answer: serde_json::Value = serde_json::from_slice(&review.answer(
+            Some(&Patch::default()),
+            &["x ".repeat(60).trim().into(), "a\nb".into()],
+        ))
         .unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
         assert_eq!(answer["response"]["uid"], "a\"b");

@@ -3,17 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{
     Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Resource, ResourceExt};
-use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -24,10 +22,13 @@ use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{
-    Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
+    Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
 };
 use crate::provision::service_account::ServiceAccount;
 use crate::registry::Registry;
+
+/// The CRD of the kind Registry.
+const CRD: &str = "registries.pullpass.dev";
 
 /// Registries per page of a list of their names.
 const REGISTRIES_PER_PAGE: u32 = 500;
@@ -102,7 +103,7 @@ impl Cluster for Kube {
                     "annotations": content.annotations,
                 },
                 "type": DOCKERCONFIGJSON_TYPE,
-                "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
+                "data": { DOCKERCONFIGJSON_KEY: objects::write_value(&*content.dockerconfigjson) },
             });
             let secrets = Objects::<Secret>::namespaced(self, namespace);
             let mut pauses = POLICY_LAG.into_iter();
@@ -135,18 +136,49 @@ impl Cluster for Kube {
         .boxed()
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        async move {
+            let kind = ApiResource::erase::<Registry>(&());
+            let what = "discovery of the kind Registry";
+            let asked = self.client.list_api_group_resources(&kind.api_version);
+            let listed = api_error::request(what, asked).await?;
+            let mut resources = listed.resources.into_iter();
+            resources
+                .find(|resource| resource.name == kind.plural)
+                .map(|resource| resource.verbs)
+                .ok_or_else(|| ClusterError::NotFound {
+                    what: what.to_owned(),
+                })
+        }
+        .boxed()
+    }
+
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        async move {
+            let crds = Objects::<CustomResourceDefinition>::cluster_scoped(self);
+            let crd = crds.get(&ObjectName::constant(CRD)).await?;
+            let crd = crd.filter(|crd| crd.metadata.deletion_timestamp.is_none());
+            Ok(crd.and_then(|crd| crd.metadata.uid))
+        }
+        .boxed()
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
         async move {
             let resource = ApiResource::erase::<Registry>(&());
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let mut asked = ListParams::default().limit(REGISTRIES_PER_PAGE);
-            let mut names = Vec::new();
+            let mut registries = Vec::new();
             loop {
                 let page = api_error::request("registries", api.list_metadata(&asked)).await?;
-                names.extend(page.items.iter().map(ResourceExt::name_any));
+                registries.extend(page.items.into_iter().map(|one| ListedRegistry {
+                    name: one.name_any(),
+                    uid: one.metadata.uid.unwrap_or_default(),
+                    generation: one.metadata.generation,
+                }));
                 match page.metadata.continue_ {
                     Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
-                    Some(_) | None => return Ok(names),
+                    Some(_) | None => return Ok(registries),
                 }
             }
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::KubeCredentialStore;
 use crate::credential::cache::Minter;
-use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets};
 use crate::provision::ports::{ClusterError, Credentials, StoredCredential};
 use crate::registry::source::MintSource;
 
@@ -74,27 +74,12 @@ impl Credentials for MintedCredentials {
             let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
                 return Ok(());
             };
-            self.store.refresh(&key).await.map_err(translate)
+            self.store.refresh(&key).await
         }
         .boxed()
     }
 
     fn changes(&self) -> u64 {
         self.store.count()
-    }
-}
-
-fn translate(error: StoreError) -> ClusterError {
-    let what = "credential_store".to_owned();
-    match error {
-        StoreError::Forbidden { detail } => ClusterError::Forbidden {
-            what,
-            message: detail,
-        },
-        StoreError::Unreachable { detail } => ClusterError::Unreachable {
-            what,
-            message: detail,
-        },
-        StoreError::Contended => ClusterError::Conflict { what },
     }
 }

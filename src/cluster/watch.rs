@@ -6,36 +6,37 @@
 mod certificates;
 mod list_watch;
 mod own_secrets;
+mod pull_secrets;
 mod reflect;
+mod registries;
 mod stream;
 mod webhooks;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
-use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, PartialObjectMeta};
-use kube::{Resource, ResourceExt as _};
+use kube::Resource;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
 use tokio::sync::watch as signal;
 
 use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
-use self::reflect::{OWN_SECRETS, ReflectorSpec, WatchTarget, follow};
+use self::pull_secrets::watch_secrets;
+use self::reflect::{OWN_SECRETS, ReflectorSpec, follow};
+use self::registries::watch_registries;
 use self::stream::WatchStream;
-use super::api::{Mismatch, check_identity, named};
+use super::api::check_identity;
 use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
-use crate::provision::state::{Observed, State};
-use crate::provision::store::Store;
+use crate::provision::state::State;
 use crate::provision::{Namespace, PULL_SECRET};
-use crate::registry::{Problem, Registries, Registry};
 
 /// All watches of one process.
 pub struct Watches {
@@ -221,110 +222,6 @@ fn watch_namespaces(
             unreadable: Arc::default(),
         };
         follow(events, &state.namespaces, reader, synced).await;
-    }
-    .boxed()
-}
-
-/// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
-fn watch_registries(
-    kube: &Kube,
-    state: Arc<State>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
-    let resource = ApiResource::erase::<Registry>(&());
-    let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = WatchStream::new(kube, "registries", api, Selection::default());
-    async move {
-        let store = Store::new(
-            Arc::new(AtomicU64::new(0)),
-            |one: &Registry, other: &Registry| {
-                one.spec == other.spec
-                    && one.meta().creation_timestamp == other.meta().creation_timestamp
-            },
-        );
-        let mut told = Vec::new();
-        let reader = ReflectorSpec {
-            target: "registries".into(),
-            identify: |object: &DynamicObject| {
-                let kind = object.types.as_ref().map(|types| types.kind.as_str());
-                if kind.is_some_and(|kind| kind != "Registry") {
-                    return Err(Mismatch::Kind("Registry".to_owned()).to_string());
-                }
-                identify(object, None)
-            },
-            read: |_: &ObjectName, object: DynamicObject| {
-                let mut registry = object
-                    .try_parse::<Registry>()
-                    .map_err(|error| error.to_string())?;
-                state.record_status(&registry.name_any(), registry.status.take());
-                Ok(registry)
-            },
-            changed: |_: &str| state.set_registries(build_registries(&store, &mut told)),
-            unreadable: state.unreadable(),
-        };
-        follow(events, &store, reader, synced).await;
-    }
-    .boxed()
-}
-
-/// Builds the snapshot; logs each rule that is broken once, until it is fixed.
-fn build_registries(store: &Store<ObjectName, Registry>, told: &mut Vec<Problem>) -> Registries {
-    let objects = store.list();
-    let registries = Registries::build(objects.iter().map(|registry| Registry::clone(registry)));
-    let problems = registries.problems();
-    for problem in problems.iter().filter(|problem| !told.contains(problem)) {
-        tracing::warn!(
-            registry.name = %problem.registry,
-            registry.field = %problem.field,
-            "invalid Registry, it serves nothing: {} {}",
-            problem.field,
-            problem.message
-        );
-    }
-    *told = problems.to_vec();
-    tracing::info!(registries.count = objects.len(), "Registries changed");
-    registries
-}
-
-/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow. Listed once `namespaces` were.
-fn watch_secrets(
-    kube: &Kube,
-    name: &ObjectName,
-    state: &Arc<State>,
-    target: WatchTarget,
-    (mut namespaces, synced): (signal::Receiver<bool>, signal::Sender<bool>),
-) -> BoxFuture<'static, ()> {
-    let (state, store) = (Arc::clone(state), state.pull_secrets_of(name));
-    let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = WatchStream::new(kube, target.what, api, Selection::of_fields(named(name)));
-    let name = name.clone();
-    async move {
-        let reader = ReflectorSpec {
-            target,
-            identify: |object: &Secret| {
-                let namespace = object.meta().namespace.as_deref();
-                check_identity(object, namespace, Some(&name))
-                    .map_err(|error| error.to_string())?;
-                NamespaceName::parse(namespace.unwrap_or_default())
-                    .map_err(|error| error.to_string())
-            },
-            read: |namespace: &NamespaceName, object| {
-                let secret = objects::read_pull_secret(object);
-                let is_wanted = state.namespaces.get(namespace).is_some();
-                let known = store.get(namespace);
-                let known = known.filter(|known| known.version == secret.version);
-                Ok(match known {
-                    Some(known) if known.intact || !is_wanted => Observed::clone(&known),
-                    _ if is_wanted => Observed::of(&secret),
-                    _ => Observed::of_unwanted(&secret),
-                })
-            },
-            changed: |_: &str| {},
-            unreadable: Arc::default(),
-        };
-        // What is in a Secret is kept where it is wanted alone. The sender lives as long as its watch, which never ends.
-        let _ = namespaces.wait_for(|synced| *synced).await;
-        follow(events, &store, reader, synced).await;
     }
     .boxed()
 }

@@ -18,18 +18,18 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval};
 
-use self::state::{ReconcilerState, TaskResult};
-use self::tasks::TaskKey;
+use self::state::ReconcilerState;
+use self::tasks::{TaskKey, TaskResult};
 use super::conditions::Reason;
 use super::leadership::{Leadership, ticks};
 use super::metrics::Metrics;
+use super::missed_pods::calls::{UnaskedPod, WebhookCalls};
 use super::status::{ReconcileErrors, StatusWriter};
 use crate::names::NamespaceName;
 use crate::provision::decide::{Decision, RenewalRate, Stale, decide};
 use crate::provision::ports::Credentials;
 use crate::provision::snapshot::Snapshot;
 use crate::provision::{Provision as _, Provisioner};
-use crate::registry::Orders;
 
 /// How often to check whether something changed. Changes in between are handled together.
 const TICK: Duration = Duration::from_millis(50);
@@ -56,6 +56,7 @@ pub struct Reconciler {
     clock: fn() -> Timestamp,
     min_resync_interval: Duration,
     rate: RenewalRate,
+    calls: WebhookCalls,
 }
 
 impl Reconciler {
@@ -77,7 +78,14 @@ impl Reconciler {
             clock,
             min_resync_interval: Duration::ZERO,
             rate: RenewalRate::default(),
+            calls: WebhookCalls::default(),
         }
+    }
+
+    /// What is known of the API server's calls, which Registries' conditions say.
+    #[must_use]
+    pub fn with_webhook_calls(self, calls: WebhookCalls) -> Self {
+        Self { calls, ..self }
     }
 
     /// The least time between two resyncs of everything.
@@ -97,19 +105,16 @@ impl Reconciler {
 
     /// Reconciles pull secrets while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
-        let mut orders = Orders::default();
         loop {
             while !leadership.borrow_and_update().leads {
-                // A replica that does not lead yet remembers all the same what admins ordered.
-                orders.note(&self.provisioner.registries(), (self.clock)());
-                if let Ok(Err(_)) = tokio::time::timeout(TICK, leadership.changed()).await {
+                if leadership.changed().await.is_err() {
                     return;
                 }
             }
             self.metrics.set_leader(true);
             // Mints, and writes of pull secrets, are tasks of their own and go on when leadership is lost: every write is a
             // compare-and-swap. Removals, status writes and Events that are under way are cancelled: the next leader repeats them.
-            let finished = self.lead(&mut orders, &mut leadership).await;
+            let finished = self.lead(&mut leadership).await;
             self.metrics.set_leader(false);
             if finished {
                 return;
@@ -118,11 +123,7 @@ impl Reconciler {
     }
 
     /// Leads until another replica does; whether the sender is gone.
-    async fn lead(
-        &self,
-        orders: &mut Orders,
-        leadership: &mut watch::Receiver<Leadership>,
-    ) -> bool {
+    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) -> bool {
         let mut state = ReconcilerState::default();
         let mut looked = None;
         let mut next: Option<Timestamp> = None;
@@ -142,11 +143,11 @@ impl Reconciler {
                 }
                 leadership.confirmed.clone()
             };
-            orders.note(&self.provisioner.registries(), now);
             state.take_finished(now);
             state.queue.refill(TICK, now);
             self.start_queued(&mut state, now);
-            let seen = Some((self.provisioner.change(), confirmed.clone()));
+            let calls = self.calls.unasked();
+            let seen = Some((self.provisioner.change(), confirmed.clone(), calls));
             if now < last {
                 // If the clock went back, the next step may be long overdue.
                 next = Some(now);
@@ -160,11 +161,11 @@ impl Reconciler {
             let changed = self.provisioner.take_changed();
             let began = Instant::now();
             if began < backoff_until {
-                self.reconcile_namespaces(&changed, orders, &mut state, now);
+                self.reconcile_namespaces(&changed, &mut state, now);
                 continue;
             }
             looked = seen;
-            next = self.resync(orders, confirmed.as_deref(), &mut state, now);
+            next = self.resync(confirmed.as_deref(), &mut state, now);
             backoff_until = Instant::now()
                 + (began.elapsed() * RESYNC_PAUSE_FACTOR).max(self.min_resync_interval);
         }
@@ -189,19 +190,21 @@ impl Reconciler {
     /// Takes a snapshot of everything, and starts what is to be done; answers when to resync if nothing changes.
     fn resync(
         &self,
-        orders: &Orders,
         confirmed: Option<&str>,
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
         state.has_results = false;
-        let mut snapshot = self.provisioner.snapshot(orders, now);
+        let mut snapshot = self.provisioner.snapshot(now);
         snapshot.view.rate = self.rate;
         state.mark(&mut snapshot, now);
         state.mark_removals(&mut snapshot, confirmed, now);
         state.retain_only(&snapshot, now);
         let decision = decide(&snapshot.view, now);
         state.report_blocked_removals(&snapshot, &decision, &self.own_namespace);
+        if snapshot.view.removals.confirmed && decision.has_no_removals() {
+            self.provisioner.forget_lost_kind();
+        }
         self.metrics.set_snapshot(&snapshot, &decision);
         let (mints, writes) = state.count_failing(&snapshot);
         self.metrics.set_failing(mints, writes);
@@ -216,14 +219,13 @@ impl Reconciler {
     fn reconcile_namespaces(
         &self,
         names: &BTreeSet<NamespaceName>,
-        orders: &Orders,
         state: &mut ReconcilerState,
         now: Timestamp,
     ) {
         if names.is_empty() {
             return;
         }
-        let mut snapshot = self.provisioner.snapshot_namespaces(names, orders, now);
+        let mut snapshot = self.provisioner.snapshot_namespaces(names, now);
         state.mark(&mut snapshot, now);
         let decision = decide(&snapshot.view, now);
         state.queue.push_front(&snapshot, &decision);
@@ -259,18 +261,20 @@ impl Reconciler {
         state: &mut ReconcilerState,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        if decision.remove.is_empty() {
+        if decision.remove.is_empty() && !snapshot.is_unconfirmed {
             state.crd_check.forget();
             return None;
         }
-        state.crd_check.observe(&self.provisioner.registries());
-        if state.crd_check.should_ask(now) {
+        let registries = self.provisioner.registries();
+        if state.crd_check.should_ask(&registries, now) {
             let provisioner = self.provisioner.clone();
             state.tasks.spawn(TaskKey::CheckCrd, async move {
-                TaskResult::CrdChecked(provisioner.confirm_registries().await)
+                TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
             });
         }
-        if !state.crd_check.is_confirmed() {
+        // Who confirms it while the kind is gone means just that.
+        let is_confirmed = snapshot.view.removals.confirmed && state.crd_check.is_gone();
+        if !state.crd_check.is_confirmed() && !is_confirmed {
             return state.crd_check.next();
         }
         // What takes the place of a login is written before that is taken out, unless it cannot be: then this waits no longer.
@@ -287,7 +291,10 @@ impl Reconciler {
                 left = true;
                 continue;
             }
-            let found = holding.stale == Some(Stale::Unexplained);
+            let found = holding.stale != Some(Stale::SpecChange);
+            if found && !state.crd_check.knows(&registries) && !is_confirmed {
+                continue;
+            }
             self.remove(
                 &snapshot.secrets[index],
                 &snapshot.stale[index],
@@ -320,6 +327,7 @@ impl Reconciler {
                 .overload
                 .map(|needed| overload(needed, self.rate.max))
                 .into_iter()
+                .chain(self.calls.unasked().map(|pod| not_called(&pod)))
                 .collect(),
         };
         let registries = self.provisioner.registries();
@@ -345,6 +353,11 @@ impl Reconciler {
         let peace = state.drift.next_expiry().filter(|peace| *peace > now);
         news.requeue_at.into_iter().chain(peace).min()
     }
+}
+
+/// Pods get no references, however good their pull secrets are.
+fn not_called(pod: &UnaskedPod) -> Reason {
+    Reason::new("WebhookNotCalled", pod.describe())
 }
 
 fn overload(needed: f64, done: f64) -> Reason {

@@ -7,14 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::desired::{Desired, DesiredCache, DesiredSet};
+use super::account_cache::CachedAccount;
+use super::cache_version::CacheVersion;
+use super::desired::Desired;
+use super::desired_set::{DesiredCache, DesiredSet};
+use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use super::lock::lock;
 use super::ports::Credentials;
-use super::service_account::CachedAccount;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
-use super::{Coverage, InjectMode, Namespace, stale, tenant_identity};
-use crate::credential::{Credential, Freshness, freshness};
+use super::{Coverage, InjectMode, Namespace, tenant_identity, unwanted_keys};
+use crate::credential::Freshness;
 use crate::names::ObjectName;
 use crate::registry::Grant;
 
@@ -37,42 +40,6 @@ pub(super) struct SecretCoverage {
     /// The ServiceAccounts that were relied on.
     accounts: Vec<Arc<CachedAccount>>,
     last_renewal: Mutex<Option<Instant>>,
-}
-
-/// The state that something was worked out in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheVersion {
-    state: u64,
-    credentials: u64,
-}
-
-impl CacheVersion {
-    pub(super) fn of(state: &State, credentials: &dyn Credentials) -> Self {
-        Self {
-            state: state.generation(),
-            credentials: credentials.changes(),
-        }
-    }
-}
-
-/// One grant, and the coverage of its keys.
-pub(super) struct GrantCoverage {
-    /// The grant, as it was before it was bound to the namespace.
-    pub(super) grant: Arc<Grant>,
-    /// What there is to be written.
-    pub(super) desired: Arc<Desired>,
-    pub(super) coverage: KeyCoverage,
-}
-
-/// What a pull secret holds under the keys of one grant.
-#[derive(Clone)]
-pub(super) enum KeyCoverage {
-    /// The current credential.
-    Current,
-    /// An earlier credential of the same source.
-    Previous(Arc<Credential>),
-    /// Nothing, or something that we do not know.
-    Unknown,
 }
 
 /// What the warm check found.
@@ -176,23 +143,6 @@ impl SecretCoverage {
     }
 }
 
-impl GrantCoverage {
-    /// How good the secret's content is.
-    fn freshness(&self, now: Timestamp) -> Freshness {
-        match &self.coverage {
-            KeyCoverage::Current => match self.desired.credential() {
-                None => Freshness::Fresh,
-                Some(credential) => freshness(credential, now),
-            },
-            KeyCoverage::Previous(credential) => match freshness(credential, now) {
-                Freshness::Spent => Freshness::Spent,
-                Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
-            },
-            KeyCoverage::Unknown => Freshness::Spent,
-        }
-    }
-}
-
 /// Works out what a pull secret of a namespace is worth.
 pub(super) fn compute_coverage(
     namespace: &Arc<Namespace>,
@@ -238,7 +188,7 @@ pub(super) fn compute_coverage(
         |observed: &Arc<Observed>| is_shared && observed.digests.len() == desired_set.entries;
     let others = observed.iter().filter(|one| !holds_just_that(one));
     let keys = others.flat_map(|observed| observed.digests.keys());
-    let unwanted = stale::find(keys, &grants, credentials, state);
+    let unwanted = unwanted_keys::find(keys, &grants, credentials, state);
     let is_current = |covered: &GrantCoverage| matches!(covered.coverage, KeyCoverage::Current);
     SecretCoverage {
         namespace: Arc::clone(namespace),

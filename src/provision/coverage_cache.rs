@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::Namespace;
-use super::coverage::{CacheVersion, SecretCoverage};
+use super::cache_version::CacheVersion;
+use super::coverage::SecretCoverage;
 use super::lock::lock;
 use super::state::Observed;
 

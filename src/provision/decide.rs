@@ -82,10 +82,12 @@ pub struct SecretState {
 /// What is in a pull secret and does not belong there, or the secret itself where none belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// An admin changed or deleted the one Registry that gave it.
+    /// An admin changed or deleted the Registry that gave it.
     SpecChange,
     /// Anything else: a namespace opted out or has other labels, or it was found so.
     Unexplained,
+    /// The Registry that gave it went as if with its kind.
+    KindLost,
 }
 
 /// One credential within a pull secret.
@@ -152,6 +154,13 @@ pub struct Decision {
     pub next: Option<Timestamp>,
 }
 
+impl Decision {
+    /// Whether nothing is to be taken out of any pull secret, now or later.
+    pub fn has_no_removals(&self) -> bool {
+        self.remove.is_empty() && self.blocked.is_empty()
+    }
+}
+
 /// Decides what to do at `now`.
 pub fn decide(view: &DecisionInput, now: Timestamp) -> Decision {
     let mut decision = Decision {
@@ -184,17 +193,20 @@ fn find_needed_rate(view: &DecisionInput) -> f64 {
 }
 
 /// An order acts at once, in any number of namespaces. Everything else that would empty more than a part of all secrets within a minute
-/// may be a mistake, ours or an admin's, and waits until it is confirmed.
+/// may be a mistake, ours or an admin's, and waits until it is confirmed; so does what went with the kind, however little it is.
 fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision) {
-    let mut found = Vec::new();
+    let (mut found, mut lost) = (Vec::new(), Vec::new());
     for (index, holding) in view.secrets.iter().enumerate() {
         let Some(stale) = holding.stale.filter(|_| !holding.is_writing) else {
             continue;
         };
         match holding.remove_at.filter(|remove_at| *remove_at > now) {
             Some(remove_at) => note_next(decision, remove_at),
-            None if stale == Stale::SpecChange => decision.remove.push(index),
-            None => found.push(index),
+            None => match stale {
+                Stale::SpecChange => decision.remove.push(index),
+                Stale::Unexplained => found.push(index),
+                Stale::KindLost => lost.push(index),
+            },
         }
     }
     let RemovalBudget {
@@ -203,10 +215,16 @@ fn decide_removals(view: &DecisionInput, now: Timestamp, decision: &mut Decision
         confirmed,
     } = view.removals;
     let all = found.len() + recent;
-    if found.is_empty() || confirmed || all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets {
-        decision.remove.extend(found);
-    } else {
-        decision.blocked = found;
+    let is_little = all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets;
+    if confirmed {
+        decision.remove.append(&mut lost);
+    }
+    if confirmed || is_little {
+        decision.remove.append(&mut found);
+    }
+    decision.blocked.append(&mut found);
+    decision.blocked.append(&mut lost);
+    if !decision.blocked.is_empty() {
         // What was removed lately counts no more by then.
         note_next(decision, now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
     }

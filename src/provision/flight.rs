@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::lock::lock;
 use super::{EnsureOutcome, Pending};
@@ -13,7 +13,20 @@ pub(super) struct Flight {
     requests: Mutex<WaitRequests>,
     /// Rings when a caller joins.
     pub(super) requested: Notify,
-    progress: watch::Sender<FlightProgress>,
+    progress: Mutex<FlightProgress>,
+    /// Rings when there is progress, first for who has waited longest. A watch channel has an order of its own for each process, in which
+    /// no history of the model could be replayed.
+    progressed: Notify,
+}
+
+/// What a flight has for one who asked.
+pub(super) enum FlightAnswer {
+    /// What came of all keys.
+    Outcome(EnsureOutcome),
+    /// The work ended before the question counted.
+    Ended,
+    /// The work ended by a panic: to begin it anew would end in the next one.
+    Panicked,
 }
 
 #[derive(Default)]
@@ -40,7 +53,7 @@ pub(super) struct FlightProgress {
     pub(super) foreign: bool,
     /// Whether the work has ended.
     pub(super) ended: bool,
-    /// Whether it ended by a panic: to begin it anew would end in the next one.
+    /// Whether it ended by a panic.
     pub(super) panicked: bool,
 }
 
@@ -50,8 +63,17 @@ impl FlightProgress {
         self.resolved.insert(key.to_owned(), (began, result));
     }
 
+    /// What there is for one who asked; `None`: nothing yet.
+    fn answer(&self, request: &WaitRequest) -> Option<FlightAnswer> {
+        match self.outcome(request) {
+            Some(outcome) => Some(FlightAnswer::Outcome(outcome)),
+            None if self.panicked => Some(FlightAnswer::Panicked),
+            None => self.ended.then_some(FlightAnswer::Ended),
+        }
+    }
+
     /// The answer to a question; `None`: not known yet.
-    pub(super) fn outcome(&self, request: &WaitRequest) -> Option<EnsureOutcome> {
+    fn outcome(&self, request: &WaitRequest) -> Option<EnsureOutcome> {
         if self.foreign {
             return Some(EnsureOutcome::Foreign);
         }
@@ -80,12 +102,13 @@ impl Flight {
         Self {
             requests: Mutex::default(),
             requested: Notify::new(),
-            progress: watch::Sender::new(FlightProgress::default()),
+            progress: Mutex::default(),
+            progressed: Notify::new(),
         }
     }
 
-    /// Asks for keys, and says how to follow the work.
-    pub(super) fn request(&self, keys: &[&str]) -> (WaitRequest, watch::Receiver<FlightProgress>) {
+    /// Asks for keys.
+    pub(super) fn request(&self, keys: &[&str]) -> WaitRequest {
         let mut requests = lock(&self.requests);
         requests.count += 1;
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
@@ -96,7 +119,20 @@ impl Flight {
         requests.open.push(request.clone());
         drop(requests);
         self.requested.notify_one();
-        (request, self.progress.subscribe())
+        request
+    }
+
+    /// Waits until a question is answered, or the work has ended.
+    pub(super) async fn answer(&self, request: &WaitRequest) -> FlightAnswer {
+        loop {
+            // Whatever progress there is from here on rings it.
+            let progressed = self.progressed.notified();
+            let answer = lock(&self.progress).answer(request);
+            if let Some(answer) = answer {
+                return answer;
+            }
+            progressed.await;
+        }
     }
 
     /// How many have asked so far.
@@ -121,10 +157,12 @@ impl Flight {
 
     /// Notifies the waiters.
     pub(super) fn publish(&self, change: impl FnOnce(&mut FlightProgress)) {
-        self.progress.send_modify(change);
-        let progress = self.progress.borrow();
+        let mut progress = lock(&self.progress);
+        change(&mut progress);
         lock(&self.requests)
             .open
             .retain(|request| progress.outcome(request).is_none());
+        drop(progress);
+        self.progressed.notify_waiters();
     }
 }

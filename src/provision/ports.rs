@@ -131,11 +131,35 @@ pub trait Cluster: Send + Sync {
         version: &'a Version,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
-    /// Asks the API server for the names of all Registries that there are now.
+    /// Asks the API server's discovery what can be done with Registries. `create` is missing while the kind is being deleted:
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go>
+    ///
+    /// # Errors
+    /// [`ClusterError::NotFound`] when the kind is gone; the API server cannot be reached or refuses.
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+
+    /// Reads live the uid of the kind's CRD: one that was deleted and made again has another one. `None`: it is being deleted, or gone.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>>;
+
+    /// Asks the API server for all Registries that there are now.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses, or does not know the kind.
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>>;
+}
+
+/// Which state of a Registry there is, without what it says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedRegistry {
+    /// Its name.
+    pub name: String,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
 }
 
 /// Which state of an object a write is for: every write is a compare-and-swap.

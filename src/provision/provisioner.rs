@@ -11,20 +11,22 @@ use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::coverage::{CacheVersion, SecretCoverage, compute_coverage};
+use super::account_cache::AccountReader;
+use super::cache_version::CacheVersion;
+use super::coverage::{SecretCoverage, compute_coverage};
 use super::coverage_cache::CoverageCache;
-use super::desired::DesiredCache;
-use super::flight::Flight;
+use super::desired_set::DesiredCache;
+use super::flight::{Flight, FlightAnswer};
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, Credentials};
-use super::service_account::AccountReader;
 use super::sources;
 use super::state::State;
 use super::superseded_logins::SupersededLogins;
-use super::write::{Writer, log_outcome};
+use super::write::Writer;
+use super::write_log::WriteLog;
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
@@ -46,6 +48,7 @@ pub(super) struct ProvisionerInner {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     history: SupersededLogins,
+    write_log: WriteLog,
     desired_set: DesiredCache,
     coverages: CoverageCache,
     /// By namespace and secret.
@@ -72,6 +75,7 @@ impl Provisioner {
             cluster,
             credentials,
             history: SupersededLogins::default(),
+            write_log: WriteLog::default(),
             desired_set: DesiredCache::default(),
             coverages: CoverageCache::default(),
             flights: Mutex::default(),
@@ -197,19 +201,12 @@ impl ProvisionerInner {
         }
         // Who asks in the moment in which a flight ends gets no answer from it: the next one has it.
         loop {
-            let (request, mut progress) = Self::join(this, namespace, secret).request(keys);
-            let answered = progress
-                .wait_for(|progress| progress.ended || progress.outcome(&request).is_some());
-            match tokio::time::timeout_at(deadline, answered).await {
-                Ok(Ok(progress)) => {
-                    if let Some(outcome) = progress.outcome(&request) {
-                        return outcome;
-                    }
-                    if progress.panicked {
-                        return EnsureOutcome::Pending(vec![panicked()]);
-                    }
-                }
-                Ok(Err(_)) => return EnsureOutcome::Pending(vec![panicked()]),
+            let flight = Self::join(this, namespace, secret);
+            let request = flight.request(keys);
+            match tokio::time::timeout_at(deadline, flight.answer(&request)).await {
+                Ok(FlightAnswer::Outcome(outcome)) => return outcome,
+                Ok(FlightAnswer::Ended) => {}
+                Ok(FlightAnswer::Panicked) => return EnsureOutcome::Pending(vec![panicked()]),
                 Err(_) => return EnsureOutcome::Pending(vec![timed_out()]),
             }
         }
@@ -295,7 +292,7 @@ impl ProvisionerInner {
         };
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
-        log_outcome(namespace, secret, &ended);
+        self.write_log.log(namespace, secret, &ended);
         flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
     }
 }

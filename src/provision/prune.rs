@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::ports::{ClusterError, Precondition, PullSecret};
+use super::ports::{ClusterError, ListedRegistry, Precondition, PullSecret};
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::secret;
 use super::snapshot::PullSecretRef;
@@ -13,6 +14,10 @@ use super::{InjectMode, Namespace};
 
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 4;
+
+/// How long after a Registry's deletion the kind must still be served, for this to have been an order. A tool that deletes the Registries
+/// and then their kind, as it uninstalls both, is given time to.
+const KIND_STAYS: Duration = Duration::from_secs(2);
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +33,16 @@ pub enum Removed {
 /// Why nothing can be concluded from Registries that memory does not know.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistriesUnconfirmed {
-    /// The API server cannot be asked, refuses, or does not know the kind.
+    /// The kind is being deleted or gone, and all Registries with it.
+    #[error(
+        "the kind Registry is being deleted or gone -> install it again, and the Registries: pullpass crd | kubectl apply -f -"
+    )]
+    KindGone,
+    /// The API server cannot be asked, or refuses.
     #[error(transparent)]
     ListFailed(#[from] ClusterError),
-    /// There is one, and its watch has not shown it.
-    #[error("registry {name} exists, but its watch has not seen it yet -> waiting for the watch")]
+    /// There is one, and its watch has not shown it as it is now.
+    #[error("the watch has not shown registry {name} as it is now -> waiting for the watch")]
     CacheBehind {
         /// Its name.
         name: String,
@@ -40,20 +50,75 @@ pub enum RegistriesUnconfirmed {
 }
 
 impl Provisioner {
-    /// Asks the API server whether memory knows each Registry that there is: else nothing can be concluded from those that memory misses.
-    /// A watch shows none of them while the kind is gone, and for a while after it came back.
+    /// Asks the API server whether the kind is still served in 2 s, by which CRD, and whether memory knows each Registry that there is
+    /// then: what admins changed or deleted of that CRD's Registries until now are orders.
     ///
     /// # Errors
-    /// It cannot be decided, or there is one that memory does not know.
+    /// It cannot be decided, the kind is going, or there is a Registry that memory does not know.
+    pub async fn confirm_spec_changes(&self) -> Result<(), RegistriesUnconfirmed> {
+        let state = &self.0.state;
+        let until = state.spec_changes().count();
+        match self.find_crd_that_stays().await {
+            Ok(crd) => {
+                state.confirm_spec_changes(until, crd.as_deref(), (self.0.clock)());
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, RegistriesUnconfirmed::KindGone) {
+                    state.lose_kind();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What went with the kind was taken out, since an admin confirmed it: what is like it from now on is another matter.
+    pub fn forget_lost_kind(&self) {
+        self.0.state.forget_lost_kind();
+    }
+
+    /// The uid of the CRD that serves the kind for 2 s; `None`: the API server does not let us read it. Its Registries are deleted only
+    /// once it is itself marked as being deleted, so one that is not took none with it: what it was asked about came before.
+    async fn find_crd_that_stays(&self) -> Result<Option<String>, RegistriesUnconfirmed> {
+        self.check_kind().await?;
+        tokio::time::sleep(KIND_STAYS).await;
+        self.confirm_registries().await?;
+        match self.0.cluster.fetch_registry_crd().await {
+            Ok(Some(uid)) => Ok(Some(uid)),
+            Ok(None) => Err(RegistriesUnconfirmed::KindGone),
+            Err(ClusterError::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn check_kind(&self) -> Result<(), RegistriesUnconfirmed> {
+        match self.0.cluster.fetch_registry_verbs().await {
+            Ok(verbs) if verbs.iter().any(|verb| verb == "create") => Ok(()),
+            Ok(_) | Err(ClusterError::NotFound { .. }) => Err(RegistriesUnconfirmed::KindGone),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the API server whether the kind is served, and memory knows each Registry that there is: else nothing can be concluded from
+    /// those that memory misses. A watch shows none of them while the kind is gone, and for a while after it came back.
+    ///
+    /// # Errors
+    /// It cannot be decided, the kind is going, or there is a Registry that memory does not know.
     pub async fn confirm_registries(&self) -> Result<(), RegistriesUnconfirmed> {
+        self.check_kind().await?;
         let registries = self.0.state.registries();
-        let known: BTreeSet<&str> = registries.listed().iter().map(|one| &*one.name).collect();
+        let known = registries.listed().iter().map(|one| ListedRegistry {
+            name: one.name.to_string(),
+            uid: one.uid.clone(),
+            generation: one.generation,
+        });
+        let known: BTreeSet<ListedRegistry> = known.collect();
         let there = self.0.cluster.list_registries().await?;
         let unreadable = self.0.state.unreadable().load(Ordering::Acquire);
-        let mut unknown = there.iter().filter(|name| !known.contains(name.as_str()));
+        let mut unknown = there.into_iter().filter(|one| !known.contains(one));
         match unknown.nth(unreadable) {
             None => Ok(()),
-            Some(name) => Err(RegistriesUnconfirmed::CacheBehind { name: name.clone() }),
+            Some(one) => Err(RegistriesUnconfirmed::CacheBehind { name: one.name }),
         }
     }
 

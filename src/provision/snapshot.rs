@@ -9,17 +9,17 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::coverage::{CacheVersion, GrantCoverage};
+use super::cache_version::CacheVersion;
 use super::decide::{CredentialState, DecisionInput, SecretEntry};
 use super::desired::Desired;
 use super::entry_state::missing_keys;
+use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::stale::StaleCheck;
 use super::state::Observed;
 use super::summary::RegistrySummaries;
 use super::{EnsureOutcome, Namespace};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::Orders;
 use crate::registry::source::{MintSource, Tenant};
 
 /// The state of every pull secret, and what the indices in the view refer to.
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub secrets: Vec<PullSecretRef>,
     /// What is to be taken out of each pull secret, by its place.
     pub stale: Vec<Vec<String>>,
+    /// Whether more may be to be taken out: it was not asked yet whether an admin ordered that.
+    pub is_unconfirmed: bool,
     /// The credentials' sources, by their place.
     pub sources: Vec<MintSource>,
     /// Who their credentials' principals are, by their place.
@@ -108,10 +110,11 @@ impl Provisioner {
     }
 
     /// A snapshot of every pull secret that exists or should, from memory alone: those of opted-in namespaces that a Registry serves, and
-    /// ours that no Registry needs. `orders` has the Registries that were changed lately.
-    pub fn snapshot(&self, orders: &Orders, now: Timestamp) -> Snapshot {
+    /// those of ours that belong nowhere.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         let registries = self.0.state.registries();
-        let check = StaleCheck::new(&self.0.state, &registries, orders, now);
+        let changes = self.0.state.spec_changes();
+        let check = StaleCheck::new(&self.0.state, &registries, &changes, now);
         let mut snapshot = Snapshot::default();
         for namespace in self.0.state.namespaces.list() {
             self.add_desired(&mut snapshot, &check, &namespace);
@@ -119,6 +122,9 @@ impl Provisioner {
         self.count_shared(&mut snapshot);
         let named = snapshot.secrets.iter().map(PullSecretRef::name).collect();
         self.add_unexpected(&mut snapshot, &check, &named);
+        if !Arc::ptr_eq(&registries, &self.0.state.registries()) {
+            snapshot.keep_all();
+        }
         snapshot
     }
 
@@ -141,14 +147,10 @@ impl Provisioner {
     }
 
     /// A snapshot of the pull secrets that should be in a few namespaces, and of nothing else.
-    pub fn snapshot_namespaces(
-        &self,
-        names: &BTreeSet<NamespaceName>,
-        orders: &Orders,
-        now: Timestamp,
-    ) -> Snapshot {
+    pub fn snapshot_namespaces(&self, names: &BTreeSet<NamespaceName>, now: Timestamp) -> Snapshot {
         let registries = self.0.state.registries();
-        let check = StaleCheck::new(&self.0.state, &registries, orders, now);
+        let changes = self.0.state.spec_changes();
+        let check = StaleCheck::new(&self.0.state, &registries, &changes, now);
         let mut snapshot = Snapshot::default();
         let namespaces = &self.0.state.namespaces;
         for namespace in names.iter().filter_map(|name| namespaces.get(name)) {
@@ -284,19 +286,8 @@ impl Provisioner {
             minted: credential.map(|credential| (credential.minted_at, credential.expires_at)),
             is_minting: false,
             retry_at: None,
-            jitter: jitter(source),
+            jitter: source.jitter(),
         };
         (credential_state, principal)
     }
-}
-
-/// A number of a source's own; every replica finds the same. FNV-1a, folded.
-fn jitter(source: &MintSource) -> u8 {
-    let text = source.canonical();
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    hash.to_be_bytes()
-        .into_iter()
-        .fold(0, |fold, byte| fold ^ byte)
 }

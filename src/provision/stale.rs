@@ -1,59 +1,47 @@
 //! What is in a pull secret and belongs there no more.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::coverage::{GrantCoverage, KeyCoverage, SecretCoverage};
+use super::coverage::SecretCoverage;
 use super::decide::Stale;
-use super::grant_fetcher;
-use super::ports::Credentials;
+use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use super::state::State;
-use crate::registry::{CredentialSource, Grant, Labels, Orders, Pattern, Registries};
+use crate::registry::{Labels, Registries, SpecChangeState, SpecChanges};
 
 /// How long the login of a Registry's earlier identity stays when the new one has none.
 const PREVIOUS_IDENTITY_GRACE: SignedDuration = SignedDuration::from_mins(10);
 
-/// The keys among `there` that no grant wants. A fixed login that cannot be read wants everything within its keys.
-pub(super) fn find<'k>(
-    there: impl Iterator<Item = &'k String>,
-    grants: &[Arc<Grant>],
-    credentials: &dyn Credentials,
-    state: &State,
-) -> Vec<String> {
-    let mut unwanted: Vec<String> = there
-        .filter(|key| !grants.iter().any(|grant| grant.keys.contains(*key)))
-        .cloned()
-        .collect();
-    if unwanted.is_empty() {
-        return unwanted;
-    }
-    for grant in grants {
-        if let CredentialSource::Static(_) = grant.source {
-            let entries = grant_fetcher::find(grant, credentials, state);
-            unwanted.retain(|key| match &entries {
-                Some(entries) => !entries.iter().any(|entry| entry.key == *key),
-                None => !is_within(key, &grant.keys),
-            });
-        }
-    }
-    unwanted
+/// The keys to be taken out of a pull secret, by why.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Leftovers {
+    ordered: Vec<String>,
+    found: Vec<String>,
+    lost: Vec<String>,
+    /// Whether some stay until it is known whether an admin ordered that.
+    pub(super) is_unconfirmed: bool,
 }
 
-fn is_within(key: &str, wider: &[String]) -> bool {
-    let Ok(key) = Pattern::parse(key) else {
-        return false;
-    };
-    let mut wider = wider.iter().filter_map(|key| Pattern::parse(key).ok());
-    wider.any(|wider| wider.covers_pattern(&key))
+impl Leftovers {
+    /// What goes first, and why: an order waits for nothing else in the same secret.
+    pub(super) fn into_first(self) -> (Vec<String>, Option<Stale>) {
+        let all = [
+            (self.ordered, Stale::SpecChange),
+            (self.found, Stale::Unexplained),
+            (self.lost, Stale::KindLost),
+        ];
+        let mut all = all.into_iter().filter(|(keys, _)| !keys.is_empty());
+        let first = all.next();
+        first.map_or_else(Default::default, |(keys, why)| (keys, Some(why)))
+    }
 }
 
 /// What decides whether an entry may be removed, and why.
 #[derive(Clone, Copy)]
 pub(super) struct StaleCheck<'j> {
     pub(super) registries: &'j Registries,
-    pub(super) orders: &'j Orders,
+    pub(super) changes: &'j SpecChanges,
     /// Whether each Registry that there is can be read and breaks no rule: what another one gave is unknown.
     pub(super) knows_all: bool,
     pub(super) now: Timestamp,
@@ -63,40 +51,47 @@ impl<'j> StaleCheck<'j> {
     pub(super) fn new(
         state: &State,
         registries: &'j Registries,
-        orders: &'j Orders,
+        changes: &'j SpecChanges,
         now: Timestamp,
     ) -> Self {
         let readable = state.unreadable().load(Ordering::Acquire) == 0;
         Self {
             registries,
-            orders,
+            changes,
             knows_all: readable && registries.problems().is_empty(),
             now,
         }
     }
 
-    /// Why the entry under `key` of this secret is stale; `None`: it stays.
-    fn of_key(&self, labels: &Labels, secret: &str, key: &str) -> Option<Stale> {
+    /// Notes why what is under `key` of this secret is stale, unless it stays.
+    fn note_key(&self, labels: &Labels, secret: &str, key: &str, leftovers: &mut Leftovers) {
         let mut registries = self.registries.iter();
         if registries.any(|registry| registry.retains(labels, secret, key)) {
-            return None;
+            return;
         }
-        if self.orders.covers(labels, secret, key) {
-            return Some(Stale::SpecChange);
-        }
-        self.knows_all.then_some(Stale::Unexplained)
+        let of_why = match self.changes.find(labels, secret, key) {
+            Some(SpecChangeState::Confirmed) => &mut leftovers.ordered,
+            Some(SpecChangeState::Unconfirmed) => {
+                leftovers.is_unconfirmed = true;
+                return;
+            }
+            _ if !self.knows_all => return,
+            Some(SpecChangeState::KindLost) => &mut leftovers.lost,
+            None => &mut leftovers.found,
+        };
+        of_why.push(key.to_owned());
     }
 
-    /// The keys to be taken out of a pull secret, and why.
+    /// What is to be taken out of a pull secret.
     pub(super) fn of_secret(
         &self,
         labels: &Labels,
         secret: &str,
         coverage: &SecretCoverage,
-    ) -> (Vec<String>, Option<Stale>) {
-        let (mut keys, mut why) = self.of_keys(labels, secret, coverage.stale());
+    ) -> Leftovers {
+        let mut leftovers = self.of_keys(labels, secret, coverage.stale());
         if coverage.shared().is_some() {
-            return (keys, why);
+            return leftovers;
         }
         let outlived = coverage.covered().iter().filter(|covered| {
             self.previous_identity_until(covered)
@@ -104,30 +99,18 @@ impl<'j> StaleCheck<'j> {
                 && coverage.holds_any(&covered.grant.keys)
         });
         for covered in outlived {
-            keys.extend(covered.grant.keys.iter().cloned());
-            why = why.or(Some(Stale::SpecChange));
+            leftovers.ordered.extend(covered.grant.keys.iter().cloned());
         }
-        (keys, why)
+        leftovers
     }
 
-    /// Which of `all` are to be taken out, and why. One that nobody ordered makes all of it something to be counted.
-    pub(super) fn of_keys(
-        &self,
-        labels: &Labels,
-        secret: &str,
-        all: &[String],
-    ) -> (Vec<String>, Option<Stale>) {
-        let mut keys = Vec::new();
-        let mut why = None;
+    /// Which of `all` are to be taken out of a pull secret.
+    pub(super) fn of_keys(&self, labels: &Labels, secret: &str, all: &[String]) -> Leftovers {
+        let mut leftovers = Leftovers::default();
         for key in all {
-            if let Some(of_key) = self.of_key(labels, secret, key) {
-                keys.push(key.clone());
-                why = why
-                    .filter(|why| *why == Stale::Unexplained)
-                    .or(Some(of_key));
-            }
+            self.note_key(labels, secret, key, &mut leftovers);
         }
-        (keys, why)
+        leftovers
     }
 
     /// Until when the login of an earlier identity stays; `None` where there is none of that kind.
@@ -142,7 +125,7 @@ impl<'j> StaleCheck<'j> {
             .iter()
             .find(|(_, keys)| keys.iter().any(|key| covered.grant.keys.contains(key)))?;
         let changed_at = self
-            .orders
+            .changes
             .source_changed_at(&covered.grant.registry, source)?;
         changed_at.checked_add(PREVIOUS_IDENTITY_GRACE).ok()
     }

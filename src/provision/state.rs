@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
-use secrecy::ExposeSecret;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::account_cache::AccountCache;
 use super::lock::lock;
 use super::ports::{PullSecret, Version};
 use super::secret::{Auths, Digest};
-use super::service_account::AccountCache;
 use super::store::{ChangedNames, Store};
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::Registries;
 use crate::registry::crd::RegistryStatus;
+use crate::registry::{Registries, SpecChanges};
 
 /// So many entries, and so many bytes of their keys, are remembered of a pull secret where none is to be.
 const UNWANTED_ENTRIES: usize = 16;
@@ -36,6 +36,9 @@ pub struct State {
     /// The ServiceAccounts whose identities are used.
     pub accounts: AccountCache,
     registries: ArcSwap<Registries>,
+    spec_changes: Mutex<Arc<SpecChanges>>,
+    /// The uid that the CRD of the Registries had before their last list began.
+    registries_crd: Mutex<Option<Arc<str>>>,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<AtomicUsize>,
@@ -61,6 +64,8 @@ impl Default for State {
             }),
             accounts: AccountCache::new(Arc::clone(&generation)),
             registries: ArcSwap::from_pointee(Registries::build([])),
+            spec_changes: Mutex::default(),
+            registries_crd: Mutex::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::default(),
@@ -78,11 +83,57 @@ impl State {
         self.registries.load_full()
     }
 
-    /// Replaces the Registries.
-    pub fn set_registries(&self, registries: Registries) {
-        self.registries.store(Arc::new(registries));
+    /// A list of the Registries begins; their CRD has this uid. `None`: it cannot be read, is being deleted or is gone.
+    pub fn begin_registries_list(&self, crd: Option<&str>) {
+        *lock(&self.registries_crd) = crd.map(Arc::from);
+    }
+
+    /// A list shows these Registries, the same as before or not.
+    pub fn set_registries(&self, registries: Registries, now: Timestamp) {
+        let crd = lock(&self.registries_crd).clone();
+        self.change_registries(registries, |changes, registries| {
+            changes.note_list(registries, crd, now);
+        });
+    }
+
+    /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.
+    pub fn apply_registry(&self, name: &str, registries: Registries, now: Timestamp) {
+        self.change_registries(registries, |changes, registries| {
+            changes.note_event(name, registries, now);
+        });
+    }
+
+    fn change_registries(
+        &self,
+        registries: Registries,
+        note: impl FnOnce(&mut SpecChanges, &Arc<Registries>),
+    ) {
+        let registries = Arc::new(registries);
+        // First: who sees the Registries finds how they came about.
+        note(Arc::make_mut(&mut lock(&self.spec_changes)), &registries);
+        self.registries.store(registries);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.changed.send_replace(());
+    }
+
+    /// What admins changed or deleted of the Registries, at least up to what [`State::registries`] answered before.
+    pub fn spec_changes(&self) -> Arc<SpecChanges> {
+        Arc::clone(&lock(&self.spec_changes))
+    }
+
+    /// The kind is served, 2 s after the change of this number, by the CRD of this uid; `None`: it cannot be read.
+    pub fn confirm_spec_changes(&self, until: u64, crd: Option<&str>, now: Timestamp) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, crd, now);
+    }
+
+    /// The kind is being deleted, or gone.
+    pub fn lose_kind(&self) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+    }
+
+    /// What went with the kind was taken out, since an admin confirmed it.
+    pub fn forget_lost_kind(&self) {
+        Arc::make_mut(&mut lock(&self.spec_changes)).forget_lost_kind();
     }
 
     /// Rings when the Registries change.
@@ -213,10 +264,8 @@ pub struct Observed {
 impl Observed {
     /// What to remember of a pull secret.
     pub fn of(secret: &PullSecret) -> Self {
-        let content = secret.dockerconfigjson.as_ref().filter(|_| secret.ours);
-        let auths = content
-            .map(|bytes| Auths::parse(bytes.expose_secret()))
-            .unwrap_or_default();
+        let auths = Some(secret).filter(|secret| secret.ours);
+        let auths = auths.map(Auths::of).unwrap_or_default();
         Self {
             intact: auths.is_intact(),
             digests: auths.digests(),

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::coverage::GrantCoverage;
 use super::decide::{EntryState, SecretEntry};
+use super::grant_coverage::GrantCoverage;
 use super::provisioner::Provisioner;
 use super::{Namespace, Pending, grant_fetcher, tenant_identity};
 use crate::names::ObjectName;

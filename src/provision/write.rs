@@ -11,7 +11,7 @@ use super::secret::{AuthEntry, Displaced, MAX_BYTES, MAX_ENTRIES, Merged, is_ecr
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
-use super::{Namespace, PULL_SECRET, Pending};
+use super::{PULL_SECRET, Pending};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::CredentialSource;
 
@@ -262,55 +262,6 @@ impl Writer<'_> {
             written,
             left_out: (!keys.is_empty()).then(|| (keys.clone(), too_big())),
         }
-    }
-}
-
-/// Logs how a write of this pull secret ended.
-pub(super) fn log_outcome(
-    namespace: &Namespace,
-    secret: &ObjectName,
-    outcome: &Result<WriteOutcome, Pending>,
-) {
-    let name = namespace.name.as_str();
-    match outcome.as_ref().map(|outcome| outcome.written) {
-        Ok(WriteResult::Applied) => {
-            tracing::info!(
-                namespace.name = name,
-                secret.name = secret.as_str(),
-                "wrote pull secret"
-            );
-        }
-        Ok(WriteResult::Unchanged) => {
-            tracing::debug!(
-                namespace.name = name,
-                secret.name = secret.as_str(),
-                "pull secret is up to date"
-            );
-        }
-        Ok(WriteResult::Foreign) => tracing::warn!(
-            namespace.name = name,
-            "secret {name}/{secret} is not managed by pullpass, not writing it: rename or delete it, pullpass then creates its own"
-        ),
-        Err(why) => tracing::warn!(
-            namespace.name = name,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "failed to write pull secret, retrying: {}",
-            why.message
-        ),
-    }
-    if let Ok(WriteOutcome {
-        left_out: Some((_, why)),
-        ..
-    }) = outcome
-    {
-        tracing::warn!(
-            namespace.name = name,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "wrote pull secret, but not all logins fit: {}",
-            why.message
-        );
     }
 }
 

@@ -218,6 +218,16 @@ impl MintSource {
         }
     }
 
+    /// A number of its own; every replica finds the same. FNV-1a, folded.
+    pub fn jitter(&self) -> u8 {
+        let text = self.canonical();
+        let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        let bytes = hash.to_be_bytes().into_iter();
+        bytes.fold(0, |fold, byte| fold ^ byte)
+    }
+
     /// The name of the ServiceAccount that this still has to be bound to, in the Pod's namespace; `None` when there is nothing to bind.
     pub fn unbound(&self) -> Option<&ObjectName> {
         match self {

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::registry::CredentialSource;
 use secrecy::ExposeSecret as _;
 
+use super::double::KindState;
 use super::history::{History, QUIET};
 use super::oracle::{names, passwords};
 use super::time;
@@ -28,9 +29,9 @@ impl History {
         for replica in &mut self.replicas {
             replica.faults.down.store(false, Ordering::SeqCst);
             replica.faults.one_in.store(0, Ordering::SeqCst);
-            replica.faults.kind_is_gone.store(false, Ordering::SeqCst);
             replica.stalled.clear();
         }
+        self.set_kind(KindState::Served);
         self.replicas[0].lead(true);
         self.replicas[1].lead(false);
         self.run(5).await;
@@ -43,6 +44,8 @@ impl History {
         for _ in 0..minutes {
             time::skip(QUIET);
             self.run(3).await;
+            // What may have gone with the kind is gone for good.
+            self.replicas[0].confirm_held_back();
         }
         // Nothing is being renewed just then.
         while self.is_any_due() {

@@ -6,12 +6,12 @@ use jiff::SignedDuration;
 use pullpass::provision::Namespace;
 use serde_json::json;
 
-use super::double::Stored;
+use super::double::{KindState, Stored};
 use super::history::{History, NAMESPACES};
 use super::oracle::names;
 use super::replica::{KINDS, SECRETS};
 use super::time;
-use super::truth::{REGISTRIES, Ruled, SOURCE, spec};
+use super::truth::{REGISTRIES, SOURCE};
 
 impl History {
     fn pick<T: Clone>(&self, of: &[T]) -> T {
@@ -22,14 +22,14 @@ impl History {
         match self.dice.below(26) {
             0..=2 => self.change_namespace(),
             3..=6 => self.meddle(),
-            7..=9 => self.change_registry(),
+            7..=9 => self.change_registries(),
             10 => self.change_clouds(),
             11 => self.change_server(),
             12 => self.step_clock(),
             13 => self.restart(),
             14 => self.change_leaders(),
             15 | 16 => self.change_watches(),
-            17 => self.lose_kind(),
+            17 => self.lose_kind().await,
             18..=20 => self.admit(),
             21 => self.rotate_fixed(),
             _ => self.pass_time(),
@@ -140,30 +140,43 @@ impl History {
         json!({ "auths": auths }).to_string()
     }
 
-    fn change_registry(&mut self) {
-        let name = self.pick(&REGISTRIES);
+    /// One Registry, several at once, or all of them.
+    fn change_registries(&mut self) {
+        let count = self.pick(&[1, 1, 1, 2, 3, REGISTRIES.len()]);
+        let first = self.dice.below(REGISTRIES.len() as u64);
+        let names = REGISTRIES.iter().cycle();
+        let names = names.skip(usize::try_from(first).unwrap()).take(count);
+        let what = self.dice.below(5);
+        for name in names {
+            self.change_registry(name, what);
+        }
+        self.note_change();
+    }
+
+    fn change_registry(&mut self, name: &str, what: u64) {
+        let kind = *self.world.kind.lock().unwrap();
+        let is_away = matches!(kind, KindState::Going | KindState::Gone);
         let known = self.rules.get_mut(name);
-        match (self.dice.below(5), known) {
+        match (what, known) {
             (0, Some(_)) => {
                 self.rules.remove(name);
                 self.log.push(format!("registry {name} deleted"));
             }
+            (0, None) => {}
+            // The API server makes and changes no object of a kind that goes, or is gone.
+            _ if is_away => {}
             (1, Some(known)) => {
                 known.broken = true;
+                known.generation += 1;
                 self.log.push(format!("registry {name} breaks a rule"));
             }
             (2, Some(known)) => {
                 known.spec["suspend"] = json!(known.spec["suspend"] == false);
+                known.generation += 1;
                 self.log.push(format!("registry {name} suspended or not"));
             }
-            _ => {
-                let spec = spec(name, &self.dice);
-                self.log.push(format!("registry {name} {spec}"));
-                let broken = false;
-                self.rules.insert(name.to_owned(), Ruled { spec, broken });
-            }
+            _ => self.put_registry(name),
         }
-        self.note_change();
     }
 
     fn change_clouds(&mut self) {
@@ -210,12 +223,7 @@ impl History {
         let which = usize::from(self.dice.below(2) == 1);
         self.log
             .push(format!("replica {which} is killed and starts again"));
-        let gone = self.replicas[which]
-            .faults
-            .kind_is_gone
-            .load(Ordering::SeqCst);
         let replica = self.new_replica();
-        replica.faults.kind_is_gone.store(gone, Ordering::SeqCst);
         replica.lead(self.dice.below(2) == 0);
         self.replicas[which] = replica;
     }
@@ -243,13 +251,40 @@ impl History {
         }
     }
 
-    /// The kind is deleted, with all Registries; or it comes back with them.
-    fn lose_kind(&mut self) {
-        let gone = &self.replicas[0].faults.kind_is_gone;
-        let gone = !gone.load(Ordering::SeqCst);
-        self.log.push(format!("kind is gone: {gone}"));
-        for replica in &mut self.replicas {
-            replica.faults.kind_is_gone.store(gone, Ordering::SeqCst);
+    /// The kind is deleted, with all Registries; or it comes back, and they with it or a while later.
+    async fn lose_kind(&mut self) {
+        let kind = *self.world.kind.lock().unwrap();
+        let next = match kind {
+            KindState::Served => KindState::Going,
+            KindState::Going if self.dice.below(2) == 0 => KindState::Gone,
+            // A process that never saw the Registries misses none of them.
+            _ if self.replicas.iter().all(|replica| replica.knows) && self.dice.below(2) == 0 => {
+                self.set_kind(KindState::Bare);
+                for _ in 0..self.dice.below(3) {
+                    time::skip(SignedDuration::from_mins(1));
+                    self.run(60).await;
+                }
+                KindState::Served
+            }
+            _ => KindState::Served,
+        };
+        self.set_kind(next);
+    }
+
+    /// The kind is another one once it comes back, and so are the Registries.
+    pub(crate) fn set_kind(&mut self, kind: KindState) {
+        self.log.push(format!("kind is {kind:?}"));
+        let before = std::mem::replace(&mut *self.world.kind.lock().unwrap(), kind);
+        let was_away = matches!(before, KindState::Going | KindState::Gone);
+        if was_away && matches!(kind, KindState::Bare | KindState::Served) {
+            self.world.kinds_made.fetch_add(1, Ordering::SeqCst);
+        }
+        if before != kind && kind == KindState::Served {
+            for ruled in self.rules.values_mut() {
+                ruled.uid = format!("uid-{}", self.world.next_version());
+                ruled.generation = 1;
+            }
+            self.put_registries();
         }
     }
 

@@ -9,7 +9,7 @@ use pullpass::credential::SourceSecret;
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::Namespace;
 use pullpass::provision::ports::{
-    Cluster, ClusterError, Precondition, PullSecret, PullSecretContent, Version,
+    Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
 use secrecy::{ExposeSecret as _, SecretSlice};
@@ -25,6 +25,8 @@ pub(crate) enum Mutant {
     LostMerge,
     /// A Secret that is somebody else's is taken over.
     ForeignOverwrite,
+    /// The kind is taken to be there whenever it is asked for.
+    KindUnasked,
 }
 
 /// What is wrong with the API server, for one replica.
@@ -33,7 +35,6 @@ pub(crate) struct Faults {
     pub(crate) down: AtomicBool,
     /// Of so many requests one fails, and one succeeds without an answer; 0: none.
     pub(crate) one_in: AtomicU64,
-    pub(crate) kind_is_gone: AtomicBool,
 }
 
 pub(crate) struct Gate {
@@ -53,6 +54,10 @@ impl Gate {
     fn fails(&self) -> bool {
         let one_in = self.faults.one_in.load(Ordering::SeqCst);
         self.faults.down.load(Ordering::SeqCst) || (one_in > 0 && self.view.dice.below(one_in) == 0)
+    }
+
+    fn asks_nobody(&self) -> bool {
+        self.mutant == Some(Mutant::KindUnasked)
     }
 
     /// Sends a request; it or its answer may be lost.
@@ -89,6 +94,7 @@ impl Gate {
             Mutant::NarrowerWrite => Some((narrower(content)?, precondition.clone())),
             Mutant::LostMerge => over(true),
             Mutant::ForeignOverwrite => over(false),
+            Mutant::KindUnasked => None,
         }
     }
 }
@@ -181,15 +187,35 @@ impl Cluster for Gate {
             .boxed()
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        async move {
+            let verbs = self.pass(self.view.fetch_registry_verbs()).await;
+            if self.asks_nobody() {
+                return Ok(vec!["create".to_owned()]);
+            }
+            verbs
+        }
+        .boxed()
+    }
+
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        async move {
+            let crd = self.pass(self.view.fetch_registry_crd()).await;
+            if self.asks_nobody() {
+                return Ok(Some(self.view.world.crd()));
+            }
+            crd
+        }
+        .boxed()
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
         async move {
             let listed = self.pass(self.view.list_registries()).await;
-            if self.faults.kind_is_gone.load(Ordering::SeqCst) {
-                return Err(ClusterError::NotFound {
-                    what: "the kind Registry".to_owned(),
-                });
+            match listed {
+                Err(ClusterError::NotFound { .. }) if self.asks_nobody() => Ok(Vec::new()),
+                listed => listed,
             }
-            listed
         }
         .boxed()
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pullpass::provision::Namespace;
+use pullpass::provision::ports::ListedRegistry;
 use pullpass::registry::CredentialSource;
 use pullpass::registry::source::StaticSource;
 
@@ -97,9 +98,7 @@ impl History {
         }
         for name in REGISTRIES {
             if self.dice.below(4) > 0 {
-                let spec = spec(name, &self.dice);
-                let broken = false;
-                self.rules.insert(name.to_owned(), Ruled { spec, broken });
+                self.put_registry(name);
             }
         }
         self.note_change();
@@ -136,6 +135,24 @@ impl History {
         all.insert(name.to_owned(), namespace);
     }
 
+    /// A Registry of any form, made or changed.
+    pub(crate) fn put_registry(&mut self, name: &str) {
+        let spec = spec(name, &self.dice);
+        self.log.push(format!("registry {name} {spec}"));
+        let known = self.rules.remove(name);
+        let (uid, generation) = known.map_or_else(
+            || (format!("uid-{}", self.world.next_version()), 1),
+            |known| (known.uid, known.generation + 1),
+        );
+        let ruled = Ruled {
+            spec,
+            broken: false,
+            uid,
+            generation,
+        };
+        self.rules.insert(name.to_owned(), ruled);
+    }
+
     pub(crate) fn epoch(&self) -> usize {
         self.judge.epochs.lock().unwrap().len() - 1
     }
@@ -147,11 +164,21 @@ impl History {
 
     /// The Registries or namespaces are others now.
     pub(crate) fn note_change(&mut self) {
-        *self.world.registries.lock().unwrap() = self.rules.keys().cloned().collect();
+        self.put_registries();
         let namespaces = self.world.namespaces.lock().unwrap().clone();
         let namespaces = namespaces.into_iter().collect();
         let epoch = Epoch::new(&self.rules, namespaces, time::truth());
         self.judge.epochs.lock().unwrap().push(Arc::new(epoch));
+    }
+
+    /// The Registries that the API server has.
+    pub(crate) fn put_registries(&self) {
+        let registries = self.rules.iter().map(|(name, ruled)| ListedRegistry {
+            name: name.clone(),
+            uid: ruled.uid.clone(),
+            generation: Some(ruled.generation),
+        });
+        *self.world.registries.lock().unwrap() = registries.collect();
     }
 
     /// Lets everything run for some ticks, and the watches show what happened.

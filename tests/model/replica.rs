@@ -1,26 +1,31 @@
 //! One pullpass: the real reconciler and the real cold path over what its watches show it.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pullpass::controller::{Leadership, Metrics, Reconciler};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use pullpass::cluster::EventNote;
+use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
 use pullpass::names::NamespaceName;
-use pullpass::provision::ports::{Cluster, Credentials};
+use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::store::Store;
 use pullpass::provision::{InjectMode, Namespace, PULL_SECRET, Provision as _, Provisioner};
+use pullpass::registry::RegistryInfo;
+use pullpass::registry::crd::RegistryStatus;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cloud::{Clouds, Wallet};
-use super::double::{Dice, View, World, place, show};
+use super::double::{Dice, KindState, View, World, place, show};
 use super::gate::{Faults, Gate, Mutant};
 use super::names::name;
-use super::silent::Silent;
 use super::time;
 use super::truth::{Rules, build};
 
@@ -55,9 +60,36 @@ pub(crate) struct Replica {
     pub(crate) stalled: HashSet<Kind>,
     /// The epochs that the watches of namespaces and of Registries have shown.
     pub(crate) shown: (usize, usize),
-    /// Whether the watch of Registries showed that the kind is gone.
-    shown_gone: Option<bool>,
+    /// The Registries that their watch has shown, and of which kind it was a watch.
+    shown_rules: Rules,
+    kind_made: Option<u64>,
+    /// Whether it ever saw the Registries: who starts while their kind is away knows nothing of them.
+    pub(crate) knows: bool,
+    dice: Arc<Dice>,
+    blocked: Arc<HeldBack>,
     uids: HashMap<String, String>,
+}
+
+/// Listens for what is held back until somebody confirms it.
+#[derive(Default)]
+struct HeldBack(Mutex<Option<String>>);
+
+impl StatusWriter for HeldBack {
+    fn apply_status<'a>(
+        &'a self,
+        _: &'a RegistryInfo,
+        _: &'a RegistryStatus,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn publish<'a>(&'a self, notice: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+        if let Some((_, id)) = notice.note.split_once("confirm-removal=") {
+            let id = id.split_whitespace().next().map(str::to_owned);
+            *self.0.lock().unwrap() = id;
+        }
+        async {}.boxed()
+    }
 }
 
 impl Drop for Replica {
@@ -93,10 +125,11 @@ impl Replica {
             Arc::clone(&credentials),
             time::clock,
         );
+        let blocked = Arc::new(HeldBack::default());
         let reconciler = Reconciler::new(
             ensure.clone(),
             credentials,
-            Arc::new(Silent),
+            Arc::clone(&blocked) as Arc<dyn StatusWriter>,
             Metrics::default(),
             name("pullpass"),
             time::clock,
@@ -115,7 +148,11 @@ impl Replica {
             faults,
             stalled: HashSet::new(),
             shown: (0, 0),
-            shown_gone: None,
+            shown_rules: Rules::new(),
+            kind_made: None,
+            knows: false,
+            dice: Arc::clone(dice),
+            blocked,
             uids: HashMap::new(),
         }
     }
@@ -144,16 +181,7 @@ impl Replica {
                 self.show_namespaces(world);
                 self.shown.0 = epoch;
             }
-            Kind::Registries => {
-                let gone = self.faults.kind_is_gone.load(Ordering::SeqCst);
-                if self.shown.1 != epoch || self.shown_gone != Some(gone) {
-                    let none = Rules::new();
-                    self.state
-                        .set_registries(build(if gone { &none } else { rules }));
-                }
-                self.shown.1 = epoch;
-                self.shown_gone = Some(gone);
-            }
+            Kind::Registries => self.show_registries(world, rules, epoch),
             Kind::PullSecrets => self.show_secrets(world),
             Kind::Sources => {
                 for (name, source) in &*world.sources.lock().unwrap() {
@@ -168,6 +196,62 @@ impl Replica {
             }
             Kind::Store => self.wallet.learn_all(),
         }
+    }
+
+    /// The watch of Registries shows what happened event by event; or a list shows what there is, where a watch cannot go on.
+    fn show_registries(&mut self, world: &World, rules: &Rules, epoch: usize) {
+        let kind = *world.kind.lock().unwrap();
+        let none = Rules::new();
+        let there = match kind {
+            KindState::Served => rules,
+            KindState::Going | KindState::Bare => &none,
+            // What is known stays.
+            KindState::Gone => {
+                if self.shown_rules.is_empty() {
+                    self.shown.1 = epoch;
+                }
+                return;
+            }
+        };
+        self.shown.1 = epoch;
+        self.knows |= kind == KindState::Served;
+        let made = Some(world.kinds_made.load(Ordering::SeqCst));
+        let is_new = self.kind_made != made;
+        let is_other = self.shown_rules != *there;
+        if is_new || (is_other && self.dice.below(8) == 0) {
+            self.kind_made = made;
+            let crd = (kind != KindState::Going).then(|| world.crd());
+            self.state.begin_registries_list(crd.as_deref());
+            self.shown_rules = there.clone();
+            self.state.set_registries(build(there), time::clock());
+            return;
+        }
+        let names: BTreeSet<String> = self
+            .shown_rules
+            .keys()
+            .chain(there.keys())
+            .cloned()
+            .collect();
+        for name in names {
+            let is = there.get(&name);
+            // Of those that go with the kind not each one is seen, if it is gone soon.
+            let is_late = kind == KindState::Going && self.dice.below(4) == 0;
+            if self.shown_rules.get(&name) == is || is_late {
+                continue;
+            }
+            match is {
+                Some(is) => self.shown_rules.insert(name.clone(), is.clone()),
+                None => self.shown_rules.remove(&name),
+            };
+            let registries = build(&self.shown_rules);
+            self.state.apply_registry(&name, registries, time::clock());
+        }
+    }
+
+    /// Somebody confirms what is held back.
+    pub(crate) fn confirm_held_back(&self) {
+        let id = self.blocked.0.lock().unwrap().clone();
+        self.leadership.send_modify(|told| told.confirmed = id);
     }
 
     fn show_namespaces(&mut self, world: &World) {

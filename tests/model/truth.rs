@@ -54,10 +54,12 @@ pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
 }
 
 /// One Registry: the last form of it that was valid, and whether it breaks a rule since.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Ruled {
     pub(crate) spec: Value,
     pub(crate) broken: bool,
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
 }
 
 impl Ruled {
@@ -66,7 +68,10 @@ impl Ruled {
         if self.broken {
             spec["images"] = json!(["not an image"]);
         }
-        read(name, &spec)
+        let mut object = read(name, &spec);
+        object.metadata.uid = Some(self.uid.clone());
+        object.metadata.generation = Some(self.generation);
+        object
     }
 }
 

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::ports::{
-    Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
+    Cluster, ClusterError, Credentials, ListedRegistry, Precondition, PullSecret,
+    PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
 use pullpass::provision::state::{Observed, State};
@@ -94,6 +95,20 @@ impl Stored {
 /// Judges one write or deletion of pullpass: where, what was there, and what is there now.
 pub(crate) type Judge = Box<dyn Fn(&str, Option<&Stored>, Option<&Stored>) + Send>;
 
+/// What there is of the kind Registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KindState {
+    /// It is there, and so are the Registries.
+    #[default]
+    Served,
+    /// It is being deleted, and the Registries are gone.
+    Going,
+    /// It is not there.
+    Gone,
+    /// It is there again, and the Registries are not yet.
+    Bare,
+}
+
 /// The cluster, shared by all replicas.
 #[derive(Default)]
 pub(crate) struct World {
@@ -101,8 +116,13 @@ pub(crate) struct World {
     pub(crate) secrets: Mutex<BTreeMap<String, Stored>>,
     pub(crate) sources: Mutex<BTreeMap<String, SourceSecret>>,
     pub(crate) namespaces: Mutex<BTreeMap<String, Namespace>>,
-    /// The names of the Registries that there are.
-    pub(crate) registries: Mutex<Vec<String>>,
+    /// The Registries that there are.
+    pub(crate) registries: Mutex<Vec<ListedRegistry>>,
+    pub(crate) kind: Mutex<KindState>,
+    /// How often their kind was made anew.
+    pub(crate) kinds_made: AtomicU64,
+    /// Whether nobody may read its CRD.
+    pub(crate) crd_is_forbidden: AtomicBool,
     pub(crate) minted: Mutex<HashMap<MintSource, Arc<Credential>>>,
     pub(crate) refusal: Mutex<Option<ClusterError>>,
     pub(crate) enforced: AtomicBool,
@@ -118,6 +138,21 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn next_version(&self) -> String {
         (self.versions.fetch_add(1, Ordering::SeqCst) + 10).to_string()
+    }
+
+    /// The Registries of these names are there and no others: as they are without uid and generation.
+    pub(crate) fn put_registries(&self, names: impl Iterator<Item = String>) {
+        let registries = names.map(|name| ListedRegistry {
+            name,
+            uid: String::new(),
+            generation: None,
+        });
+        *self.registries.lock().unwrap() = registries.collect();
+    }
+
+    /// The uid of the CRD that is there, or will be next.
+    pub(crate) fn crd(&self) -> String {
+        format!("crd-{}", self.kinds_made.load(Ordering::SeqCst))
     }
 
     pub(crate) fn secret(&self, namespace: &str) -> Option<Stored> {
@@ -181,6 +216,12 @@ impl World {
             .unwrap()
             .insert(name.to_owned(), secret.clone());
         secret
+    }
+}
+
+fn no_kind() -> ClusterError {
+    ClusterError::NotFound {
+        what: "the kind Registry".to_owned(),
     }
 }
 
@@ -321,11 +362,47 @@ impl Cluster for View {
         .boxed()
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
         async move {
             self.world.reads.fetch_add(1, Ordering::SeqCst);
             self.pass().await?;
-            Ok(self.world.registries.lock().unwrap().clone())
+            let verbs = match *self.world.kind.lock().unwrap() {
+                KindState::Served | KindState::Bare => &["create", "list"][..],
+                KindState::Going => &["list"],
+                KindState::Gone => return Err(no_kind()),
+            };
+            Ok(verbs.iter().map(|&verb| verb.to_owned()).collect())
+        }
+        .boxed()
+    }
+
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            if self.world.crd_is_forbidden.load(Ordering::SeqCst) {
+                return Err(ClusterError::Forbidden {
+                    what: "the CRD".to_owned(),
+                    message: "no".to_owned(),
+                });
+            }
+            match *self.world.kind.lock().unwrap() {
+                KindState::Served | KindState::Bare => Ok(Some(self.world.crd())),
+                KindState::Going | KindState::Gone => Ok(None),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
+        async move {
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            self.pass().await?;
+            match *self.world.kind.lock().unwrap() {
+                KindState::Served => Ok(self.world.registries.lock().unwrap().clone()),
+                KindState::Going | KindState::Bare => Ok(Vec::new()),
+                KindState::Gone => Err(no_kind()),
+            }
         }
         .boxed()
     }

@@ -15,8 +15,8 @@ use pullpass::credential::MintError;
 use pullpass::provision::Namespace;
 use pullpass::provision::decide::decide;
 use pullpass::provision::ports::{ClusterError, Credentials};
+use pullpass::registry::RegistryInfo;
 use pullpass::registry::crd::RegistryStatus;
-use pullpass::registry::{Orders, RegistryInfo};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -108,7 +108,7 @@ impl Leader {
             "eu",
             json!({"images": [EU], "namespaceSelector": everyone, "ecr": {"identity": {"workload": {}}}}),
         );
-        replica.state.set_registries(read(vec![eu]));
+        replica.state.set_registries(read(vec![eu]), super::now());
         for name in ["team-a", "team-b"] {
             let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);
             let namespace =
@@ -253,7 +253,7 @@ async fn counts_logins_until_their_very_end_and_looks_again_then() {
     let end = minted.values().next().unwrap().expires_at;
     let look = |seconds| {
         let now = end + SignedDuration::from_secs(seconds);
-        let snapshot = leader.replica.ensure.snapshot(&Orders::default(), now);
+        let snapshot = leader.replica.ensure.snapshot(now);
         let ready = snapshot.summaries.get("eu").unwrap().ready;
         (ready, snapshot.view.requeue_at, decide(&snapshot.view, now))
     };

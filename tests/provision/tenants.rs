@@ -22,7 +22,7 @@ fn serve(replica: &Replica, account: &serde_json::Value) {
     let spec = json!({"images": [EU], "namespaceSelector": {}, "ecr": {"identity": {"serviceAccount": account}}});
     replica
         .state
-        .set_registries(read(vec![registry("own", spec)]));
+        .set_registries(read(vec![registry("own", spec)]), now());
 }
 
 fn namespace(name: &str) -> Arc<Namespace> {

@@ -16,7 +16,8 @@ use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
 use pullpass::credential::{Credential, MintError, SourceSecret};
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::ports::{
-    Cluster, ClusterError, Credentials, Precondition, PullSecret, PullSecretContent, Version,
+    Cluster, ClusterError, Credentials, ListedRegistry, Precondition, PullSecret,
+    PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
 use pullpass::provision::state::State;
@@ -172,7 +173,15 @@ impl Cluster for Slow {
         self.view.delete_pull_secret(namespace, name, version)
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        self.view.fetch_registry_verbs()
+    }
+
+    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+        self.view.fetch_registry_crd()
+    }
+
+    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
         self.view.list_registries()
     }
 }
@@ -272,8 +281,9 @@ impl Replica {
 
     fn serve(&self, registries: Registries) {
         let names = registries.iter().map(|registry| registry.name.to_string());
-        *self.world.registries.lock().unwrap() = names.collect();
-        self.state.set_registries(registries);
+        self.world.put_registries(names);
+        self.state.begin_registries_list(Some(&self.world.crd()));
+        self.state.set_registries(registries, clock());
     }
 
     fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {

@@ -14,6 +14,7 @@ pub mod balancer;
 pub mod bed;
 pub mod chart;
 pub mod cluster;
+pub mod figure;
 pub mod fixture;
 pub mod grant;
 pub mod internet;

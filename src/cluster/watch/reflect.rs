@@ -17,10 +17,8 @@ use tokio::time::Instant;
 use super::stream::WatchStream;
 use crate::cluster::Metrics;
 use crate::cluster::api_error::describe;
+use crate::log_throttle::LogThrottle;
 use crate::provision::store::Store;
-
-/// The least time between two log lines about the same failure.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -62,7 +60,7 @@ pub(super) struct ReflectorSpec<I, R, C> {
     pub(super) identify: I,
     /// Reads an object, or says why it cannot be read.
     pub(super) read: R,
-    /// Called after each change, with the name of what changed; with an empty one after a list.
+    /// Called after each change, with the name of what changed; with an empty one after each list, changed or not.
     pub(super) changed: C,
     /// Where the number of objects that cannot be read is kept.
     pub(super) unreadable: Arc<AtomicUsize>,
@@ -98,7 +96,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
         unreadable_versions: HashMap::new(),
         listed_names: HashSet::new(),
         metrics,
-        mismatch_told: None,
+        mismatches: LogThrottle::default(),
     };
     loop {
         match events.next().await {
@@ -130,8 +128,8 @@ struct Reflector<'t, N, T, I, R, C> {
     /// Those that the list under way showed.
     listed_names: HashSet<N>,
     metrics: Metrics,
-    /// When an object that does not belong to the watch was last logged.
-    mismatch_told: Option<Instant>,
+    /// Of objects that do not belong to the watch.
+    mismatches: LogThrottle<()>,
 }
 
 impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T, I, R, C> {
@@ -159,9 +157,8 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
                 self.unreadable_versions
                     .retain(|name, _| self.listed_names.contains::<N>(name));
                 self.count_more();
-                if self.store.replace(std::mem::take(&mut self.listed)) {
-                    (self.reader.changed)("");
-                }
+                self.store.replace(std::mem::take(&mut self.listed));
+                (self.reader.changed)("");
             }
             Event::Apply(object) => {
                 let row = self.read(object);
@@ -206,10 +203,9 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
             Err(mismatch) => mismatch,
         };
         self.metrics.count_mismatch();
-        let logged_at = self.mismatch_told;
-        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
-            self.mismatch_told = Some(Instant::now());
+        if let Some(suppressed) = self.mismatches.admit(()) {
             tracing::warn!(
+                suppressed,
                 watch.kind = self.reader.target.what,
                 watch.name = self.reader.target.name,
                 "a watch returned an object that does not belong to it, ignored: {mismatch} -> check for a proxy between pullpass and the API server"
@@ -262,7 +258,7 @@ struct WatchHealth {
     what: &'static str,
     name: String,
     advice: String,
-    logged_at: Option<Instant>,
+    failures: LogThrottle<()>,
     failing_since: Option<Instant>,
 }
 
@@ -272,24 +268,21 @@ impl WatchHealth {
             what: target.what,
             name: target.name.clone(),
             advice: target.advice.clone(),
-            logged_at: None,
+            failures: LogThrottle::default(),
             failing_since: None,
         }
     }
 
     fn report_failure(&mut self, error: &Error) {
         self.failing_since.get_or_insert_with(Instant::now);
-        if self
-            .logged_at
-            .is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL)
-        {
+        let Some(suppressed) = self.failures.admit(()) else {
             return;
-        }
-        self.logged_at = Some(Instant::now());
+        };
         let (message, advice) = explain(error, &self.advice);
         tracing::warn!(
             watch.kind = self.what,
             watch.name = self.name,
+            suppressed,
             "watch failed, keeping the cache and retrying: {message}{advice}"
         );
     }
@@ -303,7 +296,7 @@ impl WatchHealth {
                 watch.failing_seconds = seconds,
                 "watch recovered"
             );
-            self.logged_at = None;
+            self.failures.forget(&());
         }
     }
 }
@@ -388,7 +381,7 @@ mod tests {
             unreadable_versions: HashMap::new(),
             listed_names: HashSet::new(),
             metrics: Metrics::default(),
-            mismatch_told: None,
+            mismatches: LogThrottle::default(),
         };
         // The event; whether it is announced, and with what number; the number afterwards.
         let bad = Some("bad");
@@ -396,6 +389,10 @@ mod tests {
             (Event::Init, None, 0),
             (Event::InitApply(object("a", 1, bad)), None, 0),
             (Event::InitApply(object("b", 2, None)), None, 0),
+            (Event::InitDone, Some(("", 1)), 1),
+            (Event::Init, None, 1),
+            (Event::InitApply(object("a", 1, bad)), None, 1),
+            (Event::InitApply(object("b", 2, None)), None, 1),
             (Event::InitDone, Some(("", 1)), 1),
             // What can be read now is known before it counts no more.
             (Event::Apply(object("a", 3, None)), Some(("a", 1)), 0),

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use kube::Client;
 use kube::api::{Api, Resource};
@@ -17,6 +18,9 @@ use tokio::time::Instant;
 use super::list_watch::{Selection, list_and_watch};
 use crate::cluster::{Kube, Metrics};
 
+/// What is done before each list.
+type BeforeList = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The events of one watch.
 pub(super) struct WatchStream<K> {
     kind: &'static str,
@@ -26,6 +30,7 @@ pub(super) struct WatchStream<K> {
     selection: Selection,
     /// Rings when the cluster was restored to an earlier state.
     rolled_back: signal::Receiver<u64>,
+    before_list: Option<BeforeList>,
 }
 
 /// One [`WatchStream`] that has begun.
@@ -50,6 +55,18 @@ impl<K> WatchStream<K> {
             api,
             selection,
             rolled_back: kube.revision.subscribe(),
+            before_list: None,
+        }
+    }
+
+    /// The same; no list is begun before this has ended.
+    pub(super) fn before_each_list(
+        self,
+        before: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            before_list: Some(Box::new(before)),
+            ..self
         }
     }
 }
@@ -96,6 +113,12 @@ where
                 // The sender lives as long as this one's own client.
                 Ok(()) = self.from.rolled_back.changed() => self.events = self.from.list(),
                 Some(event) = next => {
+                    // Nothing is asked for between this event and the next one.
+                    let before_list = self.from.before_list.as_ref();
+                    let before_list = before_list.filter(|_| matches!(event, Ok(Event::Init)));
+                    if let Some(before_list) = before_list.map(|begin| begin()) {
+                        before_list.await;
+                    }
                     if let Err(error) = &event {
                         let pause = self.pauses.next().unwrap_or(self.longest);
                         self.not_before = Instant::now() + pause;

@@ -10,44 +10,21 @@ use super::super::status::{ReportedStatus, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::status_holdoff::StatusHoldoff;
-use super::tasks::Tasks;
+use super::tasks::{PullSecretWrite, TaskResult, Tasks};
 use super::workqueue::WorkQueue;
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
-use crate::names::ObjectName;
+use crate::log_throttle::LogThrottle;
 use crate::provision::decide::{Decision, REMOVAL_WINDOW};
 use crate::provision::ports::ClusterError;
-use crate::provision::prune::{RegistriesUnconfirmed, Removed};
+use crate::provision::prune::Removed;
 use crate::provision::snapshot::{PullSecretKey, PullSecretRef, Snapshot};
 use crate::provision::{EnsureOutcome, PULL_SECRET};
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
-
-/// One piece of work that ended.
-pub(super) enum TaskResult {
-    Minted(MintSource, Option<Reason>),
-    Written(PullSecretKey, PullSecretWrite),
-    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
-    CrdChecked(Result<(), RegistriesUnconfirmed>),
-    /// A Registry's status was written, or not.
-    StatusWritten(ObjectName, Result<(), ClusterError>),
-    /// An Event was published.
-    EventPublished,
-}
-
-/// How writing a pull secret ended.
-pub(super) struct PullSecretWrite {
-    pub(super) outcome: EnsureOutcome,
-    /// Whether another writer had changed or deleted it.
-    pub(super) repaired: bool,
-    /// The resource version after it.
-    pub(super) version: Option<String>,
-    /// The unique id of the Secret that was there before it, if one was.
-    pub(super) uid: Option<String>,
-}
 
 #[derive(Default)]
 pub(super) struct ReconcilerState {
@@ -72,6 +49,8 @@ pub(super) struct ReconcilerState {
     /// What was published.
     pub(super) reported: ReportedStatus,
     status_holdoff: StatusHoldoff,
+    /// By the reason: whoever makes namespaces go can cause one for each.
+    removal_failures: LogThrottle<&'static str>,
     /// The digest under which the blocked removals were reported.
     reported_blocked: Option<String>,
 }
@@ -242,11 +221,16 @@ impl ReconcilerState {
                 "removed logins from pull secret: their Registries do not serve the namespace any more"
             ),
             Ok(Removed::Nothing) => {}
-            Err(error) => tracing::warn!(
-                namespace.name = namespace,
-                secret.name = secret,
-                "failed to remove logins from pull secret, retrying: {error}"
-            ),
+            Err(error) => {
+                if let Some(suppressed) = self.removal_failures.admit(error.reason()) {
+                    tracing::warn!(
+                        namespace.name = namespace,
+                        secret.name = secret,
+                        suppressed,
+                        "failed to remove logins from pull secret, retrying: {error}"
+                    );
+                }
+            }
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
         if done {

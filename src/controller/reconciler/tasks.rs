@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
-use super::state::{PullSecretWrite, TaskResult};
 use crate::names::ObjectName;
 use crate::provision::ports::ClusterError;
+use crate::provision::prune::{RegistriesUnconfirmed, Removed};
 use crate::provision::snapshot::PullSecretKey;
 use crate::provision::{EnsureOutcome, Pending};
 use crate::registry::source::MintSource;
@@ -17,6 +17,29 @@ const TASK_PANICKED: (&str, &str) = (
     "InternalError",
     "internal error: a task panicked, retrying; please report this with the log",
 );
+
+/// One piece of work that ended.
+pub(super) enum TaskResult {
+    Minted(MintSource, Option<Reason>),
+    Written(PullSecretKey, PullSecretWrite),
+    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
+    CrdChecked(Result<(), RegistriesUnconfirmed>),
+    /// A Registry's status was written, or not.
+    StatusWritten(ObjectName, Result<(), ClusterError>),
+    /// An Event was published.
+    EventPublished,
+}
+
+/// How writing a pull secret ended.
+pub(super) struct PullSecretWrite {
+    pub(super) outcome: EnsureOutcome,
+    /// Whether another writer had changed or deleted it.
+    pub(super) repaired: bool,
+    /// The resource version after it.
+    pub(super) version: Option<String>,
+    /// The unique id of the Secret that was there before it, if one was.
+    pub(super) uid: Option<String>,
+}
 
 /// What a piece is about.
 pub(super) enum TaskKey {

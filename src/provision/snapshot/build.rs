@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::coverage::{GrantCoverage, SecretCoverage};
+use super::super::coverage::SecretCoverage;
 use super::super::decide::{EntryState, SecretEntry, SecretState, Stale};
 use super::super::entry_state::{end, entry_state};
+use super::super::grant_coverage::GrantCoverage;
 use super::super::provisioner::Provisioner;
 use super::super::stale::StaleCheck;
 use super::super::{InjectMode, Namespace};
@@ -35,6 +36,15 @@ impl Snapshot {
         found
     }
 
+    /// The Registries changed meanwhile: what was found to be given no more by some of them says nothing of others.
+    pub(super) fn keep_all(&mut self) {
+        self.stale.fill(Vec::new());
+        for holding in &mut self.view.secrets {
+            holding.stale = None;
+        }
+        self.is_unconfirmed = true;
+    }
+
     pub(super) fn add(
         &mut self,
         target: PullSecretRef,
@@ -42,7 +52,9 @@ impl Snapshot {
         check: &StaleCheck<'_>,
         provisioner: &Provisioner,
     ) {
-        let (keys, stale) = check.of_secret(&target.namespace.labels, &target.secret, coverage);
+        let leftovers = check.of_secret(&target.namespace.labels, &target.secret, coverage);
+        self.is_unconfirmed |= leftovers.is_unconfirmed;
+        let (keys, stale) = leftovers.into_first();
         self.view.removals.secrets += usize::from(coverage.is_there());
         let entries = self.entries(&target.namespace, coverage, check, provisioner);
         self.covered.push(Arc::clone(coverage.covered()));
@@ -155,7 +167,9 @@ impl Snapshot {
         } else if keys.is_empty() {
             (keys, check.knows_all.then_some(Stale::Unexplained))
         } else {
-            check.of_keys(&target.namespace.labels, &target.secret, &keys)
+            let leftovers = check.of_keys(&target.namespace.labels, &target.secret, &keys);
+            self.is_unconfirmed |= leftovers.is_unconfirmed;
+            leftovers.into_first()
         };
         self.covered.push(Arc::default());
         self.view.secrets.push(SecretState {
