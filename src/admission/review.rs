@@ -34,6 +34,12 @@ pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// The longest `uid` that is echoed, in bytes. The API server sends 36.
 const MAX_UID: usize = 1024;
 
+/// The longest string with escapes, in bytes as it is written. A reader unescapes it into memory of its own, as long as the string;
+/// the API server's store takes no whole object that is longer.
+///
+/// <https://etcd.io/docs/v3.5/dev-guide/limit/#request-size-limit>
+const ESCAPED_MAX: usize = 1536 * 1024;
+
 /// Why a body is not a review that can be answered. The answer is 400 with this text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReviewError {
@@ -43,6 +49,11 @@ pub enum ReviewError {
     /// The body is not one JSON value, or gives a key twice.
     #[error("the body is not a readable AdmissionReview: {0}")]
     Syntax(String),
+    /// A string is longer than anything that could be stored, and would be copied to be read.
+    #[error(
+        "the body has a string with escapes that is longer than {ESCAPED_MAX} bytes: shorten it"
+    )]
+    LongString,
     /// Another version than `admission.k8s.io/v1` and `v1beta1`, or another kind.
     #[error(
         "the body is not an AdmissionReview of admission.k8s.io/v1 or v1beta1: check apiVersion and kind"
@@ -146,6 +157,9 @@ impl<'a> Review<'a> {
         if body.is_empty() {
             return Err(ReviewError::Empty);
         }
+        if body.len() > ESCAPED_MAX && has_long_escaped_string(body) {
+            return Err(ReviewError::LongString);
+        }
         let envelope: Field<ReviewEnvelope<'a>> =
             serde_json::from_slice(body).map_err(|error| ReviewError::Syntax(error.to_string()))?;
         let Field::Value(envelope) = envelope else {
@@ -208,6 +222,27 @@ impl<'a> Review<'a> {
         );
         body
     }
+}
+
+/// Whether a string of a JSON text is longer than [`ESCAPED_MAX`] and holds an escape.
+fn has_long_escaped_string(body: &[u8]) -> bool {
+    let (mut begun, mut is_escaped) = (None, false);
+    let mut bytes = body.iter().enumerate();
+    while let Some((place, byte)) = bytes.next() {
+        match (byte, begun) {
+            (b'"', None) => (begun, is_escaped) = (Some(place), false),
+            (b'"', Some(_)) => begun = None,
+            (b'\\', Some(_)) => {
+                is_escaped = true;
+                bytes.next(); // what is escaped ends no string
+            }
+            _ => {}
+        }
+        if is_escaped && begun.is_some_and(|begun| place - begun > ESCAPED_MAX) {
+            return true;
+        }
+    }
+    false
 }
 
 impl<'a> Request<'a> {
@@ -371,6 +406,55 @@ mod tests {
         assert_eq!(parse(&review("null")), ReviewError::NoRequest);
         assert_eq!(parse(&review(r#"{"uid":""}"#)), ReviewError::Uid);
         assert_eq!(parse(&review(r#"{"uid":7}"#)), ReviewError::Uid);
+    }
+
+    #[test]
+    fn copies_no_long_text() {
+        let object = |object: &str| review(&format!(r#"{{"uid":"1","object":{object}}}"#));
+        let note = |prefix: &str, length: usize| {
+            let text = format!("{prefix}{}", "a".repeat(length));
+            object(&format!(
+                r#"{{"metadata":{{"annotations":{{"note":"{text}"}}}}}}"#
+            ))
+        };
+        for (prefix, length, is_read) in [
+            ("\\n", ESCAPED_MAX - 2, true),
+            ("\\n", ESCAPED_MAX, false),
+            ("\\\"", ESCAPED_MAX, false),
+            ("", 2 * ESCAPED_MAX, true),
+        ] {
+            let body = note(prefix, length);
+            let read = Review::parse(body.as_bytes());
+            assert_eq!(read.is_ok(), is_read, "{prefix} {length}: {:?}", read.err());
+        }
+        let escaped: Vec<String> = (0..2000).map(|n| format!("\\u0061{n:050}")).collect();
+        let entries = |entry: &dyn Fn(&String) -> String| {
+            escaped.iter().map(entry).collect::<Vec<_>>().join(",")
+        };
+        let map = entries(&|text| format!(r#""{text}":"""#));
+        let images = entries(&|text| format!(r#"{{"image":"{text}"}}"#));
+        let names = entries(&|text| format!(r#"{{"name":"{text}"}}"#));
+        for (metadata, spec) in [
+            (format!(r#""labels":{{{map}}}"#), String::new()),
+            (format!(r#""annotations":{{{map}}}"#), String::new()),
+            (String::new(), format!(r#""containers":[{images}]"#)),
+            (String::new(), format!(r#""imagePullSecrets":[{names}]"#)),
+        ] {
+            let pod = |metadata: &str, spec: &str| {
+                object(&format!(
+                    r#"{{"metadata":{{{metadata}}},"spec":{{{spec}}}}}"#
+                ))
+            };
+            let body = pod(&metadata, &spec);
+            let read = Review::parse(body.as_bytes()).unwrap();
+            assert!(read.request.object().value().unwrap().is_malformed());
+            let body = pod(
+                &metadata.replace("\\u0061", "a"),
+                &spec.replace("\\u0061", "a"),
+            );
+            let read = Review::parse(body.as_bytes()).unwrap();
+            assert!(!read.request.object().value().unwrap().is_malformed());
+        }
     }
 
     #[test]

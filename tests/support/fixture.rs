@@ -237,6 +237,7 @@ impl Fixture {
             own_certificates: false,
             listen: LOOPBACK,
             arguments: Vec::new(),
+            files: None,
         }
     }
 

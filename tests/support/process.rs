@@ -37,6 +37,21 @@ pub struct Launch {
     pub listen: SocketAddr,
     /// What else it is told on its command line.
     pub arguments: Vec<&'static str>,
+    /// How many files it may have open at most, if that is bounded.
+    pub files: Option<u32>,
+}
+
+impl Launch {
+    /// The program, without what it is told.
+    fn command(&self) -> Command {
+        let Some(files) = self.files else {
+            return Command::new(BINARY);
+        };
+        let mut command = Command::new("/bin/sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, BINARY]);
+        command
+    }
 }
 
 /// A running pullpass. It is killed with the value.
@@ -97,7 +112,7 @@ impl Pullpass {
 
     fn spawn(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(BINARY);
+        let mut command = launch.command();
         command
             .args(["serve", "--listen", &launch.listen.to_string()])
             .args(["--namespace", "pullpass"])
@@ -195,11 +210,7 @@ impl Pullpass {
 
     /// How much memory it has held at most so far, in KiB.
     pub fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.unwrap().parse().unwrap()
+        super::memory::peak_kib(self.child.id())
     }
 
     /// Everything that it logged so far.
