@@ -44,6 +44,10 @@ pub struct PodPage {
 
 /// A Pod that the API server has.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that the API server says"
+)]
 pub struct ListedPod {
     /// Its namespace.
     pub namespace: NamespaceName,
