@@ -28,17 +28,17 @@ const fn row(platform: Platform, tool: Tool, settings: &'static [&'static str]) 
 }
 
 const ROWS: [Row; 11] = [
+    row(Platform::Aks, Tool::Helm4, &[]),
+    row(Platform::Gke, Tool::Helm4, &[]),
+    row(Platform::OpenShift, Tool::Helm4, &["openshift=true"]),
+    row(Platform::Baseline, Tool::Helm4, &["resources.limits.cpu=1"]),
+    row(Platform::Ipv6, Tool::Helm4, &[]),
     row(Platform::Plain, Tool::Helm4, &[]),
     row(Platform::Plain, Tool::Helm3, &[]),
     row(Platform::Plain, Tool::Flux, &[]),
     row(Platform::Plain, Tool::ArgoCd, &[]),
     row(Platform::Plain, Tool::Subchart, &[]),
     row(Platform::Plain, Tool::OverPlainManifests, &[]),
-    row(Platform::Aks, Tool::Helm4, &[]),
-    row(Platform::Gke, Tool::Helm4, &[]),
-    row(Platform::OpenShift, Tool::Helm4, &["openshift=true"]),
-    row(Platform::Baseline, Tool::Helm4, &["resources.limits.cpu=1"]),
-    row(Platform::Ipv6, Tool::Helm4, &[]),
 ];
 
 /// A namespace that opted in, and Registries with a fixed login that serve it.

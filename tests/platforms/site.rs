@@ -339,7 +339,7 @@ impl Site {
         let kinds = self.kubectl(&list);
         let kinds: Vec<&str> = kinds
             .lines()
-            .filter(|kind| !kind.starts_with("customresourcedefinitions."))
+            .filter(|kind| !kind.starts_with("customresourcedefinitions.") && *kind != "namespaces")
             .collect();
         let label = [
             "-A",
