@@ -99,7 +99,7 @@ impl Minter {
         if let (Some(Freshness::Fresh), Some(current)) = (good, &current) {
             return Ok(Arc::clone(current));
         }
-        let flight = self.0.start_or_join(key, source, keys, now);
+        let flight = self.0.start_or_join(&key, source, keys, now);
         if let (Some(Freshness::Renewable), Some(current)) = (good, &current) {
             return Ok(Arc::clone(current));
         }
@@ -117,7 +117,7 @@ impl Minter {
     /// Why there is none, possibly from an attempt that was made shortly before.
     pub async fn renew(&self, source: &MintSource, now: Timestamp) -> MintResult {
         let MintLookup { key, keys, .. } = self.find(source)?;
-        self.0.start_or_join(key, source, keys, now).join().await
+        self.0.start_or_join(&key, source, keys, now).join().await
     }
 
     /// The credential that is there for `source`, from memory alone, expired or not; `None` also when its source Secret is missing.
@@ -176,7 +176,7 @@ impl MinterInner {
     /// Joins the mint of `key` that is under way, or failed shortly ago, or starts one. Dropping what this returns does not stop it.
     fn start_or_join(
         self: &Arc<Self>,
-        key: CredentialKey,
+        key: &CredentialKey,
         source: &MintSource,
         keys: Option<SourceKeys>,
         now: Timestamp,
@@ -191,7 +191,7 @@ impl MinterInner {
             },
             before,
         };
-        let entry = self.flights.entry_by_ref(&key);
+        let entry = self.flights.entry_by_ref(key);
         let known =
             entry.and_compute_with(|known| match known.map(|known| known.value().state(now)) {
                 Some(FlightState::Joinable) => Op::Nop,
@@ -210,13 +210,15 @@ impl MinterInner {
     /// Gets the credential and remembers why there is none.
     async fn run(&self, job: &MintJob) -> FlightResult {
         let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.mint_or_wait(job)).await;
-        // It hung somewhere: a cloud may have been asked.
-        let late = || {
-            MintError::from(StoreError::Unreachable {
-                detail: "no answer in time".to_owned(),
-            })
+        let ended = match in_time {
+            Ok(ended) => ended,
+            // It hung somewhere: a cloud may have been asked.
+            Err(_) => {
+                let detail = "no answer in time".to_owned();
+                Err(MintError::from(StoreError::Unreachable { detail }).into())
+            }
         };
-        match in_time.unwrap_or_else(|_| Err(late().into())) {
+        match ended {
             Ok(credential) => {
                 // The store's table has it.
                 self.flights.invalidate(&job.key);
