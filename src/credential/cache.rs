@@ -210,17 +210,15 @@ impl MinterInner {
     /// Gets the credential and remembers why there is none.
     async fn run(&self, job: &MintJob) -> FlightResult {
         let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.mint_or_wait(job)).await;
-        // It hung somewhere: a cloud may have been asked.
-        let late = || {
-            MintError::from(StoreError::Unreachable {
-                detail: "no answer in time".to_owned(),
-            })
+        let ended = match in_time {
+            Ok(ended) => ended,
+            // It hung somewhere: a cloud may have been asked.
+            Err(_) => {
+                let detail = "no answer in time".to_owned();
+                Err(MintError::from(StoreError::Unreachable { detail }).into())
+            }
         };
-        let outcome = match in_time {
-            Ok(outcome) => outcome,
-            Err(_) => Err(late().into()),
-        };
-        match outcome {
+        match ended {
             Ok(credential) => {
                 // The store's table has it.
                 self.flights.invalidate(&job.key);
