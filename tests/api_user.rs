@@ -39,9 +39,9 @@ async fn launch_as(fixture: &Fixture, user: &str, arguments: Vec<&'static str>) 
 /// Lets pullpass' account act as another user.
 async fn allow_acting_as(fixture: &Fixture, user: &str) {
     let group = "rbac.authorization.k8s.io";
-    let rule = json!({"apiGroups": [""], "resources": ["users"], "resourceNames": [user], "verbs": ["impersonate"]});
+    let acting = json!({"apiGroups": [""], "resources": ["users"], "resourceNames": [user], "verbs": ["impersonate"]});
     let role = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": "acting"}, "rules": [rule],
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": "acting"}, "rules": [acting],
     });
     let binding = json!({
         "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "acting"},
@@ -71,6 +71,25 @@ async fn install_for(fixture: &Fixture, user: &str) {
     }
 }
 
+/// Waits until it watches all that a leader waits for.
+async fn wait_watches(fixture: &Fixture) {
+    const WATCHED: [&str; 4] = [
+        "/registries",
+        "/namespaces?",
+        "/api/v1/secrets",
+        "/namespaces/pullpass/secrets",
+    ];
+    wait::until("all watches", async || {
+        let all = fixture.api.all();
+        let is_watched = |resource: &&str| {
+            let mut all = all.iter();
+            all.any(|request| request.is_watch() && request.path.contains(*resource))
+        };
+        WATCHED.iter().all(is_watched).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_not_ready_as_another_user_and_says_who_it_is() {
     let fixture = Fixture::alone("user").await;
@@ -94,24 +113,7 @@ async fn is_not_ready_as_another_user_and_says_who_it_is() {
     let log = pullpass.log();
     assert!(log.contains(&format!("not ready: {problem}")), "{log}");
     // And it does not lead: it knows all that a leader waits for, asks again who it is, and never for the Lease.
-    wait::until("all watches", async || {
-        let all = fixture.api.all();
-        let is_watched = |resource: &str| {
-            let mut all = all.iter();
-            all.any(|request| request.is_watch() && request.path.contains(resource))
-        };
-        let watched = [
-            "/registries",
-            "/namespaces?",
-            "/api/v1/secrets",
-            "/namespaces/pullpass/secrets",
-        ];
-        watched
-            .iter()
-            .all(|resource| is_watched(resource))
-            .then_some(())
-    })
-    .await;
+    wait_watches(&fixture).await;
     let asked = count_requests(&fixture, "/selfsubjectreviews");
     wait::until("it to ask twice more who it is", async || {
         (count_requests(&fixture, "/selfsubjectreviews") >= asked + 2).then_some(())

@@ -339,10 +339,10 @@ async fn adopt_policies(place: &Place, settings: &[&str]) {
 
     place.install("upgrade", settings);
     let forged = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "labels": {"team": "x"}}});
-    let path = "/api/v1/namespaces/shop/secrets/pullpass?fieldManager=test&dryRun=All";
+    let dry_run = "/api/v1/namespaces/shop/secrets/pullpass?fieldManager=test&dryRun=All";
     place
         .until("nobody else to write a Secret of pullpass", async || {
-            let answer = place.cluster.send("PATCH", path, Some(&forged)).await;
+            let answer = place.cluster.send("PATCH", dry_run, Some(&forged)).await;
             (answer.status == 422).then_some(())
         })
         .await;

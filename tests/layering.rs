@@ -386,8 +386,13 @@ fn finds_no_circle_among_files() {
     );
 }
 
-/// Planted files, and the circle among them.
-const PLANTED_CIRCLES: &[(&[(&str, &str)], &[&str])] = &[
+/// Files by name and text, and the circles among them.
+type Planted = (
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
+
+const PLANTED_CIRCLES: &[Planted] = &[
     (
         &[
             ("server/a.rs", "use super::b::B;"),

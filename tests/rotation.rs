@@ -151,6 +151,7 @@ impl Place {
             own_certificates: false,
             listen: support::process::LOOPBACK,
             arguments: vec!["--drain-delay", "0"],
+            files: None,
         })
         .await
     }

@@ -210,13 +210,12 @@ impl MinterInner {
     /// Gets the credential and remembers why there is none.
     async fn run(&self, job: &MintJob) -> FlightResult {
         let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.mint_or_wait(job)).await;
-        let ended = match in_time {
-            Ok(ended) => ended,
+        let ended = if let Ok(ended) = in_time {
+            ended
+        } else {
             // It hung somewhere: a cloud may have been asked.
-            Err(_) => {
-                let detail = "no answer in time".to_owned();
-                Err(MintError::from(StoreError::Unreachable { detail }).into())
-            }
+            let detail = "no answer in time".to_owned();
+            Err(MintError::from(StoreError::Unreachable { detail }).into())
         };
         match ended {
             Ok(credential) => {

@@ -64,6 +64,16 @@ impl Credentials for NoCloud {
     }
 }
 
+/// The cluster as pullpass' own account sees it.
+async fn connect(fixture: &Fixture) -> Kube {
+    let launch = fixture.launch().await;
+    let config = Kubeconfig::read_from(&launch.kubeconfig).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await;
+    let client = kube::Client::try_from(config.unwrap()).unwrap();
+    Kube::new(client, OWN.parse().unwrap())
+}
+
 /// A leader that was ready long ago.
 struct Leader {
     calls: WebhookCalls,
@@ -73,12 +83,7 @@ struct Leader {
 
 impl Leader {
     async fn start(fixture: &Fixture) -> Self {
-        let launch = fixture.launch().await;
-        let config = Kubeconfig::read_from(&launch.kubeconfig).unwrap();
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await;
-        let client = kube::Client::try_from(config.unwrap()).unwrap();
-        let kube = Kube::new(client, OWN.parse().unwrap());
+        let kube = connect(fixture).await;
         let state = Arc::new(State::default());
         let store = Arc::new(KubeCredentialStore::new(kube.clone()));
         let watches = Watches::new(&kube, &state, &store);
@@ -256,24 +261,7 @@ async fn says_that_the_api_server_does_not_reach_the_webhook_until_it_does() {
     let said = format!(
         "the API server cannot reach the webhook: no replica was asked about Pod {shop}/{name}"
     );
-    let condition = wait::until("the condition", async || {
-        let condition = degraded(&fixture, "team").await?;
-        (condition["status"] == "True").then_some(condition)
-    })
-    .await;
-    assert_eq!(condition["reason"], "WebhookNotCalled");
-    assert!(
-        condition["message"].as_str().unwrap().starts_with(&said),
-        "{condition}"
-    );
-    let events = notes(&fixture, "default", "WebhookNotCalled").await;
-    assert!(events["00-pullpass"].starts_with(&said), "{events:?}");
-    assert!(events["00-pullpass"].contains("overlay CNI"), "{events:?}");
-    let (printed, is_well) = check(&fixture).await;
-    assert!(!is_well && printed.contains(&said), "{printed}");
-    for cause in ["overlay CNI", "firewall", "NetworkPolicy", "mesh"] {
-        assert!(printed.contains(cause), "{cause}: {printed}");
-    }
+    assert_is_said(&fixture, &said).await;
 
     // A Pod that comes with its reference: another replica was asked about it.
     pass(&fixture, created).await;
@@ -299,6 +287,28 @@ async fn says_that_the_api_server_does_not_reach_the_webhook_until_it_does() {
     assert_eq!(leader.calls.unasked(), None);
     let (name, _) = create(&fixture, &shop, "registry.invalid/a", json!({})).await;
     assert_eq!(leader.wait_unasked().await.name, name.as_str());
+}
+
+/// A condition, an Event and `check` say it, with the usual causes.
+async fn assert_is_said(fixture: &Fixture, said: &str) {
+    let condition = wait::until("the condition", async || {
+        let condition = degraded(fixture, "team").await?;
+        (condition["status"] == "True").then_some(condition)
+    })
+    .await;
+    assert_eq!(condition["reason"], "WebhookNotCalled");
+    assert!(
+        condition["message"].as_str().unwrap().starts_with(said),
+        "{condition}"
+    );
+    let events = notes(fixture, "default", "WebhookNotCalled").await;
+    assert!(events["00-pullpass"].starts_with(said), "{events:?}");
+    assert!(events["00-pullpass"].contains("overlay CNI"), "{events:?}");
+    let (printed, is_well) = check(fixture).await;
+    assert!(!is_well && printed.contains(said), "{printed}");
+    for cause in ["overlay CNI", "firewall", "NetworkPolicy", "mesh"] {
+        assert!(printed.contains(cause), "{cause}: {printed}");
+    }
 }
 
 /// Each of these Pods lacks its reference, and none shows that the API server does not call.

@@ -167,6 +167,10 @@ fn identities() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one installation, told from its beginning to its end"
+)]
 async fn installs_and_goes_as_the_document_says_in_its_order() {
     let text = document();
     let blocks = find_blocks(&text);

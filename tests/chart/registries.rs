@@ -231,6 +231,10 @@ fn knows_the_fields_that_the_kind_has() {
 
 /// Installed, upgraded, rolled back and uninstalled by Helm on a real API server; and removed where `pullpass rbac` was applied.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one installation, told from its beginning to its end"
+)]
 async fn comes_and_goes_without_leaving_anything() {
     let api = Bed::start("api", &[]);
     let kubeconfig = api.field("kubeconfig").to_owned();

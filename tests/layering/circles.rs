@@ -142,7 +142,7 @@ impl Paths {
                 let end = end.unwrap_or(tokens.len());
                 let is_public = at > 0 && is_visibility(&tokens[..at]);
                 for (path, name) in tree(&tokens[at + 1..end]) {
-                    let Some(path) = absolute(path, module) else {
+                    let Some(path) = absolute(&path, module) else {
                         continue;
                     };
                     if !is_public {
@@ -162,7 +162,7 @@ impl Paths {
             },
             TokenTree::Ident(_) if begins_path(tokens, at) => {
                 let (path, end) = straight(tokens, at);
-                if let Some(path) = absolute(path, module) {
+                if let Some(path) = absolute(&path, module) {
                     self.named.insert(path);
                 }
                 end
@@ -177,9 +177,9 @@ impl Paths {
 }
 
 /// The path from the root on; `None`: it begins with another crate, or with something in scope.
-fn absolute(path: Segments, module: &[String]) -> Option<Segments> {
+fn absolute(path: &[String], module: &[String]) -> Option<Segments> {
     let mut base = module;
-    let mut rest = path.as_slice();
+    let mut rest = path;
     match path.first()?.as_str() {
         "crate" => (base, rest) = (&[], &path[1..]),
         "self" => rest = &path[1..],

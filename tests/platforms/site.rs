@@ -389,6 +389,7 @@ impl Site {
             own_certificates: true,
             listen: self.address,
             arguments: vec!["--drain-delay", "0"],
+            files: None,
         })
         .await
     }
