@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
+.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
 
 ## help: what can be made
 help:
@@ -39,6 +39,10 @@ manifests: $(BED_BIN)/helm
 	@cp manifests/crd.yaml manifests/chart/crd.yaml
 	@manifests/render.sh $(BED_BIN)/helm manifests
 
+## chart-readme: the charts' READMEs from their values
+chart-readme:
+	PULLPASS_CHART_README=write $(CARGO) test --locked --test chart readme
+
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm
 	@manifests/render.sh $(BED_BIN)/helm manifests "$(IMAGE)"
@@ -65,7 +69,7 @@ lint:
 	else echo "licenses and sources of dependencies are not checked: cargo install --locked cargo-deny"; fi
 
 # Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs client_auth check_azure dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
+UNIT := acr admission bad_inputs client_auth check_azure command_line dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
 # Those that take longest begin first.
 LONG := controller_faults api_controller api_removal api_kill drain leader platforms
 BED_TESTS := $(LONG) $(filter-out e2e rotation scale $(LONG) $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
@@ -123,6 +127,13 @@ fuzz:
 ## scale: 10,000 namespaces on counting doubles: memory, start-up, writes, calls (some minutes)
 scale:
 	$(CARGO) test --locked --release --test scale -- --ignored --nocapture --test-threads 1
+
+# The tests that hold a figure by tests/support/figure.rs.
+FIGURES := acr api_certificates controller_faults credential_cache ecr_moto leader
+
+## figures: how long recoveries take, each test alone, held to its bound (ten minutes); `make test` shows the same figures
+figures: bed
+	PULLPASS_FIGURES=strict $(CARGO) test --locked --no-fail-fast $(addprefix --test ,$(FIGURES)) -- --nocapture --test-threads 1
 
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:

@@ -7,10 +7,12 @@ pub mod plan;
 mod pod_check;
 mod request;
 pub mod review;
+mod routes;
 mod secrets;
 mod validate;
 pub mod validate_registry;
 
-pub use handler::{Webhook, router};
+pub use handler::Webhook;
 pub use metrics::Metrics;
 pub use pod_check::{MissingReferences, PodCheck, PodChecker};
+pub use routes::router;

@@ -7,6 +7,7 @@ mod api;
 mod api_error;
 mod apply;
 mod certificates;
+mod changes;
 mod connect;
 mod credential_store;
 mod events;
@@ -42,7 +43,7 @@ pub use lease::{CONFIRM_ANNOTATION, LeaseRecord, LeaseSpec};
 pub use metrics::Metrics;
 pub use minted_credentials::MintedCredentials;
 pub use owned_secrets::OwnedSecret;
-pub use pods::{PendingPod, PodPage};
+pub use pods::{ListedPod, PodPage, PodScope};
 pub use watch::{Synced, Watches};
 pub use webhooks::{WEBHOOKS, WebhookConfig, WebhookConfigs, WebhookKind};
 

@@ -2,12 +2,15 @@
 
 pub mod certs;
 mod check;
+mod cluster_args;
+mod completion;
 mod crd;
 mod explain;
 mod manifest;
 mod policy;
 mod purge;
 mod rbac;
+mod registry_client;
 mod serve;
 mod version;
 
@@ -20,6 +23,9 @@ use crate::names::NamespaceName;
 use crate::provision::ExcludedNamespaces;
 
 /// pullpass gives Kubernetes Pods the credentials to pull private images.
+///
+/// Exit codes: 0 is success; 1, that a command found or met a failure; 2, that its arguments or files, or the cluster that they name,
+/// cannot be used.
 #[derive(Debug, Parser)]
 #[command(name = "pullpass", version, arg_required_else_help = true)]
 struct Cli {
@@ -32,6 +38,7 @@ struct Cli {
 enum Command {
     Certs(certs::Args),
     Check(check::Args),
+    Completion(completion::Args),
     Crd(crd::Args),
     Explain(explain::Args),
     Policy(policy::Args),
@@ -57,7 +64,25 @@ enum Output {
     Text,
     /// For programs.
     Json,
+    /// The same as YAML.
+    Yaml,
 }
+
+impl Output {
+    /// A report for programs; `None`: it is for people.
+    fn format(self, report: &impl serde::Serialize) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Self::Text => None,
+            Self::Json => Some(serde_json::to_string_pretty(report)? + "\n"),
+            Self::Yaml => Some(serde_saphyr::to_string(report)?),
+        })
+    }
+}
+
+/// The exit code of every command when it did its work and found a failure, or met one.
+const FAILED: ExitCode = ExitCode::FAILURE;
+/// The exit code of every command when its arguments or files, or the cluster that they name, cannot be used.
+const USAGE: u8 = 2;
 
 /// Which namespaces are excluded: for the process, and for commands that say what it would do.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,6 +116,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Certs(args) => certs::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Completion(args) => completion::run::<Cli>(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
@@ -101,7 +127,7 @@ pub fn run() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         print_error(format!("error: {}\n", describe(&error)));
-        ExitCode::FAILURE
+        ExitCode::from(USAGE)
     })
 }
 
@@ -133,7 +159,7 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 /// Runs a command's work to its end, on this thread.
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -145,14 +171,7 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     // Nothing is left to be said where it cannot be printed.
     drop(error.print());
     if error.use_stderr() {
-        // For `check`, 1 says that it ran and something failed.
-        let is_check = std::env::args_os()
-            .nth(1)
-            .is_some_and(|name| name == "check");
-        if is_check {
-            return ExitCode::from(check::USAGE);
-        }
-        ExitCode::FAILURE
+        ExitCode::from(USAGE)
     } else {
         ExitCode::SUCCESS
     }

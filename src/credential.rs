@@ -11,12 +11,11 @@ pub mod ecr;
 pub mod http;
 pub mod identity;
 pub mod mint;
-pub mod registry_client;
 pub mod static_login;
 
-mod answer_words;
+pub(crate) mod answer_words;
 mod aws;
-mod cloud;
+pub(crate) mod cloud;
 mod error;
 pub(crate) mod jwt;
 mod metrics;
@@ -27,6 +26,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
@@ -54,6 +55,14 @@ pub struct Credential {
     pub expires_at: Timestamp,
     /// Who minted it, for people: a role's ARN, or which access key of which Secret.
     pub principal: String,
+}
+
+/// A login as HTTP and the kubelet have it: `user:password` in base64.
+/// <https://www.rfc-editor.org/rfc/rfc7617#section-2>
+pub(crate) fn basic_auth(username: &str, password: &SecretString) -> SecretString {
+    STANDARD
+        .encode(format!("{username}:{}", password.expose_secret()))
+        .into()
 }
 
 /// What to do with a credential now.

@@ -6,14 +6,18 @@
 //!                         └─ cold: ensure ─▶ credential ─▶ secret (pure: merge) ─▶ Cluster (compare-and-swap)
 //! ```
 
+mod account_cache;
 mod bounded_map;
 pub mod changes;
 mod coverage;
 mod coverage_cache;
 pub mod decide;
 mod desired;
+mod desired_set;
+pub mod digest;
 mod entry_state;
 mod flight;
+mod grant_coverage;
 mod grant_fetcher;
 mod grant_fetches;
 mod live_reads;
@@ -34,7 +38,9 @@ pub mod store;
 pub mod summary;
 mod superseded_logins;
 pub mod tenant_identity;
+mod unwanted_keys;
 mod write;
+mod write_log;
 
 use std::sync::Arc;
 

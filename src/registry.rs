@@ -23,6 +23,8 @@ pub mod pod_subject;
 pub mod selector;
 pub mod source;
 mod spec_changes;
+#[cfg(test)]
+mod steps;
 mod valid;
 mod validate;
 

@@ -56,6 +56,10 @@ pub struct Bounds {
     pub body_bytes: usize,
     /// The bodies of all requests that are not answered yet, in bytes.
     pub all_bodies_bytes: usize,
+    /// What those of them take at most that are longer than a 64th of the longest: the rest is for ordinary ones alone.
+    pub large_bodies_bytes: usize,
+    /// How long such a body waits until there is place for it.
+    pub large_body_wait: Duration,
     /// After the last phase began, for what is in flight.
     pub finish: Duration,
 }
@@ -71,7 +75,9 @@ impl Default for Bounds {
             write: Duration::from_secs(10),
             body: Duration::from_secs(10),
             body_bytes: 7 * 1024 * 1024,
-            all_bodies_bytes: 64 * 1024 * 1024,
+            all_bodies_bytes: 36 * 1024 * 1024,
+            large_bodies_bytes: 28 * 1024 * 1024,
+            large_body_wait: Duration::from_secs(2),
             finish: Duration::from_secs(30),
         }
     }
@@ -102,7 +108,7 @@ impl Server {
             bounds: self.bounds,
             metrics: self.metrics,
             drain: drain.clone(),
-            load: body::RequestBudget::new(self.bounds.all_bodies_bytes),
+            load: body::RequestBudget::new(&self.bounds),
         });
         let mut connections = JoinSet::new();
         let mut closing = std::pin::pin!(drain.reached(Phase::Closing));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::balancer::Balancer;
 use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
 use support::pki::{Authority, ENDED, VALID};
-use support::process::{Pullpass, configuration, make_certificates, make_namespace, pod};
+use support::process::{Launch, Pullpass, configuration, make_certificates, make_namespace, pod};
 use support::proxy::Seen;
 use support::wait;
 
@@ -265,4 +265,55 @@ fn ends(metrics: &str) -> i64 {
     let name = "pullpass_certificate_expiry_timestamp_seconds ";
     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap().parse().unwrap()
+}
+
+/// A client that keeps its connection, over which it asked once.
+async fn keep_connection(pullpass: &Pullpass) -> reqwest::Client {
+    let client = pullpass.client();
+    let asked = client.get(pullpass.url("livez")).send().await;
+    assert_eq!(asked.unwrap().status(), 404);
+    client
+}
+
+/// The hard limit of file descriptors is a thousand, too, and callers keep about as many connections: what else needs one gets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goes_on_when_kept_connections_would_take_all_descriptors() {
+    const KEPT: usize = 990;
+    let fixture = fixture("descriptors").await;
+    let launch = Launch {
+        controller: true,
+        files: Some(1024),
+        ..fixture.launch().await
+    };
+    let pullpass = Pullpass::start(&launch).await;
+    let mut kept = Vec::new();
+    for _ in 0..KEPT {
+        kept.push(keep_connection(&pullpass).await);
+    }
+    fixture.api.forget();
+    let shop = fixture.namespace("shop").await;
+    wait::until("the pull secret to be written", async || {
+        assert!(pullpass.is_ready().await, "probes are answered");
+        fixture.has_pull_secret(&shop).await.then_some(())
+    })
+    .await;
+    wait::until("the Lease to be renewed twice", async || {
+        let requests = fixture.api.requests();
+        let renewals = requests
+            .iter()
+            .filter(|request| request.method != "GET" && request.path.contains("/leases/"));
+        (renewals.count() > 1).then_some(())
+    })
+    .await;
+    let metrics = pullpass.metrics().await;
+    let open = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("pullpass_connections "));
+    let open: usize = open.unwrap().parse().unwrap();
+    assert!(open > KEPT / 2, "{open}");
+    let log = pullpass.log();
+    for line in ["failed to accept", "certificate files", "failed to read"] {
+        assert!(!log.contains(line), "{line}: {log}");
+    }
+    drop(kept);
 }

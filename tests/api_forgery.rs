@@ -172,7 +172,10 @@ fn registries(fixture: &Fixture) -> Vec<Value> {
     let rows = [
         (
             "forged",
-            json!({"images": [format!("{ECR}/team")], "namespaceSelector": all, "ecr": fixture.ecr("forged")}),
+            json!({
+                "images": [format!("{ECR}/team")], "namespaceSelector": all, "ecr": fixture.ecr("forged"),
+                "podMetadata": {"annotations": {"example.com/added": ADDED}},
+            }),
         ),
         (
             "forged-ci",
@@ -226,8 +229,33 @@ async fn create(fixture: &Fixture, namespace: &str, row: &Row) -> Answer {
         }
     }
     pod["spec"]["serviceAccountName"] = row.account.as_deref().unwrap_or("default").into();
-    fixture.cluster.create_pod(&pod, "").await.ok()
+    let created = fixture.cluster.create_pod(&pod, "").await.ok();
+    check_verbatim(&pod, &created.body);
+    created
 }
+
+/// What a Pod says it says to the letter, whatever it looks like; and what the Registry adds is added so, too.
+fn check_verbatim(sent: &Value, created: &Value) {
+    let annotations = &created["metadata"]["annotations"];
+    let said = sent["metadata"]["annotations"].as_object();
+    for (key, value) in said.into_iter().flatten() {
+        assert_eq!(annotations[key], *value, "{key}");
+    }
+    let containers = |pod: &Value| {
+        let containers = pod["spec"]["containers"].as_array();
+        let images = containers
+            .into_iter()
+            .flatten()
+            .map(|one| one["image"].clone());
+        images.collect::<Vec<_>>()
+    };
+    assert_eq!(containers(sent), containers(created));
+    let added = &annotations["example.com/added"];
+    assert!(added.is_null() || added == ADDED, "{added}");
+}
+
+/// An annotation of the Registry that is served to everybody.
+const ADDED: &str = "{{ .Namespace }} ${HOME} $(HOME) {} %s";
 
 fn told(answer: &Answer) -> String {
     answer.warnings.join("\n").replace("\n… ", " ")

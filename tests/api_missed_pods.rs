@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "api_missed_pods/calls.rs"]
+mod calls;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

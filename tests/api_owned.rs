@@ -142,6 +142,35 @@ async fn lets_nobody_else_write_a_secret_of_pullpass() {
         let answer = send(admin, user(row), row).await;
         check(row, &answer);
     }
+    // And as people do it.
+    let namespace = ["--namespace", tenant.as_str()];
+    for user in [
+        &["--as=tenant"][..],
+        &["--as=admin", "--as-group=system:masters"],
+    ] {
+        users["pullpass"].apply(&own_secret(&tenant)).await;
+        let kubectl = |arguments: &[&str]| {
+            let all = [arguments, &namespace, user].concat();
+            fixture.world.kubectl(&all)
+        };
+        let read = kubectl(&["get", "secret", "pullpass", "--output=json"]);
+        let file = fixture.file("secret.json");
+        std::fs::write(&file, read).unwrap();
+        kubectl(&["replace", "--filename", file.to_str().unwrap()]);
+        kubectl(&["delete", "secret", "pullpass", "--cascade=background"]);
+    }
+}
+
+/// What pullpass writes there.
+fn own_secret(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {
+            "name": "pullpass", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "pullpass"},
+            "annotations": {"pullpass.dev/covers": "nothing"},
+        },
+        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    })
 }
 
 /// A process beside the cluster has a user of its own: that one is bound to the rights, and is who the policies mean.

@@ -18,6 +18,8 @@ use support::wait;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
+    /// Whom such an attack hit.
+    cve: Option<String>,
     method: String,
     path: String,
     body: Option<Value>,
@@ -40,7 +42,7 @@ async fn expect(user: &Cluster, row: &Row, names: &[(&str, &str)]) {
     });
     let path = fill(&row.path);
     let answer = user.send(&row.method, &path, body.as_ref()).await;
-    let method = &row.method;
+    let method = format!("{} {}", row.cve.as_deref().unwrap_or_default(), row.method);
     assert_eq!(
         answer.status, row.status,
         "{method} {path}: {}",
@@ -250,17 +252,13 @@ async fn is_refused_by_policies_what_rights_would_allow() {
     });
     fixture.cluster.apply(&foreign).await;
     make_namespace(&fixture.cluster, "kube-public", &fixture.labels()).await;
+    let victim = make_victim(&fixture).await;
     let release = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1", "stringData": {"release": "ours"},
         "metadata": {"name": "sh.helm.release.v1.pullpass.v1", "namespace": OWN, "labels": {"owner": "helm"}},
     });
     fixture.cluster.apply(&release).await;
-    for namespace in [&fresh, &outside, "kube-system", "kube-public"] {
-        let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
-        });
-        fixture.cluster.apply(&account).await;
-    }
+    make_builders(&fixture, &[&fresh, &outside, "kube-system", "kube-public"]).await;
     apply_idle_webhooks(&fixture.cluster).await;
     grant_more(&fixture).await;
     let table: Vec<Row> =
@@ -271,6 +269,7 @@ async fn is_refused_by_policies_what_rights_would_allow() {
         ("TENANT", tenant.as_str()),
         ("FRESH", &fresh),
         ("OUTSIDE", &outside),
+        ("VICTIM", &victim),
         ("AUTHORITY", &authority),
     ];
     // A new policy takes some seconds until it is asked.
@@ -288,6 +287,27 @@ async fn is_refused_by_policies_what_rights_would_allow() {
     .await;
     for row in &table {
         expect(&pullpass, row, &names).await;
+    }
+}
+
+/// Another tenant's namespace, with what looks like a source.
+async fn make_victim(fixture: &Fixture) -> String {
+    let victim = fixture.namespace("victim").await;
+    let keys = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"AWS_ACCESS_KEY_ID": "AKIA"},
+        "metadata": {"name": "keys", "namespace": victim, "labels": {"pullpass.dev/source": "true"}},
+    });
+    fixture.cluster.apply(&keys).await;
+    victim
+}
+
+/// ServiceAccounts of the name that pullpass may have tokens of.
+async fn make_builders(fixture: &Fixture, namespaces: &[&str]) {
+    for namespace in namespaces {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder", "namespace": namespace},
+        });
+        fixture.cluster.apply(&account).await;
     }
 }
 

@@ -6,6 +6,12 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "chart/install.rs"]
+mod install;
+#[path = "chart/readme.rs"]
+mod readme;
+#[path = "chart/registries.rs"]
+mod registries;
 #[path = "chart/schemas.rs"]
 mod schemas;
 mod support;

@@ -22,6 +22,8 @@ use support::oci::Oci;
 use support::process::Pullpass;
 use support::roles::add_role;
 use support::user::User;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 const IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
 
@@ -685,5 +687,90 @@ async fn answers_two_when_it_cannot_begin() {
             "{arguments:?}: {}",
             told.output
         );
+    }
+}
+
+/// A proxy for `CONNECT` on loopback, which passes on what it is given; notes the targets.
+async fn start_tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let targets = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&targets);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let mut client = BufReader::new(client);
+                let mut lines = String::new();
+                while !lines.ends_with("\r\n\r\n") {
+                    client
+                        .read_line(&mut lines)
+                        .await
+                        .ok()
+                        .filter(|read| *read > 0)?;
+                }
+                let target = lines.split(' ').nth(1)?.to_owned();
+                let mut server = TcpStream::connect(&target).await.ok()?;
+                seen.lock().unwrap().push(target);
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                copy_bidirectional(&mut client, &mut server).await.ok()
+            });
+        }
+    });
+    (url, targets)
+}
+
+/// The cluster is the one that kubectl would ask: by `KUBECONFIG`, several files of it, and through the `proxy-url` of its cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_the_cluster_as_kubectl_does() {
+    let place = Place::new("check-kubectl").await;
+    let namespace = place.fixture.namespace("pods").await;
+    let text = std::fs::read_to_string(place.fixture.world.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
+    let (url, targets) = start_tunnel().await;
+    kubeconfig["clusters"][0]["cluster"]["proxy-url"] = url.into();
+    let context = kubeconfig["current-context"].take();
+    let context = context.as_str().unwrap();
+    let write = |name: &str, content: &Value| {
+        let file = place.fixture.file(name);
+        std::fs::write(&file, content.to_string()).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let first = write(
+        "first.kubeconfig",
+        &json!({"apiVersion": "v1", "kind": "Config", "current-context": context}),
+    );
+    let second = write("second.kubeconfig", &kubeconfig);
+    let list = format!("{first}:/not/there:{second}");
+    for (arguments, environment) in [
+        (vec![], vec![("KUBECONFIG", list.as_str())]),
+        (
+            vec!["--context", context],
+            vec![("KUBECONFIG", second.as_str())],
+        ),
+    ] {
+        targets.lock().unwrap().clear();
+        let told = place
+            .run(
+                &[&["-n", &namespace, IMAGE], arguments.as_slice()].concat(),
+                &environment,
+            )
+            .await;
+        assert_eq!(told.find("registries")["status"], "ok", "{}", told.output);
+        assert!(
+            !targets.lock().unwrap().is_empty(),
+            "it went past the proxy"
+        );
+        let explained = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .args(["explain", "--context", context, "-n", &namespace, IMAGE])
+            .env_clear()
+            .envs(environment)
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8(explained.stdout).unwrap();
+        let stderr = String::from_utf8(explained.stderr).unwrap();
+        let served = format!("{} serves it", place.fixture.name);
+        assert!(stdout.contains(&served), "{stdout}{stderr}");
+        assert!(!stdout.contains("is not known"), "{stdout}");
     }
 }

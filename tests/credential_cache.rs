@@ -22,6 +22,7 @@ use pullpass::credential::{
 };
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use secrecy::ExposeSecret;
+use support::figure;
 use support::log::Log;
 use support::source::Secrets;
 use support::store::{Replica, Seeded, Shared};
@@ -139,14 +140,20 @@ struct World {
 
 impl World {
     fn start(cloud: Arc<Cloud>) -> Self {
+        Self::bounded(cloud, 1_000)
+    }
+
+    /// One whose cache keeps so few keys.
+    fn bounded(cloud: Arc<Cloud>, keys: u64) -> Self {
         let shared = Shared::default();
         let replica = Replica::start(&shared, &Seeded::new(7), 1);
         let secrets = Arc::new(Secrets::default());
-        let minter = Minter::new(
+        let minter = Minter::bounded(
             cloud.clone(),
             replica.clone(),
             secrets.clone(),
             Metrics::default(),
+            keys,
         );
         Self {
             cloud,
@@ -381,6 +388,49 @@ async fn give_credential_survives_a_panic_of_the_mint() {
     assert_eq!(world.cloud.mints(), 2);
 }
 
+/// What the cache forgets costs nothing: who asks the second time while the first mint is under way, after it, or after its caller
+/// has hung up, gets what was minted.
+#[tokio::test(start_paused = true)]
+async fn mints_five_thousand_keys_once_each_in_a_cache_of_a_hundred() {
+    let world = World::bounded(Cloud::new(500), 100);
+    let sources: Vec<_> = (0..5_000).map(|n| source(&format!("region-{n}"))).collect();
+    let hung_up = sources.iter().step_by(7).map(async |source| {
+        let call = tokio::time::timeout(Duration::from_millis(50), world.get(source));
+        assert!(call.await.is_err(), "hung up before the answer");
+    });
+    join_all(hung_up).await;
+    let again = sources.iter().step_by(10);
+    let both = join_all(sources.iter().chain(again).map(|source| world.get(source))).await;
+    assert_eq!(world.cloud.mints(), 5_000);
+    let after = join_all(sources.iter().map(|source| world.get(source))).await;
+    for (before, after) in both.iter().zip(&after) {
+        assert_eq!(password(before), password(after));
+    }
+    assert_eq!(world.cloud.mints(), 5_000);
+    assert_eq!(world.shared.credentials().len(), 5_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mints_nothing_anew_when_the_store_could_not_take_it() {
+    let world = World::start(Cloud::new(10));
+    world.replica.takes_nothing.store(true, Ordering::Relaxed);
+    let source = source("eu-west-1");
+    for _ in 0..60 {
+        let error = world.get(&source).await.unwrap_err();
+        assert!(
+            matches!(*error, MintError::Store(StoreError::Unreachable { .. })),
+            "{error}"
+        );
+        world.pass(1).await;
+    }
+    assert_eq!(world.cloud.mints(), 1);
+    world.replica.takes_nothing.store(false, Ordering::Relaxed);
+    world.pass(60).await;
+    world.get(&source).await.unwrap();
+    assert_eq!(world.cloud.mints(), 1, "what was minted is stored at last");
+    assert_eq!(world.shared.credentials().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn restart_mints_nothing() {
     let world = World::start(Cloud::new(10));
@@ -549,10 +599,10 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
         .await
         .unwrap();
     assert_eq!(cloud.mints(), 1);
-    assert!(
-        before.elapsed() < Duration::from_secs(11),
-        "{:?}",
-        before.elapsed()
+    figure::within(
+        "a mint after a claim whose maker died",
+        before.elapsed(),
+        Duration::from_secs(11),
     );
 }
 

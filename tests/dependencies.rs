@@ -90,3 +90,32 @@ fn finds_planted_crates() {
         ["ring is there", "rustls is there in 2 versions"]
     );
 }
+
+/// The dependencies that a lock file has for pullpass; with the version where there are several.
+fn read_locked(lock: &str) -> BTreeSet<&str> {
+    let entry = lock
+        .split("[[package]]")
+        .find(|entry| entry.contains("\nname = \"pullpass\"\n"))
+        .expect("it has pullpass");
+    let quoted = entry.lines().filter_map(|line| {
+        let name = line.strip_prefix(" \"")?.strip_suffix("\",")?;
+        name.split(' ').next()
+    });
+    quoted.collect()
+}
+
+/// `make fuzz` builds with `--locked`: its lock file follows this project's dependencies.
+#[test]
+fn locks_for_fuzzing_what_the_program_depends_on() {
+    let manifest = cargo(&["metadata", "--no-deps", "--offline", "--format-version=1"]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("it is JSON");
+    let dependencies = manifest["packages"][0]["dependencies"]
+        .as_array()
+        .expect("a list");
+    let wanted = dependencies.iter().filter(|each| each["kind"] != "dev");
+    let wanted: BTreeSet<_> = wanted.filter_map(|each| each["name"].as_str()).collect();
+    assert!(wanted.contains("tokio"), "{wanted:?}");
+    let lock = include_str!("../fuzz/Cargo.lock");
+    let fix = "fuzz/Cargo.lock is behind: run `cargo metadata --manifest-path fuzz/Cargo.toml`";
+    assert_eq!(read_locked(lock), wanted, "{fix}");
+}

@@ -39,6 +39,8 @@ fn documents() -> Vec<PathBuf> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "manifests/README.md",
+        "manifests/chart/README.md",
+        "manifests/chart-registries/README.md",
         "certs/README.md",
         "tests/bed/README.md",
     ];
@@ -107,6 +109,27 @@ fn names_tests_that_are_there() {
     }
 }
 
+/// The numbers of vulnerabilities in a text.
+fn find_cves(text: &str) -> BTreeSet<&str> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let words = text.split(|letter| !is_part(letter));
+    words.filter(|word| word.starts_with("CVE-")).collect()
+}
+
+/// A class that hit others is tried here, by rows that name it.
+#[test]
+fn tries_each_vulnerability_that_it_names() {
+    let document = read("docs/SECURITY.md");
+    let named = find_cves(&document);
+    assert!(named.len() > 5, "{named:?}");
+    let tables: Vec<String> = find_files(&root().join("tests/data"), "yaml")
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let tried: BTreeSet<&str> = tables.iter().flat_map(|text| find_cves(text)).collect();
+    assert_eq!(named, tried);
+}
+
 /// The target that a line of shell has made, as in `KEEP=1 make demo`.
 fn find_target(code: &str) -> Option<&str> {
     let mut words = code.split_whitespace().filter(|word| !word.contains('='));
@@ -146,6 +169,10 @@ fn names_one_license_everywhere() {
     assert_eq!(name, "Apache-2.0");
     for (file, line) in [
         ("manifests/chart/Chart.yaml", "  artifacthub.io/license: "),
+        (
+            "manifests/chart-registries/Chart.yaml",
+            "  artifacthub.io/license: ",
+        ),
         ("Dockerfile", "LABEL org.opencontainers.image.licenses="),
     ] {
         let text = read(file);

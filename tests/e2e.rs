@@ -267,9 +267,10 @@ async fn pods_pull_through_what_the_chart_installs() {
     };
     place.set_up_aws().await;
     place.prepare().await;
-    // Nobody gets past a webhook that does not answer.
+    // Nobody gets past a webhook that does not answer. As before there were policies, at first.
     let strict = ["webhook.failurePolicy=Fail"];
-    place.install("install", &strict);
+    let without = [&strict[..], &["admissionPolicies.enabled=false"]].concat();
+    place.install("install", &without);
     place.put_registry().await;
     place
         .make_namespace("shop", json!({"pullpass.dev/inject": "enabled"}))
@@ -277,6 +278,8 @@ async fn pods_pull_through_what_the_chart_installs() {
     place.make_namespace("elsewhere", json!({})).await;
 
     let running = pull(&place).await;
+    adopt_policies(&place, &strict).await;
+    keep_out_of_the_way(&place).await;
     upgrade_and_roll_back(&place).await;
     evict_and_scale_down(&place).await;
     lose_all_pods(&place).await;
@@ -316,6 +319,105 @@ async fn pull(place: &Place) -> Value {
     running
 }
 
+/// The policies come to a cluster that had none. What is in a Secret from before keeps no namespace from ending.
+async fn adopt_policies(place: &Place, settings: &[&str]) {
+    let labels = json!({"pullpass.dev/inject": "enabled"});
+    place.make_namespace("ending", labels).await;
+    place
+        .until("the pull secret of a namespace that will end", async || {
+            place.cluster.secret("ending", "pullpass").await
+        })
+        .await;
+    let secret = ["secret", "pullpass", "--namespace", "ending"];
+    let patch = |kind: &str, patch: &str| {
+        place.kubectl(&[&["patch"], &secret[..], &["--type", kind, "--patch", patch]].concat());
+    };
+    patch(
+        "merge",
+        r#"{"metadata":{"finalizers":["example.com/keep"]}}"#,
+    );
+
+    place.install("upgrade", settings);
+    let forged = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "labels": {"team": "x"}}});
+    let dry_run = "/api/v1/namespaces/shop/secrets/pullpass?fieldManager=test&dryRun=All";
+    place
+        .until("nobody else to write a Secret of pullpass", async || {
+            let answer = place.cluster.send("PATCH", dry_run, Some(&forged)).await;
+            (answer.status == 422).then_some(())
+        })
+        .await;
+    place.kubectl(&["delete", "namespace", "ending", "--wait=false"]);
+    place
+        .until("the Secret to wait for its finalizer", async || {
+            let secret = place.cluster.secret("ending", "pullpass").await?;
+            secret["metadata"]["deletionTimestamp"]
+                .is_string()
+                .then_some(())
+        })
+        .await;
+    patch(
+        "json",
+        r#"[{"op": "remove", "path": "/metadata/finalizers"}]"#,
+    );
+    place
+        .until("the namespace to end", async || {
+            let namespace = place.cluster.get("/api/v1/namespaces/ending").await;
+            namespace.is_none().then_some(())
+        })
+        .await;
+}
+
+/// What Kubernetes' own controllers and `kubectl` do with any Secret, they do with those of pullpass, for tenants as for admins.
+async fn keep_out_of_the_way(place: &Place) {
+    let bind = ["create", "rolebinding", "tenant", "--clusterrole=edit"];
+    place.kubectl(&[&bind[..], &["--user=tenant", "--namespace", "shop"]].concat());
+    let uid = async || {
+        let secret = place.cluster.secret("shop", "pullpass").await?;
+        secret["metadata"]["uid"].as_str().map(str::to_owned)
+    };
+    for user in [&[][..], &["--as=tenant"]] {
+        let kubectl = |arguments: &[&str]| {
+            place.kubectl(&[arguments, &["--namespace", "shop"], user].concat())
+        };
+        let secret = kubectl(&["get", "secret", "pullpass", "--output", "json"]);
+        let file = place.folder.path().join("secret.json");
+        std::fs::write(&file, secret).unwrap();
+        kubectl(&["replace", "--filename", file.to_str().unwrap()]);
+        for cascade in ["background", "foreground", "orphan"] {
+            let before = uid().await.unwrap();
+            let cascade = format!("--cascade={cascade}");
+            kubectl(&["delete", "secret", "pullpass", &cascade, "--timeout=60s"]);
+            place
+                .until("the Secret to be made again", async || {
+                    uid().await.filter(|now| *now != before)
+                })
+                .await;
+        }
+    }
+    let migration = json!({
+        "apiVersion": "storagemigration.k8s.io/v1beta1", "kind": "StorageVersionMigration",
+        "metadata": {"name": "secrets"}, "spec": {"resource": {"group": "", "resource": "secrets"}},
+    });
+    place.cluster.apply(&migration).await;
+    let path = "/apis/storagemigration.k8s.io/v1beta1/storageversionmigrations/secrets";
+    place
+        .until("all Secrets to be migrated", async || {
+            // The migrator waits until the garbage collector has seen a Secret that is newer than the migration.
+            let newer = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "newer", "namespace": "elsewhere"}});
+            place.cluster.apply(&newer).await;
+            place.cluster.delete(&newer).await;
+            let migration = place.cluster.get(path).await?;
+            let conditions = migration["status"]["conditions"].as_array()?.clone();
+            let is = |type_: &str| {
+                let mut found = conditions.iter();
+                found.any(|one| one["type"] == type_ && one["status"] == "True")
+            };
+            assert!(!is("Failed"), "{migration}");
+            is("Succeeded").then_some(())
+        })
+        .await;
+}
+
 /// No creation is lost while all Pods of the release are replaced, twice.
 async fn upgrade_and_roll_back(place: &Place) {
     let pod = hello("shop", "stream");
@@ -324,7 +426,7 @@ async fn upgrade_and_roll_back(place: &Place) {
         "upgrade",
         &["webhook.failurePolicy=Fail", "log.filter=warn"],
     );
-    place.helm(&["rollback", "pullpass", "1"]);
+    place.helm(&["rollback", "pullpass", "2"]);
     let outcome = load.end().await;
     outcome.tell(2, "rolling restarts of the release, Fail");
     outcome.check_none_lost();
@@ -407,8 +509,8 @@ async fn uninstall(place: &Place, running: &Value) {
     let told = purge(&["--dry-run"]);
     assert!(told.contains("shop/pullpass: would be removed"), "{told}");
     assert!(place.cluster.secret("shop", "pullpass").await.is_some());
-    let told = purge(&[]);
+    let told = purge(&["--yes"]);
     assert!(told.contains("shop/pullpass: removed"), "{told}");
     assert!(place.cluster.secret("shop", "pullpass").await.is_none());
-    assert_eq!(purge(&[]), "0 secrets: 0 removed, 0 not\n");
+    assert_eq!(purge(&["--yes"]), "0 secrets: 0 removed, 0 not\n");
 }

@@ -10,6 +10,7 @@ const API: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1";
 
 fn run(arguments: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .env_clear()
         .arg("explain")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -126,9 +127,9 @@ fn says_what_host_is_where_no_registry_serves_it() {
 }
 
 #[test]
-fn exits_with_2_and_an_error_in_the_row_of_an_unreadable_image() {
+fn exits_with_1_and_an_error_in_the_row_of_an_unreadable_image() {
     let (code, rows) = rows(&["ubuntu", "App", "https://example.com/x"], "");
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(1));
     assert!(rows[0].get("error").is_none());
     assert_eq!(
         rows[1]["error"],
@@ -136,7 +137,7 @@ fn exits_with_2_and_an_error_in_the_row_of_an_unreadable_image() {
     );
     assert!(rows[2]["error"].is_string() && rows[2]["registry"].is_null());
     let (code, stdout, _) = text(&["App"], "");
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(1));
     assert!(stdout.contains("unreadable  the repository has upper-case letters"));
 }
 
@@ -164,7 +165,7 @@ fn judges_by_the_namespace_that_is_named() {
         registry(&["--namespace-labels", "team=search", API])["registry"],
         json!(null)
     );
-    let reason = registry(&["--namespace", "search", API])["reason"].to_string();
+    let reason = registry(&["--namespace-labels", "team=search", API])["reason"].to_string();
     assert!(
         reason.contains("payments: it does not serve the namespace: it selects team=payments"),
         "{reason}"
@@ -182,9 +183,41 @@ fn judges_by_the_namespace_that_is_named() {
         registry(&["-f", path(&namespaces), "--namespace", "shop", API])["registry"],
         "payments"
     );
-    assert_eq!(
-        registry(&["-f", path(&namespaces), "--namespace", "other", API])["registry"],
-        json!(null)
+    // Also as `kubectl get namespaces -o yaml` prints it, with all that an API server adds.
+    let list = file(
+        "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: shop, uid: u, labels: {team: search}},
+          spec: {finalizers: [kubernetes]}, status: {phase: Active}}, {apiVersion: v1, kind: Namespace, metadata: {name: bare}}]}",
+    );
+    for namespace in ["shop", "bare"] {
+        assert_eq!(
+            registry(&["-f", path(&list), "-n", namespace, API])["registry"],
+            json!(null),
+            "{namespace}"
+        );
+    }
+}
+
+#[test]
+fn says_that_it_does_not_know_labels_of_the_namespace() {
+    let arguments = ["-f", REGISTRIES, "-n", "other", API];
+    let (code, stdout, stderr) = text(&arguments, "");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(
+        stdout.contains(
+            "Whether namespace other opted in, and which Registries serve it, is not known"
+        ),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("has not opted in"), "{stdout}");
+}
+
+#[test]
+fn names_the_way_to_a_kubeconfig_where_a_context_has_none() {
+    let (code, _, stderr) = text(&["--context", "production", API], "");
+    assert_eq!(code, Some(2));
+    assert!(
+        stderr.contains("production") && stderr.contains("--kubeconfig"),
+        "{stderr}"
     );
 }
 
@@ -301,7 +334,7 @@ fn names_file_line_and_field_of_what_is_wrong() {
     for (spec, expected) in rows {
         let file = file(&format!("{head}{spec}"));
         let (code, stdout, stderr) = text(&["-f", path(&file), "ubuntu"], "");
-        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{spec}");
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{spec}");
         assert!(
             stderr.contains(&format!("{}{expected}", path(&file))),
             "{expected:?} is not in:\n{stderr}"
@@ -312,7 +345,7 @@ fn names_file_line_and_field_of_what_is_wrong() {
     let (_, _, stderr) = text(&["-f", path(&file), "ubuntu"], "");
     assert!(stderr.contains(":7: spec: "), "{stderr}");
     let (code, _, stderr) = text(&["-f", "/nowhere.yaml", "ubuntu"], "");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(stderr.contains("/nowhere.yaml: No such file"), "{stderr}");
 }
 
@@ -337,7 +370,7 @@ fn refuses_arguments_that_make_no_sense() {
         &["--pod", "x", "y"],
     ] {
         let (code, stdout, stderr) = text(arguments, "");
-        assert_eq!(code, Some(1), "{arguments:?}");
+        assert_eq!(code, Some(2), "{arguments:?}");
         assert_eq!(stdout, "", "{arguments:?}");
         assert!(stderr.starts_with("error: "), "{stderr}");
     }

@@ -1,7 +1,13 @@
-//! The rooms' arrows point one way, pure rooms stay pure, files stay short. `docs/ARCHITECTURE.md` draws it.
+//! The rooms' arrows point one way, no files name each other in a circle, pure rooms stay pure, files stay short.
+//! `docs/ARCHITECTURE.md` draws it.
+
+#[path = "layering/circles.rs"]
+mod circles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use circles::FileGraph;
 
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -9,12 +15,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("label", &[]),
     ("clock", &[]),
-    ("say_once", &[]),
+    ("log_throttle", &[]),
     ("registry", &["image", "names"]),
     ("credential", &["clock", "label", "names", "registry"]),
     (
         "provision",
-        &["clock", "say_once", "names", "registry", "credential"],
+        &["clock", "log_throttle", "names", "registry", "credential"],
     ),
     (
         "admission",
@@ -25,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "clock",
             "label",
+            "log_throttle",
             "names",
             "registry",
             "credential",
@@ -35,8 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "controller",
         &[
             "clock",
-            "say_once",
             "label",
+            "log_throttle",
             "names",
             "registry",
             "provision",
@@ -45,13 +52,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "certificates",
         ],
     ),
-    ("server", &["label"]),
+    ("server", &["label", "log_throttle"]),
     ("certificates", &["clock", "label"]),
     (
         "command",
         &[
             "clock",
             "image",
+            "log_throttle",
             "names",
             "registry",
             "credential",
@@ -70,11 +78,11 @@ const PURE: &[&str] = &[
     "image",
     "names",
     "clock",
-    "say_once",
     "registry",
     "admission/plan",
     "admission/patch",
     "admission/validate_registry",
+    "provision/digest",
     "provision/secret",
     "provision/decide",
     "certificates/decide",
@@ -85,6 +93,7 @@ const PURE: &[&str] = &[
     "controller/reconciler/token_bucket",
     "controller/reconciler/workqueue",
     "controller/removal_guard",
+    "controller/missed_pods/calls",
     "controller/missed_pods/event",
     "controller/missed_pods/owner",
     "controller/missed_pods/schedule",
@@ -101,6 +110,8 @@ const IMPURE: &[&str] = &[
     "reqwest",
     "rustls",
     "moka",
+    "azure_core",
+    "azure_identity",
     "tracing",
     "prometheus_client",
     "aws_config",
@@ -138,6 +149,8 @@ const HELD_BY: &[(&str, &[&str])] = &[
     ("aws_sdk_ecr", &["credential"]),
     ("aws_sdk_ecrpublic", &["credential"]),
     ("aws_sdk_sts", &["credential"]),
+    ("azure_core", &["credential"]),
+    ("azure_identity", &["credential"]),
     ("axum", &["admission", "server", "command"]),
     ("tokio_rustls", &["server"]),
     ("clap", &["command"]),
@@ -359,6 +372,138 @@ fn keeps_arrows_between_rooms() {
     }
     let violations = violations(&sources);
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn finds_no_circle_among_files() {
+    let sources = sources();
+    let graph = FileGraph::of(&sources);
+    let circles = graph.circles();
+    println!("circles among {} files: {}", sources.len(), circles.len());
+    let circles: Vec<String> = circles
+        .iter()
+        .map(|circle| graph.describe(circle))
+        .collect();
+    assert!(
+        circles.is_empty(),
+        "files name each other in a circle: move what both need into a file of its own\n{}",
+        circles.join("\n")
+    );
+}
+
+/// Files by name and text, and the circles among them.
+type Planted = (
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
+
+const PLANTED_CIRCLES: &[Planted] = &[
+    (
+        &[
+            ("server/a.rs", "use super::b::B;"),
+            ("server/b.rs", "fn f() { crate::server::a::g(); }"),
+        ],
+        &["server/a.rs names server/b.rs; server/b.rs names server/a.rs"],
+    ),
+    // Through groups, aliases, a macro's arguments, a type, an inline module, and more than two files.
+    (
+        &[
+            (
+                "server/a.rs",
+                "use crate::{image, server::{b::{self as other, C}, d}};",
+            ),
+            ("server/b.rs", "type T = Vec<super::c::C>;"),
+            ("server/c.rs", "fn f() { log!(\"{}\", super::d::D); }"),
+            ("server/d.rs", "mod inner { use super::super::a::A; }"),
+            ("image.rs", ""),
+        ],
+        &[
+            "server/a.rs names server/b.rs, server/d.rs; server/b.rs names server/c.rs; server/c.rs names server/d.rs; server/d.rs names server/a.rs",
+        ],
+    ),
+    // A face stands for the file that defines the name.
+    (
+        &[
+            (
+                "server.rs",
+                "mod a; mod b; pub use self::a::{A as First}; pub use self::b::B;",
+            ),
+            ("server/a.rs", "use super::B;"),
+            ("server/b.rs", "use crate::server::First;"),
+        ],
+        &["server/a.rs names server/b.rs; server/b.rs names server/a.rs"],
+    ),
+    (
+        &[
+            ("server.rs", "use self::a::f; pub struct S;"),
+            ("server/a.rs", "use super::S;"),
+        ],
+        &["server.rs names server/a.rs; server/a.rs names server.rs"],
+    ),
+    (
+        &[
+            ("server/a.rs", "use super::b::{\n    // first\n    B,\n};"),
+            ("server/b.rs", "use super::a::A;"),
+            (
+                "server/c.rs",
+                "impl super::d::D for C { fn f() { self::g() } }",
+            ),
+            ("server/d.rs", "const C: super::c::C = super::c::C::new();"),
+        ],
+        &[
+            "server/a.rs names server/b.rs; server/b.rs names server/a.rs",
+            "server/c.rs names server/d.rs; server/d.rs names server/c.rs",
+        ],
+    ),
+    // No circles: tests, comments and texts, visibilities, another crate's path, a face that re-exports alone.
+    (
+        &[
+            (
+                "server/a.rs",
+                "use super::b::B; #[cfg(test)] mod tests { use crate::server::c::C; } fn f() {}",
+            ),
+            (
+                "server/b.rs",
+                "/// [`super::a`]\n#[cfg(test)]\nuse super::a::A; pub(in crate::server::a) fn f() -> &str { \"super::a::A\" }",
+            ),
+            (
+                "server/c.rs",
+                "use ::server::a::A; fn f() { other::server::a::A; self.a() }",
+            ),
+        ],
+        &[],
+    ),
+    (
+        &[
+            (
+                "server.rs",
+                "mod a; mod b; pub(crate) use self::a::A; pub use self::b::B;",
+            ),
+            ("server/a.rs", "use super::B;"),
+            ("server/b.rs", ""),
+        ],
+        &[],
+    ),
+];
+
+#[test]
+fn finds_planted_circles() {
+    for (files, expected) in PLANTED_CIRCLES {
+        let planted: Vec<Source> = files
+            .iter()
+            .map(|(path, text)| Source {
+                path: (*path).to_owned(),
+                text: (*text).to_owned(),
+            })
+            .collect();
+        let graph = FileGraph::of(&planted);
+        let circles = graph.circles();
+        let found: Vec<String> = circles
+            .iter()
+            .map(|circle| graph.describe(circle))
+            .collect();
+        assert_eq!(found, *expected, "{files:?}");
+    }
 }
 
 /// Planted files, and what is found in each of them.

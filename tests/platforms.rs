@@ -17,4 +17,10 @@ mod listen;
 mod openshift;
 #[path = "platforms/place.rs"]
 mod place;
+#[path = "platforms/platform.rs"]
+mod platform;
+#[path = "platforms/rehearsal.rs"]
+mod rehearsal;
+#[path = "platforms/site.rs"]
+mod site;
 mod support;

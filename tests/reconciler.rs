@@ -451,11 +451,12 @@ async fn carries_out_what_was_ordered_before_it_led() {
     assert_eq!(leader.count_logins(), MANY);
 }
 
-/// What may come between a deletion and its being known for an order; and whether it is one then.
-#[tokio::test(start_paused = true)]
-async fn takes_out_nothing_when_it_may_have_been_the_kind() {
-    type Act = fn(&Leader);
-    let rows: [(&str, Act, usize); 10] = [
+/// What may come between a deletion and its being known for an order; how many Registries' logins are left then.
+type Interruption = (&'static str, fn(&Leader), usize);
+
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn interruptions() -> [Interruption; 10] {
+    [
         ("nothing", |_| {}, 1),
         (
             "the kind goes",
@@ -506,8 +507,12 @@ async fn takes_out_nothing_when_it_may_have_been_the_kind() {
             },
             3,
         ),
-    ];
-    for (what, act, left) in rows {
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_out_nothing_when_it_may_have_been_the_kind() {
+    for (what, act, left) in interruptions() {
         let leader = settled().await;
         leader.keep_first(1);
         leader.delete_down_to(1, 3);

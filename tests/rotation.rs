@@ -149,7 +149,9 @@ impl Place {
             environment: Vec::new(),
             controller: true,
             own_certificates: false,
+            listen: support::process::LOOPBACK,
             arguments: vec!["--drain-delay", "0"],
+            files: None,
         })
         .await
     }

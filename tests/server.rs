@@ -237,7 +237,73 @@ async fn sheds_requests_while_all_bodies_take_too_much() {
         all_bodies_bytes: 100_000,
         ..Bounds::default()
     };
-    sheds_requests_while_one_stalls(bounds, 200_000, &" ".repeat(99_999)).await;
+    sheds_requests_while_one_stalls(bounds, 100_001, &" ".repeat(99_999)).await;
+}
+
+/// The bounds of a server that takes no more than one large body at a time.
+fn one_large_body(wait: Duration) -> Bounds {
+    Bounds {
+        all_bodies_bytes: 2_000_000,
+        large_bodies_bytes: 1_000_000,
+        large_body_wait: wait,
+        body: Duration::from_mins(2),
+        ..Bounds::default()
+    }
+}
+
+/// The post of a review, padded to so many bytes: the head, and the body.
+fn padded_post(length: usize) -> (String, String) {
+    let review = review().to_string();
+    let body = format!("{review}{}", " ".repeat(length - review.len()));
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    (head, body)
+}
+
+#[tokio::test]
+async fn answers_who_writes_all_before_reading_when_there_is_no_place() {
+    let (application, _) = webhook(offline(team()));
+    let server = start(application, one_large_body(Duration::ZERO)).await;
+    let (head, body) = padded_post(1_000_000);
+    let mut stalled = server.connect().await;
+    send(&mut stalled, &head).await;
+    let (late_head, late_body) = padded_post(5_000_000);
+    let mut late = server.connect().await;
+    for _ in 0..2 {
+        send(&mut late, &late_head).await;
+        send(&mut late, &late_body).await;
+        let answer = receive(&mut late).await.0;
+        assert!(answer.starts_with("http/1.1 429"), "{answer}");
+        assert!(answer.contains("retry-after: 1"), "{answer}");
+    }
+    let (ordinary, text) = padded_post(100_000);
+    send(&mut late, &(ordinary + &text)).await;
+    let answer = receive(&mut late).await.0;
+    assert!(
+        answer.starts_with("http/1.1 200"),
+        "ordinary ones have a part of their own: {answer}"
+    );
+    send(&mut stalled, &body).await;
+    let answer = receive(&mut stalled).await.0;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn waits_for_the_place_of_a_large_body() {
+    let (application, _) = webhook(offline(team()));
+    let server = start(application, one_large_body(Duration::from_mins(1))).await;
+    let (head, body) = padded_post(1_000_000);
+    let ask = async || {
+        let mut stream = server.connect().await;
+        send(&mut stream, &head).await;
+        send(&mut stream, &body).await;
+        receive(&mut stream).await.0
+    };
+    let (one, other, third) = tokio::join!(ask(), ask(), ask());
+    for answer in [one, other, third] {
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    }
 }
 
 #[tokio::test]

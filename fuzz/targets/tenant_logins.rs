@@ -15,6 +15,8 @@ pub(super) const TARGET: Target = Target {
         r#"{"auths":{"a.example":{"auth":"YTpi"},"other.example":{"auth":"YTpi","email":"x"}}}"#,
         r#"{"auths":{"b.example/x":{"username":"a","password":"b"},"bad":{"auth":"!"}},"HttpHeaders":{}}"#,
         r#"{"auths":{"public.ecr.aws":{"auth":"YTpi"},"x":{"AUTH":7}}}"#,
+        // A number that is another one once it was written and read again.
+        r#"{"auths":{"public.ecr.aws":{"at":7444444444444444444444444444444444444444444444444444444444444444444444444444444444444444}}}"#,
         "{}",
     ],
 };

@@ -3,21 +3,20 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use json_patch::Patch;
 use tokio::time::Instant;
 
 use super::metrics::{AdmissionOutcome, CacheResult, Metrics};
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{self, PodObject};
 use super::secrets::{self, SecretsResult};
-use super::{patch, request, validate};
+use super::{patch, request};
 use crate::names::NamespaceName;
 use crate::provision::{ExcludedNamespaces, Namespace, Provision};
 
@@ -33,27 +32,18 @@ pub struct Webhook {
     pub clock: fn() -> Timestamp,
 }
 
-/// The webhook as an application: `POST /mutate`, and what validates.
-pub fn router(webhook: Arc<Webhook>) -> Router {
-    Router::new()
-        .route("/mutate", post(admit))
-        .route("/validate-registry", post(validate::registry))
-        .route("/validate-pod/warn", post(validate::warn_pod))
-        .route("/validate-pod/deny", post(validate::deny_pod))
-        .with_state(webhook)
-}
-
 /// What is done about a review, and why.
 struct AdmissionDecision {
     outcome: AdmissionOutcome,
     reason: &'static str,
     routine: bool,
     cache: CacheResult,
-    patch: Option<String>,
+    patch: Option<Patch>,
     warnings: Vec<String>,
 }
 
-async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
+/// `POST /mutate`: Pods that are to be created.
+pub(super) async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
     let (body, deadline) = match webhook.read(request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
@@ -67,7 +57,7 @@ async fn admit(State(webhook): State<Arc<Webhook>>, request: Request) -> Respons
         .catch_unwind()
         .await;
     let decision = decided.unwrap_or_else(|_| AdmissionDecision::panicked());
-    let answer = review.answer(decision.patch.as_deref(), &decision.warnings);
+    let answer = review.answer(decision.patch.as_ref(), &decision.warnings);
     webhook.metrics.count(
         decision.outcome,
         decision.reason,

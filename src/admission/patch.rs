@@ -5,7 +5,9 @@
 //!
 //! <https://www.rfc-editor.org/rfc/rfc6902>, <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
 
-use std::fmt::Write as _;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
+use serde_json::{Map, Value, json};
 
 use super::review::PodObject;
 use crate::names::ObjectName;
@@ -21,126 +23,75 @@ pub struct Additions<'a> {
     pub annotations: Vec<(&'a str, &'a str)>,
 }
 
-/// Writes the patch as JSON text; `None` when the Pod needs nothing.
+/// The patch; `None` when the Pod needs nothing.
 ///
 /// Total: for a Pod that is not [malformed](PodObject::is_malformed) the patch applies, and applying it twice changes nothing more. For a
 /// malformed one there is none.
-pub fn build(pod: &PodObject<'_>, additions: &Additions<'_>) -> Option<String> {
+pub fn build(pod: &PodObject<'_>, additions: &Additions<'_>) -> Option<Patch> {
     if pod.is_malformed() {
         return None;
     }
     let (metadata, spec) = (pod.metadata.value()?, pod.spec.value()?);
-    let mut patch = Operations::default();
+    let mut operations = Vec::new();
     let present = spec.pull_secrets();
     let missing = additions
         .pull_secrets
         .iter()
         .map(|name| name.as_str())
         .filter(|name| !present.iter().any(|present| present == name));
-    patch.add_pull_secrets(present.is_empty(), missing);
+    add_pull_secrets(&mut operations, present.is_empty(), missing);
     let keys = metadata.labels.value().map(|labels| labels.keys.as_slice());
-    patch.add_entries("/metadata/labels", keys, &additions.labels);
+    add_entries(&mut operations, "labels", keys, &additions.labels);
     let keys = metadata
         .annotations
         .value()
         .map(|annotations| annotations.keys.as_slice());
-    patch.add_entries("/metadata/annotations", keys, &additions.annotations);
-    patch.finish()
+    add_entries(&mut operations, "annotations", keys, &additions.annotations);
+    (!operations.is_empty()).then_some(Patch(operations))
 }
 
-#[derive(Default)]
-struct Operations(String);
-
-impl Operations {
-    fn add_pull_secrets<'a>(&mut self, list_empty: bool, missing: impl Iterator<Item = &'a str>) {
-        let mut missing = missing.peekable();
-        if missing.peek().is_none() {
-            return;
+fn add_pull_secrets<'a>(
+    operations: &mut Vec<PatchOperation>,
+    list_empty: bool,
+    missing: impl Iterator<Item = &'a str>,
+) {
+    let references = missing.map(|name| json!({ "name": name }));
+    if list_empty {
+        let references: Vec<Value> = references.collect();
+        if !references.is_empty() {
+            operations.push(add(&["spec", "imagePullSecrets"], references.into()));
         }
-        if !list_empty {
-            for name in missing {
-                self.open("/spec/imagePullSecrets/-");
-                let _ = write!(self.0, "{{\"name\":{}}}}}", Json(name));
-            }
-            return;
-        }
-        self.open("/spec/imagePullSecrets");
-        self.0.push('[');
-        for (index, name) in missing.enumerate() {
-            let _ = write!(
-                self.0,
-                "{}{{\"name\":{}}}",
-                if index == 0 { "" } else { "," },
-                Json(name)
-            );
-        }
-        self.0.push_str("]}");
-    }
-
-    /// `present` is `None` where the map itself is absent or null.
-    fn add_entries<K: AsRef<str>>(
-        &mut self,
-        map: &str,
-        present: Option<&[K]>,
-        entries: &[(&str, &str)],
-    ) {
-        if let Some(present) = present {
-            for (key, value) in entries {
-                if !present.iter().any(|present| present.as_ref() == *key) {
-                    self.open(&format!("{map}/{}", escape_pointer(key)));
-                    let _ = write!(self.0, "{}}}", Json(value));
-                }
-            }
-        } else if !entries.is_empty() {
-            self.open(map);
-            for (index, (key, value)) in entries.iter().enumerate() {
-                let _ = write!(
-                    self.0,
-                    "{}{}:{}",
-                    if index == 0 { '{' } else { ',' },
-                    Json(key),
-                    Json(value)
-                );
-            }
-            self.0.push_str("}}");
-        }
-    }
-
-    /// Opens an `add` operation up to its value.
-    fn open(&mut self, path: &str) {
-        self.0.push(if self.0.is_empty() { '[' } else { ',' });
-        let _ = write!(
-            self.0,
-            "{{\"op\":\"add\",\"path\":{},\"value\":",
-            Json(path)
-        );
-    }
-
-    fn finish(mut self) -> Option<String> {
-        if self.0.is_empty() {
-            return None;
-        }
-        self.0.push(']');
-        Some(self.0)
+    } else {
+        operations.extend(references.map(|value| add(&["spec", "imagePullSecrets", "-"], value)));
     }
 }
 
-/// Escapes one token of a JSON Pointer. <https://www.rfc-editor.org/rfc/rfc6901#section-3>
-fn escape_pointer(token: &str) -> String {
-    token.replace('~', "~0").replace('/', "~1")
+/// `present` is `None` where the map itself is absent or null.
+fn add_entries<K: AsRef<str>>(
+    operations: &mut Vec<PatchOperation>,
+    map: &str,
+    present: Option<&[K]>,
+    entries: &[(&str, &str)],
+) {
+    let Some(present) = present else {
+        if !entries.is_empty() {
+            let own = |&(key, value): &(&str, &str)| (key.to_owned(), value.into());
+            let entries: Map<String, Value> = entries.iter().map(own).collect();
+            operations.push(add(&["metadata", map], entries.into()));
+        }
+        return;
+    };
+    for (key, value) in entries {
+        if !present.iter().any(|present| present.as_ref() == *key) {
+            operations.push(add(&["metadata", map, key], (*value).into()));
+        }
+    }
 }
 
-/// A string as a JSON literal.
-struct Json<'a>(&'a str);
-
-impl std::fmt::Display for Json<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = |byte: u8| byte != b'"' && byte != b'\\' && byte >= 0x20;
-        if self.0.bytes().all(plain) {
-            return write!(formatter, "\"{}\"", self.0);
-        }
-        formatter.write_str(&serde_json::to_string(self.0).map_err(|_| std::fmt::Error)?)
-    }
+/// An `add` of `value` at the place that the tokens lead to.
+fn add(tokens: &[&str], value: Value) -> PatchOperation {
+    let path = PointerBuf::from_tokens(tokens.iter().copied());
+    PatchOperation::Add(AddOperation { path, value })
 }
 
 #[cfg(test)]
@@ -156,7 +107,7 @@ mod tests {
     }
 
     fn built(json: &str, additions: &Additions<'_>) -> Option<serde_json::Value> {
-        build(&pod(json), additions).map(|patch| serde_json::from_str(&patch).unwrap())
+        build(&pod(json), additions).map(|patch| serde_json::to_value(patch).unwrap())
     }
 
     fn secrets(names: &[&'static str]) -> Additions<'static> {

@@ -19,6 +19,9 @@ use crate::registry::{
 /// `TotalAnnotationSizeLimitB` in k8s.io/apimachinery/pkg/api/validation
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
+/// How many warnings of a Pod's images are kept: fewer are shown.
+const WARNINGS_MAX: usize = 16;
+
 /// Why a review is answered with "allowed" and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
@@ -290,7 +293,7 @@ impl<'r> Injection<'r> {
             let served = Reference::parse(&lower)
                 .ok()
                 .and_then(|lower| registries.resolve(*pod_subject, &lower));
-            if served.is_some() {
+            if served.is_some() && self.warnings.len() < WARNINGS_MAX {
                 let host = reference.domain();
                 self.warnings.push(format!(
                     "pullpass: write the host in lower case, the kubelet finds no credential for {host}"

@@ -34,7 +34,7 @@ pub enum PodCheck {
 }
 
 /// What a missed Pod lacks.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingReferences {
     /// The pull secrets that its images need and that it does not reference.
     pub secrets: Vec<String>,

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{DnsLabel, DnsSubdomain, NamespaceName, ObjectName};
@@ -33,6 +34,12 @@ pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// The longest `uid` that is echoed, in bytes. The API server sends 36.
 const MAX_UID: usize = 1024;
 
+/// The longest string with escapes, in bytes as it is written. A reader unescapes it into memory of its own, as long as the string;
+/// the API server's store takes no whole object that is longer.
+///
+/// <https://etcd.io/docs/v3.5/dev-guide/limit/#request-size-limit>
+const ESCAPED_MAX: usize = 1536 * 1024;
+
 /// Why a body is not a review that can be answered. The answer is 400 with this text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReviewError {
@@ -42,6 +49,11 @@ pub enum ReviewError {
     /// The body is not one JSON value, or gives a key twice.
     #[error("the body is not a readable AdmissionReview: {0}")]
     Syntax(String),
+    /// A string is longer than anything that could be stored, and would be copied to be read.
+    #[error(
+        "the body has a string with escapes that is longer than {ESCAPED_MAX} bytes: shorten it"
+    )]
+    LongString,
     /// Another version than `admission.k8s.io/v1` and `v1beta1`, or another kind.
     #[error(
         "the body is not an AdmissionReview of admission.k8s.io/v1 or v1beta1: check apiVersion and kind"
@@ -145,6 +157,9 @@ impl<'a> Review<'a> {
         if body.is_empty() {
             return Err(ReviewError::Empty);
         }
+        if body.len() > ESCAPED_MAX && has_long_escaped_string(body) {
+            return Err(ReviewError::LongString);
+        }
         let envelope: Field<ReviewEnvelope<'a>> =
             serde_json::from_slice(body).map_err(|error| ReviewError::Syntax(error.to_string()))?;
         let Field::Value(envelope) = envelope else {
@@ -180,11 +195,11 @@ impl<'a> Review<'a> {
         })
     }
 
-    /// Writes the answer: allowed, with the patch (the JSON text of a JSON Patch) and the warnings, if any.
+    /// Writes the answer: allowed, with the patch and the warnings, if any.
     ///
     /// Long warnings are broken into several.
-    pub fn answer(&self, patch: Option<&str>, warnings: &[String]) -> Vec<u8> {
-        let patch = patch.map(|patch| STANDARD.encode(patch));
+    pub fn answer(&self, patch: Option<&Patch>, warnings: &[String]) -> Vec<u8> {
+        let patch = patch.map(|patch| STANDARD.encode(write_patch(patch)));
         self.write(Response {
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch: patch.as_deref(),
@@ -207,6 +222,27 @@ impl<'a> Review<'a> {
         );
         body
     }
+}
+
+/// Whether a string of a JSON text is longer than [`ESCAPED_MAX`] and holds an escape.
+fn has_long_escaped_string(body: &[u8]) -> bool {
+    let (mut begun, mut is_escaped) = (None, false);
+    let mut bytes = body.iter().enumerate();
+    while let Some((place, byte)) = bytes.next() {
+        match (byte, begun) {
+            (b'"', None) => (begun, is_escaped) = (Some(place), false),
+            (b'"', Some(_)) => begun = None,
+            (b'\\', Some(_)) => {
+                is_escaped = true;
+                bytes.next(); // what is escaped ends no string
+            }
+            _ => {}
+        }
+        if is_escaped && begun.is_some_and(|begun| place - begun > ESCAPED_MAX) {
+            return true;
+        }
+    }
+    false
 }
 
 impl<'a> Request<'a> {
@@ -298,6 +334,14 @@ impl Denial {
     }
 }
 
+/// The patch as the JSON that the API server reads.
+fn write_patch(patch: &Patch) -> Vec<u8> {
+    let mut text = Vec::with_capacity(128);
+    let written = serde_json::to_writer(&mut text, patch);
+    debug_assert!(written.is_ok(), "JSON always serialises into memory");
+    text
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ReviewResponse<'a> {
@@ -365,6 +409,55 @@ mod tests {
     }
 
     #[test]
+    fn copies_no_long_text() {
+        let object = |object: &str| review(&format!(r#"{{"uid":"1","object":{object}}}"#));
+        let note = |prefix: &str, length: usize| {
+            let text = format!("{prefix}{}", "a".repeat(length));
+            object(&format!(
+                r#"{{"metadata":{{"annotations":{{"note":"{text}"}}}}}}"#
+            ))
+        };
+        for (prefix, length, is_read) in [
+            ("\\n", ESCAPED_MAX - 2, true),
+            ("\\n", ESCAPED_MAX, false),
+            ("\\\"", ESCAPED_MAX, false),
+            ("", 2 * ESCAPED_MAX, true),
+        ] {
+            let body = note(prefix, length);
+            let read = Review::parse(body.as_bytes());
+            assert_eq!(read.is_ok(), is_read, "{prefix} {length}: {:?}", read.err());
+        }
+        let escaped: Vec<String> = (0..2000).map(|n| format!("\\u0061{n:050}")).collect();
+        let entries = |entry: &dyn Fn(&String) -> String| {
+            escaped.iter().map(entry).collect::<Vec<_>>().join(",")
+        };
+        let map = entries(&|text| format!(r#""{text}":"""#));
+        let images = entries(&|text| format!(r#"{{"image":"{text}"}}"#));
+        let names = entries(&|text| format!(r#"{{"name":"{text}"}}"#));
+        for (metadata, spec) in [
+            (format!(r#""labels":{{{map}}}"#), String::new()),
+            (format!(r#""annotations":{{{map}}}"#), String::new()),
+            (String::new(), format!(r#""containers":[{images}]"#)),
+            (String::new(), format!(r#""imagePullSecrets":[{names}]"#)),
+        ] {
+            let pod = |metadata: &str, spec: &str| {
+                object(&format!(
+                    r#"{{"metadata":{{{metadata}}},"spec":{{{spec}}}}}"#
+                ))
+            };
+            let body = pod(&metadata, &spec);
+            let read = Review::parse(body.as_bytes()).unwrap();
+            assert!(read.request.object().value().unwrap().is_malformed());
+            let body = pod(
+                &metadata.replace("\\u0061", "a"),
+                &spec.replace("\\u0061", "a"),
+            );
+            let read = Review::parse(body.as_bytes()).unwrap();
+            assert!(!read.request.object().value().unwrap().is_malformed());
+        }
+    }
+
+    #[test]
     fn refuses_keys_given_twice() {
         for request in [
             r#"{"uid":"1","uid":"2"}"#,
@@ -402,9 +495,10 @@ mod tests {
     fn answers_in_the_version_asked_with_the_uid_escaped() {
         let body = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"a\"b"}}"#;
         let review = Review::parse(body.as_bytes()).unwrap();
-        let answer: serde_json::Value = serde_json::from_slice(
-            &review.answer(Some("[]"), &["x ".repeat(60).trim().into(), "a\nb".into()]),
-        )
+        let answer: serde_json::Value = serde_json::from_slice(&review.answer(
+            Some(&Patch::default()),
+            &["x ".repeat(60).trim().into(), "a\nb".into()],
+        ))
         .unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
         assert_eq!(answer["response"]["uid"], "a\"b");

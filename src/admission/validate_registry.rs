@@ -2,11 +2,25 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::review::Denial;
-use crate::registry::{Problem, Registries, Registry, Tie, ValidRegistry};
+use super::review::{Denial, Field, Text};
+use crate::registry::crd::NAME_MAX;
+use crate::registry::{Problem, Registries, Registry, RegistrySpec, Tie, ValidRegistry};
+
+/// The longest `spec` that is decoded, in bytes, and the most entries of all its lists and maps together. Within all other bounds it has
+/// neither; what is decoded takes many times what came.
+const SPEC_MAX: usize = 512 * 1024;
+/// See [`SPEC_MAX`].
+const SPEC_ENTRIES_MAX: usize = 8192;
+
+/// How many problems are said of one Registry, and how many characters of each.
+const PROBLEMS_MAX: usize = 16;
+/// See [`PROBLEMS_MAX`].
+const PROBLEM_MAX: usize = 512;
 
 /// What is done about an object that is about to be written.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,6 +48,67 @@ pub struct OldAndNew<'a> {
     old_object: Option<&'a RawValue>,
 }
 
+/// What is read of a Registry: managed fields, annotations and status decide nothing.
+#[derive(Debug, Deserialize)]
+struct RegistryObject<'a> {
+    #[serde(borrow, default)]
+    metadata: RegistryMetadata<'a>,
+    #[serde(borrow)]
+    spec: &'a RawValue,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RegistryMetadata<'a> {
+    #[serde(borrow, default)]
+    name: Field<Text<'a>>,
+    #[serde(default)]
+    creation_timestamp: Option<Time>,
+    #[serde(default)]
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+impl RegistryObject<'_> {
+    fn is_too_large(&self) -> bool {
+        let spec = self.spec.get();
+        spec.len() > SPEC_MAX || count_entries(spec) > SPEC_ENTRIES_MAX
+    }
+
+    fn decode(&self) -> serde_json::Result<Registry> {
+        let spec: RegistrySpec = serde_json::from_str(self.spec.get())?;
+        // Enough of one that is too long to be found too long.
+        let name = self.metadata.name.as_text().unwrap_or_default();
+        let name: String = name.chars().take(NAME_MAX + 1).collect();
+        let mut registry = Registry::new(&name, spec);
+        let created = &self.metadata.creation_timestamp;
+        registry.metadata.creation_timestamp.clone_from(created);
+        Ok(registry)
+    }
+
+    /// Whether the other one says the same, however it is written.
+    fn is_same(&self, spec: &RegistrySpec) -> bool {
+        let decode = || serde_json::from_str::<RegistrySpec>(self.spec.get());
+        !self.is_too_large() && decode().is_ok_and(|other| other == *spec)
+    }
+}
+
+/// The commas outside strings of a JSON text: about as many as it has entries.
+fn count_entries(json: &str) -> usize {
+    let (mut entries, mut is_string) = (0, false);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => is_string = !is_string,
+            b'\\' if is_string => {
+                bytes.next(); // what is escaped ends no string
+            }
+            b',' if !is_string => entries += 1,
+            _ => {}
+        }
+    }
+    entries
+}
+
 impl<'a> OldAndNew<'a> {
     /// Finds them in the body of a review; nothing where there is none.
     pub fn find(body: &'a [u8]) -> Self {
@@ -55,17 +130,26 @@ pub fn validate(
     let Some(object) = objects.object else {
         return ValidationResponse::default();
     };
-    let registry: Registry = match serde_json::from_str(object.get()) {
+    let object: RegistryObject<'_> = match serde_json::from_str(object.get()) {
+        Ok(object) => object,
+        Err(error) => return ValidationResponse::unreadable(&error),
+    };
+    let old = objects.old_object.map(RawValue::get);
+    let old = old.and_then(|old| serde_json::from_str::<RegistryObject<'_>>(old).ok());
+    let is_unchanged = |old: &RegistryObject<'_>| old.spec.get() == object.spec.get();
+    // One that breaks a rule since an upgrade can still be labelled, and go.
+    if object.metadata.deletion_timestamp.is_some() || old.as_ref().is_some_and(is_unchanged) {
+        return ValidationResponse::default();
+    }
+    if object.is_too_large() {
+        return ValidationResponse::too_large();
+    }
+    let registry = match object.decode() {
         Ok(registry) => registry,
         // The API server checked it against the schema: the kind in the cluster is another one than this program's.
         Err(error) => return ValidationResponse::unreadable(&error),
     };
-    let old = objects
-        .old_object
-        .map(|old| serde_json::from_str(old.get()));
-    let is_same = matches!(old, Some(Ok(Registry { spec, .. })) if spec == registry.spec);
-    // One that breaks a rule since an upgrade can still be labelled, and go.
-    if is_same || registry.metadata.deletion_timestamp.is_some() {
+    if old.is_some_and(|old| old.is_same(&registry.spec)) {
         return ValidationResponse::default();
     }
     match registries.validate_candidate(&registry) {
@@ -98,11 +182,26 @@ impl ValidationResponse {
         }
     }
 
+    fn too_large() -> Self {
+        Self::refused(&[Problem {
+            registry: String::new(),
+            field: "spec".to_owned(),
+            message: format!(
+                "has more than {SPEC_MAX} bytes or {SPEC_ENTRIES_MAX} entries: split it over several Registries"
+            ),
+        }])
+    }
+
     fn refused(problems: &[Problem]) -> Self {
-        let lines: Vec<String> = problems
-            .iter()
-            .map(|problem| format!("{} {}", problem.field, problem.message))
-            .collect();
+        let line = |problem: &Problem| {
+            let line = format!("{} {}", problem.field, problem.message);
+            line.chars().take(PROBLEM_MAX).collect()
+        };
+        let mut lines: Vec<String> = problems.iter().take(PROBLEMS_MAX).map(line).collect();
+        let more = problems.len().saturating_sub(PROBLEMS_MAX);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
         Self {
             refusal: Some(Denial::invalid(lines.join("; "))),
             warnings: Vec::new(),
@@ -176,6 +275,51 @@ mod tests {
         let fine = object("", FINE);
         assert_eq!(judge_objects(&going, &fine), ValidationResponse::default());
         assert_eq!(judge_objects("null", &fine), ValidationResponse::default());
+    }
+
+    #[test]
+    fn refuses_spec_that_is_too_large_undecoded() {
+        let images = |count: usize| vec![r#""""#; count].join(",");
+        let spec = |images: &str| FINE.replace(r#""a.com/x""#, images);
+        let large = spec(&images(SPEC_ENTRIES_MAX + 2));
+        let long = spec(&format!(r#""{}""#, "a".repeat(SPEC_MAX)));
+        for spec in [&large, &long] {
+            let refusal = judge_objects(&object("", spec), "null").refusal.unwrap();
+            assert!(
+                refusal.message.starts_with("spec has more than"),
+                "{refusal:?}"
+            );
+            let there = object("", spec);
+            let labelled = object(r#","labels":{"a":"b"}"#, spec);
+            assert_eq!(
+                judge_objects(&labelled, &there),
+                ValidationResponse::default()
+            );
+        }
+        let odd = format!(r#""{}""#, "-".repeat(10_000));
+        let odd = spec(&vec![odd; 30].join(","));
+        let refusal = judge_objects(&object("", &odd), "null").refusal.unwrap();
+        assert!(
+            refusal.message.ends_with("and 14 more"),
+            "{}",
+            refusal.message.len()
+        );
+        assert!(refusal.message.len() < (PROBLEMS_MAX + 1) * (PROBLEM_MAX + 2));
+    }
+
+    #[test]
+    fn reads_nothing_that_does_not_decide() {
+        let managed = vec!["{}"; 100_000].join(",");
+        let metadata = format!(r#","managedFields":[{managed}],"annotations":7"#);
+        let response = judge_objects(&object(&metadata, FINE), "null");
+        assert_eq!(response.refusal, None);
+        let name = "a".repeat(1_000_000);
+        let named = object("", BROKEN).replacen(r#""a""#, &format!("{name:?}"), 1);
+        let refusal = judge_objects(&named, "null").refusal.unwrap();
+        assert!(
+            refusal.message.starts_with("metadata.name has more than"),
+            "{refusal:?}"
+        );
     }
 
     #[test]

@@ -38,16 +38,35 @@ pub(super) enum Mismatch {
     /// Another namespace.
     #[error("the API server answered with an object of another metadata.namespace")]
     Namespace,
+    /// No unique id: what is kept, or asked for, by it would be anybody's.
+    #[error("the API server answered with an object without metadata.uid")]
+    Uid,
     /// Another kind, or nothing that can be read as this kind.
     #[error("the API server did not answer with a {0}")]
     Kind(String),
 }
 
-/// Whether an object is the one of this name, or any where none is asked for, in this namespace, or in none.
+/// Whether an object is the one of this name, or any where none is asked for, in this namespace, or in none, and says which one it is.
+///
+/// # Errors
+/// What of it is another one's, or missing.
+pub(super) fn check_identity<K: Resource>(
+    object: &K,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> Result<(), Mismatch> {
+    check_name(object, namespace, name)?;
+    match object.meta().uid.as_deref() {
+        None | Some("") => Err(Mismatch::Uid),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The same for an answer of which nothing is kept, whichever object it is.
 ///
 /// # Errors
 /// What of it is another one's.
-pub(super) fn check_identity<K: Resource>(
+pub(super) fn check_name<K: Resource>(
     object: &K,
     namespace: Option<&str>,
     name: Option<&str>,
@@ -107,6 +126,11 @@ where
         parameters: &PatchParams,
     ) -> Result<K, ClusterError> {
         let what = self.describe(name);
+        // An empty text is no precondition: any object would do.
+        let given = ["uid", "resourceVersion"].map(|field| &object["metadata"][field]);
+        if given.contains(&&Value::from("")) {
+            return Err(ClusterError::Conflict { what });
+        }
         let patch = Patch::Apply(identify::<K>(name, object));
         let applied = self.ask(&what, self.api.patch(name, parameters, &patch));
         self.check(&what, name, applied.await?)
@@ -137,10 +161,10 @@ where
         name: &ObjectName,
         version: &Version,
     ) -> Result<bool, ClusterError> {
-        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let state = Some(&version.resource_version).filter(|state| !state.is_empty());
         let parameters = DeleteParams::default().preconditions(Preconditions {
-            uid: given(&version.uid),
-            resource_version: given(&version.resource_version),
+            uid: Some(version.uid.clone()),
+            resource_version: state.cloned(),
         });
         let what = self.describe(name);
         match self.ask(&what, self.api.delete(name, &parameters)).await {
@@ -226,7 +250,11 @@ impl Objects<'_, ServiceAccount> {
         let (what, parameters) = (self.describe(name), PostParams::default());
         let asked = self.api.create_token_request(name, &parameters, request);
         let answer = self.ask(&what, asked).await?;
-        self.check(&what, name, answer)
+        let namespace = self.namespace.map(NamespaceName::as_str);
+        match check_name(&answer, namespace, Some(name)) {
+            Ok(()) => Ok(answer),
+            Err(mismatch) => Err(self.kube.reject(&what, &mismatch)),
+        }
     }
 }
 
@@ -291,17 +319,48 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn writes_nothing_on_a_precondition_that_is_empty() {
+        // Nobody is there to be asked.
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| async {
+            Err::<hyper::Response<kube::client::Body>, _>(std::io::Error::other("away"))
+        });
+        let client = kube::Client::new(service, "pullpass");
+        let kube = Kube::new(client, NamespaceName::constant("pullpass"));
+        let namespace = NamespaceName::constant("n");
+        let secrets = Objects::<Secret>::namespaced(&kube, &namespace);
+        let name = ObjectName::constant("a");
+        for metadata in [
+            json!({"uid": "", "resourceVersion": "7"}),
+            json!({"uid": "u", "resourceVersion": ""}),
+        ] {
+            let object = json!({"metadata": metadata});
+            let written = secrets
+                .apply(&name, object, &PatchParams::apply("test"))
+                .await;
+            assert!(matches!(written, Err(ClusterError::Conflict { .. })));
+        }
+    }
+
     #[test]
     fn refuses_an_answer_that_is_another_object() {
         let rows = [
-            (json!({"name": "a", "namespace": "n"}), Ok(())),
-            (json!({"name": "b", "namespace": "n"}), Err(Mismatch::Name)),
+            (json!({"name": "a", "namespace": "n", "uid": "u"}), Ok(())),
             (
-                json!({"name": "a", "namespace": "m"}),
+                json!({"name": "b", "namespace": "n", "uid": "u"}),
+                Err(Mismatch::Name),
+            ),
+            (
+                json!({"name": "a", "namespace": "m", "uid": "u"}),
                 Err(Mismatch::Namespace),
             ),
-            (json!({"name": "a"}), Err(Mismatch::Namespace)),
-            (json!({"namespace": "n"}), Err(Mismatch::Name)),
+            (json!({"name": "a", "uid": "u"}), Err(Mismatch::Namespace)),
+            (json!({"namespace": "n", "uid": "u"}), Err(Mismatch::Name)),
+            (json!({"name": "a", "namespace": "n"}), Err(Mismatch::Uid)),
+            (
+                json!({"name": "a", "namespace": "n", "uid": ""}),
+                Err(Mismatch::Uid),
+            ),
         ];
         for (metadata, expected) in rows {
             let secret: Secret = serde_json::from_value(json!({"metadata": metadata})).unwrap();

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{
@@ -14,7 +12,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DynamicObject, ListParams, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Resource, ResourceExt};
-use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -106,7 +103,7 @@ impl Cluster for Kube {
                     "annotations": content.annotations,
                 },
                 "type": DOCKERCONFIGJSON_TYPE,
-                "data": { DOCKERCONFIGJSON_KEY: STANDARD.encode(content.dockerconfigjson.expose_secret()) },
+                "data": { DOCKERCONFIGJSON_KEY: objects::write_value(&*content.dockerconfigjson) },
             });
             let secrets = Objects::<Secret>::namespaced(self, namespace);
             let mut pauses = POLICY_LAG.into_iter();

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{SecretSlice, SecretString};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -71,7 +69,7 @@ impl Kube {
     ) -> Result<(), ClusterError> {
         let data: BTreeMap<_, _> = data
             .iter()
-            .map(|(key, text)| (key, STANDARD.encode(text.expose_secret())))
+            .map(|(key, text)| (key, objects::write_value(text)))
             .collect();
         let object = json!({
             "metadata": {"labels": own_labels()},

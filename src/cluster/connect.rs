@@ -33,8 +33,11 @@ const MAX_QUEUED: usize = 1024;
 /// How to reach the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
-    /// A kubeconfig file; `None`: the Pod's own ServiceAccount.
-    pub kubeconfig: Option<PathBuf>,
+    /// Kubeconfig files, merged as kubectl merges those of `KUBECONFIG`: the first one that says something counts. None: the Pod's own
+    /// ServiceAccount.
+    ///
+    /// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files>
+    pub kubeconfigs: Vec<PathBuf>,
     /// Which of its contexts; `None`: its current one.
     pub context: Option<String>,
     /// pullpass' own namespace; `None`: the ServiceAccount's, or the context's.
@@ -49,8 +52,8 @@ pub enum ConnectError {
     /// The kubeconfig cannot be used.
     #[error("kubeconfig {path} cannot be used, {message}: give another with --kubeconfig")]
     Kubeconfig {
-        /// The file.
-        path: PathBuf,
+        /// The file, or files.
+        path: String,
         /// What is wrong with it.
         message: String,
     },
@@ -61,6 +64,14 @@ pub enum ConnectError {
     NoPod {
         /// What is missing.
         message: String,
+    },
+    /// A context is asked for where no kubeconfig is.
+    #[error(
+        "there is no kubeconfig with context {context}: give one with --kubeconfig FILE, or in KUBECONFIG"
+    )]
+    NoContext {
+        /// The context.
+        context: String,
     },
     /// The namespace of the ServiceAccount's files, or of the kubeconfig's context, is none.
     #[error("the namespace of the ServiceAccount or of the kubeconfig's context: {0}")]
@@ -78,14 +89,16 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`]: no or no usable kubeconfig, no ServiceAccount.
 pub async fn connect(connection: &Connection) -> Result<Kube, ConnectError> {
-    let mut config = match &connection.kubeconfig {
-        Some(path) => load_kubeconfig(path, connection.context.clone()).await?,
-        None => Config::incluster().map_err(|error| ConnectError::NoPod {
+    let mut config = if connection.kubeconfigs.is_empty() {
+        if let Some(context) = connection.context.clone() {
+            return Err(ConnectError::NoContext { context });
+        }
+        Config::incluster().map_err(|error| ConnectError::NoPod {
             message: error.to_string(),
-        })?,
+        })?
+    } else {
+        load_kubeconfigs(&connection.kubeconfigs, connection.context.clone()).await?
     };
-    // A proxy out of the environment is for the internet; the client is built without proxy support.
-    config.proxy_url = None;
     let own_token = config.auth_info.token_file.as_deref().map(Path::new);
     let own_token = own_token.map(Into::into);
     let namespace = match &connection.namespace {
@@ -118,17 +131,48 @@ fn retry() -> RetryPolicy {
     RetryPolicy::new(first, longest, MAX_RETRIES, true).expect("the first pause is the shorter one")
 }
 
-async fn load_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, ConnectError> {
+async fn load_kubeconfigs(
+    paths: &[PathBuf],
+    context: Option<String>,
+) -> Result<Config, ConnectError> {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let failed = |message: String| ConnectError::Kubeconfig {
-        path: path.to_owned(),
+        path: shown.join(", "),
         message,
     };
-    let file = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+    let mut merged = Kubeconfig::default();
+    for path in paths {
+        let file = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+        merged = merged
+            .merge(file)
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    let proxy = find_proxy(&merged, context.as_deref());
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
     };
-    Config::from_custom_kubeconfig(file, &options)
+    let mut config = Config::from_custom_kubeconfig(merged, &options)
         .await
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|error| failed(error.to_string()))?;
+    // kube takes a proxy out of the environment, too; that one is for the internet.
+    config.proxy_url = proxy
+        .map(|proxy| proxy.parse())
+        .transpose()
+        .map_err(|error| failed(format!("proxy-url of its cluster is no URL ({error})")))?;
+    Ok(config)
+}
+
+/// The `proxy-url` of the context's cluster.
+///
+/// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#proxy>
+fn find_proxy(file: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let name = context.or(file.current_context.as_deref())?;
+    let context = file.contexts.iter().find(|context| context.name == name)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let cluster = file.clusters.iter().find(|each| each.name == *cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone()
 }

@@ -74,8 +74,8 @@ impl KubeCredentialStore {
     /// Reads the credential of `key` live and remembers it.
     ///
     /// # Errors
-    /// [`StoreError`] when the API server cannot be reached or refuses.
-    pub async fn refresh(&self, key: &CredentialKey) -> Result<(), StoreError> {
+    /// The API server cannot be reached or refuses.
+    pub async fn refresh(&self, key: &CredentialKey) -> Result<(), ClusterError> {
         self.read(key).await.map(|_| ())
     }
 
@@ -131,10 +131,9 @@ impl KubeCredentialStore {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    async fn read(&self, key: &CredentialKey) -> Result<Option<StoredSecret>, StoreError> {
+    async fn read(&self, key: &CredentialKey) -> Result<Option<StoredSecret>, ClusterError> {
         let name = name_of(key);
-        let found = self.kube.own_secrets().get(&name).await;
-        let found = found.map_err(translate)?;
+        let found = self.kube.own_secrets().get(&name).await?;
         Ok(found.map(|secret| self.observe(&name, &secret)))
     }
 
@@ -172,7 +171,7 @@ impl KubeCredentialStore {
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         for _ in 0..ATTEMPTS {
-            let there = self.read(key).await?;
+            let there = self.read(key).await.map_err(translate)?;
             let credential = there.as_ref().and_then(|stored| stored.credential.clone());
             if let Some(credential) = &credential
                 && freshness(credential, now) == Freshness::Fresh
@@ -234,7 +233,7 @@ impl KubeCredentialStore {
             {
                 return Ok(credential);
             }
-            let there = self.read(&ticket.key).await?;
+            let there = self.read(&ticket.key).await.map_err(translate)?;
             let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
             if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
                 return Ok(theirs);

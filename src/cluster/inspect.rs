@@ -11,7 +11,7 @@ use kube::client::Body;
 use kube::core::{ApiResource, Status};
 use serde_json::Value;
 
-use super::api::{Mismatch, check_identity, list_named, pods_path};
+use super::api::{Mismatch, check_name, list_named, pods_path};
 use super::{Kube, WEBHOOKS, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
@@ -147,7 +147,7 @@ fn parse_pod(answer: &[u8], namespace: &NamespaceName) -> Result<DynamicObject, 
     if pod.types.as_ref().is_none_or(|types| types.kind != "Pod") {
         return Err(not_a_pod());
     }
-    check_identity(&pod, Some(namespace.as_str()), None)?;
+    check_name(&pod, Some(namespace.as_str()), None)?;
     Ok(pod)
 }
 

@@ -60,7 +60,25 @@ impl ListReader {
         path: &str,
         parameters: &ListParams,
     ) -> kube::Result<Self> {
-        let request = Request::new(path).list(parameters);
+        Self::read(client, Request::new(path).list(parameters)).await
+    }
+
+    /// The same of their metadata alone: the rest is not sent.
+    ///
+    /// # Errors
+    /// As [`ListReader::open`].
+    pub(super) async fn open_metadata(
+        client: &Client,
+        path: &str,
+        parameters: &ListParams,
+    ) -> kube::Result<Self> {
+        Self::read(client, Request::new(path).list_metadata(parameters)).await
+    }
+
+    async fn read(
+        client: &Client,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> kube::Result<Self> {
         let request = request.map_err(kube::Error::BuildRequest)?;
         let body = client.request_stream(request).await?;
         Ok(Self {

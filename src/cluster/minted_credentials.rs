@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::KubeCredentialStore;
 use crate::credential::cache::Minter;
-use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets, StoreError};
+use crate::credential::{Credential, CredentialKey, MintError, SourceSecrets};
 use crate::provision::changes::ChangeLog;
+use crate::provision::digest::Digest;
 use crate::provision::ports::{ClusterError, Credentials, StoredCredential};
-use crate::provision::secret::Digest;
 use crate::registry::source::MintSource;
 
 /// A minter and the store that it fills.
@@ -76,7 +76,7 @@ impl Credentials for MintedCredentials {
             let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
                 return Ok(());
             };
-            self.store.refresh(&key).await.map_err(translate)
+            self.store.refresh(&key).await
         }
         .boxed()
     }
@@ -88,20 +88,5 @@ impl Credentials for MintedCredentials {
     fn is_stored(&self, digest: &Digest) -> bool {
         let mut stored = self.store.credentials().into_iter();
         stored.any(|one| Digest::of_login(&one.username, &one.password) == *digest)
-    }
-}
-
-fn translate(error: StoreError) -> ClusterError {
-    let what = "credential_store".to_owned();
-    match error {
-        StoreError::Forbidden { detail } => ClusterError::Forbidden {
-            what,
-            message: detail,
-        },
-        StoreError::Unreachable { detail } => ClusterError::Unreachable {
-            what,
-            message: detail,
-        },
-        StoreError::Contended => ClusterError::Conflict { what },
     }
 }

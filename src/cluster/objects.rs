@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount as AccountObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use secrecy::SecretSlice;
+use secrecy::{ExposeSecret, SecretSlice};
 
 use super::MANAGED_BY;
 use crate::credential::SourceSecret;
-use crate::names::{NamespaceName, ObjectName};
+use crate::names::{DnsSubdomain, Form as _, NamespaceName, ObjectName};
 use crate::provision::ports::{PullSecret, Version};
 use crate::provision::service_account::{self, ServiceAccount};
-use crate::provision::{ExcludedNamespaces, Namespace};
+use crate::provision::{ExcludedNamespaces, Namespace, PULL_SECRET};
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
@@ -21,6 +23,11 @@ pub(super) const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
 pub(super) const DOCKERCONFIGJSON_KEY: &str = ".dockerconfigjson";
 
 const ENFORCE_MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
+
+/// A secret as a value of a Secret's `data`.
+pub(super) fn write_value<S: AsRef<[u8]> + ?Sized>(secret: &impl ExposeSecret<S>) -> String {
+    STANDARD.encode(secret.expose_secret())
+}
 
 pub(super) fn read_version(metadata: &ObjectMeta) -> Version {
     Version {
@@ -83,13 +90,30 @@ pub(super) fn read_source_secret(name: ObjectName, secret: Secret) -> SourceSecr
     }
 }
 
+/// How many of our pull secrets that a ServiceAccount lists are kept, and how many bytes of each annotation: no role and no id is as long.
+const LISTED_MAX: usize = 1024;
+/// See [`LISTED_MAX`].
+const ANNOTATION_MAX: usize = 4096;
+
+/// Whether a Secret's name is one that a pull secret may have.
+fn may_be_ours(name: &str) -> bool {
+    let rest = name.strip_prefix(PULL_SECRET);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        && name.len() <= DnsSubdomain::MAX
+}
+
 pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
     let mut annotations = account.metadata.annotations.unwrap_or_default();
     let enforced = annotations.get(ENFORCE_MOUNTABLE_SECRETS);
     let listed = account.image_pull_secrets.unwrap_or_default();
-    let pull_secrets = (enforced.map(String::as_str) == Some("true"))
-        .then(|| listed.into_iter().map(|reference| reference.name).collect());
-    annotations.retain(|key, _| service_account::ANNOTATIONS.contains(&key.as_str()));
+    let listed = listed.into_iter().map(|reference| reference.name);
+    // Whoever may write a ServiceAccount may list any number of names, of which only ours are ever asked for.
+    let listed = listed.filter(|name| may_be_ours(name)).take(LISTED_MAX);
+    let pull_secrets = (enforced.map(String::as_str) == Some("true")).then(|| listed.collect());
+    annotations.retain(|key, value| {
+        value.truncate(value.floor_char_boundary(ANNOTATION_MAX));
+        service_account::ANNOTATIONS.contains(&key.as_str())
+    });
     ServiceAccount {
         uid: account.metadata.uid.unwrap_or_default(),
         pull_secrets,
@@ -100,7 +124,6 @@ pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provision::PULL_SECRET;
 
     fn secret(value: serde_json::Value) -> Secret {
         serde_json::from_value(value).unwrap()
@@ -148,6 +171,23 @@ mod tests {
             let parsed = read_service_account(serde_json::from_value(account.clone()).unwrap());
             assert_eq!(parsed.may_reference(PULL_SECRET), allowed, "{account}");
         }
+    }
+
+    #[test]
+    fn keeps_little_of_a_large_service_account() {
+        let names = (0..100_000).map(|name| serde_json::json!({"name": format!("other-{name}")}));
+        let names = names
+            .chain((0..5000).map(|name| serde_json::json!({"name": format!("pullpass-{name}")})));
+        let account = serde_json::json!({
+            "metadata": {"name": "web", "annotations": {
+                ENFORCE_MOUNTABLE_SECRETS: "true", service_account::AWS_ROLE_ANNOTATION: "é".repeat(100_000),
+            }},
+            "imagePullSecrets": names.collect::<Vec<_>>(),
+        });
+        let found = read_service_account(serde_json::from_value(account).unwrap());
+        assert_eq!(found.pull_secrets.unwrap().len(), LISTED_MAX);
+        let role = &found.annotations[service_account::AWS_ROLE_ANNOTATION];
+        assert_eq!(role.len(), ANNOTATION_MAX);
     }
 
     #[test]

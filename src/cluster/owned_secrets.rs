@@ -1,9 +1,11 @@
 //! What `pullpass purge` takes away: the Secrets that pullpass wrote, found by label and name, and never read.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
+use serde::Deserialize;
 
 use super::api::Objects;
+use super::list::ListReader;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::PULL_SECRET;
@@ -29,32 +31,34 @@ impl Kube {
     /// # Errors
     /// The API server cannot be reached or refuses.
     pub async fn fetch_owned(&self) -> Result<Vec<OwnedSecret>, ClusterError> {
-        let api: Api<Secret> = Api::all(self.client.clone());
         let (label, value) = MANAGED_BY;
         let mut asked = ListParams::default()
             .labels(&format!("{label}={value}"))
             .limit(PAGE);
         let mut written = Vec::new();
         loop {
-            let page = api_error::request("secrets", api.list_metadata(&asked)).await?;
-            written.extend(page.items.into_iter().filter_map(|object| {
-                let metadata = object.metadata;
-                let name = ObjectName::parse(&metadata.name?).ok()?;
-                let namespace = NamespaceName::parse(&metadata.namespace?).ok()?;
-                let uid = metadata.uid.filter(|_| is_ours(&name))?;
-                Some(OwnedSecret {
-                    namespace,
-                    name,
-                    uid,
-                })
-            }));
-            match page.metadata.continue_ {
-                Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
-                _ => break,
+            let page = self.read_owned(&asked, &mut written);
+            match api_error::request("secrets", page).await? {
+                Some(next) => asked = asked.continue_token(&next),
+                None => break,
             }
         }
         written.sort();
         Ok(written)
+    }
+
+    /// Adds those of a page, read one at a time: what others wrote into such Secrets' metadata may be large. The next page, if there is
+    /// one.
+    async fn read_owned(
+        &self,
+        asked: &ListParams,
+        written: &mut Vec<OwnedSecret>,
+    ) -> kube::Result<Option<String>> {
+        let mut page = ListReader::open_metadata(&self.client, "/api/v1/secrets", asked).await?;
+        while let Some(Listed { metadata }) = page.next_as().await? {
+            written.extend(read_owned(metadata));
+        }
+        Ok(page.finish()?.next().map(str::to_owned))
     }
 
     /// Deletes one of them, unless another object has its name by now; answers whether it was there.
@@ -77,6 +81,28 @@ impl Kube {
             answer => answer,
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    uid: String,
+}
+
+fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
+    let name = ObjectName::parse(&metadata.name).ok()?;
+    let namespace = NamespaceName::parse(&metadata.namespace).ok()?;
+    is_ours(&name).then_some(OwnedSecret {
+        namespace,
+        name,
+        uid: metadata.uid,
+    })
 }
 
 /// A Secret that another user made could carry the label, too, so the name counts as well.

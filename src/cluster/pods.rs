@@ -1,11 +1,13 @@
-//! Pods that wait to run: read one at a time and never kept.
+//! Pods, of which most are those that wait to run: read one at a time and never kept.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
 use kube::api::ListParams;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::changes::{Part, last_change};
 use super::list::ListReader;
 use super::{Kube, api_error};
 use crate::names::{NamespaceName, ObjectName};
@@ -15,24 +17,52 @@ use crate::provision::ports::ClusterError;
 const PAGE: u32 = 100;
 
 /// What messages call it.
-const WHAT: &str = "the list of pending pods";
+const WHAT: &str = "the list of pods";
+
+/// The pull secret's name, and what those of single Registries begin with.
+const PULL_SECRET: &str = "pullpass";
+const NARROW_SECRETS: &str = "pullpass-";
 
 /// What a container waits for whose image cannot be pulled.
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
 const IMAGE_PULL_REASONS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// A page of the Pods that wait to run, of all namespaces.
-pub struct PodPage(ListReader);
+/// Which Pods are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodScope {
+    /// Those with `status.phase` Pending.
+    Pending,
+    /// These, and all that were created at this moment or later.
+    PendingOrSince(Timestamp),
+}
 
-/// A Pod with `status.phase` Pending.
+/// A page of the Pods of all namespaces.
+pub struct PodPage {
+    list: ListReader,
+    scope: PodScope,
+}
+
+/// A Pod that the API server has.
 #[derive(Clone, Debug)]
-pub struct PendingPod {
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that the API server says"
+)]
+pub struct ListedPod {
     /// Its namespace.
     pub namespace: NamespaceName,
     /// Its name.
     pub name: ObjectName,
     /// Its `metadata.uid`.
     pub uid: String,
+    /// Whether its `status.phase` is Pending.
+    pub is_pending: bool,
+    /// When it was created, by the API server's clock, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// When what decides about its pull secrets was written last, its `spec` and its labels; `None`: that is not known.
+    pub changed: Option<Timestamp>,
+    /// Whether it references a Secret of a name that pullpass writes.
+    pub references_pull_secret: bool,
     /// Whether it is being deleted.
     pub is_deleted: bool,
     /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
@@ -56,9 +86,32 @@ struct PodPlaceMeta {
     namespace: String,
 }
 
+/// Whether a Pod of a namespace that is wanted is one of those to be read.
+#[derive(Deserialize)]
+struct PodSummary {
+    metadata: PodSummaryMeta,
+    #[serde(default)]
+    status: PodPhase,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSummaryMeta {
+    #[serde(default)]
+    creation_timestamp: Option<Time>,
+}
+
+#[derive(Default, Deserialize)]
+struct PodPhase {
+    #[serde(default)]
+    phase: String,
+}
+
 #[derive(Deserialize)]
 struct PodItem {
     metadata: PodListMeta,
+    #[serde(default)]
+    spec: PodSecrets,
     #[serde(default)]
     status: PodStatus,
 }
@@ -74,6 +127,21 @@ struct PodListMeta {
     labels: TemplateLabels,
     #[serde(default)]
     owner_references: Vec<OwnerReference>,
+    #[serde(default)]
+    managed_fields: Vec<ManagedFieldsEntry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSecrets {
+    #[serde(default)]
+    image_pull_secrets: Vec<PodSecret>,
+}
+
+#[derive(Deserialize)]
+struct PodSecret {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -85,8 +153,6 @@ struct TemplateLabels {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodStatus {
-    #[serde(default)]
-    phase: String,
     #[serde(default)]
     container_statuses: Vec<ContainerStatus>,
     #[serde(default)]
@@ -112,19 +178,25 @@ struct ContainerStateWaiting {
 }
 
 impl Kube {
-    /// Asks for a page of the cluster's Pending Pods: the first, or the one that `next` of the one before says.
+    /// Asks for a page of the cluster's Pods: the first, or the one that `next` of the one before says.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses; a `next` of more than a few minutes ago has expired.
-    pub async fn fetch_pending_pods(&self, next: Option<&str>) -> Result<PodPage, ClusterError> {
-        let mut parameters = ListParams::default()
-            .fields("status.phase=Pending")
-            .limit(PAGE);
+    pub async fn fetch_pods(
+        &self,
+        scope: PodScope,
+        next: Option<&str>,
+    ) -> Result<PodPage, ClusterError> {
+        let mut parameters = ListParams::default().limit(PAGE);
+        if scope == PodScope::Pending {
+            parameters = parameters.fields("status.phase=Pending");
+        }
         if let Some(next) = next {
             parameters = parameters.continue_token(next);
         }
         let page = ListReader::open(&self.client, "/api/v1/pods", &parameters);
-        api_error::request(WHAT, page).await.map(PodPage)
+        let list = api_error::request(WHAT, page).await?;
+        Ok(PodPage { list, scope })
     }
 }
 
@@ -137,9 +209,9 @@ impl PodPage {
     pub async fn next_pod(
         &mut self,
         is_wanted: impl Fn(&NamespaceName) -> bool,
-    ) -> Result<Option<PendingPod>, ClusterError> {
-        while let Some(json) = api_error::request(WHAT, self.0.next()).await? {
-            let pod = read_pod(json, &is_wanted);
+    ) -> Result<Option<ListedPod>, ClusterError> {
+        while let Some(json) = api_error::request(WHAT, self.list.next()).await? {
+            let pod = read_pod(json, self.scope, &is_wanted);
             if let Some(pod) = pod.map_err(|error| unreadable(&error))? {
                 return Ok(Some(pod));
             }
@@ -152,7 +224,7 @@ impl PodPage {
     /// # Errors
     /// The answer ended before the list did.
     pub fn finish(self) -> Result<Option<String>, ClusterError> {
-        let list = self.0.finish().map_err(|error| unreadable(&error))?;
+        let list = self.list.finish().map_err(|error| unreadable(&error))?;
         Ok(list.next().map(str::to_owned))
     }
 }
@@ -164,11 +236,12 @@ fn unreadable(error: &dyn std::error::Error) -> ClusterError {
     }
 }
 
-/// Reads what is needed of a Pod; `None`: its namespace is not wanted, or it is not Pending.
+/// Reads what is needed of a Pod; `None`: its namespace is not wanted, or it is not one of `scope`.
 fn read_pod(
     json: &[u8],
+    scope: PodScope,
     is_wanted: impl Fn(&NamespaceName) -> bool,
-) -> serde_json::Result<Option<PendingPod>> {
+) -> serde_json::Result<Option<ListedPod>> {
     let PodPlace { metadata } = serde_json::from_slice(json)?;
     // A Pod that says no names is none of the API server's.
     let Ok(namespace) = NamespaceName::parse(&metadata.namespace) else {
@@ -177,37 +250,112 @@ fn read_pod(
     if !is_wanted(&namespace) {
         return Ok(None);
     }
-    let PodItem { metadata, status } = serde_json::from_slice(json)?;
-    let Ok(name) = ObjectName::parse(&metadata.name) else {
-        return Ok(None);
+    let summary: PodSummary = serde_json::from_slice(json)?;
+    let created = summary.metadata.creation_timestamp.map(|time| time.0);
+    let is_pending = summary.status.phase == "Pending";
+    let is_recent = match scope {
+        PodScope::Pending => false,
+        PodScope::PendingOrSince(since) => created.is_some_and(|created| created >= since),
     };
-    if status.phase != "Pending" {
+    if !is_pending && !is_recent {
         return Ok(None);
     }
-    let mut containers = status
-        .container_statuses
-        .iter()
-        .chain(&status.init_container_statuses);
-    let is_image_pull_failing = |container: &ContainerStatus| {
-        let waiting = container.state.waiting.as_ref();
-        waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
+    let pod: PodItem = serde_json::from_slice(json)?;
+    let Ok(name) = ObjectName::parse(&pod.metadata.name) else {
+        return Ok(None);
     };
-    let mut owners = metadata.owner_references.into_iter();
-    Ok(Some(PendingPod {
-        is_image_pull_failing: containers.any(is_image_pull_failing),
+    let is_image_pull_failing = pod.is_image_pull_failing();
+    let references_pull_secret = pod.references_pull_secret();
+    let mut owners = pod.metadata.owner_references.into_iter();
+    Ok(Some(ListedPod {
+        is_image_pull_failing,
+        is_pending,
+        references_pull_secret,
+        created,
+        changed: last_change(&pod.metadata.managed_fields, &[Part::Spec, Part::Labels]),
         controller: owners.find(|owner| owner.controller == Some(true)),
-        template_hash: metadata.labels.template_hash,
+        template_hash: pod.metadata.labels.template_hash,
         namespace,
         name,
-        uid: metadata.uid,
-        is_deleted: metadata.deletion_timestamp.is_some(),
+        uid: pod.metadata.uid,
+        is_deleted: pod.metadata.deletion_timestamp.is_some(),
         json: serde_json::from_slice(json)?,
     }))
+}
+
+impl PodItem {
+    fn is_image_pull_failing(&self) -> bool {
+        let containers = &self.status.container_statuses;
+        let mut containers = containers
+            .iter()
+            .chain(&self.status.init_container_statuses);
+        containers.any(|container| {
+            let waiting = container.state.waiting.as_ref();
+            waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
+        })
+    }
+
+    fn references_pull_secret(&self) -> bool {
+        let mut secrets = self.spec.image_pull_secrets.iter();
+        secrets.any(|secret| secret.name == PULL_SECRET || secret.name.starts_with(NARROW_SECRETS))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_those_created_since_whatever_their_phase() {
+        let pod = |name: &str, created: &str, rest: &str| {
+            format!(
+                r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"1","creationTimestamp":"{created}",
+                  "managedFields":[
+                    {{"operation":"Update","time":"2026-01-02T03:04:09Z","subresource":"status","fieldsV1":{{"f:spec":{{}}}}}},
+                    {{"operation":"Update","time":"2026-01-02T03:04:06Z","fieldsV1":{{"f:spec":{{}}}}}},
+                    {{"operation":"Update","time":"2026-01-02T03:04:08Z","fieldsV1":{{"f:metadata":{{"f:annotations":{{}}}}}}}}]}}{rest}}}"#
+            )
+        };
+        let refers =
+            |name: &str| format!(r#","spec":{{"imagePullSecrets":[{{"name":"{name}"}}]}}"#);
+        let pods = [
+            pod(
+                "old",
+                "2026-01-02T03:04:04Z",
+                r#","status":{"phase":"Running"}"#,
+            ),
+            pod(
+                "waits",
+                "2026-01-02T03:04:04Z",
+                r#","status":{"phase":"Pending"}"#,
+            ),
+            pod("runs", "2026-01-02T03:04:05Z", &refers("pullpass-team")),
+            pod("ended", "2026-01-02T03:04:05Z", &refers("pullpasses")),
+        ];
+        let since = PodScope::PendingOrSince("2026-01-02T03:04:05Z".parse().unwrap());
+        let changed = "2026-01-02T03:04:06Z".parse().unwrap();
+        let read: Vec<_> = pods
+            .iter()
+            .filter_map(|json| read_pod(json.as_bytes(), since, |_| true).unwrap())
+            .map(|pod| {
+                assert_eq!(pod.changed, Some(changed), "{}", pod.name);
+                (
+                    pod.name.to_string(),
+                    pod.is_pending,
+                    pod.references_pull_secret,
+                )
+            })
+            .collect();
+        let expected = [
+            ("waits", true, false),
+            ("runs", false, true),
+            ("ended", false, false),
+        ];
+        assert_eq!(
+            read,
+            expected.map(|(name, pending, refers)| (name.to_owned(), pending, refers))
+        );
+    }
 
     #[test]
     fn reads_what_is_needed_of_each_pod() {
@@ -228,7 +376,7 @@ mod tests {
         let wanted = |namespace: &NamespaceName| *namespace == "n";
         let read: Vec<_> = pods
             .iter()
-            .filter_map(|json| read_pod(json.as_bytes(), wanted).unwrap())
+            .filter_map(|json| read_pod(json.as_bytes(), PodScope::Pending, wanted).unwrap())
             .map(|pod| {
                 let owner = pod.controller.map(|owner| owner.uid);
                 let name = pod.name.to_string();

@@ -26,6 +26,12 @@ impl ServiceAccountTokens for Kube {
     ) -> BoxFuture<'a, Result<SecretString, TenantError>> {
         async move {
             let token = self.request_token(tenant, audience).await?;
+            if jwt::audiences(token.expose_secret()) != [audience] {
+                return Err(unreachable(
+                    tenant,
+                    "the API server's answer is no token for the one audience that was asked for",
+                ));
+            }
             // The request names the ServiceAccount, the token says which one of that name it is.
             if owner(token.expose_secret()).as_deref() == Some(&*tenant.service_account_uid) {
                 return Ok(token);
@@ -46,19 +52,18 @@ impl Kube {
         tenant: &Tenant,
         audience: &str,
     ) -> Result<SecretString, TenantError> {
-        let unreachable = |message: &str| {
-            let (namespace, service_account) = names(tenant);
-            TenantError::TokenUnreachable {
-                namespace,
-                service_account,
-                message: message.to_owned(),
-            }
-        };
         // Without an audience a token would be for the API server itself.
         if audience.is_empty() {
-            return Err(unreachable("no audience was given: this is a bug"));
+            return Err(unreachable(tenant, "no audience was given: this is a bug"));
         }
-        if self.is_api_server_audience(audience).await {
+        let own = self.api_server_audiences().await;
+        if own.as_ref().is_some_and(Vec::is_empty) {
+            return Err(unreachable(
+                tenant,
+                "pullpass' own token does not say which audiences are the API server's: mount a projected ServiceAccount token",
+            ));
+        }
+        if own.is_some_and(|own| own.iter().any(|own| own == audience)) {
             let (namespace, service_account) = names(tenant);
             return Err(TenantError::ApiServerAudience {
                 namespace,
@@ -81,24 +86,19 @@ impl Kube {
         token
             .filter(|token| !token.is_empty())
             .map(SecretString::from)
-            .ok_or_else(|| unreachable("the API server's answer has no token"))
+            .ok_or_else(|| unreachable(tenant, "the API server's answer has no token"))
     }
 }
 
 impl Kube {
-    /// Whether a token for this audience would be good for the API server. Our own token, which is for no audience that anybody chose,
-    /// has all that the API server takes.
+    /// The audiences that the API server takes tokens for: our own token, which is for no audience that anybody chose, has all of them;
+    /// none where it does not say so. `None`: there is no such token, this is a person's kubeconfig.
     ///
     /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/> (`--api-audiences`)
-    async fn is_api_server_audience(&self, audience: &str) -> bool {
-        let Some(file) = &self.own_token else {
-            return false;
-        };
-        // Without our own token the request itself fails.
+    async fn api_server_audiences(&self) -> Option<Vec<String>> {
+        let file = self.own_token.as_ref()?;
         let token = tokio::fs::read_to_string(file).await.unwrap_or_default();
-        jwt::audiences(token.trim())
-            .iter()
-            .any(|own| own == audience)
+        Some(jwt::audiences(token.trim()))
     }
 }
 
@@ -107,6 +107,15 @@ fn names(tenant: &Tenant) -> (String, String) {
         tenant.namespace.to_string(),
         tenant.service_account.to_string(),
     )
+}
+
+fn unreachable(tenant: &Tenant, message: &str) -> TenantError {
+    let (namespace, service_account) = names(tenant);
+    TenantError::TokenUnreachable {
+        namespace,
+        service_account,
+        message: message.to_owned(),
+    }
 }
 
 fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
@@ -127,18 +136,10 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
             namespace,
             service_account,
         },
-        ClusterError::Unauthenticated { .. } => TenantError::TokenUnreachable {
-            namespace,
-            service_account,
-            message: error.to_string(),
-        },
+        ClusterError::Unauthenticated { .. } => unreachable(tenant, &error.to_string()),
         ClusterError::Rejected { message, .. }
         | ClusterError::Mismatch { message, .. }
-        | ClusterError::Unreachable { message, .. } => TenantError::TokenUnreachable {
-            namespace,
-            service_account,
-            message,
-        },
+        | ClusterError::Unreachable { message, .. } => unreachable(tenant, &message),
     }
 }
 
@@ -178,25 +179,33 @@ mod tests {
             "aud": ["sts.amazonaws.com"],
             "kubernetes.io": {"namespace": "a", "serviceaccount": {"name": "b", "uid": "u-1"}},
         });
-        let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        assert_eq!(owner(&token).as_deref(), Some("u-1"));
+        assert_eq!(owner(&token(&claims)).as_deref(), Some("u-1"));
         for text in ["", "opaque", "a.b.c", "h.e30.s"] {
             assert_eq!(owner(text), None, "{text}");
         }
     }
 
-    #[tokio::test]
-    async fn asks_for_no_token_that_the_api_server_would_take() {
-        let claims = json!({"aud": ["https://kubernetes.default.svc", "sts.amazonaws.com"]});
-        let token = format!("h.{}.s\n", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    fn token(claims: &serde_json::Value) -> String {
+        format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    /// Asks for a token as a process that has `own` itself, of an API server that answers with `answered`; what comes of it, and how
+    /// often the API server was asked.
+    async fn fetch(own: &str, answered: &str) -> (Result<SecretString, TenantError>, usize) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), token).unwrap();
+        std::fs::write(file.path(), own).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
+        let answer = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "metadata": {"name": "puller", "namespace": "team-a"}, "spec": {"audiences": []},
+            "status": {"token": answered, "expirationTimestamp": "2026-01-01T00:00:00Z"},
+        });
         let service = tower::service_fn(move |_: hyper::Request<kube::client::Body>| {
             count.fetch_add(1, Ordering::SeqCst);
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
             std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(
-                kube::client::Body::empty(),
+                body,
             )))
         });
         let mut kube = Kube::new(
@@ -210,15 +219,72 @@ mod tests {
             service_account_uid: "u-1".into(),
             namespace_uid: "n-1".into(),
         };
-        let refused = kube.fetch_token(&tenant, "sts.amazonaws.com").await;
+        let fetched = kube.fetch_token(&tenant, "sts.amazonaws.com").await;
+        (fetched, asked.load(Ordering::SeqCst))
+    }
+
+    fn answered(audiences: &serde_json::Value, uid: &serde_json::Value) -> String {
+        token(
+            &json!({"aud": audiences, "kubernetes.io": {"namespace": "team-a", "serviceaccount": {"name": "puller", "uid": uid}}}),
+        )
+    }
+
+    const API_SERVER: &str = "https://kubernetes.default.svc";
+
+    #[tokio::test]
+    async fn asks_for_no_token_that_the_api_server_would_take() {
+        let good = answered(&json!(["sts.amazonaws.com"]), &json!("u-1"));
+        let own = token(&json!({"aud": [API_SERVER, "sts.amazonaws.com"]}));
+        let (refused, asked) = fetch(&format!("{own}\n"), &good).await;
         let refused = refused.err().unwrap();
         assert_eq!(refused.reason(), "ApiServerAudience");
         assert!(refused.to_string().contains("--api-audiences"), "{refused}");
-        assert_eq!(asked.load(Ordering::SeqCst), 0);
-        let other = kube
-            .fetch_token(&tenant, "api://AzureADTokenExchange")
-            .await;
-        assert_ne!(other.err().unwrap().reason(), "ApiServerAudience");
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(asked, 0);
+        let own = token(&json!({"aud": [API_SERVER]}));
+        let (fetched, asked) = fetch(&own, &good).await;
+        assert_eq!(fetched.unwrap().expose_secret(), good);
+        assert_eq!(asked, 1);
+    }
+
+    /// A claim that is missing or empty is no claim that holds of everybody (CVE-2026-23990).
+    #[tokio::test]
+    async fn refuses_tokens_with_missing_or_empty_claims() {
+        let (none, empty) = (json!(null), json!(""));
+        for claims in [
+            json!({}),
+            json!({"aud": none}),
+            json!({"aud": empty}),
+            json!({"aud": []}),
+            json!({"aud": [""]}),
+        ] {
+            let good = answered(&json!(["sts.amazonaws.com"]), &json!("u-1"));
+            let (refused, asked) = fetch(&token(&claims), &good).await;
+            let refused = refused.err().unwrap().to_string();
+            assert!(refused.contains("own token does not say"), "{refused}");
+            assert_eq!(asked, 0, "{claims}");
+        }
+        for own in ["", "opaque", "a.b.c"] {
+            let (refused, asked) = fetch(own, "").await;
+            assert!(refused.is_err() && asked == 0, "{own:?}");
+        }
+        let own = token(&json!({"aud": [API_SERVER]}));
+        for audiences in [
+            none.clone(),
+            empty.clone(),
+            json!([]),
+            json!([""]),
+            json!([API_SERVER]),
+            json!(["sts.amazonaws.com", API_SERVER]),
+        ] {
+            let (refused, _) = fetch(&own, &answered(&audiences, &json!("u-1"))).await;
+            let refused = refused.err().unwrap().to_string();
+            assert!(refused.contains("the one audience"), "{refused}");
+        }
+        for uid in [none, empty, json!("u-2")] {
+            let (refused, _) = fetch(&own, &answered(&json!("sts.amazonaws.com"), &uid)).await;
+            assert_eq!(refused.err().unwrap().reason(), "ServiceAccountReplaced");
+        }
+        let (refused, _) = fetch(&own, "").await;
+        assert!(refused.is_err());
     }
 }

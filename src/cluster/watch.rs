@@ -6,6 +6,7 @@
 mod certificates;
 mod list_watch;
 mod own_secrets;
+mod pull_secrets;
 mod reflect;
 mod registries;
 mod stream;
@@ -24,16 +25,17 @@ use tokio::sync::watch as signal;
 
 use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
-use self::reflect::{OWN_SECRETS, ReflectorSpec, WatchTarget, follow};
+use self::pull_secrets::watch_secrets;
+use self::reflect::{OWN_SECRETS, ReflectorSpec, follow};
 use self::registries::watch_registries;
 use self::stream::WatchStream;
-use super::api::{check_identity, named};
+use super::api::check_identity;
 use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
 use crate::names::{Form, Name, NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
-use crate::provision::state::{Observed, State};
+use crate::provision::state::State;
 use crate::provision::{Namespace, PULL_SECRET};
 
 /// All watches of one process.
@@ -220,49 +222,6 @@ fn watch_namespaces(
             unreadable: Arc::default(),
         };
         follow(events, &state.namespaces, reader, synced).await;
-    }
-    .boxed()
-}
-
-/// The pull secrets of this name of all namespaces: by their name, which is all that our rights allow. Listed once `namespaces` were.
-fn watch_secrets(
-    kube: &Kube,
-    name: &ObjectName,
-    state: &Arc<State>,
-    target: WatchTarget,
-    (mut namespaces, synced): (signal::Receiver<bool>, signal::Sender<bool>),
-) -> BoxFuture<'static, ()> {
-    let (state, store) = (Arc::clone(state), state.pull_secrets_of(name));
-    let api: Api<Secret> = Api::all(kube.client.clone());
-    let events = WatchStream::new(kube, target.what, api, Selection::of_fields(named(name)));
-    let name = name.clone();
-    async move {
-        let reader = ReflectorSpec {
-            target,
-            identify: |object: &Secret| {
-                let namespace = object.meta().namespace.as_deref();
-                check_identity(object, namespace, Some(&name))
-                    .map_err(|error| error.to_string())?;
-                NamespaceName::parse(namespace.unwrap_or_default())
-                    .map_err(|error| error.to_string())
-            },
-            read: |namespace: &NamespaceName, object| {
-                let secret = objects::read_pull_secret(object);
-                let is_wanted = state.namespaces.get(namespace).is_some();
-                let known = store.get(namespace);
-                let known = known.filter(|known| known.version == secret.version);
-                Ok(match known {
-                    Some(known) if known.intact || !is_wanted => Observed::clone(&known),
-                    _ if is_wanted => Observed::of(&secret),
-                    _ => Observed::of_unwanted(&secret),
-                })
-            },
-            changed: |_: &str| {},
-            unreadable: Arc::default(),
-        };
-        // What is in a Secret is kept where it is wanted alone. The sender lives as long as its watch, which never ends.
-        let _ = namespaces.wait_for(|synced| *synced).await;
-        follow(events, &store, reader, synced).await;
     }
     .boxed()
 }

@@ -1,6 +1,5 @@
 //! The configurations of our own webhooks: whom the API server trusts when it calls them.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -59,15 +58,16 @@ pub struct WebhookConfig {
     pub version: Version,
     /// Whether the trusted authorities are set by another tool.
     pub is_external: bool,
-    /// The `caBundle` of each, PEM, by its name; empty where there is none.
-    pub webhooks: BTreeMap<String, Vec<u8>>,
+    /// The name of each and its `caBundle`, PEM, empty where there is none. In the order that they are in: applied in another one, they
+    /// would be put into that, and whoever compares them with what was installed would see a difference for ever.
+    pub webhooks: Vec<(String, Vec<u8>)>,
 }
 
 impl WebhookConfig {
     /// Whether the API server trusts just these authorities, PEM, for each of them, or that is not for us to say.
     pub fn trusts(&self, bundle: &str) -> bool {
-        let mut bundles = self.webhooks.values();
-        self.is_external || bundles.all(|trusted| trusted == bundle.as_bytes())
+        let mut bundles = self.webhooks.iter();
+        self.is_external || bundles.all(|(_, trusted)| trusted == bundle.as_bytes())
     }
 }
 
@@ -128,8 +128,8 @@ pub(super) trait WebhookConfigObject:
 {
     const OF: WebhookKind;
 
-    /// The `caBundle` of each webhook, by its name.
-    fn bundles(&self) -> BTreeMap<String, Vec<u8>>;
+    /// The name of each webhook and its `caBundle`, in their order.
+    fn bundles(&self) -> Vec<(String, Vec<u8>)>;
 }
 
 macro_rules! configured {
@@ -137,7 +137,7 @@ macro_rules! configured {
         impl WebhookConfigObject for $kind {
             const OF: WebhookKind = $of;
 
-            fn bundles(&self) -> BTreeMap<String, Vec<u8>> {
+            fn bundles(&self) -> Vec<(String, Vec<u8>)> {
                 let webhooks = self.webhooks.iter().flatten();
                 webhooks
                     .map(|webhook| (webhook.name.clone(), read_bundle(&webhook.client_config)))
@@ -181,9 +181,9 @@ impl Kube {
         known: &WebhookConfigs,
     ) -> Result<(), ClusterError> {
         let encoded = STANDARD.encode(bundle);
-        let names = read.webhooks.keys();
+        let names = read.webhooks.iter();
         let webhooks = names
-            .map(|name| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
+            .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": encoded}}))
             .collect();
         let written = match read.of {
             WebhookKind::Mutating => {
@@ -220,5 +220,33 @@ impl Kube {
         let name = ObjectName::constant(WEBHOOKS);
         let applied = configurations.apply(&name, object, &parameters).await?;
         Ok(read_configuration(&applied))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_webhooks_in_the_order_that_they_are_in() {
+        let webhook = |name: &str, bundle: &str| {
+            json!({
+                "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "clientConfig": {"url": "https://127.0.0.1/x", "caBundle": STANDARD.encode(bundle)},
+            })
+        };
+        let object = json!({
+            "metadata": {"name": WEBHOOKS},
+            "webhooks": [webhook("z.pullpass.dev", "1"), webhook("a.pullpass.dev", "2"), webhook("m.pullpass.dev", "")],
+        });
+        let object: ValidatingWebhookConfiguration = serde_json::from_value(object).unwrap();
+        let read = read_configuration(&object).webhooks;
+        let bundles = [
+            ("z.pullpass.dev", "1"),
+            ("a.pullpass.dev", "2"),
+            ("m.pullpass.dev", ""),
+        ];
+        let expected = bundles.map(|(name, bundle)| (name.to_owned(), bundle.as_bytes().to_vec()));
+        assert_eq!(read, expected);
     }
 }

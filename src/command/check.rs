@@ -11,15 +11,13 @@ mod report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::cluster_args::ClusterArgs;
 use super::explain::parse_labels;
 use super::{ExcludeArgs, Output};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
 use context::CheckContext;
 use report::CheckReport;
-
-/// The exit code of wrong arguments and of files that cannot be used.
-pub(super) const USAGE: u8 = 2;
 
 /// What to do about a namespace that is opted in and excluded.
 const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
@@ -36,10 +34,10 @@ const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it o
 /// The exit code is 0 when no hop fails, 1 when one does, and 2 when the files or arguments are wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  pullpass check -f registries.yaml
-  pullpass check -f registries.yaml --kubeconfig ~/.kube/config 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
-  pullpass check --kubeconfig ~/.kube/config --namespace payments -o json
-  kubectl exec -n pullpass deploy/pullpass -- pullpass check --namespace payments")]
+  pullpass check
+  pullpass check -n payments 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
+  pullpass check -f registries.yaml --context production -o json
+  kubectl exec -n pullpass deploy/pullpass -- pullpass check -n payments")]
 pub(super) struct Args {
     /// Images to try.
     #[arg(value_name = "IMAGE")]
@@ -48,7 +46,7 @@ pub(super) struct Args {
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// A namespace: only Registries that serve it are tried and, with a cluster, what a Pod there would get.
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<NamespaceName>,
     /// The ServiceAccount of the Pod that is tried.
     #[arg(
@@ -67,12 +65,8 @@ pub(super) struct Args {
         requires = "namespace"
     )]
     pod_labels: Labels,
-    /// The cluster; without this, and outside a Pod, none.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context, instead of its current one.
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// pullpass' own namespace, where source Secrets and minted credentials are; by default the Pod's, else pullpass.
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
     own_namespace: Option<NamespaceName>,
@@ -89,13 +83,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let mut report = CheckReport::new(args.output);
-        let context = match CheckContext::load(args, &mut report).await {
-            Ok(context) => context,
-            Err(error) => {
-                eprintln!("error: {}", super::describe(&error));
-                return Ok(ExitCode::from(USAGE));
-            }
-        };
+        let context = CheckContext::load(args, &mut report).await?;
         try_all(&context, &mut report).await?;
         report.finish()
     })

@@ -7,28 +7,31 @@ mod text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::cluster_args::ClusterArgs;
 use super::manifest::Manifests;
 use super::{ExcludeArgs, Output};
+use crate::cluster::{Kube, connect};
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::ports::Cluster as _;
 use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
-use crate::registry::{self, Labels, PodSubject, Registries};
+use crate::registry::{self, Labels, PodSubject, Registries, Registry};
 use images::{Pod, Source};
 pub(super) use report::reason;
 
-/// The exit code when an image could not be read.
-const UNREADABLE: u8 = 2;
 /// The label by which a namespace opts in and a Pod opts out.
 const INJECT_LABEL: &str = "pullpass.dev/inject";
 
 /// Show how images are read, which Registry serves each of them, and why the others do not.
 ///
-/// It needs no cluster: Registries come from files. The exit code is 0 when all images could be read, 2 when one could not,
-/// and 1 when the files or arguments are wrong.
+/// It needs no cluster where Registries come from files; with --kubeconfig or --context it reads those of the cluster instead, and the labels
+/// of the namespace. The exit code is 0 when all images could be read, 1 when one could not,
+/// and 2 when the files or arguments are wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pullpass explain 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
   pullpass explain -f registries.yaml --namespace-labels team=payments --pod pod.yaml
-  kubectl get registries -o yaml | pullpass explain -f - harbor.example.com/library/app
+  pullpass explain --context production -n payments --pod pod.yaml
+  kubectl get registries,namespaces -o yaml | pullpass explain -f - -n payments harbor.example.com/library/app
   kubectl get pods -A -o jsonpath='{.items[*].spec.containers[*].image}' | tr ' ' '\\n' | pullpass explain -f registries.yaml -o json -")]
 pub(super) struct Args {
     /// Images; `-` reads them from stdin, one per line.
@@ -37,11 +40,13 @@ pub(super) struct Args {
     /// Files with Registries, and with Namespaces whose labels are to be used; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// A file with a Pod, or with a workload that has a Pod template, whose images are explained.
     #[arg(long, value_name = "FILE", conflicts_with = "images")]
     pod: Option<PathBuf>,
-    /// The Pod's namespace. Without a namespace and its labels, each Registry is taken to serve it.
-    #[arg(long, value_name = "NAME")]
+    /// The Pod's namespace. Where its labels are not known, each Registry is taken to serve it.
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<NamespaceName>,
     #[command(flatten)]
     exclude: ExcludeArgs,
@@ -62,7 +67,7 @@ pub(super) struct Args {
 /// What an image is evaluated against.
 struct ExplainContext {
     registries: Registries,
-    /// The labels of the namespace, if it is known.
+    /// The labels of the namespace, if they are known.
     namespace: Option<Labels>,
     namespace_name: Option<NamespaceName>,
     /// Whether the namespace is one that pullpass leaves alone.
@@ -88,23 +93,58 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .as_ref()
         .map_or(Source::List(&args.images), |file| Source::Pod(file));
     let pod = images::load(&source)?;
-    let context = ExplainContext::new(args, Manifests::load(&args.files)?, pod);
+    let mut manifests = Manifests::load(&args.files)?;
+    let namespace = args.namespace.as_ref().or(pod.namespace.as_ref());
+    super::block_on(add_from_cluster(args, namespace, &mut manifests))?;
+    let context = ExplainContext::new(args, manifests, pod);
     let rows: Vec<report::ExplainedImage> = context
         .pod
         .images
         .iter()
         .map(|image| report::explain(&context, image))
         .collect();
-    super::print(&match args.output {
-        Output::Json => report::to_json(&rows)?,
-        Output::Text => text::render(&context, &rows),
-    })?;
+    let report = args
+        .output
+        .format(&report::ExplainReport { images: &rows })?;
+    super::print(&report.unwrap_or_else(|| text::render(&context, &rows)))?;
     let all_readable = rows.iter().all(|row| row.error.is_none());
     Ok(if all_readable {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(UNREADABLE)
+        super::FAILED
     })
+}
+
+/// Adds the Registries of the cluster, unless files say which ones, and the namespace's labels; nothing where no cluster is named.
+async fn add_from_cluster(
+    args: &Args,
+    namespace: Option<&NamespaceName>,
+    manifests: &mut Manifests,
+) -> anyhow::Result<()> {
+    if !args.cluster.is_given() {
+        return Ok(());
+    }
+    let mut connection = args.cluster.connection();
+    connection.namespace = Some(NamespaceName::constant("pullpass"));
+    let kube = connect(&connection).await?;
+    if args.files.is_empty() {
+        manifests.registries = load_registries(&kube).await?;
+    }
+    // Who may not read Namespaces gets an answer without its labels, which says so.
+    if let Some(name) = namespace
+        && let Some((_, found)) = kube.fetch_namespace(name).await.ok().flatten()
+    {
+        manifests.namespaces.insert(name.clone(), found.labels);
+    }
+    Ok(())
+}
+
+async fn load_registries(kube: &Kube) -> anyhow::Result<Vec<Registry>> {
+    let (registries, unreadable) = kube.fetch_registries().await?;
+    for (name, problem) in unreadable {
+        eprintln!("warning: Registry {name} cannot be read: {problem}");
+    }
+    Ok(registries)
 }
 
 impl ExplainContext {
@@ -113,6 +153,7 @@ impl ExplainContext {
         let known = namespace_name
             .as_ref()
             .and_then(|name| manifests.namespaces.get(name));
+        let is_known = known.is_some() || args.namespace_labels.is_some();
         let named = namespace_name
             .iter()
             .map(|name| (super::NAME_LABEL.to_owned(), name.to_string()));
@@ -125,7 +166,6 @@ impl ExplainContext {
                     .map(|(key, value)| (key.clone(), value.clone())),
             )
             .collect();
-        let is_known = namespace_name.is_some() || args.namespace_labels.is_some();
         pod.labels
             .extend(args.pod_labels.clone().unwrap_or_default());
         pod.service_account = args.service_account.clone().or(pod.service_account);
@@ -141,11 +181,11 @@ impl ExplainContext {
         }
     }
 
-    /// The Pod as Registries see it. Once the namespace is known, it is a Pod without labels of ServiceAccount `default` where
+    /// The Pod as Registries see it. Once the namespace is named, it is a Pod without labels of ServiceAccount `default` where
     /// nothing else is said.
     fn pod_subject(&self) -> PodSubject<'_> {
         let pod = &self.pod;
-        let is_known = self.namespace.is_some();
+        let is_known = self.namespace.is_some() || self.namespace_name.is_some();
         PodSubject {
             namespace: self.namespace.as_ref(),
             service_account: pod

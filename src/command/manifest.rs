@@ -57,8 +57,7 @@ struct Head {
 struct DocumentMeta {
     #[serde(default)]
     name: String,
-    #[serde(default)]
-    labels: Labels,
+    labels: Option<Labels>,
 }
 
 impl Manifests {
@@ -129,11 +128,12 @@ impl Manifests {
         match (head.api_version.as_str(), head.kind.as_str()) {
             ("pullpass.dev/v1alpha1", "Registry") => self.add_registry(document.decode()?, origin),
             ("v1", "Namespace") => self.add_namespace(document, head.metadata)?,
-            ("v1", "List") | ("pullpass.dev/v1alpha1", "RegistryList") => {
+            ("v1", "List" | "NamespaceList") | ("pullpass.dev/v1alpha1", "RegistryList") => {
+                // The items of a typed list may leave out what they are.
+                let of_list = head.kind.strip_suffix("List").unwrap_or_default();
                 for item in head.items {
-                    let registry = serde_json::from_value(item)
+                    self.add_item(document, of_list, item)
                         .map_err(|error| format!("{}items: {error}", document.place("items")))?;
-                    self.add_registry(registry, origin);
                 }
             }
             (version, kind) => {
@@ -146,6 +146,28 @@ impl Manifests {
         Ok(())
     }
 
+    /// Adds an item of a list, which is of the kind `of_list` where it does not say its own.
+    fn add_item(
+        &mut self,
+        document: &YamlDocument,
+        of_list: &str,
+        item: serde_json::Value,
+    ) -> Result<(), String> {
+        let head = Head::deserialize(&item).map_err(|error| error.to_string())?;
+        let kind = Some(head.kind.as_str()).filter(|kind| !kind.is_empty());
+        match kind.unwrap_or(of_list) {
+            "Registry" => {
+                let registry = serde_json::from_value(item).map_err(|error| error.to_string())?;
+                self.add_registry(registry, self.documents.len());
+                Ok(())
+            }
+            "Namespace" => self.add_namespace(document, head.metadata),
+            kind => Err(format!(
+                "{kind:?} is neither a Registry nor a Namespace: leave it out"
+            )),
+        }
+    }
+
     fn add_registry(&mut self, registry: Registry, origin: usize) {
         self.registries.push(registry);
         self.origins.push(origin);
@@ -156,7 +178,8 @@ impl Manifests {
         document: &YamlDocument,
         metadata: DocumentMeta,
     ) -> Result<(), String> {
-        let DocumentMeta { name, mut labels } = metadata;
+        let DocumentMeta { name, labels } = metadata;
+        let mut labels = labels.unwrap_or_default();
         let name = NamespaceName::parse(&name).map_err(|error| {
             let place = document.place("metadata.name");
             format!("{place}metadata.name: {error}")

@@ -92,10 +92,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         !setups.is_empty(),
         "the files hold no Registry: name a file with one"
     );
-    super::print(&match args.output {
-        Output::Json => to_json(&setups)?,
-        Output::Text => text::render(&setups),
+    let report = args.output.format(&PolicyReport {
+        registries: &setups,
     })?;
+    super::print(&report.unwrap_or_else(|| text::render(&setups)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -130,12 +130,9 @@ fn static_login(registry: &ValidRegistry, secret: &str, place: &PolicyContext<'_
     }
 }
 
-fn to_json(setups: &[Setup]) -> anyhow::Result<String> {
-    #[derive(Serialize)]
-    struct PolicyReport<'a> {
-        registries: &'a [Setup],
-    }
-    Ok(serde_json::to_string_pretty(&PolicyReport { registries: setups })? + "\n")
+#[derive(Serialize)]
+struct PolicyReport<'a> {
+    registries: &'a [Setup],
 }
 
 impl PolicyContext<'_> {

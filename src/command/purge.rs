@@ -1,33 +1,33 @@
 //! `pullpass purge`: takes away what pullpass wrote.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::Output;
-use crate::cluster::{Connection, Kube, OwnedSecret, connect};
+use super::cluster_args::ClusterArgs;
+use crate::cluster::{Kube, OwnedSecret, connect};
 
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
 /// These are the Secrets named pullpass, or pullpass- and something, that carry the label app.kubernetes.io/managed-by=pullpass: the
 /// namespaces' pull secrets, and the minted credentials in pullpass' own namespace. Source Secrets stay, pullpass did not make them. Pods that
-/// run are not touched; one that pulls its image again needs another way to do so. The exit code is 1 when something could not be removed.
+/// run are not touched; one that pulls its image again needs another way to do so. On a terminal it asks first, elsewhere it wants --yes. The
+/// exit code is 1 when something could not be removed, and 2 when nothing was tried.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  pullpass purge --kubeconfig ~/.kube/config --dry-run
-  pullpass purge --kubeconfig ~/.kube/config")]
+  pullpass purge --dry-run
+  pullpass purge --context production --yes")]
 pub(super) struct Args {
-    /// The cluster; without this the one that this runs in, as a Pod.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context, instead of its current one.
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Only say what would be removed.
     #[arg(long)]
     dry_run: bool,
-    /// How to print it.
+    /// Do not ask whether to remove them.
+    #[arg(short, long)]
+    yes: bool,
+    /// How to print it, a line or document for each.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -37,17 +37,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
-    let connection = Connection {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        namespace: None,
-        excluded: Vec::new(),
-    };
-    let kube = connect(&connection).await?;
+    let kube = connect(&args.cluster.connection()).await?;
     if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {
         anyhow::bail!("pullpass is still installed and would write them again: uninstall it first");
     }
     let written = kube.fetch_owned().await?;
+    if !args.dry_run && !args.yes && !written.is_empty() && !is_confirmed(written.len())? {
+        anyhow::bail!("nothing was removed");
+    }
     let mut failed = 0;
     for secret in &written {
         let outcome = if args.dry_run {
@@ -68,8 +65,24 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
-        ExitCode::FAILURE
+        super::FAILED
     })
+}
+
+/// Asks on the terminal.
+///
+/// # Errors
+/// There is no terminal to ask on.
+fn is_confirmed(secrets: usize) -> anyhow::Result<bool> {
+    use std::io::IsTerminal as _;
+    anyhow::ensure!(
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
+        "{secrets} secrets would be removed and nobody can be asked: show them with --dry-run, remove them with --yes"
+    );
+    eprint!("Remove {secrets} secrets that pullpass wrote? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 async fn remove(kube: &Kube, secret: &OwnedSecret, failed: &mut usize) -> String {
@@ -88,11 +101,10 @@ fn print_line(output: Output, secret: &OwnedSecret, outcome: &str) -> anyhow::Re
     let OwnedSecret {
         namespace, name, ..
     } = secret;
+    let line = json!({"namespace": namespace, "name": name, "outcome": outcome});
     super::print(&match output {
         Output::Text => format!("{namespace}/{name}: {outcome}\n"),
-        Output::Json => {
-            let line = json!({"namespace": namespace, "name": name, "outcome": outcome});
-            format!("{line}\n")
-        }
+        Output::Json => format!("{line}\n"),
+        Output::Yaml => format!("---\n{}", serde_saphyr::to_string(&line)?),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Output;
 use super::manifest::Manifests;
@@ -14,20 +14,33 @@ use crate::registry::{CredentialSource, Registries, ValidRegistry};
 /// The label by which `manifests/rbac.yaml` gathers the roles that are printed here.
 const AGGREGATE_LABEL: &str = "pullpass.dev/aggregate-to-pullpass";
 
+/// By these they are found, listed and deleted, as those of the chart pullpass-registries are.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>
+const LABELS: [(&str, &str); 3] = [
+    ("app.kubernetes.io/name", "pullpass-registries"),
+    ("app.kubernetes.io/component", "registry"),
+    ("app.kubernetes.io/part-of", "pullpass"),
+];
+
 /// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
 ///
 /// A Registry with serviceAccountNames or podSelector keeps its credentials in Secrets with its own name, one whose identity is a
 /// ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
 /// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
+/// The chart pullpass-registries brings the same with Registries that it holds.
+///
+/// With --prune, kubectl also deletes those whose Registry is gone. Let its Secrets be gone first: pullpass needs the right to remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pullpass rbac -f registries.yaml | kubectl apply -f -
-  kubectl get registries -o yaml | pullpass rbac -f - | kubectl apply -f -")]
+  kubectl get registries -o yaml | pullpass rbac -f - | kubectl apply -f -
+  kubectl get clusterroles -l app.kubernetes.io/name=pullpass-registries
+  pullpass rbac -f registries.yaml | kubectl apply --prune -l app.kubernetes.io/name=pullpass-registries --prune-allowlist=rbac.authorization.k8s.io/v1/ClusterRole -f -")]
 pub(super) struct Args {
     /// Files with Registries; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// How to print it: as YAML documents, or as one List in JSON.
+    /// How to print it: as YAML documents (text, yaml), or as one List in JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -40,10 +53,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
             serde_json::to_string_pretty(&list)? + "\n"
         }
-        Output::Text if roles.is_empty() => {
+        Output::Text | Output::Yaml if roles.is_empty() => {
             "# These Registries need no rights beside manifests/rbac.yaml.\n".to_owned()
         }
-        Output::Text => {
+        Output::Text | Output::Yaml => {
             let documents: Result<Vec<_>, _> = roles.iter().map(serde_saphyr::to_string).collect();
             documents?.join("---\n")
         }
@@ -78,13 +91,18 @@ fn role(registry: &ValidRegistry) -> Option<Value> {
             "verbs": ["create"],
         }));
     }
+    let mut labels: Map<String, Value> = LABELS
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .collect();
+    labels.insert(AGGREGATE_LABEL.to_owned(), "true".into());
     (!rules.is_empty()).then(|| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": {
                 "name": format!("pullpass-registry-{}", registry.name),
-                "labels": {AGGREGATE_LABEL: "true"},
+                "labels": labels,
             },
             "rules": rules,
         })

@@ -48,6 +48,7 @@ pub(super) struct Args {
         long,
         value_name = "NAME",
         env = "PULLPASS_USER",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
         conflicts_with = "patch_only"
     )]
     user: Option<String>,
@@ -69,7 +70,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "WRITES", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     max_renewals_per_second: u16,
     /// How often to scan for Pods that wait without a reference to their pull secret: 10m, 90s, 1h; 0 never. They are counted and reported
-    /// by Events, also when this replica begins to lead and when the first admission follows a minute without any
+    /// by Events, also when this replica begins to lead and when the first admission follows a minute without any. What the Pods show of
+    /// whether the API server reaches the webhook is reported, too
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     missed_pod_scan_interval: SignedDuration,
     #[command(flatten)]

@@ -13,9 +13,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
-    super::print(&match args.output {
-        super::Output::Text => format!("pullpass {version}\n"),
-        super::Output::Json => format!("{}\n", serde_json::json!({"version": version})),
-    })?;
+    let report = args
+        .output
+        .format(&serde_json::json!({"version": version}))?;
+    super::print(&report.unwrap_or_else(|| format!("pullpass {version}\n")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,11 +4,16 @@
 //! A scan runs whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
 //! been down), and on a slow timer. Nothing is kept: the Pending Pods are read one at a time; one of a namespace that opted in is evaluated
 //! by what admission would do ([`PodChecker`]), counted, reported by an Event on it, and each is forgotten.
+//!
+//! The same scan finds out whether the API server calls the webhook at all ([`calls`]). Where this replica was asked nothing for a while,
+//! it reads all Pods that were created since: those of the other replicas have their references.
 
+pub mod calls;
 mod event;
 mod metrics;
 mod owner;
 mod schedule;
+pub mod webhook_calls;
 
 use std::time::Duration;
 
@@ -17,11 +22,13 @@ use tokio::sync::watch;
 
 use super::leadership::{Leadership, ticks};
 use crate::admission::{self, PodCheck, PodChecker};
-use crate::cluster::{EventNote, Kube, PendingPod, Published};
-use crate::names::NamespaceName;
+use crate::cluster::{EventNote, Kube, ListedPod, PodScope, Published};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
+use calls::{CallEvidence, CallTiming, Suspect, UnaskedPod};
 pub use metrics::Metrics;
 use schedule::{ScanOutcome, ScanSchedule};
+use webhook_calls::WebhookCalls;
 
 /// How often to check whether a scan is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -34,6 +41,8 @@ pub struct MissedPodScanner {
     kube: Kube,
     check: PodChecker,
     admissions: admission::Metrics,
+    calls: WebhookCalls,
+    timing: CallTiming,
     metrics: Metrics,
     interval: SignedDuration,
     clock: fn() -> Timestamp,
@@ -50,12 +59,13 @@ struct ScanResult {
 }
 
 impl MissedPodScanner {
-    /// Puts it together. `admissions` says when the webhook was last asked, `every` how often to scan when nothing else gives
-    /// reason to; `clock` is [`Timestamp::now`] outside tests.
+    /// Puts it together. `admissions` says when the webhook was last asked, `interval` how often to scan when nothing else gives
+    /// reason to; what is found out of the API server's calls goes into `calls`; `clock` is [`Timestamp::now`] outside tests.
     pub fn new(
         kube: Kube,
         check: PodChecker,
         admissions: admission::Metrics,
+        calls: WebhookCalls,
         metrics: Metrics,
         interval: SignedDuration,
         clock: fn() -> Timestamp,
@@ -64,16 +74,25 @@ impl MissedPodScanner {
             kube,
             check,
             admissions,
+            calls,
+            timing: CallTiming::default(),
             metrics,
             interval,
             clock,
         }
     }
 
+    /// How long evidence is waited for.
+    #[must_use]
+    pub fn with_call_timing(self, timing: CallTiming) -> Self {
+        Self { timing, ..self }
+    }
+
     /// Scans for missed Pods while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
         while Leadership::acquired(&mut leadership).await {
             Leadership::while_leading(&mut leadership, self.lead()).await;
+            self.calls.set_unasked(None);
             self.metrics.clear();
         }
     }
@@ -84,15 +103,19 @@ impl MissedPodScanner {
         let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
+            self.hear();
             if !schedule.is_due(self.admissions.last_response(), (self.clock)()) {
                 continue;
             }
-            let ended = match self.scan().await {
-                Ok(found) => {
+            let mut evidence = self.open_evidence().await;
+            let scanned = self.scan(evidence.as_mut()).await;
+            let concluded = match scanned {
+                Ok(()) => self.conclude(evidence.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            let ended = match concluded {
+                Ok(()) => {
                     last_failure = None;
-                    self.metrics
-                        .set_missed(found.image_pull_failing, found.waiting);
-                    found.log();
                     ScanOutcome::Succeeded
                 }
                 Err(error) => {
@@ -104,20 +127,39 @@ impl MissedPodScanner {
                 }
             };
             self.metrics.count_scan(ended);
-            schedule.note(ended, (self.clock)());
+            let recheck_at = evidence.and_then(|evidence| evidence.recheck_at());
+            schedule.note(ended, recheck_at, (self.clock)());
         }
     }
 
-    /// Checks every Pending Pod once, of namespaces that opted in.
-    async fn scan(&self) -> Result<ScanResult, ClusterError> {
+    /// What is to be seen of the API server's calls; `None`: it is not known to be configured, or this replica cannot be called yet.
+    async fn open_evidence(&self) -> Option<CallEvidence> {
+        let configured = self.kube.fetch_webhooks_changed().await;
+        let configured = configured.unwrap_or_else(|error| {
+            tracing::debug!("whether the API server calls the webhook is not known: {error}");
+            None
+        });
+        let moments = [configured?, self.calls.ready_since()?];
+        let (answered, now) = (self.admissions.last_response(), (self.clock)());
+        Some(CallEvidence::new(self.timing, moments, answered, now))
+    }
+
+    /// Checks every Pending Pod once, of namespaces that opted in; and those that may be evidence.
+    async fn scan(&self, mut evidence: Option<&mut CallEvidence>) -> Result<(), ClusterError> {
         let mut found = ScanResult::default();
+        let since = evidence.as_ref().and_then(|evidence| evidence.since());
+        let scope = since.map_or(PodScope::Pending, PodScope::PendingOrSince);
         let mut next = None;
         loop {
-            let mut page = self.kube.fetch_pending_pods(next.as_deref()).await?;
+            let mut page = self.kube.fetch_pods(scope, next.as_deref()).await?;
             let mut notes = Vec::new();
             let is_wanted = |namespace: &NamespaceName| self.check.is_opted_in(namespace);
             while let Some(pod) = page.next_pod(is_wanted).await? {
-                notes.extend(self.scan_pod(&pod, &mut found).await);
+                let checked = self.check(&pod).await;
+                if let Some(evidence) = evidence.as_deref_mut() {
+                    note_evidence(&pod, &checked, evidence);
+                }
+                notes.extend(found.count(&pod, &checked));
             }
             next = page.finish()?;
             // Not before the page has ended: the API server gives up one that is read slowly.
@@ -125,22 +167,94 @@ impl MissedPodScanner {
                 self.publish(&note, &mut found).await;
             }
             if next.is_none() {
-                return Ok(found);
+                break;
             }
+        }
+        self.metrics
+            .set_missed(found.image_pull_failing, found.waiting);
+        found.log();
+        Ok(())
+    }
+
+    /// A review that came after a Pod that was not asked about: the API server calls again.
+    fn hear(&self) {
+        let heard = self.calls.unasked().zip(self.admissions.last_response());
+        if heard.is_some_and(|(pod, answered)| answered > pod.created) {
+            self.set_unasked(None);
         }
     }
 
-    /// Counts a Pod if it was missed; answers what to say of it.
-    async fn scan_pod(&self, pod: &PendingPod, found: &mut ScanResult) -> Option<EventNote> {
-        let PodCheck::Missed(lacks) = self.check(pod).await else {
-            return None;
+    /// Says what a scan showed of the API server's calls. What was said before holds until something speaks against it.
+    async fn conclude(&self, evidence: Option<&CallEvidence>) -> Result<(), ClusterError> {
+        let Some(evidence) = evidence else {
+            return Ok(());
         };
-        if pod.is_image_pull_failing {
-            found.image_pull_failing += 1;
-        } else {
-            found.waiting += 1;
+        let known = self.calls.unasked();
+        let known = known.filter(|known| evidence.upholds(known));
+        let unasked = match known {
+            Some(known) => Some(UnaskedPod::clone(&known)),
+            None => self.find_unasked(evidence).await?,
+        };
+        if let Some(pod) = &unasked {
+            let note = event::webhook_not_called(pod);
+            self.kube.publish(&note, (self.clock)()).await;
         }
-        Some(event::missed_pod(pod, &lacks))
+        self.set_unasked(unasked);
+        Ok(())
+    }
+
+    /// The newest Pod that nobody was asked about and that was created after all that decides about it was as it is now, if this
+    /// suffices.
+    async fn find_unasked(
+        &self,
+        evidence: &CallEvidence,
+    ) -> Result<Option<UnaskedPod>, ClusterError> {
+        let mut newest: Option<&UnaskedPod> = None;
+        for suspect in evidence.suspects() {
+            if !self.is_settled(suspect, evidence).await? {
+                continue;
+            }
+            let newest = *newest.get_or_insert(&suspect.pod);
+            if evidence.suffices(newest, &suspect.pod) {
+                return Ok(Some(newest.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing was written since that explains why nobody was asked about a Pod, or why it lacks what it does.
+    async fn is_settled(
+        &self,
+        Suspect { pod, lacks }: &Suspect,
+        evidence: &CallEvidence,
+    ) -> Result<bool, ClusterError> {
+        let labels = self.kube.fetch_labels_changed(&pod.namespace).await?;
+        let mut is_settled = evidence.is_settled(labels, pod);
+        for registry in lacks.registries.iter().flat_map(|name| name.parse()) {
+            let spec = self.kube.fetch_spec_changed(&registry).await?;
+            is_settled &= evidence.is_settled(spec, pod);
+        }
+        let secrets = lacks.secrets.iter();
+        for secret in secrets.flat_map(|name| name.parse::<ObjectName>()) {
+            let created = self.kube.fetch_secret_created(&pod.namespace, &secret);
+            let created = created.await?;
+            // One that is younger may have taken the place of one that is not ours.
+            is_settled &= created.is_none() || evidence.is_settled(created, pod);
+        }
+        Ok(is_settled)
+    }
+
+    fn set_unasked(&self, pod: Option<UnaskedPod>) {
+        let was_unasked = self.calls.unasked().is_some();
+        match &pod {
+            Some(pod) if !was_unasked => tracing::warn!("{}", pod.describe()),
+            None if was_unasked => tracing::info!(
+                "the API server called the webhook, or its configuration changed: it may be reached again"
+            ),
+            _ => {}
+        }
+        self.metrics.set_not_called(pod.is_some());
+        self.calls.set_unasked(pod);
     }
 
     async fn publish(&self, note: &EventNote, found: &mut ScanResult) {
@@ -151,7 +265,7 @@ impl MissedPodScanner {
         }
     }
 
-    async fn check(&self, pod: &PendingPod) -> PodCheck {
+    async fn check(&self, pod: &ListedPod) -> PodCheck {
         if pod.is_deleted {
             return PodCheck::Referenced;
         }
@@ -161,6 +275,22 @@ impl MissedPodScanner {
 }
 
 impl ScanResult {
+    /// Counts a Pod if it was missed and waits; answers what to say of it.
+    fn count(&mut self, pod: &ListedPod, checked: &PodCheck) -> Option<EventNote> {
+        let PodCheck::Missed(lacks) = checked else {
+            return None;
+        };
+        if !pod.is_pending {
+            return None;
+        }
+        if pod.is_image_pull_failing {
+            self.image_pull_failing += 1;
+        } else {
+            self.waiting += 1;
+        }
+        Some(event::missed_pod(pod, lacks))
+    }
+
     fn log(&self) {
         if self.image_pull_failing + self.waiting > 0 {
             tracing::warn!(
@@ -172,6 +302,26 @@ impl ScanResult {
     }
 }
 
+/// What a Pod shows of the API server's calls.
+fn note_evidence(pod: &ListedPod, checked: &PodCheck, evidence: &mut CallEvidence) {
+    let Some(created) = pod.created else {
+        return;
+    };
+    if pod.references_pull_secret {
+        evidence.note_asked(created);
+    } else if let PodCheck::Missed(lacks) = checked {
+        let suspect = Suspect {
+            pod: UnaskedPod {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                created,
+            },
+            lacks: lacks.clone(),
+        };
+        evidence.note_unasked(suspect, pod.changed);
+    }
+}
+
 /// Logs a failure unless it is the one that was logged last.
 fn log_new_failure(last_failure: &mut Option<&'static str>, error: &ClusterError) {
     if last_failure.replace(error.reason()) == Some(error.reason()) {
@@ -179,17 +329,21 @@ fn log_new_failure(last_failure: &mut Option<&'static str>, error: &ClusterError
     }
     tracing::warn!(
         error.reason = error.reason(),
-        "failed to scan for missed Pods, retrying: {error}; needs \"list\" on pods (ClusterRole pullpass-missed-pods), or --missed-pod-scan-interval=0 to disable"
+        "failed to scan for missed Pods, retrying: {error}; needs the ClusterRole pullpass-missed-pods, or --missed-pod-scan-interval=0 to disable"
     );
 }
 
 /// A Pod for tests.
 #[cfg(test)]
-fn waiting_pod(namespace: &str, name: &str) -> PendingPod {
-    PendingPod {
+fn waiting_pod(namespace: &str, name: &str) -> ListedPod {
+    ListedPod {
         namespace: namespace.parse().unwrap(),
         name: name.parse().unwrap(),
         uid: "u".to_owned(),
+        is_pending: true,
+        created: None,
+        changed: None,
+        references_pull_secret: false,
         is_deleted: false,
         is_image_pull_failing: true,
         controller: None,

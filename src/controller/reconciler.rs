@@ -31,11 +31,12 @@ use tokio::sync::watch;
 
 pub(super) use self::index::{Index, RegistryCounts};
 use self::record::Seen;
-use self::state::{ReconcilerState, TaskResult};
-use self::tasks::TaskKey;
+use self::state::ReconcilerState;
+use self::tasks::{TaskKey, TaskResult};
 pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
+use super::missed_pods::webhook_calls::WebhookCalls;
 use super::removal_guard::{Cause, REMOVAL_WINDOW};
 use super::status::StatusWriter;
 use crate::clock;
@@ -67,6 +68,7 @@ pub struct Reconciler {
     own_namespace: NamespaceName,
     clock: fn() -> Timestamp,
     rate: RenewalRate,
+    calls: WebhookCalls,
 }
 
 impl Reconciler {
@@ -87,7 +89,14 @@ impl Reconciler {
             own_namespace,
             clock,
             rate: RenewalRate::default(),
+            calls: WebhookCalls::default(),
         }
+    }
+
+    /// What is known of the API server's calls, which Registries' conditions say.
+    #[must_use]
+    pub fn with_webhook_calls(self, calls: WebhookCalls) -> Self {
+        Self { calls, ..self }
     }
 
     /// How fast renewed credentials are written.
@@ -169,6 +178,7 @@ impl Reconciler {
             Some(finished) = state.tasks.next() => state.take(finished, (self.clock)()),
             () = self.provisioner.changes().changed() => {}
             () = self.credentials.changes().changed() => {}
+            () = self.calls.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
         true

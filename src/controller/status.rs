@@ -16,6 +16,7 @@ use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find
 use super::reconciler::Index;
 use crate::clock::RetryTimer;
 use crate::cluster::{EventNote, EventType, Kube, reference};
+use crate::log_throttle::LogThrottle;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
@@ -23,7 +24,6 @@ use crate::provision::{Namespace, Pending, Provision as _, Provisioner};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::source::MintSource;
 use crate::registry::{Registries, RegistryInfo};
-use crate::say_once::SayOnce;
 use facts::Facts;
 
 /// How often a Registry's status is written at most: what changes in between is said together.
@@ -119,7 +119,8 @@ pub(super) struct ReportedStatus {
     holdoff: Option<RetryTimer>,
     repeat: Option<RetryTimer>,
     rotation: RoundRobin,
-    said: SayOnce<&'static str>,
+    /// By the reason: where one status is refused, all of them may be.
+    failures: LogThrottle<&'static str>,
 }
 
 impl ReportedStatus {
@@ -261,10 +262,11 @@ impl ReportedStatus {
         let before = self.backoff.get(&key);
         let wait = before.map_or(MIN_INTERVAL, |before| (before.wait() * 2).min(MAX_BACKOFF));
         let timer = RetryTimer::after(wait, now);
-        if self.said.is_new(error.reason(), now) {
+        if let Some(suppressed) = self.failures.admit(error.reason()) {
             tracing::warn!(
                 registry.name = key.0.as_str(),
-                "failed to update the status of a Registry, retrying (the same of others is not logged): {error}"
+                suppressed,
+                "failed to update the status of a Registry, retrying: {error}"
             );
         }
         self.written.remove(&key);

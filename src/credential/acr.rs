@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod identity;
 mod secret;
 pub(crate) mod token_expiry;
+mod transport;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl AcrMint {
         let source = &order.source;
         check_source(source)?;
         let client = Client {
-            http: &self.http,
+            http: self.http.clone(),
             deadline: Instant::now() + MINT_TIMEOUT,
         };
         let token = identity::fetch(&client, order, self.given()).await?;

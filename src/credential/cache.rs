@@ -1,14 +1,16 @@
 //! The one way to a minted credential: from the store if it is there, else by one mint per key, in a separate task.
 
 mod backoff;
+mod flight;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
 use jiff::{SignedDuration, Timestamp};
+use moka::Entry;
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::freshness;
@@ -20,15 +22,18 @@ use super::{
 };
 use crate::clock;
 use crate::registry::source::MintSource;
-use backoff::{MintBackoff, MintFailure};
+use backoff::{MintFailure, RememberedFailure};
+use flight::{FlightResult, FlightState, MintFlight};
+
+pub use flight::MintResult;
 
 /// How often another replica's claim is waited for before this is given up.
 const MAX_CLAIM_WAITS: usize = 3;
 /// After this a mint is given up whatever it waits for: longer than `MAX_CLAIM_WAITS` claims of others and a mint take.
 const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
-
-/// A credential, or why there is none; both shared by everybody who asked.
-pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
+/// How many mints under way, and failures, are known at once. Keys are few (Registries × regions × rotated key sets), but for
+/// namespaces' own ServiceAccounts, of which each has its own.
+const MAX_FLIGHTS: u64 = 10_000;
 
 /// Gives out minted credentials; cheap to clone.
 ///
@@ -36,6 +41,9 @@ pub type MintResult = Result<Arc<Credential>, Arc<MintError>>;
 /// and goes on when the callers hang up. What it minted goes through the [`CredentialStore`], where other replicas see
 /// it. A failure is remembered for a while that grows from 1 second to a minute, so that a cloud that refuses is not asked again by
 /// every Pod; to 4 seconds where no cloud was asked, since the store could not be reached. Nothing is ever shared between keys.
+///
+/// What it knows of a key may be forgotten at any time, and nothing is minted twice for that: no mint begins before the store's table
+/// has no fresh credential and its claim is ours.
 #[derive(Clone)]
 pub struct Minter(Arc<MinterInner>);
 
@@ -44,13 +52,8 @@ struct MinterInner {
     store: Arc<dyn CredentialStore>,
     secrets: Arc<dyn SourceSecrets>,
     metrics: Metrics,
-    // A map of shared futures and not a cache library's single flight: those belong to the first caller, and hand over, so mint
-    // twice, when it hangs up; and what they keep for a while is what the store keeps already.
-    flights: Mutex<HashMap<CredentialKey, MintFlight>>,
-    failures: Mutex<MintBackoff>,
+    flights: Cache<CredentialKey, MintFlight>,
 }
-
-type MintFlight = Shared<BoxFuture<'static, MintResult>>;
 
 impl Minter {
     /// Gives out what `store` holds and mints the rest with `mint`; static keys come from `secrets`.
@@ -60,14 +63,25 @@ impl Minter {
         secrets: Arc<dyn SourceSecrets>,
         metrics: Metrics,
     ) -> Self {
-        let (flights, failures) = (Mutex::default(), Mutex::default());
+        Self::bounded(mint, store, secrets, metrics, MAX_FLIGHTS)
+    }
+
+    /// One that knows at most this many mints under way, and failures.
+    pub fn bounded(
+        mint: Arc<dyn Mint>,
+        store: Arc<dyn CredentialStore>,
+        secrets: Arc<dyn SourceSecrets>,
+        metrics: Metrics,
+        max_flights: u64,
+    ) -> Self {
+        let flights = Cache::builder().max_capacity(max_flights);
+        let flights = flights.eviction_policy(EvictionPolicy::lru()).build();
         Self(Arc::new(MinterInner {
             mint,
             store,
             secrets,
             metrics,
             flights,
-            failures,
         }))
     }
 
@@ -85,17 +99,11 @@ impl Minter {
         if let (Some(Freshness::Fresh), Some(current)) = (good, &current) {
             return Ok(Arc::clone(current));
         }
-        let remembered = self.0.failures().find(&key, now);
+        let flight = self.0.start_or_join(&key, source, keys, now);
         if let (Some(Freshness::Renewable), Some(current)) = (good, &current) {
-            if remembered.is_none() {
-                drop(self.0.start_or_join(key, source, keys, now));
-            }
             return Ok(Arc::clone(current));
         }
-        let outcome = match remembered {
-            Some(error) => Err(error),
-            None => self.0.start_or_join(key, source, keys, now).await,
-        };
+        let outcome = flight.join().await;
         match (outcome, current) {
             (Err(_), Some(current)) if current.expires_at > now => Ok(current),
             (outcome, _) => outcome,
@@ -109,11 +117,7 @@ impl Minter {
     /// Why there is none, possibly from an attempt that was made shortly before.
     pub async fn renew(&self, source: &MintSource, now: Timestamp) -> MintResult {
         let MintLookup { key, keys, .. } = self.find(source)?;
-        let remembered = self.0.failures().find(&key, now);
-        match remembered {
-            Some(error) => Err(error),
-            None => self.0.start_or_join(key, source, keys, now).await,
-        }
+        self.0.start_or_join(&key, source, keys, now).join().await
     }
 
     /// The credential that is there for `source`, from memory alone, expired or not; `None` also when its source Secret is missing.
@@ -156,73 +160,74 @@ struct MintJob {
     source: MintSource,
     keys: Option<SourceKeys>,
     clock: CallerClock,
+    /// How the attempt before it failed, if it did.
+    before: Option<RememberedFailure>,
+}
+
+impl MintJob {
+    /// What an attempt before it minted and the store did not take.
+    fn unsaved(&self) -> Option<&Credential> {
+        let unsaved = self.before.as_ref()?.unsaved.as_deref();
+        unsaved.filter(|unsaved| freshness(unsaved, self.clock.now()) == Freshness::Fresh)
+    }
 }
 
 impl MinterInner {
-    fn failures(&self) -> MutexGuard<'_, MintBackoff> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn flights(&self) -> MutexGuard<'_, HashMap<CredentialKey, MintFlight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Joins the mint of `key` that is in flight, or starts one. Dropping what this returns does not stop it.
+    /// Joins the mint of `key` that is under way, or failed shortly ago, or starts one. Dropping what this returns does not stop it.
     fn start_or_join(
         self: &Arc<Self>,
-        key: CredentialKey,
+        key: &CredentialKey,
         source: &MintSource,
         keys: Option<SourceKeys>,
         now: Timestamp,
     ) -> MintFlight {
-        let mut flights = self.flights();
-        if let Some(flight) = flights.get(&key) {
-            return flight.clone();
-        }
-        let landing = MintFlightGuard {
-            inner: Arc::clone(self),
-            key: key.clone(),
-        };
-        let clock = CallerClock {
-            started: Instant::now(),
-            at: now,
-        };
-        let job = MintJob {
+        let job = |before| MintJob {
             key: key.clone(),
             source: source.clone(),
             keys,
-            clock,
+            clock: CallerClock {
+                started: Instant::now(),
+                at: now,
+            },
+            before,
         };
-        let task = tokio::spawn(async move {
-            let outcome = landing.inner.run(&job).await;
-            drop(landing);
-            outcome
-        });
-        let ended =
-            task.map(|ended| ended.unwrap_or_else(|_| Err(Arc::new(MintError::TaskPanicked))));
-        let flight = ended.boxed().shared();
-        flights.insert(key, flight.clone());
-        flight
+        let entry = self.flights.entry_by_ref(key);
+        let known =
+            entry.and_compute_with(|known| match known.map(|known| known.value().state(now)) {
+                Some(FlightState::Joinable) => Op::Nop,
+                Some(FlightState::Over(before)) => Op::Put(self.start(job(before))),
+                None => Op::Put(self.start(job(None))),
+            });
+        let known = known.into_entry().map(Entry::into_value);
+        known.expect("a flight is put where there is none")
     }
 
-    /// Gets the credential and remembers how it went.
-    async fn run(&self, job: &MintJob) -> MintResult {
+    fn start(self: &Arc<Self>, job: MintJob) -> MintFlight {
+        let inner = Arc::clone(self);
+        MintFlight::of(tokio::spawn(async move { inner.run(&job).await }))
+    }
+
+    /// Gets the credential and remembers why there is none.
+    async fn run(&self, job: &MintJob) -> FlightResult {
         let in_time = tokio::time::timeout(FLIGHT_TIMEOUT, self.mint_or_wait(job)).await;
-        // It hung somewhere: a cloud may have been asked.
-        let late = || {
-            MintError::from(StoreError::Unreachable {
-                detail: "no answer in time".to_owned(),
-            })
+        let ended = if let Ok(ended) = in_time {
+            ended
+        } else {
+            // It hung somewhere: a cloud may have been asked.
+            let detail = "no answer in time".to_owned();
+            Err(MintError::from(StoreError::Unreachable { detail }).into())
         };
-        match in_time.unwrap_or_else(|_| Err(late().into())) {
+        match ended {
             Ok(credential) => {
-                self.failures().forget(&job.key);
+                // The store's table has it.
+                self.flights.invalidate(&job.key);
                 Ok(credential)
             }
             Err(failed) => {
-                let (error, wait) = self.failures().remember(&job.key, failed, job.clock.now());
-                log_failure(&job.source, &error, wait);
-                Err(error)
+                let now = job.clock.now();
+                let failure = RememberedFailure::after(job.before.as_ref(), failed, now);
+                log_failure(&job.source, &failure.error, failure.wait());
+                Err(failure)
             }
         }
     }
@@ -236,7 +241,12 @@ impl MinterInner {
                 .await;
             match claim.map_err(MintFailure::at_claim)? {
                 Claim::AlreadyStored(credential) => return Ok(credential),
-                Claim::Acquired(ticket) => return Ok(self.mint(job, ticket).await?),
+                Claim::Acquired(ticket) => {
+                    return match job.unsaved() {
+                        Some(unsaved) => self.save(ticket, unsaved.clone(), false).await,
+                        None => self.mint(job, ticket).await,
+                    };
+                }
                 Claim::Pending { until } => {
                     if let Some(credential) = self.wait_for_holder(job, until).await {
                         return Ok(credential);
@@ -269,7 +279,7 @@ impl MinterInner {
         }
     }
 
-    async fn mint(&self, job: &MintJob, ticket: Ticket) -> Result<Arc<Credential>, MintError> {
+    async fn mint(&self, job: &MintJob, ticket: Ticket) -> Result<Arc<Credential>, MintFailure> {
         let now = job.clock.now();
         let current = self.store.current(&job.key);
         if let Some(current) = &current {
@@ -292,25 +302,29 @@ impl MinterInner {
         match minted {
             Ok(credential) => {
                 log_success(&job.source, &credential);
-                Ok(self.store.put(ticket, credential).await?)
+                self.save(ticket, credential, true).await
             }
             Err(error) => {
                 self.store.release(ticket).await;
-                Err(error)
+                Err(error.into())
             }
         }
     }
-}
 
-/// Takes the flight off the board when its task ends, also by a panic.
-struct MintFlightGuard {
-    inner: Arc<MinterInner>,
-    key: CredentialKey,
-}
-
-impl Drop for MintFlightGuard {
-    fn drop(&mut self) {
-        self.inner.flights().remove(&self.key);
+    /// Puts a minted credential into the store.
+    async fn save(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+        asked_cloud: bool,
+    ) -> Result<Arc<Credential>, MintFailure> {
+        let unsaved = Arc::new(credential.clone());
+        let saved = self.store.put(ticket, credential).await;
+        saved.map_err(|error| MintFailure {
+            error: error.into(),
+            asked_cloud,
+            unsaved: Some(unsaved),
+        })
     }
 }
 
@@ -337,7 +351,7 @@ fn log_future(source: &MintSource, current: &Credential, now: Timestamp) {
 }
 
 /// Logs a failure where it is handled: everybody who waits gets the same one.
-fn log_failure(source: &MintSource, error: &MintError, wait: Duration) {
+fn log_failure(source: &MintSource, error: &MintError, wait: SignedDuration) {
     let provider = Provider::of(source).label();
     let (place, reason, again) = (source.location(), error.reason(), wait.as_secs());
     // The level of an event is part of its place in the code.

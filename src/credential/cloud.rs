@@ -34,6 +34,6 @@ impl<E> CloudMint<E> {
 }
 
 /// Does `work` without a log: libraries log answers with tokens in them at trace, so that is never taken, whatever the filter says.
-pub(super) async fn unlogged<F: Future>(work: F) -> F::Output {
+pub(crate) async fn unlogged<F: Future>(work: F) -> F::Output {
     work.with_subscriber(NoSubscriber::default()).await
 }

@@ -15,7 +15,6 @@ use aws_credential_types::Credentials;
 use aws_sdk_sts::config::Region;
 use aws_sdk_sts::types::AssumedRoleUser;
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::aws::{AwsCall, IamAction, sdk_client};
@@ -194,15 +193,7 @@ fn keys_of(
 
 fn with_keys(keys: &AccessKeys) -> Session {
     Session {
-        credentials: Credentials::new(
-            keys.access_key_id.clone(),
-            keys.secret_access_key.expose_secret().to_owned(),
-            keys.session_token
-                .as_ref()
-                .map(|token| token.expose_secret().to_owned()),
-            None,
-            "keys",
-        ),
+        credentials: keys.credentials(),
         expires_at: None,
         principal: keys.principal(),
         on_demand: true,

@@ -19,7 +19,7 @@ pub(crate) fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     serde_json::from_slice(&payload).ok()
 }
 
-/// Whom a token is for; none where it does not say so.
+/// Whom a token is for; none where it does not say so. An empty name is nobody's.
 pub(crate) fn audiences(token: &str) -> Vec<String> {
     #[derive(Deserialize)]
     struct AudienceClaim {
@@ -31,9 +31,11 @@ pub(crate) fn audiences(token: &str) -> Vec<String> {
         One(String),
         Many(Vec<String>),
     }
-    match claims(token).map(|claims: AudienceClaim| claims.aud) {
+    let mut named = match claims(token).map(|claims: AudienceClaim| claims.aud) {
         Some(Audience::One(audience)) => vec![audience],
         Some(Audience::Many(audiences)) => audiences,
         None => Vec::new(),
-    }
+    };
+    named.retain(|audience| !audience.is_empty());
+    named
 }

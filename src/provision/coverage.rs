@@ -7,15 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::desired::{Desired, DesiredSet, DesiredSets, SecretGrants, Sources};
+use super::account_cache::CachedAccount;
+use super::desired::Desired;
+use super::desired_set::{DesiredSet, DesiredSets, SecretGrants, Sources};
+use super::digest::Digest;
+use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use super::lock::lock;
 use super::ports::Credentials;
-use super::secret::Digest;
-use super::service_account::CachedAccount;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
-use super::{Coverage, InjectMode, Namespace, stale, tenant_identity};
-use crate::credential::{Credential, Freshness, freshness};
+use super::{Coverage, InjectMode, Namespace, tenant_identity, unwanted_keys};
+use crate::credential::Freshness;
 use crate::names::ObjectName;
 use crate::registry::{CredentialSource, Grant};
 
@@ -63,28 +65,6 @@ impl Stamp {
             credentials: credentials.changes().count(),
         }
     }
-}
-
-/// One grant, and the coverage of its keys.
-pub(super) struct GrantCoverage {
-    /// The grant, as it was before it was bound to the namespace.
-    pub(super) grant: Arc<Grant>,
-    /// What there is to be written.
-    pub(super) desired: Arc<Desired>,
-    pub(super) coverage: KeyCoverage,
-}
-
-/// What a pull secret holds under the keys of one grant.
-#[derive(Clone)]
-pub(super) enum KeyCoverage {
-    /// The current credential.
-    Current,
-    /// An earlier credential of the same source.
-    Previous(Arc<Credential>),
-    /// An earlier fixed login of the same source Secret: nobody knows for how long it works.
-    PreviousLogin,
-    /// Nothing, or something that we do not know.
-    Unknown,
 }
 
 /// What the warm check found.
@@ -234,23 +214,6 @@ impl SecretCoverage {
     }
 }
 
-impl GrantCoverage {
-    /// How good the secret's content is.
-    fn freshness(&self, now: Timestamp) -> Freshness {
-        match &self.coverage {
-            KeyCoverage::Current => match self.desired.credential() {
-                None => Freshness::Fresh,
-                Some(credential) => freshness(credential, now),
-            },
-            KeyCoverage::Previous(credential) => match freshness(credential, now) {
-                Freshness::Spent => Freshness::Spent,
-                Freshness::Fresh | Freshness::Renewable => Freshness::Renewable,
-            },
-            KeyCoverage::PreviousLogin | KeyCoverage::Unknown => Freshness::Spent,
-        }
-    }
-}
-
 /// Works out what a pull secret of a namespace is worth.
 pub(super) fn compute_coverage(
     namespace: &Arc<Namespace>,
@@ -318,7 +281,7 @@ fn find_stale(
     let holds_more = |observed: &&Observed| !is_shared || observed.digests.len() != set.entries;
     let others = observed.into_iter().filter(holds_more);
     let keys = others.flat_map(|observed| observed.digests.keys());
-    stale::find(keys, &set.grants, sources.credentials, sources.state)
+    unwanted_keys::find(keys, &set.grants, sources.credentials, sources.state)
 }
 
 /// The grant as it is bound to what is known of its ServiceAccount, if it is to be bound at all.

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::coverage::{GrantCoverage, KeyCoverage, SecretCoverage};
+use super::coverage::SecretCoverage;
 use super::decide::EntryState;
+use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use crate::credential::{Freshness, freshness};
 
 /// The keys of what a pull secret lacks and is there to be written.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::account_cache::{AccountLookup, AccountReader};
 use super::ports::Credentials;
 use super::secret::AuthEntry;
-use super::service_account::{AccountLookup, AccountReader, ServiceAccount};
+use super::service_account::ServiceAccount;
 use super::state::State;
 use super::{Namespace, Pending, tenant_identity};
 use crate::credential::{Credential, SourceSecrets as _, static_login};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lock::lock;
+use super::ports::ClusterError;
+use crate::log_throttle::LogThrottle;
 
 /// The time that one read takes up: 50 a second.
 const EACH: Duration = Duration::from_millis(20);
@@ -24,9 +25,6 @@ const CROWD: usize = 256;
 /// How long newcomers wait beyond that, and callers that can do without.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// How often a read that failed is logged at most.
-const LOG_EVERY: Duration = Duration::from_mins(1);
-
 /// More wait for a turn than there will be turns soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many live reads wait for their turn")]
@@ -38,13 +36,13 @@ pub(super) struct LiveReads {
     /// Until when time is taken up. Who waits for a turn holds the lock, which is fair.
     taken_until: Mutex<Option<Instant>>,
     waiting: AtomicUsize,
-    logged: std::sync::Mutex<Option<Instant>>,
+    failures: LogThrottle<&'static str>,
 }
 
 /// Counts one who waits.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiter<'a>(&'a AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -57,7 +55,7 @@ impl LiveReads {
     /// [`Crowded`].
     pub(super) async fn turn(&self) -> Result<(), Crowded> {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let waiting = Waiting(&self.waiting);
+        let waiting = Waiter(&self.waiting);
         let turn = self.wait();
         let answer = if before < CROWD {
             turn.await;
@@ -77,14 +75,9 @@ impl LiveReads {
         timeout(MOMENT, self.wait()).await.map_err(|_| Crowded)
     }
 
-    /// Whether a read that failed is to be logged: a caller that can cause one can cause many, so once a minute.
-    pub(super) fn may_log(&self) -> bool {
-        let mut logged = lock(&self.logged);
-        let is_due = logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY);
-        if is_due {
-            *logged = Some(Instant::now());
-        }
-        is_due
+    /// Whether a read that failed is to be logged, and how many were not since: a caller that can cause one can cause many.
+    pub(super) fn admit_failure(&self, error: &ClusterError) -> Option<u64> {
+        self.failures.admit(error.reason())
     }
 
     async fn wait(&self) {

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::changes::{Change, ChangeLog, PullSecretKey};
-use super::coverage::{GrantCoverage, SecretCoverage};
+use super::coverage::SecretCoverage;
 use super::decide::{EntryState, Stale};
 use super::entry_state::{end, entry_state, missing_keys};
+use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::stale::StaleCheck;
 use super::state::Observed;

@@ -9,7 +9,7 @@ use secrecy::SecretSlice;
 
 use super::Namespace;
 use super::changes::ChangeLog;
-use super::secret::Digest;
+use super::digest::Digest;
 use super::service_account::ServiceAccount;
 use crate::credential::{Credential, MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};

@@ -11,25 +11,25 @@ use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::account_cache::AccountReader;
 use super::coverage::{SecretCoverage, Stamp, compute_coverage};
 use super::coverage_cache::CoverageCache;
-use super::desired::{DesiredSets, SecretGrants, Sources};
+use super::desired_set::{DesiredSets, SecretGrants, Sources};
 use super::flight::{Flight, FlightAnswer};
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, Credentials};
-use super::service_account::AccountReader;
 use super::sources;
 use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
-use super::write::{Cause, Writer, log_outcome};
+use super::write::Writer;
+use super::write_log::WriteLog;
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::Tenant;
 use crate::registry::{Grant, Registries, ValidRegistry};
-use crate::say_once::SayOnce;
 
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
 const NOT_OPTED_IN_TTL: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub(super) struct ProvisionerInner {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) history: SupersededLogins,
+    write_log: WriteLog,
     desired_sets: DesiredSets,
     coverages: CoverageCache,
     /// By namespace and secret.
@@ -55,8 +56,6 @@ pub(super) struct ProvisionerInner {
     pub(super) accounts: AccountReader,
     pub(super) namespace_reads: LiveReads,
     pub(super) not_opted_in: Cache<NamespaceName, Option<Arc<Namespace>>>,
-    /// Of which failures of writes it was said.
-    said: Mutex<SayOnce<Cause>>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -75,6 +74,7 @@ impl Provisioner {
             credentials,
             history: SupersededLogins::default(),
             desired_sets: DesiredSets::default(),
+            write_log: WriteLog::default(),
             coverages: CoverageCache::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
@@ -84,7 +84,6 @@ impl Provisioner {
                 .max_capacity(NOT_OPTED_IN_MAX)
                 .time_to_live(NOT_OPTED_IN_TTL)
                 .build(),
-            said: Mutex::default(),
             clock,
         }))
     }
@@ -327,10 +326,7 @@ impl ProvisionerInner {
         };
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
-        let now = writer.now;
-        log_outcome(namespace, secret, &ended, |cause| {
-            lock(&self.said).is_new(cause, now)
-        });
+        self.write_log.log(namespace, secret, &ended);
         flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
     }
 }

@@ -39,9 +39,10 @@ impl ProvisionerInner {
         match self.not_opted_in.try_get_with_by_ref(name, fetch).await {
             Ok(found) => found,
             Err(error) => {
-                if self.namespace_reads.may_log() {
+                if let Some(suppressed) = self.namespace_reads.admit_failure(&error) {
                     tracing::warn!(
                         namespace.name = name.as_str(),
+                        suppressed,
                         "a namespace could not be read, its Pod is admitted unchanged (logged once a minute): {error}"
                     );
                 }
@@ -63,10 +64,11 @@ impl ProvisionerInner {
         match found {
             Ok(account) => account.is_none_or(|account| account.may_reference(secret)),
             Err(error) => {
-                if self.accounts.may_log() {
+                if let Some(suppressed) = self.accounts.admit_failure(&error) {
                     tracing::warn!(
                         namespace.name = namespace.as_str(),
                         service_account.name = service_account.as_str(),
+                        suppressed,
                         "a ServiceAccount could not be read and counts as an ordinary one (logged once a minute): {error}"
                     );
                 }

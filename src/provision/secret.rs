@@ -17,9 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use super::digest::Digest;
 use super::ports::{PullSecret, PullSecretContent};
+use crate::credential::basic_auth;
 use crate::names::ObjectName;
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
@@ -67,12 +68,12 @@ impl AuthEntry {
         password: &SecretString,
         until: Option<Timestamp>,
     ) -> Self {
-        let auth = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-        let digest = Digest::of_auth(&auth);
+        let auth = basic_auth(username, password);
+        let digest = Digest::of_auth(auth.expose_secret());
         Self {
             key: key.into(),
             registry,
-            auth: Arc::new(auth.into()),
+            auth: Arc::new(auth),
             digest,
             until,
         }
@@ -87,37 +88,14 @@ impl AuthEntry {
         }
     }
 
+    /// How many bytes its login has.
+    fn auth_len(&self) -> usize {
+        self.auth.expose_secret().len()
+    }
+
     fn value(&self) -> Value {
         serde_json::json!({ "auth": self.auth.expose_secret() })
     }
-}
-
-/// The SHA-256 of the entry under one `auths` key: enough to compare, nothing to learn from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of an entry that is `{"auth": auth}` and nothing else.
-    pub fn of_auth(auth: &str) -> Self {
-        Self(Sha256::digest(auth).into())
-    }
-
-    /// The digest of the entry of a login.
-    pub fn of_login(username: &str, password: &SecretString) -> Self {
-        Self::of_auth(&STANDARD.encode(format!("{username}:{}", password.expose_secret())))
-    }
-
-    fn of_entry(entry: &Value) -> Self {
-        match sole_auth(entry) {
-            Some(auth) => Self::of_auth(auth),
-            None => Self(Sha256::digest(format!("entry {entry}")).into()),
-        }
-    }
-}
-
-fn sole_auth(entry: &Value) -> Option<&str> {
-    let members = entry.as_object()?;
-    (members.len() == 1).then(|| members.get("auth")?.as_str())?
 }
 
 /// The readable entries of a dockerconfigjson.
@@ -134,6 +112,14 @@ impl fmt::Debug for Auths {
 }
 
 impl Auths {
+    /// What a pull secret holds; nothing where it has no dockerconfigjson.
+    pub fn of(secret: &PullSecret) -> Self {
+        let bytes = secret.dockerconfigjson.as_ref();
+        bytes
+            .map(|bytes| Self::parse(bytes.expose_secret()))
+            .unwrap_or_default()
+    }
+
     /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull. So is all of it where there
     /// are more than [`MAX_ENTRIES`].
     pub fn parse(dockerconfigjson: &[u8]) -> Self {
@@ -210,10 +196,7 @@ pub struct Displaced {
 /// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Where there is no room for
 /// all, existing entries are renewed, and of the others as many are added as fit. Equal inputs give equal bytes in every replica.
 pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp) -> Merged {
-    let before = existing
-        .and_then(|secret| secret.dockerconfigjson.as_ref())
-        .map(ExposeSecret::expose_secret);
-    let mut auths = before.map(Auths::parse).unwrap_or_default();
+    let mut auths = existing.map(Auths::of).unwrap_or_default();
     let mut covers = existing.map(parse_covers).unwrap_or_default();
     let expired = remove_expired_public(&mut auths, &covers, wanted, now);
     let mut displaced = Vec::new();
@@ -249,10 +232,7 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp
 
 /// Takes every entry out of `existing` that is not to stay.
 pub fn prune(existing: &PullSecret, stays: impl Fn(&str) -> bool) -> Pruned {
-    let before = existing.dockerconfigjson.as_ref();
-    let mut auths = before
-        .map(|before| Auths::parse(before.expose_secret()))
-        .unwrap_or_default();
+    let mut auths = Auths::of(existing);
     let all = auths.entries.len();
     auths.entries.retain(|key, _| stays(key));
     let mut covers = parse_covers(existing);

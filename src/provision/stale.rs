@@ -1,54 +1,15 @@
 //! What is in a pull secret and belongs there no more.
 
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
 
-use super::coverage::{GrantCoverage, KeyCoverage, SecretCoverage};
+use super::coverage::SecretCoverage;
 use super::decide::Stale;
-use super::grant_fetcher;
-use super::ports::Credentials;
+use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use super::state::State;
-use crate::registry::{
-    CredentialSource, Grant, Labels, Pattern, Registries, SpecChangeState, SpecChanges,
-};
+use crate::registry::{Labels, Registries, SpecChangeState, SpecChanges};
 
 /// How long the login of a Registry's earlier identity stays when the new one has none.
 const PREVIOUS_IDENTITY_GRACE: SignedDuration = SignedDuration::from_mins(10);
-
-/// The keys among `there` that no grant wants. A fixed login that cannot be read wants everything within its keys.
-pub(super) fn find<'k>(
-    there: impl Iterator<Item = &'k String>,
-    grants: &[Arc<Grant>],
-    credentials: &dyn Credentials,
-    state: &State,
-) -> Vec<String> {
-    let mut unwanted: Vec<String> = there
-        .filter(|key| !grants.iter().any(|grant| grant.keys.contains(*key)))
-        .cloned()
-        .collect();
-    if unwanted.is_empty() {
-        return unwanted;
-    }
-    for grant in grants {
-        if let CredentialSource::Static(_) = grant.source {
-            let (_, entries) = grant_fetcher::find(grant, credentials, state);
-            unwanted.retain(|key| match &entries {
-                Some(entries) => !entries.iter().any(|entry| entry.key == *key),
-                None => !is_within(key, &grant.keys),
-            });
-        }
-    }
-    unwanted
-}
-
-fn is_within(key: &str, wider: &[String]) -> bool {
-    let Ok(key) = Pattern::parse(key) else {
-        return false;
-    };
-    let mut wider = wider.iter().filter_map(|key| Pattern::parse(key).ok());
-    wider.any(|wider| wider.covers_pattern(&key))
-}
 
 /// The keys to be taken out of a pull secret, by why.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
+use super::account_cache::AccountCache;
 use super::changes::{Change, ChangeLog};
+use super::digest::Digest;
 use super::lock::lock;
 use super::ports::{PullSecret, Version};
-use super::secret::{Auths, Digest};
-use super::service_account::AccountCache;
+use super::secret::Auths;
 use super::store::Store;
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
@@ -336,10 +336,8 @@ pub struct Observed {
 impl Observed {
     /// What to remember of a pull secret.
     pub fn of(secret: &PullSecret) -> Self {
-        let content = secret.dockerconfigjson.as_ref().filter(|_| secret.ours);
-        let auths = content
-            .map(|bytes| Auths::parse(bytes.expose_secret()))
-            .unwrap_or_default();
+        let auths = Some(secret).filter(|secret| secret.ours);
+        let auths = auths.map(Auths::of).unwrap_or_default();
         Self {
             intact: auths.is_intact(),
             digests: auths.digests(),

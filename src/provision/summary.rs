@@ -1,8 +1,8 @@
 //! What a Registry's status says of the namespaces that it serves.
 
-use super::coverage::GrantCoverage;
+use super::digest::Digest;
+use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
-use super::secret::Digest;
 use super::{Namespace, Pending, grant_fetcher, tenant_identity};
 use crate::credential::static_login;
 

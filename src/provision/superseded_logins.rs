@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::bounded_map::BoundedMap;
+use super::digest::Digest;
 use super::lock::lock;
-use super::secret::{AuthEntry, Digest};
+use super::secret::AuthEntry;
 use crate::credential::Credential;
 use crate::registry::{CredentialSource, Grant};
 

@@ -11,7 +11,7 @@ use super::secret::{AuthEntry, Displaced, MAX_BYTES, MAX_ENTRIES, Merged, is_ecr
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
-use super::{Namespace, PULL_SECRET, Pending};
+use super::{PULL_SECRET, Pending};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::CredentialSource;
 
@@ -262,82 +262,6 @@ impl Writer<'_> {
             written,
             left_out: (!keys.is_empty()).then(|| (keys.clone(), too_big())),
         }
-    }
-}
-
-/// What is said once: a reason, and the Registry or the namespace that it is about.
-pub(super) type Cause = (&'static str, String);
-
-/// Logs how a write of this pull secret ended. A failure is said once by its cause, in however many namespaces it is the same and however
-/// often it is tried again; `is_new` knows of which it was said.
-pub(super) fn log_outcome(
-    namespace: &Namespace,
-    secret: &ObjectName,
-    outcome: &Result<WriteOutcome, Pending>,
-    mut is_new: impl FnMut(Cause) -> bool,
-) {
-    let name = namespace.name.as_str();
-    match outcome.as_ref().map(|outcome| outcome.written) {
-        Ok(WriteResult::Applied) => {
-            tracing::info!(
-                namespace.name = name,
-                secret.name = secret.as_str(),
-                "wrote pull secret"
-            );
-        }
-        Ok(WriteResult::Foreign) if is_new(("SecretNotManaged", format!("{name}/{secret}"))) => {
-            tracing::warn!(
-                namespace.name = name,
-                "secret {name}/{secret} is not managed by pullpass, not writing it: rename or delete it, pullpass then creates its own"
-            );
-        }
-        Ok(WriteResult::Unchanged | WriteResult::Foreign) => {
-            tracing::debug!(
-                namespace.name = name,
-                secret.name = secret.as_str(),
-                "nothing to write into pull secret"
-            );
-        }
-        Err(why) => log_failure(name, secret, why, is_new(cause_of(why))),
-    }
-    if let Ok(WriteOutcome {
-        left_out: Some((_, why)),
-        ..
-    }) = outcome
-        && is_new((why.reason, name.to_owned()))
-    {
-        tracing::warn!(
-            namespace.name = name,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "wrote pull secret, but not all logins fit: {}",
-            why.message
-        );
-    }
-}
-
-fn cause_of(why: &Pending) -> Cause {
-    let registry = why.registry.as_ref().map(ToString::to_string);
-    (why.reason, registry.unwrap_or_default())
-}
-
-fn log_failure(namespace: &str, secret: &ObjectName, why: &Pending, is_new: bool) {
-    if is_new {
-        tracing::warn!(
-            namespace.name = namespace,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "failed to write pull secret, retrying (the same in other namespaces is not logged): {}",
-            why.message
-        );
-    } else {
-        tracing::debug!(
-            namespace.name = namespace,
-            secret.name = secret.as_str(),
-            reason = why.reason,
-            "failed to write pull secret, retrying: {}",
-            why.message
-        );
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is to be said of a Registry that is about to be written beside those that are there.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::Registries;
 use super::crd::Registry;
+use super::pattern::Pattern;
 use super::valid::ValidRegistry;
 use super::validate::Problem;
 use crate::names::ObjectName;
@@ -30,30 +32,48 @@ pub struct Tie {
     pub loses: bool,
 }
 
+/// How many ties are said: more than are shown.
+const TIES_MAX: usize = 16;
+
 /// Validates a Registry as if it were among the others, in place of one of its name.
 pub(super) fn validate_candidate(
     registries: &Registries,
     registry: &Registry,
 ) -> Result<ValidatedRegistry, Vec<Problem>> {
     let registry = ValidRegistry::new(registry)?;
-    let rivals = registries.served.iter().filter(|other| {
-        other.name != registry.name
-            && other.specificity == registry.specificity
-            && may_both_serve(&registry, other)
-    });
+    let patterns = registry.patterns().map(Pattern::as_str).zip(0..);
+    let places: HashMap<&str, usize> = patterns.collect();
+    let rivals = registries
+        .served
+        .iter()
+        .filter(|other| other.name != registry.name && other.specificity == registry.specificity);
     let mut ties = Vec::new();
     for other in rivals {
-        let shared = registry.patterns().enumerate().find(|(_, pattern)| {
-            let mut patterns = other.patterns();
-            patterns.any(|one| one == *pattern)
-        });
-        ties.extend(shared.map(|(place, pattern)| Tie {
-            field: format!("spec.images[{place}]"),
-            pattern: pattern.to_string(),
-            with: other.name.clone(),
-            loses: other.compare_rank(&registry) == Ordering::Less,
-        }));
+        let known = |pattern: &Pattern| {
+            let pattern = pattern.as_str();
+            #[cfg(test)]
+            super::steps::count();
+            places
+                .get(pattern)
+                .map(|place| (*place, pattern.to_owned()))
+        };
+        let Some((place, pattern)) = other.patterns().filter_map(known).min() else {
+            continue;
+        };
+        // Selectors are compared last, and no more often than there are ties to be shown.
+        if may_both_serve(&registry, other) {
+            ties.push(Tie {
+                field: format!("spec.images[{place}]"),
+                pattern,
+                with: other.name.clone(),
+                loses: other.compare_rank(&registry) == Ordering::Less,
+            });
+        }
+        if ties.len() == TIES_MAX {
+            break;
+        }
     }
+    drop(places);
     Ok(ValidatedRegistry { registry, ties })
 }
 

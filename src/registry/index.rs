@@ -7,23 +7,28 @@ use super::Resolved;
 use super::pattern::Pattern;
 use super::pod_subject::PodSubject;
 use super::valid::{ImagePattern, ValidRegistry};
-use crate::image::Reference;
+use crate::image::{self, Reference};
 
 /// The patterns of all Registries that are not suspended, by host.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Patterns with a literal host, by it; each list with the patterns' paths, the first in the kubelet's order first, then by
     /// rank.
-    hosts: HashMap<Box<str>, Vec<(Box<str>, PatternRef)>>,
-    /// Patterns with `*`, in the kubelet's order, then by rank.
-    wildcards: Vec<PatternRef>,
+    hosts: Hosts,
+    /// Patterns with `*`, in the same way, by which labels of the host are `*`: what is looked up for an image are as many hosts as
+    /// there are such shapes, however many patterns.
+    wildcards: HashMap<Vec<bool>, Hosts>,
 }
+
+type Hosts = HashMap<Box<str>, Vec<(Box<str>, PatternRef)>>;
 
 /// A pattern: the places of its Registry and of it within `images`.
 #[derive(Clone, Copy, Debug)]
 struct PatternRef {
     registry: usize,
     image: usize,
+    /// Its place in the kubelet's order, then by rank.
+    order: usize,
 }
 
 impl PatternRef {
@@ -41,7 +46,11 @@ impl Index {
             .enumerate()
             .filter(|(_, served)| !served.suspend)
         {
-            rules.extend((0..served.images.len()).map(|image| PatternRef { registry, image }));
+            rules.extend((0..served.images.len()).map(|image| PatternRef {
+                registry,
+                image,
+                order: 0,
+            }));
         }
         rules.sort_by(|one, other| {
             let pattern = |rule: &PatternRef| &rule.image(served).pattern;
@@ -50,14 +59,17 @@ impl Index {
                 .then(one.registry.cmp(&other.registry))
         });
         let mut index = Self::default();
-        for rule in rules {
+        for (order, rule) in rules.into_iter().enumerate() {
+            let rule = PatternRef { order, ..rule };
             let pattern = &rule.image(served).pattern;
-            if pattern.has_wildcard() {
-                index.wildcards.push(rule);
+            let hosts = if pattern.has_wildcard() {
+                let shape = pattern.host().split('.').map(|label| label == "*");
+                index.wildcards.entry(shape.collect()).or_default()
             } else {
-                let rules = index.hosts.entry(pattern.domain().into()).or_default();
-                rules.push((pattern.path().into(), rule));
-            }
+                &mut index.hosts
+            };
+            let rules = hosts.entry(pattern.domain().into()).or_default();
+            rules.push((pattern.path().into(), rule));
         }
         index
     }
@@ -71,7 +83,7 @@ impl Index {
     ) -> Option<Resolved<'r>> {
         let (domain, path) = reference.repository();
         let mut exclusion: Option<Cow<'r, Pattern>> = None;
-        for rule in self.covering_rules(served, domain, path) {
+        for rule in self.covering_rules(domain, path) {
             let registry = &served[rule.registry];
             let decide = || registry.serves_pod(pod_subject);
             let known = pod_subject.known;
@@ -103,14 +115,33 @@ impl Index {
     /// The patterns that cover a repository, in their order.
     fn covering_rules<'i>(
         &'i self,
-        served: &'i [ValidRegistry],
         domain: &'i str,
         path: &'i str,
     ) -> impl Iterator<Item = PatternRef> + 'i {
-        let rules = self.hosts.get(domain).map(Vec::as_slice);
-        let literal = literal_rules(rules.unwrap_or_default(), path);
-        let covers = move |rule: &&PatternRef| rule.image(served).pattern.covers(domain, path);
-        literal.chain(self.wildcards.iter().filter(covers)).copied()
+        let literal = rules_of(&self.hosts, domain, path).copied();
+        let wildcards = std::iter::once_with(move || self.wildcard_rules(domain, path));
+        literal.chain(wildcards.flatten())
+    }
+
+    /// Those of them with `*`.
+    fn wildcard_rules(&self, domain: &str, path: &str) -> Vec<PatternRef> {
+        let mut found: Vec<PatternRef> = Vec::new();
+        let (host, port) = image::split_port(domain);
+        let labels = host.split('.').count();
+        for (shape, hosts) in &self.wildcards {
+            #[cfg(test)]
+            super::steps::count();
+            if shape.len() != labels {
+                continue;
+            }
+            let label = |(label, is_any)| if is_any { "*" } else { label };
+            let labels = host.split('.').zip(shape.iter().copied()).map(label);
+            let mut pattern = labels.collect::<Vec<&str>>().join(".");
+            pattern.extend(port.iter().flat_map(|port| [":", *port]));
+            found.extend(rules_of(hosts, &pattern, path));
+        }
+        found.sort_unstable_by_key(|rule| rule.order);
+        found
     }
 
     /// The patterns that cover a repository, each with its Registry.
@@ -119,7 +150,7 @@ impl Index {
         served: &'i [ValidRegistry],
         (domain, path): (&'i str, &'i str),
     ) -> impl Iterator<Item = (&'i ValidRegistry, &'i ImagePattern)> {
-        self.covering_rules(served, domain, path)
+        self.covering_rules(domain, path)
             .map(|rule| (&served[rule.registry], rule.image(served)))
     }
 }
@@ -131,6 +162,16 @@ fn narrow<'r>(known: Option<Cow<'r, Pattern>>, pattern: &'r Pattern) -> Cow<'r, 
         Some(known) if pattern.covers_pattern(&known) => known,
         Some(known) => known.intersect(pattern).map_or(known, Cow::Owned),
     }
+}
+
+/// The rules of these hosts that cover a repository, in their order.
+fn rules_of<'i>(
+    hosts: &'i Hosts,
+    domain: &str,
+    path: &'i str,
+) -> impl Iterator<Item = &'i PatternRef> + use<'i> {
+    let rules = hosts.get(domain).map(Vec::as_slice);
+    literal_rules(rules.unwrap_or_default(), path)
 }
 
 /// The rules of one host that cover a path, in their order. Longer paths come before their own prefixes, so each prefix of the path
@@ -147,6 +188,10 @@ fn literal_rules<'i>(
         left = &left[left.partition_point(|(path, _)| **path > *prefix)..];
         left.iter()
             .take_while(move |(path, _)| **path == *prefix)
-            .map(|(_, rule)| rule)
+            .map(|(_, rule)| {
+                #[cfg(test)]
+                super::steps::count();
+                rule
+            })
     })
 }

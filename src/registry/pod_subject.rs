@@ -113,19 +113,6 @@ pub enum Specificity {
 }
 
 impl Specificity {
-    /// How narrowly this chooses.
-    pub(super) fn of(spec: &super::crd::RegistrySpec) -> Self {
-        if spec.pod_selector.is_some() {
-            Self::Pods
-        } else if !spec.service_account_names.is_empty() {
-            Self::ServiceAccounts
-        } else if spec.namespace_selector.is_empty() {
-            Self::Everyone
-        } else {
-            Self::Namespaces
-        }
-    }
-
     /// Whether it chooses among the Pods of a namespace.
     pub fn is_narrow(self) -> bool {
         self < Self::Namespaces

@@ -17,6 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::labels;
 use super::pod_subject::FindLabel;
 
+/// How many labels, and how many conditions, a selector may have.
+const PARTS_MAX: usize = 32;
+/// How many values a condition may compare with.
+const VALUES_MAX: usize = 64;
+
 /// A label selector as it is written: every part must hold; without parts it selects everything.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -106,12 +111,22 @@ impl LabelSelector {
     /// What is wrong with it: the place within the selector and a message, for each thing.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        for (key, value) in &self.match_labels {
+        for (field, parts) in [
+            ("matchLabels", self.match_labels.len()),
+            ("matchExpressions", self.match_expressions.len()),
+        ] {
+            if parts > PARTS_MAX {
+                let message = format!("has more than {PARTS_MAX} entries: remove some");
+                problems.push((field.to_owned(), message));
+            }
+        }
+        for (key, value) in self.match_labels.iter().take(PARTS_MAX) {
             let problem =
                 labels::label_key_problem(key).or_else(|| labels::label_value_problem(value));
             problems.extend(problem.map(|problem| (format!("matchLabels[{key}]"), problem)));
         }
-        for (index, requirement) in self.match_expressions.iter().enumerate() {
+        let requirements = self.match_expressions.iter().take(PARTS_MAX);
+        for (index, requirement) in requirements.enumerate() {
             let problem = requirement.problem();
             problems.extend(problem.map(|problem| (format!("matchExpressions[{index}]"), problem)));
         }
@@ -172,6 +187,9 @@ impl Requirement {
                 self.operator
             )),
             (false, false) => Some(format!("{:?} takes no values: remove them", self.operator)),
+            _ if self.values.len() > VALUES_MAX => {
+                Some(format!("has more than {VALUES_MAX} values: remove some"))
+            }
             _ => self
                 .values
                 .iter()

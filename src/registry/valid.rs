@@ -83,7 +83,7 @@ impl ValidRegistry {
             });
         }
         let name = checked(registry.metadata.name.as_deref().unwrap_or_default());
-        let specificity = Specificity::of(spec);
+        let specificity = specificity_of(spec);
         Ok(Self {
             name: name.clone(),
             sources,
@@ -314,5 +314,18 @@ fn hop_of(hop: &AssumeRole) -> RoleHop {
         external_id: hop.external_id.clone(),
         session_name: hop.session_name.clone(),
         duration_seconds: hop.duration_seconds,
+    }
+}
+
+/// How narrowly a Registry chooses.
+fn specificity_of(spec: &RegistrySpec) -> Specificity {
+    if spec.pod_selector.is_some() {
+        Specificity::Pods
+    } else if !spec.service_account_names.is_empty() {
+        Specificity::ServiceAccounts
+    } else if spec.namespace_selector.is_empty() {
+        Specificity::Everyone
+    } else {
+        Specificity::Namespaces
     }
 }

@@ -27,6 +27,9 @@ use super::timeouts::{ConnectionActivity, TimeoutStream};
 /// The longest header of a request, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
 
+/// The most that is read from a connection ahead of what takes it, in bytes.
+const MAX_READ: usize = 64 * 1024;
+
 /// What all connections of a listener share.
 pub(super) struct ConnectionContext {
     pub(super) acceptor: Option<TlsAcceptor>,
@@ -76,6 +79,7 @@ where
     // The stream has the deadlines.
     builder
         .header_read_timeout(None)
+        .max_buf_size(MAX_READ)
         .max_header_size(MAX_HEADER);
     let connection = builder.serve_connection(
         TokioIo::new(stream),

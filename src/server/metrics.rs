@@ -1,8 +1,7 @@
 //! Counters of the listeners.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,9 +10,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::label::Snake;
+use crate::log_throttle::LogThrottle;
 
-/// Between two warnings of one cause: callers can provoke as many as they like.
-const WARNING_INTERVAL: Duration = Duration::from_mins(1);
+/// What callers can have warned of as often as they like: each is logged once a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Warning {
+    Refused,
+    Unauthenticated,
+    Full,
+    Accept,
+}
 
 /// What a listener counts. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -22,47 +28,7 @@ pub struct Metrics {
     handshakes: Family<HandshakeLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     certificate_expiry: Gauge,
-    warnings: Arc<Warnings>,
-}
-
-/// The warnings that callers can provoke, each cause by itself: none silences another.
-#[derive(Debug, Default)]
-struct Warnings {
-    refused: WarningThrottle,
-    unauthenticated: WarningThrottle,
-    full: WarningThrottle,
-    accept: WarningThrottle,
-}
-
-/// At most one warning in [`WARNING_INTERVAL`].
-#[derive(Debug, Default)]
-struct WarningThrottle(Mutex<Warned>);
-
-#[derive(Debug, Default)]
-struct Warned {
-    last: Option<Duration>,
-    suppressed: u64,
-}
-
-impl WarningThrottle {
-    /// Whether to warn now, and how often it was not done since the last time.
-    fn admit(&self, now: Duration) -> Option<u64> {
-        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned
-            .last
-            .is_some_and(|last| now < last + WARNING_INTERVAL)
-        {
-            warned.suppressed += 1;
-            return None;
-        }
-        warned.last = Some(now);
-        Some(std::mem::take(&mut warned.suppressed))
-    }
-
-    fn admit_now(&self) -> Option<u64> {
-        static START: OnceLock<Instant> = OnceLock::new();
-        self.admit(START.get_or_init(Instant::now).elapsed())
-    }
+    warnings: Arc<LogThrottle<Warning>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -196,8 +162,8 @@ impl Metrics {
             .inc();
         let warnings = &self.warnings;
         let suppressed = match reason {
-            Handshake::Refused => warnings.refused.admit_now(),
-            Handshake::Unauthenticated => warnings.unauthenticated.admit_now(),
+            Handshake::Refused => warnings.admit(Warning::Refused),
+            Handshake::Unauthenticated => warnings.admit(Warning::Unauthenticated),
             _ => None,
         };
         match (reason, suppressed) {
@@ -213,7 +179,7 @@ impl Metrics {
 
     /// Says, once a minute, that idle connections make place for new ones.
     pub(super) fn warn_full(&self, connections: usize) {
-        if let Some(suppressed) = self.warnings.full.admit_now() {
+        if let Some(suppressed) = self.warnings.admit(Warning::Full) {
             tracing::warn!(
                 connections,
                 suppressed,
@@ -224,7 +190,7 @@ impl Metrics {
 
     /// Says, once a minute, that connections cannot be accepted.
     pub(super) fn warn_accept(&self, error: &io::Error) {
-        if let Some(suppressed) = self.warnings.accept.admit_now() {
+        if let Some(suppressed) = self.warnings.admit(Warning::Accept) {
             tracing::warn!(%error, suppressed, "failed to accept a connection, retrying");
         }
     }
@@ -236,40 +202,5 @@ pub(super) struct Open(Gauge);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn admits_one_warning_a_minute_and_counts_the_others() {
-        let throttle = WarningThrottle::default();
-        for (seconds, expected) in [
-            (5, Some(0)),
-            (5, None),
-            (64, None),
-            (65, Some(2)),
-            (66, None),
-            (500, Some(1)),
-        ] {
-            let admitted = throttle.admit(Duration::from_secs(seconds));
-            assert_eq!(admitted, expected, "at {seconds} s");
-        }
-    }
-
-    #[test]
-    fn warns_of_each_cause_whatever_the_others_said() {
-        let warnings = Warnings::default();
-        for throttle in [
-            &warnings.full,
-            &warnings.refused,
-            &warnings.unauthenticated,
-            &warnings.accept,
-        ] {
-            assert_eq!(throttle.admit(Duration::ZERO), Some(0));
-            assert_eq!(throttle.admit(Duration::ZERO), None);
-        }
     }
 }

@@ -29,7 +29,7 @@ impl Replica {
     pub(crate) async fn start(fixture: &Fixture, clock: fn() -> Timestamp) -> Self {
         let connection = Connection {
             excluded: Vec::new(),
-            kubeconfig: Some(fixture.launch().await.kubeconfig),
+            kubeconfigs: vec![fixture.launch().await.kubeconfig],
             context: None,
             namespace: Some(OWN.parse().unwrap()),
         };

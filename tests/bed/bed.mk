@@ -24,7 +24,7 @@ BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1
 
 .PHONY: bed bed-oldest bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
+bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm helm3 kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
 
 bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
@@ -60,6 +60,10 @@ $(addprefix $(BED_BIN)/,$(BED_CONTAINERD)): $(BED)/containerd/go.mod $(BED)/cont
 
 $(BED_BIN)/helm: $(BED)/helm/go.mod $(BED)/helm/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 2 min" $(BED)/helm helm.sh/helm/v4/cmd/helm
+
+# The version before, which many still use.
+$(BED_BIN)/helm3: $(BED)/helm3/go.mod $(BED)/helm3/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 2 min" $(BED)/helm3 helm.sh/helm/v3/cmd/helm
 
 $(BED_BIN)/kubeconform: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ seconds $(BED)/lint github.com/yannh/kubeconform/cmd/kubeconform

@@ -12,7 +12,7 @@ use super::bed::{self, Bed};
 use super::cluster::{Answer, Cluster, read_yaml};
 use super::keyring::{self, Login};
 use super::moto::Moto;
-use super::process::{Launch, Pullpass, make_namespace, namespace, pod};
+use super::process::{LOOPBACK, Launch, Pullpass, make_namespace, namespace, pod};
 use super::proxy::Proxy;
 use super::user::User;
 use super::wait;
@@ -235,7 +235,9 @@ impl Fixture {
             environment: Vec::new(),
             controller: false,
             own_certificates: false,
+            listen: LOOPBACK,
             arguments: Vec::new(),
+            files: None,
         }
     }
 

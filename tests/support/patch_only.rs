@@ -96,6 +96,14 @@ impl Setup {
         self.start_limited(&format!("ulimit -S -n {files}")).await
     }
 
+    /// The same on loopback with so many threads that answer.
+    pub async fn start_with_threads(&self, threads: u32) -> Replica {
+        let mut command = self.command("127.0.0.1");
+        command.args(["--drain-delay", "0"]);
+        command.env("TOKIO_WORKER_THREADS", threads.to_string());
+        Self::start_command(command).await
+    }
+
     async fn start_limited(&self, limit: &str) -> Replica {
         let limited = self.command("127.0.0.1");
         let mut command = Command::new("/bin/sh");
@@ -173,6 +181,16 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// The most memory that it has held so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        super::memory::peak_kib(self.child.id())
+    }
+
+    /// The processor time that it has had.
+    pub fn processor_time(&self) -> std::time::Duration {
+        super::memory::processor_time(self.child.id())
+    }
+
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! The real binary, as a process beside the cluster.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,6 +14,9 @@ use super::cluster::{Cluster, read_yaml};
 use super::{metrics, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pullpass");
+
+/// A free port of this machine alone.
+pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How to start it.
 #[derive(Clone, Debug)]
@@ -30,8 +33,25 @@ pub struct Launch {
     pub controller: bool,
     /// Whether it makes its own certificate, instead of being given one.
     pub own_certificates: bool,
+    /// Where its webhook listens, on loopback.
+    pub listen: SocketAddr,
     /// What else it is told on its command line.
     pub arguments: Vec<&'static str>,
+    /// How many files it may have open at most, if that is bounded.
+    pub files: Option<u32>,
+}
+
+impl Launch {
+    /// The program, without what it is told.
+    fn command(&self) -> Command {
+        let Some(files) = self.files else {
+            return Command::new(BINARY);
+        };
+        let mut command = Command::new("/bin/sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, BINARY]);
+        command
+    }
 }
 
 /// A running pullpass. It is killed with the value.
@@ -92,15 +112,10 @@ impl Pullpass {
 
     fn spawn(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(BINARY);
+        let mut command = launch.command();
         command
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--namespace",
-                "pullpass",
-            ])
+            .args(["serve", "--listen", &launch.listen.to_string()])
+            .args(["--namespace", "pullpass"])
             .args(["--metrics-listen", "127.0.0.1:0", "--log-format", "json"])
             .args(["--log", launch.log])
             .arg("--kubeconfig")
@@ -108,7 +123,7 @@ impl Pullpass {
             .arg("--extra-ca")
             .arg(&launch.extra_ca)
             .args(if launch.own_certificates {
-                vec!["--tls-host".into(), "127.0.0.1".into()]
+                vec!["--tls-host".into(), launch.listen.ip().to_string().into()]
             } else {
                 vec![
                     "--tls-cert".into(),
@@ -124,7 +139,7 @@ impl Pullpass {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let nowhere = LOOPBACK;
         Self {
             child: command.spawn().unwrap(),
             folder,
@@ -195,11 +210,7 @@ impl Pullpass {
 
     /// How much memory it has held at most so far, in KiB.
     pub fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.unwrap().parse().unwrap()
+        super::memory::peak_kib(self.child.id())
     }
 
     /// Everything that it logged so far.

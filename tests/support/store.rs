@@ -107,6 +107,8 @@ pub struct Replica {
     delay: u64,
     /// Whether every write fails.
     pub refuses: std::sync::atomic::AtomicBool,
+    /// Whether it goes away after each claim.
+    pub takes_nothing: std::sync::atomic::AtomicBool,
 }
 
 impl Replica {
@@ -124,6 +126,7 @@ impl Replica {
             seeded: seeded.clone(),
             delay,
             refuses: false.into(),
+            takes_nothing: false.into(),
         });
         let (weak, mut writes) = (Arc::downgrade(&replica), shared.1.subscribe());
         tokio::spawn(async move {
@@ -247,6 +250,13 @@ impl CredentialStore for Replica {
         ticket: Ticket,
         credential: Credential,
     ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+        if self
+            .takes_nothing
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            let detail = "connection refused".to_owned();
+            return async { Err(StoreError::Unreachable { detail }) }.boxed();
+        }
         self.try_put(ticket, credential).map(Ok).boxed()
     }
 

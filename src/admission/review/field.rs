@@ -21,6 +21,9 @@ pub enum Field<T> {
     Malformed,
 }
 
+/// The longest string that is copied because it holds escapes, in bytes: none that decides is longer.
+const COPIED_TEXT_MAX: usize = 4096;
+
 /// A string, borrowed from the body where it holds no escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -98,6 +101,9 @@ impl<'de: 'a, 'a> FromJson<'de> for Text<'a> {
     }
 
     fn unescaped(text: &str) -> Field<Self> {
+        if text.len() > COPIED_TEXT_MAX {
+            return Field::Malformed;
+        }
         Field::Value(Self(Cow::Owned(text.to_owned())))
     }
 }

@@ -43,6 +43,19 @@ pub struct ObjectMeta<'a> {
 /// is: what a review makes of its body is bounded, whatever the body is made of. No kubelet runs a Pod of so many containers.
 pub(crate) const ENTRIES_MAX: usize = 4096;
 
+/// The most bytes of such a list or map that are copied because they hold escapes. What Kubernetes takes for the name of anything
+/// holds none.
+const COPIED_MAX: usize = 64 * 1024;
+
+/// The bytes that were copied of texts.
+fn copied<'t>(texts: impl IntoIterator<Item = &'t Cow<'t, str>>) -> usize {
+    let owned = |text: &Cow<'_, str>| match text {
+        Cow::Borrowed(_) => 0,
+        Cow::Owned(text) => text.len(),
+    };
+    texts.into_iter().map(owned).sum()
+}
+
 /// `metadata.labels`.
 #[derive(Debug, Default)]
 pub struct PodLabels<'a> {
@@ -256,7 +269,7 @@ struct Images<'a, T> {
 
 impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<'a, T> {
     fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
-        let mut texts = Vec::new();
+        let (mut texts, mut bytes) = (Vec::new(), 0);
         while let Some(item) = seq.next_element::<Field<T>>()? {
             let image = match item {
                 Field::Value(item) => item.image(),
@@ -264,10 +277,13 @@ impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<
                 Field::Malformed => Field::Malformed,
             };
             match image {
-                Field::Value(_) if texts.len() == ENTRIES_MAX => {
+                Field::Value(_) if texts.len() == ENTRIES_MAX || bytes > COPIED_MAX => {
                     return drain(seq).map(|()| Field::Malformed);
                 }
-                Field::Value(Text(text)) if !text.is_empty() => texts.push(text),
+                Field::Value(Text(text)) if !text.is_empty() => {
+                    bytes += copied([&text]);
+                    texts.push(text);
+                }
                 Field::Value(_) | Field::Absent | Field::Null => {}
                 Field::Malformed => return drain(seq).map(|()| Field::Malformed),
             }
@@ -281,7 +297,7 @@ impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<
 
 impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
     fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Field<Self>, A::Error> {
-        let mut names = Self::new();
+        let (mut names, mut bytes) = (Self::new(), 0);
         while let Some(secret) = seq.next_element::<Field<LocalObjectReference<'a>>>()? {
             let name = match secret {
                 Field::Value(secret) => secret.name,
@@ -289,8 +305,13 @@ impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
                 Field::Malformed => Field::Malformed,
             };
             match name {
-                _ if names.len() == ENTRIES_MAX => return drain(seq).map(|()| Field::Malformed),
-                Field::Value(Text(name)) => names.push(name),
+                _ if names.len() == ENTRIES_MAX || bytes > COPIED_MAX => {
+                    return drain(seq).map(|()| Field::Malformed);
+                }
+                Field::Value(Text(name)) => {
+                    bytes += copied([&name]);
+                    names.push(name);
+                }
                 Field::Absent | Field::Null => names.push(Cow::Borrowed("")),
                 Field::Malformed => return drain(seq).map(|()| Field::Malformed),
             }
@@ -301,7 +322,7 @@ impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
 
 impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
-        let mut inject = Field::Absent;
+        let (mut inject, mut bytes) = (Field::Absent, 0);
         let mut labels = Vec::new();
         while let Some(Key(key)) = map.next_key()? {
             let value = map.next_value::<Field<Text<'a>>>()?;
@@ -311,7 +332,7 @@ impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
                 }
                 inject = value.clone();
             }
-            if labels.len() == ENTRIES_MAX {
+            if labels.len() == ENTRIES_MAX || bytes > COPIED_MAX {
                 drain_map(map)?;
                 return Ok(Field::Malformed);
             }
@@ -321,6 +342,7 @@ impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
                 Field::Null => Some(Cow::Borrowed("")),
                 Field::Absent | Field::Malformed => None,
             };
+            bytes += copied([&key]) + copied(&value);
             labels.push((key, value));
         }
         // Each Registry asks for some of them.
@@ -336,9 +358,9 @@ impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
 
 impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
-        let mut annotations = Self::default();
+        let (mut annotations, mut bytes) = (Self::default(), 0);
         while let Some(Key(key)) = map.next_key()? {
-            if annotations.keys.len() == ENTRIES_MAX {
+            if annotations.keys.len() == ENTRIES_MAX || bytes > COPIED_MAX {
                 map.next_value::<IgnoredAny>()?;
                 drain_map(map)?;
                 return Ok(Field::Malformed);
@@ -348,6 +370,7 @@ impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
                 .value()
                 .map_or(0, |TextSize(bytes)| *bytes);
             annotations.bytes += key.len() + value;
+            bytes += copied([&key]);
             annotations.mirror |= key == MIRROR_ANNOTATION;
             annotations.keys.push(key);
         }

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::cluster::objects::read_version;
+use crate::cluster::objects::{read_version, write_value};
 use crate::cluster::own_labels;
 use crate::credential::{Credential, find_claim_left};
 use crate::names::{NamespaceName, ObjectName};
@@ -139,7 +139,7 @@ fn write_credential(credential: &Credential) -> Value {
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     json!({
         "username": encode(&credential.username),
-        "password": encode(credential.password.expose_secret()),
+        "password": write_value(&credential.password),
         "mintedAt": encode(&credential.minted_at.to_string()),
         "expiresAt": encode(&credential.expires_at.to_string()),
         "principal": encode(&credential.principal),
@@ -148,6 +148,8 @@ fn write_credential(credential: &Credential) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     fn credential() -> Credential {

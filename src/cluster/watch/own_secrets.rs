@@ -10,8 +10,9 @@ use tokio::sync::watch as signal;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::super::Kube;
+use super::pull_secrets::watch_secrets;
 use super::reflect::{OWN_SECRETS, WatchTarget};
-use super::{Kube, watch_secrets};
 use crate::names::ObjectName;
 use crate::provision::missing_rbac;
 use crate::provision::state::State;

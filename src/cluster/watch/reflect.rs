@@ -16,11 +16,9 @@ use tokio::time::Instant;
 use super::stream::WatchStream;
 use crate::cluster::Metrics;
 use crate::cluster::api_error::describe;
+use crate::log_throttle::LogThrottle;
 use crate::provision::state::UnreadableCount;
 use crate::provision::store::Store;
-
-/// The least time between two log lines about the same failure.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -98,7 +96,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
         unreadable_versions: HashMap::new(),
         listed_names: HashSet::new(),
         metrics,
-        mismatch_told: None,
+        mismatches: LogThrottle::default(),
     };
     loop {
         match events.next().await {
@@ -130,8 +128,8 @@ struct Reflector<'t, N, T, I, R, C> {
     /// Those that the list under way showed.
     listed_names: HashSet<N>,
     metrics: Metrics,
-    /// When an object that does not belong to the watch was last logged.
-    mismatch_told: Option<Instant>,
+    /// Of objects that do not belong to the watch.
+    mismatches: LogThrottle<()>,
 }
 
 impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T, I, R, C> {
@@ -203,10 +201,9 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
             Err(mismatch) => mismatch,
         };
         self.metrics.count_mismatch();
-        let logged_at = self.mismatch_told;
-        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
-            self.mismatch_told = Some(Instant::now());
+        if let Some(suppressed) = self.mismatches.admit(()) {
             tracing::warn!(
+                suppressed,
                 watch.kind = self.reader.target.what,
                 watch.name = self.reader.target.name,
                 "a watch returned an object that does not belong to it, ignored: {mismatch} -> check for a proxy between pullpass and the API server"
@@ -258,7 +255,7 @@ struct WatchHealth {
     what: &'static str,
     name: String,
     advice: String,
-    logged_at: Option<Instant>,
+    failures: LogThrottle<()>,
     failing_since: Option<Instant>,
 }
 
@@ -268,24 +265,21 @@ impl WatchHealth {
             what: target.what,
             name: target.name.clone(),
             advice: target.advice.clone(),
-            logged_at: None,
+            failures: LogThrottle::default(),
             failing_since: None,
         }
     }
 
     fn report_failure(&mut self, error: &Error) {
         self.failing_since.get_or_insert_with(Instant::now);
-        if self
-            .logged_at
-            .is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL)
-        {
+        let Some(suppressed) = self.failures.admit(()) else {
             return;
-        }
-        self.logged_at = Some(Instant::now());
+        };
         let (message, advice) = explain(error, &self.advice);
         tracing::warn!(
             watch.kind = self.what,
             watch.name = self.name,
+            suppressed,
             "watch failed, keeping the cache and retrying: {message}{advice}"
         );
     }
@@ -299,7 +293,7 @@ impl WatchHealth {
                 watch.failing_seconds = seconds,
                 "watch recovered"
             );
-            self.logged_at = None;
+            self.failures.forget(&());
         }
     }
 }
@@ -384,7 +378,7 @@ mod tests {
             unreadable_versions: HashMap::new(),
             listed_names: HashSet::new(),
             metrics: Metrics::default(),
-            mismatch_told: None,
+            mismatches: LogThrottle::default(),
         };
         // The event; whether it is announced, and with what number; the number afterwards.
         let bad = Some("bad");

@@ -1,12 +1,10 @@
 //! The hops to a login: identity, caller, token, life; or the source Secret of a fixed login.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
 use super::advice;
 use super::context::CheckContext;
-use super::image::CheckedImage;
+use super::image::{CheckedImage, Logins};
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::credential::mint::{Mint as _, MintRequest, SourceKeys};
 use crate::credential::static_login::{self, Login};
@@ -22,9 +20,6 @@ use crate::registry::{CredentialSource, Grant, ValidRegistry};
 
 /// The hops after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
-
-/// The logins of a Registry's credentials, by the Registry's name and the credential's place in its `sources`.
-pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
 
 /// Tries the credentials of each Registry that is of interest.
 pub(super) async fn check(

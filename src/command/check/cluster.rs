@@ -4,6 +4,7 @@ use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
+use crate::controller::missed_pods::calls::CAUSES;
 use crate::provision::InjectMode;
 
 /// Checks whether the API server is configured to call pullpass.
@@ -26,7 +27,12 @@ pub(super) async fn check(
         },
         Err(error) => advice::of_cluster(&error),
     };
-    report.add("webhook", result)
+    report.add("webhook", result)?;
+    if let Some(said) = &context.not_called {
+        let (message, causes) = said.split_once("; ").unwrap_or((said, CAUSES));
+        report.note("webhook", HopResult::failed(message, causes))?;
+    }
+    Ok(())
 }
 
 /// Whether one of the two configurations that are installed together is not there.

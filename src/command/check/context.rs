@@ -8,9 +8,11 @@ use anyhow::Context as _;
 
 use super::Args;
 use super::report::{CheckReport, HopResult, SubjectKind};
-use crate::cluster::{Connection, Kube, connect};
+use crate::cluster::{Kube, connect};
 use crate::command::NAME_LABEL;
+use crate::command::cluster_args::is_in_cluster;
 use crate::command::manifest::Manifests;
+use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
@@ -20,7 +22,7 @@ use crate::credential::{MintError, SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
-use crate::registry::{Labels, PodSubject, Registries, ValidRegistry};
+use crate::registry::{Labels, PodSubject, Registries, Registry, ValidRegistry};
 
 /// What is tried, and with what.
 pub(super) struct CheckContext<'a> {
@@ -33,6 +35,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) http: HttpClient,
     pub(super) clouds: Clouds,
     pub(super) secrets: Secrets,
+    /// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
+    pub(super) not_called: Option<String>,
 }
 
 /// The source Secrets that were read so far.
@@ -80,6 +84,7 @@ impl<'a> CheckContext<'a> {
             report.begin(SubjectKind::Cluster, kube.namespace());
             registries = load_registries(kube, report).await?;
         }
+        let not_called = registries.iter().find_map(find_not_called);
         let namespace = match &args.namespace {
             Some(name) => {
                 Some(find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await)
@@ -104,6 +109,7 @@ impl<'a> CheckContext<'a> {
             kube,
             http,
             secrets: Secrets::default(),
+            not_called,
         })
     }
 
@@ -168,22 +174,16 @@ impl<'a> CheckContext<'a> {
 
 /// The cluster of the kubeconfig, or the one that this process runs in.
 async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
-    let kubeconfig = args
-        .kubeconfig
-        .clone()
-        .filter(|path| !path.as_os_str().is_empty());
-    if kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+    let mut connection = args.cluster.connection();
+    let is_named = connection.context.is_some() || !connection.kubeconfigs.is_empty();
+    if !is_named && !is_in_cluster() {
         return Ok(None);
     }
-    let default = kubeconfig
-        .is_some()
-        .then(|| NamespaceName::constant("pullpass"));
-    let connection = Connection {
-        kubeconfig,
-        context: args.context.clone(),
-        namespace: args.own_namespace.clone().or(default),
-        excluded: args.exclude.exclude_namespaces.clone(),
-    };
+    let default = (!connection.kubeconfigs.is_empty()).then(|| NamespaceName::constant("pullpass"));
+    connection.namespace = args.own_namespace.clone().or(default);
+    connection
+        .excluded
+        .clone_from(&args.exclude.exclude_namespaces);
     Ok(Some(connect(&connection).await?))
 }
 
@@ -199,10 +199,7 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
 }
 
 /// The cluster's Registries; those that serve nothing are reported.
-async fn load_registries(
-    kube: &Kube,
-    report: &mut CheckReport,
-) -> anyhow::Result<Vec<crate::registry::Registry>> {
+async fn load_registries(kube: &Kube, report: &mut CheckReport) -> anyhow::Result<Vec<Registry>> {
     const HOP: &str = "registries";
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
@@ -231,6 +228,16 @@ async fn load_registries(
         report.note(HOP, HopResult::failed(message, "correct it"))?;
     }
     Ok(registries)
+}
+
+/// What a Registry's conditions say of the API server's calls.
+fn find_not_called(registry: &Registry) -> Option<String> {
+    let mut conditions = registry.status.iter().flat_map(|status| &status.conditions);
+    let said = conditions.find_map(|condition| {
+        let begin = condition.message.find(NOT_CALLED)?;
+        Some(&condition.message[begin..])
+    })?;
+    Some(said.to_owned())
 }
 
 async fn find_namespace(

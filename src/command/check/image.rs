@@ -1,13 +1,12 @@
 //! The hops of an image: which Registry serves it, the login on its registry, its manifest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::advice;
-use super::cloud::Logins;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::command::explain;
-use crate::credential::registry_client::{LoginMethod, RegistryClient};
+use crate::command::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;
@@ -15,6 +14,9 @@ use crate::registry::{CredentialSource, Host, Pattern, Resolved, ValidRegistry};
 
 /// The hops after it is known who serves the image.
 const AFTER_SERVED: [&str; 2] = ["login", "manifest"];
+
+/// The logins of a Registry's credentials, by the Registry's name and the credential's place in its `sources`.
+pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
 
 /// An image to try.
 pub(super) struct CheckedImage<'s> {

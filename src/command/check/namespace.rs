@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::advice;
@@ -12,11 +11,13 @@ use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::cluster::{DryRunPod, Kube, KubeCredentialStore};
+use crate::controller::missed_pods::calls::{CAUSES, NOT_CALLED};
 use crate::credential::{CredentialKey, CredentialStore as _, static_login};
 use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::digest::Digest;
 use crate::provision::ports::Cluster as _;
-use crate::provision::secret::{AuthEntry, Auths, Digest};
+use crate::provision::secret::{AuthEntry, Auths};
 use crate::provision::{InjectMode, Namespace};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant, Labels, ValidRegistry};
@@ -118,11 +119,7 @@ async fn compare_secret(
             format!("rename it, or delete it: kubectl delete secret {name} -n {namespace}"),
         );
     }
-    let bytes = secret
-        .dockerconfigjson
-        .as_ref()
-        .map(ExposeSecret::expose_secret);
-    let there = bytes.map(Auths::parse).unwrap_or_default().digests();
+    let there = Auths::of(&secret).digests();
     let compared = compare(context, kube, grants, &there).await;
     let unknown = match compared.unknown {
         0 => String::new(),
@@ -287,13 +284,19 @@ fn check_pod(tried: &DryRunPod, needed: &BTreeSet<ObjectName>) -> HopResult {
     if missing.is_empty() {
         return HopResult::ok(format!("a Pod references {}{said}", references.join(", ")));
     }
-    let fix = "see that pullpass runs and is ready, that the API server reaches it, and that the caBundle of the webhook configuration is its CA: with failurePolicy Ignore the API server goes on without a word";
+    let missing = missing.join(", ");
+    if warnings.is_empty() {
+        // What the API server answers when a webhook of `failurePolicy: Ignore` does not: nothing.
+        return HopResult::failed(
+            format!(
+                "a Pod comes back without the reference {missing}, and without a word of pullpass: {NOT_CALLED}"
+            ),
+            format!("see that pullpass runs and is ready (kubectl get pods -n pullpass); {CAUSES}"),
+        );
+    }
     HopResult::failed(
-        format!(
-            "a Pod comes back without the reference {}{said}",
-            missing.join(", ")
-        ),
-        fix,
+        format!("a Pod comes back without the reference {missing}{said}"),
+        "do what the warning says",
     )
 }
 

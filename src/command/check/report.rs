@@ -259,20 +259,17 @@ impl CheckReport {
             count(HopStatus::Failed),
             count(HopStatus::Skipped),
         );
-        print(&match self.output {
-            Output::Json => {
-                let all = All {
-                    ok: failed == 0,
-                    checks: &self.checks,
-                };
-                serde_json::to_string_pretty(&all)? + "\n"
-            }
-            Output::Text => format!("\n{ok} fine, {failed} failed, {skipped} not tried\n"),
-        })?;
+        let all = All {
+            ok: failed == 0,
+            checks: &self.checks,
+        };
+        let report = self.output.format(&all)?;
+        let summary = || format!("\n{ok} fine, {failed} failed, {skipped} not tried\n");
+        print(&report.unwrap_or_else(summary))?;
         Ok(if failed == 0 {
             ExitCode::SUCCESS
         } else {
-            ExitCode::FAILURE
+            crate::command::FAILED
         })
     }
 }

@@ -82,6 +82,12 @@ impl ImageArg {
 /// Reads a Pod, or the Pod template of a workload.
 fn read_pod(object: &Value) -> anyhow::Result<Pod> {
     let kind = object["kind"].as_str().unwrap_or_default();
+    if let Some(items) = object["items"].as_array() {
+        let [item] = items.as_slice() else {
+            anyhow::bail!("{kind} has {} items: give one Pod or workload", items.len());
+        };
+        return read_pod(item);
+    }
     let template = match kind {
         "Pod" => Some(object),
         "CronJob" => object.pointer("/spec/jobTemplate/spec/template"),
@@ -172,6 +178,9 @@ mod tests {
         ] {
             assert_eq!(read(yaml).unwrap().images[0].text, "a");
         }
+        let list = "{kind: List, items: [{kind: Pod, spec: {containers: [{image: a}]}}]}";
+        assert_eq!(read(list).unwrap().images[0].text, "a");
+        assert!(read("{kind: List, items: []}").is_err());
         assert!(read("{kind: Service, spec: {}}").is_err());
         assert!(read("{kind: Pod, spec: {}}").is_err());
     }

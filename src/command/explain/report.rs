@@ -145,13 +145,10 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
     }
 }
 
-/// All rows as JSON.
-pub(super) fn to_json(rows: &[ExplainedImage]) -> anyhow::Result<String> {
-    #[derive(Serialize)]
-    struct ExplainReport<'a> {
-        images: &'a [ExplainedImage],
-    }
-    Ok(serde_json::to_string_pretty(&ExplainReport { images: rows })? + "\n")
+/// All rows, for programs.
+#[derive(Serialize)]
+pub(super) struct ExplainReport<'a> {
+    pub(super) images: &'a [ExplainedImage],
 }
 
 fn provider(host: Host<'_>) -> Option<ProviderInfo> {

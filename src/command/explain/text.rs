@@ -140,23 +140,7 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
     if rows.iter().all(|row| row.registry.is_none()) {
         return notes;
     }
-    match &context.namespace {
-        Some(_) if context.excluded => notes.push(format!(
-            "The namespace is excluded: Pods get nothing there, also where it has the label {INJECT_LABEL}."
-        )),
-        None => notes.push(
-            "Namespaces were left out of account: say which one with --namespace-labels."
-                .to_owned(),
-        ),
-        Some(labels)
-            if !labels
-                .get(INJECT_LABEL)
-                .is_some_and(|value| value == "enabled" || value == "all") =>
-        {
-            notes.push(format!("The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled."));
-        }
-        Some(_) => {}
-    }
+    notes.extend(opt_in_note(context));
     let mut injecting: Vec<&str> = rows
         .iter()
         .filter(|row| {
@@ -175,4 +159,27 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Whether the namespace opted in, where it did not, or that is not known.
+fn opt_in_note(context: &ExplainContext) -> Option<String> {
+    if context.excluded {
+        return Some(format!(
+            "The namespace is excluded: Pods get nothing there, also where it has the label {INJECT_LABEL}."
+        ));
+    }
+    let Some(labels) = &context.namespace else {
+        return Some(match &context.namespace_name {
+            Some(name) => format!(
+                "Whether namespace {name} opted in, and which Registries serve it, is not known: give its labels with --namespace-labels, in a file with -f, or a cluster with --kubeconfig."
+            ),
+            None => "Namespaces were left out of account: say which one with --namespace or --namespace-labels."
+                .to_owned(),
+        });
+    };
+    let value = labels.get(INJECT_LABEL);
+    let opted_in = value.is_some_and(|value| value == "enabled" || value == "all");
+    (!opted_in).then(|| {
+        format!("The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled.")
+    })
 }

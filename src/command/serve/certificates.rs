@@ -255,8 +255,8 @@ impl CertificateReloader {
             hosts.all(|host| is_trusted(bundle, certificate, host, now))
         };
         let webhooks = webhooks.iter();
-        let bundles = webhooks.flat_map(|configuration| configuration.webhooks.values());
-        let distrusting = bundles.filter(|bundle| !trusts(bundle)).count();
+        let bundles = webhooks.flat_map(|configuration| configuration.webhooks.iter());
+        let distrusting = bundles.filter(|(_, bundle)| !trusts(bundle)).count();
         self.metrics.set_distrusting(distrusting);
         if distrusting > 0 && held.view().is_from_future(now) {
             Trust::WrongClock

@@ -15,6 +15,7 @@ use crate::admission::PodChecker;
 use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
 };
+use crate::controller::missed_pods::webhook_calls::WebhookCalls;
 use crate::controller::{
     self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, RenewalRate,
     missed_pods,
@@ -50,9 +51,10 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let user = confirm_user(args, &kube, &mut manager);
     let synced = watches.synced().and(user::WAITING, user);
     let (provisioner, minted) = assemble(args, &mut manager, kube.clone(), state, store)?;
+    let calls = WebhookCalls::default();
     let control = (!args.no_controller).then(|| {
         let (made, known) = (&certificates, &provisioner);
-        let controllers = Controllers::new(args, kube, known, minted, made, &mut manager);
+        let controllers = Controllers::new(args, kube, known, minted, made, &calls, &mut manager);
         controllers.start(synced.clone(), &mut manager)
     });
     manager.tasks.spawn(async move {
@@ -66,6 +68,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let prepared = async move {
         wait_for(synced, &drain).await;
         trusted.await;
+        calls.set_ready(Timestamp::now());
     };
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
     let settle = async {
@@ -86,7 +89,7 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
 
 fn connection(args: &Args) -> Connection {
     Connection {
-        kubeconfig: args.kubeconfig.clone(),
+        kubeconfigs: args.kubeconfig.iter().cloned().collect(),
         context: args.context.clone(),
         namespace: args.manager.namespace.clone(),
         excluded: args.manager.exclude.exclude_namespaces.clone(),
@@ -142,9 +145,10 @@ impl Controllers {
         provisioner: &Provisioner,
         minted: Arc<MintedCredentials>,
         certificates: &WebhookCertificates,
+        calls: &WebhookCalls,
         manager: &mut Manager,
     ) -> Self {
-        let missed_pods = missed_pod_scanner(args, &kube, provisioner, manager);
+        let missed_pods = missed_pod_scanner(args, &kube, provisioner, calls, manager);
         let metrics = controller::Metrics::default();
         metrics.register(&mut manager.metrics);
         let cert_rotator = certificates.cert_rotator(&kube);
@@ -160,7 +164,8 @@ impl Controllers {
         .with_renewal_rate(RenewalRate {
             base: args.renewals_per_second.into(),
             max: args.max_renewals_per_second.into(),
-        });
+        })
+        .with_webhook_calls(calls.clone());
         let credential_gc =
             CredentialGc::new(provisioner.clone(), kube.clone(), minted, Timestamp::now);
         Self {
@@ -215,6 +220,7 @@ fn missed_pod_scanner(
     args: &Args,
     kube: &Kube,
     provisioner: &Provisioner,
+    calls: &WebhookCalls,
     manager: &mut Manager,
 ) -> Option<MissedPodScanner> {
     let interval = args.missed_pod_scan_interval;
@@ -227,6 +233,7 @@ fn missed_pod_scanner(
         kube.clone(),
         PodChecker::new(Arc::new(provisioner.clone())),
         manager.admissions.clone(),
+        calls.clone(),
         metrics,
         interval,
         Timestamp::now,

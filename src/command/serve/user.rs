@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::LOG_INTERVAL;
 use crate::cluster::Kube;
+use crate::log_throttle::LogThrottle;
 use crate::names::NamespaceName;
 use crate::provision::ports::ClusterError;
 use crate::server::Drain;
@@ -34,7 +34,7 @@ pub(super) async fn confirm(
     drain: Drain,
     confirmed: watch::Sender<bool>,
 ) {
-    let mut logged: Option<Instant> = None;
+    let lines = LogThrottle::new(1, LOG_INTERVAL);
     loop {
         let problem = match kube.fetch_user().await {
             Ok(user) if user == expected => break,
@@ -45,9 +45,8 @@ pub(super) async fn confirm(
             }
             Err(error) => format!("cannot find out which user this process is: {error}"),
         };
-        if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+        if lines.admit(()).is_some() {
             tracing::warn!("not ready: {problem}");
-            logged = Some(Instant::now());
         }
         drain.set_obstacle(WAITING, Some(problem));
         tokio::time::sleep(RETRY_AFTER).await;

@@ -1,11 +1,12 @@
 //! The Events about missed Pods. Pure.
 
+use super::calls::UnaskedPod;
 use super::owner::advise;
 use crate::admission::MissingReferences;
-use crate::cluster::{EventNote, EventType, PendingPod, reference};
+use crate::cluster::{EventNote, EventType, ListedPod, WEBHOOKS, reference};
 
 /// On a Pod: that it was missed, and what to do. That comes before what it lacks, which may be long: an Event's text is cut off.
-pub(super) fn missed_pod(pod: &PendingPod, lacks: &MissingReferences) -> EventNote {
+pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNote {
     EventNote {
         regarding: reference(
             ["v1", "Pod", &pod.name],
@@ -24,6 +25,22 @@ pub(super) fn missed_pod(pod: &PendingPod, lacks: &MissingReferences) -> EventNo
     }
 }
 
+/// On the webhook's configuration: that the API server does not follow it.
+pub(super) fn webhook_not_called(pod: &UnaskedPod) -> EventNote {
+    let kind = "MutatingWebhookConfiguration";
+    EventNote {
+        regarding: reference(
+            ["admissionregistration.k8s.io/v1", kind, WEBHOOKS],
+            None,
+            None,
+        ),
+        event_type: EventType::Warning,
+        reason: "WebhookNotCalled",
+        action: "Scan",
+        note: pod.describe(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -35,7 +52,7 @@ mod tests {
     fn says_what_to_do_before_an_event_ends_however_much_is_lacking() {
         let long = "a".repeat(63);
         let hash = "5d4f8".to_owned();
-        let pod = PendingPod {
+        let pod = ListedPod {
             controller: Some(OwnerReference {
                 api_version: "apps/v1".to_owned(),
                 kind: "ReplicaSet".to_owned(),

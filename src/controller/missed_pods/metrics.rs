@@ -15,6 +15,7 @@ use crate::label::Snake;
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     missed: Family<StateLabels, Gauge<u64, AtomicU64>>,
+    not_called: Gauge<u64, AtomicU64>,
     scans: Family<OutcomeLabels, Counter>,
 }
 
@@ -55,6 +56,11 @@ impl Metrics {
             self.missed.clone(),
         );
         registry.register(
+            "pullpass_webhook_not_called",
+            "Whether the API server creates Pods in opted-in namespaces and asks no replica about any of them",
+            self.not_called.clone(),
+        );
+        registry.register(
             "pullpass_missed_pod_scans",
             "Scans of Pending Pods for missed ones, by outcome",
             self.scans.clone(),
@@ -77,6 +83,11 @@ impl Metrics {
     /// Nothing is known of missed Pods here.
     pub(super) fn clear(&self) {
         self.set_missed(0, 0);
+        self.set_not_called(false);
+    }
+
+    pub(super) fn set_not_called(&self, is_so: bool) {
+        self.not_called.set(is_so.into());
     }
 
     pub(super) fn count_scan(&self, ended: ScanOutcome) {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::cluster::PendingPod;
+use crate::cluster::ListedPod;
 
 /// The longest names of objects and of kinds.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>
@@ -57,7 +57,7 @@ const CONTROLLERS: &[(&str, &str, Fate)] = &[
 ];
 
 /// What a person should do so that the Pod is there again, with its reference: what its controller does decides.
-pub(super) fn advise(pod: &PendingPod) -> String {
+pub(super) fn advise(pod: &ListedPod) -> String {
     let delete = format!("kubectl delete pod {} -n {}", pod.name, pod.namespace);
     let Some(owner) = &pod.controller else {
         return format!("No controller recreates it: {delete}, then create it again");
@@ -92,7 +92,7 @@ fn find_fate(owner: &OwnerReference) -> Option<Fate> {
 
 /// The Deployment whose ReplicaSet made the Pod: a ReplicaSet is named after it and the hash of the Pods' template.
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#pod-template-hash-label>
-fn find_deployment<'p>(owner: &'p OwnerReference, pod: &PendingPod) -> Option<&'p str> {
+fn find_deployment<'p>(owner: &'p OwnerReference, pod: &ListedPod) -> Option<&'p str> {
     let hash = pod.template_hash.as_deref()?;
     let name = owner.name.strip_suffix(hash)?.strip_suffix('-')?;
     (owner.kind == "ReplicaSet" && is_name(name)).then_some(name)
@@ -137,7 +137,7 @@ mod tests {
             serde_saphyr::from_str(include_str!("../../../tests/data/owners.yaml")).unwrap();
         assert!(table.len() > CONTROLLERS.len());
         for row in table {
-            let pod = PendingPod {
+            let pod = ListedPod {
                 controller: row.owner,
                 template_hash: row.template_hash,
                 ..waiting_pod("shop", "web-x")

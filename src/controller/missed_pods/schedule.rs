@@ -29,6 +29,7 @@ pub(super) struct ScanSchedule {
     scanned: Option<Timestamp>,
     pause: SignedDuration,
     failures: i32,
+    recheck_at: Option<Timestamp>,
     answered: Option<Timestamp>,
     is_back: bool,
 }
@@ -41,6 +42,7 @@ impl ScanSchedule {
             scanned: None,
             pause: interval,
             failures: 0,
+            recheck_at: None,
             answered: None,
             is_back: false,
         }
@@ -57,13 +59,20 @@ impl ScanSchedule {
             return true;
         };
         let passed = now.duration_since(scanned);
+        let is_wanted = self.is_back || self.recheck_at.is_some_and(|at| at <= now);
         // A clock that went back is no reason to wait.
-        passed.is_negative() || passed >= self.pause || (self.is_back && passed >= MIN_INTERVAL)
+        passed.is_negative() || passed >= self.pause || (is_wanted && passed >= MIN_INTERVAL)
     }
 
-    /// A scan has ended.
-    pub(super) fn note(&mut self, ended: ScanOutcome, now: Timestamp) {
+    /// A scan has ended; what it saw is to be seen again at `recheck_at`, at the latest.
+    pub(super) fn note(
+        &mut self,
+        ended: ScanOutcome,
+        recheck_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         self.scanned = Some(now);
+        self.recheck_at = recheck_at;
         self.is_back = false;
         self.failures = match ended {
             ScanOutcome::Errored => (self.failures + 1).min(20),
@@ -92,10 +101,10 @@ mod tests {
     fn looks_at_once_then_on_the_timer() {
         let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
         assert!(due(&mut schedule, None, 1000));
-        schedule.note(ScanOutcome::Succeeded, at(1000));
+        schedule.note(ScanOutcome::Succeeded, None, at(1000));
         assert!(!due(&mut schedule, None, 1599));
         assert!(due(&mut schedule, None, 1600));
-        schedule.note(ScanOutcome::Forbidden, at(1600));
+        schedule.note(ScanOutcome::Forbidden, None, at(1600));
         assert!(!due(&mut schedule, None, 2199));
         assert!(due(&mut schedule, None, 0), "the clock went back");
     }
@@ -104,17 +113,17 @@ mod tests {
     fn looks_when_an_admission_ends_a_silence() {
         let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
         assert!(due(&mut schedule, None, 1000));
-        schedule.note(ScanOutcome::Succeeded, at(1000));
+        schedule.note(ScanOutcome::Succeeded, None, at(1000));
         // The first admission of all, but not right after a scan.
         assert!(!due(&mut schedule, Some(1003), 1004));
         assert!(due(&mut schedule, Some(1003), 1010));
-        schedule.note(ScanOutcome::Succeeded, at(1010));
+        schedule.note(ScanOutcome::Succeeded, None, at(1010));
         // Admissions as they come and go.
         assert!(!due(&mut schedule, Some(1030), 1030));
         assert!(!due(&mut schedule, Some(1089), 1100));
         // After a minute without.
         assert!(due(&mut schedule, Some(1149), 1149));
-        schedule.note(ScanOutcome::Succeeded, at(1149));
+        schedule.note(ScanOutcome::Succeeded, None, at(1149));
         assert!(!due(&mut schedule, Some(1149), 1300));
     }
 
@@ -122,12 +131,24 @@ mod tests {
     fn waits_longer_after_each_failure() {
         let mut schedule = ScanSchedule::new(SignedDuration::from_mins(2));
         for (now, pause) in [(0, 30), (100, 60), (200, 120), (400, 120)] {
-            schedule.note(ScanOutcome::Errored, at(now));
+            schedule.note(ScanOutcome::Errored, None, at(now));
             assert!(!due(&mut schedule, None, now + pause - 1));
             assert!(due(&mut schedule, None, now + pause));
         }
-        schedule.note(ScanOutcome::Succeeded, at(600));
-        schedule.note(ScanOutcome::Errored, at(600));
+        schedule.note(ScanOutcome::Succeeded, None, at(600));
+        schedule.note(ScanOutcome::Errored, None, at(600));
         assert!(due(&mut schedule, None, 630));
+    }
+
+    #[test]
+    fn scans_again_when_what_was_too_young_is_old_enough() {
+        let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
+        schedule.note(ScanOutcome::Succeeded, Some(at(100)), at(50));
+        assert!(!due(&mut schedule, None, 99));
+        assert!(due(&mut schedule, None, 100));
+        // Not right after a scan.
+        schedule.note(ScanOutcome::Succeeded, Some(at(101)), at(100));
+        assert!(!due(&mut schedule, None, 109));
+        assert!(due(&mut schedule, None, 110));
     }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::Reconciler;
 use super::state::ReconcilerState;
 use crate::controller::conditions::Reason;
+use crate::controller::missed_pods::calls::UnaskedPod;
 use crate::controller::status::StatusInput;
 
 impl Reconciler {
@@ -27,6 +28,12 @@ impl Reconciler {
         };
         self.metrics
             .set_index(&state.index, state.blocked, overload);
+        let unasked = self.calls.unasked();
+        if (&unasked, is_overload) != (&state.unasked, state.is_overloaded) {
+            (state.unasked, state.is_overloaded) = (unasked, is_overload);
+            // Every Registry says it.
+            state.reported.mark_all();
+        }
         while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
             self.write_status(listed, status, state);
         }
@@ -38,11 +45,10 @@ impl Reconciler {
         if holdoff.is_some() || next.is_none_or(|next| next > now) {
             return next.into_iter().chain(sweep).min();
         }
-        self.report_round(
-            is_overload.then(|| overload_note(needed, self.rate.max)),
-            state,
-            now,
-        );
+        let overload = is_overload.then(|| overload_note(needed, self.rate.max));
+        let unasked = state.unasked.as_deref().map(not_called_note);
+        let notes = overload.into_iter().chain(unasked).collect();
+        self.report_round(notes, state, now);
         while let Some((listed, status)) = state.reported.pop_write(&self.provisioner) {
             self.write_status(listed, status, state);
         }
@@ -50,7 +56,7 @@ impl Reconciler {
     }
 
     /// Works out what is to be said of the Registries that changed.
-    fn report_round(&self, note: Option<Reason>, state: &mut ReconcilerState, now: Timestamp) {
+    fn report_round(&self, notes: Vec<Reason>, state: &mut ReconcilerState, now: Timestamp) {
         let mut reported = std::mem::take(&mut state.reported);
         let input = StatusInput {
             provisioner: &self.provisioner,
@@ -58,7 +64,7 @@ impl Reconciler {
             failure: &|source| state.failure(source),
             drifting: state.drift.persistent(),
             unwritten: state.write_backoff.persistent(),
-            notes: note.into_iter().collect(),
+            notes,
             excluded: &state.excluded,
         };
         let events = reported.round(&input, now);
@@ -80,6 +86,11 @@ impl Reconciler {
         self.metrics.set_failing(mints, writes);
         None
     }
+}
+
+/// Pods get no references, however good their pull secrets are.
+fn not_called_note(pod: &UnaskedPod) -> Reason {
+    Reason::new("WebhookNotCalled", pod.describe())
 }
 
 fn overload_note(needed: f64, done: f64) -> Reason {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Reconciler;
-use super::state::{PullSecretWrite, ReconcilerState, TaskResult};
-use super::tasks::TaskKey;
+use super::state::ReconcilerState;
+use super::tasks::{PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
 use crate::controller::conditions::Reason;
 use crate::provision::observe::PullSecretRef;

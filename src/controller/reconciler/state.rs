@@ -6,27 +6,28 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::conditions::Reason;
+use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
-use super::super::status::{ReportedStatus, StatusKey, secret};
+use super::super::status::{ReportedStatus, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
 use super::status_holdoff::StatusHoldoff;
-use super::tasks::Tasks;
+use super::tasks::{PullSecretWrite, TaskResult, Tasks};
 use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
 use crate::cluster::{EventNote, EventType};
+use crate::log_throttle::LogThrottle;
 use crate::names::NamespaceName;
 use crate::provision::changes::{Cursor, PullSecretKey};
 use crate::provision::decide::{CredentialState, SecretEntry, SecretState};
 use crate::provision::observe::{PullSecretRef, SecretView};
 use crate::provision::ports::ClusterError;
-use crate::provision::prune::{RegistriesUnconfirmed, Removed};
+use crate::provision::prune::Removed;
 use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
 use crate::registry::source::MintSource;
-use crate::say_once::SayOnce;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
 const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
@@ -36,31 +37,6 @@ const WRITE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// When it is looked again at a removal after which nothing was gone.
 const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
-
-/// One piece of work that ended.
-pub(super) enum TaskResult {
-    Minted(MintSource, Option<Reason>),
-    Written(PullSecretKey, PullSecretWrite),
-    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
-    CrdChecked(Result<(), RegistriesUnconfirmed>),
-    /// A Registry's status was written, or not.
-    StatusWritten(StatusKey, Result<(), ClusterError>),
-    /// An Event was published.
-    EventPublished,
-}
-
-/// How writing a pull secret ended.
-pub(super) struct PullSecretWrite {
-    pub(super) outcome: EnsureOutcome,
-    /// Whether something is to be written still, as memory has it: it may have missed what was written.
-    pub(super) is_lacking: bool,
-    /// Whether another writer had changed or deleted it.
-    pub(super) repaired: bool,
-    /// The resource version after it.
-    pub(super) version: Option<String>,
-    /// The unique id of the Secret that was there before it, if one was.
-    pub(super) uid: Option<String>,
-}
 
 /// The order in which credentials are minted: those that failed after all others and in turns, the soonest to end first.
 pub(super) type MintPriority = (Option<Timestamp>, Option<Timestamp>);
@@ -90,6 +66,9 @@ pub(super) struct ReconcilerState {
     /// What an admin had confirmed when that was decided last, and whether something was permitted.
     pub(super) confirmed: Option<String>,
     pub(super) has_permits: bool,
+    /// The Pod that shows that the API server does not call, and whether renewals are too many, when all Registries were marked last.
+    pub(super) unasked: Option<Arc<UnaskedPod>>,
+    pub(super) is_overloaded: bool,
     /// Further Events to publish.
     pub(super) events: Vec<EventNote>,
     /// What was published.
@@ -105,7 +84,8 @@ pub(super) struct ReconcilerState {
     pub(super) credential_cursor: Cursor,
     /// When it was looked at the clock last.
     pub(super) last: Timestamp,
-    said: SayOnce<&'static str>,
+    /// By the reason: whoever makes namespaces go can cause one for each.
+    removal_failures: LogThrottle<&'static str>,
     pub(super) swept: Option<RetryTimer>,
     /// Whether nothing ended since.
     pub(super) is_swept: bool,
@@ -132,6 +112,8 @@ impl ReconcilerState {
             blocked_until: None,
             confirmed: None,
             has_permits: false,
+            unasked: None,
+            is_overloaded: false,
             events: Vec::new(),
             reported: ReportedStatus::default(),
             status_holdoff: StatusHoldoff::default(),
@@ -141,7 +123,7 @@ impl ReconcilerState {
             state_cursor: Cursor::default(),
             credential_cursor: Cursor::default(),
             last: Timestamp::MIN,
-            said: SayOnce::default(),
+            removal_failures: LogThrottle::default(),
             swept: None,
             is_swept: false,
         }
@@ -356,16 +338,16 @@ impl ReconcilerState {
                 "removed logins from pull secret: their Registries do not serve the namespace any more"
             ),
             Ok(Removed::Nothing) => {}
-            Err(error) if self.said.is_new(error.reason(), now) => tracing::warn!(
-                namespace.name = namespace,
-                secret.name = secret,
-                "failed to remove logins from pull secret, retrying (the same in other namespaces is not logged): {error}"
-            ),
-            Err(error) => tracing::debug!(
-                namespace.name = namespace,
-                secret.name = secret,
-                "failed to remove logins from pull secret, retrying: {error}"
-            ),
+            Err(error) => {
+                if let Some(suppressed) = self.removal_failures.admit(error.reason()) {
+                    tracing::warn!(
+                        namespace.name = namespace,
+                        secret.name = secret,
+                        suppressed,
+                        "failed to remove logins from pull secret, retrying: {error}"
+                    );
+                }
+            }
         }
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
         match removed {

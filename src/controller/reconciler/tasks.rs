@@ -6,9 +6,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
 use super::super::status::StatusKey;
-use super::state::{PullSecretWrite, TaskResult};
 use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
+use crate::provision::prune::{RegistriesUnconfirmed, Removed};
 use crate::provision::{EnsureOutcome, Pending};
 use crate::registry::source::MintSource;
 
@@ -17,6 +17,31 @@ const TASK_PANICKED: (&str, &str) = (
     "InternalError",
     "internal error: a task panicked, retrying; please report this with the log",
 );
+
+/// One piece of work that ended.
+pub(super) enum TaskResult {
+    Minted(MintSource, Option<Reason>),
+    Written(PullSecretKey, PullSecretWrite),
+    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
+    CrdChecked(Result<(), RegistriesUnconfirmed>),
+    /// A Registry's status was written, or not.
+    StatusWritten(StatusKey, Result<(), ClusterError>),
+    /// An Event was published.
+    EventPublished,
+}
+
+/// How writing a pull secret ended.
+pub(super) struct PullSecretWrite {
+    pub(super) outcome: EnsureOutcome,
+    /// Whether something is to be written still, as memory has it: it may have missed what was written.
+    pub(super) is_lacking: bool,
+    /// Whether another writer had changed or deleted it.
+    pub(super) repaired: bool,
+    /// The resource version after it.
+    pub(super) version: Option<String>,
+    /// The unique id of the Secret that was there before it, if one was.
+    pub(super) uid: Option<String>,
+}
 
 /// What a piece is about.
 pub(super) enum TaskKey {

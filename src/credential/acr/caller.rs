@@ -26,7 +26,7 @@ impl AcrMint {
     pub async fn identify(&self, order: &AcrMintRequest) -> Result<EntraCaller, MintError> {
         check_source(&order.source)?;
         let client = Client {
-            http: &self.http,
+            http: self.http.clone(),
             deadline: Instant::now() + MINT_TIMEOUT,
         };
         let token = unlogged(identity::fetch(&client, order, self.given())).await?;

@@ -1,30 +1,35 @@
 //! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::credential::MintError;
-use crate::credential::answer_words::{self, percent_encode_into};
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
+use crate::credential::answer_words;
+use crate::credential::http::{
+    ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route, build_request,
+};
 
-/// Sends the requests of one mint.
-pub(super) struct Client<'a> {
-    pub(super) http: &'a HttpClient,
+/// Sends the requests of one mint; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) http: HttpClient,
     pub(super) deadline: Instant,
 }
 
-impl Client<'_> {
+impl Client {
     /// Posts a form over https and reads the answer, whatever its status is. Redirects are not followed.
     pub(super) async fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<Reply, MintError> {
+        self.post_form(url, encode(form).into_bytes()).await
+    }
+
+    /// Posts a form that is encoded already.
+    pub(super) async fn post_form(&self, url: &str, form: Vec<u8>) -> Result<Reply, MintError> {
         let headers = [
             ("content-type", "application/x-www-form-urlencoded"),
             ("accept", "application/json"),
         ];
-        let request = request("POST", url, &headers, encode(form))?;
-        self.send(Route::Cloud, url, request).await
+        self.send(Route::Cloud, "POST", url, &headers, form).await
     }
 
     /// Asks a service of this machine.
@@ -33,16 +38,23 @@ impl Client<'_> {
         url: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<Reply, MintError> {
-        let request = request("GET", url, headers, String::new())?;
-        self.send(Route::Machine, url, request).await
+        self.send(Route::Machine, "GET", url, headers, Vec::new())
+            .await
     }
 
     async fn send(
         &self,
         route: Route,
+        method: &'static str,
         url: &str,
-        request: HttpRequest,
+        headers: &[(&'static str, &'static str)],
+        body: Vec<u8>,
     ) -> Result<Reply, MintError> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let request = build_request(method, url, headers, body)
+            .map_err(|problem| MintError::Configuration { problem })?;
         let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         self.http
             .exchange(route, request, deadline)
@@ -57,43 +69,17 @@ impl Client<'_> {
     }
 }
 
-fn request(
-    method: &str,
-    url: &str,
-    headers: &[(&'static str, &'static str)],
-    body: String,
-) -> Result<HttpRequest, MintError> {
-    let bad = |what: &str| MintError::Configuration {
-        problem: format!("{what} is not valid in a request"),
-    };
-    let mut request = HttpRequest::new(SdkBody::from(body));
-    request.set_method(method).map_err(|_| bad(method))?;
-    request.set_uri(url).map_err(|_| bad(url))?;
-    for (name, value) in headers {
-        let set = request.headers_mut().try_insert(*name, *value);
-        set.map_err(|_| bad(name))?;
-    }
-    Ok(request)
-}
-
 /// The host (and port) of a URL.
 pub(super) fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap_or_default().to_owned()
 }
 
-/// A form's body.
+/// A form's body, or a query.
 pub(super) fn encode(form: &[(&str, &str)]) -> String {
-    let mut body = String::new();
-    for (at, (name, value)) in form.iter().enumerate() {
-        if at > 0 {
-            body.push('&');
-        }
-        percent_encode_into(&mut body, name);
-        body.push('=');
-        percent_encode_into(&mut body, value);
-    }
-    body
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
 }
 
 /// An answer that holds a token of Entra ID.
@@ -115,8 +101,12 @@ pub(crate) struct AzureCall<'a> {
 impl AzureCall<'_> {
     /// Reads the answer's JSON.
     pub(super) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, MintError> {
-        serde_json::from_slice(&reply.body)
-            .map_err(|_| self.bad(format!("HTTP {} without the JSON of a token", reply.status)))
+        serde_json::from_slice(&reply.body).map_err(|_| self.bad_json(reply))
+    }
+
+    /// An answer that is not the JSON of a token.
+    pub(super) fn bad_json(&self, reply: &Reply) -> MintError {
+        self.bad(format!("HTTP {} without the JSON of a token", reply.status))
     }
 
     /// The token of an answer, if it can be one.

@@ -1,14 +1,34 @@
 //! Entra ID's tokens for an application that proves who it is by a federated token or a client secret.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use azure_core::cloud::CustomConfiguration;
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::http::{ClientMethodOptions, ClientOptions, RetryOptions};
+use azure_identity::{
+    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
+    ClientSecretCredential, ClientSecretCredentialOptions,
+};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use tokio::time::timeout_at;
 
-use super::client::{AzureCall, Client, EntraTokenResponse, host_of};
-use super::identity::EntraToken;
+use super::client::{AzureCall, Client, host_of};
+use super::transport::Transport;
 use crate::credential::MintError;
-use crate::credential::http::Reply;
+use crate::credential::cloud::unlogged;
+use crate::credential::http::{Reply, one_line};
 
-/// How a ServiceAccount token is said to be one.
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// A token of Entra ID.
+pub(super) struct EntraToken {
+    /// The token.
+    pub(super) value: SecretString,
+    /// The tenant that it is from, when that is given.
+    pub(super) tenant_id: Option<String>,
+    /// Who asked, for people.
+    pub(super) principal: String,
+}
 
 /// Who asks, whom and for what.
 pub(super) struct EntraApplication<'a> {
@@ -33,54 +53,110 @@ pub(crate) enum ClientProof<'a> {
     Secret(&'a str),
 }
 
-/// Gets a token.
+impl<'a> ClientProof<'a> {
+    fn value(self) -> &'a str {
+        match self {
+            Self::Assertion(value) | Self::Secret(value) => value,
+        }
+    }
+}
+
+/// A ServiceAccount token, as the SDK takes it.
+#[derive(Debug)]
+struct Assertion(SecretString);
+
+#[async_trait]
+impl ClientAssertion for Assertion {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        Ok(self.0.expose_secret().to_owned())
+    }
+}
+
+/// Gets a token by Azure's SDK.
+///
+/// Each mint has a credential of its own, so that the SDK's cache never answers, and a task of its own, so that neither a bug of the
+/// SDK nor a caller that hangs up does more than end this one mint.
 ///
 /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     application: EntraApplication<'_>,
     proof: ClientProof<'_>,
 ) -> Result<EntraToken, MintError> {
-    let EntraApplication {
-        authority,
-        tenant_id,
-        client_id,
-        ..
-    } = application;
+    let (authority, tenant_id) = (application.authority, application.tenant_id);
     let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
-    let scope = format!("{}/.default", application.resource);
-    let mut form = vec![
-        ("grant_type", "client_credentials"),
-        ("client_id", client_id),
-        ("scope", &scope),
-    ];
-    let secret = match proof {
-        ClientProof::Assertion(token) => {
-            form.push(("client_assertion_type", ASSERTION_TYPE));
-            form.push(("client_assertion", token));
-            token
-        }
-        ClientProof::Secret(secret) => {
-            form.push(("client_secret", secret));
-            secret
-        }
-    };
     let call = AzureCall {
         host: host_of(&url),
         principal: &application.principal,
-        secret,
+        secret: proof.value(),
     };
-    let reply = client.post(&url, &form).await?;
-    if reply.status != 200 {
-        return Err(explain(&call, &reply, proof));
-    }
-    let answer: EntraTokenResponse = call.parse(&reply)?;
-    let token = call.check_token(answer.access_token)?;
+    let transport = Arc::new(Transport::new(client.clone(), url));
+    let credential = build_credential(&application, proof, &transport)
+        .map_err(|error| call.bad(one_line(&error.to_string())))?;
+    let scope = format!("{}/.default", application.resource);
+    let deadline = client.deadline;
+    let asked = async move { timeout_at(deadline, credential.get_token(&[&scope], None)).await };
+    let asked = tokio::spawn(unlogged(asked)).await;
+    let token = match asked.map_err(|_| MintError::TaskPanicked)? {
+        Ok(Ok(token)) => token,
+        Ok(Err(_)) => return Err(explain_lack(&call, transport.take_answer(), proof)),
+        Err(_) => return Err(MintError::Timeout { host: call.host }),
+    };
+    let token = call.check_token(Some(token.token.secret().to_owned()))?;
     Ok(EntraToken {
         value: token.into(),
         tenant_id: Some(tenant_id.to_owned()),
         principal: application.principal,
     })
+}
+
+fn build_credential(
+    application: &EntraApplication<'_>,
+    proof: ClientProof<'_>,
+    transport: &Arc<Transport>,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let mut cloud = CustomConfiguration::default();
+    application.authority.clone_into(&mut cloud.authority_host);
+    let transport = azure_core::http::Transport::new(Arc::clone(transport) as _);
+    let client_options = ClientOptions {
+        cloud: Some(Arc::new(cloud.into())),
+        retry: RetryOptions::none(),
+        transport: Some(transport),
+        ..ClientOptions::default()
+    };
+    let tenant_id = application.tenant_id;
+    let client_id = application.client_id.to_owned();
+    Ok(match proof {
+        ClientProof::Assertion(token) => {
+            let options = ClientAssertionCredentialOptions { client_options };
+            let assertion = Assertion(token.into());
+            ClientAssertionCredential::new(
+                tenant_id.to_owned(),
+                client_id,
+                assertion,
+                Some(options),
+            )?
+        }
+        ClientProof::Secret(secret) => {
+            let options = ClientSecretCredentialOptions { client_options };
+            let secret = Secret::new(secret.to_owned());
+            ClientSecretCredential::new(tenant_id, client_id, secret, Some(options))?
+        }
+    })
+}
+
+/// Why the SDK has no token, by what was answered.
+fn explain_lack(
+    call: &AzureCall<'_>,
+    answer: Option<Result<Reply, MintError>>,
+    proof: ClientProof<'_>,
+) -> MintError {
+    match answer {
+        Some(Ok(reply)) if reply.status == 200 => call.bad_json(&reply),
+        Some(Ok(reply)) => explain(call, &reply, proof),
+        Some(Err(error)) => error,
+        None => call.bad("it was not asked: please report this".to_owned()),
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -4,7 +4,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::client::{AzureCall, Client};
-use super::identity::EntraToken;
+use super::entra::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
 use crate::registry::source::AcrSource;
@@ -14,7 +14,7 @@ use crate::registry::source::AcrSource;
 ///
 /// <https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md>
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     token: &EntraToken,
 ) -> Result<String, MintError> {

@@ -4,27 +4,17 @@ pub(crate) mod managed;
 
 use std::path::Path;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::entra::{self, ClientProof, EntraApplication};
+use super::entra::{self, ClientProof, EntraApplication, EntraToken};
 use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resource_of};
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource};
-
-/// A token of Entra ID.
-pub(super) struct EntraToken {
-    /// The token.
-    pub(super) value: SecretString,
-    /// The tenant that it is from, when that is given.
-    pub(super) tenant_id: Option<String>,
-    /// Who asked, for people.
-    pub(super) principal: String,
-}
 
 /// What identities are made of.
 #[derive(Clone, Copy)]
@@ -35,7 +25,7 @@ pub(super) struct IdentityInputs<'a> {
 
 /// Gets the token that one mint begins with.
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     order: &AcrMintRequest,
     given: IdentityInputs<'_>,
 ) -> Result<EntraToken, MintError> {
@@ -85,7 +75,7 @@ pub(super) async fn fetch(
 
 /// By a token of a ServiceAccount of a namespace, as an application (client id and tenant id) that trusts it.
 async fn federate(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     token: &str,
@@ -102,7 +92,7 @@ async fn federate(
 
 /// By a client secret, as an application (client id and tenant id).
 async fn prove(
-    client: &Client<'_>,
+    client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     secret: &ClientSecret,
@@ -174,11 +164,7 @@ impl<'a> OwnApplication<'a> {
         })
     }
 
-    async fn fetch(
-        &self,
-        client: &Client<'_>,
-        source: &AcrSource,
-    ) -> Result<EntraToken, MintError> {
+    async fn fetch(&self, client: &Client, source: &AcrSource) -> Result<EntraToken, MintError> {
         let token = load_token(self.file).await?;
         let (client_id, tenant_id) = (self.client_id, self.tenant_id);
         let principal = federated(client_id, tenant_id, &token);

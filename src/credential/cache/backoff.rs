@@ -1,13 +1,12 @@
-//! Which keys failed lately, and how long each is left alone.
+//! What is remembered of a mint that failed, and how long its key is left alone.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::RetryTimer;
-use crate::credential::{CredentialKey, MintError, StoreError};
+use crate::credential::{Credential, MintError, StoreError};
 
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_mins(1);
@@ -16,8 +15,6 @@ const MAX_BACKOFF: Duration = Duration::from_mins(1);
 const MAX_STORE_BACKOFF: Duration = Duration::from_secs(4);
 /// The longest that a server's Retry-After is followed.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
-/// Keys are few (Registries × regions × rotated key sets); more than this are forgotten as soon as their wait is over.
-const MAX_ENTRIES: usize = 1024;
 
 /// Why a mint failed.
 #[derive(Debug)]
@@ -25,6 +22,8 @@ pub(super) struct MintFailure {
     pub(super) error: MintError,
     /// Whether a cloud may have been asked for it: then it is not asked again soon.
     pub(super) asked_cloud: bool,
+    /// What was minted, where the store did not take it: put there by the next attempt, in place of another mint.
+    pub(super) unsaved: Option<Arc<Credential>>,
 }
 
 impl MintFailure {
@@ -33,6 +32,7 @@ impl MintFailure {
         Self {
             error: error.into(),
             asked_cloud: false,
+            unsaved: None,
         }
     }
 }
@@ -42,64 +42,54 @@ impl From<MintError> for MintFailure {
         Self {
             error,
             asked_cloud: true,
+            unsaved: None,
         }
     }
 }
 
-/// Failures that are remembered, per key.
-#[derive(Default)]
-pub(super) struct MintBackoff(HashMap<CredentialKey, MintBackoffEntry>);
-
-struct MintBackoffEntry {
-    error: Arc<MintError>,
+/// A failure that is remembered.
+#[derive(Clone)]
+pub(super) struct RememberedFailure {
+    pub(super) error: Arc<MintError>,
+    pub(super) unsaved: Option<Arc<Credential>>,
     /// How many attempts failed in a row.
     count: u32,
-    timer: RetryTimer,
+    /// Until when it counts; `None`: not at all.
+    timer: Option<RetryTimer>,
 }
 
-impl MintBackoffEntry {
-    /// Whether it is still to be waited out. If the clock went back, nobody waits longer than was meant.
-    fn is_active(&self, now: Timestamp) -> bool {
-        self.timer.at(now) > now
-    }
-}
-
-impl MintBackoff {
-    /// The failure that is still to be waited out at `now`.
-    pub(super) fn find(&self, key: &CredentialKey, now: Timestamp) -> Option<Arc<MintError>> {
-        let failure = self.0.get(key).filter(|failure| failure.is_active(now))?;
-        Some(Arc::clone(&failure.error))
-    }
-
-    /// Remembers a failure; answers the error, and how long the key is left alone.
-    pub(super) fn remember(
-        &mut self,
-        key: &CredentialKey,
-        failed: MintFailure,
-        now: Timestamp,
-    ) -> (Arc<MintError>, Duration) {
-        if self.0.len() >= MAX_ENTRIES {
-            self.0.retain(|_, failure| failure.is_active(now));
-        }
-        let count = self
-            .0
-            .get(key)
-            .map_or(1, |failure| failure.count.saturating_add(1));
-        let wait = find_wait(count, &failed);
-        let error = Arc::new(failed.error);
-        let signed = SignedDuration::try_from(wait).unwrap_or_default();
-        let failure = MintBackoffEntry {
-            error: Arc::clone(&error),
+impl RememberedFailure {
+    /// A failure after `before`, if the attempt before it failed, too.
+    pub(super) fn after(before: Option<&Self>, failed: MintFailure, now: Timestamp) -> Self {
+        let count = before.map_or(1, |before| before.count.saturating_add(1));
+        let wait = SignedDuration::try_from(find_wait(count, &failed)).unwrap_or_default();
+        let unsaved = before.and_then(|before| before.unsaved.clone());
+        Self {
+            error: Arc::new(failed.error),
+            unsaved: failed.unsaved.or(unsaved),
             count,
-            timer: RetryTimer::after(signed, now),
-        };
-        self.0.insert(key.clone(), failure);
-        (error, wait)
+            timer: Some(RetryTimer::after(wait, now)),
+        }
     }
 
-    /// Forgets the failures of a key that succeeded.
-    pub(super) fn forget(&mut self, key: &CredentialKey) {
-        self.0.remove(key);
+    /// One of ours, for which no key is left alone.
+    pub(super) fn of_a_bug(error: MintError) -> Self {
+        Self {
+            error: Arc::new(error),
+            unsaved: None,
+            count: 0,
+            timer: None,
+        }
+    }
+
+    /// Whether it is still to be waited out. If the clock went back, nobody waits longer than was meant.
+    pub(super) fn is_active(&self, now: Timestamp) -> bool {
+        self.timer.is_some_and(|timer| timer.at(now) > now)
+    }
+
+    /// How long its key is left alone.
+    pub(super) fn wait(&self) -> SignedDuration {
+        self.timer.map_or(SignedDuration::ZERO, RetryTimer::wait)
     }
 }
 
@@ -168,25 +158,22 @@ mod tests {
     }
 
     #[test]
-    fn find_failure_only_until_the_wait_is_over() {
+    fn counts_a_failure_only_until_the_wait_is_over() {
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
-        let key = CredentialKey::parse(&"a".repeat(64)).unwrap();
-        let other = CredentialKey::parse(&"b".repeat(64)).unwrap();
-        let error = || {
-            MintFailure::from(MintError::Timeout {
-                host: "h".to_owned(),
-            })
+        let after = |before: Option<&RememberedFailure>, now| {
+            let host = "h".to_owned();
+            RememberedFailure::after(before, MintError::Timeout { host }.into(), now)
         };
-        let mut failures = MintBackoff::default();
-        assert_eq!(failures.remember(&key, error(), now).1.as_secs(), 1);
-        assert!(failures.find(&key, now).is_some());
-        assert!(failures.find(&other, now).is_none());
-        let put_back = now - SignedDuration::from_mins(10);
-        assert!(failures.find(&key, put_back).is_none());
+        let first = after(None, now);
+        assert_eq!(first.wait().as_secs(), 1);
+        assert!(first.is_active(now));
+        assert!(!first.is_active(now - SignedDuration::from_mins(10)));
         let later = now + SignedDuration::from_secs(1);
-        assert!(failures.find(&key, later).is_none());
-        assert_eq!(failures.remember(&key, error(), later).1.as_secs(), 2);
-        failures.forget(&key);
-        assert!(failures.find(&key, later).is_none());
+        assert!(!first.is_active(later));
+        let second = after(Some(&first), later);
+        assert_eq!(second.wait().as_secs(), 2);
+        let bug = RememberedFailure::of_a_bug(MintError::TaskPanicked);
+        assert!(!bug.is_active(now));
+        assert_eq!(after(Some(&bug), now).wait().as_secs(), 1);
     }
 }

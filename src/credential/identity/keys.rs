@@ -1,5 +1,6 @@
 //! Static access keys out of a source Secret.
 
+use aws_credential_types::Credentials;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
@@ -53,6 +54,18 @@ impl AccessKeys {
         let end = self.access_key_id.len().saturating_sub(4);
         let end = self.access_key_id.get(end..).unwrap_or_default();
         format!("access key …{end} of source secret {}", self.secret)
+    }
+
+    /// The keys as the SDK signs by them.
+    pub(super) fn credentials(&self) -> Credentials {
+        let session_token = self.session_token.as_ref();
+        Credentials::new(
+            self.access_key_id.clone(),
+            self.secret_access_key.expose_secret().to_owned(),
+            session_token.map(|token| token.expose_secret().to_owned()),
+            None,
+            "keys",
+        )
     }
 
     /// 32 bytes that differ when any of the values differs.

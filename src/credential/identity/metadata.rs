@@ -1,8 +1,6 @@
 //! The JSON credentials that instance metadata and container agents hand out.
 
 use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -62,24 +60,6 @@ impl MetadataCredentials {
         );
         Ok((credentials, expiration))
     }
-}
-
-/// A request without a body; `Err` names the part that is not valid in it.
-pub(super) fn request(
-    method: &str,
-    url: &str,
-    headers: &[(&'static str, String)],
-) -> Result<HttpRequest, String> {
-    let mut request = HttpRequest::new(SdkBody::empty());
-    request
-        .set_method(method)
-        .map_err(|error| error.to_string())?;
-    request.set_uri(url).map_err(|error| error.to_string())?;
-    for (name, value) in headers {
-        let set = request.headers_mut().try_insert(*name, value.clone());
-        set.map_err(|_| format!("the value of {name} is not valid in a header"))?;
-    }
-    Ok(request)
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::metadata::{MetadataCredentials, request};
+use super::metadata::MetadataCredentials;
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, one_line};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, build_request, one_line};
 
 const ENDPOINT: &str = "http://169.254.169.254";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
@@ -71,11 +71,12 @@ impl MetadataService<'_> {
     /// One request's answer as text.
     async fn text(
         &self,
-        method: &str,
+        method: &'static str,
         path: &str,
         header: (&'static str, String),
     ) -> Result<String, MintError> {
-        let request = request(method, &format!("{}{path}", self.endpoint), &[header])
+        let url = format!("{}{path}", self.endpoint);
+        let request = build_request(method, &url, [header], Vec::new())
             .map_err(|problem| self.bad(problem))?;
         let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         match self.http.fetch(request, deadline).await {

@@ -1,9 +1,9 @@
 //! What of the wanted entries a pull secret has room for. Pure.
 
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::{AuthEntry, Auths, FULL_BYTES, MAX_BYTES, MAX_ENTRIES, MAX_KEY_BYTES, sole_auth};
+use super::{AuthEntry, Auths, FULL_BYTES, MAX_BYTES, MAX_ENTRIES, MAX_KEY_BYTES};
+use crate::provision::digest::sole_auth;
 
 /// The bytes of a dockerconfigjson beside its entries: `{"auths":{}}`.
 const FRAME: usize = 12;
@@ -42,7 +42,7 @@ pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry]) -> Fit<'w>
         let before = auths.entries.get(&entry.key);
         let is_new = before.is_none();
         let before = before.map_or(0, |value| size_of(&entry.key, value));
-        let after = size_with(&entry.key, AUTH + entry.auth.expose_secret().len());
+        let after = size_with(&entry.key, AUTH + entry.auth_len());
         room.bytes = room.bytes - before + after;
         let is_countable =
             !is_new || count < MAX_ENTRIES && key_bytes + entry.key.len() <= MAX_KEY_BYTES;

@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for AuthsVisitor {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AuthEntry {
+struct SoleLogin {
     auth: String,
 }
 
@@ -111,7 +111,7 @@ fn read_entry(json: &str) -> Option<Value> {
     let entry = if json.len() <= MAX_OTHER_BYTES {
         serde_json::from_str(json).ok()?
     } else {
-        let AuthEntry { auth } = serde_json::from_str(json).ok()?;
+        let SoleLogin { auth } = serde_json::from_str(json).ok()?;
         serde_json::json!({ "auth": auth })
     };
     is_readable(&entry).then_some(entry)

@@ -597,9 +597,8 @@ impl Oracle {
         for one in &mut self.orders {
             if one.state == Unconfirmed {
                 (one.state, one.at) = match step {
-                    Step::LoseKind(Loss::Asked) => (KindLost, one.at),
                     Step::Confirm if one.incarnation == self.incarnation => (Confirmed, now),
-                    Step::Confirm => (KindLost, one.at),
+                    Step::LoseKind(Loss::Asked) | Step::Confirm => (KindLost, one.at),
                     _ => (Unconfirmed, one.at),
                 };
             }

@@ -263,7 +263,7 @@ fn check_scopes(scopes: &[String], images: &[Pattern], findings: &mut Problems<'
             format!("has more than {SCOPES_MAX} repositories: split it over several Registries"),
         );
     }
-    for (index, scope) in scopes.iter().enumerate() {
+    for (index, scope) in scopes.iter().enumerate().take(SCOPES_MAX) {
         let field = format!("spec.acr.scopes[{index}]");
         if scope.len() > SCOPE_MAX || !image::is_path(scope) {
             let message = format!(

@@ -133,7 +133,7 @@ fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Problems<'_>) 
         );
     }
     let has_keys = ecr.identity.keys.is_some();
-    for (index, hop) in ecr.assume_roles.iter().enumerate() {
+    for (index, hop) in ecr.assume_roles.iter().enumerate().take(HOPS_MAX) {
         let field = format!("spec.ecr.assumeRoles[{index}]");
         // Access keys are a user's; every other identity is the session of a role already.
         let is_chained = index > 0 || !has_keys;

@@ -44,12 +44,7 @@ pub(super) fn now() -> i64 {
 }
 
 /// Hands out a token of Entra ID.
-pub(super) fn issue(
-    content: &mut Content,
-    tenant_id: &str,
-    client_id: &str,
-    audience: &str,
-) -> String {
+pub fn issue(content: &mut Content, tenant_id: &str, client_id: &str, audience: &str) -> String {
     let expires_at = now() + 3600;
     let token = make(&json!({
         "aud": audience, "iss": format!("https://sts.windows.net/{tenant_id}/"), "tid": tenant_id,

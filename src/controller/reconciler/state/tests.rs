@@ -8,9 +8,9 @@ use super::*;
 use crate::controller::at;
 use crate::provision::PULL_SECRET;
 use crate::provision::decide::Stale;
+use crate::provision::digest::Digest;
 use crate::provision::observe::StaleEntries;
 use crate::provision::ports::Version;
-use crate::provision::secret::Digest;
 use crate::provision::state::Observed;
 
 /// The source of some credential.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::EntraToken;
+use super::super::entra::EntraToken;
 use crate::credential::acr::AzureEnvironment;
 use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, encode, host_of};
 use crate::credential::http::{Reply, one_line};
@@ -19,7 +19,7 @@ const API_VERSION: &str = "2018-02-01";
 ///
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 pub(super) async fn fetch(
-    client: &Client<'_>,
+    client: &Client,
     identity: &ManagedIdentity,
     resource: &str,
     environment: &AzureEnvironment,

@@ -6,11 +6,11 @@ use std::path::Path;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::super::metadata::{MetadataCredentials, request};
+use super::super::metadata::MetadataCredentials;
 use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, one_line};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, build_request, one_line};
 
 /// Where the EKS Pod Identity agent of a node answers. Which of them a Pod reaches depends on the cluster's address family, which EKS' own
 /// webhook knows and says in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
@@ -128,7 +128,8 @@ async fn fetch(
         host: host(),
         problem,
     };
-    let request = request("GET", uri, headers).map_err(bad)?;
+    let headers = headers.iter().cloned();
+    let request = build_request("GET", uri, headers, Vec::new()).map_err(bad)?;
     let deadline = session_request
         .deadline
         .min(Instant::now() + ATTEMPT_TIMEOUT);

@@ -22,6 +22,9 @@ const (
 	kubeletRoot = "/run/kubelet"
 	// nodeDeadline is from the start of the kubelet until it is ready.
 	nodeDeadline = 90 * time.Second
+	// migration has StorageVersionMigrations acted on, which are off by
+	// default.
+	migration = "--feature-gates=StorageVersionMigrator=true"
 )
 
 // kubeletConfig: cgroups of version 1 are still accepted, images are never
@@ -69,6 +72,8 @@ func (n *node) startAPIServer(ctx context.Context) error {
 			"--kubelet-preferred-address-types=InternalIP",
 			"--kubelet-client-certificate=" + certificate,
 			"--kubelet-client-key=" + key,
+			migration,
+			"--runtime-config=storagemigration.k8s.io/v1beta1=true",
 		},
 	})
 	if err != nil {
@@ -119,7 +124,7 @@ func (n *node) startControlPlane() error {
 		"--kubeconfig="+controllers, "--authentication-kubeconfig="+controllers, "--authorization-kubeconfig="+controllers,
 		"--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=1000", "--use-service-account-credentials=true",
 		"--service-account-private-key-file="+n.api.SigningKey, "--root-ca-file="+n.api.CA,
-		"--service-cluster-ip-range="+apiserver.ServiceRange, "--profiling=false")
+		"--service-cluster-ip-range="+apiserver.ServiceRange, "--profiling=false", migration)
 	_, schedulerErr := n.start("kube-scheduler",
 		"--kubeconfig="+scheduler, "--authentication-kubeconfig="+scheduler, "--authorization-kubeconfig="+scheduler,
 		"--leader-elect=false", "--profiling=false")

@@ -1,6 +1,6 @@
 //! How a registry asks for a login. Pure.
 
-use std::fmt::Write as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What a registry wants before it lets anybody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,17 +94,19 @@ pub(super) fn token_path<'r>(
     })
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc3986#section-2.1>
+/// What is escaped in a query's value: all but what may be there as it is, `/` and `:` of scopes included.
+///
+/// <https://www.rfc-editor.org/rfc/rfc3986#section-3.4>
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':');
+
 fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("a String takes all that is written to it");
-        }
-    }
-    encoded
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

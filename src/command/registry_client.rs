@@ -9,18 +9,14 @@ mod challenge;
 
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::answer_words;
-use super::cloud::unlogged;
-use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::cloud::unlogged;
+use crate::credential::http::{FetchError, HttpClient, Reply, Route, build_request, one_line};
+use crate::credential::{answer_words, basic_auth};
 use challenge::Challenge;
 
 /// How long one try may take.
@@ -34,7 +30,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Tries logins on one registry.
-pub struct RegistryClient<'a> {
+pub(super) struct RegistryClient<'a> {
     http: &'a HttpClient,
     domain: &'a str,
     username: &'a str,
@@ -43,7 +39,7 @@ pub struct RegistryClient<'a> {
 
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMethod {
+pub(super) enum LoginMethod {
     /// It asks for no login.
     Open,
     /// With the login in each request.
@@ -54,16 +50,14 @@ pub enum LoginMethod {
 
 /// What a registry says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Its digest, if the registry said it.
-    pub digest: Option<String>,
-    /// How many bytes the manifest has, if the registry said it.
-    pub bytes: Option<u64>,
+    pub(super) digest: Option<String>,
 }
 
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum RegistryClientError {
+pub(super) enum RegistryClientError {
     /// The registry does not take the login, or not for this image.
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Refused {
@@ -120,7 +114,7 @@ pub enum RegistryClientError {
 
 impl<'a> RegistryClient<'a> {
     /// A login for the registry of this domain, which is a host and at most a port.
-    pub fn new(
+    pub(super) fn new(
         http: &'a HttpClient,
         domain: &'a str,
         username: &'a str,
@@ -143,7 +137,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(super) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
@@ -166,7 +160,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub async fn manifest(
+    pub(super) async fn manifest(
         &self,
         path: &str,
         reference: &str,
@@ -182,9 +176,6 @@ impl<'a> RegistryClient<'a> {
             if reply.status == 200 {
                 return Ok(Manifest {
                     digest: reply.header("docker-content-digest").map(one_line),
-                    bytes: reply
-                        .header("content-length")
-                        .and_then(|text| text.parse().ok()),
                 });
             }
             // An answer to HEAD has no words: the same question by GET has.
@@ -224,8 +215,8 @@ impl<'a> RegistryClient<'a> {
         deadline: Instant,
     ) -> Result<String, RegistryClientError> {
         let basic = || {
-            let login = format!("{}:{}", self.username, self.password.expose_secret());
-            format!("Basic {}", STANDARD.encode(login))
+            let login = basic_auth(self.username, self.password);
+            format!("Basic {}", login.expose_secret())
         };
         let (realm, service) = match challenge {
             Challenge::None => return Ok(String::new()),
@@ -252,23 +243,18 @@ impl<'a> RegistryClient<'a> {
 
     async fn send(
         &self,
-        method: &str,
+        method: &'static str,
         path: &str,
         authorization: &str,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
         let host = || self.domain.to_owned();
-        let mut request = HttpRequest::new(SdkBody::empty());
-        let built = request
-            .set_method(method)
-            .and_then(|()| request.set_uri(format!("https://{}{path}", self.domain)));
-        built.map_err(|error| self.bad(format!("it cannot be asked, {error}")))?;
-        request.headers_mut().insert("accept", MANIFESTS);
-        if !authorization.is_empty() {
-            request
-                .headers_mut()
-                .insert("authorization", authorization.to_owned());
-        }
+        let url = format!("https://{}{path}", self.domain);
+        let login =
+            (!authorization.is_empty()).then(|| ("authorization", authorization.to_owned()));
+        let headers = login.into_iter().chain([("accept", MANIFESTS.to_owned())]);
+        let request = build_request(method, &url, headers, Vec::new())
+            .map_err(|problem| self.bad(problem))?;
         self.http
             .exchange(Route::Cloud, request, deadline)
             .await

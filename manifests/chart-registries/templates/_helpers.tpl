@@ -1,0 +1,35 @@
+{{- /* Of every object, and the user's: one of ours is never replaced.
+https://helm.sh/docs/chart_best_practices/labels/ */ -}}
+{{- define "pullpass-registries.labels" -}}
+{{- $own := dict
+  "app.kubernetes.io/name" "pullpass-registries"
+  "app.kubernetes.io/component" "registry"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/part-of" "pullpass"
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- toYaml (merge $own (.Values.commonLabels | default dict) (.Values.global.commonLabels | default dict)) }}
+{{- end }}
+
+{{- /* The rules that a Registry needs beside those that every pullpass has: (list name spec). `pullpass rbac` says the same. */ -}}
+{{- define "pullpass-registries.rules" -}}
+{{- $name := index . 0 }}
+{{- $spec := index . 1 }}
+{{- if or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) }}
+# The Secrets of its own, by name.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [pullpass-{{ $name }}]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- range list "ecr" "acr" }}
+{{- with dig . "identity" "serviceAccount" "name" "" $spec }}
+# Tokens of the ServiceAccounts that it mints as, by name.
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  resourceNames: [{{ . | quote }}]
+  verbs: [create]
+{{- end }}
+{{- end }}
+{{- end }}

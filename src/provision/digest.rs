@@ -1,0 +1,37 @@
+//! What is remembered of a login instead of the login: its digest. Pure.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The SHA-256 of the entry under one `auths` key: enough to compare, nothing to learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of an entry that is `{"auth": auth}` and nothing else.
+    pub fn of_auth(auth: &str) -> Self {
+        Self(Sha256::digest(auth).into())
+    }
+
+    /// The digest of the entry of a login.
+    pub fn of_login(username: &str, password: &SecretString) -> Self {
+        Self::of_auth(&STANDARD.encode(format!("{username}:{}", password.expose_secret())))
+    }
+
+    /// The digest of any entry.
+    pub(super) fn of_entry(entry: &Value) -> Self {
+        match sole_auth(entry) {
+            Some(auth) => Self::of_auth(auth),
+            None => Self(Sha256::digest(format!("entry {entry}")).into()),
+        }
+    }
+}
+
+/// What an entry holds that is `{"auth": …}` and nothing else.
+pub(super) fn sole_auth(entry: &Value) -> Option<&str> {
+    let members = entry.as_object()?;
+    (members.len() == 1).then(|| members.get("auth")?.as_str())?
+}
