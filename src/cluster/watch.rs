@@ -4,6 +4,7 @@
 //! known stays. Only a list that ended says what is not there.
 
 mod certificates;
+mod identity;
 mod list_watch;
 mod own_secrets;
 mod pull_secrets;
@@ -18,22 +19,21 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
-use kube::Resource;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use tokio::sync::watch as signal;
 
+use self::identity::identify;
 use self::list_watch::Selection;
 use self::own_secrets::watch_own_secrets;
 use self::pull_secrets::watch_secrets;
 use self::reflect::{OWN_SECRETS, ReflectorSpec, follow};
 use self::registries::watch_registries;
 use self::stream::WatchStream;
-use super::api::check_identity;
 use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
-use crate::names::{Form, Name, NamespaceName, ObjectName};
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::state::State;
 use crate::provision::{Namespace, PULL_SECRET};
@@ -144,17 +144,6 @@ impl Watches {
         self.tasks.push((what, start(sender)));
         self.synced.0.push((what, receiver));
     }
-}
-
-/// The name of an object of this namespace, or of none; else what of it is another one's.
-fn identify<K: Resource, F: Form>(
-    object: &K,
-    namespace: Option<&NamespaceName>,
-) -> Result<Name<F>, String> {
-    let namespace = namespace.map(NamespaceName::as_str);
-    check_identity(object, namespace, None).map_err(|mismatch| mismatch.to_string())?;
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    Name::parse(name).map_err(|error| error.to_string())
 }
 
 /// What is logged once of each namespace that opted in and is excluded.

@@ -12,7 +12,7 @@ use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use tokio::sync::watch as signal;
 
-use super::identify;
+use super::identity::identify;
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, follow};
 use super::stream::WatchStream;
