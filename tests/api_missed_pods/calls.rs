@@ -95,7 +95,12 @@ impl Leader {
         synced.wait().await;
 
         let clock = Timestamp::now;
-        let provisioner = Provisioner::new(state, Arc::new(kube.clone()), Arc::new(NoCloud::default()), clock);
+        let provisioner = Provisioner::new(
+            state,
+            Arc::new(kube.clone()),
+            Arc::new(NoCloud::default()),
+            clock,
+        );
         let calls = WebhookCalls::default();
         calls.set_ready(Timestamp::UNIX_EPOCH);
         let metrics = missed_pods::Metrics::default();
