@@ -17,17 +17,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::plan::{Cause, Check, Collectable, Evidence};
-use super::leadership::{Leadership, ticks};
+use super::leadership::Leadership;
 use crate::cluster::{Kube, MintedCredentials};
-use crate::provision::observe::ChangeToken;
-use crate::provision::ports::{Cluster as _, ClusterError, StoredCredential};
+use crate::provision::changes::{Change, Cursor};
+use crate::provision::ports::{Cluster as _, ClusterError, Credentials as _, StoredCredential};
 use crate::provision::{Provision as _, Provisioner};
 use crate::registry::source::Tenant;
 
-/// How often to check whether something changed.
-const TICK: Duration = Duration::from_secs(1);
+/// The least pause after a pass: what changes meanwhile is seen together.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often to check what has expired, also where nothing changes.
+/// How often to check what has expired where nothing changes.
 const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// After a pass there is a pause of so many times its duration: the replica has other work, too.
@@ -66,24 +66,35 @@ impl CredentialGc {
 
     async fn lead(&self) {
         let mut evidence = Evidence::default();
-        let mut looked: Option<ChangeToken> = None;
-        let mut look_at = Instant::now();
-        let mut backoff_until = Instant::now();
-        let mut ticks = ticks(TICK);
         loop {
-            ticks.tick().await;
-            let (seen, began) = (Some(self.provisioner.change()), Instant::now());
-            if began < backoff_until || (looked == seen && began < look_at) {
+            let began = Instant::now();
+            // What changes from here on is for the next pass.
+            let mut known = self.provisioner.changes().end();
+            let stored = self.minted.changes().end();
+            let did_something = self.collect(&mut evidence).await;
+            let pause = (began.elapsed() * PAUSE_FACTOR).max(MIN_PAUSE);
+            tokio::time::sleep(pause).await;
+            if did_something {
                 continue;
             }
-            looked = seen;
-            let did_something = self.collect(&mut evidence).await;
-            backoff_until = Instant::now() + began.elapsed() * PAUSE_FACTOR;
-            look_at = if did_something {
-                backoff_until
-            } else {
-                began + CHECK_INTERVAL
-            };
+            tokio::select! {
+                () = self.tenants_changed(&mut known) => {}
+                () = self.minted.changes().changed_since(stored) => {}
+                () = tokio::time::sleep_until(began + CHECK_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Waits until something changed that a pass goes by: namespaces, and the ServiceAccounts in them.
+    async fn tenants_changed(&self, known: &mut Cursor) {
+        let changes = self.provisioner.changes();
+        let mut is_concerned = false;
+        while !is_concerned {
+            changes.changed_since(*known).await;
+            let knows = changes.read(known, |change| {
+                is_concerned |= matches!(change, Change::Namespace(_));
+            });
+            is_concerned |= !knows;
         }
     }
 

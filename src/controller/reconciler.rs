@@ -176,8 +176,8 @@ impl Reconciler {
             biased;
             changed = leadership.changed() => return changed.is_ok(),
             Some(finished) = state.tasks.next() => state.take(finished, (self.clock)()),
-            () = self.provisioner.changes().changed() => {}
-            () = self.credentials.changes().changed() => {}
+            () = self.provisioner.changes().changed_since(state.state_cursor) => {}
+            () = self.credentials.changes().changed_since(state.credential_cursor) => {}
             () = self.calls.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }

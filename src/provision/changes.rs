@@ -30,7 +30,7 @@ pub enum Change {
     Status(ObjectName),
 }
 
-/// The changes of something, for any number of readers, one of which may wait.
+/// The changes of something, for any number of readers.
 #[derive(Debug)]
 pub struct ChangeLog<T> {
     kept: Mutex<VecDeque<T>>,
@@ -62,7 +62,7 @@ impl<T> ChangeLog<T> {
         kept.push_back(change);
         self.count.fetch_add(1, Ordering::AcqRel);
         drop(kept);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 
     /// How many changes there were.
@@ -95,9 +95,16 @@ impl<T> ChangeLog<T> {
         true
     }
 
-    /// Waits until something changes, or has since this was last waited for.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Waits until a reader has not read everything.
+    pub async fn changed_since(&self, cursor: Cursor) {
+        loop {
+            // What is noted from here on wakes it, also before it is waited for.
+            let changed = self.changed.notified();
+            if !self.is_at_end(cursor) {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -117,7 +124,7 @@ mod tests {
         assert_eq!(read(&mut one), Some(vec![]));
         log.note(1);
         log.note(2);
-        log.changed().await;
+        log.changed_since(one).await;
         assert_eq!(read(&mut one), Some(vec![1, 2]));
         log.note(3);
         assert_eq!(read(&mut one), Some(vec![3]));
@@ -133,5 +140,24 @@ mod tests {
         assert_eq!(read(&mut one), None, "too much to be known");
         assert_eq!(read(&mut one), Some(vec![]));
         assert_eq!(log.count(), 2 * KEPT as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn wakes_each_reader_that_waits() {
+        let log = std::sync::Arc::new(ChangeLog::default());
+        let seen = log.end();
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let log = std::sync::Arc::clone(&log);
+                tokio::spawn(async move { log.changed_since(seen).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+        log.note(());
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        log.changed_since(seen).await;
     }
 }

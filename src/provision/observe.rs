@@ -19,13 +19,6 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::CredentialSource;
 use crate::registry::source::{MintSource, Tenant};
 
-/// Changes whenever anything does that is known of namespaces, Registries, Secrets and credentials.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ChangeToken {
-    state: u64,
-    credentials: u64,
-}
-
 /// A pull secret of a namespace.
 #[derive(Clone, Debug)]
 pub struct PullSecretRef {
@@ -162,14 +155,6 @@ impl SecretView {
 }
 
 impl Provisioner {
-    /// A number that differs whenever something changed.
-    pub fn change(&self) -> ChangeToken {
-        ChangeToken {
-            state: self.0.state.changes().count(),
-            credentials: self.0.credentials.changes().count(),
-        }
-    }
-
     /// What changes of namespaces, Registries and Secrets.
     pub fn changes(&self) -> &ChangeLog<Change> {
         self.0.state.changes()
