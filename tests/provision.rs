@@ -603,7 +603,10 @@ async fn concludes_nothing_from_registries_that_memory_misses() {
     assert!(doubt.to_string().contains("registry late"), "{doubt}");
     let before = replica.ensure.changes().end();
     replica.state.unreadable().set(1);
-    assert!(!replica.ensure.changes().is_at_end(before), "it is a change");
+    assert!(
+        !replica.ensure.changes().is_at_end(before),
+        "it is a change"
+    );
     let known = replica.ensure.confirm_registries().await;
     known.expect("that one is known to be unreadable");
     let set = |kind| *world.kind.lock().unwrap() = kind;

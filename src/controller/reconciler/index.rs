@@ -359,3 +359,6 @@ impl Index {
         self.records.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;
