@@ -56,9 +56,58 @@ impl RetryTimer {
     }
 }
 
+/// How long what failed is left alone: twice as long each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first wait.
+    pub first: SignedDuration,
+    /// The longest.
+    pub longest: SignedDuration,
+}
+
+impl Backoff {
+    /// The wait after so many earlier ones in a row.
+    pub fn wait(self, earlier: u32) -> SignedDuration {
+        let doubled = self.first.saturating_mul(1 << earlier.min(30));
+        doubled.min(self.longest)
+    }
+
+    /// The wait after so many earlier ones in a row, from `now` on.
+    pub fn timer(self, earlier: u32, now: Timestamp) -> RetryTimer {
+        RetryTimer::after(self.wait(earlier), now)
+    }
+
+    /// The wait that follows another one, from `now` on; `None`: the first.
+    pub fn next(self, before: Option<RetryTimer>, now: Timestamp) -> RetryTimer {
+        let doubled = before.map_or(self.first, |before| before.wait().saturating_mul(2));
+        RetryTimer::after(doubled.min(self.longest), now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_twice_as_long_each_time_up_to_the_longest() {
+        let backoff = Backoff {
+            first: SignedDuration::from_secs(1),
+            longest: SignedDuration::from_mins(1),
+        };
+        let mut timer = None;
+        for (earlier, wait) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+            let earlier = u32::try_from(earlier).expect("it is small");
+            timer = Some(backoff.next(timer, at(0)));
+            assert_eq!(timer, Some(backoff.timer(earlier, at(0))), "{earlier}");
+            assert_eq!(backoff.wait(earlier), SignedDuration::from_secs(wait));
+        }
+        assert_eq!(backoff.wait(u32::MAX), backoff.longest);
+        let long = Backoff {
+            first: SignedDuration::MAX,
+            longest: SignedDuration::MAX,
+        };
+        assert_eq!(long.wait(u32::MAX), SignedDuration::MAX);
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).expect("it is a moment")

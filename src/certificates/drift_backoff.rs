@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::RetryTimer;
+use crate::clock::{Backoff, RetryTimer};
 
 /// So many are taken back at once.
 const FREE_REPAIRS: u32 = 5;
@@ -10,8 +10,11 @@ const FREE_REPAIRS: u32 = 5;
 /// After so long without one they are forgotten.
 const RESET_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// The longest wait.
-const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+/// The waits after a write that failed. A change of another writer's that is one too many begins with the second.
+const BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(1),
+    longest: SignedDuration::from_mins(5),
+};
 
 /// Who keeps changing what we write is answered more and more slowly, so that two programs that both know better do not keep the API
 /// server busy; so is an API server that refuses what is written.
@@ -43,7 +46,7 @@ impl DriftBackoff {
         self.timer = self
             .repairs
             .checked_sub(FREE_REPAIRS)
-            .map(|beyond| wait(now, beyond + 1));
+            .map(|beyond| BACKOFF.timer(beyond + 1, now));
         self.repairs == FREE_REPAIRS
     }
 
@@ -55,15 +58,10 @@ impl DriftBackoff {
 
     /// A write failed. Answers whether it is the first to.
     pub fn failed(&mut self, now: Timestamp) -> bool {
-        self.timer = Some(wait(now, self.failures));
+        self.timer = Some(BACKOFF.timer(self.failures, now));
         self.failures = self.failures.saturating_add(1);
         self.failures == 1
     }
-}
-
-fn wait(now: Timestamp, doublings: u32) -> RetryTimer {
-    let wait = SignedDuration::from_secs(1 << doublings.min(16)).min(MAX_BACKOFF);
-    RetryTimer::after(wait, now)
 }
 
 #[cfg(test)]

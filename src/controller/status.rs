@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find_problem};
 use super::reconciler::Index;
-use crate::clock::RetryTimer;
+use crate::clock::{Backoff, RetryTimer};
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::log_throttle::LogThrottle;
 use crate::names::{NamespaceName, ObjectName};
@@ -32,8 +32,11 @@ const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 /// When problems that persist are reported again: an Event that could not be written is retried by then, an old one repeated.
 const REPEAT_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// The longest wait before a status that could not be written is tried again; it begins with [`MIN_INTERVAL`] and doubles.
-const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(1);
+/// The waits before a status that could not be written is tried again.
+const BACKOFF: Backoff = Backoff {
+    first: MIN_INTERVAL,
+    longest: SignedDuration::from_mins(1),
+};
 
 /// How many Events begin per round at most: a cluster that is full of trouble is not flooded.
 const MAX_EVENTS: usize = 20;
@@ -259,9 +262,7 @@ impl ReportedStatus {
             self.written.extend(written.map(|written| (key, written)));
             return;
         };
-        let before = self.backoff.get(&key);
-        let wait = before.map_or(MIN_INTERVAL, |before| (before.wait() * 2).min(MAX_BACKOFF));
-        let timer = RetryTimer::after(wait, now);
+        let timer = BACKOFF.next(self.backoff.get(&key).copied(), now);
         if let Some(suppressed) = self.failures.admit(error.reason()) {
             tracing::warn!(
                 registry.name = key.0.as_str(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Backoff;
 use crate::provision::changes::PullSecretKey;
 
 /// So many changes by others are taken back at once.
@@ -12,8 +13,11 @@ const FREE_REPAIRS: u32 = 5;
 /// After so long without one they are forgotten.
 const RESET_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// The longest wait before drift is reverted.
-const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+/// The waits before drift is reverted.
+const BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(2),
+    longest: SignedDuration::from_mins(5),
+};
 
 /// How often another writer's changes to each pull secret were reverted, by a write or by a removal.
 #[derive(Default)]
@@ -58,7 +62,7 @@ impl DriftBackoffs {
         drift.repairs += 1;
         let excess = drift.excess();
         (excess > 0).then(|| DriftDelay {
-            wait: SignedDuration::from_secs(1 << excess.min(16)).min(MAX_BACKOFF),
+            wait: BACKOFF.wait(excess - 1),
             is_first: excess == 1,
         })
     }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::RetryTimer;
+use crate::clock::{Backoff, RetryTimer};
 use crate::provision::Pending;
 use crate::provision::changes::PullSecretKey;
 
-/// The first wait after a write that failed, and the longest; it doubles.
-const BACKOFF: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_secs(1), SignedDuration::from_mins(1));
+/// The waits after a write that failed.
+const BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(1),
+    longest: SignedDuration::from_mins(1),
+};
 
 /// So many failures in a row are reported.
 const REPORT_AFTER: u32 = 2;
@@ -45,9 +47,8 @@ impl WriteBackoff {
         now: Timestamp,
     ) {
         let before = self.0.get(&name);
-        let wait = before.map_or(BACKOFF.0, |before| (before.timer.wait() * 2).min(BACKOFF.1));
         let entry = BackoffEntry {
-            timer: RetryTimer::after(wait, now),
+            timer: BACKOFF.next(before.map(|before| before.timer), now),
             uid,
             failures: before.map_or(1, |before| before.failures.saturating_add(1)),
             why,

@@ -1,20 +1,22 @@
 //! What is remembered of a mint that failed, and how long its key is left alone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::RetryTimer;
+use crate::clock::{Backoff, RetryTimer};
 use crate::credential::{Credential, MintError, StoreError};
 
-const MIN_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_mins(1);
+/// The waits after a failure.
+const BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(1),
+    longest: SignedDuration::from_mins(1),
+};
 /// The longest where the credential store could not be reached and no cloud was asked: as soon as the cluster answers again, everybody
 /// waits for credentials. What keys ask for at once then is spread by when each failed.
-const MAX_STORE_BACKOFF: Duration = Duration::from_secs(4);
+const MAX_STORE_BACKOFF: SignedDuration = SignedDuration::from_secs(4);
 /// The longest that a server's Retry-After is followed.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
+const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a mint failed.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl RememberedFailure {
     /// A failure after `before`, if the attempt before it failed, too.
     pub(super) fn after(before: Option<&Self>, failed: MintFailure, now: Timestamp) -> Self {
         let count = before.map_or(1, |before| before.count.saturating_add(1));
-        let wait = SignedDuration::try_from(find_wait(count, &failed)).unwrap_or_default();
+        let wait = find_wait(count, &failed);
         let unsaved = before.and_then(|before| before.unsaved.clone());
         Self {
             error: Arc::new(failed.error),
@@ -95,23 +97,26 @@ impl RememberedFailure {
 
 /// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer; 4 at most
 /// where the credential store could not be reached before a cloud was asked.
-fn find_wait(count: u32, failed: &MintFailure) -> Duration {
+fn find_wait(count: u32, failed: &MintFailure) -> SignedDuration {
     let longest = match failed.error {
         MintError::Store(StoreError::Unreachable { .. }) if !failed.asked_cloud => {
             MAX_STORE_BACKOFF
         }
-        _ => MAX_BACKOFF,
+        _ => BACKOFF.longest,
     };
     let asked = failed.error.retry_after().unwrap_or_default();
-    let doubled = MIN_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(6));
+    let asked = SignedDuration::try_from(asked).unwrap_or(SignedDuration::MAX);
+    let doubled = BACKOFF.wait(count.saturating_sub(1));
     doubled.min(longest).max(asked.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn wait(count: u32, asked: Option<u64>) -> u64 {
+    fn wait(count: u32, asked: Option<u64>) -> i64 {
         let error = MintError::Throttled {
             host: "h".to_owned(),
             principal: "p".to_owned(),
@@ -123,7 +128,7 @@ mod tests {
 
     #[test]
     fn find_wait_doubles_up_to_a_minute() {
-        let waits: Vec<u64> = (1..=9).map(|count| wait(count, None)).collect();
+        let waits: Vec<i64> = (1..=9).map(|count| wait(count, None)).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(wait(u32::MAX, None), 60);
     }
