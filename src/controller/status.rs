@@ -248,7 +248,7 @@ impl ReportedStatus {
         Some(self.backoff.get(key)?.at(now)).filter(|until| *until > now)
     }
 
-    /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once.
+    /// Notes how writing a status ended: one that could not be written is tried again, ever later, and why is logged once a minute.
     pub(super) fn record_write(
         &mut self,
         key: StatusKey,

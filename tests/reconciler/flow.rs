@@ -372,9 +372,9 @@ async fn writes_sixteen_statuses_at_a_time_at_most() {
     assert!((1..=16).contains(&most), "{most} at a time");
 }
 
-/// Each failure is logged once by its cause, however many namespaces have it and however often it is tried again.
+/// Failures of one cause are logged so often a minute, however many namespaces have it and however often it is tried again.
 #[tokio::test(start_paused = true)]
-async fn logs_one_cause_of_failures_once_for_all_namespaces() {
+async fn logs_a_bounded_number_of_failures_of_one_cause() {
     let warnings = Warnings::default();
     let writer = warnings.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -392,7 +392,8 @@ async fn logs_one_cause_of_failures_once_for_all_namespaces() {
     replica.lead();
     pass(120_000).await;
     let lines = warnings.0.load(Ordering::SeqCst);
-    assert!((1..=10).contains(&lines), "{lines} lines");
+    // Twenty in each minute that was begun.
+    assert!((20..=60).contains(&lines), "{lines} lines");
 }
 
 /// What is there is good while the renewed login is being written.

@@ -60,3 +60,34 @@ impl WebhookCalls {
         act(&mut state.unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wakes_who_reports_it_when_something_else_is_known() {
+        let calls = WebhookCalls::default();
+        let pod = |name: &str| {
+            Some(UnaskedPod {
+                namespace: "shop".parse().unwrap(),
+                name: name.parse().unwrap(),
+                created: Timestamp::UNIX_EPOCH,
+            })
+        };
+        for (known, is_other) in [
+            (None, false),
+            (pod("a"), true),
+            (pod("a"), false),
+            (pod("b"), true),
+            (None, true),
+        ] {
+            calls.set_unasked(known.clone());
+            assert_eq!(calls.unasked().as_deref(), known.as_ref());
+            let woken = calls.changed().now_or_never();
+            assert_eq!(woken.is_some(), is_other, "{known:?}");
+        }
+    }
+}
