@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Backoff;
+
 /// Without an admission for so long, the webhook may have been away.
 const SILENCE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -28,7 +30,7 @@ pub(super) struct ScanSchedule {
     interval: SignedDuration,
     scanned: Option<Timestamp>,
     pause: SignedDuration,
-    failures: i32,
+    failures: u32,
     recheck_at: Option<Timestamp>,
     answered: Option<Timestamp>,
     is_back: bool,
@@ -75,13 +77,15 @@ impl ScanSchedule {
         self.recheck_at = recheck_at;
         self.is_back = false;
         self.failures = match ended {
-            ScanOutcome::Errored => (self.failures + 1).min(20),
+            ScanOutcome::Errored => self.failures.saturating_add(1),
             ScanOutcome::Succeeded | ScanOutcome::Forbidden => 0,
         };
-        self.pause = match self.failures {
-            0 => self.interval,
-            failures => (RETRY_AFTER * (1 << (failures - 1))).min(self.interval),
+        let backoff = Backoff {
+            first: RETRY_AFTER,
+            longest: self.interval,
         };
+        let earlier = self.failures.checked_sub(1);
+        self.pause = earlier.map_or(self.interval, |earlier| backoff.wait(earlier));
     }
 }
 
