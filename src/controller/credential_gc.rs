@@ -69,7 +69,7 @@ impl CredentialGc {
         loop {
             let began = Instant::now();
             // What changes from here on is for the next pass.
-            let mut known = self.provisioner.changes().end();
+            let mut seen = self.provisioner.changes().end();
             let stored = self.minted.changes().end();
             let did_something = self.collect(&mut evidence).await;
             let pause = (began.elapsed() * PAUSE_FACTOR).max(MIN_PAUSE);
@@ -78,7 +78,7 @@ impl CredentialGc {
                 continue;
             }
             tokio::select! {
-                () = self.tenants_changed(&mut known) => {}
+                () = self.tenants_changed(&mut seen) => {}
                 () = self.minted.changes().changed_since(stored) => {}
                 () = tokio::time::sleep_until(began + CHECK_INTERVAL) => {}
             }
@@ -86,12 +86,12 @@ impl CredentialGc {
     }
 
     /// Waits until something changed that a pass goes by: namespaces, and the ServiceAccounts in them.
-    async fn tenants_changed(&self, known: &mut Cursor) {
+    async fn tenants_changed(&self, seen: &mut Cursor) {
         let changes = self.provisioner.changes();
         let mut is_concerned = false;
         while !is_concerned {
-            changes.changed_since(*known).await;
-            let knows = changes.read(known, |change| {
+            changes.changed_since(*seen).await;
+            let knows = changes.read(seen, |change| {
                 is_concerned |= matches!(change, Change::Namespace(_));
             });
             is_concerned |= !knows;

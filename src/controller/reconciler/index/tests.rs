@@ -232,7 +232,7 @@ impl World {
             username: "AWS".to_owned(),
             password: format!("p{how}").into(),
             minted_at: at(0),
-            expires_at: at(3600 * (1 + how % 3) as i64),
+            expires_at: at(3600 * i64::try_from(1 + how % 3).unwrap()),
             principal: String::new(),
         };
         let mut all = self.stored.credentials.lock().unwrap();
@@ -324,7 +324,7 @@ impl World {
         let (mut keys, mut changes) = (BTreeSet::new(), Vec::new());
         let log = self.provisioner.changes();
         assert!(log.read(&mut self.state_cursor, |change| {
-            changes.push(change.clone())
+            changes.push(change.clone());
         }));
         let index = &self.index;
         let log = self.stored.changes();
