@@ -29,10 +29,10 @@ use support::webhook::IMAGE;
 /// Pods that are created at the same time.
 const WORKERS: usize = 16;
 
-/// Seconds that a replica goes on answering; longer than the balancer needs to hear of it.
-const DRAIN_DELAY: &str = "3";
+/// Seconds that a replica goes on answering; longer than the balancer needs to hear of it, also on a busy machine.
+const DRAIN_DELAY: &str = "8";
 
-/// Pods that are created at least while one replica is replaced, or one certificate: 200 for each second that it drains.
+/// Pods that are created at least while one replica is replaced, or one certificate.
 const PODS: usize = 600;
 
 /// One load at a time: each takes all that the machine has.

@@ -247,8 +247,9 @@ async fn comes_and_goes_without_leaving_anything() {
     })
     .await;
     let home = tempfile::tempdir().unwrap();
-    let helm = |arguments: &[&str]| {
-        let mut command = helm(&home, arguments);
+    let by_tool = |tool: &str, arguments: &[&str]| {
+        let mut command = Command::new(program(tool));
+        command.args(arguments).env_clear().env("HOME", home.path());
         succeed(command.env("KUBECONFIG", &kubeconfig))
     };
     let kubectl = |arguments: &[&str]| {
@@ -262,43 +263,46 @@ async fn comes_and_goes_without_leaving_anything() {
     let registries = all();
     let values = write_values(&home, &registries);
     let printed = printed(&registries).len();
-    let install = [
-        "install",
-        "team",
-        &chart(),
-        "--namespace",
-        "default",
-        "--values",
-        &values,
-    ];
-    let said = helm(&install);
-    assert!(
-        said.contains("kubectl wait registries") && said.contains("rbac.keep=true"),
-        "{said}"
-    );
-    assert_eq!(there("registries").len(), registries.len());
-    assert_eq!(there("clusterroles").len(), printed);
+    for tool in ["helm", "helm3"] {
+        let helm = |arguments: &[&str]| by_tool(tool, arguments);
+        let install = [
+            "install",
+            "team",
+            &chart(),
+            "--namespace",
+            "default",
+            "--values",
+            &values,
+        ];
+        let said = helm(&install);
+        assert!(
+            said.contains("kubectl wait registries") && said.contains("rbac.keep=true"),
+            "{said}"
+        );
+        assert_eq!(there("registries").len(), registries.len());
+        assert_eq!(there("clusterroles").len(), printed);
 
-    // One goes and comes back.
-    let upgrade = [
-        "upgrade",
-        "team",
-        &chart(),
-        "--namespace",
-        "default",
-        "--values",
-        &values,
-        "--set",
-        "registries.both=null",
-    ];
-    helm(&upgrade);
-    assert_eq!(there("registries").len(), registries.len() - 1);
-    assert_eq!(there("clusterroles").len(), printed - 1);
-    helm(&["rollback", "team", "1", "--namespace", "default"]);
-    assert_eq!(there("clusterroles").len(), printed);
-    helm(&["uninstall", "team", "--namespace", "default"]);
-    assert_eq!(there("registries"), [""; 0]);
-    assert_eq!(there("clusterroles"), [""; 0]);
+        // One goes and comes back.
+        let upgrade = [
+            "upgrade",
+            "team",
+            &chart(),
+            "--namespace",
+            "default",
+            "--values",
+            &values,
+            "--set",
+            "registries.both=null",
+        ];
+        helm(&upgrade);
+        assert_eq!(there("registries").len(), registries.len() - 1);
+        assert_eq!(there("clusterroles").len(), printed - 1);
+        helm(&["rollback", "team", "1", "--namespace", "default"]);
+        assert_eq!(there("clusterroles").len(), printed);
+        helm(&["uninstall", "team", "--namespace", "default"]);
+        assert_eq!(there("registries"), [""; 0]);
+        assert_eq!(there("clusterroles"), [""; 0]);
+    }
 
     // As Flux and Argo CD do.
     let objects = render(&registries, &[]);

@@ -182,11 +182,11 @@ async fn takes_nothing_out_when_etcd_was_put_back_to_an_older_snapshot() {
     make_namespaces(&fixture, MANY).await;
     let pullpass = Pullpass::start(&launch(&fixture).await).await;
     wait_all(&fixture, MANY, &two).await;
-    let away = Instant::now();
     while_stopped(&fixture, copy).await;
     // What is deleted while no watch shows it is no order.
+    let back = Instant::now();
     wait::until("every watch to go on", async || {
-        (watch_age(&pullpass).await < away.elapsed()).then_some(())
+        (watch_age(&pullpass).await < back.elapsed()).then_some(())
     })
     .await;
     wait_leads(&pullpass).await;
