@@ -23,9 +23,6 @@ mod warning;
 pub use field::{Field, Given, Text};
 pub use pod::{Annotations, ObjectMeta, PodLabels, PodObject, Spec};
 
-/// The label with which a Pod (or, as an opt-in, a namespace) says whether it wants pull secrets.
-pub const INJECT_LABEL: &str = "pullpass.dev/inject";
-
 /// The annotation that the kubelet puts on the mirror of a static Pod.
 ///
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-mirror>

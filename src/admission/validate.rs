@@ -15,9 +15,10 @@ use super::metrics::{Subject, Validation};
 use super::plan::{self, Skip};
 use super::pod_check::{self, MissingReferences, PodCheck};
 use super::request;
-use super::review::{self, Denial, INJECT_LABEL, PodObject, Review};
+use super::review::{self, Denial, PodObject, Review};
 use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
+use crate::provision::namespace::INJECT_LABEL;
 use crate::registry::ValidRegistry;
 
 /// What becomes of a Pod that lacks what its images need.

@@ -12,14 +12,12 @@ use super::manifest::Manifests;
 use super::{ExcludeArgs, Output};
 use crate::cluster::{Kube, connect};
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::ports::Cluster as _;
 use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
 use crate::registry::{self, Labels, PodSubject, Registries, Registry};
 use images::{Pod, Source};
 pub(super) use report::reason;
-
-/// The label by which a namespace opts in and a Pod opts out.
-const INJECT_LABEL: &str = "pullpass.dev/inject";
 
 /// Show how images are read, which Registry serves each of them, and why the others do not.
 ///

@@ -24,6 +24,19 @@ pub enum Field<T> {
 /// The longest string that is copied because it holds escapes, in bytes: none that decides is longer.
 const COPIED_TEXT_MAX: usize = 4096;
 
+/// The most bytes of a Pod's list or map that are copied because they hold escapes. What Kubernetes takes for the name of anything
+/// holds none.
+pub(super) const COPIED_MAX: usize = 64 * 1024;
+
+/// The bytes that were copied of texts.
+pub(super) fn copied<'t>(texts: impl IntoIterator<Item = &'t Cow<'t, str>>) -> usize {
+    let owned = |text: &Cow<'_, str>| match text {
+        Cow::Borrowed(_) => 0,
+        Cow::Owned(text) => text.len(),
+    };
+    texts.into_iter().map(owned).sum()
+}
+
 /// A string, borrowed from the body where it holds no escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);

@@ -6,9 +6,10 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess};
 
-use super::field::{Field, FromJson, Given, Key, Text, drain, object};
-use super::{INJECT_LABEL, MIRROR_ANNOTATION};
+use super::MIRROR_ANNOTATION;
+use super::field::{COPIED_MAX, Field, FromJson, Given, Key, Text, copied, drain, object};
 use crate::names::{DnsSubdomain, Form as _, ObjectName, is_subdomain};
+use crate::provision::namespace::INJECT_LABEL;
 use crate::registry::pod_subject::{DEFAULT_SERVICE_ACCOUNT, FindLabel};
 
 /// `request.object`.
@@ -43,17 +44,9 @@ pub struct ObjectMeta<'a> {
 /// is: what a review makes of its body is bounded, whatever the body is made of. No kubelet runs a Pod of so many containers.
 pub(crate) const ENTRIES_MAX: usize = 4096;
 
-/// The most bytes of such a list or map that are copied because they hold escapes. What Kubernetes takes for the name of anything
-/// holds none.
-const COPIED_MAX: usize = 64 * 1024;
-
-/// The bytes that were copied of texts.
-fn copied<'t>(texts: impl IntoIterator<Item = &'t Cow<'t, str>>) -> usize {
-    let owned = |text: &Cow<'_, str>| match text {
-        Cow::Borrowed(_) => 0,
-        Cow::Owned(text) => text.len(),
-    };
-    texts.into_iter().map(owned).sum()
+/// Whether a list or map with so many entries, of which so many bytes were copied, takes no more.
+fn is_full(entries: usize, copied: usize) -> bool {
+    entries == ENTRIES_MAX || copied > COPIED_MAX
 }
 
 /// `metadata.labels`.
@@ -277,7 +270,7 @@ impl<'de: 'a, 'a, T: FromJson<'de> + CarriesImage<'a>> FromJson<'de> for Images<
                 Field::Malformed => Field::Malformed,
             };
             match image {
-                Field::Value(_) if texts.len() == ENTRIES_MAX || bytes > COPIED_MAX => {
+                Field::Value(_) if is_full(texts.len(), bytes) => {
                     return drain(seq).map(|()| Field::Malformed);
                 }
                 Field::Value(Text(text)) if !text.is_empty() => {
@@ -305,7 +298,7 @@ impl<'de: 'a, 'a> FromJson<'de> for Vec<Cow<'a, str>> {
                 Field::Malformed => Field::Malformed,
             };
             match name {
-                _ if names.len() == ENTRIES_MAX || bytes > COPIED_MAX => {
+                _ if is_full(names.len(), bytes) => {
                     return drain(seq).map(|()| Field::Malformed);
                 }
                 Field::Value(Text(name)) => {
@@ -332,7 +325,7 @@ impl<'de: 'a, 'a> FromJson<'de> for PodLabels<'a> {
                 }
                 inject = value.clone();
             }
-            if labels.len() == ENTRIES_MAX || bytes > COPIED_MAX {
+            if is_full(labels.len(), bytes) {
                 drain_map(map)?;
                 return Ok(Field::Malformed);
             }
@@ -360,7 +353,7 @@ impl<'de: 'a, 'a> FromJson<'de> for Annotations<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Field<Self>, A::Error> {
         let (mut annotations, mut bytes) = (Self::default(), 0);
         while let Some(Key(key)) = map.next_key()? {
-            if annotations.keys.len() == ENTRIES_MAX || bytes > COPIED_MAX {
+            if is_full(annotations.keys.len(), bytes) {
                 map.next_value::<IgnoredAny>()?;
                 drain_map(map)?;
                 return Ok(Field::Malformed);

@@ -1,7 +1,9 @@
 //! The report for people.
 
 use super::report::{ExplainedImage, PodGets, ProviderInfo};
-use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext, INJECT_LABEL};
+use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext};
+use crate::provision::InjectMode;
+use crate::provision::namespace::INJECT_LABEL;
 
 /// All rows, and what is to be known of all of them.
 pub(super) fn render(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
@@ -177,9 +179,7 @@ fn opt_in_note(context: &ExplainContext) -> Option<String> {
                 .to_owned(),
         });
     };
-    let value = labels.get(INJECT_LABEL);
-    let opted_in = value.is_some_and(|value| value == "enabled" || value == "all");
-    (!opted_in).then(|| {
+    (InjectMode::find(labels) == InjectMode::Off).then(|| {
         format!("The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled.")
     })
 }

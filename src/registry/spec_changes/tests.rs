@@ -547,6 +547,11 @@ struct Ordered {
 impl Oracle {
     fn change(&mut self, name: &str, to: Form) {
         self.count += 1;
+        self.note(name, to);
+    }
+
+    /// One part of a change: a list shows several at once.
+    fn note(&mut self, name: &str, to: Form) {
         let before = self.forms.remove(name);
         let now = match (to, before) {
             (Form::Gone, _) | (Form::Broken, None) => None,
@@ -582,8 +587,11 @@ impl Oracle {
             Step::Delete(name) => self.change(THREE[name].0, Form::Gone),
             Step::LoseKind(loss) => {
                 let (names, before) = (self.forms.keys().cloned(), self.orders.len());
+                self.count += 1;
                 for name in names.collect::<Vec<String>>() {
-                    self.change(&name, Form::Gone);
+                    self.note(&name, Form::Gone);
+                    // Events come one by one.
+                    self.count += u32::from(loss != Loss::Listed);
                 }
                 if loss != Loss::Watched {
                     for one in &mut self.orders[before..] {
