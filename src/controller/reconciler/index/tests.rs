@@ -205,7 +205,7 @@ impl World {
         let version = self.version.to_string();
         match kind {
             0 => self.put_namespace(which, how, &version),
-            1 => self.state.set_registries(registries(how), at(0)),
+            1 => drop(self.state.set_registries(registries(how), at(0))),
             2 => self.put_credential(which, how),
             3 => self.put_source(which, how, &version),
             _ => self.put_pull_secret(which, how, &version),
