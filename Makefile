@@ -12,7 +12,7 @@ help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## demo: a Pod that pulls a private image on a real cluster, and one that does not; KEEP=1 leaves the cluster up
-demo: ready bed-cluster
+demo: ready bed-demo
 	@echo "building pullpass (about 3 min the first time) …"
 	@$(CARGO) build --locked
 	@$(SHOW) $(if $(KEEP),--keep)
@@ -99,7 +99,7 @@ test-oldest: bed bed-oldest
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
 ## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; and one that pulls across rotations
-test-cluster: bed-cluster
+test-cluster: bed-demo
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
 	$(CARGO) test --locked --test cluster -- rotation:: --nocapture

@@ -4,6 +4,7 @@
 
 use std::fs::read_to_string;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support;
 use support::bed::{Bed, run};
@@ -83,4 +84,49 @@ fn run_references_answers_each_line() {
     let output = run("references", &[], "\"alpine\"\n\"\"\n");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 2, "{text}");
+}
+
+/// The programs that a target of make builds, by `tests/bed/build.sh`, and what else it makes in a bed that is not there yet.
+fn what_make_builds(target: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut make = Command::new("make");
+    make.args(["--dry-run", target]).current_dir(root());
+    make.env("BED_DIR", folder.path()).env_remove("MAKEFLAGS");
+    let output = make.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn demo_builds_what_it_runs_and_nothing_else() {
+    let demo = what_make_builds("demo");
+    let cluster = what_make_builds("bed-cluster");
+    for needed in [
+        "kube-apiserver",
+        "kubectl",
+        "bed",
+        "hello",
+        "pause",
+        "kube-node",
+    ] {
+        assert!(
+            demo.contains(&format!("/bin/{needed} ")),
+            "{needed}: {demo}"
+        );
+    }
+    for needed in ["/bin/containerd ", "/venv/.installed"] {
+        assert!(demo.contains(needed), "{needed}: {demo}");
+    }
+    for other in [
+        "helm",
+        "kubeconform",
+        "kube-score",
+        "dockerfile",
+        "promql",
+        "azure",
+        "kinds",
+    ] {
+        assert!(cluster.contains(other), "{other}: {cluster}");
+        assert!(!demo.contains(other), "{other}: {demo}");
+    }
 }
