@@ -77,6 +77,17 @@ async fn connect(fixture: &Fixture) -> Kube {
     Kube::new(client, OWN.parse().unwrap())
 }
 
+/// What the watches know, once each has shown everything.
+async fn run_watches(kube: &Kube) -> Arc<State> {
+    let state = Arc::new(State::default());
+    let store = Arc::new(KubeCredentialStore::new(kube.clone()));
+    let watches = Watches::new(kube, &state, &store);
+    let mut synced = watches.synced();
+    tokio::spawn(watches.run());
+    synced.wait().await;
+    state
+}
+
 /// A leader that was ready long ago.
 struct Leader {
     calls: WebhookCalls,
@@ -87,13 +98,7 @@ struct Leader {
 impl Leader {
     async fn start(fixture: &Fixture) -> Self {
         let kube = connect(fixture).await;
-        let state = Arc::new(State::default());
-        let store = Arc::new(KubeCredentialStore::new(kube.clone()));
-        let watches = Watches::new(&kube, &state, &store);
-        let mut synced = watches.synced();
-        tokio::spawn(watches.run());
-        synced.wait().await;
-
+        let state = run_watches(&kube).await;
         let clock = Timestamp::now;
         let provisioner = Provisioner::new(
             state,
