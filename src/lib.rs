@@ -2,7 +2,7 @@
 //! registries with a fixed login.
 //!
 //! The modules are rooms, in the order in which data flows through them; `docs/ARCHITECTURE.md` draws the picture and
-//! `tests/layering.rs` keeps the arrows pointing one way.
+//! `tests/unit/layering.rs` keeps the arrows pointing one way.
 
 pub mod admission;
 pub mod certificates;

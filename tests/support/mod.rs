@@ -20,6 +20,7 @@ pub mod grant;
 pub mod internet;
 pub mod jwt;
 pub mod keyring;
+pub mod kubelet;
 pub mod load;
 pub mod log;
 pub mod memory;
