@@ -433,6 +433,18 @@ const PLANTED_CIRCLES: &[Planted] = &[
         ],
         &["server/a.rs names server/b.rs; server/b.rs names server/a.rs"],
     ),
+    // One that names its files in code of its own is no face: who names them by it names it.
+    (
+        &[
+            (
+                "server.rs",
+                "mod a; mod b; pub use self::a::A; use self::b::f; fn g() { f() }",
+            ),
+            ("server/a.rs", ""),
+            ("server/b.rs", "use super::A;"),
+        ],
+        &["server.rs names server/b.rs; server/b.rs names server.rs"],
+    ),
     (
         &[
             ("server.rs", "use self::a::f; pub struct S;"),
