@@ -18,6 +18,7 @@ pub mod image;
 mod label;
 mod log_throttle;
 pub mod names;
+mod plain_text;
 pub mod provision;
 pub mod registry;
 pub mod server;
