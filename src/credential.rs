@@ -35,7 +35,7 @@ use crate::names::ObjectName;
 use crate::registry::source::MintSource;
 
 pub use cloud::CloudMint;
-pub use error::{MintError, StoreError};
+pub use error::MintError;
 pub use metrics::Metrics;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};
 pub use tenant::{ServiceAccountTokens, TenantError};

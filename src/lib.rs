@@ -5,6 +5,7 @@
 //! `tests/layering.rs` keeps the arrows pointing one way.
 
 pub mod admission;
+pub mod api_server;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;

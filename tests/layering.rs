@@ -17,14 +17,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("log_throttle", &[]),
     ("plain_text", &[]),
+    ("api_server", &[]),
     ("registry", &["image", "names"]),
     (
         "credential",
-        &["clock", "label", "names", "plain_text", "registry"],
+        &[
+            "api_server",
+            "clock",
+            "label",
+            "names",
+            "plain_text",
+            "registry",
+        ],
     ),
     (
         "provision",
         &[
+            "api_server",
             "clock",
             "log_throttle",
             "names",
@@ -88,6 +97,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Modules that decide and do nothing else: `now` is an argument, everything they know is given to them.
 const PURE: &[&str] = &[
+    "api_server",
     "image",
     "names",
     "clock",
