@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controller::at;
 use crate::credential::{Credential, MintError, SourceSecret};
+use crate::plain_text::to_text;
 use crate::provision::changes::{Change, ChangeLog, Cursor};
 use crate::provision::digest::Digest;
 use crate::provision::namespace::INJECT_LABEL;
@@ -311,10 +312,8 @@ impl World {
             }
             CredentialSource::Static(source) => {
                 let secret = self.state.sources.get(&source.secret);
-                let password = secret
-                    .and_then(|secret| String::from_utf8(secret.bytes("password")?.to_vec()).ok());
-                let password = SecretString::from(password.unwrap_or_default());
-                Digest::of_login("me", &password)
+                let password = secret.and_then(|secret| to_text(secret.data.get("password")?));
+                Digest::of_login("me", &password.unwrap_or_default())
             }
         }
     }
