@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use proptest::prelude::*;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::*;
