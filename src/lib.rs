@@ -5,6 +5,7 @@
 //! `tests/unit/layering.rs` keeps the arrows pointing one way.
 
 pub mod admission;
+pub mod api_server;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;
@@ -18,6 +19,7 @@ pub mod image;
 mod label;
 mod log_throttle;
 pub mod names;
+mod plain_text;
 pub mod provision;
 pub mod registry;
 pub mod server;

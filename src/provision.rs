@@ -20,6 +20,7 @@ mod flight;
 mod grant_coverage;
 mod grant_fetcher;
 mod grant_fetches;
+mod listed_crd;
 mod live_reads;
 pub(crate) mod lock;
 pub mod namespace;

@@ -20,6 +20,7 @@ use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
 use super::{FIELD_MANAGER, Kube, NO_OBJECT, api_error, own_labels};
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
+use crate::plain_text::to_base64;
 use crate::provision::Namespace;
 use crate::provision::ports::{
     Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
@@ -103,7 +104,7 @@ impl Cluster for Kube {
                     "annotations": content.annotations,
                 },
                 "type": DOCKERCONFIGJSON_TYPE,
-                "data": { DOCKERCONFIGJSON_KEY: objects::write_value(&*content.dockerconfigjson) },
+                "data": { DOCKERCONFIGJSON_KEY: to_base64(&*content.dockerconfigjson) },
             });
             let secrets = Objects::<Secret>::namespaced(self, namespace);
             let mut pauses = POLICY_LAG.into_iter();

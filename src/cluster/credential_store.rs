@@ -19,8 +19,7 @@ use super::Kube;
 use super::apply::swap;
 use crate::clock;
 use crate::credential::{
-    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
-    freshness,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, Ticket, freshness,
 };
 use crate::names::ObjectName;
 use crate::provision::changes::ChangeLog;
@@ -154,13 +153,13 @@ impl KubeCredentialStore {
         key: &CredentialKey,
         stored: &StoredSecret,
         precondition: &Precondition,
-    ) -> Result<Option<StoredSecret>, StoreError> {
+    ) -> Result<Option<StoredSecret>, ClusterError> {
         let name = name_of(key);
         let secrets = self.kube.own_secrets();
         match swap(&secrets, &name, stored.write(), precondition).await {
             Ok(secret) => Ok(Some(self.observe(&name, &secret))),
             Err(ClusterError::Conflict { .. }) => Ok(None),
-            Err(error) => Err(translate(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -169,9 +168,9 @@ impl KubeCredentialStore {
         key: &CredentialKey,
         source: &MintSource,
         now: Timestamp,
-    ) -> Result<Claim, StoreError> {
+    ) -> Result<Claim, ClusterError> {
         for _ in 0..ATTEMPTS {
-            let there = self.read(key).await.map_err(translate)?;
+            let there = self.read(key).await?;
             let credential = there.as_ref().and_then(|stored| stored.credential.clone());
             if let Some(credential) = &credential
                 && freshness(credential, now) == Freshness::Fresh
@@ -194,28 +193,29 @@ impl KubeCredentialStore {
             };
             let precondition = precondition(there.as_ref());
             if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
-                let version = write_version(&stored.version);
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
-                    version,
+                    version: stored.version,
                     until,
                 }));
             }
         }
-        Err(StoreError::Contended)
+        Err(ClusterError::Conflict {
+            what: name_of(key).to_string(),
+        })
     }
 
     async fn try_put(
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> Result<Arc<Credential>, StoreError> {
+    ) -> Result<Arc<Credential>, ClusterError> {
         let credential = Arc::new(credential);
         let (source, tenant) = self
             .cached(&ticket.key)
             .map(|stored| (stored.source, stored.tenant))
             .unwrap_or_default();
-        let mut precondition = Precondition::Exactly(read_ticket(&ticket));
+        let mut precondition = Precondition::Exactly(ticket.version.clone());
         for _ in 0..ATTEMPTS {
             let stored = StoredSecret {
                 version: Version::default(),
@@ -233,17 +233,19 @@ impl KubeCredentialStore {
             {
                 return Ok(credential);
             }
-            let there = self.read(&ticket.key).await.map_err(translate)?;
+            let there = self.read(&ticket.key).await?;
             let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
             if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
                 return Ok(theirs);
             }
             precondition = self::precondition(there.as_ref());
         }
-        Err(StoreError::Contended)
+        Err(ClusterError::Conflict {
+            what: name_of(&ticket.key).to_string(),
+        })
     }
 
-    async fn try_release(&self, ticket: Ticket) -> Result<(), StoreError> {
+    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(());
         };
@@ -251,7 +253,7 @@ impl KubeCredentialStore {
             claimed_until: None,
             ..there
         };
-        let precondition = Precondition::Exactly(read_ticket(&ticket));
+        let precondition = Precondition::Exactly(ticket.version.clone());
         self.swap(&ticket.key, &released, &precondition)
             .await
             .map(|_| ())
@@ -281,7 +283,7 @@ impl CredentialStore for KubeCredentialStore {
         key: &'a CredentialKey,
         source: &'a MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
+    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
         self.try_claim(key, source, now).boxed()
     }
 
@@ -289,7 +291,7 @@ impl CredentialStore for KubeCredentialStore {
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
         self.try_put(ticket, credential).boxed()
     }
 
@@ -321,38 +323,4 @@ fn precondition(there: Option<&StoredSecret>) -> Precondition {
     there.map_or(Precondition::Absent, |stored| {
         Precondition::Exactly(stored.version.clone())
     })
-}
-
-fn write_version(version: &Version) -> String {
-    format!("{}/{}", version.uid, version.resource_version)
-}
-
-fn read_ticket(ticket: &Ticket) -> Version {
-    let (uid, resource_version) = ticket
-        .version
-        .split_once('/')
-        .unwrap_or(("", &ticket.version));
-    Version {
-        uid: uid.to_owned(),
-        resource_version: resource_version.to_owned(),
-    }
-}
-
-fn translate(error: ClusterError) -> StoreError {
-    match error {
-        ClusterError::Conflict { .. } => StoreError::Contended,
-        ClusterError::Forbidden { message, .. } => StoreError::Forbidden { detail: message },
-        ClusterError::NotFound { what } => StoreError::Unreachable {
-            detail: format!("{what} does not exist any more"),
-        },
-        ClusterError::Unauthenticated { .. } => StoreError::Unreachable {
-            detail: error.to_string(),
-        },
-        ClusterError::Rejected { message, .. }
-        | ClusterError::Mismatch { message, .. }
-        | ClusterError::Unreachable { message, .. } => StoreError::Unreachable { detail: message },
-        ClusterError::NamespaceGone { what } => StoreError::Unreachable {
-            detail: format!("{what}: pullpass' own namespace is terminating or deleted"),
-        },
-    }
 }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::reconciler::Index;
+use super::reconciler::index::Index;
 
 /// Gauges of the replica that leads. Clones show the same.
 #[derive(Clone, Debug, Default)]

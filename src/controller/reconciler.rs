@@ -12,7 +12,7 @@ mod blocked;
 mod changes;
 mod crd_check;
 mod drift;
-mod index;
+pub(super) mod index;
 mod record;
 mod report;
 mod start;
@@ -29,7 +29,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-pub(super) use self::index::{Index, RegistryCounts};
 use self::record::Seen;
 use self::state::ReconcilerState;
 use self::tasks::{TaskKey, TaskResult};

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find_problem};
-use super::reconciler::Index;
+use super::reconciler::index::Index;
 use crate::clock::{Backoff, RetryTimer};
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::log_throttle::LogThrottle;

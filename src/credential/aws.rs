@@ -10,8 +10,9 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
+use super::MintError;
 use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, root_cause};
-use super::{MintError, answer_words};
+use super::outgoing::Sent;
 
 /// The client of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the source says, or
 /// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has its own types.
@@ -77,8 +78,8 @@ pub(crate) struct AwsCall<'a> {
     pub(crate) action: IamAction,
     /// What to do when the keys or the token are not accepted.
     pub(crate) unknown: &'static str,
-    /// What an answer must not repeat into a message.
-    pub(crate) secrets: [Option<&'a str>; 2],
+    /// What was sent.
+    pub(crate) sent: Sent<'a>,
 }
 
 impl AwsCall<'_> {
@@ -181,7 +182,7 @@ impl AwsCall<'_> {
 
     /// The cloud's own words, unless they repeat a secret.
     fn words(&self, text: &str) -> String {
-        answer_words::shown(text, self.secrets.iter().flatten().copied())
+        self.sent.show(text)
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::aws::{AwsCall, IamAction, sdk_client};
 use super::http::{HttpClient, LastHost, one_line};
+use super::outgoing::Sent;
 use super::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::AccessKeys;
@@ -105,10 +106,7 @@ impl Session {
             principal: &self.principal,
             action,
             unknown: self.advice,
-            secrets: [
-                Some(self.credentials.secret_access_key()),
-                self.credentials.session_token(),
-            ],
+            sent: Sent::Keys(&self.credentials),
         }
     }
 }

@@ -5,7 +5,7 @@ mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -115,7 +115,7 @@ fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Stat
             secret: secret.name.to_string(),
             key,
         };
-        let text = std::str::from_utf8(secret.bytes(key).ok_or(missing.clone())?)
+        let text = std::str::from_utf8(bytes(secret, key).ok_or(missing.clone())?)
             .map_err(|_| malformed(secret, key, "it is not UTF-8: check how it was encoded"))?;
         // A Secret made from a file ends with the file's newline.
         let text = text
@@ -229,12 +229,10 @@ fn find_targets(
 }
 
 fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, StaticLoginError> {
-    let bytes = secret
-        .bytes(DOCKER_CONFIG_KEY)
-        .ok_or_else(|| StaticLoginError::MissingKey {
-            secret: secret.name.to_string(),
-            key: DOCKER_CONFIG_KEY,
-        })?;
+    let bytes = bytes(secret, DOCKER_CONFIG_KEY).ok_or_else(|| StaticLoginError::MissingKey {
+        secret: secret.name.to_string(),
+        key: DOCKER_CONFIG_KEY,
+    })?;
     let unreadable = |place: String| {
         let problem = format!(
             "it is not a Docker configuration in JSON{place}: recreate it with `kubectl create secret docker-registry`"
@@ -283,6 +281,10 @@ fn explain_nothing(
         wanted: list(&mut keys.iter()),
         found: list(&mut auths.keys()),
     }
+}
+
+fn bytes<'s>(secret: &'s SourceSecret, key: &str) -> Option<&'s [u8]> {
+    secret.data.get(key).map(ExposeSecret::expose_secret)
 }
 
 fn malformed(secret: &SourceSecret, key: &'static str, problem: &str) -> StaticLoginError {

@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::{Credential, CredentialKey, StoreError};
+use super::{Credential, CredentialKey};
+use crate::api_server::{ClusterError, Version};
 use crate::clock::MAX_SKEW;
 use crate::registry::source::MintSource;
 
@@ -37,7 +38,7 @@ pub struct Ticket {
     /// The credential that may be minted.
     pub key: CredentialKey,
     /// The version of the stored object at the moment of the claim; what [`CredentialStore::put`] compares and swaps.
-    pub version: String,
+    pub version: Version,
     /// When the claim ends by itself, by its holder's clock.
     pub until: Timestamp,
 }
@@ -71,7 +72,7 @@ pub trait CredentialStore: Send + Sync {
         key: &'a CredentialKey,
         source: &'a MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>>;
+    ) -> BoxFuture<'a, Result<Claim, ClusterError>>;
 
     /// Stores a credential under the ticket and ends the claim. Answers what is stored afterwards: when the claim was taken over
     /// meanwhile and a credential with a later end is stored, that one, which the caller takes instead of its own.
@@ -80,7 +81,7 @@ pub trait CredentialStore: Send + Sync {
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>>;
 
     /// Ends a claim after a mint that failed. It is no error if that fails: the claim ends by itself.
     fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()>;

@@ -327,7 +327,8 @@ impl ProvisionerInner {
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
         self.write_log.log(namespace, secret, &ended);
-        flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
+        let not_granted = not_granted(namespace, &self.state);
+        flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted));
     }
 }
 
@@ -377,10 +378,16 @@ fn panicked() -> Pending {
     }
 }
 
-fn not_granted() -> Pending {
+/// What is said of keys that nothing gives any more.
+fn not_granted(namespace: &Namespace, state: &State) -> Pending {
+    if let Some(now) = state.namespaces.get(&namespace.name)
+        && now.terminating
+    {
+        return terminating(&now);
+    }
     Pending {
         registry: None,
         reason: "NotServed",
-        message: "Registries changed during the review: retried with the next Pod".to_owned(),
+        message: "Registries or the namespace's labels changed during the review: retried with the next Pod".to_owned(),
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::account_cache::AccountCache;
 use super::changes::{Change, ChangeLog};
 use super::digest::Digest;
+use super::listed_crd::ListedCrd;
 use super::lock::lock;
 use super::ports::{PullSecret, Version};
 use super::secret::Auths;
@@ -40,8 +41,7 @@ pub struct State {
     registries: ArcSwap<Registries>,
     spec_count: AtomicU64,
     spec_changes: Mutex<Arc<SpecChanges>>,
-    /// The uid that the CRD of the Registries had before their last list began.
-    registries_crd: Mutex<Option<Arc<str>>>,
+    crd: ListedCrd,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<UnreadableCount>,
@@ -110,7 +110,7 @@ impl Default for State {
             registries: ArcSwap::from_pointee(Registries::build([])),
             spec_count: AtomicU64::new(0),
             spec_changes: Mutex::default(),
-            registries_crd: Mutex::default(),
+            crd: ListedCrd::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::new(UnreadableCount {
@@ -132,19 +132,34 @@ impl State {
 
     /// A list of the Registries begins; their CRD has this uid. `None`: it cannot be read, is being deleted or is gone.
     pub fn begin_registries_list(&self, crd: Option<&str>) {
-        *lock(&self.registries_crd) = crd.map(Arc::from);
+        self.crd.begin_list(crd);
     }
 
-    /// A list shows these Registries, the same as before or not.
-    pub fn set_registries(&self, registries: Registries, now: Timestamp) {
-        let crd = lock(&self.registries_crd).clone();
+    /// A list shows these Registries, the same as before or not. Answers whether they are of a later CRD than those of earlier lists.
+    pub fn set_registries(&self, registries: Registries, now: Timestamp) -> bool {
+        let crd = self.crd.uid();
         self.change_registries(registries, |changes, registries| {
             changes.note_list(registries, crd, now);
         });
+        self.crd.end_list()
+    }
+
+    /// Becomes true once it is in doubt which CRD the Registries are of.
+    pub fn subscribe_crd_doubt(&self) -> watch::Receiver<bool> {
+        self.crd.subscribe()
+    }
+
+    /// The CRD has this uid now. Whether the Registries have to be listed anew, since they are not known to be of that one.
+    pub fn compare_crd(&self, uid: &str) -> bool {
+        self.crd.compare(uid)
     }
 
     /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.
     pub fn apply_registry(&self, name: &str, registries: Registries, now: Timestamp) {
+        // All that there were have gone: a CRD that was made anew begins so.
+        if self.registries().listed().is_empty() {
+            self.crd.doubt();
+        }
         self.change_registries(registries, |changes, registries| {
             changes.note_event(name, registries, now);
         });
@@ -178,12 +193,16 @@ impl State {
     /// The kind is served, 2 s after the change of this number, by the CRD of this uid; `None`: it cannot be read.
     pub fn confirm_spec_changes(&self, until: u64, crd: Option<&str>, now: Timestamp) {
         Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, crd, now);
+        if crd.is_some_and(|crd| self.crd.uid().as_deref() != Some(crd)) {
+            self.crd.doubt();
+        }
         self.changes.note(Change::Registries);
     }
 
     /// The kind is being deleted, or gone.
     pub fn lose_kind(&self) {
         Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+        self.crd.doubt();
         self.changes.note(Change::Registries);
     }
 

@@ -14,11 +14,10 @@ use crate::support;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::{SignedDuration, Timestamp};
+use pullpass::api_server::ClusterError;
 use pullpass::credential::cache::{MintResult, Minter};
 use pullpass::credential::mint::{Mint, MintRequest};
-use pullpass::credential::{
-    Credential, CredentialKey, Metrics, MintError, SourceSecrets, StoreError,
-};
+use pullpass::credential::{Credential, CredentialKey, Metrics, MintError, SourceSecrets};
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use secrecy::ExposeSecret;
 use support::figure;
@@ -367,7 +366,7 @@ async fn give_credential_mints_nothing_when_the_store_refuses() {
     world.replica.refuses.store(true, Ordering::Relaxed);
     let error = world.get(&source("eu-west-1")).await.unwrap_err();
     assert!(
-        matches!(*error, MintError::Store(StoreError::Forbidden { .. })),
+        matches!(*error, MintError::Store(ClusterError::Forbidden { .. })),
         "{error}"
     );
     assert_eq!(world.cloud.mints(), 0);
@@ -417,7 +416,7 @@ async fn mints_nothing_anew_when_the_store_could_not_take_it() {
     for _ in 0..60 {
         let error = world.get(&source).await.unwrap_err();
         assert!(
-            matches!(*error, MintError::Store(StoreError::Unreachable { .. })),
+            matches!(*error, MintError::Store(ClusterError::Unreachable { .. })),
             "{error}"
         );
         world.pass(1).await;

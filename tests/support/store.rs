@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use pullpass::api_server::{ClusterError, Version};
 use pullpass::credential::{
-    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, Ticket,
     find_claim_left, freshness,
 };
 use pullpass::registry::source::MintSource;
@@ -38,6 +39,13 @@ impl Seeded {
     /// Sleeps for up to `milliseconds` of the paused clock.
     pub async fn pause(&self, milliseconds: u64) {
         tokio::time::sleep(Duration::from_millis(self.below(milliseconds + 1))).await;
+    }
+}
+
+fn version(number: u64) -> Version {
+    Version {
+        uid: "uid".to_owned(),
+        resource_version: number.to_string(),
     }
 }
 
@@ -165,7 +173,7 @@ impl Replica {
         known.1
     }
 
-    async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, StoreError> {
+    async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, ClusterError> {
         loop {
             self.seeded.pause(self.delay).await;
             let seen = self.shared.read(key);
@@ -183,8 +191,9 @@ impl Replica {
                 return Ok(Claim::Pending { until: now + left });
             }
             if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
-                return Err(StoreError::Forbidden {
-                    detail: "secrets is forbidden".to_owned(),
+                return Err(ClusterError::Forbidden {
+                    what: "secret".to_owned(),
+                    message: "secrets is forbidden".to_owned(),
                 });
             }
             let until = now + CLAIM_LIFE;
@@ -194,7 +203,7 @@ impl Replica {
             {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
-                    version: object.version.to_string(),
+                    version: version(object.version),
                     until,
                 }));
             }
@@ -204,7 +213,7 @@ impl Replica {
     async fn try_put(&self, ticket: Ticket, credential: Credential) -> Arc<Credential> {
         let credential = Arc::new(credential);
         let mut seen = Object {
-            version: ticket.version.parse().unwrap(),
+            version: ticket.version.resource_version.parse().unwrap(),
             ..Object::default()
         };
         loop {
@@ -241,7 +250,7 @@ impl CredentialStore for Replica {
         key: &'a CredentialKey,
         _: &'a MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
+    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
         self.try_claim(key, now).boxed()
     }
 
@@ -249,13 +258,13 @@ impl CredentialStore for Replica {
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
         if self
             .takes_nothing
             .load(std::sync::atomic::Ordering::Relaxed)
         {
-            let detail = "connection refused".to_owned();
-            return async { Err(StoreError::Unreachable { detail }) }.boxed();
+            let (what, message) = ("secret".to_owned(), "connection refused".to_owned());
+            return async { Err(ClusterError::Unreachable { what, message }) }.boxed();
         }
         self.try_put(ticket, credential).map(Ok).boxed()
     }
@@ -264,7 +273,7 @@ impl CredentialStore for Replica {
         async move {
             self.seeded.pause(self.delay).await;
             let seen = Object {
-                version: ticket.version.parse().unwrap(),
+                version: ticket.version.resource_version.parse().unwrap(),
                 ..Object::default()
             };
             self.shared

@@ -10,7 +10,7 @@ use super::write_failures::{self, WriteFailure};
 use super::{StatusInput, secret};
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::{Reason, RegistryFacts, find_reach};
-use crate::controller::reconciler::RegistryCounts;
+use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::ObjectName;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{InjectMode, Namespace, Pending};

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::secret;
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::Reason;
-use crate::controller::reconciler::Index;
+use crate::controller::reconciler::index::Index;
 use crate::names::ObjectName;
 use crate::provision::Pending;
 use crate::provision::changes::PullSecretKey;

@@ -1,14 +1,14 @@
 //! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::credential::MintError;
-use crate::credential::answer_words;
-use crate::credential::http::{
-    ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route, build_request,
-};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
+use crate::credential::outgoing::{FormBody, Sent, build_request};
+use crate::plain_text;
 
 /// Sends the requests of one mint; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Client {
 
 impl Client {
     /// Posts a form over https and reads the answer, whatever its status is. Redirects are not followed.
-    pub(super) async fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<Reply, MintError> {
-        self.post_form(url, encode(form).into_bytes()).await
+    pub(super) async fn post(&self, url: &str, form: FormBody) -> Result<Reply, MintError> {
+        self.post_form(url, form.encode().into_bytes()).await
     }
 
     /// Posts a form that is encoded already.
@@ -50,10 +50,7 @@ impl Client {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Result<Reply, MintError> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (*name, (*value).to_owned()));
-        let request = build_request(method, url, headers, body)
+        let request = build_request(method, url, headers, None, body)
             .map_err(|problem| MintError::Configuration { problem })?;
         let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         self.http
@@ -75,13 +72,6 @@ pub(super) fn host_of(url: &str) -> String {
     rest.split(['/', '?']).next().unwrap_or_default().to_owned()
 }
 
-/// A form's body, or a query.
-pub(super) fn encode(form: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish()
-}
-
 /// An answer that holds a token of Entra ID.
 #[derive(Deserialize)]
 pub(super) struct EntraTokenResponse {
@@ -94,8 +84,8 @@ pub(crate) struct AzureCall<'a> {
     pub(crate) host: String,
     /// Who asked.
     pub(crate) principal: &'a str,
-    /// What was sent that an answer must not repeat into a message.
-    pub(crate) secret: &'a str,
+    /// What was sent.
+    pub(crate) sent: Sent<'a>,
 }
 
 impl AzureCall<'_> {
@@ -110,11 +100,12 @@ impl AzureCall<'_> {
     }
 
     /// The token of an answer, if it can be one.
-    pub(super) fn check_token(&self, token: Option<String>) -> Result<String, MintError> {
-        let is_token =
-            |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    pub(super) fn check_token(
+        &self,
+        token: Option<SecretString>,
+    ) -> Result<SecretString, MintError> {
         token
-            .filter(is_token)
+            .filter(plain_text::is_token)
             .ok_or_else(|| self.bad("its token is empty or not printable".to_owned()))
     }
 
@@ -162,6 +153,6 @@ impl AzureCall<'_> {
 
     /// The other side's own words, unless they repeat a secret.
     pub(super) fn words(&self, text: &str) -> String {
-        answer_words::shown(text, [self.secret])
+        self.sent.show(text)
     }
 }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use azure_core::cloud::CustomConfiguration;
-use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::{ClientMethodOptions, ClientOptions, RetryOptions};
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{ClientOptions, RetryOptions};
 use azure_identity::{
-    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
-    ClientSecretCredential, ClientSecretCredentialOptions,
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::timeout_at;
 
@@ -19,6 +18,7 @@ use super::transport::Transport;
 use crate::credential::MintError;
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
+use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
 
 /// A token of Entra ID.
 pub(super) struct EntraToken {
@@ -48,27 +48,16 @@ pub(super) struct EntraApplication<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum ClientProof<'a> {
     /// A ServiceAccount token that the application trusts.
-    Assertion(&'a str),
+    Assertion(&'a SecretString),
     /// A client secret.
-    Secret(&'a str),
+    Secret(&'a SecretString),
 }
 
 impl<'a> ClientProof<'a> {
-    fn value(self) -> &'a str {
+    fn value(self) -> &'a SecretString {
         match self {
             Self::Assertion(value) | Self::Secret(value) => value,
         }
-    }
-}
-
-/// A ServiceAccount token, as the SDK takes it.
-#[derive(Debug)]
-struct Assertion(SecretString);
-
-#[async_trait]
-impl ClientAssertion for Assertion {
-    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
-        Ok(self.0.expose_secret().to_owned())
     }
 }
 
@@ -88,7 +77,7 @@ pub(super) async fn fetch(
     let call = AzureCall {
         host: host_of(&url),
         principal: &application.principal,
-        secret: proof.value(),
+        sent: Sent::Text(proof.value()),
     };
     let transport = Arc::new(Transport::new(client.clone(), url));
     let credential = build_credential(&application, proof, &transport)
@@ -102,9 +91,9 @@ pub(super) async fn fetch(
         Ok(Err(_)) => return Err(explain_lack(&call, transport.take_answer(), proof)),
         Err(_) => return Err(MintError::Timeout { host: call.host }),
     };
-    let token = call.check_token(Some(token.token.secret().to_owned()))?;
+    let token = call.check_token(Some(of_azure(&token)))?;
     Ok(EntraToken {
-        value: token.into(),
+        value: token,
         tenant_id: Some(tenant_id.to_owned()),
         principal: application.principal,
     })
@@ -129,7 +118,7 @@ fn build_credential(
     Ok(match proof {
         ClientProof::Assertion(token) => {
             let options = ClientAssertionCredentialOptions { client_options };
-            let assertion = Assertion(token.into());
+            let assertion = Assertion(token.clone());
             ClientAssertionCredential::new(
                 tenant_id.to_owned(),
                 client_id,
@@ -139,7 +128,7 @@ fn build_credential(
         }
         ClientProof::Secret(secret) => {
             let options = ClientSecretCredentialOptions { client_options };
-            let secret = Secret::new(secret.to_owned());
+            let secret = to_azure(secret);
             ClientSecretCredential::new(tenant_id, client_id, secret, Some(options))?
         }
     })

@@ -1,12 +1,13 @@
 //! The login server's own tokens for a token of Entra ID.
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::client::{AzureCall, Client};
 use super::entra::EntraToken;
 use crate::credential::MintError;
 use crate::credential::http::Reply;
+use crate::credential::outgoing::{FormBody, Sent};
 use crate::registry::source::AcrSource;
 
 /// Exchanges the token of Entra ID for one of the registry: a refresh token, or an access token of the source's scopes. Its only
@@ -17,38 +18,27 @@ pub(super) async fn fetch(
     client: &Client,
     source: &AcrSource,
     token: &EntraToken,
-) -> Result<String, MintError> {
+) -> Result<SecretString, MintError> {
     let server = source.server.as_str();
-    let access_token = token.value.expose_secret();
-    let mut form = vec![
-        ("grant_type", "access_token"),
-        ("service", server),
-        ("access_token", access_token),
-    ];
-    if let Some(tenant) = &token.tenant_id {
-        form.push(("tenant", tenant));
-    }
     let call = |secret| AzureCall {
         host: server.to_owned(),
         principal: &token.principal,
-        secret,
+        sent: Sent::Text(secret),
     };
-    let reply = client
-        .post(&format!("https://{server}/oauth2/exchange"), &form)
-        .await?;
-    let refresh_token = read(&call(access_token), &reply, |answer| answer.refresh_token)?;
+    let mut form = vec![("grant_type", "access_token"), ("service", server)];
+    form.extend(token.tenant_id.as_deref().map(|tenant| ("tenant", tenant)));
+    let form = FormBody::new(&form).with_secret("access_token", &token.value);
+    let url = format!("https://{server}/oauth2/exchange");
+    let reply = client.post(&url, form).await?;
+    let refresh_token = read(&call(&token.value), &reply, |answer| answer.refresh_token)?;
     if source.scopes.is_empty() {
         return Ok(refresh_token);
     }
-    let mut form = vec![
-        ("grant_type", "refresh_token"),
-        ("service", server),
-        ("refresh_token", &refresh_token),
-    ];
+    let mut form = vec![("grant_type", "refresh_token"), ("service", server)];
     form.extend(source.scopes.iter().map(|scope| ("scope", scope.as_str())));
-    let reply = client
-        .post(&format!("https://{server}/oauth2/token"), &form)
-        .await?;
+    let form = FormBody::new(&form).with_secret("refresh_token", &refresh_token);
+    let url = format!("https://{server}/oauth2/token");
+    let reply = client.post(&url, form).await?;
     read(&call(&refresh_token), &reply, |answer| answer.access_token)
 }
 
@@ -62,11 +52,11 @@ pub(crate) fn read(
     call: &AzureCall<'_>,
     reply: &Reply,
     field: impl FnOnce(ExchangeResponse) -> Option<String>,
-) -> Result<String, MintError> {
+) -> Result<SecretString, MintError> {
     if reply.status != 200 {
         return Err(explain(call, reply));
     }
-    call.check_token(field(call.parse(reply)?))
+    call.check_token(field(call.parse(reply)?).map(SecretString::from))
 }
 
 /// What a login server means by a refusal.

@@ -1,11 +1,14 @@
 //! The node's role by instance metadata, version 2 only.
 
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::metadata::MetadataCredentials;
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, build_request, one_line};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, one_line};
+use crate::credential::outgoing::build_request;
+use crate::plain_text;
 
 const ENDPOINT: &str = "http://169.254.169.254";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
@@ -28,26 +31,13 @@ pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session
         endpoint,
         deadline: session_request.deadline,
     };
-    let ttl = (
-        "x-aws-ec2-metadata-token-ttl-seconds",
-        TOKEN_SECONDS.to_owned(),
-    );
-    let token = service.text("PUT", "/latest/api/token", ttl).await?;
-    if token.is_empty()
-        || token.starts_with('<')
-        || !token.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(service.bad("its token is none".to_owned()));
-    }
-    let header = || ("x-aws-ec2-metadata-token", token.clone());
-    let role = service.text("GET", ROLES, header()).await?;
+    let token = service.token().await?;
+    let role = service.text(ROLES, &token).await?;
     let role = role.lines().next().unwrap_or_default().trim();
     if role.is_empty() || role.contains(['/', '?', '#', ' ']) {
         return Err(service.bad("it names no role".to_owned()));
     }
-    let body = service
-        .text("GET", &format!("{ROLES}{role}"), header())
-        .await?;
+    let body = service.text(&format!("{ROLES}{role}"), &token).await?;
     let (credentials, expires_at) = MetadataCredentials::parse(body.as_bytes())
         .and_then(|answer| answer.into_credentials("node"))
         .map_err(|problem| service.bad(problem))?;
@@ -68,15 +58,34 @@ struct MetadataService<'a> {
 }
 
 impl MetadataService<'_> {
+    /// What every other request must show.
+    async fn token(&self) -> Result<SecretString, MintError> {
+        let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
+        let answer = self.ask("PUT", "/latest/api/token", &ttl, None).await?;
+        let is_page = answer.starts_with('<');
+        let token = SecretString::from(answer);
+        if is_page || !plain_text::is_token(&token) {
+            return Err(self.bad("its token is none".to_owned()));
+        }
+        Ok(token)
+    }
+
+    /// What it says at a path.
+    async fn text(&self, path: &str, token: &SecretString) -> Result<String, MintError> {
+        let token = Some(("x-aws-ec2-metadata-token", token));
+        self.ask("GET", path, &[], token).await
+    }
+
     /// One request's answer as text.
-    async fn text(
+    async fn ask(
         &self,
         method: &'static str,
         path: &str,
-        header: (&'static str, String),
+        headers: &[(&'static str, &str)],
+        token: Option<(&'static str, &SecretString)>,
     ) -> Result<String, MintError> {
         let url = format!("{}{path}", self.endpoint);
-        let request = build_request(method, &url, [header], Vec::new())
+        let request = build_request(method, &url, headers, token, Vec::new())
             .map_err(|problem| self.bad(problem))?;
         let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         match self.http.fetch(request, deadline).await {

@@ -284,7 +284,11 @@ async fn takes_nothing_out_when_registries_go_with_their_kind() {
         bring_back(&fixture, loss, &all).await;
         wait_blocked(&pullpass, 0).await;
         assert_eq!(held(&fixture).await, before, "{loss:?}");
-        // From then on an order is one again.
+        // From then on an order is one again, by a watch of the new CRD.
+        wait::until("a list of the new CRD", async || {
+            pullpass.find_line("listed Registries of a new CRD")
+        })
+        .await;
         fixture.world.kubectl(&["delete", "registry", "b"]);
         wait_all(&fixture, namespaces, &names(&["a"])).await;
         assert_eq!(blocked(&pullpass).await, 0);

@@ -1,6 +1,6 @@
 //! Which files name each other in a circle. What counts is every path of code that begins with `crate`, `self` or `super`; tests are
-//! left out. A name that a file only re-exports is followed to the file that defines it, so that a room's face may name all of its
-//! files.
+//! left out. A name that a file only re-exports is followed to the file that defines it; the file that re-exports it counts as well, so
+//! that a room's face may name all of its files as long as it does nothing else: one with code of its own that names them is no face.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ impl FileGraph {
             .map(read)
             .collect();
         let edges = files.iter().map(|(module, paths)| {
-            let named = paths.named.iter().filter_map(|path| find(&files, path));
+            let named = paths.named.iter().flat_map(|path| find(&files, path));
             let others = named.filter(|file| *file != module);
             (
                 file_name(module),
@@ -104,21 +104,27 @@ fn file_name(module: &[String]) -> String {
     format!("{}.rs", module.join("/"))
 }
 
-/// The file that defines what a path names, whatever re-exports it in between.
-fn find<'f>(files: &'f BTreeMap<Segments, Paths>, path: &[String]) -> Option<&'f Segments> {
+/// The files by which a path leads to what it names: those that re-export it, and the one that defines it.
+fn find<'f>(files: &'f BTreeMap<Segments, Paths>, path: &[String]) -> Vec<&'f Segments> {
     let mut path = path.to_vec();
+    let mut found = Vec::new();
     // More hops than any re-export takes: two that name each other are no program.
     for _ in 0..16 {
         let longest = (0..=path.len())
             .rev()
-            .find(|end| files.contains_key(&path[..*end]))?;
-        let (module, paths) = files.get_key_value(&path[..longest])?;
+            .find(|end| files.contains_key(&path[..*end]));
+        let Some((longest, (module, paths))) =
+            longest.and_then(|end| Some((end, files.get_key_value(&path[..end])?)))
+        else {
+            break;
+        };
+        found.push(module);
         match path.get(longest).and_then(|name| paths.imported.get(name)) {
             Some(imported) => path = [imported, &path[longest + 1..]].concat(),
-            None => return Some(module),
+            None => break,
         }
     }
-    None
+    found
 }
 
 impl Paths {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use proptest::prelude::*;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::at;
 use crate::credential::{Credential, MintError, SourceSecret};
+use crate::plain_text::to_text;
 use crate::provision::changes::{Change, ChangeLog, Cursor};
 use crate::provision::digest::Digest;
 use crate::provision::namespace::INJECT_LABEL;
@@ -205,7 +205,7 @@ impl World {
         let version = self.version.to_string();
         match kind {
             0 => self.put_namespace(which, how, &version),
-            1 => self.state.set_registries(registries(how), at(0)),
+            1 => drop(self.state.set_registries(registries(how), at(0))),
             2 => self.put_credential(which, how),
             3 => self.put_source(which, how, &version),
             _ => self.put_pull_secret(which, how, &version),
@@ -311,10 +311,8 @@ impl World {
             }
             CredentialSource::Static(source) => {
                 let secret = self.state.sources.get(&source.secret);
-                let password = secret
-                    .and_then(|secret| String::from_utf8(secret.bytes("password")?.to_vec()).ok());
-                let password = SecretString::from(password.unwrap_or_default());
-                Digest::of_login("me", &password)
+                let password = secret.and_then(|secret| to_text(secret.data.get("password")?));
+                Digest::of_login("me", &password.unwrap_or_default())
             }
         }
     }

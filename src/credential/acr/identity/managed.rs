@@ -1,11 +1,13 @@
 //! Managed identity: instance metadata, or AAD Pod Identity's agent (NMI) that answers in its place.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::super::entra::EntraToken;
 use crate::credential::acr::AzureEnvironment;
-use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, encode, host_of};
+use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, host_of};
 use crate::credential::http::{Reply, one_line};
+use crate::credential::outgoing::{FormBody, Sent};
 use crate::credential::{MintError, jwt};
 use crate::registry::guid::is_guid;
 use crate::registry::source::ManagedIdentity;
@@ -38,11 +40,11 @@ pub(super) async fn fetch(
             format!("managed identity {id}")
         }
     };
-    let url = format!("{base}{PATH}?{}", encode(&query));
+    let url = format!("{base}{PATH}?{}", FormBody::new(&query).encode());
     let call = AzureCall {
         host: host_of(&url),
         principal: &principal,
-        secret: "",
+        sent: Sent::Nothing,
     };
     let reply = match client.get(&url, &[("metadata", "true")]).await {
         Err(MintError::Timeout { host }) => {
@@ -66,7 +68,7 @@ fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
         tid: Option<String>,
     }
     let answer: EntraTokenResponse = call.parse(reply)?;
-    let token = call.check_token(answer.access_token)?;
+    let token = call.check_token(answer.access_token.map(SecretString::from))?;
     let claims: Option<ManagedIdentityClaims> = jwt::claims(&token);
     let known = |id: Option<String>| id.filter(|id| is_guid(id));
     let (client_id, object_id, tenant_id) = claims.map_or((None, None, None), |claims| {
@@ -77,7 +79,7 @@ fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
         _ => call.principal.to_owned(),
     };
     Ok(EntraToken {
-        value: token.into(),
+        value: token,
         tenant_id,
         principal,
     })

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rustls::pki_types::ServerName;
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::super::metadata::MetadataCredentials;
 use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, build_request, one_line};
+use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, one_line};
+use crate::credential::outgoing::build_request;
 
 /// Where the EKS Pod Identity agent of a node answers. Which of them a Pod reaches depends on the cluster's address family, which EKS' own
 /// webhook knows and says in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
@@ -59,13 +61,13 @@ pub(super) async fn open(
             one_line(uri)
         )));
     }
-    let headers = match agent.token_file {
-        Some(file) => vec![("authorization", load_token(file).await?)],
-        None => Vec::new(),
+    let token = match agent.token_file {
+        Some(file) => Some(load_token(file).await?),
+        None => None,
     };
     let mut unreachable = Vec::new();
     for uri in &agent.uris {
-        match fetch(session_request, uri, &headers).await {
+        match fetch(session_request, uri, token.as_ref()).await {
             Ok(body) => return read(uri, &body),
             Err(error @ (MintError::Network { .. } | MintError::Timeout { .. })) => {
                 unreachable.push(error);
@@ -121,15 +123,15 @@ fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
 async fn fetch(
     session_request: &SessionRequest<'_>,
     uri: &str,
-    headers: &[(&'static str, String)],
+    token: Option<&SecretString>,
 ) -> Result<Vec<u8>, MintError> {
     let host = || uri.to_owned();
     let bad = |problem| MintError::BadAnswer {
         host: host(),
         problem,
     };
-    let headers = headers.iter().cloned();
-    let request = build_request("GET", uri, headers, Vec::new()).map_err(bad)?;
+    let token = token.map(|token| ("authorization", token));
+    let request = build_request("GET", uri, &[], token, Vec::new()).map_err(bad)?;
     let deadline = session_request
         .deadline
         .min(Instant::now() + ATTEMPT_TIMEOUT);
