@@ -21,7 +21,8 @@ use support::user::User;
 use support::wait;
 
 /// Every host leads to the AWS of this test, which verifies that the request was signed for that host.
-fn hosts(moto: &'static Moto) -> Hosts {
+fn hosts(moto: &Moto) -> Hosts {
+    let door = moto.field("url").to_owned();
     let ca = std::fs::read(moto.field("ca")).unwrap();
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -29,7 +30,7 @@ fn hosts(moto: &'static Moto) -> Hosts {
         .build()
         .unwrap();
     Arc::new(move |asked: Asked| {
-        let url = format!("{}{}", moto.field("url"), asked.uri);
+        let url = format!("{door}{}", asked.uri);
         let request = client.request(asked.method, url).headers(asked.headers);
         async move {
             let answer = request.body(asked.body).send().await.ok()?;

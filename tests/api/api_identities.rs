@@ -90,54 +90,6 @@ fn unwrap_lines(answer: &Answer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mints_as_the_role_of_its_service_account() {
-    let fixture = Fixture::new("irsa").await;
-    let role = add_role(&fixture, "irsa", OWN, "pullpass").await;
-    let file = project_token(&fixture, "sts.amazonaws.com").await;
-    let environment = [
-        ("AWS_ROLE_ARN", role),
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
-        ("AWS_REGION", "eu-west-1".to_owned()),
-    ];
-    let minted_by = mint(
-        &fixture,
-        json!({"identity": {"workload": {}}}),
-        &environment,
-    )
-    .await;
-    assert_eq!(
-        minted_by,
-        "arn:aws:sts::123456789012:assumed-role/irsa/pullpass"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mints_as_the_role_that_the_pod_identity_agent_hands_out() {
-    let fixture = Fixture::new("agent").await;
-    let role = add_role(&fixture, "agent", OWN, "pullpass").await;
-    let moto = &fixture.world.moto;
-    let association = json!({"namespace": OWN, "serviceAccount": "pullpass", "roleArn": role});
-    moto.post("associations", association).await;
-    let file = project_token(&fixture, "pods.eks.amazonaws.com").await;
-    let agent = format!("{}/v1/credentials", moto.field("agent"));
-    let environment = [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent),
-        (
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            file.display().to_string(),
-        ),
-    ];
-    let minted_by = mint(
-        &fixture,
-        json!({"identity": {"workload": {}}}),
-        &environment,
-    )
-    .await;
-    let expected = "arn:aws:sts::123456789012:assumed-role/agent/eks-pullpass-pullpass-";
-    assert!(minted_by.starts_with(expected), "{minted_by}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_as_the_role_of_the_node() {
     let fixture = Fixture::new("node").await;
     let role = add_role(&fixture, "node", OWN, "pullpass").await;
@@ -165,8 +117,6 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
     moto.post("node", json!({"roleArn": role})).await;
     let stranger = add_role(&fixture, "nobody-else", "elsewhere", "other").await;
     let file = project_token(&fixture, "sts.amazonaws.com").await;
-    let wrong_audience = project_token(&fixture, "pods.eks.amazonaws.com").await;
-    let agent = format!("{}/v1/credentials", moto.field("agent"));
     let others = [
         ("AWS_ACCESS_KEY_ID", key_id("nobody")),
         ("AWS_SECRET_ACCESS_KEY", secret_key("nobody")),
@@ -175,29 +125,11 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
             moto.field("imds").to_owned(),
         ),
     ];
-    let web = |role: &str, file: &std::path::Path| {
-        vec![
-            ("AWS_ROLE_ARN", role.to_owned()),
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
-        ]
-    };
-    let rows = [
-        (vec![], "no workload identity"),
-        (web(&stranger, &file), "trust policy"),
-        (web(&role, &wrong_audience), "trust policy"),
-        (web(&role, "/nonexistent".as_ref()), "/nonexistent"),
-        (
-            // The agent takes tokens for another audience.
-            vec![
-                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent),
-                (
-                    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-                    file.display().to_string(),
-                ),
-            ],
-            "EKS Pod Identity association",
-        ),
+    let broken = vec![
+        ("AWS_ROLE_ARN", stranger),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
     ];
+    let rows = [(vec![], "no workload identity"), (broken, "trust policy")];
     let workload = json!({"identity": {"workload": {}}});
     for (own, words) in rows {
         let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
@@ -212,7 +144,7 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
 
 /// Roles on top of access keys: the last one asks, and only it may pull.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mints_as_the_last_role_of_a_chain_and_names_the_hop_that_fails() {
+async fn mints_as_the_last_role_of_a_chain() {
     let fixture = Fixture::new("chain").await;
     let moto = &fixture.world.moto;
     let assume_chain = json!({"Version": "2012-10-17", "Statement": [
@@ -229,31 +161,16 @@ async fn mints_as_the_last_role_of_a_chain_and_names_the_hop_that_fails() {
     )
     .await;
     let last = add_hop(&fixture, "chain-last", &first, None, None).await;
-    let chain = |external_id: &str| {
-        json!({
-            "identity": {"keys": {"secretRef": {"name": "chain-keys"}}},
-            "assumeRoles": [
-                {"roleArn": first, "externalId": external_id, "durationSeconds": 3600},
-                {"roleArn": last, "sessionName": "pull.chain", "durationSeconds": 900},
-            ],
-        })
-    };
-    let principal = mint(&fixture, chain("pullpass"), &[]).await;
+    let chain = json!({
+        "identity": {"keys": {"secretRef": {"name": "chain-keys"}}},
+        "assumeRoles": [
+            {"roleArn": first, "externalId": "pullpass", "durationSeconds": 3600},
+            {"roleArn": last, "sessionName": "pull.chain", "durationSeconds": 900},
+        ],
+    });
+    let principal = mint(&fixture, chain, &[]).await;
     let expected = "arn:aws:sts::123456789012:assumed-role/chain-last/pull.chain";
     assert_eq!(principal, expected);
-
-    let mut wrong = chain("wrong");
-    wrong["endpoints"] = json!({"ecr": fixture.aws.url, "sts": fixture.aws.url});
-    let broken = format!("{ECR}/broken");
-    let spec = json!({"images": [broken], "ecr": wrong});
-    fixture.put_registry("chain-wrong", spec).await;
-    let (_pullpass, namespace) = (fixture.start().await, fixture.namespace("wrong").await);
-    let created = fixture.create(&namespace, &[&format!("{broken}:1")]).await;
-    let told = unwrap_lines(&created);
-    assert!(
-        told.contains("role 1 of 2 in ecr.assumeRoles") && told.contains("externalId"),
-        "{told}"
-    );
 }
 
 /// A Secret that only names credential helpers is nobody's login: it stays as it is, and does not keep ours from being added.
@@ -396,11 +313,6 @@ async fn mints_as_the_role_that_the_service_account_names() {
     );
     for (annotations, words) in [
         (json!({}), "has no annotation eks.amazonaws.com/role-arn"),
-        (role("named-one"), "is no ARN of an IAM role"),
-        (
-            role("arn:aws-cn:iam::123456789012:role/x"),
-            "names a role of partition aws-cn",
-        ),
         (role(&role_of_two), "trust policy"),
     ] {
         put_account(&fixture, &one, "named-puller", annotations).await;

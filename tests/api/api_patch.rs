@@ -214,14 +214,11 @@ async fn try_pod(client: &Client, namespace: &str, pod: &Value) -> Result<Value,
 /// Waits until the API server calls the webhook.
 async fn wait_for_webhook(client: &Client) {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": {"containers": [{"name": "a", "image": IMAGE}]}});
-    let deadline = std::time::Instant::now() + support::tls::PATIENCE;
-    while list(&try_pod(client, "shop", &pod).await.unwrap()).is_empty() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the webhook is not called"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    support::wait::until("the API server to call the webhook", async || {
+        let tried = try_pod(client, "shop", &pod).await.unwrap();
+        (!list(&tried).is_empty()).then_some(())
+    })
+    .await;
 }
 
 fn list(pod: &Value) -> Vec<Value> {

@@ -10,7 +10,7 @@ use support::wait;
 async fn sees_changes_after_restart_of_api_server() {
     // Nobody else's API server is restarted.
     let fixture = Fixture::alone("restart").await;
-    let world = fixture.world;
+    let world = &fixture.world;
     let (team, late) = (format!("{ECR}/team"), format!("{ECR}/late"));
     let (image, late_image) = (format!("{team}/hello:1"), format!("{late}/hello:1"));
     fixture.serve(&[&team]).await;

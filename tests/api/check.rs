@@ -57,8 +57,8 @@ impl Place {
         Self::within(world().await, name).await
     }
 
-    async fn within(world: &'static World, name: &'static str) -> Self {
-        let fixture = Fixture::within(world, name).await;
+    async fn within(world: Arc<World>, name: &'static str) -> Self {
+        let fixture = Fixture::within(Arc::clone(&world), name).await;
         let door = Arc::new(Mutex::new(Door::Open));
         let hosts = hosts(world, fixture.user.clone(), Arc::clone(&door));
         let internet = Internet::start(hosts).await;
@@ -201,7 +201,7 @@ impl Told {
 }
 
 /// The registry under the host of Amazon ECR's images.
-fn hosts(world: &'static World, user: User, door: Arc<Mutex<Door>>) -> Hosts {
+fn hosts(world: Arc<World>, user: User, door: Arc<Mutex<Door>>) -> Hosts {
     let oci = Arc::new(Oci::start(&["team/app:1"]));
     let ca = std::fs::read(oci.ca()).unwrap();
     let ca = reqwest::Certificate::from_pem(&ca).unwrap();
@@ -212,6 +212,7 @@ fn hosts(world: &'static World, user: User, door: Arc<Mutex<Door>>) -> Hosts {
         .unwrap();
     Arc::new(move |asked: Asked| {
         let (oci, client, user) = (Arc::clone(&oci), client.clone(), user.clone());
+        let world = Arc::clone(&world);
         let door = *door.lock().unwrap();
         async move {
             if asked.target != format!("{ECR}:443") {

@@ -87,15 +87,7 @@ fn content(dockerconfigjson: &str) -> PullSecretContent {
 
 /// Waits for a condition; says what did not come when it does not.
 async fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let came = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(DEADLINE, came).await.is_ok(),
-        "{what} did not come"
-    );
+    wait::until(what, async || condition().then_some(())).await;
 }
 
 async fn synced(mut synced: Synced) {

@@ -1,6 +1,6 @@
 //! The controller when things go wrong around it, and what it costs when nothing does: real processes on a real API server.
 //!
-//! Each test has a cluster of its own and waits most of the time: `-- --test-threads 4` as `make test-bed` does.
+//! Each test has a cluster of its own, which ends with it, and waits most of the time.
 
 #![allow(
     clippy::unwrap_used,

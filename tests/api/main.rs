@@ -1,4 +1,5 @@
-//! pullpass before a real API server, and what installs it there. Each module has a process of its own: `make run/api/MODULE`.
+//! pullpass before a real API server, and what installs it there. Tests of one module may share an API server and an AWS, those of
+//! others have their own. `make test-bed` runs each module in a process of its own, as `make run/api/leader` does one.
 
 mod api_acr;
 mod api_admission;

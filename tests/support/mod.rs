@@ -25,6 +25,7 @@ pub mod load;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+pub mod module;
 pub mod moto;
 pub mod names;
 pub mod netns;

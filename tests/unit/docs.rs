@@ -112,6 +112,21 @@ fn names_tests_that_are_there() {
     }
 }
 
+/// Files of tests, which move.
+#[test]
+fn names_files_of_tests_that_are_there() {
+    let mut named = BTreeSet::new();
+    for document in documents() {
+        let text = fs::read_to_string(document).unwrap();
+        let files = find_code(&text).filter(|code| code.starts_with("tests/"));
+        let whole = files.filter(|code| !code.contains([' ', '*']));
+        named.extend(whole.map(str::to_owned));
+    }
+    assert!(named.len() > 3, "{named:?}");
+    let missing = named.iter().filter(|name| !root().join(name).exists());
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
 /// The numbers of vulnerabilities in a text.
 fn find_cves(text: &str) -> BTreeSet<&str> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
