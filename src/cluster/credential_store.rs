@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
@@ -273,35 +272,33 @@ impl KubeCredentialStore {
     }
 }
 
+#[async_trait]
 impl CredentialStore for KubeCredentialStore {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
         self.cache.get(&name_of(key))?.credential.clone()
     }
 
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        source: &'a MintSource,
+    async fn claim(
+        &self,
+        key: &CredentialKey,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
-        self.try_claim(key, source, now).boxed()
+    ) -> Result<Claim, ClusterError> {
+        self.try_claim(key, source, now).await
     }
 
-    fn put(
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
-        self.try_put(ticket, credential).boxed()
+    ) -> Result<Arc<Credential>, ClusterError> {
+        self.try_put(ticket, credential).await
     }
 
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            if let Err(error) = self.try_release(ticket).await {
-                tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
-            }
+    async fn release(&self, ticket: Ticket) {
+        if let Err(error) = self.try_release(ticket).await {
+            tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
         }
-        .boxed()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
