@@ -162,88 +162,6 @@ impl KubeCredentialStore {
         }
     }
 
-    async fn try_claim(
-        &self,
-        key: &CredentialKey,
-        source: &MintSource,
-        now: Timestamp,
-    ) -> Result<Claim, ClusterError> {
-        for _ in 0..ATTEMPTS {
-            let there = self.read(key).await?;
-            let credential = there.as_ref().and_then(|stored| stored.credential.clone());
-            if let Some(credential) = &credential
-                && freshness(credential, now) == Freshness::Fresh
-            {
-                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
-            }
-            let claimed = there.as_ref().map(|there| self.first_seen(key, there));
-            if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
-                return Ok(Claim::Pending { until: now + left });
-            }
-            let until = now + CLAIM_LIFE;
-            let claimed = StoredSecret {
-                version: Version::default(),
-                source: source.canonical(),
-                tenant: source.tenant().cloned(),
-                credential,
-                claimed_until: Some(until),
-                seen_at: Instant::now(),
-                created_at: None,
-            };
-            let precondition = precondition(there.as_ref());
-            if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
-                return Ok(Claim::Acquired(Ticket {
-                    key: key.clone(),
-                    version: stored.version,
-                    until,
-                }));
-            }
-        }
-        Err(ClusterError::Conflict {
-            what: name_of(key).to_string(),
-        })
-    }
-
-    async fn try_put(
-        &self,
-        ticket: Ticket,
-        credential: Credential,
-    ) -> Result<Arc<Credential>, ClusterError> {
-        let credential = Arc::new(credential);
-        let (source, tenant) = self
-            .cached(&ticket.key)
-            .map(|stored| (stored.source, stored.tenant))
-            .unwrap_or_default();
-        let mut precondition = Precondition::Exactly(ticket.version.clone());
-        for _ in 0..ATTEMPTS {
-            let stored = StoredSecret {
-                version: Version::default(),
-                source: source.clone(),
-                tenant: tenant.clone(),
-                credential: Some(Arc::clone(&credential)),
-                claimed_until: None,
-                seen_at: Instant::now(),
-                created_at: None,
-            };
-            if self
-                .swap(&ticket.key, &stored, &precondition)
-                .await?
-                .is_some()
-            {
-                return Ok(credential);
-            }
-            let there = self.read(&ticket.key).await?;
-            let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
-            if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
-                return Ok(theirs);
-            }
-            precondition = self::precondition(there.as_ref());
-        }
-        Err(ClusterError::Conflict {
-            what: name_of(&ticket.key).to_string(),
-        })
-    }
-
     async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(());
@@ -284,7 +202,38 @@ impl CredentialStore for KubeCredentialStore {
         source: &MintSource,
         now: Timestamp,
     ) -> Result<Claim, ClusterError> {
-        self.try_claim(key, source, now).await
+        for _ in 0..ATTEMPTS {
+            let there = self.read(key).await?;
+            let credential = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(credential) = &credential
+                && freshness(credential, now) == Freshness::Fresh
+            {
+                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
+            }
+            let claimed = there.as_ref().map(|there| self.first_seen(key, there));
+            if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
+                return Ok(Claim::Pending { until: now + left });
+            }
+            let claimed = StoredSecret {
+                version: Version::default(),
+                source: source.canonical(),
+                tenant: source.tenant().cloned(),
+                credential,
+                claimed_until: Some(now + CLAIM_LIFE),
+                seen_at: Instant::now(),
+                created_at: None,
+            };
+            let precondition = precondition(there.as_ref());
+            if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
+                return Ok(Claim::Acquired(Ticket {
+                    key: key.clone(),
+                    version: stored.version,
+                }));
+            }
+        }
+        Err(ClusterError::Conflict {
+            what: name_of(key).to_string(),
+        })
     }
 
     async fn put(
@@ -292,7 +241,39 @@ impl CredentialStore for KubeCredentialStore {
         ticket: Ticket,
         credential: Credential,
     ) -> Result<Arc<Credential>, ClusterError> {
-        self.try_put(ticket, credential).await
+        let credential = Arc::new(credential);
+        let (source, tenant) = self
+            .cached(&ticket.key)
+            .map(|stored| (stored.source, stored.tenant))
+            .unwrap_or_default();
+        let mut precondition = Precondition::Exactly(ticket.version.clone());
+        for _ in 0..ATTEMPTS {
+            let stored = StoredSecret {
+                version: Version::default(),
+                source: source.clone(),
+                tenant: tenant.clone(),
+                credential: Some(Arc::clone(&credential)),
+                claimed_until: None,
+                seen_at: Instant::now(),
+                created_at: None,
+            };
+            if self
+                .swap(&ticket.key, &stored, &precondition)
+                .await?
+                .is_some()
+            {
+                return Ok(credential);
+            }
+            let there = self.read(&ticket.key).await?;
+            let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
+                return Ok(theirs);
+            }
+            precondition = self::precondition(there.as_ref());
+        }
+        Err(ClusterError::Conflict {
+            what: name_of(&ticket.key).to_string(),
+        })
     }
 
     async fn release(&self, ticket: Ticket) {

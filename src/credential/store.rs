@@ -39,8 +39,6 @@ pub struct Ticket {
     pub key: CredentialKey,
     /// The version of the stored object at the moment of the claim; what [`CredentialStore::put`] compares and swaps.
     pub version: Version,
-    /// When the claim ends by itself, by its holder's clock.
-    pub until: Timestamp,
 }
 
 /// The answer to [`CredentialStore::claim`].

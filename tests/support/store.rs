@@ -203,7 +203,6 @@ impl Replica {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
                     version: version(object.version),
-                    until,
                 }));
             }
         }
