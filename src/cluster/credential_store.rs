@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
@@ -163,7 +162,41 @@ impl KubeCredentialStore {
         }
     }
 
-    async fn try_claim(
+    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
+        let Some(there) = self.cached(&ticket.key) else {
+            return Ok(());
+        };
+        let released = StoredSecret {
+            claimed_until: None,
+            ..there
+        };
+        let precondition = Precondition::Exactly(ticket.version.clone());
+        self.swap(&ticket.key, &released, &precondition)
+            .await
+            .map(|_| ())
+    }
+
+    /// What was read, as it was first seen: the watch may have shown it before.
+    fn first_seen(&self, key: &CredentialKey, there: &StoredSecret) -> StoredSecret {
+        let cached = self.cached(key);
+        let same = cached.filter(|cached| cached.version == there.version);
+        same.unwrap_or_else(|| there.clone())
+    }
+
+    fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
+        self.cache
+            .get(&name_of(key))
+            .map(|stored| (*stored).clone())
+    }
+}
+
+#[async_trait]
+impl CredentialStore for KubeCredentialStore {
+    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
+        self.cache.get(&name_of(key))?.credential.clone()
+    }
+
+    async fn claim(
         &self,
         key: &CredentialKey,
         source: &MintSource,
@@ -181,13 +214,12 @@ impl KubeCredentialStore {
             if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
                 return Ok(Claim::Pending { until: now + left });
             }
-            let until = now + CLAIM_LIFE;
             let claimed = StoredSecret {
                 version: Version::default(),
                 source: source.canonical(),
                 tenant: source.tenant().cloned(),
                 credential,
-                claimed_until: Some(until),
+                claimed_until: Some(now + CLAIM_LIFE),
                 seen_at: Instant::now(),
                 created_at: None,
             };
@@ -196,7 +228,6 @@ impl KubeCredentialStore {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
                     version: stored.version,
-                    until,
                 }));
             }
         }
@@ -205,7 +236,7 @@ impl KubeCredentialStore {
         })
     }
 
-    async fn try_put(
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
@@ -245,63 +276,10 @@ impl KubeCredentialStore {
         })
     }
 
-    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
-        let Some(there) = self.cached(&ticket.key) else {
-            return Ok(());
-        };
-        let released = StoredSecret {
-            claimed_until: None,
-            ..there
-        };
-        let precondition = Precondition::Exactly(ticket.version.clone());
-        self.swap(&ticket.key, &released, &precondition)
-            .await
-            .map(|_| ())
-    }
-
-    /// What was read, as it was first seen: the watch may have shown it before.
-    fn first_seen(&self, key: &CredentialKey, there: &StoredSecret) -> StoredSecret {
-        let cached = self.cached(key);
-        let same = cached.filter(|cached| cached.version == there.version);
-        same.unwrap_or_else(|| there.clone())
-    }
-
-    fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
-        self.cache
-            .get(&name_of(key))
-            .map(|stored| (*stored).clone())
-    }
-}
-
-impl CredentialStore for KubeCredentialStore {
-    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
-        self.cache.get(&name_of(key))?.credential.clone()
-    }
-
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        source: &'a MintSource,
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
-        self.try_claim(key, source, now).boxed()
-    }
-
-    fn put(
-        &self,
-        ticket: Ticket,
-        credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
-        self.try_put(ticket, credential).boxed()
-    }
-
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            if let Err(error) = self.try_release(ticket).await {
-                tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
-            }
+    async fn release(&self, ticket: Ticket) {
+        if let Err(error) = self.try_release(ticket).await {
+            tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
         }
-        .boxed()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

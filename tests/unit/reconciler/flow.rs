@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
@@ -75,38 +74,36 @@ impl Cloud {
     }
 }
 
+#[async_trait]
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.known.lock().unwrap().get(source).cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            let hold = self.hold.lock().unwrap().clone();
-            if let Some(hold) = hold {
-                hold.notified().await;
-            }
-            let known = self.known.lock().unwrap().get(source).cloned();
-            Ok(known.unwrap_or_else(|| self.issue(source, now)))
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        let hold = self.hold.lock().unwrap().clone();
+        if let Some(hold) = hold {
+            hold.notified().await;
         }
-        .boxed()
+        let known = self.known.lock().unwrap().get(source).cloned();
+        Ok(known.unwrap_or_else(|| self.issue(source, now)))
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move { Ok(self.issue(source, now)) }.boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        Ok(self.issue(source, now))
     }
 
-    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn refresh(&self, _: &MintSource) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {
@@ -120,73 +117,68 @@ struct Slow {
     write: Duration,
 }
 
+#[async_trait]
 impl Cluster for Slow {
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
-        self.view.fetch_namespace(name)
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
+        self.view.fetch_namespace(name).await
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
-        self.view.fetch_service_account(namespace, name)
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
+        self.view.fetch_service_account(namespace, name).await
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
-        self.view.fetch_source(name)
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
+        self.view.fetch_source(name).await
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
-        self.view.fetch_pull_secret(namespace, name)
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
+        self.view.fetch_pull_secret(namespace, name).await
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
-        async move {
-            tokio::time::sleep(self.write).await;
-            let written = self
-                .view
-                .apply_pull_secret(namespace, name, content, precondition);
-            written.await
-        }
-        .boxed()
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        tokio::time::sleep(self.write).await;
+        let written = self
+            .view
+            .apply_pull_secret(namespace, name, content, precondition);
+        written.await
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        self.view.delete_pull_secret(namespace, name, version)
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError> {
+        self.view.delete_pull_secret(namespace, name, version).await
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        self.view.fetch_registry_verbs()
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
+        self.view.fetch_registry_verbs().await
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
-        self.view.fetch_registry_crd()
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
+        self.view.fetch_registry_crd().await
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
-        self.view.list_registries()
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
+        self.view.list_registries().await
     }
 }
 
@@ -204,27 +196,23 @@ impl Statuses {
     }
 }
 
+#[async_trait]
 impl StatusWriter for Statuses {
-    fn apply_status<'a>(
-        &'a self,
-        listed: &'a RegistryInfo,
-        status: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async {
-            let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(running, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            let written = (listed.uid.clone(), status.clone());
-            self.written.lock().unwrap().push(written);
-            Ok(())
-        }
-        .boxed()
+    async fn apply_status(
+        &self,
+        listed: &RegistryInfo,
+        status: &RegistryStatus,
+    ) -> Result<(), ClusterError> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        let written = (listed.uid.clone(), status.clone());
+        self.written.lock().unwrap().push(written);
+        Ok(())
     }
 
-    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
-        async {}.boxed()
-    }
+    async fn publish(&self, _: &EventNote, _: Timestamp) {}
 }
 
 /// A replica over the doubles.
