@@ -72,7 +72,9 @@ impl UnreadableCount {
 
     /// At least so many.
     pub fn raise(&self, count: usize) {
-        self.count.fetch_max(count, Ordering::AcqRel);
+        if self.count.fetch_max(count, Ordering::AcqRel) < count {
+            self.changes.note(Change::Registries);
+        }
     }
 }
 
@@ -402,6 +404,21 @@ mod tests {
             ours: true,
             dockerconfigjson: Some(config.into_bytes().into()),
             annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Who looked before must look again: what it found may be given by the one that cannot be read now.
+    #[test]
+    fn notes_that_more_registries_cannot_be_read_once() {
+        let state = State::default();
+        let unreadable = state.unreadable();
+        for (count, noted) in [(1, 1), (1, 1), (2, 2)] {
+            unreadable.raise(count);
+            assert_eq!(state.changes().count(), noted);
+        }
+        for (count, noted) in [(2, 2), (0, 3)] {
+            unreadable.set(count);
+            assert_eq!(state.changes().count(), noted);
         }
     }
 

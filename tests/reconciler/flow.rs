@@ -284,10 +284,24 @@ impl Replica {
     }
 
     fn serve(&self, registries: Registries) {
-        let names = registries.iter().map(|registry| registry.name.to_string());
-        self.world.put_registries(names);
+        self.put_registries(&registries);
         self.state.begin_registries_list(Some(&self.world.crd()));
         self.state.set_registries(registries, clock());
+    }
+
+    /// The watch shows another form of the Registry of a fixed login, or that it is deleted.
+    fn apply_fixed(&self, registries: Registries) {
+        self.put_registries(&registries);
+        self.state.apply_registry("fixed", registries, clock());
+    }
+
+    fn put_registries(&self, registries: &Registries) {
+        let listed = registries.listed().iter().map(|one| ListedRegistry {
+            name: one.name.to_string(),
+            uid: one.uid.clone(),
+            generation: one.generation,
+        });
+        *self.world.registries.lock().unwrap() = listed.collect();
     }
 
     fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
@@ -341,6 +355,16 @@ fn fixed(uid: &str, selector: &Value) -> Registries {
     let built = Registries::build([serde_json::from_value(registry).unwrap()]);
     assert!(built.problems().is_empty(), "{:?}", built.problems());
     built
+}
+
+/// A later form of it; `images` may break a rule.
+fn fixed_later(generation: i64, images: &str, selector: &Value) -> Registries {
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "fixed", "uid": "u-1", "generation": generation},
+        "spec": {"images": [images], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    });
+    Registries::build([serde_json::from_value(registry).unwrap()])
 }
 
 /// Lines of the log at WARN and above.
@@ -652,4 +676,69 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     assert!((TEAM..=4 * TEAM).contains(&rotated), "{rotated}");
     assert_eq!(replica.world.logins("team-0").len(), 3);
     assert_eq!(replica.world.logins("team-9").len(), 1);
+}
+
+/// What happens while a Registry breaks a rule, and after it; the namespaces that hold its login at last.
+type Hidden = (
+    &'static str,
+    fn(&Replica),
+    fn(&Replica),
+    &'static [&'static str],
+);
+
+/// Nothing is removed while a Registry breaks a rule, and all that is to be removed afterwards.
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
+    fn team(team: &str) -> Value {
+        json!({"matchLabels": {"team": team}})
+    }
+    fn delete(replica: &Replica) {
+        replica.apply_fixed(Registries::build([]));
+    }
+    fn mend(replica: &Replica, selected: &str) {
+        replica.apply_fixed(fixed_later(3, "harbor.example", &team(selected)));
+    }
+    fn relabel(replica: &Replica) {
+        replica.add_namespace("team-1", &[("pullpass.dev/inject", "enabled")]);
+    }
+    let rows: [Hidden; 4] = [
+        ("deleted", |_| {}, delete, &[]),
+        ("relabelled, deleted", relabel, delete, &[]),
+        (
+            "relabelled, mended",
+            relabel,
+            |replica| mend(replica, "a"),
+            &["team-0"],
+        ),
+        (
+            "mended for others",
+            |_| {},
+            |replica| mend(replica, "z"),
+            &[],
+        ),
+    ];
+    for (what, meanwhile, after, holds) in rows {
+        let replica = Replica::start(Duration::ZERO);
+        replica.serve(fixed("u-1", &team("a")));
+        replica.give_source("first");
+        let names = ["team-0", "team-1"];
+        for name in names {
+            replica.add_namespace(name, &[("pullpass.dev/inject", "enabled"), ("team", "a")]);
+        }
+        replica.lead();
+        pass(20_000).await;
+        replica.apply_fixed(fixed_later(2, "not an image", &team("a")));
+        pass(20_000).await;
+        meanwhile(&replica);
+        pass(20_000).await;
+        let holders = || {
+            let mut names = names.to_vec();
+            names.retain(|name| !replica.world.logins(name).is_empty());
+            names
+        };
+        assert_eq!(holders(), names, "{what}: too early");
+        after(&replica);
+        pass(60_000).await;
+        assert_eq!(holders(), holds, "{what}");
+    }
 }
