@@ -321,10 +321,8 @@ impl Provisioner {
     fn stale_entries(&self, target: &PullSecretRef, keys: Vec<String>, why: Stale) -> StaleEntries {
         // What was not read may be anything.
         let is_ours = target.observed.as_ref().is_some_and(|observed| {
-            let mut logins = keys
-                .iter()
-                .filter_map(|key| Some((key, observed.digests.get(key)?)));
-            !observed.intact || logins.any(|(key, digest)| self.0.may_have_written(key, digest))
+            let mut logins = keys.iter().filter_map(|key| observed.digests.get(key));
+            !observed.intact || logins.any(|digest| self.0.may_have_written(digest))
         });
         StaleEntries { keys, why, is_ours }
     }
