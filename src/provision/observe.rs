@@ -82,7 +82,7 @@ pub struct StaleEntries {
     pub keys: Vec<String>,
     /// Why they are there no more.
     pub why: Stale,
-    /// Whether any of it may be what pullpass wrote, as far as is known.
+    /// Whether any of it may be what pullpass wrote, as far as is known: of what was not read, nothing.
     pub is_ours: bool,
 }
 
@@ -319,10 +319,10 @@ impl Provisioner {
     }
 
     fn stale_entries(&self, target: &PullSecretRef, keys: Vec<String>, why: Stale) -> StaleEntries {
-        // What was not read may be anything.
+        // What cannot be read works nowhere: anybody may have put it there, and nothing is lost with it.
         let is_ours = target.observed.as_ref().is_some_and(|observed| {
             let mut logins = keys.iter().filter_map(|key| observed.digests.get(key));
-            !observed.intact || logins.any(|digest| self.0.may_have_written(digest))
+            logins.any(|digest| self.0.may_have_written(digest))
         });
         StaleEntries { keys, why, is_ours }
     }

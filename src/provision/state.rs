@@ -378,30 +378,26 @@ impl Observed {
         let auths = Some(secret).filter(|secret| secret.ours);
         let auths = auths.map(Auths::of).unwrap_or_default();
         Self {
-            intact: auths.is_intact(),
-            digests: auths.digests(),
-            ..Self::unread(secret)
-        }
-    }
-
-    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: with more than a few entries it
-    /// counts as unreadable, until the namespace opts in and it is read again.
-    pub fn of_unwanted(secret: &PullSecret) -> Self {
-        let observed = Self::of(secret);
-        let key_bytes: usize = observed.digests.keys().map(String::len).sum();
-        if observed.digests.len() <= UNWANTED_ENTRIES && key_bytes <= UNWANTED_KEY_BYTES {
-            return observed;
-        }
-        Self::unread(secret)
-    }
-
-    fn unread(secret: &PullSecret) -> Self {
-        Self {
             version: secret.version.clone(),
             ours: secret.ours,
-            intact: false,
-            digests: BTreeMap::new(),
+            intact: auths.is_intact(),
+            digests: auths.digests(),
         }
+    }
+
+    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: of more than a few entries the
+    /// first ones are kept, by which it is known whether pullpass wrote it, and it counts as unreadable until the namespace opts in.
+    pub fn of_unwanted(secret: &PullSecret) -> Self {
+        let mut observed = Self::of(secret);
+        let (all, mut key_bytes) = (observed.digests.len(), 0);
+        let first = observed.digests.into_iter().take(UNWANTED_ENTRIES);
+        let first = first.take_while(|(key, _)| {
+            key_bytes += key.len();
+            key_bytes <= UNWANTED_KEY_BYTES
+        });
+        observed.digests = first.collect();
+        observed.intact &= observed.digests.len() == all;
+        observed
     }
 }
 
@@ -517,7 +513,9 @@ mod tests {
             let unwanted = Observed::of_unwanted(&secret);
             assert!(unwanted.ours);
             assert_eq!(unwanted.intact, is_kept, "{count} of {key_bytes}");
-            assert_eq!(unwanted.digests.is_empty(), !is_kept);
+            let kept = unwanted.digests.len();
+            assert!(kept > 0 && (kept == count) == is_kept);
+            assert!(unwanted.digests.keys().map(String::len).sum::<usize>() <= UNWANTED_KEY_BYTES);
         }
     }
 }

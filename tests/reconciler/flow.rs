@@ -21,7 +21,7 @@ use pullpass::provision::ports::{
     PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
-use pullpass::provision::state::State;
+use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
 use pullpass::registry::source::MintSource;
@@ -194,6 +194,8 @@ impl Cluster for Slow {
 #[derive(Default)]
 struct Statuses {
     written: Mutex<Vec<(String, RegistryStatus)>>,
+    /// What confirms the removals that were reported as blocked.
+    ids: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
 }
@@ -222,7 +224,11 @@ impl StatusWriter for Statuses {
         .boxed()
     }
 
-    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+    fn publish<'a>(&'a self, note: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+        if let Some((_, id)) = note.note.split_once("confirm-removal=") {
+            let id = id.split_whitespace().next().map(str::to_owned);
+            self.ids.lock().unwrap().extend(id);
+        }
         async {}.boxed()
     }
 }
@@ -451,26 +457,72 @@ async fn stays_ready_while_a_good_login_is_renewed() {
     );
 }
 
-/// Labelled Secrets where nobody ever opted in are none that pullpass wrote.
+/// Labelled Secrets where nobody ever opted in are none that pullpass wrote, whether they can be read or not; nor do they count once they
+/// are removed.
 #[tokio::test(start_paused = true)]
 async fn forged_secrets_elsewhere_hold_no_removal_back() {
+    let junk = |count: usize| {
+        let entry = |number| format!(r#""forged-{number}.example":{{"auth":"YTpi"}}"#);
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        format!(r#"{{"auths":{{{}}}}}"#, entries.join(","))
+    };
+    for forged in [junk(1), junk(17), "{".to_owned()] {
+        for wait in [0, 20_000] {
+            let replica = Replica::start(Duration::ZERO);
+            replica.serve(registries(1));
+            replica.opted_in(2);
+            replica.lead();
+            pass(20_000).await;
+            let written = replica.world.secret("team-0").unwrap();
+            double::show(&replica.state, "team-0", &written);
+            for number in 0..FORGED {
+                let name = format!("tenant-{number}");
+                replica.add_namespace(&name, &[]);
+                let stored = replica.world.put_secret(&name, true, &forged);
+                let observed = Observed::of_unwanted(&stored.read());
+                let version = &stored.version.resource_version;
+                let name = name.parse().unwrap();
+                let store = &replica.state.pull_secrets;
+                store.apply_event(&name, version, observed);
+            }
+            pass(wait).await;
+            replica.add_namespace("team-0", &[]);
+            pass(20_000).await;
+            let stays = replica.world.secret("team-0").is_some();
+            assert!(!stays, "after {wait} ms: {forged}");
+        }
+    }
+}
+
+/// Who confirms what was reported has not seen what came later.
+#[tokio::test(start_paused = true)]
+async fn confirms_what_was_reported_and_nothing_that_came_later() {
     let replica = Replica::start(Duration::ZERO);
     replica.serve(registries(1));
-    replica.opted_in(2);
+    replica.opted_in(20);
     replica.lead();
+    pass(60_000).await;
+    let opt_out = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            replica.add_namespace(&format!("team-{number}"), &[]);
+        }
+    };
+    let confirm_last = || {
+        let id = replica.statuses.ids.lock().unwrap().last().cloned();
+        assert!(id.is_some());
+        replica.leadership.send_modify(|told| told.confirmed = id);
+    };
+    let there = || replica.world.secrets.lock().unwrap().len();
+    opt_out(0..12);
     pass(20_000).await;
-    let written = replica.world.secret("team-0").unwrap();
-    double::show(&replica.state, "team-0", &written);
-    for number in 0..FORGED {
-        let name = format!("tenant-{number}");
-        replica.add_namespace(&name, &[]);
-        let forged = r#"{"auths":{"forged.example":{"auth":"YTpi"}}}"#;
-        let stored = replica.world.put_secret(&name, true, forged);
-        double::show(&replica.state, &name, &stored);
-    }
-    replica.add_namespace("team-0", &[]);
-    pass(120_000).await;
-    assert!(replica.world.secret("team-0").is_none(), "still there");
+    assert_eq!(there(), 20, "it is much");
+    confirm_last();
+    opt_out(12..18);
+    pass(30_000).await;
+    assert_eq!(there(), 8, "the later ones, too");
+    confirm_last();
+    pass(30_000).await;
+    assert_eq!(there(), 2);
 }
 
 /// A namespace that opts out while its credential is minted gets no login.
