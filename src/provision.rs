@@ -23,6 +23,7 @@ mod grant_fetches;
 mod listed_crd;
 mod live_reads;
 pub(crate) mod lock;
+pub mod login_digests;
 pub mod namespace;
 pub mod observe;
 pub mod offline;

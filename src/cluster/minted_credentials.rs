@@ -83,7 +83,6 @@ impl Credentials for MintedCredentials {
     }
 
     fn is_stored(&self, digest: &Digest) -> bool {
-        let mut stored = self.store.credentials().into_iter();
-        stored.any(|one| Digest::of_login(&one.username, &one.password) == *digest)
+        self.store.has_login(digest)
     }
 }

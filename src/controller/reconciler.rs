@@ -239,10 +239,10 @@ impl Reconciler {
             return state.blocked_until;
         }
         state.confirmed = confirmed.map(str::to_owned);
-        let is_confirmed = confirmed.is_some() && confirmed == state.reported_blocked.as_deref();
-        let permits = state.guard.permit(state.index.there(), is_confirmed, now);
+        state.confirmations.take(confirmed);
+        let mut permits = state.permit_removals(now);
         state.report_blocked(&permits.blocked, &self.own_namespace);
-        if is_confirmed && state.guard.is_idle() {
+        if state.end_confirmed() {
             self.provisioner.forget_lost_kind();
         }
         // What was removed lately counts no more by then.
@@ -261,12 +261,14 @@ impl Reconciler {
                 TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
             });
         }
-        // Who confirms it while the kind is gone means just that.
-        let is_confirmed = is_confirmed && state.crd_check.is_gone();
-        if !state.crd_check.is_confirmed() && !is_confirmed {
-            return state.crd_check.next().into_iter().chain(again).min();
+        if !state.crd_check.is_confirmed() {
+            // Who confirms it while the kind is gone means just that, and nothing else.
+            let is_gone = state.crd_check.is_gone();
+            permits
+                .permitted
+                .retain(|key| is_gone && state.is_confirmed(key));
         }
-        let knows = state.crd_check.knows(&registries) || is_confirmed;
+        let knows = state.crd_check.knows(&registries);
         self.remove_permitted(permits.permitted, knows, state);
         state.crd_check.next().into_iter().chain(again).min()
     }
@@ -285,14 +287,15 @@ impl Reconciler {
             }
             let cause = state.guard.cause(&key);
             let found = cause.is_none_or(|cause| cause.why != Stale::SpecChange);
-            if state.writing.contains(&key) || (found && !knows) {
+            let is_known = knows || (state.crd_check.is_gone() && state.is_confirmed(&key));
+            if state.writing.contains(&key) || (found && !is_known) {
                 continue;
             }
             let view = state.index.get(&key).and_then(|record| record.view());
             let leftovers =
                 view.and_then(|view| Some((view.target.clone(), view.stale.clone()?.keys)));
-            state.guard.forget(&key);
             if let Some((target, keys)) = leftovers {
+                state.guard.begin(&key);
                 self.remove(target, keys, found, state);
             }
         }

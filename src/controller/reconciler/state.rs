@@ -9,6 +9,7 @@ use super::super::conditions::Reason;
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
+use super::blocked::Confirmations;
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
@@ -65,6 +66,8 @@ pub(super) struct ReconcilerState {
     pub(super) blocked_until: Option<Timestamp>,
     /// What an admin had confirmed when that was decided last, and whether something was permitted.
     pub(super) confirmed: Option<String>,
+    /// What was reported as blocked, and what of that was confirmed.
+    pub(super) confirmations: Confirmations,
     pub(super) has_permits: bool,
     /// The Pod that shows that the API server does not call, and whether renewals are too many, when all Registries were marked last.
     pub(super) unasked: Option<Arc<UnaskedPod>>,
@@ -111,6 +114,7 @@ impl ReconcilerState {
             blocked: 0,
             blocked_until: None,
             confirmed: None,
+            confirmations: Confirmations::default(),
             has_permits: false,
             unasked: None,
             is_overloaded: false,
@@ -349,7 +353,12 @@ impl ReconcilerState {
                 }
             }
         }
-        let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
+        let whole = match removed {
+            Ok(Removed::Secret) => Some(true),
+            Ok(Removed::Entries) => Some(false),
+            Ok(Removed::Nothing) | Err(_) => None,
+        };
+        self.guard.end(key, whole, now);
         match removed {
             Ok(Removed::Secret | Removed::Entries) => {
                 // There may be room now for what could not be written.
@@ -364,9 +373,7 @@ impl ReconcilerState {
                 .remove_backoff
                 .record_failure(key.clone(), None, Vec::new(), now),
         }
-        if done && found {
-            // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
-            self.guard.record(key.clone(), now);
+        if whole.is_some() && found {
             self.record_drift(key, now);
         }
     }

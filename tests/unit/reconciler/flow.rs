@@ -20,7 +20,7 @@ use pullpass::provision::ports::{
     PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
-use pullpass::provision::state::State;
+use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
 use pullpass::registry::source::MintSource;
@@ -186,6 +186,8 @@ impl Cluster for Slow {
 #[derive(Default)]
 struct Statuses {
     written: Mutex<Vec<(String, RegistryStatus)>>,
+    /// What confirms the removals that were reported as blocked.
+    ids: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
 }
@@ -212,7 +214,12 @@ impl StatusWriter for Statuses {
         Ok(())
     }
 
-    async fn publish(&self, _: &EventNote, _: Timestamp) {}
+    async fn publish(&self, note: &EventNote, _: Timestamp) {
+        if let Some((_, id)) = note.note.split_once("confirm-removal=") {
+            let id = id.split_whitespace().next().map(str::to_owned);
+            self.ids.lock().unwrap().extend(id);
+        }
+    }
 }
 
 /// A replica over the doubles.
@@ -272,10 +279,24 @@ impl Replica {
     }
 
     fn serve(&self, registries: Registries) {
-        let names = registries.iter().map(|registry| registry.name.to_string());
-        self.world.put_registries(names);
+        self.put_registries(&registries);
         self.state.begin_registries_list(Some(&self.world.crd()));
         self.state.set_registries(registries, clock());
+    }
+
+    /// The watch shows another form of the Registry of a fixed login, or that it is deleted.
+    fn apply_fixed(&self, registries: Registries) {
+        self.put_registries(&registries);
+        self.state.apply_registry("fixed", registries, clock());
+    }
+
+    fn put_registries(&self, registries: &Registries) {
+        let listed = registries.listed().iter().map(|one| ListedRegistry {
+            name: one.name.to_string(),
+            uid: one.uid.clone(),
+            generation: one.generation,
+        });
+        *self.world.registries.lock().unwrap() = listed.collect();
     }
 
     fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
@@ -329,6 +350,16 @@ fn fixed(uid: &str, selector: &Value) -> Registries {
     let built = Registries::build([serde_json::from_value(registry).unwrap()]);
     assert!(built.problems().is_empty(), "{:?}", built.problems());
     built
+}
+
+/// A later form of it; `images` may break a rule.
+fn fixed_later(generation: i64, images: &str, selector: &Value) -> Registries {
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "fixed", "uid": "u-1", "generation": generation},
+        "spec": {"images": [images], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    });
+    Registries::build([serde_json::from_value(registry).unwrap()])
 }
 
 /// Lines of the log at WARN and above.
@@ -415,26 +446,72 @@ async fn stays_ready_while_a_good_login_is_renewed() {
     );
 }
 
-/// Labelled Secrets where nobody ever opted in are none that pullpass wrote.
+/// Labelled Secrets where nobody ever opted in are none that pullpass wrote, whether they can be read or not; nor do they count once they
+/// are removed.
 #[tokio::test(start_paused = true)]
 async fn forged_secrets_elsewhere_hold_no_removal_back() {
+    let junk = |count: usize| {
+        let entry = |number| format!(r#""forged-{number}.example":{{"auth":"YTpi"}}"#);
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        format!(r#"{{"auths":{{{}}}}}"#, entries.join(","))
+    };
+    for forged in [junk(1), junk(17), "{".to_owned()] {
+        for wait in [0, 20_000] {
+            let replica = Replica::start(Duration::ZERO);
+            replica.serve(registries(1));
+            replica.opted_in(2);
+            replica.lead();
+            pass(20_000).await;
+            let written = replica.world.secret("team-0").unwrap();
+            double::show(&replica.state, "team-0", &written);
+            for number in 0..FORGED {
+                let name = format!("tenant-{number}");
+                replica.add_namespace(&name, &[]);
+                let stored = replica.world.put_secret(&name, true, &forged);
+                let observed = Observed::of_unwanted(&stored.read());
+                let version = &stored.version.resource_version;
+                let name = name.parse().unwrap();
+                let store = &replica.state.pull_secrets;
+                store.apply_event(&name, version, observed);
+            }
+            pass(wait).await;
+            replica.add_namespace("team-0", &[]);
+            pass(20_000).await;
+            let stays = replica.world.secret("team-0").is_some();
+            assert!(!stays, "after {wait} ms: {forged}");
+        }
+    }
+}
+
+/// Who confirms what was reported has not seen what came later.
+#[tokio::test(start_paused = true)]
+async fn confirms_what_was_reported_and_nothing_that_came_later() {
     let replica = Replica::start(Duration::ZERO);
     replica.serve(registries(1));
-    replica.opted_in(2);
+    replica.opted_in(20);
     replica.lead();
+    pass(60_000).await;
+    let opt_out = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            replica.add_namespace(&format!("team-{number}"), &[]);
+        }
+    };
+    let confirm_last = || {
+        let id = replica.statuses.ids.lock().unwrap().last().cloned();
+        assert!(id.is_some());
+        replica.leadership.send_modify(|told| told.confirmed = id);
+    };
+    let there = || replica.world.secrets.lock().unwrap().len();
+    opt_out(0..12);
     pass(20_000).await;
-    let written = replica.world.secret("team-0").unwrap();
-    double::show(&replica.state, "team-0", &written);
-    for number in 0..FORGED {
-        let name = format!("tenant-{number}");
-        replica.add_namespace(&name, &[]);
-        let forged = r#"{"auths":{"forged.example":{"auth":"YTpi"}}}"#;
-        let stored = replica.world.put_secret(&name, true, forged);
-        double::show(&replica.state, &name, &stored);
-    }
-    replica.add_namespace("team-0", &[]);
-    pass(120_000).await;
-    assert!(replica.world.secret("team-0").is_none(), "still there");
+    assert_eq!(there(), 20, "it is much");
+    confirm_last();
+    opt_out(12..18);
+    pass(30_000).await;
+    assert_eq!(there(), 8, "the later ones, too");
+    confirm_last();
+    pass(30_000).await;
+    assert_eq!(there(), 2);
 }
 
 /// A namespace that opts out while its credential is minted gets no login.
@@ -640,4 +717,69 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     assert!((TEAM..=4 * TEAM).contains(&rotated), "{rotated}");
     assert_eq!(replica.world.logins("team-0").len(), 3);
     assert_eq!(replica.world.logins("team-9").len(), 1);
+}
+
+/// What happens while a Registry breaks a rule, and after it; the namespaces that hold its login at last.
+type Hidden = (
+    &'static str,
+    fn(&Replica),
+    fn(&Replica),
+    &'static [&'static str],
+);
+
+/// Nothing is removed while a Registry breaks a rule, and all that is to be removed afterwards.
+#[tokio::test(start_paused = true)]
+async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
+    fn team(team: &str) -> Value {
+        json!({"matchLabels": {"team": team}})
+    }
+    fn delete(replica: &Replica) {
+        replica.apply_fixed(Registries::build([]));
+    }
+    fn mend(replica: &Replica, selected: &str) {
+        replica.apply_fixed(fixed_later(3, "harbor.example", &team(selected)));
+    }
+    fn relabel(replica: &Replica) {
+        replica.add_namespace("team-1", &[("pullpass.dev/inject", "enabled")]);
+    }
+    let rows: [Hidden; 4] = [
+        ("deleted", |_| {}, delete, &[]),
+        ("relabelled, deleted", relabel, delete, &[]),
+        (
+            "relabelled, mended",
+            relabel,
+            |replica| mend(replica, "a"),
+            &["team-0"],
+        ),
+        (
+            "mended for others",
+            |_| {},
+            |replica| mend(replica, "z"),
+            &[],
+        ),
+    ];
+    for (what, meanwhile, after, holds) in rows {
+        let replica = Replica::start(Duration::ZERO);
+        replica.serve(fixed("u-1", &team("a")));
+        replica.give_source("first");
+        let names = ["team-0", "team-1"];
+        for name in names {
+            replica.add_namespace(name, &[("pullpass.dev/inject", "enabled"), ("team", "a")]);
+        }
+        replica.lead();
+        pass(20_000).await;
+        replica.apply_fixed(fixed_later(2, "not an image", &team("a")));
+        pass(20_000).await;
+        meanwhile(&replica);
+        pass(20_000).await;
+        let holders = || {
+            let mut names = names.to_vec();
+            names.retain(|name| !replica.world.logins(name).is_empty());
+            names
+        };
+        assert_eq!(holders(), names, "{what}: too early");
+        after(&replica);
+        pass(60_000).await;
+        assert_eq!(holders(), holds, "{what}");
+    }
 }
