@@ -4,7 +4,7 @@
 //! watch event, mint done, ServiceAccount read, deadline ─▶ WorkQueue ─▶ reconcile(key): decide (pure, one secret)
 //!                                                                        ├─▶ mint       one per credential, 32 at a time
 //!                                                                        ├─▶ write      32 at a time, renewals at a pace
-//!                                                                        ├─▶ remove     if RemovalGuard permits
+//!                                                                        ├─▶ remove     if RemovalGuard permits, 8 at a time
 //!                                                                        └─▶ Index ─▶ status, metrics
 //! ```
 
@@ -58,6 +58,9 @@ const MAX_CONCURRENT_MINTS: usize = 32;
 
 /// How many pull secrets are written at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// From how many something is removed at a time: places of their own, since an order acts within seconds, however much is to be written.
+const MAX_CONCURRENT_REMOVALS: usize = 8;
 
 /// Keeps pull secrets.
 pub struct Reconciler {
@@ -166,7 +169,7 @@ impl Reconciler {
         now: Timestamp,
     ) -> bool {
         let mut wait = next.map_or(clock::MAX_WAIT, |next| clock::find_wait(next, now));
-        if state.writing.len() < MAX_CONCURRENT_WRITES {
+        if state.writes_running() < MAX_CONCURRENT_WRITES {
             wait = state
                 .queue
                 .next_write(now)
@@ -216,7 +219,7 @@ impl Reconciler {
                 state.minting.remove(&source);
             }
         }
-        while state.writing.len() < MAX_CONCURRENT_WRITES
+        while state.writes_running() < MAX_CONCURRENT_WRITES
             && let Some(key) = state.queue.pop_write(now)
         {
             match self.provisioner.find_incomplete(&key) {
@@ -281,7 +284,7 @@ impl Reconciler {
     ) {
         for key in permitted {
             // What is left begins when one of those ends.
-            if state.writing.len() >= MAX_CONCURRENT_WRITES {
+            if state.removals_running >= MAX_CONCURRENT_REMOVALS {
                 break;
             }
             let cause = state.guard.cause(&key);

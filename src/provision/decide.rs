@@ -160,14 +160,20 @@ pub fn decide(secret: &SecretState, now: Timestamp) -> Decision {
         return Decision::Wait(next);
     }
     let write = find_write(secret, now, &mut next);
+    let is_due = |remove_at: Timestamp| remove_at <= now;
+    let removal = secret.stale.filter(|_| secret.remove_at.is_none_or(is_due));
+    // What an admin ordered waits for no write that waits for its turn.
+    if let Some(order @ Stale::SpecChange) = removal {
+        return Decision::Remove(order);
+    }
     if write == Some(WriteDue::AtOnce) {
         return Decision::Write;
     }
-    if let Some(stale) = secret.stale {
-        match secret.remove_at.filter(|remove_at| *remove_at > now) {
-            Some(remove_at) => note_next(&mut next, remove_at),
-            None => return Decision::Remove(stale),
-        }
+    if let Some(stale) = removal {
+        return Decision::Remove(stale);
+    }
+    if let Some(remove_at) = secret.remove_at.filter(|_| secret.stale.is_some()) {
+        note_next(&mut next, remove_at);
     }
     match write {
         Some(WriteDue::By(until)) => Decision::Renew {

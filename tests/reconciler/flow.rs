@@ -653,3 +653,61 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     assert_eq!(replica.world.logins("team-0").len(), 3);
     assert_eq!(replica.world.logins("team-9").len(), 1);
 }
+
+/// A Registry of the fixed login for the namespaces that a selector matches, as the API server has it without uid and generation.
+fn login_for(name: &str, image: &str, selector: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
+        "spec": {"images": [image], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    })
+}
+
+fn build<const N: usize>(objects: [Value; N]) -> Registries {
+    let objects = objects.map(|one| serde_json::from_value(one).unwrap());
+    let built = Registries::build(objects);
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+impl Replica {
+    /// The watch shows that a Registry was deleted: these are left.
+    fn delete_registry(&self, name: &str, left: Registries) {
+        let names = left.iter().map(|registry| registry.name.to_string());
+        self.world.put_registries(names);
+        self.state.apply_registry(name, left, clock());
+    }
+}
+
+/// However many writes are due at once, also of the very pull secrets that it is about.
+#[tokio::test(start_paused = true)]
+async fn carries_out_an_order_within_seconds_while_writes_are_due_at_once() {
+    const TEAM: usize = 5;
+    let replica = Replica::start(Duration::from_secs(3));
+    replica.give_source("first");
+    let all = login_for("all", "harbor.example", &json!({}));
+    let team = login_for(
+        "team",
+        "quay.example",
+        &json!({"matchLabels": {"team": "a"}}),
+    );
+    replica.serve(build([all.clone(), team]));
+    replica.opted_in(300);
+    let enabled = ("pullpass.dev/inject", "enabled");
+    // They are written last.
+    let names: Vec<String> = (0..TEAM).map(|number| format!("z-{number}")).collect();
+    for name in &names {
+        replica.add_namespace(name, &[enabled, ("team", "a")]);
+    }
+    replica.lead();
+    pass(60_000).await;
+    let left = || names.iter().map(|name| replica.world.logins(name));
+    assert!(left().all(|logins| logins.len() == 2));
+    replica.give_source("second");
+    pass(500).await;
+    replica.delete_registry("team", build([all]));
+    pass(8_000).await;
+    assert!(left().all(|logins| !logins.contains_key("quay.example")));
+    assert!(left().all(|logins| logins["harbor.example"] == "first"));
+    pass(60_000).await;
+    assert!(left().all(|logins| logins["harbor.example"] == "second"));
+}

@@ -29,6 +29,7 @@ impl Reconciler {
         state: &mut ReconcilerState,
     ) {
         state.writing.insert(target.key());
+        state.removals_running += 1;
         let about = TaskKey::Remove(target.key());
         let provisioner = self.provisioner.clone();
         state.tasks.spawn(about, async move {

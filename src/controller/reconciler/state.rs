@@ -51,7 +51,9 @@ pub(super) struct ReconcilerState {
     pub(super) minting: HashMap<MintSource, Timestamp>,
     /// How many are being minted.
     pub(super) mints_running: usize,
+    /// What is being written, or something taken out of it, and from how many of these.
     pub(super) writing: HashSet<PullSecretKey>,
+    pub(super) removals_running: usize,
     pub(super) mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
     pub(super) write_backoff: WriteBackoff,
     pub(super) remove_backoff: WriteBackoff,
@@ -101,6 +103,7 @@ impl ReconcilerState {
             minting: HashMap::new(),
             mints_running: 0,
             writing: HashSet::new(),
+            removals_running: 0,
             mint_retry: HashMap::new(),
             write_backoff: WriteBackoff::default(),
             remove_backoff: WriteBackoff::default(),
@@ -165,6 +168,7 @@ impl ReconcilerState {
             }
             TaskResult::Removed(key, found, removed) => {
                 self.writing.remove(&key);
+                self.removals_running = self.removals_running.saturating_sub(1);
                 self.record_removal(&key, found, &removed, now);
                 self.queue.add(key);
             }
@@ -220,6 +224,11 @@ impl ReconcilerState {
         self.mints
             .push(source.clone(), (credential.retry_at, until));
         self.minting.insert(source.clone(), now);
+    }
+
+    /// How many pull secrets are being written.
+    pub(super) fn writes_running(&self) -> usize {
+        self.writing.len().saturating_sub(self.removals_running)
     }
 
     /// Whether a pull secret is neither being written nor left alone for a while.
