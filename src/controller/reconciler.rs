@@ -13,6 +13,8 @@ mod changes;
 mod crd_check;
 mod drift;
 mod index;
+mod meanwhile;
+mod mint_retries;
 mod record;
 mod report;
 mod start;
@@ -32,7 +34,6 @@ use tokio::sync::watch;
 pub(super) use self::index::{Index, RegistryCounts};
 use self::record::Seen;
 use self::state::ReconcilerState;
-use self::tasks::{TaskKey, TaskResult};
 pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
@@ -141,18 +142,21 @@ impl Reconciler {
             state.take_finished(now);
             self.add_changed(&mut state);
             state.queue.add_due(now);
+            state.add_due_mints(now);
             for _ in 0..BATCH {
                 let Some(key) = state.queue.pop() else { break };
                 self.reconcile(&key, &mut state, now);
             }
             self.start_queued(&mut state, now);
             if !state.queue.is_settled() {
+                self.act_meanwhile(&mut state, now);
                 tokio::task::yield_now().await;
                 continue;
             }
             let removals = self.remove_stale(confirmed.as_deref(), &mut state, now);
             let status = self.report_status(&mut state, now);
-            let next = [removals, status, state.queue.next()];
+            let mints = state.mint_retries.next();
+            let next = [removals, status, mints, state.queue.next()];
             let next = next.into_iter().flatten().min();
             if !self.wait(leadership, &mut state, next, now).await {
                 return false;
@@ -259,12 +263,7 @@ impl Reconciler {
             return again;
         }
         let registries = self.provisioner.registries();
-        if state.crd_check.should_ask(&registries, now) {
-            let provisioner = self.provisioner.clone();
-            state.tasks.spawn(TaskKey::CheckCrd, async move {
-                TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
-            });
-        }
+        self.check_crd(&registries, state, now);
         // Who confirms it while the kind is gone means just that.
         let is_confirmed = is_confirmed && state.crd_check.is_gone();
         if !state.crd_check.is_confirmed() && !is_confirmed {

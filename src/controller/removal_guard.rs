@@ -72,6 +72,13 @@ impl RemovalGuard {
         self.wanted.get(key).copied()
     }
 
+    /// From which pull secrets an admin ordered that something is removed.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = &PullSecretKey> {
+        let ordered = self.wanted.iter();
+        let ordered = ordered.filter(|(_, cause)| cause.why == Stale::SpecChange);
+        ordered.map(|(key, _)| key)
+    }
+
     /// Something was removed that nobody ordered.
     pub(super) fn record(&mut self, key: PullSecretKey, now: Timestamp) {
         self.recent.insert(key, now);

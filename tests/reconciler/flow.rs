@@ -1,9 +1,12 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
+#[path = "failures.rs"]
+mod failures;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +55,9 @@ fn clock() -> Timestamp {
 struct Cloud {
     known: Mutex<HashMap<MintSource, Arc<Credential>>>,
     issued: AtomicUsize,
+    /// How often it was asked to mint, and whether it fails to.
+    asked: AtomicUsize,
+    fails: AtomicBool,
     looks: AtomicUsize,
     hold: Mutex<Option<Arc<Notify>>>,
     changes: ChangeLog<String>,
@@ -102,7 +108,15 @@ impl Credentials for Cloud {
         source: &'a MintSource,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move { Ok(self.issue(source, now)) }.boxed()
+        async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.fails.load(Ordering::SeqCst) {
+                let host = source.location().to_owned();
+                return Err(Arc::new(MintError::Timeout { host }));
+            }
+            Ok(self.issue(source, now))
+        }
+        .boxed()
     }
 
     fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
@@ -190,12 +204,13 @@ impl Cluster for Slow {
     }
 }
 
-/// Keeps all statuses that were written, each of which takes a second.
+/// Keeps all statuses that were written, each of which takes a second, and all Events.
 #[derive(Default)]
 struct Statuses {
     written: Mutex<Vec<(String, RegistryStatus)>>,
     running: AtomicUsize,
     most: AtomicUsize,
+    events: Mutex<Vec<EventNote>>,
 }
 
 impl Statuses {
@@ -222,7 +237,8 @@ impl StatusWriter for Statuses {
         .boxed()
     }
 
-    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+    fn publish<'a>(&'a self, note: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+        self.events.lock().unwrap().push(note.clone());
         async {}.boxed()
     }
 }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Reconciler;
+use super::mint_retries::MintFailure;
 use super::state::ReconcilerState;
 use super::tasks::{PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
-use crate::controller::conditions::Reason;
 use crate::provision::observe::PullSecretRef;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
@@ -50,9 +50,8 @@ impl Reconciler {
             {
                 provisioner.refresh_account(tenant).await;
             }
-            let failed = minted.err();
-            let finding = failed.map(|error| Reason::new(error.reason(), error.to_string()));
-            TaskResult::Minted(source, finding)
+            let failed = minted.err().map(|error| MintFailure::of(&error));
+            TaskResult::Minted(source, failed)
         });
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::conditions::Reason;
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
+use super::mint_retries::MintRetries;
 use super::status_holdoff::StatusHoldoff;
 use super::tasks::{PullSecretWrite, TaskResult, Tasks};
 use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
@@ -28,9 +28,6 @@ use crate::provision::prune::Removed;
 use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
 use crate::registry::source::MintSource;
-
-/// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
-const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// When a pull secret is written again that lacks something after it was written.
 const WRITE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -54,7 +51,7 @@ pub(super) struct ReconcilerState {
     /// What is being written, or something taken out of it, and from how many of these.
     pub(super) writing: HashSet<PullSecretKey>,
     pub(super) removals_running: usize,
-    pub(super) mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
+    pub(super) mint_retries: MintRetries,
     pub(super) write_backoff: WriteBackoff,
     pub(super) remove_backoff: WriteBackoff,
     pub(super) drift: DriftBackoffs,
@@ -88,6 +85,8 @@ pub(super) struct ReconcilerState {
     pub(super) last: Timestamp,
     /// By the reason: whoever makes namespaces go can cause one for each.
     removal_failures: LogThrottle<&'static str>,
+    /// When status is reported and orders are carried out again while keys wait to be reconciled.
+    pub(super) round: Option<RetryTimer>,
     pub(super) swept: Option<RetryTimer>,
     /// Whether nothing ended since.
     pub(super) is_swept: bool,
@@ -104,7 +103,7 @@ impl ReconcilerState {
             mints_running: 0,
             writing: HashSet::new(),
             removals_running: 0,
-            mint_retry: HashMap::new(),
+            mint_retries: MintRetries::default(),
             write_backoff: WriteBackoff::default(),
             remove_backoff: WriteBackoff::default(),
             drift: DriftBackoffs::default(),
@@ -127,6 +126,7 @@ impl ReconcilerState {
             credential_cursor: Cursor::default(),
             last: Timestamp::MIN,
             removal_failures: LogThrottle::default(),
+            round: None,
             swept: None,
             is_swept: false,
         }
@@ -143,24 +143,7 @@ impl ReconcilerState {
     pub(super) fn take(&mut self, finished: TaskResult, now: Timestamp) {
         self.is_swept = false;
         match finished {
-            TaskResult::Minted(source, failed) => {
-                self.mints_running = self.mints_running.saturating_sub(1);
-                self.minting.remove(&source);
-                match failed {
-                    None => self.mint_retry.remove(&source),
-                    Some(failure) => self.mint_retry.insert(
-                        source.clone(),
-                        (RetryTimer::after(MINT_RETRY, now), failure),
-                    ),
-                };
-                let canonical = source.canonical();
-                for key in self.index.keys_of(&canonical) {
-                    self.queue.add(key);
-                }
-                for registry in self.index.registries_of(&canonical) {
-                    self.reported.mark(registry);
-                }
-            }
+            TaskResult::Minted(source, failed) => self.take_minted(&source, failed, now),
             TaskResult::Written(key, kept) => {
                 self.writing.remove(&key);
                 self.record_write(&key, kept, now);
@@ -193,7 +176,7 @@ impl ReconcilerState {
         let credential = |source: &MintSource, life, jitter| CredentialState {
             minted: life,
             minting_since: self.minting.get(source).copied(),
-            retry_at: self.mint_retry.get(source).map(|(timer, _)| timer.at(now)),
+            retry_at: self.mint_retries.until(source, now),
             jitter,
         };
         let entries = view.entries(now).map(|entry| SecretEntry {
@@ -320,13 +303,6 @@ impl ReconcilerState {
         self.status_holdoff.holds_until(!is_idle, now)
     }
 
-    /// Why the credential of a source could not be minted last time.
-    pub(super) fn failure(&self, source: &MintSource) -> Option<Reason> {
-        self.mint_retry
-            .get(source)
-            .map(|(_, finding)| finding.clone())
-    }
-
     fn record_removal(
         &mut self,
         key: &PullSecretKey,
@@ -382,4 +358,4 @@ impl ReconcilerState {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -31,14 +31,14 @@ impl ReconcilerState {
             .chain(self.remove_backoff.keys())
             .collect();
         (
-            self.mint_retry.len(),
+            self.mint_retries.len(),
             keys.iter().filter(|key| is_failing(key)).count(),
         )
     }
 
     /// When it is to be seen whether what failed still matters; `None`: once something ended.
     pub(super) fn next_sweep(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_quiet = self.mint_retry.is_empty()
+        let is_quiet = self.mint_retries.is_empty()
             && self.write_backoff.keys().next().is_none()
             && self.remove_backoff.keys().next().is_none();
         if self.is_swept && is_quiet {
@@ -63,7 +63,7 @@ impl ReconcilerState {
         };
         // One that is fresh was minted by another replica after it failed here.
         let index = &self.index;
-        self.mint_retry.retain(|source, _| {
+        self.mint_retries.retain(|source| {
             let key = index.example_of(&source.canonical());
             let view = key.and_then(|key| index.get(key)?.view());
             view.is_some_and(|view| !is_fresh(view, source))

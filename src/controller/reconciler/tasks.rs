@@ -6,6 +6,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
 use super::super::status::StatusKey;
+use super::mint_retries::MintFailure;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::{RegistriesUnconfirmed, Removed};
@@ -20,7 +21,7 @@ const TASK_PANICKED: (&str, &str) = (
 
 /// One piece of work that ended.
 pub(super) enum TaskResult {
-    Minted(MintSource, Option<Reason>),
+    Minted(MintSource, Option<MintFailure>),
     Written(PullSecretKey, PullSecretWrite),
     Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
     CrdChecked(Result<(), RegistriesUnconfirmed>),
@@ -64,7 +65,13 @@ impl TaskKey {
     fn failed(self) -> TaskResult {
         let (reason, message) = TASK_PANICKED;
         match self {
-            Self::Mint(source) => TaskResult::Minted(source, Some(Reason::new(reason, message))),
+            Self::Mint(source) => {
+                let failed = MintFailure {
+                    why: Reason::new(reason, message),
+                    is_of_cluster: false,
+                };
+                TaskResult::Minted(source, Some(failed))
+            }
             Self::Write(name) => {
                 let pending = Pending {
                     registry: None,

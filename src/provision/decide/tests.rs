@@ -113,8 +113,35 @@ fn mints_nothing_twice_and_waits_after_a_failure() {
         ..credential(0)
     };
     let secret = current(&[minting, failed]);
-    assert_eq!(decide(&secret, at(400)), wait(401));
+    assert_eq!(decide(&secret, at(400)), Decision::Wait(None));
     assert_eq!(decide(&secret, at(401)), mint(&[1]));
+    // It is to be renewed later than it may be tried again.
+    let early = CredentialState {
+        retry_at: Some(at(370)),
+        ..credential(255)
+    };
+    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(396));
+}
+
+#[test]
+fn waits_for_no_mint_that_failed_last_time() {
+    let retried = CredentialState {
+        minting_since: Some(at(300)),
+        retry_at: Some(at(300)),
+        ..credential(0)
+    };
+    let retried = (Some(retried), EntryState::Current);
+    let missing = (None, EntryState::Missing);
+    assert_eq!(
+        decide(&holding(&[missing, retried]), at(300)),
+        Decision::Write
+    );
+    let previous = (None, EntryState::Previous(at(720)));
+    let renew = Decision::Renew {
+        until: at(720),
+        requeue_at: None,
+    };
+    assert_eq!(decide(&holding(&[previous, retried]), at(300)), renew);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::provision::ports::Version;
 use crate::provision::state::Observed;
 
 /// The source of some credential.
-fn source(region: &str) -> MintSource {
+pub(crate) fn source(region: &str) -> MintSource {
     let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
         "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
     let registries = Registries::build([serde_json::from_value(spec).unwrap()]);

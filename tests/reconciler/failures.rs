@@ -1,0 +1,80 @@
+//! What fails, comes back, or goes on for ever, and what everything else does meanwhile.
+
+use super::*;
+
+const ENABLED: (&str, &str) = ("pullpass.dev/inject", "enabled");
+
+impl Replica {
+    /// How often anything was reconciled meanwhile.
+    async fn count_reconciles(&self, milliseconds: u64) -> usize {
+        let count = || -> usize { self.gauge("pullpass_reconciles_total").parse().unwrap() };
+        let before = count();
+        pass(milliseconds).await;
+        count() - before
+    }
+
+    fn events(&self, reason: &str) -> Vec<String> {
+        let events = self.statuses.events.lock().unwrap();
+        let of_reason = events.iter().filter(|event| event.reason == reason);
+        of_reason.map(|event| event.note.clone()).collect()
+    }
+}
+
+/// Nobody can do anything meanwhile, however many namespaces wait for it.
+#[tokio::test(start_paused = true)]
+async fn asks_for_each_credential_once_a_minute_while_its_cloud_is_away() {
+    const SOURCES: usize = 20;
+    let replica = Replica::start(Duration::ZERO);
+    replica.cloud.fails.store(true, Ordering::SeqCst);
+    replica.serve(registries(SOURCES));
+    replica.opted_in(100);
+    replica.lead();
+    pass(120_000).await;
+    let asked = replica.cloud.asked.load(Ordering::SeqCst);
+    let reconciles = replica.count_reconciles(600_000).await;
+    let asked = replica.cloud.asked.load(Ordering::SeqCst) - asked;
+    println!("asked {asked} times, {reconciles} reconciles in ten minutes");
+    assert!((SOURCES * 9..=SOURCES * 11).contains(&asked), "{asked}");
+    // One pull secret asks for all that are due.
+    assert!((9..=SOURCES * 22).contains(&reconciles), "{reconciles}");
+    replica.cloud.fails.store(false, Ordering::SeqCst);
+    pass(70_000).await;
+    assert_eq!(replica.gauge("pullpass_namespaces_incomplete"), "0");
+}
+
+/// One that is never done with reconciling carries out orders, and says what there is.
+#[tokio::test(start_paused = true)]
+async fn carries_out_orders_and_reports_while_keys_come_all_the_time() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("first");
+    let all = login_for("all", "harbor.example", &json!({}));
+    let team = login_for(
+        "team",
+        "quay.example",
+        &json!({"matchLabels": {"team": "a"}}),
+    );
+    replica.serve(build([all.clone(), team.clone()]));
+    replica.add_namespace("z", &[ENABLED, ("team", "a")]);
+    replica.lead();
+    pass(60_000).await;
+    assert_eq!(replica.world.logins("z").len(), 2);
+    let late = login_for(
+        "late",
+        "late.example",
+        &json!({"matchLabels": {"team": "late"}}),
+    );
+    let now = time::clock();
+    let registries = build([all.clone(), team, late.clone()]);
+    replica.state.apply_registry("late", registries, now);
+    replica.delete_registry("team", build([all, late]));
+    let before = replica.statuses.count();
+    for turn in 0..200 {
+        for number in 0..300 {
+            let turn = turn.to_string();
+            replica.add_namespace(&format!("n{number}"), &[("turn", &turn)]);
+        }
+        tokio::time::advance(Duration::from_millis(25)).await;
+    }
+    assert_eq!(replica.world.logins("z").len(), 1, "it is still there");
+    assert!(replica.statuses.count() > before, "nothing was said");
+}
