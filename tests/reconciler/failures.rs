@@ -78,3 +78,46 @@ async fn carries_out_orders_and_reports_while_keys_come_all_the_time() {
     assert_eq!(replica.world.logins("z").len(), 1, "it is still there");
     assert!(replica.statuses.count() > before, "nothing was said");
 }
+
+/// A failure that another replica settled: nobody wakes up for it, and no Registry is degraded by it.
+#[tokio::test(start_paused = true)]
+async fn forgets_a_failure_once_nothing_is_to_be_done() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("first");
+    replica.serve(build([login_for("all", "harbor.example", &json!({}))]));
+    replica.opted_in(1);
+    let refuse = |refuses: bool| {
+        let refusal = refuses.then(|| ClusterError::Rejected {
+            what: "secret".to_owned(),
+            message: "exceeded quota".to_owned(),
+        });
+        *replica.world.refusal.lock().unwrap() = refusal;
+    };
+    refuse(true);
+    replica.lead();
+    pass(40_000).await;
+    let degraded = || {
+        let written = replica.statuses.written.lock().unwrap();
+        let conditions = written.last().unwrap().1.conditions.clone();
+        let degraded = conditions.into_iter().find(|one| one.type_ == "Degraded");
+        degraded.unwrap().status
+    };
+    assert_eq!(degraded(), "True");
+    let auths = r#"{"auths":{"harbor.example":{"auth":"cm9ib3Q6Zmlyc3Q="}}}"#;
+    let stored = replica.world.put_secret("team-0", true, auths);
+    double::show(&replica.state, "team-0", &stored);
+    pass(90_000).await;
+    assert_eq!(degraded(), "False");
+    refuse(false);
+    CLOCK_READS.set(0);
+    pass(60_000).await;
+    let reads = CLOCK_READS.get();
+    assert!(reads <= 10, "{reads} times a minute");
+    // The next failure is the first of its kind: it is tried again in a second.
+    refuse(true);
+    replica.give_source("second");
+    pass(1_500).await;
+    refuse(false);
+    pass(4_000).await;
+    assert_eq!(replica.world.logins("team-0")["harbor.example"], "second");
+}

@@ -342,9 +342,11 @@ impl ReconcilerState {
                 self.remove_backoff.forget(key);
             }
             // What was to be removed is not there: nothing failed. It is looked at again a little later.
-            Ok(Removed::Nothing) => self
-                .remove_backoff
-                .hold_off(key.clone(), REMOVAL_RETRY, now),
+            Ok(Removed::Nothing) => {
+                self.remove_backoff.forget(key);
+                self.remove_backoff
+                    .hold_off(key.clone(), REMOVAL_RETRY, now);
+            }
             Err(_) => self
                 .remove_backoff
                 .record_failure(key.clone(), None, Vec::new(), now),
