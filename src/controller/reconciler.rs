@@ -9,6 +9,7 @@
 //! ```
 
 mod blocked;
+mod blocked_report;
 mod changes;
 mod crd_check;
 mod drift;
@@ -249,13 +250,16 @@ impl Reconciler {
         state.confirmed = confirmed.map(str::to_owned);
         let is_confirmed = confirmed.is_some() && confirmed == state.reported_blocked.as_deref();
         let permits = state.guard.permit(state.index.there(), is_confirmed, now);
-        state.report_blocked(&permits.blocked, &self.own_namespace);
+        state.report_blocked(&permits.blocked, &self.own_namespace, now);
         if is_confirmed && state.guard.is_idle() {
             self.provisioner.forget_lost_kind();
         }
         // What was removed lately counts no more by then.
-        let again = (!permits.blocked.is_empty())
-            .then(|| now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
+        let again = (!permits.blocked.is_empty()).then(|| {
+            let window = now.saturating_add(REMOVAL_WINDOW).unwrap_or(now);
+            let report = state.blocked_report.next(now);
+            report.map_or(window, |report| report.min(window))
+        });
         state.blocked_until = again;
         state.has_permits = !permits.permitted.is_empty();
         if !state.has_permits && !state.index.is_unconfirmed() {

@@ -121,3 +121,38 @@ async fn forgets_a_failure_once_nothing_is_to_be_done() {
     pass(4_000).await;
     assert_eq!(replica.world.logins("team-0")["harbor.example"], "second");
 }
+
+/// The command that the Event shows confirms what is blocked, though it was found little by little; and it is shown again.
+#[tokio::test(start_paused = true)]
+async fn reports_blocked_removals_once_they_are_all_known_and_again_while_they_wait() {
+    const ALL: usize = 14;
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("first");
+    replica.serve(build([login_for("all", "harbor.example", &json!({}))]));
+    replica.opted_in(ALL);
+    replica.lead();
+    pass(20_000).await;
+    // All are taken in at once; those after the tenth are found one by one.
+    for number in 0..ALL {
+        replica.add_namespace(&format!("team-{number}"), &[]);
+        if number >= 11 {
+            pass(500).await;
+        }
+    }
+    pass(5_000).await;
+    let left = || (0..ALL).filter(|n| replica.world.secret(&format!("team-{n}")).is_some());
+    let notes = replica.events("RemovalBlocked");
+    assert_eq!((notes.len(), left().count()), (1, ALL), "{notes:?}");
+    assert!(notes[0].contains("from 14 of 14"), "{notes:?}");
+    pass(3_600_000).await;
+    let again = replica.events("RemovalBlocked");
+    assert!((4..=7).contains(&again.len()), "{}", again.len());
+    assert!(again.iter().all(|note| *note == notes[0]), "{again:?}");
+    let (_, id) = notes[0].rsplit_once('=').unwrap();
+    let id = id.split_whitespace().next().unwrap().to_owned();
+    replica
+        .leadership
+        .send_modify(|told| told.confirmed = Some(id));
+    pass(20_000).await;
+    assert_eq!(left().count(), 0);
+}

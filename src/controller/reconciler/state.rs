@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
+use super::blocked_report::BlockedReport;
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
@@ -59,6 +60,7 @@ pub(super) struct ReconcilerState {
     pub(super) crd_check: CrdCheck,
     /// The digest under which the blocked removals were reported.
     pub(super) reported_blocked: Option<String>,
+    pub(super) blocked_report: BlockedReport,
     /// How many removals are blocked, and until when, if nothing changes.
     pub(super) blocked: usize,
     pub(super) blocked_until: Option<Timestamp>,
@@ -110,6 +112,7 @@ impl ReconcilerState {
             guard: RemovalGuard::default(),
             crd_check: CrdCheck::default(),
             reported_blocked: None,
+            blocked_report: BlockedReport::default(),
             blocked: 0,
             blocked_until: None,
             confirmed: None,
@@ -285,6 +288,7 @@ impl ReconcilerState {
                 regarding: secret(&key.0, &key.1),
                 event_type: EventType::Warning,
                 reason: "ConflictingWriter",
+                series: None,
                 action: "Repair",
                 note: CONFLICTING_WRITER_NOTE.to_owned(),
             });
