@@ -156,3 +156,65 @@ async fn reports_blocked_removals_once_they_are_all_known_and_again_while_they_w
     pass(20_000).await;
     assert_eq!(left().count(), 0);
 }
+
+/// What pullpass took out itself, or another replica wrote, is no other writer's change.
+#[tokio::test(start_paused = true)]
+async fn takes_no_removal_and_no_other_replica_for_another_writer() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("p0");
+    let all = login_for("all", "harbor.example", &json!({}));
+    let team = login_for("team", "quay.example", &json!({}));
+    replica.serve(build([all.clone()]));
+    replica.opted_in(1);
+    replica.lead();
+    pass(10_000).await;
+    for _ in 0..8 {
+        let both = build([all.clone(), team.clone()]);
+        replica.state.apply_registry("team", both, time::clock());
+        pass(3_000).await;
+        assert_eq!(replica.world.logins("team-0").len(), 2);
+        replica.delete_registry("team", build([all.clone()]));
+        pass(5_000).await;
+        assert_eq!(replica.world.logins("team-0").len(), 1);
+    }
+    assert_eq!(replica.events("ConflictingWriter"), [""; 0]);
+    for number in 1..9 {
+        let password = format!("p{number}");
+        replica.give_source(&password);
+        pass(3_000).await;
+        assert_eq!(replica.world.logins("team-0")["harbor.example"], password);
+        // Another replica writes the same.
+        let mut stored = replica.world.secret("team-0").unwrap();
+        stored.version.resource_version = replica.world.next_version();
+        let mut secrets = replica.world.secrets.lock().unwrap();
+        secrets.insert("team-0".to_owned(), stored.clone());
+        drop(secrets);
+        double::show(&replica.state, "team-0", &stored);
+        pass(3_000).await;
+    }
+    assert_eq!(replica.events("ConflictingWriter"), [""; 0]);
+}
+
+/// Who puts back what was good once is another writer all the same.
+#[tokio::test(start_paused = true)]
+async fn takes_an_earlier_login_that_comes_back_for_another_writer() {
+    let replica = Replica::start(Duration::ZERO);
+    replica.give_source("old");
+    replica.serve(build([login_for("all", "harbor.example", &json!({}))]));
+    replica.opted_in(1);
+    replica.lead();
+    pass(10_000).await;
+    let old = replica.world.secret("team-0").unwrap();
+    replica.give_source("new");
+    pass(10_000).await;
+    for _ in 0..8 {
+        let mut stored = old.clone();
+        stored.version.resource_version = replica.world.next_version();
+        let mut secrets = replica.world.secrets.lock().unwrap();
+        secrets.insert("team-0".to_owned(), stored.clone());
+        drop(secrets);
+        double::show(&replica.state, "team-0", &stored);
+        pass(10_000).await;
+    }
+    assert!(!replica.events("ConflictingWriter").is_empty());
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Reconciler;
 use super::mint_retries::MintFailure;
 use super::state::ReconcilerState;
-use super::tasks::{PullSecretWrite, TaskKey, TaskResult};
+use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
 use crate::provision::observe::PullSecretRef;
 use crate::registry::RegistryInfo;
@@ -34,7 +34,12 @@ impl Reconciler {
         let provisioner = self.provisioner.clone();
         state.tasks.spawn(about, async move {
             let removed = provisioner.remove(&target, &keys).await;
-            TaskResult::Removed(target.key(), found, removed)
+            let ended = PullSecretRemoval {
+                found,
+                removed,
+                version: provisioner.version(&target),
+            };
+            TaskResult::Removed(target.key(), ended)
         });
     }
 

@@ -14,7 +14,7 @@ use super::drift::DriftBackoffs;
 use super::index::Index;
 use super::mint_retries::MintRetries;
 use super::status_holdoff::StatusHoldoff;
-use super::tasks::{PullSecretWrite, TaskResult, Tasks};
+use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskResult, Tasks};
 use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
@@ -24,7 +24,6 @@ use crate::names::NamespaceName;
 use crate::provision::changes::{Cursor, PullSecretKey};
 use crate::provision::decide::{CredentialState, SecretEntry, SecretState};
 use crate::provision::observe::{PullSecretRef, SecretView};
-use crate::provision::ports::ClusterError;
 use crate::provision::prune::Removed;
 use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
@@ -152,10 +151,10 @@ impl ReconcilerState {
                 self.record_write(&key, kept, now);
                 self.queue.add(key);
             }
-            TaskResult::Removed(key, found, removed) => {
+            TaskResult::Removed(key, ended) => {
                 self.writing.remove(&key);
                 self.removals_running = self.removals_running.saturating_sub(1);
-                self.record_removal(&key, found, &removed, now);
+                self.record_removal(&key, ended, now);
                 self.queue.add(key);
             }
             TaskResult::CrdChecked(answer) => {
@@ -307,15 +306,14 @@ impl ReconcilerState {
         self.status_holdoff.holds_until(!is_idle, now)
     }
 
-    fn record_removal(
-        &mut self,
-        key: &PullSecretKey,
-        found: bool,
-        removed: &Result<Removed, ClusterError>,
-        now: Timestamp,
-    ) {
+    fn record_removal(&mut self, key: &PullSecretKey, ended: PullSecretRemoval, now: Timestamp) {
+        let PullSecretRemoval {
+            found,
+            removed,
+            version,
+        } = ended;
         let (namespace, secret) = (key.0.as_str(), key.1.as_str());
-        match removed {
+        match &removed {
             Ok(Removed::Secret) => tracing::info!(
                 namespace.name = namespace,
                 secret.name = secret,
@@ -344,6 +342,9 @@ impl ReconcilerState {
                 // There may be room now for what could not be written.
                 self.write_backoff.forget(key);
                 self.remove_backoff.forget(key);
+                if let Some(record) = self.index.get_mut(key) {
+                    record.last_written = version;
+                }
             }
             // What was to be removed is not there: nothing failed. It is looked at again a little later.
             Ok(Removed::Nothing) => {

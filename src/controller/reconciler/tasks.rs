@@ -23,7 +23,7 @@ const TASK_PANICKED: (&str, &str) = (
 pub(super) enum TaskResult {
     Minted(MintSource, Option<MintFailure>),
     Written(PullSecretKey, PullSecretWrite),
-    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
+    Removed(PullSecretKey, PullSecretRemoval),
     CrdChecked(Result<(), RegistriesUnconfirmed>),
     /// A Registry's status was written, or not.
     StatusWritten(StatusKey, Result<(), ClusterError>),
@@ -42,6 +42,15 @@ pub(super) struct PullSecretWrite {
     pub(super) version: Option<String>,
     /// The unique id of the Secret that was there before it, if one was.
     pub(super) uid: Option<String>,
+}
+
+/// How taking something out of a pull secret ended.
+pub(super) struct PullSecretRemoval {
+    /// Whether nobody ordered it.
+    pub(super) found: bool,
+    pub(super) removed: Result<Removed, ClusterError>,
+    /// The resource version after it.
+    pub(super) version: Option<String>,
 }
 
 /// What a piece is about.
@@ -89,7 +98,12 @@ impl TaskKey {
             }
             Self::Remove(name) => {
                 let what = format!("remove logins from secret {}/{}", name.0, name.1);
-                TaskResult::Removed(name, false, Err(panicked(&what)))
+                let ended = PullSecretRemoval {
+                    found: false,
+                    removed: Err(panicked(&what)),
+                    version: None,
+                };
+                TaskResult::Removed(name, ended)
             }
             Self::CheckCrd => TaskResult::CrdChecked(Err(panicked("list registries").into())),
             Self::WriteStatus(key) => {

@@ -53,8 +53,12 @@ fn target(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> PullSecretRef 
 }
 
 fn removed(state: &mut ReconcilerState, target: &PullSecretRef, now: Timestamp) {
-    let done = TaskResult::Removed(target.key(), true, Ok(Removed::Entries));
-    state.take(done, now);
+    let ended = PullSecretRemoval {
+        found: true,
+        removed: Ok(Removed::Entries),
+        version: None,
+    };
+    state.take(TaskResult::Removed(target.key(), ended), now);
 }
 
 #[test]
