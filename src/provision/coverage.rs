@@ -237,8 +237,12 @@ pub(super) fn compute_coverage(
                     let unknown = accounts.len();
                     match find_bound(grant, namespace, state, &mut accounts) {
                         Some(bound) => sets.find_bound(&bound, sources),
-                        // Its ServiceAccount was never read; one that was read has no credential.
-                        None => Arc::new(Desired::unknown(accounts.len() == unknown)),
+                        // Its ServiceAccount was never read, or is of no use as it was.
+                        None => {
+                            let useless = accounts.get(unknown);
+                            let useless = useless.map(|(_, known)| Arc::clone(known));
+                            Arc::new(Desired::unknown(useless))
+                        }
                     }
                 };
                 let desired = desired.as_ref().map_or_else(bind, Arc::clone);

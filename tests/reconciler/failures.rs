@@ -157,6 +157,49 @@ async fn reports_blocked_removals_once_they_are_all_known_and_again_while_they_w
     assert_eq!(left().count(), 0);
 }
 
+/// A ServiceAccount that comes later, or gets its annotation later, is found without any Pod.
+#[tokio::test(start_paused = true)]
+async fn reads_a_service_account_again_that_was_of_no_use() {
+    let account = |role: Option<&str>| ServiceAccount {
+        uid: "u".to_owned(),
+        pull_secrets: None,
+        annotations: role
+            .map(|role| ("eks.amazonaws.com/role-arn".to_owned(), role.to_owned()))
+            .into_iter()
+            .collect(),
+    };
+    for first in [None, Some(account(None))] {
+        let replica = Replica::start(Duration::ZERO);
+        let own = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "own"},
+            "spec": {"images": [host(1)], "namespaceSelector": {},
+                "ecr": {"identity": {"serviceAccount": {"name": "puller", "fromAnnotations": true}}}},
+        });
+        replica.serve(build([own]));
+        replica.opted_in(1);
+        let set = |account| {
+            let key = ("team-0".to_owned(), "puller".to_owned());
+            let mut accounts = replica.world.accounts.lock().unwrap();
+            accounts.insert(key, account);
+        };
+        set(first);
+        replica.lead();
+        pass(20_000).await;
+        let before = replica.world.reads.load(Ordering::SeqCst);
+        pass(3_600_000).await;
+        let reads = replica.world.reads.load(Ordering::SeqCst) - before;
+        println!("{reads} reads in an hour");
+        assert!((10..=60).contains(&reads), "{reads}");
+        assert!(replica.world.logins("team-0").is_empty());
+        let role = "arn:aws:iam::210987654321:role/pull";
+        set(Some(account(Some(role))));
+        pass(310_000).await;
+        assert_eq!(replica.world.logins("team-0").len(), 1);
+        let idle = replica.count_reconciles(600_000).await;
+        assert_eq!(idle, 0, "it is known");
+    }
+}
+
 /// What pullpass took out itself, or another replica wrote, is no other writer's change.
 #[tokio::test(start_paused = true)]
 async fn takes_no_removal_and_no_other_replica_for_another_writer() {
