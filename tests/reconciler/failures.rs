@@ -13,6 +13,14 @@ impl Replica {
         count() - before
     }
 
+    /// Another replica, or another writer, writes this into a pull secret.
+    fn put_again(&self, mut stored: double::Stored) {
+        stored.version.resource_version = self.world.next_version();
+        double::show(&self.state, "team-0", &stored);
+        let mut secrets = self.world.secrets.lock().unwrap();
+        secrets.insert("team-0".to_owned(), stored);
+    }
+
     fn events(&self, reason: &str) -> Vec<String> {
         let events = self.statuses.events.lock().unwrap();
         let of_reason = events.iter().filter(|event| event.reason == reason);
@@ -227,12 +235,8 @@ async fn takes_no_removal_and_no_other_replica_for_another_writer() {
         pass(3_000).await;
         assert_eq!(replica.world.logins("team-0")["harbor.example"], password);
         // Another replica writes the same.
-        let mut stored = replica.world.secret("team-0").unwrap();
-        stored.version.resource_version = replica.world.next_version();
-        let mut secrets = replica.world.secrets.lock().unwrap();
-        secrets.insert("team-0".to_owned(), stored.clone());
-        drop(secrets);
-        double::show(&replica.state, "team-0", &stored);
+        let stored = replica.world.secret("team-0").unwrap();
+        replica.put_again(stored);
         pass(3_000).await;
     }
     assert_eq!(replica.events("ConflictingWriter"), [""; 0]);
@@ -251,12 +255,7 @@ async fn takes_an_earlier_login_that_comes_back_for_another_writer() {
     replica.give_source("new");
     pass(10_000).await;
     for _ in 0..8 {
-        let mut stored = old.clone();
-        stored.version.resource_version = replica.world.next_version();
-        let mut secrets = replica.world.secrets.lock().unwrap();
-        secrets.insert("team-0".to_owned(), stored.clone());
-        drop(secrets);
-        double::show(&replica.state, "team-0", &stored);
+        replica.put_again(old.clone());
         pass(10_000).await;
     }
     assert!(!replica.events("ConflictingWriter").is_empty());

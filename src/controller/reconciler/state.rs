@@ -24,6 +24,7 @@ use crate::names::NamespaceName;
 use crate::provision::changes::{Cursor, PullSecretKey};
 use crate::provision::decide::{CredentialState, SecretEntry, SecretState};
 use crate::provision::observe::{PullSecretRef, SecretView};
+use crate::provision::ports::ClusterError;
 use crate::provision::prune::Removed;
 use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
@@ -306,14 +307,9 @@ impl ReconcilerState {
         self.status_holdoff.holds_until(!is_idle, now)
     }
 
-    fn record_removal(&mut self, key: &PullSecretKey, ended: PullSecretRemoval, now: Timestamp) {
-        let PullSecretRemoval {
-            found,
-            removed,
-            version,
-        } = ended;
+    fn log_removal(&mut self, key: &PullSecretKey, removed: &Result<Removed, ClusterError>) {
         let (namespace, secret) = (key.0.as_str(), key.1.as_str());
-        match &removed {
+        match removed {
             Ok(Removed::Secret) => tracing::info!(
                 namespace.name = namespace,
                 secret.name = secret,
@@ -336,6 +332,15 @@ impl ReconcilerState {
                 }
             }
         }
+    }
+
+    fn record_removal(&mut self, key: &PullSecretKey, ended: PullSecretRemoval, now: Timestamp) {
+        let PullSecretRemoval {
+            found,
+            removed,
+            version,
+        } = ended;
+        self.log_removal(key, &removed);
         let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
         match removed {
             Ok(Removed::Secret | Removed::Entries) => {
