@@ -16,6 +16,7 @@ mod drift;
 mod index;
 mod meanwhile;
 mod mint_retries;
+mod mints;
 mod record;
 mod report;
 mod start;

@@ -214,6 +214,15 @@ impl MintError {
         }
     }
 
+    /// Whether no cloud was asked, since the API server could not be.
+    pub fn is_of_cluster(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Unreachable { .. } | StoreError::Contended)
+                | Self::Tenant(TenantError::TokenUnreachable { .. })
+        )
+    }
+
     /// Whether it mends itself: nobody has to do anything, it is tried again.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

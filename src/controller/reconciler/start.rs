@@ -11,6 +11,7 @@ use super::mint_retries::MintFailure;
 use super::state::ReconcilerState;
 use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
+use crate::controller::conditions::Reason;
 use crate::provision::observe::PullSecretRef;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
@@ -55,7 +56,10 @@ impl Reconciler {
             {
                 provisioner.refresh_account(tenant).await;
             }
-            let failed = minted.err().map(|error| MintFailure::of(&error));
+            let failed = minted.err().map(|error| MintFailure {
+                why: Reason::new(error.reason(), error.to_string()),
+                is_of_cluster: error.is_of_cluster(),
+            });
             TaskResult::Minted(source, failed)
         });
     }
