@@ -196,7 +196,14 @@ mod tests {
                     assert_ne!(kept.outcome, EnsureOutcome::Covered);
                     last_written.push(name);
                 }
-                TaskResult::Removed(_, false, Err(_))
+                TaskResult::Removed(
+                    _,
+                    PullSecretRemoval {
+                        found: false,
+                        removed: Err(_),
+                        ..
+                    },
+                )
                 | TaskResult::CrdChecked(Err(_))
                 | TaskResult::StatusWritten(_, Err(_))
                 | TaskResult::EventPublished => others += 1,
