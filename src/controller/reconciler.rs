@@ -4,15 +4,19 @@
 //! watch event, mint done, ServiceAccount read, deadline ─▶ WorkQueue ─▶ reconcile(key): decide (pure, one secret)
 //!                                                                        ├─▶ mint       one per credential, 32 at a time
 //!                                                                        ├─▶ write      32 at a time, renewals at a pace
-//!                                                                        ├─▶ remove     if RemovalGuard permits
+//!                                                                        ├─▶ remove     if RemovalGuard permits, 8 at a time
 //!                                                                        └─▶ Index ─▶ status, metrics
 //! ```
 
 mod blocked;
+mod blocked_report;
 mod changes;
 mod crd_check;
 mod drift;
 pub(super) mod index;
+mod meanwhile;
+mod mint_retries;
+mod mints;
 mod record;
 mod report;
 mod start;
@@ -31,7 +35,6 @@ use tokio::sync::watch;
 
 use self::record::Seen;
 use self::state::ReconcilerState;
-use self::tasks::{TaskKey, TaskResult};
 pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
@@ -57,6 +60,9 @@ const MAX_CONCURRENT_MINTS: usize = 32;
 
 /// How many pull secrets are written at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// From how many something is removed at a time: places of their own, since an order acts within seconds, however much is to be written.
+const MAX_CONCURRENT_REMOVALS: usize = 8;
 
 /// Keeps pull secrets.
 pub struct Reconciler {
@@ -137,18 +143,21 @@ impl Reconciler {
             state.take_finished(now);
             self.add_changed(&mut state);
             state.queue.add_due(now);
+            state.add_due_mints(now);
             for _ in 0..BATCH {
                 let Some(key) = state.queue.pop() else { break };
                 self.reconcile(&key, &mut state, now);
             }
             self.start_queued(&mut state, now);
             if !state.queue.is_settled() {
+                self.act_meanwhile(&mut state, now);
                 tokio::task::yield_now().await;
                 continue;
             }
             let removals = self.remove_stale(confirmed.as_deref(), &mut state, now);
             let status = self.report_status(&mut state, now);
-            let next = [removals, status, state.queue.next()];
+            let mints = state.mint_retries.next();
+            let next = [removals, status, mints, state.queue.next()];
             let next = next.into_iter().flatten().min();
             if !self.wait(leadership, &mut state, next, now).await {
                 return false;
@@ -165,7 +174,7 @@ impl Reconciler {
         now: Timestamp,
     ) -> bool {
         let mut wait = next.map_or(clock::MAX_WAIT, |next| clock::find_wait(next, now));
-        if state.writing.len() < MAX_CONCURRENT_WRITES {
+        if state.writes_running() < MAX_CONCURRENT_WRITES {
             wait = state
                 .queue
                 .next_write(now)
@@ -215,7 +224,7 @@ impl Reconciler {
                 state.minting.remove(&source);
             }
         }
-        while state.writing.len() < MAX_CONCURRENT_WRITES
+        while state.writes_running() < MAX_CONCURRENT_WRITES
             && let Some(key) = state.queue.pop_write(now)
         {
             match self.provisioner.find_incomplete(&key) {
@@ -241,13 +250,16 @@ impl Reconciler {
         state.confirmed = confirmed.map(str::to_owned);
         state.confirmations.take(confirmed);
         let mut permits = state.permit_removals(now);
-        state.report_blocked(&permits.blocked, &self.own_namespace);
+        state.report_blocked(&permits.blocked, &self.own_namespace, now);
         if state.end_confirmed() {
             self.provisioner.forget_lost_kind();
         }
         // What was removed lately counts no more by then.
-        let again = (!permits.blocked.is_empty())
-            .then(|| now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
+        let again = (!permits.blocked.is_empty()).then(|| {
+            let window = now.saturating_add(REMOVAL_WINDOW).unwrap_or(now);
+            let report = state.blocked_report.next(now);
+            report.map_or(window, |report| report.min(window))
+        });
         state.blocked_until = again;
         state.has_permits = !permits.permitted.is_empty();
         if !state.has_permits && !state.index.is_unconfirmed() {
@@ -255,12 +267,7 @@ impl Reconciler {
             return again;
         }
         let registries = self.provisioner.registries();
-        if state.crd_check.should_ask(&registries, now) {
-            let provisioner = self.provisioner.clone();
-            state.tasks.spawn(TaskKey::CheckCrd, async move {
-                TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
-            });
-        }
+        self.check_crd(&registries, state, now);
         if !state.crd_check.is_confirmed() {
             // Who confirms it while the kind is gone means just that, and nothing else.
             let is_gone = state.crd_check.is_gone();
@@ -282,7 +289,7 @@ impl Reconciler {
     ) {
         for key in permitted {
             // What is left begins when one of those ends.
-            if state.writing.len() >= MAX_CONCURRENT_WRITES {
+            if state.removals_running >= MAX_CONCURRENT_REMOVALS {
                 break;
             }
             let cause = state.guard.cause(&key);

@@ -81,6 +81,13 @@ impl RemovalGuard {
         self.wanted.get(key).copied()
     }
 
+    /// From which pull secrets an admin ordered that something is removed.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = &PullSecretKey> {
+        let ordered = self.wanted.iter();
+        let ordered = ordered.filter(|(_, cause)| cause.why == Stale::SpecChange);
+        ordered.map(|(key, _)| key)
+    }
+
     /// What is wanted begins.
     pub(super) fn begin(&mut self, key: &PullSecretKey) {
         if let Some(cause) = self.wanted.remove(key) {

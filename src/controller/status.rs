@@ -311,6 +311,7 @@ fn find_event(listed: &RegistryInfo, facts: &RegistryFacts, now: Timestamp) -> O
         ),
         event_type: EventType::Warning,
         reason: wrong.reason,
+        series: None,
         action: "Provision",
         note: wrong.message,
     })

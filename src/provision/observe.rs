@@ -279,7 +279,9 @@ impl Provisioner {
         let (keys, why) = leftovers.into_first();
         let ends = coverage.covered().iter().flat_map(|covered| {
             let until = check.previous_identity_until(covered).into_iter();
-            until.chain(end(covered))
+            let wait = covered.desired.next_read();
+            let read_at = wait.and_then(|wait| check.now.checked_add(wait).ok());
+            until.chain(end(covered)).chain(read_at)
         });
         let requeue_at = ends.filter(|until| *until > check.now).min();
         SecretView {

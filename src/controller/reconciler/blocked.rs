@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::blocked_report::BlockedReport;
 use super::index::Index;
 use super::state::ReconcilerState;
 use crate::cluster::{CONFIRM_ANNOTATION, EventNote, EventType, reference};
@@ -91,19 +92,25 @@ impl ReconcilerState {
         is_over
     }
 
-    /// Reports, once for each set of them, which removals are blocked until an admin confirms them.
-    pub(super) fn report_blocked(&mut self, blocked: &[PullSecretKey], own_namespace: &str) {
+    /// Reports which removals are blocked until an admin confirms them: each set once it is whole, and again while it waits.
+    pub(super) fn report_blocked(
+        &mut self,
+        blocked: &[PullSecretKey],
+        own_namespace: &str,
+        now: Timestamp,
+    ) {
         self.blocked = blocked.len();
         if blocked.is_empty() {
             if self.guard.is_idle() {
                 self.reported_blocked = None;
                 self.confirmations.reported.clear();
+                self.blocked_report = BlockedReport::default();
             }
             return;
         }
         let count = blocked.len();
         let id = blocked_removals_id(&self.index, blocked);
-        if self.reported_blocked.as_ref() == Some(&id) {
+        if !self.blocked_report.is_due(&id, now) {
             return;
         }
         let total = self.index.there();
@@ -119,6 +126,7 @@ impl ReconcilerState {
             ),
             event_type: EventType::Warning,
             reason: "RemovalBlocked",
+            series: Some(id.clone()),
             action: "Remove",
             note,
         });

@@ -1,9 +1,12 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
+#[path = "failures.rs"]
+mod failures;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +54,9 @@ fn clock() -> Timestamp {
 struct Cloud {
     known: Mutex<HashMap<MintSource, Arc<Credential>>>,
     issued: AtomicUsize,
+    /// How often it was asked to mint, and whether it fails to.
+    asked: AtomicUsize,
+    fails: AtomicBool,
     looks: AtomicUsize,
     hold: Mutex<Option<Arc<Notify>>>,
     changes: ChangeLog<String>,
@@ -99,6 +105,11 @@ impl Credentials for Cloud {
         source: &MintSource,
         now: Timestamp,
     ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            let host = source.location().to_owned();
+            return Err(Arc::new(MintError::Timeout { host }));
+        }
         Ok(self.issue(source, now))
     }
 
@@ -182,7 +193,7 @@ impl Cluster for Slow {
     }
 }
 
-/// Keeps all statuses that were written, each of which takes a second.
+/// Keeps all statuses that were written, each of which takes a second, and all Events.
 #[derive(Default)]
 struct Statuses {
     written: Mutex<Vec<(String, RegistryStatus)>>,
@@ -190,6 +201,7 @@ struct Statuses {
     ids: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
+    events: Mutex<Vec<EventNote>>,
 }
 
 impl Statuses {
@@ -215,6 +227,7 @@ impl StatusWriter for Statuses {
     }
 
     async fn publish(&self, note: &EventNote, _: Timestamp) {
+        self.events.lock().unwrap().push(note.clone());
         if let Some((_, id)) = note.note.split_once("confirm-removal=") {
             let id = id.split_whitespace().next().map(str::to_owned);
             self.ids.lock().unwrap().extend(id);
@@ -782,4 +795,62 @@ async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
         pass(60_000).await;
         assert_eq!(holders(), holds, "{what}");
     }
+}
+
+/// A Registry of the fixed login for the namespaces that a selector matches, as the API server has it without uid and generation.
+fn login_for(name: &str, image: &str, selector: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
+        "spec": {"images": [image], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    })
+}
+
+fn build<const N: usize>(objects: [Value; N]) -> Registries {
+    let objects = objects.map(|one| serde_json::from_value(one).unwrap());
+    let built = Registries::build(objects);
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+impl Replica {
+    /// The watch shows that a Registry was deleted: these are left.
+    fn delete_registry(&self, name: &str, left: Registries) {
+        let names = left.iter().map(|registry| registry.name.to_string());
+        self.world.put_registries(names);
+        self.state.apply_registry(name, left, clock());
+    }
+}
+
+/// However many writes are due at once, also of the very pull secrets that it is about.
+#[tokio::test(start_paused = true)]
+async fn carries_out_an_order_within_seconds_while_writes_are_due_at_once() {
+    const TEAM: usize = 5;
+    let replica = Replica::start(Duration::from_secs(3));
+    replica.give_source("first");
+    let all = login_for("all", "harbor.example", &json!({}));
+    let team = login_for(
+        "team",
+        "quay.example",
+        &json!({"matchLabels": {"team": "a"}}),
+    );
+    replica.serve(build([all.clone(), team]));
+    replica.opted_in(300);
+    let enabled = ("pullpass.dev/inject", "enabled");
+    // They are written last.
+    let names: Vec<String> = (0..TEAM).map(|number| format!("z-{number}")).collect();
+    for name in &names {
+        replica.add_namespace(name, &[enabled, ("team", "a")]);
+    }
+    replica.lead();
+    pass(60_000).await;
+    let left = || names.iter().map(|name| replica.world.logins(name));
+    assert!(left().all(|logins| logins.len() == 2));
+    replica.give_source("second");
+    pass(500).await;
+    replica.delete_registry("team", build([all]));
+    pass(8_000).await;
+    assert!(left().all(|logins| !logins.contains_key("quay.example")));
+    assert!(left().all(|logins| logins["harbor.example"] == "first"));
+    pass(60_000).await;
+    assert!(left().all(|logins| logins["harbor.example"] == "second"));
 }

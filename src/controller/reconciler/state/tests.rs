@@ -15,7 +15,7 @@ use crate::provision::ports::Version;
 use crate::provision::state::Observed;
 
 /// The source of some credential.
-fn source(region: &str) -> MintSource {
+pub(crate) fn source(region: &str) -> MintSource {
     let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
         "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
     let registries = Registries::build([serde_json::from_value(spec).unwrap()]);
@@ -54,8 +54,12 @@ fn target(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> PullSecretRef 
 }
 
 fn removed(state: &mut ReconcilerState, target: &PullSecretRef, now: Timestamp) {
-    let done = TaskResult::Removed(target.key(), true, Ok(Removed::Entries));
-    state.take(done, now);
+    let ended = PullSecretRemoval {
+        found: true,
+        removed: Ok(Removed::Entries),
+        version: None,
+    };
+    state.take(TaskResult::Removed(target.key(), ended), now);
 }
 
 #[test]
@@ -118,6 +122,13 @@ fn what_was_confirmed_says_nothing_of_later_removals() {
 }
 
 /// What went with the kind is forgotten once it is gone, and not while a removal that failed is to be tried again.
+/// Reports a set that stays the same from then on.
+fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) {
+    for second in [second, second + 3] {
+        state.report_blocked(blocked, "pullpass", at(second));
+    }
+}
+
 #[test]
 fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
     let mut state = new_state();
@@ -136,7 +147,7 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
     want(&mut state, &targets[1]);
     let permits = state.permit_removals(at(0));
     assert_eq!(permits.blocked, [a.clone(), b.clone()]);
-    state.report_blocked(&permits.blocked, "pullpass");
+    report(&mut state, &permits.blocked, 0);
     let id = state.reported_blocked.clone().unwrap();
     state.confirmations.take(Some("another"));
     assert_eq!(state.permit_removals(at(0)), permits);
@@ -146,7 +157,7 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
     assert_eq!(permits.permitted, [a.clone(), b.clone()]);
     assert_eq!(permits.blocked, std::slice::from_ref(&c));
     // A new report is none of the confirmed ones.
-    state.report_blocked(&permits.blocked, "pullpass");
+    report(&mut state, &permits.blocked, 20);
     assert_eq!(state.permit_removals(at(0)), permits);
 
     state.guard.forget(&c);
@@ -173,6 +184,7 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
 fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
     let mut state = new_state();
     let (why, is_ours) = (Stale::KindLost, true);
+    let mut second = 0;
     let mut report = |digest: &str| {
         for (namespace, digest) in [("a", "first"), ("b", digest)] {
             let target = target(namespace, "u", &[("eu", digest)]);
@@ -183,7 +195,8 @@ fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
             state.guard.want(&target.key(), Cause { why, is_ours });
         }
         let permits = state.permit_removals(at(0));
-        state.report_blocked(&permits.blocked, "pullpass");
+        second += 20;
+        self::report(&mut state, &permits.blocked, second);
         state.reported_blocked.clone().unwrap()
     };
     let ids = ["first", "second", "third"].map(&mut report);
