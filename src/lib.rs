@@ -16,8 +16,8 @@ pub mod credential;
 #[path = "../fuzz/targets/targets.rs"]
 pub mod fuzz;
 pub mod image;
-mod label;
 mod log_throttle;
+mod metric;
 pub mod names;
 mod plain_text;
 pub mod provision;

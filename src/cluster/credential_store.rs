@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
@@ -23,6 +22,8 @@ use crate::credential::{
 };
 use crate::names::ObjectName;
 use crate::provision::changes::ChangeLog;
+use crate::provision::digest::Digest;
+use crate::provision::login_digests::LoginDigests;
 use crate::provision::ports::{ClusterError, Precondition, StoredCredential, Version};
 use crate::provision::store::Store;
 use crate::registry::source::MintSource;
@@ -39,13 +40,15 @@ pub struct KubeCredentialStore {
     cache: Store<ObjectName, StoredSecret>,
     changes: watch::Sender<u64>,
     changed_sources: Arc<ChangeLog<String>>,
+    logins: Arc<LoginDigests>,
 }
 
 impl KubeCredentialStore {
     /// An empty store: a watch fills it.
     pub fn new(kube: Kube) -> Self {
         let changed_sources: Arc<ChangeLog<String>> = Arc::default();
-        let log = Arc::clone(&changed_sources);
+        let logins: Arc<LoginDigests> = Arc::default();
+        let (log, known) = (Arc::clone(&changed_sources), Arc::clone(&logins));
         let cache = Store::new(
             Arc::new(AtomicU64::new(0)),
             |one: &StoredSecret, other: &StoredSecret| one.version == other.version,
@@ -53,6 +56,7 @@ impl KubeCredentialStore {
         // A claim changes nothing for those who use the credential.
         let on_change =
             move |_: &ObjectName, before: Option<&StoredSecret>, now: Option<&StoredSecret>| {
+                known.replace(digest_of(before), digest_of(now));
                 let life = |stored: Option<&StoredSecret>| {
                     let credential = stored?.credential.as_ref()?;
                     Some((credential.minted_at, credential.expires_at))
@@ -67,6 +71,7 @@ impl KubeCredentialStore {
             cache: cache.on_change(on_change),
             changes: watch::Sender::new(0),
             changed_sources,
+            logins,
         }
     }
 
@@ -83,12 +88,9 @@ impl KubeCredentialStore {
         &self.changed_sources
     }
 
-    /// All credentials that are stored, from memory.
-    pub(super) fn credentials(&self) -> Vec<Arc<Credential>> {
-        let stored = self.cache.list().into_iter();
-        stored
-            .filter_map(|stored| stored.credential.clone())
-            .collect()
+    /// Whether a stored credential has the login of this digest.
+    pub(super) fn has_login(&self, digest: &Digest) -> bool {
+        self.logins.contains(digest)
     }
 
     /// All that is stored, from memory. A Secret that only carries our label is none of ours.
@@ -163,7 +165,41 @@ impl KubeCredentialStore {
         }
     }
 
-    async fn try_claim(
+    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
+        let Some(there) = self.cached(&ticket.key) else {
+            return Ok(());
+        };
+        let released = StoredSecret {
+            claimed_until: None,
+            ..there
+        };
+        let precondition = Precondition::Exactly(ticket.version.clone());
+        self.swap(&ticket.key, &released, &precondition)
+            .await
+            .map(|_| ())
+    }
+
+    /// What was read, as it was first seen: the watch may have shown it before.
+    fn first_seen(&self, key: &CredentialKey, there: &StoredSecret) -> StoredSecret {
+        let cached = self.cached(key);
+        let same = cached.filter(|cached| cached.version == there.version);
+        same.unwrap_or_else(|| there.clone())
+    }
+
+    fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
+        self.cache
+            .get(&name_of(key))
+            .map(|stored| (*stored).clone())
+    }
+}
+
+#[async_trait]
+impl CredentialStore for KubeCredentialStore {
+    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
+        self.cache.get(&name_of(key))?.credential.clone()
+    }
+
+    async fn claim(
         &self,
         key: &CredentialKey,
         source: &MintSource,
@@ -181,13 +217,12 @@ impl KubeCredentialStore {
             if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
                 return Ok(Claim::Pending { until: now + left });
             }
-            let until = now + CLAIM_LIFE;
             let claimed = StoredSecret {
                 version: Version::default(),
                 source: source.canonical(),
                 tenant: source.tenant().cloned(),
                 credential,
-                claimed_until: Some(until),
+                claimed_until: Some(now + CLAIM_LIFE),
                 seen_at: Instant::now(),
                 created_at: None,
             };
@@ -196,7 +231,6 @@ impl KubeCredentialStore {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
                     version: stored.version,
-                    until,
                 }));
             }
         }
@@ -205,7 +239,7 @@ impl KubeCredentialStore {
         })
     }
 
-    async fn try_put(
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
@@ -245,63 +279,10 @@ impl KubeCredentialStore {
         })
     }
 
-    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
-        let Some(there) = self.cached(&ticket.key) else {
-            return Ok(());
-        };
-        let released = StoredSecret {
-            claimed_until: None,
-            ..there
-        };
-        let precondition = Precondition::Exactly(ticket.version.clone());
-        self.swap(&ticket.key, &released, &precondition)
-            .await
-            .map(|_| ())
-    }
-
-    /// What was read, as it was first seen: the watch may have shown it before.
-    fn first_seen(&self, key: &CredentialKey, there: &StoredSecret) -> StoredSecret {
-        let cached = self.cached(key);
-        let same = cached.filter(|cached| cached.version == there.version);
-        same.unwrap_or_else(|| there.clone())
-    }
-
-    fn cached(&self, key: &CredentialKey) -> Option<StoredSecret> {
-        self.cache
-            .get(&name_of(key))
-            .map(|stored| (*stored).clone())
-    }
-}
-
-impl CredentialStore for KubeCredentialStore {
-    fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
-        self.cache.get(&name_of(key))?.credential.clone()
-    }
-
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        source: &'a MintSource,
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
-        self.try_claim(key, source, now).boxed()
-    }
-
-    fn put(
-        &self,
-        ticket: Ticket,
-        credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
-        self.try_put(ticket, credential).boxed()
-    }
-
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            if let Err(error) = self.try_release(ticket).await {
-                tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
-            }
+    async fn release(&self, ticket: Ticket) {
+        if let Err(error) = self.try_release(ticket).await {
+            tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
         }
-        .boxed()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -314,6 +295,11 @@ fn is_newer(theirs: &Credential, ours: &Credential) -> bool {
     theirs.expires_at >= ours.expires_at && !clock::is_from_future(theirs.minted_at, ours.minted_at)
 }
 
+fn digest_of(stored: Option<&StoredSecret>) -> Option<Digest> {
+    let credential = stored?.credential.as_ref()?;
+    Some(Digest::of_login(&credential.username, &credential.password))
+}
+
 /// The name of the Secret that holds the credential of `key`.
 fn name_of(key: &CredentialKey) -> ObjectName {
     ObjectName::parse(&format!("{NAME_PREFIX}{key}")).expect("a key is 64 hexadecimal digits")
@@ -323,4 +309,72 @@ fn precondition(there: Option<&StoredSecret>) -> Precondition {
     there.map_or(Precondition::Absent, |stored| {
         Precondition::Exactly(stored.version.clone())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::provision::digest::COMPUTED;
+
+    fn stored(number: usize, version: usize) -> StoredSecret {
+        let minted_at = Timestamp::UNIX_EPOCH;
+        let credential = Credential {
+            username: "AWS".to_owned(),
+            password: format!("password-{number}-{version}").into(),
+            minted_at,
+            expires_at: minted_at + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        };
+        StoredSecret {
+            version: Version {
+                uid: number.to_string(),
+                resource_version: version.to_string(),
+            },
+            source: number.to_string(),
+            tenant: None,
+            credential: Some(Arc::new(credential)),
+            claimed_until: None,
+            seen_at: Instant::now(),
+            created_at: None,
+        }
+    }
+
+    fn login(number: usize, version: usize) -> Digest {
+        let password = format!("password-{number}-{version}").into();
+        Digest::of_login("AWS", &password)
+    }
+
+    /// Anybody may put as many entries as a Secret holds where nothing belongs, and change them every second.
+    #[tokio::test]
+    async fn finds_logins_among_many_without_working_out_any_anew() {
+        const STORED: usize = 1_000;
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            let body = kube::client::Body::from(Vec::new());
+            std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(
+                body,
+            )))
+        });
+        let client = kube::Client::new(service, "pullpass");
+        let store = KubeCredentialStore::new(Kube::new(client, "pullpass".parse().unwrap()));
+        let put = |number: usize, version: usize| {
+            let name = ObjectName::parse(&format!("credential-{number}")).unwrap();
+            let stored = stored(number, version);
+            store.cache.apply_event(&name, &version.to_string(), stored);
+        };
+        (0..STORED).for_each(|number| put(number, 1));
+        let junk: Vec<Digest> = (0..1_024)
+            .map(|number| Digest::of_auth(&format!("junk-{number}")))
+            .collect();
+        COMPUTED.set(0);
+        assert!(!junk.iter().any(|digest| store.has_login(digest)));
+        assert_eq!(COMPUTED.get(), 0);
+        put(7, 2);
+        assert_eq!(COMPUTED.get(), 2, "the old one and the new one");
+        let has = |number, version| store.has_login(&login(number, version));
+        assert_eq!([has(7, 1), has(7, 2), has(8, 1)], [false, true, true]);
+        store.cache.delete("credential-7", "3");
+        assert!(!has(7, 2));
+    }
 }

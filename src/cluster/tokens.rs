@@ -1,7 +1,6 @@
 //! Tokens of namespaces' own ServiceAccounts, by TokenRequest.
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use secrecy::SecretString;
@@ -17,31 +16,29 @@ use crate::registry::source::Tenant;
 /// How long a token is good, in seconds; the API server gives none that is good for less than 600.
 const SECONDS: i64 = 3600;
 
+#[async_trait]
 impl ServiceAccountTokens for Kube {
-    fn fetch_token<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        audience: &'a str,
-    ) -> BoxFuture<'a, Result<SecretString, TenantError>> {
-        async move {
-            let token = self.request_token(tenant, audience).await?;
-            if jwt::audiences(&token) != [audience] {
-                return Err(unreachable(
-                    tenant,
-                    "the API server's answer is no token for the one audience that was asked for",
-                ));
-            }
-            // The request names the ServiceAccount, the token says which one of that name it is.
-            if owner(&token).as_deref() == Some(&*tenant.service_account_uid) {
-                return Ok(token);
-            }
-            let (namespace, service_account) = names(tenant);
-            Err(TenantError::Replaced {
-                namespace,
-                service_account,
-            })
+    async fn fetch_token(
+        &self,
+        tenant: &Tenant,
+        audience: &str,
+    ) -> Result<SecretString, TenantError> {
+        let token = self.request_token(tenant, audience).await?;
+        if jwt::audiences(&token) != [audience] {
+            return Err(unreachable(
+                tenant,
+                "the API server's answer is no token for the one audience that was asked for",
+            ));
         }
-        .boxed()
+        // The request names the ServiceAccount, the token says which one of that name it is.
+        if owner(&token).as_deref() == Some(&*tenant.service_account_uid) {
+            return Ok(token);
+        }
+        let (namespace, service_account) = names(tenant);
+        Err(TenantError::Replaced {
+            namespace,
+            service_account,
+        })
     }
 }
 

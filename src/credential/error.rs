@@ -215,6 +215,15 @@ impl MintError {
         }
     }
 
+    /// Whether no cloud was asked, since the API server could not be.
+    pub fn is_of_cluster(&self) -> bool {
+        match self {
+            Self::Store(error) => !matches!(error, ClusterError::Forbidden { .. }),
+            Self::Tenant(error) => matches!(error, TenantError::TokenUnreachable { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether it mends itself: nobody has to do anything, it is tried again.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

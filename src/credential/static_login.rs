@@ -109,6 +109,26 @@ pub fn logins(
     }
 }
 
+/// All logins of a source Secret that can be read, under whatever keys.
+pub fn all_logins(secret: &SourceSecret) -> Vec<Login> {
+    match secret.type_.as_str() {
+        BASIC_AUTH => find_basic(secret, &[String::new()]).unwrap_or_default(),
+        DOCKER_CONFIG_JSON => {
+            let auths = parse_config(secret).ok().and_then(|config| config.auths);
+            let logins = auths.into_iter().flatten().filter_map(|(key, entry)| {
+                let (username, password) = parse_login(entry.get()).ok()??;
+                Some(Login {
+                    key,
+                    username,
+                    password,
+                })
+            });
+            logins.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, StaticLoginError> {
     let value = |key: &'static str| {
         let missing = StaticLoginError::MissingKey {

@@ -10,14 +10,30 @@ use crate::plain_text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
+#[cfg(test)]
+thread_local! {
+    /// How many this thread has worked out: tests count what a decision costs.
+    pub(crate) static COMPUTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn count_computed() {
+    COMPUTED.set(COMPUTED.get() + 1);
+}
+
+#[cfg(not(test))]
+fn count_computed() {}
+
 impl Digest {
     /// The digest of an entry that is `{"auth": auth}` and nothing else.
     pub fn of_auth(auth: &str) -> Self {
+        count_computed();
         Self(Sha256::digest(auth).into())
     }
 
     /// The same of one that is not read.
     pub(super) fn of_secret(auth: &SecretString) -> Self {
+        count_computed();
         Self(plain_text::digest(auth))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretSlice;
 
@@ -17,6 +17,7 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 
 /// Minted credentials.
+#[async_trait]
 pub trait Credentials: Send + Sync {
     /// The credential that is stored for `source`, from memory, expired or not.
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>>;
@@ -26,27 +27,27 @@ pub trait Credentials: Send + Sync {
     ///
     /// # Errors
     /// [`MintError`] when there is none and none can be minted.
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+    ) -> Result<Arc<Credential>, Arc<MintError>>;
 
     /// A new credential for `source`, unless another replica has stored one that is in the first half of its life.
     ///
     /// # Errors
     /// [`MintError`] when none can be minted; what was there stays.
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+    ) -> Result<Arc<Credential>, Arc<MintError>>;
 
     /// Reads live what is stored for `source`, so that [`Credentials::current`] is as new as the store is.
     ///
     /// # Errors
     /// The store cannot be reached or refuses.
-    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>>;
+    async fn refresh(&self, source: &MintSource) -> Result<(), ClusterError>;
 
     /// The sources whose stored credentials changed, by [`MintSource::canonical`].
     fn changes(&self) -> &ChangeLog<String>;
@@ -77,86 +78,84 @@ pub struct StoredCredential {
 }
 
 /// The few requests that provisioning makes.
+#[async_trait]
 pub trait Cluster: Send + Sync {
     /// Reads one Namespace and its resource version live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError>;
 
     /// Reads one ServiceAccount live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>>;
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError>;
 
     /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError>;
 
     /// Reads one of a namespace's pull secrets live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError>;
 
     /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when another writer changed it in between: read again, merge again.
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>>;
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError>;
 
     /// Deletes a pull secret of a namespace, if it is still in this state; one that is gone already counts as deleted.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when another writer changed it in between.
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError>;
 
     /// Asks the API server's discovery what can be done with Registries. `create` is missing while the kind is being deleted:
     /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go>
     ///
     /// # Errors
     /// [`ClusterError::NotFound`] when the kind is gone; the API server cannot be reached or refuses.
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError>;
 
     /// Reads live the uid of the kind's CRD: one that was deleted and made again has another one. `None`: it is being deleted, or gone.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>>;
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError>;
 
     /// Asks the API server for all Registries that there are now.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses, or does not know the kind.
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>>;
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError>;
 }
 
 /// Which state of a Registry there is, without what it says.

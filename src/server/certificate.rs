@@ -158,16 +158,12 @@ impl Certificate {
         follow(self, metrics).await;
     }
 
-    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        self.server_config_for(None)
-    }
-
-    /// The same for these callers alone; `None`: for everybody.
+    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for. For these callers
+    /// alone; `None`: for everybody.
     ///
     /// # Panics
     /// Never: the provider has ciphers for both versions.
-    pub fn server_config_for(&self, client_cas: Option<&ClientCas>) -> Arc<ServerConfig> {
+    pub fn server_config(&self, client_cas: Option<&ClientCas>) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder
             .with_protocol_versions(&[&TLS13, &TLS12])

@@ -34,6 +34,7 @@ fn notice(kind: &str, namespace: Option<&str>, name: &str) -> EventNote {
         },
         event_type: EventType::Warning,
         reason: "SecretNotManaged",
+        series: None,
         action: "Keep",
         note: format!("{} is not managed by pullpass: rename it", "é".repeat(700)),
     }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support;
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use async_trait::async_trait;
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::api_server::ClusterError;
 use pullpass::credential::cache::{MintResult, Minter};
@@ -63,33 +63,31 @@ impl Cloud {
     }
 }
 
+#[async_trait]
 impl Mint for Cloud {
-    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
-        async move {
-            let number = self.mints.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(self.delay).await;
-            self.seeded.pause(200).await;
-            assert!(
-                !self.panics.load(Ordering::SeqCst),
-                "the cloud's client has a bug"
-            );
-            if self.fails.load(Ordering::SeqCst) {
-                return Err(MintError::Throttled {
-                    host: "api.ecr.eu-west-1.amazonaws.com".to_owned(),
-                    principal: "p".to_owned(),
-                    code: "ThrottlingException".to_owned(),
-                    retry_after: None,
-                });
-            }
-            Ok(Credential {
-                username: "AWS".to_owned(),
-                password: format!("canary-password {} {number}", order.source.location()).into(),
-                minted_at: order.now,
-                expires_at: order.now + self.life,
-                principal: "role".to_owned(),
-            })
+    async fn mint(&self, order: MintRequest) -> Result<Credential, MintError> {
+        let number = self.mints.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.delay).await;
+        self.seeded.pause(200).await;
+        assert!(
+            !self.panics.load(Ordering::SeqCst),
+            "the cloud's client has a bug"
+        );
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(MintError::Throttled {
+                host: "api.ecr.eu-west-1.amazonaws.com".to_owned(),
+                principal: "p".to_owned(),
+                code: "ThrottlingException".to_owned(),
+                retry_after: None,
+            });
         }
-        .boxed()
+        Ok(Credential {
+            username: "AWS".to_owned(),
+            password: format!("canary-password {} {number}", order.source.location()).into(),
+            minted_at: order.now,
+            expires_at: order.now + self.life,
+            principal: "role".to_owned(),
+        })
     }
 }
 

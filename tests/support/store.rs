@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::api_server::{ClusterError, Version};
 use pullpass::credential::{
@@ -204,7 +203,6 @@ impl Replica {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
                     version: version(object.version),
-                    until,
                 }));
             }
         }
@@ -239,47 +237,45 @@ impl Replica {
     }
 }
 
+#[async_trait]
 impl CredentialStore for Replica {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
         let memory = self.memory.lock().unwrap();
         memory.get(key).map(|(_, credential)| credential.clone())
     }
 
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        _: &'a MintSource,
+    async fn claim(
+        &self,
+        key: &CredentialKey,
+        _: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, ClusterError>> {
-        self.try_claim(key, now).boxed()
+    ) -> Result<Claim, ClusterError> {
+        self.try_claim(key, now).await
     }
 
-    fn put(
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, ClusterError>> {
+    ) -> Result<Arc<Credential>, ClusterError> {
         if self
             .takes_nothing
             .load(std::sync::atomic::Ordering::Relaxed)
         {
             let (what, message) = ("secret".to_owned(), "connection refused".to_owned());
-            return async { Err(ClusterError::Unreachable { what, message }) }.boxed();
+            return Err(ClusterError::Unreachable { what, message });
         }
-        self.try_put(ticket, credential).map(Ok).boxed()
+        Ok(self.try_put(ticket, credential).await)
     }
 
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            self.seeded.pause(self.delay).await;
-            let seen = Object {
-                version: ticket.version.resource_version.parse().unwrap(),
-                ..Object::default()
-            };
-            self.shared
-                .swap(&ticket.key, &seen, |object| object.claimed_until = None);
-        }
-        .boxed()
+    async fn release(&self, ticket: Ticket) {
+        self.seeded.pause(self.delay).await;
+        let seen = Object {
+            version: ticket.version.resource_version.parse().unwrap(),
+            ..Object::default()
+        };
+        self.shared
+            .swap(&ticket.key, &seen, |object| object.claimed_until = None);
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

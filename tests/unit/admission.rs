@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::admission::metrics::{AdmissionOutcome as Counted, CacheResult};
 use pullpass::names::{NamespaceName, ObjectName};
@@ -73,6 +72,7 @@ impl Script {
     }
 }
 
+#[async_trait]
 impl Provision for Script {
     fn registries(&self) -> Arc<Registries> {
         self.memory.registries()
@@ -86,24 +86,16 @@ impl Provision for Script {
         self.memory.namespace(name).filter(|_| self.known)
     }
 
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
+    async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
         self.live(self.memory.namespace(name).filter(|_| self.readable))
-            .boxed()
+            .await
     }
 
-    fn may_reference<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        account: &'a ObjectName,
-        secret: &'a str,
-    ) -> BoxFuture<'a, bool> {
+    async fn may_reference(&self, _: &NamespaceName, account: &ObjectName, secret: &str) -> bool {
         assert_eq!(*account, "default");
         self.live(self.may_reference && self.unlisted != Some(secret))
-            .boxed()
+            .await
     }
 
     fn covers(
@@ -122,19 +114,19 @@ impl Provision for Script {
         self.coverage
     }
 
-    fn ensure<'a>(
-        &'a self,
-        _: &'a Arc<Namespace>,
-        _: &'a ObjectName,
-        keys: &'a [&'a str],
+    async fn ensure(
+        &self,
+        _: &Arc<Namespace>,
+        _: &ObjectName,
+        keys: &[&str],
         deadline: Instant,
-    ) -> BoxFuture<'a, EnsureOutcome> {
+    ) -> EnsureOutcome {
         assert!(deadline > Instant::now());
         self.ensure_calls
             .lock()
             .unwrap()
             .push(keys.iter().map(ToString::to_string).collect());
-        std::future::ready(self.ensured.clone()).boxed()
+        self.ensured.clone()
     }
 }
 

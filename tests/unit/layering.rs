@@ -12,7 +12,7 @@ use circles::FileGraph;
 const ARROWS: &[(&str, &[&str])] = &[
     ("image", &[]),
     ("names", &[]),
-    ("label", &[]),
+    ("metric", &[]),
     ("clock", &[]),
     ("log_throttle", &[]),
     ("plain_text", &[]),
@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api_server",
             "clock",
-            "label",
+            "metric",
             "names",
             "plain_text",
             "registry",
@@ -43,13 +43,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "admission",
-        &["label", "image", "names", "registry", "provision"],
+        &["metric", "image", "names", "registry", "provision"],
     ),
     (
         "cluster",
         &[
             "clock",
-            "label",
+            "metric",
             "log_throttle",
             "names",
             "plain_text",
@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "controller",
         &[
             "clock",
-            "label",
+            "metric",
             "log_throttle",
             "names",
             "registry",
@@ -72,14 +72,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "certificates",
         ],
     ),
-    ("server", &["label", "log_throttle", "plain_text"]),
-    ("certificates", &["clock", "label", "plain_text"]),
+    ("server", &["metric", "log_throttle", "plain_text"]),
+    ("certificates", &["clock", "metric", "plain_text"]),
     (
         "command",
         &[
             "clock",
             "image",
             "log_throttle",
+            "metric",
             "names",
             "plain_text",
             "registry",

@@ -17,9 +17,8 @@ use std::time::Duration;
 use crate::model::time;
 use crate::provision::{double, silent};
 use crate::support::names;
+use async_trait::async_trait;
 use double::{Dice, KindState, View, World};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use names::name;
 use pullpass::controller::{Leadership, Metrics, Reconciler};
@@ -102,31 +101,32 @@ impl Cloud {
     }
 }
 
+#[async_trait]
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.known.lock().unwrap().get(source).cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         _: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
         let known = self.current(source);
-        async { known.ok_or_else(|| Arc::new(MintError::TaskPanicked)) }.boxed()
+        known.ok_or_else(|| Arc::new(MintError::TaskPanicked))
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        self.issue(source, now).boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.issue(source, now).await
     }
 
-    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn refresh(&self, _: &MintSource) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {

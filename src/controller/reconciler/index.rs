@@ -121,7 +121,7 @@ impl Index {
         self.rate += record.rate;
         self.there += usize::from(record.is_there());
         if let Seen::Ours(view) = &record.seen {
-            if view.stale.is_some() || view.is_unconfirmed {
+            if view.stale.is_some() || view.is_unconfirmed || view.is_hidden {
                 self.stale.insert(key.clone());
             }
             if view.is_unconfirmed {

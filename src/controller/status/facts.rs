@@ -185,6 +185,7 @@ impl<'t> Facts<'t> {
                 regarding: secret(namespace, &registry.secret),
                 event_type: EventType::Warning,
                 reason: "SecretNotManaged",
+                series: None,
                 action: "Provision",
                 note: format!(
                     "pullpass does not manage this Secret, so Pods here get no pull secret of Registry {}: rename or delete it",

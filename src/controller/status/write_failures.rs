@@ -95,6 +95,7 @@ fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
         regarding: secret(namespace, name),
         event_type: EventType::Warning,
         reason: why.reason,
+        series: None,
         action: "Provision",
         note: format!(
             "cannot write this pull secret, Pods here lack a login: {}",

@@ -5,8 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -37,29 +36,26 @@ const NOT_CALLED: &str = "pullpass_webhook_not_called";
 #[derive(Default)]
 struct NoCloud(ChangeLog<String>);
 
+#[async_trait]
 impl Credentials for NoCloud {
     fn current(&self, _: &MintSource) -> Option<Arc<Credential>> {
         None
     }
 
-    fn mint<'a>(
-        &'a self,
-        _: &'a MintSource,
-        _: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async { Err(Arc::new(MintError::TaskPanicked)) }.boxed()
+    async fn mint(&self, _: &MintSource, _: Timestamp) -> Result<Arc<Credential>, Arc<MintError>> {
+        Err(Arc::new(MintError::TaskPanicked))
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        self.mint(source, now)
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.mint(source, now).await
     }
 
-    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn refresh(&self, _: &MintSource) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {

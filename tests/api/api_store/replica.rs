@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pullpass::cluster::{Connection, KubeCredentialStore, MintedCredentials, Watches, connect};
 use pullpass::controller::{CredentialGc, Leadership};
@@ -73,8 +73,9 @@ impl Replica {
 
 struct NoCloud;
 
+#[async_trait]
 impl Mint for NoCloud {
-    fn mint(&self, _: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
-        async { Err(MintError::TaskPanicked) }.boxed()
+    async fn mint(&self, _: MintRequest) -> Result<Credential, MintError> {
+        Err(MintError::TaskPanicked)
     }
 }

@@ -3,8 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::credential::acr::{AcrMint, AcrMintRequest, AzureEnvironment, ClientSecret};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
@@ -182,12 +181,13 @@ pub(super) fn tenant(namespace: &str, tenant_id: &str, client_id: &str) -> AcrId
 /// An API server's tokens; it never answers for the namespace `hanging` and is not there for `unreachable`.
 struct Accounts(Arc<Issuer>);
 
+#[async_trait]
 impl ServiceAccountTokens for Accounts {
-    fn fetch_token<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        audience: &'a str,
-    ) -> BoxFuture<'a, Result<SecretString, TenantError>> {
+    async fn fetch_token(
+        &self,
+        tenant: &Tenant,
+        audience: &str,
+    ) -> Result<SecretString, TenantError> {
         let account = format!("{}:{}", tenant.namespace, tenant.service_account);
         let answer = async move {
             match tenant.namespace.as_str() {
@@ -200,6 +200,6 @@ impl ServiceAccountTokens for Accounts {
                 _ => Ok(self.0.token(&account, audience, 3600).into()),
             }
         };
-        answer.boxed()
+        answer.await
     }
 }

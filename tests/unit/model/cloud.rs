@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, freshness};
 use pullpass::provision::changes::ChangeLog;
@@ -160,56 +159,48 @@ impl Wallet {
     }
 }
 
+#[async_trait]
 impl Credentials for Wallet {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.known.lock().unwrap().get(source).cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            let known = self.current(source);
-            let state = known
-                .as_ref()
-                .map_or(Freshness::Spent, |known| freshness(known, now));
-            match (known, state) {
-                (Some(known), Freshness::Fresh) => Ok(known),
-                (Some(known), Freshness::Renewable) => {
-                    let (clouds, source) = (Arc::clone(&self.clouds), source.clone());
-                    tokio::spawn(async move { clouds.fill(&source, now).await });
-                    Ok(known)
-                }
-                (known, _) => match self.renew(source, now).await {
-                    Ok(credential) => Ok(credential),
-                    Err(error) => known.filter(|known| known.expires_at > now).ok_or(error),
-                },
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        let known = self.current(source);
+        let state = known
+            .as_ref()
+            .map_or(Freshness::Spent, |known| freshness(known, now));
+        match (known, state) {
+            (Some(known), Freshness::Fresh) => Ok(known),
+            (Some(known), Freshness::Renewable) => {
+                let (clouds, source) = (Arc::clone(&self.clouds), source.clone());
+                tokio::spawn(async move { clouds.fill(&source, now).await });
+                Ok(known)
             }
+            (known, _) => match self.renew(source, now).await {
+                Ok(credential) => Ok(credential),
+                Err(error) => known.filter(|known| known.expires_at > now).ok_or(error),
+            },
         }
-        .boxed()
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            self.clouds.fill(source, now).await.map_err(Arc::new)?;
-            Ok(self.learn(source).expect("it was just stored"))
-        }
-        .boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.clouds.fill(source, now).await.map_err(Arc::new)?;
+        Ok(self.learn(source).expect("it was just stored"))
     }
 
-    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            self.clouds.dice.pause().await;
-            self.learn(source);
-            Ok(())
-        }
-        .boxed()
+    async fn refresh(&self, source: &MintSource) -> Result<(), ClusterError> {
+        self.clouds.dice.pause().await;
+        self.learn(source);
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {

@@ -37,7 +37,25 @@ impl History {
         self.run(5).await;
         self.wait(MINUTES).await;
         self.judge_end(false);
+        self.mend_registries();
         self.wait(MORE_MINUTES).await;
+    }
+
+    /// Each Registry that breaks a rule is mended or deleted, while the same replica leads: what nobody knew until then is known.
+    fn mend_registries(&mut self) {
+        let broken = self.rules.iter().filter(|(_, ruled)| ruled.broken);
+        let broken: Vec<String> = broken.map(|(name, _)| name.clone()).collect();
+        for name in &broken {
+            if self.dice.below(2) == 0 {
+                self.rules.remove(name);
+                self.log.push(format!("registry {name} deleted"));
+            } else {
+                self.put_registry(name);
+            }
+        }
+        if !broken.is_empty() {
+            self.note_change();
+        }
     }
 
     async fn wait(&mut self, minutes: usize) {

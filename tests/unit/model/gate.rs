@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures::FutureExt as _;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pullpass::credential::SourceSecret;
 use pullpass::names::{NamespaceName, ObjectName};
@@ -114,109 +114,95 @@ fn narrower(content: &PullSecretContent) -> Option<PullSecretContent> {
     })
 }
 
+#[async_trait]
 impl Cluster for Gate {
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
-        self.pass(self.view.fetch_namespace(name)).boxed()
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
+        self.pass(self.view.fetch_namespace(name)).await
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
         self.pass(self.view.fetch_service_account(namespace, name))
-            .boxed()
+            .await
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
-        self.pass(self.view.fetch_source(name)).boxed()
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
+        self.pass(self.view.fetch_source(name)).await
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
         self.pass(self.view.fetch_pull_secret(namespace, name))
-            .boxed()
+            .await
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
-        async move {
-            let is_there = {
-                let all = self.view.world.namespaces.lock().unwrap();
-                all.get(namespace.as_str())
-                    .is_some_and(|one| !one.terminating)
-            };
-            if !is_there {
-                return Err(ClusterError::NamespaceGone {
-                    what: namespace.to_string(),
-                });
-            }
-            let other = self.disfigure(&place(namespace, name), content, precondition);
-            let (content, precondition) = other
-                .as_ref()
-                .map_or((content, precondition), |(content, at)| (content, at));
-            let applied = self
-                .view
-                .apply_pull_secret(namespace, name, content, precondition);
-            self.pass(applied).await
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        let is_there = {
+            let all = self.view.world.namespaces.lock().unwrap();
+            all.get(namespace.as_str())
+                .is_some_and(|one| !one.terminating)
+        };
+        if !is_there {
+            return Err(ClusterError::NamespaceGone {
+                what: namespace.to_string(),
+            });
         }
-        .boxed()
+        let other = self.disfigure(&place(namespace, name), content, precondition);
+        let (content, precondition) = other
+            .as_ref()
+            .map_or((content, precondition), |(content, at)| (content, at));
+        let applied = self
+            .view
+            .apply_pull_secret(namespace, name, content, precondition);
+        self.pass(applied).await
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError> {
         self.pass(self.view.delete_pull_secret(namespace, name, version))
-            .boxed()
+            .await
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        async move {
-            let verbs = self.pass(self.view.fetch_registry_verbs()).await;
-            if self.asks_nobody() {
-                return Ok(vec!["create".to_owned()]);
-            }
-            verbs
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
+        let verbs = self.pass(self.view.fetch_registry_verbs()).await;
+        if self.asks_nobody() {
+            return Ok(vec!["create".to_owned()]);
         }
-        .boxed()
+        verbs
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
-        async move {
-            let crd = self.pass(self.view.fetch_registry_crd()).await;
-            if self.asks_nobody() {
-                return Ok(Some(self.view.world.crd()));
-            }
-            crd
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
+        let crd = self.pass(self.view.fetch_registry_crd()).await;
+        if self.asks_nobody() {
+            return Ok(Some(self.view.world.crd()));
         }
-        .boxed()
+        crd
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
-        async move {
-            let listed = self.pass(self.view.list_registries()).await;
-            match listed {
-                Err(ClusterError::NotFound { .. }) if self.asks_nobody() => Ok(Vec::new()),
-                listed => listed,
-            }
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
+        let listed = self.pass(self.view.list_registries()).await;
+        match listed {
+            Err(ClusterError::NotFound { .. }) if self.asks_nobody() => Ok(Vec::new()),
+            listed => listed,
         }
-        .boxed()
     }
 }

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::cluster::EventNote;
 use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
@@ -74,21 +73,17 @@ pub(crate) struct Replica {
 #[derive(Default)]
 struct HeldBack(Mutex<Option<String>>);
 
+#[async_trait]
 impl StatusWriter for HeldBack {
-    fn apply_status<'a>(
-        &'a self,
-        _: &'a RegistryInfo,
-        _: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn apply_status(&self, _: &RegistryInfo, _: &RegistryStatus) -> Result<(), ClusterError> {
+        Ok(())
     }
 
-    fn publish<'a>(&'a self, notice: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
+    async fn publish(&self, notice: &EventNote, _: Timestamp) {
         if let Some((_, id)) = notice.note.split_once("confirm-removal=") {
             let id = id.split_whitespace().next().map(str::to_owned);
             *self.0.lock().unwrap() = id;
         }
-        async {}.boxed()
     }
 }
 

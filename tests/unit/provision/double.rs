@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::credential::{Credential, Freshness, MintError, SourceSecret, freshness};
 use pullpass::names::{NamespaceName, ObjectName};
@@ -257,155 +256,126 @@ impl View {
     }
 }
 
+#[async_trait]
 impl Cluster for View {
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            let found = self
-                .world
-                .namespaces
-                .lock()
-                .unwrap()
-                .get(name.as_str())
-                .cloned();
-            Ok(found.map(|namespace| (self.world.next_version(), namespace)))
-        }
-        .boxed()
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let found = self
+            .world
+            .namespaces
+            .lock()
+            .unwrap()
+            .get(name.as_str())
+            .cloned();
+        Ok(found.map(|namespace| (self.world.next_version(), namespace)))
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            let key = (namespace.to_string(), name.to_string());
-            if let Some(account) = self.world.accounts.lock().unwrap().get(&key) {
-                return Ok(account.clone());
-            }
-            let enforces = self.world.enforced.load(Ordering::SeqCst);
-            Ok(Some(ServiceAccount {
-                uid: format!("uid-of-{namespace}-{name}"),
-                pull_secrets: enforces.then(Default::default),
-                annotations: BTreeMap::new(),
-            }))
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let key = (namespace.to_string(), name.to_string());
+        if let Some(account) = self.world.accounts.lock().unwrap().get(&key) {
+            return Ok(account.clone());
         }
-        .boxed()
+        let enforces = self.world.enforced.load(Ordering::SeqCst);
+        Ok(Some(ServiceAccount {
+            uid: format!("uid-of-{namespace}-{name}"),
+            pull_secrets: enforces.then(Default::default),
+            annotations: BTreeMap::new(),
+        }))
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
-        async move {
-            self.pass().await?;
-            Ok(self
-                .world
-                .sources
-                .lock()
-                .unwrap()
-                .get(name.as_str())
-                .cloned())
-        }
-        .boxed()
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
+        self.pass().await?;
+        Ok(self
+            .world
+            .sources
+            .lock()
+            .unwrap()
+            .get(name.as_str())
+            .cloned())
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            let found = self
-                .world
-                .secret(&place(namespace, name))
-                .map(|secret| secret.read());
-            self.dice.pause().await;
-            Ok(found)
-        }
-        .boxed()
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let found = self
+            .world
+            .secret(&place(namespace, name))
+            .map(|secret| secret.read());
+        self.dice.pause().await;
+        Ok(found)
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
-        async move {
-            self.pass().await?;
-            let version = self.swap(&place(namespace, name), content, precondition)?;
-            self.dice.pause().await;
-            Ok(version)
-        }
-        .boxed()
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        self.pass().await?;
+        let version = self.swap(&place(namespace, name), content, precondition)?;
+        self.dice.pause().await;
+        Ok(version)
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            self.pass().await?;
-            self.remove(&place(namespace, name), version)
-        }
-        .boxed()
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError> {
+        self.pass().await?;
+        self.remove(&place(namespace, name), version)
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            let verbs = match *self.world.kind.lock().unwrap() {
-                KindState::Served | KindState::Bare => &["create", "list"][..],
-                KindState::Going => &["list"],
-                KindState::Gone => return Err(no_kind()),
-            };
-            Ok(verbs.iter().map(|&verb| verb.to_owned()).collect())
-        }
-        .boxed()
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let verbs = match *self.world.kind.lock().unwrap() {
+            KindState::Served | KindState::Bare => &["create", "list"][..],
+            KindState::Going => &["list"],
+            KindState::Gone => return Err(no_kind()),
+        };
+        Ok(verbs.iter().map(|&verb| verb.to_owned()).collect())
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            if self.world.crd_is_forbidden.load(Ordering::SeqCst) {
-                return Err(ClusterError::Forbidden {
-                    what: "the CRD".to_owned(),
-                    message: "no".to_owned(),
-                });
-            }
-            match *self.world.kind.lock().unwrap() {
-                KindState::Served | KindState::Bare => Ok(Some(self.world.crd())),
-                KindState::Going | KindState::Gone => Ok(None),
-            }
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        if self.world.crd_is_forbidden.load(Ordering::SeqCst) {
+            return Err(ClusterError::Forbidden {
+                what: "the CRD".to_owned(),
+                message: "no".to_owned(),
+            });
         }
-        .boxed()
+        match *self.world.kind.lock().unwrap() {
+            KindState::Served | KindState::Bare => Ok(Some(self.world.crd())),
+            KindState::Going | KindState::Gone => Ok(None),
+        }
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
-        async move {
-            self.world.reads.fetch_add(1, Ordering::SeqCst);
-            self.pass().await?;
-            match *self.world.kind.lock().unwrap() {
-                KindState::Served => Ok(self.world.registries.lock().unwrap().clone()),
-                KindState::Going | KindState::Bare => Ok(Vec::new()),
-                KindState::Gone => Err(no_kind()),
-            }
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
+        self.world.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        match *self.world.kind.lock().unwrap() {
+            KindState::Served => Ok(self.world.registries.lock().unwrap().clone()),
+            KindState::Going | KindState::Bare => Ok(Vec::new()),
+            KindState::Gone => Err(no_kind()),
         }
-        .boxed()
     }
 }
 
@@ -543,61 +513,52 @@ impl Mints {
     }
 }
 
+#[async_trait]
 impl Credentials for Mints {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.known.lock().unwrap().get(source).cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            self.dice.pause().await;
-            let gate = self.hanging.lock().unwrap().get(source.location()).cloned();
-            if let Some(gate) = gate {
-                gate.notified().await;
-            }
-            if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
-                return Err(Arc::new(error.clone()));
-            }
-            let uid = source.tenant().map(|tenant| &tenant.service_account_uid);
-            if let Some(error) = uid.and_then(|uid| self.refused.lock().unwrap().get(uid).cloned())
-            {
-                return Err(Arc::new(error));
-            }
-            if let Some(known) = self.current(source) {
-                return Ok(known);
-            }
-            self.learn(source);
-            Ok(self.mint_unless_fresh(source, now))
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.dice.pause().await;
+        let gate = self.hanging.lock().unwrap().get(source.location()).cloned();
+        if let Some(gate) = gate {
+            gate.notified().await;
         }
-        .boxed()
+        if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
+            return Err(Arc::new(error.clone()));
+        }
+        let uid = source.tenant().map(|tenant| &tenant.service_account_uid);
+        if let Some(error) = uid.and_then(|uid| self.refused.lock().unwrap().get(uid).cloned()) {
+            return Err(Arc::new(error));
+        }
+        if let Some(known) = self.current(source) {
+            return Ok(known);
+        }
+        self.learn(source);
+        Ok(self.mint_unless_fresh(source, now))
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            self.dice.pause().await;
-            if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
-                return Err(Arc::new(error.clone()));
-            }
-            Ok(self.mint_unless_fresh(source, now))
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.dice.pause().await;
+        if let Some(error) = self.broken.lock().unwrap().get(source.location()) {
+            return Err(Arc::new(error.clone()));
         }
-        .boxed()
+        Ok(self.mint_unless_fresh(source, now))
     }
 
-    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            self.dice.pause().await;
-            self.learn(source);
-            Ok(())
-        }
-        .boxed()
+    async fn refresh(&self, source: &MintSource) -> Result<(), ClusterError> {
+        self.dice.pause().await;
+        self.learn(source);
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {

@@ -1,7 +1,6 @@
 //! Nobody is told anything.
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::cluster::EventNote;
 use pullpass::controller::StatusWriter;
@@ -12,16 +11,11 @@ use pullpass::registry::crd::RegistryStatus;
 /// Nobody listens to what is told.
 pub(crate) struct Silent;
 
+#[async_trait]
 impl StatusWriter for Silent {
-    fn apply_status<'a>(
-        &'a self,
-        _: &'a RegistryInfo,
-        _: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn apply_status(&self, _: &RegistryInfo, _: &RegistryStatus) -> Result<(), ClusterError> {
+        Ok(())
     }
 
-    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
-        async {}.boxed()
-    }
+    async fn publish(&self, _: &EventNote, _: Timestamp) {}
 }

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
@@ -39,34 +38,28 @@ struct Listener {
     refuses: AtomicBool,
 }
 
+#[async_trait]
 impl StatusWriter for Listener {
-    fn apply_status<'a>(
-        &'a self,
-        listed: &'a RegistryInfo,
-        status: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async {
-            self.tries[0].fetch_add(1, Ordering::SeqCst);
-            if self.refuses.load(Ordering::SeqCst) {
-                return Err(refusal());
-            }
-            let name = listed.name.to_string();
-            self.statuses.lock().unwrap().insert(name, status.clone());
-            Ok(())
+    async fn apply_status(
+        &self,
+        listed: &RegistryInfo,
+        status: &RegistryStatus,
+    ) -> Result<(), ClusterError> {
+        self.tries[0].fetch_add(1, Ordering::SeqCst);
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(refusal());
         }
-        .boxed()
+        let name = listed.name.to_string();
+        self.statuses.lock().unwrap().insert(name, status.clone());
+        Ok(())
     }
 
-    fn publish<'a>(&'a self, notice: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
-        async {
-            self.tries[1].fetch_add(1, Ordering::SeqCst);
-            let object = &notice.regarding;
-            let place =
-                [&object.namespace, &object.name].map(|part| part.as_deref().unwrap_or("-"));
-            let event = format!("{} {}: {}", place.join("/"), notice.reason, notice.note);
-            self.events.lock().unwrap().insert(event);
-        }
-        .boxed()
+    async fn publish(&self, notice: &EventNote, _: Timestamp) {
+        self.tries[1].fetch_add(1, Ordering::SeqCst);
+        let object = &notice.regarding;
+        let place = [&object.namespace, &object.name].map(|part| part.as_deref().unwrap_or("-"));
+        let event = format!("{} {}: {}", place.join("/"), notice.reason, notice.note);
+        self.events.lock().unwrap().insert(event);
     }
 }
 

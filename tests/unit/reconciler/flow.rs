@@ -1,14 +1,16 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
+#[path = "failures.rs"]
+mod failures;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
@@ -21,7 +23,7 @@ use pullpass::provision::ports::{
     PullSecretContent, Version,
 };
 use pullpass::provision::service_account::ServiceAccount;
-use pullpass::provision::state::State;
+use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
 use pullpass::registry::source::MintSource;
@@ -52,6 +54,9 @@ fn clock() -> Timestamp {
 struct Cloud {
     known: Mutex<HashMap<MintSource, Arc<Credential>>>,
     issued: AtomicUsize,
+    /// How often it was asked to mint, and whether it fails to.
+    asked: AtomicUsize,
+    fails: AtomicBool,
     looks: AtomicUsize,
     hold: Mutex<Option<Arc<Notify>>>,
     changes: ChangeLog<String>,
@@ -75,38 +80,41 @@ impl Cloud {
     }
 }
 
+#[async_trait]
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.known.lock().unwrap().get(source).cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move {
-            let hold = self.hold.lock().unwrap().clone();
-            if let Some(hold) = hold {
-                hold.notified().await;
-            }
-            let known = self.known.lock().unwrap().get(source).cloned();
-            Ok(known.unwrap_or_else(|| self.issue(source, now)))
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        let hold = self.hold.lock().unwrap().clone();
+        if let Some(hold) = hold {
+            hold.notified().await;
         }
-        .boxed()
+        let known = self.known.lock().unwrap().get(source).cloned();
+        Ok(known.unwrap_or_else(|| self.issue(source, now)))
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        async move { Ok(self.issue(source, now)) }.boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            let host = source.location().to_owned();
+            return Err(Arc::new(MintError::Timeout { host }));
+        }
+        Ok(self.issue(source, now))
     }
 
-    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async { Ok(()) }.boxed()
+    async fn refresh(&self, _: &MintSource) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     fn changes(&self) -> &ChangeLog<String> {
@@ -120,82 +128,80 @@ struct Slow {
     write: Duration,
 }
 
+#[async_trait]
 impl Cluster for Slow {
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
-        self.view.fetch_namespace(name)
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
+        self.view.fetch_namespace(name).await
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
-        self.view.fetch_service_account(namespace, name)
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
+        self.view.fetch_service_account(namespace, name).await
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
-        self.view.fetch_source(name)
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
+        self.view.fetch_source(name).await
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
-        self.view.fetch_pull_secret(namespace, name)
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
+        self.view.fetch_pull_secret(namespace, name).await
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
-        async move {
-            tokio::time::sleep(self.write).await;
-            let written = self
-                .view
-                .apply_pull_secret(namespace, name, content, precondition);
-            written.await
-        }
-        .boxed()
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        tokio::time::sleep(self.write).await;
+        let written = self
+            .view
+            .apply_pull_secret(namespace, name, content, precondition);
+        written.await
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        self.view.delete_pull_secret(namespace, name, version)
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError> {
+        self.view.delete_pull_secret(namespace, name, version).await
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        self.view.fetch_registry_verbs()
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
+        self.view.fetch_registry_verbs().await
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
-        self.view.fetch_registry_crd()
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
+        self.view.fetch_registry_crd().await
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
-        self.view.list_registries()
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
+        self.view.list_registries().await
     }
 }
 
-/// Keeps all statuses that were written, each of which takes a second.
+/// Keeps all statuses that were written, each of which takes a second, and all Events.
 #[derive(Default)]
 struct Statuses {
     written: Mutex<Vec<(String, RegistryStatus)>>,
+    /// What confirms the removals that were reported as blocked.
+    ids: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
+    events: Mutex<Vec<EventNote>>,
 }
 
 impl Statuses {
@@ -204,26 +210,28 @@ impl Statuses {
     }
 }
 
+#[async_trait]
 impl StatusWriter for Statuses {
-    fn apply_status<'a>(
-        &'a self,
-        listed: &'a RegistryInfo,
-        status: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async {
-            let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(running, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            let written = (listed.uid.clone(), status.clone());
-            self.written.lock().unwrap().push(written);
-            Ok(())
-        }
-        .boxed()
+    async fn apply_status(
+        &self,
+        listed: &RegistryInfo,
+        status: &RegistryStatus,
+    ) -> Result<(), ClusterError> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        let written = (listed.uid.clone(), status.clone());
+        self.written.lock().unwrap().push(written);
+        Ok(())
     }
 
-    fn publish<'a>(&'a self, _: &'a EventNote, _: Timestamp) -> BoxFuture<'a, ()> {
-        async {}.boxed()
+    async fn publish(&self, note: &EventNote, _: Timestamp) {
+        self.events.lock().unwrap().push(note.clone());
+        if let Some((_, id)) = note.note.split_once("confirm-removal=") {
+            let id = id.split_whitespace().next().map(str::to_owned);
+            self.ids.lock().unwrap().extend(id);
+        }
     }
 }
 
@@ -284,10 +292,24 @@ impl Replica {
     }
 
     fn serve(&self, registries: Registries) {
-        let names = registries.iter().map(|registry| registry.name.to_string());
-        self.world.put_registries(names);
+        self.put_registries(&registries);
         self.state.begin_registries_list(Some(&self.world.crd()));
         self.state.set_registries(registries, clock());
+    }
+
+    /// The watch shows another form of the Registry of a fixed login, or that it is deleted.
+    fn apply_fixed(&self, registries: Registries) {
+        self.put_registries(&registries);
+        self.state.apply_registry("fixed", registries, clock());
+    }
+
+    fn put_registries(&self, registries: &Registries) {
+        let listed = registries.listed().iter().map(|one| ListedRegistry {
+            name: one.name.to_string(),
+            uid: one.uid.clone(),
+            generation: one.generation,
+        });
+        *self.world.registries.lock().unwrap() = listed.collect();
     }
 
     fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
@@ -341,6 +363,16 @@ fn fixed(uid: &str, selector: &Value) -> Registries {
     let built = Registries::build([serde_json::from_value(registry).unwrap()]);
     assert!(built.problems().is_empty(), "{:?}", built.problems());
     built
+}
+
+/// A later form of it; `images` may break a rule.
+fn fixed_later(generation: i64, images: &str, selector: &Value) -> Registries {
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "fixed", "uid": "u-1", "generation": generation},
+        "spec": {"images": [images], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    });
+    Registries::build([serde_json::from_value(registry).unwrap()])
 }
 
 /// Lines of the log at WARN and above.
@@ -427,26 +459,72 @@ async fn stays_ready_while_a_good_login_is_renewed() {
     );
 }
 
-/// Labelled Secrets where nobody ever opted in are none that pullpass wrote.
+/// Labelled Secrets where nobody ever opted in are none that pullpass wrote, whether they can be read or not; nor do they count once they
+/// are removed.
 #[tokio::test(start_paused = true)]
 async fn forged_secrets_elsewhere_hold_no_removal_back() {
+    let junk = |count: usize| {
+        let entry = |number| format!(r#""forged-{number}.example":{{"auth":"YTpi"}}"#);
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        format!(r#"{{"auths":{{{}}}}}"#, entries.join(","))
+    };
+    for forged in [junk(1), junk(17), "{".to_owned()] {
+        for wait in [0, 20_000] {
+            let replica = Replica::start(Duration::ZERO);
+            replica.serve(registries(1));
+            replica.opted_in(2);
+            replica.lead();
+            pass(20_000).await;
+            let written = replica.world.secret("team-0").unwrap();
+            double::show(&replica.state, "team-0", &written);
+            for number in 0..FORGED {
+                let name = format!("tenant-{number}");
+                replica.add_namespace(&name, &[]);
+                let stored = replica.world.put_secret(&name, true, &forged);
+                let observed = Observed::of_unwanted(&stored.read());
+                let version = &stored.version.resource_version;
+                let name = name.parse().unwrap();
+                let store = &replica.state.pull_secrets;
+                store.apply_event(&name, version, observed);
+            }
+            pass(wait).await;
+            replica.add_namespace("team-0", &[]);
+            pass(20_000).await;
+            let stays = replica.world.secret("team-0").is_some();
+            assert!(!stays, "after {wait} ms: {forged}");
+        }
+    }
+}
+
+/// Who confirms what was reported has not seen what came later.
+#[tokio::test(start_paused = true)]
+async fn confirms_what_was_reported_and_nothing_that_came_later() {
     let replica = Replica::start(Duration::ZERO);
     replica.serve(registries(1));
-    replica.opted_in(2);
+    replica.opted_in(20);
     replica.lead();
+    pass(60_000).await;
+    let opt_out = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            replica.add_namespace(&format!("team-{number}"), &[]);
+        }
+    };
+    let confirm_last = || {
+        let id = replica.statuses.ids.lock().unwrap().last().cloned();
+        assert!(id.is_some());
+        replica.leadership.send_modify(|told| told.confirmed = id);
+    };
+    let there = || replica.world.secrets.lock().unwrap().len();
+    opt_out(0..12);
     pass(20_000).await;
-    let written = replica.world.secret("team-0").unwrap();
-    double::show(&replica.state, "team-0", &written);
-    for number in 0..FORGED {
-        let name = format!("tenant-{number}");
-        replica.add_namespace(&name, &[]);
-        let forged = r#"{"auths":{"forged.example":{"auth":"YTpi"}}}"#;
-        let stored = replica.world.put_secret(&name, true, forged);
-        double::show(&replica.state, &name, &stored);
-    }
-    replica.add_namespace("team-0", &[]);
-    pass(120_000).await;
-    assert!(replica.world.secret("team-0").is_none(), "still there");
+    assert_eq!(there(), 20, "it is much");
+    confirm_last();
+    opt_out(12..18);
+    pass(30_000).await;
+    assert_eq!(there(), 8, "the later ones, too");
+    confirm_last();
+    pass(30_000).await;
+    assert_eq!(there(), 2);
 }
 
 /// A namespace that opts out while its credential is minted gets no login.
@@ -652,4 +730,128 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     assert!((TEAM..=4 * TEAM).contains(&rotated), "{rotated}");
     assert_eq!(replica.world.logins("team-0").len(), 3);
     assert_eq!(replica.world.logins("team-9").len(), 1);
+}
+
+/// What happens while a Registry breaks a rule, and after it; the namespaces that hold its login at last.
+type Hidden = (
+    &'static str,
+    fn(&Replica),
+    fn(&Replica),
+    &'static [&'static str],
+);
+
+/// Nothing is removed while a Registry breaks a rule, and all that is to be removed afterwards.
+#[tokio::test(start_paused = true)]
+#[allow(clippy::too_many_lines, reason = "one course of events for all rows")]
+async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
+    fn team(team: &str) -> Value {
+        json!({"matchLabels": {"team": team}})
+    }
+    fn delete(replica: &Replica) {
+        replica.apply_fixed(Registries::build([]));
+    }
+    fn mend(replica: &Replica, selected: &str) {
+        replica.apply_fixed(fixed_later(3, "harbor.example", &team(selected)));
+    }
+    fn relabel(replica: &Replica) {
+        replica.add_namespace("team-1", &[("pullpass.dev/inject", "enabled")]);
+    }
+    let rows: [Hidden; 4] = [
+        ("deleted", |_| {}, delete, &[]),
+        ("relabelled, deleted", relabel, delete, &[]),
+        (
+            "relabelled, mended",
+            relabel,
+            |replica| mend(replica, "a"),
+            &["team-0"],
+        ),
+        (
+            "mended for others",
+            |_| {},
+            |replica| mend(replica, "z"),
+            &[],
+        ),
+    ];
+    for (what, meanwhile, after, holds) in rows {
+        let replica = Replica::start(Duration::ZERO);
+        replica.serve(fixed("u-1", &team("a")));
+        replica.give_source("first");
+        let names = ["team-0", "team-1"];
+        for name in names {
+            replica.add_namespace(name, &[("pullpass.dev/inject", "enabled"), ("team", "a")]);
+        }
+        replica.lead();
+        pass(20_000).await;
+        replica.apply_fixed(fixed_later(2, "not an image", &team("a")));
+        pass(20_000).await;
+        meanwhile(&replica);
+        pass(20_000).await;
+        let holders = || {
+            let mut names = names.to_vec();
+            names.retain(|name| !replica.world.logins(name).is_empty());
+            names
+        };
+        assert_eq!(holders(), names, "{what}: too early");
+        after(&replica);
+        pass(60_000).await;
+        assert_eq!(holders(), holds, "{what}");
+    }
+}
+
+/// A Registry of the fixed login for the namespaces that a selector matches, as the API server has it without uid and generation.
+fn login_for(name: &str, image: &str, selector: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name},
+        "spec": {"images": [image], "namespaceSelector": selector, "static": {"secretRef": {"name": "login"}}},
+    })
+}
+
+fn build<const N: usize>(objects: [Value; N]) -> Registries {
+    let objects = objects.map(|one| serde_json::from_value(one).unwrap());
+    let built = Registries::build(objects);
+    assert!(built.problems().is_empty(), "{:?}", built.problems());
+    built
+}
+
+impl Replica {
+    /// The watch shows that a Registry was deleted: these are left.
+    fn delete_registry(&self, name: &str, left: Registries) {
+        let names = left.iter().map(|registry| registry.name.to_string());
+        self.world.put_registries(names);
+        self.state.apply_registry(name, left, clock());
+    }
+}
+
+/// However many writes are due at once, also of the very pull secrets that it is about.
+#[tokio::test(start_paused = true)]
+async fn carries_out_an_order_within_seconds_while_writes_are_due_at_once() {
+    const TEAM: usize = 5;
+    let replica = Replica::start(Duration::from_secs(3));
+    replica.give_source("first");
+    let all = login_for("all", "harbor.example", &json!({}));
+    let team = login_for(
+        "team",
+        "quay.example",
+        &json!({"matchLabels": {"team": "a"}}),
+    );
+    replica.serve(build([all.clone(), team]));
+    replica.opted_in(300);
+    let enabled = ("pullpass.dev/inject", "enabled");
+    // They are written last.
+    let names: Vec<String> = (0..TEAM).map(|number| format!("z-{number}")).collect();
+    for name in &names {
+        replica.add_namespace(name, &[enabled, ("team", "a")]);
+    }
+    replica.lead();
+    pass(60_000).await;
+    let left = || names.iter().map(|name| replica.world.logins(name));
+    assert!(left().all(|logins| logins.len() == 2));
+    replica.give_source("second");
+    pass(500).await;
+    replica.delete_registry("team", build([all]));
+    pass(8_000).await;
+    assert!(left().all(|logins| !logins.contains_key("quay.example")));
+    assert!(left().all(|logins| logins["harbor.example"] == "first"));
+    pass(60_000).await;
+    assert!(left().all(|logins| logins["harbor.example"] == "second"));
 }
