@@ -10,6 +10,7 @@
 
 mod blocked;
 mod changes;
+mod confirmations;
 mod crd_check;
 mod drift;
 mod index;

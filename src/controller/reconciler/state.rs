@@ -9,7 +9,7 @@ use super::super::conditions::Reason;
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
-use super::blocked::Confirmations;
+use super::confirmations::Confirmations;
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
