@@ -11,6 +11,7 @@
 mod blocked;
 mod blocked_report;
 mod changes;
+mod confirmations;
 mod crd_check;
 mod drift;
 pub(super) mod index;
