@@ -21,6 +21,7 @@ const KEPT: Duration = Duration::from_mins(10);
 
 type Answer<V> = Result<V, Arc<ClusterError>>;
 type Read<V> = BoxFuture<'static, Answer<V>>;
+type Joined<'c, K, V> = (Waiter<'c, K, V>, Shared<Read<V>>);
 
 /// The reads under way, each with its number. One that nobody waits for any more has ended: what it took up is given back.
 struct Running<K, V> {
@@ -108,7 +109,7 @@ where
         &self,
         key: K,
         read: impl Future<Output = Result<V, ClusterError>> + Send + 'static,
-    ) -> Result<(Waiter<'_, K, V>, Shared<Read<V>>), V> {
+    ) -> Result<Joined<'_, K, V>, V> {
         let mut running = lock(&self.running);
         if let Some(value) = self.known(&key) {
             return Err(value);
