@@ -32,7 +32,7 @@ struct Retry {
 }
 
 /// Why a mint failed.
-pub(super) struct MintFailure {
+pub(super) struct SourceFailure {
     pub(super) why: Reason,
     /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials.
     pub(super) is_of_cluster: bool,
@@ -43,7 +43,7 @@ impl MintRetries {
     pub(super) fn record_failure(
         &mut self,
         source: &MintSource,
-        failed: MintFailure,
+        failed: SourceFailure,
         now: Timestamp,
     ) -> bool {
         let failures = self.failed.get(source).map_or(0, |before| before.failures);
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use crate::controller::at;
 
-    fn failure(is_of_cluster: bool) -> MintFailure {
-        MintFailure {
+    fn failure(is_of_cluster: bool) -> SourceFailure {
+        SourceFailure {
             why: Reason::new("Timeout", "no answer"),
             is_of_cluster,
         }

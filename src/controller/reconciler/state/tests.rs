@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::super::removal_guard::Cause;
+use super::super::super::removal_guard::RemovalCause;
 use super::super::Seen;
 use super::super::blocked::blocked_removals_id;
 use super::super::tasks::TaskKey;
@@ -141,7 +141,9 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
         let entries = StaleEntries { keys, why, is_ours };
         let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
         state.index.put(&target.key(), Some(seen), at(0));
-        state.guard.want(&target.key(), Cause { why, is_ours });
+        state
+            .guard
+            .want(&target.key(), RemovalCause { why, is_ours });
     };
     want(&mut state, &targets[0]);
     want(&mut state, &targets[1]);
@@ -192,7 +194,9 @@ fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
             let entries = StaleEntries { keys, why, is_ours };
             let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
             state.index.put(&target.key(), Some(seen), at(0));
-            state.guard.want(&target.key(), Cause { why, is_ours });
+            state
+                .guard
+                .want(&target.key(), RemovalCause { why, is_ours });
         }
         let permits = state.permit_removals(at(0));
         second += 20;
