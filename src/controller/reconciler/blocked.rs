@@ -48,7 +48,6 @@ impl ReconcilerState {
         self.blocked = blocked.len();
         if blocked.is_empty() {
             if self.guard.is_idle() {
-                self.reported_blocked = None;
                 self.confirmations.forget_reports();
                 self.blocked_report = BlockedReport::default();
             }
@@ -79,7 +78,6 @@ impl ReconcilerState {
         let views = blocked.iter().filter_map(|key| self.index.get(key)?.view());
         let removals = views.map(digest_removal).collect();
         self.confirmations.note_report(&id, removals);
-        self.reported_blocked = Some(id);
     }
 }
 

@@ -122,11 +122,13 @@ fn what_was_confirmed_says_nothing_of_later_removals() {
 }
 
 /// What went with the kind is forgotten once it is gone, and not while a removal that failed is to be tried again.
-/// Reports a set that stays the same from then on.
-fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) {
+/// Reports a set that stays the same from then on; what confirms it.
+fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) -> String {
     for second in [second, second + 3] {
         state.report_blocked(blocked, "pullpass", at(second));
     }
+    let event = state.events.last().expect("it was reported");
+    event.series.clone().expect("it has an id")
 }
 
 #[test]
@@ -149,8 +151,7 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
     want(&mut state, &targets[1]);
     let permits = state.permit_removals(at(0));
     assert_eq!(permits.blocked, [a.clone(), b.clone()]);
-    report(&mut state, &permits.blocked, 0);
-    let id = state.reported_blocked.clone().unwrap();
+    let id = report(&mut state, &permits.blocked, 0);
     state.confirmations.take(Some("another"));
     assert_eq!(state.permit_removals(at(0)), permits);
     state.confirmations.take(Some(&id));
@@ -200,8 +201,7 @@ fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
         }
         let permits = state.permit_removals(at(0));
         second += 20;
-        self::report(&mut state, &permits.blocked, second);
-        state.reported_blocked.clone().unwrap()
+        self::report(&mut state, &permits.blocked, second)
     };
     let ids = ["first", "second", "third"].map(&mut report);
     state.confirmations.take(Some(&ids[0]));
