@@ -16,8 +16,13 @@ use crate::provision::state::Observed;
 
 /// The source of some credential.
 pub(crate) fn source(region: &str) -> MintSource {
+    source_of(region, &serde_json::json!({"node": {}}))
+}
+
+/// The same by this identity.
+pub(crate) fn source_of(region: &str, identity: &serde_json::Value) -> MintSource {
     let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
-        "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
+        "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": identity}}});
     let registries = Registries::build([serde_json::from_value(spec).unwrap()]);
     match &registries.grants_of(&BTreeMap::new(), "pullpass")[0].source {
         crate::registry::CredentialSource::Minted(source) => source.clone(),
