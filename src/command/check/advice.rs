@@ -2,8 +2,8 @@
 
 use super::context::SecretError;
 use super::report::HopResult;
-use crate::command::registry_client::RegistryClientError;
 use crate::credential::MintError;
+use crate::credential::registry_client::RegistryClientError;
 use crate::provision::ports::ClusterError;
 
 /// A mint, or a part of it, failed.

@@ -6,7 +6,7 @@ use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::command::explain;
-use crate::command::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;
