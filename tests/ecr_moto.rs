@@ -578,7 +578,7 @@ async fn node_that_is_silent_or_off_says_so() {
 #[tokio::test]
 async fn throttled_cloud_is_said_to_be_throttled() {
     let principal = moto().add_user("throttled", None).await;
-    let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "count": 2, "status": 429,
+    let fault = json!({"operation": "GetAuthorizationToken", "principal": principal, "count": 1, "status": 429,
         "code": "ThrottlingException", "message": "Rate exceeded"});
     moto().post("faults", fault).await;
     let error = mint_as(moto(), "throttled", &secret_key("throttled"))

@@ -6,14 +6,14 @@ use aws_smithy_types::DateTime;
 
 use super::{Target, now};
 use crate::credential::MintError;
-use crate::credential::acr::client::AzureCall;
-use crate::credential::acr::entra::{self, ClientProof};
+use crate::credential::acr::entra;
 use crate::credential::acr::exchange;
-use crate::credential::acr::identity::managed;
 use crate::credential::acr::token_expiry::find_expiry;
+use crate::credential::answers::{Service, Signer};
 use crate::credential::ecr::answer::Authorization;
 use crate::credential::http::Reply;
 use crate::credential::identity::metadata::MetadataCredentials;
+use crate::credential::service_call::ServiceCall;
 
 /// What was sent, which no message may repeat.
 const SECRET: &str = "canary-0123456789/+=";
@@ -37,25 +37,34 @@ fn run(data: &[u8]) {
         return;
     };
     let status = [200, 401, 400, 403, 404, 429, 500, 302][usize::from(*first) % 8];
-    let call = AzureCall {
+    let call = |service| ServiceCall {
+        service,
         host: "login.example".to_owned(),
         principal: "application x",
+        signer: Some(Signer::Secret),
+        permission: "AcrPull",
         secret: SECRET,
     };
     let reply = Reply::of(status, body.to_vec());
     match *first % 6 {
-        0 | 1 => match exchange::read(&call, &reply, |answer| answer.refresh_token) {
+        0 | 1 => match exchange::read(&call(Service::Acr), &reply, |answer| answer.refresh_token) {
             Ok(token) => {
                 assert!(!token.is_empty());
                 let _ = find_expiry(&token, now());
             }
             Err(error) => check(&error, body),
         },
-        2 => check(
-            &entra::explain(&call, &reply, ClientProof::Secret(SECRET)),
-            body,
-        ),
-        3 => check(&managed::explain(&call, &reply), body),
+        2 => check(&entra::explain(&call(Service::Entra), &reply), body),
+        3 => {
+            for service in [
+                Service::Imds,
+                Service::Agent,
+                Service::Ec2,
+                Service::Registry,
+            ] {
+                check(&call(service).explain(&reply), body);
+            }
+        }
         4 => match MetadataCredentials::parse(body) {
             Ok(credentials) => {
                 if let Err(problem) = credentials.into_credentials("test") {

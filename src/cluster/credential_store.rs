@@ -243,6 +243,29 @@ impl KubeCredentialStore {
         Err(StoreError::Contended)
     }
 
+    async fn try_extend(
+        &self,
+        ticket: &Ticket,
+        now: Timestamp,
+    ) -> Result<Option<Ticket>, StoreError> {
+        let Some(there) = self.cached(&ticket.key) else {
+            return Ok(None);
+        };
+        let until = now + CLAIM_LIFE;
+        let extended = StoredSecret {
+            claimed_until: Some(until),
+            seen_at: Instant::now(),
+            ..there
+        };
+        let precondition = Precondition::Exactly(read_ticket(ticket));
+        let stored = self.swap(&ticket.key, &extended, &precondition).await?;
+        Ok(stored.map(|stored| Ticket {
+            key: ticket.key.clone(),
+            version: write_version(&stored.version),
+            until,
+        }))
+    }
+
     async fn try_release(&self, ticket: Ticket) -> Result<(), StoreError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(());
@@ -283,6 +306,19 @@ impl CredentialStore for KubeCredentialStore {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Claim, StoreError>> {
         self.try_claim(key, source, now).boxed()
+    }
+
+    fn extend(&self, ticket: Ticket, now: Timestamp) -> BoxFuture<'_, Ticket> {
+        async move {
+            match self.try_extend(&ticket, now).await {
+                Ok(extended) => extended.unwrap_or(ticket),
+                Err(error) => {
+                    tracing::debug!(error = %error, "failed to extend the claim on a credential, another replica may mint it, too");
+                    ticket
+                }
+            }
+        }
+        .boxed()
     }
 
     fn put(

@@ -245,6 +245,32 @@ impl CredentialStore for Replica {
         self.try_claim(key, now).boxed()
     }
 
+    fn extend(&self, ticket: Ticket, now: Timestamp) -> BoxFuture<'_, Ticket> {
+        async move {
+            if self
+                .takes_nothing
+                .load(std::sync::atomic::Ordering::Relaxed)
+            {
+                return ticket;
+            }
+            self.seeded.pause(self.delay).await;
+            let seen = Object {
+                version: ticket.version.parse().unwrap(),
+                ..Object::default()
+            };
+            let until = now + CLAIM_LIFE;
+            let extended = self.shared.swap(&ticket.key, &seen, |object| {
+                object.claimed_until = Some(until);
+            });
+            let version = extended.map(|object| object.version.to_string());
+            Ticket {
+                version: version.unwrap_or(ticket.version),
+                ..ticket
+            }
+        }
+        .boxed()
+    }
+
     fn put(
         &self,
         ticket: Ticket,

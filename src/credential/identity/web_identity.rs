@@ -1,7 +1,8 @@
 //! Web identity: a ServiceAccount's token for a session of a role (IAM roles for service accounts).
 
 use super::{Session, SessionRequest};
-use crate::credential::aws::{AwsCall, IamAction};
+use crate::credential::answers::{Service, Signer};
+use crate::credential::aws::AwsCall;
 use crate::credential::http::{LastHost, one_line};
 use crate::credential::{MintError, jwt};
 
@@ -10,10 +11,7 @@ use crate::credential::{MintError, jwt};
 /// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
 pub(super) const AUDIENCE: &str = "sts.amazonaws.com";
 
-const ASSUME: IamAction = IamAction {
-    permission: "sts:AssumeRoleWithWebIdentity",
-    denied: "check that the role exists and that its trust policy names the cluster's OIDC provider and this subject",
-};
+const ASSUME: &str = "sts:AssumeRoleWithWebIdentity";
 
 /// Opens a new session of the role. Every mint gets its own, so that what it minted lives as long as can be.
 ///
@@ -42,7 +40,8 @@ pub(super) async fn open(
                 host: asked.host(),
                 principal: &principal,
                 action: ASSUME,
-                unknown: "check that the cluster's OIDC provider is known to IAM with the audience sts.amazonaws.com",
+                service: Service::Sts,
+                signer: Signer::Assertion,
                 secrets: [Some(token), None],
             }
             .explain(&error)
