@@ -332,7 +332,7 @@ async fn tell_keys(place: &Place) {
         .await
         .assert_fails(
             "caller",
-            "does not accept access key",
+            "refused access key",
             "check AWS_ACCESS_KEY_ID",
         );
 }

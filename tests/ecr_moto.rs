@@ -376,7 +376,7 @@ async fn web_identity_says_what_to_do_when_it_is_refused() {
         (
             good.token(SUBJECT, "vault", 600),
             "UnrecognizedClient",
-            "audience sts.amazonaws.com",
+            "audience",
         ),
         (
             "not-a-token".to_owned(),
@@ -1042,7 +1042,7 @@ async fn session_that_cannot_be_opened_is_told_of_and_the_next_one_is_good() {
         |status: u16| json!({"count": 9, "status": status, "body": "<html>canary-page</html>"});
     let faults = [
         (html(200), ["InvalidResponse", "Network"].as_slice()),
-        (html(502), &["Refused", "InvalidResponse"]),
+        (html(502), &["Unavailable", "InvalidResponse"]),
         (html(429), &["Throttled", "InvalidResponse"]),
         (
             json!({"count": 9, "delayMs": 600_000}),
