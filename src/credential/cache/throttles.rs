@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::account_throttle::{AccountThrottle, RequestEnd, Turn};
@@ -15,6 +14,8 @@ use crate::credential::{MintError, retry_after};
 
 /// How long one waits for its turn behind others that are under way.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it looks whether another one has ended: a history of the model is replayed by its timers alone.
+const TURN_POLL: Duration = Duration::from_millis(20);
 /// How many accounts are known at once, and for how long after they were asked: longer than any is left alone.
 const MAX_ACCOUNTS: u64 = 10_000;
 const ACCOUNT_TTI: Duration = retry_after::LONGEST.saturating_mul(2);
@@ -27,7 +28,6 @@ pub(super) struct Throttles {
 
 struct Account {
     state: Mutex<AccountState>,
-    ended: Notify,
 }
 
 struct AccountState {
@@ -64,16 +64,15 @@ impl Throttles {
                     throttle: AccountThrottle::new(seed, clock.now()),
                     why: None,
                 }),
-                ended: Notify::new(),
             })
         });
         let deadline = Instant::now() + TURN_TIMEOUT;
         let mut is_late = false;
         loop {
-            let ended = account.ended.notified();
             match account.admit(is_late, clock.now())? {
                 Turn::AfterAnother => {
-                    is_late = tokio::time::timeout_at(deadline, ended).await.is_err();
+                    tokio::time::sleep(TURN_POLL).await;
+                    is_late = Instant::now() >= deadline;
                 }
                 Turn::Now | Turn::Later(_) => break,
             }
@@ -133,6 +132,5 @@ impl Drop for ThrottleTurn {
     fn drop(&mut self) {
         let now = self.clock.now();
         self.account.state().throttle.end(self.end, now);
-        self.account.ended.notify_waiters();
     }
 }
