@@ -68,14 +68,9 @@ impl Throttles {
         });
         let deadline = Instant::now() + TURN_TIMEOUT;
         let mut is_late = false;
-        loop {
-            match account.admit(is_late, clock.now())? {
-                Turn::AfterAnother => {
-                    tokio::time::sleep(TURN_POLL).await;
-                    is_late = Instant::now() >= deadline;
-                }
-                Turn::Now | Turn::Later(_) => break,
-            }
+        while account.admit(is_late, clock.now())? == Turn::AfterAnother {
+            tokio::time::sleep(TURN_POLL).await;
+            is_late = Instant::now() >= deadline;
         }
         Ok(ThrottleTurn {
             account,
