@@ -12,7 +12,7 @@ help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## demo: a Pod that pulls a private image on a real cluster, and one that does not; KEEP=1 leaves the cluster up
-demo: ready bed-cluster
+demo: ready bed-demo
 	@echo "building pullpass (about 3 min the first time) …"
 	@$(CARGO) build --locked
 	@$(SHOW) $(if $(KEEP),--keep)
@@ -41,7 +41,7 @@ manifests: $(BED_BIN)/helm
 
 ## chart-readme: the charts' READMEs from their values
 chart-readme:
-	PULLPASS_CHART_README=write $(CARGO) test --locked --test chart readme
+	PULLPASS_CHART_README=write $(CARGO) test --locked --test api chart::readme
 
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm
@@ -49,7 +49,7 @@ install-yaml: $(BED_BIN)/helm
 
 ## notice: NOTICE and THIRD-PARTY-LICENSES from Cargo.lock
 notice:
-	PULLPASS_NOTICE=write $(CARGO) test --locked --test dependencies notice
+	PULLPASS_NOTICE=write $(CARGO) test --locked --test unit dependencies::notice
 
 ## test: everything that is tested, from lints to a whole cluster
 test: ready lint test-unit test-bed test-cluster e2e
@@ -68,48 +68,51 @@ lint:
 	then $(CARGO) deny --locked --offline check bans licenses sources; \
 	else echo "licenses and sources of dependencies are not checked: cargo install --locked cargo-deny"; fi
 
-# Tests that need nothing but this repository; every other one needs the test bed.
-UNIT := acr admission bad_inputs client_auth check_azure command_line dependencies docs explain hosts reconciler layering model patch_properties policy registries serve server
+# A test program is a folder of tests/; a module of one is run alone by `make run/PROGRAM/MODULE`, in a process of its own.
+modules = $(patsubst tests/%.rs,%,$(filter-out %/main.rs,$(wildcard tests/$(1)/*.rs)))
 # Those that take longest begin first.
-LONG := controller_faults api_controller api_removal api_kill drain leader platforms
-BED_TESTS := $(LONG) $(filter-out e2e rotation scale $(LONG) $(UNIT),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+LONG := $(addprefix api/,controller_faults api_controller api_removal api_kill drain leader platforms)
+BED_TESTS := $(LONG) $(filter-out $(LONG),$(call modules,api) $(call modules,clouds))
 
 ## test-unit: the tests that need nothing but this repository
 test-unit:
-	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(UNIT))
+	$(CARGO) test --locked --lib --bins --test unit
 
 ## test-bed: the tests against real parts, which it builds first
 test-bed: bed bed-test check-moto
-	$(CARGO) test --locked --no-run $(addprefix --test ,$(BED_TESTS))
-	@$(MAKE) --no-print-directory --keep-going --jobs=$(SIDE_BY_SIDE) --output-sync=target $(addprefix run/,$(BED_TESTS))
+	$(CARGO) test --locked --no-run --test api --test clouds
+	@$(MAKE) $(ALL) --jobs=$(SIDE_BY_SIDE) --output-sync=target $(addprefix run/,$(BED_TESTS))
 
 # They wait most of the time; what each prints comes in one piece when it has ended.
 SIDE_BY_SIDE := 3
-.PHONY: $(addprefix run/,$(BED_TESTS))
-$(addprefix run/,$(BED_TESTS)): run/%:
-	$(CARGO) test --locked --test $*
+ALL := --no-print-directory --keep-going
+RUNS := $(addprefix run/,$(BED_TESTS) $(call modules,unit))
+.PHONY: $(RUNS)
+$(RUNS): run/%:
+	$(CARGO) test --locked $(TEST_PROFILE) --test $(*D) -- $(*F):: $(TEST_ARGUMENTS)
 
-OLDEST_TESTS := bed api_rights api_owned api_policy api_admission api_patch crd api_validate api_certificates chart api_controller
+OLDEST_TESTS := $(addprefix run/api/,bed api_rights api_owned api_policy api_admission api_patch crd api_validate api_certificates chart api_controller)
 
 ## test-oldest: what an API server decides, on the oldest Kubernetes that is supported; not part of `make test` (builds that API server first)
 test-oldest: bed bed-oldest
-	BED_KUBERNETES=$(BED_OLDEST) $(CARGO) test --locked --no-fail-fast $(addprefix --test ,$(OLDEST_TESTS))
+	$(CARGO) test --locked --no-run --test api
+	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
 ## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; and one that pulls across rotations
-test-cluster: bed-cluster
-	$(CARGO) test --locked --no-run --test serve
+test-cluster: bed-demo
+	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
-	$(CARGO) test --locked --test rotation -- --nocapture
+	$(CARGO) test --locked --test cluster -- rotation:: --nocapture
 
 ## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
 e2e: bed-cluster
 	@mkdir -p target/image
 	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
-	$(CARGO) test --locked --test e2e -- --nocapture
+	$(CARGO) test --locked --test cluster -- e2e:: --nocapture
 
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:
-	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test model -- --nocapture
+	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test unit -- model:: --nocapture
 
 # The targets of fuzz/targets/.
 FUZZ_TARGETS := answers claims kind patterns references review source_logins tenant_logins
@@ -129,11 +132,11 @@ scale:
 	$(CARGO) test --locked --release --test scale -- --ignored --nocapture --test-threads 1
 
 # The tests that hold a figure by tests/support/figure.rs.
-FIGURES := acr api_certificates controller_faults credential_cache ecr_moto leader
+FIGURES := $(addprefix run/,unit/acr api/api_certificates api/controller_faults clouds/credential_cache clouds/ecr_moto api/leader)
 
 ## figures: how long recoveries take, each test alone, held to its bound (ten minutes); `make test` shows the same figures
 figures: bed
-	PULLPASS_FIGURES=strict $(CARGO) test --locked --no-fail-fast $(addprefix --test ,$(FIGURES)) -- --nocapture --test-threads 1
+	@PULLPASS_FIGURES=strict $(MAKE) $(ALL) --jobs=1 TEST_ARGUMENTS="--nocapture --test-threads 1" $(FIGURES)
 
 ## bench: what a review costs, beside a floor and beside typed structs: in memory, and under load over TLS (some minutes)
 bench:
@@ -142,7 +145,7 @@ bench:
 ## soak: 20 rolling restarts, kills and rotations of certificates under load, shown as a table (half an hour, as it is released); ROUNDS=3 for less
 soak: bed
 	@mkdir -p target/soak
-	@PULLPASS_ROUNDS=$(or $(ROUNDS),20) $(CARGO) test --locked --release --no-fail-fast --test drain --test api_kill --test api_certificates -- --nocapture 2>&1 | tee target/soak/log
+	@PULLPASS_ROUNDS=$(or $(ROUNDS),20) $(MAKE) $(ALL) --jobs=1 TEST_PROFILE=--release TEST_ARGUMENTS=--nocapture $(addprefix run/api/,drain api_kill api_certificates) 2>&1 | tee target/soak/log
 	@echo; echo '| what | times | Pods | a second | refused | without reference |'; echo '|---|---|---|---|---|---|'; grep '^| ' target/soak/log
 	@! grep -q -e '^test result: FAILED' -e '^error' target/soak/log
 	@awk -F'|' '/^\| r/ && $$5 < 200 { slow = 1 } END { if (slow) print "fewer than 200 Pods a second: the machine is too slow to show it"; exit slow }' target/soak/log

@@ -21,6 +21,7 @@ pub(crate) mod cloud;
 mod error;
 pub(crate) mod jwt;
 mod metrics;
+pub(crate) mod outgoing;
 mod refusal;
 pub(crate) mod retry_after;
 pub(crate) mod service_call;
@@ -31,10 +32,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
@@ -43,7 +42,7 @@ use crate::registry::source::MintSource;
 
 pub use answers::AnswerReason;
 pub use cloud::{CloudMint, MintTimeouts};
-pub use error::{MintError, StoreError};
+pub use error::MintError;
 pub use metrics::Metrics;
 pub use refusal::Refusal;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};
@@ -62,14 +61,6 @@ pub struct Credential {
     pub expires_at: Timestamp,
     /// Who minted it, for people: a role's ARN, or which access key of which Secret.
     pub principal: String,
-}
-
-/// A login as HTTP and the kubelet have it: `user:password` in base64.
-/// <https://www.rfc-editor.org/rfc/rfc7617#section-2>
-pub(crate) fn basic_auth(username: &str, password: &SecretString) -> SecretString {
-    STANDARD
-        .encode(format!("{username}:{}", password.expose_secret()))
-        .into()
 }
 
 /// What to do with a credential now.
@@ -173,13 +164,6 @@ pub struct SourceSecret {
     pub data: BTreeMap<String, SecretSlice<u8>>,
     /// The version that this is, to see that it changed.
     pub resource_version: String,
-}
-
-impl SourceSecret {
-    /// The bytes under `key`, if there are any.
-    pub(crate) fn bytes(&self, key: &str) -> Option<&[u8]> {
-        self.data.get(key).map(ExposeSecret::expose_secret)
-    }
 }
 
 /// The source Secrets, from memory. A changed one is seen without a restart.

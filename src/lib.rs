@@ -2,9 +2,10 @@
 //! registries with a fixed login.
 //!
 //! The modules are rooms, in the order in which data flows through them; `docs/ARCHITECTURE.md` draws the picture and
-//! `tests/layering.rs` keeps the arrows pointing one way.
+//! `tests/unit/layering.rs` keeps the arrows pointing one way.
 
 pub mod admission;
+pub mod api_server;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;
@@ -15,9 +16,10 @@ pub mod credential;
 #[path = "../fuzz/targets/targets.rs"]
 pub mod fuzz;
 pub mod image;
-mod label;
 mod log_throttle;
+mod metric;
 pub mod names;
+mod plain_text;
 pub mod provision;
 pub mod registry;
 pub mod server;

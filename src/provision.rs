@@ -20,8 +20,10 @@ mod flight;
 mod grant_coverage;
 mod grant_fetcher;
 mod grant_fetches;
+mod listed_crd;
 mod live_reads;
 pub(crate) mod lock;
+pub mod login_digests;
 pub mod namespace;
 pub mod observe;
 pub mod offline;
@@ -44,7 +46,7 @@ mod write_log;
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::names::{NamespaceName, ObjectName};
@@ -55,6 +57,7 @@ pub use provisioner::Provisioner;
 pub(crate) use write::missing_rbac;
 
 /// What admission asks of this room. Everything that is not a future answers from memory.
+#[async_trait]
 pub trait Provision: Send + Sync {
     /// The Registries as they are now: one snapshot for one review.
     fn registries(&self) -> Arc<Registries>;
@@ -67,10 +70,7 @@ pub trait Provision: Send + Sync {
 
     /// The namespace by one live read, for one that memory does not have (yet): Namespace and Pod may come in one
     /// `kubectl apply`. `None`: there is none of this name, or it could not be read (logged here).
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Option<Arc<Namespace>>>;
+    async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>>;
 
     /// Whether a Pod of this ServiceAccount may reference a pull secret.
     ///
@@ -78,12 +78,12 @@ pub trait Provision: Send + Sync {
     /// secret: the API server would refuse the Pod. One live read per ServiceAccount, remembered for minutes; a ServiceAccount
     /// that cannot be read counts as an ordinary one.
     /// <https://kubernetes.io/docs/concepts/security/service-accounts/#enforce-mountable-secrets>
-    fn may_reference<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        service_account: &'a ObjectName,
-        secret: &'a str,
-    ) -> BoxFuture<'a, bool>;
+    async fn may_reference(
+        &self,
+        namespace: &NamespaceName,
+        service_account: &ObjectName,
+        secret: &str,
+    ) -> bool;
 
     /// Whether this pull secret of the namespace holds a good login under each of `keys` (the `auths` keys that the Pod's images
     /// resolved to), decided from memory alone. What is good but past half of its life is renewed in the background, unless
@@ -99,13 +99,13 @@ pub trait Provision: Send + Sync {
 
     /// Mints what is missing under `keys` and writes this pull secret, waiting for these keys alone and not beyond `deadline`.
     /// The work is a separate task: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
-    fn ensure<'a>(
-        &'a self,
-        namespace: &'a Arc<Namespace>,
-        secret: &'a ObjectName,
-        keys: &'a [&'a str],
+    async fn ensure(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
         deadline: tokio::time::Instant,
-    ) -> BoxFuture<'a, EnsureOutcome>;
+    ) -> EnsureOutcome;
 }
 
 /// What memory knows of a namespace's pull secret.

@@ -40,7 +40,7 @@ pub(crate) fn run(kind: &str, directory: &Path) -> anyhow::Result<()> {
         std::process::exit(0);
     });
     let certificate = Certificate::load(directory.join("tls.crt"), directory.join("tls.key"))?;
-    let tls = certificate.server_config();
+    let tls = certificate.server_config(None);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -3,6 +3,7 @@
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput;
 use aws_sdk_ecr::types::AuthorizationData;
 use aws_smithy_types::DateTime;
+use secrecy::SecretString;
 
 use super::{Target, now};
 use crate::credential::MintError;
@@ -13,7 +14,9 @@ use crate::credential::answers::{Service, Signer};
 use crate::credential::ecr::answer::Authorization;
 use crate::credential::http::Reply;
 use crate::credential::identity::metadata::MetadataCredentials;
+use crate::credential::outgoing::Sent;
 use crate::credential::service_call::ServiceCall;
+use crate::plain_text::is_token;
 
 /// What was sent, which no message may repeat.
 const SECRET: &str = "canary-0123456789/+=";
@@ -37,19 +40,20 @@ fn run(data: &[u8]) {
         return;
     };
     let status = [200, 401, 400, 403, 404, 429, 500, 302][usize::from(*first) % 8];
+    let secret = SecretString::from(SECRET);
     let call = |service| ServiceCall {
         service,
         host: "login.example".to_owned(),
         principal: "application x",
         signer: Some(Signer::Secret),
         permission: "AcrPull",
-        secret: SECRET,
+        sent: Sent::Text(&secret),
     };
     let reply = Reply::of(status, body.to_vec());
     match *first % 6 {
         0 | 1 => match exchange::read(&call(Service::Acr), &reply, |answer| answer.refresh_token) {
             Ok(token) => {
-                assert!(!token.is_empty());
+                assert!(is_token(&token));
                 let _ = find_expiry(&token, now());
             }
             Err(error) => check(&error, body),

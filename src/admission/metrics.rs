@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::label::Snake;
+use crate::metric::{ByLabel, Snake, register};
 
 /// Seconds; a warm review takes some ten microseconds, a cold one waits for a cloud.
 const BUCKETS: [f64; 15] = [
@@ -23,7 +23,7 @@ const BUCKETS: [f64; 15] = [
 #[derive(Clone, Debug)]
 pub struct Metrics {
     admissions: Family<AdmissionLabels, Counter>,
-    duration: Family<CacheLabels, Histogram, fn() -> Histogram>,
+    duration: ByLabel<CacheResult, Histogram>,
     validations: Family<ValidationLabels, Counter>,
     /// Microseconds; 0: never.
     answered: Arc<AtomicI64>,
@@ -89,16 +89,11 @@ struct AdmissionLabels {
     cache: Snake<CacheResult>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CacheLabels {
-    cache: Snake<CacheResult>,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self {
             admissions: Family::default(),
-            duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            duration: ByLabel::new("cache", || Histogram::new(BUCKETS)),
             validations: Family::default(),
             answered: Arc::default(),
         }
@@ -109,15 +104,16 @@ impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Admission reviews by outcome, reason and cache hit or miss";
-        registry.register("pullpass_admissions", help, self.admissions.clone());
+        register(registry, "pullpass_admissions", help, &self.admissions);
         let help = "Seconds from a review's complete body to its answer";
-        registry.register(
+        register(
+            registry,
             "pullpass_admission_duration_seconds",
             help,
-            self.duration.clone(),
+            &self.duration,
         );
         let help = "Validated objects, by outcome";
-        registry.register("pullpass_validations", help, self.validations.clone());
+        register(registry, "pullpass_validations", help, &self.validations);
     }
 
     /// Counts one review. `reason` is one of a closed set, empty where there is nothing to say.
@@ -135,11 +131,7 @@ impl Metrics {
                 cache: Snake(cache),
             })
             .inc();
-        self.duration
-            .get_or_create(&CacheLabels {
-                cache: Snake(cache),
-            })
-            .observe(took.as_secs_f64());
+        self.duration.of(cache).observe(took.as_secs_f64());
     }
 
     /// Counts one object that was validated.

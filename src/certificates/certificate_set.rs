@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::RootCertStore;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{SecretSlice, SecretString};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::decide::{CertificateView, ValidityPeriods};
 use super::make::BACKDATED;
 use super::{Authority, MakeError, Pair, Validity};
+use crate::plain_text::{self, private_key};
 
 /// The authorities that are trusted, PEM; the first one signs.
 const AUTHORITIES: &str = "ca.crt";
@@ -145,23 +145,28 @@ impl CertificateSet {
         data: &BTreeMap<String, SecretSlice<u8>>,
         hosts: &[String],
     ) -> Result<Self, Damage> {
-        let text = |key: &'static str| {
-            let bytes = data.get(key).ok_or(damage(key, "is missing"))?;
-            let text = str::from_utf8(bytes.expose_secret());
-            text.map_err(|_| damage(key, "is no text"))
+        let bytes = |key: &'static str| data.get(key).ok_or(damage(key, "is missing"));
+        let chain = |key: &'static str| {
+            let text = plain_text::read_public(bytes(key)?);
+            Chain::read(key, &text.ok_or(damage(key, "is no text"))?)
         };
-        let authorities = Chain::read(AUTHORITIES, text(AUTHORITIES)?)?;
+        let private_key = |key: &'static str| {
+            let text = plain_text::to_text(bytes(key)?);
+            text.ok_or(damage(key, "is no text"))
+        };
+        let authorities = chain(AUTHORITIES)?;
         let (first, older) = match authorities.0.as_slice() {
             [first] => (first, None),
             [first, older] => (first, Some(older)),
             _ => return Err(damage(AUTHORITIES, "holds more than two authorities")),
         };
-        let serving = Chain::read(CERTIFICATE, text(CERTIFICATE)?)?;
+        let serving = chain(CERTIFICATE)?;
         let [serving] = serving.0.as_slice() else {
             return Err(damage(CERTIFICATE, "holds more than one certificate"));
         };
-        first.check_key(AUTHORITY_KEY, text(AUTHORITY_KEY)?)?;
-        serving.check_key(KEY, text(KEY)?)?;
+        let (authority_key, key) = (private_key(AUTHORITY_KEY)?, private_key(KEY)?);
+        first.check_key(AUTHORITY_KEY, &authority_key)?;
+        serving.check_key(KEY, &key)?;
         let signed_by = |authority: &One| serving.is_signed_by(authority);
         let is_signed_by_authority = signed_by(first);
         if !is_signed_by_authority && !older.is_some_and(signed_by) {
@@ -178,12 +183,12 @@ impl CertificateSet {
             authority: Authority {
                 name: first.name.clone(),
                 certificate: first.pem.clone(),
-                key: text(AUTHORITY_KEY)?.into(),
+                key: authority_key,
             },
             older: older.map(|older| older.pem.clone()),
             pair: Pair {
                 certificate: serving.pem.clone(),
-                key: text(KEY)?.into(),
+                key,
             },
             view,
         })
@@ -277,12 +282,11 @@ impl One {
         })
     }
 
-    fn check_key(&self, key: &'static str, text: &str) -> Result<(), Damage> {
-        let pair = KeyPair::from_pem(text).map_err(|_| damage(key, "is no private key"))?;
-        if pair.subject_public_key_info() == self.public_key {
-            Ok(())
-        } else {
-            Err(damage(key, "does not belong to its certificate"))
+    fn check_key(&self, key: &'static str, text: &SecretString) -> Result<(), Damage> {
+        match private_key::belongs_to(text, &self.public_key) {
+            Some(true) => Ok(()),
+            Some(false) => Err(damage(key, "does not belong to its certificate")),
+            None => Err(damage(key, "is no private key")),
         }
     }
 

@@ -7,9 +7,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::clock;
+use crate::plain_text::private_key;
 
 /// How long before it was made a certificate is good already, for clocks that are behind.
 pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
@@ -97,7 +98,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let authority = named(CertificateParams::default(), &self.name, validity);
-        let issuer = Issuer::new(authority, KeyPair::from_pem(self.key.expose_secret())?);
+        let issuer = Issuer::new(authority, private_key::read_pair(&self.key)?);
         let certificate = params.signed_by(&key, &issuer)?.pem();
         Ok(Pair {
             certificate,

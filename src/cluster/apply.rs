@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{
     Namespace as NamespaceObject, Secret, ServiceAccount as AccountObject,
 };
@@ -20,6 +19,7 @@ use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
 use super::{FIELD_MANAGER, Kube, NO_OBJECT, api_error, own_labels};
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
+use crate::plain_text::to_base64;
 use crate::provision::Namespace;
 use crate::provision::ports::{
     Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
@@ -33,156 +33,127 @@ const CRD: &str = "registries.pullpass.dev";
 /// Registries per page of a list of their names.
 const REGISTRIES_PER_PAGE: u32 = 500;
 
+#[async_trait]
 impl Cluster for Kube {
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
-        async move {
-            // All of it, which is little: the answer to a request for metadata alone does not say of what kind it is.
-            let namespaces = Objects::<NamespaceObject>::cluster_scoped(self);
-            let Some(object) = namespaces.get(&name.clone().into()).await? else {
-                return Ok(None);
-            };
-            let version = object.metadata.resource_version.clone().unwrap_or_default();
-            let namespace = objects::read_namespace(name.clone(), object.metadata, &self.excluded);
-            Ok(Some((version, namespace)))
-        }
-        .boxed()
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
+        // All of it, which is little: the answer to a request for metadata alone does not say of what kind it is.
+        let namespaces = Objects::<NamespaceObject>::cluster_scoped(self);
+        let Some(object) = namespaces.get(&name.clone().into()).await? else {
+            return Ok(None);
+        };
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        let namespace = objects::read_namespace(name.clone(), object.metadata, &self.excluded);
+        Ok(Some((version, namespace)))
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
-        async move {
-            let accounts = Objects::<AccountObject>::namespaced(self, namespace);
-            let found = accounts.get(name).await?;
-            Ok(found.map(objects::read_service_account))
-        }
-        .boxed()
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
+        let accounts = Objects::<AccountObject>::namespaced(self, namespace);
+        let found = accounts.get(name).await?;
+        Ok(found.map(objects::read_service_account))
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
-        async move {
-            let found = self.own_secrets().get(name).await?;
-            Ok(found
-                .filter(objects::is_source)
-                .map(|secret| objects::read_source_secret(name.clone(), secret)))
-        }
-        .boxed()
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
+        let found = self.own_secrets().get(name).await?;
+        Ok(found
+            .filter(objects::is_source)
+            .map(|secret| objects::read_source_secret(name.clone(), secret)))
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
-        async move {
-            let found = Objects::namespaced(self, namespace).get(name).await?;
-            Ok(found.map(objects::read_pull_secret))
-        }
-        .boxed()
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
+        let found = Objects::namespaced(self, namespace).get(name).await?;
+        Ok(found.map(objects::read_pull_secret))
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
-        async move {
-            let object = json!({
-                "metadata": {
-                    "labels": own_labels(),
-                    "annotations": content.annotations,
-                },
-                "type": DOCKERCONFIGJSON_TYPE,
-                "data": { DOCKERCONFIGJSON_KEY: objects::write_value(&*content.dockerconfigjson) },
-            });
-            let secrets = Objects::<Secret>::namespaced(self, namespace);
-            let mut pauses = POLICY_LAG.into_iter();
-            loop {
-                let answer = swap(&secrets, name, object.clone(), precondition).await;
-                self.metrics.count_write(&answer, "Written");
-                match (answer, pauses.next()) {
-                    (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
-                        tokio::time::sleep(Duration::from_millis(pause)).await;
-                    }
-                    (answer, _) => return Ok(objects::read_version(&answer?.metadata)),
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError> {
+        let object = json!({
+            "metadata": {
+                "labels": own_labels(),
+                "annotations": content.annotations,
+            },
+            "type": DOCKERCONFIGJSON_TYPE,
+            "data": { DOCKERCONFIGJSON_KEY: to_base64(&*content.dockerconfigjson) },
+        });
+        let secrets = Objects::<Secret>::namespaced(self, namespace);
+        let mut pauses = POLICY_LAG.into_iter();
+        loop {
+            let answer = swap(&secrets, name, object.clone(), precondition).await;
+            self.metrics.count_write(&answer, "Written");
+            match (answer, pauses.next()) {
+                (Err(error), Some(pause)) if is_denied_by_policy(&error) => {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
+                (answer, _) => return Ok(objects::read_version(&answer?.metadata)),
             }
         }
-        .boxed()
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            let secrets = Objects::<Secret>::namespaced(self, namespace);
-            let answer = secrets.delete(name, version).await;
-            self.metrics.count_write(&answer, "Deleted");
-            answer.map(drop)
-        }
-        .boxed()
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError> {
+        let secrets = Objects::<Secret>::namespaced(self, namespace);
+        let answer = secrets.delete(name, version).await;
+        self.metrics.count_write(&answer, "Deleted");
+        answer.map(drop)
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        async move {
-            let kind = ApiResource::erase::<Registry>(&());
-            let what = "discovery of the kind Registry";
-            let asked = self.client.list_api_group_resources(&kind.api_version);
-            let listed = api_error::request(what, asked).await?;
-            let mut resources = listed.resources.into_iter();
-            resources
-                .find(|resource| resource.name == kind.plural)
-                .map(|resource| resource.verbs)
-                .ok_or_else(|| ClusterError::NotFound {
-                    what: what.to_owned(),
-                })
-        }
-        .boxed()
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
+        let kind = ApiResource::erase::<Registry>(&());
+        let what = "discovery of the kind Registry";
+        let asked = self.client.list_api_group_resources(&kind.api_version);
+        let listed = api_error::request(what, asked).await?;
+        let mut resources = listed.resources.into_iter();
+        resources
+            .find(|resource| resource.name == kind.plural)
+            .map(|resource| resource.verbs)
+            .ok_or_else(|| ClusterError::NotFound {
+                what: what.to_owned(),
+            })
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
-        async move {
-            let crds = Objects::<CustomResourceDefinition>::cluster_scoped(self);
-            let crd = crds.get(&ObjectName::constant(CRD)).await?;
-            let crd = crd.filter(|crd| crd.metadata.deletion_timestamp.is_none());
-            Ok(crd.and_then(|crd| crd.metadata.uid))
-        }
-        .boxed()
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
+        let crds = Objects::<CustomResourceDefinition>::cluster_scoped(self);
+        let crd = crds.get(&ObjectName::constant(CRD)).await?;
+        let crd = crd.filter(|crd| crd.metadata.deletion_timestamp.is_none());
+        Ok(crd.and_then(|crd| crd.metadata.uid))
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
-        async move {
-            let resource = ApiResource::erase::<Registry>(&());
-            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-            let mut asked = ListParams::default().limit(REGISTRIES_PER_PAGE);
-            let mut registries = Vec::new();
-            loop {
-                let page = api_error::request("registries", api.list_metadata(&asked)).await?;
-                registries.extend(page.items.into_iter().map(|one| ListedRegistry {
-                    name: one.name_any(),
-                    uid: one.metadata.uid.unwrap_or_default(),
-                    generation: one.metadata.generation,
-                }));
-                match page.metadata.continue_ {
-                    Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
-                    Some(_) | None => return Ok(registries),
-                }
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
+        let resource = ApiResource::erase::<Registry>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let mut asked = ListParams::default().limit(REGISTRIES_PER_PAGE);
+        let mut registries = Vec::new();
+        loop {
+            let page = api_error::request("registries", api.list_metadata(&asked)).await?;
+            registries.extend(page.items.into_iter().map(|one| ListedRegistry {
+                name: one.name_any(),
+                uid: one.metadata.uid.unwrap_or_default(),
+                generation: one.metadata.generation,
+            }));
+            match page.metadata.continue_ {
+                Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
+                Some(_) | None => return Ok(registries),
             }
         }
-        .boxed()
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::apply::swap;
 use super::{Kube, objects, own_labels};
 use crate::names::ObjectName;
+use crate::plain_text::to_base64;
 use crate::provision::ports::{ClusterError, Precondition, Version};
 use crate::provision::store::Store;
 
@@ -69,7 +70,7 @@ impl Kube {
     ) -> Result<(), ClusterError> {
         let data: BTreeMap<_, _> = data
             .iter()
-            .map(|(key, text)| (key, objects::write_value(text)))
+            .map(|(key, text)| (key, to_base64(text)))
             .collect();
         let object = json!({
             "metadata": {"labels": own_labels()},

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch;
@@ -19,11 +18,12 @@ use super::Kube;
 use super::apply::swap;
 use crate::clock;
 use crate::credential::{
-    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
-    freshness,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, Ticket, freshness,
 };
 use crate::names::ObjectName;
 use crate::provision::changes::ChangeLog;
+use crate::provision::digest::Digest;
+use crate::provision::login_digests::LoginDigests;
 use crate::provision::ports::{ClusterError, Precondition, StoredCredential, Version};
 use crate::provision::store::Store;
 use crate::registry::source::MintSource;
@@ -40,13 +40,15 @@ pub struct KubeCredentialStore {
     cache: Store<ObjectName, StoredSecret>,
     changes: watch::Sender<u64>,
     changed_sources: Arc<ChangeLog<String>>,
+    logins: Arc<LoginDigests>,
 }
 
 impl KubeCredentialStore {
     /// An empty store: a watch fills it.
     pub fn new(kube: Kube) -> Self {
         let changed_sources: Arc<ChangeLog<String>> = Arc::default();
-        let log = Arc::clone(&changed_sources);
+        let logins: Arc<LoginDigests> = Arc::default();
+        let (log, known) = (Arc::clone(&changed_sources), Arc::clone(&logins));
         let cache = Store::new(
             Arc::new(AtomicU64::new(0)),
             |one: &StoredSecret, other: &StoredSecret| one.version == other.version,
@@ -54,6 +56,7 @@ impl KubeCredentialStore {
         // A claim changes nothing for those who use the credential.
         let on_change =
             move |_: &ObjectName, before: Option<&StoredSecret>, now: Option<&StoredSecret>| {
+                known.replace(digest_of(before), digest_of(now));
                 let life = |stored: Option<&StoredSecret>| {
                     let credential = stored?.credential.as_ref()?;
                     Some((credential.minted_at, credential.expires_at))
@@ -68,6 +71,7 @@ impl KubeCredentialStore {
             cache: cache.on_change(on_change),
             changes: watch::Sender::new(0),
             changed_sources,
+            logins,
         }
     }
 
@@ -84,12 +88,9 @@ impl KubeCredentialStore {
         &self.changed_sources
     }
 
-    /// All credentials that are stored, from memory.
-    pub(super) fn credentials(&self) -> Vec<Arc<Credential>> {
-        let stored = self.cache.list().into_iter();
-        stored
-            .filter_map(|stored| stored.credential.clone())
-            .collect()
+    /// Whether a stored credential has the login of this digest.
+    pub(super) fn has_login(&self, digest: &Digest) -> bool {
+        self.logins.contains(digest)
     }
 
     /// All that is stored, from memory. A Secret that only carries our label is none of ours.
@@ -154,119 +155,38 @@ impl KubeCredentialStore {
         key: &CredentialKey,
         stored: &StoredSecret,
         precondition: &Precondition,
-    ) -> Result<Option<StoredSecret>, StoreError> {
+    ) -> Result<Option<StoredSecret>, ClusterError> {
         let name = name_of(key);
         let secrets = self.kube.own_secrets();
         match swap(&secrets, &name, stored.write(), precondition).await {
             Ok(secret) => Ok(Some(self.observe(&name, &secret))),
             Err(ClusterError::Conflict { .. }) => Ok(None),
-            Err(error) => Err(translate(error)),
+            Err(error) => Err(error),
         }
-    }
-
-    async fn try_claim(
-        &self,
-        key: &CredentialKey,
-        source: &MintSource,
-        now: Timestamp,
-    ) -> Result<Claim, StoreError> {
-        for _ in 0..ATTEMPTS {
-            let there = self.read(key).await.map_err(translate)?;
-            let credential = there.as_ref().and_then(|stored| stored.credential.clone());
-            if let Some(credential) = &credential
-                && freshness(credential, now) == Freshness::Fresh
-            {
-                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
-            }
-            let claimed = there.as_ref().map(|there| self.first_seen(key, there));
-            if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
-                return Ok(Claim::Pending { until: now + left });
-            }
-            let until = now + CLAIM_LIFE;
-            let claimed = StoredSecret {
-                version: Version::default(),
-                source: source.canonical(),
-                tenant: source.tenant().cloned(),
-                credential,
-                claimed_until: Some(until),
-                seen_at: Instant::now(),
-                created_at: None,
-            };
-            let precondition = precondition(there.as_ref());
-            if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
-                let version = write_version(&stored.version);
-                return Ok(Claim::Acquired(Ticket {
-                    key: key.clone(),
-                    version,
-                    until,
-                }));
-            }
-        }
-        Err(StoreError::Contended)
-    }
-
-    async fn try_put(
-        &self,
-        ticket: Ticket,
-        credential: Credential,
-    ) -> Result<Arc<Credential>, StoreError> {
-        let credential = Arc::new(credential);
-        let (source, tenant) = self
-            .cached(&ticket.key)
-            .map(|stored| (stored.source, stored.tenant))
-            .unwrap_or_default();
-        let mut precondition = Precondition::Exactly(read_ticket(&ticket));
-        for _ in 0..ATTEMPTS {
-            let stored = StoredSecret {
-                version: Version::default(),
-                source: source.clone(),
-                tenant: tenant.clone(),
-                credential: Some(Arc::clone(&credential)),
-                claimed_until: None,
-                seen_at: Instant::now(),
-                created_at: None,
-            };
-            if self
-                .swap(&ticket.key, &stored, &precondition)
-                .await?
-                .is_some()
-            {
-                return Ok(credential);
-            }
-            let there = self.read(&ticket.key).await.map_err(translate)?;
-            let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
-            if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
-                return Ok(theirs);
-            }
-            precondition = self::precondition(there.as_ref());
-        }
-        Err(StoreError::Contended)
     }
 
     async fn try_extend(
         &self,
         ticket: &Ticket,
         now: Timestamp,
-    ) -> Result<Option<Ticket>, StoreError> {
+    ) -> Result<Option<Ticket>, ClusterError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(None);
         };
-        let until = now + CLAIM_LIFE;
         let extended = StoredSecret {
-            claimed_until: Some(until),
+            claimed_until: Some(now + CLAIM_LIFE),
             seen_at: Instant::now(),
             ..there
         };
-        let precondition = Precondition::Exactly(read_ticket(ticket));
+        let precondition = Precondition::Exactly(ticket.version.clone());
         let stored = self.swap(&ticket.key, &extended, &precondition).await?;
         Ok(stored.map(|stored| Ticket {
             key: ticket.key.clone(),
-            version: write_version(&stored.version),
-            until,
+            version: stored.version,
         }))
     }
 
-    async fn try_release(&self, ticket: Ticket) -> Result<(), StoreError> {
+    async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(());
         };
@@ -274,7 +194,7 @@ impl KubeCredentialStore {
             claimed_until: None,
             ..there
         };
-        let precondition = Precondition::Exactly(read_ticket(&ticket));
+        let precondition = Precondition::Exactly(ticket.version.clone());
         self.swap(&ticket.key, &released, &precondition)
             .await
             .map(|_| ())
@@ -294,48 +214,106 @@ impl KubeCredentialStore {
     }
 }
 
+#[async_trait]
 impl CredentialStore for KubeCredentialStore {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
         self.cache.get(&name_of(key))?.credential.clone()
     }
 
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        source: &'a MintSource,
+    async fn claim(
+        &self,
+        key: &CredentialKey,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
-        self.try_claim(key, source, now).boxed()
-    }
-
-    fn extend(&self, ticket: Ticket, now: Timestamp) -> BoxFuture<'_, Ticket> {
-        async move {
-            match self.try_extend(&ticket, now).await {
-                Ok(extended) => extended.unwrap_or(ticket),
-                Err(error) => {
-                    tracing::debug!(error = %error, "failed to extend the claim on a credential, another replica may mint it, too");
-                    ticket
-                }
+    ) -> Result<Claim, ClusterError> {
+        for _ in 0..ATTEMPTS {
+            let there = self.read(key).await?;
+            let credential = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(credential) = &credential
+                && freshness(credential, now) == Freshness::Fresh
+            {
+                return Ok(Claim::AlreadyStored(Arc::clone(credential)));
+            }
+            let claimed = there.as_ref().map(|there| self.first_seen(key, there));
+            if let Some(left) = claimed.and_then(|there| there.find_claim_left(now)) {
+                return Ok(Claim::Pending { until: now + left });
+            }
+            let claimed = StoredSecret {
+                version: Version::default(),
+                source: source.canonical(),
+                tenant: source.tenant().cloned(),
+                credential,
+                claimed_until: Some(now + CLAIM_LIFE),
+                seen_at: Instant::now(),
+                created_at: None,
+            };
+            let precondition = precondition(there.as_ref());
+            if let Some(stored) = self.swap(key, &claimed, &precondition).await? {
+                return Ok(Claim::Acquired(Ticket {
+                    key: key.clone(),
+                    version: stored.version,
+                }));
             }
         }
-        .boxed()
+        Err(ClusterError::Conflict {
+            what: name_of(key).to_string(),
+        })
     }
 
-    fn put(
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket {
+        match self.try_extend(&ticket, now).await {
+            Ok(extended) => extended.unwrap_or(ticket),
+            Err(error) => {
+                tracing::debug!(error = %error, "failed to extend the claim on a credential, another replica may mint it, too");
+                ticket
+            }
+        }
+    }
+
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
-        self.try_put(ticket, credential).boxed()
+    ) -> Result<Arc<Credential>, ClusterError> {
+        let credential = Arc::new(credential);
+        let (source, tenant) = self
+            .cached(&ticket.key)
+            .map(|stored| (stored.source, stored.tenant))
+            .unwrap_or_default();
+        let mut precondition = Precondition::Exactly(ticket.version.clone());
+        for _ in 0..ATTEMPTS {
+            let stored = StoredSecret {
+                version: Version::default(),
+                source: source.clone(),
+                tenant: tenant.clone(),
+                credential: Some(Arc::clone(&credential)),
+                claimed_until: None,
+                seen_at: Instant::now(),
+                created_at: None,
+            };
+            if self
+                .swap(&ticket.key, &stored, &precondition)
+                .await?
+                .is_some()
+            {
+                return Ok(credential);
+            }
+            let there = self.read(&ticket.key).await?;
+            let theirs = there.as_ref().and_then(|stored| stored.credential.clone());
+            if let Some(theirs) = theirs.filter(|theirs| is_newer(theirs, &credential)) {
+                return Ok(theirs);
+            }
+            precondition = self::precondition(there.as_ref());
+        }
+        Err(ClusterError::Conflict {
+            what: name_of(&ticket.key).to_string(),
+        })
     }
 
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            if let Err(error) = self.try_release(ticket).await {
-                tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
-            }
+    async fn release(&self, ticket: Ticket) {
+        if let Err(error) = self.try_release(ticket).await {
+            tracing::debug!(error = %error, "failed to release the claim on a credential, it expires by itself");
         }
-        .boxed()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -346,6 +324,11 @@ impl CredentialStore for KubeCredentialStore {
 /// Whether what another replica stored meanwhile is taken instead of what was just minted here. Made in the future it cannot be used.
 fn is_newer(theirs: &Credential, ours: &Credential) -> bool {
     theirs.expires_at >= ours.expires_at && !clock::is_from_future(theirs.minted_at, ours.minted_at)
+}
+
+fn digest_of(stored: Option<&StoredSecret>) -> Option<Digest> {
+    let credential = stored?.credential.as_ref()?;
+    Some(Digest::of_login(&credential.username, &credential.password))
 }
 
 /// The name of the Secret that holds the credential of `key`.
@@ -359,36 +342,70 @@ fn precondition(there: Option<&StoredSecret>) -> Precondition {
     })
 }
 
-fn write_version(version: &Version) -> String {
-    format!("{}/{}", version.uid, version.resource_version)
-}
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
 
-fn read_ticket(ticket: &Ticket) -> Version {
-    let (uid, resource_version) = ticket
-        .version
-        .split_once('/')
-        .unwrap_or(("", &ticket.version));
-    Version {
-        uid: uid.to_owned(),
-        resource_version: resource_version.to_owned(),
+    use super::*;
+    use crate::provision::digest::COMPUTED;
+
+    fn stored(number: usize, version: usize) -> StoredSecret {
+        let minted_at = Timestamp::UNIX_EPOCH;
+        let credential = Credential {
+            username: "AWS".to_owned(),
+            password: format!("password-{number}-{version}").into(),
+            minted_at,
+            expires_at: minted_at + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        };
+        StoredSecret {
+            version: Version {
+                uid: number.to_string(),
+                resource_version: version.to_string(),
+            },
+            source: number.to_string(),
+            tenant: None,
+            credential: Some(Arc::new(credential)),
+            claimed_until: None,
+            seen_at: Instant::now(),
+            created_at: None,
+        }
     }
-}
 
-fn translate(error: ClusterError) -> StoreError {
-    match error {
-        ClusterError::Conflict { .. } => StoreError::Contended,
-        ClusterError::Forbidden { message, .. } => StoreError::Forbidden { detail: message },
-        ClusterError::NotFound { what } => StoreError::Unreachable {
-            detail: format!("{what} does not exist any more"),
-        },
-        ClusterError::Unauthenticated { .. } => StoreError::Unreachable {
-            detail: error.to_string(),
-        },
-        ClusterError::Rejected { message, .. }
-        | ClusterError::Mismatch { message, .. }
-        | ClusterError::Unreachable { message, .. } => StoreError::Unreachable { detail: message },
-        ClusterError::NamespaceGone { what } => StoreError::Unreachable {
-            detail: format!("{what}: pullpass' own namespace is terminating or deleted"),
-        },
+    fn login(number: usize, version: usize) -> Digest {
+        let password = format!("password-{number}-{version}").into();
+        Digest::of_login("AWS", &password)
+    }
+
+    /// Anybody may put as many entries as a Secret holds where nothing belongs, and change them every second.
+    #[tokio::test]
+    async fn finds_logins_among_many_without_working_out_any_anew() {
+        const STORED: usize = 1_000;
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            let body = kube::client::Body::from(Vec::new());
+            std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(
+                body,
+            )))
+        });
+        let client = kube::Client::new(service, "pullpass");
+        let store = KubeCredentialStore::new(Kube::new(client, "pullpass".parse().unwrap()));
+        let put = |number: usize, version: usize| {
+            let name = ObjectName::parse(&format!("credential-{number}")).unwrap();
+            let stored = stored(number, version);
+            store.cache.apply_event(&name, &version.to_string(), stored);
+        };
+        (0..STORED).for_each(|number| put(number, 1));
+        let junk: Vec<Digest> = (0..1_024)
+            .map(|number| Digest::of_auth(&format!("junk-{number}")))
+            .collect();
+        COMPUTED.set(0);
+        assert!(!junk.iter().any(|digest| store.has_login(digest)));
+        assert_eq!(COMPUTED.get(), 0);
+        put(7, 2);
+        assert_eq!(COMPUTED.get(), 2, "the old one and the new one");
+        let has = |number, version| store.has_login(&login(number, version));
+        assert_eq!([has(7, 1), has(7, 2), has(8, 1)], [false, true, true]);
+        store.cache.delete("credential-7", "3");
+        assert!(!has(7, 2));
     }
 }

@@ -1,6 +1,6 @@
 //! Events on the objects that they are about.
 //!
-//! At most one per object and reason in ten minutes, across restarts and changes of the leader: an Event's name is derived from its
+//! At most one per object, reason and series in ten minutes, across restarts and changes of the leader: an Event's name is derived from its
 //! content and its ten-minute window, so a second one conflicts with the first. <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>
 
 use std::collections::HashMap;
@@ -59,6 +59,8 @@ pub struct EventNote {
     pub event_type: EventType,
     /// Why, in one CamelCase word of a closed set.
     pub reason: &'static str,
+    /// What tells it apart from others of the same object and reason, so that one does not keep the other back.
+    pub series: Option<String>,
     /// What pullpass did or would have done, in one CamelCase word.
     pub action: &'static str,
     /// What happened and what to do, in words for people; no secret in it. Cut off after 1024 bytes.
@@ -86,7 +88,7 @@ pub fn reference(
 pub enum Published {
     /// There is a new Event.
     Created,
-    /// An Event with this object and reason was written less than ten minutes ago.
+    /// An Event with this object, reason and series was written less than ten minutes ago.
     Suppressed,
     /// The Event could not be written, which was logged.
     Failed,
@@ -145,7 +147,8 @@ fn event_key(notice: &EventNote) -> String {
         &object.uid,
     ];
     let parts = parts.map(|part| part.as_deref().unwrap_or_default());
-    format!("{} {}", parts.join(" "), notice.reason)
+    let series = notice.series.as_deref().unwrap_or_default();
+    format!("{} {} {series}", parts.join(" "), notice.reason)
 }
 
 /// The name of this Event in the ten-minute window around `at`.
@@ -268,6 +271,7 @@ mod tests {
             },
             event_type: EventType::Warning,
             reason,
+            series: None,
             action: "Keep",
             note: "é".repeat(600),
         }
@@ -306,6 +310,11 @@ mod tests {
         assert_ne!(first, name("pullpass", "Foreign", 1200));
         assert_ne!(first, name("pullpass", "Other", 600));
         assert_ne!(first, name("pullpass-a", "Foreign", 600));
+        let series = EventNote {
+            series: Some("1a2b".to_owned()),
+            ..notice("pullpass", "Foreign")
+        };
+        assert_ne!(first, event_name(&series, at(600)));
         let long = name(&format!("{}.{}", "a".repeat(199), "b".repeat(50)), "R", 0);
         assert_eq!(long.len(), 199 + 1 + 16, "{long}");
     }

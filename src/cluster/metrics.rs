@@ -4,22 +4,23 @@ use std::fmt;
 
 use futures::{Stream, StreamExt as _};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::watch_throttle::WatchRequests;
-use crate::label::Snake;
+use crate::metric::{ByLabel, register};
 use crate::provision::ports::ClusterError;
 
 /// Counters of what is read and written. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
-    writes: Family<WriteLabels, Counter>,
-    watches: Family<WatchLabels, Counter>,
+    /// By `Written`, `Deleted`, or the reason of the error ([`ClusterError::reason`]).
+    writes: ByLabel<&'static str, Counter>,
+    /// By what is watched.
+    watches: ByLabel<&'static str, Counter>,
     mismatches: Counter,
     watch_requests: WatchRequests,
 }
@@ -41,16 +42,16 @@ impl Collector for WatchAge {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WatchLabels {
-    /// What is watched.
-    kind: Snake<&'static str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WriteLabels {
-    /// `Written`, `Deleted`, or the reason of the error ([`ClusterError::reason`]).
-    outcome: Snake<&'static str>,
+impl Default for Metrics {
+    fn default() -> Self {
+        let writes = ByLabel::new("outcome", Counter::default);
+        Self {
+            writes: writes.with(["Written", "Deleted", "Conflict"]),
+            watches: ByLabel::new("kind", Counter::default),
+            mismatches: Counter::default(),
+            watch_requests: WatchRequests::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -64,25 +65,16 @@ impl Metrics {
 
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        for outcome in ["Written", "Deleted", "Conflict"] {
-            drop(self.writes.get_or_create(&WriteLabels {
-                outcome: Snake(outcome),
-            }));
-        }
-        registry.register(
-            "pullpass_pull_secret_writes",
-            "Writes and deletions of pull secrets, by outcome",
-            self.writes.clone(),
-        );
-        registry.register(
-            "pullpass_watch_failures",
-            "Failed list and watch requests, retries included",
-            self.watches.clone(),
-        );
-        registry.register(
+        let help = "Writes and deletions of pull secrets, by outcome";
+        register(registry, "pullpass_pull_secret_writes", help, &self.writes);
+        let help = "Failed list and watch requests, retries included";
+        register(registry, "pullpass_watch_failures", help, &self.watches);
+        let help = "Answers and watch events of the API server that were not the object asked for, and were not believed";
+        register(
+            registry,
             "pullpass_api_answers_mismatched",
-            "Answers and watch events of the API server that were not the object asked for, and were not believed",
-            self.mismatches.clone(),
+            help,
+            &self.mismatches,
         );
         registry.register_collector(Box::new(WatchAge(self.watch_requests.clone())));
     }
@@ -96,10 +88,7 @@ impl Metrics {
     where
         S: Stream<Item = Result<T, E>>,
     {
-        let failures = self
-            .watches
-            .get_or_create(&WatchLabels { kind: Snake(kind) })
-            .clone();
+        let failures = self.watches.of(kind);
         events.inspect(move |event| {
             if event.is_err() {
                 failures.inc();
@@ -118,10 +107,6 @@ impl Metrics {
             Ok(_) => done,
             Err(error) => error.reason(),
         };
-        self.writes
-            .get_or_create(&WriteLabels {
-                outcome: Snake(outcome),
-            })
-            .inc();
+        self.writes.of(outcome).inc();
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::KubeCredentialStore;
@@ -49,36 +48,34 @@ impl MintedCredentials {
     }
 }
 
+#[async_trait]
 impl Credentials for MintedCredentials {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.minter.current(source)
     }
 
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        self.minter.credential(source, now).boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.minter.credential(source, now).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
-        self.minter.renew(source, now).boxed()
+    ) -> Result<Arc<Credential>, Arc<MintError>> {
+        self.minter.renew(source, now).await
     }
 
-    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            // Without its keys nothing can have been minted for a source.
-            let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
-                return Ok(());
-            };
-            self.store.refresh(&key).await
-        }
-        .boxed()
+    async fn refresh(&self, source: &MintSource) -> Result<(), ClusterError> {
+        // Without its keys nothing can have been minted for a source.
+        let Ok(key) = CredentialKey::of(source, &*self.secrets) else {
+            return Ok(());
+        };
+        self.store.refresh(&key).await
     }
 
     fn changes(&self) -> &ChangeLog<String> {
@@ -86,7 +83,6 @@ impl Credentials for MintedCredentials {
     }
 
     fn is_stored(&self, digest: &Digest) -> bool {
-        let mut stored = self.store.credentials().into_iter();
-        stored.any(|one| Digest::of_login(&one.username, &one.password) == *digest)
+        self.store.has_login(digest)
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount as AccountObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::SecretSlice;
 
 use super::MANAGED_BY;
 use crate::credential::SourceSecret;
@@ -23,11 +21,6 @@ pub(super) const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
 pub(super) const DOCKERCONFIGJSON_KEY: &str = ".dockerconfigjson";
 
 const ENFORCE_MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
-
-/// A secret as a value of a Secret's `data`.
-pub(super) fn write_value<S: AsRef<[u8]> + ?Sized>(secret: &impl ExposeSecret<S>) -> String {
-    STANDARD.encode(secret.expose_secret())
-}
 
 pub(super) fn read_version(metadata: &ObjectMeta) -> Version {
     Version {

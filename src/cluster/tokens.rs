@@ -1,48 +1,44 @@
 //! Tokens of namespaces' own ServiceAccounts, by TokenRequest.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Kube;
 use super::api::Objects;
 use crate::credential::{ServiceAccountTokens, TenantError, jwt};
+use crate::plain_text;
 use crate::provision::ports::ClusterError;
 use crate::registry::source::Tenant;
 
 /// How long a token is good, in seconds; the API server gives none that is good for less than 600.
 const SECONDS: i64 = 3600;
 
+#[async_trait]
 impl ServiceAccountTokens for Kube {
-    fn fetch_token<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        audience: &'a str,
-    ) -> BoxFuture<'a, Result<SecretString, TenantError>> {
-        async move {
-            let token = self.request_token(tenant, audience).await?;
-            if jwt::audiences(token.expose_secret()) != [audience] {
-                return Err(unreachable(
-                    tenant,
-                    "the API server's answer is no token for the one audience that was asked for",
-                ));
-            }
-            // The request names the ServiceAccount, the token says which one of that name it is.
-            if owner(token.expose_secret()).as_deref() == Some(&*tenant.service_account_uid) {
-                return Ok(token);
-            }
-            let (namespace, service_account) = names(tenant);
-            Err(TenantError::Replaced {
-                namespace,
-                service_account,
-            })
+    async fn fetch_token(
+        &self,
+        tenant: &Tenant,
+        audience: &str,
+    ) -> Result<SecretString, TenantError> {
+        let token = self.request_token(tenant, audience).await?;
+        if jwt::audiences(&token) != [audience] {
+            return Err(unreachable(
+                tenant,
+                "the API server's answer is no token for the one audience that was asked for",
+            ));
         }
-        .boxed()
+        // The request names the ServiceAccount, the token says which one of that name it is.
+        if owner(&token).as_deref() == Some(&*tenant.service_account_uid) {
+            return Ok(token);
+        }
+        let (namespace, service_account) = names(tenant);
+        Err(TenantError::Replaced {
+            namespace,
+            service_account,
+        })
     }
 }
 
@@ -97,8 +93,8 @@ impl Kube {
     /// <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/> (`--api-audiences`)
     async fn api_server_audiences(&self) -> Option<Vec<String>> {
         let file = self.own_token.as_ref()?;
-        let token = tokio::fs::read_to_string(file).await.unwrap_or_default();
-        Some(jwt::audiences(token.trim()))
+        let token = plain_text::read_file(file).await.unwrap_or_default();
+        Some(jwt::audiences(&token))
     }
 }
 
@@ -144,7 +140,7 @@ fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
 }
 
 /// The unique id of the ServiceAccount that a token is of, as the API server writes it into its tokens.
-pub(crate) fn owner(token: &str) -> Option<String> {
+pub(crate) fn owner(token: &SecretString) -> Option<String> {
     #[derive(Deserialize)]
     struct KubernetesClaims {
         #[serde(rename = "kubernetes.io")]
@@ -158,8 +154,7 @@ pub(crate) fn owner(token: &str) -> Option<String> {
     struct NamedClaim {
         uid: String,
     }
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: KubernetesClaims = serde_json::from_slice(&payload).ok()?;
+    let claims: KubernetesClaims = jwt::claims(token)?;
     Some(claims.kubernetes.serviceaccount.uid)
 }
 
@@ -168,7 +163,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use kube::Client;
+    use secrecy::ExposeSecret as _;
     use serde_json::json;
 
     use super::*;
@@ -179,9 +177,9 @@ mod tests {
             "aud": ["sts.amazonaws.com"],
             "kubernetes.io": {"namespace": "a", "serviceaccount": {"name": "b", "uid": "u-1"}},
         });
-        assert_eq!(owner(&token(&claims)).as_deref(), Some("u-1"));
+        assert_eq!(owner(&token(&claims).into()).as_deref(), Some("u-1"));
         for text in ["", "opaque", "a.b.c", "h.e30.s"] {
-            assert_eq!(owner(text), None, "{text}");
+            assert_eq!(owner(&text.into()), None, "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `pullpass certs`: a CA and a serving certificate for local use.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::certificates::{Authority, Validity};
+use crate::plain_text::private_key;
 
 /// How long the CA is good for, in days.
 const CA_DAYS: i64 = 3650;
@@ -63,15 +64,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let made = make(&hosts, Timestamp::now())?;
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the folder {}", directory.display()))?;
-    let contents = [
-        (made.ca.as_str(), 0o644),
-        (made.ca_key.expose_secret(), 0o600),
-        (made.certificate.as_str(), 0o644),
-        (made.key.expose_secret(), 0o600),
-    ];
-    for (path, (content, mode)) in paths.iter().zip(contents) {
-        write(path, content, mode)?;
-    }
+    let [ca, ca_key, certificate, key] = &paths;
+    write(ca, 0o644, |mut file| file.write_all(made.ca.as_bytes()))?;
+    write(ca_key, 0o600, |file| private_key::write(&made.ca_key, file))?;
+    write(certificate, 0o644, |mut file| {
+        file.write_all(made.certificate.as_bytes())
+    })?;
+    write(key, 0o600, |file| private_key::write(&made.key, file))?;
     let shown = directory.display();
     super::print(&format!(
         "wrote {shown}/ca.crt and ca.key (the CA, {CA_DAYS} days), {shown}/tls.crt and tls.key (the serving pair, {SERVING_DAYS} days)\n\
@@ -112,16 +111,20 @@ pub fn make(hosts: &[String], now: Timestamp) -> anyhow::Result<LocalCertificate
 }
 
 /// Replaces a file by way of a new one beside it, so that no reader sees half of it and no key is readable for a moment.
-fn write(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
+fn write(
+    path: &Path,
+    mode: u32,
+    content: impl FnOnce(&File) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
     let partial = path.with_extension("partial");
     let write = || -> std::io::Result<()> {
         let _ = fs::remove_file(&partial);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(mode)
             .open(&partial)?;
-        file.write_all(content.as_bytes())?;
+        content(&file)?;
         fs::rename(&partial, path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))

@@ -9,15 +9,17 @@ mod challenge;
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::credential::answer_words;
 use crate::credential::answers::{self, Answer, Service};
 use crate::credential::cloud::unlogged;
-use crate::credential::http::{FetchError, HttpClient, Reply, Route, build_request, one_line};
-use crate::credential::{answer_words, basic_auth};
+use crate::credential::http::{FetchError, HttpClient, Reply, Route, one_line};
+use crate::credential::outgoing::{Sent, build_request};
+use crate::plain_text::{self, basic_auth, with_prefix};
 use challenge::Challenge;
 
 /// How long one try may take.
@@ -173,7 +175,8 @@ impl<'a> RegistryClient<'a> {
                 Challenge::Token { .. } => LoginMethod::Token,
             };
             let authorization = self.authorize(&challenge, None, deadline).await?;
-            let reply = self.send("GET", "/v2/", &authorization, deadline).await?;
+            let authorization = authorization.as_ref();
+            let reply = self.send("GET", "/v2/", authorization, deadline).await?;
             match reply.status {
                 200 => Ok(entrance),
                 _ => Err(self.explain("the login".to_owned(), &reply)),
@@ -195,9 +198,10 @@ impl<'a> RegistryClient<'a> {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
             let authorization = self.authorize(&challenge, Some(path), deadline).await?;
+            let authorization = authorization.as_ref();
             let manifest = format!("/v2/{path}/manifests/{reference}");
             let reply = self
-                .send("HEAD", &manifest, &authorization, deadline)
+                .send("HEAD", &manifest, authorization, deadline)
                 .await?;
             if reply.status == 200 {
                 return Ok(Manifest {
@@ -205,9 +209,7 @@ impl<'a> RegistryClient<'a> {
                 });
             }
             // An answer to HEAD has no words: the same question by GET has.
-            let spoken = self
-                .send("GET", &manifest, &authorization, deadline)
-                .await?;
+            let spoken = self.send("GET", &manifest, authorization, deadline).await?;
             let reply = if spoken.status == reply.status {
                 spoken
             } else {
@@ -221,7 +223,7 @@ impl<'a> RegistryClient<'a> {
 
     /// How the registry asks for a login.
     async fn fetch_challenge(&self, deadline: Instant) -> Result<Challenge, RegistryClientError> {
-        let reply = self.send("GET", "/v2/", "", deadline).await?;
+        let reply = self.send("GET", "/v2/", None, deadline).await?;
         if reply.status == 200 {
             return Ok(Challenge::None);
         }
@@ -239,14 +241,11 @@ impl<'a> RegistryClient<'a> {
         challenge: &Challenge,
         path: Option<&str>,
         deadline: Instant,
-    ) -> Result<String, RegistryClientError> {
-        let basic = || {
-            let login = basic_auth(self.username, self.password);
-            format!("Basic {}", login.expose_secret())
-        };
+    ) -> Result<Option<SecretString>, RegistryClientError> {
+        let basic = || with_prefix("Basic ", &basic_auth(self.username, self.password));
         let (realm, service) = match challenge {
-            Challenge::None => return Ok(String::new()),
-            Challenge::Basic => return Ok(basic()),
+            Challenge::None => return Ok(None),
+            Challenge::Basic => return Ok(Some(basic())),
             Challenge::Token { realm, service } => (realm, service),
         };
         let (host, path) = challenge::token_place(
@@ -260,23 +259,27 @@ impl<'a> RegistryClient<'a> {
             host: self.domain.to_owned(),
             realm: one_line(realm),
         })?;
-        let reply = self.send_to(host, "GET", &path, &basic(), deadline).await?;
+        let login = basic();
+        let reply = self
+            .send_to(host, "GET", &path, Some(&login), deadline)
+            .await?;
         if reply.status != 200 {
             return Err(self.explain("a token for the login".to_owned(), &reply));
         }
         let token = serde_json::from_slice::<RegistryTokenResponse>(&reply.body)
             .ok()
             .and_then(|answer| answer.token.or(answer.access_token))
-            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))
+            .map(SecretString::from)
+            .filter(plain_text::is_token)
             .ok_or_else(|| self.bad("its token service gives no token".to_owned()))?;
-        Ok(format!("Bearer {token}"))
+        Ok(Some(with_prefix("Bearer ", &token)))
     }
 
     async fn send(
         &self,
         method: &'static str,
         path: &str,
-        authorization: &str,
+        authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
         self.send_to(self.domain, method, path, authorization, deadline)
@@ -288,15 +291,13 @@ impl<'a> RegistryClient<'a> {
         asked: &str,
         method: &'static str,
         path: &str,
-        authorization: &str,
+        authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
         let host = || asked.to_owned();
         let url = format!("https://{asked}{path}");
-        let login =
-            (!authorization.is_empty()).then(|| ("authorization", authorization.to_owned()));
-        let headers = login.into_iter().chain([("accept", MANIFESTS.to_owned())]);
-        let request = build_request(method, &url, headers, Vec::new())
+        let login = authorization.map(|login| ("authorization", login));
+        let request = build_request(method, &url, &[("accept", MANIFESTS)], login, Vec::new())
             .map_err(|problem| self.bad(problem))?;
         self.http
             .exchange(Route::Cloud, request, deadline)
@@ -352,7 +353,7 @@ impl<'a> RegistryClient<'a> {
             Some(error) => format!("{} {}", error.code, error.message),
             None => "it does not say why".to_owned(),
         };
-        answer_words::shown(&words, [self.password.expose_secret()])
+        Sent::Text(self.password).show(&words)
     }
 
     fn bad(&self, problem: String) -> RegistryClientError {

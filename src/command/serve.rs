@@ -166,7 +166,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     );
     let log = log::start(&args.manager)?;
     let descriptors = raise_descriptor_limit();
+    // Two where there is one CPU, too: what keeps one busy holds up neither the Lease nor reviews.
+    let threads = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime's threads")?;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use super::reconciler::Index;
+use super::reconciler::index::Index;
+use crate::metric::{register, to_gauge};
 
 /// Gauges of the replica that leads. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -26,51 +27,54 @@ pub struct Metrics {
 impl Metrics {
     /// Adds these gauges to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "pullpass_leader",
-            "Whether this replica runs the controller",
-            self.leader.clone(),
-        );
-        registry.register(
-            "pullpass_namespaces",
-            "Namespaces that a Registry serves, as the leader sees them",
-            self.namespaces.clone(),
-        );
-        registry.register(
-            "pullpass_namespaces_incomplete",
-            "Namespaces whose pull secret lacks a valid login",
-            self.incomplete.clone(),
-        );
-        registry.register(
-            "pullpass_removals_blocked",
-            "Pull secrets with a removal that is blocked until it is confirmed: too many at once",
-            self.blocked.clone(),
-        );
-        registry.register_with_unit(
-            "pullpass_credential_expiry_timestamp",
-            "Earliest expiry of the minted credentials in use, Unix time; 0: none",
-            Unit::Seconds,
-            self.expiry.clone(),
-        );
-        registry.register(
-            "pullpass_mints_failing",
-            "Credentials in use whose last mint failed and is retried",
-            self.mints_failing.clone(),
-        );
-        registry.register(
-            "pullpass_pull_secret_writes_failing",
-            "Pull secrets whose last write failed and is retried",
-            self.writes_failing.clone(),
-        );
-        registry.register(
-            "pullpass_reconciles",
-            "Pull secrets that were reconciled: compared with what they are to hold",
-            self.reconciles.clone(),
-        );
-        registry.register(
+        let gauges = [
+            (
+                "pullpass_leader",
+                "Whether this replica runs the controller",
+                &self.leader,
+            ),
+            (
+                "pullpass_namespaces",
+                "Namespaces that a Registry serves, as the leader sees them",
+                &self.namespaces,
+            ),
+            (
+                "pullpass_namespaces_incomplete",
+                "Namespaces whose pull secret lacks a valid login",
+                &self.incomplete,
+            ),
+            (
+                "pullpass_removals_blocked",
+                "Pull secrets with a removal that is blocked until it is confirmed: too many at once",
+                &self.blocked,
+            ),
+            (
+                "pullpass_credential_expiry_timestamp_seconds",
+                "Earliest expiry of the minted credentials in use, Unix time; 0: none",
+                &self.expiry,
+            ),
+            (
+                "pullpass_mints_failing",
+                "Credentials in use whose last mint failed and is retried",
+                &self.mints_failing,
+            ),
+            (
+                "pullpass_pull_secret_writes_failing",
+                "Pull secrets whose last write failed and is retried",
+                &self.writes_failing,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            register(registry, name, help, gauge);
+        }
+        let help = "Pull secrets that were reconciled: compared with what they are to hold";
+        register(registry, "pullpass_reconciles", help, &self.reconciles);
+        let help = "Renewals per second needed beyond the maximum; 0: none";
+        register(
+            registry,
             "pullpass_renewal_rate_exceeded",
-            "Renewals per second needed beyond the maximum; 0: none",
-            self.overload.clone(),
+            help,
+            &self.overload,
         );
     }
 
@@ -93,15 +97,15 @@ impl Metrics {
 
     /// How many mints and writes are tried again because they failed.
     pub(super) fn set_failing(&self, mints: usize, writes: usize) {
-        self.mints_failing.set(count(mints));
-        self.writes_failing.set(count(writes));
+        self.mints_failing.set(to_gauge(mints));
+        self.writes_failing.set(to_gauge(writes));
     }
 
     pub(super) fn set_index(&self, index: &Index, blocked: usize, overload: f64) {
         let (namespaces, incomplete) = index.namespaces();
-        self.namespaces.set(count(namespaces));
-        self.incomplete.set(count(incomplete));
-        self.blocked.set(count(blocked));
+        self.namespaces.set(to_gauge(namespaces));
+        self.incomplete.set(to_gauge(incomplete));
+        self.blocked.set(to_gauge(blocked));
         self.overload.set(overload);
     }
 
@@ -109,8 +113,4 @@ impl Metrics {
     pub(super) fn set_expiry(&self, first_end: Option<Timestamp>) {
         self.expiry.set(first_end.map_or(0, Timestamp::as_second));
     }
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

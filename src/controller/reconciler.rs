@@ -4,15 +4,19 @@
 //! watch event, mint done, ServiceAccount read, deadline ─▶ WorkQueue ─▶ reconcile(key): decide (pure, one secret)
 //!                                                                        ├─▶ mint       one per credential, 32 at a time
 //!                                                                        ├─▶ write      32 at a time, renewals at a pace
-//!                                                                        ├─▶ remove     if RemovalGuard permits
+//!                                                                        ├─▶ remove     if RemovalGuard permits, 8 at a time
 //!                                                                        └─▶ Index ─▶ status, metrics
 //! ```
 
 mod blocked;
+mod blocked_report;
 mod changes;
 mod crd_check;
 mod drift;
-mod index;
+pub(super) mod index;
+mod meanwhile;
+mod mint_retries;
+mod mints;
 mod record;
 mod report;
 mod start;
@@ -29,10 +33,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-pub(super) use self::index::{Index, RegistryCounts};
 use self::record::Seen;
 use self::state::ReconcilerState;
-use self::tasks::{TaskKey, TaskResult};
 pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
@@ -58,6 +60,9 @@ const MAX_CONCURRENT_MINTS: usize = 32;
 
 /// How many pull secrets are written at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// From how many something is removed at a time: places of their own, since an order acts within seconds, however much is to be written.
+const MAX_CONCURRENT_REMOVALS: usize = 8;
 
 /// Keeps pull secrets.
 pub struct Reconciler {
@@ -138,18 +143,21 @@ impl Reconciler {
             state.take_finished(now);
             self.add_changed(&mut state);
             state.queue.add_due(now);
+            state.add_due_mints(now);
             for _ in 0..BATCH {
                 let Some(key) = state.queue.pop() else { break };
                 self.reconcile(&key, &mut state, now);
             }
             self.start_queued(&mut state, now);
             if !state.queue.is_settled() {
+                self.act_meanwhile(&mut state, now);
                 tokio::task::yield_now().await;
                 continue;
             }
             let removals = self.remove_stale(confirmed.as_deref(), &mut state, now);
             let status = self.report_status(&mut state, now);
-            let next = [removals, status, state.queue.next()];
+            let mints = state.mint_retries.next();
+            let next = [removals, status, mints, state.queue.next()];
             let next = next.into_iter().flatten().min();
             if !self.wait(leadership, &mut state, next, now).await {
                 return false;
@@ -166,7 +174,7 @@ impl Reconciler {
         now: Timestamp,
     ) -> bool {
         let mut wait = next.map_or(clock::MAX_WAIT, |next| clock::find_wait(next, now));
-        if state.writing.len() < MAX_CONCURRENT_WRITES {
+        if state.writes_running() < MAX_CONCURRENT_WRITES {
             wait = state
                 .queue
                 .next_write(now)
@@ -216,7 +224,7 @@ impl Reconciler {
                 state.minting.remove(&source);
             }
         }
-        while state.writing.len() < MAX_CONCURRENT_WRITES
+        while state.writes_running() < MAX_CONCURRENT_WRITES
             && let Some(key) = state.queue.pop_write(now)
         {
             match self.provisioner.find_incomplete(&key) {
@@ -240,15 +248,18 @@ impl Reconciler {
             return state.blocked_until;
         }
         state.confirmed = confirmed.map(str::to_owned);
-        let is_confirmed = confirmed.is_some() && confirmed == state.reported_blocked.as_deref();
-        let permits = state.guard.permit(state.index.there(), is_confirmed, now);
-        state.report_blocked(&permits.blocked, &self.own_namespace);
-        if is_confirmed && state.guard.is_idle() {
+        state.confirmations.take(confirmed);
+        let mut permits = state.permit_removals(now);
+        state.report_blocked(&permits.blocked, &self.own_namespace, now);
+        if state.end_confirmed() {
             self.provisioner.forget_lost_kind();
         }
         // What was removed lately counts no more by then.
-        let again = (!permits.blocked.is_empty())
-            .then(|| now.saturating_add(REMOVAL_WINDOW).unwrap_or(now));
+        let again = (!permits.blocked.is_empty()).then(|| {
+            let window = now.saturating_add(REMOVAL_WINDOW).unwrap_or(now);
+            let report = state.blocked_report.next(now);
+            report.map_or(window, |report| report.min(window))
+        });
         state.blocked_until = again;
         state.has_permits = !permits.permitted.is_empty();
         if !state.has_permits && !state.index.is_unconfirmed() {
@@ -256,18 +267,15 @@ impl Reconciler {
             return again;
         }
         let registries = self.provisioner.registries();
-        if state.crd_check.should_ask(&registries, now) {
-            let provisioner = self.provisioner.clone();
-            state.tasks.spawn(TaskKey::CheckCrd, async move {
-                TaskResult::CrdChecked(provisioner.confirm_spec_changes().await)
-            });
+        self.check_crd(&registries, state, now);
+        if !state.crd_check.is_confirmed() {
+            // Who confirms it while the kind is gone means just that, and nothing else.
+            let is_gone = state.crd_check.is_gone();
+            permits
+                .permitted
+                .retain(|key| is_gone && state.is_confirmed(key));
         }
-        // Who confirms it while the kind is gone means just that.
-        let is_confirmed = is_confirmed && state.crd_check.is_gone();
-        if !state.crd_check.is_confirmed() && !is_confirmed {
-            return state.crd_check.next().into_iter().chain(again).min();
-        }
-        let knows = state.crd_check.knows(&registries) || is_confirmed;
+        let knows = state.crd_check.knows(&registries);
         self.remove_permitted(permits.permitted, knows, state);
         state.crd_check.next().into_iter().chain(again).min()
     }
@@ -281,19 +289,20 @@ impl Reconciler {
     ) {
         for key in permitted {
             // What is left begins when one of those ends.
-            if state.writing.len() >= MAX_CONCURRENT_WRITES {
+            if state.removals_running >= MAX_CONCURRENT_REMOVALS {
                 break;
             }
             let cause = state.guard.cause(&key);
             let found = cause.is_none_or(|cause| cause.why != Stale::SpecChange);
-            if state.writing.contains(&key) || (found && !knows) {
+            let is_known = knows || (state.crd_check.is_gone() && state.is_confirmed(&key));
+            if state.writing.contains(&key) || (found && !is_known) {
                 continue;
             }
             let view = state.index.get(&key).and_then(|record| record.view());
             let leftovers =
                 view.and_then(|view| Some((view.target.clone(), view.stale.clone()?.keys)));
-            state.guard.forget(&key);
             if let Some((target, keys)) = leftovers {
+                state.guard.begin(&key);
                 self.remove(target, keys, found, state);
             }
         }

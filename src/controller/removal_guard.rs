@@ -28,12 +28,21 @@ pub(super) struct Cause {
     pub(super) is_ours: bool,
 }
 
+impl Cause {
+    /// Whether it counts among what may be a mistake.
+    fn counts(self) -> bool {
+        self.why == Stale::Unexplained && self.is_ours
+    }
+}
+
 /// What is to be removed.
 #[derive(Debug, Default)]
 pub(super) struct RemovalGuard {
     wanted: BTreeMap<PullSecretKey, Cause>,
-    /// From which pull secrets something was removed that nobody ordered, and when.
-    recent: HashMap<PullSecretKey, Timestamp>,
+    /// What is being removed, and why.
+    under_way: HashMap<PullSecretKey, Cause>,
+    /// From which pull secrets something was removed that counts, and when; whether nothing was left.
+    recent: HashMap<PullSecretKey, (Timestamp, bool)>,
     /// Whether anything was wanted, or is no more, since it was last asked.
     is_changed: bool,
 }
@@ -62,9 +71,9 @@ impl RemovalGuard {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Whether nothing is to be removed.
+    /// Whether nothing is to be removed, nor being removed.
     pub(super) fn is_idle(&self) -> bool {
-        self.wanted.is_empty()
+        self.wanted.is_empty() && self.under_way.is_empty()
     }
 
     /// Why something is to be removed from a pull secret.
@@ -72,28 +81,53 @@ impl RemovalGuard {
         self.wanted.get(key).copied()
     }
 
-    /// Something was removed that nobody ordered.
-    pub(super) fn record(&mut self, key: PullSecretKey, now: Timestamp) {
-        self.recent.insert(key, now);
+    /// From which pull secrets an admin ordered that something is removed.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = &PullSecretKey> {
+        let ordered = self.wanted.iter();
+        let ordered = ordered.filter(|(_, cause)| cause.why == Stale::SpecChange);
+        ordered.map(|(key, _)| key)
+    }
+
+    /// What is wanted begins.
+    pub(super) fn begin(&mut self, key: &PullSecretKey) {
+        if let Some(cause) = self.wanted.remove(key) {
+            self.under_way.insert(key.clone(), cause);
+        }
         self.is_changed = true;
     }
 
-    /// Which of all that is to be removed may be. There are so many pull secrets of ours.
-    pub(super) fn permit(&mut self, secrets: usize, is_confirmed: bool, now: Timestamp) -> Permits {
+    /// What began has ended; `removed`: something was removed, and whether nothing is left of the Secret.
+    pub(super) fn end(&mut self, key: &PullSecretKey, removed: Option<bool>, now: Timestamp) {
+        let cause = self.under_way.remove(key);
+        if let (Some(is_whole), true) = (removed, cause.is_some_and(Cause::counts)) {
+            self.recent.insert(key.clone(), (now, is_whole));
+        }
+        self.is_changed = true;
+    }
+
+    /// Which of all that is to be removed may be. There are so many pull secrets of ours; an admin confirmed some.
+    pub(super) fn permit(
+        &mut self,
+        secrets: usize,
+        is_confirmed: impl Fn(&PullSecretKey) -> bool,
+        now: Timestamp,
+    ) -> Permits {
         self.recent
-            .retain(|_, at| now.duration_since(*at).abs() < REMOVAL_WINDOW);
-        let counts = |cause: &&Cause| cause.why == Stale::Unexplained && cause.is_ours;
-        let all = self.wanted.values().filter(counts).count() + self.recent.len();
-        let is_little = all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets;
+            .retain(|_, (at, _)| now.duration_since(*at).abs() < REMOVAL_WINDOW);
+        let counting = self.wanted.values().chain(self.under_way.values());
+        let counting = counting.filter(|cause| cause.counts()).count();
+        let all = counting + self.recent.len();
+        // Those that are gone since then were some of all of them.
+        let gone = self.recent.values().filter(|(_, is_whole)| *is_whole);
+        let is_little = all < FREE_REMOVALS || all * REMOVAL_DIVISOR <= secrets + gone.count();
         let mut permits = Permits::default();
         for (key, cause) in &self.wanted {
-            let is_permitted = is_confirmed
-                || match cause.why {
-                    Stale::SpecChange => true,
-                    Stale::Unexplained => is_little || !cause.is_ours,
-                    Stale::KindLost => false,
-                };
-            if is_permitted {
+            let is_permitted = match cause.why {
+                Stale::SpecChange => true,
+                Stale::Unexplained => is_little || !cause.is_ours,
+                Stale::KindLost => false,
+            };
+            if is_permitted || is_confirmed(key) {
                 permits.permitted.push(key.clone());
             } else {
                 permits.blocked.push(key.clone());
@@ -123,7 +157,7 @@ mod tests {
 
     /// How many of so many secrets are permitted and blocked.
     fn permit(guard: &mut RemovalGuard, secrets: usize, is_confirmed: bool) -> (usize, usize) {
-        let permits = guard.permit(secrets, is_confirmed, at(0));
+        let permits = guard.permit(secrets, |_| is_confirmed, at(0));
         (permits.permitted.len(), permits.blocked.len())
     }
 
@@ -167,17 +201,80 @@ mod tests {
     #[test]
     fn counts_each_secret_once_among_the_removals_of_a_minute() {
         let mut guard = guard(1, Stale::Unexplained, true);
-        for number in 0..12 {
-            guard.record(key(0), at(number));
+        let remove = |guard: &mut RemovalGuard, number, second| {
+            let (why, is_ours) = (Stale::Unexplained, true);
+            guard.want(&key(number), Cause { why, is_ours });
+            guard.begin(&key(number));
+            guard.end(&key(number), Some(false), at(second));
+        };
+        for second in 0..12 {
+            remove(&mut guard, 0, second);
         }
+        guard.want(
+            &key(0),
+            Cause {
+                why: Stale::Unexplained,
+                is_ours: true,
+            },
+        );
         assert_eq!(permit(&mut guard, 20, false), (1, 0));
         for number in 1..9 {
-            guard.record(key(number), at(0));
+            remove(&mut guard, number, 0);
         }
         assert_eq!(permit(&mut guard, 20, false), (0, 1));
-        let permits = guard.permit(20, false, at(60 + 12));
+        let permits = guard.permit(20, |_| false, at(60 + 12));
         assert_eq!(permits.permitted.len(), 1, "a minute later");
         guard.forget(&key(0));
         assert!(guard.is_idle() && guard.cause(&key(0)).is_none());
+    }
+
+    #[test]
+    fn counts_what_is_under_way_and_no_failure() {
+        let mut guard = guard(20, Stale::Unexplained, true);
+        for number in 0..20 {
+            guard.begin(&key(number));
+        }
+        assert!(!guard.is_idle());
+        guard.want(
+            &key(20),
+            Cause {
+                why: Stale::Unexplained,
+                is_ours: true,
+            },
+        );
+        assert_eq!(permit(&mut guard, 100, false), (0, 1));
+        guard.end(&key(0), None, at(0));
+        assert_eq!(permit(&mut guard, 100, false), (1, 0));
+    }
+
+    /// As many whole Secrets are removed as may be, some at a time: it goes on though ever fewer are there.
+    #[test]
+    fn goes_on_to_the_end_with_whole_secrets_that_were_permitted() {
+        let mut guard = guard(40, Stale::Unexplained, true);
+        for begun in (0..40).step_by(8) {
+            let (there, left) = (200 - begun, 40 - begun);
+            assert_eq!(permit(&mut guard, there, false), (left, 0), "{begun}");
+            let now = begun..begun + 8;
+            now.clone().for_each(|number| guard.begin(&key(number)));
+            now.for_each(|number| guard.end(&key(number), Some(true), at(0)));
+        }
+    }
+
+    /// A tenant may put in what belongs nowhere as often as it will.
+    #[test]
+    fn counts_no_removal_of_what_pullpass_cannot_have_written() {
+        let mut guard = guard(30, Stale::Unexplained, false);
+        for number in 0..30 {
+            guard.begin(&key(number));
+            guard.end(&key(number), Some(true), at(0));
+        }
+        guard.want(
+            &key(30),
+            Cause {
+                why: Stale::Unexplained,
+                is_ours: true,
+            },
+        );
+        assert_eq!(permit(&mut guard, 10, false), (1, 0));
     }
 }

@@ -7,13 +7,12 @@ mod write_failures;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find_problem};
-use super::reconciler::Index;
+use super::reconciler::index::Index;
 use crate::clock::{Backoff, RetryTimer};
 use crate::cluster::{EventNote, EventType, Kube, reference};
 use crate::log_throttle::LogThrottle;
@@ -45,33 +44,35 @@ const MAX_EVENTS: usize = 20;
 const MAX_WRITES: usize = 16;
 
 /// Writes status and Events into the cluster.
+#[async_trait]
 pub trait StatusWriter: Send + Sync {
     /// Writes a Registry's status, of the Registry with this uid alone.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn apply_status<'a>(
-        &'a self,
-        listed: &'a RegistryInfo,
-        status: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+    async fn apply_status(
+        &self,
+        listed: &RegistryInfo,
+        status: &RegistryStatus,
+    ) -> Result<(), ClusterError>;
 
     /// Publishes an Event, unless the same one was published lately.
-    fn publish<'a>(&'a self, notice: &'a EventNote, now: Timestamp) -> BoxFuture<'a, ()>;
+    async fn publish(&self, notice: &EventNote, now: Timestamp);
 }
 
+#[async_trait]
 impl StatusWriter for Kube {
-    fn apply_status<'a>(
-        &'a self,
-        listed: &'a RegistryInfo,
-        status: &'a RegistryStatus,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+    async fn apply_status(
+        &self,
+        listed: &RegistryInfo,
+        status: &RegistryStatus,
+    ) -> Result<(), ClusterError> {
         self.apply_registry_status(&listed.name, &listed.uid, status)
-            .boxed()
+            .await
     }
 
-    fn publish<'a>(&'a self, notice: &'a EventNote, now: Timestamp) -> BoxFuture<'a, ()> {
-        Kube::publish(self, notice, now).map(drop).boxed()
+    async fn publish(&self, notice: &EventNote, now: Timestamp) {
+        Kube::publish(self, notice, now).await;
     }
 }
 
@@ -310,6 +311,7 @@ fn find_event(listed: &RegistryInfo, facts: &RegistryFacts, now: Timestamp) -> O
         ),
         event_type: EventType::Warning,
         reason: wrong.reason,
+        series: None,
         action: "Provision",
         note: wrong.message,
     })

@@ -102,7 +102,7 @@ impl AcrMint {
         })?;
         Ok(Credential {
             username: USERNAME.to_owned(),
-            password: password.into(),
+            password,
             minted_at: order.now,
             expires_at,
             principal: token.principal,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::answers::{Answer, Service, Signer};
 use super::http::{CONNECT_TIMEOUT, root_cause};
+use super::outgoing::Sent;
 use super::refusal::Refusal;
 use super::{MintError, answer_words, retry_after};
 
@@ -65,8 +66,8 @@ pub(crate) struct AwsCall<'a> {
     pub(crate) service: Service,
     /// How the caller proves who it is.
     pub(crate) signer: Signer,
-    /// What an answer must not repeat into a message.
-    pub(crate) secrets: [Option<&'a str>; 2],
+    /// What was sent.
+    pub(crate) sent: Sent<'a>,
 }
 
 impl AwsCall<'_> {
@@ -143,7 +144,7 @@ impl AwsCall<'_> {
 
     /// The cloud's own words, unless they repeat a secret.
     fn words(&self, text: &str) -> String {
-        answer_words::shown(text, self.secrets.iter().flatten().copied())
+        self.sent.show(text)
     }
 }
 

@@ -22,8 +22,9 @@ use super::metrics::{Metrics, Provider};
 use super::mint::{Mint, MintRequest, SourceKeys};
 use super::{
     CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, MintError,
-    SourceSecrets, StoreError, Ticket,
+    SourceSecrets, Ticket,
 };
+use crate::api_server::ClusterError;
 use crate::clock;
 use crate::registry::source::MintSource;
 use account_throttle::scope_of;
@@ -209,8 +210,8 @@ impl MinterInner {
             ended
         } else {
             // It hung somewhere: a cloud may have been asked.
-            let detail = "no answer in time".to_owned();
-            Err(MintError::from(StoreError::Unreachable { detail }).into())
+            let (what, message) = ("a mint".to_owned(), "no answer in time".to_owned());
+            Err(MintError::from(ClusterError::Unreachable { what, message }).into())
         };
         match ended {
             Ok(credential) => {
@@ -257,7 +258,8 @@ impl MinterInner {
                 }
             }
         }
-        Err(MintError::from(StoreError::Contended).into())
+        let what = "the claim on a credential".to_owned();
+        Err(MintError::from(ClusterError::Conflict { what }).into())
     }
 
     /// Waits until the claim holder's mint is stored; `None` when it is not there at `until`.

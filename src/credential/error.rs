@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::TenantError;
 use super::answers::AnswerReason;
 use super::refusal::Refusal;
+use crate::api_server::ClusterError;
 
 /// Why a credential could not be minted. Every message says what to do; none holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -96,8 +97,8 @@ pub enum MintError {
         cause: Box<Self>,
     },
     /// The credential store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("credential store: {0}")]
+    Store(#[from] ClusterError),
     /// The mint ended without an answer (a bug).
     #[error("internal error: the mint task panicked, retrying; please report this with the log")]
     TaskPanicked,
@@ -118,7 +119,7 @@ impl MintError {
             Self::SessionNotRenewed { .. } => "SessionNotRenewed",
             Self::Tenant(error) => error.reason(),
             Self::Hop { cause, .. } => cause.reason(),
-            Self::Store(error) => error.reason(),
+            Self::Store(error) => store_reason(error),
             Self::TaskPanicked => "InternalError",
         }
     }
@@ -167,6 +168,15 @@ impl MintError {
         }
     }
 
+    /// Whether no cloud was asked, since the API server could not be.
+    pub fn is_of_cluster(&self) -> bool {
+        match self {
+            Self::Store(error) => !matches!(error, ClusterError::Forbidden { .. }),
+            Self::Tenant(error) => matches!(error, TenantError::TokenUnreachable { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether it mends itself: nobody has to do anything, it is tried again.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
@@ -175,43 +185,25 @@ impl MintError {
             Self::Timeout { .. }
             | Self::Network { .. }
             | Self::SessionNotRenewed { .. }
-            | Self::Store(StoreError::Unreachable { .. } | StoreError::Contended)
             | Self::Tenant(TenantError::Replaced { .. } | TenantError::TokenUnreachable { .. }) => {
                 true
             }
+            Self::Store(error) => !matches!(error, ClusterError::Forbidden { .. }),
             _ => false,
         }
     }
+
+    /// Whether the credential store could not be reached: not that it refuses, or that others were first.
+    pub(crate) fn is_store_unreachable(&self) -> bool {
+        matches!(self, Self::Store(error) if store_reason(error) == "StoreUnreachable")
+    }
 }
 
-/// Why the credential store could not be read or written.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum StoreError {
-    /// The API server refused.
-    #[error(
-        "forbidden: credential store: {detail}: check pullpass' Role in its own namespace (secrets: get, create, patch)"
-    )]
-    Forbidden {
-        /// The API server's own words, one line.
-        detail: String,
-    },
-    /// The API server did not answer or failed.
-    #[error("credential store unreachable, retrying: {detail}")]
-    Unreachable {
-        /// What failed, one line.
-        detail: String,
-    },
-    /// Others kept winning the race.
-    #[error("conflict in the credential store, retrying")]
-    Contended,
-}
-
-impl StoreError {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Forbidden { .. } => "StoreForbidden",
-            Self::Unreachable { .. } => "StoreUnreachable",
-            Self::Contended => "StoreConflict",
-        }
+/// Why the credential store could not be read or written, in a word.
+fn store_reason(error: &ClusterError) -> &'static str {
+    match error {
+        ClusterError::Forbidden { .. } => "StoreForbidden",
+        ClusterError::Conflict { .. } => "StoreConflict",
+        _ => "StoreUnreachable",
     }
 }

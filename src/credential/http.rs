@@ -172,25 +172,6 @@ impl HttpClient {
     }
 }
 
-/// A request; the error says which part is not valid in it.
-pub(crate) fn build_request(
-    method: &'static str,
-    url: &str,
-    headers: impl IntoIterator<Item = (&'static str, String)>,
-    body: Vec<u8>,
-) -> Result<HttpRequest, String> {
-    let mut request = HttpRequest::new(SdkBody::from(body));
-    let placed = request
-        .set_method(method)
-        .and_then(|()| request.set_uri(url));
-    placed.map_err(|error| format!("{url} cannot be asked, {error}"))?;
-    for (name, value) in headers {
-        let set = request.headers_mut().try_insert(name, value);
-        set.map_err(|_| format!("the value of {name} is not valid in a header"))?;
-    }
-    Ok(request)
-}
-
 /// The way of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Route {

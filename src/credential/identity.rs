@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::answers::{Service, Signer};
 use super::aws::{self, AwsCall, sdk_client};
 use super::http::{HttpClient, LastHost, one_line};
+use super::outgoing::Sent;
 use super::{MintError, MintTimeouts, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::AccessKeys;
@@ -117,10 +118,7 @@ impl Session {
             action,
             service,
             signer: self.signer,
-            secrets: [
-                Some(self.credentials.secret_access_key()),
-                self.credentials.session_token(),
-            ],
+            sent: Sent::Keys(&self.credentials),
         }
     }
 }

@@ -2,25 +2,28 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The claims of a JSON Web Token; `None` when it is none, or has not these claims.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc7519>
-pub(crate) fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
-    let mut parts = token.split('.');
+pub(crate) fn claims<T: DeserializeOwned>(token: &SecretString) -> Option<T> {
+    let mut parts = token.expose_secret().split('.');
     let (Some(_), Some(payload), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return None;
     };
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('='));
+    let payload = Zeroizing::new(payload.ok()?);
     serde_json::from_slice(&payload).ok()
 }
 
 /// Whom a token is for; none where it does not say so. An empty name is nobody's.
-pub(crate) fn audiences(token: &str) -> Vec<String> {
+pub(crate) fn audiences(token: &SecretString) -> Vec<String> {
     #[derive(Deserialize)]
     struct AudienceClaim {
         aud: Audience,

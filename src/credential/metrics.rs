@@ -6,9 +6,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::label::Snake;
+use crate::metric::{self, ByLabel, Snake};
 use crate::registry::source::MintSource;
 
 /// Which API mints.
@@ -44,52 +44,46 @@ struct Mints {
     outcome: Snake<&'static str>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MintDuration {
-    provider: Snake<&'static str>,
-}
-
 /// The mint metrics; cheap to clone, all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
     mints: Family<Mints, Counter>,
-    duration: Family<MintDuration, Histogram, fn() -> Histogram>,
+    duration: ByLabel<&'static str, Histogram>,
 }
 
 impl Metrics {
     /// Creates the metrics and registers them in `registry` as `pullpass_mints_total` and `pullpass_mint_duration_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register(
-            "pullpass_mints",
-            "Attempts to mint a credential",
-            metrics.mints.clone(),
-        );
-        registry.register_with_unit(
-            "pullpass_mint_duration",
-            "How long an attempt to mint took, the session that signs it included",
-            Unit::Seconds,
-            metrics.duration.clone(),
+        let help = "Attempts to mint a credential";
+        metric::register(registry, "pullpass_mints", help, &metrics.mints);
+        let help = "How long an attempt to mint took, the session that signs it included";
+        metric::register(
+            registry,
+            "pullpass_mint_duration_seconds",
+            help,
+            &metrics.duration,
         );
         metrics
     }
 
     pub(crate) fn count(&self, provider: Provider, outcome: &'static str, took: Duration) {
-        let (provider, outcome) = (Snake(provider.label()), Snake(outcome));
-        self.mints.get_or_create(&Mints { provider, outcome }).inc();
-        self.duration
-            .get_or_create(&MintDuration { provider })
-            .observe(took.as_secs_f64());
+        let provider = provider.label();
+        let mints = Mints {
+            provider: Snake(provider),
+            outcome: Snake(outcome),
+        };
+        self.mints.get_or_create(&mints).inc();
+        self.duration.of(provider).observe(took.as_secs_f64());
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let histogram: fn() -> Histogram =
-            || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0]);
+        let histogram = || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0]);
         Self {
             mints: Family::default(),
-            duration: Family::new_with_constructor(histogram),
+            duration: ByLabel::new("provider", histogram),
         }
     }
 }

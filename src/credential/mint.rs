@@ -1,7 +1,6 @@
 //! What is minted, and who mints it.
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::acr::{self, AcrMint, ClientSecret};
@@ -24,12 +23,13 @@ pub struct MintRequest {
 }
 
 /// Mints credentials.
+#[async_trait]
 pub trait Mint: Send + Sync {
     /// Mints one credential, within a bounded time.
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
-    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>>;
+    async fn mint(&self, order: MintRequest) -> Result<Credential, MintError>;
 }
 
 /// The clouds: each source is minted by its own.
@@ -40,8 +40,9 @@ pub struct Clouds {
     pub acr: AcrMint,
 }
 
+#[async_trait]
 impl Mint for Clouds {
-    fn mint(&self, order: MintRequest) -> BoxFuture<'_, Result<Credential, MintError>> {
+    async fn mint(&self, order: MintRequest) -> Result<Credential, MintError> {
         let MintRequest {
             source,
             keys,
@@ -57,7 +58,7 @@ impl Mint for Clouds {
                     expires_at,
                     now,
                 };
-                self.ecr.mint(order).boxed()
+                self.ecr.mint(order).await
             }
             MintSource::Acr(source) => {
                 let secret = keys.and_then(SourceKeys::azure);
@@ -66,7 +67,7 @@ impl Mint for Clouds {
                     secret,
                     now,
                 };
-                self.acr.mint(order).boxed()
+                self.acr.mint(order).await
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::answers::{Answer, Service, Signer};
 use super::aws::with_words;
 use super::http::{FetchError, Reply};
+use super::outgoing::Sent;
 use super::refusal::Refusal;
 use super::{MintError, answer_words};
 
@@ -18,8 +19,8 @@ pub(crate) struct ServiceCall<'a> {
     pub(crate) signer: Option<Signer>,
     /// What is denied where something is denied: a role of Azure.
     pub(crate) permission: &'static str,
-    /// What was sent that an answer must not repeat into a message.
-    pub(crate) secret: &'a str,
+    /// What was sent.
+    pub(crate) sent: Sent<'a>,
 }
 
 impl ServiceCall<'_> {
@@ -76,6 +77,6 @@ impl ServiceCall<'_> {
 
     /// The other side's own words, unless they repeat a secret.
     fn words(&self, text: &str) -> String {
-        answer_words::shown(text, [self.secret])
+        self.sent.show(text)
     }
 }

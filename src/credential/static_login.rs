@@ -5,7 +5,7 @@ mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -109,13 +109,33 @@ pub fn logins(
     }
 }
 
+/// All logins of a source Secret that can be read, under whatever keys.
+pub fn all_logins(secret: &SourceSecret) -> Vec<Login> {
+    match secret.type_.as_str() {
+        BASIC_AUTH => find_basic(secret, &[String::new()]).unwrap_or_default(),
+        DOCKER_CONFIG_JSON => {
+            let auths = parse_config(secret).ok().and_then(|config| config.auths);
+            let logins = auths.into_iter().flatten().filter_map(|(key, entry)| {
+                let (username, password) = parse_login(entry.get()).ok()??;
+                Some(Login {
+                    key,
+                    username,
+                    password,
+                })
+            });
+            logins.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, StaticLoginError> {
     let value = |key: &'static str| {
         let missing = StaticLoginError::MissingKey {
             secret: secret.name.to_string(),
             key,
         };
-        let text = std::str::from_utf8(secret.bytes(key).ok_or(missing.clone())?)
+        let text = std::str::from_utf8(bytes(secret, key).ok_or(missing.clone())?)
             .map_err(|_| malformed(secret, key, "it is not UTF-8: check how it was encoded"))?;
         let text = normalise(text);
         if text.is_empty() {
@@ -226,12 +246,10 @@ fn find_targets(
 }
 
 fn parse_config(secret: &SourceSecret) -> Result<DockerConfig<'_>, StaticLoginError> {
-    let bytes = secret
-        .bytes(DOCKER_CONFIG_KEY)
-        .ok_or_else(|| StaticLoginError::MissingKey {
-            secret: secret.name.to_string(),
-            key: DOCKER_CONFIG_KEY,
-        })?;
+    let bytes = bytes(secret, DOCKER_CONFIG_KEY).ok_or_else(|| StaticLoginError::MissingKey {
+        secret: secret.name.to_string(),
+        key: DOCKER_CONFIG_KEY,
+    })?;
     let unreadable = |place: String| {
         let problem = format!(
             "it is not a Docker configuration in JSON{place}: recreate it with `kubectl create secret docker-registry`"
@@ -292,6 +310,10 @@ fn explain_nothing(
         wanted: list(&mut keys.iter()),
         found: list(&mut auths.keys()),
     }
+}
+
+fn bytes<'s>(secret: &'s SourceSecret, key: &str) -> Option<&'s [u8]> {
+    secret.data.get(key).map(ExposeSecret::expose_secret)
 }
 
 fn malformed(secret: &SourceSecret, key: &'static str, problem: &str) -> StaticLoginError {

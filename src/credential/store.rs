@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::{Credential, CredentialKey, StoreError};
+use super::{Credential, CredentialKey};
+use crate::api_server::{ClusterError, Version};
 use crate::clock::MAX_SKEW;
 use crate::registry::source::MintSource;
 
@@ -38,9 +39,7 @@ pub struct Ticket {
     /// The credential that may be minted.
     pub key: CredentialKey,
     /// The version of the stored object at the moment of the claim; what [`CredentialStore::put`] compares and swaps.
-    pub version: String,
-    /// When the claim ends by itself, by its holder's clock.
-    pub until: Timestamp,
+    pub version: Version,
 }
 
 /// The answer to [`CredentialStore::claim`].
@@ -58,6 +57,7 @@ pub enum Claim {
 }
 
 /// The credential store: one object per [`CredentialKey`] in pullpass' own namespace, watched by all replicas.
+#[async_trait]
 pub trait CredentialStore: Send + Sync {
     /// The credential that is stored under `key`, from memory, expired or not.
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>>;
@@ -67,28 +67,28 @@ pub trait CredentialStore: Send + Sync {
     ///
     /// A stored credential that is `Fresh` at `now` is answered with [`Claim::AlreadyStored`]; another replica's claim that ended
     /// ([`find_claim_left`]) is taken over.
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        source: &'a MintSource,
+    async fn claim(
+        &self,
+        key: &CredentialKey,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>>;
+    ) -> Result<Claim, ClusterError>;
 
     /// Has a claim hold until `now` + [`CLAIM_LIFE`], for a mint that takes longer. Answers the ticket that counts from then on: the same
     /// one where another replica took the claim over, or the store does not answer.
-    fn extend(&self, ticket: Ticket, now: Timestamp) -> BoxFuture<'_, Ticket>;
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket;
 
     /// Stores a credential under the ticket and ends the claim. Answers what is stored afterwards: when the claim was taken over
     /// meanwhile and a credential with a later end is stored, that one, which the caller takes instead of its own.
     /// When this returns, [`CredentialStore::current`] answers the same.
-    fn put(
+    async fn put(
         &self,
         ticket: Ticket,
         credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>>;
+    ) -> Result<Arc<Credential>, ClusterError>;
 
     /// Ends a claim after a mint that failed. It is no error if that fails: the claim ends by itself.
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()>;
+    async fn release(&self, ticket: Ticket);
 
     /// A number that grows whenever another credential is stored, here or by another replica, to wait for another replica's mint.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -1,12 +1,13 @@
 //! The identity of a namespace's own ServiceAccount: what it needs of a cluster, and why it may not be there.
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::registry::source::Tenant;
 
 /// Tokens of ServiceAccounts for clouds that trust the cluster's issuer.
+#[async_trait]
 pub trait ServiceAccountTokens: Send + Sync {
     /// A token of this very ServiceAccount for one audience, which is never empty and never the API server's own, good for an hour.
     ///
@@ -14,11 +15,11 @@ pub trait ServiceAccountTokens: Send + Sync {
     ///
     /// # Errors
     /// [`TenantError`]; [`TenantError::Replaced`] when another ServiceAccount has the name by now.
-    fn fetch_token<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        audience: &'a str,
-    ) -> BoxFuture<'a, Result<SecretString, TenantError>>;
+    async fn fetch_token(
+        &self,
+        tenant: &Tenant,
+        audience: &str,
+    ) -> Result<SecretString, TenantError>;
 }
 
 /// Why the identity of a namespace's own ServiceAccount cannot be used. Every message says what to do.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::TryFutureExt as _;
+use jiff::SignedDuration;
 use moka::Expiry;
 use moka::future::Cache;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, ClusterError};
 use super::service_account::ServiceAccount;
+use crate::clock::Backoff;
 use crate::names::{NamespaceName, ObjectName};
 
 /// How long what was read of a ServiceAccount is relied on.
@@ -23,6 +25,12 @@ const CACHE_TTL: Duration = Duration::from_mins(5);
 
 /// For how long a missing ServiceAccount is cached: a caller of the webhook can name many.
 const ABSENT_FOR: Duration = Duration::from_secs(30);
+
+/// The waits before one is read again that was missing, or did not say what the Registry reads from it.
+const USELESS_BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(30),
+    longest: SignedDuration::from_mins(5),
+};
 
 /// How many ServiceAccounts are remembered before those that nobody uses any more are forgotten; then twice as many as were left.
 const MAX_ENTRIES: usize = 10_000;
@@ -35,13 +43,43 @@ pub(super) type AccountLookup = Option<Arc<ServiceAccount>>;
 pub struct CachedAccount {
     /// The ServiceAccount; `None`: there was none.
     pub account: Option<Arc<ServiceAccount>>,
-    read_at: Mutex<Instant>,
+    read: Mutex<LastRead>,
+}
+
+/// When a ServiceAccount was read last, and how often it had been the same before.
+struct LastRead {
+    at: Instant,
+    repeats: u32,
 }
 
 impl CachedAccount {
+    fn new(account: AccountLookup) -> Self {
+        let read = LastRead {
+            at: Instant::now(),
+            repeats: 0,
+        };
+        Self {
+            account,
+            read: Mutex::new(read),
+        }
+    }
+
     /// Whether it is time to read it again.
     pub fn is_stale(&self) -> bool {
-        lock(&self.read_at).elapsed() > CACHE_TTL
+        lock(&self.read).at.elapsed() > CACHE_TTL
+    }
+
+    /// In how long it is to be read again where it is of no use: nobody says when it comes, or says what it must.
+    pub(super) fn next_read(&self) -> Duration {
+        let read = lock(&self.read);
+        let wait = USELESS_BACKOFF.wait(read.repeats).unsigned_abs();
+        wait.saturating_sub(read.at.elapsed())
+    }
+
+    fn note_read(&self) {
+        let mut read = lock(&self.read);
+        read.at = Instant::now();
+        read.repeats = read.repeats.saturating_add(1);
     }
 }
 
@@ -75,18 +113,17 @@ impl AccountCache {
         if let Some(known) = entries.entries.get(&key)
             && known.account == account
         {
-            *lock(&known.read_at) = Instant::now();
+            known.note_read();
             return;
         }
         // Who relies on one holds it, too.
         let is_used =
             |known: &Arc<CachedAccount>| Arc::strong_count(known) > 1 || !known.is_stale();
         entries.evict_unused(MAX_ENTRIES, |_, known| is_used(known));
-        let read_at = Mutex::new(Instant::now());
         let change = Change::Namespace(key.0.clone());
         entries
             .entries
-            .insert(key, Arc::new(CachedAccount { account, read_at }));
+            .insert(key, Arc::new(CachedAccount::new(account)));
         drop(entries);
         // Before and after: as in [`super::store::Store`].
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -234,12 +234,13 @@ pub(super) fn compute_coverage(
         || {
             let hold = |(grant, desired): (&Arc<Grant>, &Option<Arc<Desired>>)| {
                 let bind = || {
-                    let unknown = accounts.len();
-                    match find_bound(grant, namespace, state, &mut accounts) {
-                        Some(bound) => sets.find_bound(&bound, sources),
-                        // Its ServiceAccount was never read; one that was read has no credential.
-                        None => Arc::new(Desired::unknown(accounts.len() == unknown)),
-                    }
+                    let known = accounts.len();
+                    let bound = find_bound(grant, namespace, state, &mut accounts);
+                    // Else its ServiceAccount was never read, or is of no use as it was.
+                    let useless = accounts.get(known);
+                    let useless = || useless.map(|(_, known)| Arc::clone(known));
+                    let unknown = || Arc::new(Desired::unknown(useless()));
+                    bound.map_or_else(unknown, |bound| sets.find_bound(&bound, sources))
                 };
                 let desired = desired.as_ref().map_or_else(bind, Arc::clone);
                 GrantCoverage {

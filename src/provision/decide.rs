@@ -91,7 +91,7 @@ pub struct CredentialState {
     pub minted: Option<(Timestamp, Timestamp)>,
     /// Since when it is being minted, or waits for its turn.
     pub minting_since: Option<Timestamp>,
-    /// When a mint that failed is tried again.
+    /// When a mint that failed is tried again; who noted that decides again then.
     pub retry_at: Option<Timestamp>,
     /// A number that spreads this renewal from others ([`spread`]).
     pub jitter: u8,
@@ -161,14 +161,20 @@ pub fn decide(secret: &SecretState, now: Timestamp) -> Decision {
         return Decision::Wait(next);
     }
     let write = find_write(secret, now, &mut next);
+    let is_due = |remove_at: Timestamp| remove_at <= now;
+    let removal = secret.stale.filter(|_| secret.remove_at.is_none_or(is_due));
+    // What an admin ordered waits for no write that waits for its turn.
+    if let Some(order @ Stale::SpecChange) = removal {
+        return Decision::Remove(order);
+    }
     if write == Some(WriteDue::AtOnce) {
         return Decision::Write;
     }
-    if let Some(stale) = secret.stale {
-        match secret.remove_at.filter(|remove_at| *remove_at > now) {
-            Some(remove_at) => note_next(&mut next, remove_at),
-            None => return Decision::Remove(stale),
-        }
+    if let Some(stale) = removal {
+        return Decision::Remove(stale);
+    }
+    if let Some(remove_at) = secret.remove_at.filter(|_| secret.stale.is_some()) {
+        note_next(&mut next, remove_at);
     }
     match write {
         Some(WriteDue::By(until)) => Decision::Renew {
@@ -210,8 +216,9 @@ fn find_mints(secret: &SecretState, now: Timestamp, next: &mut Option<Timestamp>
     for (place, one) in credentials().filter(|(_, one)| one.minting_since.is_none()) {
         if one.due(now) <= now || (is_renewing && one.may_mint(now)) {
             mint.push(place);
-        } else {
-            note_next(next, one.due(now));
+        } else if let Some(due) = one.renewal_due(now).filter(|due| *due > now) {
+            // Who noted that it failed asks again by itself, and for all pull secrets at once.
+            note_next(next, due);
         }
     }
     mint
@@ -239,11 +246,10 @@ fn find_write(
         note_next(next, retry_at);
         return None;
     }
-    let minting = secret
-        .entries
-        .iter()
-        .filter_map(|entry| entry.credential?.minting_since);
-    let last_minting = minting.max();
+    // What failed last time may fail for hours: nothing waits for it.
+    let credentials = secret.entries.iter().filter_map(|entry| entry.credential);
+    let minting = credentials.filter(|one| one.retry_at.is_none());
+    let last_minting = minting.filter_map(|one| one.minting_since).max();
     // However the clock is set meanwhile, nothing waits for longer.
     let is_gathered = last_minting.is_none_or(|since| now.duration_since(since).abs() >= GATHER);
     if is_missing && is_gathered {

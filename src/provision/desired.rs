@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::account_cache::CachedAccount;
 use super::digest::Digest;
 use super::grant_fetcher;
 use super::ports::Credentials;
@@ -23,8 +25,8 @@ pub(super) struct Desired {
     entries: Option<Vec<(String, Digest)>>,
     /// Its source's own number.
     jitter: u8,
-    /// Whether something has to be read first.
-    is_unread: bool,
+    /// The ServiceAccount to which it cannot be bound as it is.
+    useless_account: Option<Arc<CachedAccount>>,
     /// Whether its credential or its source Secret is another one by now.
     is_outdated: AtomicBool,
 }
@@ -52,19 +54,19 @@ impl Desired {
                 CredentialSource::Minted(source) => source.jitter(),
                 CredentialSource::Static(_) => 0,
             },
-            is_unread: false,
+            useless_account: None,
             is_outdated: AtomicBool::new(false),
         }
     }
 
-    /// Nothing is known, as long as nothing was read.
-    pub(super) fn unknown(is_unread: bool) -> Self {
+    /// Nothing is known, as long as no ServiceAccount was read, or only one that is of no use.
+    pub(super) fn unknown(useless_account: Option<Arc<CachedAccount>>) -> Self {
         Self {
             origin: None,
             credential: None,
             entries: None,
             jitter: 0,
-            is_unread,
+            useless_account,
             is_outdated: AtomicBool::new(false),
         }
     }
@@ -100,7 +102,7 @@ impl Desired {
     /// Whether there is something good to be written.
     pub(super) fn is_available(&self, now: Timestamp) -> bool {
         match (&self.origin, &self.credential) {
-            (None, _) => self.is_unread,
+            (None, _) => self.next_read().is_none_or(|wait| wait.is_zero()),
             (Some(CredentialSource::Static(_)), _) => self.entries.is_some(),
             (Some(CredentialSource::Minted(_)), None) => false,
             (Some(CredentialSource::Minted(_)), Some(credential)) => {
@@ -119,7 +121,13 @@ impl Desired {
 
     /// Whether a ServiceAccount has to be read before anything is known.
     pub(super) fn is_unread(&self) -> bool {
-        self.is_unread
+        self.origin.is_none() && self.useless_account.is_none()
+    }
+
+    /// In how long a ServiceAccount is to be read again that was of no use.
+    pub(super) fn next_read(&self) -> Option<Duration> {
+        let account = self.useless_account.as_ref();
+        account.map(|account| account.next_read())
     }
 
     /// Whether it still is what there is to be written.

@@ -67,6 +67,8 @@ pub struct SecretView {
     pub stale: Option<StaleEntries>,
     /// Whether more may be to be taken out: it was not asked yet whether an admin ordered that.
     pub is_unconfirmed: bool,
+    /// Whether more may be to be taken out once each Registry can be read and breaks no rule.
+    pub is_hidden: bool,
     /// When to look at it again, whatever is decided.
     pub requeue_at: Option<Timestamp>,
     /// What is to be in it; `None`: nothing is.
@@ -80,7 +82,7 @@ pub struct StaleEntries {
     pub keys: Vec<String>,
     /// Why they are there no more.
     pub why: Stale,
-    /// Whether any of it may be what pullpass wrote, as far as is known.
+    /// Whether any of it may be what pullpass wrote, as far as is known: of what was not read, nothing.
     pub is_ours: bool,
 }
 
@@ -129,6 +131,7 @@ impl SecretView {
             target,
             stale: stale.into(),
             is_unconfirmed: false,
+            is_hidden: false,
             requeue_at: None,
             coverage: None,
         }
@@ -272,17 +275,20 @@ impl Provisioner {
             observed: coverage.observed().cloned(),
         };
         let leftovers = check.of_secret(&namespace.labels, secret, &coverage);
-        let is_unconfirmed = leftovers.is_unconfirmed;
+        let (is_unconfirmed, is_hidden) = (leftovers.is_unconfirmed, leftovers.is_hidden);
         let (keys, why) = leftovers.into_first();
         let ends = coverage.covered().iter().flat_map(|covered| {
             let until = check.previous_identity_until(covered).into_iter();
-            until.chain(end(covered))
+            let wait = covered.desired.next_read();
+            let read_at = wait.and_then(|wait| check.now.checked_add(wait).ok());
+            until.chain(end(covered)).chain(read_at)
         });
         let requeue_at = ends.filter(|until| *until > check.now).min();
         SecretView {
             stale: why.map(|why| self.stale_entries(&target, keys, why)),
             target,
             is_unconfirmed,
+            is_hidden,
             requeue_at,
             coverage: Some(coverage),
         }
@@ -294,31 +300,31 @@ impl Provisioner {
         let keys: Vec<String> = observed
             .flat_map(|observed| observed.digests.keys().cloned())
             .collect();
-        let mut is_unconfirmed = false;
+        let (mut is_unconfirmed, mut is_hidden) = (false, false);
         let (keys, why) = if target.namespace.mode == InjectMode::Off {
             // Nothing of Registries decides this: the namespace does not want it.
             (keys, Some(Stale::Unexplained))
         } else if keys.is_empty() {
+            is_hidden = !check.knows_all;
             (keys, check.knows_all.then_some(Stale::Unexplained))
         } else {
             let leftovers = check.of_keys(&target.namespace.labels, &target.secret, &keys);
-            is_unconfirmed = leftovers.is_unconfirmed;
+            (is_unconfirmed, is_hidden) = (leftovers.is_unconfirmed, leftovers.is_hidden);
             leftovers.into_first()
         };
         let stale = why.map(|why| self.stale_entries(&target, keys, why));
         SecretView {
             is_unconfirmed,
+            is_hidden,
             ..SecretView::unwanted(target, stale)
         }
     }
 
     fn stale_entries(&self, target: &PullSecretRef, keys: Vec<String>, why: Stale) -> StaleEntries {
-        // What was not read may be anything.
+        // What cannot be read works nowhere: anybody may have put it there, and nothing is lost with it.
         let is_ours = target.observed.as_ref().is_some_and(|observed| {
-            let mut logins = keys
-                .iter()
-                .filter_map(|key| Some((key, observed.digests.get(key)?)));
-            !observed.intact || logins.any(|(key, digest)| self.0.may_have_written(key, digest))
+            let mut logins = keys.iter().filter_map(|key| observed.digests.get(key));
+            logins.any(|digest| self.0.may_have_written(digest))
         });
         StaleEntries { keys, why, is_ours }
     }

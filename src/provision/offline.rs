@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -30,6 +29,7 @@ impl Offline {
     }
 }
 
+#[async_trait]
 impl Provision for Offline {
     fn registries(&self) -> Arc<Registries> {
         Arc::clone(&self.registries)
@@ -43,20 +43,12 @@ impl Provision for Offline {
         self.namespaces.get(name).cloned()
     }
 
-    fn fetch_namespace<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
-        ready(None).boxed()
+    async fn fetch_namespace(&self, _: &NamespaceName) -> Option<Arc<Namespace>> {
+        None
     }
 
-    fn may_reference<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        _: &'a ObjectName,
-        _: &'a str,
-    ) -> BoxFuture<'a, bool> {
-        ready(true).boxed()
+    async fn may_reference(&self, _: &NamespaceName, _: &ObjectName, _: &str) -> bool {
+        true
     }
 
     fn covers(
@@ -70,13 +62,13 @@ impl Provision for Offline {
         Coverage::Covered
     }
 
-    fn ensure<'a>(
-        &'a self,
-        _: &'a Arc<Namespace>,
-        _: &'a ObjectName,
-        _: &'a [&'a str],
+    async fn ensure(
+        &self,
+        _: &Arc<Namespace>,
+        _: &ObjectName,
+        _: &[&str],
         _: Instant,
-    ) -> BoxFuture<'a, EnsureOutcome> {
-        ready(EnsureOutcome::Covered).boxed()
+    ) -> EnsureOutcome {
+        EnsureOutcome::Covered
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretSlice;
 
@@ -11,11 +11,13 @@ use super::Namespace;
 use super::changes::ChangeLog;
 use super::digest::Digest;
 use super::service_account::ServiceAccount;
+pub use crate::api_server::{ClusterError, Precondition, Version};
 use crate::credential::{Credential, MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 
 /// Minted credentials.
+#[async_trait]
 pub trait Credentials: Send + Sync {
     /// The credential that is stored for `source`, from memory, expired or not.
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>>;
@@ -25,27 +27,27 @@ pub trait Credentials: Send + Sync {
     ///
     /// # Errors
     /// [`MintError`] when there is none and none can be minted.
-    fn mint<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn mint(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+    ) -> Result<Arc<Credential>, Arc<MintError>>;
 
     /// A new credential for `source`, unless another replica has stored one that is in the first half of its life.
     ///
     /// # Errors
     /// [`MintError`] when none can be minted; what was there stays.
-    fn renew<'a>(
-        &'a self,
-        source: &'a MintSource,
+    async fn renew(
+        &self,
+        source: &MintSource,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>>;
+    ) -> Result<Arc<Credential>, Arc<MintError>>;
 
     /// Reads live what is stored for `source`, so that [`Credentials::current`] is as new as the store is.
     ///
     /// # Errors
     /// The store cannot be reached or refuses.
-    fn refresh<'a>(&'a self, source: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>>;
+    async fn refresh(&self, source: &MintSource) -> Result<(), ClusterError>;
 
     /// The sources whose stored credentials changed, by [`MintSource::canonical`].
     fn changes(&self) -> &ChangeLog<String>;
@@ -76,86 +78,84 @@ pub struct StoredCredential {
 }
 
 /// The few requests that provisioning makes.
+#[async_trait]
 pub trait Cluster: Send + Sync {
     /// Reads one Namespace and its resource version live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>>;
+    async fn fetch_namespace(
+        &self,
+        name: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError>;
 
     /// Reads one ServiceAccount live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_service_account<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>>;
+    async fn fetch_service_account(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError>;
 
     /// Reads one source Secret of pullpass' own namespace live; `None`: there is none of this name with our label.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_source<'a>(
-        &'a self,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>>;
+    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError>;
 
     /// Reads one of a namespace's pull secrets live; `None`: there is none.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>>;
+    async fn fetch_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError>;
 
     /// Writes one of a namespace's pull secrets, if what is there is still what `precondition` says; answers what is there now.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when another writer changed it in between: read again, merge again.
-    fn apply_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        content: &'a PullSecretContent,
-        precondition: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>>;
+    async fn apply_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        content: &PullSecretContent,
+        precondition: &Precondition,
+    ) -> Result<Version, ClusterError>;
 
     /// Deletes a pull secret of a namespace, if it is still in this state; one that is gone already counts as deleted.
     ///
     /// # Errors
     /// [`ClusterError::Conflict`] when another writer changed it in between.
-    fn delete_pull_secret<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        name: &'a ObjectName,
-        version: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+    async fn delete_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &ObjectName,
+        version: &Version,
+    ) -> Result<(), ClusterError>;
 
     /// Asks the API server's discovery what can be done with Registries. `create` is missing while the kind is being deleted:
     /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go>
     ///
     /// # Errors
     /// [`ClusterError::NotFound`] when the kind is gone; the API server cannot be reached or refuses.
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError>;
 
     /// Reads live the uid of the kind's CRD: one that was deleted and made again has another one. `None`: it is being deleted, or gone.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>>;
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError>;
 
     /// Asks the API server for all Registries that there are now.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses, or does not know the kind.
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>>;
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError>;
 }
 
 /// Which state of a Registry there is, without what it says.
@@ -167,24 +167,6 @@ pub struct ListedRegistry {
     pub uid: String,
     /// Its `metadata.generation`.
     pub generation: Option<i64>,
-}
-
-/// Which state of an object a write is for: every write is a compare-and-swap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Precondition {
-    /// Nothing of this name is there.
-    Absent,
-    /// This very state of this very object is there.
-    Exactly(Version),
-}
-
-/// One state of one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Version {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
 }
 
 /// A pull secret as it was read.
@@ -207,87 +189,4 @@ pub struct PullSecretContent {
     pub dockerconfigjson: Arc<SecretSlice<u8>>,
     /// Annotations for people.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// Why a request to the cluster failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
-    /// Another writer changed it in between.
-    #[error("conflict: {what} was modified by another writer -> reading and merging again")]
-    Conflict {
-        /// What was to be written.
-        what: String,
-    },
-    /// The API server does not know who asks: that is not a missing right.
-    #[error(
-        "unauthenticated: {what}: {message} -> retrying; if it lasts, restart pullpass: its token expired, or its ServiceAccount was recreated"
-    )]
-    Unauthenticated {
-        /// What was asked for.
-        what: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The API server refuses.
-    #[error("forbidden: {what}: {message} -> check pullpass' RBAC (manifests/rbac.yaml)")]
-    Forbidden {
-        /// What was asked for.
-        what: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The namespace is being deleted, or gone.
-    #[error("cannot write {what}: its namespace is terminating or deleted")]
-    NamespaceGone {
-        /// What was to be written.
-        what: String,
-    },
-    /// What is asked about is not there.
-    #[error("{what} not found")]
-    NotFound {
-        /// What was asked for.
-        what: String,
-    },
-    /// The API server rejects the object: because of its form, a quota, a policy or a webhook.
-    #[error(
-        "rejected by the API server: {what}: {message} -> check the quota, policy or field that it names"
-    )]
-    Rejected {
-        /// What was to be written.
-        what: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The answer is not the object that was asked for: it is not believed.
-    #[error("{message}, asked for {what} -> check for a proxy between pullpass and the API server")]
-    Mismatch {
-        /// What was asked for.
-        what: String,
-        /// What of the answer is another one's.
-        message: String,
-    },
-    /// The API server cannot be reached, is overloaded, or answers nothing sensible.
-    #[error("{what} failed: {message} -> retrying")]
-    Unreachable {
-        /// What was asked for.
-        what: String,
-        /// What went wrong.
-        message: String,
-    },
-}
-
-impl ClusterError {
-    /// The kind of failure, from a closed set, for metrics and logs.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Conflict { .. } => "Conflict",
-            Self::Unauthenticated { .. } => "Unauthenticated",
-            Self::Forbidden { .. } => "Forbidden",
-            Self::NamespaceGone { .. } => "NamespaceTerminating",
-            Self::NotFound { .. } => "NotFound",
-            Self::Rejected { .. } => "Rejected",
-            Self::Mismatch { .. } => "ObjectMismatch",
-            Self::Unreachable { .. } => "Unreachable",
-        }
-    }
 }

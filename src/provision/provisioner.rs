@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -110,6 +111,7 @@ impl Provisioner {
     }
 }
 
+#[async_trait]
 impl Provision for Provisioner {
     fn registries(&self) -> Arc<Registries> {
         self.0.state.registries()
@@ -123,22 +125,19 @@ impl Provision for Provisioner {
         self.0.state.namespaces.get(name)
     }
 
-    fn fetch_namespace<'a>(
-        &'a self,
-        name: &'a NamespaceName,
-    ) -> BoxFuture<'a, Option<Arc<Namespace>>> {
-        self.0.fetch_namespace(name).boxed()
+    async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
+        self.0.fetch_namespace(name).await
     }
 
-    fn may_reference<'a>(
-        &'a self,
-        namespace: &'a NamespaceName,
-        service_account: &'a ObjectName,
-        secret: &'a str,
-    ) -> BoxFuture<'a, bool> {
+    async fn may_reference(
+        &self,
+        namespace: &NamespaceName,
+        service_account: &ObjectName,
+        secret: &str,
+    ) -> bool {
         self.0
             .may_reference(namespace, service_account, secret)
-            .boxed()
+            .await
     }
 
     fn covers(
@@ -157,14 +156,14 @@ impl Provision for Provisioner {
         found.coverage
     }
 
-    fn ensure<'a>(
-        &'a self,
-        namespace: &'a Arc<Namespace>,
-        secret: &'a ObjectName,
-        keys: &'a [&'a str],
+    async fn ensure(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
         deadline: Instant,
-    ) -> BoxFuture<'a, EnsureOutcome> {
-        ProvisionerInner::ensure(&self.0, namespace, secret, keys, deadline).boxed()
+    ) -> EnsureOutcome {
+        ProvisionerInner::ensure(&self.0, namespace, secret, keys, deadline).await
     }
 }
 
@@ -327,7 +326,8 @@ impl ProvisionerInner {
         let requests = flight.open();
         let ended = writer.write(work.fetched()).await;
         self.write_log.log(namespace, secret, &ended);
-        flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted()));
+        let not_granted = not_granted(namespace, &self.state);
+        flight.publish(|progress| work.resolve(progress, &requests, &ended, &not_granted));
     }
 }
 
@@ -377,10 +377,16 @@ fn panicked() -> Pending {
     }
 }
 
-fn not_granted() -> Pending {
+/// What is said of keys that nothing gives any more.
+fn not_granted(namespace: &Namespace, state: &State) -> Pending {
+    if let Some(now) = state.namespaces.get(&namespace.name)
+        && now.terminating
+    {
+        return terminating(&now);
+    }
     Pending {
         registry: None,
         reason: "NotServed",
-        message: "Registries changed during the review: retried with the next Pod".to_owned(),
+        message: "Registries or the namespace's labels changed during the review: retried with the next Pod".to_owned(),
     }
 }

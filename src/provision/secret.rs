@@ -20,8 +20,8 @@ use serde_json::Value;
 
 use super::digest::Digest;
 use super::ports::{PullSecret, PullSecretContent};
-use crate::credential::basic_auth;
 use crate::names::ObjectName;
+use crate::plain_text::basic_auth;
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
 pub const MAX_BYTES: usize = 900 * 1024;
@@ -69,7 +69,7 @@ impl AuthEntry {
         until: Option<Timestamp>,
     ) -> Self {
         let auth = basic_auth(username, password);
-        let digest = Digest::of_auth(auth.expose_secret());
+        let digest = Digest::of_secret(&auth);
         Self {
             key: key.into(),
             registry,

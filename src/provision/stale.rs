@@ -19,6 +19,8 @@ pub(super) struct Leftovers {
     lost: Vec<String>,
     /// Whether some stay until it is known whether an admin ordered that.
     pub(super) is_unconfirmed: bool,
+    /// Whether some stay for as long as a Registry cannot be read or breaks a rule.
+    pub(super) is_hidden: bool,
 }
 
 impl Leftovers {
@@ -73,7 +75,10 @@ impl<'j> StaleCheck<'j> {
                 leftovers.is_unconfirmed = true;
                 return;
             }
-            _ if !self.knows_all => return,
+            _ if !self.knows_all => {
+                leftovers.is_hidden = true;
+                return;
+            }
             Some(SpecChangeState::KindLost) => &mut leftovers.lost,
             None => &mut leftovers.found,
         };

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use super::account_cache::AccountCache;
 use super::changes::{Change, ChangeLog};
 use super::digest::Digest;
+use super::listed_crd::ListedCrd;
 use super::lock::lock;
+use super::login_digests::LoginDigests;
 use super::ports::{PullSecret, Version};
 use super::secret::Auths;
 use super::store::Store;
 use super::{Namespace, PULL_SECRET};
-use crate::credential::{SourceSecret, SourceSecrets};
+use crate::credential::{SourceSecret, SourceSecrets, static_login};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::{Registries, SpecChanges};
@@ -35,13 +37,13 @@ pub struct State {
     own_secrets: Mutex<HashMap<ObjectName, Arc<Store<NamespaceName, Observed>>>>,
     /// The source Secrets of pullpass' own namespace by name.
     pub sources: Store<ObjectName, SourceSecret>,
+    source_logins: Arc<LoginDigests>,
     /// The ServiceAccounts whose identities are used.
     pub accounts: AccountCache,
     registries: ArcSwap<Registries>,
     spec_count: AtomicU64,
     spec_changes: Mutex<Arc<SpecChanges>>,
-    /// The uid that the CRD of the Registries had before their last list began.
-    registries_crd: Mutex<Option<Arc<str>>>,
+    crd: ListedCrd,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<UnreadableCount>,
@@ -72,7 +74,9 @@ impl UnreadableCount {
 
     /// At least so many.
     pub fn raise(&self, count: usize) {
-        self.count.fetch_max(count, Ordering::AcqRel);
+        if self.count.fetch_max(count, Ordering::AcqRel) < count {
+            self.changes.note(Change::Registries);
+        }
     }
 }
 
@@ -90,6 +94,8 @@ impl Default for State {
         let generation = Arc::new(AtomicU64::new(1));
         let changes: Arc<ChangeLog<Change>> = Arc::default();
         let (log, of_sources) = (Arc::clone(&changes), Arc::clone(&changes));
+        let source_logins: Arc<LoginDigests> = Arc::default();
+        let logins = Arc::clone(&source_logins);
         let namespaces = Store::new(Arc::default(), PartialEq::eq);
         let sources = Store::new(
             Arc::clone(&generation),
@@ -103,14 +109,16 @@ impl Default for State {
             }),
             pull_secrets: Arc::new(observed(ObjectName::constant(PULL_SECRET), &changes)),
             own_secrets: Mutex::default(),
-            sources: sources.on_change(move |name: &ObjectName, _, _| {
+            source_logins,
+            sources: sources.on_change(move |name: &ObjectName, before, now| {
+                logins.replace(digests_of(before), digests_of(now));
                 of_sources.note(Change::Source(name.clone()));
             }),
             accounts: AccountCache::new(Arc::clone(&generation), Arc::clone(&changes)),
             registries: ArcSwap::from_pointee(Registries::build([])),
             spec_count: AtomicU64::new(0),
             spec_changes: Mutex::default(),
-            registries_crd: Mutex::default(),
+            crd: ListedCrd::default(),
             changed: watch::Sender::new(()),
             namespaces_shown: watch::Sender::new(()),
             unreadable: Arc::new(UnreadableCount {
@@ -132,19 +140,34 @@ impl State {
 
     /// A list of the Registries begins; their CRD has this uid. `None`: it cannot be read, is being deleted or is gone.
     pub fn begin_registries_list(&self, crd: Option<&str>) {
-        *lock(&self.registries_crd) = crd.map(Arc::from);
+        self.crd.begin_list(crd);
     }
 
-    /// A list shows these Registries, the same as before or not.
-    pub fn set_registries(&self, registries: Registries, now: Timestamp) {
-        let crd = lock(&self.registries_crd).clone();
+    /// A list shows these Registries, the same as before or not. Answers whether they are of a later CRD than those of earlier lists.
+    pub fn set_registries(&self, registries: Registries, now: Timestamp) -> bool {
+        let crd = self.crd.uid();
         self.change_registries(registries, |changes, registries| {
             changes.note_list(registries, crd, now);
         });
+        self.crd.end_list()
+    }
+
+    /// Becomes true once it is in doubt which CRD the Registries are of.
+    pub fn subscribe_crd_doubt(&self) -> watch::Receiver<bool> {
+        self.crd.subscribe()
+    }
+
+    /// The CRD has this uid now. Whether the Registries have to be listed anew, since they are not known to be of that one.
+    pub fn compare_crd(&self, uid: &str) -> bool {
+        self.crd.compare(uid)
     }
 
     /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.
     pub fn apply_registry(&self, name: &str, registries: Registries, now: Timestamp) {
+        // All that there were have gone: a CRD that was made anew begins so.
+        if self.registries().listed().is_empty() {
+            self.crd.doubt();
+        }
         self.change_registries(registries, |changes, registries| {
             changes.note_event(name, registries, now);
         });
@@ -165,6 +188,11 @@ impl State {
         self.changed.send_replace(());
     }
 
+    /// Whether a source Secret has this login, under whatever key.
+    pub(super) fn is_in_source(&self, digest: &Digest) -> bool {
+        self.source_logins.contains(digest)
+    }
+
     /// What changes here.
     pub fn changes(&self) -> &ChangeLog<Change> {
         &self.changes
@@ -178,12 +206,16 @@ impl State {
     /// The kind is served, 2 s after the change of this number, by the CRD of this uid; `None`: it cannot be read.
     pub fn confirm_spec_changes(&self, until: u64, crd: Option<&str>, now: Timestamp) {
         Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, crd, now);
+        if crd.is_some_and(|crd| self.crd.uid().as_deref() != Some(crd)) {
+            self.crd.doubt();
+        }
         self.changes.note(Change::Registries);
     }
 
     /// The kind is being deleted, or gone.
     pub fn lose_kind(&self) {
         Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+        self.crd.doubt();
         self.changes.note(Change::Registries);
     }
 
@@ -302,6 +334,13 @@ impl State {
     }
 }
 
+/// The digests of a source Secret's logins.
+fn digests_of(source: Option<&SourceSecret>) -> Vec<Digest> {
+    let logins = source.map(static_login::all_logins).unwrap_or_default();
+    let digest = |login: &static_login::Login| Digest::of_login(&login.username, &login.password);
+    logins.iter().map(digest).collect()
+}
+
 /// A table of the pull secrets of this name.
 fn observed(
     secret: ObjectName,
@@ -339,36 +378,36 @@ impl Observed {
         let auths = Some(secret).filter(|secret| secret.ours);
         let auths = auths.map(Auths::of).unwrap_or_default();
         Self {
-            intact: auths.is_intact(),
-            digests: auths.digests(),
-            ..Self::unread(secret)
-        }
-    }
-
-    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: with more than a few entries it
-    /// counts as unreadable, until the namespace opts in and it is read again.
-    pub fn of_unwanted(secret: &PullSecret) -> Self {
-        let observed = Self::of(secret);
-        let key_bytes: usize = observed.digests.keys().map(String::len).sum();
-        if observed.digests.len() <= UNWANTED_ENTRIES && key_bytes <= UNWANTED_KEY_BYTES {
-            return observed;
-        }
-        Self::unread(secret)
-    }
-
-    fn unread(secret: &PullSecret) -> Self {
-        Self {
             version: secret.version.clone(),
             ours: secret.ours,
-            intact: false,
-            digests: BTreeMap::new(),
+            intact: auths.is_intact(),
+            digests: auths.digests(),
         }
+    }
+
+    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: of more than a few entries the
+    /// first ones are kept, by which it is known whether pullpass wrote it, and it counts as unreadable until the namespace opts in.
+    pub fn of_unwanted(secret: &PullSecret) -> Self {
+        let mut observed = Self::of(secret);
+        let (all, mut key_bytes) = (observed.digests.len(), 0);
+        let first = observed.digests.into_iter().take(UNWANTED_ENTRIES);
+        let first = first.take_while(|(key, _)| {
+            key_bytes += key.len();
+            key_bytes <= UNWANTED_KEY_BYTES
+        });
+        observed.digests = first.collect();
+        observed.intact &= observed.digests.len() == all;
+        observed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+    use crate::provision::digest::COMPUTED;
     use crate::provision::ports::Version;
 
     /// A Secret of ours with so many logins under keys of so many bytes.
@@ -383,6 +422,79 @@ mod tests {
             ours: true,
             dockerconfigjson: Some(config.into_bytes().into()),
             annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Anybody may have that asked of as many logins as a Secret holds, every second.
+    #[test]
+    fn finds_logins_of_sources_without_working_out_any_anew() {
+        let state = State::default();
+        let docker = |entries: usize| {
+            let entry = |number| {
+                let auth = STANDARD.encode(format!("robot:docker-{number}"));
+                format!(r#""host-{number}.example":{{"auth":"{auth}"}}"#)
+            };
+            let entries: Vec<String> = (0..entries).map(entry).collect();
+            let config = format!(r#"{{"auths":{{{}}}}}"#, entries.join(","));
+            let data = [(".dockerconfigjson", config)];
+            ("kubernetes.io/dockerconfigjson", data.to_vec())
+        };
+        let basic = |password: String| {
+            let data = [("username", "robot".to_owned()), ("password", password)];
+            ("kubernetes.io/basic-auth", data.to_vec())
+        };
+        let put = |name: &str, version: usize, (type_, data): (&str, Vec<(&str, String)>)| {
+            let data = data.into_iter();
+            let data = data.map(|(key, text)| (key.to_owned(), text.into_bytes().into()));
+            let secret = SourceSecret {
+                name: name.parse().unwrap(),
+                type_: type_.to_owned(),
+                data: data.collect(),
+                resource_version: version.to_string(),
+            };
+            let name = name.parse().unwrap();
+            state
+                .sources
+                .apply_event(&name, &version.to_string(), secret);
+        };
+        for number in 0..100 {
+            put(
+                &format!("basic-{number}"),
+                1,
+                basic(format!("basic-{number}")),
+            );
+        }
+        put("docker", 1, docker(1_000));
+        let junk: Vec<Digest> = (0..1_024)
+            .map(|number| Digest::of_auth(&format!("junk-{number}")))
+            .collect();
+        COMPUTED.set(0);
+        assert!(!junk.iter().any(|digest| state.is_in_source(digest)));
+        assert_eq!(COMPUTED.get(), 0);
+        let has = |password: &str| {
+            state.is_in_source(&Digest::of_login("robot", &password.to_owned().into()))
+        };
+        let all = || ["basic-7", "docker-0", "docker-999", "new"].map(has);
+        assert_eq!(all(), [true, true, true, false]);
+        put("basic-7", 2, basic("new".to_owned()));
+        put("docker", 2, docker(1));
+        assert_eq!(all(), [false, true, false, true]);
+        state.sources.delete("docker", "3");
+        assert_eq!(all(), [false, false, false, true]);
+    }
+
+    /// Who looked before must look again: what it found may be given by the one that cannot be read now.
+    #[test]
+    fn notes_that_more_registries_cannot_be_read_once() {
+        let state = State::default();
+        let unreadable = state.unreadable();
+        for (count, noted) in [(1, 1), (1, 1), (2, 2)] {
+            unreadable.raise(count);
+            assert_eq!(state.changes().count(), noted);
+        }
+        for (count, noted) in [(2, 2), (0, 3)] {
+            unreadable.set(count);
+            assert_eq!(state.changes().count(), noted);
         }
     }
 
@@ -401,7 +513,9 @@ mod tests {
             let unwanted = Observed::of_unwanted(&secret);
             assert!(unwanted.ours);
             assert_eq!(unwanted.intact, is_kept, "{count} of {key_bytes}");
-            assert_eq!(unwanted.digests.is_empty(), !is_kept);
+            let kept = unwanted.digests.len();
+            assert!(kept > 0 && (kept == count) == is_kept);
+            assert!(unwanted.digests.keys().map(String::len).sum::<usize>() <= UNWANTED_KEY_BYTES);
         }
     }
 }

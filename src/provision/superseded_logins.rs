@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::bounded_map::BoundedMap;
 use super::digest::Digest;
 use super::lock::lock;
+use super::login_digests::LoginDigests;
 use super::secret::AuthEntry;
 use crate::credential::Credential;
 use crate::registry::{CredentialSource, Grant};
@@ -21,13 +22,23 @@ const SOURCES: usize = 1024;
 
 /// The logins that each source has had, newest last.
 #[derive(Default)]
-pub(super) struct SupersededLogins(Mutex<BoundedMap<CredentialSource, VecDeque<PastLogin>>>);
+pub(super) struct SupersededLogins {
+    past: Mutex<BoundedMap<CredentialSource, VecDeque<PastLogin>>>,
+    /// Those that a source held itself.
+    own: LoginDigests,
+}
 
 struct PastLogin {
     digest: Digest,
     /// Whether the source held it; else it was found somewhere, and is older than what the source holds.
     is_own: bool,
     credential: Option<Arc<Credential>>,
+}
+
+impl PastLogin {
+    fn own(&self) -> Option<Digest> {
+        self.is_own.then_some(self.digest)
+    }
 }
 
 impl SupersededLogins {
@@ -50,7 +61,7 @@ impl SupersededLogins {
 
     /// Whether this is a login that the source has or had, as far as we remember.
     pub(super) fn contains(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = lock(&self.0);
+        let all = lock(&self.past);
         all.entries
             .get(source)
             .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
@@ -58,7 +69,7 @@ impl SupersededLogins {
 
     /// Whether the source itself held this login, as far as we remember.
     pub(super) fn held(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = lock(&self.0);
+        let all = lock(&self.past);
         all.entries.get(source).is_some_and(|past| {
             past.iter()
                 .any(|past| past.is_own && past.digest == *digest)
@@ -67,9 +78,7 @@ impl SupersededLogins {
 
     /// Whether any source held this login, as far as we remember: then it may be one that we wrote.
     pub(super) fn is_ours(&self, digest: &Digest) -> bool {
-        let all = lock(&self.0);
-        let mut all = all.entries.values().flatten();
-        all.any(|past| past.is_own && past.digest == *digest)
+        self.own.contains(digest)
     }
 
     /// The credential of an earlier login.
@@ -78,7 +87,7 @@ impl SupersededLogins {
         source: &CredentialSource,
         digest: &Digest,
     ) -> Option<Arc<Credential>> {
-        let all = lock(&self.0);
+        let all = lock(&self.past);
         let mut past = all.entries.get(source)?.iter();
         let past = past.find(|past| past.digest == *digest)?;
         past.credential.clone()
@@ -87,7 +96,13 @@ impl SupersededLogins {
     /// Forgets, where there are many, the sources that nobody has any more. A login that is forgotten so is none that we know: before
     /// it is replaced the store is read.
     pub(super) fn forget_gone(&self, is_there: impl Fn(&CredentialSource) -> bool) {
-        lock(&self.0).evict_unused(SOURCES, |source, _| is_there(source));
+        lock(&self.past).evict_unused(SOURCES, |source, past| {
+            let is_used = is_there(source);
+            if !is_used {
+                self.own.replace(past.iter().filter_map(PastLogin::own), []);
+            }
+            is_used
+        });
     }
 
     fn push(
@@ -97,19 +112,24 @@ impl SupersededLogins {
         is_own: bool,
         credential: Option<Arc<Credential>>,
     ) {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.past);
         let past = match all.entries.get_mut(source) {
             Some(past) => past,
             None => all.entries.entry(source.clone()).or_default(),
         };
         if let Some(known) = past.iter_mut().find(|past| past.digest == digest) {
-            known.is_own |= is_own;
+            if is_own && !known.is_own {
+                known.is_own = true;
+                self.own.replace([], [digest]);
+            }
             return;
         }
         // A fixed login may have many entries at once, each with its own digest.
         if past.len() >= MAX_ENTRIES {
-            past.pop_front();
+            let first = past.pop_front();
+            self.own.replace(first.and_then(|past| past.own()), []);
         }
+        self.own.replace([], is_own.then_some(digest));
         past.push_back(PastLogin {
             digest,
             is_own,
@@ -159,6 +179,10 @@ mod tests {
             assert!(weak.upgrade().is_some());
         }
         let contains = |name| history.contains(&source(0), &digest(name));
+        assert!(
+            !history.is_ours(&digest(0))
+                && (1..=MAX_ENTRIES).all(|name| history.is_ours(&digest(name)))
+        );
         let finds = |name| history.find(&source(0), &digest(name)).is_some();
         assert!(!contains(0) && (1..=MAX_ENTRIES).all(contains));
         assert!((MAX_ENTRIES - 2..=MAX_ENTRIES).all(finds));
@@ -172,12 +196,15 @@ mod tests {
         for name in 0..SOURCES {
             history.forget_gone(is_there);
             history.record_older(&source(name), digest(name));
+            assert!(!history.is_ours(&digest(name)), "nobody held it");
+            history.push(&source(name), digest(name), true, None);
         }
         let contains = |name| history.contains(&source(name), &digest(name));
         assert!((0..SOURCES).all(contains), "few are not checked");
         history.forget_gone(is_there);
         assert!(contains(1) && contains(2));
-        assert_eq!(lock(&history.0).entries.len(), 2);
+        assert!(history.is_ours(&digest(1)) && !history.is_ours(&digest(3)));
+        assert_eq!(lock(&history.past).entries.len(), 2);
         // While all are in use, they are not checked each time.
         for name in 0..SOURCES {
             history.record_older(&source(name), digest(name));

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use sha2::{Digest, Sha256};
+use secrecy::{SecretSlice, SecretString};
 
 use super::client_auth::ClientCas;
 use super::file_reload::{ReloadableFile, follow};
 use super::metrics::{Metrics, Reload};
+use crate::plain_text::{Fingerprint, private_key};
 
 /// The one protocol that is offered by ALPN: kube-apiserver asks webhooks for no other
 /// (<https://github.com/kubernetes/kubernetes/issues/75791>). <https://www.iana.org/assignments/tls-extensiontype-values#alpn-protocol-ids>
@@ -114,7 +114,7 @@ impl Certificate {
     ) -> Result<(), CertificateError> {
         let pem = Pem {
             certificate: certificate.as_bytes().to_vec(),
-            key: key.expose_secret().as_bytes().to_vec().into(),
+            key: private_key::to_bytes(key),
         };
         if self.serves(&pem) {
             return Ok(());
@@ -158,16 +158,12 @@ impl Certificate {
         follow(self, metrics).await;
     }
 
-    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        self.server_config_for(None)
-    }
-
-    /// The same for these callers alone; `None`: for everybody.
+    /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for. For these callers
+    /// alone; `None`: for everybody.
     ///
     /// # Panics
     /// Never: the provider has ciphers for both versions.
-    pub fn server_config_for(&self, client_cas: Option<&ClientCas>) -> Arc<ServerConfig> {
+    pub fn server_config(&self, client_cas: Option<&ClientCas>) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -238,11 +234,10 @@ impl Pem {
     }
 
     fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update((self.certificate.len() as u64).to_be_bytes());
-        hash.update(&self.certificate);
-        hash.update(self.key.expose_secret());
-        hash.finalize().into()
+        Fingerprint::default()
+            .add(&self.certificate)
+            .add_secret(&self.key)
+            .finish()
     }
 
     /// The pair as the TLS library takes it; that the two belong together is checked there.
@@ -261,7 +256,7 @@ impl Pem {
         let not_after = x509_parser::parse_x509_certificate(&chain[0])
             .ok()
             .map(|(_, parsed)| parsed.validity().not_after.timestamp());
-        let private = PrivateKeyDer::from_pem_slice(self.key.expose_secret());
+        let private = private_key::read_der(&self.key);
         let private = private.map_err(|source| CertificateError::Pem {
             path: key.into(),
             what: "private key",

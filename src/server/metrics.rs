@@ -3,14 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::label::Snake;
 use crate::log_throttle::LogThrottle;
+use crate::metric::{ByLabel, register};
 
 /// What callers can have warned of as often as they like: each is logged once a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,23 +20,26 @@ enum Warning {
 }
 
 /// What a listener counts. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     connections: Gauge,
-    handshakes: Family<HandshakeLabels, Counter>,
-    reloads: Family<ReloadLabels, Counter>,
+    handshakes: ByLabel<Handshake, Counter>,
+    reloads: ByLabel<Reload, Counter>,
     certificate_expiry: Gauge,
     warnings: Arc<LogThrottle<Warning>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HandshakeLabels {
-    reason: Snake<Handshake>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    outcome: Snake<Reload>,
+impl Default for Metrics {
+    fn default() -> Self {
+        let reloads = ByLabel::new("outcome", Counter::default);
+        Self {
+            connections: Gauge::default(),
+            handshakes: ByLabel::new("reason", Counter::default).with(Handshake::ALL),
+            reloads: reloads.with([Reload::Replaced, Reload::Failed]),
+            certificate_expiry: Gauge::default(),
+            warnings: Arc::default(),
+        }
+    }
 }
 
 /// Why a TLS handshake failed.
@@ -102,36 +103,32 @@ impl Handshake {
 impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        for reason in Handshake::ALL {
-            drop(self.handshakes.get_or_create(&HandshakeLabels {
-                reason: Snake(reason),
-            }));
-        }
-        for outcome in [Reload::Replaced, Reload::Failed] {
-            drop(self.reloads.get_or_create(&ReloadLabels {
-                outcome: Snake(outcome),
-            }));
-        }
-        registry.register(
+        register(
+            registry,
             "pullpass_connections",
             "Open connections",
-            self.connections.clone(),
+            &self.connections,
         );
-        registry.register(
+        let help = "TLS handshakes that failed";
+        register(
+            registry,
             "pullpass_tls_handshake_failures",
-            "TLS handshakes that failed",
-            self.handshakes.clone(),
+            help,
+            &self.handshakes,
         );
-        registry.register(
+        let help = "Changes of the files of the serving certificate and of --client-ca";
+        register(
+            registry,
             "pullpass_certificate_reloads",
-            "Changes of the files of the serving certificate and of --client-ca",
-            self.reloads.clone(),
+            help,
+            &self.reloads,
         );
-        registry.register_with_unit(
-            "pullpass_certificate_expiry_timestamp",
-            "Expiry of the serving certificate, Unix time; 0: unknown",
-            Unit::Seconds,
-            self.certificate_expiry.clone(),
+        let help = "Expiry of the serving certificate, Unix time; 0: unknown";
+        register(
+            registry,
+            "pullpass_certificate_expiry_timestamp_seconds",
+            help,
+            &self.certificate_expiry,
         );
     }
 
@@ -145,21 +142,13 @@ impl Metrics {
     }
 
     pub(super) fn count_reload(&self, outcome: Reload) {
-        self.reloads
-            .get_or_create(&ReloadLabels {
-                outcome: Snake(outcome),
-            })
-            .inc();
+        self.reloads.of(outcome).inc();
     }
 
     /// Counts a failed handshake. A certificate that callers do not trust is the outage that webhooks have most, so it is said
     /// aloud, once a minute.
     pub(super) fn count_handshake(&self, reason: Handshake, error: &io::Error) {
-        self.handshakes
-            .get_or_create(&HandshakeLabels {
-                reason: Snake(reason),
-            })
-            .inc();
+        self.handshakes.of(reason).inc();
         let warnings = &self.warnings;
         let suppressed = match reason {
             Handshake::Refused => warnings.admit(Warning::Refused),

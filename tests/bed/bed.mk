@@ -3,7 +3,8 @@
 #
 #   make bed          API server with etcd, kubectl, registry, oracles, moto, Azure's SDK
 #   make bed-oldest   kube-apiserver of the oldest Kubernetes that pullpass supports
-#   make bed-cluster  the node's programs as well (kubelet, containerd, …)
+#   make bed-demo     what the demo runs: API server, registry, moto, the node's programs (kubelet, containerd, …)
+#   make bed-cluster  both
 #   make bed-test     the test bed's own tests
 #   make doctor       what this machine lacks, and whether it can run a node
 #   make clean-bed    removes all of it
@@ -22,13 +23,18 @@ BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 # The version of oldest/go.mod, which BED_KUBERNETES asks the bed for.
 BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1/p' $(BED)/oldest/go.mod)
 
-.PHONY: bed bed-oldest bed-cluster bed-test doctor clean-bed
+.PHONY: bed bed-oldest bed-demo bed-cluster bed-test doctor clean-bed
 
-bed: $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello helm helm3 kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
+# What the API server alone and a whole cluster are made of.
+BED_BASE := $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
+
+bed: $(BED_BASE) $(addprefix $(BED_BIN)/,helm helm3 kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
 
 bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
-bed-cluster: bed $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD))
+bed-demo: $(BED_BASE) $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD)) bed-moto
+
+bed-cluster: bed bed-demo
 
 $(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 5 min" $(BED) ./cmd/kube-apiserver

@@ -1,13 +1,17 @@
 //! Starts verbs of the test bed (`make bed` builds it) and stops them with the value that stands for them.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use super::module::module_of;
 
 /// A verb waits for its parts itself and says why when it gives up; this only ends a test whose bed hangs.
 const ANSWER_DEADLINE: Duration = Duration::from_mins(2);
@@ -105,15 +109,15 @@ impl Drop for Bed {
     }
 }
 
-/// The kubeconfig of an administrator of one API server for all tests of a binary. It ends with the process.
+/// The kubeconfig of an administrator of one API server for all tests of the calling module. It ends with the process.
+#[track_caller]
 pub fn shared_api() -> &'static str {
-    static API: OnceLock<(Mutex<Bed>, String)> = OnceLock::new();
-    let (_, kubeconfig) = API.get_or_init(|| {
-        let bed = Bed::start("api", &[]);
-        let kubeconfig = bed.field("kubeconfig").to_owned();
-        (Mutex::new(bed), kubeconfig)
-    });
-    kubeconfig
+    static APIS: Mutex<BTreeMap<String, &'static Bed>> = Mutex::new(BTreeMap::new());
+    let module = module_of(Location::caller());
+    let mut apis = APIS.lock().unwrap_or_else(PoisonError::into_inner);
+    let api = apis.entry(module);
+    let api = api.or_insert_with(|| Box::leak(Box::new(Bed::start("api", &[]))));
+    api.field("kubeconfig")
 }
 
 /// Runs a verb that ends by itself, with `input` on its stdin.

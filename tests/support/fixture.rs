@@ -1,16 +1,17 @@
-//! Where a test happens: one API server and one AWS for the whole test binary; namespaces, Registries, an AWS user, counting
-//! proxies and pullpass processes for each test.
+//! Where a test happens: one API server and one AWS for a module's tests; namespaces, Registries, an AWS user, counting proxies and
+//! pullpass processes for each test.
 
+use std::panic::Location;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
 use super::bed::{self, Bed};
 use super::cluster::{Answer, Cluster, read_yaml};
 use super::keyring::{self, Login};
+use super::module::module_of;
 use super::moto::Moto;
 use super::process::{LOOPBACK, Launch, Pullpass, make_namespace, namespace, pod};
 use super::proxy::Proxy;
@@ -35,21 +36,36 @@ pub struct World {
     ca: PathBuf,
 }
 
-static WORLD: OnceCell<World> = OnceCell::const_new();
+/// The world that the tests of one module share, and which module that is.
+static SHARED: tokio::sync::Mutex<Option<(String, Arc<World>)>> =
+    tokio::sync::Mutex::const_new(None);
 
-/// The world of this test binary. It ends with the process.
-pub async fn world() -> &'static World {
-    WORLD.get_or_init(World::start).await
+/// The world of the calling module, which ends when another module begins and no test of this one is left, or with the process.
+#[track_caller]
+pub fn world() -> impl Future<Output = Arc<World>> {
+    share(module_of(Location::caller()))
+}
+
+async fn share(module: String) -> Arc<World> {
+    let mut shared = SHARED.lock().await;
+    if let Some((of, world)) = &*shared
+        && *of == module
+    {
+        return Arc::clone(world);
+    }
+    *shared = None;
+    let world = World::alone().await;
+    *shared = Some((module, Arc::clone(&world)));
+    world
 }
 
 impl World {
-    /// Starts one for one test alone. It ends with the process.
-    pub async fn alone() -> &'static Self {
-        Box::leak(Box::new(Self::start().await))
+    /// Starts one, which ends with whoever holds it.
+    pub async fn alone() -> Arc<Self> {
+        Arc::new(Self::start().await)
     }
 
-    /// Starts one.
-    pub async fn start() -> Self {
+    async fn start() -> Self {
         let moto = std::thread::spawn(Moto::start);
         let api = Bed::start("api", &[]);
         let world = Self {
@@ -108,7 +124,7 @@ impl World {
 /// One test's part of the world.
 pub struct Fixture {
     pub name: &'static str,
-    pub world: &'static World,
+    pub world: Arc<World>,
     pub cluster: Cluster,
     /// In front of the API server, for pullpass alone.
     pub api: Proxy,
@@ -120,9 +136,11 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// A scene of this name, which no other test of the binary has, with an AWS user and its keys in a source Secret.
-    pub async fn new(name: &'static str) -> Self {
-        Self::within(world().await, name).await
+    /// A scene of this name, which no other test of the module has, with an AWS user and its keys in a source Secret.
+    #[track_caller]
+    pub fn new(name: &'static str) -> impl Future<Output = Self> {
+        let world = world();
+        async move { Self::within(world.await, name).await }
     }
 
     /// The same in a world of its own: one process of a cluster leads, and what it does depends on all that is there.
@@ -131,14 +149,14 @@ impl Fixture {
     }
 
     /// The same in this world.
-    pub async fn within(world: &'static World, name: &'static str) -> Self {
+    pub async fn within(world: Arc<World>, name: &'static str) -> Self {
         let fixture = Self {
             name,
-            world,
             cluster: world.admin().await,
             api: Proxy::start(&world.url, world.ca.to_str().unwrap()).await,
             aws: Proxy::start(world.moto.field("url"), world.moto.field("ca")).await,
             user: User::add(&world.moto, name).await,
+            world,
             folder: tempfile::tempdir().unwrap(),
         };
         fixture.put_keys(name, &fixture.user).await;

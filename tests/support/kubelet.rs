@@ -1,7 +1,5 @@
 //! Registries whose patterns meet often, and a model of what the kubelet does with the keys of a pull secret.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
-
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

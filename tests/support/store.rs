@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
+use pullpass::api_server::{ClusterError, Version};
 use pullpass::credential::{
-    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, StoreError, Ticket,
+    CLAIM_LIFE, Claim, Credential, CredentialKey, CredentialStore, Freshness, Ticket,
     find_claim_left, freshness,
 };
 use pullpass::registry::source::MintSource;
@@ -38,6 +38,13 @@ impl Seeded {
     /// Sleeps for up to `milliseconds` of the paused clock.
     pub async fn pause(&self, milliseconds: u64) {
         tokio::time::sleep(Duration::from_millis(self.below(milliseconds + 1))).await;
+    }
+}
+
+fn version(number: u64) -> Version {
+    Version {
+        uid: "uid".to_owned(),
+        resource_version: number.to_string(),
     }
 }
 
@@ -165,7 +172,7 @@ impl Replica {
         known.1
     }
 
-    async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, StoreError> {
+    async fn try_claim(&self, key: &CredentialKey, now: Timestamp) -> Result<Claim, ClusterError> {
         loop {
             self.seeded.pause(self.delay).await;
             let seen = self.shared.read(key);
@@ -183,8 +190,9 @@ impl Replica {
                 return Ok(Claim::Pending { until: now + left });
             }
             if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
-                return Err(StoreError::Forbidden {
-                    detail: "secrets is forbidden".to_owned(),
+                return Err(ClusterError::Forbidden {
+                    what: "secret".to_owned(),
+                    message: "secrets is forbidden".to_owned(),
                 });
             }
             let until = now + CLAIM_LIFE;
@@ -194,8 +202,7 @@ impl Replica {
             {
                 return Ok(Claim::Acquired(Ticket {
                     key: key.clone(),
-                    version: object.version.to_string(),
-                    until,
+                    version: version(object.version),
                 }));
             }
         }
@@ -204,7 +211,7 @@ impl Replica {
     async fn try_put(&self, ticket: Ticket, credential: Credential) -> Arc<Credential> {
         let credential = Arc::new(credential);
         let mut seen = Object {
-            version: ticket.version.parse().unwrap(),
+            version: ticket.version.resource_version.parse().unwrap(),
             ..Object::default()
         };
         loop {
@@ -230,73 +237,68 @@ impl Replica {
     }
 }
 
+#[async_trait]
 impl CredentialStore for Replica {
     fn current(&self, key: &CredentialKey) -> Option<Arc<Credential>> {
         let memory = self.memory.lock().unwrap();
         memory.get(key).map(|(_, credential)| credential.clone())
     }
 
-    fn claim<'a>(
-        &'a self,
-        key: &'a CredentialKey,
-        _: &'a MintSource,
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<Claim, StoreError>> {
-        self.try_claim(key, now).boxed()
-    }
-
-    fn extend(&self, ticket: Ticket, now: Timestamp) -> BoxFuture<'_, Ticket> {
-        async move {
-            if self
-                .takes_nothing
-                .load(std::sync::atomic::Ordering::Relaxed)
-            {
-                return ticket;
-            }
-            self.seeded.pause(self.delay).await;
-            let seen = Object {
-                version: ticket.version.parse().unwrap(),
-                ..Object::default()
-            };
-            let until = now + CLAIM_LIFE;
-            let extended = self.shared.swap(&ticket.key, &seen, |object| {
-                object.claimed_until = Some(until);
-            });
-            let version = extended.map(|object| object.version.to_string());
-            Ticket {
-                version: version.unwrap_or(ticket.version),
-                ..ticket
-            }
-        }
-        .boxed()
-    }
-
-    fn put(
+    async fn claim(
         &self,
-        ticket: Ticket,
-        credential: Credential,
-    ) -> BoxFuture<'_, Result<Arc<Credential>, StoreError>> {
+        key: &CredentialKey,
+        _: &MintSource,
+        now: Timestamp,
+    ) -> Result<Claim, ClusterError> {
+        self.try_claim(key, now).await
+    }
+
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket {
         if self
             .takes_nothing
             .load(std::sync::atomic::Ordering::Relaxed)
         {
-            let detail = "connection refused".to_owned();
-            return async { Err(StoreError::Unreachable { detail }) }.boxed();
+            return ticket;
         }
-        self.try_put(ticket, credential).map(Ok).boxed()
+        self.seeded.pause(self.delay).await;
+        let seen = Object {
+            version: ticket.version.resource_version.parse().unwrap(),
+            ..Object::default()
+        };
+        let until = now + CLAIM_LIFE;
+        let extended = self.shared.swap(&ticket.key, &seen, |object| {
+            object.claimed_until = Some(until);
+        });
+        let extended = extended.map(|object| version(object.version));
+        Ticket {
+            version: extended.unwrap_or(ticket.version),
+            ..ticket
+        }
     }
 
-    fn release(&self, ticket: Ticket) -> BoxFuture<'_, ()> {
-        async move {
-            self.seeded.pause(self.delay).await;
-            let seen = Object {
-                version: ticket.version.parse().unwrap(),
-                ..Object::default()
-            };
-            self.shared
-                .swap(&ticket.key, &seen, |object| object.claimed_until = None);
+    async fn put(
+        &self,
+        ticket: Ticket,
+        credential: Credential,
+    ) -> Result<Arc<Credential>, ClusterError> {
+        if self
+            .takes_nothing
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            let (what, message) = ("secret".to_owned(), "connection refused".to_owned());
+            return Err(ClusterError::Unreachable { what, message });
         }
-        .boxed()
+        Ok(self.try_put(ticket, credential).await)
+    }
+
+    async fn release(&self, ticket: Ticket) {
+        self.seeded.pause(self.delay).await;
+        let seen = Object {
+            version: ticket.version.resource_version.parse().unwrap(),
+            ..Object::default()
+        };
+        self.shared
+            .swap(&ticket.key, &seen, |object| object.claimed_until = None);
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

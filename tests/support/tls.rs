@@ -42,7 +42,9 @@ pub async fn start(application: Router, bounds: Bounds) -> Running {
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     std::fs::write(&certificate, &made.certificate).unwrap();
     std::fs::write(&key, made.key.expose_secret()).unwrap();
-    let tls = Certificate::load(certificate, key).unwrap().server_config();
+    let tls = Certificate::load(certificate, key)
+        .unwrap()
+        .server_config(None);
     let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = Drain::default();

@@ -1,6 +1,7 @@
 //! What is made is read again, and what does not belong together is not taken.
 
 use jiff::SignedDuration;
+use secrecy::ExposeSecret as _;
 
 use super::*;
 

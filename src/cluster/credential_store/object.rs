@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::cluster::objects::{read_version, write_value};
+use crate::cluster::objects::read_version;
 use crate::cluster::own_labels;
 use crate::credential::{Credential, find_claim_left};
 use crate::names::{NamespaceName, ObjectName};
+use crate::plain_text::to_base64;
 use crate::provision::ports::Version;
 use crate::registry::source::Tenant;
 
@@ -139,7 +140,7 @@ fn write_credential(credential: &Credential) -> Value {
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     json!({
         "username": encode(&credential.username),
-        "password": write_value(&credential.password),
+        "password": to_base64(&credential.password),
         "mintedAt": encode(&credential.minted_at.to_string()),
         "expiresAt": encode(&credential.expires_at.to_string()),
         "principal": encode(&credential.principal),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -20,7 +21,7 @@ use crate::provision::state::State;
 /// How often to check whether the secrets of deleted Registries are gone, too.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// For how long they are still watched.
+/// For how long they are watched still without the rights to them: what is not removed until then stays there.
 const LINGER: Duration = Duration::from_hours(1);
 
 /// Keeps the Registries' own pull secrets in `state` current. A name that pullpass has no rights to holds up nothing: its Registry's
@@ -61,11 +62,17 @@ async fn settled(mut signal: signal::Receiver<bool>) {
     let _ = signal.wait_for(|settled| *settled).await;
 }
 
+/// One watch, and whether it has no rights.
+struct OwnSecretWatch {
+    task: AbortHandle,
+    is_forbidden: Arc<AtomicBool>,
+}
+
 struct OwnSecretWatches {
     /// Becomes true once namespaces were listed.
     namespaces: signal::Receiver<bool>,
-    running: BTreeMap<ObjectName, AbortHandle>,
-    /// Those whose Registry is gone, and since when: the secrets are still to be removed.
+    running: BTreeMap<ObjectName, OwnSecretWatch>,
+    /// Those whose Registry is gone, and since when without the rights to them: the secrets are still to be removed.
     lingering: BTreeMap<ObjectName, Instant>,
     tasks: JoinSet<()>,
 }
@@ -97,12 +104,24 @@ impl OwnSecretWatches {
                 lingering.remove(name);
                 return true;
             }
-            let failing_since = *lingering.entry(name.clone()).or_insert_with(Instant::now);
-            let left = state.pull_secrets_of(name).entries();
-            let stays = left.iter().any(|(_, seen)| seen.ours) && failing_since.elapsed() < LINGER;
+            let failing_since = lingering.entry(name.clone()).or_insert_with(Instant::now);
+            if !watch.is_forbidden.load(Ordering::Acquire) {
+                // However long an admin takes to confirm their removal.
+                *failing_since = Instant::now();
+            }
+            let all = state.pull_secrets_of(name).entries();
+            let left = all.iter().filter(|(_, seen)| seen.ours).count();
+            let stays = left > 0 && failing_since.elapsed() < LINGER;
             if !stays {
+                if left > 0 {
+                    tracing::warn!(
+                        secret.name = %name,
+                        secrets.left = left,
+                        "pull secrets of a deleted Registry stay: pullpass has had no rights to them for an hour -> delete them, or grant the rights and restart pullpass"
+                    );
+                }
                 lingering.remove(name);
-                watch.abort();
+                watch.task.abort();
                 state.forget_pull_secrets_of(name);
             }
             stays
@@ -113,17 +132,90 @@ impl OwnSecretWatches {
                 continue;
             }
             let (sender, receiver) = signal::channel(false);
+            let is_forbidden: Arc<AtomicBool> = Arc::default();
             let target = WatchTarget {
                 what: OWN_SECRETS,
                 name: secret.to_string(),
                 advice: missing_rbac(registry),
                 blocks_readiness: false,
+                is_forbidden: Arc::clone(&is_forbidden),
             };
             let signals = (self.namespaces.clone(), sender);
             let watch = watch_secrets(kube, secret, state, target, signals);
-            self.running.insert(secret.clone(), self.tasks.spawn(watch));
+            let task = self.tasks.spawn(watch);
+            let watch = OwnSecretWatch { task, is_forbidden };
+            self.running.insert(secret.clone(), watch);
             began.push(receiver);
         }
         began
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::NamespaceName;
+    use crate::provision::state::Observed;
+    use crate::registry::Registries;
+
+    /// Their removal may wait for an admin for days.
+    #[tokio::test(start_paused = true)]
+    async fn watches_secrets_of_a_deleted_registry_until_they_are_gone_or_forbidden_for_an_hour() {
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            std::future::pending::<Result<hyper::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = kube::Client::new(service, "pullpass");
+        let kube = Kube::new(client, "pullpass".parse().unwrap());
+        let state = Arc::new(State::default());
+        let narrow = serde_json::json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "narrow"},
+            "spec": {"images": ["harbor.example"], "namespaceSelector": {}, "serviceAccountNames": ["ci"],
+                "static": {"secretRef": {"name": "login"}}},
+        });
+        let serve = |all: Vec<serde_json::Value>| {
+            let all = all
+                .into_iter()
+                .map(|one| serde_json::from_value(one).unwrap());
+            state.set_registries(Registries::build(all), jiff::Timestamp::UNIX_EPOCH);
+        };
+        let (name, namespace): (ObjectName, NamespaceName) =
+            ("pullpass-narrow".parse().unwrap(), "team".parse().unwrap());
+        let put = || {
+            let observed = Observed {
+                version: crate::provision::ports::Version::default(),
+                ours: true,
+                intact: true,
+                digests: BTreeMap::new(),
+            };
+            let store = state.pull_secrets_of(&name);
+            store.apply_event(&namespace, "1", observed);
+        };
+        let mut watches = OwnSecretWatches::new(signal::channel(false).1);
+        let mut is_watched = async |hours: u64| {
+            tokio::time::advance(Duration::from_hours(hours)).await;
+            watches.adjust(&kube, &state);
+            let watch = watches.running.get(&name);
+            watch.map(|watch| Arc::clone(&watch.is_forbidden))
+        };
+        serve(vec![narrow.clone()]);
+        assert!(is_watched(0).await.is_some());
+        put();
+        serve(Vec::new());
+        for hours in [0, 1, 100] {
+            assert!(is_watched(hours).await.is_some(), "{hours}");
+        }
+        let watch = is_watched(1).await.unwrap();
+        watch.store(true, Ordering::Release);
+        assert!(is_watched(0).await.is_some());
+        watch.store(false, Ordering::Release);
+        assert!(is_watched(1).await.is_some(), "the rights are there again");
+        watch.store(true, Ordering::Release);
+        assert!(is_watched(1).await.is_none());
+        assert!(state.pull_secrets_of(&name).is_empty());
+
+        serve(vec![narrow]);
+        assert!(is_watched(0).await.is_some());
+        serve(Vec::new());
+        assert!(is_watched(0).await.is_none(), "nothing is left");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::runtime::watcher::{Error, Event};
@@ -39,6 +40,8 @@ pub(super) struct WatchTarget {
     pub(super) advice: String,
     /// Whether pullpass is not ready before it has the rights.
     pub(super) blocks_readiness: bool,
+    /// Whether pullpass has no rights to it, as the last answer says.
+    pub(super) is_forbidden: Arc<AtomicBool>,
 }
 
 impl From<&'static str> for WatchTarget {
@@ -48,6 +51,7 @@ impl From<&'static str> for WatchTarget {
             name: String::new(),
             advice: "apply manifests/rbac.yaml".to_owned(),
             blocks_readiness: true,
+            is_forbidden: Arc::default(),
         }
     }
 }
@@ -89,6 +93,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
     let metrics = events.metrics().clone();
     let mut events = events.begin(longest);
     let mut trouble = WatchHealth::new(&reader.target);
+    let is_refused = Arc::clone(&reader.target.is_forbidden);
     let mut rows = Reflector {
         store,
         reader,
@@ -103,6 +108,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
             Ok(event) => {
                 // A list that begins is no answer yet.
                 if !matches!(event, Event::Init) {
+                    is_refused.store(false, Ordering::Release);
                     trouble.clear();
                 }
                 if rows.take(event) {
@@ -111,6 +117,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
             }
             Err(error) => {
                 trouble.report_failure(&error);
+                is_refused.store(is_forbidden(&error), Ordering::Release);
                 if !blocks_readiness && is_forbidden(&error) {
                     synced.send_replace(true);
                 }

@@ -1,21 +1,23 @@
 //! Registries, and which CRD they are of.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
-use tokio::sync::watch as signal;
+use tokio::sync::{Notify, watch as signal};
+use tokio::time::timeout;
 
 use super::identity::identify;
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, follow};
 use super::stream::WatchStream;
+use crate::clock::Backoff;
 use crate::cluster::Kube;
 use crate::cluster::api::Mismatch;
 use crate::names::ObjectName;
@@ -27,6 +29,12 @@ use crate::registry::{Problem, Registries, Registry};
 /// The pauses between attempts to read the CRD. An API server that does not answer that lists nothing either.
 const CRD_PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
+/// How often the CRD is read while it is in doubt which one the Registries are of.
+const CRD_BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_millis(500),
+    longest: SignedDuration::from_mins(1),
+};
+
 /// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
 pub(super) fn watch_registries(
     kube: &Kube,
@@ -36,20 +44,13 @@ pub(super) fn watch_registries(
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
     let events = WatchStream::new(kube, "registries", api, Selection::default());
+    let kube = kube.clone();
     let events = events.before_each_list({
         let (kube, state, is_logged) = (kube.clone(), Arc::clone(&state), Arc::default());
         move || read_crd(kube.clone(), Arc::clone(&state), Arc::clone(&is_logged)).boxed()
     });
     async move {
-        let store = Store::new(
-            Arc::new(AtomicU64::new(0)),
-            |one: &Registry, other: &Registry| {
-                let (meta, other_meta) = (one.meta(), other.meta());
-                one.spec == other.spec
-                    && meta.uid == other_meta.uid
-                    && meta.generation == other_meta.generation
-            },
-        );
+        let store = Store::new(Arc::default(), is_same);
         let mut told = Vec::new();
         let reader = ReflectorSpec {
             target: "registries".into(),
@@ -70,14 +71,20 @@ pub(super) fn watch_registries(
             changed: |name: &str| {
                 let registries = build_registries(&store, &mut told);
                 if name.is_empty() {
-                    state.set_registries(registries, Timestamp::now());
+                    if state.set_registries(registries, Timestamp::now()) {
+                        tracing::info!("listed Registries of a new CRD");
+                    }
                 } else {
                     state.apply_registry(name, registries, Timestamp::now());
                 }
             },
             unreadable: state.unreadable(),
         };
-        follow(events, &store, reader, synced).await;
+        let relist = events.relist();
+        tokio::join!(
+            follow(events, &store, reader, synced),
+            follow_crd(kube, &state, &relist)
+        );
     }
     .boxed()
 }
@@ -98,7 +105,7 @@ async fn read_crd(kube: Kube, state: Arc<State>, is_logged: Arc<AtomicBool>) {
             (Err(error), _) => {
                 if !is_logged.swap(true, Ordering::AcqRel) {
                     tracing::warn!(
-                        "cannot read the CRD of Registries: until they are listed again, the logins of those that are deleted or changed wait for an admin to confirm their removal: {error}"
+                        "cannot read the CRD of Registries: until it can be read, the logins of those that are deleted or changed wait for an admin to confirm their removal, retrying: {error}"
                     );
                 }
                 break None;
@@ -106,6 +113,36 @@ async fn read_crd(kube: Kube, state: Arc<State>, is_logged: Arc<AtomicBool>) {
         }
     };
     state.begin_registries_list(crd.as_deref());
+}
+
+/// Lists the Registries anew for as long as it is not known that they are of the CRD that there is now.
+async fn follow_crd(kube: Kube, state: &State, relist: &Notify) {
+    let mut in_doubt = state.subscribe_crd_doubt();
+    let mut attempts = 0;
+    loop {
+        // The sender lives as long as the state.
+        let _ = in_doubt.wait_for(|in_doubt| *in_doubt).await;
+        if let Ok(Some(crd)) = kube.fetch_registry_crd().await
+            && state.compare_crd(&crd)
+        {
+            tracing::info!("CRD of Registries was replaced or could not be read before, relisting");
+            relist.notify_one();
+        }
+        let pause = CRD_BACKOFF.wait(attempts).unsigned_abs();
+        attempts += 1;
+        // What this attempt itself made of the doubt is no news.
+        in_doubt.borrow_and_update();
+        let _ = timeout(pause, in_doubt.changed()).await;
+        if !*in_doubt.borrow() {
+            attempts = 0;
+        }
+    }
+}
+
+/// Whether it is the same object with the same spec.
+fn is_same(one: &Registry, other: &Registry) -> bool {
+    let (meta, other_meta) = (one.meta(), other.meta());
+    one.spec == other.spec && meta.uid == other_meta.uid && meta.generation == other_meta.generation
 }
 
 /// Builds the snapshot; logs each rule that is broken once, until it is fixed.

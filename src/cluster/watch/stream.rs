@@ -2,6 +2,7 @@
 //! show nothing any more.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,7 +13,7 @@ use kube::api::{Api, Resource};
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{Error, Event, ExponentialBackoff};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch as signal;
+use tokio::sync::{Notify, watch as signal};
 use tokio::time::Instant;
 
 use super::list_watch::{Selection, list_and_watch};
@@ -31,6 +32,8 @@ pub(super) struct WatchStream<K> {
     /// Rings when the cluster was restored to an earlier state.
     rolled_back: signal::Receiver<u64>,
     before_list: Option<BeforeList>,
+    /// Rings when everything is to be listed anew.
+    relist: Arc<Notify>,
 }
 
 /// One [`WatchStream`] that has begun.
@@ -56,6 +59,7 @@ impl<K> WatchStream<K> {
             selection,
             rolled_back: kube.revision.subscribe(),
             before_list: None,
+            relist: Arc::default(),
         }
     }
 
@@ -68,6 +72,11 @@ impl<K> WatchStream<K> {
             before_list: Some(Box::new(before)),
             ..self
         }
+    }
+
+    /// What lists everything anew when it is notified.
+    pub(super) fn relist(&self) -> Arc<Notify> {
+        Arc::clone(&self.relist)
     }
 }
 
@@ -112,6 +121,7 @@ where
             tokio::select! {
                 // The sender lives as long as this one's own client.
                 Ok(()) = self.from.rolled_back.changed() => self.events = self.from.list(),
+                () = self.from.relist.notified() => self.events = self.from.list(),
                 Some(event) = next => {
                     // Nothing is asked for between this event and the next one.
                     let before_list = self.from.before_list.as_ref();

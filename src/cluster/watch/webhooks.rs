@@ -48,6 +48,7 @@ fn watch_one<K: WebhookConfigObject>(
                 advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key"
                     .to_owned(),
                 blocks_readiness: false,
+                is_forbidden: Arc::default(),
             },
             identify: |object: &K| {
                 let checked = check_identity(object, None, Some(&name));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::certificates::WebhookCertificates;
 use super::manager::Manager;
@@ -194,7 +194,16 @@ impl Controllers {
                 () = stop => return,
             }
             let leadership = self.elector.leadership();
-            let stop = drain.reached(Phase::Draining);
+            // A task of its own: whatever the others are busy with, the Lease is renewed in time. It is aborted where they panic.
+            let mut elector = JoinSet::new();
+            elector.spawn(async move { self.elector.run(drain.reached(Phase::Draining)).await });
+            let elector = async {
+                if let Some(Err(error)) = elector.join_next().await
+                    && error.is_panic()
+                {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            };
             let cert_rotator = async {
                 if let Some(cert_rotator) = self.cert_rotator {
                     cert_rotator.run(leadership.clone()).await;
@@ -206,7 +215,7 @@ impl Controllers {
                 }
             };
             tokio::join!(
-                self.elector.run(stop),
+                elector,
                 self.reconciler.run(leadership.clone()),
                 self.credential_gc.run(leadership.clone()),
                 cert_rotator,

@@ -29,6 +29,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use throttle::Throttle;
 
 use super::ManagerArgs;
+use crate::metric;
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(10);
@@ -112,10 +113,12 @@ impl Log {
 
     /// Adds what the log counts to what the metrics endpoint shows.
     pub(super) fn register(&self, registry: &mut MetricsRegistry) {
-        registry.register(
+        let help = "Log lines that callers caused beyond 60 of a kind in a minute";
+        metric::register(
+            registry,
             "pullpass_log_lines_suppressed",
-            "Log lines that callers caused beyond 60 of a kind in a minute",
-            self.suppressed.clone(),
+            help,
+            &self.suppressed,
         );
         registry.register_collector(Box::new(LostLines(self.lost.clone())));
     }

@@ -77,7 +77,7 @@ impl Manager {
         Ok(Self {
             webhook: Some(webhook),
             health: Some(health),
-            tls: certificate.server_config_for(callers.as_ref()),
+            tls: certificate.server_config(callers.as_ref()),
             certificate,
             callers,
             listener: server::Metrics::default(),

@@ -15,6 +15,7 @@ pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNot
         ),
         event_type: EventType::Warning,
         reason: "PullSecretNotReferenced",
+        series: None,
         action: "Scan",
         note: format!(
             "It was created without a reference to a pull secret that its images need: pullpass was not asked, or the namespace or the Registry came later. That cannot be added afterwards. {}. It lacks {}, of Registry {}",
@@ -36,6 +37,7 @@ pub(super) fn webhook_not_called(pod: &UnaskedPod) -> EventNote {
         ),
         event_type: EventType::Warning,
         reason: "WebhookNotCalled",
+        series: None,
         action: "Scan",
         note: pod.describe(),
     }

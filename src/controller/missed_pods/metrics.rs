@@ -2,21 +2,19 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::schedule::ScanOutcome;
-use crate::label::Snake;
+use crate::metric::{ByLabel, register};
 
 /// Missed Pods as the replica that leads saw them last. Clones show the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
-    missed: Family<StateLabels, Gauge<u64, AtomicU64>>,
+    missed: ByLabel<MissedState, Gauge<u64, AtomicU64>>,
     not_called: Gauge<u64, AtomicU64>,
-    scans: Family<OutcomeLabels, Counter>,
+    scans: ByLabel<ScanOutcomeLabel, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,53 +29,40 @@ enum ScanOutcomeLabel {
     Failed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: Snake<MissedState>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: Snake<ScanOutcomeLabel>,
+impl Default for Metrics {
+    fn default() -> Self {
+        let missed = ByLabel::new("state", Gauge::default);
+        let scans = ByLabel::new("outcome", Counter::default);
+        Self {
+            missed: missed.with([MissedState::ImagePullFailing, MissedState::Pending]),
+            not_called: Gauge::default(),
+            scans: scans.with([ScanOutcomeLabel::Succeeded, ScanOutcomeLabel::Failed]),
+        }
+    }
 }
 
 impl Metrics {
     /// Adds these to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        self.clear();
-        for outcome in [ScanOutcomeLabel::Succeeded, ScanOutcomeLabel::Failed] {
-            drop(self.scans.get_or_create(&OutcomeLabels {
-                outcome: Snake(outcome),
-            }));
-        }
-        registry.register(
-            "pullpass_missed_pods",
-            "Pending Pods without the pull secret reference that their images need, as of the last scan",
-            self.missed.clone(),
-        );
-        registry.register(
+        let help = "Pending Pods without the pull secret reference that their images need, as of the last scan";
+        register(registry, "pullpass_missed_pods", help, &self.missed);
+        let help = "Whether the API server creates Pods in opted-in namespaces and asks no replica about any of them";
+        register(
+            registry,
             "pullpass_webhook_not_called",
-            "Whether the API server creates Pods in opted-in namespaces and asks no replica about any of them",
-            self.not_called.clone(),
+            help,
+            &self.not_called,
         );
-        registry.register(
-            "pullpass_missed_pod_scans",
-            "Scans of Pending Pods for missed ones, by outcome",
-            self.scans.clone(),
-        );
+        let help = "Scans of Pending Pods for missed ones, by outcome";
+        register(registry, "pullpass_missed_pod_scans", help, &self.scans);
     }
 
     pub(super) fn set_missed(&self, image_pull_failing: u64, waiting: u64) {
-        for (state, number) in [
-            (MissedState::ImagePullFailing, image_pull_failing),
-            (MissedState::Pending, waiting),
-        ] {
-            self.missed
-                .get_or_create(&StateLabels {
-                    state: Snake(state),
-                })
-                .set(number);
-        }
+        let missed = &self.missed;
+        missed
+            .of(MissedState::ImagePullFailing)
+            .set(image_pull_failing);
+        missed.of(MissedState::Pending).set(waiting);
     }
 
     /// Nothing is known of missed Pods here.
@@ -95,10 +80,6 @@ impl Metrics {
             ScanOutcome::Succeeded => ScanOutcomeLabel::Succeeded,
             ScanOutcome::Forbidden | ScanOutcome::Errored => ScanOutcomeLabel::Failed,
         };
-        self.scans
-            .get_or_create(&OutcomeLabels {
-                outcome: Snake(outcome),
-            })
-            .inc();
+        self.scans.of(outcome).inc();
     }
 }

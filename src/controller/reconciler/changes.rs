@@ -54,7 +54,7 @@ impl Reconciler {
             match change {
                 Change::Namespace(name) => self.add_namespace(&name, state),
                 Change::PullSecret(key) => state.queue.add(key),
-                Change::Source(name) => add_with_source(&name, state),
+                Change::Source(name) => self.add_with_source(&name, state),
                 Change::Registries => registries_changed = true,
                 Change::Status(name) => state.reported.mark(name),
             }
@@ -115,13 +115,14 @@ impl Reconciler {
             state.queue.add(key);
         }
     }
-}
 
-fn add_with_source(name: &ObjectName, state: &mut ReconcilerState) {
-    for key in state.index.keys_with(name) {
-        state.queue.add(key);
+    fn add_with_source(&self, name: &ObjectName, state: &mut ReconcilerState) {
+        state.mint_retries.hurry_with(name, (self.clock)());
+        for key in state.index.keys_with(name) {
+            state.queue.add(key);
+        }
+        state.reported.mark_all();
     }
-    state.reported.mark_all();
 }
 
 /// The Registries that are given otherwise than before, as they were and as they are.

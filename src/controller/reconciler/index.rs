@@ -121,7 +121,7 @@ impl Index {
         self.rate += record.rate;
         self.there += usize::from(record.is_there());
         if let Seen::Ours(view) = &record.seen {
-            if view.stale.is_some() || view.is_unconfirmed {
+            if view.stale.is_some() || view.is_unconfirmed || view.is_hidden {
                 self.stale.insert(key.clone());
             }
             if view.is_unconfirmed {
@@ -259,8 +259,9 @@ impl Index {
     /// One of them.
     pub(super) fn example_of(&self, source: &str) -> Option<&PullSecretKey> {
         let one = self.sources.get(source)?;
-        let mut groups = one.groups.iter().filter_map(|at| self.groups.get(at));
-        let shared = groups.find_map(|group| group.keys.first());
+        let groups = one.groups.iter().filter_map(|at| self.groups.get(at));
+        // Groups have no order of their own: the first by name is the same one in each process.
+        let shared = groups.filter_map(|group| group.keys.first()).min();
         shared.or_else(|| one.keys.first())
     }
 

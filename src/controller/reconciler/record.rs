@@ -25,7 +25,7 @@ pub(in crate::controller) struct Record {
     pub(super) own_sources: Vec<String>,
     /// How many writes in a billion seconds it needs in the long run.
     pub(super) rate: u64,
-    /// The resource version that we wrote last.
+    /// The resource version that we wrote last, or that was found last with nothing to write since.
     pub(super) last_written: Option<String>,
 }
 
@@ -42,10 +42,12 @@ impl Record {
             return record;
         };
         let mut shortest: Option<i64> = None;
+        let mut is_written = true;
         for entry in view.entries(now) {
             if !entry.entry_state.is_good() && record.lacking.last() != Some(entry.registry) {
                 record.lacking.push(entry.registry.clone());
             }
+            is_written &= !entry.entry_state.is_unwritten();
             if let Some((minted_at, until)) = entry.life {
                 let life = until.duration_since(minted_at).as_secs();
                 shortest = Some(shortest.map_or(life, |shortest| shortest.min(life)));
@@ -55,6 +57,11 @@ impl Record {
             }
         }
         let shortest = shortest.and_then(|life| u64::try_from(life).ok());
+        // What another replica wrote is as good as what we wrote.
+        let observed = view.target.observed.as_ref().filter(|_| is_written);
+        if let (Some(last), Some(observed)) = (&mut record.last_written, observed) {
+            last.clone_from(&observed.version.resource_version);
+        }
         // Each pull secret is written once per half of its shortest life.
         record.rate = shortest.map_or(0, |life| 2_000_000_000 / life.max(1));
         record

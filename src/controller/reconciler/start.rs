@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Reconciler;
+use super::mint_retries::MintFailure;
 use super::state::ReconcilerState;
-use super::tasks::{PullSecretWrite, TaskKey, TaskResult};
+use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
 use crate::controller::conditions::Reason;
 use crate::provision::observe::PullSecretRef;
@@ -29,11 +30,17 @@ impl Reconciler {
         state: &mut ReconcilerState,
     ) {
         state.writing.insert(target.key());
+        state.removals_running += 1;
         let about = TaskKey::Remove(target.key());
         let provisioner = self.provisioner.clone();
         state.tasks.spawn(about, async move {
             let removed = provisioner.remove(&target, &keys).await;
-            TaskResult::Removed(target.key(), found, removed)
+            let ended = PullSecretRemoval {
+                found,
+                removed,
+                version: provisioner.version(&target),
+            };
+            TaskResult::Removed(target.key(), ended)
         });
     }
 
@@ -49,9 +56,11 @@ impl Reconciler {
             {
                 provisioner.refresh_account(tenant).await;
             }
-            let failed = minted.err();
-            let finding = failed.map(|error| Reason::new(error.reason(), error.to_string()));
-            TaskResult::Minted(source, finding)
+            let failed = minted.err().map(|error| MintFailure {
+                why: Reason::new(error.reason(), error.to_string()),
+                is_of_cluster: error.is_of_cluster(),
+            });
+            TaskResult::Minted(source, failed)
         });
     }
 

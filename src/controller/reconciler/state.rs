@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::conditions::Reason;
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
+use super::blocked::Confirmations;
+use super::blocked_report::BlockedReport;
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
+use super::mint_retries::MintRetries;
 use super::status_holdoff::StatusHoldoff;
-use super::tasks::{PullSecretWrite, TaskResult, Tasks};
+use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskResult, Tasks};
 use super::workqueue::{KeyQueue, RenewalRate, WorkQueue};
 use super::write_backoff::WriteBackoff;
 use crate::clock::RetryTimer;
@@ -28,9 +30,6 @@ use crate::provision::prune::Removed;
 use crate::provision::{EnsureOutcome, Namespace};
 use crate::registry::Registries;
 use crate::registry::source::MintSource;
-
-/// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
-const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// When a pull secret is written again that lacks something after it was written.
 const WRITE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -51,8 +50,10 @@ pub(super) struct ReconcilerState {
     pub(super) minting: HashMap<MintSource, Timestamp>,
     /// How many are being minted.
     pub(super) mints_running: usize,
+    /// What is being written, or something taken out of it, and from how many of these.
     pub(super) writing: HashSet<PullSecretKey>,
-    pub(super) mint_retry: HashMap<MintSource, (RetryTimer, Reason)>,
+    pub(super) removals_running: usize,
+    pub(super) mint_retries: MintRetries,
     pub(super) write_backoff: WriteBackoff,
     pub(super) remove_backoff: WriteBackoff,
     pub(super) drift: DriftBackoffs,
@@ -60,11 +61,14 @@ pub(super) struct ReconcilerState {
     pub(super) crd_check: CrdCheck,
     /// The digest under which the blocked removals were reported.
     pub(super) reported_blocked: Option<String>,
+    pub(super) blocked_report: BlockedReport,
     /// How many removals are blocked, and until when, if nothing changes.
     pub(super) blocked: usize,
     pub(super) blocked_until: Option<Timestamp>,
     /// What an admin had confirmed when that was decided last, and whether something was permitted.
     pub(super) confirmed: Option<String>,
+    /// What was reported as blocked, and what of that was confirmed.
+    pub(super) confirmations: Confirmations,
     pub(super) has_permits: bool,
     /// The Pod that shows that the API server does not call, and whether renewals are too many, when all Registries were marked last.
     pub(super) unasked: Option<Arc<UnaskedPod>>,
@@ -86,6 +90,8 @@ pub(super) struct ReconcilerState {
     pub(super) last: Timestamp,
     /// By the reason: whoever makes namespaces go can cause one for each.
     removal_failures: LogThrottle<&'static str>,
+    /// When status is reported and orders are carried out again while keys wait to be reconciled.
+    pub(super) round: Option<RetryTimer>,
     pub(super) swept: Option<RetryTimer>,
     /// Whether nothing ended since.
     pub(super) is_swept: bool,
@@ -101,16 +107,19 @@ impl ReconcilerState {
             minting: HashMap::new(),
             mints_running: 0,
             writing: HashSet::new(),
-            mint_retry: HashMap::new(),
+            removals_running: 0,
+            mint_retries: MintRetries::default(),
             write_backoff: WriteBackoff::default(),
             remove_backoff: WriteBackoff::default(),
             drift: DriftBackoffs::default(),
             guard: RemovalGuard::default(),
             crd_check: CrdCheck::default(),
             reported_blocked: None,
+            blocked_report: BlockedReport::default(),
             blocked: 0,
             blocked_until: None,
             confirmed: None,
+            confirmations: Confirmations::default(),
             has_permits: false,
             unasked: None,
             is_overloaded: false,
@@ -124,6 +133,7 @@ impl ReconcilerState {
             credential_cursor: Cursor::default(),
             last: Timestamp::MIN,
             removal_failures: LogThrottle::default(),
+            round: None,
             swept: None,
             is_swept: false,
         }
@@ -140,32 +150,16 @@ impl ReconcilerState {
     pub(super) fn take(&mut self, finished: TaskResult, now: Timestamp) {
         self.is_swept = false;
         match finished {
-            TaskResult::Minted(source, failed) => {
-                self.mints_running = self.mints_running.saturating_sub(1);
-                self.minting.remove(&source);
-                match failed {
-                    None => self.mint_retry.remove(&source),
-                    Some(failure) => self.mint_retry.insert(
-                        source.clone(),
-                        (RetryTimer::after(MINT_RETRY, now), failure),
-                    ),
-                };
-                let canonical = source.canonical();
-                for key in self.index.keys_of(&canonical) {
-                    self.queue.add(key);
-                }
-                for registry in self.index.registries_of(&canonical) {
-                    self.reported.mark(registry);
-                }
-            }
+            TaskResult::Minted(source, failed) => self.take_minted(&source, failed, now),
             TaskResult::Written(key, kept) => {
                 self.writing.remove(&key);
                 self.record_write(&key, kept, now);
                 self.queue.add(key);
             }
-            TaskResult::Removed(key, found, removed) => {
+            TaskResult::Removed(key, ended) => {
                 self.writing.remove(&key);
-                self.record_removal(&key, found, &removed, now);
+                self.removals_running = self.removals_running.saturating_sub(1);
+                self.record_removal(&key, ended, now);
                 self.queue.add(key);
             }
             TaskResult::CrdChecked(answer) => {
@@ -189,7 +183,7 @@ impl ReconcilerState {
         let credential = |source: &MintSource, life, jitter| CredentialState {
             minted: life,
             minting_since: self.minting.get(source).copied(),
-            retry_at: self.mint_retry.get(source).map(|(timer, _)| timer.at(now)),
+            retry_at: self.mint_retries.until(source, now),
             jitter,
         };
         let entries = view.entries(now).map(|entry| SecretEntry {
@@ -220,6 +214,11 @@ impl ReconcilerState {
         self.mints
             .push(source.clone(), (credential.retry_at, until));
         self.minting.insert(source.clone(), now);
+    }
+
+    /// How many pull secrets are being written.
+    pub(super) fn writes_running(&self) -> usize {
+        self.writing.len().saturating_sub(self.removals_running)
     }
 
     /// Whether a pull secret is neither being written nor left alone for a while.
@@ -293,6 +292,7 @@ impl ReconcilerState {
                 regarding: secret(&key.0, &key.1),
                 event_type: EventType::Warning,
                 reason: "ConflictingWriter",
+                series: None,
                 action: "Repair",
                 note: CONFLICTING_WRITER_NOTE.to_owned(),
             });
@@ -311,20 +311,7 @@ impl ReconcilerState {
         self.status_holdoff.holds_until(!is_idle, now)
     }
 
-    /// Why the credential of a source could not be minted last time.
-    pub(super) fn failure(&self, source: &MintSource) -> Option<Reason> {
-        self.mint_retry
-            .get(source)
-            .map(|(_, finding)| finding.clone())
-    }
-
-    fn record_removal(
-        &mut self,
-        key: &PullSecretKey,
-        found: bool,
-        removed: &Result<Removed, ClusterError>,
-        now: Timestamp,
-    ) {
+    fn log_removal(&mut self, key: &PullSecretKey, removed: &Result<Removed, ClusterError>) {
         let (namespace, secret) = (key.0.as_str(), key.1.as_str());
         match removed {
             Ok(Removed::Secret) => tracing::info!(
@@ -349,28 +336,45 @@ impl ReconcilerState {
                 }
             }
         }
-        let done = matches!(removed, Ok(Removed::Secret | Removed::Entries));
+    }
+
+    fn record_removal(&mut self, key: &PullSecretKey, ended: PullSecretRemoval, now: Timestamp) {
+        let PullSecretRemoval {
+            found,
+            removed,
+            version,
+        } = ended;
+        self.log_removal(key, &removed);
+        let whole = match removed {
+            Ok(Removed::Secret) => Some(true),
+            Ok(Removed::Entries) => Some(false),
+            Ok(Removed::Nothing) | Err(_) => None,
+        };
+        self.guard.end(key, whole, now);
         match removed {
             Ok(Removed::Secret | Removed::Entries) => {
                 // There may be room now for what could not be written.
                 self.write_backoff.forget(key);
                 self.remove_backoff.forget(key);
+                if let Some(record) = self.index.get_mut(key) {
+                    record.last_written = version;
+                }
             }
             // What was to be removed is not there: nothing failed. It is looked at again a little later.
-            Ok(Removed::Nothing) => self
-                .remove_backoff
-                .hold_off(key.clone(), REMOVAL_RETRY, now),
+            Ok(Removed::Nothing) => {
+                self.remove_backoff.forget(key);
+                self.remove_backoff
+                    .hold_off(key.clone(), REMOVAL_RETRY, now);
+            }
             Err(_) => self
                 .remove_backoff
                 .record_failure(key.clone(), None, Vec::new(), now),
         }
-        if done && found {
-            // Who keeps putting in what belongs nowhere is one pull secret, and no removal of many.
-            self.guard.record(key.clone(), now);
+        if whole.is_some() && found {
             self.record_drift(key, now);
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::index::Index;
 use super::state::ReconcilerState;
 use crate::clock::RetryTimer;
 use crate::provision::changes::PullSecretKey;
@@ -18,12 +19,10 @@ impl ReconcilerState {
     /// How many mints and writes failed and are still to be done.
     pub(super) fn count_failing(&self, now: Timestamp) -> (usize, usize) {
         // Another replica may have done it.
+        let index = &self.index;
         let is_failing = |key: &&PullSecretKey| {
-            self.index.get(key).is_some_and(|record| {
-                let is_stale = record.view().is_some_and(|view| view.stale.is_some());
-                (self.write_backoff.has_failed(key) && !record.unwritten(now).is_empty())
-                    || (self.remove_backoff.has_failed(key) && is_stale)
-            })
+            (self.write_backoff.has_failed(key) && is_unwritten(index, key, now))
+                || (self.remove_backoff.has_failed(key) && is_stale(index, key))
         };
         let keys: BTreeSet<&PullSecretKey> = self
             .write_backoff
@@ -31,14 +30,14 @@ impl ReconcilerState {
             .chain(self.remove_backoff.keys())
             .collect();
         (
-            self.mint_retry.len(),
+            self.mint_retries.len(),
             keys.iter().filter(|key| is_failing(key)).count(),
         )
     }
 
     /// When it is to be seen whether what failed still matters; `None`: once something ended.
     pub(super) fn next_sweep(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_quiet = self.mint_retry.is_empty()
+        let is_quiet = self.mint_retries.is_empty()
             && self.write_backoff.keys().next().is_none()
             && self.remove_backoff.keys().next().is_none();
         if self.is_swept && is_quiet {
@@ -63,7 +62,7 @@ impl ReconcilerState {
         };
         // One that is fresh was minted by another replica after it failed here.
         let index = &self.index;
-        self.mint_retry.retain(|source, _| {
+        self.mint_retries.retain(|source| {
             let key = index.example_of(&source.canonical());
             let view = key.and_then(|key| index.get(key)?.view());
             view.is_some_and(|view| !is_fresh(view, source))
@@ -75,10 +74,31 @@ impl ReconcilerState {
                 self.mark(key);
             }
         }
-        let index = &self.index;
-        let drift = &self.drift;
-        let stays = |key: &PullSecretKey| index.get(key).is_some() || drift.is_drifting(key);
-        self.write_backoff.retain(stays);
-        self.remove_backoff.retain(stays);
+        self.settle_backoffs(now);
     }
+
+    /// Forgets what failed where nothing is to be done any more: the next failure is the first.
+    fn settle_backoffs(&mut self, now: Timestamp) {
+        let (index, drift) = (&self.index, &self.drift);
+        let matters = |key: &PullSecretKey| index.get(key).is_some() || drift.is_drifting(key);
+        let is_unwritten = |key: &PullSecretKey| is_unwritten(index, key, now);
+        let written = self.write_backoff.settle(matters, is_unwritten, now);
+        let is_stale = |key: &PullSecretKey| is_stale(index, key);
+        let removed = self.remove_backoff.settle(matters, is_stale, now);
+        for key in written.iter().chain(&removed) {
+            self.mark(key);
+        }
+    }
+}
+
+/// Whether something is to be written into a pull secret.
+fn is_unwritten(index: &Index, key: &PullSecretKey, now: Timestamp) -> bool {
+    let record = index.get(key);
+    record.is_some_and(|record| !record.unwritten(now).is_empty())
+}
+
+/// Whether something is to be taken out of it.
+fn is_stale(index: &Index, key: &PullSecretKey) -> bool {
+    let view = index.get(key).and_then(|record| record.view());
+    view.is_some_and(|view| view.stale.is_some())
 }

@@ -6,6 +6,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
 use super::super::status::StatusKey;
+use super::mint_retries::MintFailure;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::{RegistriesUnconfirmed, Removed};
@@ -20,9 +21,9 @@ const TASK_PANICKED: (&str, &str) = (
 
 /// One piece of work that ended.
 pub(super) enum TaskResult {
-    Minted(MintSource, Option<Reason>),
+    Minted(MintSource, Option<MintFailure>),
     Written(PullSecretKey, PullSecretWrite),
-    Removed(PullSecretKey, bool, Result<Removed, ClusterError>),
+    Removed(PullSecretKey, PullSecretRemoval),
     CrdChecked(Result<(), RegistriesUnconfirmed>),
     /// A Registry's status was written, or not.
     StatusWritten(StatusKey, Result<(), ClusterError>),
@@ -41,6 +42,15 @@ pub(super) struct PullSecretWrite {
     pub(super) version: Option<String>,
     /// The unique id of the Secret that was there before it, if one was.
     pub(super) uid: Option<String>,
+}
+
+/// How taking something out of a pull secret ended.
+pub(super) struct PullSecretRemoval {
+    /// Whether nobody ordered it.
+    pub(super) found: bool,
+    pub(super) removed: Result<Removed, ClusterError>,
+    /// The resource version after it.
+    pub(super) version: Option<String>,
 }
 
 /// What a piece is about.
@@ -64,7 +74,13 @@ impl TaskKey {
     fn failed(self) -> TaskResult {
         let (reason, message) = TASK_PANICKED;
         match self {
-            Self::Mint(source) => TaskResult::Minted(source, Some(Reason::new(reason, message))),
+            Self::Mint(source) => {
+                let failed = MintFailure {
+                    why: Reason::new(reason, message),
+                    is_of_cluster: false,
+                };
+                TaskResult::Minted(source, Some(failed))
+            }
             Self::Write(name) => {
                 let pending = Pending {
                     registry: None,
@@ -82,7 +98,12 @@ impl TaskKey {
             }
             Self::Remove(name) => {
                 let what = format!("remove logins from secret {}/{}", name.0, name.1);
-                TaskResult::Removed(name, false, Err(panicked(&what)))
+                let ended = PullSecretRemoval {
+                    found: false,
+                    removed: Err(panicked(&what)),
+                    version: None,
+                };
+                TaskResult::Removed(name, ended)
             }
             Self::CheckCrd => TaskResult::CrdChecked(Err(panicked("list registries").into())),
             Self::WriteStatus(key) => {
@@ -175,7 +196,14 @@ mod tests {
                     assert_ne!(kept.outcome, EnsureOutcome::Covered);
                     last_written.push(name);
                 }
-                TaskResult::Removed(_, false, Err(_))
+                TaskResult::Removed(
+                    _,
+                    PullSecretRemoval {
+                        found: false,
+                        removed: Err(_),
+                        ..
+                    },
+                )
                 | TaskResult::CrdChecked(Err(_))
                 | TaskResult::StatusWritten(_, Err(_))
                 | TaskResult::EventPublished => others += 1,

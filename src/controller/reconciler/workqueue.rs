@@ -70,6 +70,10 @@ impl<P: Copy + Ord, K: Clone + Eq + Hash> KeyQueue<P, K> {
         }
     }
 
+    pub(super) fn contains(&self, key: &K) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// Takes the first one out.
     pub(super) fn pop(&mut self) -> Option<K> {
         let (_, key) = self.order.pop_first()?;
@@ -143,6 +147,13 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     /// Takes the next key that is to be reconciled.
     pub(super) fn pop(&mut self) -> Option<K> {
         self.ready.pop()
+    }
+
+    /// Takes a key that is to be reconciled out of its turn; whether it is.
+    pub(super) fn take(&mut self, key: &K) -> bool {
+        let is_ready = self.ready.contains(key);
+        self.ready.remove(key);
+        is_ready
     }
 
     /// Whether nothing is to be reconciled now.

@@ -46,25 +46,29 @@ impl WriteBackoff {
         why: Vec<Pending>,
         now: Timestamp,
     ) {
-        let before = self.0.get(&name);
+        let earlier = self.0.get(&name).map_or(0, |before| before.failures);
         let entry = BackoffEntry {
-            timer: BACKOFF.next(before.map(|before| before.timer), now),
+            timer: BACKOFF.timer(earlier, now),
             uid,
-            failures: before.map_or(1, |before| before.failures.saturating_add(1)),
+            failures: earlier.saturating_add(1),
             why,
         };
         self.0.insert(name, entry);
     }
 
-    /// A pull secret was written and is backed off from all the same, because another writer keeps changing it.
+    /// A pull secret is backed off from without a failure, because another writer keeps changing it. What failed before it did all the same.
     pub(super) fn hold_off(&mut self, name: PullSecretKey, wait: SignedDuration, now: Timestamp) {
-        let entry = BackoffEntry {
-            timer: RetryTimer::after(wait, now),
+        let timer = RetryTimer::after(wait, now);
+        let entry = self.0.entry(name).or_insert(BackoffEntry {
+            timer,
             uid: None,
             failures: 0,
             why: Vec::new(),
-        };
-        self.0.insert(name, entry);
+        });
+        if entry.timer.at(now) < timer.at(now) {
+            entry.timer = timer;
+            entry.uid = None;
+        }
     }
 
     /// The pull secrets that are left alone.
@@ -102,9 +106,22 @@ impl WriteBackoff {
             .collect()
     }
 
-    /// Forgets all but these pull secrets.
-    pub(super) fn retain(&mut self, stays: impl Fn(&PullSecretKey) -> bool) {
-        self.0.retain(|name, _| stays(name));
+    /// Forgets those whose time is over and of which nothing `is_undone`, and those that do not matter; which of them had failed.
+    pub(super) fn settle(
+        &mut self,
+        matters: impl Fn(&PullSecretKey) -> bool,
+        is_undone: impl Fn(&PullSecretKey) -> bool,
+        now: Timestamp,
+    ) -> Vec<PullSecretKey> {
+        let mut settled = Vec::new();
+        self.0.retain(|name, entry| {
+            let stays = matters(name) && (entry.timer.at(now) > now || is_undone(name));
+            if !stays && entry.failures > 0 {
+                settled.push(name.clone());
+            }
+            stays
+        });
+        settled
     }
 }
 
@@ -150,6 +167,49 @@ mod tests {
         failures.hold_off(name.clone(), SignedDuration::from_secs(8), at(0));
         assert_eq!(failures.until(&name, None, at(0)), Some(at(8)));
         assert!(!failures.has_failed(&name) && failures.persistent().is_empty());
+        // The first failure after it is the first.
+        failures.record_failure(name.clone(), None, why(), at(9));
+        assert_eq!(failures.until(&name, None, at(9)), Some(at(10)));
+    }
+
+    #[test]
+    fn keeps_what_failed_and_the_longer_wait_where_somebody_keeps_changing_it() {
+        let (mut failures, name) = (
+            WriteBackoff::default(),
+            ("team".parse().unwrap(), "pullpass".parse().unwrap()) as PullSecretKey,
+        );
+        for _ in 0..4 {
+            failures.record_failure(name.clone(), Some("u-1".to_owned()), why(), at(0));
+        }
+        for (wait, until) in [(2, 8), (30, 30)] {
+            failures.hold_off(name.clone(), SignedDuration::from_secs(wait), at(0));
+            assert_eq!(failures.until(&name, Some("u-1"), at(0)), Some(at(until)));
+            assert!(failures.has_failed(&name) && !failures.persistent().is_empty());
+        }
+        assert_eq!(failures.until(&name, Some("u-2"), at(0)), Some(at(30)));
+        failures.record_failure(name.clone(), None, why(), at(30));
+        assert_eq!(failures.until(&name, None, at(30)), Some(at(46)));
+    }
+
+    #[test]
+    fn forgets_what_is_settled_once_its_time_is_over() {
+        let key = |namespace: &str| -> PullSecretKey {
+            (namespace.parse().unwrap(), "pullpass".parse().unwrap())
+        };
+        let mut failures = WriteBackoff::default();
+        for namespace in ["done", "gone", "undone"] {
+            failures.record_failure(key(namespace), None, why(), at(0));
+        }
+        failures.hold_off(key("drift"), SignedDuration::from_secs(1), at(0));
+        let mut settle = |now| {
+            let matters = |one: &PullSecretKey| *one != key("gone");
+            let mut settled = failures.settle(matters, |one| *one == key("undone"), now);
+            settled.sort();
+            (settled, failures.keys().count())
+        };
+        assert_eq!(settle(at(0)), (vec![key("gone")], 3));
+        assert_eq!(settle(at(1)), (vec![key("done")], 1));
+        assert_eq!(settle(at(600)), (vec![], 1));
     }
 
     /// An immutable Secret is deleted, and is to be there again at once.

@@ -19,6 +19,7 @@ pub(super) fn find(
         ),
         event_type: EventType::Warning,
         reason: "NamespaceExcluded",
+        series: None,
         action: "Provision",
         note: "opted in and excluded: pullpass injects and writes nothing here; take the label pullpass.dev/inject off, or take the namespace out of webhook.excludeNamespaces (kube-* and pullpass' own always are)".to_owned(),
     })

@@ -10,7 +10,7 @@ use super::write_failures::{self, WriteFailure};
 use super::{StatusInput, secret};
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::{Reason, RegistryFacts, find_reach};
-use crate::controller::reconciler::RegistryCounts;
+use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::ObjectName;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{InjectMode, Namespace, Pending};
@@ -185,6 +185,7 @@ impl<'t> Facts<'t> {
                 regarding: secret(namespace, &registry.secret),
                 event_type: EventType::Warning,
                 reason: "SecretNotManaged",
+                series: None,
                 action: "Provision",
                 note: format!(
                     "pullpass does not manage this Secret, so Pods here get no pull secret of Registry {}: rename or delete it",

@@ -6,6 +6,7 @@ fn note(number: usize) -> EventNote {
         regarding: secret("team", &format!("{number:02}")),
         event_type: EventType::Warning,
         reason: "SecretNotManaged",
+        series: None,
         action: "Provision",
         note: String::new(),
     }

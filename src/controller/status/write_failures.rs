@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::secret;
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::Reason;
-use crate::controller::reconciler::Index;
+use crate::controller::reconciler::index::Index;
 use crate::names::ObjectName;
 use crate::provision::Pending;
 use crate::provision::changes::PullSecretKey;
@@ -95,6 +95,7 @@ fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
         regarding: secret(namespace, name),
         event_type: EventType::Warning,
         reason: why.reason,
+        series: None,
         action: "Provision",
         note: format!(
             "cannot write this pull secret, Pods here lack a login: {}",

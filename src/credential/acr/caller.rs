@@ -1,6 +1,6 @@
 //! Who an identity is, in Entra ID's own words.
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{AcrMint, AcrMintRequest, check_source, identity};
@@ -26,14 +26,14 @@ impl AcrMint {
         let client = self.client();
         let token = unlogged(identity::fetch(&client, order, self.given())).await?;
         Ok(EntraCaller {
-            claims: describe(token.value.expose_secret()),
+            claims: describe(&token.value),
             principal: token.principal,
         })
     }
 }
 
 /// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference>
-fn describe(token: &str) -> Option<String> {
+fn describe(token: &SecretString) -> Option<String> {
     #[derive(Deserialize)]
     struct AccessTokenClaims {
         aud: String,

@@ -1,12 +1,15 @@
 //! Requests to Entra ID, login servers and instance metadata, and the errors common to all of them.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::credential::http::{FetchError, HttpClient, Reply, Route, build_request};
+use crate::credential::http::{FetchError, HttpClient, Reply, Route};
+use crate::credential::outgoing::{FormBody, build_request};
 use crate::credential::service_call::ServiceCall;
 use crate::credential::{MintError, MintTimeouts};
+use crate::plain_text;
 
 /// Sends the requests of one mint; cheap to clone.
 #[derive(Clone, Debug)]
@@ -18,8 +21,8 @@ pub(super) struct Client {
 
 impl Client {
     /// Posts a form over https and reads the answer, whatever its status is. Redirects are not followed.
-    pub(super) async fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<Reply, MintError> {
-        self.post_form(url, encode(form).into_bytes()).await
+    pub(super) async fn post(&self, url: &str, form: FormBody) -> Result<Reply, MintError> {
+        self.post_form(url, form.encode().into_bytes()).await
     }
 
     /// Posts a form that is encoded already.
@@ -49,10 +52,7 @@ impl Client {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Result<Reply, MintError> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (*name, (*value).to_owned()));
-        let request = build_request(method, url, headers, body)
+        let request = build_request(method, url, headers, None, body)
             .map_err(|problem| MintError::Configuration { problem })?;
         let attempt = match route {
             Route::Cloud => self.timeouts.cloud,
@@ -78,13 +78,6 @@ pub(super) fn host_of(url: &str) -> String {
     rest.split(['/', '?']).next().unwrap_or_default().to_owned()
 }
 
-/// A form's body, or a query.
-pub(super) fn encode(form: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish()
-}
-
 /// An answer that holds a token of Entra ID.
 #[derive(Deserialize)]
 pub(super) struct EntraTokenResponse {
@@ -107,11 +100,9 @@ pub(super) fn bad_json(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
 /// The token of an answer, if it can be one.
 pub(super) fn check_token(
     call: &ServiceCall<'_>,
-    token: Option<String>,
-) -> Result<String, MintError> {
-    let is_token =
-        |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    token: Option<SecretString>,
+) -> Result<SecretString, MintError> {
     token
-        .filter(is_token)
+        .filter(plain_text::is_token)
         .ok_or_else(|| call.bad("its token is empty or not printable".to_owned()))
 }

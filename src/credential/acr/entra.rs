@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use azure_core::cloud::CustomConfiguration;
-use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::{ClientMethodOptions, ClientOptions, RetryOptions};
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{ClientOptions, RetryOptions};
 use azure_identity::{
-    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
-    ClientSecretCredential, ClientSecretCredentialOptions,
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::timeout_at;
 
@@ -20,6 +19,7 @@ use crate::credential::MintError;
 use crate::credential::answers::{Service, Signer};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
+use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
 use crate::credential::service_call::ServiceCall;
 
 /// A token of Entra ID.
@@ -50,9 +50,9 @@ pub(super) struct EntraApplication<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum ClientProof<'a> {
     /// A ServiceAccount token that the application trusts.
-    Assertion(&'a str),
+    Assertion(&'a SecretString),
     /// A client secret.
-    Secret(&'a str),
+    Secret(&'a SecretString),
 }
 
 impl<'a> ClientProof<'a> {
@@ -63,21 +63,10 @@ impl<'a> ClientProof<'a> {
         }
     }
 
-    fn value(self) -> &'a str {
+    fn value(self) -> &'a SecretString {
         match self {
             Self::Assertion(value) | Self::Secret(value) => value,
         }
-    }
-}
-
-/// A ServiceAccount token, as the SDK takes it.
-#[derive(Debug)]
-struct Assertion(SecretString);
-
-#[async_trait]
-impl ClientAssertion for Assertion {
-    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
-        Ok(self.0.expose_secret().to_owned())
     }
 }
 
@@ -100,7 +89,7 @@ pub(super) async fn fetch(
         principal: &application.principal,
         signer: Some(proof.signer()),
         permission: "",
-        secret: proof.value(),
+        sent: Sent::Text(proof.value()),
     };
     let transport = Arc::new(Transport::new(client.clone(), url));
     let credential = build_credential(&application, proof, &transport)
@@ -114,9 +103,9 @@ pub(super) async fn fetch(
         Ok(Err(_)) => return Err(explain_lack(&call, transport.take_answer())),
         Err(_) => return Err(MintError::Timeout { host: call.host }),
     };
-    let token = check_token(&call, Some(token.token.secret().to_owned()))?;
+    let token = check_token(&call, Some(of_azure(&token)))?;
     Ok(EntraToken {
-        value: token.into(),
+        value: token,
         tenant_id: Some(tenant_id.to_owned()),
         principal: application.principal,
     })
@@ -141,7 +130,7 @@ fn build_credential(
     Ok(match proof {
         ClientProof::Assertion(token) => {
             let options = ClientAssertionCredentialOptions { client_options };
-            let assertion = Assertion(token.into());
+            let assertion = Assertion(token.clone());
             ClientAssertionCredential::new(
                 tenant_id.to_owned(),
                 client_id,
@@ -151,7 +140,7 @@ fn build_credential(
         }
         ClientProof::Secret(secret) => {
             let options = ClientSecretCredentialOptions { client_options };
-            let secret = Secret::new(secret.to_owned());
+            let secret = to_azure(secret);
             ClientSecretCredential::new(tenant_id, client_id, secret, Some(options))?
         }
     })

@@ -1,6 +1,6 @@
 //! The login server's own tokens for a token of Entra ID.
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::client::{self, Client, check_token};
@@ -8,6 +8,7 @@ use super::entra::EntraToken;
 use crate::credential::MintError;
 use crate::credential::answers::Service;
 use crate::credential::http::Reply;
+use crate::credential::outgoing::{FormBody, Sent};
 use crate::credential::service_call::ServiceCall;
 use crate::registry::source::AcrSource;
 
@@ -19,41 +20,30 @@ pub(super) async fn fetch(
     client: &Client,
     source: &AcrSource,
     token: &EntraToken,
-) -> Result<String, MintError> {
+) -> Result<SecretString, MintError> {
     let server = source.server.as_str();
-    let access_token = token.value.expose_secret();
-    let mut form = vec![
-        ("grant_type", "access_token"),
-        ("service", server),
-        ("access_token", access_token),
-    ];
-    if let Some(tenant) = &token.tenant_id {
-        form.push(("tenant", tenant));
-    }
     let call = |secret| ServiceCall {
         service: Service::Acr,
         host: server.to_owned(),
         principal: &token.principal,
         signer: None,
         permission: "AcrPull",
-        secret,
+        sent: Sent::Text(secret),
     };
-    let reply = client
-        .post(&format!("https://{server}/oauth2/exchange"), &form)
-        .await?;
-    let refresh_token = read(&call(access_token), &reply, |answer| answer.refresh_token)?;
+    let mut form = vec![("grant_type", "access_token"), ("service", server)];
+    form.extend(token.tenant_id.as_deref().map(|tenant| ("tenant", tenant)));
+    let form = FormBody::new(&form).with_secret("access_token", &token.value);
+    let url = format!("https://{server}/oauth2/exchange");
+    let reply = client.post(&url, form).await?;
+    let refresh_token = read(&call(&token.value), &reply, |answer| answer.refresh_token)?;
     if source.scopes.is_empty() {
         return Ok(refresh_token);
     }
-    let mut form = vec![
-        ("grant_type", "refresh_token"),
-        ("service", server),
-        ("refresh_token", &refresh_token),
-    ];
+    let mut form = vec![("grant_type", "refresh_token"), ("service", server)];
     form.extend(source.scopes.iter().map(|scope| ("scope", scope.as_str())));
-    let reply = client
-        .post(&format!("https://{server}/oauth2/token"), &form)
-        .await?;
+    let form = FormBody::new(&form).with_secret("refresh_token", &refresh_token);
+    let url = format!("https://{server}/oauth2/token");
+    let reply = client.post(&url, form).await?;
     read(&call(&refresh_token), &reply, |answer| answer.access_token)
 }
 
@@ -67,9 +57,10 @@ pub(crate) fn read(
     call: &ServiceCall<'_>,
     reply: &Reply,
     field: impl FnOnce(ExchangeResponse) -> Option<String>,
-) -> Result<String, MintError> {
+) -> Result<SecretString, MintError> {
     if reply.status != 200 {
         return Err(call.explain(reply));
     }
-    check_token(call, field(client::parse(call, reply)?))
+    let token = field(client::parse(call, reply)?);
+    check_token(call, token.map(SecretString::from))
 }

@@ -4,7 +4,7 @@ pub(crate) mod managed;
 
 use std::path::Path;
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::client::Client;
@@ -57,7 +57,7 @@ pub(super) async fn fetch(
             let tenant_id = tenant_of(tenant, tenant_id.as_deref(), given.environment)?;
             let token = tenant::fetch_token(given.tokens, tenant, audience, client.deadline);
             let application = (client_id.as_str(), tenant_id);
-            federate(client, source, application, token.await?.expose_secret()).await
+            federate(client, source, application, &token.await?).await
         }
         AcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
             service_account: name.to_string(),
@@ -97,7 +97,7 @@ async fn federate(
     client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
-    token: &str,
+    token: &SecretString,
 ) -> Result<EntraToken, MintError> {
     let application = EntraApplication {
         authority: given_authority(source),
@@ -126,7 +126,7 @@ async fn prove(
             "service principal {client_id} of tenant {tenant_id} by source secret {name}"
         ),
     };
-    let proof = ClientProof::Secret(secret.value.expose_secret());
+    let proof = ClientProof::Secret(&secret.value);
     entra::fetch(client, application, proof).await
 }
 
@@ -217,13 +217,13 @@ fn none(problem: &str) -> MintError {
 }
 
 /// Who asks by a ServiceAccount token, for people.
-fn federated(client_id: &str, tenant_id: &str, token: &str) -> String {
+fn federated(client_id: &str, tenant_id: &str, token: &SecretString) -> String {
     let whose = describe(token);
     format!("application {client_id} of tenant {tenant_id} by federation with {whose}")
 }
 
 /// Whom a ServiceAccount token is of, by whom and for whom, not verified: what a federated credential must name.
-fn describe(token: &str) -> String {
+fn describe(token: &SecretString) -> String {
     #[derive(Deserialize)]
     struct AssertionClaims {
         sub: String,

@@ -1,9 +1,9 @@
 //! The client secret of a service principal, out of a source Secret.
 
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
+use secrecy::SecretString;
 
 use crate::credential::{MintError, SourceSecrets};
+use crate::plain_text;
 
 const KEY: &str = "AZURE_CLIENT_SECRET";
 
@@ -27,24 +27,21 @@ impl ClientSecret {
             secret: name.to_owned(),
             problem: format!("{KEY} {problem}"),
         };
-        let bytes = secret.bytes(KEY).unwrap_or_default().trim_ascii();
-        if bytes.is_empty() {
+        let bytes = secret.data.get(KEY);
+        let Some(bytes) = bytes.filter(|bytes| !plain_text::is_blank(bytes)) else {
             return Err(malformed("is missing or empty: add it"));
-        }
-        let value = std::str::from_utf8(bytes)
-            .ok()
-            .filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic()))
-            .ok_or_else(|| {
-                malformed("has characters that no client secret has: check how it was encoded")
-            })?;
+        };
+        let value = plain_text::to_token(bytes).ok_or_else(|| {
+            malformed("has characters that no client secret has: check how it was encoded")
+        })?;
         Ok(Self {
             secret: name.to_owned(),
-            value: value.into(),
+            value,
         })
     }
 
     /// 32 bytes that differ when the secret differs.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        Sha256::digest(self.value.expose_secret()).into()
+        plain_text::digest(&self.value)
     }
 }

@@ -1,6 +1,7 @@
 //! Until when a token is good, by its own claim.
 
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::credential::jwt;
@@ -17,7 +18,7 @@ struct ExpiryClaims {
 ///
 /// # Errors
 /// What is wrong with the token.
-pub(crate) fn find_expiry(token: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub(crate) fn find_expiry(token: &SecretString, now: Timestamp) -> Result<Timestamp, String> {
     let claims: ExpiryClaims =
         jwt::claims(token).ok_or_else(|| "its token is no JSON Web Token".to_owned())?;
     let seconds = claims
@@ -53,7 +54,10 @@ mod tests {
     use super::*;
 
     fn end(payload: &str) -> Result<Timestamp, String> {
-        find_expiry(&format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload)), now())
+        find_expiry(
+            &format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload)).into(),
+            now(),
+        )
     }
 
     fn now() -> Timestamp {
@@ -85,7 +89,7 @@ mod tests {
             let problem = end(payload).unwrap_err();
             assert!(problem.contains(words), "{payload}: {problem}");
         }
-        assert!(find_expiry("opaque", now()).is_err());
-        assert!(find_expiry("a.b.c.d", now()).is_err());
+        assert!(find_expiry(&"opaque".into(), now()).is_err());
+        assert!(find_expiry(&"a.b.c.d".into(), now()).is_err());
     }
 }

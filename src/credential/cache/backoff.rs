@@ -5,8 +5,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::throttles::HeldOff;
+use crate::api_server::ClusterError;
 use crate::clock::{Backoff, RetryTimer};
-use crate::credential::{Credential, MintError, StoreError, retry_after};
+use crate::credential::{Credential, MintError, retry_after};
 
 /// The waits after a failure.
 const BACKOFF: Backoff = Backoff {
@@ -31,7 +32,7 @@ pub(super) struct MintFailure {
 
 impl MintFailure {
     /// Before a cloud was asked: the store would not have the key claimed.
-    pub(super) fn at_claim(error: StoreError) -> Self {
+    pub(super) fn at_claim(error: ClusterError) -> Self {
         Self {
             error: error.into(),
             asked_cloud: false,
@@ -117,11 +118,10 @@ impl RememberedFailure {
 /// How long to wait after `count` failures in a row: 1, 2, 4 … 60 seconds, or what the server asked for if that is longer; 4 at most
 /// where the credential store could not be reached before a cloud was asked.
 fn find_wait(count: u32, failed: &MintFailure) -> SignedDuration {
-    let longest = match failed.error {
-        MintError::Store(StoreError::Unreachable { .. }) if !failed.asked_cloud => {
-            MAX_STORE_BACKOFF
-        }
-        _ => BACKOFF.longest,
+    let longest = if failed.error.is_store_unreachable() && !failed.asked_cloud {
+        MAX_STORE_BACKOFF
+    } else {
+        BACKOFF.longest
     };
     let asked = failed.error.retry_after().unwrap_or_default();
     let asked = asked.min(retry_after::LONGEST);
@@ -173,19 +173,25 @@ mod tests {
 
     #[test]
     fn find_wait_stays_short_where_the_store_cannot_be_reached_before_a_cloud_is_asked() {
-        let detail = || "x".to_owned();
-        let unreachable = || StoreError::Unreachable { detail: detail() };
-        let forbidden = || StoreError::Forbidden { detail: detail() };
-        let after = |error: StoreError| MintFailure::from(MintError::from(error));
+        let (what, message) = ("x".to_owned(), "y".to_owned());
+        let unreachable = || ClusterError::Unreachable {
+            what: what.clone(),
+            message: message.clone(),
+        };
+        let forbidden = || ClusterError::Forbidden {
+            what: what.clone(),
+            message: message.clone(),
+        };
+        let gone = || ClusterError::NotFound { what: what.clone() };
+        let conflict = || ClusterError::Conflict { what: what.clone() };
+        let after = |error: ClusterError| MintFailure::from(MintError::from(error));
         let table = [
             (MintFailure::at_claim(unreachable()), [1, 2, 4, 4, 4]),
             (MintFailure::at_claim(forbidden()), [1, 2, 4, 8, 16]),
-            (
-                MintFailure::at_claim(StoreError::Contended),
-                [1, 2, 4, 8, 16],
-            ),
+            (MintFailure::at_claim(gone()), [1, 2, 4, 4, 4]),
+            (MintFailure::at_claim(conflict()), [1, 2, 4, 8, 16]),
             (after(unreachable()), [1, 2, 4, 8, 16]),
-            (after(StoreError::Contended), [1, 2, 4, 8, 16]),
+            (after(conflict()), [1, 2, 4, 8, 16]),
         ];
         for (failed, expected) in table {
             let waits = [1, 2, 3, 4, 5].map(|count| find_wait(count, &failed).as_secs());

@@ -1,10 +1,11 @@
 //! Static access keys out of a source Secret.
 
 use aws_credential_types::Credentials;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
+use secrecy::{SecretSlice, SecretString};
 
+use crate::credential::outgoing::sign_with;
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
+use crate::plain_text::{self, Fingerprint};
 
 const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
@@ -37,15 +38,16 @@ impl AccessKeys {
     /// # Errors
     /// [`MintError::MalformedSource`] when a key is missing, empty, or not printable ASCII.
     pub fn parse(secret: &SourceSecret) -> Result<Self, MintError> {
-        let required = |key| {
-            value(secret, key)?
-                .ok_or_else(|| malformed(secret, format!("{key} is missing or empty: add it")))
-        };
+        let missing = |key| malformed(secret, format!("{key} is missing or empty: add it"));
+        let (id, _) = value(secret, ACCESS_KEY_ID)?.ok_or_else(|| missing(ACCESS_KEY_ID))?;
+        let id = plain_text::read_public(id).unwrap_or_default();
+        let key = value(secret, SECRET_ACCESS_KEY)?;
+        let session_token = value(secret, SESSION_TOKEN)?;
         Ok(Self {
             secret: secret.name.to_string(),
-            access_key_id: required(ACCESS_KEY_ID)?.to_owned(),
-            secret_access_key: required(SECRET_ACCESS_KEY)?.into(),
-            session_token: value(secret, SESSION_TOKEN)?.map(SecretString::from),
+            access_key_id: id.trim_ascii().to_owned(),
+            secret_access_key: key.ok_or_else(|| missing(SECRET_ACCESS_KEY))?.1,
+            session_token: session_token.map(|(_, token)| token),
         })
     }
 
@@ -59,52 +61,41 @@ impl AccessKeys {
     /// The keys as the SDK signs by them.
     pub(super) fn credentials(&self) -> Credentials {
         let session_token = self.session_token.as_ref();
-        Credentials::new(
-            self.access_key_id.clone(),
-            self.secret_access_key.expose_secret().to_owned(),
-            session_token.map(|token| token.expose_secret().to_owned()),
-            None,
-            "keys",
-        )
+        sign_with(&self.access_key_id, &self.secret_access_key, session_token)
     }
 
     /// 32 bytes that differ when any of the values differs.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        let session_token = self
-            .session_token
-            .as_ref()
-            .map_or("", |token| token.expose_secret());
-        let mut hash = Sha256::new();
-        for part in [
-            &self.access_key_id,
-            self.secret_access_key.expose_secret(),
-            session_token,
-        ] {
-            hash.update(part.len().to_be_bytes());
-            hash.update(part);
-        }
-        hash.finalize().into()
+        let values = Fingerprint::default()
+            .add(&self.access_key_id)
+            .add_secret(&self.secret_access_key);
+        let values = match &self.session_token {
+            Some(token) => values.add_secret(token),
+            None => values.add(""),
+        };
+        values.finish()
     }
 }
 
-/// The value under `key` without the white space around it; `None` when there is none or it is empty.
-fn value<'s>(secret: &'s SourceSecret, key: &str) -> Result<Option<&'s str>, MintError> {
-    let Some(bytes) = secret.bytes(key) else {
+/// The value under `key`, and its text without the white space around it; `None` when there is none or it is empty.
+fn value<'s>(
+    secret: &'s SourceSecret,
+    key: &str,
+) -> Result<Option<(&'s SecretSlice<u8>, SecretString)>, MintError> {
+    let bytes = secret.data.get(key);
+    let Some(bytes) = bytes.filter(|bytes| !plain_text::is_blank(bytes)) else {
         return Ok(None);
     };
-    let text = bytes.trim_ascii();
-    if text.iter().all(u8::is_ascii_graphic) {
-        Ok(std::str::from_utf8(text)
-            .ok()
-            .filter(|text| !text.is_empty()))
-    } else {
-        Err(malformed(
+    let odd = || {
+        malformed(
             secret,
             format!(
                 "the value of {key} has characters that no AWS key has: check how it was encoded"
             ),
-        ))
-    }
+        )
+    };
+    let text = plain_text::to_token(bytes).ok_or_else(odd)?;
+    Ok(Some((bytes, text)))
 }
 
 fn malformed(secret: &SourceSecret, problem: String) -> MintError {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::metadata::MetadataCredentials;
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
 use crate::credential::answers::{Service, Signer};
-use crate::credential::http::{FetchError, HttpClient, Route, build_request, one_line};
+use crate::credential::http::{FetchError, HttpClient, Route, one_line};
+use crate::credential::outgoing::{Sent, build_request};
 use crate::credential::service_call::ServiceCall;
+use crate::plain_text;
 
 const ENDPOINT: &str = "http://169.254.169.254";
 /// The same where the node has IPv6 addresses alone.
@@ -35,26 +38,13 @@ pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session
         deadline: session_request.deadline,
         attempt: session_request.timeouts.machine,
     };
-    let ttl = (
-        "x-aws-ec2-metadata-token-ttl-seconds",
-        TOKEN_SECONDS.to_owned(),
-    );
-    let token = service.text("PUT", "/latest/api/token", ttl).await?;
-    if token.is_empty()
-        || token.starts_with('<')
-        || !token.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(service.bad("its token is none".to_owned()));
-    }
-    let header = || ("x-aws-ec2-metadata-token", token.clone());
-    let role = service.text("GET", ROLES, header()).await?;
+    let token = service.token().await?;
+    let role = service.text(ROLES, &token).await?;
     let role = role.lines().next().unwrap_or_default().trim();
     if role.is_empty() || role.contains(['/', '?', '#', ' ']) {
         return Err(service.bad("it names no role".to_owned()));
     }
-    let body = service
-        .text("GET", &format!("{ROLES}{role}"), header())
-        .await?;
+    let body = service.text(&format!("{ROLES}{role}"), &token).await?;
     let (credentials, expires_at) = MetadataCredentials::parse(body.as_bytes())
         .and_then(|answer| answer.into_credentials("node"))
         .map_err(|problem| service.bad(problem))?;
@@ -76,16 +66,34 @@ struct MetadataService<'a> {
 }
 
 impl MetadataService<'_> {
+    /// What every other request must show.
+    async fn token(&self) -> Result<SecretString, MintError> {
+        let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
+        let answer = self.ask("PUT", "/latest/api/token", &ttl, None).await?;
+        let is_page = answer.starts_with('<');
+        let token = SecretString::from(answer);
+        if is_page || !plain_text::is_token(&token) {
+            return Err(self.bad("its token is none".to_owned()));
+        }
+        Ok(token)
+    }
+
+    /// What it says at a path.
+    async fn text(&self, path: &str, token: &SecretString) -> Result<String, MintError> {
+        let token = Some(("x-aws-ec2-metadata-token", token));
+        self.ask("GET", path, &[], token).await
+    }
+
     /// One request's answer as text.
-    async fn text(
+    async fn ask(
         &self,
         method: &'static str,
         path: &str,
-        header: (&'static str, String),
+        headers: &[(&'static str, &str)],
+        token: Option<(&'static str, &SecretString)>,
     ) -> Result<String, MintError> {
         let url = format!("{}{path}", self.endpoint);
-        let secret = header.1.clone();
-        let request = build_request(method, &url, [header], Vec::new())
+        let request = build_request(method, &url, headers, token, Vec::new())
             .map_err(|problem| self.bad(problem))?;
         let deadline = self.deadline.min(Instant::now() + self.attempt);
         let call = ServiceCall {
@@ -94,7 +102,7 @@ impl MetadataService<'_> {
             principal: "the node's role",
             signer: None,
             permission: "",
-            secret: &secret,
+            sent: token.map_or(Sent::Nothing, |(_, token)| Sent::Text(token)),
         };
         match self.http.exchange(Route::Machine, request, deadline).await {
             Ok(reply) if reply.status == 200 => {

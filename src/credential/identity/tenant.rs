@@ -1,6 +1,6 @@
 //! A namespace's own ServiceAccount.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::{Session, SessionRequest, web_identity};
@@ -15,7 +15,7 @@ pub(super) async fn open(
 ) -> Result<Session, MintError> {
     let (tokens, audience) = (session_request.tokens, web_identity::AUDIENCE);
     let token = fetch_token(tokens, tenant, audience, session_request.deadline).await?;
-    web_identity::open(session_request, role_arn, None, token.expose_secret()).await
+    web_identity::open(session_request, role_arn, None, &token).await
 }
 
 /// A token of the ServiceAccount for one audience, in time.

@@ -1,9 +1,12 @@
 //! Web identity: a ServiceAccount's token for a session of a role (IAM roles for service accounts).
 
+use secrecy::SecretString;
+
 use super::{Session, SessionRequest};
 use crate::credential::answers::{Service, Signer};
 use crate::credential::aws::AwsCall;
 use crate::credential::http::{LastHost, one_line};
+use crate::credential::outgoing::{Sent, show_token};
 use crate::credential::{MintError, jwt};
 
 /// The audience of the tokens that AWS STS takes.
@@ -20,39 +23,36 @@ pub(super) async fn open(
     session_request: &SessionRequest<'_>,
     role_arn: &str,
     session_name: Option<&str>,
-    token: &str,
+    token: &SecretString,
 ) -> Result<Session, MintError> {
     let asked = LastHost::default();
     let principal = match subject(token) {
         Some(subject) => format!("role {role_arn} by web identity of {subject}"),
         None => format!("role {role_arn} by web identity"),
     };
-    let answer = session_request
+    let call = session_request
         .sts(&asked, None)
         .assume_role_with_web_identity()
         .role_arn(role_arn)
-        .role_session_name(session_name.unwrap_or("pullpass"))
-        .web_identity_token(token)
-        .send()
-        .await
-        .map_err(|error| {
-            AwsCall {
-                host: asked.host(),
-                principal: &principal,
-                action: ASSUME,
-                service: Service::Sts,
-                signer: Signer::Assertion,
-                secrets: [Some(token), None],
-            }
-            .explain(&error)
-        })?;
+        .role_session_name(session_name.unwrap_or("pullpass"));
+    let answer = show_token(call, token).send().await.map_err(|error| {
+        AwsCall {
+            host: asked.host(),
+            principal: &principal,
+            action: ASSUME,
+            service: Service::Sts,
+            signer: Signer::Assertion,
+            sent: Sent::Text(token),
+        }
+        .explain(&error)
+    })?;
     let (keys, user) = (answer.credentials, answer.assumed_role_user);
     Session::of_role(role_arn, "webIdentity", keys, user)
         .map_err(|problem| asked.bad_answer(problem))
 }
 
 /// The subject that the token claims, not verified, for messages: `system:serviceaccount:NAMESPACE:NAME`.
-fn subject(token: &str) -> Option<String> {
+fn subject(token: &SecretString) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct SubjectClaims {
         sub: String,
@@ -71,9 +71,9 @@ mod tests {
     fn find_subject_reads_the_claim() {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"system:serviceaccount:a:b","aud":"x"}"#);
         assert_eq!(
-            subject(&format!("h.{payload}.s")).as_deref(),
+            subject(&format!("h.{payload}.s").into()).as_deref(),
             Some("system:serviceaccount:a:b")
         );
-        assert_eq!(subject("opaque"), None);
+        assert_eq!(subject(&"opaque".into()), None);
     }
 }

@@ -2,8 +2,13 @@
 
 mod container;
 
+use std::path::Path;
+
+use secrecy::SecretString;
+
 use super::{Session, SessionRequest, web_identity};
 use crate::credential::MintError;
+use crate::plain_text;
 use container::Agent;
 
 /// Opens a session with web identity when the environment has it, else with container credentials, in the order of AWS's SDKs.
@@ -32,16 +37,15 @@ fn none(problem: String) -> MintError {
 }
 
 /// Reads a small token file without the white space around it.
-pub(crate) async fn load_token(path: &std::path::Path) -> Result<String, MintError> {
+pub(crate) async fn load_token(path: &Path) -> Result<SecretString, MintError> {
     let shown = path.display();
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+    let token = plain_text::read_file(path).await.map_err(|error| {
         none(format!("the token file {shown} cannot be read, {error}: check the projected volume of pullpass' Pod"))
     })?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !plain_text::is_token(&token) {
         return Err(none(format!(
             "the token file {shown} holds no token: check the projected volume of pullpass' Pod"
         )));
     }
-    Ok(token.to_owned())
+    Ok(token)
 }

@@ -113,8 +113,35 @@ fn mints_nothing_twice_and_waits_after_a_failure() {
         ..credential(0)
     };
     let secret = current(&[minting, failed]);
-    assert_eq!(decide(&secret, at(400)), wait(401));
+    assert_eq!(decide(&secret, at(400)), Decision::Wait(None));
     assert_eq!(decide(&secret, at(401)), mint(&[1]));
+    // It is to be renewed later than it may be tried again.
+    let early = CredentialState {
+        retry_at: Some(at(370)),
+        ..credential(255)
+    };
+    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(396));
+}
+
+#[test]
+fn waits_for_no_mint_that_failed_last_time() {
+    let retried = CredentialState {
+        minting_since: Some(at(300)),
+        retry_at: Some(at(300)),
+        ..credential(0)
+    };
+    let retried = (Some(retried), EntryState::Current);
+    let missing = (None, EntryState::Missing);
+    assert_eq!(
+        decide(&holding(&[missing, retried]), at(300)),
+        Decision::Write
+    );
+    let previous = (None, EntryState::Previous(at(720)));
+    let renew = Decision::Renew {
+        until: at(720),
+        requeue_at: None,
+    };
+    assert_eq!(decide(&holding(&[previous, retried]), at(300)), renew);
 }
 
 #[test]
@@ -205,38 +232,49 @@ fn writes_by_the_first_end() {
 }
 
 #[test]
-fn takes_out_what_does_not_belong_there_after_what_is_missing_and_before_what_is_renewed() {
-    let stale = |entries: &[_]| SecretState {
-        stale: Some(Stale::SpecChange),
+fn takes_out_what_was_ordered_first_and_what_is_found_after_what_is_missing() {
+    let stale = |why, entries: &[_]| SecretState {
+        stale: Some(why),
         ..holding(entries)
     };
-    let remove = Decision::Remove(Stale::SpecChange);
-    assert_eq!(decide(&stale(&[]), at(0)), remove);
     let missing = (None, EntryState::Missing);
-    assert_eq!(decide(&stale(&[missing]), at(0)), Decision::Write);
     let renewed = (Some(ends(10_000)), EntryState::Previous(at(50)));
-    assert_eq!(decide(&stale(&[renewed]), at(0)), remove);
-    let writing = SecretState {
-        is_writing: true,
-        ..stale(&[])
-    };
-    assert_eq!(decide(&writing, at(0)), Decision::Wait(None));
+    for why in [Stale::SpecChange, Stale::Unexplained, Stale::KindLost] {
+        let remove = Decision::Remove(why);
+        assert_eq!(decide(&stale(why, &[]), at(0)), remove);
+        assert_eq!(decide(&stale(why, &[renewed]), at(0)), remove);
+        let first = match why {
+            Stale::SpecChange => remove,
+            Stale::Unexplained | Stale::KindLost => Decision::Write,
+        };
+        assert_eq!(decide(&stale(why, &[missing]), at(0)), first);
+        let writing = SecretState {
+            is_writing: true,
+            ..stale(why, &[])
+        };
+        assert_eq!(decide(&writing, at(0)), Decision::Wait(None));
+    }
 }
 
 #[test]
 fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
+    use Stale::{SpecChange, Unexplained};
     // When each is tried again, and what is done now.
     let table = [
-        (None, None, Decision::Write),
-        (Some(3), None, Decision::Remove(Stale::SpecChange)),
-        (None, Some(3), Decision::Write),
-        (Some(3), Some(5), wait(3)),
-        (Some(5), Some(3), wait(3)),
-        (Some(0), Some(0), Decision::Write),
+        (SpecChange, None, None, Decision::Remove(SpecChange)),
+        (SpecChange, Some(3), None, Decision::Remove(SpecChange)),
+        (SpecChange, None, Some(3), Decision::Write),
+        (SpecChange, Some(3), Some(5), wait(3)),
+        (SpecChange, Some(5), Some(3), wait(3)),
+        (SpecChange, Some(0), Some(0), Decision::Remove(SpecChange)),
+        (Unexplained, None, None, Decision::Write),
+        (Unexplained, Some(3), None, Decision::Remove(Unexplained)),
+        (Unexplained, None, Some(3), Decision::Write),
+        (Unexplained, Some(0), Some(0), Decision::Write),
     ];
-    for (retry_at, remove_at, expected) in table {
+    for (why, retry_at, remove_at, expected) in table {
         let secret = SecretState {
-            stale: Some(Stale::SpecChange),
+            stale: Some(why),
             retry_at: retry_at.map(at),
             remove_at: remove_at.map(at),
             ..holding(&[(None, EntryState::Missing)])
@@ -244,7 +282,7 @@ fn neither_a_write_nor_a_removal_waits_for_the_other_that_failed() {
         assert_eq!(
             decide(&secret, at(1)),
             expected,
-            "{retry_at:?} {remove_at:?}"
+            "{why:?} {retry_at:?} {remove_at:?}"
         );
     }
 }

@@ -2,14 +2,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use proptest::prelude::*;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::at;
 use crate::credential::{Credential, MintError, SourceSecret};
+use crate::plain_text::to_text;
 use crate::provision::changes::{Change, ChangeLog, Cursor};
 use crate::provision::digest::Digest;
 use crate::provision::namespace::INJECT_LABEL;
@@ -58,6 +58,7 @@ struct Stored {
     changes: ChangeLog<String>,
 }
 
+#[async_trait]
 impl Credentials for Stored {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.credentials
@@ -67,23 +68,15 @@ impl Credentials for Stored {
             .cloned()
     }
 
-    fn mint<'a>(
-        &'a self,
-        _: &'a MintSource,
-        _: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+    async fn mint(&self, _: &MintSource, _: Timestamp) -> Result<Arc<Credential>, Arc<MintError>> {
         unreachable!("nothing is minted")
     }
 
-    fn renew<'a>(
-        &'a self,
-        _: &'a MintSource,
-        _: Timestamp,
-    ) -> BoxFuture<'a, Result<Arc<Credential>, Arc<MintError>>> {
+    async fn renew(&self, _: &MintSource, _: Timestamp) -> Result<Arc<Credential>, Arc<MintError>> {
         unreachable!("nothing is minted")
     }
 
-    fn refresh<'a>(&'a self, _: &'a MintSource) -> BoxFuture<'a, Result<(), ClusterError>> {
+    async fn refresh(&self, _: &MintSource) -> Result<(), ClusterError> {
         unreachable!("nothing is read")
     }
 
@@ -95,65 +88,63 @@ impl Credentials for Stored {
 /// Nothing is read or written.
 struct NoCluster;
 
+#[async_trait]
 impl Cluster for NoCluster {
-    fn fetch_namespace<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-    ) -> BoxFuture<'a, Result<Option<(String, Namespace)>, ClusterError>> {
+    async fn fetch_namespace(
+        &self,
+        _: &NamespaceName,
+    ) -> Result<Option<(String, Namespace)>, ClusterError> {
         unreachable!()
     }
 
-    fn fetch_service_account<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        _: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<ServiceAccount>, ClusterError>> {
+    async fn fetch_service_account(
+        &self,
+        _: &NamespaceName,
+        _: &ObjectName,
+    ) -> Result<Option<ServiceAccount>, ClusterError> {
         unreachable!()
     }
 
-    fn fetch_source<'a>(
-        &'a self,
-        _: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<SourceSecret>, ClusterError>> {
+    async fn fetch_source(&self, _: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
         unreachable!()
     }
 
-    fn fetch_pull_secret<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        _: &'a ObjectName,
-    ) -> BoxFuture<'a, Result<Option<PullSecret>, ClusterError>> {
+    async fn fetch_pull_secret(
+        &self,
+        _: &NamespaceName,
+        _: &ObjectName,
+    ) -> Result<Option<PullSecret>, ClusterError> {
         unreachable!()
     }
 
-    fn apply_pull_secret<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        _: &'a ObjectName,
-        _: &'a PullSecretContent,
-        _: &'a Precondition,
-    ) -> BoxFuture<'a, Result<Version, ClusterError>> {
+    async fn apply_pull_secret(
+        &self,
+        _: &NamespaceName,
+        _: &ObjectName,
+        _: &PullSecretContent,
+        _: &Precondition,
+    ) -> Result<Version, ClusterError> {
         unreachable!()
     }
 
-    fn delete_pull_secret<'a>(
-        &'a self,
-        _: &'a NamespaceName,
-        _: &'a ObjectName,
-        _: &'a Version,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+    async fn delete_pull_secret(
+        &self,
+        _: &NamespaceName,
+        _: &ObjectName,
+        _: &Version,
+    ) -> Result<(), ClusterError> {
         unreachable!()
     }
 
-    fn fetch_registry_verbs(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
         unreachable!()
     }
 
-    fn fetch_registry_crd(&self) -> BoxFuture<'_, Result<Option<String>, ClusterError>> {
+    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
         unreachable!()
     }
 
-    fn list_registries(&self) -> BoxFuture<'_, Result<Vec<ListedRegistry>, ClusterError>> {
+    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
         unreachable!()
     }
 }
@@ -205,7 +196,7 @@ impl World {
         let version = self.version.to_string();
         match kind {
             0 => self.put_namespace(which, how, &version),
-            1 => self.state.set_registries(registries(how), at(0)),
+            1 => drop(self.state.set_registries(registries(how), at(0))),
             2 => self.put_credential(which, how),
             3 => self.put_source(which, how, &version),
             _ => self.put_pull_secret(which, how, &version),
@@ -311,10 +302,8 @@ impl World {
             }
             CredentialSource::Static(source) => {
                 let secret = self.state.sources.get(&source.secret);
-                let password = secret
-                    .and_then(|secret| String::from_utf8(secret.bytes("password")?.to_vec()).ok());
-                let password = SecretString::from(password.unwrap_or_default());
-                Digest::of_login("me", &password)
+                let password = secret.and_then(|secret| to_text(secret.data.get("password")?));
+                Digest::of_login("me", &password.unwrap_or_default())
             }
         }
     }

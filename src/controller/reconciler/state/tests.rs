@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::super::super::removal_guard::Cause;
 use super::super::Seen;
 use super::super::blocked::blocked_removals_id;
 use super::super::tasks::TaskKey;
@@ -14,7 +15,7 @@ use crate::provision::ports::Version;
 use crate::provision::state::Observed;
 
 /// The source of some credential.
-fn source(region: &str) -> MintSource {
+pub(crate) fn source(region: &str) -> MintSource {
     let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
         "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
     let registries = Registries::build([serde_json::from_value(spec).unwrap()]);
@@ -53,8 +54,12 @@ fn target(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> PullSecretRef 
 }
 
 fn removed(state: &mut ReconcilerState, target: &PullSecretRef, now: Timestamp) {
-    let done = TaskResult::Removed(target.key(), true, Ok(Removed::Entries));
-    state.take(done, now);
+    let ended = PullSecretRemoval {
+        found: true,
+        removed: Ok(Removed::Entries),
+        version: None,
+    };
+    state.take(TaskResult::Removed(target.key(), ended), now);
 }
 
 #[test]
@@ -114,6 +119,91 @@ fn what_was_confirmed_says_nothing_of_later_removals() {
     }
     assert_ne!(named(std::slice::from_ref(&a), &["eu"]), before);
     assert_ne!(named(&[a, b], &["eu", "us"]), before);
+}
+
+/// What went with the kind is forgotten once it is gone, and not while a removal that failed is to be tried again.
+/// Reports a set that stays the same from then on.
+fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) {
+    for second in [second, second + 3] {
+        state.report_blocked(blocked, "pullpass", at(second));
+    }
+}
+
+#[test]
+fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
+    let mut state = new_state();
+    let why = Stale::KindLost;
+    let is_ours = true;
+    let targets = ["a", "b", "c"].map(|namespace| target(namespace, "u", &[("eu", "first")]));
+    let [a, b, c] = targets.each_ref().map(PullSecretRef::key);
+    let want = |state: &mut ReconcilerState, target: &PullSecretRef| {
+        let keys = vec!["eu".to_owned()];
+        let stale = StaleEntries { keys, why, is_ours };
+        let seen = Seen::Ours(SecretView::unwanted(target.clone(), stale));
+        state.index.put(&target.key(), Some(seen), at(0));
+        state.guard.want(&target.key(), Cause { why, is_ours });
+    };
+    want(&mut state, &targets[0]);
+    want(&mut state, &targets[1]);
+    let permits = state.permit_removals(at(0));
+    assert_eq!(permits.blocked, [a.clone(), b.clone()]);
+    report(&mut state, &permits.blocked, 0);
+    let id = state.reported_blocked.clone().unwrap();
+    state.confirmations.take(Some("another"));
+    assert_eq!(state.permit_removals(at(0)), permits);
+    state.confirmations.take(Some(&id));
+    want(&mut state, &targets[2]);
+    let permits = state.permit_removals(at(0));
+    assert_eq!(permits.permitted, [a.clone(), b.clone()]);
+    assert_eq!(permits.blocked, std::slice::from_ref(&c));
+    // A new report is none of the confirmed ones.
+    report(&mut state, &permits.blocked, 20);
+    assert_eq!(state.permit_removals(at(0)), permits);
+
+    state.guard.forget(&c);
+    state.guard.begin(&a);
+    state.guard.begin(&b);
+    assert!(!state.end_confirmed(), "they have begun");
+    state.guard.end(&a, Some(true), at(1));
+    state.index.put(&a, None, at(1));
+    state.guard.end(&b, None, at(1));
+    assert!(!state.end_confirmed(), "one failed");
+    want(&mut state, &targets[1]);
+    assert_eq!(
+        state.permit_removals(at(2)).permitted,
+        std::slice::from_ref(&b)
+    );
+    state.guard.begin(&b);
+    state.guard.end(&b, Some(true), at(3));
+    state.index.put(&b, None, at(3));
+    assert!(state.end_confirmed() && !state.end_confirmed());
+}
+
+/// Who changes its own Secret each second keeps nobody from confirming the others.
+#[test]
+fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
+    let mut state = new_state();
+    let (why, is_ours) = (Stale::KindLost, true);
+    let mut second = 0;
+    let mut report = |digest: &str| {
+        for (namespace, digest) in [("a", "first"), ("b", digest)] {
+            let target = target(namespace, "u", &[("eu", digest)]);
+            let keys = vec!["eu".to_owned()];
+            let stale = StaleEntries { keys, why, is_ours };
+            let seen = Seen::Ours(SecretView::unwanted(target.clone(), stale));
+            state.index.put(&target.key(), Some(seen), at(0));
+            state.guard.want(&target.key(), Cause { why, is_ours });
+        }
+        let permits = state.permit_removals(at(0));
+        second += 20;
+        self::report(&mut state, &permits.blocked, second);
+        state.reported_blocked.clone().unwrap()
+    };
+    let ids = ["first", "second", "third"].map(&mut report);
+    state.confirmations.take(Some(&ids[0]));
+    let permits = state.permit_removals(at(0));
+    assert_eq!((permits.permitted.len(), permits.blocked.len()), (1, 1));
+    assert_eq!(permits.permitted[0].0, "a");
 }
 
 #[tokio::test]

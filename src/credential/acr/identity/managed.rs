@@ -1,14 +1,14 @@
 //! Managed identity: instance metadata, or AAD Pod Identity's agent (NMI) that answers in its place.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::super::entra::EntraToken;
 use crate::credential::acr::AzureEnvironment;
-use crate::credential::acr::client::{
-    self, Client, EntraTokenResponse, check_token, encode, host_of,
-};
+use crate::credential::acr::client::{self, Client, EntraTokenResponse, check_token, host_of};
 use crate::credential::answers::Service;
 use crate::credential::http::Reply;
+use crate::credential::outgoing::{FormBody, Sent};
 use crate::credential::service_call::ServiceCall;
 use crate::credential::{MintError, jwt};
 use crate::registry::guid::is_guid;
@@ -43,14 +43,14 @@ pub(super) async fn fetch(
             format!("managed identity {id}")
         }
     };
-    let url = format!("{base}{PATH}?{}", encode(&query));
+    let url = format!("{base}{PATH}?{}", FormBody::new(&query).encode());
     let call = ServiceCall {
         service: Service::Imds,
         host: host_of(&url),
         principal: &principal,
         signer: None,
         permission: "",
-        secret: "",
+        sent: Sent::Nothing,
     };
     let reply = match client.get(&url, &[("metadata", "true")]).await {
         Err(MintError::Timeout { host }) => {
@@ -74,7 +74,7 @@ fn token(call: &ServiceCall<'_>, reply: &Reply) -> Result<EntraToken, MintError>
         tid: Option<String>,
     }
     let answer: EntraTokenResponse = client::parse(call, reply)?;
-    let token = check_token(call, answer.access_token)?;
+    let token = check_token(call, answer.access_token.map(SecretString::from))?;
     let claims: Option<ManagedIdentityClaims> = jwt::claims(&token);
     let known = |id: Option<String>| id.filter(|id| is_guid(id));
     let (client_id, object_id, tenant_id) = claims.map_or((None, None, None), |claims| {
@@ -85,7 +85,7 @@ fn token(call: &ServiceCall<'_>, reply: &Reply) -> Result<EntraToken, MintError>
         _ => call.principal.to_owned(),
     };
     Ok(EntraToken {
-        value: token.into(),
+        value: token,
         tenant_id,
         principal,
     })

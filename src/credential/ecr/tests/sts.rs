@@ -1,7 +1,6 @@
 //! The sessions that AWS STS opens: which endpoint is asked, and what each odd answer leads to.
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::*;
@@ -13,16 +12,17 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 /// Gives out one token, or fails.
 struct Tokens(Result<&'static str, TenantError>);
 
+#[async_trait]
 impl ServiceAccountTokens for Tokens {
-    fn fetch_token<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        audience: &'a str,
-    ) -> BoxFuture<'a, Result<SecretString, TenantError>> {
+    async fn fetch_token(
+        &self,
+        tenant: &Tenant,
+        audience: &str,
+    ) -> Result<SecretString, TenantError> {
         assert_eq!(tenant.namespace, "team-a");
         assert_eq!(audience, "sts.amazonaws.com");
         let token = self.0.clone();
-        async move { token.map(SecretString::from) }.boxed()
+        token.map(SecretString::from)
     }
 }
 

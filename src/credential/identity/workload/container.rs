@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rustls::pki_types::ServerName;
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::super::metadata::MetadataCredentials;
@@ -11,7 +12,8 @@ use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
 use crate::credential::answers::{Service, Signer};
-use crate::credential::http::{Route, build_request, one_line};
+use crate::credential::http::{Route, one_line};
+use crate::credential::outgoing::{Sent, build_request};
 use crate::credential::service_call::ServiceCall;
 
 /// Where the EKS Pod Identity agent of a node answers. Which of them a Pod reaches depends on the cluster's address family, which EKS' own
@@ -61,13 +63,13 @@ pub(super) async fn open(
             one_line(uri)
         )));
     }
-    let headers = match agent.token_file {
-        Some(file) => vec![("authorization", load_token(file).await?)],
-        None => Vec::new(),
+    let token = match agent.token_file {
+        Some(file) => Some(load_token(file).await?),
+        None => None,
     };
     let mut unreachable = Vec::new();
     for uri in &agent.uris {
-        match fetch(session_request, uri, &headers).await {
+        match fetch(session_request, uri, token.as_ref()).await {
             Ok(body) => return read(uri, &body),
             Err(error @ (MintError::Network { .. } | MintError::Timeout { .. })) => {
                 unreachable.push(error);
@@ -122,20 +124,19 @@ fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
 async fn fetch(
     session_request: &SessionRequest<'_>,
     uri: &str,
-    headers: &[(&'static str, String)],
+    token: Option<&SecretString>,
 ) -> Result<Vec<u8>, MintError> {
-    let secret = headers.first().map_or("", |(_, token)| token.as_str());
     let call = ServiceCall {
         service: Service::Agent,
         host: uri.to_owned(),
         principal: "pullpass",
         signer: None,
         permission: "",
-        secret,
+        sent: token.map_or(Sent::Nothing, Sent::Text),
     };
-    let headers = headers.iter().cloned();
-    let request =
-        build_request("GET", uri, headers, Vec::new()).map_err(|problem| call.bad(problem))?;
+    let token = token.map(|token| ("authorization", token));
+    let request = build_request("GET", uri, &[], token, Vec::new());
+    let request = request.map_err(|problem| call.bad(problem))?;
     let attempt = Instant::now() + session_request.timeouts.machine;
     let deadline = session_request.deadline.min(attempt);
     let http = session_request.http;

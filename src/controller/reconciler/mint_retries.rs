@@ -1,0 +1,162 @@
+//! The mints that failed, and when each is tried again: by its own time, however many pull secrets wait for it. Pure.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::conditions::Reason;
+use super::workqueue::KeyQueue;
+use crate::clock::{Backoff, RetryTimer};
+use crate::names::ObjectName;
+use crate::registry::source::MintSource;
+
+/// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
+const BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(5),
+    longest: SignedDuration::from_mins(1),
+};
+
+/// The sources whose last mint failed.
+#[derive(Default)]
+pub(super) struct MintRetries {
+    failed: HashMap<MintSource, Retry>,
+    /// Those of them that are to be asked for again, and when.
+    waiting: KeyQueue<Timestamp, MintSource>,
+}
+
+struct Retry {
+    timer: RetryTimer,
+    /// How often it failed one after the other.
+    failures: u32,
+    why: Reason,
+}
+
+/// Why a mint failed.
+pub(super) struct MintFailure {
+    pub(super) why: Reason,
+    /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials.
+    pub(super) is_of_cluster: bool,
+}
+
+impl MintRetries {
+    /// A mint failed; whether it is the first time in a row.
+    pub(super) fn record_failure(
+        &mut self,
+        source: &MintSource,
+        failed: MintFailure,
+        now: Timestamp,
+    ) -> bool {
+        let failures = self.failed.get(source).map_or(0, |before| before.failures);
+        let earlier = if failed.is_of_cluster { 0 } else { failures };
+        let timer = BACKOFF.timer(earlier, now);
+        self.waiting.push(source.clone(), timer.at(now));
+        let retry = Retry {
+            timer,
+            failures: failures.saturating_add(1),
+            why: failed.why,
+        };
+        self.failed.insert(source.clone(), retry);
+        failures == 0
+    }
+
+    /// It was minted.
+    pub(super) fn forget(&mut self, source: &MintSource) {
+        self.failed.remove(source);
+        self.waiting.remove(source);
+    }
+
+    /// When a mint that failed is tried again, which may be over.
+    pub(super) fn until(&self, source: &MintSource, now: Timestamp) -> Option<Timestamp> {
+        self.failed.get(source).map(|failure| failure.timer.at(now))
+    }
+
+    /// Why the last mint failed.
+    pub(super) fn why(&self, source: &MintSource) -> Option<&Reason> {
+        self.failed.get(source).map(|failure| &failure.why)
+    }
+
+    /// Takes the next source that is to be asked for again.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<MintSource> {
+        self.waiting.first().filter(|at| *at <= now)?;
+        self.waiting.pop()
+    }
+
+    /// When the first one is.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.waiting.first()
+    }
+
+    /// The source Secret is another one: what failed with it may not now.
+    pub(super) fn hurry_with(&mut self, secret: &ObjectName, now: Timestamp) {
+        let failed = self.failed.iter_mut();
+        for (source, failure) in failed.filter(|(source, _)| source.secret() == Some(secret)) {
+            failure.timer = RetryTimer::after(SignedDuration::ZERO, now);
+            self.waiting.push(source.clone(), now);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.failed.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// Forgets all but these.
+    pub(super) fn retain(&mut self, stays: impl Fn(&MintSource) -> bool) {
+        let waiting = &mut self.waiting;
+        self.failed.retain(|source, _| {
+            let stays = stays(source);
+            if !stays {
+                waiting.remove(source);
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::source;
+    use super::*;
+    use crate::controller::at;
+
+    fn failure(is_of_cluster: bool) -> MintFailure {
+        MintFailure {
+            why: Reason::new("Timeout", "no answer"),
+            is_of_cluster,
+        }
+    }
+
+    #[test]
+    fn tries_again_more_and_more_rarely_unless_it_was_the_cluster_that_was_away() {
+        for (is_of_cluster, waits) in [(false, [5, 10, 20, 40, 60, 60]), (true, [5, 5, 5, 5, 5, 5])]
+        {
+            let (mut retries, source) = (MintRetries::default(), source("eu-west-1"));
+            for (count, wait) in waits.into_iter().enumerate() {
+                let is_first = retries.record_failure(&source, failure(is_of_cluster), at(0));
+                assert_eq!(is_first, count == 0);
+                assert_eq!(retries.until(&source, at(0)), Some(at(wait)));
+                assert_eq!(retries.next(), Some(at(wait)));
+                assert_eq!(retries.pop_due(at(wait - 1)), None);
+                assert_eq!(retries.pop_due(at(wait)), Some(source.clone()));
+                assert_eq!(retries.pop_due(at(wait)), None, "once");
+            }
+            retries.forget(&source);
+            assert!(retries.is_empty() && retries.next().is_none());
+        }
+    }
+
+    #[test]
+    fn forgets_what_nobody_uses_and_when_to_try_it() {
+        let mut retries = MintRetries::default();
+        for region in ["eu-west-1", "eu-west-2"] {
+            retries.record_failure(&source(region), failure(false), at(0));
+        }
+        retries.retain(|one| *one == source("eu-west-2"));
+        assert_eq!(retries.len(), 1);
+        assert_eq!(retries.pop_due(at(9)), Some(source("eu-west-2")));
+        assert_eq!(retries.pop_due(at(9)), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! The digests of all logins of many holders, to be found however many there are: each is worked out once, when its holder changes.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::digest::Digest;
+use super::lock::lock;
+
+/// The digests, and how many holders have each.
+#[derive(Debug, Default)]
+pub struct LoginDigests(Mutex<HashMap<Digest, usize>>);
+
+impl LoginDigests {
+    /// A holder that had these logins has those now.
+    pub fn replace(
+        &self,
+        before: impl IntoIterator<Item = Digest>,
+        now: impl IntoIterator<Item = Digest>,
+    ) {
+        let mut counts = lock(&self.0);
+        for digest in now {
+            *counts.entry(digest).or_default() += 1;
+        }
+        for digest in before {
+            if let Some(count) = counts.get_mut(&digest) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&digest);
+                }
+            }
+        }
+    }
+
+    /// Whether any holder has a login of this digest.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        lock(&self.0).contains_key(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_a_digest_for_as_long_as_any_holder_has_it() {
+        let all = LoginDigests::default();
+        let [one, other] = ["one", "other"].map(Digest::of_auth);
+        let there = || [one, other].map(|digest| all.contains(&digest));
+        all.replace([], [one]);
+        all.replace([], [one, other]);
+        assert_eq!(there(), [true, true]);
+        all.replace([one], []);
+        assert_eq!(there(), [true, true]);
+        all.replace([one, other], [other]);
+        assert_eq!(there(), [false, true]);
+        // As at an update that changes nothing.
+        all.replace([other], [other]);
+        assert_eq!(there(), [false, true]);
+        all.replace([other], []);
+        assert_eq!(there(), [false, false]);
+        assert!(lock(&all.0).is_empty());
+    }
+}

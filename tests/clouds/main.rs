@@ -1,0 +1,9 @@
+//! Before what others wrote: AWS as moto speaks it, Azure's SDK, and the code of the kubelet and of distribution/reference.
+
+mod azure_sdk;
+mod credential_cache;
+mod ecr_moto;
+mod keyring;
+mod references;
+#[path = "../support/mod.rs"]
+mod support;

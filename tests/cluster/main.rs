@@ -1,0 +1,6 @@
+//! On a whole cluster, in which Pods really pull.
+
+mod e2e;
+mod rotation;
+#[path = "../support/mod.rs"]
+mod support;

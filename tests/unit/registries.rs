@@ -1,0 +1,402 @@
+//! Which Registry serves an image, against a model of what the kubelet does with the keys of a pull secret.
+
+use std::collections::BTreeMap;
+
+use crate::support;
+use proptest::prelude::*;
+use pullpass::image::Reference;
+use pullpass::registry::{Pattern, Registries, Registry};
+use serde_json::json;
+use support::kubelet::{
+    TEAMS, effective, images, matches, narrow_registries, object, pod, registries,
+};
+
+/// Whether the Registry of this name excludes an image.
+fn excludes(registries: &[Registry], name: &str, reference: &Reference<'_>) -> bool {
+    let registry = registries
+        .iter()
+        .find(|registry| registry.metadata.name.as_deref() == Some(name))
+        .expect("it is one of them");
+    let covers = |text: &String| {
+        Pattern::parse(text)
+            .expect("it is valid")
+            .covers(reference.domain(), reference.path())
+    };
+    registry.spec.excluded_images.iter().any(covers)
+}
+
+#[test]
+fn names_fields_of_the_table() {
+    for case in support::registries::cases() {
+        let registry = serde_json::from_value::<Registry>(case.object());
+        assert_eq!(registry.is_err(), case.unreadable, "{}", case.title);
+        let registries = Registries::build(registry);
+        let fields: Vec<&str> = registries
+            .problems()
+            .iter()
+            .map(|problem| problem.field.as_str())
+            .collect();
+        assert_eq!(
+            fields,
+            case.fields,
+            "{}: {:?}",
+            case.title,
+            registries.problems()
+        );
+        assert_eq!(
+            registries.is_empty(),
+            !fields.is_empty() || case.unreadable,
+            "{}",
+            case.title
+        );
+    }
+}
+
+#[test]
+fn finds_nothing_wrong_with_the_examples() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let files = std::fs::read_dir(folder).expect("it is there");
+    for file in files.map(|file| file.expect("it can be read").path()) {
+        let text = std::fs::read_to_string(&file).expect("it is text");
+        let documents: Vec<serde_json::Value> =
+            serde_saphyr::from_multiple(&text).expect("it is YAML");
+        let kind = |document: &serde_json::Value| document["kind"] == "Registry";
+        let found = documents.into_iter().filter(kind);
+        let registries = Registries::build(
+            found.map(|object| serde_json::from_value(object).expect("it has the kind's form")),
+        );
+        assert!(
+            registries.problems().is_empty(),
+            "{}: {:?}",
+            file.display(),
+            registries.problems()
+        );
+        assert!(!registries.is_empty(), "{}", file.display());
+    }
+}
+
+#[test]
+fn keeps_valid_registries_beside_broken_ones() {
+    let cases = support::registries::cases();
+    let broken = cases.iter().filter(|case| !case.fields.is_empty());
+    let objects = broken.chain(&cases[..1]).enumerate().map(|(number, case)| {
+        let name = if case.name == "any" {
+            format!("r{number}")
+        } else {
+            case.name.clone()
+        };
+        object(&name, 0, &case.spec)
+    });
+    let registries = Registries::build(objects);
+    assert_eq!(registries.iter().count(), 1);
+    let reference =
+        Reference::parse("123456789012.dkr.ecr.eu-west-1.amazonaws.com/x").expect("a reference");
+    assert!(registries.resolve(&BTreeMap::new(), &reference).is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn gives_kubelet_the_credential_of_the_registry_that_serves(registries in registries(), team in prop::sample::select(&TEAMS[..])) {
+        let specs = registries.clone();
+        let registries = Registries::build(registries);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let mut keys = BTreeMap::new();
+        for grant in registries.grants(&namespace) {
+            for key in grant.keys {
+                let earlier = keys.insert(effective(&key), (key, grant.registry.clone(), grant.source.clone()));
+                prop_assert!(earlier.is_none(), "{earlier:?} is there twice");
+            }
+        }
+        for image in images() {
+            let reference = Reference::parse(&image).expect("a reference");
+            let resolved = registries.resolve(&namespace, &reference);
+            let first = keys.iter().rev().find(|(key, _)| matches(key, &image).1).map(|(_, grant)| grant);
+            match (&resolved, first) {
+                (None, None) => {}
+                // A dockerconfigjson has no negative entry: where no Registry serves what one excludes, the kubelet
+                // still takes that one's credential.
+                (None, Some((_, registry, _))) => prop_assert!(excludes(&specs, registry, &reference), "{image}"),
+                (Some(resolved), Some((_, registry, source))) => {
+                    prop_assert_eq!(&resolved.registry.name, registry, "{}", image);
+                    prop_assert_eq!(&resolved.registry.sources[resolved.grant].0, source, "{}", image);
+                    let (_, registry, source) = &keys[&effective(&resolved.key)];
+                    prop_assert_eq!(&resolved.registry.name, registry, "{} {}", image, resolved.key);
+                    prop_assert_eq!(&resolved.registry.sources[resolved.grant].0, source, "{} {}", image, resolved.key);
+                }
+                _ => prop_assert!(false, "{image}: resolved {resolved:?}, the kubelet takes {first:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn gives_kubelet_the_right_credential_of_several_secrets(
+        registries in narrow_registries(),
+        team in prop::sample::select(&TEAMS[..]),
+        pod in pod(),
+    ) {
+        let registries = Registries::build(registries);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let pod_subject = pod.pod_subject(&namespace);
+        let (secrets, is_decided) = pod.secrets(&registries, &namespace);
+        let mut keys: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for secret in &secrets {
+            let mut planned = registries.grants(&namespace);
+            planned.retain(|grant| *grant.secret == **secret);
+            let of_secret = registries.grants_of(&namespace, secret);
+            prop_assert!(planned.iter().eq(of_secret.iter().map(AsRef::as_ref)));
+            for grant in &*of_secret {
+                for key in &grant.keys {
+                    keys.entry(effective(key)).or_default().push((grant.registry.clone(), grant.source.clone(), *secret));
+                }
+            }
+        }
+        for logins in keys.values() {
+            let of_secrets: Vec<_> = logins.iter().map(|(_, _, secret)| secret).collect();
+            prop_assert!(of_secrets.windows(2).all(|pair| pair[0] != pair[1]), "twice in one secret: {logins:?}");
+        }
+        for image in &pod.images {
+            let reference = Reference::parse(image).expect("a reference");
+            let Some(resolved) = registries.resolve(pod_subject, &reference) else { continue };
+            let source = &resolved.registry.sources[resolved.grant].0;
+            prop_assert!(secrets.contains(&&*resolved.registry.secret));
+            let asked = keys.get(&effective(&resolved.key)).into_iter().flatten();
+            let is_there = asked.into_iter().any(|(registry, found, _)| *registry == resolved.registry.name && found == source);
+            prop_assert!(is_there, "{}: {} is no key of {}", image, resolved.key, resolved.registry.secret);
+            let first = keys.iter().rev().find(|(key, _)| matches(key, image).1).expect("a key covers it").1;
+            if is_decided {
+                prop_assert_eq!(&first[0].0, &resolved.registry.name, "{} of {:?}", image, secrets);
+                prop_assert_eq!(&first[0].1, source, "{} of {:?}", image, secrets);
+            }
+        }
+    }
+
+    #[test]
+    fn explains_the_registry_that_serves(registries in registries(), team in prop::sample::select(&TEAMS[..])) {
+        let registries = Registries::build(registries);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        for image in images() {
+            let reference = Reference::parse(&image).expect("a reference");
+            let resolved = registries.resolve(&namespace, &reference).map(|resolved| resolved.registry.name.clone());
+            let explanation = registries.explain(Some(&namespace), &reference);
+            let serving: Vec<_> = explanation
+                .matches
+                .iter()
+                .filter(|verdict| matches!(verdict.why, pullpass::registry::Why::Serves { .. }))
+                .map(|verdict| verdict.registry.name.clone())
+                .collect();
+            prop_assert_eq!(serving, resolved.into_iter().collect::<Vec<_>>(), "{}", image);
+            prop_assert_eq!(explanation.matches.len(), registries.iter().count());
+        }
+    }
+}
+
+/// A Registry with a fixed login that serves everyone.
+fn fixed(
+    name: &str,
+    age: u64,
+    images: &[&str],
+    exclude: &[&str],
+    namespaces: &serde_json::Value,
+) -> Registry {
+    let spec = json!({
+        "images": images,
+        "excludedImages": exclude,
+        "namespaceSelector": namespaces,
+        "static": {"secretRef": {"name": name}},
+    });
+    object(name, age, &spec)
+}
+
+fn resolve(registries: &Registries, image: &str) -> Option<(String, String)> {
+    let namespace = BTreeMap::from([("team".to_owned(), "red".to_owned())]);
+    let reference = Reference::parse(image).expect("a reference");
+    let resolved = registries.resolve(&namespace, &reference)?;
+    Some((
+        resolved.registry.name.to_string(),
+        resolved.key.into_owned(),
+    ))
+}
+
+#[test]
+fn prefers_by_key_then_narrower_then_older_then_name() {
+    let (everyone, red) = (&json!({}), &json!({"matchLabels": {"team": "red"}}));
+    // Of each row's Registries the first one serves the image, in whatever order they come.
+    let rows = [
+        vec![
+            fixed("b", 2, &["a.com/x"], &[], everyone),
+            fixed("a", 0, &["a.com"], &[], red),
+        ],
+        vec![
+            fixed("b", 2, &["a.com"], &[], everyone),
+            fixed("a", 0, &["*.com/x"], &[], red),
+        ],
+        vec![
+            fixed("b", 2, &["a.*"], &[], everyone),
+            fixed("a", 0, &["*.com/x"], &[], red),
+        ],
+        vec![
+            fixed("b", 2, &["a.com"], &[], red),
+            fixed("a", 0, &["a.com"], &[], everyone),
+        ],
+        vec![
+            fixed("b", 0, &["a.com"], &[], everyone),
+            fixed("a", 1, &["a.com"], &[], everyone),
+        ],
+        vec![
+            fixed("a", 0, &["a.com"], &[], everyone),
+            fixed("b", 0, &["a.com"], &[], everyone),
+        ],
+        vec![
+            fixed("b", 2, &["a.com"], &[], everyone),
+            fixed("a", 0, &["a.com"], &["a.com/x"], red),
+        ],
+        vec![
+            fixed("b", 2, &["a.com"], &[], everyone),
+            fixed(
+                "a",
+                0,
+                &["a.com"],
+                &[],
+                &json!({"matchLabels": {"team": "blue"}}),
+            ),
+        ],
+    ];
+    for mut row in rows {
+        let expected = row[0].metadata.name.clone();
+        for _ in 0..2 {
+            let resolved = resolve(&Registries::build(row.clone()), "a.com/x/y");
+            assert_eq!(resolved.map(|(name, _)| name), expected, "{row:?}");
+            row.reverse();
+        }
+    }
+}
+
+#[test]
+fn gives_excluded_path_the_key_of_the_registry_that_serves_it() {
+    let registries = Registries::build([
+        fixed(
+            "narrow",
+            0,
+            &["a.com"],
+            &["a.com/shared"],
+            &json!({"matchLabels": {"team": "red"}}),
+        ),
+        fixed("wide", 0, &["a.com"], &[], &json!({})),
+    ]);
+    assert_eq!(
+        resolve(&registries, "a.com/x"),
+        Some(("narrow".to_owned(), "a.com".to_owned()))
+    );
+    assert_eq!(
+        resolve(&registries, "a.com/shared/x"),
+        Some(("wide".to_owned(), "a.com/shared".to_owned()))
+    );
+}
+
+#[test]
+fn serves_no_host_that_only_looks_alike() {
+    let registries = Registries::build([fixed(
+        "a",
+        0,
+        &["a.example.com/x", "*.b.example.com"],
+        &[],
+        &json!({}),
+    )]);
+    assert!(registries.problems().is_empty());
+    for image in [
+        "a.example.com/xy",
+        "a.example.com/y/x",
+        "a.example.com:443/x",
+        "A.example.com/x",
+        "a.example.com.evil.io/x",
+        "xa.example.com/x",
+        "b.a.example.com/x",
+        "evil.io/a.example.com/x",
+        "x.example.com/x",
+        "b.example.com/x",
+        "c.x.b.example.com/x",
+        "a.b.example.com.evil.io/x",
+    ] {
+        assert_eq!(resolve(&registries, image), None, "{image}");
+    }
+    assert!(resolve(&registries, "a.example.com/x/y").is_some());
+    assert!(resolve(&registries, "x.b.example.com/y").is_some());
+}
+
+#[test]
+fn serves_nothing_while_suspended_and_is_still_known() {
+    let mut registry = fixed("a", 0, &["a.com"], &[], &json!({}));
+    registry.spec.suspend = true;
+    let registries = Registries::build([registry]);
+    assert_eq!(resolve(&registries, "a.com/x"), None);
+    assert_eq!(registries.grants(&BTreeMap::new()), []);
+    assert!(registries.serving(&BTreeMap::new()).is_empty());
+    assert!(registries.get("a").is_some_and(|registry| registry.suspend));
+}
+
+#[test]
+fn derives_one_source_per_credential() {
+    let spec = json!({
+        "images": [
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a",
+            "210987654321.dkr.ecr.eu-west-1.amazonaws.com",
+            "*.dkr-ecr-fips.us-gov-west-1.on.aws",
+            "public.ecr.aws",
+            "registry.example.com:5000",
+            "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
+        ],
+        "namespaceSelector": {},
+        "ecr": {"region": "eusc-de-east-1", "identity": {"keys": {"secretRef": {"name": "k"}}}, "endpoints": {"sts": "https://sts.example.com"}},
+    });
+    let registries = Registries::build([object("a", 0, &spec)]);
+    assert_eq!(registries.problems(), []);
+    let sources = &registries.get("a").expect("it is valid").sources;
+    let texts: Vec<String> = sources
+        .iter()
+        .map(|(source, keys)| format!("{} {keys:?}", source.canonical()))
+        .collect();
+    let common = r#"endpoints=("","","https://sts.example.com")"#;
+    let keys = r#"ecr identity=keys("k")"#;
+    let expected = [
+        format!(
+            r#"{keys} partition=aws region="eu-west-1" public=false fips=false dualStack=false {common} ["123456789012.dkr.ecr.eu-west-1.amazonaws.com/a", "210987654321.dkr.ecr.eu-west-1.amazonaws.com"]"#
+        ),
+        format!(
+            r#"{keys} partition=aws-us-gov region="us-gov-west-1" public=false fips=true dualStack=true {common} ["*.dkr-ecr-fips.us-gov-west-1.on.aws"]"#
+        ),
+        format!(
+            r#"{keys} partition=aws region="us-east-1" public=true fips=false dualStack=false {common} ["public.ecr.aws"]"#
+        ),
+        format!(
+            r#"{keys} partition=aws-eusc region="eusc-de-east-1" public=false fips=false dualStack=false {common} ["registry.example.com:5000"]"#
+        ),
+        format!(
+            r#"{keys} partition=aws-cn region="cn-north-1" public=false fips=false dualStack=false {common} ["123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"]"#
+        ),
+    ];
+    assert_eq!(texts, expected);
+}
+
+#[test]
+fn serves_from_ten_thousand_registries() {
+    let registry = |number: u64| {
+        fixed(
+            &format!("r{number}"),
+            0,
+            &[&format!("host-{number}.example.com/team")],
+            &[],
+            &json!({}),
+        )
+    };
+    let registries = Registries::build((0..10_000).map(registry));
+    assert_eq!(registries.iter().count(), 10_000);
+    assert_eq!(
+        resolve(&registries, "host-7777.example.com/team/app")
+            .map(|(name, _)| name)
+            .as_deref(),
+        Some("r7777")
+    );
+    assert_eq!(registries.grants(&BTreeMap::new()).len(), 10_000);
+}
