@@ -427,6 +427,7 @@ mod tests {
 
     /// Anybody may have that asked of as many logins as a Secret holds, every second.
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one course of events")]
     fn finds_logins_of_sources_without_working_out_any_anew() {
         let state = State::default();
         let docker = |entries: usize| {

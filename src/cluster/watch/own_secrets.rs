@@ -87,17 +87,8 @@ impl OwnSecretWatches {
         }
     }
 
-    /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
-    /// that begin now.
-    fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
-        let registries = state.registries();
-        let narrow = registries
-            .iter()
-            .filter(|registry| registry.specificity.is_narrow());
-        let wanted: BTreeMap<&ObjectName, &ObjectName> = narrow
-            .map(|registry| (&registry.secret, &registry.name))
-            .collect();
-        let names: BTreeSet<&ObjectName> = wanted.keys().copied().collect();
+    /// Stops the watches whose Registries are gone, once none of their secrets is left, or pullpass had no rights to them for an hour.
+    fn stop_unwanted(&mut self, names: &BTreeSet<&ObjectName>, state: &State) {
         let lingering = &mut self.lingering;
         self.running.retain(|name, watch| {
             if names.contains(name) {
@@ -126,6 +117,20 @@ impl OwnSecretWatches {
             }
             stays
         });
+    }
+
+    /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
+    /// that begin now.
+    fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
+        let registries = state.registries();
+        let narrow = registries
+            .iter()
+            .filter(|registry| registry.specificity.is_narrow());
+        let wanted: BTreeMap<&ObjectName, &ObjectName> = narrow
+            .map(|registry| (&registry.secret, &registry.name))
+            .collect();
+        let names: BTreeSet<&ObjectName> = wanted.keys().copied().collect();
+        self.stop_unwanted(&names, state);
         let mut began = Vec::new();
         for (secret, registry) in wanted {
             if self.running.contains_key(secret) {
@@ -160,6 +165,7 @@ mod tests {
 
     /// Their removal may wait for an admin for days.
     #[tokio::test(start_paused = true)]
+    #[allow(clippy::too_many_lines, reason = "one course of events")]
     async fn watches_secrets_of_a_deleted_registry_until_they_are_gone_or_forbidden_for_an_hour() {
         let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
             std::future::pending::<Result<hyper::Response<kube::client::Body>, std::io::Error>>()

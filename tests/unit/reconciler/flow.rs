@@ -742,6 +742,7 @@ type Hidden = (
 
 /// Nothing is removed while a Registry breaks a rule, and all that is to be removed afterwards.
 #[tokio::test(start_paused = true)]
+#[allow(clippy::too_many_lines, reason = "one course of events for all rows")]
 async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
     fn team(team: &str) -> Value {
         json!({"matchLabels": {"team": team}})

@@ -138,8 +138,8 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
     let [a, b, c] = targets.each_ref().map(PullSecretRef::key);
     let want = |state: &mut ReconcilerState, target: &PullSecretRef| {
         let keys = vec!["eu".to_owned()];
-        let stale = StaleEntries { keys, why, is_ours };
-        let seen = Seen::Ours(SecretView::unwanted(target.clone(), stale));
+        let entries = StaleEntries { keys, why, is_ours };
+        let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
         state.index.put(&target.key(), Some(seen), at(0));
         state.guard.want(&target.key(), Cause { why, is_ours });
     };
@@ -189,8 +189,8 @@ fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
         for (namespace, digest) in [("a", "first"), ("b", digest)] {
             let target = target(namespace, "u", &[("eu", digest)]);
             let keys = vec!["eu".to_owned()];
-            let stale = StaleEntries { keys, why, is_ours };
-            let seen = Seen::Ours(SecretView::unwanted(target.clone(), stale));
+            let entries = StaleEntries { keys, why, is_ours };
+            let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
             state.index.put(&target.key(), Some(seen), at(0));
             state.guard.want(&target.key(), Cause { why, is_ours });
         }
