@@ -120,7 +120,7 @@ fn mints_nothing_twice_and_waits_after_a_failure() {
         retry_at: Some(at(370)),
         ..credential(255)
     };
-    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(396));
+    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(504));
 }
 
 #[test]
