@@ -34,7 +34,8 @@ struct Retry {
 /// Why a mint failed.
 pub(super) struct MintFailure {
     pub(super) why: Reason,
-    /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials.
+    /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials. Or
+    /// whether an account throttles: then the minter spreads what is asked for, and keys that came late would leave its turns unused.
     pub(super) is_of_cluster: bool,
 }
 

@@ -58,7 +58,7 @@ impl Reconciler {
             }
             let failed = minted.err().map(|error| MintFailure {
                 why: Reason::new(error.reason(), error.to_string()),
-                is_of_cluster: error.is_of_cluster(),
+                is_of_cluster: error.is_of_cluster() || error.is_throttled(),
             });
             TaskResult::Minted(source, failed)
         });

@@ -222,7 +222,11 @@ impl World {
                     }
                 }
                 Decision::Wait(next) => {
-                    let next = next.map(|next| next.max(now));
+                    // What failed is asked for again at its own time, not by what is decided.
+                    let failed = one.held.iter().filter(|held| held.minting_since.is_none());
+                    let retries = failed.filter_map(|held| Some(held.retry?.at(now)));
+                    let retries = retries.filter(|at| *at > now);
+                    let next = retries.chain(next).map(|next| next.max(now)).min();
                     if let Some(next) = next.filter(|_| one.wake != next) {
                         one.wake = Some(next);
                         self.push(next, instance, Event::Wake);
