@@ -30,6 +30,7 @@ pub mod offline;
 pub mod ports;
 mod provisioner;
 pub mod prune;
+mod read_cache;
 mod reads;
 pub mod secret;
 pub mod service_account;

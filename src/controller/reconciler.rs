@@ -11,6 +11,7 @@
 mod blocked;
 mod blocked_report;
 mod changes;
+mod confirmations;
 mod crd_check;
 mod drift;
 pub(super) mod index;
@@ -39,7 +40,7 @@ pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
 use super::metrics::Metrics;
 use super::missed_pods::webhook_calls::WebhookCalls;
-use super::removal_guard::{Cause, REMOVAL_WINDOW};
+use super::removal_guard::{REMOVAL_WINDOW, RemovalCause};
 use super::status::StatusWriter;
 use crate::clock;
 use crate::names::NamespaceName;
@@ -330,7 +331,7 @@ fn decide_one(key: &PullSecretKey, view: &SecretView, state: &mut ReconcilerStat
             Decision::Remove(why) => {
                 // Whether it is carried out is decided for all of them together.
                 let is_ours = view.stale.as_ref().is_none_or(|stale| stale.is_ours);
-                cause = Some(Cause { why, is_ours });
+                cause = Some(RemovalCause { why, is_ours });
                 input.stale = None;
             }
             Decision::Wait(next) => break (None, next),

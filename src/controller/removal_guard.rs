@@ -22,13 +22,13 @@ const REMOVAL_DIVISOR: usize = 5;
 
 /// Why something is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
+pub(super) struct RemovalCause {
     pub(super) why: Stale,
     /// Whether pullpass may have written any of it.
     pub(super) is_ours: bool,
 }
 
-impl Cause {
+impl RemovalCause {
     /// Whether it counts among what may be a mistake.
     fn counts(self) -> bool {
         self.why == Stale::Unexplained && self.is_ours
@@ -38,9 +38,9 @@ impl Cause {
 /// What is to be removed.
 #[derive(Debug, Default)]
 pub(super) struct RemovalGuard {
-    wanted: BTreeMap<PullSecretKey, Cause>,
+    wanted: BTreeMap<PullSecretKey, RemovalCause>,
     /// What is being removed, and why.
-    under_way: HashMap<PullSecretKey, Cause>,
+    under_way: HashMap<PullSecretKey, RemovalCause>,
     /// From which pull secrets something was removed that counts, and when; whether nothing was left.
     recent: HashMap<PullSecretKey, (Timestamp, bool)>,
     /// Whether anything was wanted, or is no more, since it was last asked.
@@ -56,7 +56,7 @@ pub(super) struct Permits {
 
 impl RemovalGuard {
     /// Something is to be removed from a pull secret.
-    pub(super) fn want(&mut self, key: &PullSecretKey, cause: Cause) {
+    pub(super) fn want(&mut self, key: &PullSecretKey, cause: RemovalCause) {
         self.wanted.insert(key.clone(), cause);
         self.is_changed = true;
     }
@@ -77,7 +77,7 @@ impl RemovalGuard {
     }
 
     /// Why something is to be removed from a pull secret.
-    pub(super) fn cause(&self, key: &PullSecretKey) -> Option<Cause> {
+    pub(super) fn cause(&self, key: &PullSecretKey) -> Option<RemovalCause> {
         self.wanted.get(key).copied()
     }
 
@@ -99,7 +99,7 @@ impl RemovalGuard {
     /// What began has ended; `removed`: something was removed, and whether nothing is left of the Secret.
     pub(super) fn end(&mut self, key: &PullSecretKey, removed: Option<bool>, now: Timestamp) {
         let cause = self.under_way.remove(key);
-        if let (Some(is_whole), true) = (removed, cause.is_some_and(Cause::counts)) {
+        if let (Some(is_whole), true) = (removed, cause.is_some_and(RemovalCause::counts)) {
             self.recent.insert(key.clone(), (now, is_whole));
         }
         self.is_changed = true;
@@ -150,7 +150,7 @@ mod tests {
     fn guard(count: usize, why: Stale, is_ours: bool) -> RemovalGuard {
         let mut guard = RemovalGuard::default();
         for number in 0..count {
-            guard.want(&key(number), Cause { why, is_ours });
+            guard.want(&key(number), RemovalCause { why, is_ours });
         }
         guard
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn lets_orders_and_forgeries_hold_nothing_up() {
         let mut guard = guard(12, Stale::Unexplained, false);
-        let ours = |why| Cause { why, is_ours: true };
+        let ours = |why| RemovalCause { why, is_ours: true };
         guard.want(&key(20), ours(Stale::Unexplained));
         for number in 30..60 {
             guard.want(&key(number), ours(Stale::SpecChange));
@@ -203,7 +203,7 @@ mod tests {
         let mut guard = guard(1, Stale::Unexplained, true);
         let remove = |guard: &mut RemovalGuard, number, second| {
             let (why, is_ours) = (Stale::Unexplained, true);
-            guard.want(&key(number), Cause { why, is_ours });
+            guard.want(&key(number), RemovalCause { why, is_ours });
             guard.begin(&key(number));
             guard.end(&key(number), Some(false), at(second));
         };
@@ -212,7 +212,7 @@ mod tests {
         }
         guard.want(
             &key(0),
-            Cause {
+            RemovalCause {
                 why: Stale::Unexplained,
                 is_ours: true,
             },
@@ -237,7 +237,7 @@ mod tests {
         assert!(!guard.is_idle());
         guard.want(
             &key(20),
-            Cause {
+            RemovalCause {
                 why: Stale::Unexplained,
                 is_ours: true,
             },
@@ -270,7 +270,7 @@ mod tests {
         }
         guard.want(
             &key(30),
-            Cause {
+            RemovalCause {
                 why: Stale::Unexplained,
                 is_ours: true,
             },

@@ -1,14 +1,10 @@
 //! What memory knows of the ServiceAccounts whose identities are used.
 
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::TryFutureExt as _;
 use jiff::SignedDuration;
-use moka::Expiry;
-use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::bounded_map::BoundedMap;
@@ -16,6 +12,7 @@ use super::changes::{Change, ChangeLog};
 use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, ClusterError};
+use super::read_cache::ReadCache;
 use super::service_account::ServiceAccount;
 use crate::clock::Backoff;
 use crate::names::{NamespaceName, ObjectName};
@@ -136,40 +133,24 @@ impl AccountCache {
     }
 }
 
-/// The same in each process, so that a history of the model can be replayed: few enough are remembered that nobody gains by names that
-/// hash alike.
-type AccountHasher = BuildHasherDefault<DefaultHasher>;
-
 /// Reads ServiceAccounts: each once in a few minutes, however many ask.
 pub(super) struct AccountReader {
     cluster: Arc<dyn Cluster>,
-    recent: Cache<AccountKey, AccountLookup, AccountHasher>,
-    live_reads: LiveReads,
+    recent: ReadCache<AccountKey, AccountLookup>,
+    live_reads: Arc<LiveReads>,
 }
 
-/// Until when what was read is relied on, by what it is.
-struct Reliance;
-
-impl Expiry<AccountKey, AccountLookup> for Reliance {
-    fn expire_after_create(
-        &self,
-        _: &AccountKey,
-        found: &AccountLookup,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(found.as_ref().map_or(ABSENT_FOR, |_| CACHE_TTL))
-    }
+/// How long what was read is relied on, by what it is.
+fn relied_on(found: &AccountLookup) -> Duration {
+    found.as_ref().map_or(ABSENT_FOR, |_| CACHE_TTL)
 }
 
 impl AccountReader {
     pub(super) fn new(cluster: Arc<dyn Cluster>) -> Self {
         Self {
             cluster,
-            recent: Cache::builder()
-                .max_capacity(MAX_ENTRIES as u64)
-                .expire_after(Reliance)
-                .build_with_hasher(AccountHasher::default()),
-            live_reads: LiveReads::default(),
+            recent: ReadCache::new(MAX_ENTRIES as u64, relied_on),
+            live_reads: Arc::default(),
         }
     }
 
@@ -185,11 +166,17 @@ impl AccountReader {
         namespace: &NamespaceName,
         name: &ObjectName,
     ) -> Result<AccountLookup, Arc<ClusterError>> {
-        let turn = self.live_reads.turn_soon();
-        let turn = turn.map_err(|crowded| ClusterError::Unreachable {
-            what: format!("serviceaccount {namespace}/{name}"),
-            message: crowded.to_string(),
-        });
+        let (live_reads, what) = (
+            Arc::clone(&self.live_reads),
+            format!("serviceaccount {namespace}/{name}"),
+        );
+        let turn = async move {
+            let turn = live_reads.turn_soon().await;
+            turn.map_err(|crowded| ClusterError::Unreachable {
+                what,
+                message: crowded.to_string(),
+            })
+        };
         let (found, _) = self.find(accounts, namespace, name, turn).await?;
         Ok(found)
     }
@@ -201,21 +188,16 @@ impl AccountReader {
         accounts: &AccountCache,
         namespace: &NamespaceName,
         name: &ObjectName,
-        turn: impl Future<Output = Result<(), ClusterError>>,
+        turn: impl Future<Output = Result<(), ClusterError>> + Send + 'static,
     ) -> Result<(AccountLookup, bool), Arc<ClusterError>> {
         let key = (namespace.clone(), name.clone());
-        let fetch = async {
+        let (cluster, (namespace, name)) = (Arc::clone(&self.cluster), key.clone());
+        let read = async move {
             turn.await?;
-            let found = self.cluster.fetch_service_account(namespace, name).await?;
-            Ok::<_, ClusterError>(found.map(Arc::new))
+            let found = cluster.fetch_service_account(&namespace, &name).await?;
+            Ok(found.map(Arc::new))
         };
-        let entry = self
-            .recent
-            .entry(key.clone())
-            .or_try_insert_with(fetch)
-            .await?;
-        let is_new = entry.is_fresh();
-        let found = entry.into_value();
+        let (found, is_new) = self.recent.find(key.clone(), read).await?;
         if is_new && accounts.has(&key) {
             accounts.put(key, found.clone());
         }
@@ -233,7 +215,7 @@ impl AccountReader {
             .get(namespace, name)
             .is_some_and(|known| known.is_stale())
         {
-            self.forget(namespace, name).await;
+            self.forget(namespace, name);
         }
         let turn = std::future::ready(Ok(()));
         let (found, is_new) = self.find(accounts, namespace, name, turn).await?;
@@ -245,9 +227,9 @@ impl AccountReader {
     }
 
     /// Forgets what was read: the next one who asks reads live.
-    pub(super) async fn forget(&self, namespace: &NamespaceName, name: &ObjectName) {
+    pub(super) fn forget(&self, namespace: &NamespaceName, name: &ObjectName) {
         let key = (namespace.clone(), name.clone());
-        self.recent.invalidate(&key).await;
+        self.recent.forget(&key);
     }
 }
 

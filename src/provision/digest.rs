@@ -16,25 +16,15 @@ thread_local! {
     pub(crate) static COMPUTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-#[cfg(test)]
-fn count_computed() {
-    COMPUTED.set(COMPUTED.get() + 1);
-}
-
-#[cfg(not(test))]
-fn count_computed() {}
-
 impl Digest {
     /// The digest of an entry that is `{"auth": auth}` and nothing else.
     pub fn of_auth(auth: &str) -> Self {
-        count_computed();
-        Self(Sha256::digest(auth).into())
+        Self::of_hash(Sha256::digest(auth).into())
     }
 
     /// The same of one that is not read.
     pub(super) fn of_secret(auth: &SecretString) -> Self {
-        count_computed();
-        Self(plain_text::digest(auth))
+        Self::of_hash(plain_text::digest(auth))
     }
 
     /// The digest of the entry of a login.
@@ -46,8 +36,14 @@ impl Digest {
     pub(super) fn of_entry(entry: &Value) -> Self {
         match sole_auth(entry) {
             Some(auth) => Self::of_auth(auth),
-            None => Self(Sha256::digest(format!("entry {entry}")).into()),
+            None => Self::of_hash(Sha256::digest(format!("entry {entry}")).into()),
         }
+    }
+
+    fn of_hash(hash: [u8; 32]) -> Self {
+        #[cfg(test)]
+        COMPUTED.set(COMPUTED.get() + 1);
+        Self(hash)
     }
 }
 

@@ -64,7 +64,7 @@ impl GrantFetcher<'_> {
         if !failure.may_be_stale {
             return Err(failure.pending);
         }
-        self.reader.forget(&self.namespace.name, name).await;
+        self.reader.forget(&self.namespace.name, name);
         if is_new {
             return Err(failure.pending);
         }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::digest::Digest;
 use super::lock::lock;
+use crate::credential::{SourceSecret, static_login};
 
 /// The digests, and how many holders have each.
 #[derive(Debug, Default)]
@@ -35,6 +36,13 @@ impl LoginDigests {
     pub fn contains(&self, digest: &Digest) -> bool {
         lock(&self.0).contains_key(digest)
     }
+}
+
+/// The digests of a source Secret's logins.
+pub(super) fn digests_of(source: Option<&SourceSecret>) -> Vec<Digest> {
+    let logins = source.map(static_login::all_logins).unwrap_or_default();
+    let digest = |login: &static_login::Login| Digest::of_login(&login.username, &login.password);
+    logins.iter().map(digest).collect()
 }
 
 #[cfg(test)]

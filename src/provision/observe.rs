@@ -357,7 +357,7 @@ impl Provisioner {
     /// Reads a ServiceAccount again whose identity was refused: it may be gone, or another one by now.
     pub async fn refresh_account(&self, tenant: &Tenant) {
         let (namespace, name) = (&tenant.namespace, &tenant.service_account);
-        self.0.accounts.forget(namespace, name).await;
+        self.0.accounts.forget(namespace, name);
         let accounts = &self.0.state.accounts;
         if let Err(error) = self.0.accounts.follow(accounts, namespace, name).await {
             tracing::debug!("failed to get a ServiceAccount, keeping what is cached: {error}");

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use moka::future::Cache;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,6 +21,7 @@ use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
 use super::lock::lock;
 use super::ports::{Cluster, Credentials};
+use super::read_cache::ReadCache;
 use super::sources;
 use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
@@ -55,8 +55,8 @@ pub(super) struct ProvisionerInner {
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: AccountReader,
-    pub(super) namespace_reads: LiveReads,
-    pub(super) not_opted_in: Cache<NamespaceName, Option<Arc<Namespace>>>,
+    pub(super) namespace_reads: Arc<LiveReads>,
+    pub(super) not_opted_in: ReadCache<NamespaceName, Option<Arc<Namespace>>>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -80,11 +80,8 @@ impl Provisioner {
             flights: Mutex::default(),
             tasks: Mutex::default(),
             accounts,
-            namespace_reads: LiveReads::default(),
-            not_opted_in: Cache::builder()
-                .max_capacity(NOT_OPTED_IN_MAX)
-                .time_to_live(NOT_OPTED_IN_TTL)
-                .build(),
+            namespace_reads: Arc::default(),
+            not_opted_in: ReadCache::new(NOT_OPTED_IN_MAX, |_| NOT_OPTED_IN_TTL),
             clock,
         }))
     }

@@ -20,24 +20,26 @@ impl ProvisionerInner {
 
     async fn read_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         // Concurrent callers share one read; a failed one is not remembered.
-        let fetch = async {
+        let (reads, cluster) = (Arc::clone(&self.namespace_reads), Arc::clone(&self.cluster));
+        let (state, key) = (Arc::clone(&self.state), name.clone());
+        let fetch = async move {
             let crowded = |crowded: Crowded| ClusterError::Unreachable {
-                what: format!("namespace {name}"),
+                what: format!("namespace {key}"),
                 message: crowded.to_string(),
             };
-            self.namespace_reads.turn().await.map_err(crowded)?;
-            let found = self.cluster.fetch_namespace(name).await?;
-            Ok::<_, ClusterError>(found.map(|(version, namespace)| {
+            reads.turn().await.map_err(crowded)?;
+            let found = cluster.fetch_namespace(&key).await?;
+            Ok(found.map(|(version, namespace)| {
                 if namespace.mode != InjectMode::Off {
-                    self.state
+                    state
                         .namespaces
-                        .apply_own_write(name, &version, namespace.clone());
+                        .apply_own_write(&key, &version, namespace.clone());
                 }
                 Arc::new(namespace)
             }))
         };
-        match self.not_opted_in.try_get_with_by_ref(name, fetch).await {
-            Ok(found) => found,
+        match self.not_opted_in.find(name.clone(), fetch).await {
+            Ok((found, _)) => found,
             Err(error) => {
                 if let Some(suppressed) = self.namespace_reads.admit_failure(&error) {
                     tracing::warn!(

@@ -13,12 +13,12 @@ use super::changes::{Change, ChangeLog};
 use super::digest::Digest;
 use super::listed_crd::ListedCrd;
 use super::lock::lock;
-use super::login_digests::LoginDigests;
+use super::login_digests::{LoginDigests, digests_of};
 use super::ports::{PullSecret, Version};
 use super::secret::Auths;
 use super::store::Store;
 use super::{Namespace, PULL_SECRET};
-use crate::credential::{SourceSecret, SourceSecrets, static_login};
+use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::{Registries, SpecChanges};
@@ -332,13 +332,6 @@ impl State {
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
-}
-
-/// The digests of a source Secret's logins.
-fn digests_of(source: Option<&SourceSecret>) -> Vec<Digest> {
-    let logins = source.map(static_login::all_logins).unwrap_or_default();
-    let digest = |login: &static_login::Login| Digest::of_login(&login.username, &login.password);
-    logins.iter().map(digest).collect()
 }
 
 /// A table of the pull secrets of this name.

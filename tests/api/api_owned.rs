@@ -130,13 +130,7 @@ async fn lets_nobody_else_write_a_secret_of_pullpass() {
     let table: Vec<Row> = serde_saphyr::from_str(&table).expect("the table is YAML");
     let users = connect_users(&fixture).await;
     let user = |row: &Row| &users[row.by.as_str()];
-    // A new policy takes some seconds until it is asked.
-    wait::until("the policies", async || {
-        let path = format!("{}?dryRun=All", table[0].path);
-        let answer = user(&table[0]).send("POST", &path, table[0].body.as_ref());
-        (answer.await.status == table[0].status).then_some(())
-    })
-    .await;
+    admin.wait_for_policies().await;
     for row in &table {
         let answer = send(admin, user(row), row).await;
         check(row, &answer);
@@ -198,19 +192,20 @@ async fn takes_the_user_that_the_chart_names_for_pullpass() {
         "metadata": {"name": "pullpass", "labels": {"app.kubernetes.io/managed-by": "pullpass"}},
         "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
-    wait::until("the policies", async || {
+    let forced = format!("{path}&force=true");
+    fixture.cluster.wait_for_policies().await;
+    wait::until("the rights", async || {
         let answer = outside.send("PATCH", &path, Some(&own)).await;
         answer.status.is_success().then_some(())
     })
     .await;
     assert_eq!(account.send("PATCH", &path, Some(&own)).await.status, 403);
     own["stringData"] = json!({".dockerconfigjson": "{}"});
-    let path = format!("{path}&force=true");
-    let refused = admin.send("PATCH", &path, Some(&own)).await;
+    let refused = admin.send("PATCH", &forced, Some(&own)).await;
     assert_eq!(refused.status, 422, "{}", refused.body);
     // And it is held to what holds for pullpass.
     own["metadata"]["finalizers"] = json!(["example.com/keep"]);
-    let refused = outside.send("PATCH", &path, Some(&own)).await;
+    let refused = outside.send("PATCH", &forced, Some(&own)).await;
     let message = refused.body["message"].as_str().unwrap_or_default();
     assert!(message.contains("no finalizers"), "{message}");
 }

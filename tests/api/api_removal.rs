@@ -140,9 +140,16 @@ async fn takes_out_what_no_registry_gives_and_leaves_everything_else() {
 
 /// Confirms the removals that pullpass blocked last.
 async fn confirm(fixture: &Fixture, pullpass: &Pullpass) {
-    let log = pullpass.log();
-    let (_, id) = log.rsplit_once("confirm-removal=").unwrap();
-    let id: String = id.chars().take_while(char::is_ascii_alphanumeric).collect();
+    // What is blocked is reported once that stays the same.
+    let count = pullpass.count("pullpass_removals_blocked", &[]).await;
+    let report = format!("blocked removal from {count} of ");
+    let id: String = wait::until(&report, async || {
+        let log = pullpass.log();
+        let (_, line) = log.rsplit_once(&report)?;
+        let (_, id) = line.split_once("confirm-removal=")?;
+        Some(id.chars().take_while(char::is_ascii_alphanumeric).collect())
+    })
+    .await;
     let confirm = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "pullpass", "namespace": OWN, "annotations": {"pullpass.dev/confirm-removal": id}},

@@ -271,19 +271,7 @@ async fn is_refused_by_policies_what_rights_would_allow() {
         ("VICTIM", &victim),
         ("AUTHORITY", &authority),
     ];
-    // A new policy takes some seconds until it is asked.
-    let create = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-        "metadata": {"name": "pullpass", "labels": {"app.kubernetes.io/managed-by": "pullpass"}},
-        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
-    });
-    let path =
-        format!("/api/v1/namespaces/{outside}/secrets/pullpass?fieldManager=pullpass&dryRun=All");
-    wait::until("the policies", async || {
-        let answer = pullpass.send("PATCH", &path, Some(&create)).await;
-        (answer.status == 422).then_some(())
-    })
-    .await;
+    fixture.cluster.wait_for_policies().await;
     for row in &table {
         expect(&pullpass, row, &names).await;
     }

@@ -1,6 +1,7 @@
 //! The API server as an administrator sees it: plain JSON, and the warnings that come with an answer.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -8,6 +9,8 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+
+use super::wait;
 
 /// A client of one user.
 #[derive(Clone)]
@@ -120,6 +123,40 @@ impl Cluster {
     /// Deletes an object of the form that [`Cluster::apply`] takes.
     pub async fn delete(&self, object: &Value) {
         self.send("DELETE", &path_of(object), None).await.ok();
+    }
+
+    /// Waits until the API server asks every policy that was applied before. It learns of policies and of bindings in the order in which
+    /// they were made, some seconds late: once it asks the last of each, it asks all.
+    pub async fn wait_for_policies(&self) {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = &format!("marker-{}-{count}", std::process::id());
+        let api_version = "admissionregistration.k8s.io/v1";
+        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]});
+        let expression = format!("object.metadata.name != '{name}'");
+        let marker = [
+            json!({
+                "apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+                "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": expression}]},
+            }),
+            json!({
+                "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+                "spec": {"policyName": name, "validationActions": ["Deny"]},
+            }),
+        ];
+        for object in &marker {
+            self.apply(object).await;
+        }
+        let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let path = "/api/v1/namespaces/default/configmaps?dryRun=All";
+        wait::until("the API server to ask the policies", async || {
+            let answer = self.send("POST", path, Some(&probe)).await;
+            (answer.status == StatusCode::UNPROCESSABLE_ENTITY).then_some(())
+        })
+        .await;
+        for object in marker.iter().rev() {
+            self.delete(object).await;
+        }
     }
 
     /// Creates a Pod; `query` may be `dryRun=All`.

@@ -32,7 +32,7 @@ struct Retry {
 }
 
 /// Why a mint failed.
-pub(super) struct MintFailure {
+pub(super) struct SourceFailure {
     pub(super) why: Reason,
     /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials. Or
     /// whether an account throttles: then the minter spreads what is asked for, and keys that came late would leave its turns unused.
@@ -44,7 +44,7 @@ impl MintRetries {
     pub(super) fn record_failure(
         &mut self,
         source: &MintSource,
-        failed: MintFailure,
+        failed: SourceFailure,
         now: Timestamp,
     ) -> bool {
         let failures = self.failed.get(source).map_or(0, |before| before.failures);
@@ -89,10 +89,16 @@ impl MintRetries {
 
     /// The source Secret is another one: what failed with it may not now.
     pub(super) fn hurry_with(&mut self, secret: &ObjectName, now: Timestamp) {
-        let failed = self.failed.iter_mut();
-        for (source, failure) in failed.filter(|(source, _)| source.secret() == Some(secret)) {
-            failure.timer = RetryTimer::after(SignedDuration::ZERO, now);
-            self.waiting.push(source.clone(), now);
+        let failed = self.failed.keys();
+        let of_secret = failed.filter(|source| source.secret() == Some(secret));
+        let mut hurried: Vec<MintSource> = of_secret.cloned().collect();
+        // The same order in each process: what a seed of the model stands for goes by it.
+        hurried.sort_by_cached_key(MintSource::canonical);
+        for source in hurried {
+            if let Some(failure) = self.failed.get_mut(&source) {
+                failure.timer = RetryTimer::after(SignedDuration::ZERO, now);
+            }
+            self.waiting.push(source, now);
         }
     }
 
@@ -119,12 +125,12 @@ impl MintRetries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::tests::source;
+    use super::super::state::tests::{source, source_of};
     use super::*;
     use crate::controller::at;
 
-    fn failure(is_of_cluster: bool) -> MintFailure {
-        MintFailure {
+    fn failure(is_of_cluster: bool) -> SourceFailure {
+        SourceFailure {
             why: Reason::new("Timeout", "no answer"),
             is_of_cluster,
         }
@@ -159,5 +165,30 @@ mod tests {
         assert_eq!(retries.len(), 1);
         assert_eq!(retries.pop_due(at(9)), Some(source("eu-west-2")));
         assert_eq!(retries.pop_due(at(9)), None);
+    }
+    #[test]
+    fn hurries_what_failed_with_a_source_secret_in_the_same_order_each_time() {
+        let keys = |name: &str| serde_json::json!({"keys": {"secretRef": {"name": name}}});
+        let regions = [
+            "eu-west-1",
+            "eu-west-2",
+            "eu-west-3",
+            "us-east-1",
+            "us-east-2",
+        ];
+        let mut retries = MintRetries::default();
+        for region in regions {
+            for identity in [keys("one"), keys("other")] {
+                let source = source_of(region, &identity);
+                retries.record_failure(&source, failure(false), at(0));
+            }
+        }
+        retries.hurry_with(&"one".parse().unwrap(), at(1));
+        let hurried = std::iter::from_fn(|| retries.pop_due(at(1)));
+        let expected = regions.map(|region| source_of(region, &keys("one")));
+        assert_eq!(hurried.collect::<Vec<_>>(), expected);
+        assert_eq!(retries.until(&expected[0], at(1)), Some(at(1)));
+        let other = source_of(regions[0], &keys("other"));
+        assert_eq!(retries.until(&other, at(1)), Some(at(5)));
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::mint_retries::MintFailure;
+use super::mint_retries::SourceFailure;
 use super::state::ReconcilerState;
 use crate::controller::conditions::Reason;
 use crate::registry::source::MintSource;
@@ -12,7 +12,7 @@ impl ReconcilerState {
     pub(super) fn take_minted(
         &mut self,
         source: &MintSource,
-        failed: Option<MintFailure>,
+        failed: Option<SourceFailure>,
         now: Timestamp,
     ) {
         self.mints_running = self.mints_running.saturating_sub(1);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Reconciler;
-use super::mint_retries::MintFailure;
+use super::mint_retries::SourceFailure;
 use super::state::ReconcilerState;
 use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
@@ -56,7 +56,7 @@ impl Reconciler {
             {
                 provisioner.refresh_account(tenant).await;
             }
-            let failed = minted.err().map(|error| MintFailure {
+            let failed = minted.err().map(|error| SourceFailure {
                 why: Reason::new(error.reason(), error.to_string()),
                 is_of_cluster: error.is_of_cluster() || error.is_throttled(),
             });

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::missed_pods::calls::UnaskedPod;
 use super::super::removal_guard::RemovalGuard;
 use super::super::status::{ReportedStatus, secret};
-use super::blocked::Confirmations;
 use super::blocked_report::BlockedReport;
+use super::confirmations::Confirmations;
 use super::crd_check::CrdCheck;
 use super::drift::DriftBackoffs;
 use super::index::Index;
@@ -59,8 +59,6 @@ pub(super) struct ReconcilerState {
     pub(super) drift: DriftBackoffs,
     pub(super) guard: RemovalGuard,
     pub(super) crd_check: CrdCheck,
-    /// The digest under which the blocked removals were reported.
-    pub(super) reported_blocked: Option<String>,
     pub(super) blocked_report: BlockedReport,
     /// How many removals are blocked, and until when, if nothing changes.
     pub(super) blocked: usize,
@@ -114,7 +112,6 @@ impl ReconcilerState {
             drift: DriftBackoffs::default(),
             guard: RemovalGuard::default(),
             crd_check: CrdCheck::default(),
-            reported_blocked: None,
             blocked_report: BlockedReport::default(),
             blocked: 0,
             blocked_until: None,

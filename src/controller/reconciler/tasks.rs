@@ -6,7 +6,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::super::conditions::Reason;
 use super::super::status::StatusKey;
-use super::mint_retries::MintFailure;
+use super::mint_retries::SourceFailure;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::ports::ClusterError;
 use crate::provision::prune::{RegistriesUnconfirmed, Removed};
@@ -21,7 +21,7 @@ const TASK_PANICKED: (&str, &str) = (
 
 /// One piece of work that ended.
 pub(super) enum TaskResult {
-    Minted(MintSource, Option<MintFailure>),
+    Minted(MintSource, Option<SourceFailure>),
     Written(PullSecretKey, PullSecretWrite),
     Removed(PullSecretKey, PullSecretRemoval),
     CrdChecked(Result<(), RegistriesUnconfirmed>),
@@ -75,7 +75,7 @@ impl TaskKey {
         let (reason, message) = TASK_PANICKED;
         match self {
             Self::Mint(source) => {
-                let failed = MintFailure {
+                let failed = SourceFailure {
                     why: Reason::new(reason, message),
                     is_of_cluster: false,
                 };

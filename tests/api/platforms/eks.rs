@@ -262,7 +262,7 @@ async fn needs_the_names_of_eks_for_its_volumes() {
 fn asks_the_pod_identity_agent_at_ipv6() {
     netns::run_with(
         &["fd00:ec2::23", "169.254.170.23"],
-        "eks::mints_by_the_agent_of_either_family",
+        "platforms::eks::mints_by_the_agent_of_either_family",
     );
 }
 

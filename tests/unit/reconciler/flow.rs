@@ -1,6 +1,5 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
-#[path = "failures.rs"]
 mod failures;
 
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::super::removal_guard::Cause;
+use super::super::super::removal_guard::RemovalCause;
 use super::super::Seen;
 use super::super::blocked::blocked_removals_id;
 use super::super::tasks::TaskKey;
@@ -16,8 +16,13 @@ use crate::provision::state::Observed;
 
 /// The source of some credential.
 pub(crate) fn source(region: &str) -> MintSource {
+    source_of(region, &serde_json::json!({"node": {}}))
+}
+
+/// The same by this identity.
+pub(crate) fn source_of(region: &str, identity: &serde_json::Value) -> MintSource {
     let spec = serde_json::json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
-        "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": {"node": {}}}}});
+        "spec": {"images": [format!("123456789012.dkr.ecr.{region}.amazonaws.com")], "namespaceSelector": {}, "ecr": {"identity": identity}}});
     let registries = Registries::build([serde_json::from_value(spec).unwrap()]);
     match &registries.grants_of(&BTreeMap::new(), "pullpass")[0].source {
         crate::registry::CredentialSource::Minted(source) => source.clone(),
@@ -122,11 +127,13 @@ fn what_was_confirmed_says_nothing_of_later_removals() {
 }
 
 /// What went with the kind is forgotten once it is gone, and not while a removal that failed is to be tried again.
-/// Reports a set that stays the same from then on.
-fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) {
+/// Reports a set that stays the same from then on; what confirms it.
+fn report(state: &mut ReconcilerState, blocked: &[PullSecretKey], second: i64) -> String {
     for second in [second, second + 3] {
         state.report_blocked(blocked, "pullpass", at(second));
     }
+    let event = state.events.last().expect("it was reported");
+    event.series.clone().expect("it has an id")
 }
 
 #[test]
@@ -141,14 +148,15 @@ fn a_confirmation_covers_what_was_reported_until_all_of_it_has_ended() {
         let entries = StaleEntries { keys, why, is_ours };
         let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
         state.index.put(&target.key(), Some(seen), at(0));
-        state.guard.want(&target.key(), Cause { why, is_ours });
+        state
+            .guard
+            .want(&target.key(), RemovalCause { why, is_ours });
     };
     want(&mut state, &targets[0]);
     want(&mut state, &targets[1]);
     let permits = state.permit_removals(at(0));
     assert_eq!(permits.blocked, [a.clone(), b.clone()]);
-    report(&mut state, &permits.blocked, 0);
-    let id = state.reported_blocked.clone().unwrap();
+    let id = report(&mut state, &permits.blocked, 0);
     state.confirmations.take(Some("another"));
     assert_eq!(state.permit_removals(at(0)), permits);
     state.confirmations.take(Some(&id));
@@ -192,12 +200,13 @@ fn an_earlier_report_can_be_confirmed_of_what_is_still_the_same() {
             let entries = StaleEntries { keys, why, is_ours };
             let seen = Seen::Ours(SecretView::unwanted(target.clone(), entries));
             state.index.put(&target.key(), Some(seen), at(0));
-            state.guard.want(&target.key(), Cause { why, is_ours });
+            state
+                .guard
+                .want(&target.key(), RemovalCause { why, is_ours });
         }
         let permits = state.permit_removals(at(0));
         second += 20;
-        self::report(&mut state, &permits.blocked, second);
-        state.reported_blocked.clone().unwrap()
+        self::report(&mut state, &permits.blocked, second)
     };
     let ids = ["first", "second", "third"].map(&mut report);
     state.confirmations.take(Some(&ids[0]));
