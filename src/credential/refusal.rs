@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(test)]
+use super::answers::Service;
 use super::answers::{self, Answer, AnswerReason, Lasts};
 
 /// What to do where nobody wrote down what an answer means.
@@ -55,6 +57,21 @@ impl Refusal {
             words,
             retry_after: None,
         }
+    }
+
+    /// That of an account that throttles.
+    #[cfg(test)]
+    pub(crate) fn of_throttle() -> Self {
+        let answer = Answer {
+            from: Service::Ecr,
+            status: 400,
+            code: "ThrottlingException",
+            action: "ecr:GetAuthorizationToken",
+            signer: None,
+            text: "Rate exceeded",
+        };
+        let host = "api.ecr.eu-west-1.amazonaws.com".to_owned();
+        Self::of(&answer, host, "p".to_owned(), "Rate exceeded".to_owned())
     }
 
     /// What happened, without what to do.

@@ -184,6 +184,8 @@ impl AccountRef<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::registry::host::AzureCloud;
     use crate::registry::source::{AcrEndpoints, EcrEndpoints, Partition, TokenLifetime};
@@ -192,15 +194,21 @@ mod tests {
     const ECR: &str = "arn:aws:iam::123456789012:role/ecr";
     const APP: &str = "11111111-1111-1111-1111-111111111111";
 
-    fn bound(source: MintSource, annotations: &[(&str, &str)]) -> Result<MintSource, TenantError> {
-        let grant = Grant {
+    fn grant(source: MintSource) -> Grant {
+        Grant {
             registry: ObjectName::parse("eu").unwrap(),
             secret: ObjectName::parse("pullpass").unwrap(),
             source: CredentialSource::Minted(source),
             keys: Vec::new(),
             reserved: Vec::new(),
-        };
-        let namespace = Namespace::new("team".parse().unwrap(), Default::default(), false);
+        }
+    }
+
+    fn namespace() -> Namespace {
+        Namespace::new("team".parse().unwrap(), BTreeMap::new(), false)
+    }
+
+    fn bound(source: MintSource, annotations: &[(&str, &str)]) -> Result<MintSource, TenantError> {
         let annotations = annotations.iter();
         let account = ServiceAccount {
             uid: "1".to_owned(),
@@ -209,7 +217,7 @@ mod tests {
                 .collect(),
             ..ServiceAccount::default()
         };
-        match bind(&grant, &namespace, Some(&account))?.source {
+        match bind(&grant(source), &namespace(), Some(&account))?.source {
             CredentialSource::Minted(source) => Ok(source),
             CredentialSource::Static(_) => panic!("it is minted"),
         }

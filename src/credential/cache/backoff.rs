@@ -135,20 +135,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::credential::{AnswerReason, Refusal};
+    use crate::credential::Refusal;
 
     fn throttled(retry_after: Option<Duration>) -> MintError {
         MintError::Refused(Box::new(Refusal {
-            host: "h".to_owned(),
-            principal: "p".to_owned(),
-            code: "c".to_owned(),
-            permission: "",
-            reason: AnswerReason::Throttled,
-            is_passing: true,
-            is_recognized: true,
-            advice: "wait",
-            words: String::new(),
             retry_after,
+            ..Refusal::of_throttle()
         }))
     }
 

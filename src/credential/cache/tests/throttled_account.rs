@@ -1,6 +1,6 @@
 //! Two hundred clusters whose credentials are minted by one account, all starting at once: what decides when to mint
-//! ([`crate::provision::decide`]), when to try again ([`super::super::backoff`]) and how fast to ask
-//! ([`super::super::account_throttle`]), in simulated time.
+//! ([`crate::provision::decide`]), when to try again ([`super::super::backoff`], [`crate::controller::SourceFailure`]) and how fast to
+//! ask ([`super::super::account_throttle`]), in simulated time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,7 +13,8 @@ use super::super::account_throttle::{AccountThrottle, RequestEnd, Turn, scope_of
 use super::super::backoff::{MintFailure, RememberedFailure};
 use super::super::throttles::HeldOff;
 use crate::clock::RetryTimer;
-use crate::credential::{AnswerReason, MintError, Refusal};
+use crate::controller::SourceFailure;
+use crate::credential::{MintError, Refusal};
 use crate::provision::decide::{
     CredentialState, Decision, EntryState, SecretEntry, SecretState, decide, spread,
 };
@@ -34,8 +35,7 @@ const REFILL: f64 = 20.0;
 /// How long the account takes to answer.
 const ANSWER: SignedDuration = SignedDuration::from_millis(200);
 
-/// As the reconciler does: when a mint that failed is asked for again, and how many are under way at once.
-const MINT_RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// As the reconciler does: how many are under way at once.
 const MAX_CONCURRENT_MINTS: usize = 32;
 
 /// How long one waits for its turn behind others.
@@ -108,6 +108,7 @@ struct Held {
     minted: Option<(Timestamp, Timestamp)>,
     minting_since: Option<Timestamp>,
     retry: Option<RetryTimer>,
+    failures: u32,
     failed: Option<RememberedFailure>,
 }
 
@@ -322,7 +323,9 @@ impl World {
         one.running -= 1;
         let held = &mut one.held[place];
         held.minting_since = None;
-        held.retry = Some(RetryTimer::after(MINT_RETRY, now));
+        let why = SourceFailure::of(&throttled());
+        held.retry = Some(why.retry(held.failures, now));
+        held.failures += 1;
         // Whatever ended is reconciled.
         if one.wake != Some(now) {
             one.wake = Some(now);
@@ -332,18 +335,7 @@ impl World {
 }
 
 fn throttled() -> MintError {
-    MintError::Refused(Box::new(Refusal {
-        host: "api.ecr.eu-west-1.amazonaws.com".to_owned(),
-        principal: "p".to_owned(),
-        code: "ThrottlingException".to_owned(),
-        permission: "",
-        reason: AnswerReason::Throttled,
-        is_passing: true,
-        is_recognized: true,
-        advice: "wait, retrying",
-        words: "Rate exceeded".to_owned(),
-        retry_after: None,
-    }))
+    MintError::Refused(Box::new(Refusal::of_throttle()))
 }
 
 /// The credentials of one cluster, by a role each; every cluster has the same.
