@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::conditions::Reason;
 use super::workqueue::KeyQueue;
 use crate::clock::{Backoff, RetryTimer};
-use crate::credential::MintError;
 use crate::names::ObjectName;
+use crate::provision::ports::MintError;
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
