@@ -23,6 +23,7 @@ pub(crate) mod jwt;
 mod metrics;
 pub(crate) mod outgoing;
 mod refusal;
+pub(crate) mod registry_client;
 pub(crate) mod retry_after;
 pub(crate) mod service_call;
 mod store;

@@ -2,7 +2,7 @@
 
 use super::context::SecretError;
 use super::report::HopResult;
-use crate::command::registry_client::RegistryClientError;
+use crate::credential::registry_client::RegistryClientError;
 use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
 

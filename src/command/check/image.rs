@@ -6,7 +6,7 @@ use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use crate::command::explain;
-use crate::command::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;
@@ -44,7 +44,7 @@ impl CheckedImage<'_> {
 /// Reads the images, and finds who serves them.
 pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
     let read = |text: &'s String| {
-        let reference = Reference::parse(text).map_err(|error| error.to_string());
+        let reference = Reference::parse(text).map_err(str::to_owned);
         let resolved = match &reference {
             Ok(reference) => resolve(context, reference),
             Err(_) => Err(String::new()),
