@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::site::Site;
 use super::support::cluster::read_yaml;
 use super::support::fixture::OWN;
-use super::support::wait;
 
 /// Where it is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,11 +178,5 @@ async fn apply_rules(site: &Site, platform: &str) {
     ] {
         site.cluster.apply(&object).await;
     }
-    let pod = super::support::process::pod(OWN, &["probe.invalid/probe"]);
-    wait::until("the rules to hold", async || {
-        let answer = site.cluster.create_pod(&pod, "dryRun=All").await;
-        let said = answer.body["message"].as_str()?;
-        said.contains(platform).then_some(())
-    })
-    .await;
+    site.cluster.wait_for_policies().await;
 }
