@@ -100,6 +100,13 @@ impl Mint for Cloud {
 }
 
 /// Sets a source Secret with temporary keys.
+/// A replica of its own, which others share the cluster with.
+fn start_minter(cloud: &Arc<Cloud>, shared: &Shared, seeded: &Seeded, delay: u64) -> Minter {
+    let replica = Replica::start(shared, seeded, delay);
+    let secrets = Arc::new(Secrets::default());
+    Minter::new(cloud.clone(), replica, secrets, Metrics::default())
+}
+
 fn set_keys(secrets: &Secrets, name: &str, access_key_id: &str) {
     let data = [
         ("AWS_ACCESS_KEY_ID", access_key_id),
@@ -515,14 +522,7 @@ struct Apart {
 impl Apart {
     fn start(cloud: &Arc<Cloud>, ahead: SignedDuration) -> Self {
         let (shared, seeded) = (Shared::default(), Seeded::new(7));
-        let minter = || {
-            Minter::new(
-                cloud.clone(),
-                Replica::start(&shared, &seeded, 5),
-                Arc::new(Secrets::default()),
-                Metrics::default(),
-            )
-        };
+        let minter = || start_minter(cloud, &shared, &seeded, 5);
         Self {
             cloud: cloud.clone(),
             minters: [minter(), minter()],
@@ -597,12 +597,7 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
     assert!(hung.is_err());
     assert_eq!(dying.mints(), 1);
     let cloud = Cloud::new(10);
-    let second = Minter::new(
-        cloud.clone(),
-        Replica::start(&shared, &seeded, 1),
-        Arc::new(Secrets::default()),
-        Metrics::default(),
-    );
+    let second = start_minter(&cloud, &shared, &seeded, 1);
     let before = Instant::now();
     second
         .credential(&source("eu-west-1").into(), clock.now())
@@ -688,14 +683,7 @@ async fn mint_that_outlives_a_claim_and_whoever_waited_is_made_once_and_there_fo
     let (shared, seeded) = (Shared::default(), Seeded::new(5));
     let clock = Clock(Instant::now());
     let cloud = Cloud::new(25_000);
-    let minter = || {
-        Minter::new(
-            cloud.clone(),
-            Replica::start(&shared, &seeded, 5),
-            Arc::new(Secrets::default()),
-            Metrics::default(),
-        )
-    };
+    let minter = || start_minter(&cloud, &shared, &seeded, 5);
     let (first, second) = (minter(), minter());
     let source = source("eu-west-1").into();
     // As an admission does, both give up waiting.

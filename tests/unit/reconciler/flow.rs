@@ -797,6 +797,15 @@ async fn takes_out_what_a_registry_hid_that_broke_a_rule_once_it_breaks_none() {
     }
 }
 
+/// One for all namespaces, and one for those of a team.
+fn logins_for_all_and_team() -> [Value; 2] {
+    let team = json!({"matchLabels": {"team": "a"}});
+    [
+        login_for("all", "harbor.example", &json!({})),
+        login_for("team", "quay.example", &team),
+    ]
+}
+
 /// A Registry of the fixed login for the namespaces that a selector matches, as the API server has it without uid and generation.
 fn login_for(name: &str, image: &str, selector: &Value) -> Value {
     json!({
@@ -827,12 +836,7 @@ async fn carries_out_an_order_within_seconds_while_writes_are_due_at_once() {
     const TEAM: usize = 5;
     let replica = Replica::start(Duration::from_secs(3));
     replica.give_source("first");
-    let all = login_for("all", "harbor.example", &json!({}));
-    let team = login_for(
-        "team",
-        "quay.example",
-        &json!({"matchLabels": {"team": "a"}}),
-    );
+    let [all, team] = logins_for_all_and_team();
     replica.serve(build([all.clone(), team]));
     replica.opted_in(300);
     let enabled = ("pullpass.dev/inject", "enabled");

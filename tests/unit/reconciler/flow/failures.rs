@@ -55,12 +55,7 @@ async fn asks_for_each_credential_once_a_minute_while_its_cloud_is_away() {
 async fn carries_out_orders_and_reports_while_keys_come_all_the_time() {
     let replica = Replica::start(Duration::ZERO);
     replica.give_source("first");
-    let all = login_for("all", "harbor.example", &json!({}));
-    let team = login_for(
-        "team",
-        "quay.example",
-        &json!({"matchLabels": {"team": "a"}}),
-    );
+    let [all, team] = logins_for_all_and_team();
     replica.serve(build([all.clone(), team.clone()]));
     replica.add_namespace("z", &[ENABLED, ("team", "a")]);
     replica.lead();
