@@ -8,6 +8,7 @@
 //! younger, the name.
 
 pub mod arn;
+pub(crate) mod audience;
 mod arrange;
 mod candidate;
 pub mod crd;

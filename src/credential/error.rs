@@ -152,6 +152,7 @@ impl MintError {
             Self::Tenant(error) => !matches!(
                 error,
                 TenantError::TokenForbidden { .. }
+                    | TenantError::AudienceForbidden { .. }
                     | TenantError::ApiServerAudience { .. }
                     | TenantError::TokenUnreachable { .. }
             ),

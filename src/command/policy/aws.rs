@@ -7,7 +7,9 @@ use super::ecr_images::{self, EcrImage};
 use super::iam::{Policy, Statement};
 use super::step::{Step, StepKind};
 use crate::registry::arn::RoleArn;
-use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Partition, RoleHop};
+use crate::registry::source::{
+    EcrIdentity, EcrSource, MintSource, Partition, RoleHop, STS_AUDIENCE,
+};
 use crate::registry::{CredentialSource, ValidRegistry};
 
 /// What a pull is made of.
@@ -18,9 +20,6 @@ const PULL: [&str; 3] = [
     "ecr:BatchGetImage",
     "ecr:GetDownloadUrlForLayer",
 ];
-
-/// The audience of tokens that AWS STS takes.
-const AUDIENCE: &str = "sts.amazonaws.com";
 
 /// What the node's identity needs besides.
 const METADATA: &str =
@@ -72,6 +71,11 @@ fn plan_partition(
         return Vec::new();
     };
     let (mut principal, mut steps) = plan_identity(partition, &source.identity, registry, place);
+    if let Some(seconds) = source.session_seconds.filter(|seconds| *seconds > 3600) {
+        let mut rest = steps.into_iter();
+        let trust = rest.next().map(|step| note_session(step, seconds));
+        steps = trust.into_iter().chain(rest).collect();
+    }
     let is_tagged = matches!(source.identity, EcrIdentity::Workload);
     for hop in &source.assume_roles {
         let next = AwsPrincipal::of_role(&hop.role_arn);
@@ -115,7 +119,7 @@ fn plan_identity(
             let account = (&place.args.namespace, &place.args.service_account);
             let subjects = [format!("system:serviceaccount:{}:{}", account.0, account.1)];
             let steps = vec![
-                trust_tokens(partition, &role, subjects, place).note(format!(
+                trust_tokens(partition, &role, subjects, STS_AUDIENCE, place).note(format!(
                     "then install the chart with identity.aws.roleArn={}, or annotate the ServiceAccount {}/{}: eks.amazonaws.com/role-arn",
                     role.arn, account.0, account.1
                 )),
@@ -123,24 +127,41 @@ fn plan_identity(
             ];
             (role, steps)
         }
-        EcrIdentity::ServiceAccount { name, role_arn } => {
+        EcrIdentity::ServiceAccount {
+            name,
+            role_arn,
+            audience,
+        } => {
             let role = match role_arn {
                 Some(arn) => AwsPrincipal::of_role(arn),
                 None => own("role", "<ROLE>", "the role that the ServiceAccounts name"),
             };
-            let step = trust_tenants(partition, &role, name, role_arn.is_none(), registry, place);
+            let account = TenantAccount {
+                name,
+                is_annotated: role_arn.is_none(),
+                audience: audience.as_deref(),
+            };
+            let step = trust_tenants(partition, &role, &account, registry, place);
             (role, vec![step])
         }
         EcrIdentity::Tenant { role_arn, .. } => (AwsPrincipal::of_role(role_arn), Vec::new()),
     }
 }
 
+/// The ServiceAccounts of namespaces, as a Registry says it.
+struct TenantAccount<'a> {
+    name: &'a str,
+    /// Whether annotations name the role.
+    is_annotated: bool,
+    /// Whom their tokens are for, where the Registry says it.
+    audience: Option<&'a str>,
+}
+
 /// The role of namespaces' own ServiceAccounts trusts those of the namespaces that are served.
 fn trust_tenants(
     partition: Partition,
     role: &AwsPrincipal,
-    name: &str,
-    is_annotated: bool,
+    account: &TenantAccount<'_>,
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Step {
@@ -148,15 +169,23 @@ fn trust_tenants(
     if namespaces.is_empty() {
         namespaces.push("<NAMESPACE>");
     }
+    let name = account.name;
     let subjects = namespaces
         .iter()
         .map(|namespace| format!("system:serviceaccount:{namespace}:{name}"));
-    let step = trust_tokens(partition, role, subjects, place).note_tokens();
-    if is_annotated {
-        step.note(format!("then annotate the ServiceAccount {name} in each of the namespaces: eks.amazonaws.com/role-arn: {}", role.arn))
-    } else {
-        step
+    let audience = account.audience.unwrap_or(STS_AUDIENCE);
+    let mut step = trust_tokens(partition, role, subjects, audience, place).note_tokens();
+    if account.is_annotated {
+        step = step.note(format!("then annotate the ServiceAccount {name} in each of the namespaces: eks.amazonaws.com/role-arn: {}", role.arn));
     }
+    if audience != STS_AUDIENCE {
+        step = step.note(format!(
+            "tokenAudiences of the chart must name {audience}, too"
+        ));
+    } else if account.is_annotated && account.audience.is_none() {
+        step = step.note("where ServiceAccounts have the annotation eks.amazonaws.com/audience, its value is the audience: tokenAudiences of the chart must name it, too");
+    }
+    step
 }
 
 /// IAM roles for service accounts: the role trusts tokens of the cluster's issuer.
@@ -166,6 +195,7 @@ fn trust_tokens(
     partition: Partition,
     role: &AwsPrincipal,
     subjects: impl IntoIterator<Item = String>,
+    audience: &str,
     place: &PolicyContext<'_>,
 ) -> Step {
     let issuer = place
@@ -178,7 +208,7 @@ fn trust_tokens(
     let provider = format!("arn:{partition}:iam::{account}:oidc-provider/{issuer}");
     let statement = Statement::allow("ServiceAccountTokens", &["sts:AssumeRoleWithWebIdentity"])
         .by("Federated", provider)
-        .when(format!("{issuer}:aud"), [AUDIENCE])
+        .when(format!("{issuer}:aud"), [audience])
         .when(format!("{issuer}:sub"), subjects);
     let title = format!(
         "trust of {}: tokens of the cluster (IAM roles for service accounts)",
@@ -191,7 +221,7 @@ fn trust_tokens(
         Policy::of([statement]),
     )
     .note(format!(
-        "the account needs an IAM OIDC provider for https://{issuer} with the audience {AUDIENCE}"
+        "the account needs an IAM OIDC provider for https://{issuer} with the audience {audience}"
     ))
 }
 
@@ -257,12 +287,19 @@ fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bo
         let [allow, trust] = steps;
         steps = [
             allow,
-            trust.note(format!(
-                "its maximum session duration must be {seconds} s or more"
-            )),
+            note_session(trust, seconds),
         ];
     }
     steps
+}
+
+/// A role lets its sessions live an hour unless it is told otherwise.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_update-role-settings.html>
+fn note_session(trust: Step, seconds: u32) -> Step {
+    trust.note(format!(
+        "its maximum session duration must be {seconds} s or more"
+    ))
 }
 
 /// What pulls: a token, which is on no resource, and the repositories that the patterns cover.

@@ -22,6 +22,8 @@ use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLifetim
 #[derive(Clone, Debug)]
 struct Recorder {
     asked: Arc<Mutex<Vec<(String, String, String)>>>,
+    /// The bodies of those requests.
+    forms: Arc<Mutex<Vec<String>>>,
     status: u16,
     body: String,
     header: Option<(&'static str, &'static str)>,
@@ -33,6 +35,7 @@ impl Recorder {
     fn new(status: u16, body: impl Into<String>) -> Self {
         Self {
             asked: Arc::default(),
+            forms: Arc::default(),
             status,
             body: body.into(),
             header: None,
@@ -84,6 +87,9 @@ impl HttpConnector for Recorder {
             scope.join("/"),
         );
         self.asked.lock().unwrap().push(row);
+        let form = request.body().bytes().unwrap_or_default();
+        let form = String::from_utf8_lossy(form).into_owned();
+        self.forms.lock().unwrap().push(form);
         let (status, body) = self.answer(&request);
         let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         answer
@@ -111,6 +117,7 @@ fn source() -> EcrSource {
         identity: EcrIdentity::Keys {
             secret: "team-keys".parse().unwrap(),
         },
+        session_seconds: None,
         assume_roles: Vec::new(),
         token_life: TokenLifetime::Session,
         endpoints: EcrEndpoints::default(),
