@@ -96,10 +96,8 @@ impl AcrMint {
         let client = self.client();
         let token = identity::fetch(&client, order, self.given()).await?;
         let password = exchange::fetch(&client, source, &token).await?;
-        let expires_at = token_expiry::find_expiry(&password, order.now).map_err(|problem| {
-            let host = source.server.clone();
-            MintError::BadAnswer { host, problem }
-        })?;
+        let expires_at = token_expiry::find_expiry(&password, order.now)
+            .map_err(|unusable| unusable.of(source.server.clone()))?;
         Ok(Credential {
             username: USERNAME.to_owned(),
             password,
@@ -157,3 +155,6 @@ fn authority_of(cloud: AzureCloud) -> &'static str {
 fn resource_of(source: &AcrSource) -> &str {
     source.endpoints.resource.as_deref().unwrap_or(RESOURCE)
 }
+
+#[cfg(test)]
+mod tests;

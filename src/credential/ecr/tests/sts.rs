@@ -190,13 +190,15 @@ async fn mint_refuses_sessions_that_cannot_be_right() {
         (opened("ASIA1", "", "t", &soon), "not complete"),
         (opened("ASIA1", "s", "", &soon), "not complete"),
         (opened("ASIA1", "s", "t", "tomorrow"), "HTTP 200"),
-        (opened("ASIA1", "s", "t", &past), "clock"),
+        (opened("ASIA1", "s", "t", &past), "is this node's clock right?"),
     ];
     for (body, words) in rows {
         for way in ways() {
             let recorder = Recorder::with_token().with_sts(200, body.clone());
             let error = mint(&recorder, way).await.unwrap_err();
-            assert_eq!(error.reason(), "InvalidResponse", "{error}");
+            let is_past = words == "is this node's clock right?";
+            let reason = if is_past { "ClockSkew" } else { "InvalidResponse" };
+            assert_eq!(error.reason(), reason, "{error}");
             assert!(error.to_string().contains(words), "{words}: {error}");
             let asked = recorder.asked.lock().unwrap();
             assert!(
