@@ -8,8 +8,8 @@
 //! younger, the name.
 
 pub mod arn;
-pub(crate) mod audience;
 mod arrange;
+pub(crate) mod audience;
 mod candidate;
 pub mod crd;
 mod explain;

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use super::answers::Service;
 use super::aws::{self, sdk_client};
 use super::cloud::{CloudMint, unlogged};
+use super::error::UnusableAnswer;
 use super::http::LastHost;
 use super::identity::keys::AccessKeys;
 use super::identity::{self, AwsEnvironment, Session, SessionRequest};
 use super::{Credential, MintError};
 use crate::registry::source::{EcrSource, TokenLifetime};
-use super::error::UnusableAnswer;
 use answer::Authorization;
 pub use caller::OpenedSession;
 
@@ -62,8 +62,7 @@ impl EcrMint {
                 .await
         }?;
         let checked = authorization.check(order.now);
-        let (password, answered_end) =
-            checked.map_err(|unusable| unusable.of(asked.host()))?;
+        let (password, answered_end) = checked.map_err(|unusable| unusable.of(asked.host()))?;
         let expires_at = match (order.source.token_life, session.expires_at) {
             (TokenLifetime::Session, Some(end)) => end.min(answered_end),
             (TokenLifetime::Session, None) | (TokenLifetime::Answer, _) => answered_end,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Namespace;
 use super::service_account::{
-    AWS_AUDIENCE_ANNOTATION, AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ECR_ROLE_ANNOTATION,
-    ServiceAccount,
+    AWS_AUDIENCE_ANNOTATION, AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION,
+    ECR_ROLE_ANNOTATION, ServiceAccount,
 };
 use crate::credential::TenantError;
 use crate::names::ObjectName;
@@ -303,7 +303,10 @@ mod tests {
     /// F5: the annotation counts where annotations do, and an admin's own word comes first.
     #[test]
     fn binds_to_the_audience_of_the_annotation_only_from_annotations() {
-        let annotations = [(AWS_ROLE_ANNOTATION, OTHER), (AWS_AUDIENCE_ANNOTATION, "annotated")];
+        let annotations = [
+            (AWS_ROLE_ANNOTATION, OTHER),
+            (AWS_AUDIENCE_ANNOTATION, "annotated"),
+        ];
         let audience = |role_arn, audience, annotations: &[(&str, &str)]| {
             bound_ecr(ecr_source(role_arn, audience), annotations).map(|(_, audience)| audience)
         };
@@ -333,12 +336,19 @@ mod tests {
         assert_eq!(key(None, None), key(Some(ECR), Some(STS_AUDIENCE)));
         assert_ne!(key(None, None), key(None, Some("other")));
         let usual = key(None, None).unwrap();
-        assert!(!usual.contains("audience") && !usual.contains("session"), "{usual}");
+        assert!(
+            !usual.contains("audience") && !usual.contains("session"),
+            "{usual}"
+        );
         let longer = EcrSource {
             session_seconds: Some(7200),
             ..ecr_source(None, None)
         };
-        assert!(MintSource::from(longer).canonical().contains("sessionSeconds=7200"));
+        assert!(
+            MintSource::from(longer)
+                .canonical()
+                .contains("sessionSeconds=7200")
+        );
     }
 
     /// F21: what is said for Amazon ECR alone comes first, and is held to the same form.

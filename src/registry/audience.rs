@@ -10,9 +10,9 @@ const OF_API_SERVERS: [&str; 4] = ["api", "k3s", "kubernetes", "rke2"];
 /// Whether it is an audience of Entra ID's: no API server takes a token for one of that form, whatever its own is.
 pub(crate) fn is_entra_audience(audience: &str) -> bool {
     audience.len() <= LONGEST
-        && audience
-            .strip_prefix("api://")
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| is_part(byte) || byte == b'/'))
+        && audience.strip_prefix("api://").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|byte| is_part(byte) || byte == b'/')
+        })
 }
 
 /// Whether IAM may know it as the audience of an OIDC provider, and no API server takes it for its own by default.

@@ -311,10 +311,12 @@ impl EcrSource {
         // What nearly every source has none of is left out, so that a key stays what it was.
         let mut more = String::new();
         if let Some(audience) = self.identity.chosen_audience() {
-            write!(more, " audience={audience:?}").expect("a String takes all that is written to it");
+            write!(more, " audience={audience:?}")
+                .expect("a String takes all that is written to it");
         }
         if let Some(seconds) = self.session_seconds {
-            write!(more, " sessionSeconds={seconds}").expect("a String takes all that is written to it");
+            write!(more, " sessionSeconds={seconds}")
+                .expect("a String takes all that is written to it");
         }
         for hop in &self.assume_roles {
             more.push_str(&hop.canonical());
@@ -342,7 +344,9 @@ impl EcrIdentity {
     fn chosen_audience(&self) -> Option<&str> {
         match self {
             Self::ServiceAccount { audience, .. } => audience.as_deref(),
-            Self::Tenant { audience, .. } => Some(audience.as_str()).filter(|one| *one != STS_AUDIENCE),
+            Self::Tenant { audience, .. } => {
+                Some(audience.as_str()).filter(|one| *one != STS_AUDIENCE)
+            }
             Self::Workload | Self::Node | Self::Keys { .. } => None,
         }
     }

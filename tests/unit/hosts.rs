@@ -76,9 +76,17 @@ fn explains_that_the_usual_port_is_compared_as_text() {
         let registries = registries(pattern);
         let reference = Reference::parse(image).expect("it is an image");
         let explanation = registries.explain(PodSubject::default(), &reference);
-        assert_eq!(explanation.resolved.is_some(), is_served, "{pattern} {image}");
+        assert_eq!(
+            explanation.resolved.is_some(),
+            is_served,
+            "{pattern} {image}"
+        );
         let why = explanation.matches[0].why;
-        assert_eq!(matches!(why, Why::UsualPort { .. }), is_near, "{pattern} {image}: {why:?}");
+        assert_eq!(
+            matches!(why, Why::UsualPort { .. }),
+            is_near,
+            "{pattern} {image}: {why:?}"
+        );
     }
 }
 

@@ -454,19 +454,27 @@ fn asks_iam_for_the_audience_and_the_session_that_the_registry_says() {
     let chosen = setup(&setups, "z-audience");
     let audiences = |setup| {
         let conditions = statements(setup).into_iter();
-        let conditions = conditions.map(|one| one["Condition"]["StringEquals"]["<ISSUER>:aud"].clone());
+        let conditions =
+            conditions.map(|one| one["Condition"]["StringEquals"]["<ISSUER>:aud"].clone());
         conditions.filter(|one| !one.is_null()).collect::<Vec<_>>()
     };
     assert_eq!(audiences(chosen), [json!(["my-cloud"])]);
     let plain = setup(&setups, "g-annotated");
     assert_eq!(audiences(plain), [json!(["sts.amazonaws.com"])]);
     let (_, notes) = denied_and_notes(&setups, "z-audience");
-    for words in ["audience my-cloud", "tokenAudiences", "must be 7200 s or more"] {
+    for words in [
+        "audience my-cloud",
+        "tokenAudiences",
+        "must be 7200 s or more",
+    ] {
         assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
     }
     let (_, notes) = denied_and_notes(&setups, "g-annotated");
     let annotation = "eks.amazonaws.com/audience";
-    assert!(notes.iter().any(|note| note.contains(annotation)), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains(annotation)),
+        "{notes:?}"
+    );
 }
 
 #[test]

@@ -285,10 +285,7 @@ fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bo
     }
     if let Some(seconds) = hop.duration_seconds.filter(|seconds| *seconds > 3600) {
         let [allow, trust] = steps;
-        steps = [
-            allow,
-            note_session(trust, seconds),
-        ];
+        steps = [allow, note_session(trust, seconds)];
     }
     steps
 }

@@ -15,12 +15,12 @@ use tokio::time::timeout_at;
 
 use super::client::{Client, bad_json, check_token, host_of};
 use super::transport::Transport;
-use crate::credential::{MintError, answer_words};
 use crate::credential::answers::{Service, Signer};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
 use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
 use crate::credential::service_call::ServiceCall;
+use crate::credential::{MintError, answer_words};
 
 /// A token of Entra ID.
 pub(super) struct EntraToken {

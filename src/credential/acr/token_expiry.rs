@@ -95,7 +95,11 @@ mod tests {
             let problem = end(payload).unwrap_err().of("acr".to_owned()).to_string();
             assert!(problem.contains(words), "{payload}: {problem}");
             let is_past = words == "expired already";
-            assert_eq!(problem.contains("is this node's clock right?"), is_past, "{problem}");
+            assert_eq!(
+                problem.contains("is this node's clock right?"),
+                is_past,
+                "{problem}"
+            );
         }
         assert!(find_expiry(&"opaque".into(), now()).is_err());
         assert!(find_expiry(&"a.b.c.d".into(), now()).is_err());

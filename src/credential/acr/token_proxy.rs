@@ -104,7 +104,9 @@ impl<'a> TokenProxy<'a> {
         let rest = url.strip_prefix("https://").filter(|_| is_endpoint(url));
         let rest = rest.ok_or_else(|| {
             let shown = one_line(url);
-            none(&format!("{URL} is {shown:?}, no URL of the form https://host:port/path"))
+            none(&format!(
+                "{URL} is {shown:?}, no URL of the form https://host:port/path"
+            ))
         })?;
         let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = split_port(domain);
@@ -191,14 +193,22 @@ mod tests {
         let none = environment(&[]);
         assert!(TokenProxy::find(&none).unwrap().is_none());
         for (given, host, authority) in [
-            (vec![(URL, "https://api.hcp.example")], "api.hcp.example", "https://api.hcp.example"),
+            (
+                vec![(URL, "https://api.hcp.example")],
+                "api.hcp.example",
+                "https://api.hcp.example",
+            ),
             (
                 vec![(URL, "https://10.0.0.1:6443/"), (SNI_NAME, "x.ests.aks")],
                 "10.0.0.1",
                 "https://x.ests.aks:6443",
             ),
             (
-                vec![(URL, "https://[fd00::1]:443/a/b/"), (SNI_NAME, "x.ests.aks"), (CA_DATA, "pem")],
+                vec![
+                    (URL, "https://[fd00::1]:443/a/b/"),
+                    (SNI_NAME, "x.ests.aks"),
+                    (CA_DATA, "pem"),
+                ],
                 "fd00::1",
                 "https://x.ests.aks:443/a/b",
             ),
@@ -213,16 +223,37 @@ mod tests {
     fn refuses_settings_that_contradict_each_other() {
         let url = (URL, "https://api.hcp.example");
         for (given, words) in [
-            (vec![(SNI_NAME, "x.ests.aks")], "without AZURE_KUBERNETES_TOKEN_PROXY"),
-            (vec![(CA_FILE, "/ca.crt")], "AZURE_KUBERNETES_CA_FILE is set without"),
-            (vec![(CA_DATA, "pem")], "AZURE_KUBERNETES_CA_DATA is set without"),
-            (vec![url, (CA_FILE, "/ca.crt"), (CA_DATA, "pem")], "both set"),
+            (
+                vec![(SNI_NAME, "x.ests.aks")],
+                "without AZURE_KUBERNETES_TOKEN_PROXY",
+            ),
+            (
+                vec![(CA_FILE, "/ca.crt")],
+                "AZURE_KUBERNETES_CA_FILE is set without",
+            ),
+            (
+                vec![(CA_DATA, "pem")],
+                "AZURE_KUBERNETES_CA_DATA is set without",
+            ),
+            (
+                vec![url, (CA_FILE, "/ca.crt"), (CA_DATA, "pem")],
+                "both set",
+            ),
             (vec![url, (SNI_NAME, "10.0.0.1")], "no host's name"),
             (vec![url, (SNI_NAME, "a b")], "no host's name"),
             (vec![(URL, "http://api.hcp.example")], "no URL of the form"),
-            (vec![(URL, "https://user@api.hcp.example")], "no URL of the form"),
-            (vec![(URL, "https://api.hcp.example?x=1")], "no URL of the form"),
-            (vec![(URL, "https://api.hcp.example/#x")], "no URL of the form"),
+            (
+                vec![(URL, "https://user@api.hcp.example")],
+                "no URL of the form",
+            ),
+            (
+                vec![(URL, "https://api.hcp.example?x=1")],
+                "no URL of the form",
+            ),
+            (
+                vec![(URL, "https://api.hcp.example/#x")],
+                "no URL of the form",
+            ),
             (vec![(URL, "api.hcp.example")], "no URL of the form"),
         ] {
             let environment = environment(&given);

@@ -54,8 +54,7 @@ impl Authorization {
     /// The password and until when it is good.
     pub(crate) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), UnusableAnswer> {
         let token = self.token.filter(|token| !token.is_empty());
-        let password =
-            decode(&token.ok_or_else(|| UnusableAnswer::wrong("its token is empty"))?)?;
+        let password = decode(&token.ok_or_else(|| UnusableAnswer::wrong("its token is empty"))?)?;
         let answered = self
             .expires_at
             .ok_or_else(|| UnusableAnswer::wrong("it has no expiresAt"))?;
@@ -185,7 +184,10 @@ mod tests {
         assert!(Authorization::of_private(answer(1)).is_ok());
         for (count, words) in [(0, "0 entries"), (2, "2 entries")] {
             let problem = Authorization::of_private(answer(count)).err().unwrap();
-            assert!(matches!(&problem, UnusableAnswer::Wrong(text) if text.contains(words)), "{problem:?}");
+            assert!(
+                matches!(&problem, UnusableAnswer::Wrong(text) if text.contains(words)),
+                "{problem:?}"
+            );
         }
         assert!(Authorization::of_public(PublicOutput::builder().build()).is_err());
     }

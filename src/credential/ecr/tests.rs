@@ -17,9 +17,7 @@ use super::*;
 use crate::credential::answers::Signer;
 use crate::credential::http::HttpClient;
 use crate::registry::host::partition_of;
-use crate::registry::source::{
-    EcrEndpoints, EcrIdentity, MintSource, Partition, TokenLifetime,
-};
+use crate::registry::source::{EcrEndpoints, EcrIdentity, MintSource, Partition, TokenLifetime};
 use crate::registry::{CredentialSource, Registries, Registry};
 
 /// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.

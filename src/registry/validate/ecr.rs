@@ -79,7 +79,11 @@ fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut 
         );
     }
     if let Some(workload) = &identity.workload {
-        check_seconds("spec.ecr.identity.workload", workload.duration_seconds, findings);
+        check_seconds(
+            "spec.ecr.identity.workload",
+            workload.duration_seconds,
+            findings,
+        );
     }
     if let Some(account) = &identity.service_account {
         check_service_account(account, partitions, findings);

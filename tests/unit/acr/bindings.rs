@@ -6,7 +6,9 @@ use pullpass::credential::MintError;
 use pullpass::credential::acr::{AzureEnvironment, TokenProxyEnvironment};
 use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource};
 
-use super::fixture::{APP, Fixture, SERVER, TENANT, WORKLOAD, assert_minted, checked, source, tenant};
+use super::fixture::{
+    APP, Fixture, SERVER, TENANT, WORKLOAD, assert_minted, checked, source, tenant,
+};
 use super::support::azure::{Application, Federated};
 use super::support::pki::Authority;
 
@@ -50,7 +52,13 @@ impl Bound {
         let file = self.folder.path().join("ca.crt");
         std::fs::write(&file, ca).unwrap();
         TokenProxyEnvironment {
-            url: Some(self.fixture.azure.internet.proxy.replace("http://", "https://")),
+            url: Some(
+                self.fixture
+                    .azure
+                    .internet
+                    .proxy
+                    .replace("http://", "https://"),
+            ),
             sni_name: Some(PROXY.to_owned()),
             ca_file: Some(file),
             ca_data: None,
@@ -62,21 +70,34 @@ impl Bound {
     }
 
     fn environment(&self, token_proxy: TokenProxyEnvironment) -> AzureEnvironment {
-        let token = self.fixture.issuer.token("pullpass:pullpass", BINDING, 3600);
+        let token = self
+            .fixture
+            .issuer
+            .token("pullpass:pullpass", BINDING, 3600);
         AzureEnvironment {
             token_proxy,
             ..self.fixture.environment(&token)
         }
     }
 
-    async fn mint(&self, identity: AcrIdentity, proxy: TokenProxyEnvironment) -> Result<(), MintError> {
+    async fn mint(
+        &self,
+        identity: AcrIdentity,
+        proxy: TokenProxyEnvironment,
+    ) -> Result<(), MintError> {
         self.mint_of(source(identity), proxy).await
     }
 
-    async fn mint_of(&self, source: AcrSource, proxy: TokenProxyEnvironment) -> Result<(), MintError> {
+    async fn mint_of(
+        &self,
+        source: AcrSource,
+        proxy: TokenProxyEnvironment,
+    ) -> Result<(), MintError> {
         let environment = self.environment(proxy);
         let minted = self.fixture.mint_with(source, None, environment).await;
-        minted.map(|credential| assert_minted(&credential, APP)).map_err(checked)
+        minted
+            .map(|credential| assert_minted(&credential, APP))
+            .map_err(checked)
     }
 
     fn reached(&self) -> Vec<String> {
@@ -107,9 +128,18 @@ async fn sends_tokens_of_namespaces_to_the_proxy_only_if_they_are_for_it() {
     let bound = Bound::new().await;
     let account = tenant("pullpass", TENANT, APP);
     let error = bound.mint(account.clone(), bound.proxy(&bound.ca())).await;
-    assert!(error.is_err(), "it is for Entra ID, which has no such tenant here");
+    assert!(
+        error.is_err(),
+        "it is for Entra ID, which has no such tenant here"
+    );
     assert_eq!(bound.reached(), [ENTRA]);
-    let AcrIdentity::Tenant { tenant, client_id, tenant_id, .. } = account else {
+    let AcrIdentity::Tenant {
+        tenant,
+        client_id,
+        tenant_id,
+        ..
+    } = account
+    else {
         unreachable!("it is a ServiceAccount of a tenant")
     };
     let account = AcrIdentity::Tenant {
@@ -134,7 +164,12 @@ async fn asks_the_authority_of_the_registry_instead_of_the_proxy() {
         endpoints,
         ..source(WORKLOAD)
     };
-    assert!(bound.mint_of(source, bound.proxy(&bound.ca())).await.is_err());
+    assert!(
+        bound
+            .mint_of(source, bound.proxy(&bound.ca()))
+            .await
+            .is_err()
+    );
     assert_eq!(bound.reached(), [ENTRA]);
 }
 
@@ -160,5 +195,8 @@ async fn reads_the_authority_of_the_proxy_again_when_it_changes() {
     };
     let error = bound.mint(WORKLOAD, missing).await.unwrap_err().to_string();
     assert!(error.contains("/nowhere/ca.crt"), "{error}");
-    bound.mint(WORKLOAD, bound.proxy(&bound.ca())).await.unwrap();
+    bound
+        .mint(WORKLOAD, bound.proxy(&bound.ca()))
+        .await
+        .unwrap();
 }

@@ -260,7 +260,10 @@ async fn refuses_tokens_with_absurd_ends() {
         fixture.azure.content().refresh_life = life;
         let error = fixture.refusal(WORKLOAD).await;
         assert_eq!(error.reason(), "InvalidResponse", "{error}");
-        assert!(error.to_string().contains("longer than any"), "{life}: {error}");
+        assert!(
+            error.to_string().contains("longer than any"),
+            "{life}: {error}"
+        );
     }
     let opaque = Reply::json(200, &json!({"refresh_token": "canary-opaque"}));
     fixture.azure.fail("oauth2/exchange", opaque, 1);

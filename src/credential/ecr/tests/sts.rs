@@ -150,7 +150,11 @@ async fn mint_shows_a_token_for_the_audience_of_the_source() {
     // The double gives out a token that is the audience itself.
     mint_by(&recorder, web, Ok("my-cloud")).await.unwrap();
     let forms = recorder.forms.lock().unwrap();
-    assert!(forms[0].contains("WebIdentityToken=my-cloud"), "{}", forms[0]);
+    assert!(
+        forms[0].contains("WebIdentityToken=my-cloud"),
+        "{}",
+        forms[0]
+    );
 }
 
 #[tokio::test]
@@ -190,14 +194,21 @@ async fn mint_refuses_sessions_that_cannot_be_right() {
         (opened("ASIA1", "", "t", &soon), "not complete"),
         (opened("ASIA1", "s", "", &soon), "not complete"),
         (opened("ASIA1", "s", "t", "tomorrow"), "HTTP 200"),
-        (opened("ASIA1", "s", "t", &past), "is this node's clock right?"),
+        (
+            opened("ASIA1", "s", "t", &past),
+            "is this node's clock right?",
+        ),
     ];
     for (body, words) in rows {
         for way in ways() {
             let recorder = Recorder::with_token().with_sts(200, body.clone());
             let error = mint(&recorder, way).await.unwrap_err();
             let is_past = words == "is this node's clock right?";
-            let reason = if is_past { "ClockSkew" } else { "InvalidResponse" };
+            let reason = if is_past {
+                "ClockSkew"
+            } else {
+                "InvalidResponse"
+            };
             assert_eq!(error.reason(), reason, "{error}");
             assert!(error.to_string().contains(words), "{words}: {error}");
             let asked = recorder.asked.lock().unwrap();
