@@ -40,7 +40,7 @@ pub(super) struct TenantAccount<'a> {
 pub(super) fn trust_tenants(
     partition: Partition,
     role: &AwsPrincipal,
-    pub(super) account: &TenantAccount<'_>,
+    account: &TenantAccount<'_>,
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Step {
@@ -74,7 +74,7 @@ pub(super) fn trust_tokens(
     partition: Partition,
     role: &AwsPrincipal,
     subjects: impl IntoIterator<Item = String>,
-    pub(super) audience: &str,
+    audience: &str,
     place: &PolicyContext<'_>,
 ) -> Step {
     let issuer = place
