@@ -10,6 +10,10 @@ pub const AWS_ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 /// <https://github.com/kubernetes/cloud-provider-aws/blob/master/cmd/ecr-credential-provider/main.go>
 pub const ECR_ROLE_ANNOTATION: &str = "eks.amazonaws.com/ecr-role-arn";
 
+/// The annotation that says whom a ServiceAccount's tokens for AWS are for.
+/// <https://github.com/aws/amazon-eks-pod-identity-webhook#eks-walkthrough>
+pub const AWS_AUDIENCE_ANNOTATION: &str = "eks.amazonaws.com/audience";
+
 /// The annotations that name the application of Entra ID that is federated with a ServiceAccount, and its tenant.
 /// <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
 pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
@@ -17,9 +21,10 @@ pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
 pub const AZURE_TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
 /// The annotations that are read.
-pub const ANNOTATIONS: [&str; 4] = [
+pub const ANNOTATIONS: [&str; 5] = [
     ECR_ROLE_ANNOTATION,
     AWS_ROLE_ANNOTATION,
+    AWS_AUDIENCE_ANNOTATION,
     AZURE_CLIENT_ANNOTATION,
     AZURE_TENANT_ANNOTATION,
 ];
