@@ -24,9 +24,10 @@ use crate::controller::{
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
-use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::http::HttpClient;
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
+use crate::credential::proxy::find_proxy;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Provisioner;
 use crate::provision::state::State;
@@ -110,9 +111,9 @@ fn assemble(
         }
         None => None,
     };
-    let http = HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
-        .context("--extra-ca, or the machine's own CA certificates")?;
     let variable = |name: &str| std::env::var(name).ok();
+    let http = HttpClient::build(extra_ca.as_deref(), find_proxy(variable)?)
+        .context("--extra-ca, or the machine's own CA certificates")?;
     let environment = AwsEnvironment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let tokens = Arc::new(kube.clone());

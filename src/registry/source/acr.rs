@@ -54,8 +54,8 @@ pub enum AcrIdentity {
         tenant: Arc<Tenant>,
         /// The application.
         client_id: String,
-        /// Its tenant.
-        tenant_id: String,
+        /// Its tenant; `None`: pullpass' own, which its environment says.
+        tenant_id: Option<String>,
         /// Whom the ServiceAccount's tokens are for.
         audience: String,
     },

@@ -1,6 +1,6 @@
 //! Trying a login on its registry, as a container runtime uses it: the login itself, and the manifest of one image.
 //!
-//! The login goes to the registry's own host and nowhere else: a token service on another host is not asked.
+//! The login goes to the registry's own host, and to a token service on another one only where whoever checks it named that host.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>,
 //! <https://distribution.github.io/distribution/spec/auth/token/>
@@ -14,9 +14,11 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::credential::cloud::unlogged;
-use crate::credential::http::{FetchError, HttpClient, Reply, Route, one_line};
-use crate::credential::outgoing::{Sent, build_request};
+use super::answer_words;
+use super::answers::{self, Answer, Service};
+use super::cloud::unlogged;
+use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use super::outgoing::{Sent, build_request};
 use crate::plain_text::{self, basic_auth, with_prefix};
 use challenge::Challenge;
 
@@ -31,16 +33,18 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Tries logins on one registry.
-pub(super) struct RegistryClient<'a> {
+pub(crate) struct RegistryClient<'a> {
     http: &'a HttpClient,
     domain: &'a str,
     username: &'a str,
     password: &'a SecretString,
+    /// Other hosts that may be asked whether the login is good.
+    token_services: &'a [String],
 }
 
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoginMethod {
+pub(crate) enum LoginMethod {
     /// It asks for no login.
     Open,
     /// With the login in each request.
@@ -51,14 +55,14 @@ pub(super) enum LoginMethod {
 
 /// What a registry says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// Its digest, if the registry said it.
-    pub(super) digest: Option<String>,
+    pub(crate) digest: Option<String>,
 }
 
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(super) enum RegistryClientError {
+pub(crate) enum RegistryClientError {
     /// The registry does not take the login, or not for this image.
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Refused {
@@ -80,6 +84,20 @@ pub(super) enum RegistryClientError {
         what: String,
         /// The registry's words, one line.
         answer: String,
+    },
+    /// An answer whose meaning is known ([`answers`]).
+    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
+    Known {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's words, one line.
+        answer: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The registry sends logins to another host.
     #[error("{host} has its logins checked by {realm}, another host: not asked")]
@@ -115,7 +133,7 @@ pub(super) enum RegistryClientError {
 
 impl<'a> RegistryClient<'a> {
     /// A login for the registry of this domain, which is a host and at most a port.
-    pub(super) fn new(
+    pub(crate) fn new(
         http: &'a HttpClient,
         domain: &'a str,
         username: &'a str,
@@ -131,6 +149,15 @@ impl<'a> RegistryClient<'a> {
             domain,
             username,
             password,
+            token_services: &[],
+        }
+    }
+
+    /// The same; these hosts, too, may have the login where the registry names one of them as its token service.
+    pub(crate) fn with_token_services(self, token_services: &'a [String]) -> Self {
+        Self {
+            token_services,
+            ..self
         }
     }
 
@@ -138,7 +165,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub(super) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(crate) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
@@ -162,7 +189,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub(super) async fn manifest(
+    pub(crate) async fn manifest(
         &self,
         path: &str,
         reference: &str,
@@ -221,13 +248,21 @@ impl<'a> RegistryClient<'a> {
             Challenge::Basic => return Ok(Some(basic())),
             Challenge::Token { realm, service } => (realm, service),
         };
-        let path = challenge::token_path(realm, self.domain, service.as_deref(), path).map_err(
-            |realm| RegistryClientError::ForeignRealm {
-                host: self.domain.to_owned(),
-                realm: one_line(realm),
-            },
-        )?;
-        let reply = self.send("GET", &path, Some(&basic()), deadline).await?;
+        let (host, path) = challenge::token_place(
+            realm,
+            self.domain,
+            self.token_services,
+            service.as_deref(),
+            path,
+        )
+        .map_err(|realm| RegistryClientError::ForeignRealm {
+            host: self.domain.to_owned(),
+            realm: one_line(realm),
+        })?;
+        let login = basic();
+        let reply = self
+            .send_to(host, "GET", &path, Some(&login), deadline)
+            .await?;
         if reply.status != 200 {
             return Err(self.explain("a token for the login".to_owned(), &reply));
         }
@@ -247,8 +282,20 @@ impl<'a> RegistryClient<'a> {
         authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
-        let host = || self.domain.to_owned();
-        let url = format!("https://{}{path}", self.domain);
+        self.send_to(self.domain, method, path, authorization, deadline)
+            .await
+    }
+
+    async fn send_to(
+        &self,
+        asked: &str,
+        method: &'static str,
+        path: &str,
+        authorization: Option<&SecretString>,
+        deadline: Instant,
+    ) -> Result<Reply, RegistryClientError> {
+        let host = || asked.to_owned();
+        let url = format!("https://{asked}{path}");
         let login = authorization.map(|login| ("authorization", login));
         let request = build_request(method, &url, &[("accept", MANIFESTS)], login, Vec::new())
             .map_err(|problem| self.bad(problem))?;
@@ -267,6 +314,26 @@ impl<'a> RegistryClient<'a> {
     fn explain(&self, what: String, reply: &Reply) -> RegistryClientError {
         let host = self.domain.to_owned();
         let answer = self.words(&reply.body);
+        let body = answer_words::read_body(&reply.body);
+        let known = answers::find(&Answer {
+            from: Service::Registry,
+            status: reply.status,
+            code: "",
+            action: "",
+            signer: None,
+            text: &body.text,
+        });
+        if let Some(known) = known {
+            let wait = reply.retry_after.map(|wait| wait.as_secs());
+            let wait = wait.map(|seconds| format!(", it asks to wait {seconds} s"));
+            return RegistryClientError::Known {
+                host,
+                what,
+                status: reply.status,
+                answer: format!("{answer}{}", wait.unwrap_or_default()),
+                advice: &known.advice,
+            };
+        }
         match reply.status {
             status @ (401 | 403) => RegistryClientError::Refused {
                 host,
