@@ -44,10 +44,7 @@ pub(super) fn trust_tenants(
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Step {
-    let mut namespaces = place.served_by(registry);
-    if namespaces.is_empty() {
-        namespaces.push("<NAMESPACE>");
-    }
+    let namespaces = place.served_by(registry);
     let name = account.name;
     let subjects = namespaces
         .iter()
