@@ -28,6 +28,8 @@ pub use leadership::Leadership;
 pub use login_checks::{CheckedLogins, LoginCheckLoop, Metrics as LoginCheckMetrics};
 pub use metrics::Metrics;
 pub use missed_pods::MissedPodScanner;
+#[cfg(test)]
+pub(crate) use reconciler::mint_retries::SourceFailure;
 pub use reconciler::{Reconciler, RenewalRate};
 pub use status::StatusWriter;
 

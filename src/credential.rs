@@ -12,15 +12,21 @@ pub mod http;
 pub mod identity;
 pub mod login_check;
 pub mod mint;
+pub mod proxy;
 pub mod static_login;
 
+pub(crate) mod answer_words;
+pub(crate) mod answers;
 mod aws;
 pub(crate) mod cloud;
 mod error;
 pub(crate) mod jwt;
 mod metrics;
 pub(crate) mod outgoing;
+mod refusal;
 pub(crate) mod registry_client;
+pub(crate) mod retry_after;
+pub(crate) mod service_call;
 mod store;
 mod tenant;
 
@@ -36,9 +42,11 @@ use crate::clock;
 use crate::names::ObjectName;
 use crate::registry::source::MintSource;
 
-pub use cloud::CloudMint;
+pub use answers::AnswerReason;
+pub use cloud::{CloudMint, MintTimeouts};
 pub use error::MintError;
 pub use metrics::Metrics;
+pub use refusal::Refusal;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};
 pub use tenant::{ServiceAccountTokens, TenantError};
 
@@ -93,7 +101,7 @@ pub fn freshness(credential: &Credential, now: Timestamp) -> Freshness {
 
 /// What one credential is kept under: 64 lower-case hexadecimal digits, usable in an object's name.
 ///
-/// It is the SHA-256 of [`crate::registry::source::CredentialSource::canonical`] and, for static keys, of the keys themselves, so
+/// It is the SHA-256 of [`crate::registry::source::MintSource::canonical`] and, for static keys, of the keys themselves, so
 /// that rotated keys lead to another credential. Nothing can be learned from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialKey(String);

@@ -124,10 +124,7 @@ impl Enforce {
         );
         match self {
             Self::Warn => ValidationResponse::default(),
-            Self::Deny => ValidationResponse {
-                refusal: Some(Denial::unavailable(message)),
-                warnings: Vec::new(),
-            },
+            Self::Deny => ValidationResponse::refuse(Denial::unavailable(message)),
         }
     }
 
@@ -148,14 +145,8 @@ impl Enforce {
             "pullpass: the Pod does not reference Secret {secrets} of namespace {namespace}, which its images need (Registry {registries}): {advice}"
         );
         match self {
-            Self::Warn => ValidationResponse {
-                refusal: None,
-                warnings: vec![message],
-            },
-            Self::Deny => ValidationResponse {
-                refusal: Some(Denial::forbidden(message)),
-                warnings: Vec::new(),
-            },
+            Self::Warn => ValidationResponse::warn(vec![message]),
+            Self::Deny => ValidationResponse::refuse(Denial::forbidden(message)),
         }
     }
 }

@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// The EKS cluster, where pullpass' own role is trusted by EKS Pod Identity.
     #[arg(long, value_name = "ARN", value_parser = parse_cluster_arn)]
     cluster_arn: Option<String>,
+    /// The repositories are behind pull-through caches of Amazon ECR: the first pull of an image needs two more actions.
+    #[arg(long)]
+    pull_through_cache: bool,
     /// pullpass' own namespace.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
     namespace: NamespaceName,
@@ -136,13 +139,17 @@ struct PolicyReport<'a> {
 }
 
 impl PolicyContext<'_> {
-    /// The namespaces of the files that a Registry serves.
+    /// The namespaces of the files that a Registry serves; a placeholder where there are none.
     fn served_by(&self, registry: &ValidRegistry) -> Vec<&str> {
         let served = self
             .namespaces
             .iter()
             .filter(|(_, labels)| registry.namespaces.matches(labels));
-        served.map(|(name, _)| name.as_str()).collect()
+        let names: Vec<&str> = served.map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return vec!["<NAMESPACE>"];
+        }
+        names
     }
 }
 

@@ -113,12 +113,15 @@ fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> 
     };
     let message = error.to_string();
     match error {
-        RegistryClientError::Refused { status: 401, .. } => LoginOutcome::Refused { message },
+        RegistryClientError::Refused { status: 401, .. }
+        | RegistryClientError::Known { status: 401, .. } => LoginOutcome::Refused { message },
         RegistryClientError::ForeignRealm { .. } => unknown("ForeignRealm", message, false),
-        RegistryClientError::Refused { .. } => unknown("Forbidden", message, true),
-        RegistryClientError::NotFound { .. } | RegistryClientError::BadAnswer { .. } => {
-            unknown("InvalidResponse", message, true)
+        RegistryClientError::Refused { .. } | RegistryClientError::Known { status: 403, .. } => {
+            unknown("Forbidden", message, true)
         }
+        RegistryClientError::NotFound { .. }
+        | RegistryClientError::Known { .. }
+        | RegistryClientError::BadAnswer { .. } => unknown("InvalidResponse", message, true),
         RegistryClientError::Timeout { .. } => unknown("Timeout", message, true),
         RegistryClientError::Network { .. } => unknown("Network", message, true),
     }

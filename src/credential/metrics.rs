@@ -77,7 +77,7 @@ impl Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let histogram = || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0]);
+        let histogram = || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0]);
         Self {
             mints: Family::default(),
             duration: ByLabel::new("provider", histogram),

@@ -12,8 +12,9 @@ use super::changes::ChangeLog;
 use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
+pub use crate::credential::MintError;
 pub use crate::credential::login_check::{LoginChecker, LoginOutcome};
-use crate::credential::{Credential, MintError, SourceSecret};
+use crate::credential::{Credential, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 

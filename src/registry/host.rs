@@ -140,7 +140,10 @@ impl fmt::Display for Partition {
 }
 
 /// The suffixes of Amazon ECR's hosts, whether hosts under them are dual-stack, and the partitions they serve.
-const ECR_SUFFIXES: [(&str, bool, &[Partition]); 9] = [
+///
+/// <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>,
+/// <https://github.com/aws/amazon-ecs-agent/issues/4612>
+const ECR_SUFFIXES: [(&str, bool, &[Partition]); 14] = [
     (
         ".amazonaws.com",
         false,
@@ -154,6 +157,11 @@ const ECR_SUFFIXES: [(&str, bool, &[Partition]); 9] = [
     (".csp.hci.ic.gov", false, &[Partition::AwsIsoF]),
     (".on.aws", true, &[Partition::Aws, Partition::AwsUsGov]),
     (".on.amazonwebservices.com.cn", true, &[Partition::AwsCn]),
+    (".on.amazonwebservices.eu", true, &[Partition::AwsEusc]),
+    (".on.aws.ic.gov", true, &[Partition::AwsIso]),
+    (".on.aws.scloud", true, &[Partition::AwsIsoB]),
+    (".on.cloud-aws.adc-e.uk", true, &[Partition::AwsIsoE]),
+    (".on.aws.hci.ic.gov", true, &[Partition::AwsIsoF]),
 ];
 
 const ACR_SUFFIXES: [(&str, AzureCloud); 4] = [

@@ -24,9 +24,10 @@ use crate::controller::{
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
-use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::http::HttpClient;
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
+use crate::credential::proxy::find_proxy;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Provisioner;
 use crate::provision::state::State;
@@ -107,7 +108,8 @@ fn build_http(args: &Args) -> anyhow::Result<HttpClient> {
         }
         None => None,
     };
-    HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
+    let variable = |name: &str| std::env::var(name).ok();
+    HttpClient::build(extra_ca.as_deref(), find_proxy(variable)?)
         .context("--extra-ca, or the machine's own CA certificates")
 }
 

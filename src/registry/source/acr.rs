@@ -54,8 +54,8 @@ pub enum AcrIdentity {
         tenant: Arc<Tenant>,
         /// The application.
         client_id: String,
-        /// Its tenant.
-        tenant_id: String,
+        /// Its tenant; `None`: pullpass' own, which its environment says.
+        tenant_id: Option<String>,
         /// Whom the ServiceAccount's tokens are for.
         audience: String,
     },
@@ -82,7 +82,7 @@ pub enum ManagedIdentity {
 }
 
 impl AcrSource {
-    /// As [`super::CredentialSource::canonical`].
+    /// As [`super::MintSource::canonical`].
     pub(super) fn canonical(&self) -> String {
         let identity = match &self.identity {
             AcrIdentity::Workload {

@@ -41,8 +41,14 @@ fn check_image(image: &Pattern, acr: &Acr, suffix: Option<&str>) -> Result<bool,
             "has a * in its host: a token of Azure is for one login server, list them".to_owned(),
         );
     }
-    if image::split_port(image.domain()).1.is_some() {
-        return Err("has a port: login servers of Azure have none, remove it".to_owned());
+    // The kubelet compares ports as text, so an image that names the usual one needs a pattern that does, too.
+    if image::split_port(image.domain())
+        .1
+        .is_some_and(|port| port != "443")
+    {
+        return Err(
+            "has a port other than 443: login servers of Azure have no other, remove it".to_owned(),
+        );
     }
     match Host::recognise(image.host()) {
         Some(Host::Acr(host)) if host.cloud == AzureCloud::Germany => {

@@ -5,27 +5,21 @@ mod logins;
 mod tenants;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
 use pullpass::controller::{
     CheckedLogins, Leadership, LoginCheckLoop, LoginCheckMetrics, Metrics, Reconciler, StatusWriter,
 };
-use pullpass::credential::{Credential, MintError, SourceSecret};
-use pullpass::names::{NamespaceName, ObjectName};
+use pullpass::credential::{Credential, MintError};
 use pullpass::provision::changes::ChangeLog;
-use pullpass::provision::ports::{
-    Cluster, ClusterError, Credentials, ListedRegistry, LoginChecker, Precondition, PullSecret,
-    PullSecretContent, Version,
-};
-use pullpass::provision::service_account::ServiceAccount;
+use pullpass::provision::ports::{ClusterError, Credentials, ListedRegistry, LoginChecker};
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
@@ -35,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::double::{self, Dice, View, World};
+use super::double::{self, Known, View, World};
 use super::names::name;
 use super::{host, pass, registries, time};
 
@@ -55,31 +49,19 @@ fn clock() -> Timestamp {
 /// Every mint has an answer at once, unless it waits for `hold`.
 #[derive(Default)]
 struct Cloud {
-    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    known: Known,
     issued: AtomicUsize,
     /// How often it was asked to mint, and whether it fails to.
     asked: AtomicUsize,
     fails: AtomicBool,
     looks: AtomicUsize,
     hold: Mutex<Option<Arc<Notify>>>,
-    changes: ChangeLog<String>,
 }
 
 impl Cloud {
     fn issue(&self, source: &MintSource, now: Timestamp) -> Arc<Credential> {
         let issued = self.issued.fetch_add(1, Ordering::SeqCst);
-        let credential = Arc::new(Credential {
-            username: "AWS".to_owned(),
-            password: format!("canary-{issued}").into(),
-            minted_at: now,
-            expires_at: now + SignedDuration::from_hours(12),
-            principal: "tester".to_owned(),
-        });
-        let mut known = self.known.lock().unwrap();
-        known.insert(source.clone(), Arc::clone(&credential));
-        drop(known);
-        self.changes.note(source.canonical());
-        credential
+        self.known.issue(source, format!("canary-{issued}"), now)
     }
 }
 
@@ -87,7 +69,7 @@ impl Cloud {
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        self.known.lock().unwrap().get(source).cloned()
+        self.known.get(source)
     }
 
     async fn mint(
@@ -99,7 +81,7 @@ impl Credentials for Cloud {
         if let Some(hold) = hold {
             hold.notified().await;
         }
-        let known = self.known.lock().unwrap().get(source).cloned();
+        let known = self.known.get(source);
         Ok(known.unwrap_or_else(|| self.issue(source, now)))
     }
 
@@ -121,78 +103,7 @@ impl Credentials for Cloud {
     }
 
     fn changes(&self) -> &ChangeLog<String> {
-        &self.changes
-    }
-}
-
-/// The cluster, whose writes take a while.
-struct Slow {
-    view: View,
-    write: Duration,
-}
-
-#[async_trait]
-impl Cluster for Slow {
-    async fn fetch_namespace(
-        &self,
-        name: &NamespaceName,
-    ) -> Result<Option<(String, Namespace)>, ClusterError> {
-        self.view.fetch_namespace(name).await
-    }
-
-    async fn fetch_service_account(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-    ) -> Result<Option<ServiceAccount>, ClusterError> {
-        self.view.fetch_service_account(namespace, name).await
-    }
-
-    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
-        self.view.fetch_source(name).await
-    }
-
-    async fn fetch_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-    ) -> Result<Option<PullSecret>, ClusterError> {
-        self.view.fetch_pull_secret(namespace, name).await
-    }
-
-    async fn apply_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-        content: &PullSecretContent,
-        precondition: &Precondition,
-    ) -> Result<Version, ClusterError> {
-        tokio::time::sleep(self.write).await;
-        let written = self
-            .view
-            .apply_pull_secret(namespace, name, content, precondition);
-        written.await
-    }
-
-    async fn delete_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-        version: &Version,
-    ) -> Result<(), ClusterError> {
-        self.view.delete_pull_secret(namespace, name, version).await
-    }
-
-    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
-        self.view.fetch_registry_verbs().await
-    }
-
-    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
-        self.view.fetch_registry_crd().await
-    }
-
-    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
-        self.view.list_registries().await
+        &self.known.changes
     }
 }
 
@@ -259,15 +170,11 @@ impl Replica {
     fn start_with(write: Duration, checker: Option<Arc<dyn LoginChecker>>) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
-        let view = View {
-            world: Arc::clone(&world),
-            dice: Arc::new(Dice::new(1)),
-        };
         let cloud = Arc::new(Cloud::default());
         let credentials: Arc<dyn Credentials> = cloud.clone();
         let provisioner = Provisioner::new(
             Arc::clone(&state),
-            Arc::new(Slow { view, write }),
+            Arc::new(View::slow(&world, write)),
             Arc::clone(&credentials),
             clock,
         );
@@ -633,7 +540,15 @@ async fn looks_at_one_credential_when_one_was_renewed() {
     replica.opted_in(2);
     replica.lead();
     pass(60_000).await;
-    let source = replica.cloud.known.lock().unwrap().keys().next().cloned();
+    let source = replica
+        .cloud
+        .known
+        .all
+        .lock()
+        .unwrap()
+        .keys()
+        .next()
+        .cloned();
     replica.cloud.looks.store(0, Ordering::SeqCst);
     replica.cloud.issue(&source.unwrap(), time::clock());
     pass(5_000).await;
@@ -728,7 +643,15 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     let idle = count_reconciles(&replica, |_| {}).await;
     assert_eq!(idle, 0, "nothing changed");
     let renewed = count_reconciles(&replica, |replica| {
-        let known = replica.cloud.known.lock().unwrap().keys().next().cloned();
+        let known = replica
+            .cloud
+            .known
+            .all
+            .lock()
+            .unwrap()
+            .keys()
+            .next()
+            .cloned();
         replica.cloud.issue(&known.unwrap(), time::clock());
     });
     let renewed = renewed.await;

@@ -1,5 +1,6 @@
 //! Fixed logins are tried before they are called good.
 
+use pullpass::credential::SourceSecret;
 use pullpass::provision::ports::LoginOutcome;
 
 use super::*;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use pullpass::cluster::EventType;
 
 use super::*;
