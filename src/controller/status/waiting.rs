@@ -121,7 +121,9 @@ pub(super) fn keep_lacking(
     let Some(counts) = facts.input.index.registry(registry) else {
         return now_waiting;
     };
-    let lacking = before.iter().filter(|(key, _)| counts.lacking.contains(*key));
+    let lacking = before
+        .iter()
+        .filter(|(key, _)| counts.lacking.contains(*key));
     for (key, cause) in lacking {
         let known = now_waiting.entry(key.clone());
         known.or_insert_with(|| cause.clone());
