@@ -10,6 +10,7 @@ pub mod cache;
 pub mod ecr;
 pub mod http;
 pub mod identity;
+pub mod login_check;
 pub mod mint;
 pub mod proxy;
 pub mod static_login;

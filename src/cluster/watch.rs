@@ -141,32 +141,40 @@ impl Watches {
     }
 }
 
-/// What is logged once of each namespace that opted in and is excluded.
+/// What is logged of a namespace that opted in and is excluded.
 const EXCLUDED_WARNING: &str = "namespace is opted in and excluded: nothing is injected or written there; take its label pullpass.dev/inject off, or do not exclude it (--exclude-namespaces; kube-* and pullpass' own always are)";
 
-/// Logs a namespace that opted in and is excluded, once for as long as it is; with an empty name all of them.
-fn warn_of_excluded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
+/// What is to be logged of a namespace whose label is not followed; `None`: it is.
+fn find_warning(namespace: &Namespace) -> Option<String> {
+    let unknown = namespace.find_unknown_inject();
+    unknown.or_else(|| namespace.excluded.then(|| EXCLUDED_WARNING.to_owned()))
+}
+
+/// Logs a namespace whose label is not followed, once for as long as that is so; with an empty name all of them.
+fn warn_of_unheeded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
     let known: Vec<Arc<Namespace>> = if name.is_empty() {
         state.namespaces.list()
     } else {
         state.namespaces.get(name).into_iter().collect()
     };
-    let is_excluded = |name: &NamespaceName| {
+    let is_unheeded = |name: &NamespaceName| {
         let namespace = state.namespaces.get(name.as_str());
-        namespace.is_some_and(|namespace| namespace.excluded)
+        namespace.is_some_and(|namespace| find_warning(&namespace).is_some())
     };
-    warned.retain(is_excluded);
-    for namespace in known.iter().filter(|namespace| namespace.excluded) {
-        if warned.insert(namespace.name.clone()) {
-            tracing::warn!(namespace.name = %namespace.name, "{EXCLUDED_WARNING}");
+    warned.retain(is_unheeded);
+    for namespace in known {
+        if let Some(warning) = find_warning(&namespace)
+            && warned.insert(namespace.name.clone())
+        {
+            tracing::warn!(namespace.name = %namespace.name, "{warning}");
         }
     }
 }
 
-/// Opted-in namespaces, metadata alone.
+/// Namespaces with the opt-in label, metadata alone: also those where its value means nothing, and what is there stays.
 async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
-    let selection = Selection::of_labels(format!("{INJECT_LABEL} in (enabled,all)"));
+    let selection = Selection::of_labels(format!("{INJECT_LABEL},{INJECT_LABEL}!=disabled"));
     let events = WatchStream::new(&kube, "namespaces", api, selection);
     let mut warned = HashSet::new();
     // Those that are gone, too, until the next list.
@@ -184,7 +192,7 @@ async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<
         // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
         changed: |name: &str| {
             state.announce_namespaces();
-            warn_of_excluded(&state, name, &mut warned);
+            warn_of_unheeded(&state, name, &mut warned);
             if name.is_empty() {
                 let all = state.namespaces.entries().into_iter();
                 known = all

@@ -73,7 +73,7 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
 /// What keeps the API server from calling pullpass for the namespace: its label, or, where that is there, that it is excluded.
 fn not_called(configuration: &str, context: &CheckContext<'_>) -> HopResult {
     let name = context.args.namespace.as_deref().unwrap_or_default();
-    let opted_in = |labels| InjectMode::find(labels) != InjectMode::Off;
+    let opted_in = |labels| InjectMode::find(labels).is_opted_in();
     if context.labels().is_some_and(opted_in) {
         return HopResult::failed(
             format!(

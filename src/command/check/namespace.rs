@@ -78,6 +78,9 @@ pub(super) async fn check(
 
 /// Why nothing is written into a namespace, whatever Registries say, and what to do.
 fn find_problem(namespace: &Namespace) -> Option<(&'static str, String)> {
+    if let Some(unknown) = namespace.find_unknown_inject() {
+        return Some(("the value of the namespace's label means nothing", unknown));
+    }
     if namespace.excluded {
         let why = "the namespace is opted in and excluded";
         return Some((why, super::EXCLUDED_FIX.to_owned()));

@@ -1,6 +1,8 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
 mod failures;
+mod logins;
+mod tenants;
 
 use std::cell::Cell;
 use std::io;
@@ -12,10 +14,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
-use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
+use pullpass::controller::{
+    CheckedLogins, Leadership, LoginCheckLoop, LoginCheckMetrics, Metrics, Reconciler, StatusWriter,
+};
 use pullpass::credential::{Credential, MintError};
 use pullpass::provision::changes::ChangeLog;
-use pullpass::provision::ports::{ClusterError, Credentials, ListedRegistry};
+use pullpass::provision::ports::{ClusterError, Credentials, ListedRegistry, LoginChecker};
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
@@ -159,6 +163,11 @@ struct Replica {
 impl Replica {
     /// One whose writes of pull secrets take so long each.
     fn start(write: Duration) -> Self {
+        Self::start_with(write, None)
+    }
+
+    /// One that has fixed logins tried.
+    fn start_with(write: Duration, checker: Option<Arc<dyn LoginChecker>>) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
         let cloud = Arc::new(Cloud::default());
@@ -172,7 +181,7 @@ impl Replica {
         let (statuses, metrics) = (Arc::new(Statuses::default()), Metrics::default());
         let mut shown = prometheus_client::registry::Registry::default();
         metrics.register(&mut shown);
-        let reconciler = Reconciler::new(
+        let mut reconciler = Reconciler::new(
             provisioner.clone(),
             credentials,
             statuses.clone(),
@@ -181,6 +190,14 @@ impl Replica {
             clock,
         );
         let leadership = watch::Sender::new(Leadership::default());
+        if let Some(checker) = checker {
+            let (logins, metrics) = (CheckedLogins::default(), LoginCheckMetrics::default());
+            metrics.register(&mut shown);
+            reconciler = reconciler.with_checked_logins(logins.clone());
+            let known = provisioner.clone();
+            let checks = LoginCheckLoop::new(known, checker, logins, metrics, clock);
+            tokio::spawn(checks.run(leadership.subscribe()));
+        }
         tokio::spawn(reconciler.run(leadership.subscribe()));
         Self {
             world,
