@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Namespace;
 use super::service_account::{
-    AWS_AUDIENCE_ANNOTATION, AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION,
-    ECR_ROLE_ANNOTATION, ServiceAccount,
+    ACR_CLIENT_ANNOTATION, ACR_TENANT_ANNOTATION, AWS_AUDIENCE_ANNOTATION, AWS_ROLE_ANNOTATION,
+    AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ECR_ROLE_ANNOTATION, ServiceAccount,
 };
 use crate::credential::TenantError;
 use crate::names::ObjectName;
@@ -100,12 +100,7 @@ fn annotated_role(
     account: &ServiceAccount,
     whose: AccountRef<'_>,
 ) -> Result<String, TenantError> {
-    let has_own = account.annotations.contains_key(ECR_ROLE_ANNOTATION);
-    let annotation = if has_own {
-        ECR_ROLE_ANNOTATION
-    } else {
-        AWS_ROLE_ANNOTATION
-    };
+    let annotation = account.annotation_of(ECR_ROLE_ANNOTATION, AWS_ROLE_ANNOTATION);
     let text = whose.annotation(account, annotation)?;
     check_role(source, text).map_err(|problem| whose.malformed(annotation, problem))?;
     Ok(text.to_owned())
@@ -153,14 +148,13 @@ fn bind_acr(
             )),
         },
     };
-    let says_tenant =
-        tenant_id.is_some() || account.annotations.contains_key(AZURE_TENANT_ANNOTATION);
+    let client = account.annotation_of(ACR_CLIENT_ANNOTATION, AZURE_CLIENT_ANNOTATION);
+    let directory = account.annotation_of(ACR_TENANT_ANNOTATION, AZURE_TENANT_ANNOTATION);
+    let says_tenant = tenant_id.is_some() || account.annotations.contains_key(directory);
     let identity = AcrIdentity::Tenant {
-        client_id: id(client_id, AZURE_CLIENT_ANNOTATION)?,
+        client_id: id(client_id, client)?,
         // Where nobody says which, it is pullpass' own, as Azure's webhook takes its own (AZURE_TENANT_ID).
-        tenant_id: says_tenant
-            .then(|| id(tenant_id, AZURE_TENANT_ANNOTATION))
-            .transpose()?,
+        tenant_id: says_tenant.then(|| id(tenant_id, directory)).transpose()?,
         audience: audience.clone(),
         tenant,
     };
@@ -233,6 +227,7 @@ mod tests {
     const OTHER: &str = "arn:aws:iam::123456789012:role/other";
     const ECR: &str = "arn:aws:iam::123456789012:role/ecr";
     const APP: &str = "11111111-1111-1111-1111-111111111111";
+    const OTHER_APP: &str = "22222222-2222-2222-2222-222222222222";
 
     fn grant(source: MintSource) -> Grant {
         Grant {
@@ -381,14 +376,20 @@ mod tests {
             scopes: Vec::new(),
             endpoints: AcrEndpoints::default(),
         };
-        let tenant = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
+        let both = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
             Ok(MintSource::Acr(AcrSource {
-                identity: AcrIdentity::Tenant { tenant_id, .. },
+                identity:
+                    AcrIdentity::Tenant {
+                        client_id,
+                        tenant_id,
+                        ..
+                    },
                 ..
-            })) => Ok(tenant_id),
+            })) => Ok((client_id, tenant_id)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         };
+        let tenant = |annotations: &[(&str, &str)]| both(annotations).map(|(_, tenant)| tenant);
         let (client, own) = (AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION);
         assert_eq!(tenant(&[(client, APP)]), Ok(None));
         assert_eq!(
@@ -396,6 +397,20 @@ mod tests {
             Ok(Some(APP.to_owned()))
         );
         assert!(tenant(&[(client, APP), (own, "../x")]).is_err());
+        // What is said for registries alone comes first, and is held to the same form.
+        let every = [(client, APP), (own, APP)];
+        let (for_acr, of_acr) = (ACR_CLIENT_ANNOTATION, ACR_TENANT_ANNOTATION);
+        let first = [
+            every[0],
+            every[1],
+            (for_acr, OTHER_APP),
+            (of_acr, OTHER_APP),
+        ];
+        let other = OTHER_APP.to_owned();
+        assert_eq!(both(&first), Ok((other.clone(), Some(other.clone()))));
+        assert_eq!(both(&first[2..3]), Ok((other, None)));
+        let malformed = both(&[every[0], every[1], (for_acr, "x")]).unwrap_err();
+        assert!(malformed.contains(for_acr), "{malformed}");
         assert!(tenant(&[]).unwrap_err().contains(client));
     }
 }
