@@ -1,13 +1,18 @@
 //! What failed, and what to do about it. Pure.
 
-use super::context::SecretError;
-use super::report::HopResult;
+use super::context::{CheckContext, SecretError};
+use super::ids;
+use super::report::{Fix, HopResult};
 use crate::command::registry_client::RegistryClientError;
 use crate::credential::MintError;
 use crate::provision::ports::ClusterError;
 
 /// A mint, or a part of it, failed.
 pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
+    explain_mint(error, registry).id(error.reason())
+}
+
+fn explain_mint(error: &MintError, registry: &str) -> HopResult {
     let text = error.to_string();
     match error {
         MintError::AccessDenied {
@@ -30,7 +35,7 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
             hops,
             role_arn,
             cause,
-        } => of_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
+        } => explain_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
         MintError::Throttled { .. } => HopResult::failed(text, "try it again in a minute"),
         MintError::Network { host, .. } => HopResult::failed(
             text.clone(),
@@ -47,19 +52,25 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
 }
 
 /// A source Secret cannot be read.
-pub(super) fn of_secret(error: &SecretError, namespace: &str) -> HopResult {
+pub(super) fn of_secret(error: &SecretError, context: &CheckContext<'_>) -> HopResult {
+    let namespace = context.own_namespace();
     match error {
         SecretError::NoCluster(_) => {
             HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
+                .id(ids::NO_CLUSTER)
         }
-        SecretError::Missing(MintError::MissingSource { secret }) => HopResult::failed(
+        SecretError::Missing(missing @ MintError::MissingSource { secret }) => HopResult::failed(
             format!(
                 "source secret {secret} is not in namespace {namespace}, or lacks the label pullpass.dev/source=true"
             ),
-            format!(
-                "create it as `pullpass policy` says, or label it: kubectl label secret {secret} -n {namespace} pullpass.dev/source=true"
+            Fix::run(
+                "create it as `pullpass policy` says, or label it",
+                context.kubectl(&format!(
+                    "label secret {secret} -n {namespace} pullpass.dev/source=true --overwrite"
+                )),
             ),
-        ),
+        )
+        .id(missing.reason()),
         SecretError::Missing(error) => of_mint(error, ""),
         SecretError::Cluster(error) => of_cluster(error),
     }
@@ -67,6 +78,18 @@ pub(super) fn of_secret(error: &SecretError, namespace: &str) -> HopResult {
 
 /// A registry did not take a login, or has no such image.
 pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
+    let id = match error {
+        RegistryClientError::Refused { .. } => ids::LOGIN_REFUSED,
+        RegistryClientError::NotFound { .. } => ids::IMAGE_NOT_FOUND,
+        RegistryClientError::ForeignRealm { .. } => ids::REALM_NOT_ASKED,
+        RegistryClientError::BadAnswer { .. } => "InvalidResponse",
+        RegistryClientError::Timeout { .. } => "Timeout",
+        RegistryClientError::Network { .. } => "Network",
+    };
+    explain_registry_client(error, provider).id(id)
+}
+
+fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
     let fix = match error {
         RegistryClientError::Refused { status: 403, .. } | RegistryClientError::Refused { .. }
             if provider == "ecr" =>
@@ -101,11 +124,12 @@ pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) ->
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
 pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
     if let ClusterError::Forbidden { what, message } = error {
-        return HopResult::skipped(format!("this account may not see {what}: {message}"));
+        return HopResult::skipped(format!("this account may not see {what}: {message}"))
+            .id(ids::FORBIDDEN);
     }
     let text = error.to_string();
     let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
-    HopResult::failed(message, fix)
+    HopResult::failed(message, fix).id(error.reason())
 }
 
 /// What happened, and what to do: an error's message has the one before the other.

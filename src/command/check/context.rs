@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 
-use super::Args;
-use super::report::{CheckReport, HopResult, SubjectKind};
+use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::{Args, advice, ids};
 use crate::cluster::{Kube, connect};
 use crate::command::NAME_LABEL;
 use crate::command::cluster_args::is_in_cluster;
@@ -28,6 +28,8 @@ use crate::registry::{Labels, PodSubject, Registries, Registry, ValidRegistry};
 pub(super) struct CheckContext<'a> {
     pub(super) args: &'a Args,
     pub(super) registries: Registries,
+    /// Whether the cluster's Registries could not be read: nothing is known of who serves what.
+    pub(super) registries_unknown: bool,
     /// The namespace, if one is named: the cluster's, the files', or its name alone.
     pub(super) namespace: Option<Namespace>,
     /// The cluster, if there is one.
@@ -73,6 +75,7 @@ impl<'a> CheckContext<'a> {
         let kube = open_cluster(args).await?;
         let manifests = Manifests::load(&args.files)?;
         let mut registries = manifests.registries;
+        let mut registries_unknown = false;
         anyhow::ensure!(
             args.files.is_empty() || !registries.is_empty(),
             "the files hold no Registry: name a file with one"
@@ -82,7 +85,9 @@ impl<'a> CheckContext<'a> {
                 "no Registries to try: name files with -f, or a cluster with --kubeconfig",
             )?;
             report.begin(SubjectKind::Cluster, kube.namespace());
-            registries = load_registries(kube, report).await?;
+            let listed = load_registries(kube, args, report).await?;
+            registries_unknown = listed.is_none();
+            registries = listed.unwrap_or_default();
         }
         let not_called = registries.iter().find_map(find_not_called);
         let namespace = match &args.namespace {
@@ -104,6 +109,7 @@ impl<'a> CheckContext<'a> {
         Ok(Self {
             args,
             registries: Registries::build(registries),
+            registries_unknown,
             namespace,
             clouds: Clouds { ecr, acr },
             kube,
@@ -135,6 +141,17 @@ impl<'a> CheckContext<'a> {
             Some(labels) => registry.serves(labels),
             None => !registry.suspend,
         }
+    }
+
+    /// Whether it would be, were it not suspended.
+    pub(super) fn would_concern(&self, registry: &ValidRegistry) -> bool {
+        let selects = |labels: &Labels| registry.namespaces.matches(labels);
+        registry.suspend && self.labels().is_none_or(selects)
+    }
+
+    /// A kubectl command that asks the same cluster.
+    pub(super) fn kubectl(&self, command: &str) -> String {
+        format!("kubectl {command}{}", self.args.cluster.for_kubectl())
     }
 
     /// pullpass' own namespace, for messages.
@@ -198,15 +215,18 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
         .context("--extra-ca, or the machine's own CA certificates")
 }
 
-/// The cluster's Registries; those that serve nothing are reported.
-async fn load_registries(kube: &Kube, report: &mut CheckReport) -> anyhow::Result<Vec<Registry>> {
+/// The cluster's Registries; those that serve nothing are reported. `None`: they cannot be read.
+async fn load_registries(
+    kube: &Kube,
+    args: &Args,
+    report: &mut CheckReport,
+) -> anyhow::Result<Option<Vec<Registry>>> {
     const HOP: &str = "registries";
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
         Err(error) => {
-            let fix = "apply the kind (pullpass crd | kubectl apply --server-side -f -), or use an account that may list registries";
-            report.add(HOP, HopResult::failed(error.to_string(), fix))?;
-            return Ok(Vec::new());
+            report.add(HOP, of_registries(&error, &args.cluster.for_kubectl()))?;
+            return Ok(None);
         }
     };
     let count = registries.len();
@@ -218,16 +238,39 @@ async fn load_registries(kube: &Kube, report: &mut CheckReport) -> anyhow::Resul
     report.add(HOP, HopResult::ok(message))?;
     for (name, problem) in unreadable {
         let message = format!("Registry {name} serves nothing, it cannot be read: {problem}");
-        report.note(HOP, HopResult::failed(message, "correct it"))?;
+        let fix = format!("correct it: kubectl edit ppr {name}");
+        report.note(HOP, HopResult::failed(message, fix).id(ids::UNREADABLE))?;
     }
     for problem in Registries::build(registries.iter().cloned()).problems() {
+        let name = &problem.registry;
         let message = format!(
-            "Registry {} serves nothing: {} {}",
-            problem.registry, problem.field, problem.message
+            "Registry {name} serves nothing: {} {}",
+            problem.field, problem.message
         );
-        report.note(HOP, HopResult::failed(message, "correct it"))?;
+        let fix = format!("correct {}: kubectl edit ppr {name}", problem.field);
+        report.note(HOP, HopResult::failed(message, fix).id(ids::INVALID))?;
     }
-    Ok(registries)
+    Ok(Some(registries))
+}
+
+/// The Registries cannot be listed.
+fn of_registries(error: &ClusterError, same_cluster: &str) -> HopResult {
+    match error {
+        ClusterError::Forbidden { message, .. } => HopResult::failed(
+            format!("this account may not list Registries, so nothing is known of who serves what: {message}"),
+            "ask who administers the cluster: the ClusterRole pullpass-view allows it, and whoever has view, edit or admin in a namespace needs it for the whole cluster; or name files that hold them with -f",
+        )
+        .id(ids::REGISTRIES_FORBIDDEN),
+        ClusterError::NotFound { .. } => HopResult::failed(
+            "the API server does not know the kind Registry",
+            Fix::run(
+                "apply it",
+                format!("pullpass crd | kubectl apply --server-side -f -{same_cluster}"),
+            ),
+        )
+        .id(ids::KIND_MISSING),
+        _ => advice::of_cluster(error),
+    }
 }
 
 /// What a Registry's conditions say of the API server's calls.
