@@ -10,7 +10,6 @@ mod manifest;
 mod policy;
 mod purge;
 mod rbac;
-mod registry_client;
 mod serve;
 mod version;
 

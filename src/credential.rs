@@ -19,6 +19,7 @@ mod error;
 pub(crate) mod jwt;
 mod metrics;
 pub(crate) mod outgoing;
+pub(crate) mod registry_client;
 mod store;
 mod tenant;
 

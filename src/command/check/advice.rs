@@ -3,8 +3,8 @@
 use super::context::{CheckContext, SecretError};
 use super::ids;
 use super::report::{Fix, HopResult};
-use crate::command::registry_client::RegistryClientError;
 use crate::credential::MintError;
+use crate::credential::registry_client::RegistryClientError;
 use crate::provision::ports::ClusterError;
 
 /// A mint, or a part of it, failed.

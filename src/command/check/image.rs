@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use super::{advice, ids, selection};
-use crate::command::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;

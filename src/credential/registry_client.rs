@@ -14,9 +14,9 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::credential::cloud::unlogged;
-use crate::credential::http::{FetchError, HttpClient, Reply, Route, one_line};
-use crate::credential::outgoing::{Sent, build_request};
+use super::cloud::unlogged;
+use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use super::outgoing::{Sent, build_request};
 use crate::plain_text::{self, basic_auth, with_prefix};
 use challenge::Challenge;
 
@@ -31,7 +31,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Tries logins on one registry.
-pub(super) struct RegistryClient<'a> {
+pub(crate) struct RegistryClient<'a> {
     http: &'a HttpClient,
     domain: &'a str,
     username: &'a str,
@@ -40,7 +40,7 @@ pub(super) struct RegistryClient<'a> {
 
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoginMethod {
+pub(crate) enum LoginMethod {
     /// It asks for no login.
     Open,
     /// With the login in each request.
@@ -51,14 +51,14 @@ pub(super) enum LoginMethod {
 
 /// What a registry says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// Its digest, if the registry said it.
-    pub(super) digest: Option<String>,
+    pub(crate) digest: Option<String>,
 }
 
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(super) enum RegistryClientError {
+pub(crate) enum RegistryClientError {
     /// The registry does not take the login, or not for this image.
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Refused {
@@ -115,7 +115,7 @@ pub(super) enum RegistryClientError {
 
 impl<'a> RegistryClient<'a> {
     /// A login for the registry of this domain, which is a host and at most a port.
-    pub(super) fn new(
+    pub(crate) fn new(
         http: &'a HttpClient,
         domain: &'a str,
         username: &'a str,
@@ -138,7 +138,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub(super) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(crate) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
@@ -162,7 +162,7 @@ impl<'a> RegistryClient<'a> {
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub(super) async fn manifest(
+    pub(crate) async fn manifest(
         &self,
         path: &str,
         reference: &str,
