@@ -96,6 +96,14 @@ impl Kube {
         Ok(webhooks.collect())
     }
 
+    /// Whether pullpass' own namespace has a Secret of this name, labelled or not.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn has_own_secret(&self, name: &ObjectName) -> Result<bool, ClusterError> {
+        Ok(self.own_secrets().get(name).await?.is_some())
+    }
+
     /// Whether there is the configuration of our webhooks that validate.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod namespace;
 mod opt_in;
 mod report;
 mod selection;
+mod source;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

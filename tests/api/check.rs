@@ -287,7 +287,7 @@ async fn tells_which_hop_of_the_credential_fails() {
     told.assert_fails(
         "identity",
         "source secret check-identity-none is not in namespace pullpass",
-        "kubectl label secret check-identity-none -n pullpass pullpass.dev/source=true",
+        "create it there with the label pullpass.dev/source=true",
     );
     assert_eq!(told.hops().last().unwrap(), "-life", "{}", told.output);
     tell_keys(&place).await;

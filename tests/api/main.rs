@@ -38,6 +38,7 @@ mod controller_faults;
 mod crd;
 mod drain;
 mod events;
+mod fixes;
 mod image;
 mod leader;
 mod metrics;

@@ -1,8 +1,8 @@
 //! What failed, and what to do about it. Pure.
 
-use super::context::{CheckContext, SecretError};
 use super::ids;
 use super::report::{Fix, HopResult};
+use super::source::SecretError;
 use crate::credential::MintError;
 use crate::credential::registry_client::RegistryClientError;
 use crate::provision::ports::ClusterError;
@@ -51,27 +51,27 @@ fn explain_mint(error: &MintError, registry: &str) -> HopResult {
     }
 }
 
-/// A source Secret cannot be read.
-pub(super) fn of_secret(error: &SecretError, context: &CheckContext<'_>) -> HopResult {
-    let namespace = context.own_namespace();
+/// A source Secret of pullpass' `namespace` cannot be read; `same_cluster` is for the kubectl of the fix.
+pub(super) fn of_secret(error: &SecretError, namespace: &str, same_cluster: &str) -> HopResult {
     match error {
         SecretError::NoCluster(_) => {
             HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
                 .id(ids::NO_CLUSTER)
         }
         SecretError::Missing(missing @ MintError::MissingSource { secret }) => HopResult::failed(
-            format!(
-                "source secret {secret} is not in namespace {namespace}, or lacks the label pullpass.dev/source=true"
-            ),
-            Fix::run(
-                "create it as `pullpass policy` says, or label it",
-                context.kubectl(&format!(
-                    "label secret {secret} -n {namespace} pullpass.dev/source=true --overwrite"
-                )),
-            ),
+            format!("source secret {secret} is not in namespace {namespace}"),
+            "create it there with the label pullpass.dev/source=true, as `pullpass policy` says for the Registry",
         )
         .id(missing.reason()),
-        SecretError::Missing(error) => of_mint(error, ""),
+        SecretError::Unlabelled(missing @ MintError::MissingSource { secret }) => {
+            let message =
+                format!("source secret {secret} in namespace {namespace} lacks the label pullpass.dev/source=true");
+            let command = format!(
+                "kubectl label secret {secret} -n {namespace} pullpass.dev/source=true --overwrite{same_cluster}"
+            );
+            HopResult::failed(message, Fix::run("label it", command)).id(missing.reason())
+        }
+        SecretError::Missing(error) | SecretError::Unlabelled(error) => of_mint(error, ""),
         SecretError::Cluster(error) => of_cluster(error),
     }
 }

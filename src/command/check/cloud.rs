@@ -5,6 +5,7 @@ use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 use super::context::CheckContext;
 use super::image::{self, CheckedImage, Logins};
 use super::report::{CheckReport, HopResult, SubjectKind};
+use super::source::SecretError;
 use super::{advice, ids, selection};
 use crate::credential::mint::{Mint as _, MintRequest, SourceKeys};
 use crate::credential::static_login::{self, Login};
@@ -87,7 +88,7 @@ async fn try_static(
     let secret = match found {
         Ok(secret) => secret,
         Err(error) => {
-            report.add("identity", advice::of_secret(&error, context))?;
+            report.add("identity", of_secret(context, &error))?;
             return Ok(Vec::new());
         }
     };
@@ -208,11 +209,15 @@ pub(super) async fn bind(
     }
 }
 
+fn of_secret(context: &CheckContext<'_>, error: &SecretError) -> HopResult {
+    advice::of_secret(error, context.own_namespace(), &context.same_cluster())
+}
+
 /// What is to be minted, with the keys out of its source Secret.
 async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRequest, HopResult> {
     if let Some(secret) = secret_of(source) {
         let read = context.fetch_secret(secret).await;
-        read.map_err(|error| advice::of_secret(&error, context))?;
+        read.map_err(|error| of_secret(context, &error))?;
     }
     let keys =
         SourceKeys::find(source, &context.secrets).map_err(|error| advice::of_mint(&error, ""))?;

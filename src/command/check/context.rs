@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
 use crate::cluster::{Kube, connect};
 use crate::command::NAME_LABEL;
@@ -18,7 +19,7 @@ use crate::credential::ecr::EcrMint;
 use crate::credential::http::{HttpClient, ProxyConfig};
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
-use crate::credential::{MintError, SourceSecret, SourceSecrets};
+use crate::credential::{MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
@@ -39,31 +40,6 @@ pub(super) struct CheckContext<'a> {
     pub(super) secrets: Secrets,
     /// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
     pub(super) not_called: Option<String>,
-}
-
-/// The source Secrets that were read so far.
-#[derive(Default)]
-pub(super) struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
-
-impl SourceSecrets for Secrets {
-    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get(name).cloned()
-    }
-}
-
-/// Why a source Secret cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SecretError {
-    /// There is no cluster to read it from.
-    #[error("source secret {0} is in a cluster, and none is connected")]
-    NoCluster(String),
-    /// The cluster has none of this name with the label.
-    #[error(transparent)]
-    Missing(MintError),
-    /// It cannot be read.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
 }
 
 impl<'a> CheckContext<'a> {
@@ -151,7 +127,12 @@ impl<'a> CheckContext<'a> {
 
     /// A kubectl command that asks the same cluster.
     pub(super) fn kubectl(&self, command: &str) -> String {
-        format!("kubectl {command}{}", self.args.cluster.for_kubectl())
+        format!("kubectl {command}{}", self.same_cluster())
+    }
+
+    /// The arguments by which kubectl asks the same cluster.
+    pub(super) fn same_cluster(&self) -> String {
+        self.args.cluster.for_kubectl()
     }
 
     /// pullpass' own namespace, for messages.
@@ -174,17 +155,18 @@ impl<'a> CheckContext<'a> {
             .as_ref()
             .ok_or_else(|| SecretError::NoCluster(name.to_string()))?;
         let found = kube.fetch_source(name).await?;
-        let secret = found.map(Arc::new).ok_or_else(|| {
-            SecretError::Missing(MintError::MissingSource {
+        let Some(secret) = found.map(Arc::new) else {
+            let missing = MintError::MissingSource {
                 secret: name.to_string(),
-            })
-        })?;
-        let mut read = self
-            .secrets
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        read.insert(name.to_string(), Arc::clone(&secret));
+            };
+            let is_there = kube.has_own_secret(name).await?;
+            return Err(if is_there {
+                SecretError::Unlabelled(missing)
+            } else {
+                SecretError::Missing(missing)
+            });
+        };
+        self.secrets.keep(name, &secret);
         Ok(secret)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cloud::{bind, count, secret_of};
-use super::context::{CheckContext, SecretError};
+use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::source::SecretError;
 use super::{advice, dry_run, ids, opt_in, selection};
 use crate::cluster::{Kube, KubeCredentialStore};
 use crate::credential::{
@@ -251,7 +252,9 @@ async fn fetch_secret(
     let read = context.fetch_secret(name).await;
     read.map_err(|error| match error {
         SecretError::Cluster(error) => error.into(),
-        SecretError::NoCluster(_) | SecretError::Missing(_) => Unseen::NotThere,
+        SecretError::NoCluster(_) | SecretError::Missing(_) | SecretError::Unlabelled(_) => {
+            Unseen::NotThere
+        }
     })
 }
 

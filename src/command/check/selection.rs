@@ -107,6 +107,17 @@ pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopRe
         return HopResult::failed("no Registry serves it: there is none", fix)
             .id(ids::NAMESPACE_NOT_SELECTED);
     };
+    let distance = |registry: &ValidRegistry| lacking(&registry.namespaces, labels);
+    let equal = context
+        .registries
+        .iter()
+        .filter(|one| distance(one) == distance(nearest));
+    // Which of several is meant, a person knows.
+    let fix = if equal.count() == 1 {
+        select_namespace(context, nearest)
+    } else {
+        "label the namespace as one of them asks, or correct its namespaceSelector; with an image of it, `pullpass check` says which".into()
+    };
     let mut selectors: Vec<String> = context
         .registries
         .iter()
@@ -122,7 +133,7 @@ pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopRe
         selectors.join(", "),
         describe_labels(context)
     );
-    HopResult::failed(message, select_namespace(context, nearest)).id(ids::NAMESPACE_NOT_SELECTED)
+    HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED)
 }
 
 /// Who may not list Registries cannot be told which of them serve what.
