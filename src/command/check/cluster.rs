@@ -51,7 +51,7 @@ async fn lacks_validating(kube: &Kube, webhooks: &[WebhookTarget]) -> bool {
 
 fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> HopResult {
     let selects = |webhook: &&WebhookTarget| match (context.labels(), &webhook.namespaces) {
-        (Some(labels), Some(selector)) => selector.matches(labels),
+        (Some(labels), Some(selector)) if !context.namespace_missing => selector.matches(labels),
         _ => true,
     };
     let Some(first) = webhooks.first() else {

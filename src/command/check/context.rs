@@ -33,6 +33,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) registries_unknown: bool,
     /// The namespace, if one is named: the cluster's, the files', or its name alone.
     pub(super) namespace: Option<Namespace>,
+    /// Whether the cluster has no namespace of that name, and no file has one.
+    pub(super) namespace_missing: bool,
     /// The cluster, if there is one.
     pub(super) kube: Option<Kube>,
     pub(super) http: HttpClient,
@@ -66,9 +68,12 @@ impl<'a> CheckContext<'a> {
             registries = listed.unwrap_or_default();
         }
         let not_called = registries.iter().find_map(find_not_called);
+        let mut namespace_missing = false;
         let namespace = match &args.namespace {
             Some(name) => {
-                Some(find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await)
+                let found = find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await;
+                namespace_missing = found.is_err();
+                Some(found.unwrap_or_else(|named| named))
             }
             None => None,
         };
@@ -87,6 +92,7 @@ impl<'a> CheckContext<'a> {
             registries: Registries::build(registries),
             registries_unknown,
             namespace,
+            namespace_missing,
             clouds: Clouds { ecr, acr },
             kube,
             http,
@@ -265,24 +271,28 @@ fn find_not_called(registry: &Registry) -> Option<String> {
     Some(said.to_owned())
 }
 
+/// The namespace as the cluster has it, else as a file has it, else what its name says; an error where the cluster has none, nor a file.
 async fn find_namespace(
     name: &NamespaceName,
     kube: Option<&Kube>,
     files: &BTreeMap<NamespaceName, Labels>,
     args: &Args,
-) -> Namespace {
+) -> Result<Namespace, Namespace> {
     let found = match kube {
-        Some(kube) => kube.fetch_namespace(name).await.ok().flatten(),
-        None => None,
+        Some(kube) => kube.fetch_namespace(name).await,
+        None => Ok(None),
     };
+    let is_missing = kube.is_some() && matches!(found, Ok(None)) && !files.contains_key(name);
+    if let Ok(Some((_, namespace))) = found {
+        return Ok(namespace);
+    }
     let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_string())]);
-    match found {
-        Some((_, namespace)) => namespace,
-        None => Namespace::new(
-            name.clone(),
-            files.get(name).cloned().unwrap_or_else(named),
-            false,
-        )
-        .unless_excluded(&args.exclude.build(args.own_namespace.as_ref())),
+    let labels = files.get(name).cloned().unwrap_or_else(named);
+    let excluded = args.exclude.build(args.own_namespace.as_ref());
+    let namespace = Namespace::new(name.clone(), labels, false).unless_excluded(&excluded);
+    if is_missing {
+        Err(namespace)
+    } else {
+        Ok(namespace)
     }
 }

@@ -37,12 +37,7 @@ pub(super) async fn check(
     let namespace = match kube.fetch_namespace(name).await {
         Ok(Some((_, namespace))) => namespace,
         Ok(None) => {
-            let command = context.kubectl(&format!("create namespace {name}"));
-            let result = HopResult::failed(
-                format!("there is no namespace {name}"),
-                Fix::run("correct the name, or create it", command),
-            )
-            .id(ids::NAMESPACE_MISSING);
+            let result = selection::missing_namespace(context);
             report.add("optIn", result)?;
             return report.skip(&AFTER, "there is no namespace");
         }

@@ -22,6 +22,9 @@ pub(super) fn of_image(
     if context.registries_unknown {
         return unknown_registries();
     }
+    if context.namespace_missing {
+        return missing_namespace(context);
+    }
     let reason = explain::reason(explanation, host);
     // The cause that is nearest to serving the image decides what to do.
     let nearest = explanation.matches.iter().min_by_key(|one| distance(one));
@@ -134,6 +137,14 @@ pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopRe
         describe_labels(context)
     );
     HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED)
+}
+
+/// The cluster has no namespace of that name.
+pub(super) fn missing_namespace(context: &CheckContext<'_>) -> HopResult {
+    let name = context.args.namespace.as_deref().unwrap_or_default();
+    let command = context.kubectl(&format!("create namespace {name}"));
+    let fix = Fix::run("correct the name, or create it", command);
+    HopResult::failed(format!("there is no namespace {name}"), fix).id(ids::NAMESPACE_MISSING)
 }
 
 /// Who may not list Registries cannot be told which of them serve what.
