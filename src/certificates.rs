@@ -9,11 +9,11 @@
 
 mod certificate_set;
 pub mod decide;
-mod drift_backoff;
 mod make;
 mod metrics;
+mod rewrite_backoff;
 
 pub use certificate_set::{CertificateSet, Damage, is_trusted};
-pub use drift_backoff::DriftBackoff;
 pub use make::{Authority, MakeError, Pair, Validity};
 pub use metrics::Metrics;
+pub use rewrite_backoff::RewriteBackoff;

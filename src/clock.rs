@@ -84,9 +84,92 @@ impl Backoff {
     }
 }
 
+/// So many changes by others are taken back at once.
+const FREE_REPAIRS: u32 = 5;
+
+/// After so long without one they are forgotten.
+const PEACE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// The waits before drift is reverted.
+const DRIFT_BACKOFF: Backoff = Backoff {
+    first: SignedDuration::from_secs(2),
+    longest: SignedDuration::from_mins(5),
+};
+
+/// How often another writer's changes of one thing were reverted. Who keeps changing what we write is answered more and more slowly, so
+/// that two programs that both know better do not keep the API server busy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DriftBackoff {
+    repairs: u32,
+    last: Option<Timestamp>,
+}
+
+/// How a change is answered that was one too many.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DriftDelay {
+    /// For how long the next change is not reverted.
+    pub wait: SignedDuration,
+    /// Whether this is the first such change.
+    pub is_first: bool,
+}
+
+impl DriftBackoff {
+    /// A change by another writer was reverted just now; `None`: it is not persistent yet.
+    pub fn record_change(&mut self, now: Timestamp) -> Option<DriftDelay> {
+        let peace = |last: Timestamp| now.duration_since(last).abs() > PEACE_AFTER;
+        if self.last.replace(now).is_some_and(peace) {
+            self.repairs = 0;
+        }
+        self.repairs = self.repairs.saturating_add(1);
+        let earlier = self.excess().checked_sub(1)?;
+        Some(DriftDelay {
+            wait: DRIFT_BACKOFF.wait(earlier),
+            is_first: earlier == 0,
+        })
+    }
+
+    /// Whether that happens more often than a mishap does.
+    pub fn is_persistent(&self) -> bool {
+        self.excess() > 0
+    }
+
+    /// When it is forgotten, if no further change comes.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.last?.checked_add(PEACE_AFTER).ok()
+    }
+
+    /// Whether it is to be forgotten.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        let last = self.last;
+        last.is_none_or(|last| now.duration_since(last).abs() >= PEACE_AFTER)
+    }
+
+    fn excess(&self) -> u32 {
+        self.repairs.saturating_sub(FREE_REPAIRS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_another_writer_at_once_then_more_and_more_slowly_until_there_is_peace() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut drift = DriftBackoff::default();
+        let delays: Vec<_> = (0..15).map(|one| drift.record_change(at(one))).collect();
+        assert!(delays[..5].iter().all(Option::is_none));
+        let waits = delays[5..].iter().flatten();
+        let waits: Vec<_> = waits.map(|delay| delay.wait.as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        let first = delays[5..].iter().flatten().map(|delay| delay.is_first);
+        assert!(first.eq((0..10).map(|one| one == 0)));
+        assert_eq!(drift.expiry(), Some(at(14 + 600)));
+        assert!(drift.is_persistent() && !drift.is_expired(at(14 + 599)));
+        assert!(drift.is_expired(at(14 + 600)));
+        assert_eq!(drift.record_change(at(14 + 601)), None);
+        assert!(!drift.is_persistent());
+    }
 
     #[test]
     fn waits_twice_as_long_each_time_up_to_the_longest() {

@@ -25,6 +25,8 @@ pub use leader_election::LeaderElector;
 pub use leadership::Leadership;
 pub use metrics::Metrics;
 pub use missed_pods::MissedPodScanner;
+#[cfg(test)]
+pub(crate) use reconciler::mint_retries::SourceFailure;
 pub use reconciler::{Reconciler, RenewalRate};
 pub use status::StatusWriter;
 

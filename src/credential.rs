@@ -11,15 +11,21 @@ pub mod ecr;
 pub mod http;
 pub mod identity;
 pub mod mint;
+pub mod proxy;
 pub mod static_login;
 
+pub(crate) mod answer_words;
+pub(crate) mod answers;
 mod aws;
 pub(crate) mod cloud;
 mod error;
 pub(crate) mod jwt;
 mod metrics;
 pub(crate) mod outgoing;
+mod refusal;
 pub(crate) mod registry_client;
+pub(crate) mod retry_after;
+pub(crate) mod service_call;
 mod store;
 mod tenant;
 
@@ -35,9 +41,11 @@ use crate::clock;
 use crate::names::ObjectName;
 use crate::registry::source::MintSource;
 
-pub use cloud::CloudMint;
+pub use answers::AnswerReason;
+pub use cloud::{CloudMint, MintTimeouts};
 pub use error::MintError;
 pub use metrics::Metrics;
+pub use refusal::Refusal;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};
 pub use tenant::{ServiceAccountTokens, TenantError};
 

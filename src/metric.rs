@@ -6,24 +6,59 @@
 use std::fmt::{self, Debug, Write as _};
 use std::hash::Hash;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
+    DescriptorEncoder, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
 };
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// Adds a metric to what the metrics endpoint shows: all of its clones are shown. A name that ends with `_seconds` says the unit.
-pub(crate) fn register(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    metric: &(impl Metric + Clone),
-) {
+pub(crate) fn register(registry: &mut Registry, name: &str, metric: &(impl Metric + Clone)) {
+    let help = find_help(name);
     match name.strip_suffix("_seconds") {
         Some(name) => registry.register_with_unit(name, help, Unit::Seconds, metric.clone()),
         None => registry.register(name, help, metric.clone()),
     }
+}
+
+/// Adds a metric that is worked out each time the metrics endpoint is read.
+pub(crate) fn register_sampled<M: EncodeMetric + 'static>(
+    registry: &mut Registry,
+    name: &'static str,
+    sample: impl Fn() -> M + Send + Sync + 'static,
+) {
+    let sample = Box::new(sample);
+    registry.register_collector(Box::new(Sampled { name, sample }));
+}
+
+struct Sampled<M> {
+    name: &'static str,
+    sample: Box<dyn Fn() -> M + Send + Sync>,
+}
+
+impl<M> Debug for Sampled<M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+impl<M: EncodeMetric + 'static> Collector for Sampled<M> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (sample, help) = ((self.sample)(), find_help(self.name));
+        let kind = sample.metric_type();
+        sample.encode(encoder.encode_descriptor(self.name, help, None, kind)?)
+    }
+}
+
+/// What the metrics endpoint says of each metric, a line each: its name, then the text. `docs/METRICS.md` says more.
+const HELP: &str = include_str!("metric/help.txt");
+
+fn find_help(name: &str) -> &'static str {
+    let rows = HELP.lines().filter_map(|row| row.split_once(' '));
+    let mut texts = rows.filter_map(|(known, text)| (known == name).then_some(text));
+    texts.next().expect("help.txt has a line for each metric")
 }
 
 /// A number of things, as gauges have it.
@@ -132,17 +167,18 @@ mod tests {
         let mut registry = Registry::default();
         let counted: ByLabel<&str, Counter> = ByLabel::new("outcome", Counter::default);
         let counted = counted.with(["NotTls"]);
-        register(&mut registry, "things", "Things", &counted);
+        register(&mut registry, "pullpass_mints", &counted);
         let time = Counter::<u64>::default();
-        register(&mut registry, "wait_seconds", "Waits", &time);
+        register(&mut registry, "pullpass_mint_duration_seconds", &time);
         counted.of("Other").inc();
         let mut shown = String::new();
         encode(&mut shown, &registry).unwrap();
         for line in [
-            "# TYPE things counter",
-            "things_total{outcome=\"not_tls\"} 0",
-            "things_total{outcome=\"other\"} 1",
-            "# UNIT wait_seconds seconds",
+            "# HELP pullpass_mints Attempts to mint a credential.",
+            "# TYPE pullpass_mints counter",
+            "pullpass_mints_total{outcome=\"not_tls\"} 0",
+            "pullpass_mints_total{outcome=\"other\"} 1",
+            "# UNIT pullpass_mint_duration_seconds seconds",
         ] {
             assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
         }

@@ -10,7 +10,6 @@ mod account_cache;
 mod bounded_map;
 pub mod changes;
 mod coverage;
-mod coverage_cache;
 pub mod decide;
 mod desired;
 mod desired_set;

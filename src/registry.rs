@@ -23,8 +23,6 @@ pub mod pod_subject;
 pub mod selector;
 pub mod source;
 mod spec_changes;
-#[cfg(test)]
-mod steps;
 mod valid;
 mod validate;
 
@@ -198,17 +196,6 @@ impl Registries {
         &self.problems
     }
 
-    /// Validates a Registry that is about to be written, together with these or in place of the one of its name.
-    ///
-    /// # Errors
-    /// All rules that it breaks, never an empty list.
-    pub fn validate_candidate(
-        &self,
-        registry: &Registry,
-    ) -> Result<ValidatedRegistry, Vec<Problem>> {
-        candidate::validate_candidate(self, registry)
-    }
-
     /// Whether there is no valid Registry.
     pub fn is_empty(&self) -> bool {
         self.served.is_empty()
@@ -283,25 +270,6 @@ impl Registries {
         let places = places.map(|(place, _)| place).collect();
         self.planned.find(&self.served, places, secret)
     }
-
-    /// The order in which a Pod with these images references the Secrets of these Registries.
-    pub fn arrange<'r>(
-        &self,
-        pod_subject: &PodSubject<'_>,
-        images: &[Reference<'_>],
-        registries: &[&'r ValidRegistry],
-    ) -> Arrangement<'r> {
-        arrange::arrange(self, pod_subject, images, registries)
-    }
-
-    /// Each Registry, and why it serves an image of a Pod or does not.
-    pub fn explain<'p>(
-        &self,
-        pod_subject: impl Into<PodSubject<'p>>,
-        reference: &Reference<'_>,
-    ) -> Explanation<'_> {
-        explain::explain(self, &pod_subject.into(), reference)
-    }
 }
 
 fn find_ties(served: &[ValidRegistry]) -> Vec<(usize, usize)> {
@@ -320,3 +288,12 @@ fn find_ties(served: &[ValidRegistry]) -> Vec<(usize, usize)> {
     }
     tied
 }
+
+/// Whether a Secret of this name is one of those that pullpass writes for Pods.
+pub fn is_pull_secret_name(name: &str) -> bool {
+    let rest = name.strip_prefix(PULL_SECRET);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use bind::{bind, bind_everywhere};
 use connection_limit::{ConnectionLimit, ConnectionPermit};
+pub use file_reload::{ReloadableFile, follow_file};
 pub use metrics::Metrics;
 pub use shutdown::{Drain, Phase};
 

@@ -7,15 +7,15 @@ use secrecy::SecretString;
 
 use super::{Target, now};
 use crate::credential::MintError;
-use crate::credential::acr::client::AzureCall;
-use crate::credential::acr::entra::{self, ClientProof};
+use crate::credential::acr::entra;
 use crate::credential::acr::exchange;
-use crate::credential::acr::identity::managed;
 use crate::credential::acr::token_expiry::find_expiry;
+use crate::credential::answers::{Service, Signer};
 use crate::credential::ecr::answer::Authorization;
 use crate::credential::http::Reply;
 use crate::credential::identity::metadata::MetadataCredentials;
 use crate::credential::outgoing::Sent;
+use crate::credential::service_call::ServiceCall;
 use crate::plain_text::is_token;
 
 /// What was sent, which no message may repeat.
@@ -41,25 +41,34 @@ fn run(data: &[u8]) {
     };
     let status = [200, 401, 400, 403, 404, 429, 500, 302][usize::from(*first) % 8];
     let secret = SecretString::from(SECRET);
-    let call = AzureCall {
+    let call = |service| ServiceCall {
+        service,
         host: "login.example".to_owned(),
         principal: "application x",
+        signer: Some(Signer::Secret),
+        permission: "AcrPull",
         sent: Sent::Text(&secret),
     };
     let reply = Reply::of(status, body.to_vec());
     match *first % 6 {
-        0 | 1 => match exchange::read(&call, &reply, |answer| answer.refresh_token) {
+        0 | 1 => match exchange::read(&call(Service::Acr), &reply, |answer| answer.refresh_token) {
             Ok(token) => {
                 assert!(is_token(&token));
                 let _ = find_expiry(&token, now());
             }
             Err(error) => check(&error, body),
         },
-        2 => check(
-            &entra::explain(&call, &reply, ClientProof::Secret(&secret)),
-            body,
-        ),
-        3 => check(&managed::explain(&call, &reply), body),
+        2 => check(&entra::explain(&call(Service::Entra), &reply), body),
+        3 => {
+            for service in [
+                Service::Imds,
+                Service::Agent,
+                Service::Ec2,
+                Service::Registry,
+            ] {
+                check(&call(service).explain(&reply), body);
+            }
+        }
         4 => match MetadataCredentials::parse(body) {
             Ok(credentials) => {
                 if let Err(problem) = credentials.into_credentials("test") {

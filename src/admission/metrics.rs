@@ -103,17 +103,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Admission reviews by outcome, reason and cache hit or miss";
-        register(registry, "pullpass_admissions", help, &self.admissions);
-        let help = "Seconds from a review's complete body to its answer";
+        register(registry, "pullpass_admissions", &self.admissions);
         register(
             registry,
             "pullpass_admission_duration_seconds",
-            help,
             &self.duration,
         );
-        let help = "Validated objects, by outcome";
-        register(registry, "pullpass_validations", help, &self.validations);
+        register(registry, "pullpass_validations", &self.validations);
     }
 
     /// Counts one review. `reason` is one of a closed set, empty where there is nothing to say.

@@ -27,22 +27,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds these to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Webhooks of pullpass whose caBundle does not trust the serving certificate";
-        register(
-            registry,
-            "pullpass_ca_bundle_mismatches",
-            help,
-            &self.distrusting,
-        );
-        let help = "Webhook configurations of pullpass that do not exist or cannot be read";
+        register(registry, "pullpass_ca_bundle_mismatches", &self.distrusting);
         register(
             registry,
             "pullpass_webhook_configurations_missing",
-            help,
             &self.missing,
         );
-        let help = "Updates of caBundle in pullpass' webhook configurations, by outcome";
-        register(registry, "pullpass_ca_bundle_writes", help, &self.writes);
+        register(registry, "pullpass_ca_bundle_writes", &self.writes);
     }
 
     /// How many of our webhooks do not trust what is served.

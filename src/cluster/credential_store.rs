@@ -165,6 +165,27 @@ impl KubeCredentialStore {
         }
     }
 
+    async fn try_extend(
+        &self,
+        ticket: &Ticket,
+        now: Timestamp,
+    ) -> Result<Option<Ticket>, ClusterError> {
+        let Some(there) = self.cached(&ticket.key) else {
+            return Ok(None);
+        };
+        let extended = StoredSecret {
+            claimed_until: Some(now + CLAIM_LIFE),
+            seen_at: Instant::now(),
+            ..there
+        };
+        let precondition = Precondition::Exactly(ticket.version.clone());
+        let stored = self.swap(&ticket.key, &extended, &precondition).await?;
+        Ok(stored.map(|stored| Ticket {
+            key: ticket.key.clone(),
+            version: stored.version,
+        }))
+    }
+
     async fn try_release(&self, ticket: Ticket) -> Result<(), ClusterError> {
         let Some(there) = self.cached(&ticket.key) else {
             return Ok(());
@@ -237,6 +258,16 @@ impl CredentialStore for KubeCredentialStore {
         Err(ClusterError::Conflict {
             what: name_of(key).to_string(),
         })
+    }
+
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket {
+        match self.try_extend(&ticket, now).await {
+            Ok(extended) => extended.unwrap_or(ticket),
+            Err(error) => {
+                tracing::debug!(error = %error, "failed to extend the claim on a credential, another replica may mint it, too");
+                ticket
+            }
+        }
     }
 
     async fn put(

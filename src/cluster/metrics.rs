@@ -1,17 +1,13 @@
 //! What this room counts.
 
-use std::fmt;
-
 use futures::{Stream, StreamExt as _};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::watch_throttle::WatchRequests;
-use crate::metric::{ByLabel, register};
+use crate::metric::{ByLabel, register, register_sampled};
 use crate::provision::ports::ClusterError;
 
 /// Counters of what is read and written. Clones count together.
@@ -23,23 +19,6 @@ pub struct Metrics {
     watches: ByLabel<&'static str, Counter>,
     mismatches: Counter,
     watch_requests: WatchRequests,
-}
-
-/// How old the data about the cluster may be, computed at each scrape.
-#[derive(Debug)]
-struct WatchAge(WatchRequests);
-
-impl Collector for WatchAge {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let age = ConstGauge::new(self.0.age(Instant::now()).as_secs_f64());
-        let metric = encoder.encode_descriptor(
-            "pullpass_watch_age_seconds",
-            "Seconds since the oldest watch was last accepted by the API server",
-            None,
-            age.metric_type(),
-        )?;
-        age.encode(metric)
-    }
 }
 
 impl Default for Metrics {
@@ -65,18 +44,16 @@ impl Metrics {
 
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Writes and deletions of pull secrets, by outcome";
-        register(registry, "pullpass_pull_secret_writes", help, &self.writes);
-        let help = "Failed list and watch requests, retries included";
-        register(registry, "pullpass_watch_failures", help, &self.watches);
-        let help = "Answers and watch events of the API server that were not the object asked for, and were not believed";
+        register(registry, "pullpass_pull_secret_writes", &self.writes);
+        register(registry, "pullpass_watch_failures", &self.watches);
         register(
             registry,
             "pullpass_api_answers_mismatched",
-            help,
             &self.mismatches,
         );
-        registry.register_collector(Box::new(WatchAge(self.watch_requests.clone())));
+        let watches = self.watch_requests.clone();
+        let age = move || ConstGauge::new(watches.age(Instant::now()).as_secs_f64());
+        register_sampled(registry, "pullpass_watch_age_seconds", age);
     }
 
     /// The same events of a watch; those that are failures are counted.

@@ -11,7 +11,8 @@ use crate::credential::SourceSecret;
 use crate::names::{DnsSubdomain, Form as _, NamespaceName, ObjectName};
 use crate::provision::ports::{PullSecret, Version};
 use crate::provision::service_account::{self, ServiceAccount};
-use crate::provision::{ExcludedNamespaces, Namespace, PULL_SECRET};
+use crate::provision::{ExcludedNamespaces, Namespace};
+use crate::registry::is_pull_secret_name;
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
@@ -88,20 +89,14 @@ const LISTED_MAX: usize = 1024;
 /// See [`LISTED_MAX`].
 const ANNOTATION_MAX: usize = 4096;
 
-/// Whether a Secret's name is one that a pull secret may have.
-fn may_be_ours(name: &str) -> bool {
-    let rest = name.strip_prefix(PULL_SECRET);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        && name.len() <= DnsSubdomain::MAX
-}
-
 pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
     let mut annotations = account.metadata.annotations.unwrap_or_default();
     let enforced = annotations.get(ENFORCE_MOUNTABLE_SECRETS);
     let listed = account.image_pull_secrets.unwrap_or_default();
     let listed = listed.into_iter().map(|reference| reference.name);
     // Whoever may write a ServiceAccount may list any number of names, of which only ours are ever asked for.
-    let listed = listed.filter(|name| may_be_ours(name)).take(LISTED_MAX);
+    let may_be_ours = |name: &String| is_pull_secret_name(name) && name.len() <= DnsSubdomain::MAX;
+    let listed = listed.filter(may_be_ours).take(LISTED_MAX);
     let pull_secrets = (enforced.map(String::as_str) == Some("true")).then(|| listed.collect());
     annotations.retain(|key, value| {
         value.truncate(value.floor_char_boundary(ANNOTATION_MAX));
@@ -117,6 +112,7 @@ pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provision::PULL_SECRET;
 
     fn secret(value: serde_json::Value) -> Secret {
         serde_json::from_value(value).unwrap()

@@ -9,8 +9,8 @@ use super::credential_store::NAME_PREFIX as CREDENTIAL_PREFIX;
 use super::list::ListReader;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::PULL_SECRET;
 use crate::provision::ports::{ClusterError, Version};
+use crate::registry::is_pull_secret_name;
 
 /// How many objects one answer of the API server holds.
 const PAGE: u32 = 500;
@@ -106,34 +106,10 @@ struct Metadata {
 fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
     let name = ObjectName::parse(&metadata.name).ok()?;
     let namespace = NamespaceName::parse(&metadata.namespace).ok()?;
-    is_ours(&name).then_some(OwnedSecret {
+    // A Secret that another user made could carry the label, too, so the name counts as well.
+    is_pull_secret_name(&name).then_some(OwnedSecret {
         namespace,
         name,
         uid: metadata.uid,
     })
-}
-
-/// A Secret that another user made could carry the label, too, so the name counts as well.
-fn is_ours(name: &str) -> bool {
-    name.strip_prefix(PULL_SECRET)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_its_names() {
-        for name in [
-            "pullpass",
-            "pullpass-payments",
-            "pullpass-credential-0123456789abcdef",
-        ] {
-            assert!(is_ours(name), "{name}");
-        }
-        for name in ["pullpassport", "my-pullpass", "payments", ""] {
-            assert!(!is_ours(name), "{name}");
-        }
-    }
 }

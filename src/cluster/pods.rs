@@ -1,10 +1,10 @@
 //! Pods, of which most are those that wait to run: read one at a time and never kept.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
+use k8s_openapi::api::core::v1::{ContainerState, LocalObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::api::ListParams;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::changes::{Part, last_change};
@@ -12,6 +12,7 @@ use super::list::ListReader;
 use super::{Kube, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
+use crate::registry::is_pull_secret_name;
 
 /// How many Pods are asked for at a time: the API server holds as many in memory, pullpass one.
 const PAGE: u32 = 100;
@@ -19,9 +20,8 @@ const PAGE: u32 = 100;
 /// What messages call it.
 const WHAT: &str = "the list of pods";
 
-/// The pull secret's name, and what those of single Registries begin with.
-const PULL_SECRET: &str = "pullpass";
-const NARROW_SECRETS: &str = "pullpass-";
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#pod-template-hash-label>
+const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 /// What a container waits for whose image cannot be pulled.
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
@@ -109,45 +109,18 @@ struct PodPhase {
 
 #[derive(Deserialize)]
 struct PodItem {
-    metadata: PodListMeta,
+    metadata: ObjectMeta,
     #[serde(default)]
     spec: PodSecrets,
     #[serde(default)]
     status: PodStatus,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodListMeta {
-    name: String,
-    uid: String,
-    #[serde(default)]
-    deletion_timestamp: Option<IgnoredAny>,
-    #[serde(default)]
-    labels: TemplateLabels,
-    #[serde(default)]
-    owner_references: Vec<OwnerReference>,
-    #[serde(default)]
-    managed_fields: Vec<ManagedFieldsEntry>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSecrets {
     #[serde(default)]
-    image_pull_secrets: Vec<PodSecret>,
-}
-
-#[derive(Deserialize)]
-struct PodSecret {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Default, Deserialize)]
-struct TemplateLabels {
-    #[serde(default, rename = "pod-template-hash")]
-    template_hash: Option<String>,
+    image_pull_secrets: Vec<LocalObjectReference>,
 }
 
 #[derive(Default, Deserialize)]
@@ -163,18 +136,6 @@ struct PodStatus {
 struct ContainerStatus {
     #[serde(default)]
     state: ContainerState,
-}
-
-#[derive(Default, Deserialize)]
-struct ContainerState {
-    #[serde(default)]
-    waiting: Option<ContainerStateWaiting>,
-}
-
-#[derive(Deserialize)]
-struct ContainerStateWaiting {
-    #[serde(default)]
-    reason: String,
 }
 
 impl Kube {
@@ -261,24 +222,27 @@ fn read_pod(
         return Ok(None);
     }
     let pod: PodItem = serde_json::from_slice(json)?;
-    let Ok(name) = ObjectName::parse(&pod.metadata.name) else {
+    let Ok(name) = ObjectName::parse(pod.metadata.name.as_deref().unwrap_or_default()) else {
         return Ok(None);
     };
     let is_image_pull_failing = pod.is_image_pull_failing();
     let references_pull_secret = pod.references_pull_secret();
-    let mut owners = pod.metadata.owner_references.into_iter();
+    let metadata = pod.metadata;
+    let managed = metadata.managed_fields.unwrap_or_default();
+    let mut owners = metadata.owner_references.into_iter().flatten();
+    let mut labels = metadata.labels.unwrap_or_default();
     Ok(Some(ListedPod {
         is_image_pull_failing,
         is_pending,
         references_pull_secret,
         created,
-        changed: last_change(&pod.metadata.managed_fields, &[Part::Spec, Part::Labels]),
+        changed: last_change(&managed, &[Part::Spec, Part::Labels]),
         controller: owners.find(|owner| owner.controller == Some(true)),
-        template_hash: pod.metadata.labels.template_hash,
+        template_hash: labels.remove(TEMPLATE_HASH_LABEL),
         namespace,
         name,
-        uid: pod.metadata.uid,
-        is_deleted: pod.metadata.deletion_timestamp.is_some(),
+        uid: metadata.uid.unwrap_or_default(),
+        is_deleted: metadata.deletion_timestamp.is_some(),
         json: serde_json::from_slice(json)?,
     }))
 }
@@ -291,13 +255,14 @@ impl PodItem {
             .chain(&self.status.init_container_statuses);
         containers.any(|container| {
             let waiting = container.state.waiting.as_ref();
-            waiting.is_some_and(|waiting| IMAGE_PULL_REASONS.contains(&waiting.reason.as_str()))
+            let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+            reason.is_some_and(|reason| IMAGE_PULL_REASONS.contains(&reason))
         })
     }
 
     fn references_pull_secret(&self) -> bool {
         let mut secrets = self.spec.image_pull_secrets.iter();
-        secrets.any(|secret| secret.name == PULL_SECRET || secret.name.starts_with(NARROW_SECRETS))
+        secrets.any(|secret| is_pull_secret_name(&secret.name))
     }
 }
 

@@ -31,7 +31,7 @@ use report::CheckReport;
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
 ///
 /// Each hop is reported with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
-/// the Registry's own host alone; nothing is stored, nothing is written into a cluster. With images only the Registries that serve
+/// the Registry's own host alone (a fixed login on those of --token-service, too); nothing is stored, nothing is written into a cluster. With images only the Registries that serve
 /// them are tried, without images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops
 /// are left out, and what a Secret of the cluster holds cannot be tried.
 ///
@@ -86,6 +86,10 @@ pub(super) struct Args {
     /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
+    /// Hosts of token services that may have a fixed login whose registry names them, as `gitlab.com` for `registry.gitlab.com`; `serve` asks
+    /// none of them.
+    #[arg(long = "token-service", value_name = "HOST")]
+    token_services: Vec<String>,
     /// Try it again until all is well; what is waited for is said on stderr.
     #[arg(long)]
     wait: bool,

@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// The EKS cluster, where pullpass' own role is trusted by EKS Pod Identity.
     #[arg(long, value_name = "ARN", value_parser = parse_cluster_arn)]
     cluster_arn: Option<String>,
+    /// The repositories are behind pull-through caches of Amazon ECR: the first pull of an image needs two more actions.
+    #[arg(long)]
+    pull_through_cache: bool,
     /// pullpass' own namespace.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
     namespace: NamespaceName,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::leadership::Leadership;
 use crate::certificates::decide::{Bundle, RotationStep, ValidityPeriods, decide};
-use crate::certificates::{CertificateSet, DriftBackoff, MakeError, Metrics};
+use crate::certificates::{CertificateSet, MakeError, Metrics, RewriteBackoff};
 use crate::clock;
 use crate::cluster::{CERTIFICATES, Certificates, Kube, WEBHOOKS, WebhookConfig, WebhookConfigs};
 use crate::provision::ports::{ClusterError, Precondition, Version};
@@ -40,8 +40,8 @@ struct RotationState {
     last: Option<CertificateSet>,
     /// What the webhooks were seen to trust, all the same, and since when.
     trusted: Option<(String, Timestamp)>,
-    secret: DriftBackoff,
-    bundle: DriftBackoff,
+    secret: RewriteBackoff,
+    bundle: RewriteBackoff,
     /// Whether the webhooks were seen to trust what is to be trusted.
     was_trusted: bool,
 }

@@ -35,28 +35,17 @@ const PAUSE_FACTOR: u32 = 3;
 
 /// Deletes stored credentials that have ended, or whose tenant is gone.
 pub struct CredentialGc {
-    provisioner: Provisioner,
-    kube: Kube,
-    minted: Arc<MintedCredentials>,
-    clock: fn() -> Timestamp,
+    /// Knows which tenants there are.
+    pub provisioner: Provisioner,
+    /// Reads tenants that it does not know.
+    pub kube: Kube,
+    /// The store.
+    pub minted: Arc<MintedCredentials>,
+    /// [`Timestamp::now`] outside tests.
+    pub clock: fn() -> Timestamp,
 }
 
 impl CredentialGc {
-    /// Puts it together; `clock` is [`Timestamp::now`] outside tests.
-    pub fn new(
-        provisioner: Provisioner,
-        kube: Kube,
-        minted: Arc<MintedCredentials>,
-        clock: fn() -> Timestamp,
-    ) -> Self {
-        Self {
-            provisioner,
-            kube,
-            minted,
-            clock,
-        }
-    }
-
     /// Collects whenever this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
         while Leadership::acquired(&mut leadership).await {

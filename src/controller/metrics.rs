@@ -27,55 +27,23 @@ pub struct Metrics {
 impl Metrics {
     /// Adds these gauges to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let gauges = [
-            (
-                "pullpass_leader",
-                "Whether this replica runs the controller",
-                &self.leader,
-            ),
-            (
-                "pullpass_namespaces",
-                "Namespaces that a Registry serves, as the leader sees them",
-                &self.namespaces,
-            ),
-            (
-                "pullpass_namespaces_incomplete",
-                "Namespaces whose pull secret lacks a valid login",
-                &self.incomplete,
-            ),
-            (
-                "pullpass_removals_blocked",
-                "Pull secrets with a removal that is blocked until it is confirmed: too many at once",
-                &self.blocked,
-            ),
-            (
-                "pullpass_credential_expiry_timestamp_seconds",
-                "Earliest expiry of the minted credentials in use, Unix time; 0: none",
-                &self.expiry,
-            ),
-            (
-                "pullpass_mints_failing",
-                "Credentials in use whose last mint failed and is retried",
-                &self.mints_failing,
-            ),
-            (
-                "pullpass_pull_secret_writes_failing",
-                "Pull secrets whose last write failed and is retried",
-                &self.writes_failing,
-            ),
-        ];
-        for (name, help, gauge) in gauges {
-            register(registry, name, help, gauge);
-        }
-        let help = "Pull secrets that were reconciled: compared with what they are to hold";
-        register(registry, "pullpass_reconciles", help, &self.reconciles);
-        let help = "Renewals per second needed beyond the maximum; 0: none";
+        register(registry, "pullpass_leader", &self.leader);
+        register(registry, "pullpass_namespaces", &self.namespaces);
+        register(registry, "pullpass_namespaces_incomplete", &self.incomplete);
+        register(registry, "pullpass_removals_blocked", &self.blocked);
         register(
             registry,
-            "pullpass_renewal_rate_exceeded",
-            help,
-            &self.overload,
+            "pullpass_credential_expiry_timestamp_seconds",
+            &self.expiry,
         );
+        register(registry, "pullpass_mints_failing", &self.mints_failing);
+        register(
+            registry,
+            "pullpass_pull_secret_writes_failing",
+            &self.writes_failing,
+        );
+        register(registry, "pullpass_reconciles", &self.reconciles);
+        register(registry, "pullpass_renewal_rate_exceeded", &self.overload);
     }
 
     pub(super) fn set_leader(&self, leads: bool) {

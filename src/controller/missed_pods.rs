@@ -38,14 +38,22 @@ const MAX_EVENTS: usize = 500;
 
 /// Scans for missed Pods.
 pub struct MissedPodScanner {
-    kube: Kube,
-    check: PodChecker,
-    admissions: admission::Metrics,
-    calls: WebhookCalls,
-    timing: CallTiming,
-    metrics: Metrics,
-    interval: SignedDuration,
-    clock: fn() -> Timestamp,
+    /// Lists the Pods.
+    pub kube: Kube,
+    /// Says what a Pod lacks.
+    pub check: PodChecker,
+    /// Says when the webhook was last asked.
+    pub admissions: admission::Metrics,
+    /// Gets what is found out of the API server's calls.
+    pub calls: WebhookCalls,
+    /// How long evidence of them is waited for.
+    pub timing: CallTiming,
+    /// Counts what is found.
+    pub metrics: Metrics,
+    /// How often to scan when nothing else gives reason to.
+    pub interval: SignedDuration,
+    /// [`Timestamp::now`] outside tests.
+    pub clock: fn() -> Timestamp,
 }
 
 /// The result of one scan.
@@ -59,35 +67,6 @@ struct ScanResult {
 }
 
 impl MissedPodScanner {
-    /// Puts it together. `admissions` says when the webhook was last asked, `interval` how often to scan when nothing else gives
-    /// reason to; what is found out of the API server's calls goes into `calls`; `clock` is [`Timestamp::now`] outside tests.
-    pub fn new(
-        kube: Kube,
-        check: PodChecker,
-        admissions: admission::Metrics,
-        calls: WebhookCalls,
-        metrics: Metrics,
-        interval: SignedDuration,
-        clock: fn() -> Timestamp,
-    ) -> Self {
-        Self {
-            kube,
-            check,
-            admissions,
-            calls,
-            timing: CallTiming::default(),
-            metrics,
-            interval,
-            clock,
-        }
-    }
-
-    /// How long evidence is waited for.
-    #[must_use]
-    pub fn with_call_timing(self, timing: CallTiming) -> Self {
-        Self { timing, ..self }
-    }
-
     /// Scans for missed Pods while this replica leads. Ends when the sender is gone.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>) {
         while Leadership::acquired(&mut leadership).await {

@@ -16,7 +16,7 @@ mod crd_check;
 mod drift;
 pub(super) mod index;
 mod meanwhile;
-mod mint_retries;
+pub(super) mod mint_retries;
 mod mints;
 mod record;
 mod report;

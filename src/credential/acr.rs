@@ -10,7 +10,6 @@ pub(crate) mod token_expiry;
 mod transport;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -22,9 +21,6 @@ use crate::registry::source::AcrSource;
 pub use caller::EntraCaller;
 use client::Client;
 pub use secret::ClientSecret;
-
-/// How long one mint may take, the token of Entra ID included.
-const MINT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The user name that goes with a token of Azure Container Registry.
 ///
@@ -86,7 +82,7 @@ pub struct AcrMintRequest {
 pub type AcrMint = CloudMint<AzureEnvironment>;
 
 impl AcrMint {
-    /// Mints one token, within 5 seconds.
+    /// Mints one token, within [`super::MintTimeouts::mint`].
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
@@ -97,10 +93,7 @@ impl AcrMint {
     async fn run(&self, order: &AcrMintRequest) -> Result<Credential, MintError> {
         let source = &order.source;
         check_source(source)?;
-        let client = Client {
-            http: self.http.clone(),
-            deadline: Instant::now() + MINT_TIMEOUT,
-        };
+        let client = self.client();
         let token = identity::fetch(&client, order, self.given()).await?;
         let password = exchange::fetch(&client, source, &token).await?;
         let expires_at = token_expiry::find_expiry(&password, order.now).map_err(|problem| {
@@ -114,6 +107,14 @@ impl AcrMint {
             expires_at,
             principal: token.principal,
         })
+    }
+
+    fn client(&self) -> Client {
+        Client {
+            http: self.http.clone(),
+            deadline: Instant::now() + self.timeouts.mint,
+            timeouts: self.timeouts,
+        }
     }
 
     fn given(&self) -> identity::IdentityInputs<'_> {

@@ -6,23 +6,26 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::MintError;
-use super::http::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, in_seconds, root_cause};
+use super::answers::{Answer, Service, Signer};
+use super::http::{CONNECT_TIMEOUT, root_cause};
 use super::outgoing::Sent;
+use super::refusal::Refusal;
+use super::{MintError, answer_words, retry_after};
 
 /// The client of an SDK crate (`aws_sdk_…`), without anything of the environment: region, FIPS and dual stack as the source says, or
-/// one endpoint instead of them; the session `signer` signs, if there is one. A macro, because every SDK crate has its own types.
+/// one endpoint instead of them; the session `signer` signs, if there is one. It asks once: only the cache asks again, so that an account
+/// that throttles is not asked twice each time. A macro, because every SDK crate has its own types.
 macro_rules! sdk_client {
-    ($sdk:ident, $http:expr, $deadline:expr, $region:expr, $source:expr, $endpoint:expr, $signer:expr) => {{
+    ($sdk:ident, $http:expr, $timeouts:expr, $region:expr, $source:expr, $endpoint:expr, $signer:expr) => {{
         let mut builder = $sdk::config::Config::builder()
             .behavior_version($sdk::config::BehaviorVersion::latest())
             .http_client($http)
-            .retry_config($crate::credential::aws::retries())
-            .timeout_config($crate::credential::aws::timeouts($deadline))
+            .retry_config($sdk::config::retry::RetryConfig::disabled())
+            .timeout_config($timeouts)
             .identity_cache($sdk::config::IdentityCache::no_cache())
             .app_name($sdk::config::AppName::new("pullpass").expect("a valid name"))
             .region($region);
@@ -39,33 +42,16 @@ macro_rules! sdk_client {
 }
 pub(crate) use sdk_client;
 
-/// One retry at once, for a connection that broke; everything else waits for the back-off of the cache.
-pub(crate) fn retries() -> RetryConfig {
-    RetryConfig::standard()
-        .with_max_attempts(2)
-        .with_initial_backoff(Duration::from_millis(100))
-        .with_max_backoff(Duration::from_millis(500))
-}
-
 /// What is left until `deadline`, and the bounds of one attempt.
-pub(crate) fn timeouts(deadline: Instant) -> TimeoutConfig {
+pub(crate) fn timeouts(deadline: Instant, attempt: Duration) -> TimeoutConfig {
     let left = deadline
         .saturating_duration_since(Instant::now())
         .max(Duration::from_millis(1));
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
         .operation_timeout(left)
         .build()
-}
-
-/// What a call does, to IAM.
-#[derive(Clone, Copy)]
-pub(crate) struct IamAction {
-    /// The IAM action.
-    pub(crate) permission: &'static str,
-    /// What to do when it is denied.
-    pub(crate) denied: &'static str,
 }
 
 /// One call, for the messages about its failure.
@@ -74,10 +60,12 @@ pub(crate) struct AwsCall<'a> {
     pub(crate) host: String,
     /// Who asked.
     pub(crate) principal: &'a str,
-    /// What for.
-    pub(crate) action: IamAction,
-    /// What to do when the keys or the token are not accepted.
-    pub(crate) unknown: &'static str,
+    /// What for: an IAM action.
+    pub(crate) action: &'static str,
+    /// Who answers.
+    pub(crate) service: Service,
+    /// How the caller proves who it is.
+    pub(crate) signer: Signer,
     /// What was sent.
     pub(crate) sent: Sent<'a>,
 }
@@ -99,10 +87,10 @@ impl AwsCall<'_> {
             },
             SdkError::ResponseError(failure) => {
                 let status = failure.raw().status().as_u16();
-                MintError::BadAnswer {
-                    host,
-                    problem: format!("HTTP {status} that cannot be read ({})", root_cause(error)),
-                }
+                self.bad(
+                    format!("HTTP {status} that cannot be read ({})", root_cause(error)),
+                    failure.raw(),
+                )
             }
             SdkError::ServiceError(failure) => self.explain_refusal(failure.err(), failure.raw()),
             _ => MintError::Network {
@@ -112,71 +100,45 @@ impl AwsCall<'_> {
         }
     }
 
-    fn explain_refusal(
-        &self,
-        error: &dyn ProvideErrorMetadata,
-        answer: &HttpResponse,
-    ) -> MintError {
-        let code = error.code().map(|code| self.words(code));
-        let Some(code) = code.filter(|code| !code.is_empty()) else {
-            return self.explain_status(answer);
+    fn explain_refusal(&self, error: &dyn ProvideErrorMetadata, reply: &HttpResponse) -> MintError {
+        let status = reply.status().as_u16();
+        let body = answer_words::read_body(reply.body().bytes().unwrap_or_default());
+        let said = error.message().unwrap_or(&body.text);
+        // A code that repeats a secret is no code.
+        let code = self.words(error.code().unwrap_or_default());
+        let answer = Answer {
+            from: self.service,
+            status,
+            code: &code,
+            action: self.action,
+            signer: Some(self.signer),
+            text: said,
         };
-        let host = self.host.clone();
-        let principal = self.principal.to_owned();
-        let words = self.words(error.message().unwrap_or_default());
-        match kind(&code, answer.status().as_u16()) {
-            ErrorClass::Denied => MintError::AccessDenied {
-                host,
-                permission: self.action.permission,
-                principal,
-                advice: self.action.denied,
-                answer: words,
-            },
-            ErrorClass::Unknown => MintError::UnrecognizedClient {
-                host,
-                principal,
-                code,
-                advice: self.unknown,
-            },
-            ErrorClass::Throttled => MintError::Throttled {
-                host,
-                principal,
-                code,
-                retry_after: retry_after(answer),
-            },
-            ErrorClass::Other => MintError::Refused {
-                host,
-                principal,
-                code,
-                answer: words,
-                retry_after: retry_after(answer),
-            },
+        let refusal = Refusal {
+            permission: self.action,
+            retry_after: retry_after(reply),
+            ..Refusal::of(
+                &answer,
+                self.host.clone(),
+                self.principal.to_owned(),
+                self.words(said),
+            )
+        };
+        // Without a code, something between us and AWS answered.
+        if refusal.is_recognized || !code.is_empty() {
+            MintError::Refused(Box::new(refusal))
+        } else {
+            let problem = format!("HTTP {status} without an error of AWS's form");
+            self.bad(problem, reply)
         }
     }
 
-    /// What an HTTP status without an error of AWS's form means: something between us and AWS answered, or AWS is down.
-    fn explain_status(&self, answer: &HttpResponse) -> MintError {
-        let (host, principal) = (self.host.clone(), self.principal.to_owned());
-        let status = answer.status().as_u16();
-        let code = format!("HTTP {status}");
-        match status {
-            429 => MintError::Throttled {
-                host,
-                principal,
-                code,
-                retry_after: retry_after(answer),
-            },
-            500..=599 => MintError::Refused {
-                host,
-                principal,
-                code,
-                answer: "no error of AWS's form".to_owned(),
-                retry_after: retry_after(answer),
-            },
-            _ => MintError::BadAnswer {
-                host,
-                problem: format!("{code} without an error of AWS's form"),
-            },
+    /// An answer that is none of AWS's, and what it says.
+    fn bad(&self, problem: String, reply: &HttpResponse) -> MintError {
+        let body = answer_words::read_body(reply.body().bytes().unwrap_or_default());
+        MintError::BadAnswer {
+            host: self.host.clone(),
+            problem: with_words(problem, &self.words(&body.text)),
         }
     }
 
@@ -186,46 +148,15 @@ impl AwsCall<'_> {
     }
 }
 
-enum ErrorClass {
-    Denied,
-    Unknown,
-    Throttled,
-    Other,
-}
-
-/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html>
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors>
-fn kind(code: &str, status: u16) -> ErrorClass {
-    match code.strip_suffix("Exception").unwrap_or(code) {
-        "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" | "OptInRequired" => {
-            ErrorClass::Denied
-        }
-        "UnrecognizedClient"
-        | "InvalidClientTokenId"
-        | "InvalidAccessKeyId"
-        | "InvalidSignature"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignature"
-        | "MissingAuthenticationToken"
-        | "ExpiredToken"
-        | "RequestExpired"
-        | "InvalidIdentityToken"
-        | "IDPRejectedClaim"
-        | "AuthFailure" => ErrorClass::Unknown,
-        "Throttling"
-        | "Throttled"
-        | "RequestThrottled"
-        | "TooManyRequests"
-        | "RequestLimitExceeded"
-        | "SlowDown"
-        | "LimitExceeded"
-        | "BandwidthLimitExceeded"
-        | "PriorRequestNotComplete" => ErrorClass::Throttled,
-        _ if status == 429 => ErrorClass::Throttled,
-        _ => ErrorClass::Other,
+/// What is wrong with an answer, with what it says, if it says something.
+pub(crate) fn with_words(problem: String, words: &str) -> String {
+    if words.is_empty() {
+        problem
+    } else {
+        format!("{problem} (it said: {words})")
     }
 }
 
-fn retry_after(answer: &HttpResponse) -> Option<Duration> {
-    answer.headers().get("retry-after").and_then(in_seconds)
+fn retry_after(reply: &HttpResponse) -> Option<Duration> {
+    retry_after::find(|name| reply.headers().get(name), Timestamp::now())
 }

@@ -1,7 +1,11 @@
 //! The one way to a minted credential: from the store if it is there, else by one mint per key, in a separate task.
 
+mod account_throttle;
 mod backoff;
+mod caller_clock;
 mod flight;
+mod log;
+mod throttles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +27,21 @@ use super::{
 use crate::api_server::ClusterError;
 use crate::clock;
 use crate::registry::source::MintSource;
+use account_throttle::scope_of;
 use backoff::{MintFailure, RememberedFailure};
+use caller_clock::CallerClock;
 use flight::{FlightResult, FlightState, MintFlight};
+use throttles::{ThrottleTurn, Throttles};
 
 pub use flight::MintResult;
 
-/// How often another replica's claim is waited for before this is given up.
-const MAX_CLAIM_WAITS: usize = 3;
-/// After this a mint is given up whatever it waits for: longer than `MAX_CLAIM_WAITS` claims of others and a mint take.
-const FLIGHT_TIMEOUT: Duration = Duration::from_secs(45);
+/// How often another replica's claim, which that extends as long as its mint is under way, is waited for before this is given up.
+const MAX_CLAIM_WAITS: usize = 8;
+/// After this a mint is given up whatever it waits for: longer than a mint of another replica and one of its own take
+/// ([`super::MintTimeouts`]).
+const FLIGHT_TIMEOUT: Duration = Duration::from_secs(75);
+/// When a claim is extended: two attempts before it ends.
+const EXTEND_AFTER: Duration = Duration::from_secs(4);
 /// How many mints under way, and failures, are known at once. Keys are few (Registries × regions × rotated key sets), but for
 /// namespaces' own ServiceAccounts, of which each has its own.
 const MAX_FLIGHTS: u64 = 10_000;
@@ -54,6 +64,7 @@ struct MinterInner {
     secrets: Arc<dyn SourceSecrets>,
     metrics: Metrics,
     flights: Cache<CredentialKey, MintFlight>,
+    throttles: Throttles,
 }
 
 impl Minter {
@@ -83,13 +94,15 @@ impl Minter {
             secrets,
             metrics,
             flights,
+            throttles: Throttles::new(),
         }))
     }
 
     /// The credential of `source` that is good at `now`.
     ///
     /// One in the first half of its life is answered from memory. One past it is answered at once, too, and renewed beside. Else
-    /// this waits for a mint, at most [`CLAIM_LIFE`] longer for each replica that claimed it before and died.
+    /// this waits for a mint, at most [`CLAIM_LIFE`] longer for each replica that claimed it before and died. Who has less time gives up
+    /// waiting, and the mint goes on.
     /// When the mint fails, a credential that is close to its end and not yet there is answered all the same.
     ///
     /// # Errors
@@ -140,21 +153,6 @@ struct MintLookup {
     current: Option<Arc<Credential>>,
 }
 
-/// The present, counted on from the caller's: what a task that outlives the call goes by.
-#[derive(Clone, Copy)]
-struct CallerClock {
-    started: Instant,
-    at: Timestamp,
-}
-
-impl CallerClock {
-    fn now(self) -> Timestamp {
-        let passed =
-            SignedDuration::try_from(self.started.elapsed()).unwrap_or(SignedDuration::MAX);
-        self.at.saturating_add(passed).unwrap_or(Timestamp::MAX)
-    }
-}
-
 /// One mint on its way.
 struct MintJob {
     key: CredentialKey,
@@ -186,10 +184,7 @@ impl MinterInner {
             key: key.clone(),
             source: source.clone(),
             keys,
-            clock: CallerClock {
-                started: Instant::now(),
-                at: now,
-            },
+            clock: CallerClock::at(now),
             before,
         };
         let entry = self.flights.entry_by_ref(key);
@@ -227,7 +222,7 @@ impl MinterInner {
             Err(failed) => {
                 let now = job.clock.now();
                 let failure = RememberedFailure::after(job.before.as_ref(), failed, now);
-                log_failure(&job.source, &failure.error, failure.wait());
+                log::failure(&job.source, &failure);
                 Err(failure)
             }
         }
@@ -236,6 +231,13 @@ impl MinterInner {
     /// Takes what another replica stored meanwhile, or claims and mints, or waits for the holder of the claim.
     async fn mint_or_wait(&self, job: &MintJob) -> Result<Arc<Credential>, MintFailure> {
         for _ in 0..MAX_CLAIM_WAITS {
+            let turn = if job.unsaved().is_none() {
+                let turn = self.throttles.turn(scope_of(&job.source), job.clock);
+                let turn = turn.await;
+                Some(turn.map_err(|held_off| MintFailure::held_off(&held_off))?)
+            } else {
+                None
+            };
             let claim = self
                 .store
                 .claim(&job.key, &job.source, job.clock.now())
@@ -245,10 +247,11 @@ impl MinterInner {
                 Claim::Acquired(ticket) => {
                     return match job.unsaved() {
                         Some(unsaved) => self.save(ticket, unsaved.clone(), false).await,
-                        None => self.mint(job, ticket).await,
+                        None => self.mint(job, ticket, turn).await,
                     };
                 }
                 Claim::Pending { until } => {
+                    drop(turn);
                     if let Some(credential) = self.wait_for_holder(job, until).await {
                         return Ok(credential);
                     }
@@ -281,11 +284,16 @@ impl MinterInner {
         }
     }
 
-    async fn mint(&self, job: &MintJob, ticket: Ticket) -> Result<Arc<Credential>, MintFailure> {
+    async fn mint(
+        &self,
+        job: &MintJob,
+        ticket: Ticket,
+        turn: Option<ThrottleTurn>,
+    ) -> Result<Arc<Credential>, MintFailure> {
         let now = job.clock.now();
         let current = self.store.current(&job.key);
         if let Some(current) = &current {
-            log_future(&job.source, current, now);
+            log::future(&job.source, current, now);
         }
         let order = MintRequest {
             source: job.source.clone(),
@@ -297,18 +305,46 @@ impl MinterInner {
             now,
         };
         let started = Instant::now();
-        let minted = self.mint.mint(order).await;
+        let mint = self.mint.mint(order);
+        let (minted, ticket) = self.extend_during(mint, ticket, job.clock).await;
+        if let Some(mut turn) = turn {
+            turn.note(&minted);
+        }
         let outcome = minted.as_ref().map_or_else(MintError::reason, |_| "Minted");
         self.metrics
             .count(Provider::of(&job.source), outcome, started.elapsed());
         match minted {
             Ok(credential) => {
-                log_success(&job.source, &credential);
+                log::success(&job.source, &credential);
                 self.save(ticket, credential, true).await
             }
             Err(error) => {
                 self.store.release(ticket).await;
                 Err(error.into())
+            }
+        }
+    }
+
+    /// Extends a claim as long as a mint is under way.
+    async fn extend_during<T>(
+        &self,
+        mint: impl Future<Output = T>,
+        mut ticket: Ticket,
+        clock: CallerClock,
+    ) -> (T, Ticket) {
+        tokio::pin!(mint);
+        loop {
+            tokio::select! {
+                biased;
+                minted = &mut mint => return (minted, ticket),
+                () = tokio::time::sleep(EXTEND_AFTER) => {}
+            }
+            let extended = self.store.extend(ticket, clock.now());
+            tokio::pin!(extended);
+            tokio::select! {
+                biased;
+                minted = &mut mint => return (minted, extended.await),
+                extended = &mut extended => ticket = extended,
             }
         }
     }
@@ -325,53 +361,11 @@ impl MinterInner {
         saved.map_err(|error| MintFailure {
             error: error.into(),
             asked_cloud,
+            held_off: None,
             unsaved: Some(unsaved),
         })
     }
 }
 
-fn log_success(source: &MintSource, credential: &Credential) {
-    tracing::info!(
-        credential.provider = Provider::of(source).label(),
-        credential.location = source.location(),
-        credential.principal = credential.principal,
-        credential.expires_at = %credential.expires_at,
-        "minted credential"
-    );
-}
-
-/// Says why one is replaced before its time.
-fn log_future(source: &MintSource, current: &Credential, now: Timestamp) {
-    if clock::is_from_future(current.minted_at, now) {
-        tracing::warn!(
-            credential.provider = Provider::of(source).label(),
-            credential.location = source.location(),
-            credential.minted_at = %current.minted_at,
-            "stored credential was minted in the future, minting anew: the clock of this node or of another replica's is or was wrong -> check time synchronization (chrony, timesyncd) on the nodes"
-        );
-    }
-}
-
-/// Logs a failure where it is handled: everybody who waits gets the same one.
-fn log_failure(source: &MintSource, error: &MintError, wait: SignedDuration) {
-    let provider = Provider::of(source).label();
-    let (place, reason, again) = (source.location(), error.reason(), wait.as_secs());
-    // The level of an event is part of its place in the code.
-    macro_rules! log {
-        ($level:ident, $what:literal) => {
-            tracing::$level!(
-                credential.provider = provider,
-                credential.location = place,
-                error.reason = reason,
-                retry.seconds = again,
-                concat!($what, "{}"),
-                error
-            )
-        };
-    }
-    match error {
-        MintError::SessionNotRenewed { .. } => log!(debug, ""),
-        passing if passing.is_passing() => log!(warn, "failed to mint credential, retrying: "),
-        _ => log!(error, "failed to mint credential, retrying: "),
-    }
-}
+#[cfg(test)]
+mod tests;

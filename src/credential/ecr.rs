@@ -3,13 +3,12 @@
 pub(crate) mod answer;
 mod caller;
 
-use std::time::Duration;
-
 use aws_sdk_ecr::config::Region;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::aws::{IamAction, sdk_client};
+use super::answers::Service;
+use super::aws::{self, sdk_client};
 use super::cloud::{CloudMint, unlogged};
 use super::http::LastHost;
 use super::identity::keys::AccessKeys;
@@ -18,9 +17,6 @@ use super::{Credential, MintError};
 use crate::registry::source::{EcrSource, TokenLifetime};
 use answer::{Authorization, UnusableAnswer};
 pub use caller::OpenedSession;
-
-/// How long one mint may take, the session that signs it included.
-const MINT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is to be minted.
 #[derive(Clone, Debug)]
@@ -42,7 +38,7 @@ pub struct EcrMintRequest {
 pub type EcrMint = CloudMint<AwsEnvironment>;
 
 impl EcrMint {
-    /// Mints one token, within 5 seconds.
+    /// Mints one token, within [`super::MintTimeouts::mint`].
     ///
     /// # Errors
     /// [`MintError`] says why not; what was minted before stays good.
@@ -52,7 +48,7 @@ impl EcrMint {
 
     async fn run(&self, order: &EcrMintRequest) -> Result<Credential, MintError> {
         check_endpoints(&order.source)?;
-        let deadline = Instant::now() + MINT_TIMEOUT;
+        let deadline = Instant::now() + self.timeouts.mint;
         let session_request = self.session_request(order, deadline);
         let session = identity::open(&session_request).await?;
         check_session(&session, order)?;
@@ -92,6 +88,7 @@ impl EcrMint {
             http: &self.http,
             tokens: self.tokens.as_deref(),
             deadline,
+            timeouts: self.timeouts,
         }
     }
 
@@ -105,14 +102,15 @@ impl EcrMint {
         let client = sdk_client!(
             aws_sdk_ecr,
             self.http.for_sdk(asked),
-            deadline,
+            aws::timeouts(deadline, self.timeouts.cloud),
             Region::new(source.region.clone()),
             source,
             &source.endpoints.ecr,
             Some(session)
         );
         let answer = client.get_authorization_token().send().await;
-        let answer = answer.map_err(|error| session.call(asked, PRIVATE).explain(&error))?;
+        let answer =
+            answer.map_err(|error| session.call(asked, Service::Ecr, PRIVATE).explain(&error))?;
         Authorization::of_private(answer)
             .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
     }
@@ -127,28 +125,22 @@ impl EcrMint {
         let client = sdk_client!(
             aws_sdk_ecrpublic,
             self.http.for_sdk(asked),
-            deadline,
+            aws::timeouts(deadline, self.timeouts.cloud),
             Region::new(source.region.clone()),
             source,
             &source.endpoints.ecr_public,
             Some(session)
         );
         let answer = client.get_authorization_token().send().await;
-        let answer = answer.map_err(|error| session.call(asked, PUBLIC).explain(&error))?;
+        let answer =
+            answer.map_err(|error| session.call(asked, Service::Ecr, PUBLIC).explain(&error))?;
         Authorization::of_public(answer)
             .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
     }
 }
 
-const PRIVATE: IamAction = IamAction {
-    permission: "ecr:GetAuthorizationToken",
-    denied: "allow it on resource * in an identity policy of that principal (a repository policy cannot grant it)",
-};
-
-const PUBLIC: IamAction = IamAction {
-    permission: "ecr-public:GetAuthorizationToken",
-    denied: "allow it and sts:GetServiceBearerToken on resource * in an identity policy of that principal",
-};
+const PRIVATE: &str = "ecr:GetAuthorizationToken";
+const PUBLIC: &str = "ecr-public:GetAuthorizationToken";
 
 /// Nothing that could be read on its way is ever asked. The Registry's validation says so first; this holds for every caller.
 fn check_endpoints(source: &EcrSource) -> Result<(), MintError> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::TenantError;
+use super::answers::AnswerReason;
+use super::refusal::Refusal;
 use crate::api_server::ClusterError;
 
 /// Why a credential could not be minted. Every message says what to do; none holds a secret.
@@ -34,44 +36,9 @@ pub enum MintError {
         /// What is missing and what to do.
         problem: String,
     },
-    /// The identity is known and lacks a permission.
-    #[error("{host} denied {permission} to {principal}: {advice} (it said: {answer})")]
-    AccessDenied {
-        /// The host that refused.
-        host: String,
-        /// What is needed: an IAM action, a role of Azure.
-        permission: &'static str,
-        /// Who asked.
-        principal: String,
-        /// What to do.
-        advice: &'static str,
-        /// The cloud's own words, one line.
-        answer: String,
-    },
-    /// The cloud does not know the identity's keys or token, or they are no longer good.
-    #[error("{host} does not accept {principal} ({code}): {advice}")]
-    UnrecognizedClient {
-        /// The host that refused.
-        host: String,
-        /// Who asked.
-        principal: String,
-        /// The cloud's error code.
-        code: String,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// Too many requests.
-    #[error("{host} throttles {principal} ({code}): nothing to do, retrying")]
-    Throttled {
-        /// The host that refused.
-        host: String,
-        /// Who asked.
-        principal: String,
-        /// The cloud's error code.
-        code: String,
-        /// How long the host asks to wait.
-        retry_after: Option<Duration>,
-    },
+    /// The other side refused.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
     /// No answer in time.
     #[error(
         "no answer from {host} in time: check the network path to it (security groups, network policies, proxies, PrivateLink)"
@@ -97,20 +64,6 @@ pub enum MintError {
         host: String,
         /// What is wrong with it.
         problem: String,
-    },
-    /// Another error of the cloud.
-    #[error("{host} refused {principal} ({code}): {answer}")]
-    Refused {
-        /// The host that refused.
-        host: String,
-        /// Who asked.
-        principal: String,
-        /// The cloud's error code.
-        code: String,
-        /// The cloud's own words, one line.
-        answer: String,
-        /// How long the host asks to wait.
-        retry_after: Option<Duration>,
     },
     /// The request cannot even be made.
     #[error("no request can be made, {problem}: check region, endpoints and hosts of the Registry")]
@@ -158,16 +111,10 @@ impl MintError {
             Self::MissingSource { .. } => "MissingSource",
             Self::MalformedSource { .. } => "MalformedSource",
             Self::NoIdentity { .. } => "NoIdentity",
-            Self::AccessDenied { permission, .. } if permission.starts_with("sts:") => {
-                "TrustRefused"
-            }
-            Self::AccessDenied { .. } => "AccessDenied",
-            Self::UnrecognizedClient { .. } => "UnrecognizedClient",
-            Self::Throttled { .. } => "Throttled",
+            Self::Refused(refusal) => refusal.reason.as_str(),
             Self::Timeout { .. } => "Timeout",
             Self::Network { .. } => "Network",
             Self::BadAnswer { .. } => "InvalidResponse",
-            Self::Refused { .. } => "Refused",
             Self::Configuration { .. } => "Configuration",
             Self::SessionNotRenewed { .. } => "SessionNotRenewed",
             Self::Tenant(error) => error.reason(),
@@ -180,14 +127,12 @@ impl MintError {
     /// How long to wait at least before it is tried again, when the other side said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
+            Self::Refused(refusal) => refusal.retry_after,
             Self::SessionNotRenewed { .. } => Some(Duration::from_mins(1)),
             Self::Hop { cause, .. } => cause.retry_after(),
             Self::MissingSource { .. }
             | Self::MalformedSource { .. }
             | Self::NoIdentity { .. }
-            | Self::AccessDenied { .. }
-            | Self::UnrecognizedClient { .. }
             | Self::Timeout { .. }
             | Self::Network { .. }
             | Self::BadAnswer { .. }
@@ -202,15 +147,23 @@ impl MintError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Hop { cause, .. } => cause.is_refusal(),
-            Self::AccessDenied { .. } | Self::UnrecognizedClient { .. } | Self::Refused { .. } => {
-                true
-            }
+            // What passes says nothing of the identity.
+            Self::Refused(refusal) => !refusal.is_passing,
             Self::Tenant(error) => !matches!(
                 error,
                 TenantError::TokenForbidden { .. }
                     | TenantError::ApiServerAudience { .. }
                     | TenantError::TokenUnreachable { .. }
             ),
+            _ => false,
+        }
+    }
+
+    /// Whether an account or a registry gets more requests than it takes.
+    pub(crate) fn is_throttled(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.reason == AnswerReason::Throttled,
+            Self::Hop { cause, .. } => cause.is_throttled(),
             _ => false,
         }
     }
@@ -228,10 +181,9 @@ impl MintError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Hop { cause, .. } => cause.is_passing(),
-            Self::Throttled { .. }
-            | Self::Timeout { .. }
+            Self::Refused(refusal) => refusal.is_passing,
+            Self::Timeout { .. }
             | Self::Network { .. }
-            | Self::Refused { .. }
             | Self::SessionNotRenewed { .. }
             | Self::Tenant(TenantError::Replaced { .. } | TenantError::TokenUnreachable { .. }) => {
                 true

@@ -14,20 +14,21 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::MintError;
+use super::{MintError, retry_after};
 
 pub use aws_smithy_http_client::proxy::ProxyConfig;
 
 /// How long a TCP connection and its TLS handshake may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one request may take, connecting included.
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the first byte of any answer may take; who asks waits no longer than its own deadline.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read: an ECR token has 2 to 3 kB.
 const BODY_LIMIT: usize = 256 * 1024;
 
@@ -54,6 +55,14 @@ pub enum HttpClientError {
     /// The text holds no certificate.
     #[error("the extra certificate authorities hold no certificate: give certificates in PEM form")]
     NoAuthority,
+    /// The environment's proxy cannot be read.
+    #[error("{variable} {problem}: write http://host:port, or take it out of the environment")]
+    BadProxy {
+        /// Which variable.
+        variable: &'static str,
+        /// What is wrong with it; repeats nothing of it.
+        problem: &'static str,
+    },
     /// The TLS library refuses the settings.
     #[error("TLS cannot be set up, {detail}: please report this")]
     Tls {
@@ -109,16 +118,6 @@ impl HttpClient {
         http_client_fn(move |_, _| bounded.clone())
     }
 
-    /// Sends one request to a metadata service or local agent and reads the answer: HTTP status and body.
-    pub(crate) async fn fetch(
-        &self,
-        request: HttpRequest,
-        deadline: Instant,
-    ) -> Result<(u16, Vec<u8>), FetchError> {
-        let reply = self.exchange(Route::Machine, request, deadline).await?;
-        Ok((reply.status, reply.body))
-    }
-
     /// Sends one request and reads the answer, whatever its status is.
     pub(crate) async fn exchange(
         &self,
@@ -143,7 +142,8 @@ impl HttpClient {
                 }
             })?;
             let status = answer.status().as_u16();
-            let retry_after = answer.headers().get("retry-after").and_then(in_seconds);
+            let header = |name| answer.headers().get(name);
+            let retry_after = retry_after::find(header, Timestamp::now());
             let headers = answer.headers().iter();
             let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let headers: Vec<(String, String)> = headers.collect();
@@ -218,11 +218,6 @@ impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers(name).next()
     }
-}
-
-/// The header Retry-After in seconds; dates are not read.
-pub(crate) fn in_seconds(header: &str) -> Option<Duration> {
-    header.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Why a request had no answer.
@@ -301,7 +296,7 @@ pub(crate) fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let line: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_shown(c) { c } else { ' ' })
         .take(LONGEST)
         .collect();
     let line = line.trim();
@@ -312,10 +307,18 @@ pub(crate) fn one_line(text: &str) -> String {
     }
 }
 
+/// Whether a character is one to be seen: no control character, none that begins a line, and none that turns the order of others around.
+///
+/// <https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters>
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 fn settings() -> HttpConnectorSettings {
     HttpConnectorSettings::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(ATTEMPT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
         .build()
 }
 

@@ -17,10 +17,11 @@ use aws_sdk_sts::types::AssumedRoleUser;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::aws::{AwsCall, IamAction, sdk_client};
+use super::answers::{Service, Signer};
+use super::aws::{self, AwsCall, sdk_client};
 use super::http::{HttpClient, LastHost, one_line};
 use super::outgoing::Sent;
-use super::{MintError, ServiceAccountTokens, TenantError};
+use super::{MintError, MintTimeouts, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::AccessKeys;
 pub(crate) use workload::load_token;
@@ -42,7 +43,8 @@ pub struct AwsEnvironment {
     /// `PULLPASS_POD_IDENTITY_TOKEN_FILE`, the token for the EKS Pod Identity agent, where no webhook of EKS said in the two above where
     /// the agent is.
     pub pod_identity_token_file: Option<PathBuf>,
-    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `http://169.254.169.254` when it is not set.
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, else the address that `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` says; `http://169.254.169.254`
+    /// when neither is set. <https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html>
     pub metadata_endpoint: Option<String>,
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: where the process runs.
     pub region: Option<String>,
@@ -60,7 +62,11 @@ impl AwsEnvironment {
             container_authorization_token_file: find("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
                 .map(PathBuf::from),
             pod_identity_token_file: find("PULLPASS_POD_IDENTITY_TOKEN_FILE").map(PathBuf::from),
-            metadata_endpoint: find("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            metadata_endpoint: find("AWS_EC2_METADATA_SERVICE_ENDPOINT").or_else(|| {
+                let mode = find("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE")?;
+                mode.eq_ignore_ascii_case("IPv6")
+                    .then(|| node::ENDPOINT_IPV6.to_owned())
+            }),
             region: find("AWS_REGION").or_else(|| find("AWS_DEFAULT_REGION")),
         }
     }
@@ -77,8 +83,8 @@ pub(crate) struct Session {
     pub(crate) principal: String,
     /// Whether a new session can be created at any time.
     pub(crate) on_demand: bool,
-    /// What to do when the cloud does not accept the session.
-    pub(crate) advice: &'static str,
+    /// Whose session it is.
+    pub(crate) signer: Signer,
 }
 
 impl Session {
@@ -95,17 +101,23 @@ impl Session {
             expires_at: Some(expires_at),
             principal: user.map_or_else(|| role_arn.to_owned(), |user| one_line(&user.arn)),
             on_demand: true,
-            advice: "check the clocks of this node",
+            signer: Signer::Role,
         })
     }
 
     /// A call that this session signed, for the messages about its failure.
-    pub(crate) fn call(&self, asked: &LastHost, action: IamAction) -> AwsCall<'_> {
+    pub(crate) fn call(
+        &self,
+        asked: &LastHost,
+        service: Service,
+        action: &'static str,
+    ) -> AwsCall<'_> {
         AwsCall {
             host: asked.host(),
             principal: &self.principal,
             action,
-            unknown: self.advice,
+            service,
+            signer: self.signer,
             sent: Sent::Keys(&self.credentials),
         }
     }
@@ -119,6 +131,7 @@ pub(crate) struct SessionRequest<'a> {
     pub(crate) http: &'a HttpClient,
     pub(crate) tokens: Option<&'a dyn ServiceAccountTokens>,
     pub(crate) deadline: Instant,
+    pub(crate) timeouts: MintTimeouts,
 }
 
 impl SessionRequest<'_> {
@@ -128,7 +141,7 @@ impl SessionRequest<'_> {
         sdk_client!(
             aws_sdk_sts,
             self.http.for_sdk(asked),
-            self.deadline,
+            aws::timeouts(self.deadline, self.timeouts.cloud),
             Region::new(region::find(source, own).to_owned()),
             source,
             &source.endpoints.sts,
@@ -195,6 +208,36 @@ fn with_keys(keys: &AccessKeys) -> Session {
         expires_at: None,
         principal: keys.principal(),
         on_demand: true,
-        advice: "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, with temporary keys, AWS_SESSION_TOKEN in it, and that the key is active in IAM",
+        signer: Signer::Keys,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn find_environment_reads_where_instance_metadata_answers() {
+        let endpoint = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+        let mode = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE";
+        let table = [
+            (vec![], None),
+            (vec![(mode, "IPv4")], None),
+            (vec![(mode, "")], None),
+            (vec![(mode, "IPv6")], Some("http://[fd00:ec2::254]")),
+            (vec![(mode, "ipv6")], Some("http://[fd00:ec2::254]")),
+            (
+                vec![(endpoint, "http://127.0.0.1:1"), (mode, "IPv6")],
+                Some("http://127.0.0.1:1"),
+            ),
+        ];
+        for (given, expected) in table {
+            let lookup = |name: &str| {
+                let mut given = given.iter().filter(|(key, _)| *key == name);
+                given.next().map(|(_, value)| (*value).to_owned())
+            };
+            let found = AwsEnvironment::find(lookup).metadata_endpoint;
+            assert_eq!(found.as_deref(), expected, "{given:?}");
+        }
     }
 }

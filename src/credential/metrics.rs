@@ -55,13 +55,10 @@ impl Metrics {
     /// Creates the metrics and registers them in `registry` as `pullpass_mints_total` and `pullpass_mint_duration_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let help = "Attempts to mint a credential";
-        metric::register(registry, "pullpass_mints", help, &metrics.mints);
-        let help = "How long an attempt to mint took, the session that signs it included";
+        metric::register(registry, "pullpass_mints", &metrics.mints);
         metric::register(
             registry,
             "pullpass_mint_duration_seconds",
-            help,
             &metrics.duration,
         );
         metrics
@@ -80,7 +77,7 @@ impl Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let histogram = || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0]);
+        let histogram = || Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0]);
         Self {
             mints: Family::default(),
             duration: ByLabel::new("provider", histogram),

@@ -1,5 +1,7 @@
 //! Secrets on their way to a cloud: into a request, and never back out of an answer into a message.
 
+mod mask;
+
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_sts::operation::assume_role_with_web_identity::builders::AssumeRoleWithWebIdentityFluentBuilder as AssumeRole;
@@ -13,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::http::one_line;
+use mask::mask;
 
 /// A request, with a secret in one of its headers, if there is one; the error says which part is not valid in it.
 pub(crate) fn build_request(
@@ -116,13 +119,13 @@ pub(crate) enum Sent<'a> {
 
 impl Sent<'_> {
     /// The other side's own words on one line, unless they repeat a part of what was sent: a signature error quotes the whole signed
-    /// request.
+    /// request. What has the form of another secret is masked.
     pub(crate) fn show(self, text: &str) -> String {
         let line = one_line(text);
         if self.is_repeated_in(&line) {
             "an answer that is not shown because it repeats a secret".to_owned()
         } else {
-            line
+            mask(&line)
         }
     }
 
@@ -158,6 +161,8 @@ fn decode_form(text: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -220,5 +225,27 @@ mod tests {
             problem,
             "the value of authorization is not valid in a header"
         );
+    }
+
+    proptest! {
+        /// Whatever is answered: one line, bounded, no control characters, and nothing of what was sent.
+        #[test]
+        fn shows_a_bounded_line_without_the_secret(
+            before in "\\PC{0,40}|[\\x00-\\x7f\u{202e}\u{2028}]{0,400}",
+            secret in "[!-~]{8,60}",
+            after in "\\PC{0,40}",
+            form in any::<bool>(),
+        ) {
+            let sent = if form {
+                form_urlencoded::byte_serialize(secret.as_bytes()).collect()
+            } else {
+                secret.clone()
+            };
+            let canary = SecretString::from(secret.as_str());
+            let line = Sent::Text(&canary).show(&format!("{before}{sent}{after}"));
+            prop_assert!(line.chars().count() <= 301, "{line}");
+            prop_assert!(!line.chars().any(|c| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c)), "{line:?}");
+            prop_assert!(!repeats(&line, &secret) || line.contains("repeats a secret"), "{line}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Trying a login on its registry, as a container runtime uses it: the login itself, and the manifest of one image.
 //!
-//! The login goes to the registry's own host and nowhere else: a token service on another host is not asked.
+//! The login goes to the registry's own host, and to a token service on another one only where whoever checks it named that host.
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>,
 //! <https://distribution.github.io/distribution/spec/auth/token/>
@@ -14,6 +14,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::answer_words;
+use super::answers::{self, Answer, Service};
 use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use super::outgoing::{Sent, build_request};
@@ -36,6 +38,8 @@ pub(crate) struct RegistryClient<'a> {
     domain: &'a str,
     username: &'a str,
     password: &'a SecretString,
+    /// Other hosts that may be asked whether the login is good.
+    token_services: &'a [String],
 }
 
 /// How a registry let a login in.
@@ -80,6 +84,20 @@ pub(crate) enum RegistryClientError {
         what: String,
         /// The registry's words, one line.
         answer: String,
+    },
+    /// An answer whose meaning is known ([`answers`]).
+    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
+    Known {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's words, one line.
+        answer: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The registry sends logins to another host.
     #[error("{host} has its logins checked by {realm}, another host: not asked")]
@@ -131,6 +149,15 @@ impl<'a> RegistryClient<'a> {
             domain,
             username,
             password,
+            token_services: &[],
+        }
+    }
+
+    /// The same; these hosts, too, may have the login where the registry names one of them as its token service.
+    pub(crate) fn with_token_services(self, token_services: &'a [String]) -> Self {
+        Self {
+            token_services,
+            ..self
         }
     }
 
@@ -221,13 +248,21 @@ impl<'a> RegistryClient<'a> {
             Challenge::Basic => return Ok(Some(basic())),
             Challenge::Token { realm, service } => (realm, service),
         };
-        let path = challenge::token_path(realm, self.domain, service.as_deref(), path).map_err(
-            |realm| RegistryClientError::ForeignRealm {
-                host: self.domain.to_owned(),
-                realm: one_line(realm),
-            },
-        )?;
-        let reply = self.send("GET", &path, Some(&basic()), deadline).await?;
+        let (host, path) = challenge::token_place(
+            realm,
+            self.domain,
+            self.token_services,
+            service.as_deref(),
+            path,
+        )
+        .map_err(|realm| RegistryClientError::ForeignRealm {
+            host: self.domain.to_owned(),
+            realm: one_line(realm),
+        })?;
+        let login = basic();
+        let reply = self
+            .send_to(host, "GET", &path, Some(&login), deadline)
+            .await?;
         if reply.status != 200 {
             return Err(self.explain("a token for the login".to_owned(), &reply));
         }
@@ -247,8 +282,20 @@ impl<'a> RegistryClient<'a> {
         authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<Reply, RegistryClientError> {
-        let host = || self.domain.to_owned();
-        let url = format!("https://{}{path}", self.domain);
+        self.send_to(self.domain, method, path, authorization, deadline)
+            .await
+    }
+
+    async fn send_to(
+        &self,
+        asked: &str,
+        method: &'static str,
+        path: &str,
+        authorization: Option<&SecretString>,
+        deadline: Instant,
+    ) -> Result<Reply, RegistryClientError> {
+        let host = || asked.to_owned();
+        let url = format!("https://{asked}{path}");
         let login = authorization.map(|login| ("authorization", login));
         let request = build_request(method, &url, &[("accept", MANIFESTS)], login, Vec::new())
             .map_err(|problem| self.bad(problem))?;
@@ -267,6 +314,26 @@ impl<'a> RegistryClient<'a> {
     fn explain(&self, what: String, reply: &Reply) -> RegistryClientError {
         let host = self.domain.to_owned();
         let answer = self.words(&reply.body);
+        let body = answer_words::read_body(&reply.body);
+        let known = answers::find(&Answer {
+            from: Service::Registry,
+            status: reply.status,
+            code: "",
+            action: "",
+            signer: None,
+            text: &body.text,
+        });
+        if let Some(known) = known {
+            let wait = reply.retry_after.map(|wait| wait.as_secs());
+            let wait = wait.map(|seconds| format!(", it asks to wait {seconds} s"));
+            return RegistryClientError::Known {
+                host,
+                what,
+                status: reply.status,
+                answer: format!("{answer}{}", wait.unwrap_or_default()),
+                advice: &known.advice,
+            };
+        }
         match reply.status {
             status @ (401 | 403) => RegistryClientError::Refused {
                 host,

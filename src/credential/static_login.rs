@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::SourceSecret;
-use entry::{Location, parse_login};
+use entry::{Location, has_only_identity_token, normalise, parse_login};
 
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const DOCKER_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
@@ -61,7 +61,7 @@ pub enum StaticLoginError {
     },
     /// The dockerconfigjson holds no login at all.
     #[error(
-        "source secret {secret} holds no login, only {found}, which neither the kubelet nor pullpass runs: put user name and password under auths"
+        "source secret {secret} holds no login, only {found}: put user name and password under auths"
     )]
     NoLogins {
         /// The Secret's name.
@@ -137,10 +137,7 @@ fn find_basic(secret: &SourceSecret, keys: &[String]) -> Result<Vec<Login>, Stat
         };
         let text = std::str::from_utf8(bytes(secret, key).ok_or(missing.clone())?)
             .map_err(|_| malformed(secret, key, "it is not UTF-8: check how it was encoded"))?;
-        // A Secret made from a file ends with the file's newline.
-        let text = text
-            .strip_suffix('\n')
-            .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+        let text = normalise(text);
         if text.is_empty() {
             Err(missing)
         } else {
@@ -282,10 +279,22 @@ fn explain_nothing(
     let has_login = auths
         .values()
         .any(|entry| !matches!(parse_login(entry.get()), Ok(None)));
+    let is_wanted = |entry: &String| {
+        let entry = Location::parse(entry);
+        let mut wanted = keys.iter().filter_map(|key| Location::parse(key));
+        entry.is_some_and(|entry| wanted.any(|key| entry.within(&key).is_some()))
+    };
+    let mut entries = auths.iter();
+    if entries.any(|(key, entry)| is_wanted(key) && has_only_identity_token(entry.get())) {
+        return StaticLoginError::NoLogins {
+            secret,
+            found: "an identitytoken, which the kubelet ignores",
+        };
+    }
     if !has_login && has_helpers {
         return StaticLoginError::NoLogins {
             secret,
-            found: "credHelpers or credsStore",
+            found: "credHelpers or credsStore, which neither the kubelet nor pullpass runs",
         };
     }
     let list = |keys: &mut dyn Iterator<Item = &String>| {

@@ -12,7 +12,8 @@ use crate::api_server::{ClusterError, Version};
 use crate::clock::MAX_SKEW;
 use crate::registry::source::MintSource;
 
-/// How long a claim holds: longer than a mint may take, so that two replicas mint the same credential only when one of them died.
+/// How long a claim holds after it was made or extended ([`CredentialStore::extend`]): two replicas mint the same credential only when
+/// one of them died, and then the other one waits no longer than this.
 pub const CLAIM_LIFE: SignedDuration = SignedDuration::from_secs(10);
 
 /// How much longer a claim that ends at `until` by its holder's clock is respected by who first saw it `seen_for` ago; `None`: no more.
@@ -72,6 +73,10 @@ pub trait CredentialStore: Send + Sync {
         source: &MintSource,
         now: Timestamp,
     ) -> Result<Claim, ClusterError>;
+
+    /// Has a claim hold until `now` + [`CLAIM_LIFE`], for a mint that takes longer. Answers the ticket that counts from then on: the same
+    /// one where another replica took the claim over, or the store does not answer.
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket;
 
     /// Stores a credential under the ticket and ends the claim. Answers what is stored afterwards: when the claim was taken over
     /// meanwhile and a credential with a later end is stored, that one, which the caller takes instead of its own.

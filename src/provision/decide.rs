@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock;
 
-/// Past half of its life a credential is renewed within this part of it, each at a different time.
-const JITTER_DIVISOR: i32 = 20;
+/// Past half of its life a credential is renewed within this part of it, each at a different time: whatever was minted at once, by however
+/// many clusters behind one account, is renewed over a fifth of its life.
+const JITTER_DIVISOR: i32 = 5;
 
 /// So long something missing waits for the others of the same secret that are being minted: most mints take less, and one write will do.
 pub const GATHER: SignedDuration = SignedDuration::from_secs(1);
@@ -92,7 +93,7 @@ pub struct CredentialState {
     pub minting_since: Option<Timestamp>,
     /// When a mint that failed is tried again; who noted that decides again then.
     pub retry_at: Option<Timestamp>,
-    /// A number that spreads this renewal from others.
+    /// A number that spreads this renewal from others ([`spread`]).
     pub jitter: u8,
 }
 
@@ -182,6 +183,14 @@ pub fn decide(secret: &SecretState, now: Timestamp) -> Decision {
         },
         Some(WriteDue::AtOnce) | None => Decision::Wait(next),
     }
+}
+
+/// A number up to 255 that differs by what is renewed and by when it was minted: every replica finds the same, and another cluster with the
+/// same Registry, or the next renewal, another one. Fibonacci hashing: <https://en.wikipedia.org/wiki/Hash_function#Fibonacci_hashing>.
+pub fn spread(jitter: u8, minted_at: Timestamp) -> u8 {
+    let mixed = minted_at.as_second().unsigned_abs() ^ (u64::from(jitter) << 40);
+    let [first, ..] = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    first
 }
 
 /// When a write is due.

@@ -11,7 +11,7 @@ use super::lock::lock;
 
 /// The uid that the CRD of the Registries had before their last list began.
 #[derive(Default)]
-pub(super) struct ListedCrd {
+pub struct ListedCrd {
     uid: Mutex<Option<Arc<str>>>,
     /// The last one that could be read before a list that ended.
     known: Mutex<Option<Arc<str>>>,
@@ -20,7 +20,7 @@ pub(super) struct ListedCrd {
 
 impl ListedCrd {
     /// A list begins. `None`: the CRD cannot be read, is being deleted or is gone.
-    pub(super) fn begin_list(&self, uid: Option<&str>) {
+    pub fn begin_list(&self, uid: Option<&str>) {
         *lock(&self.uid) = uid.map(Arc::from);
         self.in_doubt.send_replace(uid.is_none());
     }
@@ -45,7 +45,7 @@ impl ListedCrd {
     }
 
     /// The CRD has this uid now. Whether the Registries have to be listed anew, since theirs was another one.
-    pub(super) fn compare(&self, uid: &str) -> bool {
+    pub fn compare(&self, uid: &str) -> bool {
         let listed = lock(&self.uid);
         let is_other = listed.as_deref() != Some(uid);
         self.in_doubt.send_replace(is_other);
@@ -53,7 +53,7 @@ impl ListedCrd {
     }
 
     /// Becomes true once the uid is in doubt.
-    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.in_doubt.subscribe()
     }
 }

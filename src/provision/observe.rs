@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::changes::{Change, ChangeLog, PullSecretKey};
 use super::coverage::SecretCoverage;
-use super::decide::{EntryState, Stale};
+use super::decide::{EntryState, Stale, spread};
 use super::entry_state::{end, entry_state, missing_keys};
 use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
@@ -114,7 +114,7 @@ impl SecretView {
                 registry: &covered.grant.registry,
                 source: covered.desired.source(),
                 life: credential.map(|one| (one.minted_at, one.expires_at)),
-                jitter: covered.desired.jitter(),
+                jitter: credential.map_or(0, |one| spread(covered.desired.jitter(), one.minted_at)),
                 secret: match &covered.grant.source {
                     CredentialSource::Minted(source) => source.secret(),
                     CredentialSource::Static(source) => Some(&source.secret),

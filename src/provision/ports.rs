@@ -12,7 +12,8 @@ use super::changes::ChangeLog;
 use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
-use crate::credential::{Credential, MintError, SourceSecret};
+pub use crate::credential::MintError;
+use crate::credential::{Credential, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 

@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::account_cache::AccountReader;
+use super::bounded_map::BoundedMap;
+use super::changes::PullSecretKey;
 use super::coverage::{SecretCoverage, Stamp, compute_coverage};
-use super::coverage_cache::CoverageCache;
 use super::desired_set::{DesiredSets, SecretGrants, Sources};
 use super::flight::{Flight, FlightAnswer};
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
@@ -32,6 +33,9 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::Tenant;
 use crate::registry::{Grant, Registries, ValidRegistry};
 
+/// What so many pull secrets are worth is remembered, also of namespaces that are gone.
+const COVERAGES: usize = 20_000;
+
 /// How long a namespace that has not opted in is remembered, for webhooks that are called for every namespace.
 const NOT_OPTED_IN_TTL: Duration = Duration::from_secs(1);
 
@@ -49,9 +53,9 @@ pub(super) struct ProvisionerInner {
     pub(super) history: SupersededLogins,
     write_log: WriteLog,
     desired_sets: DesiredSets,
-    coverages: CoverageCache,
+    coverages: Mutex<BoundedMap<PullSecretKey, Arc<SecretCoverage>>>,
     /// By namespace and secret.
-    flights: Mutex<HashMap<(NamespaceName, ObjectName), Arc<Flight>>>,
+    flights: Mutex<HashMap<PullSecretKey, Arc<Flight>>>,
     /// The tasks of the flights: the process owns them, and waits for them when it ends.
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: AccountReader,
@@ -76,7 +80,7 @@ impl Provisioner {
             history: SupersededLogins::default(),
             desired_sets: DesiredSets::default(),
             write_log: WriteLog::default(),
-            coverages: CoverageCache::default(),
+            coverages: Mutex::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
             accounts,
@@ -173,7 +177,8 @@ impl ProvisionerInner {
         let sources = self.sources();
         let stamp = Stamp::of(&self.state, &*self.credentials);
         let observed = self.state.pull_secrets_of(secret).get(&namespace.name);
-        let known = self.coverages.find(&namespace.name, secret);
+        let key = (namespace.name.clone(), secret.clone());
+        let known = lock(&self.coverages).entries.get(&key).cloned();
         let known = known.filter(|known| known.is_about(namespace, observed.as_ref()));
         if let Some(known) = known
             && known.holds(secret, stamp, sources, &self.desired_sets)
@@ -183,10 +188,12 @@ impl ProvisionerInner {
         let sets = &self.desired_sets;
         let coverage = compute_coverage(namespace, secret, observed, sources, sets);
         let coverage = Arc::new(coverage);
-        let namespaces = self.state.namespaces.len();
-        let kept = Arc::clone(&coverage);
-        self.coverages
-            .put(&namespace.name, secret, kept, namespaces);
+        let mut coverages = lock(&self.coverages);
+        let is_used = |(namespace, _): &PullSecretKey, _: &Arc<SecretCoverage>| {
+            self.state.namespaces.get(namespace).is_some()
+        };
+        coverages.evict_unused(COVERAGES, is_used);
+        coverages.entries.insert(key, Arc::clone(&coverage));
         coverage
     }
 
@@ -332,7 +339,7 @@ impl ProvisionerInner {
 struct FlightGuard {
     shared: Arc<ProvisionerInner>,
     /// The namespace and the secret.
-    key: (NamespaceName, ObjectName),
+    key: PullSecretKey,
     flight: Arc<Flight>,
 }
 

@@ -6,6 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
 pub const AWS_ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
+/// The annotation that names a role for Amazon ECR alone, by which kubelets' own credential provider goes: it comes first.
+/// <https://github.com/kubernetes/cloud-provider-aws/blob/master/cmd/ecr-credential-provider/main.go>
+pub const ECR_ROLE_ANNOTATION: &str = "eks.amazonaws.com/ecr-role-arn";
+
 /// The annotations that name the application of Entra ID that is federated with a ServiceAccount, and its tenant.
 /// <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
 pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
@@ -13,7 +17,8 @@ pub const AZURE_CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
 pub const AZURE_TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
 /// The annotations that are read.
-pub const ANNOTATIONS: [&str; 3] = [
+pub const ANNOTATIONS: [&str; 4] = [
+    ECR_ROLE_ANNOTATION,
     AWS_ROLE_ANNOTATION,
     AZURE_CLIENT_ANNOTATION,
     AZURE_TENANT_ANNOTATION,

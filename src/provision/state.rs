@@ -43,7 +43,8 @@ pub struct State {
     registries: ArcSwap<Registries>,
     spec_count: AtomicU64,
     spec_changes: Mutex<Arc<SpecChanges>>,
-    crd: ListedCrd,
+    /// Which CRD the Registries are of.
+    pub crd: ListedCrd,
     changed: watch::Sender<()>,
     namespaces_shown: watch::Sender<()>,
     unreadable: Arc<UnreadableCount>,
@@ -138,11 +139,6 @@ impl State {
         self.registries.load_full()
     }
 
-    /// A list of the Registries begins; their CRD has this uid. `None`: it cannot be read, is being deleted or is gone.
-    pub fn begin_registries_list(&self, crd: Option<&str>) {
-        self.crd.begin_list(crd);
-    }
-
     /// A list shows these Registries, the same as before or not. Answers whether they are of a later CRD than those of earlier lists.
     pub fn set_registries(&self, registries: Registries, now: Timestamp) -> bool {
         let crd = self.crd.uid();
@@ -150,16 +146,6 @@ impl State {
             changes.note_list(registries, crd, now);
         });
         self.crd.end_list()
-    }
-
-    /// Becomes true once it is in doubt which CRD the Registries are of.
-    pub fn subscribe_crd_doubt(&self) -> watch::Receiver<bool> {
-        self.crd.subscribe()
-    }
-
-    /// The CRD has this uid now. Whether the Registries have to be listed anew, since they are not known to be of that one.
-    pub fn compare_crd(&self, uid: &str) -> bool {
-        self.crd.compare(uid)
     }
 
     /// An event of the watch shows that the Registry of this name is another one, or gone: these are there now.

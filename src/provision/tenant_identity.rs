@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Namespace;
 use super::service_account::{
-    AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ServiceAccount,
+    AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ECR_ROLE_ANNOTATION,
+    ServiceAccount,
 };
 use crate::credential::TenantError;
 use crate::names::ObjectName;
@@ -70,9 +71,14 @@ fn bind_ecr(
     let role_arn = if let Some(role_arn) = role_arn {
         role_arn.clone()
     } else {
-        let text = whose.annotation(account, AWS_ROLE_ANNOTATION)?;
-        check_role(source, text)
-            .map_err(|problem| whose.malformed(AWS_ROLE_ANNOTATION, problem))?;
+        let has_own = account.annotations.contains_key(ECR_ROLE_ANNOTATION);
+        let annotation = if has_own {
+            ECR_ROLE_ANNOTATION
+        } else {
+            AWS_ROLE_ANNOTATION
+        };
+        let text = whose.annotation(account, annotation)?;
+        check_role(source, text).map_err(|problem| whose.malformed(annotation, problem))?;
         text.to_owned()
     };
     Ok(EcrSource {
@@ -107,9 +113,14 @@ fn bind_acr(
             )),
         },
     };
+    let says_tenant =
+        tenant_id.is_some() || account.annotations.contains_key(AZURE_TENANT_ANNOTATION);
     let identity = AcrIdentity::Tenant {
         client_id: id(client_id, AZURE_CLIENT_ANNOTATION)?,
-        tenant_id: id(tenant_id, AZURE_TENANT_ANNOTATION)?,
+        // Where nobody says which, it is pullpass' own, as Azure's webhook takes its own (AZURE_TENANT_ID).
+        tenant_id: says_tenant
+            .then(|| id(tenant_id, AZURE_TENANT_ANNOTATION))
+            .transpose()?,
         audience: audience.clone(),
         tenant,
     };
@@ -168,5 +179,114 @@ impl AccountRef<'_> {
             annotation,
             problem,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::registry::host::AzureCloud;
+    use crate::registry::source::{AcrEndpoints, EcrEndpoints, Partition, TokenLifetime};
+
+    const OTHER: &str = "arn:aws:iam::123456789012:role/other";
+    const ECR: &str = "arn:aws:iam::123456789012:role/ecr";
+    const APP: &str = "11111111-1111-1111-1111-111111111111";
+
+    fn grant(source: MintSource) -> Grant {
+        Grant {
+            registry: ObjectName::parse("eu").unwrap(),
+            secret: ObjectName::parse("pullpass").unwrap(),
+            source: CredentialSource::Minted(source),
+            keys: Vec::new(),
+            reserved: Vec::new(),
+        }
+    }
+
+    fn namespace() -> Namespace {
+        Namespace::new("team".parse().unwrap(), BTreeMap::new(), false)
+    }
+
+    fn bound(source: MintSource, annotations: &[(&str, &str)]) -> Result<MintSource, TenantError> {
+        let annotations = annotations.iter();
+        let account = ServiceAccount {
+            uid: "1".to_owned(),
+            annotations: annotations
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..ServiceAccount::default()
+        };
+        match bind(&grant(source), &namespace(), Some(&account))?.source {
+            CredentialSource::Minted(source) => Ok(source),
+            CredentialSource::Static(_) => panic!("it is minted"),
+        }
+    }
+
+    /// F21: what is said for Amazon ECR alone comes first, and is held to the same form.
+    #[test]
+    fn binds_to_the_role_for_ecr_before_any_other() {
+        let source = || EcrSource {
+            partition: Partition::Aws,
+            region: "eu-west-1".to_owned(),
+            public: false,
+            fips: false,
+            dual_stack: false,
+            identity: EcrIdentity::ServiceAccount {
+                name: "puller".parse().unwrap(),
+                role_arn: None,
+            },
+            assume_roles: Vec::new(),
+            token_life: TokenLifetime::Session,
+            endpoints: EcrEndpoints::default(),
+        };
+        let role = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
+            Ok(MintSource::Ecr(EcrSource {
+                identity: EcrIdentity::Tenant { role_arn, .. },
+                ..
+            })) => Ok(role_arn),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        let (own, every) = (ECR_ROLE_ANNOTATION, AWS_ROLE_ANNOTATION);
+        assert_eq!(role(&[(own, ECR), (every, OTHER)]).as_deref(), Ok(ECR));
+        assert_eq!(role(&[(own, ECR)]).as_deref(), Ok(ECR));
+        assert_eq!(role(&[(every, OTHER)]).as_deref(), Ok(OTHER));
+        let malformed = role(&[(own, "ecr"), (every, OTHER)]).unwrap_err();
+        assert!(malformed.contains(own), "{malformed}");
+        assert!(role(&[]).unwrap_err().contains(every));
+    }
+
+    /// F19: who names no tenant is of pullpass' own, which only its environment says.
+    #[test]
+    fn binds_to_no_tenant_where_the_service_account_names_none() {
+        let source = || AcrSource {
+            server: "myreg.azurecr.io".to_owned(),
+            cloud: AzureCloud::Public,
+            identity: AcrIdentity::ServiceAccount {
+                name: "puller".parse().unwrap(),
+                client_id: None,
+                tenant_id: None,
+                audience: "api://AzureADTokenExchange".to_owned(),
+            },
+            scopes: Vec::new(),
+            endpoints: AcrEndpoints::default(),
+        };
+        let tenant = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
+            Ok(MintSource::Acr(AcrSource {
+                identity: AcrIdentity::Tenant { tenant_id, .. },
+                ..
+            })) => Ok(tenant_id),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        let (client, own) = (AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION);
+        assert_eq!(tenant(&[(client, APP)]), Ok(None));
+        assert_eq!(
+            tenant(&[(client, APP), (own, APP)]),
+            Ok(Some(APP.to_owned()))
+        );
+        assert!(tenant(&[(client, APP), (own, "../x")]).is_err());
+        assert!(tenant(&[]).unwrap_err().contains(client));
     }
 }

@@ -18,42 +18,44 @@ pub struct Arrangement<'r> {
     pub conflict: Option<(&'r str, &'r str)>,
 }
 
-/// Arranges the secrets of `chosen`.
-///
-/// Where Registries have the same key, the first secret's credential is offered first: they are ordered by rank. Within what any Registry
-/// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
-pub(super) fn arrange<'r>(
-    registries: &Registries,
-    pod_subject: &PodSubject<'_>,
-    images: &[Reference<'_>],
-    chosen: &[&'r ValidRegistry],
-) -> Arrangement<'r> {
-    let mut narrow: Vec<&'r ValidRegistry> = chosen
-        .iter()
-        .copied()
-        .filter(|registry| registry.specificity.is_narrow())
-        .collect();
-    narrow.sort_by(|one, other| one.compare_rank(other));
-    narrow.dedup_by(|one, other| one.name == other.name);
-    let before = if narrow.len() > 1 {
-        find_order(registries, pod_subject, images, &narrow)
-    } else {
-        BTreeSet::new()
-    };
-    let mut arrangement = Arrangement::default();
-    let mut waiting = Waiting::new(narrow.len(), &before);
-    while let Some(next) = waiting.take() {
-        if let Some(earlier) = next.despite {
-            arrangement.conflict = Some((&narrow[next.place].name, &narrow[earlier].name));
+impl Registries {
+    /// The order in which a Pod with these images references the Secrets of the Registries that were chosen for it.
+    ///
+    /// Where Registries have the same key, the first secret's credential is offered first: they are ordered by rank. Within what any Registry
+    /// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
+    pub fn arrange<'r>(
+        &self,
+        pod_subject: &PodSubject<'_>,
+        images: &[Reference<'_>],
+        chosen: &[&'r ValidRegistry],
+    ) -> Arrangement<'r> {
+        let mut narrow: Vec<&'r ValidRegistry> = chosen
+            .iter()
+            .copied()
+            .filter(|registry| registry.specificity.is_narrow())
+            .collect();
+        narrow.sort_by(|one, other| one.compare_rank(other));
+        narrow.dedup_by(|one, other| one.name == other.name);
+        let before = if narrow.len() > 1 {
+            find_order(self, pod_subject, images, &narrow)
+        } else {
+            BTreeSet::new()
+        };
+        let mut arrangement = Arrangement::default();
+        let mut waiting = Waiting::new(narrow.len(), &before);
+        while let Some(next) = waiting.take() {
+            if let Some(earlier) = next.despite {
+                arrangement.conflict = Some((&narrow[next.place].name, &narrow[earlier].name));
+            }
+            arrangement.secrets.push(&narrow[next.place].secret);
         }
-        arrangement.secrets.push(&narrow[next.place].secret);
+        let mut chosen = chosen.iter();
+        let common = chosen.find(|registry| !registry.specificity.is_narrow());
+        arrangement
+            .secrets
+            .extend(common.map(|registry| &registry.secret));
+        arrangement
     }
-    let mut chosen = chosen.iter();
-    let common = chosen.find(|registry| !registry.specificity.is_narrow());
-    arrangement
-        .secrets
-        .extend(common.map(|registry| &registry.secret));
-    arrangement
 }
 
 /// Places that are still to be given an order.

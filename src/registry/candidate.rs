@@ -35,46 +35,50 @@ pub struct Tie {
 /// How many ties are said: more than are shown.
 const TIES_MAX: usize = 16;
 
-/// Validates a Registry as if it were among the others, in place of one of its name.
-pub(super) fn validate_candidate(
-    registries: &Registries,
-    registry: &Registry,
-) -> Result<ValidatedRegistry, Vec<Problem>> {
-    let registry = ValidRegistry::new(registry)?;
-    let patterns = registry.patterns().map(Pattern::as_str).zip(0..);
-    let places: HashMap<&str, usize> = patterns.collect();
-    let rivals = registries
-        .served
-        .iter()
-        .filter(|other| other.name != registry.name && other.specificity == registry.specificity);
-    let mut ties = Vec::new();
-    for other in rivals {
-        let known = |pattern: &Pattern| {
-            let pattern = pattern.as_str();
-            #[cfg(test)]
-            super::steps::count();
-            places
-                .get(pattern)
-                .map(|place| (*place, pattern.to_owned()))
-        };
-        let Some((place, pattern)) = other.patterns().filter_map(known).min() else {
-            continue;
-        };
-        // Selectors are compared last, and no more often than there are ties to be shown.
-        if may_both_serve(&registry, other) {
-            ties.push(Tie {
-                field: format!("spec.images[{place}]"),
-                pattern,
-                with: other.name.clone(),
-                loses: other.compare_rank(&registry) == Ordering::Less,
-            });
+impl Registries {
+    /// Validates a Registry that is about to be written, together with these or in place of the one of its name.
+    ///
+    /// # Errors
+    /// All rules that it breaks, never an empty list.
+    pub fn validate_candidate(
+        &self,
+        registry: &Registry,
+    ) -> Result<ValidatedRegistry, Vec<Problem>> {
+        let registry = ValidRegistry::new(registry)?;
+        let patterns = registry.patterns().map(Pattern::as_str).zip(0..);
+        let places: HashMap<&str, usize> = patterns.collect();
+        let rivals = self.served.iter().filter(|other| {
+            other.name != registry.name && other.specificity == registry.specificity
+        });
+        let mut ties = Vec::new();
+        for other in rivals {
+            let known = |pattern: &Pattern| {
+                let pattern = pattern.as_str();
+                #[cfg(test)]
+                super::tests::count_step();
+                places
+                    .get(pattern)
+                    .map(|place| (*place, pattern.to_owned()))
+            };
+            let Some((place, pattern)) = other.patterns().filter_map(known).min() else {
+                continue;
+            };
+            // Selectors are compared last, and no more often than there are ties to be shown.
+            if may_both_serve(&registry, other) {
+                ties.push(Tie {
+                    field: format!("spec.images[{place}]"),
+                    pattern,
+                    with: other.name.clone(),
+                    loses: other.compare_rank(&registry) == Ordering::Less,
+                });
+            }
+            if ties.len() == TIES_MAX {
+                break;
+            }
         }
-        if ties.len() == TIES_MAX {
-            break;
-        }
+        drop(places);
+        Ok(ValidatedRegistry { registry, ties })
     }
-    drop(places);
-    Ok(ValidatedRegistry { registry, ties })
 }
 
 /// Whether there may be a Pod that both serve.

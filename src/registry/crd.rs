@@ -91,19 +91,15 @@ pub struct RegistrySpec {
     pub service_account_names: Vec<String>,
     /// Of their Pods those with these labels alone. The credentials are then in a separate Secret; it protects nothing, as
     /// `serviceAccountNames`. Form: a label selector that is not empty. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
     /// Credentials that Amazon ECR mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecr: Option<Ecr>,
     /// Credentials that Azure Container Registry mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acr: Option<acr::Acr>,
     /// A fixed login. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
-    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "static")]
     pub fixed: Option<Static>,
     /// What a Pod gets besides, when one of its images is served. It needs a `namespaceSelector` that is not empty. Default: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<PodMetadata>,
     /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
     /// Default: false.
@@ -128,54 +124,49 @@ pub struct Ecr {
     /// Who asks for them.
     pub identity: Identity,
     /// The region of images whose host does not say it. Form: as `eu-west-1`. Default: what the host says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = REGION))]
     pub region: Option<String>,
     /// Endpoints instead of AWS's own. Default: AWS's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoints: Option<Endpoints>,
+    pub endpoints: Option<EcrEndpoints>,
     /// Roles to assume on top of the identity, one after the other; the last one asks. Form: up to 5. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
-    pub assume_roles: Vec<AssumeRole>,
+    pub assume_roles: Vec<RoleHop>,
     /// Until when a token counts as good. `Session`: what Amazon ECR answers, or the end of the session that asked if that is sooner;
     /// `Answer`: what Amazon ECR answers. Default: Session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_life: Option<TokenLife>,
+    pub token_life: Option<TokenLifetime>,
 }
 
 /// Until when a token counts as good. `Session`: what Amazon ECR answers, or the end of the session that asked if that is sooner;
 /// `Answer`: what Amazon ECR answers. Default: Session.
 // The schema takes the description of an enum from its type.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TokenLife {
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TokenLifetime {
     /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
+    #[default]
     Session,
     /// What Amazon ECR answers.
     Answer,
 }
 
 /// A role to assume.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AssumeRole {
+pub struct RoleHop {
     /// The role. Form: an ARN, as `arn:aws:iam::123456789012:role/pull`.
     #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
     pub role_arn: String,
     /// The external id that the role's trust policy asks for. Form: 2 to 1224 letters, digits and `_+=,.@:/-`. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 2, max = 1224),
         regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]*$")
     )]
     pub external_id: Option<String>,
     /// How the session is called in CloudTrail. Form: 2 to 64 letters, digits and `_+=,.@-`. Default: pullpass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9_+=,.@-]*$"))]
     pub session_name: Option<String>,
     /// How long the session lives. Form: seconds, 900 to 43200 as far as the role allows, at most 3600 where the session of another
     /// role signs for it. Default: 3600.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     // The API server knows no format of numbers without a sign, and warns.
     #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
     pub duration_seconds: Option<u32>,
@@ -188,16 +179,12 @@ pub struct AssumeRole {
     .message("give exactly one of workload, node, keys and serviceAccount"))]
 pub struct Identity {
     /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity. Form: `{}`. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Empty>,
     /// The role of the node that pullpass runs on. Form: `{}`. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Empty>,
     /// Access keys that a Secret holds. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Keys>,
     /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountRole>,
 }
 
@@ -211,7 +198,6 @@ pub struct ServiceAccountRole {
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// The role. Form: an ARN, as `arn:aws:iam::123456789012:role/pull`. Default: none, `fromAnnotations` is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = ROLE_ARN))]
     pub role_arn: Option<String>,
     /// Whether the ServiceAccount's annotation `eks.amazonaws.com/role-arn` names the role: then anyone who may write ServiceAccounts in
@@ -234,19 +220,16 @@ pub struct Keys {
 }
 
 /// Endpoints instead of AWS's own, for PrivateLink: https URLs.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Endpoints {
+pub struct EcrEndpoints {
     /// Amazon ECR's API. Form: an https URL. Default: AWS's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub ecr: Option<String>,
     /// ECR Public's API. Form: an https URL. Default: AWS's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub ecr_public: Option<String>,
     /// AWS STS. Form: an https URL. Default: AWS's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub sts: Option<String>,
 }

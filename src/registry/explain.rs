@@ -81,25 +81,27 @@ pub enum Precedence<'r> {
     Name,
 }
 
-pub(super) fn explain<'r>(
-    registries: &'r Registries,
-    pod_subject: &PodSubject<'_>,
-    reference: &Reference<'_>,
-) -> Explanation<'r> {
-    let resolved = registries
-        .index
-        .resolve(&registries.served, pod_subject, reference);
-    let (domain, path) = reference.repository();
-    let winner = resolved.as_ref().map(|resolved| resolved.registry);
-    let matches = registries
-        .served
-        .iter()
-        .map(|registry| RegistryMatch {
-            registry,
-            why: explain_one(registry, winner, pod_subject, domain, path),
-        })
-        .collect();
-    Explanation { resolved, matches }
+impl Registries {
+    /// Each Registry, and why it serves an image of a Pod or does not.
+    pub fn explain<'p>(
+        &self,
+        pod_subject: impl Into<PodSubject<'p>>,
+        reference: &Reference<'_>,
+    ) -> Explanation<'_> {
+        let pod_subject = &pod_subject.into();
+        let resolved = self.resolve(*pod_subject, reference);
+        let (domain, path) = reference.repository();
+        let winner = resolved.as_ref().map(|resolved| resolved.registry);
+        let matches = self
+            .served
+            .iter()
+            .map(|registry| RegistryMatch {
+                registry,
+                why: explain_one(registry, winner, pod_subject, domain, path),
+            })
+            .collect();
+        Explanation { resolved, matches }
+    }
 }
 
 fn explain_one<'r>(

@@ -180,14 +180,12 @@ impl<'r> PatternRules<'r> {
         close(&mut keys);
         let mut held = Vec::with_capacity(keys.len());
         for key in keys {
-            let is_excluded = self.near(&key).any(|rule| {
-                rule.image
-                    .exclusions
-                    .iter()
-                    .any(|exclusion| exclusion.covers_pattern(&key))
-            });
-            let mut serving: Vec<PatternRule<'r>> =
-                self.near(&key).filter(serves(&key)).copied().collect();
+            let is_excluded = self.near(&key).any(|rule| rule.image.excludes(&key));
+            let mut serving: Vec<PatternRule<'r>> = self
+                .near(&key)
+                .filter(|rule| rule.image.gives(&key))
+                .copied()
+                .collect();
             serving.sort_by(PatternRule::compare);
             let common = serving.iter().position(|rule| !rule.narrow);
             serving.truncate(common.map_or(serving.len(), |common| common + 1));
@@ -200,18 +198,6 @@ impl<'r> PatternRules<'r> {
             }
         }
         held
-    }
-}
-
-/// Whether a rule serves what a key covers.
-fn serves<'k, 'r>(key: &'k Pattern) -> impl Fn(&&PatternRule<'r>) -> bool + 'k {
-    |rule| {
-        let image = rule.image;
-        image.pattern.covers_pattern(key)
-            && !image
-                .exclusions
-                .iter()
-                .any(|exclusion| exclusion.covers_pattern(key))
     }
 }
 

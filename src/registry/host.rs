@@ -3,7 +3,10 @@
 //! Hosts are taken apart label by label and must match from the first to the last one, so a look-alike never does. Letters must be
 //! lower case, as the kubelet compares them.
 
-use super::source::Partition;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A host that belongs to a cloud's registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +54,20 @@ pub struct AcrHost<'a> {
     pub cloud: AzureCloud,
 }
 
-/// A cloud of Azure with its own credentials and endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The cloud of login servers whose name does not say it. Default: Public.
+// The schema takes the description of an enum from its type.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AzureCloud {
     /// The global one.
+    #[default]
     Public,
-    /// US Government.
-    UsGov,
     /// China, operated by 21Vianet.
     China,
+    /// US Government.
+    #[serde(rename = "USGovernment")]
+    UsGov,
     /// Germany, closed in 2021.
+    #[serde(skip)]
     Germany,
 }
 
@@ -87,8 +94,56 @@ impl AzureCloud {
     }
 }
 
+/// An AWS partition: a set of regions with its own credentials and endpoints.
+///
+/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Partition {
+    /// Commercial regions.
+    Aws,
+    /// GovCloud (US).
+    AwsUsGov,
+    /// China.
+    AwsCn,
+    /// European Sovereign Cloud.
+    AwsEusc,
+    /// ISO (US), `c2s.ic.gov`.
+    AwsIso,
+    /// ISOB (US), `sc2s.sgov.gov`.
+    AwsIsoB,
+    /// ISOE (Europe), `cloud.adc-e.uk`.
+    AwsIsoE,
+    /// ISOF, `csp.hci.ic.gov`.
+    AwsIsoF,
+}
+
+impl Partition {
+    /// The partition's name in ARNs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsUsGov => "aws-us-gov",
+            Self::AwsCn => "aws-cn",
+            Self::AwsEusc => "aws-eusc",
+            Self::AwsIso => "aws-iso",
+            Self::AwsIsoB => "aws-iso-b",
+            Self::AwsIsoE => "aws-iso-e",
+            Self::AwsIsoF => "aws-iso-f",
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
 /// The suffixes of Amazon ECR's hosts, whether hosts under them are dual-stack, and the partitions they serve.
-const ECR_SUFFIXES: [(&str, bool, &[Partition]); 9] = [
+///
+/// <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>,
+/// <https://github.com/aws/amazon-ecs-agent/issues/4612>
+const ECR_SUFFIXES: [(&str, bool, &[Partition]); 14] = [
     (
         ".amazonaws.com",
         false,
@@ -102,6 +157,11 @@ const ECR_SUFFIXES: [(&str, bool, &[Partition]); 9] = [
     (".csp.hci.ic.gov", false, &[Partition::AwsIsoF]),
     (".on.aws", true, &[Partition::Aws, Partition::AwsUsGov]),
     (".on.amazonwebservices.com.cn", true, &[Partition::AwsCn]),
+    (".on.amazonwebservices.eu", true, &[Partition::AwsEusc]),
+    (".on.aws.ic.gov", true, &[Partition::AwsIso]),
+    (".on.aws.scloud", true, &[Partition::AwsIsoB]),
+    (".on.cloud-aws.adc-e.uk", true, &[Partition::AwsIsoE]),
+    (".on.aws.hci.ic.gov", true, &[Partition::AwsIsoF]),
 ];
 
 const ACR_SUFFIXES: [(&str, AzureCloud); 4] = [

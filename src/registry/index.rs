@@ -130,7 +130,7 @@ impl Index {
         let labels = host.split('.').count();
         for (shape, hosts) in &self.wildcards {
             #[cfg(test)]
-            super::steps::count();
+            super::tests::count_step();
             if shape.len() != labels {
                 continue;
             }
@@ -190,7 +190,7 @@ fn literal_rules<'i>(
             .take_while(move |(path, _)| **path == *prefix)
             .map(|(_, rule)| {
                 #[cfg(test)]
-                super::steps::count();
+                super::tests::count_step();
                 rule
             })
     })

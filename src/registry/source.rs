@@ -5,11 +5,12 @@
 
 mod acr;
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::names::{NamespaceName, ObjectName};
 
+pub use super::crd::{EcrEndpoints, RoleHop, TokenLifetime};
+pub use super::host::Partition;
 pub use acr::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
 /// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
@@ -111,92 +112,11 @@ pub struct Tenant {
     pub service_account_uid: String,
 }
 
-/// One `AssumeRole` of a chain.
-///
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RoleHop {
-    /// The role's ARN.
-    pub role_arn: String,
-    /// The external id that the role's trust policy asks for.
-    pub external_id: Option<String>,
-    /// How the session is called in CloudTrail; `pullpass` where nothing is said.
-    pub session_name: Option<String>,
-    /// How long the session lives, in seconds; an hour where nothing is said.
-    pub duration_seconds: Option<u32>,
-}
-
-/// Until when an Amazon ECR token counts as good. Sources disagree on whether it outlives the session that asked for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TokenLifetime {
-    /// What Amazon ECR answers, or the end of the session that asked if that is sooner.
-    #[default]
-    Session,
-    /// What Amazon ECR answers.
-    Answer,
-}
-
-/// Endpoints that an admin set instead of AWS's own. Always `https://`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EcrEndpoints {
-    /// Amazon ECR's API.
-    pub ecr: Option<String>,
-    /// ECR Public's API.
-    pub ecr_public: Option<String>,
-    /// AWS STS.
-    pub sts: Option<String>,
-}
-
 /// A fixed login kept in a source Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StaticSource {
     /// The name of a Secret in pullpass' own namespace, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
     pub secret: ObjectName,
-}
-
-/// An AWS partition: a set of regions with its own credentials and endpoints.
-///
-/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Partition {
-    /// Commercial regions.
-    Aws,
-    /// GovCloud (US).
-    AwsUsGov,
-    /// China.
-    AwsCn,
-    /// European Sovereign Cloud.
-    AwsEusc,
-    /// ISO (US), `c2s.ic.gov`.
-    AwsIso,
-    /// ISOB (US), `sc2s.sgov.gov`.
-    AwsIsoB,
-    /// ISOE (Europe), `cloud.adc-e.uk`.
-    AwsIsoE,
-    /// ISOF, `csp.hci.ic.gov`.
-    AwsIsoF,
-}
-
-impl Partition {
-    /// The partition's name in ARNs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Aws => "aws",
-            Self::AwsUsGov => "aws-us-gov",
-            Self::AwsCn => "aws-cn",
-            Self::AwsEusc => "aws-eusc",
-            Self::AwsIso => "aws-iso",
-            Self::AwsIsoB => "aws-iso-b",
-            Self::AwsIsoE => "aws-iso-e",
-            Self::AwsIsoF => "aws-iso-f",
-        }
-    }
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
 }
 
 impl CredentialSource {

@@ -6,14 +6,12 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
-use super::crd::{self, AssumeRole, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
+use super::crd::{Ecr, Identity, PodMetadata, Registry, RegistrySpec};
 use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
 use super::selector::LabelSelector;
-use super::source::{
-    CredentialSource, EcrEndpoints, EcrIdentity, EcrSource, RoleHop, StaticSource, TokenLifetime,
-};
+use super::source::{CredentialSource, EcrIdentity, EcrSource, Partition, StaticSource};
 use super::validate::{self, Problem};
 use super::{Labels, PULL_SECRET};
 use crate::names::ObjectName;
@@ -168,14 +166,7 @@ impl ValidRegistry {
     /// Whether it gives a login for all of `key` in this secret of a namespace with these labels, were it alone.
     pub(super) fn gives(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
         let mut images = self.images.iter();
-        self.reaches(namespace, secret, key)
-            && images.any(|image| {
-                image.pattern.covers_pattern(key)
-                    && !image
-                        .exclusions
-                        .iter()
-                        .any(|exclusion| exclusion.covers_pattern(key))
-            })
+        self.reaches(namespace, secret, key) && images.any(|image| image.gives(key))
     }
 
     /// The patterns of its images.
@@ -209,6 +200,17 @@ impl ValidRegistry {
 }
 
 impl ImagePattern {
+    /// Whether all that this key covers is the pattern's, and nothing of it is taken away.
+    pub(super) fn gives(&self, key: &Pattern) -> bool {
+        self.pattern.covers_pattern(key) && !self.excludes(key)
+    }
+
+    /// Whether all that this key covers is taken away.
+    pub(super) fn excludes(&self, key: &Pattern) -> bool {
+        let mut exclusions = self.exclusions.iter();
+        exclusions.any(|exclusion| exclusion.covers_pattern(key))
+    }
+
     /// What takes a repository away from the pattern, if anything does: of several the first in the kubelet's order.
     pub(super) fn exclusion(&self, domain: &str, path: &str) -> Option<&Pattern> {
         self.exclusions
@@ -225,21 +227,17 @@ fn checked(name: &str) -> ObjectName {
 
 /// The credential that a pattern's images need. The Registry is valid: every ECR host names its region, or `ecr.region` does.
 fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
-    match (&spec.ecr, &spec.fixed) {
-        (Some(ecr), _) => CredentialSource::Minted(ecr_source(ecr, pattern).into()),
-        (None, fixed) => {
-            if let Some(acr) = &spec.acr {
-                return CredentialSource::Minted(acr::source_of(acr, pattern.host()).into());
-            }
-            let secret = fixed
-                .as_ref()
-                .map(|fixed| fixed.secret_ref.name.as_str())
-                .unwrap_or_default();
-            CredentialSource::Static(StaticSource {
-                secret: checked(secret),
-            })
-        }
+    if let Some(ecr) = &spec.ecr {
+        return CredentialSource::Minted(ecr_source(ecr, pattern).into());
     }
+    if let Some(acr) = &spec.acr {
+        return CredentialSource::Minted(acr::source_of(acr, pattern.host()).into());
+    }
+    let fixed = spec.fixed.as_ref();
+    let fixed = fixed.expect("a valid Registry has one of ecr, acr and static");
+    CredentialSource::Static(StaticSource {
+        secret: checked(&fixed.secret_ref.name),
+    })
 }
 
 fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
@@ -253,22 +251,17 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
                 host.fips,
                 host.dual_stack,
             ),
-            Some(Host::EcrPublic { dual_stack }) => (
-                super::source::Partition::Aws,
-                "us-east-1",
-                true,
-                false,
-                dual_stack,
-            ),
+            Some(Host::EcrPublic { dual_stack }) => {
+                (Partition::Aws, "us-east-1", true, false, dual_stack)
+            }
             _ => (
-                partition_of(region).unwrap_or(super::source::Partition::Aws),
+                partition_of(region).unwrap_or(Partition::Aws),
                 region,
                 false,
                 false,
                 false,
             ),
         };
-    let endpoints = ecr.endpoints.clone().unwrap_or_default();
     EcrSource {
         partition,
         region: region.to_owned(),
@@ -276,16 +269,9 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
         fips,
         dual_stack,
         identity: identity_of(&ecr.identity),
-        assume_roles: ecr.assume_roles.iter().map(hop_of).collect(),
-        token_life: match ecr.token_life {
-            Some(crd::TokenLife::Answer) => TokenLifetime::Answer,
-            Some(crd::TokenLife::Session) | None => TokenLifetime::Session,
-        },
-        endpoints: EcrEndpoints {
-            ecr: endpoints.ecr,
-            ecr_public: endpoints.ecr_public,
-            sts: endpoints.sts,
-        },
+        assume_roles: ecr.assume_roles.clone(),
+        token_life: ecr.token_life.unwrap_or_default(),
+        endpoints: ecr.endpoints.clone().unwrap_or_default(),
     }
 }
 
@@ -305,15 +291,6 @@ fn identity_of(identity: &Identity) -> EcrIdentity {
             role_arn: account.role_arn.clone(),
         },
         _ => EcrIdentity::Workload,
-    }
-}
-
-fn hop_of(hop: &AssumeRole) -> RoleHop {
-    RoleHop {
-        role_arn: hop.role_arn.clone(),
-        external_id: hop.external_id.clone(),
-        session_name: hop.session_name.clone(),
-        duration_seconds: hop.duration_seconds,
     }
 }
 

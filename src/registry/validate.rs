@@ -5,7 +5,7 @@ mod ecr;
 
 use super::crd::{
     ANNOTATION_VALUE_MAX, NAME_MAX, PATTERNS_MAX, POD_METADATA_MAX, PodMetadata, Registry,
-    RegistrySpec, SERVICE_ACCOUNTS_MAX, SecretRef,
+    RegistrySpec, SERVICE_ACCOUNTS_MAX,
 };
 use super::labels;
 use super::pattern::Pattern;
@@ -209,7 +209,8 @@ fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Proble
         (Some(ecr), None, None) => ecr::check(ecr, images, findings),
         (None, Some(acr), None) => acr::check(acr, images, findings),
         (None, None, Some(fixed)) => {
-            check_secret("spec.static.secretRef.name", &fixed.secret_ref, findings);
+            let field = "spec.static.secretRef.name";
+            check_object_name("a Secret", field, &fixed.secret_ref.name, findings);
         }
         (None, None, None) => {
             findings.add("spec", "has none of ecr, acr and static: give exactly one");
@@ -221,15 +222,25 @@ fn check_provider(spec: &RegistrySpec, images: &[Pattern], findings: &mut Proble
     }
 }
 
-fn check_secret(field: &str, secret: &SecretRef, findings: &mut Problems<'_>) {
-    if !is_subdomain(&secret.name) {
-        findings.add(
-            field,
-            format!(
-                "{:?} is no name of a Secret: write lower-case letters, digits, hyphens and dots",
-                secret.name
-            ),
-        );
+/// A name of an object of a kind, as a message has it: "a Secret".
+fn check_object_name(kind: &str, field: &str, name: &str, findings: &mut Problems<'_>) {
+    if !is_subdomain(name) {
+        let form = "write lower-case letters, digits, hyphens and dots";
+        findings.add(field, format!("{name:?} is no name of {kind}: {form}"));
+    }
+}
+
+/// The endpoints that are given below a field.
+fn check_endpoints<'e>(
+    field: &str,
+    endpoints: impl IntoIterator<Item = (&'static str, &'e Option<String>)>,
+    findings: &mut Problems<'_>,
+) {
+    for (name, endpoint) in endpoints {
+        if endpoint.as_deref().is_some_and(|given| !is_endpoint(given)) {
+            let message = "is no endpoint: write https://host, a port and a path at most";
+            findings.add(format!("{field}.{name}"), message);
+        }
     }
 }
 

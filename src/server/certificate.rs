@@ -14,7 +14,7 @@ use rustls::version::{TLS12, TLS13};
 use secrecy::{SecretSlice, SecretString};
 
 use super::client_auth::ClientCas;
-use super::file_reload::{ReloadableFile, follow};
+use super::file_reload::ReloadableFile;
 use super::metrics::{Metrics, Reload};
 use crate::plain_text::{Fingerprint, private_key};
 
@@ -136,28 +136,6 @@ impl Certificate {
             .is_some_and(|current| current.fingerprint == pem.fingerprint())
     }
 
-    /// Checks the files once, if there are any. `true`: their content changed, and is in use from now on.
-    ///
-    /// # Errors
-    /// What is there cannot be used (a pair half written, for one): the old one stays in use.
-    pub fn reload(&self) -> Result<bool, CertificateError> {
-        let Some(files) = &self.files else {
-            return Ok(false);
-        };
-        let pem = Pem::read(&files.certificate, &files.key)?;
-        if self.serves(&pem) {
-            return Ok(false);
-        }
-        let loaded = pem.parse(&files.certificate, &files.key)?;
-        self.current.store(Some(Arc::new(loaded)));
-        Ok(true)
-    }
-
-    /// Checks the files every few seconds, without end.
-    pub async fn run(self, metrics: Metrics) {
-        follow(self, metrics).await;
-    }
-
     /// The TLS side of a listener: TLS 1.2 and 1.3, HTTP/1.1, this certificate whatever name the caller asks for. For these callers
     /// alone; `None`: for everybody.
     ///
@@ -189,7 +167,16 @@ impl ReloadableFile for Certificate {
     const UNREADABLE: &'static str = "failed to read the serving certificate files";
 
     fn reload(&self) -> Result<bool, CertificateError> {
-        self.reload()
+        let Some(files) = &self.files else {
+            return Ok(false);
+        };
+        let pem = Pem::read(&files.certificate, &files.key)?;
+        if self.serves(&pem) {
+            return Ok(false);
+        }
+        let loaded = pem.parse(&files.certificate, &files.key)?;
+        self.current.store(Some(Arc::new(loaded)));
+        Ok(true)
     }
 
     fn log_replaced(&self) {
@@ -283,6 +270,7 @@ mod tests {
 
     use super::super::file_reload::POLL;
     use super::*;
+    use crate::server::follow_file;
 
     /// A folder as the kubelet mounts a Secret: the files are links into `..data`, which is a link to the version.
     struct Mount(tempfile::TempDir);
@@ -330,7 +318,7 @@ mod tests {
     async fn follows_two_swaps_of_a_mounted_secret() {
         let mount = Mount::new();
         let certificate = mount.load();
-        let run = tokio::spawn(certificate.clone().run(Metrics::default()));
+        let run = tokio::spawn(follow_file(certificate.clone(), Metrics::default()));
         for version in ["2", "3"] {
             let pair = pair();
             mount.swap(version, &pair);

@@ -15,8 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-use super::file_reload::{ReloadableFile, follow};
-use super::metrics::Metrics;
+use super::file_reload::ReloadableFile;
 
 /// Why authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,25 +73,6 @@ impl ClientCas {
         })
     }
 
-    /// Checks the file once. `true`: its content changed, and counts from now on for every new connection.
-    ///
-    /// # Errors
-    /// What is there cannot be used: the old authorities stay.
-    pub fn reload(&self) -> Result<bool, ClientCaError> {
-        let pem = read(&self.file)?;
-        if pem == self.current.load().pem {
-            return Ok(false);
-        }
-        let trusted = LoadedCas::parse(&self.file, pem)?;
-        self.current.store(Arc::new(trusted));
-        Ok(true)
-    }
-
-    /// Checks the file every few seconds, without end.
-    pub async fn run(self, metrics: Metrics) {
-        follow(self, metrics).await;
-    }
-
     fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.current.load().verifier)
     }
@@ -106,7 +86,13 @@ impl ReloadableFile for ClientCas {
     const UNREADABLE: &'static str = "failed to read the client CA file";
 
     fn reload(&self) -> Result<bool, ClientCaError> {
-        self.reload()
+        let pem = read(&self.file)?;
+        if pem == self.current.load().pem {
+            return Ok(false);
+        }
+        let trusted = LoadedCas::parse(&self.file, pem)?;
+        self.current.store(Arc::new(trusted));
+        Ok(true)
     }
 
     fn log_replaced(&self) {

@@ -12,7 +12,7 @@ use super::metrics::{Metrics, Reload};
 pub(super) const POLL: Duration = Duration::from_secs(5);
 
 /// What is loaded from files and taken into use again when they change. Clones are the same.
-pub(super) trait ReloadableFile: Clone + Send + 'static {
+pub trait ReloadableFile: Clone + Send + 'static {
     /// Why what is there cannot be used.
     type Error: Display + Send + 'static;
 
@@ -22,7 +22,10 @@ pub(super) trait ReloadableFile: Clone + Send + 'static {
     /// The log message when they could not be read.
     const UNREADABLE: &'static str;
 
-    /// Checks the files once. `true`: their content changed, and is in use from now on.
+    /// Checks the files once, if there are any. `true`: their content changed, and is in use from now on.
+    ///
+    /// # Errors
+    /// What is there cannot be used (a pair half written, for one): what was read before stays in use.
     fn reload(&self) -> Result<bool, Self::Error>;
 
     /// Says that it is.
@@ -33,7 +36,7 @@ pub(super) trait ReloadableFile: Clone + Send + 'static {
 }
 
 /// Checks the files every few seconds, without end.
-pub(super) async fn follow<F: ReloadableFile>(followed: F, metrics: Metrics) {
+pub async fn follow_file<F: ReloadableFile>(followed: F, metrics: Metrics) {
     let mut said = String::new();
     loop {
         followed.show(&metrics);

@@ -103,31 +103,16 @@ impl Handshake {
 impl Metrics {
     /// Adds these counters to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        register(
-            registry,
-            "pullpass_connections",
-            "Open connections",
-            &self.connections,
-        );
-        let help = "TLS handshakes that failed";
+        register(registry, "pullpass_connections", &self.connections);
         register(
             registry,
             "pullpass_tls_handshake_failures",
-            help,
             &self.handshakes,
         );
-        let help = "Changes of the files of the serving certificate and of --client-ca";
-        register(
-            registry,
-            "pullpass_certificate_reloads",
-            help,
-            &self.reloads,
-        );
-        let help = "Expiry of the serving certificate, Unix time; 0: unknown";
+        register(registry, "pullpass_certificate_reloads", &self.reloads);
         register(
             registry,
             "pullpass_certificate_expiry_timestamp_seconds",
-            help,
             &self.certificate_expiry,
         );
     }

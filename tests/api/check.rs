@@ -330,11 +330,7 @@ async fn tell_keys(place: &Place) {
     place
         .check_ecr(place.ecr("check-identity-wrong"))
         .await
-        .assert_fails(
-            "caller",
-            "does not accept access key",
-            "check AWS_ACCESS_KEY_ID",
-        );
+        .assert_fails("caller", "refused access key", "check AWS_ACCESS_KEY_ID");
 }
 
 /// A user that may do nothing.

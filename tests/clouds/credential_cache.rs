@@ -17,7 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::api_server::ClusterError;
 use pullpass::credential::cache::{MintResult, Minter};
 use pullpass::credential::mint::{Mint, MintRequest};
-use pullpass::credential::{Credential, CredentialKey, Metrics, MintError, SourceSecrets};
+use pullpass::credential::{
+    AnswerReason, Credential, CredentialKey, Metrics, MintError, Refusal, SourceSecrets,
+};
 use pullpass::registry::source::{EcrEndpoints, EcrIdentity, EcrSource};
 use secrecy::ExposeSecret;
 use support::figure;
@@ -74,12 +76,18 @@ impl Mint for Cloud {
             "the cloud's client has a bug"
         );
         if self.fails.load(Ordering::SeqCst) {
-            return Err(MintError::Throttled {
+            return Err(MintError::Refused(Box::new(Refusal {
                 host: "api.ecr.eu-west-1.amazonaws.com".to_owned(),
                 principal: "p".to_owned(),
-                code: "ThrottlingException".to_owned(),
+                code: "ServerException".to_owned(),
+                permission: "",
+                reason: AnswerReason::Unavailable,
+                is_passing: true,
+                is_recognized: true,
+                advice: "wait, retrying",
+                words: String::new(),
                 retry_after: None,
-            });
+            })));
         }
         Ok(Credential {
             username: "AWS".to_owned(),
@@ -319,7 +327,10 @@ async fn give_credential_keeps_the_old_one_while_the_cloud_fails() {
         "spent, not expired"
     );
     world.pass(120).await;
-    assert_eq!(world.get(&source).await.unwrap_err().reason(), "Throttled");
+    assert_eq!(
+        world.get(&source).await.unwrap_err().reason(),
+        "Unavailable"
+    );
     world.cloud.fail(false);
     world.pass(61).await;
     assert_ne!(password(&world.get(&source).await), first);
@@ -569,9 +580,12 @@ async fn other_replica_takes_over_when_one_dies_in_a_mint() {
     let (shared, seeded) = (Shared::default(), Seeded::new(3));
     let clock = Clock(Instant::now());
     let dying = Cloud::new(60_000);
+    // It cannot write any more once it minted, and does not extend its claim: it is gone.
+    let gone = Replica::start(&shared, &seeded, 1);
+    gone.takes_nothing.store(true, Ordering::Relaxed);
     let first = Minter::new(
         dying.clone(),
-        Replica::start(&shared, &seeded, 1),
+        gone,
         Arc::new(Secrets::default()),
         Metrics::default(),
     );
@@ -656,7 +670,7 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
         "{log}"
     );
     assert!(
-        text.contains(r#"pullpass_mints_total{provider="ecr",outcome="throttled"} 1"#),
+        text.contains(r#"pullpass_mints_total{provider="ecr",outcome="unavailable"} 1"#),
         "{text}"
     );
     for canary in CANARIES {
@@ -665,4 +679,35 @@ async fn no_secret_reaches_a_log_a_message_or_a_metric() {
             "{canary}: {text} {log}"
         );
     }
+}
+
+/// F9: an agent that takes longer than a claim holds, and than any admission waits. Its mint goes on, other replicas wait for it as long as
+/// it does, and whoever asks then has it.
+#[tokio::test(start_paused = true)]
+async fn mint_that_outlives_a_claim_and_whoever_waited_is_made_once_and_there_for_the_next() {
+    let (shared, seeded) = (Shared::default(), Seeded::new(5));
+    let clock = Clock(Instant::now());
+    let cloud = Cloud::new(25_000);
+    let minter = || {
+        Minter::new(
+            cloud.clone(),
+            Replica::start(&shared, &seeded, 5),
+            Arc::new(Secrets::default()),
+            Metrics::default(),
+        )
+    };
+    let (first, second) = (minter(), minter());
+    let source = source("eu-west-1").into();
+    // As an admission does, both give up waiting.
+    for minter in [&first, &second] {
+        let wait = Duration::from_secs(8);
+        let asked = tokio::time::timeout(wait, minter.credential(&source, clock.now()));
+        assert!(asked.await.is_err());
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    for minter in [&first, &second] {
+        let found = minter.credential(&source, clock.now()).await;
+        assert!(found.is_ok(), "{found:?}");
+    }
+    assert_eq!(cloud.mints(), 1);
 }

@@ -1,5 +1,8 @@
 //! AWS as the test bed speaks it, and the calls by which a test sets it up.
 
+use std::time::Duration;
+
+use pullpass::credential::MintTimeouts;
 use pullpass::credential::acr::{self, AcrMint};
 use pullpass::credential::ecr::EcrMint;
 use pullpass::credential::http::{HttpClient, ProxyConfig};
@@ -16,6 +19,13 @@ pub struct Moto {
     bed: Bed,
     control: reqwest::Client,
 }
+
+/// Shorter than a cloud gets, so that no test waits long for one that hangs.
+pub const SHORT: MintTimeouts = MintTimeouts {
+    mint: Duration::from_secs(5),
+    cloud: Duration::from_secs(3),
+    machine: Duration::from_secs(3),
+};
 
 impl Moto {
     pub fn start() -> Self {
@@ -59,7 +69,7 @@ impl Moto {
     pub fn mint(&self, environment: AwsEnvironment) -> EcrMint {
         let ca = std::fs::read(self.field("ca")).unwrap();
         let http = HttpClient::build(Some(&ca), ProxyConfig::disabled()).unwrap();
-        EcrMint::new(http, environment)
+        EcrMint::new(http, environment).with_timeouts(SHORT)
     }
 
     /// The clouds, of which this one alone is there.

@@ -253,6 +253,29 @@ impl CredentialStore for Replica {
         self.try_claim(key, now).await
     }
 
+    async fn extend(&self, ticket: Ticket, now: Timestamp) -> Ticket {
+        if self
+            .takes_nothing
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return ticket;
+        }
+        self.seeded.pause(self.delay).await;
+        let seen = Object {
+            version: ticket.version.resource_version.parse().unwrap(),
+            ..Object::default()
+        };
+        let until = now + CLAIM_LIFE;
+        let extended = self.shared.swap(&ticket.key, &seen, |object| {
+            object.claimed_until = Some(until);
+        });
+        let extended = extended.map(|object| version(object.version));
+        Ticket {
+            version: extended.unwrap_or(ticket.version),
+            ..ticket
+        }
+    }
+
     async fn put(
         &self,
         ticket: Ticket,

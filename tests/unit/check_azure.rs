@@ -206,7 +206,7 @@ async fn takes_no_login_to_another_host() {
         let login = checks.iter().find(|check| check["hop"] == "login").unwrap();
         assert_eq!(
             (code, &login["status"]),
-            (Some(0), &json!("skipped")),
+            (Some(1), &json!("failed")),
             "{login}"
         );
         assert!(

@@ -127,6 +127,23 @@ fn names_files_of_tests_that_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
+/// Where to look for what, and how far that is.
+#[test]
+fn names_sources_that_are_there_and_counts_those_of_each_way() {
+    let text = read("docs/ARCHITECTURE.md");
+    let is_source = |code: &&str| code.ends_with(".rs") && !code.starts_with("tests/");
+    let mut missing: Vec<&str> = find_code(&text).filter(is_source).collect();
+    assert!(missing.len() > 60, "{missing:?}");
+    missing.retain(|name| !root().join("src").join(name).exists());
+    assert_eq!(missing, Vec::<&str>::new());
+    for (way, most) in [("| a Pod of ECR", 40), ("| a renewal of ECR", 25)] {
+        let row = text.lines().find(|line| line.starts_with(way)).unwrap();
+        let files: BTreeSet<&str> = find_code(row).collect();
+        assert!(row.contains(&format!(": {} files |", files.len())), "{row}");
+        assert!(files.len() <= most, "{row}");
+    }
+}
+
 /// The numbers of vulnerabilities in a text.
 fn find_cves(text: &str) -> BTreeSet<&str> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
@@ -185,6 +202,7 @@ fn lists_every_name_of_a_finding() {
     for file in [
         "command/check/ids",
         "api_server",
+        "credential/answers",
         "credential/error",
         "credential/tenant",
     ] {

@@ -1,6 +1,6 @@
 //! What a registry's host says of itself, and that look-alikes say nothing.
 
-use pullpass::registry::Host;
+use pullpass::registry::{Host, Registries, Registry};
 use serde_json::{Value, json};
 
 /// A host in the table's form.
@@ -52,4 +52,24 @@ fn takes_wildcard_for_an_account_in_patterns_alone() {
     ] {
         assert_eq!(Host::recognise_pattern(other), None, "{other}");
     }
+}
+
+/// F14: 443 is the usual port; an image that names it is served by a pattern that does.
+#[test]
+fn serves_hosts_of_clouds_with_the_usual_port_alone() {
+    let problems = |provider: &str, image: &str| {
+        let yaml = format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: one}}, spec: {{images: ['{image}'], namespaceSelector: {{}}, {provider}: {{identity: {{workload: {{}}}}}}}}}}"
+        );
+        let registry: Registry = serde_saphyr::from_str(&yaml).expect("it is YAML");
+        let registries = Registries::build([registry]);
+        let problems = registries.problems().iter();
+        let texts = problems.map(|problem| format!("{problem:?}"));
+        texts.collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(problems("acr", "contoso.azurecr.io:443/a"), "");
+    let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com:443/a";
+    assert_eq!(problems("ecr", ecr), "");
+    let other = problems("acr", "contoso.azurecr.io:8443/a");
+    assert!(other.contains("a port other than 443"), "{other}");
 }

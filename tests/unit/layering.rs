@@ -109,7 +109,7 @@ const PURE: &[&str] = &[
     "provision/secret",
     "provision/decide",
     "certificates/decide",
-    "certificates/drift_backoff",
+    "certificates/rewrite_backoff",
     "controller/credential_gc/plan",
     "controller/reconciler/index",
     "controller/reconciler/record",

@@ -445,3 +445,31 @@ fn assigns_one_role_for_all_doors_of_a_registry() {
         "{titles:?}"
     );
 }
+
+/// F10: printed where wanted, on the very repositories that may be pulled, and nowhere else.
+#[test]
+fn prints_what_pull_through_caches_need_where_that_is_asked_for() {
+    let plain = text(&["-f", REGISTRIES]);
+    let cached = setups(&["-f", REGISTRIES, "--pull-through-cache"]);
+    let actions = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
+    for action in actions {
+        assert!(!plain.contains(action), "{action}");
+    }
+    let find = |setup, sid: &str| {
+        let mut found = statements(setup)
+            .into_iter()
+            .filter(|one| one["Sid"] == sid);
+        found.next().cloned()
+    };
+    let mut count = 0;
+    for setup in &cached {
+        let (pull, cache) = (find(setup, "Pull"), find(setup, "PullThroughCache"));
+        assert_eq!(pull.is_some(), cache.is_some(), "{setup}");
+        if let (Some(pull), Some(cache)) = (pull, cache) {
+            count += 1;
+            assert_eq!(cache["Action"], json!(actions), "{cache}");
+            assert_eq!(cache["Resource"], pull["Resource"], "{cache}");
+        }
+    }
+    assert!(count > 0);
+}

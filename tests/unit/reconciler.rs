@@ -180,7 +180,7 @@ impl Leader {
     fn start(cloud: &Arc<Cloud>, count: usize) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
-        state.begin_registries_list(Some(&world.crd()));
+        state.crd.begin_list(Some(&world.crd()));
         state.set_registries(registries(count), time::clock());
         world.put_registries((1..=count).map(|number| format!("registry-{number}")));
         for name in ["stays", "leaves"] {
@@ -234,7 +234,7 @@ impl Leader {
 
     /// A list shows so many of them, of the CRD that is there.
     fn list(&self, count: usize) {
-        self.state.begin_registries_list(Some(&self.world.crd()));
+        self.state.crd.begin_list(Some(&self.world.crd()));
         self.state.set_registries(registries(count), time::clock());
     }
 
@@ -538,7 +538,7 @@ async fn takes_out_nothing_when_the_kind_was_replaced_while_nobody_led() {
 #[tokio::test(start_paused = true)]
 async fn takes_out_nothing_unconfirmed_when_the_crd_was_unreadable() {
     let leader = settled().await;
-    leader.state.begin_registries_list(None);
+    leader.state.crd.begin_list(None);
     let all = registries(3);
     leader.state.set_registries(all, time::clock());
     leader.keep_first(2);

@@ -112,18 +112,18 @@ async fn read_crd(kube: Kube, state: Arc<State>, is_logged: Arc<AtomicBool>) {
             }
         }
     };
-    state.begin_registries_list(crd.as_deref());
+    state.crd.begin_list(crd.as_deref());
 }
 
 /// Lists the Registries anew for as long as it is not known that they are of the CRD that there is now.
 async fn follow_crd(kube: Kube, state: &State, relist: &Notify) {
-    let mut in_doubt = state.subscribe_crd_doubt();
+    let mut in_doubt = state.crd.subscribe();
     let mut attempts = 0;
     loop {
         // The sender lives as long as the state.
         let _ = in_doubt.wait_for(|in_doubt| *in_doubt).await;
         if let Ok(Some(crd)) = kube.fetch_registry_crd().await
-            && state.compare_crd(&crd)
+            && state.crd.compare(&crd)
         {
             tracing::info!("CRD of Registries was replaced or could not be read before, relisting");
             relist.notify_one();

@@ -3,9 +3,13 @@
 use super::ids;
 use super::report::{Fix, HopResult};
 use super::source::SecretError;
-use crate::credential::MintError;
 use crate::credential::registry_client::RegistryClientError;
+use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
+
+/// Where an identity may be that is not here.
+const ELSEWHERE: &str =
+    "or run this where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
 
 /// A mint, or a part of it, failed.
 pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
@@ -15,20 +19,10 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
 fn explain_mint(error: &MintError, registry: &str) -> HopResult {
     let text = error.to_string();
     match error {
-        MintError::AccessDenied {
-            host,
-            permission,
-            principal,
-            advice,
-            answer,
-        } => HopResult::failed(
-            format!("{host} denied {permission} to {principal} (it said: {answer})"),
-            format!("{advice}; `pullpass policy` prints what Registry {registry} needs"),
-        ),
+        MintError::Refused(refusal) => of_refusal(refusal, registry),
         MintError::NoIdentity { .. } => {
             let (message, fix) = split(&text);
-            let place = "or run this where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
-            HopResult::failed(message, format!("{fix}; {place}"))
+            HopResult::failed(message, format!("{fix}; {ELSEWHERE}"))
         }
         MintError::Hop {
             hop,
@@ -36,19 +30,29 @@ fn explain_mint(error: &MintError, registry: &str) -> HopResult {
             role_arn,
             cause,
         } => explain_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
-        MintError::Throttled { .. } => HopResult::failed(text, "try it again in a minute"),
         MintError::Network { host, .. } => HopResult::failed(
             text.clone(),
             format!("check name resolution, proxies and certificates on the way to {host}"),
         ),
-        MintError::Refused { .. } => {
-            HopResult::failed(text, "do what the answer says, or try it again later")
-        }
         _ => {
             let (message, fix) = split(&text);
             HopResult::failed(message, fix)
         }
     }
+}
+
+/// Another side refused: its words, and what they mean.
+fn of_refusal(refusal: &Refusal, registry: &str) -> HopResult {
+    let message = format!("{} ({})", refusal.what(), refusal.said());
+    let advice = refusal.advice;
+    let fix = match refusal.reason {
+        AnswerReason::AccessDenied | AnswerReason::TrustRefused => {
+            format!("{advice}; `pullpass policy` prints what Registry {registry} needs")
+        }
+        AnswerReason::NoIdentity => format!("{advice}; {ELSEWHERE}"),
+        _ => advice.to_owned(),
+    };
+    HopResult::failed(message, fix)
 }
 
 /// A source Secret of pullpass' `namespace` cannot be read; `same_cluster` is for the kubectl of the fix.
@@ -79,7 +83,11 @@ pub(super) fn of_secret(error: &SecretError, namespace: &str, same_cluster: &str
 /// A registry did not take a login, or has no such image.
 pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
     let id = match error {
-        RegistryClientError::Refused { .. } => ids::LOGIN_REFUSED,
+        RegistryClientError::Refused { .. }
+        | RegistryClientError::Known {
+            status: 401 | 403, ..
+        } => ids::LOGIN_REFUSED,
+        RegistryClientError::Known { .. } => AnswerReason::Refused.as_str(),
         RegistryClientError::NotFound { .. } => ids::IMAGE_NOT_FOUND,
         RegistryClientError::ForeignRealm { .. } => ids::REALM_NOT_ASKED,
         RegistryClientError::BadAnswer { .. } => "InvalidResponse",
@@ -105,8 +113,15 @@ fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopRe
         RegistryClientError::NotFound { .. } => {
             "check the image's repository, tag and, for a cloud's registry, account and region"
         }
+        RegistryClientError::Known { advice, .. } => advice,
+        RegistryClientError::ForeignRealm { realm, .. } if provider == "static" => {
+            let fix = format!(
+                "try it there with --token-service {realm}, if that host may have the login; the kubelet gives it to it"
+            );
+            return HopResult::failed(error.to_string(), fix);
+        }
         RegistryClientError::ForeignRealm { .. } => {
-            return HopResult::skipped(error.to_string());
+            "check the image's host: a cloud's registry checks logins itself"
         }
         RegistryClientError::BadAnswer { .. } => {
             "check the image's host, and what answers there (a proxy?)"

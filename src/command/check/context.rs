@@ -16,9 +16,10 @@ use crate::command::manifest::Manifests;
 use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::ecr::EcrMint;
-use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::http::HttpClient;
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
+use crate::credential::proxy::find_proxy;
 use crate::credential::{MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
@@ -199,7 +200,8 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
         }
         None => None,
     };
-    HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
+    let proxy = find_proxy(|name| std::env::var(name).ok())?;
+    HttpClient::build(extra_ca.as_deref(), proxy)
         .context("--extra-ca, or the machine's own CA certificates")
 }
 

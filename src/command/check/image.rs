@@ -43,7 +43,7 @@ impl CheckedImage<'_> {
 /// Reads the images, and finds who serves them.
 pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
     let read = |text: &'s String| {
-        let reference = Reference::parse(text).map_err(|error| error.to_string());
+        let reference = Reference::parse(text).map_err(str::to_owned);
         let resolved = match &reference {
             Ok(reference) => resolve(context, reference),
             Err(error) => Err(HopResult::failed(
@@ -114,8 +114,8 @@ async fn try_image(
         return report.skip(&AFTER_SERVED, "there is no login for it");
     };
     let domain = reference.domain();
-    let client = RegistryClient::new(&context.http, domain, &login.username, &login.password);
     let provider = provider_of(&registry.sources[resolved.grant].0);
+    let client = open_client(context, domain, login, provider);
     report.start();
     if !try_login(&client, domain, login, provider, report).await? {
         return report.skip(&["manifest"], "the login is not taken");
@@ -152,12 +152,26 @@ pub(super) async fn try_hosts(
                 report.note("login", result)?;
                 continue;
             }
-            let client =
-                RegistryClient::new(&context.http, domain, &login.username, &login.password);
-            try_login(&client, domain, login, provider_of(source), report).await?;
+            let provider = provider_of(source);
+            let client = open_client(context, domain, login, provider);
+            try_login(&client, domain, login, provider, report).await?;
         }
     }
     Ok(())
+}
+
+/// A client by which a login is tried. What a cloud minted goes to the registry alone, whatever an admin allows.
+fn open_client<'c>(
+    context: &'c CheckContext<'_>,
+    domain: &'c str,
+    login: &'c Login,
+    provider: &str,
+) -> RegistryClient<'c> {
+    let client = RegistryClient::new(&context.http, domain, &login.username, &login.password);
+    match provider {
+        "static" => client.with_token_services(&context.args.token_services),
+        _ => client,
+    }
 }
 
 /// Whether the login may be used further.

@@ -109,7 +109,7 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
         Err(error) => {
             return ExplainedImage {
                 reason: "the image could not be read".to_owned(),
-                error: Some(error.to_string()),
+                error: Some(error.to_owned()),
                 details,
                 ..row
             };

@@ -78,7 +78,7 @@ fn plan_partition(
         steps.extend(plan_hop(&principal, &next, hop, is_tagged));
         principal = next;
     }
-    let pull = plan_pull(partition, images, &principal);
+    let pull = plan_pull(partition, images, &principal, place);
     steps.push(match &source.identity {
         EcrIdentity::Node if source.assume_roles.is_empty() => pull.note(METADATA),
         _ => pull,
@@ -268,7 +268,12 @@ fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bo
 /// What pulls: a token, which is on no resource, and the repositories that the patterns cover.
 ///
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrincipal) -> Step {
+fn plan_pull(
+    partition: Partition,
+    images: &[EcrImage<'_>],
+    principal: &AwsPrincipal,
+    place: &PolicyContext<'_>,
+) -> Step {
     let (public, private): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
         images.iter().partition(|image| image.source.public);
     let mut statements = Vec::new();
@@ -279,6 +284,11 @@ fn plan_pull(partition: Partition, images: &[EcrImage<'_>], principal: &AwsPrinc
             .flat_map(|image| image.repositories(partition))
             .collect();
         statements.push(Statement::allow("Login", &["ecr:GetAuthorizationToken"]).on(["*"]));
+        if place.args.pull_through_cache {
+            statements.push(
+                Statement::allow("PullThroughCache", &ecr_images::PULL_THROUGH).on(&repositories),
+            );
+        }
         statements.push(Statement::allow("Pull", &PULL).on(repositories));
     }
     if !excluded.is_empty() {

@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use crate::registry::source::{EcrSource, Partition};
 use crate::registry::{Host, Pattern};
 
+/// What a pull needs besides where a repository is behind a pull-through cache and does not hold the image, or is not there, yet.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>
+pub(super) const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
+
 /// A pattern of a Registry.
 #[derive(Clone, Copy)]
 pub(super) struct EcrImage<'r> {

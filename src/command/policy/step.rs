@@ -91,52 +91,8 @@ pub(super) struct Replace {
     pub(super) by: &'static str,
 }
 
-/// All placeholders.
-const PLACEHOLDERS: [Replace; 12] = [
-    replace(
-        "<ACCOUNT_ID>",
-        "the AWS account of that role or user, or give --account",
-    ),
-    replace("<REGISTRY_ACCOUNT_ID>", "the AWS account of the registry"),
-    replace(
-        "<ISSUER>",
-        "the issuer of the cluster's ServiceAccount tokens without https://, or give --issuer",
-    ),
-    replace(
-        "<NAMESPACE>",
-        "each namespace whose Pods are served, or give the Namespaces with -f",
-    ),
-    replace(
-        "<CLUSTER_ARN>",
-        "the ARN of the EKS cluster that pullpass runs in, or give --cluster-arn",
-    ),
-    replace("<PULLPASS_ROLE>", "the name of pullpass' own role"),
-    replace(
-        "<NODE_ROLE>",
-        "the name of the role in the nodes' instance profile",
-    ),
-    replace(
-        "<ROLE>",
-        "the name of the role that the ServiceAccounts' annotation names",
-    ),
-    replace(
-        "<CLIENT_ID>",
-        "the client id of that application or managed identity",
-    ),
-    replace(
-        "<SUBSCRIPTION_ID>",
-        "the subscription that the registry is in",
-    ),
-    replace(
-        "<RESOURCE_GROUP>",
-        "the resource group that the registry is in",
-    ),
-    replace("<USER>", "the IAM user whose access keys they are"),
-];
-
-const fn replace(placeholder: &'static str, by: &'static str) -> Replace {
-    Replace { placeholder, by }
-}
+/// Everything that may be left to be replaced, a line each: the placeholder, then what is to be put there.
+const PLACEHOLDERS: &str = include_str!("placeholders.txt");
 
 impl Step {
     /// A step that puts a policy somewhere.
@@ -256,9 +212,10 @@ impl Step {
                 .chain(&self.attach_to)
                 .chain(&self.commands)
         };
-        let replace = PLACEHOLDERS
-            .into_iter()
-            .filter(|replace| texts().any(|text| text.contains(replace.placeholder)))
+        let all = PLACEHOLDERS.lines().filter_map(|row| row.split_once(' '));
+        let replace = all
+            .filter(|(placeholder, _)| texts().any(|text| text.contains(placeholder)))
+            .map(|(placeholder, by)| Replace { placeholder, by })
             .collect();
         Self { replace, ..self }
     }

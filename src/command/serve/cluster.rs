@@ -15,6 +15,7 @@ use crate::admission::PodChecker;
 use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
 };
+use crate::controller::missed_pods::calls::CallTiming;
 use crate::controller::missed_pods::webhook_calls::WebhookCalls;
 use crate::controller::{
     self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, RenewalRate,
@@ -23,9 +24,10 @@ use crate::controller::{
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
 use crate::credential::ecr::EcrMint;
-use crate::credential::http::{HttpClient, ProxyConfig};
+use crate::credential::http::HttpClient;
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
+use crate::credential::proxy::find_proxy;
 use crate::credential::{Metrics, SourceSecrets};
 use crate::provision::Provisioner;
 use crate::provision::state::State;
@@ -109,9 +111,9 @@ fn assemble(
         }
         None => None,
     };
-    let http = HttpClient::build(extra_ca.as_deref(), ProxyConfig::from_env())
-        .context("--extra-ca, or the machine's own CA certificates")?;
     let variable = |name: &str| std::env::var(name).ok();
+    let http = HttpClient::build(extra_ca.as_deref(), find_proxy(variable)?)
+        .context("--extra-ca, or the machine's own CA certificates")?;
     let environment = AwsEnvironment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let tokens = Arc::new(kube.clone());
@@ -166,8 +168,12 @@ impl Controllers {
             max: args.max_renewals_per_second.into(),
         })
         .with_webhook_calls(calls.clone());
-        let credential_gc =
-            CredentialGc::new(provisioner.clone(), kube.clone(), minted, Timestamp::now);
+        let credential_gc = CredentialGc {
+            provisioner: provisioner.clone(),
+            kube: kube.clone(),
+            minted,
+            clock: Timestamp::now,
+        };
         Self {
             elector: LeaderElector::new(kube, identity()),
             reconciler,
@@ -238,15 +244,16 @@ fn missed_pod_scanner(
     }
     let metrics = missed_pods::Metrics::default();
     metrics.register(&mut manager.metrics);
-    Some(MissedPodScanner::new(
-        kube.clone(),
-        PodChecker::new(Arc::new(provisioner.clone())),
-        manager.admissions.clone(),
-        calls.clone(),
+    Some(MissedPodScanner {
+        kube: kube.clone(),
+        check: PodChecker::new(Arc::new(provisioner.clone())),
+        admissions: manager.admissions.clone(),
+        calls: calls.clone(),
+        timing: CallTiming::default(),
         metrics,
         interval,
-        Timestamp::now,
-    ))
+        clock: Timestamp::now,
+    })
 }
 
 /// A Pod's host name is its name.

@@ -7,15 +7,11 @@
 mod line;
 mod throttle;
 
-use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tracing::{Level, Metadata};
@@ -113,14 +109,10 @@ impl Log {
 
     /// Adds what the log counts to what the metrics endpoint shows.
     pub(super) fn register(&self, registry: &mut MetricsRegistry) {
-        let help = "Log lines that callers caused beyond 60 of a kind in a minute";
-        metric::register(
-            registry,
-            "pullpass_log_lines_suppressed",
-            help,
-            &self.suppressed,
-        );
-        registry.register_collector(Box::new(LostLines(self.lost.clone())));
+        metric::register(registry, "pullpass_log_lines_suppressed", &self.suppressed);
+        let lost = self.lost.clone();
+        let lost = move || ConstCounter::new(lost.dropped_lines() as u64);
+        metric::register_sampled(registry, "pullpass_log_lines_lost", lost);
     }
 }
 
@@ -139,29 +131,6 @@ impl Drop for Log {
         if flush.is_ok() {
             let _ = end.recv_timeout(FLUSH_MAX);
         }
-    }
-}
-
-/// Lines that were left out because the queue was full.
-struct LostLines(ErrorCounter);
-
-impl fmt::Debug for LostLines {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("LostLines")
-    }
-}
-
-impl Collector for LostLines {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let lost = ConstCounter::new(self.0.dropped_lines() as u64);
-        let help = "Log lines that were left out because stderr did not take them";
-        let metric = encoder.encode_descriptor(
-            "pullpass_log_lines_lost",
-            help,
-            None,
-            MetricType::Counter,
-        )?;
-        lost.encode(metric)
     }
 }
 

@@ -135,18 +135,11 @@ impl Manager {
 
     /// Has the certificate, and callers' authorities, follow their files.
     fn follow_files(&mut self, metrics: &server::Metrics) {
-        let certificate = self.certificate.clone().run(metrics.clone());
-        let callers = self.callers.take();
-        let callers = callers.map(|callers| callers.run(metrics.clone()));
-        self.tasks.spawn(async move {
-            certificate.await;
-            Ok(())
-        });
-        if let Some(callers) = callers {
-            self.tasks.spawn(async move {
-                callers.await;
-                Ok(())
-            });
+        let certificate = server::follow_file(self.certificate.clone(), metrics.clone());
+        self.tasks.spawn(certificate.map(Ok));
+        if let Some(callers) = self.callers.take() {
+            let callers = server::follow_file(callers, metrics.clone());
+            self.tasks.spawn(callers.map(Ok));
         }
     }
 

@@ -44,17 +44,9 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds these to what the metrics endpoint shows.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Pending Pods without the pull secret reference that their images need, as of the last scan";
-        register(registry, "pullpass_missed_pods", help, &self.missed);
-        let help = "Whether the API server creates Pods in opted-in namespaces and asks no replica about any of them";
-        register(
-            registry,
-            "pullpass_webhook_not_called",
-            help,
-            &self.not_called,
-        );
-        let help = "Scans of Pending Pods for missed ones, by outcome";
-        register(registry, "pullpass_missed_pod_scans", help, &self.scans);
+        register(registry, "pullpass_missed_pods", &self.missed);
+        register(registry, "pullpass_webhook_not_called", &self.not_called);
+        register(registry, "pullpass_missed_pod_scans", &self.scans);
     }
 
     pub(super) fn set_missed(&self, image_pull_failing: u64, waiting: u64) {

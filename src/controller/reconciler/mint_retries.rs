@@ -8,6 +8,7 @@ use super::super::conditions::Reason;
 use super::workqueue::KeyQueue;
 use crate::clock::{Backoff, RetryTimer};
 use crate::names::ObjectName;
+use crate::provision::ports::MintError;
 use crate::registry::source::MintSource;
 
 /// When a mint that failed is asked for again; the minter's own back-off decides whether the cloud is.
@@ -32,10 +33,36 @@ struct Retry {
 }
 
 /// Why a mint failed.
-pub(super) struct SourceFailure {
-    pub(super) why: Reason,
-    /// Whether no cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials.
-    pub(super) is_of_cluster: bool,
+pub(crate) struct SourceFailure {
+    why: Reason,
+    is_paced_elsewhere: bool,
+}
+
+impl SourceFailure {
+    /// What is remembered of this error.
+    pub(crate) fn of(error: &MintError) -> Self {
+        Self {
+            why: Reason::new(error.reason(), error.to_string()),
+            // No cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials. Or
+            // an account throttles: then the minter spreads what is asked for, and keys that came late would leave its turns unused.
+            is_paced_elsewhere: error.is_of_cluster() || error.is_throttled(),
+        }
+    }
+
+    /// The task of the mint panicked.
+    pub(super) fn of_a_bug(why: Reason) -> Self {
+        Self {
+            why,
+            is_paced_elsewhere: false,
+        }
+    }
+
+    /// When it is asked for again after it had failed so often before, in a row: later and later, or at one pace where something else
+    /// spreads the attempts.
+    pub(crate) fn retry(&self, failures: u32, now: Timestamp) -> RetryTimer {
+        let earlier = if self.is_paced_elsewhere { 0 } else { failures };
+        BACKOFF.timer(earlier, now)
+    }
 }
 
 impl MintRetries {
@@ -47,8 +74,7 @@ impl MintRetries {
         now: Timestamp,
     ) -> bool {
         let failures = self.failed.get(source).map_or(0, |before| before.failures);
-        let earlier = if failed.is_of_cluster { 0 } else { failures };
-        let timer = BACKOFF.timer(earlier, now);
+        let timer = failed.retry(failures, now);
         self.waiting.push(source.clone(), timer.at(now));
         let retry = Retry {
             timer,
@@ -126,24 +152,46 @@ impl MintRetries {
 mod tests {
     use super::super::state::tests::{source, source_of};
     use super::*;
+    use crate::api_server::ClusterError;
     use crate::controller::at;
+    use crate::credential::Refusal;
 
-    fn failure(is_of_cluster: bool) -> SourceFailure {
-        SourceFailure {
-            why: Reason::new("Timeout", "no answer"),
-            is_of_cluster,
+    fn silent() -> MintError {
+        MintError::Timeout {
+            host: "h".to_owned(),
         }
     }
 
+    fn failure() -> SourceFailure {
+        SourceFailure::of(&silent())
+    }
+
+    /// An account that throttles, and an API server that does not answer.
+    fn paced_elsewhere() -> [MintError; 3] {
+        let throttled = || MintError::Refused(Box::new(Refusal::of_throttle()));
+        let (what, message) = ("x".to_owned(), "y".to_owned());
+        [
+            throttled(),
+            MintError::Hop {
+                hop: 1,
+                hops: 1,
+                role_arn: "r".to_owned(),
+                cause: Box::new(throttled()),
+            },
+            ClusterError::Unreachable { what, message }.into(),
+        ]
+    }
+
     #[test]
-    fn tries_again_more_and_more_rarely_unless_it_was_the_cluster_that_was_away() {
-        for (is_of_cluster, waits) in [(false, [5, 10, 20, 40, 60, 60]), (true, [5, 5, 5, 5, 5, 5])]
-        {
+    fn tries_again_more_and_more_rarely_unless_something_else_spreads_the_attempts() {
+        let rarely = std::iter::once((silent(), [5, 10, 20, 40, 60, 60]));
+        let evenly = paced_elsewhere().map(|error| (error, [5, 5, 5, 5, 5, 5]));
+        for (error, waits) in rarely.chain(evenly) {
             let (mut retries, source) = (MintRetries::default(), source("eu-west-1"));
             for (count, wait) in waits.into_iter().enumerate() {
-                let is_first = retries.record_failure(&source, failure(is_of_cluster), at(0));
+                let is_first = retries.record_failure(&source, SourceFailure::of(&error), at(0));
                 assert_eq!(is_first, count == 0);
-                assert_eq!(retries.until(&source, at(0)), Some(at(wait)));
+                assert_eq!(retries.until(&source, at(0)), Some(at(wait)), "{error}");
                 assert_eq!(retries.next(), Some(at(wait)));
                 assert_eq!(retries.pop_due(at(wait - 1)), None);
                 assert_eq!(retries.pop_due(at(wait)), Some(source.clone()));
@@ -158,13 +206,14 @@ mod tests {
     fn forgets_what_nobody_uses_and_when_to_try_it() {
         let mut retries = MintRetries::default();
         for region in ["eu-west-1", "eu-west-2"] {
-            retries.record_failure(&source(region), failure(false), at(0));
+            retries.record_failure(&source(region), failure(), at(0));
         }
         retries.retain(|one| *one == source("eu-west-2"));
         assert_eq!(retries.len(), 1);
         assert_eq!(retries.pop_due(at(9)), Some(source("eu-west-2")));
         assert_eq!(retries.pop_due(at(9)), None);
     }
+
     #[test]
     fn hurries_what_failed_with_a_source_secret_in_the_same_order_each_time() {
         let keys = |name: &str| serde_json::json!({"keys": {"secretRef": {"name": name}}});
@@ -179,7 +228,7 @@ mod tests {
         for region in regions {
             for identity in [keys("one"), keys("other")] {
                 let source = source_of(region, &identity);
-                retries.record_failure(&source, failure(false), at(0));
+                retries.record_failure(&source, failure(), at(0));
             }
         }
         retries.hurry_with(&"one".parse().unwrap(), at(1));

@@ -11,7 +11,6 @@ use super::mint_retries::SourceFailure;
 use super::state::ReconcilerState;
 use super::tasks::{PullSecretRemoval, PullSecretWrite, TaskKey, TaskResult};
 use crate::cluster::EventNote;
-use crate::controller::conditions::Reason;
 use crate::provision::observe::PullSecretRef;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
@@ -56,10 +55,7 @@ impl Reconciler {
             {
                 provisioner.refresh_account(tenant).await;
             }
-            let failed = minted.err().map(|error| SourceFailure {
-                why: Reason::new(error.reason(), error.to_string()),
-                is_of_cluster: error.is_of_cluster(),
-            });
+            let failed = minted.err().map(|error| SourceFailure::of(&error));
             TaskResult::Minted(source, failed)
         });
     }

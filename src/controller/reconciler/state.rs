@@ -40,6 +40,7 @@ const REMOVAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// The order in which credentials are minted: those that failed after all others and in turns, the soonest to end first.
 pub(super) type MintPriority = (Option<Timestamp>, Option<Timestamp>);
 
+#[derive(Default)]
 pub(super) struct ReconcilerState {
     pub(super) tasks: Tasks,
     pub(super) index: Index,
@@ -98,41 +99,9 @@ pub(super) struct ReconcilerState {
 impl ReconcilerState {
     pub(super) fn new(rate: RenewalRate) -> Self {
         Self {
-            tasks: Tasks::default(),
-            index: Index::default(),
             queue: WorkQueue::new(rate),
-            mints: KeyQueue::default(),
-            minting: HashMap::new(),
-            mints_running: 0,
-            writing: HashSet::new(),
-            removals_running: 0,
-            mint_retries: MintRetries::default(),
-            write_backoff: WriteBackoff::default(),
-            remove_backoff: WriteBackoff::default(),
-            drift: DriftBackoffs::default(),
-            guard: RemovalGuard::default(),
-            crd_check: CrdCheck::default(),
-            blocked_report: BlockedReport::default(),
-            blocked: 0,
-            blocked_until: None,
-            confirmed: None,
-            confirmations: Confirmations::default(),
-            has_permits: false,
-            unasked: None,
-            is_overloaded: false,
-            events: Vec::new(),
-            reported: ReportedStatus::default(),
-            status_holdoff: StatusHoldoff::default(),
-            excluded: BTreeMap::new(),
-            registries: Arc::default(),
-            unreadable: 0,
-            state_cursor: Cursor::default(),
-            credential_cursor: Cursor::default(),
             last: Timestamp::MIN,
-            removal_failures: LogThrottle::default(),
-            round: None,
-            swept: None,
-            is_swept: false,
+            ..Self::default()
         }
     }
 

@@ -75,10 +75,7 @@ impl TaskKey {
         let (reason, message) = TASK_PANICKED;
         match self {
             Self::Mint(source) => {
-                let failed = SourceFailure {
-                    why: Reason::new(reason, message),
-                    is_of_cluster: false,
-                };
+                let failed = SourceFailure::of_a_bug(Reason::new(reason, message));
                 TaskResult::Minted(source, Some(failed))
             }
             Self::Write(name) => {

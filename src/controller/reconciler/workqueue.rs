@@ -112,15 +112,24 @@ pub(super) struct WorkQueue<K> {
     rate: RenewalRate,
 }
 
-impl<K: Clone + Eq + Hash> WorkQueue<K> {
-    pub(super) fn new(rate: RenewalRate) -> Self {
+impl<K> Default for WorkQueue<K> {
+    fn default() -> Self {
         Self {
             ready: KeyQueue::default(),
             waiting: KeyQueue::default(),
             complete: KeyQueue::default(),
             renew: KeyQueue::default(),
             bucket: TokenBucket::default(),
+            rate: RenewalRate::default(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> WorkQueue<K> {
+    pub(super) fn new(rate: RenewalRate) -> Self {
+        Self {
             rate,
+            ..Self::default()
         }
     }
 

@@ -2,10 +2,8 @@
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use super::client::Client;
-use super::{AcrMint, AcrMintRequest, MINT_TIMEOUT, check_source, identity};
+use super::{AcrMint, AcrMintRequest, check_source, identity};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::one_line;
 use crate::credential::{MintError, jwt};
@@ -25,10 +23,7 @@ impl AcrMint {
     /// [`MintError`] when there is no such identity, or Entra ID refuses it.
     pub async fn identify(&self, order: &AcrMintRequest) -> Result<EntraCaller, MintError> {
         check_source(&order.source)?;
-        let client = Client {
-            http: self.http.clone(),
-            deadline: Instant::now() + MINT_TIMEOUT,
-        };
+        let client = self.client();
         let token = unlogged(identity::fetch(&client, order, self.given())).await?;
         Ok(EntraCaller {
             claims: describe(&token.value),

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, Reply, Route};
-use crate::credential::outgoing::{FormBody, Sent, build_request};
+use crate::credential::http::{FetchError, HttpClient, Reply, Route};
+use crate::credential::outgoing::{FormBody, build_request};
+use crate::credential::service_call::ServiceCall;
+use crate::credential::{MintError, MintTimeouts};
 use crate::plain_text;
 
 /// Sends the requests of one mint; cheap to clone.
@@ -15,6 +16,7 @@ use crate::plain_text;
 pub(super) struct Client {
     pub(super) http: HttpClient,
     pub(super) deadline: Instant,
+    pub(super) timeouts: MintTimeouts,
 }
 
 impl Client {
@@ -52,7 +54,11 @@ impl Client {
     ) -> Result<Reply, MintError> {
         let request = build_request(method, url, headers, None, body)
             .map_err(|problem| MintError::Configuration { problem })?;
-        let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
+        let attempt = match route {
+            Route::Cloud => self.timeouts.cloud,
+            Route::Machine => self.timeouts.machine,
+        };
+        let deadline = self.deadline.min(Instant::now() + attempt);
         self.http
             .exchange(route, request, deadline)
             .await
@@ -78,81 +84,25 @@ pub(super) struct EntraTokenResponse {
     pub(super) access_token: Option<String>,
 }
 
-/// One request, for the messages about its failure.
-pub(crate) struct AzureCall<'a> {
-    /// The host that was asked.
-    pub(crate) host: String,
-    /// Who asked.
-    pub(crate) principal: &'a str,
-    /// What was sent.
-    pub(crate) sent: Sent<'a>,
+/// Reads the JSON of an answer.
+pub(super) fn parse<T: DeserializeOwned>(
+    call: &ServiceCall<'_>,
+    reply: &Reply,
+) -> Result<T, MintError> {
+    serde_json::from_slice(&reply.body).map_err(|_| bad_json(call, reply))
 }
 
-impl AzureCall<'_> {
-    /// Reads the answer's JSON.
-    pub(super) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, MintError> {
-        serde_json::from_slice(&reply.body).map_err(|_| self.bad_json(reply))
-    }
+/// An answer that is not the JSON of a token.
+pub(super) fn bad_json(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
+    call.bad(format!("HTTP {} without the JSON of a token", reply.status))
+}
 
-    /// An answer that is not the JSON of a token.
-    pub(super) fn bad_json(&self, reply: &Reply) -> MintError {
-        self.bad(format!("HTTP {} without the JSON of a token", reply.status))
-    }
-
-    /// The token of an answer, if it can be one.
-    pub(super) fn check_token(
-        &self,
-        token: Option<SecretString>,
-    ) -> Result<SecretString, MintError> {
-        token
-            .filter(plain_text::is_token)
-            .ok_or_else(|| self.bad("its token is empty or not printable".to_owned()))
-    }
-
-    pub(super) fn bad(&self, problem: String) -> MintError {
-        MintError::BadAnswer {
-            host: self.host.clone(),
-            problem,
-        }
-    }
-
-    /// What an HTTP status means that no service of Azure explains further.
-    pub(super) fn explain_status(&self, reply: &Reply, words: &str) -> MintError {
-        let (host, principal) = (self.host.clone(), self.principal.to_owned());
-        let code = format!("HTTP {}", reply.status);
-        let retry_after = reply.retry_after;
-        match reply.status {
-            429 => MintError::Throttled {
-                host,
-                principal,
-                code,
-                retry_after,
-            },
-            300..=399 => self.bad(format!("{code}: redirects are never followed")),
-            500..=599 => MintError::Refused {
-                host,
-                principal,
-                code,
-                answer: if words.is_empty() {
-                    "nothing to do, retrying".to_owned()
-                } else {
-                    self.words(words)
-                },
-                retry_after,
-            },
-            _ if words.is_empty() => self.bad(format!("{code} without an error of Azure's form")),
-            _ => MintError::Refused {
-                host,
-                principal,
-                code,
-                answer: self.words(words),
-                retry_after,
-            },
-        }
-    }
-
-    /// The other side's own words, unless they repeat a secret.
-    pub(super) fn words(&self, text: &str) -> String {
-        self.sent.show(text)
-    }
+/// The token of an answer, if it can be one.
+pub(super) fn check_token(
+    call: &ServiceCall<'_>,
+    token: Option<SecretString>,
+) -> Result<SecretString, MintError> {
+    token
+        .filter(plain_text::is_token)
+        .ok_or_else(|| call.bad("its token is empty or not printable".to_owned()))
 }

@@ -13,12 +13,14 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::timeout_at;
 
-use super::client::{AzureCall, Client, host_of};
+use super::client::{Client, bad_json, check_token, host_of};
 use super::transport::Transport;
 use crate::credential::MintError;
+use crate::credential::answers::{Service, Signer};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
 use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
+use crate::credential::service_call::ServiceCall;
 
 /// A token of Entra ID.
 pub(super) struct EntraToken {
@@ -54,6 +56,13 @@ pub(crate) enum ClientProof<'a> {
 }
 
 impl<'a> ClientProof<'a> {
+    fn signer(self) -> Signer {
+        match self {
+            Self::Assertion(_) => Signer::Assertion,
+            Self::Secret(_) => Signer::Secret,
+        }
+    }
+
     fn value(self) -> &'a SecretString {
         match self {
             Self::Assertion(value) | Self::Secret(value) => value,
@@ -74,9 +83,12 @@ pub(super) async fn fetch(
 ) -> Result<EntraToken, MintError> {
     let (authority, tenant_id) = (application.authority, application.tenant_id);
     let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
-    let call = AzureCall {
+    let call = ServiceCall {
+        service: Service::Entra,
         host: host_of(&url),
         principal: &application.principal,
+        signer: Some(proof.signer()),
+        permission: "",
         sent: Sent::Text(proof.value()),
     };
     let transport = Arc::new(Transport::new(client.clone(), url));
@@ -88,10 +100,10 @@ pub(super) async fn fetch(
     let asked = tokio::spawn(unlogged(asked)).await;
     let token = match asked.map_err(|_| MintError::TaskPanicked)? {
         Ok(Ok(token)) => token,
-        Ok(Err(_)) => return Err(explain_lack(&call, transport.take_answer(), proof)),
+        Ok(Err(_)) => return Err(explain_lack(&call, transport.take_answer())),
         Err(_) => return Err(MintError::Timeout { host: call.host }),
     };
-    let token = call.check_token(Some(of_azure(&token)))?;
+    let token = check_token(&call, Some(of_azure(&token)))?;
     Ok(EntraToken {
         value: token,
         tenant_id: Some(tenant_id.to_owned()),
@@ -135,14 +147,10 @@ fn build_credential(
 }
 
 /// Why the SDK has no token, by what was answered.
-fn explain_lack(
-    call: &AzureCall<'_>,
-    answer: Option<Result<Reply, MintError>>,
-    proof: ClientProof<'_>,
-) -> MintError {
+fn explain_lack(call: &ServiceCall<'_>, answer: Option<Result<Reply, MintError>>) -> MintError {
     match answer {
-        Some(Ok(reply)) if reply.status == 200 => call.bad_json(&reply),
-        Some(Ok(reply)) => explain(call, &reply, proof),
+        Some(Ok(reply)) if reply.status == 200 => bad_json(call, &reply),
+        Some(Ok(reply)) => explain(call, &reply),
         Some(Err(error)) => error,
         None => call.bad("it was not asked: please report this".to_owned()),
     }
@@ -173,67 +181,10 @@ impl EntraErrorResponse {
 /// What Entra ID means by a refusal.
 ///
 /// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
-pub(crate) fn explain(call: &AzureCall<'_>, reply: &Reply, proof: ClientProof<'_>) -> MintError {
+pub(crate) fn explain(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
     let refusal: EntraErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let words = refusal
-        .error_description
-        .as_deref()
-        .or(refusal.error.as_deref());
+    let code = refusal.code().map(|code| format!("AADSTS{code}"));
+    let words = refusal.error_description.or(refusal.error);
     let words = words.unwrap_or_default();
-    if matches!(reply.status, 429 | 500..=599) {
-        return call.explain_status(reply, words);
-    }
-    let Some(code) = refusal.code() else {
-        return call.explain_status(reply, words);
-    };
-    let host = call.host.clone();
-    let principal = call.principal.to_owned();
-    match advise(code, proof) {
-        Some(advice) => MintError::UnrecognizedClient {
-            host,
-            principal,
-            code: format!("AADSTS{code}"),
-            advice,
-        },
-        None => MintError::Refused {
-            host,
-            principal,
-            code: format!("AADSTS{code}"),
-            answer: call.words(words),
-            retry_after: reply.retry_after,
-        },
-    }
-}
-
-/// What to do about an error, when it is known.
-fn advise(code: u64, proof: ClientProof<'_>) -> Option<&'static str> {
-    Some(match (code, proof) {
-        (700_016 | 7_000_229, _) => {
-            "check the client id, and that the application has a service principal in that tenant"
-        }
-        (90_002 | 900_023 | 90_133, _) => {
-            "check the tenant id, and that it is of the cloud that the authority belongs to"
-        }
-        (70_021 | 700_211 | 700_212 | 700_213 | 7_002_138, _) => {
-            "give the application a federated credential with exactly this issuer, subject and audience; a new one takes some minutes"
-        }
-        (90_061 | 50_166 | 5_002_711, ClientProof::Assertion(_)) => {
-            "let Entra ID read the cluster's issuer: its /.well-known/openid-configuration and keys must be on the internet"
-        }
-        (700_024 | 50_027 | 5_002_730 | 50_013 | 700_027, ClientProof::Assertion(_)) => {
-            "check the clocks, that the ServiceAccount token is fresh, and that the issuer publishes the keys that signed it"
-        }
-        (7_000_215 | 7_000_216 | 50_012, ClientProof::Secret(_)) => {
-            "put the value of a client secret of that application (not its id) into AZURE_CLIENT_SECRET of the source secret"
-        }
-        (7_000_222, ClientProof::Secret(_)) => {
-            "the client secret has expired: make a new one and put it into AZURE_CLIENT_SECRET of the source secret"
-        }
-        (7_000_112, _) => "the application is disabled: enable it in Entra ID",
-        (500_011, _) => {
-            "the tenant does not know Azure Container Registry as a resource: register the provider Microsoft.ContainerRegistry in it, or set acr.endpoints.resource"
-        }
-        (53_003 | 53_000 | 530_032, _) => "let the tenant's conditional access policies admit it",
-        _ => return None,
-    })
+    call.explain_as(reply, &code.unwrap_or_default(), &words)
 }

@@ -3,11 +3,13 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::client::{AzureCall, Client};
+use super::client::{self, Client, check_token};
 use super::entra::EntraToken;
 use crate::credential::MintError;
+use crate::credential::answers::Service;
 use crate::credential::http::Reply;
 use crate::credential::outgoing::{FormBody, Sent};
+use crate::credential::service_call::ServiceCall;
 use crate::registry::source::AcrSource;
 
 /// Exchanges the token of Entra ID for one of the registry: a refresh token, or an access token of the source's scopes. Its only
@@ -20,9 +22,12 @@ pub(super) async fn fetch(
     token: &EntraToken,
 ) -> Result<SecretString, MintError> {
     let server = source.server.as_str();
-    let call = |secret| AzureCall {
+    let call = |secret| ServiceCall {
+        service: Service::Acr,
         host: server.to_owned(),
         principal: &token.principal,
+        signer: None,
+        permission: "AcrPull",
         sent: Sent::Text(secret),
     };
     let mut form = vec![("grant_type", "access_token"), ("service", server)];
@@ -49,57 +54,13 @@ pub(crate) struct ExchangeResponse {
 }
 
 pub(crate) fn read(
-    call: &AzureCall<'_>,
+    call: &ServiceCall<'_>,
     reply: &Reply,
     field: impl FnOnce(ExchangeResponse) -> Option<String>,
 ) -> Result<SecretString, MintError> {
     if reply.status != 200 {
-        return Err(explain(call, reply));
+        return Err(call.explain(reply));
     }
-    call.check_token(field(call.parse(reply)?).map(SecretString::from))
-}
-
-/// What a login server means by a refusal.
-fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
-    #[derive(Default, Deserialize)]
-    struct AcrErrorResponse {
-        #[serde(default)]
-        errors: Vec<Detail>,
-    }
-    #[derive(Default, Deserialize)]
-    struct Detail {
-        message: Option<String>,
-    }
-    let refusal: AcrErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let words = refusal.errors.into_iter().find_map(|detail| detail.message);
-    let words = words.unwrap_or_default();
-    let denied = |permission, advice| MintError::AccessDenied {
-        host: call.host.clone(),
-        permission,
-        principal: call.principal.to_owned(),
-        advice,
-        answer: if words.is_empty() {
-            format!("HTTP {}", reply.status)
-        } else {
-            call.words(&words)
-        },
-    };
-    match reply.status {
-        401 => denied(
-            "AcrPull",
-            "assign it the role AcrPull on the registry (Container Registry Repository Reader where the registry has repository permissions) and check that the registry trusts its tenant; a new assignment takes some minutes",
-        ),
-        403 => denied(
-            "network access",
-            "let the registry's network rules admit the address that pullpass calls from, or use its private endpoint",
-        ),
-        404 => MintError::Refused {
-            host: call.host.clone(),
-            principal: call.principal.to_owned(),
-            code: "HTTP 404".to_owned(),
-            answer: "there is no such registry: check the host in the Registry's images".to_owned(),
-            retry_after: None,
-        },
-        _ => call.explain_status(reply, &words),
-    }
+    let token = field(client::parse(call, reply)?);
+    check_token(call, token.map(SecretString::from))
 }

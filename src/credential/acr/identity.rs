@@ -14,7 +14,10 @@ use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
 use crate::registry::guid::is_guid;
-use crate::registry::source::{AcrIdentity, AcrSource};
+use crate::registry::source::{AcrIdentity, AcrSource, Tenant};
+
+/// Where a ServiceAccount says its tenant.
+const AZURE_TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
 /// What identities are made of.
 #[derive(Clone, Copy)]
@@ -51,8 +54,9 @@ pub(super) async fn fetch(
             tenant_id,
             audience,
         } => {
+            let tenant_id = tenant_of(tenant, tenant_id.as_deref(), given.environment)?;
             let token = tenant::fetch_token(given.tokens, tenant, audience, client.deadline);
-            let application = (client_id.as_str(), tenant_id.as_str());
+            let application = (client_id.as_str(), tenant_id);
             federate(client, source, application, &token.await?).await
         }
         AcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
@@ -71,6 +75,21 @@ pub(super) async fn fetch(
             prove(client, source, (client_id, tenant_id), secret).await
         }
     }
+}
+
+/// The tenant of Entra ID of a namespace's ServiceAccount: pullpass' own where nobody says which.
+fn tenant_of<'a>(
+    tenant: &Tenant,
+    tenant_id: Option<&'a str>,
+    environment: &'a AzureEnvironment,
+) -> Result<&'a str, TenantError> {
+    let own = || environment.tenant_id.as_deref().filter(|id| is_guid(id));
+    let missing = || TenantError::MissingAnnotation {
+        namespace: tenant.namespace.to_string(),
+        service_account: tenant.service_account.to_string(),
+        annotation: AZURE_TENANT_ANNOTATION,
+    };
+    tenant_id.or_else(own).ok_or_else(missing)
 }
 
 /// By a token of a ServiceAccount of a namespace, as an application (client id and tenant id) that trusts it.

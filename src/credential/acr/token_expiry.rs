@@ -26,7 +26,9 @@ pub(crate) fn find_expiry(token: &SecretString, now: Timestamp) -> Result<Timest
         .ok_or_else(|| "its token does not say when it ends".to_owned())?;
     let life = seconds - as_seconds(now);
     if life.is_nan() || life <= 0.0 {
-        return Err("its token has expired already".to_owned());
+        return Err(
+            "its token has expired already by the clock of this node: is that right?".to_owned(),
+        );
     }
     let life = SignedDuration::try_from_secs_f64(life.floor()).unwrap_or(SignedDuration::MAX);
     if life > LONGEST_LIFE {

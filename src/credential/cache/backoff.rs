@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::throttles::HeldOff;
 use crate::api_server::ClusterError;
 use crate::clock::{Backoff, RetryTimer};
-use crate::credential::{Credential, MintError};
+use crate::credential::{Credential, MintError, retry_after};
 
 /// The waits after a failure.
 const BACKOFF: Backoff = Backoff {
@@ -16,8 +17,6 @@ const BACKOFF: Backoff = Backoff {
 /// The longest where the credential store could not be reached and no cloud was asked: as soon as the cluster answers again, everybody
 /// waits for credentials. What keys ask for at once then is spread by when each failed.
 const MAX_STORE_BACKOFF: SignedDuration = SignedDuration::from_secs(4);
-/// The longest that a server's Retry-After is followed.
-const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a mint failed.
 #[derive(Debug)]
@@ -25,6 +24,8 @@ pub(super) struct MintFailure {
     pub(super) error: MintError,
     /// Whether a cloud may have been asked for it: then it is not asked again soon.
     pub(super) asked_cloud: bool,
+    /// Where nobody was asked, as an account throttles: how long that is so.
+    pub(super) held_off: Option<SignedDuration>,
     /// What was minted, where the store did not take it: put there by the next attempt, in place of another mint.
     pub(super) unsaved: Option<Arc<Credential>>,
 }
@@ -35,6 +36,17 @@ impl MintFailure {
         Self {
             error: error.into(),
             asked_cloud: false,
+            held_off: None,
+            unsaved: None,
+        }
+    }
+
+    /// The account throttles: nobody was asked.
+    pub(super) fn held_off(held_off: &HeldOff) -> Self {
+        Self {
+            error: MintError::clone(&held_off.why),
+            asked_cloud: false,
+            held_off: Some(held_off.wait),
             unsaved: None,
         }
     }
@@ -45,6 +57,7 @@ impl From<MintError> for MintFailure {
         Self {
             error,
             asked_cloud: true,
+            held_off: None,
             unsaved: None,
         }
     }
@@ -55,6 +68,8 @@ impl From<MintError> for MintFailure {
 pub(super) struct RememberedFailure {
     pub(super) error: Arc<MintError>,
     pub(super) unsaved: Option<Arc<Credential>>,
+    /// Whether nobody was asked, as an account throttles.
+    pub(super) is_held_off: bool,
     /// How many attempts failed in a row.
     count: u32,
     /// Until when it counts; `None`: not at all.
@@ -64,12 +79,15 @@ pub(super) struct RememberedFailure {
 impl RememberedFailure {
     /// A failure after `before`, if the attempt before it failed, too.
     pub(super) fn after(before: Option<&Self>, failed: MintFailure, now: Timestamp) -> Self {
-        let count = before.map_or(1, |before| before.count.saturating_add(1));
-        let wait = find_wait(count, &failed);
+        let earlier = before.map_or(0, |before| before.count);
+        let is_held_off = failed.held_off.is_some();
+        let count = earlier.saturating_add(u32::from(!is_held_off));
+        let wait = failed.held_off.unwrap_or_else(|| find_wait(count, &failed));
         let unsaved = before.and_then(|before| before.unsaved.clone());
         Self {
             error: Arc::new(failed.error),
             unsaved: failed.unsaved.or(unsaved),
+            is_held_off,
             count,
             timer: Some(RetryTimer::after(wait, now)),
         }
@@ -80,6 +98,7 @@ impl RememberedFailure {
         Self {
             error: Arc::new(error),
             unsaved: None,
+            is_held_off: false,
             count: 0,
             timer: None,
         }
@@ -105,9 +124,10 @@ fn find_wait(count: u32, failed: &MintFailure) -> SignedDuration {
         BACKOFF.longest
     };
     let asked = failed.error.retry_after().unwrap_or_default();
-    let asked = SignedDuration::try_from(asked).unwrap_or(SignedDuration::MAX);
+    let asked = asked.min(retry_after::LONGEST);
+    let asked = SignedDuration::try_from(asked).unwrap_or_default();
     let doubled = BACKOFF.wait(count.saturating_sub(1));
-    doubled.min(longest).max(asked.min(MAX_RETRY_AFTER))
+    doubled.min(longest).max(asked)
 }
 
 #[cfg(test)]
@@ -115,14 +135,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::credential::Refusal;
+
+    fn throttled(retry_after: Option<Duration>) -> MintError {
+        MintError::Refused(Box::new(Refusal {
+            retry_after,
+            ..Refusal::of_throttle()
+        }))
+    }
 
     fn wait(count: u32, asked: Option<u64>) -> i64 {
-        let error = MintError::Throttled {
-            host: "h".to_owned(),
-            principal: "p".to_owned(),
-            code: "c".to_owned(),
-            retry_after: asked.map(Duration::from_secs),
-        };
+        let error = throttled(asked.map(Duration::from_secs));
         find_wait(count, &error.into()).as_secs()
     }
 

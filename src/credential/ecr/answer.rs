@@ -65,7 +65,7 @@ impl Authorization {
             .map_err(|_| UnusableAnswer("its expiresAt is no date".to_owned()))?;
         if expires_at <= now {
             return Err(UnusableAnswer(format!(
-                "its token has expired already, at {expires_at}"
+                "its token has expired already by the clock of this node, at {expires_at}: is that right?"
             )));
         }
         if expires_at.duration_since(now) > LONGEST_LIFE {

@@ -1,24 +1,16 @@
 //! Who an identity is, in AWS's own words.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{EcrMint, EcrMintRequest, check_endpoints};
 use crate::credential::MintError;
-use crate::credential::aws::IamAction;
+use crate::credential::answers::Service;
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{LastHost, one_line};
 use crate::credential::identity::{self, Session};
 
-/// How long opening a session, and asking whose it is, may take each.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-const IDENTIFY: IamAction = IamAction {
-    permission: "sts:GetCallerIdentity",
-    denied: "check for a service control policy of the organization that denies it",
-};
+const IDENTIFY: &str = "sts:GetCallerIdentity";
 
 /// A session as it would sign a mint.
 pub struct OpenedSession(Session);
@@ -42,7 +34,7 @@ impl EcrMint {
     /// [`MintError`] when there is no such identity, or a role cannot be assumed.
     pub async fn open(&self, order: &EcrMintRequest) -> Result<OpenedSession, MintError> {
         check_endpoints(&order.source)?;
-        let session_request = self.session_request(order, Instant::now() + TIMEOUT);
+        let session_request = self.session_request(order, Instant::now() + self.timeouts.mint);
         unlogged(identity::open(&session_request))
             .await
             .map(OpenedSession)
@@ -59,12 +51,12 @@ impl EcrMint {
         order: &EcrMintRequest,
         opened: &OpenedSession,
     ) -> Result<String, MintError> {
-        let session_request = self.session_request(order, Instant::now() + TIMEOUT);
+        let session_request = self.session_request(order, Instant::now() + self.timeouts.mint);
         let (asked, session) = (LastHost::default(), &opened.0);
         let sts = session_request.sts(&asked, Some(session));
         let answer = unlogged(sts.get_caller_identity().send())
             .await
-            .map_err(|error| session.call(&asked, IDENTIFY).explain(&error))?;
+            .map_err(|error| session.call(&asked, Service::Sts, IDENTIFY).explain(&error))?;
         answer
             .arn
             .map(|arn| one_line(&arn))

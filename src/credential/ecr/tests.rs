@@ -1,6 +1,9 @@
+mod answers;
+mod slow;
 mod sts;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -11,6 +14,7 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::credential::answers::Signer;
 use crate::credential::http::HttpClient;
 use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLifetime};
 
@@ -248,7 +252,7 @@ async fn mint_follows_no_redirect() {
 }
 
 /// Status, error code, message, reason of the error, and words that its text has.
-const REFUSALS: [(u16, &str, &str, &str, &str); 9] = [
+const REFUSALS: [(u16, &str, &str, &str, &str); 12] = [
     (
         400,
         "AccessDeniedException",
@@ -282,7 +286,7 @@ const REFUSALS: [(u16, &str, &str, &str, &str); 9] = [
         "ThrottlingException",
         "Rate exceeded",
         "Throttled",
-        "nothing to do",
+        "wait, retrying",
     ),
     (
         400,
@@ -304,8 +308,30 @@ const REFUSALS: [(u16, &str, &str, &str, &str); 9] = [
         500,
         "ServerException",
         "oops\n\u{1b}[31m",
-        "Refused",
+        "Unavailable",
         "oops",
+    ),
+    // What AWS says comes first, whatever the code is.
+    (
+        403,
+        "InvalidSignatureException",
+        "Signature expired: 20261121T100000Z is now earlier than 20261121T101500Z",
+        "ClockSkew",
+        "20261121T100000Z is now earlier",
+    ),
+    (
+        400,
+        "AccessDeniedException",
+        "no, with an explicit deny in a service control policy",
+        "AccessDenied",
+        "except that principal",
+    ),
+    (
+        400,
+        "BrandNewException",
+        "Do this",
+        "Refused",
+        "an unrecognized answer",
     ),
 ];
 
@@ -324,8 +350,7 @@ async fn mint_says_what_to_do_about_each_refusal() {
             "{text}"
         );
         let seconds = error.retry_after().map(|wait| wait.as_secs());
-        let waits = matches!(reason, "Throttled" | "Refused");
-        assert_eq!(seconds, waits.then_some(7), "{text}");
+        assert_eq!(seconds, Some(7), "{text}");
     }
 }
 
@@ -363,7 +388,7 @@ fn session(end: Option<&str>, on_demand: bool) -> Session {
         expires_at: end.map(|end| end.parse().unwrap()),
         principal: "node role x".to_owned(),
         on_demand,
-        advice: "",
+        signer: Signer::Node,
     }
 }
 

@@ -2,14 +2,11 @@
 
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
-use crate::credential::aws::IamAction;
+use crate::credential::answers::Service;
 use crate::credential::http::LastHost;
 use crate::registry::source::RoleHop;
 
-const ASSUME: IamAction = IamAction {
-    permission: "sts:AssumeRole",
-    denied: "check that the role exists, that its trust policy names that principal (and its condition the externalId), and that an identity policy of that principal allows it",
-};
+const ASSUME: &str = "sts:AssumeRole";
 
 /// Assumes the roles of the source's chain, the first one signed by `session`. The session of the last one is new for each mint.
 ///
@@ -52,7 +49,7 @@ async fn assume(
         .set_duration_seconds(seconds)
         .send()
         .await
-        .map_err(|error| signer.call(&asked, ASSUME).explain(&error))?;
+        .map_err(|error| signer.call(&asked, Service::Sts, ASSUME).explain(&error))?;
     let (keys, user) = (answer.credentials, answer.assumed_role_user);
     Session::of_role(&hop.role_arn, "assumeRole", keys, user)
         .map_err(|problem| asked.bad_answer(problem))

@@ -1,16 +1,22 @@
 //! The node's role by instance metadata, version 2 only.
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::metadata::MetadataCredentials;
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, HttpClient, one_line};
-use crate::credential::outgoing::build_request;
+use crate::credential::answers::{Service, Signer};
+use crate::credential::http::{FetchError, HttpClient, Route, one_line};
+use crate::credential::outgoing::{Sent, build_request};
+use crate::credential::service_call::ServiceCall;
 use crate::plain_text;
 
 const ENDPOINT: &str = "http://169.254.169.254";
+/// The same where the node has IPv6 addresses alone.
+pub(super) const ENDPOINT_IPV6: &str = "http://[fd00:ec2::254]";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 /// How long the metadata token holds; it is used for two requests.
 const TOKEN_SECONDS: &str = "60";
@@ -30,6 +36,7 @@ pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session
         http: session_request.http,
         endpoint,
         deadline: session_request.deadline,
+        attempt: session_request.timeouts.machine,
     };
     let token = service.token().await?;
     let role = service.text(ROLES, &token).await?;
@@ -46,7 +53,7 @@ pub(super) async fn open(session_request: &SessionRequest<'_>) -> Result<Session
         expires_at: Some(expires_at),
         principal: format!("node role {}", one_line(role)),
         on_demand: false,
-        advice: "check that the instance profile's role still exists",
+        signer: Signer::Node,
     })
 }
 
@@ -55,6 +62,7 @@ struct MetadataService<'a> {
     http: &'a HttpClient,
     endpoint: &'a str,
     deadline: Instant,
+    attempt: Duration,
 }
 
 impl MetadataService<'_> {
@@ -87,28 +95,25 @@ impl MetadataService<'_> {
         let url = format!("{}{path}", self.endpoint);
         let request = build_request(method, &url, headers, token, Vec::new())
             .map_err(|problem| self.bad(problem))?;
-        let deadline = self.deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-        match self.http.fetch(request, deadline).await {
-            Ok((200, body)) => {
-                String::from_utf8(body).map_err(|_| self.bad("it is not text".to_owned()))
+        let deadline = self.deadline.min(Instant::now() + self.attempt);
+        let call = ServiceCall {
+            service: Service::Ec2,
+            host: self.endpoint.to_owned(),
+            principal: "the node's role",
+            signer: None,
+            permission: "",
+            sent: token.map_or(Sent::Nothing, |(_, token)| Sent::Text(token)),
+        };
+        match self.http.exchange(Route::Machine, request, deadline).await {
+            Ok(reply) if reply.status == 200 => {
+                String::from_utf8(reply.body).map_err(|_| self.bad("it is not text".to_owned()))
             }
-            Ok((404, _)) if path == ROLES => Err(none(format!(
-                "{} knows no role: give the node an instance profile",
-                self.endpoint
-            ))),
-            Ok((401 | 403, _)) => Err(none(format!(
-                "{} refuses: switch instance metadata (version 2) on for the node",
-                self.endpoint
-            ))),
-            Ok((status, _)) => Err(self.bad(format!("its HTTP status is {status}"))),
+            Ok(reply) => Err(call.explain(&reply)),
             Err(FetchError::Timeout) => Err(none(format!(
                 "{} does not answer: raise the hop limit of the node's instance metadata to 2, or run pullpass on the host network",
                 self.endpoint
             ))),
-            Err(FetchError::Network(detail)) => Err(MintError::Network {
-                host: self.endpoint.to_owned(),
-                detail,
-            }),
+            Err(error) => Err(call.explain_silence(error)),
         }
     }
 

@@ -3,7 +3,8 @@
 use secrecy::SecretString;
 
 use super::{Session, SessionRequest};
-use crate::credential::aws::{AwsCall, IamAction};
+use crate::credential::answers::{Service, Signer};
+use crate::credential::aws::AwsCall;
 use crate::credential::http::{LastHost, one_line};
 use crate::credential::outgoing::{Sent, show_token};
 use crate::credential::{MintError, jwt};
@@ -13,10 +14,7 @@ use crate::credential::{MintError, jwt};
 /// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
 pub(super) const AUDIENCE: &str = "sts.amazonaws.com";
 
-const ASSUME: IamAction = IamAction {
-    permission: "sts:AssumeRoleWithWebIdentity",
-    denied: "check that the role exists and that its trust policy names the cluster's OIDC provider and this subject",
-};
+const ASSUME: &str = "sts:AssumeRoleWithWebIdentity";
 
 /// Opens a new session of the role. Every mint gets its own, so that what it minted lives as long as can be.
 ///
@@ -37,19 +35,17 @@ pub(super) async fn open(
         .assume_role_with_web_identity()
         .role_arn(role_arn)
         .role_session_name(session_name.unwrap_or("pullpass"));
-    let answer = show_token(call, token)
-        .send()
-        .await
-        .map_err(|error| {
-            AwsCall {
-                host: asked.host(),
-                principal: &principal,
-                action: ASSUME,
-                unknown: "check that the cluster's OIDC provider is known to IAM with the audience sts.amazonaws.com",
-                sent: Sent::Text(token),
-            }
-            .explain(&error)
-        })?;
+    let answer = show_token(call, token).send().await.map_err(|error| {
+        AwsCall {
+            host: asked.host(),
+            principal: &principal,
+            action: ASSUME,
+            service: Service::Sts,
+            signer: Signer::Assertion,
+            sent: Sent::Text(token),
+        }
+        .explain(&error)
+    })?;
     let (keys, user) = (answer.credentials, answer.assumed_role_user);
     Session::of_role(role_arn, "webIdentity", keys, user)
         .map_err(|problem| asked.bad_answer(problem))

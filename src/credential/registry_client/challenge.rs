@@ -54,20 +54,22 @@ fn parameter(header: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Path and query by which a token service on the registry's own `domain` is asked: for `path`'s images, or for nothing.
+/// Host, and path with query, by which a token service on the registry's own `domain`, or on an `allowed` host, is asked: for `path`'s
+/// images, or for nothing.
 ///
 /// # Errors
 /// The host of the realm, when it is another one, or its URL when it is not https.
-pub(super) fn token_path<'r>(
+pub(super) fn token_place<'r>(
     realm: &'r str,
     domain: &str,
+    allowed: &[String],
     service: Option<&str>,
     path: Option<&str>,
-) -> Result<String, &'r str> {
+) -> Result<(&'r str, String), &'r str> {
     let rest = realm.strip_prefix("https://").ok_or(realm)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, place) = rest.split_at(end);
-    if host != domain {
+    if host != domain && !allowed.iter().any(|allowed| allowed == host) {
         return Err(host);
     }
     let place = place.split('#').next().unwrap_or_default();
@@ -87,11 +89,12 @@ pub(super) fn token_path<'r>(
         .filter_map(|(name, value)| Some(format!("{name}={}", encode(value?))))
         .collect();
     let joint = if place.contains('?') { '&' } else { '?' };
-    Ok(if query.is_empty() {
+    let place = if query.is_empty() {
         place
     } else {
         format!("{place}{joint}{}", query.join("&"))
-    })
+    };
+    Ok((host, place))
 }
 
 /// What is escaped in a query's value: all but what may be there as it is, `/` and `:` of scopes included.
@@ -191,16 +194,33 @@ mod tests {
             ("", Err("")),
         ];
         for (realm, expected) in rows {
-            let found = token_path(realm, "a.io", Some("s x"), Some("team/app"));
-            assert_eq!(
-                found.as_deref(),
-                expected.as_ref().map(|path| *path),
-                "{realm}"
-            );
+            let found = token_place(realm, "a.io", &[], Some("s x"), Some("team/app"));
+            let expected = expected.map(|path| ("a.io", path.to_owned()));
+            assert_eq!(found, expected, "{realm}");
         }
         assert_eq!(
-            token_path("https://a.io/token", "a.io", None, None),
-            Ok("/token".to_owned())
+            token_place("https://a.io/token", "a.io", &[], None, None),
+            Ok(("a.io", "/token".to_owned()))
         );
+    }
+
+    /// F15: a host that was named, to the letter.
+    #[test]
+    fn asks_token_service_of_an_allowed_host_and_of_no_look_alike() {
+        let allowed = ["auth.docker.io".to_owned()];
+        let place = |realm| token_place(realm, "registry-1.docker.io", &allowed, None, None);
+        assert_eq!(
+            place("https://auth.docker.io/token"),
+            Ok(("auth.docker.io", "/token".to_owned()))
+        );
+        for realm in [
+            "http://auth.docker.io/token",
+            "https://auth.docker.io.evil.example/token",
+            "https://auth.docker.io@evil.example/token",
+            "https://auth.docker.io:444/token",
+            "https://docker.io/token",
+        ] {
+            assert!(place(realm).is_err(), "{realm}");
+        }
     }
 }

@@ -149,6 +149,20 @@ struct DockerConfigEntry {
     username: Option<String>,
     password: Option<String>,
     auth: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// A user name or password as it was meant: what comes out of a file, or out of `echo`, ends with a newline, which no login has.
+pub(super) fn normalise(text: &str) -> &str {
+    text.strip_suffix('\n')
+        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// Whether an entry has an `identitytoken` and no login, as `az acr login` leaves it.
+pub(super) fn has_only_identity_token(json: &str) -> bool {
+    let entry = serde_json::from_str::<DockerConfigEntry>(json);
+    let has_token = entry.is_ok_and(|entry| entry.identitytoken.is_some_and(|one| !one.is_empty()));
+    has_token && matches!(parse_login(json), Ok(None))
 }
 
 /// The login of an entry; `None` when it has none (only an `identitytoken`, or nothing). The error says what is wrong with it and
@@ -165,11 +179,12 @@ pub(super) fn parse_login(json: &str) -> Result<Option<(String, SecretString)>, 
             entry.password.unwrap_or_default(),
         ),
     };
+    let (username, password) = (normalise(&username), normalise(&password));
     if username.contains(':') {
         return Err("has a user name with a colon: rewrite it");
     }
     let is_login = !username.is_empty() && !password.is_empty();
-    Ok(is_login.then(|| (username, password.into())))
+    Ok(is_login.then(|| (username.to_owned(), password.into())))
 }
 
 fn decode_auth(auth: &str) -> Result<(String, String), &'static str> {

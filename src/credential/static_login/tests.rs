@@ -106,7 +106,7 @@ fn find_logins_says_that_helpers_are_no_logins() {
         error,
         StaticLoginError::NoLogins {
             secret: "harbor".to_owned(),
-            found: "credHelpers or credsStore"
+            found: "credHelpers or credsStore, which neither the kubelet nor pullpass runs"
         }
     );
     let store = r#"{"auths":{"a.example":{}},"credsStore":"desktop"}"#;
@@ -246,4 +246,40 @@ fn parse_location_ignores_hosts_with_an_empty_label() {
     }
     let secret = docker(r#"{"auths":{".*.example":{"username":"a","password":"b"}}}"#);
     assert!(logins(&secret, &keys(&["*.quay.example/team"]), &[]).is_err());
+}
+
+/// `echo user:pw | base64`, a file's newline, and the same in every form of a login.
+#[test]
+fn find_logins_leaves_out_the_newline_of_a_file_in_every_form() {
+    for entry in [
+        r#"{"auth":"dTpwdwo="}"#,
+        r#"{"auth":"dTpwdw0K"}"#,
+        r#"{"auth":"dTpwdw=="}"#,
+        r#"{"username":"u\n","password":"pw\r\n"}"#,
+        r#"{"username":"u","password":"pw\n"}"#,
+    ] {
+        let secret = docker(&format!(r#"{{"auths":{{"r.example":{entry}}}}}"#));
+        let logins = logins(&secret, &keys(&["r.example"]), &[]).unwrap();
+        assert_eq!(show(&logins), ["r.example=u:pw"], "{entry}");
+    }
+    // White space elsewhere may be a part of it.
+    let secret = docker(r#"{"auths":{"r.example":{"username":"u","password":" p\nw "}}}"#);
+    let logins = logins(&secret, &keys(&["r.example"]), &[]).unwrap();
+    assert_eq!(show(&logins), ["r.example=u: p\nw "]);
+}
+
+#[test]
+fn find_logins_says_that_an_identity_token_is_no_login() {
+    let config = r#"{"auths":{"r.example":{"auth":"","identitytoken":"canary"},"s.example":{"auth":"dTpwdw=="}}}"#;
+    let refusal = |key| {
+        let error = logins(&docker(config), &keys(&[key]), &[]).unwrap_err();
+        error.to_string()
+    };
+    let text = refusal("r.example/team");
+    assert!(
+        text.contains("only an identitytoken, which the kubelet ignores"),
+        "{text}"
+    );
+    assert!(!text.contains("canary"), "{text}");
+    assert!(refusal("t.example").contains("it has r.example, s.example"));
 }

@@ -59,7 +59,7 @@ fn mints_what_is_not_there() {
 
 #[test]
 fn renews_after_half_of_the_life_each_at_its_own_time() {
-    for (jitter, minute) in [(0, 360), (128, 378), (255, 396)] {
+    for (jitter, minute) in [(0, 360), (128, 432), (255, 504)] {
         let secret = current(&[credential(jitter)]);
         let Decision::Wait(Some(next)) = decide(&secret, at(minute - 1)) else {
             panic!("{jitter}");
@@ -120,7 +120,7 @@ fn mints_nothing_twice_and_waits_after_a_failure() {
         retry_at: Some(at(370)),
         ..credential(255)
     };
-    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(396));
+    assert_eq!(decide(&current(&[minting, early]), at(365)), wait(504));
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn writes_what_is_missing_at_once_and_leaves_alone_what_is_not_to_be_had() {
                 (credential, EntryState::Current),
                 (None, EntryState::Current),
             ],
-            wait(396),
+            wait(504),
         ),
-        (vec![(credential, EntryState::Unavailable)], wait(396)),
+        (vec![(credential, EntryState::Unavailable)], wait(504)),
         (vec![(None, EntryState::Unavailable)], Decision::Wait(None)),
     ];
     for (entries, expected) in rows {
@@ -207,7 +207,7 @@ fn waits_for_what_is_minted_to_write_once_unless_time_is_short() {
         requeue_at,
     };
     let secret = holding(&[previous, (Some(minting), EntryState::Current)]);
-    assert_eq!(decide(&secret, at(300)), wait(396));
+    assert_eq!(decide(&secret, at(300)), wait(504));
     assert!(matches!(decide(&secret, at(719)), Decision::Mint(_)));
     let fresh = CredentialState {
         minted: Some((at(700), at(1420))),

@@ -30,11 +30,9 @@ pub struct Acr {
     /// Who asks for them.
     pub identity: AcrIdentitySpec,
     /// The cloud of login servers whose name does not say it. Default: Public.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cloud: Option<AcrCloud>,
+    pub cloud: Option<AzureCloud>,
     /// The audience of the ServiceAccount tokens of `identity.serviceAccount`. Form: as `api://AzureADTokenExchange`. Default: what
     /// the cloud recommends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
     pub audience: Option<String>,
     /// Narrows the credential to pulls from these repositories; it then has a shorter life. Form: up to 32 full names below the
@@ -47,31 +45,7 @@ pub struct Acr {
     )]
     pub scopes: Vec<String>,
     /// Endpoints instead of the cloud's own. Default: the cloud's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoints: Option<AcrEndpointsSpec>,
-}
-
-/// The cloud of login servers whose name does not say it. Default: Public.
-// The schema takes the description of an enum from its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum AcrCloud {
-    /// The global one.
-    Public,
-    /// China, operated by 21Vianet.
-    China,
-    /// US Government.
-    #[serde(rename = "USGovernment")]
-    UsGov,
-}
-
-impl From<AcrCloud> for AzureCloud {
-    fn from(cloud: AcrCloud) -> Self {
-        match cloud {
-            AcrCloud::Public => Self::Public,
-            AcrCloud::China => Self::China,
-            AcrCloud::UsGov => Self::UsGov,
-        }
-    }
+    pub endpoints: Option<AcrEndpoints>,
 }
 
 /// Who asks Azure Container Registry for credentials: exactly one of these.
@@ -81,17 +55,13 @@ impl From<AcrCloud> for AzureCloud {
     .message("give exactly one of workload, managedIdentity, servicePrincipal and serviceAccount"))]
 pub struct AcrIdentitySpec {
     /// The workload identity of pullpass' own ServiceAccount. Form: `{}`, or with ids. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<AcrWorkload>,
     /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity answers in its place. Form: `{}` for the
     /// system-assigned one, or with an id. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity: Option<ManagedIdentitySpec>,
     /// A service principal with a client secret. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_principal: Option<ServicePrincipal>,
     /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone. Default: not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountApplication>,
 }
 
@@ -105,11 +75,9 @@ pub struct ServiceAccountApplication {
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// The application, or user-assigned managed identity. Form: a GUID. Default: none, `fromAnnotations` is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
     /// Its tenant. Form: a GUID. Default: none, `fromAnnotations` is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: Option<String>,
     /// Whether the ServiceAccount's annotations `azure.workload.identity/client-id` and, unless `tenantId` is given,
@@ -125,11 +93,9 @@ pub struct ServiceAccountApplication {
 pub struct AcrWorkload {
     /// The application, or user-assigned managed identity, that the ServiceAccount is federated with. Form: a GUID. Default: what the
     /// environment says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
     /// Its tenant. Form: a GUID. Default: what the environment says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub tenant_id: Option<String>,
 }
@@ -141,12 +107,10 @@ pub struct AcrWorkload {
     .message("give clientId or resourceId, not both"))]
 pub struct ManagedIdentitySpec {
     /// The user-assigned one of this client id. Form: a GUID. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = GUID))]
     pub client_id: Option<String>,
     /// The user-assigned one of this resource id. Form: as
-    /// `/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentitySpec/userAssignedIdentities/…`. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…`. Default: none.
     #[schemars(length(max = 512), regex(pattern = RESOURCE_ID))]
     pub resource_id: Option<String>,
 }
@@ -166,20 +130,17 @@ pub struct ServicePrincipal {
 }
 
 /// Endpoints instead of the cloud's own.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AcrEndpointsSpec {
+pub struct AcrEndpoints {
     /// Who gives tokens. Form: an https URL, such as `https://login.microsoftonline.com`. Default: the cloud's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub authority: Option<String>,
     /// What the login servers of a cloud of one's own end in. Form: at least two labels in lower case, such as
     /// `azurecr.example.com`. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200), regex(pattern = SUFFIX))]
     pub login_server_suffix: Option<String>,
     /// Whom the tokens are for. Form: an https URL. Default: `https://containerregistry.azure.net`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT))]
     pub resource: Option<String>,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Tenant;
 use crate::names::ObjectName;
+pub use crate::registry::crd::acr::AcrEndpoints;
 use crate::registry::host::AzureCloud;
 
 /// A token of one login server of Azure Container Registry.
@@ -53,8 +54,8 @@ pub enum AcrIdentity {
         tenant: Arc<Tenant>,
         /// The application.
         client_id: String,
-        /// Its tenant.
-        tenant_id: String,
+        /// Its tenant; `None`: pullpass' own, which its environment says.
+        tenant_id: Option<String>,
         /// Whom the ServiceAccount's tokens are for.
         audience: String,
     },
@@ -78,17 +79,6 @@ pub enum ManagedIdentity {
     Client(String),
     /// The user-assigned one of this resource id.
     Resource(String),
-}
-
-/// Endpoints that an admin set instead of a cloud's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AcrEndpoints {
-    /// Who gives tokens, `https://` and no `/` at the end.
-    pub authority: Option<String>,
-    /// What login servers end in, besides those of the clouds.
-    pub login_server_suffix: Option<String>,
-    /// Whom the tokens of Entra ID are for, `https://` and no `/` at the end.
-    pub resource: Option<String>,
 }
 
 impl AcrSource {

@@ -8,7 +8,7 @@ use crate::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdent
 pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
     let cloud = match Host::recognise(server) {
         Some(Host::Acr(host)) => host.cloud,
-        _ => acr.cloud.map_or(AzureCloud::Public, AzureCloud::from),
+        _ => acr.cloud.unwrap_or_default(),
     };
     let pull = |repository: &String| format!("repository:{repository}:pull");
     let mut scopes: Vec<String> = acr.scopes.iter().map(pull).collect();
@@ -23,8 +23,8 @@ pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
         scopes,
         endpoints: AcrEndpoints {
             authority: trim(endpoints.authority),
-            login_server_suffix: endpoints.login_server_suffix,
             resource: trim(endpoints.resource),
+            ..endpoints
         },
     }
 }

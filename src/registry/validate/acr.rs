@@ -1,10 +1,10 @@
 //! The rules of `spec.acr`.
 
-use super::{Problems, check_secret, is_endpoint};
+use super::{Problems, check_endpoints, check_object_name};
 use crate::image;
 use crate::names::is_subdomain;
 use crate::registry::crd::acr::{
-    Acr, AcrEndpointsSpec, AcrIdentitySpec, ManagedIdentitySpec, SCOPE_MAX, SCOPES_MAX,
+    Acr, AcrEndpoints, AcrIdentitySpec, ManagedIdentitySpec, SCOPE_MAX, SCOPES_MAX,
     ServiceAccountApplication,
 };
 use crate::registry::guid::is_guid;
@@ -16,7 +16,7 @@ pub(super) fn check(acr: &Acr, images: &[Pattern], findings: &mut Problems<'_>) 
     check_identity(&acr.identity, findings);
     check_audience(acr, findings);
     let endpoints = acr.endpoints.clone().unwrap_or_default();
-    check_endpoints(&endpoints, findings);
+    check_own_endpoints(&endpoints, findings);
     let suffix = endpoints.login_server_suffix.as_deref();
     let mut has_use = false;
     for image in images {
@@ -41,14 +41,20 @@ fn check_image(image: &Pattern, acr: &Acr, suffix: Option<&str>) -> Result<bool,
             "has a * in its host: a token of Azure is for one login server, list them".to_owned(),
         );
     }
-    if image::split_port(image.domain()).1.is_some() {
-        return Err("has a port: login servers of Azure have none, remove it".to_owned());
+    // The kubelet compares ports as text, so an image that names the usual one needs a pattern that does, too.
+    if image::split_port(image.domain())
+        .1
+        .is_some_and(|port| port != "443")
+    {
+        return Err(
+            "has a port other than 443: login servers of Azure have no other, remove it".to_owned(),
+        );
     }
     match Host::recognise(image.host()) {
         Some(Host::Acr(host)) if host.cloud == AzureCloud::Germany => {
             Err("belongs to a cloud that was closed in 2021: remove it".to_owned())
         }
-        Some(Host::Acr(host)) => match acr.cloud.map(AzureCloud::from) {
+        Some(Host::Acr(host)) => match acr.cloud {
             Some(cloud) if cloud != host.cloud => Err(format!(
                 "belongs to the cloud {}: remove acr.cloud, the host says it",
                 host.cloud.name()
@@ -83,16 +89,11 @@ fn check_identity(identity: &AcrIdentitySpec, findings: &mut Problems<'_>) {
         );
     }
     if let Some(workload) = &identity.workload {
-        check_id(
-            &format!("{field}.workload.clientId"),
-            workload.client_id.as_deref(),
-            findings,
-        );
-        check_id(
-            &format!("{field}.workload.tenantId"),
-            workload.tenant_id.as_deref(),
-            findings,
-        );
+        let ids = [
+            ("clientId", &workload.client_id),
+            ("tenantId", &workload.tenant_id),
+        ];
+        check_ids(&format!("{field}.workload"), ids, findings);
     }
     if let Some(managed) = &identity.managed_identity {
         check_managed(managed, findings);
@@ -102,19 +103,13 @@ fn check_identity(identity: &AcrIdentitySpec, findings: &mut Problems<'_>) {
     }
     if let Some(principal) = &identity.service_principal {
         let field = format!("{field}.servicePrincipal");
-        check_id(
-            &format!("{field}.tenantId"),
-            Some(&principal.tenant_id),
-            findings,
-        );
-        check_id(
-            &format!("{field}.clientId"),
-            Some(&principal.client_id),
-            findings,
-        );
-        check_secret(
+        check_id(&format!("{field}.tenantId"), &principal.tenant_id, findings);
+        check_id(&format!("{field}.clientId"), &principal.client_id, findings);
+        let secret = &principal.secret_ref.name;
+        check_object_name(
+            "a Secret",
             &format!("{field}.secretRef.name"),
-            &principal.secret_ref,
+            secret,
             findings,
         );
     }
@@ -122,22 +117,17 @@ fn check_identity(identity: &AcrIdentitySpec, findings: &mut Problems<'_>) {
 
 fn check_service_account(account: &ServiceAccountApplication, findings: &mut Problems<'_>) {
     const FIELD: &str = "spec.acr.identity.serviceAccount";
-    if !is_subdomain(&account.name) {
-        findings.add(
-            format!("{FIELD}.name"),
-            format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),
-        );
-    }
-    check_id(
-        &format!("{FIELD}.clientId"),
-        account.client_id.as_deref(),
+    check_object_name(
+        "a ServiceAccount",
+        &format!("{FIELD}.name"),
+        &account.name,
         findings,
     );
-    check_id(
-        &format!("{FIELD}.tenantId"),
-        account.tenant_id.as_deref(),
-        findings,
-    );
+    let ids = [
+        ("clientId", &account.client_id),
+        ("tenantId", &account.tenant_id),
+    ];
+    check_ids(FIELD, ids, findings);
     let (client_id, tenant_id) = (account.client_id.is_some(), account.tenant_id.is_some());
     let is_said = if account.from_annotations {
         !client_id
@@ -179,11 +169,7 @@ fn check_audience(acr: &Acr, findings: &mut Problems<'_>) {
 
 fn check_managed(managed: &ManagedIdentitySpec, findings: &mut Problems<'_>) {
     let field = "spec.acr.identity.managedIdentity";
-    check_id(
-        &format!("{field}.clientId"),
-        managed.client_id.as_deref(),
-        findings,
-    );
+    check_ids(field, [("clientId", &managed.client_id)], findings);
     if managed.client_id.is_some() && managed.resource_id.is_some() {
         findings.add(field, "has both clientId and resourceId: give one");
     }
@@ -199,8 +185,20 @@ fn check_managed(managed: &ManagedIdentitySpec, findings: &mut Problems<'_>) {
     }
 }
 
-fn check_id(field: &str, id: Option<&str>, findings: &mut Problems<'_>) {
-    if let Some(id) = id.filter(|id| !is_guid(id)) {
+fn check_ids<'i>(
+    field: &str,
+    ids: impl IntoIterator<Item = (&'static str, &'i Option<String>)>,
+    findings: &mut Problems<'_>,
+) {
+    for (name, id) in ids {
+        if let Some(id) = id {
+            check_id(&format!("{field}.{name}"), id, findings);
+        }
+    }
+}
+
+fn check_id(field: &str, id: &str, findings: &mut Problems<'_>) {
+    if !is_guid(id) {
         findings.add(
             field,
             format!("{id:?} is no id: write it as 00000000-0000-0000-0000-000000000000"),
@@ -223,20 +221,13 @@ fn is_resource_id(id: &str) -> bool {
                 && is(kind, "userAssignedIdentities") && is_name(name))
 }
 
-fn check_endpoints(endpoints: &AcrEndpointsSpec, findings: &mut Problems<'_>) {
+fn check_own_endpoints(endpoints: &AcrEndpoints, findings: &mut Problems<'_>) {
     let field = "spec.acr.endpoints";
-    for (name, endpoint) in [
+    let urls = [
         ("authority", &endpoints.authority),
         ("resource", &endpoints.resource),
-    ] {
-        if endpoint
-            .as_deref()
-            .is_some_and(|endpoint| !is_endpoint(endpoint))
-        {
-            let message = "is no endpoint: write https://host, a port and a path at most";
-            findings.add(format!("{field}.{name}"), message);
-        }
-    }
+    ];
+    check_endpoints(field, urls, findings);
     let is_suffix = |suffix: &str| {
         suffix.contains('.')
             && suffix.len() <= 200

@@ -1,12 +1,11 @@
 //! The rules of `spec.ecr`.
 
 use super::super::arn::{RoleArn, is_name_byte};
-use super::super::crd::{AssumeRole, Ecr, Endpoints, Identity, ServiceAccountRole};
+use super::super::crd::{Ecr, Identity, RoleHop, ServiceAccountRole};
 use super::super::host::{Host, partition_of};
 use super::super::pattern::Pattern;
 use super::super::source::Partition;
-use super::{Problems, check_secret, is_endpoint};
-use crate::names::is_subdomain;
+use super::{Problems, check_endpoints, check_object_name};
 
 /// How many roles a chain may have.
 const HOPS_MAX: usize = 5;
@@ -53,7 +52,13 @@ pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Problems<'_>) 
             "is said by every host of images: remove it",
         );
     }
-    check_endpoints(ecr.endpoints.as_ref(), findings);
+    let endpoints = ecr.endpoints.clone().unwrap_or_default();
+    let urls = [
+        ("ecr", &endpoints.ecr),
+        ("ecrPublic", &endpoints.ecr_public),
+        ("sts", &endpoints.sts),
+    ];
+    check_endpoints("spec.ecr.endpoints", urls, findings);
 }
 
 fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut Problems<'_>) {
@@ -70,11 +75,8 @@ fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut 
         );
     }
     if let Some(keys) = &identity.keys {
-        check_secret(
-            "spec.ecr.identity.keys.secretRef.name",
-            &keys.secret_ref,
-            findings,
-        );
+        let field = "spec.ecr.identity.keys.secretRef.name";
+        check_object_name("a Secret", field, &keys.secret_ref.name, findings);
     }
     if let Some(account) = &identity.service_account {
         check_service_account(account, partitions, findings);
@@ -87,12 +89,12 @@ fn check_service_account(
     findings: &mut Problems<'_>,
 ) {
     const FIELD: &str = "spec.ecr.identity.serviceAccount";
-    if !is_subdomain(&account.name) {
-        findings.add(
-            format!("{FIELD}.name"),
-            format!("{:?} is no name of a ServiceAccount: write lower-case letters, digits, hyphens and dots", account.name),
-        );
-    }
+    check_object_name(
+        "a ServiceAccount",
+        &format!("{FIELD}.name"),
+        &account.name,
+        findings,
+    );
     match (&account.role_arn, account.from_annotations) {
         (Some(role), false) => {
             check_role(&format!("{FIELD}.roleArn"), role, partitions, findings);
@@ -147,7 +149,7 @@ fn check_hops(ecr: &Ecr, partitions: &[Partition], findings: &mut Problems<'_>) 
     }
 }
 
-fn check_hop(field: &str, hop: &AssumeRole, is_chained: bool, findings: &mut Problems<'_>) {
+fn check_hop(field: &str, hop: &RoleHop, is_chained: bool, findings: &mut Problems<'_>) {
     let is_id_byte = |byte: u8| is_name_byte(byte) || matches!(byte, b':' | b'/');
     if let Some(id) = &hop.external_id
         && !((2..=1224).contains(&id.len()) && id.bytes().all(is_id_byte))
@@ -193,22 +195,4 @@ fn partitions(images: &[Pattern], region: Option<&str>) -> Vec<Partition> {
         found.extend(partition.filter(|partition| !found.contains(partition)));
     }
     found
-}
-
-fn check_endpoints(endpoints: Option<&Endpoints>, findings: &mut Problems<'_>) {
-    let Some(endpoints) = endpoints else { return };
-    let fields = [
-        ("ecr", &endpoints.ecr),
-        ("ecrPublic", &endpoints.ecr_public),
-        ("sts", &endpoints.sts),
-    ];
-    for (name, endpoint) in fields {
-        if endpoint
-            .as_deref()
-            .is_some_and(|endpoint| !is_endpoint(endpoint))
-        {
-            let message = "is no endpoint: write https://host, a port and a path at most";
-            findings.add(format!("spec.ecr.endpoints.{name}"), message);
-        }
-    }
 }

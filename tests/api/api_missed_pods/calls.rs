@@ -107,19 +107,19 @@ impl Leader {
         let metrics = missed_pods::Metrics::default();
         let mut shown = MetricsRegistry::default();
         metrics.register(&mut shown);
-        let scanner = MissedPodScanner::new(
-            kube.clone(),
-            PodChecker::new(Arc::new(provisioner.clone())),
-            admission::Metrics::default(),
-            calls.clone(),
+        let scanner = MissedPodScanner {
+            kube: kube.clone(),
+            check: PodChecker::new(Arc::new(provisioner.clone())),
+            admissions: admission::Metrics::default(),
+            calls: calls.clone(),
+            timing: CallTiming {
+                settle: SignedDuration::ZERO,
+                patience: SignedDuration::from_secs(2),
+            },
             metrics,
-            SignedDuration::from_secs(1),
+            interval: SignedDuration::from_secs(1),
             clock,
-        );
-        let scanner = scanner.with_call_timing(CallTiming {
-            settle: SignedDuration::ZERO,
-            patience: SignedDuration::from_secs(2),
-        });
+        };
         let own = kube.namespace().clone();
         let reconciler = Reconciler::new(
             provisioner,

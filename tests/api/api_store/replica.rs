@@ -50,7 +50,12 @@ impl Replica {
         let provisioner =
             Provisioner::new(state, Arc::new(kube.clone()), credentials.clone(), clock);
         let leadership = watch::Sender::new(Leadership::default());
-        let gc = CredentialGc::new(provisioner, kube, Arc::clone(&credentials), clock);
+        let gc = CredentialGc {
+            provisioner,
+            kube,
+            minted: Arc::clone(&credentials),
+            clock,
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(watches.run().map(|_| ()));
         tasks.spawn(gc.run(leadership.subscribe()));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::row::{Base, Row};
 use crate::support::bed;
 use crate::support::cluster::read_yaml;
-use crate::support::fixture::{ECR, Fixture, World};
+use crate::support::fixture::{ECR, Fixture, OWN, World};
 use crate::support::internet::{Asked, Hosts, Internet, Reply};
 use crate::support::moto::secret_key;
 use crate::support::process::{Launch, Pullpass, namespace};
@@ -143,8 +143,20 @@ impl Place {
         })
     }
 
-    /// The ServiceAccount that Pods run as, once there is a namespace: nothing else makes it here.
-    pub(super) async fn make_default_account(&self, row: &Row) {
+    /// What a controller-manager does, which is not here: the ServiceAccount of a new namespace, and pullpass' rights out of the ClusterRole
+    /// that `pullpass rbac` prints.
+    pub(super) async fn stand_in(&self, row: &Row) {
+        let role = format!("pullpass-registry-{}", row.name);
+        let group = "rbac.authorization.k8s.io";
+        let path = format!("/apis/{group}/v1/clusterroles/{role}");
+        if self.fixture.cluster.get(&path).await.is_some() {
+            let binding = json!({
+                "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": role},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": "pullpass", "namespace": OWN}],
+            });
+            self.fixture.cluster.apply(&binding).await;
+        }
         let [_, account] = namespace(&row.name, &json!({}));
         let path = format!("/api/v1/namespaces/{}", row.name);
         if self.fixture.cluster.get(&path).await.is_some() {
@@ -172,7 +184,8 @@ impl Place {
             false => self.fixture.world.kubeconfig().to_owned(),
         };
         let mut command = self.command(program, row, &kubeconfig);
-        let arguments = arguments.replace("$N", &row.name).replace("$ECR", ECR);
+        let admin = self.fixture.world.kubeconfig().display().to_string();
+        let arguments = arguments.replace("$N", &row.name).replace("$ADMIN", &admin);
         command
             .args(["check", "-o", "json"])
             .args(arguments.split_whitespace())
@@ -195,6 +208,7 @@ impl Place {
             .env("KUBECONFIG", kubeconfig)
             .env("N", &row.name)
             .env("ECR", ECR)
+            .env("MOTO", self.fixture.world.moto.field("control"))
             .env("SECRET_KEY", secret_key(&self.fixture.user.name))
             .env("WEBHOOKS", self.fixture.file("webhook.yaml"));
         command
@@ -214,7 +228,7 @@ impl Place {
             json!({
                 "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata,
                 "rules": [
-                    {"apiGroups": [""], "resources": ["secrets", "serviceaccounts"], "verbs": ["get", "list"]},
+                    {"apiGroups": [""], "resources": ["secrets", "serviceaccounts", "namespaces"], "verbs": ["get", "list"]},
                     {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
                 ],
             }),

@@ -21,6 +21,7 @@ pub(super) async fn try_row(place: &Place, row: &Row) {
     for line in &row.fault {
         place.sh(row, line).await;
     }
+    place.stand_in(row).await;
     let mut arguments = row.check.clone().unwrap_or_else(|| "-n $N".to_owned());
     for step in &row.steps {
         let printed = find(place, row, step, &arguments).await;
@@ -39,7 +40,7 @@ pub(super) async fn try_row(place: &Place, row: &Row) {
             Action::Sh(line) => place.sh(row, line).await,
             Action::Check(others) => arguments.clone_from(others),
         }
-        place.make_default_account(row).await;
+        place.stand_in(row).await;
     }
     // By now the program itself knows how to wait.
     let waiting = format!("{arguments} --wait --timeout 90s");

@@ -32,7 +32,7 @@ fn answers() -> Vec<Row> {
     vec![
         (html(200), "InvalidResponse", "without the JSON"),
         (with(429, "retry-after", "17"), "Throttled", "HTTP 429"),
-        (with(503, "retry-after", "20"), "Refused", "HTTP 503"),
+        (with(503, "retry-after", "20"), "Unavailable", "HTTP 503"),
         (
             with(307, "location", thief),
             "InvalidResponse",
@@ -74,7 +74,7 @@ async fn tells_faults_apart_on_the_whole_way() {
             assert!(error.to_string().contains(place), "{url}: {error}");
             let retry_after = match reason {
                 "Throttled" => Some(Duration::from_secs(17)),
-                "Refused" => Some(Duration::from_secs(20)),
+                "Unavailable" => Some(Duration::from_secs(20)),
                 _ => None,
             };
             assert_eq!(error.retry_after(), retry_after, "{url}");

@@ -2,12 +2,15 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use pullpass::credential::acr::{AcrMint, AcrMintRequest, AzureEnvironment, ClientSecret};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
-use pullpass::credential::{Credential, MintError, ServiceAccountTokens, TenantError};
+use pullpass::credential::{
+    Credential, MintError, MintTimeouts, ServiceAccountTokens, TenantError,
+};
 use pullpass::registry::host::AzureCloud;
 use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity, Tenant};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -102,7 +105,14 @@ impl Fixture {
             now: Timestamp::now(),
         };
         let tokens = Arc::new(Accounts(Arc::clone(&self.issuer)));
+        // Shorter than a cloud gets, so that no test waits long for one that hangs.
+        let short = MintTimeouts {
+            mint: Duration::from_secs(5),
+            cloud: Duration::from_secs(3),
+            machine: Duration::from_secs(3),
+        };
         let mint = AcrMint::new(http, environment).with_tokens(tokens);
+        let mint = mint.with_timeouts(short);
         mint.mint(order).await
     }
 
@@ -173,7 +183,8 @@ pub(super) fn tenant(namespace: &str, tenant_id: &str, client_id: &str) -> AcrId
     AcrIdentity::Tenant {
         tenant: Arc::new(tenant),
         client_id: client_id.to_owned(),
-        tenant_id: tenant_id.to_owned(),
+        // Nothing: the environment's.
+        tenant_id: (!tenant_id.is_empty()).then(|| tenant_id.to_owned()),
         audience: AUDIENCE.to_owned(),
     }
 }

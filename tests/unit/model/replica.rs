@@ -213,7 +213,7 @@ impl Replica {
         if is_new || (is_other && self.dice.below(8) == 0) {
             self.kind_made = made;
             let crd = (kind != KindState::Going).then(|| world.crd());
-            self.state.begin_registries_list(crd.as_deref());
+            self.state.crd.begin_list(crd.as_deref());
             self.shown_rules = there.clone();
             self.state.set_registries(build(there), time::clock());
             return;

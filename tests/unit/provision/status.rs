@@ -291,14 +291,14 @@ async fn says_that_renewed_logins_cannot_be_written_while_earlier_ones_are_good(
     let leader = Leader::start();
     leader.wait(GOOD).await;
     leader.refuse(true);
-    time::skip(SignedDuration::from_hours(7));
+    time::skip(SignedDuration::from_hours(9));
     leader
         .wait("Ready=True Provisioned, Degraded=True Rejected")
         .await;
     leader
         .until("an Event", || leader.heard.events() == ["-/eu Rejected"])
         .await;
-    time::skip(SignedDuration::from_hours(5));
+    time::skip(SignedDuration::from_hours(3));
     leader
         .wait("Ready=False Rejected, Degraded=True Rejected, Stalled=True Rejected")
         .await;
@@ -311,7 +311,7 @@ async fn forgets_that_a_mint_failed_once_another_replica_minted() {
     let leader = Leader::start();
     leader.wait(GOOD).await;
     leader.cloud_is_away(true);
-    time::skip(SignedDuration::from_hours(7));
+    time::skip(SignedDuration::from_hours(9));
     leader
         .wait("Ready=True Provisioned, Degraded=True Timeout")
         .await;

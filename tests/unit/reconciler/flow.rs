@@ -292,7 +292,7 @@ impl Replica {
 
     fn serve(&self, registries: Registries) {
         self.put_registries(&registries);
-        self.state.begin_registries_list(Some(&self.world.crd()));
+        self.state.crd.begin_list(Some(&self.world.crd()));
         self.state.set_registries(registries, clock());
     }
 

@@ -5,9 +5,11 @@ use serde::Deserialize;
 
 use super::super::entra::EntraToken;
 use crate::credential::acr::AzureEnvironment;
-use crate::credential::acr::client::{AzureCall, Client, EntraTokenResponse, host_of};
-use crate::credential::http::{Reply, one_line};
+use crate::credential::acr::client::{self, Client, EntraTokenResponse, check_token, host_of};
+use crate::credential::answers::Service;
+use crate::credential::http::Reply;
 use crate::credential::outgoing::{FormBody, Sent};
+use crate::credential::service_call::ServiceCall;
 use crate::credential::{MintError, jwt};
 use crate::registry::guid::is_guid;
 use crate::registry::source::ManagedIdentity;
@@ -17,8 +19,9 @@ const PATH: &str = "/metadata/identity/oauth2/token";
 /// What AAD Pod Identity understands, too.
 const API_VERSION: &str = "2018-02-01";
 
-/// Asks instance metadata for a token.
+/// Asks instance metadata for a token, or AAD Pod Identity's agent (NMI) in its place.
 ///
+/// <https://github.com/Azure/aad-pod-identity/blob/master/pkg/nmi/server/server.go>,
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 pub(super) async fn fetch(
     client: &Client,
@@ -41,9 +44,12 @@ pub(super) async fn fetch(
         }
     };
     let url = format!("{base}{PATH}?{}", FormBody::new(&query).encode());
-    let call = AzureCall {
+    let call = ServiceCall {
+        service: Service::Imds,
         host: host_of(&url),
         principal: &principal,
+        signer: None,
+        permission: "",
         sent: Sent::Nothing,
     };
     let reply = match client.get(&url, &[("metadata", "true")]).await {
@@ -55,20 +61,20 @@ pub(super) async fn fetch(
         answer => answer?,
     };
     if reply.status != 200 {
-        return Err(explain(&call, &reply));
+        return Err(call.explain(&reply));
     }
     token(&call, &reply)
 }
 
-fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
+fn token(call: &ServiceCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
     #[derive(Deserialize)]
     struct ManagedIdentityClaims {
         appid: Option<String>,
         oid: Option<String>,
         tid: Option<String>,
     }
-    let answer: EntraTokenResponse = call.parse(reply)?;
-    let token = call.check_token(answer.access_token.map(SecretString::from))?;
+    let answer: EntraTokenResponse = client::parse(call, reply)?;
+    let token = check_token(call, answer.access_token.map(SecretString::from))?;
     let claims: Option<ManagedIdentityClaims> = jwt::claims(&token);
     let known = |id: Option<String>| id.filter(|id| is_guid(id));
     let (client_id, object_id, tenant_id) = claims.map_or((None, None, None), |claims| {
@@ -83,46 +89,6 @@ fn token(call: &AzureCall<'_>, reply: &Reply) -> Result<EntraToken, MintError> {
         tenant_id,
         principal,
     })
-}
-
-/// What instance metadata, or AAD Pod Identity, means by a refusal.
-///
-/// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>
-/// <https://github.com/Azure/aad-pod-identity/blob/master/pkg/nmi/server/server.go>
-pub(crate) fn explain(call: &AzureCall<'_>, reply: &Reply) -> MintError {
-    #[derive(Deserialize, Default)]
-    struct ImdsResponse {
-        error: Option<String>,
-        error_description: Option<String>,
-    }
-    let answer: ImdsResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let description = answer.error_description.unwrap_or_default();
-    let words = format!("{} {description}", answer.error.unwrap_or_default());
-    let words = one_line(words.trim());
-    let (host, principal) = (&call.host, call.principal);
-    match reply.status {
-        400 if description.contains("Identity not found") => none(format!(
-            "{host} does not know {principal} (Identity not found): assign it to the node's virtual machine scale set; with AAD Pod Identity it may still be being assigned, it is tried again"
-        )),
-        400 => none(format!(
-            "{host} refuses the request for {principal} ({words}): check acr.identity.managedIdentity"
-        )),
-        // NMI answers in plain text here.
-        404 => none(format!(
-            "{host} has no identity for this Pod: with AAD Pod Identity label pullpass' Pods aadpodidbinding as the AzureIdentityBinding's selector says, and check that its AzureIdentity exists; on a node of Azure it is tried again"
-        )),
-        403 => none(format!(
-            "{host} gets no token for {principal}: check the AzureIdentity's client id and that the node may use the identity (Managed Identity Operator)"
-        )),
-        410 => MintError::Refused {
-            host: host.clone(),
-            principal: principal.to_owned(),
-            code: "HTTP 410".to_owned(),
-            answer: "instance metadata is being updated, retrying".to_owned(),
-            retry_after: reply.retry_after,
-        },
-        _ => call.explain_status(reply, &words),
-    }
 }
 
 fn none(problem: String) -> MintError {

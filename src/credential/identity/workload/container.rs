@@ -11,8 +11,10 @@ use super::super::metadata::MetadataCredentials;
 use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
-use crate::credential::http::{ATTEMPT_TIMEOUT, FetchError, one_line};
-use crate::credential::outgoing::build_request;
+use crate::credential::answers::{Service, Signer};
+use crate::credential::http::{Route, one_line};
+use crate::credential::outgoing::{Sent, build_request};
+use crate::credential::service_call::ServiceCall;
 
 /// Where the EKS Pod Identity agent of a node answers. Which of them a Pod reaches depends on the cluster's address family, which EKS' own
 /// webhook knows and says in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
@@ -109,13 +111,12 @@ fn read(uri: &str, body: &[u8]) -> Result<Session, MintError> {
         (None, None) => "the Pod Identity role of pullpass".to_owned(),
     };
     let (credentials, expires_at) = answer.into_credentials("container").map_err(bad)?;
-    let advice = "check that the role of pullpass' EKS Pod Identity association still exists";
     Ok(Session {
         credentials,
         expires_at: Some(expires_at),
         principal,
         on_demand: false,
-        advice,
+        signer: Signer::Agent,
     })
 }
 
@@ -125,33 +126,24 @@ async fn fetch(
     uri: &str,
     token: Option<&SecretString>,
 ) -> Result<Vec<u8>, MintError> {
-    let host = || uri.to_owned();
-    let bad = |problem| MintError::BadAnswer {
-        host: host(),
-        problem,
+    let call = ServiceCall {
+        service: Service::Agent,
+        host: uri.to_owned(),
+        principal: "pullpass",
+        signer: None,
+        permission: "",
+        sent: token.map_or(Sent::Nothing, Sent::Text),
     };
     let token = token.map(|token| ("authorization", token));
-    let request = build_request("GET", uri, &[], token, Vec::new()).map_err(bad)?;
-    let deadline = session_request
-        .deadline
-        .min(Instant::now() + ATTEMPT_TIMEOUT);
-    match session_request.http.fetch(request, deadline).await {
-        Ok((200, body)) => Ok(body),
-        Ok((429, _)) => Err(MintError::Throttled {
-            host: host(),
-            principal: "pullpass".to_owned(),
-            code: "HTTP 429".to_owned(),
-            retry_after: None,
-        }),
-        Ok((status @ 400..=499, _)) => Err(none(format!(
-            "{uri} refused with HTTP {status}: check that an EKS Pod Identity association names pullpass' ServiceAccount and that its role trusts pods.eks.amazonaws.com"
-        ))),
-        Ok((status, _)) => Err(bad(format!("its HTTP status is {status}"))),
-        Err(FetchError::Timeout) => Err(MintError::Timeout { host: host() }),
-        Err(FetchError::Network(detail)) => Err(MintError::Network {
-            host: host(),
-            detail,
-        }),
+    let request = build_request("GET", uri, &[], token, Vec::new());
+    let request = request.map_err(|problem| call.bad(problem))?;
+    let attempt = Instant::now() + session_request.timeouts.machine;
+    let deadline = session_request.deadline.min(attempt);
+    let http = session_request.http;
+    match http.exchange(Route::Machine, request, deadline).await {
+        Ok(reply) if reply.status == 200 => Ok(reply.body),
+        Ok(reply) => Err(call.explain(&reply)),
+        Err(error) => Err(call.explain_silence(error)),
     }
 }
 

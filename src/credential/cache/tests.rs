@@ -1,0 +1,3 @@
+//! Mints over simulated hours.
+
+mod throttled_account;

@@ -1,0 +1,82 @@
+//! One request to a cloud, a login server, or a service of the node, for the messages about its failure.
+
+use super::answers::{Answer, Service, Signer};
+use super::aws::with_words;
+use super::http::{FetchError, Reply};
+use super::outgoing::Sent;
+use super::refusal::Refusal;
+use super::{MintError, answer_words};
+
+/// Whom one asked, and as whom.
+pub(crate) struct ServiceCall<'a> {
+    /// Who answers.
+    pub(crate) service: Service,
+    /// The host that was asked.
+    pub(crate) host: String,
+    /// Who asked.
+    pub(crate) principal: &'a str,
+    /// How the caller proves who it is.
+    pub(crate) signer: Option<Signer>,
+    /// What is denied where something is denied: a role of Azure.
+    pub(crate) permission: &'static str,
+    /// What was sent.
+    pub(crate) sent: Sent<'a>,
+}
+
+impl ServiceCall<'_> {
+    /// What an answer means that is not what was asked for.
+    pub(crate) fn explain(&self, reply: &Reply) -> MintError {
+        let body = answer_words::read_body(&reply.body);
+        self.explain_as(reply, &body.code, &body.text)
+    }
+
+    /// The same, of this code and these words.
+    pub(crate) fn explain_as(&self, reply: &Reply, code: &str, text: &str) -> MintError {
+        let (code, words) = (self.words(code), self.words(text));
+        let answer = Answer {
+            from: self.service,
+            status: reply.status,
+            code: &code,
+            action: "",
+            signer: self.signer,
+            text,
+        };
+        let (host, principal) = (self.host.clone(), self.principal.to_owned());
+        let refusal = Refusal {
+            permission: self.permission,
+            retry_after: reply.retry_after,
+            ..Refusal::of(&answer, host, principal, words)
+        };
+        let status = reply.status;
+        if refusal.is_recognized || !code.is_empty() {
+            MintError::Refused(Box::new(refusal))
+        } else if (300..400).contains(&status) {
+            self.bad(format!("HTTP {status}: redirects are never followed"))
+        } else {
+            let problem = format!("HTTP {status}, an unrecognized answer");
+            self.bad(with_words(problem, &refusal.words))
+        }
+    }
+
+    /// Why there was no answer.
+    pub(crate) fn explain_silence(&self, error: FetchError) -> MintError {
+        let host = self.host.clone();
+        match error {
+            FetchError::Timeout => MintError::Timeout { host },
+            FetchError::Network(detail) => MintError::Network { host, detail },
+        }
+    }
+
+    /// An answer that cannot be used.
+    pub(crate) fn bad(&self, problem: String) -> MintError {
+        MintError::BadAnswer {
+            host: self.host.clone(),
+            problem,
+        }
+    }
+
+    /// The other side's own words, unless they repeat a secret.
+    fn words(&self, text: &str) -> String {
+        self.sent.show(text)
+    }
+}
