@@ -74,7 +74,7 @@ impl<'a> CheckContext<'a> {
             Some(name) => {
                 let found = find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await;
                 namespace_missing = found.is_err();
-                Some(found.unwrap_or_else(|named| named))
+                found.unwrap_or_else(Some)
             }
             None => None,
         };
@@ -274,19 +274,24 @@ fn find_not_called(registry: &Registry) -> Option<String> {
 }
 
 /// The namespace as the cluster has it, else as a file has it, else what its name says; an error where the cluster has none, nor a file.
+/// `None`: this account may not see its labels, so that nothing is known of who selects it.
 async fn find_namespace(
     name: &NamespaceName,
     kube: Option<&Kube>,
     files: &BTreeMap<NamespaceName, Labels>,
     args: &Args,
-) -> Result<Namespace, Namespace> {
+) -> Result<Option<Namespace>, Namespace> {
     let found = match kube {
         Some(kube) => kube.fetch_namespace(name).await,
         None => Ok(None),
     };
     let is_missing = kube.is_some() && matches!(found, Ok(None)) && !files.contains_key(name);
     if let Ok(Some((_, namespace))) = found {
-        return Ok(namespace);
+        return Ok(Some(namespace));
+    }
+    let is_hidden = matches!(found, Err(ClusterError::Forbidden { .. }));
+    if is_hidden && !files.contains_key(name) {
+        return Ok(None);
     }
     let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_string())]);
     let labels = files.get(name).cloned().unwrap_or_else(named);
@@ -295,6 +300,6 @@ async fn find_namespace(
     if is_missing {
         Err(namespace)
     } else {
-        Ok(namespace)
+        Ok(Some(namespace))
     }
 }

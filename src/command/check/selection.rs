@@ -32,24 +32,35 @@ pub(super) fn of_image(
         let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` shows why";
         HopResult::failed(reason.clone(), fix).id(ids::NO_PATTERN)
     };
-    let Some(RegistryMatch { registry, why }) = nearest else {
+    let Some(nearest) = nearest else {
         return other();
     };
+    if matches!(nearest.why, Why::NamespaceNotServed) {
+        let message = format!("{reason}; {}", describe_labels(context));
+        let fix = select_namespace(context, nearest.registry);
+        return HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED);
+    }
+    match of_match(context, nearest) {
+        Some((id, fix)) => HopResult::failed(reason, fix).id(id),
+        None => other(),
+    }
+}
+
+/// What to do so that this Registry serves an image; `None`: it has nothing to do with it.
+fn of_match(
+    context: &CheckContext<'_>,
+    RegistryMatch { registry, why }: &RegistryMatch<'_>,
+) -> Option<(&'static str, Fix)> {
     let name = &registry.name;
-    let (id, fix) = match why {
+    Some(match why {
         Why::Suspended => (ids::SUSPENDED, resume(context, registry)),
-        Why::NamespaceNotServed => {
-            let message = format!("{reason}; {}", describe_labels(context));
-            let fix = select_namespace(context, registry);
-            return HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED);
-        }
         Why::ServiceAccountNotServed => {
             let accounts = registry.service_accounts.join(" or ");
             let fix = format!(
                 "run the Pod as ServiceAccount {accounts} (--service-account tries it), or add {} to serviceAccountNames of Registry {name}",
                 context.args.service_account
             );
-            (ids::SERVICE_ACCOUNT_NOT_SELECTED, Fix::from(fix))
+            (ids::SERVICE_ACCOUNT_NOT_SELECTED, fix.into())
         }
         Why::PodNotServed => {
             let selector = registry.pods.as_ref();
@@ -57,21 +68,22 @@ pub(super) fn of_image(
             let fix = format!(
                 "give the Pod the labels that podSelector of Registry {name} asks for, {selector} (--pod-labels tries it), or correct podSelector"
             );
-            (ids::POD_NOT_SELECTED, Fix::from(fix))
+            (ids::POD_NOT_SELECTED, fix.into())
         }
         Why::Excluded { exclude } => {
             let fix = format!(
                 "take {exclude} out of excludedImages of Registry {name}, or leave the image alone"
             );
-            (ids::IMAGE_EXCLUDED, Fix::from(fix))
+            (ids::IMAGE_EXCLUDED, fix.into())
         }
         Why::UppercaseHost { .. } => {
             let fix = "write the host of the image in lower case";
-            (ids::UPPERCASE_HOST, Fix::from(fix))
+            (ids::UPPERCASE_HOST, fix.into())
         }
-        Why::NoPattern | Why::Serves { .. } | Why::Outranked { .. } => return other(),
-    };
-    HopResult::failed(reason, fix).id(id)
+        Why::NamespaceNotServed | Why::NoPattern | Why::Serves { .. } | Why::Outranked { .. } => {
+            return None;
+        }
+    })
 }
 
 /// How far a Registry is from serving an image.

@@ -24,22 +24,7 @@ pub(super) async fn try_row(place: &Place, row: &Row) {
     place.stand_in(row).await;
     let mut arguments = row.check.clone().unwrap_or_else(|| "-n $N".to_owned());
     for step in &row.steps {
-        let printed = find(place, row, step, &arguments).await;
-        let place_of = format!("{}, {}", row.name, step.id);
-        assert!(
-            printed.text.contains(&step.says.replace("$N", &row.name)),
-            "{place_of}: {printed:?}"
-        );
-        match &step.action {
-            Action::Run => {
-                let command = printed
-                    .command
-                    .unwrap_or_else(|| panic!("{place_of}: no command in {}", printed.text));
-                place.sh(row, &command).await;
-            }
-            Action::Sh(line) => place.sh(row, line).await,
-            Action::Check(others) => arguments.clone_from(others),
-        }
+        try_step(place, row, step, &mut arguments).await;
         place.stand_in(row).await;
     }
     // By now the program itself knows how to wait.
@@ -69,6 +54,23 @@ pub(super) async fn try_row(place: &Place, row: &Row) {
             .collect::<Vec<_>>()
             .join(", ")
     );
+}
+
+/// Finds what a step says and does what is printed about it.
+async fn try_step(place: &Place, row: &Row, step: &Step, arguments: &mut String) {
+    let printed = find(place, row, step, arguments).await;
+    let here = format!("{}, {}", row.name, step.id);
+    let words = step.says.replace("$N", &row.name);
+    assert!(printed.text.contains(&words), "{here}: {printed:?}");
+    match &step.action {
+        Action::Run => {
+            let command = printed.command.as_ref();
+            assert!(command.is_some(), "{here}: no command in {}", printed.text);
+            place.sh(row, command.unwrap()).await;
+        }
+        Action::Sh(line) => place.sh(row, line).await,
+        Action::Check(others) => arguments.clone_from(others),
+    }
 }
 
 async fn find(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed {
