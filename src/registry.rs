@@ -196,11 +196,6 @@ impl Registries {
         &self.problems
     }
 
-    /// Whether there is no valid Registry.
-    pub fn is_empty(&self) -> bool {
-        self.served.is_empty()
-    }
-
     /// The valid Registry of this name, suspended or not.
     pub fn get(&self, name: &str) -> Option<&ValidRegistry> {
         let place = self.by_name.get(name)?;

@@ -158,13 +158,17 @@ struct PolicyReport<'a> {
 }
 
 impl PolicyContext<'_> {
-    /// The namespaces of the files that a Registry serves.
+    /// The namespaces of the files that a Registry serves; a placeholder where there are none.
     fn served_by(&self, registry: &ValidRegistry) -> Vec<&str> {
         let served = self
             .namespaces
             .iter()
             .filter(|(_, labels)| registry.namespaces.matches(labels));
-        served.map(|(name, _)| name.as_str()).collect()
+        let names: Vec<&str> = served.map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return vec!["<NAMESPACE>"];
+        }
+        names
     }
 }
 

@@ -13,7 +13,7 @@ pub use super::crd::{EcrEndpoints, RoleHop, TokenLifetime};
 pub use super::host::Partition;
 pub use acr::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
-/// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
+/// Where a credential comes from. Equal sources share one credential; its [`MintSource::canonical`] text is the base of
 /// the cache key and of the store's object name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialSource {
@@ -119,16 +119,6 @@ pub struct StaticSource {
     pub secret: ObjectName,
 }
 
-impl CredentialSource {
-    /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
-    pub fn canonical(&self) -> String {
-        match self {
-            Self::Minted(source) => source.canonical(),
-            Self::Static(fixed) => format!("static secret={:?}", fixed.secret),
-        }
-    }
-}
-
 impl MintSource {
     /// What it is good for, in a word: the region of an Amazon ECR token, the login server of one of Azure.
     pub fn location(&self) -> &str {
@@ -191,7 +181,7 @@ impl MintSource {
         }
     }
 
-    /// As [`CredentialSource::canonical`].
+    /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
     pub fn canonical(&self) -> String {
         match self {
             Self::Ecr(ecr) => ecr.canonical(),

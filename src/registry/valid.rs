@@ -169,6 +169,12 @@ impl ValidRegistry {
         self.reaches(namespace, secret, key) && images.any(|image| image.gives(key))
     }
 
+    /// Whether its login is a fixed one, out of a source Secret.
+    pub fn has_static_login(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|(source, _)| matches!(source, CredentialSource::Static(_)))
+    }
+
     /// The patterns of its images.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.images.iter().map(|image| &image.pattern)

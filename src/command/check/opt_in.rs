@@ -3,8 +3,8 @@
 use super::context::CheckContext;
 use super::ids;
 use super::report::{Fix, HopResult};
+use crate::provision::Namespace;
 use crate::provision::namespace::INJECT_LABEL;
-use crate::provision::{InjectMode, Namespace};
 
 /// What to do about a namespace that is opted in and excluded.
 const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
@@ -14,7 +14,7 @@ pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) ->
     if namespace.excluded {
         return Some(excluded());
     }
-    if namespace.mode != InjectMode::Off {
+    if namespace.mode.is_opted_in() {
         return None;
     }
     // A label that is there already is changed only with --overwrite.
@@ -23,21 +23,16 @@ pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) ->
         namespace.name
     );
     let fix = Fix::run("opt it in", context.kubectl(&command));
-    Some(match namespace.labels.get(INJECT_LABEL) {
-        Some(value) if value != "disabled" => {
-            let message = format!(
-                "the namespace did not opt in: its label {INJECT_LABEL}={value} means nothing, known are enabled, all and disabled"
-            );
-            HopResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN)
-        }
-        Some(_) => {
-            let message = format!("the namespace did not opt in: {INJECT_LABEL}=disabled");
-            HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN)
-        }
-        None => {
-            HopResult::failed("the namespace did not opt in", fix).id(ids::NAMESPACE_NOT_OPTED_IN)
-        }
-    })
+    if let Some(unknown) = namespace.find_unknown_inject() {
+        // The command is in the fix.
+        let (message, _) = unknown.split_once("; write").unwrap_or((&unknown, ""));
+        return Some(HopResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN));
+    }
+    let message = match namespace.labels.get(INJECT_LABEL) {
+        Some(value) => format!("the namespace did not opt in: {INJECT_LABEL}={value}"),
+        None => "the namespace did not opt in".to_owned(),
+    };
+    Some(HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN))
 }
 
 /// It opted in and is excluded.

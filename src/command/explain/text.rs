@@ -4,7 +4,7 @@ use super::report::{ExplainedImage, PodGets, ProviderInfo};
 use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext};
 use crate::command::table;
 use crate::provision::InjectMode;
-use crate::provision::namespace::INJECT_LABEL;
+use crate::provision::namespace::{INJECT_LABEL, describe_unknown_inject};
 
 /// All rows, and what is to be known of all of them.
 pub(super) fn render(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
@@ -181,18 +181,18 @@ fn opt_in_note(context: &ExplainContext) -> Option<String> {
                 .to_owned(),
         });
     };
-    if InjectMode::find(labels) != InjectMode::Off {
-        return None;
+    match InjectMode::find(labels) {
+        InjectMode::Enabled | InjectMode::All => None,
+        InjectMode::Off => Some(format!(
+            "The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled."
+        )),
+        InjectMode::Unknown => {
+            let value = labels.get(INJECT_LABEL).map_or("", String::as_str);
+            let name = context.namespace_name.as_deref().unwrap_or("NAMESPACE");
+            let unknown = describe_unknown_inject(name, value);
+            Some(format!("Pods get nothing, since {unknown}."))
+        }
     }
-    let unknown = labels
-        .get(INJECT_LABEL)
-        .filter(|value| *value != "disabled");
-    let unknown = unknown.map_or_else(String::new, |value| {
-        format!(" Its value {value:?} there means nothing, known are enabled, all and disabled.")
-    });
-    Some(format!(
-        "The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled.{unknown}"
-    ))
 }
 
 /// What a Pod's own label says, where that means nothing.

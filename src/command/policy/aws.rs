@@ -144,10 +144,7 @@ fn trust_tenants(
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Step {
-    let mut namespaces = place.served_by(registry);
-    if namespaces.is_empty() {
-        namespaces.push("<NAMESPACE>");
-    }
+    let namespaces = place.served_by(registry);
     let subjects = namespaces
         .iter()
         .map(|namespace| format!("system:serviceaccount:{namespace}:{name}"));

@@ -109,6 +109,7 @@ impl Leader {
         metrics.register(&mut shown);
         let scanner = MissedPodScanner {
             kube: kube.clone(),
+            provisioner: provisioner.clone(),
             check: PodChecker::new(Arc::new(provisioner.clone())),
             admissions: admission::Metrics::default(),
             calls: calls.clone(),
