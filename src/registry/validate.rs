@@ -245,7 +245,7 @@ fn check_endpoints<'e>(
 }
 
 /// Whether this is `https://` with a host and, at most, a port and a path.
-fn is_endpoint(endpoint: &str) -> bool {
+pub(crate) fn is_endpoint(endpoint: &str) -> bool {
     let Some(rest) = endpoint.strip_prefix("https://") else {
         return false;
     };

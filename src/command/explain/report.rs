@@ -247,6 +247,16 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
                 "its pattern {pattern} is in lower case, the image's host is not, and the kubelet compares case-sensitively: write the host in lower case"
             )
         }
+        Why::UsualPort { pattern } => {
+            let (pattern_is, image_is) = if pattern.domain().ends_with(":443") {
+                ("names port 443, the image's host does not", "with :443")
+            } else {
+                ("names no port, the image's host names 443", "without :443")
+            };
+            format!(
+                "its pattern {pattern} {pattern_is}, and the kubelet compares ports as text: write the image {image_is}, or add the other form to images"
+            )
+        }
         Why::Excluded { exclude } => format!("it excludes {exclude}"),
         Why::NamespaceNotServed => format!(
             "it does not serve the namespace: it selects {}",
