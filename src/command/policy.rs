@@ -98,8 +98,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = args.output.format(&PolicyReport {
         registries: &setups,
     })?;
-    super::print(&report.unwrap_or_else(|| text::render(&setups)))?;
+    super::print(&report.unwrap_or_else(|| match args.output {
+        Output::Wide => list(&setups),
+        _ => text::render(&setups),
+    }))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each Registry.
+fn list(setups: &[Setup]) -> String {
+    let mut lines =
+        vec![["REGISTRY", "PROVIDER", "STEPS", "IDENTITY", "IMAGES"].map(str::to_owned)];
+    lines.extend(setups.iter().map(|setup| {
+        [
+            setup.registry.clone(),
+            setup.provider.to_owned(),
+            setup.steps.len().to_string(),
+            setup.identity.clone(),
+            setup.images.join(","),
+        ]
+    }));
+    super::table(&lines)
 }
 
 fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {

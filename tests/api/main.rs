@@ -39,6 +39,7 @@ mod controller_faults;
 mod crd;
 mod drain;
 mod events;
+mod fixes;
 mod image;
 mod leader;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use super::report::{ExplainedImage, PodGets, ProviderInfo};
 use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext};
+use crate::command::table;
 use crate::provision::InjectMode;
 use crate::provision::namespace::{INJECT_LABEL, describe_unknown_inject};
 
@@ -143,6 +144,7 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
         return notes;
     }
     notes.extend(opt_in_note(context));
+    notes.extend(pod_label_note(context));
     let mut injecting: Vec<&str> = rows
         .iter()
         .filter(|row| {
@@ -191,4 +193,38 @@ fn opt_in_note(context: &ExplainContext) -> Option<String> {
             Some(format!("Pods get nothing, since {unknown}."))
         }
     }
+}
+
+/// What a Pod's own label says, where that means nothing.
+fn pod_label_note(context: &ExplainContext) -> Option<String> {
+    let value = context.pod.labels.get(INJECT_LABEL)?;
+    (value != "disabled").then(|| {
+        format!(
+            "The Pod's label {INJECT_LABEL}={value} means nothing: only disabled does, which opts it out."
+        )
+    })
+}
+
+/// A line for each image, with the columns that people compare.
+pub(super) fn render_wide(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
+    let mut lines =
+        vec![["IMAGE", "REGISTRY", "SECRET", "KEY", "PROVIDER", "REASON"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        let gets = row.details.gets.as_ref();
+        let cell = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        [
+            row.image.clone(),
+            cell(row.registry.as_deref()),
+            cell(row.secret.as_deref()),
+            cell(gets.map(|gets| gets.key.as_str())),
+            cell(row.provider.as_ref().map(|provider| provider.kind)),
+            row.error.clone().unwrap_or_else(|| row.reason.clone()),
+        ]
+    }));
+    let mut text = table(&lines);
+    let notes = notes(context, rows);
+    if !notes.is_empty() {
+        text = format!("{text}\n{}\n", notes.join("\n"));
+    }
+    text
 }
