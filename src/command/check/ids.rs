@@ -56,6 +56,8 @@ pub(super) const IMAGE_UNREADABLE: &str = "ImageUnreadable";
 pub(super) const NO_PATTERN: &str = "NoPattern";
 /// A Registry has a pattern for it in lower case.
 pub(super) const UPPERCASE_HOST: &str = "UppercaseHost";
+/// A Registry has a pattern for it that names port 443 where it does not, or the other way around.
+pub(super) const USUAL_PORT: &str = "UsualPort";
 /// A Registry excludes it.
 pub(super) const IMAGE_EXCLUDED: &str = "ImageExcluded";
 /// The Registry with a pattern for it does not select the namespace; or none selects it.

@@ -80,6 +80,13 @@ fn of_match(
             let fix = "write the host of the image in lower case";
             (ids::UPPERCASE_HOST, fix.into())
         }
+        Why::UsualPort { pattern } => {
+            let host = pattern.domain();
+            let fix = format!(
+                "write the host of the image as {host}, the kubelet compares ports as text"
+            );
+            (ids::USUAL_PORT, fix.into())
+        }
         Why::NamespaceNotServed | Why::NoPattern | Why::Serves { .. } | Why::Outranked { .. } => {
             return None;
         }
@@ -94,7 +101,7 @@ fn distance(found: &RegistryMatch<'_>) -> u8 {
         Why::PodNotServed => 2,
         Why::ServiceAccountNotServed => 3,
         Why::NamespaceNotServed => 4,
-        Why::UppercaseHost { .. } => 5,
+        Why::UppercaseHost { .. } | Why::UsualPort { .. } => 5,
         Why::Excluded { .. } => 6,
         Why::NoPattern => 7,
     }
