@@ -118,8 +118,8 @@ async fn mints_by_the_token_proxy_of_the_environment() {
     for proxy in [by_file, by_data] {
         bound.mint(WORKLOAD, proxy).await.unwrap();
     }
-    let (proxy, server) = (format!("{PROXY}:443"), format!("{SERVER}:443"));
-    assert_eq!(bound.reached(), [&proxy, &server, &proxy, &server]);
+    let (proxy, server) = (&*format!("{PROXY}:443"), &*format!("{SERVER}:443"));
+    assert_eq!(bound.reached(), [proxy, server, proxy, server]);
 }
 
 /// The token of a namespace's ServiceAccount goes there if it is one for the proxy, and only then.
