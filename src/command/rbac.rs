@@ -68,9 +68,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// A line for each rule of each role.
 fn list(roles: &[Value]) -> String {
     let text = |value: &Value| {
-        let values = value.as_array().into_iter().flatten();
-        let values: Vec<&str> = values.filter_map(Value::as_str).collect();
-        values.join(",")
+        let texts = value.as_array().into_iter().flatten();
+        let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
+        texts.join(",")
     };
     let mut lines = vec![["CLUSTERROLE", "RESOURCES", "NAMES", "VERBS"].map(str::to_owned)];
     for role in roles {

@@ -244,6 +244,12 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         assert_eq!(read(&status), wanted);
         judge(&facts, before);
     }
+}
+
+#[test]
+fn remembers_which_state_of_a_login_was_tried() {
+    let message = "a.example.com says no".to_owned();
+    let refused = of(&checked(LoginOutcome::Refused { message }));
     let verified = &refused.conditions[2];
     assert_eq!(verified.observed_generation, Some(3), "of what was tried");
     assert_eq!(refused.source_resource_version.as_deref(), Some("7"));
