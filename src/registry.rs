@@ -48,7 +48,7 @@ pub use source::CredentialSource;
 pub use spec_changes::{SpecChangeState, SpecChanges};
 pub use valid::ValidRegistry;
 pub use validate::Problem;
-pub(crate) use validate::is_endpoint;
+pub(crate) use validate::split_endpoint;
 
 /// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
 /// own, of this name with `-<name of the Registry>` behind it.

@@ -200,8 +200,8 @@ pub struct Identity {
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EcrWorkload {
-    /// How long a session of IAM roles for service accounts lives; those of EKS Pod Identity live as long as its agent says. Form:
-    /// seconds, 900 to 43200 as far as the role allows. Default: 3600.
+    /// How long a session of IAM roles for service accounts lives; those of EKS Pod Identity live as long as its agent says.
+    /// Form: seconds, 900 to 43200 as far as the role allows. Default: 3600.
     #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
     pub duration_seconds: Option<u32>,
 }

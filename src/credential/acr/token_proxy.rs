@@ -7,8 +7,7 @@ use rustls::pki_types::ServerName;
 use super::client::Client;
 use crate::credential::MintError;
 use crate::credential::http::{HttpClient, TRUST_HINT, one_line};
-use crate::image::split_port;
-use crate::registry::is_endpoint;
+use crate::registry::split_endpoint;
 
 const URL: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
 const SNI_NAME: &str = "AZURE_KUBERNETES_SNI_NAME";
@@ -101,15 +100,12 @@ impl<'a> TokenProxy<'a> {
     /// The proxy at this URL.
     fn at(url: &'a str, sni_name: Option<&str>, ca: Ca<'a>) -> Result<Self, MintError> {
         // Neither user nor query, by the form of endpoints.
-        let rest = url.strip_prefix("https://").filter(|_| is_endpoint(url));
-        let rest = rest.ok_or_else(|| {
+        let (host, port, path) = split_endpoint(url).ok_or_else(|| {
             let shown = one_line(url);
             none(&format!(
                 "{URL} is {shown:?}, no URL of the form https://host:port/path"
             ))
         })?;
-        let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (host, port) = split_port(domain);
         let name = match sni_name {
             Some(name) if matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) => name,
             Some(_) => return Err(none(&format!("{SNI_NAME} is no host's name"))),
