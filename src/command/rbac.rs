@@ -75,8 +75,8 @@ fn list(roles: &[Value]) -> String {
     let mut lines = vec![["CLUSTERROLE", "RESOURCES", "NAMES", "VERBS"].map(str::to_owned)];
     for role in roles {
         let name = role["metadata"]["name"].as_str().unwrap_or_default();
-        let rules = role["rules"].as_array().into_iter().flatten();
-        lines.extend(rules.map(|rule| {
+        let granted = role["rules"].as_array().into_iter().flatten();
+        lines.extend(granted.map(|rule| {
             let cells = ["resources", "resourceNames", "verbs"].map(|field| text(&rule[field]));
             let [resources, names, verbs] = cells;
             [name.to_owned(), resources, names, verbs]
