@@ -68,15 +68,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// A line for each rule of each role.
 fn list(roles: &[Value]) -> String {
     let text = |value: &Value| {
-        let values = value.as_array().into_iter().flatten();
-        let values: Vec<&str> = values.filter_map(Value::as_str).collect();
-        values.join(",")
+        let texts = value.as_array().into_iter().flatten();
+        let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
+        texts.join(",")
     };
     let mut lines = vec![["CLUSTERROLE", "RESOURCES", "NAMES", "VERBS"].map(str::to_owned)];
     for role in roles {
         let name = role["metadata"]["name"].as_str().unwrap_or_default();
-        let rules = role["rules"].as_array().into_iter().flatten();
-        lines.extend(rules.map(|rule| {
+        let granted = role["rules"].as_array().into_iter().flatten();
+        lines.extend(granted.map(|rule| {
             let cells = ["resources", "resourceNames", "verbs"].map(|field| text(&rule[field]));
             let [resources, names, verbs] = cells;
             [name.to_owned(), resources, names, verbs]

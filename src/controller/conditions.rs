@@ -182,14 +182,7 @@ fn decide_conditions(
         let (is_ready, ready) = decide_ready(facts, login, before);
         condition("Ready", Verdict::new(is_ready, ready))
     };
-    let degraded = if rests {
-        Verdict::unknown(SUSPENDED, "suspended: it is not checked")
-    } else if facts.problem.is_some() {
-        Verdict::unknown(INVALID, "not checked while it breaks a rule")
-    } else {
-        let (is_degraded, degraded) = decide_degraded(facts, login, now);
-        Verdict::new(is_degraded, degraded)
-    };
+    let degraded = judge_degraded(facts, rests, login, now);
     let verified = login
         .verified
         .clone()
@@ -204,6 +197,22 @@ fn decide_conditions(
     conditions.extend(suspended.map(|verdict| condition("Suspended", verdict)));
     conditions.extend(progress);
     conditions
+}
+
+fn judge_degraded(
+    facts: &RegistryFacts,
+    rests: bool,
+    login: &LoginFinding,
+    now: Timestamp,
+) -> Verdict {
+    if rests {
+        Verdict::unknown(SUSPENDED, "suspended: it is not checked")
+    } else if facts.problem.is_some() {
+        Verdict::unknown(INVALID, "not checked while it breaks a rule")
+    } else {
+        let (is_degraded, degraded) = decide_degraded(facts, login, now);
+        Verdict::new(is_degraded, degraded)
+    }
 }
 
 fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {

@@ -141,9 +141,9 @@ impl LoginCheckLoop {
             let Some((secret, keys)) = source else {
                 return unknown("MissingSource", "the source Secret went meanwhile");
             };
-            let checked = tokio::time::timeout(CHECK_TIMEOUT, checker.check(&secret, &keys));
+            let outcome = tokio::time::timeout(CHECK_TIMEOUT, checker.check(&secret, &keys));
             let timed_out = |_| unknown("Timeout", "its registry does not answer in time");
-            checked.await.unwrap_or_else(timed_out)
+            outcome.await.unwrap_or_else(timed_out)
         });
         running.logins.insert(task.id(), (name, version));
     }

@@ -174,12 +174,11 @@ impl ReportedStatus {
         let facts = Facts::new(input, &registries, now);
         for name in names {
             self.deadlines.remove(&name);
-            match registries.find_listed(&name) {
-                Some(listed) => self.update(listed, &facts, now),
-                None => {
-                    self.problems.remove(&name);
-                    self.unserved.remove(&name);
-                }
+            if let Some(listed) = registries.find_listed(&name) {
+                self.update(listed, &facts, now);
+            } else {
+                self.problems.remove(&name);
+                self.unserved.remove(&name);
             }
         }
         let mut events: Vec<EventNote> = self.problems.values().flatten().cloned().collect();

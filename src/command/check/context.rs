@@ -79,22 +79,13 @@ impl<'a> CheckContext<'a> {
             None => None,
         };
         let http = open_http(args.extra_ca.as_deref())?;
-        let variable = |name: &str| std::env::var(name).ok();
-        let environment = AwsEnvironment::find(variable);
-        let mut ecr = EcrMint::new(http.clone(), environment);
-        let mut acr = AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable));
-        if let Some(kube) = &kube {
-            let tokens = Arc::new(kube.clone());
-            ecr = ecr.with_tokens(tokens.clone());
-            acr = acr.with_tokens(tokens);
-        }
         Ok(Self {
             args,
             registries: Registries::build(registries),
             registries_unknown,
             namespace,
             namespace_missing,
-            clouds: Clouds { ecr, acr },
+            clouds: open_clouds(&http, kube.as_ref()),
             kube,
             http,
             secrets: Secrets::default(),
@@ -191,6 +182,19 @@ async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
         .excluded
         .clone_from(&args.exclude.exclude_namespaces);
     Ok(Some(connect(&connection).await?))
+}
+
+fn open_clouds(http: &HttpClient, kube: Option<&Kube>) -> Clouds {
+    let variable = |name: &str| std::env::var(name).ok();
+    let environment = AwsEnvironment::find(variable);
+    let mut ecr = EcrMint::new(http.clone(), environment);
+    let mut acr = AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable));
+    if let Some(kube) = kube {
+        let tokens = Arc::new(kube.clone());
+        ecr = ecr.with_tokens(tokens.clone());
+        acr = acr.with_tokens(tokens);
+    }
+    Clouds { ecr, acr }
 }
 
 fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {

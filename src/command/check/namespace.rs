@@ -123,12 +123,13 @@ async fn compare_secret(
     if let Some(why) = &compared.hidden {
         unknown = format!("{unknown}, the others cannot be compared: {why}");
     }
-    if compared.different.is_empty() && compared.equal == 0 {
-        if let Some(why) = compared.hidden {
-            let held = count(there.len(), "login");
-            let message = format!("{name} holds {held}: cannot compare, {why}");
-            return HopResult::skipped(message).id(ids::CANNOT_COMPARE);
-        }
+    if let Some(why) = compared.hidden
+        && compared.different.is_empty()
+        && compared.equal == 0
+    {
+        let held = count(there.len(), "login");
+        let message = format!("{name} holds {held}: cannot compare, {why}");
+        return HopResult::skipped(message).id(ids::CANNOT_COMPARE);
     }
     if compared.different.is_empty() {
         let equal = count(compared.equal, "login");

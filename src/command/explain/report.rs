@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::ExplainContext;
 use super::images::ImageArg;
 use crate::image::Reference;
-use crate::registry::{Explanation, Host, PodMetadata, Precedence, RegistryMatch, Resolved, Why};
+use crate::registry::{
+    Explanation, Host, Pattern, PodMetadata, Precedence, RegistryMatch, Resolved, Why,
+};
 
 /// A row of `-o json`. The names and forms of its fields are stable.
 #[derive(Debug, Default, Serialize)]
@@ -279,15 +281,19 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
             by,
             because,
         } => {
-            let because = match because {
-                Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
-                Precedence::MoreSpecific { specificity, than } => {
-                    format!("it {specificity}, this one {than}")
-                }
-                Precedence::Older => "it is older".to_owned(),
-                Precedence::Name => "its name comes first".to_owned(),
-            };
+            let because = describe_precedence(because, pattern);
             format!("{} comes first: {because}", by.name)
         }
+    }
+}
+
+fn describe_precedence(because: Precedence<'_>, pattern: &Pattern) -> String {
+    match because {
+        Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
+        Precedence::MoreSpecific { specificity, than } => {
+            format!("it {specificity}, this one {than}")
+        }
+        Precedence::Older => "it is older".to_owned(),
+        Precedence::Name => "its name comes first".to_owned(),
     }
 }

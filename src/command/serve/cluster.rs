@@ -75,20 +75,23 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
         calls.set_ready(Timestamp::now());
     };
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
-    let settle = async {
+    settle(control, &provisioner).await;
+    Ok(())
+}
+
+/// Waits for what is still being written when the process was told to stop.
+async fn settle(control: Option<JoinHandle<()>>, provisioner: &Provisioner) {
+    let settled = async {
         if let Some(control) = control {
             // It ends when the process is stopped; a panic of it was logged.
             drop(control.await);
         }
         provisioner.drain().await;
     };
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, settle)
-        .await
-        .is_err()
-    {
+    let settled = tokio::time::timeout(SHUTDOWN_TIMEOUT, settled).await;
+    if settled.is_err() {
         tracing::warn!("shutdown timed out with pull secret writes in flight");
     }
-    Ok(())
 }
 
 fn connection(args: &Args) -> Connection {

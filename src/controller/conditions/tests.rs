@@ -189,6 +189,11 @@ fn checked(outcome: LoginOutcome) -> RegistryFacts {
     }
 }
 
+fn of_refused() -> RegistryStatus {
+    let message = "a.example.com says no".to_owned();
+    of(&checked(LoginOutcome::Refused { message }))
+}
+
 #[test]
 fn calls_no_fixed_login_good_that_was_not_taken() {
     let message = "a.example.com says no".to_owned();
@@ -202,9 +207,7 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         ..with(&summary(2, 2))
     };
     let was_ready = of(&with(&summary(2, 2)));
-    let refused = of(&checked(LoginOutcome::Refused {
-        message: message.clone(),
-    }));
+    let refused = of_refused();
     let rows = [
         (
             checked(LoginOutcome::Taken),
@@ -244,6 +247,11 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         assert_eq!(read(&status), wanted);
         judge(&facts, before);
     }
+}
+
+#[test]
+fn remembers_which_state_of_a_login_was_tried() {
+    let refused = of_refused();
     let verified = &refused.conditions[2];
     assert_eq!(verified.observed_generation, Some(3), "of what was tried");
     assert_eq!(refused.source_resource_version.as_deref(), Some("7"));

@@ -88,8 +88,8 @@ impl LoginSchedule {
     ) {
         self.entries.retain(|name, _| now_there.contains_key(name));
         for (name, version) in now_there {
-            let known = self.entries.get_mut(&name);
-            if known.as_ref().is_some_and(|known| known.version == version) {
+            let known = self.entries.get(&name);
+            if known.is_some_and(|known| known.version == version) {
                 continue;
             }
             let remembered = version.find_remembered(status(&name).as_ref());
@@ -100,23 +100,16 @@ impl LoginSchedule {
                 Some(Remembered::Unknown) => Some(UNKNOWN.timer(0, now)),
                 None => Some(RetryTimer::after(SignedDuration::ZERO, now)),
             };
-            match known {
-                // What is being tried is of no use any more: it is tried again when that has ended.
-                Some(known) => {
-                    (known.version, known.due, known.failures) = (version, due, 0);
-                    known.is_refused = is_refused;
-                }
-                None => {
-                    let entry = Entry {
-                        version,
-                        due,
-                        is_running: false,
-                        failures: 0,
-                        is_refused,
-                    };
-                    self.entries.insert(name, entry);
-                }
-            }
+            // What is being tried is of no use any more: it is tried again when that has ended.
+            let is_running = known.is_some_and(|known| known.is_running);
+            let entry = Entry {
+                version,
+                due,
+                is_running,
+                failures: 0,
+                is_refused,
+            };
+            self.entries.insert(name, entry);
         }
     }
 
@@ -231,7 +224,7 @@ mod tests {
         true
     }
 
-    fn with(version: LoginVersion, status: Option<&RegistryStatus>) -> LoginSchedule {
+    fn with(version: &LoginVersion, status: Option<&RegistryStatus>) -> LoginSchedule {
         let mut schedule = LoginSchedule::default();
         let there = names(1).map(|name| (name, version.clone())).collect();
         schedule.update(there, |_| status.cloned(), at(0));
@@ -240,7 +233,7 @@ mod tests {
 
     #[test]
     fn tries_each_state_of_a_login_once() {
-        let mut schedule = with(version(1, "7"), None);
+        let mut schedule = with(&version(1, "7"), None);
         assert!(try_at(&mut schedule, 0, &LoginOutcome::Taken));
         assert!(!try_at(&mut schedule, 100 * HOUR, &LoginOutcome::Taken));
         for changed in [version(1, "8"), version(2, "8")] {
@@ -265,7 +258,7 @@ mod tests {
             (unknown(false), vec![]),
         ];
         for (outcome, waits) in rows {
-            let mut schedule = with(version(1, "7"), None);
+            let mut schedule = with(&version(1, "7"), None);
             let mut now = 0;
             assert!(try_at(&mut schedule, now, &outcome));
             for wait in waits.iter().copied() {
@@ -282,7 +275,7 @@ mod tests {
     fn takes_over_what_an_earlier_leader_found() {
         for (verified, first) in [("True", None), ("False", Some(600)), ("Unknown", Some(60))] {
             let status = status(verified, 1, "7");
-            let mut schedule = with(version(1, "7"), Some(&status));
+            let mut schedule = with(&version(1, "7"), Some(&status));
             let before = first.map_or(100 * HOUR, |first| first - 1);
             assert!(!try_at(&mut schedule, before, &refused()), "{verified}");
             assert_eq!(
@@ -290,7 +283,7 @@ mod tests {
                 first.is_some()
             );
             for other in [version(2, "7"), version(1, "8")] {
-                let mut schedule = with(other, Some(&status));
+                let mut schedule = with(&other, Some(&status));
                 assert!(try_at(&mut schedule, 0, &refused()), "another one");
             }
         }

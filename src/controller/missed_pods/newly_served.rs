@@ -54,8 +54,8 @@ impl<'p> NewlyServed<'p> {
             let registries = self.provisioner.registries();
             let before = std::mem::replace(&mut self.registries, registries);
             is_new |= self.registries.iter().any(|one| {
-                let known = before.get(&one.name);
-                !known.is_some_and(|known| one.serves_the_same(known))
+                let former = before.get(&one.name);
+                !former.is_some_and(|former| one.serves_the_same(former))
             });
         }
         is_new

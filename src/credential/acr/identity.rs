@@ -14,6 +14,7 @@ use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resour
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
+use crate::names::ObjectName;
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource, Tenant};
 
@@ -75,13 +76,20 @@ pub(super) async fn fetch(
             client_id,
             secret: name,
         } => {
-            let missing = || MintError::MissingSource {
-                secret: name.to_string(),
-            };
-            let secret = order.secret.as_ref().ok_or_else(missing)?;
+            let secret = secret_of(order, name)?;
             prove(client, source, (client_id, tenant_id), secret).await
         }
     }
+}
+
+fn secret_of<'a>(
+    order: &'a AcrMintRequest,
+    name: &ObjectName,
+) -> Result<&'a ClientSecret, MintError> {
+    let missing = || MintError::MissingSource {
+        secret: name.to_string(),
+    };
+    order.secret.as_ref().ok_or_else(missing)
 }
 
 /// The tenant of Entra ID of a namespace's ServiceAccount: pullpass' own where nobody says which.

@@ -179,9 +179,10 @@ impl Place {
     /// Runs `pullpass check` with these arguments.
     pub(super) async fn check(&self, row: &Row, arguments: &str) -> Ran {
         let program = env!("CARGO_BIN_EXE_pullpass");
-        let kubeconfig = match row.tenant {
-            true => self.tenant(row).await,
-            false => self.fixture.world.kubeconfig().to_owned(),
+        let kubeconfig = if row.tenant {
+            self.tenant(row).await
+        } else {
+            self.fixture.world.kubeconfig().to_owned()
         };
         let mut command = self.command(program, row, &kubeconfig);
         let admin = self.fixture.world.kubeconfig().display().to_string();

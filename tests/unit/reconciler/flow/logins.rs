@@ -43,17 +43,17 @@ impl LoginChecker for Answers {
     }
 }
 
-fn refused() -> Option<LoginOutcome> {
+fn refused() -> LoginOutcome {
     let message = "harbor.example refuses the login (HTTP 401): UNAUTHORIZED".to_owned();
-    Some(LoginOutcome::Refused { message })
+    LoginOutcome::Refused { message }
 }
 
-fn unreachable() -> Option<LoginOutcome> {
-    Some(LoginOutcome::Unknown {
+fn unreachable() -> LoginOutcome {
+    LoginOutcome::Unknown {
         reason: "Network",
         message: "cannot talk to harbor.example".to_owned(),
         is_passing: true,
-    })
+    }
 }
 
 /// A leader with a fixed login in two namespaces.
@@ -98,7 +98,7 @@ fn show_status(replica: &Replica) {
 
 #[tokio::test(start_paused = true)]
 async fn says_that_a_login_is_refused_and_that_a_corrected_one_is_taken() {
-    let answers = Answers::of(refused());
+    let answers = Answers::of(Some(refused()));
     let replica = start(&answers);
     pass(20_000).await;
     let ready = said(&replica, "Ready");
@@ -133,7 +133,7 @@ async fn says_that_a_login_is_refused_and_that_a_corrected_one_is_taken() {
 async fn tries_no_login_again_that_an_earlier_leader_tried() {
     for (outcome, verified) in [
         (Some(LoginOutcome::Taken), "True LoginTaken"),
-        (refused(), "False LoginRefused"),
+        (Some(refused()), "False LoginRefused"),
     ] {
         let answers = Answers::of(outcome);
         let replica = start(&answers);
@@ -158,7 +158,7 @@ async fn tries_no_login_again_that_an_earlier_leader_tried() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_no_login_good_that_nobody_could_try() {
-    let answers = Answers::of(unreachable());
+    let answers = Answers::of(Some(unreachable()));
     let replica = start(&answers);
     pass(20_000).await;
     assert_eq!(said(&replica, "Ready").last().unwrap(), "True Provisioned");
@@ -209,7 +209,7 @@ async fn writes_pull_secrets_whatever_becomes_of_the_try() {
 
 #[tokio::test(start_paused = true)]
 async fn says_nothing_of_a_login_whose_source_is_gone() {
-    let answers = Answers::of(refused());
+    let answers = Answers::of(Some(refused()));
     let replica = start(&answers);
     pass(20_000).await;
     replica.state.sources.delete("login", "1000000");
@@ -225,7 +225,7 @@ async fn says_nothing_of_a_login_whose_source_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn tries_no_login_of_a_registry_that_rests() {
-    let answers = Answers::of(refused());
+    let answers = Answers::of(Some(refused()));
     let replica = Replica::start_with(Duration::ZERO, Some(answers.clone()));
     let mut resting = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
