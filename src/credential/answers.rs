@@ -124,7 +124,7 @@ pub(crate) struct KnownAnswer {
 
 /// An answer, as far as its meaning is concerned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct CloudAnswer<'a> {
     /// Who answered.
     pub(crate) from: Service,
     /// The HTTP status.
@@ -144,12 +144,12 @@ static ANSWERS: LazyLock<Vec<KnownAnswer>> = LazyLock::new(|| {
 });
 
 /// What an answer means; `None`: nobody wrote down such a one.
-pub(crate) fn find(answer: &Answer<'_>) -> Option<&'static KnownAnswer> {
+pub(crate) fn find(answer: &CloudAnswer<'_>) -> Option<&'static KnownAnswer> {
     ANSWERS.iter().find(|row| row.fits(answer))
 }
 
 impl KnownAnswer {
-    fn fits(&self, answer: &Answer<'_>) -> bool {
+    fn fits(&self, answer: &CloudAnswer<'_>) -> bool {
         let is_from = match self.from {
             Service::Any => true,
             Service::Aws => matches!(answer.from, Service::Sts | Service::Ecr),

@@ -10,7 +10,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::answers::{Answer, Service, Signer};
+use super::answers::{CloudAnswer, Service, Signer};
 use super::http::{CONNECT_TIMEOUT, root_cause};
 use super::outgoing::Sent;
 use super::refusal::Refusal;
@@ -106,7 +106,7 @@ impl AwsCall<'_> {
         let said = error.message().unwrap_or(&body.text);
         // A code that repeats a secret is no code.
         let code = self.words(error.code().unwrap_or_default());
-        let answer = Answer {
+        let answer = CloudAnswer {
             from: self.service,
             status,
             code: &code,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 use super::answers::Service;
-use super::answers::{self, Answer, AnswerReason, Lasts};
+use super::answers::{self, AnswerReason, CloudAnswer, Lasts};
 
 /// What to do where nobody wrote down what an answer means.
 const UNKNOWN_ADVICE: &str =
@@ -38,7 +38,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// What an answer means; `words` are what may be shown of it.
-    pub(crate) fn of(answer: &Answer<'_>, host: String, principal: String, words: String) -> Self {
+    pub(crate) fn of(
+        answer: &CloudAnswer<'_>,
+        host: String,
+        principal: String,
+        words: String,
+    ) -> Self {
         let code = if answer.code.is_empty() {
             format!("HTTP {}", answer.status)
         } else {
@@ -62,7 +67,7 @@ impl Refusal {
     /// That of an account that throttles.
     #[cfg(test)]
     pub(crate) fn of_throttle() -> Self {
-        let answer = Answer {
+        let answer = CloudAnswer {
             from: Service::Ecr,
             status: 400,
             code: "ThrottlingException",

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::answer_words;
-use super::answers::{self, Answer, Service};
+use super::answers::{self, CloudAnswer, Service};
 use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use super::outgoing::{Sent, build_request};
@@ -315,7 +315,7 @@ impl<'a> RegistryClient<'a> {
         let host = self.domain.to_owned();
         let answer = self.words(&reply.body);
         let body = answer_words::read_body(&reply.body);
-        let known = answers::find(&Answer {
+        let known = answers::find(&CloudAnswer {
             from: Service::Registry,
             status: reply.status,
             code: "",

@@ -1,6 +1,6 @@
 //! One request to a cloud, a login server, or a service of the node, for the messages about its failure.
 
-use super::answers::{Answer, Service, Signer};
+use super::answers::{CloudAnswer, Service, Signer};
 use super::aws::with_words;
 use super::http::{FetchError, Reply};
 use super::outgoing::Sent;
@@ -33,7 +33,7 @@ impl ServiceCall<'_> {
     /// The same, of this code and these words.
     pub(crate) fn explain_as(&self, reply: &Reply, code: &str, text: &str) -> MintError {
         let (code, words) = (self.words(code), self.words(text));
-        let answer = Answer {
+        let answer = CloudAnswer {
             from: self.service,
             status: reply.status,
             code: &code,

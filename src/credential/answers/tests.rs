@@ -9,7 +9,7 @@ const VERBS: [&str; 16] = [
 ];
 
 /// The answer that a row was written down for.
-fn example(row: &KnownAnswer) -> Answer<'_> {
+fn example(row: &KnownAnswer) -> CloudAnswer<'_> {
     let status = row
         .status
         .as_deref()
@@ -29,7 +29,7 @@ fn example(row: &KnownAnswer) -> Answer<'_> {
         Service::Sts | Service::Ecr => Signer::Role,
         _ => Signer::Assertion,
     };
-    Answer {
+    CloudAnswer {
         from,
         status,
         code: row.codes.first().map_or("", String::as_str),
@@ -51,7 +51,7 @@ fn finds_every_row_by_its_own_answer() {
         for code in every {
             for code in [code.to_owned(), format!("{code}Exception")] {
                 let is_none = row.codes.is_empty() && code == "Exception";
-                let answer = Answer {
+                let answer = CloudAnswer {
                     code: if is_none { "" } else { &code },
                     ..example(row)
                 };
@@ -89,7 +89,7 @@ fn advises_what_to_do_in_every_row() {
 
 #[test]
 fn knows_no_answer_that_nobody_wrote_down() {
-    let answer = Answer {
+    let answer = CloudAnswer {
         from: Service::Ecr,
         status: 400,
         code: "BrandNewException",
@@ -98,7 +98,7 @@ fn knows_no_answer_that_nobody_wrote_down() {
         text: "Something new",
     };
     assert!(find(&answer).is_none());
-    let unavailable = Answer {
+    let unavailable = CloudAnswer {
         status: 503,
         ..answer
     };
