@@ -61,6 +61,8 @@ enum Output {
     /// For people.
     #[default]
     Text,
+    /// For people, with more columns.
+    Wide,
     /// For programs.
     Json,
     /// The same as YAML.
@@ -68,10 +70,15 @@ enum Output {
 }
 
 impl Output {
+    /// Whether it is for people.
+    fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Wide)
+    }
+
     /// A report for programs; `None`: it is for people.
     fn format(self, report: &impl serde::Serialize) -> anyhow::Result<Option<String>> {
         Ok(match self {
-            Self::Text => None,
+            Self::Text | Self::Wide => None,
             Self::Json => Some(serde_json::to_string_pretty(report)? + "\n"),
             Self::Yaml => Some(serde_saphyr::to_string(report)?),
         })
@@ -176,6 +183,23 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Columns side by side, as kubectl prints them; the last one is as long as it is.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Writes to stdout. A reader that has read enough (`pullpass … | head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
@@ -211,6 +235,14 @@ mod tests {
         ] {
             assert_eq!(describe(&error), text);
         }
+    }
+
+    #[test]
+    fn puts_columns_side_by_side() {
+        let rows = [["NAME", "WHY"], ["a", ""], ["längest", "it is"]];
+        let text = table(&rows.map(|row| row.map(str::to_owned)));
+        assert_eq!(text, "NAME      WHY\na\nlängest   it is\n");
+        assert_eq!(table::<2>(&[]), "");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! leader (a Lease) ─▶ reconciler: one pull secret that changed (memory alone) ─▶ decide (pure) ─▶ mint, write, remove, status
 //!                  ─▶ cert_rotation: our own certificates ─▶ decide (pure) ─▶ Secret, caBundle
 //!                  ─▶ missed_pods: a page of Pending Pods ─▶ admission::PodChecker ─▶ count, Event
+//!                  ─▶ login_checks: a fixed login that is another one ─▶ its registry ─▶ status
 //!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
 //! ```
 
@@ -13,6 +14,7 @@ mod credential_gc;
 mod election;
 mod leader_election;
 mod leadership;
+mod login_checks;
 mod metrics;
 pub mod missed_pods;
 mod reconciler;
@@ -23,6 +25,7 @@ pub use cert_rotation::{CertRotator, WRONG_CLOCK};
 pub use credential_gc::CredentialGc;
 pub use leader_election::LeaderElector;
 pub use leadership::Leadership;
+pub use login_checks::{CheckedLogins, LoginCheckLoop, Metrics as LoginCheckMetrics};
 pub use metrics::Metrics;
 pub use missed_pods::MissedPodScanner;
 #[cfg(test)]

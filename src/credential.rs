@@ -10,6 +10,7 @@ pub mod cache;
 pub mod ecr;
 pub mod http;
 pub mod identity;
+pub mod login_check;
 pub mod mint;
 pub mod proxy;
 pub mod static_login;
@@ -100,7 +101,7 @@ pub fn freshness(credential: &Credential, now: Timestamp) -> Freshness {
 
 /// What one credential is kept under: 64 lower-case hexadecimal digits, usable in an object's name.
 ///
-/// It is the SHA-256 of [`crate::registry::source::CredentialSource::canonical`] and, for static keys, of the keys themselves, so
+/// It is the SHA-256 of [`crate::registry::source::MintSource::canonical`] and, for static keys, of the keys themselves, so
 /// that rotated keys lead to another credential. Nothing can be learned from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialKey(String);

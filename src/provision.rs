@@ -19,6 +19,7 @@ mod flight;
 mod grant_coverage;
 mod grant_fetcher;
 mod grant_fetches;
+mod kept;
 mod listed_crd;
 mod live_reads;
 pub(crate) mod lock;
@@ -36,6 +37,7 @@ pub mod service_account;
 mod sources;
 mod stale;
 pub mod state;
+mod static_source;
 pub mod store;
 pub mod summary;
 mod superseded_logins;
@@ -65,7 +67,13 @@ pub trait Provision: Send + Sync {
     /// What keeps the source Secrets of a Registry from being used, as memory knows them: a line for each, with what to do.
     fn source_problems(&self, registry: &ValidRegistry) -> Vec<String>;
 
-    /// The namespace as it is known in memory: only opted-in ones are.
+    /// That the rights to the pull secrets of this name are missing, and what to do; `None`: they are there, or that is not known. One live
+    /// question, within a second; those beyond a rate are not asked.
+    async fn find_missing_rights(&self, _secret: &ObjectName) -> Option<String> {
+        None
+    }
+
+    /// The namespace as it is known in memory: those with the opt-in label are.
     fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>>;
 
     /// The namespace by one live read, for one that memory does not have (yet): Namespace and Pod may come in one

@@ -9,6 +9,7 @@
 
 pub mod arn;
 mod arrange;
+pub(crate) mod audience;
 mod candidate;
 pub mod crd;
 mod explain;
@@ -47,6 +48,7 @@ pub use source::CredentialSource;
 pub use spec_changes::{SpecChangeState, SpecChanges};
 pub use valid::ValidRegistry;
 pub use validate::Problem;
+pub(crate) use validate::split_endpoint;
 
 /// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
 /// own, of this name with `-<name of the Registry>` behind it.
@@ -194,11 +196,6 @@ impl Registries {
     /// The rules that Registries break; those Registries serve nothing.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
-    }
-
-    /// Whether there is no valid Registry.
-    pub fn is_empty(&self) -> bool {
-        self.served.is_empty()
     }
 
     /// The valid Registry of this name, suspended or not.

@@ -89,6 +89,16 @@ struct AdmissionLabels {
     cache: Snake<CacheResult>,
 }
 
+impl AdmissionLabels {
+    fn new(outcome: AdmissionOutcome, reason: &'static str, cache: CacheResult) -> Self {
+        Self {
+            outcome: Snake(outcome),
+            reason: Snake(reason),
+            cache: Snake(cache),
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -120,13 +130,8 @@ impl Metrics {
         cache: CacheResult,
         took: Duration,
     ) {
-        self.admissions
-            .get_or_create(&AdmissionLabels {
-                outcome: Snake(outcome),
-                reason: Snake(reason),
-                cache: Snake(cache),
-            })
-            .inc();
+        let labels = AdmissionLabels::new(outcome, reason, cache);
+        self.admissions.get_or_create(&labels).inc();
         self.duration.of(cache).observe(took.as_secs_f64());
     }
 
@@ -141,11 +146,7 @@ impl Metrics {
 
     /// Counts a request in which no review was read.
     pub(super) fn count_unread(&self, outcome: AdmissionOutcome) {
-        let labels = AdmissionLabels {
-            outcome: Snake(outcome),
-            reason: Snake(""),
-            cache: Snake(CacheResult::Hit),
-        };
+        let labels = AdmissionLabels::new(outcome, "", CacheResult::Hit);
         self.admissions.get_or_create(&labels).inc();
     }
 
@@ -168,12 +169,8 @@ impl Metrics {
         reason: &'static str,
         cache: CacheResult,
     ) -> u64 {
-        self.admissions
-            .get(&AdmissionLabels {
-                outcome: Snake(outcome),
-                reason: Snake(reason),
-                cache: Snake(cache),
-            })
-            .map_or(0, |counter| counter.get())
+        let labels = AdmissionLabels::new(outcome, reason, cache);
+        let counter = self.admissions.get(&labels);
+        counter.map_or(0, |counter| counter.get())
     }
 }

@@ -1,5 +1,7 @@
 //! What to inject into a Pod, or why it is admitted unchanged. Pure.
 
+mod skip;
+
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,10 +10,13 @@ use super::patch::Additions;
 use super::review::{PodObject, Request, Spec};
 use crate::image::Reference;
 use crate::names::NamespaceName;
+use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::{ExcludedNamespaces, InjectMode, Namespace, PULL_SECRET};
 use crate::registry::{
     PodSubject, Registries, Resolved, ValidRegistry, injected_key_problem, label_value_problem,
 };
+
+pub use skip::Skip;
 
 /// The longest annotations that Kubernetes takes, keys and values together, in bytes.
 ///
@@ -19,71 +24,11 @@ use crate::registry::{
 /// `TotalAnnotationSizeLimitB` in k8s.io/apimachinery/pkg/api/validation
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
+/// How much of a label's value a warning shows: the API server has not checked it yet.
+const LABEL_SHOWN: usize = 63;
+
 /// How many warnings of a Pod's images are kept: fewer are shown.
 const WARNINGS_MAX: usize = 16;
-
-/// Why a review is answered with "allowed" and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
-    /// Not the creation of a Pod itself: another operation, subresource or kind.
-    NotPodCreation,
-    /// The request names no namespace.
-    NoNamespace,
-    /// The namespace is excluded: a `kube-*` one, pullpass' own, or one that an admin excludes.
-    NamespaceExcluded,
-    /// A field that decides has an unexpected type, or is not the name of an object; or the Pod has no metadata or spec.
-    MalformedObject,
-    /// The mirror of a static Pod: the API server would refuse it.
-    MirrorPod,
-    /// The Pod's label says `pullpass.dev/inject: disabled`.
-    PodOptedOut,
-    /// The namespace is not known, and could not be read.
-    NamespaceUnknown,
-    /// The namespace has not opted in.
-    NamespaceNotOptedIn,
-    /// The namespace is being deleted.
-    NamespaceTerminating,
-    /// No Registry serves one of the images (or, with `all`, the namespace).
-    NoRegistry,
-    /// The ServiceAccount enforces mountable secrets and does not list ours: the API server would refuse the Pod.
-    MountableSecrets,
-    /// A Secret of our name is there that is not ours.
-    SecretNotManaged,
-}
-
-impl Skip {
-    /// The reason in one word, for metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotPodCreation => "NotPodCreation",
-            Self::NoNamespace => "NoNamespace",
-            Self::NamespaceExcluded => "NamespaceExcluded",
-            Self::MalformedObject => "MalformedObject",
-            Self::MirrorPod => "MirrorPod",
-            Self::PodOptedOut => "PodOptedOut",
-            Self::NamespaceUnknown => "NamespaceUnknown",
-            Self::NamespaceNotOptedIn => "NamespaceNotOptedIn",
-            Self::NamespaceTerminating => "NamespaceTerminating",
-            Self::NoRegistry => "NoRegistry",
-            Self::MountableSecrets => "MountableSecrets",
-            Self::SecretNotManaged => "SecretNotManaged",
-        }
-    }
-
-    /// Whether it happens all the time and nobody needs to know.
-    pub fn is_routine(self) -> bool {
-        matches!(
-            self,
-            Self::NotPodCreation
-                | Self::NoNamespace
-                | Self::NamespaceExcluded
-                | Self::MirrorPod
-                | Self::PodOptedOut
-                | Self::NamespaceNotOptedIn
-                | Self::NoRegistry
-        )
-    }
-}
 
 /// The warning for a Pod whose namespace could not be read.
 pub fn namespace_unknown_warning(namespace: &NamespaceName) -> String {
@@ -182,6 +127,19 @@ pub fn opts_out(pod: &PodObject<'_>) -> bool {
     labels.is_some_and(|labels| labels.inject.as_text() == Some("disabled"))
 }
 
+/// The warning for a Pod whose own label means nothing: it gets what it would get without.
+fn find_unknown_label(pod: &PodObject<'_>) -> Option<String> {
+    let labels = pod.metadata.value()?.labels.value()?;
+    let value = labels.inject.as_text()?;
+    let shown: String = value.chars().take(LABEL_SHOWN).collect();
+    let is_known = matches!(value, "disabled" | "enabled" | "all");
+    (!is_known).then(|| {
+        format!(
+            "pullpass: the Pod's label {INJECT_LABEL}={shown} means nothing and changes nothing: disabled opts a Pod out"
+        )
+    })
+}
+
 /// Decides what a Pod that [`screen`] let through is given in its namespace.
 pub fn decide<'r>(
     pod: &PodObject<'_>,
@@ -194,6 +152,10 @@ pub fn decide<'r>(
     if namespace.mode == InjectMode::Off {
         return Plan::Skip(Skip::NamespaceNotOptedIn, Vec::new());
     }
+    if let Some(unknown) = namespace.find_unknown_inject() {
+        let warning = format!("pullpass: {unknown}");
+        return Plan::Skip(Skip::UnknownInjectValue, vec![warning]);
+    }
     if namespace.terminating {
         return Plan::Skip(Skip::NamespaceTerminating, Vec::new());
     }
@@ -203,6 +165,7 @@ pub fn decide<'r>(
         ..pod_subject(pod, namespace)
     };
     let mut injection = Injection::default();
+    injection.warnings.extend(find_unknown_label(pod));
     let images = pod.spec.value().into_iter().flat_map(Spec::images);
     for image in images.clone() {
         injection.add_image(image, &pod_subject, registries);

@@ -50,7 +50,8 @@ impl PodChecker {
 
     /// Whether a namespace opted in, as far as memory knows: a Pod of any other one is [`Skip::NamespaceNotOptedIn`].
     pub fn is_opted_in(&self, namespace: &NamespaceName) -> bool {
-        self.provision.namespace(namespace).is_some()
+        let namespace = self.provision.namespace(namespace);
+        namespace.is_some_and(|namespace| namespace.mode.is_opted_in())
     }
 
     /// Evaluates the Pod in `json`. A namespace that memory does not know has not opted in.
@@ -159,6 +160,7 @@ mod tests {
             ("shop", "enabled"),
             ("everything", "all"),
             ("kube-system", "enabled"),
+            ("typo", "true"),
         ]
         .map(|(name, inject)| namespace(name, inject));
         PodChecker::new(Arc::new(Offline::new(registries, namespaces.to_vec())))
@@ -188,6 +190,7 @@ mod tests {
             ("shop", mirror, ours, skipped(Skip::MirrorPod)),
             ("elsewhere", "{}", ours, skipped(Skip::NamespaceNotOptedIn)),
             ("kube-system", "{}", ours, skipped(Skip::NamespaceExcluded)),
+            ("typo", "{}", ours, skipped(Skip::UnknownInjectValue)),
         ];
         let check = check();
         for (namespace, metadata, spec, verdict) in rows {

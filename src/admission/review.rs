@@ -303,31 +303,27 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The object breaks a rule: 422, as the API server answers itself.
-    pub fn invalid(message: String) -> Self {
+    fn new(code: u16, reason: &'static str, message: String) -> Self {
         Self {
-            code: 422,
-            reason: "Invalid",
+            code,
+            reason,
             message,
         }
+    }
+
+    /// The object breaks a rule: 422, as the API server answers itself.
+    pub fn invalid(message: String) -> Self {
+        Self::new(422, "Invalid", message)
     }
 
     /// What is asked of the object is not met: 403.
     pub fn forbidden(message: String) -> Self {
-        Self {
-            code: 403,
-            reason: "Forbidden",
-            message,
-        }
+        Self::new(403, "Forbidden", message)
     }
 
     /// It cannot be decided now: 503.
     pub fn unavailable(message: String) -> Self {
-        Self {
-            code: 503,
-            reason: "ServiceUnavailable",
-            message,
-        }
+        Self::new(503, "ServiceUnavailable", message)
     }
 }
 

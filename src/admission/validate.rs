@@ -36,8 +36,20 @@ pub(super) async fn registry(State(webhook): State<Arc<Webhook>>, request: Reque
     };
     let check = async |_: &Review<'_>| {
         let provision = &webhook.provision;
-        let problems = |registry: &ValidRegistry| provision.source_problems(registry);
-        validate_registry::validate(&OldAndNew::find(&body), &provision.registries(), problems)
+        let mut secret = None;
+        let problems = |registry: &ValidRegistry| {
+            secret = Some(registry.secret.clone());
+            provision.source_problems(registry)
+        };
+        let (objects, registries) = (OldAndNew::find(&body), provision.registries());
+        let mut response = validate_registry::validate(&objects, &registries, problems);
+        // Of one that is valid and in use.
+        if let Some(secret) = secret
+            && let Some(missing) = provision.find_missing_rights(&secret).await
+        {
+            response.warnings.push(format!("pullpass: {missing}"));
+        }
+        response
     };
     webhook.validate(&body, Subject::Registry, check).await
 }
@@ -112,10 +124,7 @@ impl Enforce {
         );
         match self {
             Self::Warn => ValidationResponse::default(),
-            Self::Deny => ValidationResponse {
-                refusal: Some(Denial::unavailable(message)),
-                warnings: Vec::new(),
-            },
+            Self::Deny => ValidationResponse::refuse(Denial::unavailable(message)),
         }
     }
 
@@ -136,14 +145,8 @@ impl Enforce {
             "pullpass: the Pod does not reference Secret {secrets} of namespace {namespace}, which its images need (Registry {registries}): {advice}"
         );
         match self {
-            Self::Warn => ValidationResponse {
-                refusal: None,
-                warnings: vec![message],
-            },
-            Self::Deny => ValidationResponse {
-                refusal: Some(Denial::forbidden(message)),
-                warnings: Vec::new(),
-            },
+            Self::Warn => ValidationResponse::warn(vec![message]),
+            Self::Deny => ValidationResponse::refuse(Denial::forbidden(message)),
         }
     }
 }

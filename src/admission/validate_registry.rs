@@ -164,22 +164,30 @@ pub fn validate(
                         .map(|problem| format!("pullpass: {problem}")),
                 );
             }
-            ValidationResponse {
-                refusal: None,
-                warnings,
-            }
+            ValidationResponse::warn(warnings)
         }
     }
 }
 
 impl ValidationResponse {
-    fn unreadable(error: &serde_json::Error) -> Self {
+    /// The object is admitted, with these warnings.
+    pub(super) fn warn(warnings: Vec<String>) -> Self {
+        let refusal = None;
+        Self { refusal, warnings }
+    }
+
+    /// The object is refused.
+    pub(super) fn refuse(denial: Denial) -> Self {
         Self {
-            refusal: None,
-            warnings: vec![format!(
-                "pullpass: cannot decode this Registry, it serves nothing ({error}): upgrade pullpass and its CRD together"
-            )],
+            refusal: Some(denial),
+            warnings: Vec::new(),
         }
+    }
+
+    fn unreadable(error: &serde_json::Error) -> Self {
+        Self::warn(vec![format!(
+            "pullpass: cannot decode this Registry, it serves nothing ({error}): upgrade pullpass and its CRD together"
+        )])
     }
 
     fn too_large() -> Self {
@@ -202,10 +210,7 @@ impl ValidationResponse {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        Self {
-            refusal: Some(Denial::invalid(lines.join("; "))),
-            warnings: Vec::new(),
-        }
+        Self::refuse(Denial::invalid(lines.join("; ")))
     }
 }
 

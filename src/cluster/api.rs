@@ -11,6 +11,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
@@ -267,6 +268,21 @@ impl Objects<'_, SelfSubjectReview> {
         let (parameters, empty) = (PostParams::default(), SelfSubjectReview::default());
         let asked = self.api.create(&parameters, &empty);
         self.ask("selfsubjectreview", asked).await
+    }
+}
+
+impl Objects<'_, SelfSubjectAccessReview> {
+    /// Has the API server say whether we may do what is asked about.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub(super) async fn review(
+        &self,
+        about: &SelfSubjectAccessReview,
+    ) -> Result<SelfSubjectAccessReview, ClusterError> {
+        let parameters = PostParams::default();
+        let asked = self.api.create(&parameters, about);
+        self.ask("selfsubjectaccessreview", asked).await
     }
 }
 

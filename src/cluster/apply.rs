@@ -116,6 +116,10 @@ impl Cluster for Kube {
         answer.map(drop)
     }
 
+    async fn may_write_pull_secrets(&self, name: &ObjectName) -> Result<bool, ClusterError> {
+        self.may_write_secrets(name).await
+    }
+
     async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
         let kind = ApiResource::erase::<Registry>(&());
         let what = "discovery of the kind Registry";

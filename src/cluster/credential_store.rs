@@ -29,7 +29,7 @@ use crate::provision::store::Store;
 use crate::registry::source::MintSource;
 pub(super) use object::{STORE_LABEL, StoredSecret};
 
-const NAME_PREFIX: &str = "pullpass-credential-";
+pub(super) const NAME_PREFIX: &str = "pullpass-credential-";
 
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 8;

@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::Body;
-use kube::core::{ApiResource, Status};
+use kube::core::{ApiResource, GroupVersionKind, Status};
 use serde_json::Value;
 
 use super::api::{Mismatch, check_name, list_named, pods_path};
@@ -20,6 +20,9 @@ use crate::registry::selector::LabelSelector;
 
 /// The name of the webhook that changes Pods within its configuration.
 pub const WEBHOOK: &str = "pods.pullpass.dev";
+
+/// How many Deployments are looked at: there is one admission controller of a kind.
+const DEPLOYMENTS_MAX: u32 = 64;
 
 /// A webhook configuration that calls pullpass.
 #[derive(Clone, Debug)]
@@ -93,6 +96,14 @@ impl Kube {
         Ok(webhooks.collect())
     }
 
+    /// Whether pullpass' own namespace has a Secret of this name, labelled or not.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn has_own_secret(&self, name: &ObjectName) -> Result<bool, ClusterError> {
+        Ok(self.own_secrets().get(name).await?.is_some())
+    }
+
     /// Whether there is the configuration of our webhooks that validate.
     ///
     /// # Errors
@@ -102,6 +113,29 @@ impl Kube {
         let what = "validatingwebhookconfigurations";
         let found = api_error::request(what, api.list(&named_webhooks())).await?;
         Ok(!found.items.is_empty())
+    }
+
+    /// The images of Deployments that say of themselves that they are an admission controller, as Kyverno's does.
+    ///
+    /// <https://github.com/kyverno/kyverno/blob/main/charts/kyverno/templates/admission-controller/_helpers.tpl>
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn fetch_admission_controller_images(&self) -> Result<Vec<String>, ClusterError> {
+        let kind = GroupVersionKind::gvk("apps", "v1", "Deployment");
+        let resource = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let labelled = "app.kubernetes.io/component=admission-controller";
+        let params = ListParams::default()
+            .labels(labelled)
+            .limit(DEPLOYMENTS_MAX);
+        let found = api_error::request("deployments", api.list(&params)).await?;
+        let images = found.items.iter().flat_map(|deployment| {
+            let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
+            let containers = containers.as_array().into_iter().flatten();
+            containers.filter_map(|container| container["image"].as_str())
+        });
+        Ok(images.map(str::to_owned).collect())
     }
 
     /// Creates a Pod as a server-side dry run: admission runs, nothing is stored.

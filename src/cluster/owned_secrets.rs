@@ -5,6 +5,7 @@ use kube::api::ListParams;
 use serde::Deserialize;
 
 use super::api::Objects;
+use super::credential_store::NAME_PREFIX as CREDENTIAL_PREFIX;
 use super::list::ListReader;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
@@ -22,6 +23,13 @@ pub struct OwnedSecret {
     /// What it is called.
     pub name: ObjectName,
     uid: String,
+}
+
+impl OwnedSecret {
+    /// Whether it holds a minted credential, and is no pull secret.
+    pub fn is_credential(&self) -> bool {
+        self.name.starts_with(CREDENTIAL_PREFIX)
+    }
 }
 
 impl Kube {

@@ -77,7 +77,8 @@ impl Kube {
             ..TokenRequest::default()
         };
         let asked = accounts.create_token(&tenant.service_account, &request);
-        let answer = asked.await.map_err(|error| explain(tenant, error))?;
+        let answer = asked.await;
+        let answer = answer.map_err(|error| explain(tenant, audience, error))?;
         let token = answer.status.and_then(|status| status.token);
         token
             .filter(|token| !token.is_empty())
@@ -114,9 +115,21 @@ fn unreachable(tenant: &Tenant, message: &str) -> TenantError {
     }
 }
 
-fn explain(tenant: &Tenant, error: ClusterError) -> TenantError {
+/// What the chart's policy `pullpass-tokens` says of another audience than its own.
+const FOREIGN_AUDIENCE: &str = "tokenAudiences";
+
+fn explain(tenant: &Tenant, audience: &str, error: ClusterError) -> TenantError {
     let (namespace, service_account) = names(tenant);
     match error {
+        ClusterError::Forbidden { message, .. } | ClusterError::Rejected { message, .. }
+            if message.contains(FOREIGN_AUDIENCE) =>
+        {
+            TenantError::AudienceForbidden {
+                namespace,
+                service_account,
+                audience: audience.to_owned(),
+            }
+        }
         ClusterError::Forbidden { message, .. } => TenantError::TokenForbidden {
             namespace,
             service_account,

@@ -79,31 +79,26 @@ impl Watches {
             synced: Synced(Vec::new()),
         };
         watches.add("namespaces", |synced| {
-            watch_namespaces(kube, Arc::clone(state), synced)
+            watch_namespaces(kube.clone(), Arc::clone(state), synced)
         });
         watches.add("registries", |synced| {
-            watch_registries(kube, Arc::clone(state), synced)
+            watch_registries(kube.clone(), Arc::clone(state), synced)
         });
         let namespaces = watches.signal("namespaces");
         watches.add("pull_secrets", |synced| {
-            let name = ObjectName::constant(PULL_SECRET);
-            watch_secrets(
-                kube,
-                &name,
-                state,
-                "pull_secrets".into(),
-                (namespaces, synced),
-            )
+            let (name, target) = (ObjectName::constant(PULL_SECRET), "pull_secrets".into());
+            let signals = (namespaces, synced);
+            watch_secrets(kube.clone(), name, Arc::clone(state), target, signals)
         });
         let before = ["namespaces", "registries"].map(|what| watches.signal(what));
         watches.add(OWN_SECRETS, |synced| {
-            watch_own_secrets(kube, Arc::clone(state), before, synced)
+            watch_own_secrets(kube.clone(), Arc::clone(state), before, synced)
         });
         watches.add("source_secrets", |synced| {
-            watch_sources(kube, Arc::clone(state), synced)
+            watch_sources(kube.clone(), Arc::clone(state), synced)
         });
         watches.add("credential_store", |synced| {
-            watch_store(kube, Arc::clone(store), synced)
+            watch_store(kube.clone(), Arc::clone(store), synced)
         });
         watches
     }
@@ -135,105 +130,98 @@ impl Watches {
         receiver.clone()
     }
 
-    fn add(
+    fn add<W: Future<Output = ()> + Send + 'static>(
         &mut self,
         what: &'static str,
-        start: impl FnOnce(signal::Sender<bool>) -> BoxFuture<'static, ()>,
+        watch: impl FnOnce(signal::Sender<bool>) -> W,
     ) {
         let (sender, receiver) = signal::channel(false);
-        self.tasks.push((what, start(sender)));
+        self.tasks.push((what, watch(sender).boxed()));
         self.synced.0.push((what, receiver));
     }
 }
 
-/// What is logged once of each namespace that opted in and is excluded.
+/// What is logged of a namespace that opted in and is excluded.
 const EXCLUDED_WARNING: &str = "namespace is opted in and excluded: nothing is injected or written there; take its label pullpass.dev/inject off, or do not exclude it (--exclude-namespaces; kube-* and pullpass' own always are)";
 
-/// Logs a namespace that opted in and is excluded, once for as long as it is; with an empty name all of them.
-fn warn_of_excluded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
+/// What is to be logged of a namespace whose label is not followed; `None`: it is.
+fn find_warning(namespace: &Namespace) -> Option<String> {
+    let unknown = namespace.find_unknown_inject();
+    unknown.or_else(|| namespace.excluded.then(|| EXCLUDED_WARNING.to_owned()))
+}
+
+/// Logs a namespace whose label is not followed, once for as long as that is so; with an empty name all of them.
+fn warn_of_unheeded(state: &State, name: &str, warned: &mut HashSet<NamespaceName>) {
     let known: Vec<Arc<Namespace>> = if name.is_empty() {
         state.namespaces.list()
     } else {
         state.namespaces.get(name).into_iter().collect()
     };
-    let is_excluded = |name: &NamespaceName| {
+    let is_unheeded = |name: &NamespaceName| {
         let namespace = state.namespaces.get(name.as_str());
-        namespace.is_some_and(|namespace| namespace.excluded)
+        namespace.is_some_and(|namespace| find_warning(&namespace).is_some())
     };
-    warned.retain(is_excluded);
-    for namespace in known.iter().filter(|namespace| namespace.excluded) {
-        if warned.insert(namespace.name.clone()) {
-            tracing::warn!(namespace.name = %namespace.name, "{EXCLUDED_WARNING}");
+    warned.retain(is_unheeded);
+    for namespace in known {
+        if let Some(warning) = find_warning(&namespace)
+            && warned.insert(namespace.name.clone())
+        {
+            tracing::warn!(namespace.name = %namespace.name, "{warning}");
         }
     }
 }
 
-/// Opted-in namespaces, metadata alone.
-fn watch_namespaces(
-    kube: &Kube,
-    state: Arc<State>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+/// Namespaces with the opt-in label, metadata alone: also those where its value means nothing, and what is there stays.
+async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
-    let selection = Selection::of_labels(format!("{INJECT_LABEL} in (enabled,all)"));
-    let events = WatchStream::new(kube, "namespaces", api, selection);
-    let excluded = Arc::clone(&kube.excluded);
-    async move {
-        let mut warned = HashSet::new();
-        // Those that are gone, too, until the next list.
-        let mut known = HashMap::new();
-        let reader = ReflectorSpec {
-            target: "namespaces".into(),
-            identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
-            read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
-                Ok(objects::read_namespace(
-                    name.clone(),
-                    object.metadata,
-                    &excluded,
-                ))
-            },
-            // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
-            changed: |name: &str| {
-                state.announce_namespaces();
-                warn_of_excluded(&state, name, &mut warned);
-                if name.is_empty() {
-                    let all = state.namespaces.entries().into_iter();
-                    known = all
-                        .map(|(name, namespace)| (name, namespace.uid.clone()))
-                        .collect();
-                } else if let Some(namespace) = state.namespaces.get(name) {
-                    let before = known.insert(namespace.name.clone(), namespace.uid.clone());
-                    if before.is_some_and(|uid| uid != namespace.uid) {
-                        state.forget_pull_secrets_in(name);
-                    }
+    let selection = Selection::of_labels(format!("{INJECT_LABEL},{INJECT_LABEL}!=disabled"));
+    let events = WatchStream::new(&kube, "namespaces", api, selection);
+    let mut warned = HashSet::new();
+    // Those that are gone, too, until the next list.
+    let mut known = HashMap::new();
+    let reader = ReflectorSpec {
+        target: "namespaces".into(),
+        identify: |object: &PartialObjectMeta<NamespaceObject>| identify(object, None),
+        read: |name: &NamespaceName, object: PartialObjectMeta<NamespaceObject>| {
+            Ok(objects::read_namespace(
+                name.clone(),
+                object.metadata,
+                &kube.excluded,
+            ))
+        },
+        // A namespace that comes back under the same name has none of the old one's Secrets, whichever watch says so first.
+        changed: |name: &str| {
+            state.announce_namespaces();
+            warn_of_unheeded(&state, name, &mut warned);
+            if name.is_empty() {
+                let all = state.namespaces.entries().into_iter();
+                known = all
+                    .map(|(name, namespace)| (name, namespace.uid.clone()))
+                    .collect();
+            } else if let Some(namespace) = state.namespaces.get(name) {
+                let before = known.insert(namespace.name.clone(), namespace.uid.clone());
+                if before.is_some_and(|uid| uid != namespace.uid) {
+                    state.forget_pull_secrets_in(name);
                 }
-            },
-            unreadable: Arc::default(),
-        };
-        follow(events, &state.namespaces, reader, synced).await;
-    }
-    .boxed()
+            }
+        },
+        unreadable: Arc::default(),
+    };
+    follow(events, &state.namespaces, reader, synced).await;
 }
 
-fn watch_sources(
-    kube: &Kube,
-    state: Arc<State>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+async fn watch_sources(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
     let selection = Selection::of_labels(format!("{}=true", objects::SOURCE_LABEL));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "source_secrets", kube.namespaced(&own), selection);
-    async move {
-        let reader = ReflectorSpec {
-            target: "source_secrets".into(),
-            identify: |object: &Secret| identify(object, Some(&own)),
-            read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
-            changed: |name: &str| log_source_change(name, state.sources.len()),
-            unreadable: Arc::default(),
-        };
-        follow(events, &state.sources, reader, synced).await;
-    }
-    .boxed()
+    let events = WatchStream::new(&kube, "source_secrets", kube.namespaced(&own), selection);
+    let reader = ReflectorSpec {
+        target: "source_secrets".into(),
+        identify: |object: &Secret| identify(object, Some(&own)),
+        read: |name: &ObjectName, object| Ok(objects::read_source_secret(name.clone(), object)),
+        changed: |name: &str| log_source_change(name, state.sources.count()),
+        unreadable: Arc::default(),
+    };
+    follow(events, &state.sources, reader, synced).await;
 }
 
 /// After a list no single one is named.
@@ -245,25 +233,18 @@ fn log_source_change(name: &str, count: usize) {
     }
 }
 
-fn watch_store(
-    kube: &Kube,
-    store: Arc<KubeCredentialStore>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+async fn watch_store(kube: Kube, store: Arc<KubeCredentialStore>, synced: signal::Sender<bool>) {
     let selection = Selection::of_labels(format!("{STORE_LABEL}=true"));
     let own = kube.namespace().clone();
-    let events = WatchStream::new(kube, "credential_store", kube.namespaced(&own), selection);
-    async move {
-        let reader = ReflectorSpec {
-            target: "credential_store".into(),
-            identify: |object: &Secret| identify(object, Some(&own)),
-            read: |_: &ObjectName, object| StoredSecret::try_read(&object),
-            changed: |_: &str| store.notify(),
-            unreadable: Arc::default(),
-        };
-        follow(events, store.cache(), reader, synced).await;
-    }
-    .boxed()
+    let events = WatchStream::new(&kube, "credential_store", kube.namespaced(&own), selection);
+    let reader = ReflectorSpec {
+        target: "credential_store".into(),
+        identify: |object: &Secret| identify(object, Some(&own)),
+        read: |_: &ObjectName, object| StoredSecret::try_read(&object),
+        changed: |_: &str| store.notify(),
+        unreadable: Arc::default(),
+    };
+    follow(events, store.cache(), reader, synced).await;
 }
 
 #[cfg(test)]

@@ -4,12 +4,21 @@ mod advice;
 mod cloud;
 mod cluster;
 mod context;
+mod dry_run;
+mod ids;
 mod image;
+mod kyverno;
 mod namespace;
+mod opt_in;
 mod report;
+mod selection;
+mod source;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
 
 use super::cluster_args::ClusterArgs;
 use super::explain::parse_labels;
@@ -18,9 +27,6 @@ use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
 use context::CheckContext;
 use report::CheckReport;
-
-/// What to do about a namespace that is opted in and excluded.
-const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
 
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
 ///
@@ -31,11 +37,16 @@ const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it o
 ///
 /// An identity is that of the place where this runs: to try pullpass' own workload identity, run it in pullpass' Pod.
 ///
-/// The exit code is 0 when no hop fails, 1 when one does, and 2 when the files or arguments are wrong.
+/// What is found has a stable name, shown in brackets where something fails: docs/CHECK.md lists them all. A fix that is a command can be
+/// pasted into a shell as it is. With --wait it is tried again until no hop fails and no pull secret is missing, or until --timeout.
+///
+/// The exit code is 0 when no hop fails, 1 when one does (or still does at the end of --timeout), and 2 when the files or arguments are wrong,
+/// or the cluster that they name cannot be used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pullpass check
   pullpass check -n payments 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
+  pullpass check -n payments --wait --timeout 2m
   pullpass check -f registries.yaml --context production -o json
   kubectl exec -n pullpass deploy/pullpass -- pullpass check -n payments")]
 pub(super) struct Args {
@@ -79,24 +90,79 @@ pub(super) struct Args {
     /// none of them.
     #[arg(long = "token-service", value_name = "HOST")]
     token_services: Vec<String>,
+    /// Try it again until all is well; what is waited for is said on stderr.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most: 90s, 5m, 1h.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_timeout, requires = "wait")]
+    timeout: Duration,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
+/// How long a pause between two tries is at first, and at most: each try mints.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// Reads `90s`, `5m`, `1h`.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<SignedDuration>();
+    let span = span.map_err(|error| format!("{error}: write 90s, 5m or 1h"))?;
+    Duration::try_from(span).map_err(|error| error.to_string())
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::block_on(async {
-        let mut report = CheckReport::new(args.output);
-        let context = CheckContext::load(args, &mut report).await?;
-        try_all(&context, &mut report).await?;
+        if args.wait {
+            return wait(args).await;
+        }
+        let mut report = CheckReport::new(args.output, false);
+        try_once(args, &mut report).await?;
         report.finish()
     })
+}
+
+/// Tries it until all is well, or until there is no time for another try; prints the last one.
+async fn wait(args: &Args) -> anyhow::Result<ExitCode> {
+    let deadline = Instant::now() + args.timeout;
+    let mut pause = PAUSES.0;
+    let mut said = Vec::new();
+    loop {
+        let mut report = CheckReport::new(args.output, true);
+        try_once(args, &mut report).await?;
+        let pending = report.pending();
+        if pending.is_empty() {
+            return report.finish();
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < pause {
+            super::print_error(format!("gave up after {} s\n", args.timeout.as_secs()));
+            report.finish()?;
+            return Ok(super::FAILED);
+        }
+        if pending != said {
+            let seconds = left.as_secs();
+            super::print_error(format!(
+                "waiting, {seconds} s left: {}\n",
+                pending.join("; ")
+            ));
+            said = pending;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+async fn try_once(args: &Args, report: &mut CheckReport) -> anyhow::Result<()> {
+    let context = CheckContext::load(args, report).await?;
+    try_all(&context, report).await
 }
 
 async fn try_all(context: &CheckContext<'_>, report: &mut CheckReport) -> anyhow::Result<()> {
     let images = image::read(context);
     if let Some(kube) = &context.kube {
         cluster::check(context, kube, report).await?;
+        kyverno::check(kube, report).await?;
     }
     let logins = cloud::check(context, &images, report).await?;
     image::check(context, &images, &logins, report).await?;

@@ -29,6 +29,21 @@ impl ClusterArgs {
         self.kubeconfig.is_some() || self.context.is_some()
     }
 
+    /// The same for a kubectl that is to ask the same cluster: ` --context production`; nothing where no argument names one.
+    pub(super) fn for_kubectl(&self) -> String {
+        let file = self.kubeconfig.as_ref().map(|path| path.to_string_lossy());
+        let file = file.filter(|file| !file.is_empty());
+        let arguments = [
+            ("--kubeconfig", file.as_deref()),
+            ("--context", self.context.as_deref()),
+        ];
+        let given = arguments.into_iter().filter_map(|(name, value)| {
+            let value = quote(value?);
+            Some(format!(" {name} {value}"))
+        });
+        given.collect()
+    }
+
     /// The cluster, with no namespace of its own yet.
     pub(super) fn connection(&self) -> Connection {
         let environment = Environment {
@@ -74,6 +89,17 @@ impl ClusterArgs {
     }
 }
 
+/// A word as a shell reads it.
+///
+/// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02>
+fn quote(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Whether this runs in a Pod, whose ServiceAccount may reach the API server.
 pub(super) fn is_in_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
@@ -82,6 +108,28 @@ pub(super) fn is_in_cluster() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_the_same_cluster_to_kubectl() {
+        let rows = [
+            ("", None, ""),
+            ("a.yaml", None, " --kubeconfig a.yaml"),
+            ("", Some("production"), " --context production"),
+            (
+                "/my files/it's",
+                Some("arn:aws:eks:eu-west-1:1:cluster/a"),
+                r" --kubeconfig '/my files/it'\''s' --context arn:aws:eks:eu-west-1:1:cluster/a",
+            ),
+            ("", Some("$(id)"), " --context '$(id)'"),
+        ];
+        for (kubeconfig, context, expected) in rows {
+            let arguments = ClusterArgs {
+                kubeconfig: Some(kubeconfig.into()),
+                context: context.map(str::to_owned),
+            };
+            assert_eq!(arguments.for_kubectl(), expected);
+        }
+    }
 
     #[test]
     fn finds_kubeconfigs_as_kubectl() {

@@ -104,7 +104,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = args
         .output
         .format(&report::ExplainReport { images: &rows })?;
-    super::print(&report.unwrap_or_else(|| text::render(&context, &rows)))?;
+    super::print(&report.unwrap_or_else(|| match args.output {
+        Output::Wide => text::render_wide(&context, &rows),
+        _ => text::render(&context, &rows),
+    }))?;
     let all_readable = rows.iter().all(|row| row.error.is_none());
     Ok(if all_readable {
         ExitCode::SUCCESS

@@ -98,8 +98,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = args.output.format(&PolicyReport {
         registries: &setups,
     })?;
-    super::print(&report.unwrap_or_else(|| text::render(&setups)))?;
+    super::print(&report.unwrap_or_else(|| match args.output {
+        Output::Wide => list(&setups),
+        _ => text::render(&setups),
+    }))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each Registry.
+fn list(setups: &[Setup]) -> String {
+    let mut lines =
+        vec![["REGISTRY", "PROVIDER", "STEPS", "IDENTITY", "IMAGES"].map(str::to_owned)];
+    lines.extend(setups.iter().map(|setup| {
+        [
+            setup.registry.clone(),
+            setup.provider.to_owned(),
+            setup.steps.len().to_string(),
+            setup.identity.clone(),
+            setup.images.join(","),
+        ]
+    }));
+    super::table(&lines)
 }
 
 fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
@@ -139,13 +158,17 @@ struct PolicyReport<'a> {
 }
 
 impl PolicyContext<'_> {
-    /// The namespaces of the files that a Registry serves.
+    /// The namespaces of the files that a Registry serves; a placeholder where there are none.
     fn served_by(&self, registry: &ValidRegistry) -> Vec<&str> {
         let served = self
             .namespaces
             .iter()
             .filter(|(_, labels)| registry.namespaces.matches(labels));
-        served.map(|(name, _)| name.as_str()).collect()
+        let names: Vec<&str> = served.map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return vec!["<NAMESPACE>"];
+        }
+        names
     }
 }
 

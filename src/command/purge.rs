@@ -45,6 +45,10 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.dry_run && !args.yes && !written.is_empty() && !is_confirmed(written.len())? {
         anyhow::bail!("nothing was removed");
     }
+    let columns = Columns::of(&written);
+    if args.output == Output::Wide {
+        super::print(&columns.line("NAMESPACE", "NAME", "HOLDS", "OUTCOME"))?;
+    }
     let mut failed = 0;
     for secret in &written {
         let outcome = if args.dry_run {
@@ -52,9 +56,9 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             remove(&kube, secret, &mut failed).await
         };
-        print_line(args.output, secret, &outcome)?;
+        print_line(args.output, &columns, secret, &outcome)?;
     }
-    if args.output == Output::Text {
+    if args.output.is_text() {
         let done = if args.dry_run {
             "nothing was removed (--dry-run)".to_owned()
         } else {
@@ -97,14 +101,51 @@ async fn remove(kube: &Kube, secret: &OwnedSecret, failed: &mut usize) -> String
 }
 
 /// One line per Secret, also as JSON: a large cluster has thousands.
-fn print_line(output: Output, secret: &OwnedSecret, outcome: &str) -> anyhow::Result<()> {
+fn print_line(
+    output: Output,
+    columns: &Columns,
+    secret: &OwnedSecret,
+    outcome: &str,
+) -> anyhow::Result<()> {
     let OwnedSecret {
         namespace, name, ..
     } = secret;
+    let holds = if secret.is_credential() {
+        "minted credential"
+    } else {
+        "pull secret"
+    };
     let line = json!({"namespace": namespace, "name": name, "outcome": outcome});
     super::print(&match output {
         Output::Text => format!("{namespace}/{name}: {outcome}\n"),
+        Output::Wide => columns.line(namespace, name, holds, outcome),
         Output::Json => format!("{line}\n"),
         Output::Yaml => format!("---\n{}", serde_saphyr::to_string(&line)?),
     })
+}
+
+/// How wide the columns of all lines are: they are printed one by one.
+struct Columns {
+    namespace: usize,
+    name: usize,
+}
+
+impl Columns {
+    fn of(written: &[OwnedSecret]) -> Self {
+        let widest = |heading: &str, cells: &mut dyn Iterator<Item = usize>| {
+            cells.max().unwrap_or_default().max(heading.len())
+        };
+        Self {
+            namespace: widest(
+                "NAMESPACE",
+                &mut written.iter().map(|one| one.namespace.len()),
+            ),
+            name: widest("NAME", &mut written.iter().map(|one| one.name.len())),
+        }
+    }
+
+    fn line(&self, namespace: &str, name: &str, holds: &str, outcome: &str) -> String {
+        let (one, two) = (self.namespace, self.name);
+        format!("{namespace:<one$}   {name:<two$}   {holds:<17}   {outcome}\n")
+    }
 }

@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// Files with Registries; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// How to print it: as YAML documents (text, yaml), or as one List in JSON.
+    /// How to print it: as YAML documents (text, yaml), as one List in JSON, or as a table (wide).
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -53,6 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
             serde_json::to_string_pretty(&list)? + "\n"
         }
+        Output::Wide => list(&roles),
         Output::Text | Output::Yaml if roles.is_empty() => {
             "# These Registries need no rights beside manifests/rbac.yaml.\n".to_owned()
         }
@@ -62,6 +63,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each rule of each role.
+fn list(roles: &[Value]) -> String {
+    let text = |value: &Value| {
+        let texts = value.as_array().into_iter().flatten();
+        let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
+        texts.join(",")
+    };
+    let mut lines = vec![["CLUSTERROLE", "RESOURCES", "NAMES", "VERBS"].map(str::to_owned)];
+    for role in roles {
+        let name = role["metadata"]["name"].as_str().unwrap_or_default();
+        let granted = role["rules"].as_array().into_iter().flatten();
+        lines.extend(granted.map(|rule| {
+            let cells = ["resources", "resourceNames", "verbs"].map(|field| text(&rule[field]));
+            let [resources, names, verbs] = cells;
+            [name.to_owned(), resources, names, verbs]
+        }));
+    }
+    super::table(&lines)
 }
 
 /// The ClusterRole that a Registry needs, if it needs one.

@@ -150,7 +150,7 @@ impl CertRotator {
         if action == RotationStep::WriteBundle {
             return self.write_bundle(now).await;
         }
-        let held = self.state.read.as_ref().and_then(|(_, held)| held.as_ref());
+        let held = self.state.held();
         let is_due = held.is_some_and(|held| held.view().is_serving_due(now));
         match self.write_secret(action, now).await {
             Ok(what) => {
@@ -186,7 +186,7 @@ impl CertRotator {
         now: Timestamp,
     ) -> Result<&'static str, StepError> {
         let (hosts, validity) = (&self.hosts, self.validity);
-        let held = self.state.read.as_ref().and_then(|(_, held)| held.as_ref());
+        let held = self.state.held();
         let last = self.state.last.as_ref();
         let last = last.filter(|last| last.view().serving.until > now);
         let (next, what) = match (action, held, last) {
@@ -238,7 +238,7 @@ impl CertRotator {
     }
 
     async fn write_bundle(&mut self, now: Timestamp) -> Timestamp {
-        let held = self.state.read.as_ref().and_then(|(_, held)| held.as_ref());
+        let held = self.state.held();
         let (Some(held), Some(webhooks)) = (held, self.configurations.all()) else {
             return now;
         };
@@ -289,6 +289,11 @@ impl CertRotator {
 }
 
 impl RotationState {
+    /// What the Secret holds, as it was read last.
+    fn held(&self) -> Option<&CertificateSet> {
+        self.read.as_ref()?.1.as_ref()
+    }
+
     /// What the Secret holds, if it can be used. Each state of it is read once.
     fn read(
         &mut self,

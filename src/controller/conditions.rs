@@ -1,11 +1,13 @@
 //! What a Registry's status says. Pure.
 //!
-//! `Ready`: do its Pods pull? `Degraded`: is something in need of attention? `Suspended` is there while it is suspended. Where it is not
+//! `Ready`: do its Pods pull? `Degraded`: is something in need of attention? `Verified`, of a fixed login: does
+//! its registry take it? `Suspended` is there while it is suspended. Where it is not
 //! ready, `Reconciling` says that this is worked on, `Stalled` that a person has to act: by kstatus' rules tools wait for the first and
 //! fail with the second. Conditions follow
 //! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>
 //! and <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 
+mod login;
 mod progress;
 mod unmatched;
 
@@ -16,6 +18,8 @@ use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
+pub(super) use login::LoginState;
+use login::{LoginFinding, VERIFIED};
 pub(super) use progress::find_deadline;
 pub(super) use unmatched::{Reach, find_reach};
 
@@ -67,6 +71,8 @@ pub(super) struct RegistryFacts {
     pub(super) unwritten: Option<Reason>,
     /// Why a renewed login of it is not written, where the earlier one is good still.
     pub(super) unrenewed: Option<Reason>,
+    /// What is known of its fixed login.
+    pub(super) login: LoginState,
     /// Other problems that need attention.
     pub(super) notes: Vec<Reason>,
 }
@@ -93,16 +99,27 @@ impl Verdict {
 }
 
 /// What is wrong with a Registry, if it is to be reported. Nothing is while it is suspended.
-pub(super) fn find_problem(facts: &RegistryFacts, now: Timestamp) -> Option<Reason> {
+pub(super) fn find_problem(
+    facts: &RegistryFacts,
+    before: Option<&RegistryStatus>,
+    now: Timestamp,
+) -> Option<Reason> {
     if facts.problem.is_none() && facts.suspended {
         return None;
     }
-    let (is_ready, ready) = decide_ready(facts);
+    let login = LoginFinding::of(&facts.login, before);
+    let (is_ready, ready) = decide_ready(facts, &login, before);
     if !is_ready && ready.reason != PROVISIONING {
         return Some(ready);
     }
-    let (is_degraded, degraded) = decide_degraded(facts, now);
+    let (is_degraded, degraded) = decide_degraded(facts, &login, now);
     is_degraded.then_some(degraded)
+}
+
+/// Whether the registry refuses its fixed login, and that matters now.
+pub(super) fn is_login_refused(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> bool {
+    let login = LoginFinding::of(&facts.login, before);
+    !facts.suspended && login.find_refusal().is_some()
 }
 
 /// What is to be said of a Registry. A condition that stays what it was keeps the time of its last change.
@@ -112,15 +129,17 @@ pub(super) fn build_status(
     before: Option<&RegistryStatus>,
     now: Timestamp,
 ) -> RegistryStatus {
+    let login = LoginFinding::of(&facts.login, before);
     RegistryStatus {
         observed_generation: listed.generation,
-        conditions: decide_conditions(listed, facts, before, now),
+        conditions: decide_conditions(listed, facts, &login, before, now),
         images: Some(listed.images.clone()).filter(|images| !images.is_empty()),
         identity: Some(listed.identity.clone()).filter(|identity| !identity.is_empty()),
         principals: facts.principals.clone(),
         expiration_time: facts
             .expiration_time
             .map(|expiration_time| seconds(expiration_time).to_string()),
+        source_resource_version: login.resource_version,
         namespaces: Some(counts(facts.summary.as_ref())),
     }
 }
@@ -128,6 +147,7 @@ pub(super) fn build_status(
 fn decide_conditions(
     listed: &RegistryInfo,
     facts: &RegistryFacts,
+    login: &LoginFinding,
     before: Option<&RegistryStatus>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -159,23 +179,40 @@ fn decide_conditions(
             condition("Ready", Verdict::unknown(SUSPENDED, message))
         })
     } else {
-        let (is_ready, ready) = decide_ready(facts);
+        let (is_ready, ready) = decide_ready(facts, login, before);
         condition("Ready", Verdict::new(is_ready, ready))
     };
-    let degraded = if rests {
+    let degraded = judge_degraded(facts, rests, login, now);
+    let verified = login
+        .verified
+        .clone()
+        .map(|(verdict, generation)| Condition {
+            observed_generation: generation,
+            ..condition(VERIFIED, verdict)
+        });
+    let suspended = rests.then(|| Verdict::new(true, Reason::new(SUSPENDED, RESTS)));
+    let progress = progress::decide(&ready, rests, listed.generation, before, now);
+    let mut conditions = vec![ready, condition("Degraded", degraded)];
+    conditions.extend(verified.or_else(|| login.kept.clone()));
+    conditions.extend(suspended.map(|verdict| condition("Suspended", verdict)));
+    conditions.extend(progress);
+    conditions
+}
+
+fn judge_degraded(
+    facts: &RegistryFacts,
+    rests: bool,
+    login: &LoginFinding,
+    now: Timestamp,
+) -> Verdict {
+    if rests {
         Verdict::unknown(SUSPENDED, "suspended: it is not checked")
     } else if facts.problem.is_some() {
         Verdict::unknown(INVALID, "not checked while it breaks a rule")
     } else {
-        let (is_degraded, degraded) = decide_degraded(facts, now);
+        let (is_degraded, degraded) = decide_degraded(facts, login, now);
         Verdict::new(is_degraded, degraded)
-    };
-    let suspended = rests.then(|| Verdict::new(true, Reason::new(SUSPENDED, RESTS)));
-    let progress = progress::decide(&ready, rests, listed.generation, before, now);
-    let mut conditions = vec![ready, condition("Degraded", degraded)];
-    conditions.extend(suspended.map(|verdict| condition("Suspended", verdict)));
-    conditions.extend(progress);
-    conditions
+    }
 }
 
 fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
@@ -186,16 +223,28 @@ fn counts(summary: Option<&RegistrySummary>) -> NamespaceCounts {
     })
 }
 
-fn decide_ready(facts: &RegistryFacts) -> (bool, Reason) {
+fn decide_ready(
+    facts: &RegistryFacts,
+    login: &LoginFinding,
+    before: Option<&RegistryStatus>,
+) -> (bool, Reason) {
     if let Some(problem) = &facts.problem {
         return (false, Reason::new(INVALID, problem));
+    }
+    if let Some(refusal) = login.find_refusal() {
+        return (false, refusal);
     }
     let Some(summary) = &facts.summary else {
         return facts.reach.decide_ready();
     };
     let wanted = summary.total - summary.foreign;
     if summary.ready >= wanted && (wanted > 0 || summary.foreign == 0) {
-        let message = format!("{} hold a valid login", namespaces(summary.ready));
+        let mut conditions = before.into_iter().flat_map(|before| &before.conditions);
+        let was_ready = conditions.any(|one| one.type_ == "Ready" && one.status == "True");
+        if login.is_untried() && !was_ready {
+            return (false, Reason::new(PROVISIONING, "the login is being tried"));
+        }
+        let message = login.describe_held(&namespaces(summary.ready));
         return (true, Reason::new("Provisioned", message));
     }
     if wanted == 0 {
@@ -205,11 +254,12 @@ fn decide_ready(facts: &RegistryFacts) -> (bool, Reason) {
         .lacking_in
         .as_deref()
         .map_or_else(String::new, |namespace| format!(", for one {namespace}"));
-    let some = format!(
-        "{} of {} lack a login{lacking}",
-        wanted - summary.ready,
-        namespaces(wanted)
-    );
+    let kept = summary.kept.min(wanted - summary.ready);
+    let some = match (wanted - summary.ready - kept, namespaces(wanted)) {
+        (0, all) => format!("{kept} of {all} keep the last login"),
+        (without, all) if kept == 0 => format!("{without} of {all} lack a login{lacking}"),
+        (without, all) => format!("{without} of {all} lack a login, {kept} keep the last one"),
+    };
     let why = summary
         .lack
         .as_ref()
@@ -225,8 +275,8 @@ fn decide_ready(facts: &RegistryFacts) -> (bool, Reason) {
     }
 }
 
-fn decide_degraded(facts: &RegistryFacts, now: Timestamp) -> (bool, Reason) {
-    let mut findings = Vec::new();
+fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) -> (bool, Reason) {
+    let mut findings = Vec::from_iter(login.find_refusal());
     if let Some(failure) = &facts.failure {
         let expiration_time = facts
             .expiration_time

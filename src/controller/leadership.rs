@@ -17,10 +17,12 @@ pub struct Leadership {
 impl Leadership {
     /// Waits until this replica leads; `false`: the sender is gone, it never will.
     pub(super) async fn acquired(leadership: &mut watch::Receiver<Self>) -> bool {
-        leadership
-            .wait_for(|leadership| leadership.leads)
-            .await
-            .is_ok()
+        // What a sender said last says nothing once it is gone.
+        if leadership.has_changed().is_err() {
+            return false;
+        }
+        let leads = leadership.wait_for(|leadership| leadership.leads);
+        leads.await.is_ok()
     }
 
     /// Does `work`, which does not end by itself, until this replica leads no more.
@@ -40,4 +42,26 @@ pub(super) fn ticks(every: Duration) -> Interval {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn leads_no_more_once_the_sender_is_gone() {
+        let leads = Leadership {
+            leads: true,
+            confirmed: None,
+        };
+        let (sender, mut leadership) = watch::channel(leads);
+        assert!(Leadership::acquired(&mut leadership).await);
+        let working = Leadership::while_leading(&mut leadership, std::future::pending());
+        assert!(working.now_or_never().is_none());
+        drop(sender);
+        Leadership::while_leading(&mut leadership, std::future::pending()).await;
+        assert!(!Leadership::acquired(&mut leadership).await);
+    }
 }

@@ -2,7 +2,7 @@
 //! asked when they were created, or because the namespace or the Registry came later.
 //!
 //! A scan runs whenever a replica begins to lead, when an admission comes after a minute without any (the webhook may have
-//! been down), and on a slow timer. Nothing is kept: the Pending Pods are read one at a time; one of a namespace that opted in is evaluated
+//! been down), soon after a namespace opted in or a Registry came (Pods may hang there already), and on a slow timer. Nothing is kept: the Pending Pods are read one at a time; one of a namespace that opted in is evaluated
 //! by what admission would do ([`PodChecker`]), counted, reported by an Event on it, and each is forgotten.
 //!
 //! The same scan finds out whether the API server calls the webhook at all ([`calls`]). Where this replica was asked nothing for a while,
@@ -11,6 +11,7 @@
 pub mod calls;
 mod event;
 mod metrics;
+mod newly_served;
 mod owner;
 mod schedule;
 pub mod webhook_calls;
@@ -24,9 +25,11 @@ use super::leadership::{Leadership, ticks};
 use crate::admission::{self, PodCheck, PodChecker};
 use crate::cluster::{EventNote, Kube, ListedPod, PodScope, Published};
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Provisioner;
 use crate::provision::ports::ClusterError;
 use calls::{CallEvidence, CallTiming, Suspect, UnaskedPod};
 pub use metrics::Metrics;
+use newly_served::NewlyServed;
 use schedule::{ScanOutcome, ScanSchedule};
 use webhook_calls::WebhookCalls;
 
@@ -40,6 +43,8 @@ const MAX_EVENTS: usize = 500;
 pub struct MissedPodScanner {
     /// Lists the Pods.
     pub kube: Kube,
+    /// Says which namespaces opted in, and which Registries there are.
+    pub provisioner: Provisioner,
     /// Says what a Pod lacks.
     pub check: PodChecker,
     /// Says when the webhook was last asked.
@@ -78,11 +83,15 @@ impl MissedPodScanner {
 
     async fn lead(&self) {
         let mut schedule = ScanSchedule::new(self.interval);
+        let mut newly_served = NewlyServed::new(&self.provisioner);
         let mut last_failure = None;
         let mut ticks = ticks(TICK);
         loop {
             ticks.tick().await;
             self.hear();
+            if newly_served.take() {
+                schedule.note_newly_served();
+            }
             if !schedule.is_due(self.admissions.last_response(), (self.clock)()) {
                 continue;
             }

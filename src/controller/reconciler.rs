@@ -38,6 +38,7 @@ use self::record::Seen;
 use self::state::ReconcilerState;
 pub use self::workqueue::RenewalRate;
 use super::leadership::Leadership;
+use super::login_checks::CheckedLogins;
 use super::metrics::Metrics;
 use super::missed_pods::webhook_calls::WebhookCalls;
 use super::removal_guard::{REMOVAL_WINDOW, RemovalCause};
@@ -75,6 +76,7 @@ pub struct Reconciler {
     clock: fn() -> Timestamp,
     rate: RenewalRate,
     calls: WebhookCalls,
+    logins: Option<CheckedLogins>,
 }
 
 impl Reconciler {
@@ -96,6 +98,7 @@ impl Reconciler {
             clock,
             rate: RenewalRate::default(),
             calls: WebhookCalls::default(),
+            logins: None,
         }
     }
 
@@ -103,6 +106,13 @@ impl Reconciler {
     #[must_use]
     pub fn with_webhook_calls(self, calls: WebhookCalls) -> Self {
         Self { calls, ..self }
+    }
+
+    /// What is known of fixed logins, which conditions say; without, they say nothing of it.
+    #[must_use]
+    pub fn with_checked_logins(self, logins: CheckedLogins) -> Self {
+        let logins = Some(logins);
+        Self { logins, ..self }
     }
 
     /// How fast renewed credentials are written.
@@ -181,6 +191,12 @@ impl Reconciler {
                 .next_write(now)
                 .map_or(wait, |next| next.min(wait));
         }
+        let logins_changed = async {
+            match &self.logins {
+                Some(logins) => logins.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             changed = leadership.changed() => return changed.is_ok(),
@@ -188,6 +204,7 @@ impl Reconciler {
             () = self.provisioner.changes().changed_since(state.state_cursor) => {}
             () = self.credentials.changes().changed_since(state.credential_cursor) => {}
             () = self.calls.changed() => {}
+            () = logins_changed => {}
             () = tokio::time::sleep(wait) => {}
         }
         true

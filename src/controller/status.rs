@@ -1,7 +1,8 @@
 //! Writes Registries' status, and Events.
 
-mod excluded;
 mod facts;
+mod unheeded;
+mod waiting;
 mod write_failures;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +12,10 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::conditions::{Reason, RegistryFacts, build_status, find_deadline, find_problem};
+use super::conditions::{
+    Reason, RegistryFacts, build_status, find_deadline, find_problem, is_login_refused,
+};
+use super::login_checks::CheckedLogins;
 use super::reconciler::index::Index;
 use crate::clock::{Backoff, RetryTimer};
 use crate::cluster::{EventNote, EventType, Kube, reference};
@@ -24,6 +28,7 @@ use crate::registry::crd::RegistryStatus;
 use crate::registry::source::MintSource;
 use crate::registry::{Registries, RegistryInfo};
 use facts::Facts;
+use waiting::Waiting;
 
 /// How often a Registry's status is written at most: what changes in between is said together.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
@@ -86,10 +91,12 @@ pub(super) struct StatusInput<'t> {
     pub(super) drifting: BTreeSet<PullSecretKey>,
     /// Why pull secrets could not be written.
     pub(super) unwritten: BTreeMap<PullSecretKey, Vec<Pending>>,
+    /// What is known of fixed logins; `None`: nobody tries them.
+    pub(super) logins: Option<&'t CheckedLogins>,
     /// What concerns each Registry.
     pub(super) notes: Vec<Reason>,
-    /// Those that opted in and are excluded.
-    pub(super) excluded: &'t BTreeMap<NamespaceName, Arc<Namespace>>,
+    /// Those namespaces whose label is not followed.
+    pub(super) unheeded: &'t BTreeMap<NamespaceName, Arc<Namespace>>,
 }
 
 /// A Registry by its name and unique id: one that is made anew under the same name is another one.
@@ -119,6 +126,10 @@ pub(super) struct ReportedStatus {
     deadlines: BTreeMap<ObjectName, Timestamp>,
     /// What is wrong with each Registry.
     problems: BTreeMap<ObjectName, Vec<EventNote>>,
+    /// Where Pods wait for a login of each Registry.
+    unserved: BTreeMap<ObjectName, Waiting>,
+    /// What is said once: where they did.
+    ended: Vec<EventNote>,
     /// When there is to be another round: not before, and at the latest.
     holdoff: Option<RetryTimer>,
     repeat: Option<RetryTimer>,
@@ -163,22 +174,26 @@ impl ReportedStatus {
         let facts = Facts::new(input, &registries, now);
         for name in names {
             self.deadlines.remove(&name);
-            match registries.find_listed(&name) {
-                Some(listed) => self.update(listed, &facts, now),
-                None => drop(self.problems.remove(&name)),
+            if let Some(listed) = registries.find_listed(&name) {
+                self.update(listed, &facts, now);
+            } else {
+                self.problems.remove(&name);
+                self.unserved.remove(&name);
             }
         }
         let mut events: Vec<EventNote> = self.problems.values().flatten().cloned().collect();
         events.extend(facts.unwritten.events);
-        events.extend(excluded::find(input.excluded));
+        events.extend(unheeded::find(input.unheeded));
         let is_wrong = !events.is_empty();
-        let events = self.rotation.take(events);
-        let again = if self.rotation.is_partial() {
+        let mut events = self.rotation.take(events);
+        let now_ended = self.ended.len().min(MAX_EVENTS);
+        events.extend(self.ended.drain(..now_ended));
+        let again = if self.rotation.is_partial() || !self.ended.is_empty() {
             MIN_INTERVAL
         } else {
             REPEAT_AFTER
         };
-        self.repeat = is_wrong.then(|| RetryTimer::after(again, now));
+        self.repeat = (is_wrong || !self.ended.is_empty()).then(|| RetryTimer::after(again, now));
         events
     }
 
@@ -193,8 +208,13 @@ impl ReportedStatus {
             .or(shown.status);
         let of_registry = facts.of(listed);
         let status = build_status(listed, &of_registry, before.as_ref(), now);
-        let mut problems = Vec::from_iter(find_event(listed, &of_registry, now));
+        let mut problems = Vec::from_iter(find_event(listed, &of_registry, before.as_ref(), now));
         problems.extend(facts.find_foreign(listed));
+        problems.extend(self.find_waiting(
+            listed,
+            facts,
+            is_login_refused(&of_registry, before.as_ref()),
+        ));
         if problems.is_empty() {
             self.problems.remove(&listed.name);
         } else {
@@ -212,6 +232,29 @@ impl ReportedStatus {
         if let Some(deadline) = deadline {
             self.deadlines.insert(listed.name.clone(), deadline);
         }
+    }
+
+    /// Events where Pods wait for a login of a Registry. Nothing is said while it rests.
+    fn find_waiting(
+        &mut self,
+        listed: &RegistryInfo,
+        facts: &Facts<'_>,
+        is_refused: bool,
+    ) -> Vec<EventNote> {
+        let name = &listed.name;
+        let before = self.unserved.remove(name).unwrap_or_default();
+        let others = self.unserved.values().map(BTreeMap::len).sum();
+        let now_waiting = waiting::find(facts, listed, is_refused, others);
+        let describe = |(key, cause)| waiting::describe(key, name, cause);
+        let events = now_waiting.iter().map(describe).collect();
+        // What was minted is still to be written.
+        let known = waiting::keep_lacking(facts, name, &before, now_waiting);
+        let ended = waiting::describe_ended(facts, name, &before, &known);
+        self.ended.extend(ended);
+        if !known.is_empty() {
+            self.unserved.insert(name.clone(), known);
+        }
+        events
     }
 
     /// Takes the next status to be written, as long as not too many are.
@@ -241,6 +284,7 @@ impl ReportedStatus {
         self.backoff.retain(|key, _| is_there(key));
         let is_listed = |name: &ObjectName| registries.find_listed(name).is_some();
         self.problems.retain(|name, _| is_listed(name));
+        self.unserved.retain(|name, _| is_listed(name));
         self.deadlines.retain(|name, _| is_listed(name));
     }
 
@@ -301,8 +345,13 @@ impl RoundRobin {
 }
 
 /// The Event that a Registry is worth: what is wrong with it.
-fn find_event(listed: &RegistryInfo, facts: &RegistryFacts, now: Timestamp) -> Option<EventNote> {
-    let wrong = find_problem(facts, now)?;
+fn find_event(
+    listed: &RegistryInfo,
+    facts: &RegistryFacts,
+    before: Option<&RegistryStatus>,
+    now: Timestamp,
+) -> Option<EventNote> {
+    let wrong = find_problem(facts, before, now)?;
     Some(EventNote {
         regarding: reference(
             ["pullpass.dev/v1alpha1", "Registry", &listed.name],

@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod identity;
 mod secret;
 pub(crate) mod token_expiry;
+mod token_proxy;
 mod transport;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::registry::source::AcrSource;
 pub use caller::EntraCaller;
 use client::Client;
 pub use secret::ClientSecret;
+pub use token_proxy::TokenProxyEnvironment;
 
 /// The user name that goes with a token of Azure Container Registry.
 ///
@@ -49,6 +51,8 @@ pub struct AzureEnvironment {
     pub authority_host: Option<String>,
     /// `AZURE_POD_IDENTITY_AUTHORITY_HOST`, where instance metadata answers; `http://169.254.169.254` when it is not set.
     pub metadata_host: Option<String>,
+    /// Who gives Entra ID's tokens instead of that authority, with AKS identity bindings.
+    pub token_proxy: TokenProxyEnvironment,
 }
 
 impl AzureEnvironment {
@@ -61,6 +65,7 @@ impl AzureEnvironment {
             federated_token_file: find("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
             authority_host: find("AZURE_AUTHORITY_HOST"),
             metadata_host: find("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+            token_proxy: TokenProxyEnvironment::find(find),
         }
     }
 }
@@ -96,10 +101,8 @@ impl AcrMint {
         let client = self.client();
         let token = identity::fetch(&client, order, self.given()).await?;
         let password = exchange::fetch(&client, source, &token).await?;
-        let expires_at = token_expiry::find_expiry(&password, order.now).map_err(|problem| {
-            let host = source.server.clone();
-            MintError::BadAnswer { host, problem }
-        })?;
+        let expires_at = token_expiry::find_expiry(&password, order.now)
+            .map_err(|unusable| unusable.of(source.server.clone()))?;
         Ok(Credential {
             username: USERNAME.to_owned(),
             password,
@@ -157,3 +160,6 @@ fn authority_of(cloud: AzureCloud) -> &'static str {
 fn resource_of(source: &AcrSource) -> &str {
     source.endpoints.resource.as_deref().unwrap_or(RESOURCE)
 }
+
+#[cfg(test)]
+mod tests;

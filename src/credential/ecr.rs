@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use super::answers::Service;
 use super::aws::{self, sdk_client};
 use super::cloud::{CloudMint, unlogged};
+use super::error::UnusableAnswer;
 use super::http::LastHost;
 use super::identity::keys::AccessKeys;
 use super::identity::{self, AwsEnvironment, Session, SessionRequest};
 use super::{Credential, MintError};
 use crate::registry::source::{EcrSource, TokenLifetime};
-use answer::{Authorization, UnusableAnswer};
+use answer::Authorization;
 pub use caller::OpenedSession;
 
 /// What is to be minted.
@@ -61,8 +62,7 @@ impl EcrMint {
                 .await
         }?;
         let checked = authorization.check(order.now);
-        let (password, answered_end) =
-            checked.map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))?;
+        let (password, answered_end) = checked.map_err(|unusable| unusable.of(asked.host()))?;
         let expires_at = match (order.source.token_life, session.expires_at) {
             (TokenLifetime::Session, Some(end)) => end.min(answered_end),
             (TokenLifetime::Session, None) | (TokenLifetime::Answer, _) => answered_end,
@@ -111,8 +111,7 @@ impl EcrMint {
         let answer = client.get_authorization_token().send().await;
         let answer =
             answer.map_err(|error| session.call(asked, Service::Ecr, PRIVATE).explain(&error))?;
-        Authorization::of_private(answer)
-            .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
+        Authorization::of_private(answer).map_err(|unusable| unusable.of(asked.host()))
     }
 
     async fn fetch_public(
@@ -134,8 +133,7 @@ impl EcrMint {
         let answer = client.get_authorization_token().send().await;
         let answer =
             answer.map_err(|error| session.call(asked, Service::Ecr, PUBLIC).explain(&error))?;
-        Authorization::of_public(answer)
-            .map_err(|UnusableAnswer(problem)| asked.bad_answer(problem))
+        Authorization::of_public(answer).map_err(|unusable| unusable.of(asked.host()))
     }
 }
 
@@ -166,12 +164,9 @@ fn check_session(session: &Session, order: &EcrMintRequest) -> Result<(), MintEr
         return Ok(());
     };
     if end <= order.now && session.on_demand {
-        let problem = format!(
-            "the session of {} that it just opened ended at {end}: is this node's clock right?",
-            session.principal
-        );
-        let host = "AWS STS".to_owned();
-        return Err(MintError::BadAnswer { host, problem });
+        let what = format!("the session of {} that it just opened", session.principal);
+        let unusable = UnusableAnswer::expired(&what, end, order.now);
+        return Err(unusable.of("AWS STS".to_owned()));
     }
     let is_no_gain = !session.on_demand
         && order.source.token_life == TokenLifetime::Session

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::TenantError;
@@ -65,6 +66,16 @@ pub enum MintError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An answer that ended before it came: one of the two clocks is wrong.
+    #[error(
+        "{host} gave an answer that has expired already, {problem}: is this node's clock right? check its time synchronization (chrony, timesyncd)"
+    )]
+    ExpiredAnswer {
+        /// The host that answered.
+        host: String,
+        /// What ended when, and what time it is here.
+        problem: String,
+    },
     /// The request cannot even be made.
     #[error("no request can be made, {problem}: check region, endpoints and hosts of the Registry")]
     Configuration {
@@ -115,6 +126,7 @@ impl MintError {
             Self::Timeout { .. } => "Timeout",
             Self::Network { .. } => "Network",
             Self::BadAnswer { .. } => "InvalidResponse",
+            Self::ExpiredAnswer { .. } => AnswerReason::ClockSkew.as_str(),
             Self::Configuration { .. } => "Configuration",
             Self::SessionNotRenewed { .. } => "SessionNotRenewed",
             Self::Tenant(error) => error.reason(),
@@ -136,6 +148,7 @@ impl MintError {
             | Self::Timeout { .. }
             | Self::Network { .. }
             | Self::BadAnswer { .. }
+            | Self::ExpiredAnswer { .. }
             | Self::Configuration { .. }
             | Self::Tenant(_)
             | Self::Store(_)
@@ -152,6 +165,7 @@ impl MintError {
             Self::Tenant(error) => !matches!(
                 error,
                 TenantError::TokenForbidden { .. }
+                    | TenantError::AudienceForbidden { .. }
                     | TenantError::ApiServerAudience { .. }
                     | TenantError::TokenUnreachable { .. }
             ),
@@ -196,6 +210,35 @@ impl MintError {
     /// Whether the credential store could not be reached: not that it refuses, or that others were first.
     pub(crate) fn is_store_unreachable(&self) -> bool {
         matches!(self, Self::Store(error) if store_reason(error) == "StoreUnreachable")
+    }
+}
+
+/// What is wrong with an answer; repeats nothing of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum UnusableAnswer {
+    /// It cannot be right.
+    Wrong(String),
+    /// It ended before it came.
+    Expired(String),
+}
+
+impl UnusableAnswer {
+    /// One that cannot be right.
+    pub(crate) fn wrong(problem: impl Into<String>) -> Self {
+        Self::Wrong(problem.into())
+    }
+
+    /// One (`what`) that ended before it came.
+    pub(crate) fn expired(what: &str, ended: Timestamp, now: Timestamp) -> Self {
+        Self::Expired(format!("{what} ended at {ended}, and here it is {now:.0}"))
+    }
+
+    /// The answer of this host.
+    pub(crate) fn of(self, host: String) -> MintError {
+        match self {
+            Self::Wrong(problem) => MintError::BadAnswer { host, problem },
+            Self::Expired(problem) => MintError::ExpiredAnswer { host, problem },
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The one HTTP client for clouds and metadata services: which authorities it trusts, how long it waits, how much it reads.
 
+mod pinned;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -277,6 +279,9 @@ impl HttpConnector for LimitedConnector {
     }
 }
 
+/// What to do about a certificate that is not trusted.
+pub(crate) const TRUST_HINT: &str = "(give the certificate authority with --extra-ca)";
+
 /// The innermost error of a chain, one line; outer ones only repeat it ("dispatch failure", "service error").
 pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
@@ -285,7 +290,7 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
     let text = one_line(&innermost.to_string());
     if text.contains("certificate") {
-        format!("{text} (give the certificate authority with --extra-ca)")
+        format!("{text} {TRUST_HINT}")
     } else {
         text
     }

@@ -168,9 +168,11 @@ async fn identify(session_request: &SessionRequest<'_>) -> Result<Session, MintE
         }
         EcrIdentity::Workload => workload::open(session_request).await,
         EcrIdentity::Node => node::open(session_request).await,
-        EcrIdentity::Tenant { tenant, role_arn } => {
-            tenant::open(session_request, tenant, role_arn).await
-        }
+        EcrIdentity::Tenant {
+            tenant,
+            role_arn,
+            audience,
+        } => tenant::open(session_request, tenant, role_arn, audience).await,
         EcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
             service_account: name.to_string(),
         }

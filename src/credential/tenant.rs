@@ -83,9 +83,21 @@ pub enum TenantError {
         /// The API server's words, one line.
         message: String,
     },
+    /// The policy on tokens does not have this audience.
+    #[error(
+        "forbidden: no token of ServiceAccount {namespace}/{service_account} for the audience {audience}: add it to tokenAudiences of the chart, or correct ecr.audience or acr.audience of the Registry, or the annotation eks.amazonaws.com/audience"
+    )]
+    AudienceForbidden {
+        /// The namespace.
+        namespace: String,
+        /// The ServiceAccount's name.
+        service_account: String,
+        /// The audience.
+        audience: String,
+    },
     /// The API server takes tokens for that audience itself.
     #[error(
-        "forbidden: the API server itself takes tokens for the audience {audience} (--api-audiences), so that one of ServiceAccount {namespace}/{service_account} is not asked for: take it out of --api-audiences, or give the Registry another acr.audience"
+        "forbidden: the API server itself takes tokens for the audience {audience} (--api-audiences), so that one of ServiceAccount {namespace}/{service_account} is not asked for: take it out of --api-audiences, or give the Registry another ecr.audience or acr.audience"
     )]
     ApiServerAudience {
         /// The namespace.
@@ -126,6 +138,7 @@ impl TenantError {
             Self::MalformedAnnotation { .. } => "MalformedAnnotation",
             Self::Replaced { .. } => "ServiceAccountReplaced",
             Self::TokenForbidden { .. } => "TokenForbidden",
+            Self::AudienceForbidden { .. } => "AudienceForbidden",
             Self::ApiServerAudience { .. } => "ApiServerAudience",
             Self::TokenUnreachable { .. } => "TokenUnreachable",
             Self::Unbound { .. } => "Unbound",

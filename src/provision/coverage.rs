@@ -164,6 +164,21 @@ impl SecretCoverage {
         observed.is_some_and(|observed| keys.iter().any(|key| observed.digests.contains_key(key)))
     }
 
+    /// Whether the secret holds anything of a Registry, good or not.
+    pub(super) fn holds_any_of(&self, registry: &str) -> bool {
+        let covered = self.covered.iter();
+        let mut keys = covered
+            .filter(|covered| *covered.grant.registry == *registry)
+            .flat_map(|covered| &covered.grant.keys);
+        let there = || self.observed.iter().flat_map(|one| one.digests.keys());
+        // A fixed login may be under narrower keys of its own.
+        let is_within = |key: &str, there: &str| {
+            let rest = there.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        keys.any(|key| there().any(|there| is_within(key, there)))
+    }
+
     /// What is known of the Secret.
     pub(super) fn observed(&self) -> Option<&Arc<Observed>> {
         self.observed.as_ref()

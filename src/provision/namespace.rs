@@ -86,16 +86,44 @@ impl Namespace {
 
     /// Whether pull secrets belong into it: it is opted in, and not being deleted.
     pub fn wants_pull_secrets(&self) -> bool {
+        !self.terminating && self.mode.is_opted_in()
+    }
+
+    /// Whether the pull secrets that are there are kept and renewed: none of them goes for a value that means nothing.
+    pub fn keeps_pull_secrets(&self) -> bool {
         !self.terminating && self.mode != InjectMode::Off
     }
+
+    /// Whether its label is not followed: it is excluded, or the value means nothing.
+    pub fn is_unheeded(&self) -> bool {
+        self.excluded || self.mode == InjectMode::Unknown
+    }
+
+    /// What to say where the value of its label means nothing; `None`: it is a known one, or the namespace is excluded.
+    pub fn find_unknown_inject(&self) -> Option<String> {
+        if self.mode != InjectMode::Unknown {
+            return None;
+        }
+        let value = self.labels.get(INJECT_LABEL).map_or("", String::as_str);
+        Some(describe_unknown_inject(&self.name, value))
+    }
+}
+
+/// What to say of a namespace whose label has a value that means nothing.
+pub fn describe_unknown_inject(namespace: &str, value: &str) -> String {
+    format!(
+        "the label {INJECT_LABEL}={value} means nothing, so nothing changes for namespace {namespace}: pull secrets that are there are kept and renewed, none is made, and new Pods get no reference; write enabled, all or disabled: kubectl label namespace {namespace} --overwrite {INJECT_LABEL}=enabled"
+    )
 }
 
 /// What a namespace's label `pullpass.dev/inject` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InjectMode {
-    /// Not opted in: no label, or any other value.
+    /// Not opted in: no label, or `disabled`.
     #[default]
     Off,
+    /// Any other value: a typo, and no order. What is there stays, nothing is made.
+    Unknown,
     /// `enabled`: Pods with an image that a Registry serves reference the pull secret.
     Enabled,
     /// `all`: every Pod does, once any Registry serves the namespace.
@@ -108,8 +136,14 @@ impl InjectMode {
         match labels.get(INJECT_LABEL).map(String::as_str) {
             Some("enabled") => Self::Enabled,
             Some("all") => Self::All,
-            _ => Self::Off,
+            Some("disabled") | None => Self::Off,
+            Some(_) => Self::Unknown,
         }
+    }
+
+    /// Whether it is one of those that opt in.
+    pub fn is_opted_in(self) -> bool {
+        matches!(self, Self::Enabled | Self::All)
     }
 }
 
@@ -123,11 +157,17 @@ mod tests {
             ("enabled", InjectMode::Enabled),
             ("all", InjectMode::All),
             ("disabled", InjectMode::Off),
-            ("Enabled", InjectMode::Off),
-            ("", InjectMode::Off),
+            ("Enabled", InjectMode::Unknown),
+            ("true", InjectMode::Unknown),
+            ("", InjectMode::Unknown),
         ] {
             let labels = BTreeMap::from([(INJECT_LABEL.to_owned(), value.to_owned())]);
             assert_eq!(InjectMode::find(&labels), mode, "{value:?}");
+            let namespace = Namespace::new(NamespaceName::constant("shop"), labels, false);
+            assert_eq!(namespace.wants_pull_secrets(), mode.is_opted_in());
+            assert_eq!(namespace.keeps_pull_secrets(), mode != InjectMode::Off);
+            let is_unknown = namespace.find_unknown_inject().is_some();
+            assert_eq!(is_unknown, mode == InjectMode::Unknown, "{value:?}");
         }
         assert_eq!(InjectMode::find(&BTreeMap::new()), InjectMode::Off);
     }
@@ -147,6 +187,7 @@ mod tests {
             ("kube-system", "enabled", (InjectMode::Off, true)),
             ("kube-of-mine", "enabled", (InjectMode::Off, true)),
             ("infra", "disabled", (InjectMode::Off, false)),
+            ("infra", "true", (InjectMode::Off, true)),
         ] {
             let labels = BTreeMap::from([(INJECT_LABEL.to_owned(), value.to_owned())]);
             let namespace = Namespace::new(NamespaceName::constant(name), labels, false)

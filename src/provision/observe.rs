@@ -142,6 +142,12 @@ impl SecretView {
         self.coverage.is_some()
     }
 
+    /// Whether it holds anything of a Registry, good or not.
+    pub fn holds_any_of(&self, registry: &str) -> bool {
+        let coverage = self.coverage.as_ref();
+        coverage.is_some_and(|coverage| coverage.holds_any_of(registry))
+    }
+
     /// Whether it is the very same as another one was.
     pub fn is_same(&self, other: &Self) -> bool {
         match (&self.coverage, &other.coverage) {
@@ -220,7 +226,8 @@ impl Provisioner {
         let changes = state.spec_changes();
         let check = StaleCheck::new(state, &registries, &changes, now);
         let known = state.namespaces.get(namespace);
-        if let Some(known) = known.as_ref().filter(|known| known.wants_pull_secrets()) {
+        let may_hold = |known: &&Arc<Namespace>| self.0.state.may_hold(known, secret);
+        if let Some(known) = known.as_ref().filter(may_hold) {
             let coverage = self.0.coverage(known, secret);
             let serving = || registries.serving(&known.labels).into_iter();
             if coverage.is_foreign() {
@@ -367,7 +374,7 @@ impl Provisioner {
     /// A pull secret as it is now; `None`: nothing of what it lacks is there to be written, or it is to be none any more.
     pub fn find_incomplete(&self, (namespace, secret): &PullSecretKey) -> Option<PullSecretRef> {
         let namespace = self.0.state.namespaces.get(namespace)?;
-        if !namespace.wants_pull_secrets() {
+        if !self.0.state.may_hold(&namespace, secret) {
             return None;
         }
         let coverage = self.0.coverage(&namespace, secret);

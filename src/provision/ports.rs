@@ -13,6 +13,7 @@ use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
 pub use crate::credential::MintError;
+pub use crate::credential::login_check::{LoginChecker, LoginOutcome};
 use crate::credential::{Credential, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
@@ -138,6 +139,14 @@ pub trait Cluster: Send + Sync {
         name: &ObjectName,
         version: &Version,
     ) -> Result<(), ClusterError>;
+
+    /// Whether pull secrets of this name may be written, in each namespace.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    async fn may_write_pull_secrets(&self, _: &ObjectName) -> Result<bool, ClusterError> {
+        Ok(true)
+    }
 
     /// Asks the API server's discovery what can be done with Registries. `create` is missing while the kind is being deleted:
     /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go>

@@ -30,7 +30,6 @@ use super::write::Writer;
 use super::write_log::WriteLog;
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::source::Tenant;
 use crate::registry::{Grant, Registries, ValidRegistry};
 
 /// What so many pull secrets are worth is remembered, also of namespaces that are gone.
@@ -60,6 +59,7 @@ pub(super) struct ProvisionerInner {
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: AccountReader,
     pub(super) namespace_reads: Arc<LiveReads>,
+    pub(super) rights_reads: LiveReads,
     pub(super) not_opted_in: ReadCache<NamespaceName, Option<Arc<Namespace>>>,
     pub(super) clock: fn() -> Timestamp,
 }
@@ -85,6 +85,7 @@ impl Provisioner {
             tasks: Mutex::default(),
             accounts,
             namespace_reads: Arc::default(),
+            rights_reads: LiveReads::default(),
             not_opted_in: ReadCache::new(NOT_OPTED_IN_MAX, |_| NOT_OPTED_IN_TTL),
             clock,
         }))
@@ -93,16 +94,6 @@ impl Provisioner {
     /// The status of a Registry as the watch shows it.
     pub fn status(&self, registry: &str) -> ShownStatus {
         self.0.state.status(registry)
-    }
-
-    /// Whether memory knows a tenant's very ServiceAccount, read in the last minutes.
-    pub fn knows_account(&self, tenant: &Tenant) -> bool {
-        let (namespace, name) = (&tenant.namespace, &tenant.service_account);
-        let known = self.0.state.accounts.get(namespace, name);
-        known.is_some_and(|known| {
-            let account = known.account.as_ref().filter(|_| !known.is_stale());
-            account.is_some_and(|account| account.uid == tenant.service_account_uid)
-        })
     }
 
     /// Waits until all work under way has ended, for a process that stops.
@@ -120,6 +111,10 @@ impl Provision for Provisioner {
 
     fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
         sources::find_problems(registry, &self.0.state)
+    }
+
+    async fn find_missing_rights(&self, secret: &ObjectName) -> Option<String> {
+        self.0.find_missing_rights(secret).await
     }
 
     fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
@@ -288,7 +283,7 @@ impl ProvisionerInner {
     ) -> SecretGrants {
         let registries = self.state.registries();
         match self.state.namespaces.get(&namespace.name) {
-            Some(now) if now.uid == namespace.uid && now.wants_pull_secrets() => {
+            Some(now) if now.uid == namespace.uid && self.state.may_hold(&now, secret) => {
                 registries.grants_of(&now.labels, secret)
             }
             None if !is_watched => registries.grants_of(&namespace.labels, secret),

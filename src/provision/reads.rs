@@ -1,14 +1,30 @@
-//! The live reads that a review may need: of a namespace that no watch knows (yet), and of a Pod's ServiceAccount.
+//! The live reads that a review may need: of a namespace that no watch knows (yet), of a Pod's ServiceAccount, and of the rights to a
+//! Registry's own pull secrets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::live_reads::Crowded;
 use super::ports::ClusterError;
 use super::provisioner::ProvisionerInner;
-use super::{InjectMode, Namespace};
+use super::{InjectMode, Namespace, write};
 use crate::names::{NamespaceName, ObjectName};
 
+/// How long the API server may take to say which rights there are: nobody waits for a warning.
+const RIGHTS_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl ProvisionerInner {
+    /// What to say where pull secrets of this name cannot be written, as far as the API server says so in time.
+    pub(super) async fn find_missing_rights(&self, secret: &ObjectName) -> Option<String> {
+        let registry = write::registry_of(secret)?;
+        let asked = async {
+            self.rights_reads.turn_soon().await.ok()?;
+            self.cluster.may_write_pull_secrets(secret).await.ok()
+        };
+        let may_write = tokio::time::timeout(RIGHTS_TIMEOUT, asked).await.ok()??;
+        (!may_write).then(|| write::missing_rbac(registry))
+    }
+
     /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.
     pub(super) async fn fetch_namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {
         tokio::select! {

@@ -85,13 +85,8 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     }
 
     /// How many objects there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.read().rows.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The watch shows an object. Answers whether anything changed.
@@ -341,7 +336,7 @@ mod tests {
         assert_eq!(bump_generation(), 2);
         table.replace(Vec::new());
         assert_eq!(bump_generation(), 4);
-        assert!(table.is_empty());
+        assert_eq!(table.count(), 0);
     }
 
     #[test]
@@ -375,6 +370,6 @@ mod tests {
         assert!(table.apply_event(&"a", "odd", "y"));
         assert!(table.apply_own_write(&"a", "odd", "z"));
         assert!(table.delete("a", ""));
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.count(), 0);
     }
 }

@@ -4,6 +4,7 @@ use super::digest::Digest;
 use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::{Namespace, Pending, grant_fetcher, tenant_identity};
+use crate::registry::source::Tenant;
 
 /// The summary of one Registry.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,8 @@ pub struct RegistrySummary {
     pub total: usize,
     /// Those that hold a good login of it.
     pub ready: usize,
+    /// Those of the others that keep the last fixed login, of which nobody knows whether it is good still.
+    pub kept: usize,
     /// In how many of them a Secret that is not ours has the name of the pull secret.
     pub foreign: usize,
     /// The first of those.
@@ -33,6 +36,16 @@ impl ProvisionerInner {
 }
 
 impl Provisioner {
+    /// Whether memory knows a tenant's very ServiceAccount, read in the last minutes.
+    pub fn knows_account(&self, tenant: &Tenant) -> bool {
+        let (namespace, name) = (&tenant.namespace, &tenant.service_account);
+        let known = self.0.state.accounts.get(namespace, name);
+        known.is_some_and(|known| {
+            let account = known.account.as_ref().filter(|_| !known.is_stale());
+            account.is_some_and(|account| account.uid == tenant.service_account_uid)
+        })
+    }
+
     /// Why there is nothing to be written for a grant, where memory knows.
     pub(super) fn find_grant_lack(
         &self,

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use super::Namespace;
 use super::service_account::{
-    AWS_ROLE_ANNOTATION, AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ECR_ROLE_ANNOTATION,
-    ServiceAccount,
+    ACR_CLIENT_ANNOTATION, ACR_TENANT_ANNOTATION, AWS_AUDIENCE_ANNOTATION, AWS_ROLE_ANNOTATION,
+    AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION, ECR_ROLE_ANNOTATION, ServiceAccount,
 };
 use crate::credential::TenantError;
 use crate::names::ObjectName;
 use crate::registry::arn::RoleArn;
+use crate::registry::audience::is_sts_audience;
 use crate::registry::guid::is_guid;
-use crate::registry::source::{AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, Tenant};
+use crate::registry::source::{
+    AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, STS_AUDIENCE, Tenant,
+};
 use crate::registry::{CredentialSource, Grant};
 
 /// The name of the ServiceAccount that a grant's credential still has to be bound to; `None` when there is nothing to bind.
@@ -65,26 +68,58 @@ fn bind_ecr(
     account: &ServiceAccount,
     whose: AccountRef<'_>,
 ) -> Result<EcrSource, TenantError> {
-    let EcrIdentity::ServiceAccount { role_arn, .. } = &source.identity else {
+    let EcrIdentity::ServiceAccount {
+        role_arn, audience, ..
+    } = &source.identity
+    else {
         return Ok(source.clone());
     };
-    let role_arn = if let Some(role_arn) = role_arn {
-        role_arn.clone()
-    } else {
-        let has_own = account.annotations.contains_key(ECR_ROLE_ANNOTATION);
-        let annotation = if has_own {
-            ECR_ROLE_ANNOTATION
-        } else {
-            AWS_ROLE_ANNOTATION
-        };
-        let text = whose.annotation(account, annotation)?;
-        check_role(source, text).map_err(|problem| whose.malformed(annotation, problem))?;
-        text.to_owned()
+    let is_annotated = role_arn.is_none();
+    let role_arn = match role_arn {
+        Some(role_arn) => role_arn.clone(),
+        None => annotated_role(source, account, whose)?,
+    };
+    let audience = match audience {
+        None if is_annotated => annotated_audience(account, whose)?,
+        given => given.clone(),
+    };
+    let identity = EcrIdentity::Tenant {
+        tenant,
+        role_arn,
+        audience: audience.unwrap_or_else(|| STS_AUDIENCE.to_owned()),
     };
     Ok(EcrSource {
-        identity: EcrIdentity::Tenant { tenant, role_arn },
+        identity,
         ..source.clone()
     })
+}
+
+/// The role that the ServiceAccount names, for Amazon ECR alone or for all of AWS.
+fn annotated_role(
+    source: &EcrSource,
+    account: &ServiceAccount,
+    whose: AccountRef<'_>,
+) -> Result<String, TenantError> {
+    let annotation = account.annotation_of(ECR_ROLE_ANNOTATION, AWS_ROLE_ANNOTATION);
+    let text = whose.annotation(account, annotation)?;
+    check_role(source, text).map_err(|problem| whose.malformed(annotation, problem))?;
+    Ok(text.to_owned())
+}
+
+/// The audience that the ServiceAccount names, if it does. Which ones there may be is up to the policy on tokens.
+fn annotated_audience(
+    account: &ServiceAccount,
+    whose: AccountRef<'_>,
+) -> Result<Option<String>, TenantError> {
+    match account.annotations.get(AWS_AUDIENCE_ANNOTATION) {
+        None => Ok(None),
+        Some(audience) if is_sts_audience(audience) => Ok(Some(audience.clone())),
+        Some(_) => Err(whose.malformed(
+            AWS_AUDIENCE_ANNOTATION,
+            "is no audience of tokens for AWS STS, or one that API servers take for their own"
+                .to_owned(),
+        )),
+    }
 }
 
 fn bind_acr(
@@ -113,14 +148,13 @@ fn bind_acr(
             )),
         },
     };
-    let says_tenant =
-        tenant_id.is_some() || account.annotations.contains_key(AZURE_TENANT_ANNOTATION);
+    let client = account.annotation_of(ACR_CLIENT_ANNOTATION, AZURE_CLIENT_ANNOTATION);
+    let directory = account.annotation_of(ACR_TENANT_ANNOTATION, AZURE_TENANT_ANNOTATION);
+    let says_tenant = tenant_id.is_some() || account.annotations.contains_key(directory);
     let identity = AcrIdentity::Tenant {
-        client_id: id(client_id, AZURE_CLIENT_ANNOTATION)?,
+        client_id: id(client_id, client)?,
         // Where nobody says which, it is pullpass' own, as Azure's webhook takes its own (AZURE_TENANT_ID).
-        tenant_id: says_tenant
-            .then(|| id(tenant_id, AZURE_TENANT_ANNOTATION))
-            .transpose()?,
+        tenant_id: says_tenant.then(|| id(tenant_id, directory)).transpose()?,
         audience: audience.clone(),
         tenant,
     };
@@ -193,6 +227,7 @@ mod tests {
     const OTHER: &str = "arn:aws:iam::123456789012:role/other";
     const ECR: &str = "arn:aws:iam::123456789012:role/ecr";
     const APP: &str = "11111111-1111-1111-1111-111111111111";
+    const OTHER_APP: &str = "22222222-2222-2222-2222-222222222222";
 
     fn grant(source: MintSource) -> Grant {
         Grant {
@@ -223,10 +258,8 @@ mod tests {
         }
     }
 
-    /// F21: what is said for Amazon ECR alone comes first, and is held to the same form.
-    #[test]
-    fn binds_to_the_role_for_ecr_before_any_other() {
-        let source = || EcrSource {
+    fn ecr_source(role_arn: Option<&str>, audience: Option<&str>) -> EcrSource {
+        EcrSource {
             partition: Partition::Aws,
             region: "eu-west-1".to_owned(),
             public: false,
@@ -234,19 +267,90 @@ mod tests {
             dual_stack: false,
             identity: EcrIdentity::ServiceAccount {
                 name: "puller".parse().unwrap(),
-                role_arn: None,
+                role_arn: role_arn.map(ToOwned::to_owned),
+                audience: audience.map(ToOwned::to_owned),
             },
+            session_seconds: None,
             assume_roles: Vec::new(),
             token_life: TokenLifetime::Session,
             endpoints: EcrEndpoints::default(),
-        };
-        let role = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
+        }
+    }
+
+    /// The role that a source is bound to, and whom its tokens are for.
+    fn bound_ecr(
+        source: EcrSource,
+        annotations: &[(&str, &str)],
+    ) -> Result<(String, String), String> {
+        match bound(source.into(), annotations) {
             Ok(MintSource::Ecr(EcrSource {
-                identity: EcrIdentity::Tenant { role_arn, .. },
+                identity:
+                    EcrIdentity::Tenant {
+                        role_arn, audience, ..
+                    },
                 ..
-            })) => Ok(role_arn),
+            })) => Ok((role_arn, audience)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// F5: the annotation counts where annotations do, and an admin's own word comes first.
+    #[test]
+    fn binds_to_the_audience_of_the_annotation_only_from_annotations() {
+        let annotations = [
+            (AWS_ROLE_ANNOTATION, OTHER),
+            (AWS_AUDIENCE_ANNOTATION, "annotated"),
+        ];
+        let audience = |role_arn, audience, annotations: &[(&str, &str)]| {
+            bound_ecr(ecr_source(role_arn, audience), annotations).map(|(_, audience)| audience)
+        };
+        let annotated = |given| audience(None, given, &annotations);
+        assert_eq!(annotated(None).as_deref(), Ok("annotated"));
+        assert_eq!(annotated(Some("given")).as_deref(), Ok("given"));
+        let named = |given| audience(Some(ECR), given, &annotations);
+        assert_eq!(named(None).as_deref(), Ok(STS_AUDIENCE));
+        assert_eq!(named(Some("given")).as_deref(), Ok("given"));
+        let plain = audience(None, None, &annotations[..1]);
+        assert_eq!(plain.as_deref(), Ok(STS_AUDIENCE));
+        for none in ["", "https://kubernetes.default.svc", "kubernetes", "a b"] {
+            let annotations = [annotations[0], (AWS_AUDIENCE_ANNOTATION, none)];
+            let problem = audience(None, None, &annotations).unwrap_err();
+            assert!(problem.contains(AWS_AUDIENCE_ANNOTATION), "{problem}");
+            assert!(audience(Some(ECR), None, &annotations).is_ok(), "{none}");
+        }
+    }
+
+    /// Another audience is another credential; the usual one is the same that it was before there was a choice.
+    #[test]
+    fn keys_differ_by_audience_and_by_nothing_that_is_usual() {
+        let key = |role_arn, audience| {
+            let annotations = [(AWS_ROLE_ANNOTATION, ECR)];
+            bound(ecr_source(role_arn, audience).into(), &annotations).map(|one| one.canonical())
+        };
+        assert_eq!(key(None, None), key(Some(ECR), Some(STS_AUDIENCE)));
+        assert_ne!(key(None, None), key(None, Some("other")));
+        let usual = key(None, None).unwrap();
+        assert!(
+            !usual.contains("audience") && !usual.contains("session"),
+            "{usual}"
+        );
+        let longer = EcrSource {
+            session_seconds: Some(7200),
+            ..ecr_source(None, None)
+        };
+        assert!(
+            MintSource::from(longer)
+                .canonical()
+                .contains("sessionSeconds=7200")
+        );
+    }
+
+    /// F21: what is said for Amazon ECR alone comes first, and is held to the same form.
+    #[test]
+    fn binds_to_the_role_for_ecr_before_any_other() {
+        let role = |annotations: &[(&str, &str)]| {
+            bound_ecr(ecr_source(None, None), annotations).map(|(role_arn, _)| role_arn)
         };
         let (own, every) = (ECR_ROLE_ANNOTATION, AWS_ROLE_ANNOTATION);
         assert_eq!(role(&[(own, ECR), (every, OTHER)]).as_deref(), Ok(ECR));
@@ -272,14 +376,20 @@ mod tests {
             scopes: Vec::new(),
             endpoints: AcrEndpoints::default(),
         };
-        let tenant = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
+        let both = |annotations: &[(&str, &str)]| match bound(source().into(), annotations) {
             Ok(MintSource::Acr(AcrSource {
-                identity: AcrIdentity::Tenant { tenant_id, .. },
+                identity:
+                    AcrIdentity::Tenant {
+                        client_id,
+                        tenant_id,
+                        ..
+                    },
                 ..
-            })) => Ok(tenant_id),
+            })) => Ok((client_id, tenant_id)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         };
+        let tenant = |annotations: &[(&str, &str)]| both(annotations).map(|(_, tenant)| tenant);
         let (client, own) = (AZURE_CLIENT_ANNOTATION, AZURE_TENANT_ANNOTATION);
         assert_eq!(tenant(&[(client, APP)]), Ok(None));
         assert_eq!(
@@ -287,6 +397,20 @@ mod tests {
             Ok(Some(APP.to_owned()))
         );
         assert!(tenant(&[(client, APP), (own, "../x")]).is_err());
+        // What is said for registries alone comes first, and is held to the same form.
+        let every = [(client, APP), (own, APP)];
+        let (for_acr, of_acr) = (ACR_CLIENT_ANNOTATION, ACR_TENANT_ANNOTATION);
+        let first = [
+            every[0],
+            every[1],
+            (for_acr, OTHER_APP),
+            (of_acr, OTHER_APP),
+        ];
+        let other = OTHER_APP.to_owned();
+        assert_eq!(both(&first), Ok((other.clone(), Some(other.clone()))));
+        assert_eq!(both(&first[2..3]), Ok((other, None)));
+        let malformed = both(&[every[0], every[1], (for_acr, "x")]).unwrap_err();
+        assert!(malformed.contains(for_acr), "{malformed}");
         assert!(tenant(&[]).unwrap_err().contains(client));
     }
 }

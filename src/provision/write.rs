@@ -273,7 +273,7 @@ fn entries(fetched: &[FetchedGrant]) -> Vec<AuthEntry> {
 }
 
 /// The Registry whose own secret has this name.
-fn registry_of(secret: &str) -> Option<&str> {
+pub(super) fn registry_of(secret: &str) -> Option<&str> {
     secret.strip_prefix(PULL_SECRET)?.strip_prefix('-')
 }
 

@@ -114,6 +114,8 @@ const ROLE_ARN: &str =
     r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$";
 /// The name of a Secret or ServiceAccount.
 const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+/// An audience that is no URL: API servers' own are.
+const AUDIENCE: &str = r"^(api://[A-Za-z0-9._~/-]+|[A-Za-z0-9][A-Za-z0-9._~-]*)$";
 /// A region of AWS.
 const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
 
@@ -123,6 +125,11 @@ const REGION: &str = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$";
 pub struct Ecr {
     /// Who asks for them.
     pub identity: Identity,
+    /// The audience of the ServiceAccount tokens of `identity.serviceAccount`; `tokenAudiences` of the chart must name it. Form: as
+    /// `sts.amazonaws.com` or `api://pull`. Default: with `fromAnnotations` what the ServiceAccount's annotation
+    /// `eks.amazonaws.com/audience` names, else `sts.amazonaws.com`.
+    #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
+    pub audience: Option<String>,
     /// The region of images whose host does not say it. Form: as `eu-west-1`. Default: what the host says.
     #[schemars(length(max = 32), regex(pattern = REGION))]
     pub region: Option<String>,
@@ -178,14 +185,25 @@ pub struct RoleHop {
 #[x_kube(validation = Rule::new("[has(self.workload), has(self.node), has(self.keys), has(self.serviceAccount)].filter(given, given).size() == 1")
     .message("give exactly one of workload, node, keys and serviceAccount"))]
 pub struct Identity {
-    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity. Form: `{}`. Default: not used.
-    pub workload: Option<Empty>,
+    /// pullpass' own workload identity: IAM roles for service accounts, or EKS Pod Identity. Form: `{}`, or with how long a session
+    /// lives. Default: not used.
+    pub workload: Option<EcrWorkload>,
     /// The role of the node that pullpass runs on. Form: `{}`. Default: not used.
     pub node: Option<Empty>,
     /// Access keys that a Secret holds. Default: not used.
     pub keys: Option<Keys>,
     /// A ServiceAccount of the Pod's namespace; the credential is used in that namespace alone. Default: not used.
     pub service_account: Option<ServiceAccountRole>,
+}
+
+/// pullpass' own workload identity.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EcrWorkload {
+    /// How long a session of IAM roles for service accounts lives; those of EKS Pod Identity live as long as its agent says.
+    /// Form: seconds, 900 to 43200 as far as the role allows. Default: 3600.
+    #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
+    pub duration_seconds: Option<u32>,
 }
 
 /// A ServiceAccount of the Pod's namespace, and the role that it assumes by web identity.
@@ -204,6 +222,9 @@ pub struct ServiceAccountRole {
     /// a served namespace chooses among the roles that trust it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_annotations: bool,
+    /// How long its session lives. Form: seconds, 900 to 43200 as far as the role allows. Default: 3600.
+    #[schemars(with = "Option<i32>", range(min = 900, max = 43200))]
+    pub duration_seconds: Option<u32>,
 }
 
 /// Nothing more to say: write `{}`.

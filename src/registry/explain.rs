@@ -4,7 +4,10 @@ use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
 use super::valid::ValidRegistry;
 use super::{Registries, Resolved};
-use crate::image::Reference;
+use crate::image::{self, Reference};
+
+/// The port of https, at which a registry is asked that names none.
+const USUAL_PORT: &str = "443";
 
 /// Which Registry serves an image, and why the others do not.
 #[derive(Debug)]
@@ -43,6 +46,11 @@ pub enum Why<'r> {
     },
     /// A pattern covers the image, but for letters that are not lower case.
     UppercaseHost {
+        /// The pattern.
+        pattern: &'r Pattern,
+    },
+    /// A pattern covers the image, but for the usual port, 443, which only one of the two names.
+    UsualPort {
         /// The pattern.
         pattern: &'r Pattern,
     },
@@ -116,11 +124,7 @@ fn explain_one<'r>(
         .iter()
         .filter(|image| image.pattern.covers(domain, path));
     let Some(first) = covering.clone().min_by_key(|image| &image.pattern) else {
-        let lower = domain.to_ascii_lowercase();
-        let found = registry
-            .patterns()
-            .find(|pattern| lower != domain && pattern.covers(&lower, path));
-        return found.map_or(Why::NoPattern, |pattern| Why::UppercaseHost { pattern });
+        return near_miss(registry, domain, path);
     };
     let Some(pattern) = serving_pattern(registry, domain, path) else {
         return first
@@ -150,6 +154,24 @@ fn explain_one<'r>(
         },
         _ => Why::Serves { pattern },
     }
+}
+
+/// What comes close where no pattern covers the image.
+fn near_miss<'r>(registry: &'r ValidRegistry, domain: &str, path: &str) -> Why<'r> {
+    let covering = |domain: &str| {
+        let mut patterns = registry.patterns();
+        patterns.find(|pattern| pattern.covers(domain, path))
+    };
+    let lower = domain.to_ascii_lowercase();
+    if let Some(pattern) = covering(&lower) {
+        return Why::UppercaseHost { pattern };
+    }
+    let other = match image::split_port(&lower) {
+        (host, Some(USUAL_PORT)) => host.to_owned(),
+        (host, None) => format!("{host}:{USUAL_PORT}"),
+        _ => return Why::NoPattern,
+    };
+    covering(&other).map_or(Why::NoPattern, |pattern| Why::UsualPort { pattern })
 }
 
 /// The first pattern that covers the image and does not have it excluded.

@@ -5,6 +5,7 @@
 
 mod acr;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::names::{NamespaceName, ObjectName};
@@ -13,7 +14,7 @@ pub use super::crd::{EcrEndpoints, RoleHop, TokenLifetime};
 pub use super::host::Partition;
 pub use acr::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
-/// Where a credential comes from. Equal sources share one credential; its [`CredentialSource::canonical`] text is the base of
+/// Where a credential comes from. Equal sources share one credential; its [`MintSource::canonical`] text is the base of
 /// the cache key and of the store's object name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialSource {
@@ -61,6 +62,8 @@ pub struct EcrSource {
     pub dual_stack: bool,
     /// Who asks.
     pub identity: EcrIdentity,
+    /// How long a session by web identity lives, in seconds; an hour where nothing is said.
+    pub session_seconds: Option<u32>,
     /// The roles that are assumed on top of the identity, in this order; the last one asks.
     pub assume_roles: Vec<RoleHop>,
     /// Until when the token counts as good.
@@ -88,6 +91,9 @@ pub enum EcrIdentity {
         name: ObjectName,
         /// The role that it assumes; `None`: the one that its annotation `eks.amazonaws.com/role-arn` names.
         role_arn: Option<String>,
+        /// Whom its tokens are for; `None`: [`STS_AUDIENCE`], or where an annotation names the role what the annotation
+        /// `eks.amazonaws.com/audience` names.
+        audience: Option<String>,
     },
     /// A role by web identity of one ServiceAccount of one namespace.
     Tenant {
@@ -95,8 +101,15 @@ pub enum EcrIdentity {
         tenant: Arc<Tenant>,
         /// The role that it assumes.
         role_arn: String,
+        /// Whom the ServiceAccount's tokens are for.
+        audience: String,
     },
 }
+
+/// Whom tokens for AWS STS are for where nothing else was agreed on with IAM.
+///
+/// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
+pub const STS_AUDIENCE: &str = "sts.amazonaws.com";
 
 /// One ServiceAccount of one namespace, whose identity is used in that namespace alone. The unique ids distinguish it from another one that
 /// had, or will have, the same names.
@@ -117,16 +130,6 @@ pub struct Tenant {
 pub struct StaticSource {
     /// The name of a Secret in pullpass' own namespace, of type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`.
     pub secret: ObjectName,
-}
-
-impl CredentialSource {
-    /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
-    pub fn canonical(&self) -> String {
-        match self {
-            Self::Minted(source) => source.canonical(),
-            Self::Static(fixed) => format!("static secret={:?}", fixed.secret),
-        }
-    }
 }
 
 impl MintSource {
@@ -191,7 +194,7 @@ impl MintSource {
         }
     }
 
-    /// As [`CredentialSource::canonical`].
+    /// Everything that decides this credential as one line of text, equal exactly when the sources are equal. It holds no secret.
     pub fn canonical(&self) -> String {
         match self {
             Self::Ecr(ecr) => ecr.canonical(),
@@ -206,15 +209,25 @@ impl EcrSource {
             EcrIdentity::Workload => "workload".to_owned(),
             EcrIdentity::Node => "node".to_owned(),
             EcrIdentity::Keys { secret } => format!("keys({secret:?})"),
-            EcrIdentity::ServiceAccount { name, role_arn } => {
+            EcrIdentity::ServiceAccount { name, role_arn, .. } => {
                 format!("serviceAccount({name:?},{role_arn:?})")
             }
-            EcrIdentity::Tenant { tenant, role_arn } => {
+            EcrIdentity::Tenant {
+                tenant, role_arn, ..
+            } => {
                 format!("tenant({},role={role_arn:?})", tenant.canonical())
             }
         };
         // What nearly every source has none of is left out, so that a key stays what it was.
         let mut more = String::new();
+        if let Some(audience) = self.identity.chosen_audience() {
+            write!(more, " audience={audience:?}")
+                .expect("a String takes all that is written to it");
+        }
+        if let Some(seconds) = self.session_seconds {
+            write!(more, " sessionSeconds={seconds}")
+                .expect("a String takes all that is written to it");
+        }
         for hop in &self.assume_roles {
             more.push_str(&hop.canonical());
         }
@@ -233,6 +246,19 @@ impl EcrSource {
             endpoint(&self.endpoints.ecr_public),
             endpoint(&self.endpoints.sts),
         )
+    }
+}
+
+impl EcrIdentity {
+    /// Whom ServiceAccount tokens are for, where that was chosen.
+    fn chosen_audience(&self) -> Option<&str> {
+        match self {
+            Self::ServiceAccount { audience, .. } => audience.as_deref(),
+            Self::Tenant { audience, .. } => {
+                Some(audience.as_str()).filter(|one| *one != STS_AUDIENCE)
+            }
+            Self::Workload | Self::Node | Self::Keys { .. } => None,
+        }
     }
 }
 

@@ -169,6 +169,12 @@ impl ValidRegistry {
         self.reaches(namespace, secret, key) && images.any(|image| image.gives(key))
     }
 
+    /// Whether its login is a fixed one, out of a source Secret.
+    pub fn has_static_login(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|(source, _)| matches!(source, CredentialSource::Static(_)))
+    }
+
     /// The patterns of its images.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.images.iter().map(|image| &image.pattern)
@@ -268,15 +274,16 @@ fn ecr_source(ecr: &Ecr, pattern: &Pattern) -> EcrSource {
         public,
         fips,
         dual_stack,
-        identity: identity_of(&ecr.identity),
+        identity: identity_of(ecr),
+        session_seconds: session_seconds_of(&ecr.identity),
         assume_roles: ecr.assume_roles.clone(),
         token_life: ecr.token_life.unwrap_or_default(),
         endpoints: ecr.endpoints.clone().unwrap_or_default(),
     }
 }
 
-fn identity_of(identity: &Identity) -> EcrIdentity {
-    match identity {
+fn identity_of(ecr: &Ecr) -> EcrIdentity {
+    match &ecr.identity {
         Identity {
             keys: Some(keys), ..
         } => EcrIdentity::Keys {
@@ -289,9 +296,18 @@ fn identity_of(identity: &Identity) -> EcrIdentity {
         } => EcrIdentity::ServiceAccount {
             name: checked(&account.name),
             role_arn: account.role_arn.clone(),
+            audience: ecr.audience.clone(),
         },
         _ => EcrIdentity::Workload,
     }
+}
+
+fn session_seconds_of(identity: &Identity) -> Option<u32> {
+    let of_account = identity.service_account.as_ref();
+    let of_own = identity.workload.as_ref();
+    of_account
+        .and_then(|account| account.duration_seconds)
+        .or_else(|| of_own.and_then(|own| own.duration_seconds))
 }
 
 /// How narrowly a Registry chooses.

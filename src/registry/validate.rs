@@ -246,17 +246,21 @@ fn check_endpoints<'e>(
 
 /// Whether this is `https://` with a host and, at most, a port and a path.
 fn is_endpoint(endpoint: &str) -> bool {
-    let Some(rest) = endpoint.strip_prefix("https://") else {
-        return false;
-    };
-    let (domain, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let port = crate::image::split_port(domain).1;
+    split_endpoint(endpoint).is_some()
+}
+
+/// Host, port and path of such an URL; `None`: it is of another form.
+pub(crate) fn split_endpoint(endpoint: &str) -> Option<(&str, Option<&str>, &str)> {
+    let rest = endpoint.strip_prefix("https://")?;
+    let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = crate::image::split_port(domain);
     let is_path_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'/' | b'-');
-    endpoint.len() <= 512
+    let is_one = endpoint.len() <= 512
         && crate::image::is_domain(domain)
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
-        && path.bytes().all(is_path_byte)
+        && path.bytes().all(is_path_byte);
+    is_one.then_some((host, port, path))
 }
 
 fn check_pod_metadata(

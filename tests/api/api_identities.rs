@@ -4,14 +4,14 @@
 
 use crate::support;
 use serde_json::{Value, json};
-use support::account::{allow_tokens, project_token, put_account};
+use support::account::{allow_audience, allow_tokens, project_token, put_account};
 use support::cluster::Answer;
 use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
 use support::keyring::{self, Login};
 use support::moto::{key_id, secret_key};
 use support::oci::Oci;
 use support::process::{Launch, Pullpass, pod};
-use support::roles::{add_hop, add_role};
+use support::roles::{add_hop, add_role, add_role_for};
 use support::user::User;
 use support::wait;
 
@@ -336,6 +336,48 @@ async fn mints_as_the_role_that_the_service_account_names() {
         fixture.pull_secret(&two).await,
     ];
     assert_ne!(held, other);
+}
+
+/// F5, F20: a ServiceAccount says whom its tokens are for, as EKS reads it, and the chart which audiences there may be; the session lives
+/// as long as the Registry says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mints_for_the_audience_of_the_annotation_once_the_chart_names_it() {
+    const AUDIENCE: &str = "my-cloud";
+    let fixture = Fixture::new("audience").await;
+    allow_tokens(&fixture, "audience-puller").await;
+    let namespace = fixture.namespace("pods").await;
+    let whose = (namespace.as_str(), "audience-puller");
+    let role = add_role_for(&fixture, "audience", whose, AUDIENCE).await;
+    let annotations =
+        json!({"eks.amazonaws.com/role-arn": role, "eks.amazonaws.com/audience": AUDIENCE});
+    put_account(&fixture, whose.0, whose.1, annotations).await;
+    let account = json!({"name": whose.1, "fromAnnotations": true, "durationSeconds": 900});
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": {
+        "identity": {"serviceAccount": account},
+        "endpoints": {"ecr": fixture.aws.url, "sts": fixture.aws.url},
+    }});
+    fixture.put_registry(fixture.name, spec).await;
+    let earlier = fixture.stored().await;
+    let _pullpass = fixture.start().await;
+    let told = refuse(&fixture, &namespace).await;
+    for words in ["tokenAudiences", AUDIENCE, whose.1] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(fixture.aws.requests().is_empty());
+
+    allow_audience(&fixture, AUDIENCE).await;
+    wait::until("a token for that audience", async || {
+        let created = fixture.create(&namespace, &[&image()]).await;
+        created.warnings.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(pull(&fixture, &namespace).await, session_of("audience"));
+    let stored = whose_is_stored(&fixture, &earlier).await;
+    let [_, source] = &stored[0];
+    let source = source.as_str().unwrap();
+    for words in ["audience=\"my-cloud\"", "sessionSeconds=900"] {
+        assert!(source.contains(words), "{source}");
+    }
 }
 
 /// Without the right to ask for tokens of that name nothing happens but a clear word.

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use support::cluster::Answer;
 use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
+use support::grant::grant_printed;
 use support::process::{Pullpass, make_namespace, pod};
 use support::{bed, wait};
 
@@ -184,6 +185,39 @@ async fn warns_of_registries_that_need_or_fight_something() {
         .await
         .ok();
     assert_eq!(alone.warnings, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn warns_of_a_narrow_registry_whose_rights_are_missing() {
+    let fixture = Fixture::new("rights").await;
+    let pullpass = fixture.start().await;
+    register(&fixture, &pullpass).await;
+    let login = json!({"username": "me", "password": "it's me"});
+    fixture
+        .put_source("rights-login", "kubernetes.io/basic-auth", login)
+        .await;
+    let narrow = registry(
+        "narrow-rights",
+        &json!({
+            "images": ["rights.example.com"], "serviceAccountNames": ["ci"],
+            "static": {"secretRef": {"name": "rights-login"}},
+        }),
+    );
+    let warnings = async || {
+        let tried = create(&fixture, &narrow, "dryRun=All").await.ok();
+        tried.warnings.join(" ").replace(" … ", " ")
+    };
+    wait::until("the warning of missing rights", async || {
+        let said = warnings().await;
+        let is_said = said.contains("pullpass-narrow-rights") && said.contains("pullpass rbac");
+        (is_said && !said.contains("source secret")).then_some(())
+    })
+    .await;
+    grant_printed(&fixture, std::slice::from_ref(&narrow)).await;
+    wait::until("no warning", async || {
+        warnings().await.is_empty().then_some(())
+    })
+    .await;
 }
 
 /// Namespaces that differ in what they ask for.

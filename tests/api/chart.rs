@@ -715,6 +715,8 @@ fn refuses_values_that_cannot_work() {
             "tokenAudiences={https://kubernetes.default.svc}",
             "tokenAudiences",
         ),
+        ("tokenAudiences={kubernetes}", "tokenAudiences"),
+        ("identity.aws.audience=k3s", "audience"),
         ("image.repository=", "image.repository is not set"),
         ("podSecurityContext.runAsUsr=1", "runAsUsr"),
         ("podSecurityContext.runAsUser=root", "runAsUser"),

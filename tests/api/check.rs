@@ -287,7 +287,7 @@ async fn tells_which_hop_of_the_credential_fails() {
     told.assert_fails(
         "identity",
         "source secret check-identity-none is not in namespace pullpass",
-        "kubectl label secret check-identity-none -n pullpass pullpass.dev/source=true",
+        "create it there with the label pullpass.dev/source=true",
     );
     assert_eq!(told.hops().last().unwrap(), "-life", "{}", told.output);
     tell_keys(&place).await;
@@ -438,7 +438,7 @@ async fn tell_missing_configurations(place: &Place) {
     cluster.send("DELETE", path, None).await.ok();
     let nothing = "no webhook configuration calls pullpass";
     let told = place.check(&[]).await;
-    told.assert_fails("webhook", nothing, "manifests/webhook.yaml");
+    told.assert_fails("webhook", nothing, "manifests/install.yaml");
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/webhook.yaml");
     let [mutating, validating]: [Value; 2] = read_yaml(manifest).try_into().unwrap();
     let ca = STANDARD.encode(&place.internet.ca);
@@ -495,7 +495,7 @@ async fn tell_namespaces(place: &Place) {
     let excluded = ["--namespace", &name, "--exclude-namespaces", &name];
     let fix = "webhook.excludeNamespaces";
     let told = place.check(&excluded).await;
-    told.assert_fails("webhook", "it is opted in and excluded", fix);
+    told.assert_fails("webhook", "the namespace is opted in and excluded", fix);
     let why = "the namespace is opted in and excluded";
     assert_eq!(told.find("optIn")["message"], why, "{}", told.output);
     let told = check("kube-public").await;

@@ -117,10 +117,7 @@ impl Replica {
             let name = namespace.name.clone();
             state.namespaces.apply_event(&name, "1", namespace);
         }
-        let view = View {
-            world: Arc::clone(world),
-            dice,
-        };
+        let view = View::new(world, &dice);
         let (cluster, credentials): (Arc<dyn Cluster>, Arc<dyn Credentials>) =
             (Arc::new(view), mints.clone());
         let ensure = Provisioner::new(Arc::clone(&state), cluster, Arc::clone(&credentials), now);

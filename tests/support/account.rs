@@ -44,6 +44,17 @@ pub async fn allow_tokens(fixture: &Fixture, account: &str) {
     fixture.cluster.apply(&binding).await;
 }
 
+/// Lets pullpass ask for tokens for an audience of one's own, as `tokenAudiences` of the chart does.
+pub async fn allow_audience(fixture: &Fixture, audience: &str) {
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/pullpass-tokens";
+    let policy = fixture.cluster.get(path).await.unwrap().to_string();
+    let sts = "'sts.amazonaws.com'";
+    let changed = policy.replace(sts, &format!("{sts}, '{audience}'"));
+    assert_ne!(changed, policy);
+    let changed: Value = serde_json::from_str(&changed).unwrap();
+    fixture.cluster.send("PUT", path, Some(&changed)).await.ok();
+}
+
 /// Makes a ServiceAccount with these annotations, or gives it these.
 pub async fn put_account(fixture: &Fixture, namespace: &str, name: &str, annotations: Value) {
     let account = json!({

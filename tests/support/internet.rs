@@ -14,10 +14,11 @@ use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// A request that reached a host.
 #[derive(Clone, Debug)]
@@ -92,7 +93,8 @@ impl Reply {
 /// Answers for all hosts; `None`: there is no such host.
 pub type Hosts = Arc<dyn Fn(Asked) -> BoxFuture<'static, Option<Reply>> + Send + Sync>;
 
-/// A proxy behind which every name is served by [`Hosts`]. It ends with the value, or with the test's runtime.
+/// A proxy behind which every name is served by [`Hosts`], also to those who come without asking for a proxy, by the name that they ask for
+/// in TLS. It ends with the value, or with the test's runtime.
 pub struct Internet {
     /// For `HTTPS_PROXY`.
     pub proxy: String,
@@ -158,6 +160,13 @@ impl Relay {
     }
 
     async fn relay(self, connection: TcpStream) -> Option<()> {
+        /// What a TLS record begins with that holds a ClientHello.
+        const HANDSHAKE: u8 = 0x16;
+        let mut first = [0];
+        connection.peek(&mut first).await.ok()?;
+        if first == [HANDSHAKE] {
+            return self.serve_by_sni(connection).await;
+        }
         let mut connection = BufReader::new(connection);
         let mut first = String::new();
         connection.read_line(&mut first).await.ok()?;
@@ -180,6 +189,26 @@ impl Relay {
             .ok()?;
         let (name, _) = target.rsplit_once(':')?;
         let connection = self.acceptor(name)?.accept(connection).await.ok()?;
+        self.serve(connection, target).await
+    }
+
+    /// Who comes without a proxy is served by the name that it asks for in TLS.
+    async fn serve_by_sni(self, connection: TcpStream) -> Option<()> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), connection).await;
+        let start = start.ok()?;
+        let name = start.client_hello().server_name()?.to_owned();
+        let target = format!("{name}:443");
+        self.reached.lock().unwrap().push(target.clone());
+        let config = Arc::clone(self.acceptor(&name)?.config());
+        let connection = start.into_stream(config).await.ok()?;
+        self.serve(connection, target).await
+    }
+
+    async fn serve(
+        self,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        target: String,
+    ) -> Option<()> {
         let service = service_fn(move |request| {
             let (hosts, target) = (Arc::clone(&self.hosts), target.clone());
             async move { answer(&hosts, target, request).await }

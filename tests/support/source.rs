@@ -15,6 +15,7 @@ pub fn ecr(region: &str, identity: EcrIdentity) -> EcrSource {
         fips: false,
         dual_stack: false,
         identity,
+        session_seconds: None,
         assume_roles: Vec::new(),
         token_life: TokenLifetime::Session,
         endpoints: EcrEndpoints::default(),

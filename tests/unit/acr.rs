@@ -7,6 +7,7 @@
     reason = "helpers of a test may fail it"
 )]
 
+mod bindings;
 mod clouds;
 mod faults;
 mod fixture;

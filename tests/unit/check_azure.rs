@@ -271,7 +271,7 @@ fn prints_lines_for_people() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
     let printed = print_failing(&["-f", examples, "contoso.azurecr.io/team/app:1"]);
     let expected = "Registry azure-team
-  ✗ identity   source secret orders-client-secret is in a cluster, and none is connected
+  ✗ identity   source secret orders-client-secret is in a cluster, and none is connected [NoCluster]
     fix        name the cluster with --kubeconfig
   – not tried  caller, token, life: there is no identity
 
@@ -300,10 +300,10 @@ fn says_of_which_server_it_speaks_where_there_are_several() {
     let file = file.to_str().unwrap();
     let printed = print_failing(&["-f", file]);
     let expected = "Registry azure
-  ✗ identity   one.azurecr.io: source secret puller is in a cluster, and none is connected
+  ✗ identity   one.azurecr.io: source secret puller is in a cluster, and none is connected [NoCluster]
     fix        name the cluster with --kubeconfig
   – not tried  one.azurecr.io: caller, token, life: there is no identity
-  ✗ identity   two.azurecr.io: source secret puller is in a cluster, and none is connected
+  ✗ identity   two.azurecr.io: source secret puller is in a cluster, and none is connected [NoCluster]
     fix        name the cluster with --kubeconfig
   – not tried  two.azurecr.io: caller, token, life: there is no identity
 

@@ -193,6 +193,45 @@ fn names_targets_that_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
+/// Names of what `check` finds: programs go by them.
+#[test]
+fn lists_every_name_of_a_finding() {
+    let document = read("docs/CHECK.md");
+    let listed: BTreeSet<&str> = find_code(&document).collect();
+    let mut found = BTreeSet::new();
+    for file in [
+        "command/check/ids",
+        "api_server",
+        "credential/answers",
+        "credential/error",
+        "credential/tenant",
+    ] {
+        let text = read(&format!("src/{file}.rs"));
+        // `const NAME: &str = "Name";`, and the arms of `reason`.
+        let named = text.lines().filter(|line| {
+            ["=> \"", "= \"", "  \""]
+                .iter()
+                .any(|before| line.contains(before))
+        });
+        found.extend(
+            named
+                .filter_map(|line| line.split('"').nth(1))
+                .map(str::to_owned),
+        );
+    }
+    let is_word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_uppercase())
+            && word.chars().all(|letter| letter.is_ascii_alphanumeric())
+    };
+    found.retain(|word| is_word(word));
+    assert!(found.len() > 60, "{found:?}");
+    let missing: Vec<&String> = found
+        .iter()
+        .filter(|word| !listed.contains(word.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "docs/CHECK.md lacks {missing:?}");
+}
+
 /// The text of <https://www.apache.org/licenses/LICENSE-2.0.txt>, and its name wherever packages say theirs.
 #[test]
 fn names_one_license_everywhere() {

@@ -126,6 +126,20 @@ fn says_what_host_is_where_no_registry_serves_it() {
     );
 }
 
+/// F14: nobody serves it, and it is said why.
+#[test]
+fn explains_an_image_whose_host_names_the_usual_port() {
+    let image = "harbor.example.com:443/library/app";
+    let (code, rows) = rows(&["-f", REGISTRIES, image], "");
+    assert_eq!(code, Some(0));
+    assert!(rows[0]["registry"].is_null());
+    let reason = rows[0]["reason"].as_str().expect("a reason");
+    println!("{reason}");
+    for words in ["harbor: its pattern", "ports as text", "without :443"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
 #[test]
 fn exits_with_1_and_an_error_in_the_row_of_an_unreadable_image() {
     let (code, rows) = rows(&["ubuntu", "App", "https://example.com/x"], "");

@@ -1,6 +1,7 @@
 //! What a registry's host says of itself, and that look-alikes say nothing.
 
-use pullpass::registry::{Host, Registries, Registry};
+use pullpass::image::Reference;
+use pullpass::registry::{Host, PodSubject, Registries, Registry, Why};
 use serde_json::{Value, json};
 
 /// A host in the table's form.
@@ -51,6 +52,41 @@ fn takes_wildcard_for_an_account_in_patterns_alone() {
         "*.*.dkr.ecr.eu-west-1.amazonaws.com",
     ] {
         assert_eq!(Host::recognise_pattern(other), None, "{other}");
+    }
+}
+
+/// F14: where only one of image and pattern names the usual port, nobody serves the image, and it is said why.
+#[test]
+fn explains_that_the_usual_port_is_compared_as_text() {
+    let registries = |pattern: &str| {
+        let yaml = format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: one}}, spec: {{images: ['{pattern}'], namespaceSelector: {{}}, acr: {{identity: {{workload: {{}}}}}}}}}}"
+        );
+        Registries::build([serde_saphyr::from_str::<Registry>(&yaml).expect("it is YAML")])
+    };
+    let (plain, named) = ("contoso.azurecr.io", "contoso.azurecr.io:443");
+    for (pattern, image, is_served, is_near) in [
+        (plain, "contoso.azurecr.io:443/a", false, true),
+        (named, "contoso.azurecr.io/a", false, true),
+        (named, "contoso.azurecr.io:443/a", true, false),
+        (plain, "contoso.azurecr.io/a", true, false),
+        (plain, "contoso.azurecr.io:8443/a", false, false),
+        (plain, "fabrikam.azurecr.io:443/a", false, false),
+    ] {
+        let registries = registries(pattern);
+        let reference = Reference::parse(image).expect("it is an image");
+        let explanation = registries.explain(PodSubject::default(), &reference);
+        assert_eq!(
+            explanation.resolved.is_some(),
+            is_served,
+            "{pattern} {image}"
+        );
+        let why = explanation.matches[0].why;
+        assert_eq!(
+            matches!(why, Why::UsualPort { .. }),
+            is_near,
+            "{pattern} {image}: {why:?}"
+        );
     }
 }
 

@@ -111,6 +111,7 @@ const PURE: &[&str] = &[
     "certificates/decide",
     "certificates/rewrite_backoff",
     "controller/credential_gc/plan",
+    "controller/login_checks/schedule",
     "controller/reconciler/index",
     "controller/reconciler/record",
     "controller/reconciler/token_bucket",

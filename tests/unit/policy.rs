@@ -446,6 +446,36 @@ fn assigns_one_role_for_all_doors_of_a_registry() {
     );
 }
 
+/// F5, F20: what IAM must know of another audience and of longer sessions.
+#[test]
+fn asks_iam_for_the_audience_and_the_session_that_the_registry_says() {
+    let setups = setups(&["-f", REGISTRIES]);
+    let chosen = setup(&setups, "z-audience");
+    let audiences = |setup| {
+        let conditions = statements(setup).into_iter();
+        let conditions =
+            conditions.map(|one| one["Condition"]["StringEquals"]["<ISSUER>:aud"].clone());
+        conditions.filter(|one| !one.is_null()).collect::<Vec<_>>()
+    };
+    assert_eq!(audiences(chosen), [json!(["my-cloud"])]);
+    let plain = setup(&setups, "g-annotated");
+    assert_eq!(audiences(plain), [json!(["sts.amazonaws.com"])]);
+    let (_, notes) = denied_and_notes(&setups, "z-audience");
+    for words in [
+        "audience my-cloud",
+        "tokenAudiences",
+        "must be 7200 s or more",
+    ] {
+        assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+    }
+    let (_, notes) = denied_and_notes(&setups, "g-annotated");
+    let annotation = "eks.amazonaws.com/audience";
+    assert!(
+        notes.iter().any(|note| note.contains(annotation)),
+        "{notes:?}"
+    );
+}
+
 /// F10: printed where wanted, on the very repositories that may be pulled, and nowhere else.
 #[test]
 fn prints_what_pull_through_caches_need_where_that_is_asked_for() {

@@ -58,10 +58,7 @@ impl Replica {
         let state = Arc::new(State::default());
         state.set_registries(registries(), now());
         let mints = Arc::new(Mints::new(world, dice));
-        let view = View {
-            world: Arc::clone(world),
-            dice: Arc::clone(dice),
-        };
+        let view = View::new(world, dice);
         let credentials: Arc<dyn Credentials> = mints.clone();
         let cluster: Arc<dyn Cluster> = Arc::new(view);
         let ensure = Provisioner::new(Arc::clone(&state), cluster, credentials, clock);

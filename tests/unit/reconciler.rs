@@ -9,16 +9,16 @@
 
 mod flow;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::model::time;
 use crate::provision::{double, silent};
 use crate::support::names;
 use async_trait::async_trait;
-use double::{Dice, KindState, View, World};
+use double::{Dice, KindState, Known, View, World};
 use jiff::{SignedDuration, Timestamp};
 use names::name;
 use pullpass::controller::{Leadership, Metrics, Reconciler};
@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, watch};
 
 /// A cloud whose mints end when they are let.
 struct Cloud {
-    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    known: Known,
     began: AtomicUsize,
     running: AtomicUsize,
     most: AtomicUsize,
@@ -44,14 +44,13 @@ struct Cloud {
     looks: AtomicUsize,
     panics: AtomicBool,
     fails: AtomicBool,
-    changes: ChangeLog<String>,
 }
 
 impl Cloud {
     /// Lets so many mints end.
     fn letting(mints: usize) -> Arc<Self> {
         Arc::new(Self {
-            known: Mutex::default(),
+            known: Known::default(),
             began: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -59,7 +58,6 @@ impl Cloud {
             looks: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
             fails: AtomicBool::new(false),
-            changes: ChangeLog::default(),
         })
     }
 
@@ -68,7 +66,7 @@ impl Cloud {
     }
 
     fn minted(&self) -> usize {
-        self.known.lock().unwrap().len()
+        self.known.all.lock().unwrap().len()
     }
 
     async fn issue(
@@ -86,18 +84,7 @@ impl Cloud {
             let host = source.location().to_owned();
             return Err(Arc::new(MintError::Timeout { host }));
         }
-        let credential = Arc::new(Credential {
-            username: "AWS".to_owned(),
-            password: "canary".into(),
-            minted_at: now,
-            expires_at: now + SignedDuration::from_hours(12),
-            principal: "tester".to_owned(),
-        });
-        let mut known = self.known.lock().unwrap();
-        known.insert(source.clone(), Arc::clone(&credential));
-        drop(known);
-        self.changes.note(source.canonical());
-        Ok(credential)
+        Ok(self.known.issue(source, "canary".to_owned(), now))
     }
 }
 
@@ -105,7 +92,7 @@ impl Cloud {
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        self.known.lock().unwrap().get(source).cloned()
+        self.known.get(source)
     }
 
     async fn mint(
@@ -130,7 +117,7 @@ impl Credentials for Cloud {
     }
 
     fn changes(&self) -> &ChangeLog<String> {
-        &self.changes
+        &self.known.changes
     }
 }
 
@@ -186,11 +173,7 @@ impl Leader {
         for name in ["stays", "leaves"] {
             opt_in(&world, &state, name);
         }
-        let view = View {
-            world: Arc::clone(&world),
-            dice: Arc::new(Dice::new(1)),
-        };
-        let cluster: Arc<dyn Cluster> = Arc::new(view);
+        let cluster: Arc<dyn Cluster> = Arc::new(View::new(&world, &Arc::new(Dice::new(1))));
         let credentials: Arc<dyn Credentials> = cloud.clone();
         let clock = time::clock;
         let ensure = Provisioner::new(Arc::clone(&state), cluster, Arc::clone(&credentials), clock);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::support;
 use proptest::prelude::*;
 use pullpass::image::Reference;
-use pullpass::registry::{Pattern, Registries, Registry};
+use pullpass::registry::{CredentialSource, Pattern, Registries, Registry};
 use serde_json::json;
 use support::kubelet::{
     TEAMS, effective, images, matches, narrow_registries, object, pod, registries,
@@ -44,7 +44,7 @@ fn names_fields_of_the_table() {
             registries.problems()
         );
         assert_eq!(
-            registries.is_empty(),
+            registries.iter().next().is_none(),
             !fields.is_empty() || case.unreadable,
             "{}",
             case.title
@@ -71,7 +71,7 @@ fn finds_nothing_wrong_with_the_examples() {
             file.display(),
             registries.problems()
         );
-        assert!(!registries.is_empty(), "{}", file.display());
+        assert!(registries.iter().next().is_some(), "{}", file.display());
     }
 }
 
@@ -355,7 +355,10 @@ fn derives_one_source_per_credential() {
     let sources = &registries.get("a").expect("it is valid").sources;
     let texts: Vec<String> = sources
         .iter()
-        .map(|(source, keys)| format!("{} {keys:?}", source.canonical()))
+        .map(|(source, keys)| match source {
+            CredentialSource::Minted(source) => format!("{} {keys:?}", source.canonical()),
+            CredentialSource::Static(source) => format!("{source:?}"),
+        })
         .collect();
     let common = r#"endpoints=("","","https://sts.example.com")"#;
     let keys = r#"ecr identity=keys("k")"#;

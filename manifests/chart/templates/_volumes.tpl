@@ -64,7 +64,7 @@ https://github.com/Azure/azure-workload-identity/blob/v1.5.1/pkg/webhook/webhook
 - name: aws-iam-token
   projected:
     sources:
-      - serviceAccountToken: {path: token, audience: sts.amazonaws.com, expirationSeconds: 3600}
+      - serviceAccountToken: {path: token, audience: {{ $aws.audience | quote }}, expirationSeconds: 3600}
 {{- end }}
 {{- if $aws.podIdentity }}
 - name: eks-pod-identity-token

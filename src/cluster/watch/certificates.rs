@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::watch as signal;
 
@@ -19,33 +17,26 @@ impl Watches {
     /// Keeps `certificates` current, too.
     pub fn add_certificates(&mut self, kube: &Kube, certificates: &Arc<Certificates>) {
         self.add("certificates", |synced| {
-            watch_secret(kube, Arc::clone(certificates), synced)
+            watch_secret(kube.clone(), Arc::clone(certificates), synced)
         });
     }
 }
 
-fn watch_secret(
-    kube: &Kube,
-    certificates: Arc<Certificates>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+async fn watch_secret(kube: Kube, certificates: Arc<Certificates>, synced: signal::Sender<bool>) {
     let (own, name) = (kube.namespace().clone(), ObjectName::constant(CERTIFICATES));
     let named = Selection::of_fields(named(&name));
-    let events = WatchStream::new(kube, "certificates", kube.namespaced(&own), named);
-    async move {
-        let reader = ReflectorSpec {
-            target: "certificates".into(),
-            identify: |object: &Secret| {
-                let checked = check_identity(object, Some(&own), Some(&name));
-                checked
-                    .map(|()| name.clone())
-                    .map_err(|error| error.to_string())
-            },
-            read: |_: &ObjectName, object| Ok(read_secret(object)),
-            changed: |_: &str| certificates.changed.send_replace(()),
-            unreadable: Arc::default(),
-        };
-        follow(events, &certificates.secrets, reader, synced).await;
-    }
-    .boxed()
+    let events = WatchStream::new(&kube, "certificates", kube.namespaced(&own), named);
+    let reader = ReflectorSpec {
+        target: "certificates".into(),
+        identify: |object: &Secret| {
+            let checked = check_identity(object, Some(&own), Some(&name));
+            checked
+                .map(|()| name.clone())
+                .map_err(|error| error.to_string())
+        },
+        read: |_: &ObjectName, object| Ok(read_secret(object)),
+        changed: |_: &str| certificates.changed.send_replace(()),
+        unreadable: Arc::default(),
+    };
+    follow(events, &certificates.secrets, reader, synced).await;
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use tokio::sync::watch as signal;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -26,36 +25,32 @@ const LINGER: Duration = Duration::from_hours(1);
 
 /// Keeps the Registries' own pull secrets in `state` current. A name that pullpass has no rights to holds up nothing: its Registry's
 /// Pods get a warning, and access is tried again now and then.
-pub(super) fn watch_own_secrets(
-    kube: &Kube,
+pub(super) async fn watch_own_secrets(
+    kube: Kube,
     state: Arc<State>,
     [namespaces, mut registries]: [signal::Receiver<bool>; 2],
     synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
-    let kube = kube.clone();
-    async move {
-        let mut changes = state.subscribe_registries();
-        // The sender lives as long as its watch, which never ends.
-        let _ = registries.wait_for(|synced| *synced).await;
-        let mut watches = OwnSecretWatches::new(namespaces);
-        loop {
-            changes.mark_unchanged();
-            let began = watches.adjust(&kube, &state);
-            if !*synced.borrow() {
-                join_all(began.into_iter().map(settled)).await;
-                synced.send_replace(true);
-            }
-            tokio::select! {
-                rung = changes.changed() => if rung.is_err() { return },
-                () = tokio::time::sleep(CHECK_INTERVAL), if !watches.lingering.is_empty() => {}
-                Some(ended) = watches.tasks.join_next() => {
-                    // One that was stopped has ended as it should; one that panicked must not go unnoticed.
-                    if ended.is_err_and(|error| error.is_panic()) { return }
-                }
+) {
+    let mut changes = state.subscribe_registries();
+    // The sender lives as long as its watch, which never ends.
+    let _ = registries.wait_for(|synced| *synced).await;
+    let mut watches = OwnSecretWatches::new(namespaces);
+    loop {
+        changes.mark_unchanged();
+        let began = watches.adjust(&kube, &state);
+        if !*synced.borrow() {
+            join_all(began.into_iter().map(settled)).await;
+            synced.send_replace(true);
+        }
+        tokio::select! {
+            rung = changes.changed() => if rung.is_err() { return },
+            () = tokio::time::sleep(CHECK_INTERVAL), if !watches.lingering.is_empty() => {}
+            Some(ended) = watches.tasks.join_next() => {
+                // One that was stopped has ended as it should; one that panicked must not go unnoticed.
+                if ended.is_err_and(|error| error.is_panic()) { return }
             }
         }
     }
-    .boxed()
 }
 
 async fn settled(mut signal: signal::Receiver<bool>) {
@@ -146,7 +141,8 @@ impl OwnSecretWatches {
                 is_forbidden: Arc::clone(&is_forbidden),
             };
             let signals = (self.namespaces.clone(), sender);
-            let watch = watch_secrets(kube, secret, state, target, signals);
+            let (kube, state) = (kube.clone(), Arc::clone(state));
+            let watch = watch_secrets(kube, secret.clone(), state, target, signals);
             let task = self.tasks.spawn(watch);
             let watch = OwnSecretWatch { task, is_forbidden };
             self.running.insert(secret.clone(), watch);
@@ -217,7 +213,7 @@ mod tests {
         assert!(is_watched(1).await.is_some(), "the rights are there again");
         watch.store(true, Ordering::Release);
         assert!(is_watched(1).await.is_none());
-        assert!(state.pull_secrets_of(&name).is_empty());
+        assert_eq!(state.pull_secrets_of(&name).count(), 0);
 
         serve(vec![narrow]);
         assert!(is_watched(0).await.is_some());

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 use kube::api::{Api, DynamicObject};
@@ -36,57 +35,49 @@ const CRD_BACKOFF: Backoff = Backoff {
 };
 
 /// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
-pub(super) fn watch_registries(
-    kube: &Kube,
-    state: Arc<State>,
-    synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+pub(super) async fn watch_registries(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
-    let events = WatchStream::new(kube, "registries", api, Selection::default());
-    let kube = kube.clone();
+    let events = WatchStream::new(&kube, "registries", api, Selection::default());
     let events = events.before_each_list({
         let (kube, state, is_logged) = (kube.clone(), Arc::clone(&state), Arc::default());
         move || read_crd(kube.clone(), Arc::clone(&state), Arc::clone(&is_logged)).boxed()
     });
-    async move {
-        let store = Store::new(Arc::default(), is_same);
-        let mut told = Vec::new();
-        let reader = ReflectorSpec {
-            target: "registries".into(),
-            identify: |object: &DynamicObject| {
-                let kind = object.types.as_ref().map(|types| types.kind.as_str());
-                if kind.is_some_and(|kind| kind != "Registry") {
-                    return Err(Mismatch::Kind("Registry".to_owned()).to_string());
+    let store = Store::new(Arc::default(), is_same);
+    let mut told = Vec::new();
+    let reader = ReflectorSpec {
+        target: "registries".into(),
+        identify: |object: &DynamicObject| {
+            let kind = object.types.as_ref().map(|types| types.kind.as_str());
+            if kind.is_some_and(|kind| kind != "Registry") {
+                return Err(Mismatch::Kind("Registry".to_owned()).to_string());
+            }
+            identify(object, None)
+        },
+        read: |name: &ObjectName, object: DynamicObject| {
+            let mut registry = object
+                .try_parse::<Registry>()
+                .map_err(|error| error.to_string())?;
+            state.record_status(name, registry.status.take());
+            Ok(registry)
+        },
+        changed: |name: &str| {
+            let registries = build_registries(&store, &mut told);
+            if name.is_empty() {
+                if state.set_registries(registries, Timestamp::now()) {
+                    tracing::info!("listed Registries of a new CRD");
                 }
-                identify(object, None)
-            },
-            read: |name: &ObjectName, object: DynamicObject| {
-                let mut registry = object
-                    .try_parse::<Registry>()
-                    .map_err(|error| error.to_string())?;
-                state.record_status(name, registry.status.take());
-                Ok(registry)
-            },
-            changed: |name: &str| {
-                let registries = build_registries(&store, &mut told);
-                if name.is_empty() {
-                    if state.set_registries(registries, Timestamp::now()) {
-                        tracing::info!("listed Registries of a new CRD");
-                    }
-                } else {
-                    state.apply_registry(name, registries, Timestamp::now());
-                }
-            },
-            unreadable: state.unreadable(),
-        };
-        let relist = events.relist();
-        tokio::join!(
-            follow(events, &store, reader, synced),
-            follow_crd(kube, &state, &relist)
-        );
-    }
-    .boxed()
+            } else {
+                state.apply_registry(name, registries, Timestamp::now());
+            }
+        },
+        unreadable: state.unreadable(),
+    };
+    let relist = events.relist();
+    tokio::join!(
+        follow(events, &store, reader, synced),
+        follow_crd(kube, &state, &relist)
+    );
 }
 
 /// Notes which CRD the Registries are of that are listed next. They are listed all the same where it cannot be read, which is logged once

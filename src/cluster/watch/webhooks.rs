@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
@@ -22,45 +20,50 @@ impl Watches {
     /// Keeps `configurations` current, too.
     pub fn add_webhooks(&mut self, kube: &Kube, configurations: &Arc<WebhookConfigs>) {
         self.add("webhooks", |synced| {
-            watch_one::<MutatingWebhookConfiguration>(kube, Arc::clone(configurations), synced)
+            watch_one::<MutatingWebhookConfiguration>(
+                kube.clone(),
+                Arc::clone(configurations),
+                synced,
+            )
         });
         self.add("webhooks", |synced| {
-            watch_one::<ValidatingWebhookConfiguration>(kube, Arc::clone(configurations), synced)
+            watch_one::<ValidatingWebhookConfiguration>(
+                kube.clone(),
+                Arc::clone(configurations),
+                synced,
+            )
         });
     }
 }
 
 /// Without the rights to it everything else works: then another tool must set the caBundle.
-fn watch_one<K: WebhookConfigObject>(
-    kube: &Kube,
+async fn watch_one<K: WebhookConfigObject>(
+    kube: Kube,
     configurations: Arc<WebhookConfigs>,
     synced: signal::Sender<bool>,
-) -> BoxFuture<'static, ()> {
+) {
     let api: Api<K> = Api::all(kube.client.clone());
     let name = ObjectName::constant(WEBHOOKS);
     let named = Selection::of_fields(named(&name));
-    let events = WatchStream::new(kube, "webhooks", api, named);
-    async move {
-        let reader = ReflectorSpec {
-            target: WatchTarget {
-                what: "webhooks",
-                name: WEBHOOKS.to_owned(),
-                advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key"
-                    .to_owned(),
-                blocks_readiness: false,
-                is_forbidden: Arc::default(),
-            },
-            identify: |object: &K| {
-                let checked = check_identity(object, None, Some(&name));
-                checked
-                    .map(|()| name.clone())
-                    .map_err(|error| error.to_string())
-            },
-            read: |_: &ObjectName, object: K| Ok(read_configuration(&object)),
-            changed: |_: &str| configurations.changed.send_replace(()),
-            unreadable: Arc::default(),
-        };
-        follow(events, configurations.table(K::OF), reader, synced).await;
-    }
-    .boxed()
+    let events = WatchStream::new(&kube, "webhooks", api, named);
+    let reader = ReflectorSpec {
+        target: WatchTarget {
+            what: "webhooks",
+            name: WEBHOOKS.to_owned(),
+            advice: "bind the ClusterRole pullpass-webhooks, or give --tls-cert and --tls-key"
+                .to_owned(),
+            blocks_readiness: false,
+            is_forbidden: Arc::default(),
+        },
+        identify: |object: &K| {
+            let checked = check_identity(object, None, Some(&name));
+            checked
+                .map(|()| name.clone())
+                .map_err(|error| error.to_string())
+        },
+        read: |_: &ObjectName, object: K| Ok(read_configuration(&object)),
+        changed: |_: &str| configurations.changed.send_replace(()),
+        unreadable: Arc::default(),
+    };
+    follow(events, configurations.table(K::OF), reader, synced).await;
 }

@@ -1,7 +1,8 @@
 //! What failed, and what to do about it. Pure.
 
-use super::context::SecretError;
-use super::report::HopResult;
+use super::ids;
+use super::report::{Fix, HopResult};
+use super::source::SecretError;
 use crate::credential::registry_client::RegistryClientError;
 use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
@@ -12,6 +13,10 @@ const ELSEWHERE: &str =
 
 /// A mint, or a part of it, failed.
 pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
+    explain_mint(error, registry).id(error.reason())
+}
+
+fn explain_mint(error: &MintError, registry: &str) -> HopResult {
     let text = error.to_string();
     match error {
         MintError::Refused(refusal) => of_refusal(refusal, registry),
@@ -24,7 +29,7 @@ pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
             hops,
             role_arn,
             cause,
-        } => of_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
+        } => explain_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
         MintError::Network { host, .. } => HopResult::failed(
             text.clone(),
             format!("check name resolution, proxies and certificates on the way to {host}"),
@@ -50,27 +55,49 @@ fn of_refusal(refusal: &Refusal, registry: &str) -> HopResult {
     HopResult::failed(message, fix)
 }
 
-/// A source Secret cannot be read.
-pub(super) fn of_secret(error: &SecretError, namespace: &str) -> HopResult {
+/// A source Secret of pullpass' `namespace` cannot be read; `same_cluster` is for the kubectl of the fix.
+pub(super) fn of_secret(error: &SecretError, namespace: &str, same_cluster: &str) -> HopResult {
     match error {
         SecretError::NoCluster(_) => {
             HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
+                .id(ids::NO_CLUSTER)
         }
-        SecretError::Missing(MintError::MissingSource { secret }) => HopResult::failed(
-            format!(
-                "source secret {secret} is not in namespace {namespace}, or lacks the label pullpass.dev/source=true"
-            ),
-            format!(
-                "create it as `pullpass policy` says, or label it: kubectl label secret {secret} -n {namespace} pullpass.dev/source=true"
-            ),
-        ),
-        SecretError::Missing(error) => of_mint(error, ""),
+        SecretError::Missing(missing @ MintError::MissingSource { secret }) => HopResult::failed(
+            format!("source secret {secret} is not in namespace {namespace}"),
+            "create it there with the label pullpass.dev/source=true, as `pullpass policy` says for the Registry",
+        )
+        .id(missing.reason()),
+        SecretError::Unlabelled(missing @ MintError::MissingSource { secret }) => {
+            let message =
+                format!("source secret {secret} in namespace {namespace} lacks the label pullpass.dev/source=true");
+            let command = format!(
+                "kubectl label secret {secret} -n {namespace} pullpass.dev/source=true --overwrite{same_cluster}"
+            );
+            HopResult::failed(message, Fix::run("label it", command)).id(missing.reason())
+        }
+        SecretError::Missing(error) | SecretError::Unlabelled(error) => of_mint(error, ""),
         SecretError::Cluster(error) => of_cluster(error),
     }
 }
 
 /// A registry did not take a login, or has no such image.
 pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
+    let id = match error {
+        RegistryClientError::Refused { .. }
+        | RegistryClientError::Known {
+            status: 401 | 403, ..
+        } => ids::LOGIN_REFUSED,
+        RegistryClientError::Known { .. } => AnswerReason::Refused.as_str(),
+        RegistryClientError::NotFound { .. } => ids::IMAGE_NOT_FOUND,
+        RegistryClientError::ForeignRealm { .. } => ids::REALM_NOT_ASKED,
+        RegistryClientError::BadAnswer { .. } => "InvalidResponse",
+        RegistryClientError::Timeout { .. } => "Timeout",
+        RegistryClientError::Network { .. } => "Network",
+    };
+    explain_registry_client(error, provider).id(id)
+}
+
+fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
     let fix = match error {
         RegistryClientError::Refused { status: 403, .. } | RegistryClientError::Refused { .. }
             if provider == "ecr" =>
@@ -112,11 +139,12 @@ pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) ->
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
 pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
     if let ClusterError::Forbidden { what, message } = error {
-        return HopResult::skipped(format!("this account may not see {what}: {message}"));
+        return HopResult::skipped(format!("this account may not see {what}: {message}"))
+            .id(ids::FORBIDDEN);
     }
     let text = error.to_string();
     let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
-    HopResult::failed(message, fix)
+    HopResult::failed(message, fix).id(error.reason())
 }
 
 /// What happened, and what to do: an error's message has the one before the other.

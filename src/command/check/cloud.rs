@@ -2,10 +2,11 @@
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
-use super::advice;
 use super::context::CheckContext;
-use super::image::{CheckedImage, Logins};
+use super::image::{self, CheckedImage, Logins};
 use super::report::{CheckReport, HopResult, SubjectKind};
+use super::source::SecretError;
+use super::{advice, ids, selection};
 use crate::credential::mint::{Mint as _, MintRequest, SourceKeys};
 use crate::credential::static_login::{self, Login};
 use crate::credential::{Credential, MintError, acr, ecr};
@@ -39,6 +40,10 @@ pub(super) async fn check(
             .filter(|place| is_asked(*place))
             .collect();
         if places.is_empty() || !context.concerns(registry) {
+            if images.is_empty() && context.would_concern(registry) {
+                report.begin(SubjectKind::Registry, &registry.name);
+                report.note("served", suspended(context, registry))?;
+            }
             continue;
         }
         report.begin(SubjectKind::Registry, &registry.name);
@@ -58,8 +63,18 @@ pub(super) async fn check(
             };
             logins.insert((registry.name.to_string(), place), found);
         }
+        if images.is_empty() {
+            report.widen();
+            image::try_hosts(context, registry, &logins, report).await?;
+        }
     }
     Ok(logins)
+}
+
+/// A Registry that rests.
+fn suspended(context: &CheckContext<'_>, registry: &ValidRegistry) -> HopResult {
+    let message = "it is suspended: nothing is injected, minted, renewed or removed";
+    HopResult::warning(message, selection::resume(context, registry)).id(ids::SUSPENDED)
 }
 
 /// A fixed login is in its source Secret.
@@ -73,10 +88,7 @@ async fn try_static(
     let secret = match found {
         Ok(secret) => secret,
         Err(error) => {
-            report.add(
-                "identity",
-                advice::of_secret(&error, context.own_namespace()),
-            )?;
+            report.add("identity", of_secret(context, &error))?;
             return Ok(Vec::new());
         }
     };
@@ -93,7 +105,8 @@ async fn try_static(
         Err(error) => {
             let text = error.to_string();
             let (message, fix) = text.rsplit_once(": ").unwrap_or((&text, "correct it"));
-            report.add("identity", HopResult::failed(message, fix))?;
+            let result = HopResult::failed(message, fix).id(ids::MALFORMED_SOURCE);
+            report.add("identity", result)?;
             Ok(Vec::new())
         }
     }
@@ -184,7 +197,8 @@ pub(super) async fn bind(
                 namespace.name
             ),
             "name the cluster with --kubeconfig",
-        ));
+        )
+        .id(ids::NO_CLUSTER));
     };
     let read = kube.fetch_service_account(&namespace.name, account).await;
     let read = read.map_err(|error| advice::of_cluster(&error))?;
@@ -195,11 +209,15 @@ pub(super) async fn bind(
     }
 }
 
+fn of_secret(context: &CheckContext<'_>, error: &SecretError) -> HopResult {
+    advice::of_secret(error, context.own_namespace(), &context.same_cluster())
+}
+
 /// What is to be minted, with the keys out of its source Secret.
 async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRequest, HopResult> {
     if let Some(secret) = secret_of(source) {
         let read = context.fetch_secret(secret).await;
-        read.map_err(|error| advice::of_secret(&error, context.own_namespace()))?;
+        read.map_err(|error| of_secret(context, &error))?;
     }
     let keys =
         SourceKeys::find(source, &context.secrets).map_err(|error| advice::of_mint(&error, ""))?;
@@ -314,7 +332,8 @@ fn check_life(credential: &Credential) -> HopResult {
         return HopResult::failed(
             message,
             "have the session that signs last longer: a credential is renewed at half of its life, and a pull takes time",
-        );
+        )
+        .id(ids::SHORT_LIFE);
     }
     HopResult::ok(message)
 }

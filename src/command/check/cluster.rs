@@ -1,11 +1,14 @@
 //! The hops of a cluster: the API server calls pullpass.
 
-use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
+use super::{advice, ids, opt_in};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
+use crate::command::NAME_LABEL;
 use crate::controller::missed_pods::calls::CAUSES;
-use crate::provision::InjectMode;
+
+/// What brings the webhook configurations back as they were installed.
+const RESTORE: &str = "helm upgrade with the values that there are, or kubectl apply --server-side -f manifests/install.yaml";
 
 /// Checks whether the API server is configured to call pullpass.
 pub(super) async fn check(
@@ -19,10 +22,7 @@ pub(super) async fn check(
     report.start();
     let result = match kube.fetch_webhooks().await {
         Ok(webhooks) => match check_webhooks(&webhooks, context) {
-            result if lacks_validating(kube, &webhooks).await => result.or_failed(
-                format!("validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"),
-                "restore it: helm upgrade, or kubectl apply -f manifests/install.yaml",
-            ),
+            result if lacks_validating(kube, &webhooks).await => result.or(no_validating()),
             result => result,
         },
         Err(error) => advice::of_cluster(&error),
@@ -30,9 +30,17 @@ pub(super) async fn check(
     report.add("webhook", result)?;
     if let Some(said) = &context.not_called {
         let (message, causes) = said.split_once("; ").unwrap_or((said, CAUSES));
-        report.note("webhook", HopResult::failed(message, causes))?;
+        let result = HopResult::failed(message, causes).id(ids::NOT_CALLED);
+        report.note("webhook", result)?;
     }
     Ok(())
+}
+
+fn no_validating() -> HopResult {
+    let message = format!(
+        "validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"
+    );
+    HopResult::failed(message, format!("restore it: {RESTORE}")).id(ids::VALIDATING_WEBHOOK_MISSING)
 }
 
 /// Whether one of the two configurations that are installed together is not there.
@@ -43,17 +51,16 @@ async fn lacks_validating(kube: &Kube, webhooks: &[WebhookTarget]) -> bool {
 
 fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> HopResult {
     let selects = |webhook: &&WebhookTarget| match (context.labels(), &webhook.namespaces) {
-        (Some(labels), Some(selector)) => selector.matches(labels),
+        (Some(labels), Some(selector)) if !context.namespace_missing => selector.matches(labels),
         _ => true,
     };
     let Some(first) = webhooks.first() else {
-        return HopResult::failed(
-            "no webhook configuration calls pullpass",
-            "apply one, as manifests/webhook.yaml has it",
-        );
+        let message = "no webhook configuration calls pullpass";
+        return HopResult::failed(message, format!("restore it: {RESTORE}"))
+            .id(ids::WEBHOOK_MISSING);
     };
     let Some(webhook) = webhooks.iter().find(selects) else {
-        return not_called(&first.configuration, context);
+        return not_called(first, context);
     };
     let WebhookTarget {
         configuration,
@@ -61,31 +68,38 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
         ..
     } = webhook;
     if webhook.has_ca {
-        HopResult::ok(format!("{configuration} calls {target}"))
-    } else {
-        HopResult::failed(
-            format!("{configuration} calls {target} and has no caBundle"),
-            "write the CA into its caBundle, as manifests/webhook.yaml says",
-        )
-    }
-}
-
-/// What keeps the API server from calling pullpass for the namespace: its label, or, where that is there, that it is excluded.
-fn not_called(configuration: &str, context: &CheckContext<'_>) -> HopResult {
-    let name = context.args.namespace.as_deref().unwrap_or_default();
-    let opted_in = |labels| InjectMode::find(labels) != InjectMode::Off;
-    if context.labels().is_some_and(opted_in) {
-        return HopResult::failed(
-            format!(
-                "{configuration} is not called for namespace {name}: it is opted in and excluded"
-            ),
-            super::EXCLUDED_FIX,
-        );
+        return HopResult::ok(format!("{configuration} calls {target}"));
     }
     HopResult::failed(
-        format!(
-            "{configuration} is not called for namespace {name}: its namespaceSelector does not select it"
-        ),
-        format!("opt the namespace in: kubectl label namespace {name} pullpass.dev/inject=enabled"),
+        format!("{configuration} calls {target} and has no caBundle"),
+        "the leader writes it with certificates.mode self: see its log; with certificate files write the CA that signed them into caBundle, as manifests/webhook.yaml says",
     )
+    .id(ids::CA_BUNDLE_MISSING)
+}
+
+/// What keeps the API server from calling pullpass for the namespace: its label, that it is excluded, or a selector that somebody changed.
+fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> HopResult {
+    let configuration = &webhook.configuration;
+    let Some(namespace) = &context.namespace else {
+        return HopResult::ok(format!("{configuration} calls {}", webhook.target));
+    };
+    let what = format!(
+        "{configuration} is not called for namespace {}",
+        namespace.name
+    );
+    if let Some(problem) = opt_in::find_problem(context, namespace) {
+        return problem.about(&what);
+    }
+    // Who runs this need not know what the chart excludes: the selector does, by name.
+    let mut renamed = namespace.labels.clone();
+    renamed.insert(NAME_LABEL.to_owned(), "another".to_owned());
+    let selector = webhook.namespaces.as_ref();
+    if selector.is_some_and(|selector| selector.matches(&renamed)) {
+        return opt_in::excluded().about(&what);
+    }
+    HopResult::failed(
+        format!("{what}: its namespaceSelector does not select it, though it opted in"),
+        format!("put the selector back: {RESTORE}"),
+    )
+    .id(ids::WEBHOOK_NOT_CALLED)
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::Args;
-use super::report::{CheckReport, HopResult, SubjectKind};
+use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::source::{SecretError, Secrets};
+use super::{Args, advice, ids};
 use crate::cluster::{Kube, connect};
 use crate::command::NAME_LABEL;
 use crate::command::cluster_args::is_in_cluster;
@@ -19,7 +20,7 @@ use crate::credential::http::HttpClient;
 use crate::credential::identity::AwsEnvironment;
 use crate::credential::mint::Clouds;
 use crate::credential::proxy::find_proxy;
-use crate::credential::{MintError, SourceSecret, SourceSecrets};
+use crate::credential::{MintError, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
@@ -29,8 +30,12 @@ use crate::registry::{Labels, PodSubject, Registries, Registry, ValidRegistry};
 pub(super) struct CheckContext<'a> {
     pub(super) args: &'a Args,
     pub(super) registries: Registries,
+    /// Whether the cluster's Registries could not be read: nothing is known of who serves what.
+    pub(super) registries_unknown: bool,
     /// The namespace, if one is named: the cluster's, the files', or its name alone.
     pub(super) namespace: Option<Namespace>,
+    /// Whether the cluster has no namespace of that name, and no file has one.
+    pub(super) namespace_missing: bool,
     /// The cluster, if there is one.
     pub(super) kube: Option<Kube>,
     pub(super) http: HttpClient,
@@ -38,31 +43,6 @@ pub(super) struct CheckContext<'a> {
     pub(super) secrets: Secrets,
     /// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
     pub(super) not_called: Option<String>,
-}
-
-/// The source Secrets that were read so far.
-#[derive(Default)]
-pub(super) struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
-
-impl SourceSecrets for Secrets {
-    fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get(name).cloned()
-    }
-}
-
-/// Why a source Secret cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SecretError {
-    /// There is no cluster to read it from.
-    #[error("source secret {0} is in a cluster, and none is connected")]
-    NoCluster(String),
-    /// The cluster has none of this name with the label.
-    #[error(transparent)]
-    Missing(MintError),
-    /// It cannot be read.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
 }
 
 impl<'a> CheckContext<'a> {
@@ -74,6 +54,7 @@ impl<'a> CheckContext<'a> {
         let kube = open_cluster(args).await?;
         let manifests = Manifests::load(&args.files)?;
         let mut registries = manifests.registries;
+        let mut registries_unknown = false;
         anyhow::ensure!(
             args.files.is_empty() || !registries.is_empty(),
             "the files hold no Registry: name a file with one"
@@ -83,30 +64,28 @@ impl<'a> CheckContext<'a> {
                 "no Registries to try: name files with -f, or a cluster with --kubeconfig",
             )?;
             report.begin(SubjectKind::Cluster, kube.namespace());
-            registries = load_registries(kube, report).await?;
+            let listed = load_registries(kube, args, report).await?;
+            registries_unknown = listed.is_none();
+            registries = listed.unwrap_or_default();
         }
         let not_called = registries.iter().find_map(find_not_called);
+        let mut namespace_missing = false;
         let namespace = match &args.namespace {
             Some(name) => {
-                Some(find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await)
+                let found = find_namespace(name, kube.as_ref(), &manifests.namespaces, args).await;
+                namespace_missing = found.is_err();
+                found.unwrap_or_else(Some)
             }
             None => None,
         };
         let http = open_http(args.extra_ca.as_deref())?;
-        let variable = |name: &str| std::env::var(name).ok();
-        let environment = AwsEnvironment::find(variable);
-        let mut ecr = EcrMint::new(http.clone(), environment);
-        let mut acr = AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable));
-        if let Some(kube) = &kube {
-            let tokens = Arc::new(kube.clone());
-            ecr = ecr.with_tokens(tokens.clone());
-            acr = acr.with_tokens(tokens);
-        }
         Ok(Self {
             args,
             registries: Registries::build(registries),
+            registries_unknown,
             namespace,
-            clouds: Clouds { ecr, acr },
+            namespace_missing,
+            clouds: open_clouds(&http, kube.as_ref()),
             kube,
             http,
             secrets: Secrets::default(),
@@ -138,6 +117,22 @@ impl<'a> CheckContext<'a> {
         }
     }
 
+    /// Whether it would be, were it not suspended.
+    pub(super) fn would_concern(&self, registry: &ValidRegistry) -> bool {
+        let selects = |labels: &Labels| registry.namespaces.matches(labels);
+        registry.suspend && self.labels().is_none_or(selects)
+    }
+
+    /// A kubectl command that asks the same cluster.
+    pub(super) fn kubectl(&self, command: &str) -> String {
+        format!("kubectl {command}{}", self.same_cluster())
+    }
+
+    /// The arguments by which kubectl asks the same cluster.
+    pub(super) fn same_cluster(&self) -> String {
+        self.args.cluster.for_kubectl()
+    }
+
     /// pullpass' own namespace, for messages.
     pub(super) fn own_namespace(&self) -> &str {
         self.kube
@@ -158,17 +153,18 @@ impl<'a> CheckContext<'a> {
             .as_ref()
             .ok_or_else(|| SecretError::NoCluster(name.to_string()))?;
         let found = kube.fetch_source(name).await?;
-        let secret = found.map(Arc::new).ok_or_else(|| {
-            SecretError::Missing(MintError::MissingSource {
+        let Some(secret) = found.map(Arc::new) else {
+            let missing = MintError::MissingSource {
                 secret: name.to_string(),
-            })
-        })?;
-        let mut read = self
-            .secrets
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        read.insert(name.to_string(), Arc::clone(&secret));
+            };
+            let is_there = kube.has_own_secret(name).await?;
+            return Err(if is_there {
+                SecretError::Unlabelled(missing)
+            } else {
+                SecretError::Missing(missing)
+            });
+        };
+        self.secrets.keep(name, &secret);
         Ok(secret)
     }
 }
@@ -188,6 +184,19 @@ async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
     Ok(Some(connect(&connection).await?))
 }
 
+fn open_clouds(http: &HttpClient, kube: Option<&Kube>) -> Clouds {
+    let variable = |name: &str| std::env::var(name).ok();
+    let environment = AwsEnvironment::find(variable);
+    let mut ecr = EcrMint::new(http.clone(), environment);
+    let mut acr = AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable));
+    if let Some(kube) = kube {
+        let tokens = Arc::new(kube.clone());
+        ecr = ecr.with_tokens(tokens.clone());
+        acr = acr.with_tokens(tokens);
+    }
+    Clouds { ecr, acr }
+}
+
 fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
     let extra_ca = match extra_ca {
         Some(path) => {
@@ -200,15 +209,18 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
         .context("--extra-ca, or the machine's own CA certificates")
 }
 
-/// The cluster's Registries; those that serve nothing are reported.
-async fn load_registries(kube: &Kube, report: &mut CheckReport) -> anyhow::Result<Vec<Registry>> {
+/// The cluster's Registries; those that serve nothing are reported. `None`: they cannot be read.
+async fn load_registries(
+    kube: &Kube,
+    args: &Args,
+    report: &mut CheckReport,
+) -> anyhow::Result<Option<Vec<Registry>>> {
     const HOP: &str = "registries";
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
         Err(error) => {
-            let fix = "apply the kind (pullpass crd | kubectl apply --server-side -f -), or use an account that may list registries";
-            report.add(HOP, HopResult::failed(error.to_string(), fix))?;
-            return Ok(Vec::new());
+            report.add(HOP, of_registries(&error, &args.cluster.for_kubectl()))?;
+            return Ok(None);
         }
     };
     let count = registries.len();
@@ -220,16 +232,39 @@ async fn load_registries(kube: &Kube, report: &mut CheckReport) -> anyhow::Resul
     report.add(HOP, HopResult::ok(message))?;
     for (name, problem) in unreadable {
         let message = format!("Registry {name} serves nothing, it cannot be read: {problem}");
-        report.note(HOP, HopResult::failed(message, "correct it"))?;
+        let fix = format!("correct it: kubectl edit ppr {name}");
+        report.note(HOP, HopResult::failed(message, fix).id(ids::UNREADABLE))?;
     }
     for problem in Registries::build(registries.iter().cloned()).problems() {
+        let name = &problem.registry;
         let message = format!(
-            "Registry {} serves nothing: {} {}",
-            problem.registry, problem.field, problem.message
+            "Registry {name} serves nothing: {} {}",
+            problem.field, problem.message
         );
-        report.note(HOP, HopResult::failed(message, "correct it"))?;
+        let fix = format!("correct {}: kubectl edit ppr {name}", problem.field);
+        report.note(HOP, HopResult::failed(message, fix).id(ids::INVALID))?;
     }
-    Ok(registries)
+    Ok(Some(registries))
+}
+
+/// The Registries cannot be listed.
+fn of_registries(error: &ClusterError, same_cluster: &str) -> HopResult {
+    match error {
+        ClusterError::Forbidden { message, .. } => HopResult::failed(
+            format!("this account may not list Registries, so nothing is known of who serves what: {message}"),
+            "ask who administers the cluster: the ClusterRole pullpass-view allows it, and whoever has view, edit or admin in a namespace needs it for the whole cluster; or name files that hold them with -f",
+        )
+        .id(ids::REGISTRIES_FORBIDDEN),
+        ClusterError::NotFound { .. } => HopResult::failed(
+            "the API server does not know the kind Registry",
+            Fix::run(
+                "apply it",
+                format!("pullpass crd | kubectl apply --server-side -f -{same_cluster}"),
+            ),
+        )
+        .id(ids::KIND_MISSING),
+        _ => advice::of_cluster(error),
+    }
 }
 
 /// What a Registry's conditions say of the API server's calls.
@@ -242,24 +277,33 @@ fn find_not_called(registry: &Registry) -> Option<String> {
     Some(said.to_owned())
 }
 
+/// The namespace as the cluster has it, else as a file has it, else what its name says; an error where the cluster has none, nor a file.
+/// `None`: this account may not see its labels, so that nothing is known of who selects it.
 async fn find_namespace(
     name: &NamespaceName,
     kube: Option<&Kube>,
     files: &BTreeMap<NamespaceName, Labels>,
     args: &Args,
-) -> Namespace {
+) -> Result<Option<Namespace>, Namespace> {
     let found = match kube {
-        Some(kube) => kube.fetch_namespace(name).await.ok().flatten(),
-        None => None,
+        Some(kube) => kube.fetch_namespace(name).await,
+        None => Ok(None),
     };
+    let is_missing = kube.is_some() && matches!(found, Ok(None)) && !files.contains_key(name);
+    if let Ok(Some((_, namespace))) = found {
+        return Ok(Some(namespace));
+    }
+    let is_hidden = matches!(found, Err(ClusterError::Forbidden { .. }));
+    if is_hidden && !files.contains_key(name) {
+        return Ok(None);
+    }
     let named = || Labels::from([(NAME_LABEL.to_owned(), name.to_string())]);
-    match found {
-        Some((_, namespace)) => namespace,
-        None => Namespace::new(
-            name.clone(),
-            files.get(name).cloned().unwrap_or_else(named),
-            false,
-        )
-        .unless_excluded(&args.exclude.build(args.own_namespace.as_ref())),
+    let labels = files.get(name).cloned().unwrap_or_else(named);
+    let excluded = args.exclude.build(args.own_namespace.as_ref());
+    let namespace = Namespace::new(name.clone(), labels, false).unless_excluded(&excluded);
+    if is_missing {
+        Err(namespace)
+    } else {
+        Ok(Some(namespace))
     }
 }

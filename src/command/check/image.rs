@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult, SubjectKind};
-use crate::command::explain;
+use super::{advice, ids, selection};
 use crate::credential::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
@@ -24,7 +23,7 @@ pub(super) struct CheckedImage<'s> {
     /// What it is read as; or why it cannot be read.
     reference: Result<Reference<'s>, String>,
     /// Who serves it; or why nobody does.
-    resolved: Result<Resolved<'s>, String>,
+    resolved: Result<Resolved<'s>, HopResult>,
 }
 
 impl CheckedImage<'_> {
@@ -47,7 +46,11 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
         let reference = Reference::parse(text).map_err(str::to_owned);
         let resolved = match &reference {
             Ok(reference) => resolve(context, reference),
-            Err(_) => Err(String::new()),
+            Err(error) => Err(HopResult::failed(
+                format!("the image cannot be read: {error}"),
+                "correct it",
+            )
+            .id(ids::IMAGE_UNREADABLE)),
         };
         CheckedImage {
             text,
@@ -61,14 +64,20 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
 fn resolve<'s>(
     context: &'s CheckContext<'_>,
     reference: &Reference<'_>,
-) -> Result<Resolved<'s>, String> {
-    let explanation = context.registries.explain(context.pod_subject(), reference);
+) -> Result<Resolved<'s>, HopResult> {
+    let mut explanation = context.registries.explain(context.pod_subject(), reference);
+    if let Some(resolved) = explanation.resolved.take() {
+        return Ok(resolved);
+    }
     let host = reference.host().to_ascii_lowercase();
-    let reason = explain::reason(&explanation, Host::recognise(&host));
-    explanation.resolved.ok_or(reason)
+    Err(selection::of_image(
+        context,
+        &explanation,
+        Host::recognise(&host),
+    ))
 }
 
-/// Tries the images, or without any the logins on the hosts of the Registries.
+/// Tries the images.
 pub(super) async fn check(
     context: &CheckContext<'_>,
     images: &[CheckedImage<'_>],
@@ -79,16 +88,6 @@ pub(super) async fn check(
         report.begin(SubjectKind::Image, image.text);
         try_image(context, image, logins, report).await?;
     }
-    if images.is_empty() {
-        for registry in context
-            .registries
-            .iter()
-            .filter(|registry| context.concerns(registry))
-        {
-            report.begin(SubjectKind::Registry, &registry.name);
-            try_hosts(context, registry, logins, report).await?;
-        }
-    }
     Ok(())
 }
 
@@ -98,12 +97,14 @@ async fn try_image(
     logins: &Logins,
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
-    let (reference, resolved) = match find_served(image) {
-        Ok(served) => served,
-        Err(result) => {
-            report.note("served", result)?;
+    let (reference, resolved) = match (&image.reference, &image.resolved) {
+        (Ok(reference), Ok(resolved)) => (reference, resolved),
+        (_, Err(result)) => {
+            report.note("served", result.clone())?;
             return report.skip(&AFTER_SERVED, "no Registry serves it");
         }
+        // What cannot be read, nobody serves.
+        (Err(_), Ok(_)) => return Ok(()),
     };
     let registry = resolved.registry;
     let served = format!("by Registry {} as {}", registry.name, resolved.key);
@@ -130,22 +131,8 @@ async fn try_image(
     report.add("manifest", result)
 }
 
-/// What an image is read as and who serves it, if anybody does.
-fn find_served<'i, 's>(
-    image: &'i CheckedImage<'s>,
-) -> Result<(&'i Reference<'s>, &'i Resolved<'s>), HopResult> {
-    let reference = image.reference.as_ref().map_err(|error| {
-        HopResult::failed(format!("the image cannot be read: {error}"), "correct it")
-    })?;
-    let resolved = image.resolved.as_ref().map_err(|reason| {
-        let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` shows why";
-        HopResult::failed(reason, fix)
-    })?;
-    Ok((reference, resolved))
-}
-
 /// The login on each host of a Registry.
-async fn try_hosts(
+pub(super) async fn try_hosts(
     context: &CheckContext<'_>,
     registry: &ValidRegistry,
     logins: &Logins,
@@ -161,7 +148,8 @@ async fn try_hosts(
             }
             if domain.contains('*') {
                 let message = format!("{domain} is no host: name an image to have it tried");
-                report.note("login", HopResult::skipped(message))?;
+                let result = HopResult::skipped(message).id(ids::WILDCARD_HOST);
+                report.note("login", result)?;
                 continue;
             }
             let provider = provider_of(source);

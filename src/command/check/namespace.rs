@@ -1,26 +1,28 @@
 //! The hops of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
-use super::advice;
 use super::cloud::{bind, count, secret_of};
 use super::context::CheckContext;
 use super::image::CheckedImage;
-use super::report::{CheckReport, HopResult, SubjectKind};
-use crate::cluster::{DryRunPod, Kube, KubeCredentialStore};
-use crate::controller::missed_pods::calls::{CAUSES, NOT_CALLED};
-use crate::credential::{CredentialKey, CredentialStore as _, static_login};
+use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::source::SecretError;
+use super::{advice, dry_run, ids, opt_in, selection};
+use crate::cluster::{Kube, KubeCredentialStore};
+use crate::credential::{
+    Credential, CredentialKey, CredentialStore as _, SourceSecret, static_login,
+};
 use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::InjectMode;
 use crate::provision::digest::Digest;
-use crate::provision::ports::Cluster as _;
+use crate::provision::ports::{Cluster as _, ClusterError};
 use crate::provision::secret::{AuthEntry, Auths};
-use crate::provision::{InjectMode, Namespace};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Grant, Labels, ValidRegistry};
+use crate::registry::{CredentialSource, Grant, ValidRegistry};
 
 /// Checks one namespace.
 pub(super) async fn check(
@@ -35,10 +37,7 @@ pub(super) async fn check(
     let namespace = match kube.fetch_namespace(name).await {
         Ok(Some((_, namespace))) => namespace,
         Ok(None) => {
-            let result = HopResult::failed(
-                format!("there is no namespace {name}"),
-                "correct the name, or create it",
-            );
+            let result = selection::missing_namespace(context);
             report.add("optIn", result)?;
             return report.skip(&AFTER, "there is no namespace");
         }
@@ -47,9 +46,9 @@ pub(super) async fn check(
             return report.skip(&AFTER, "the namespace is not known");
         }
     };
-    if let Some((why, fix)) = find_problem(&namespace) {
-        report.add("optIn", HopResult::failed(why, fix))?;
-        return report.skip(&AFTER, why);
+    if let Some(problem) = opt_in::find_problem(context, &namespace) {
+        report.add("optIn", problem)?;
+        return report.skip(&AFTER, "nothing is written there");
     }
     let mode = if namespace.mode == InjectMode::All {
         "all"
@@ -61,30 +60,23 @@ pub(super) async fn check(
     let serving = context.registries.serving(&namespace.labels);
     let serving: Vec<&str> = serving.iter().map(|registry| &*registry.name).collect();
     if serving.is_empty() {
-        let fix = "correct the namespace's labels, or namespaceSelector of a Registry";
-        report.note("serves", HopResult::failed("no Registry serves it", fix))?;
+        let result = selection::of_namespace(context, &namespace.labels);
+        report.note("serves", result)?;
         return report.skip(&AFTER[1..], "no Registry serves the namespace");
     }
     let serving = HopResult::ok(format!("by {}", serving.join(", ")));
     report.note("serves", serving)?;
     report.start();
+    let mut foreign = BTreeSet::new();
     for (secret, grants) in group(context.registries.grants(&namespace.labels)) {
         let result = compare_secret(context, kube, name, &secret, &grants).await;
+        if result.is(ids::SECRET_NOT_MANAGED) {
+            foreign.insert(secret);
+        }
         report.add("pullSecret", result)?;
     }
-    let result = try_pod(context, kube, name, images).await;
+    let result = try_pod(context, kube, name, images, &foreign).await;
     report.add("dryRun", result)
-}
-
-/// Why nothing is written into a namespace, whatever Registries say, and what to do.
-fn find_problem(namespace: &Namespace) -> Option<(&'static str, String)> {
-    if namespace.excluded {
-        let why = "the namespace is opted in and excluded";
-        return Some((why, super::EXCLUDED_FIX.to_owned()));
-    }
-    let name = &namespace.name;
-    let fix = format!("opt it in: kubectl label namespace {name} pullpass.dev/inject=enabled");
-    (namespace.mode == InjectMode::Off).then_some(("the namespace did not opt in", fix))
 }
 
 /// The credentials of a namespace by pull secret.
@@ -109,22 +101,36 @@ async fn compare_secret(
         Err(error) => return advice::of_cluster(&error),
     };
     let Some(secret) = found else {
-        return HopResult::skipped(format!(
+        let message = format!(
             "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
-        ));
+        );
+        return HopResult::skipped(message).id(ids::SECRET_NOT_WRITTEN);
     };
     if !secret.ours {
+        let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
         return HopResult::failed(
             format!("Secret {name} is not managed by pullpass"),
-            format!("rename it, or delete it: kubectl delete secret {name} -n {namespace}"),
-        );
+            Fix::run("rename it, or delete it", delete),
+        )
+        .id(ids::SECRET_NOT_MANAGED);
     }
     let there = Auths::of(&secret).digests();
     let compared = compare(context, kube, grants, &there).await;
-    let unknown = match compared.unknown {
+    let mut unknown = match compared.unknown {
         0 => String::new(),
         number => format!(", {number} not minted yet"),
     };
+    if let Some(why) = &compared.hidden {
+        unknown = format!("{unknown}, the others cannot be compared: {why}");
+    }
+    if let Some(why) = compared.hidden
+        && compared.different.is_empty()
+        && compared.equal == 0
+    {
+        let held = count(there.len(), "login");
+        let message = format!("{name} holds {held}: cannot compare, {why}");
+        return HopResult::skipped(message).id(ids::CANNOT_COMPARE);
+    }
     if compared.different.is_empty() {
         let equal = count(compared.equal, "login");
         return HopResult::ok(format!("{name}: {equal} as it should be{unknown}"));
@@ -134,6 +140,7 @@ async fn compare_secret(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
         "pullpass rewrites it within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
     )
+    .id(ids::SECRET_DIFFERS)
 }
 
 /// What is there, beside what should be there.
@@ -142,7 +149,28 @@ struct SecretDiff {
     equal: usize,
     /// How many keys hold credentials that are not known.
     unknown: usize,
+    /// Why this account cannot see some of those that are to be there.
+    hidden: Option<String>,
     different: Vec<String>,
+}
+
+/// What keeps this account from what a pull secret must hold.
+enum Unseen {
+    /// It is not there yet, or cannot be.
+    NotThere,
+    /// This account may not read it.
+    Hidden(String),
+}
+
+impl From<ClusterError> for Unseen {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Forbidden { what, .. } => {
+                Self::Hidden(format!("this account may not see {what}"))
+            }
+            _ => Self::NotThere,
+        }
+    }
 }
 
 async fn compare(
@@ -154,9 +182,16 @@ async fn compare(
     let store = KubeCredentialStore::new(kube.clone());
     let mut compared = SecretDiff::default();
     for grant in grants {
-        let Some(entries) = find_entries(context, &store, grant).await else {
-            compared.unknown += grant.keys.len();
-            continue;
+        let entries = match find_entries(context, &store, grant).await {
+            Ok(entries) => entries,
+            Err(Unseen::NotThere) => {
+                compared.unknown += grant.keys.len();
+                continue;
+            }
+            Err(Unseen::Hidden(why)) => {
+                compared.hidden = Some(why);
+                continue;
+            }
         };
         for entry in entries {
             let problem = match there.get(&entry.key) {
@@ -173,35 +208,50 @@ async fn compare(
     compared
 }
 
-/// What a pull secret must hold for a grant, from the credential store or from the source Secret. `None`: nothing is known of it.
+/// What a pull secret must hold for a grant, from the credential store or from the source Secret.
 async fn find_entries(
     context: &CheckContext<'_>,
     store: &KubeCredentialStore,
     grant: &Grant,
-) -> Option<Vec<AuthEntry>> {
+) -> Result<Vec<AuthEntry>, Unseen> {
     let entry = |key: &str, username: &str, password, until| {
         AuthEntry::new(key, grant.registry.clone(), username, password, until)
     };
     match &grant.source {
         CredentialSource::Minted(source) => {
-            let source = bind(context, grant, source).await.ok()?;
+            let bound = bind(context, grant, source).await;
+            let source = bound.map_err(|_| Unseen::NotThere)?;
             let credential = find_stored(context, store, &source).await?;
             let until = Some(credential.expires_at);
             let entries = grant
                 .keys
                 .iter()
                 .map(|key| entry(key, &credential.username, &credential.password, until));
-            Some(entries.collect())
+            Ok(entries.collect())
         }
         CredentialSource::Static(source) => {
-            let secret = context.fetch_secret(&source.secret).await.ok()?;
-            let logins = static_login::logins(&secret, &grant.keys, &grant.reserved).ok()?;
+            let secret = fetch_secret(context, &source.secret).await?;
+            let logins = static_login::logins(&secret, &grant.keys, &grant.reserved);
+            let logins = logins.map_err(|_| Unseen::NotThere)?;
             let entries = logins
                 .iter()
                 .map(|login| entry(&login.key, &login.username, &login.password, None));
-            Some(entries.collect())
+            Ok(entries.collect())
         }
     }
+}
+
+async fn fetch_secret(
+    context: &CheckContext<'_>,
+    name: &ObjectName,
+) -> Result<Arc<SourceSecret>, Unseen> {
+    let read = context.fetch_secret(name).await;
+    read.map_err(|error| match error {
+        SecretError::Cluster(error) => error.into(),
+        SecretError::NoCluster(_) | SecretError::Missing(_) | SecretError::Unlabelled(_) => {
+            Unseen::NotThere
+        }
+    })
 }
 
 /// The credential that the store holds, if it is good now.
@@ -209,23 +259,25 @@ async fn find_stored(
     context: &CheckContext<'_>,
     store: &KubeCredentialStore,
     source: &MintSource,
-) -> Option<std::sync::Arc<crate::credential::Credential>> {
+) -> Result<Arc<Credential>, Unseen> {
     if let Some(secret) = secret_of(source) {
-        context.fetch_secret(secret).await.ok()?;
+        fetch_secret(context, secret).await?;
     }
-    let key = CredentialKey::of(source, &context.secrets).ok()?;
-    store.refresh(&key).await.ok()?;
+    let key = CredentialKey::of(source, &context.secrets).map_err(|_| Unseen::NotThere)?;
+    store.refresh(&key).await?;
     store
         .current(&key)
         .filter(|credential| credential.expires_at > Timestamp::now())
+        .ok_or(Unseen::NotThere)
 }
 
-/// Whether a Pod gets the reference.
+/// Whether a Pod gets the reference; not to a Secret that is `foreign`.
 async fn try_pod(
     context: &CheckContext<'_>,
     kube: &Kube,
     name: &NamespaceName,
     images: &[CheckedImage<'_>],
+    foreign: &BTreeSet<ObjectName>,
 ) -> HopResult {
     let given: Vec<String> = images
         .iter()
@@ -240,15 +292,21 @@ async fn try_pod(
     if images.is_empty() {
         return HopResult::skipped("not tried: name an image that a Registry serves");
     }
-    let pod = pod(
+    let pod = dry_run::pod(
         &images,
         &context.args.service_account,
         &context.args.pod_labels,
     );
-    match kube.try_pod(name, &pod).await {
-        Ok(tried) => check_pod(&tried, &needed(context, &images)),
-        Err(error) => advice::of_cluster(&error),
+    let tried = match kube.try_pod(name, &pod).await {
+        Ok(tried) => tried,
+        Err(error) => return advice::of_cluster(&error),
+    };
+    let needed = needed(context, &images);
+    if needed.iter().any(|secret| foreign.contains(secret)) {
+        return HopResult::skipped("a Pod references no Secret that pullpass does not manage")
+            .id(ids::SECRET_NOT_MANAGED);
     }
+    dry_run::check_pod(context, name, &tried, &needed)
 }
 
 /// The pull secrets that a Pod with these images needs.
@@ -261,43 +319,6 @@ fn needed(context: &CheckContext<'_>, images: &[String]) -> BTreeSet<ObjectName>
         Some(resolved.registry.secret.clone())
     };
     images.iter().filter_map(secret).collect()
-}
-
-fn check_pod(tried: &DryRunPod, needed: &BTreeSet<ObjectName>) -> HopResult {
-    let warnings: Vec<&str> = tried
-        .warnings
-        .iter()
-        .map(String::as_str)
-        .filter(|warning| warning.contains("pullpass"))
-        .collect();
-    let said = if warnings.is_empty() {
-        String::new()
-    } else {
-        format!(" (it is warned: {})", warnings.join("; "))
-    };
-    let references: Vec<&str> = tried.pull_secrets.iter().map(String::as_str).collect();
-    let missing: Vec<&str> = needed
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|name| !references.contains(name))
-        .collect();
-    if missing.is_empty() {
-        return HopResult::ok(format!("a Pod references {}{said}", references.join(", ")));
-    }
-    let missing = missing.join(", ");
-    if warnings.is_empty() {
-        // What the API server answers when a webhook of `failurePolicy: Ignore` does not: nothing.
-        return HopResult::failed(
-            format!(
-                "a Pod comes back without the reference {missing}, and without a word of pullpass: {NOT_CALLED}"
-            ),
-            format!("see that pullpass runs and is ready (kubectl get pods -n pullpass); {CAUSES}"),
-        );
-    }
-    HopResult::failed(
-        format!("a Pod comes back without the reference {missing}{said}"),
-        "do what the warning says",
-    )
 }
 
 /// An image of some Registry that serves the Pod: nothing of it is pulled.
@@ -316,32 +337,4 @@ fn any_image(context: &CheckContext<'_>) -> Vec<String> {
         })
         .into_iter()
         .collect()
-}
-
-/// A Pod that the restricted Pod Security Standard and quotas take.
-///
-/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
-fn pod(images: &[String], service_account: &str, labels: &Labels) -> Value {
-    let little = json!({"cpu": "1m", "memory": "4Mi"});
-    let containers: Vec<Value> = images
-        .iter()
-        .enumerate()
-        .map(|(number, image)| {
-            json!({
-                "name": format!("c{number}"), "image": image,
-                "resources": {"requests": little, "limits": little},
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            })
-        })
-        .collect();
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"generateName": "pullpass-check-", "labels": labels},
-        "spec": {
-            "serviceAccountName": service_account,
-            "containers": containers,
-            // No fixed ids: OpenShift gives each namespace its own.
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        },
-    })
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::ids;
 use crate::command::{Output, print};
 
 /// One hop. The names and forms of its fields are stable.
@@ -16,10 +17,14 @@ struct HopReport {
     name: String,
     hop: &'static str,
     status: HopStatus,
-    /// What was found.
+    /// What was found, in a word of a closed set (docs/CHECK.md).
+    id: &'static str,
+    /// The same for people.
     message: String,
     /// What to do.
     fix: Option<String>,
+    /// The command that does it, where one does.
+    command: Option<String>,
     /// How long it took; `null` where nothing was asked.
     millis: Option<u64>,
 }
@@ -39,29 +44,78 @@ pub(super) enum SubjectKind {
 pub(super) enum HopStatus {
     Ok,
     Failed,
+    /// Nothing fails because of it, and a person should know.
+    Warning,
     /// Not tried, or of no consequence.
     Skipped,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fix {
+    text: String,
+    /// The command that does it: it can be pasted into a shell as it is.
+    command: Option<String>,
+}
+
+impl Fix {
+    /// What to do, and the command that does it.
+    pub(super) fn run(text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            command: Some(command.into()),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Fix {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            command: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Fix {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.command {
+            Some(command) => write!(formatter, "{}: {command}", self.text),
+            None => formatter.write_str(&self.text),
+        }
+    }
 }
 
 /// How a hop went, and what to say of it.
 #[derive(Clone, Debug)]
 pub(super) struct HopResult {
     status: HopStatus,
+    id: &'static str,
     message: String,
-    fix: Option<String>,
+    fix: Option<Fix>,
 }
 
 impl HopResult {
     pub(super) fn ok(message: impl Into<String>) -> Self {
-        Self::new(HopStatus::Ok, message, None)
+        Self::new(HopStatus::Ok, ids::OK, message, None)
     }
 
-    pub(super) fn failed(message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::new(HopStatus::Failed, message, Some(fix.into()))
+    /// Something that [`HopResult::id`] names.
+    pub(super) fn failed(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
+        Self::new(HopStatus::Failed, ids::FAILED, message, Some(fix.into()))
+    }
+
+    pub(super) fn warning(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
+        Self::new(HopStatus::Warning, ids::FAILED, message, Some(fix.into()))
     }
 
     pub(super) fn skipped(message: impl Into<String>) -> Self {
-        Self::new(HopStatus::Skipped, message, None)
+        Self::new(HopStatus::Skipped, ids::NOT_TRIED, message, None)
+    }
+
+    /// The same under this name.
+    pub(super) fn id(self, id: &'static str) -> Self {
+        Self { id, ..self }
     }
 
     /// The same, with what it is about in front.
@@ -70,11 +124,11 @@ impl HopResult {
         Self { message, ..self }
     }
 
-    /// The same where it failed already, else that this failed.
-    pub(super) fn or_failed(self, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    /// The same where it failed already, else this.
+    pub(super) fn or(self, other: Self) -> Self {
         match self.status {
             HopStatus::Failed => self,
-            HopStatus::Ok | HopStatus::Skipped => Self::failed(message, fix),
+            _ => other,
         }
     }
 
@@ -86,9 +140,20 @@ impl HopResult {
         }
     }
 
-    fn new(status: HopStatus, message: impl Into<String>, fix: Option<String>) -> Self {
+    /// Whether it is this finding.
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.id == id
+    }
+
+    fn new(
+        status: HopStatus,
+        id: &'static str,
+        message: impl Into<String>,
+        fix: Option<Fix>,
+    ) -> Self {
         Self {
             status,
+            id,
             message: message.into(),
             fix,
         }
@@ -104,10 +169,13 @@ pub(super) struct CheckReport {
     is_announced: bool,
     checks: Vec<HopReport>,
     since: Instant,
+    /// The text so far, where it is not printed as it comes.
+    held_back: Option<String>,
 }
 
 impl CheckReport {
-    pub(super) fn new(output: Output) -> Self {
+    /// One that is printed as it comes, or with `holds_back` at its end.
+    pub(super) fn new(output: Output, holds_back: bool) -> Self {
         Self {
             output,
             subject: None,
@@ -115,7 +183,25 @@ impl CheckReport {
             is_announced: false,
             checks: Vec::new(),
             since: Instant::now(),
+            held_back: holds_back.then(String::new),
         }
+    }
+
+    /// What is not as it should be, or not yet: hop, finding, and what it is about.
+    pub(super) fn pending(&self) -> Vec<String> {
+        let pending = self.checks.iter().filter(|check| {
+            check.status == HopStatus::Failed || check.id == ids::SECRET_NOT_WRITTEN
+        });
+        let mut pending: Vec<String> = pending
+            .map(|check| {
+                format!(
+                    "{} of {:?} {} ({})",
+                    check.hop, check.kind, check.name, check.id
+                )
+            })
+            .collect();
+        pending.dedup();
+        pending
     }
 
     /// What the next hops are about.
@@ -129,6 +215,11 @@ impl CheckReport {
     /// Which part of it the next hops are about, for their messages.
     pub(super) fn narrow(&mut self, part: &str) {
         self.part = Some(part.to_owned());
+    }
+
+    /// The next hops are about all of it again.
+    pub(super) fn widen(&mut self) {
+        self.part = None;
     }
 
     /// The next hop begins now.
@@ -181,8 +272,10 @@ impl CheckReport {
             name: name.to_owned(),
             hop,
             status: result.status,
+            id: result.id,
             message: result.message,
-            fix: result.fix,
+            command: result.fix.as_ref().and_then(|fix| fix.command.clone()),
+            fix: result.fix.map(|fix| fix.to_string()),
             millis: took.map(millis),
         }
     }
@@ -206,9 +299,14 @@ impl CheckReport {
         result: &HopResult,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
-        if self.output == Output::Text {
-            print(&self.render(label, result, took))?;
-            self.is_announced = true;
+        if !self.output.is_text() {
+            return Ok(());
+        }
+        let line = self.render(label, result, took);
+        self.is_announced = true;
+        match &mut self.held_back {
+            Some(text) => text.push_str(&line),
+            None => print(&line)?,
         }
         Ok(())
     }
@@ -224,18 +322,23 @@ impl CheckReport {
         let mark = match result.status {
             HopStatus::Ok => '✓',
             HopStatus::Failed => '✗',
+            HopStatus::Warning => '!',
             HopStatus::Skipped => '–',
         };
+        let is_wide = self.output == Output::Wide;
         // What took no time asked nobody.
-        let took = took.map(millis).filter(|took| *took > 0);
+        let took = took.map(millis).filter(|took| is_wide || *took > 0);
         let took = took.map(|took| format!(" ({took} ms)"));
+        let wants_id = matches!(result.status, HopStatus::Failed | HopStatus::Warning);
+        let id = (is_wide || wants_id).then(|| format!(" [{}]", result.id));
         let fix = result
             .fix
             .as_ref()
             .map(|fix| format!("    fix        {fix}\n"));
         format!(
-            "{head}  {mark} {label:<11}{}{}\n{}",
+            "{head}  {mark} {label:<11}{}{}{}\n{}",
             result.message,
+            id.unwrap_or_default(),
             took.unwrap_or_default(),
             fix.unwrap_or_default()
         )
@@ -259,12 +362,19 @@ impl CheckReport {
             count(HopStatus::Failed),
             count(HopStatus::Skipped),
         );
+        let warnings = match count(HopStatus::Warning) {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            number => format!(", {number} warnings"),
+        };
         let all = All {
             ok: failed == 0,
             checks: &self.checks,
         };
         let report = self.output.format(&all)?;
-        let summary = || format!("\n{ok} fine, {failed} failed, {skipped} not tried\n");
+        let held_back = self.held_back.unwrap_or_default();
+        let summary =
+            || format!("{held_back}\n{ok} fine, {failed} failed, {skipped} not tried{warnings}\n");
         print(&report.unwrap_or_else(summary))?;
         Ok(if failed == 0 {
             ExitCode::SUCCESS

@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::ExplainContext;
 use super::images::ImageArg;
 use crate::image::Reference;
-use crate::registry::{Explanation, Host, PodMetadata, Precedence, RegistryMatch, Resolved, Why};
+use crate::registry::{
+    Explanation, Host, Pattern, PodMetadata, Precedence, RegistryMatch, Resolved, Why,
+};
 
 /// A row of `-o json`. The names and forms of its fields are stable.
 #[derive(Debug, Default, Serialize)]
@@ -247,6 +249,16 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
                 "its pattern {pattern} is in lower case, the image's host is not, and the kubelet compares case-sensitively: write the host in lower case"
             )
         }
+        Why::UsualPort { pattern } => {
+            let (pattern_is, image_is) = if pattern.domain().ends_with(":443") {
+                ("names port 443, the image's host does not", "with :443")
+            } else {
+                ("names no port, the image's host names 443", "without :443")
+            };
+            format!(
+                "its pattern {pattern} {pattern_is}, and the kubelet compares ports as text: write the image {image_is}, or add the other form to images"
+            )
+        }
         Why::Excluded { exclude } => format!("it excludes {exclude}"),
         Why::NamespaceNotServed => format!(
             "it does not serve the namespace: it selects {}",
@@ -269,15 +281,19 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
             by,
             because,
         } => {
-            let because = match because {
-                Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
-                Precedence::MoreSpecific { specificity, than } => {
-                    format!("it {specificity}, this one {than}")
-                }
-                Precedence::Older => "it is older".to_owned(),
-                Precedence::Name => "its name comes first".to_owned(),
-            };
+            let because = describe_precedence(because, pattern);
             format!("{} comes first: {because}", by.name)
         }
+    }
+}
+
+fn describe_precedence(because: Precedence<'_>, pattern: &Pattern) -> String {
+    match because {
+        Precedence::Pattern(first) => format!("its pattern {first} comes before {pattern}"),
+        Precedence::MoreSpecific { specificity, than } => {
+            format!("it {specificity}, this one {than}")
+        }
+        Precedence::Older => "it is older".to_owned(),
+        Precedence::Name => "its name comes first".to_owned(),
     }
 }

@@ -2,8 +2,9 @@
 
 use super::report::{ExplainedImage, PodGets, ProviderInfo};
 use super::{DEFAULT_SERVICE_ACCOUNT, ExplainContext};
+use crate::command::table;
 use crate::provision::InjectMode;
-use crate::provision::namespace::INJECT_LABEL;
+use crate::provision::namespace::{INJECT_LABEL, describe_unknown_inject};
 
 /// All rows, and what is to be known of all of them.
 pub(super) fn render(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
@@ -143,6 +144,7 @@ fn notes(context: &ExplainContext, rows: &[ExplainedImage]) -> Vec<String> {
         return notes;
     }
     notes.extend(opt_in_note(context));
+    notes.extend(pod_label_note(context));
     let mut injecting: Vec<&str> = rows
         .iter()
         .filter(|row| {
@@ -179,7 +181,50 @@ fn opt_in_note(context: &ExplainContext) -> Option<String> {
                 .to_owned(),
         });
     };
-    (InjectMode::find(labels) == InjectMode::Off).then(|| {
-        format!("The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled.")
+    match InjectMode::find(labels) {
+        InjectMode::Enabled | InjectMode::All => None,
+        InjectMode::Off => Some(format!(
+            "The namespace has not opted in: Pods get nothing until it has the label {INJECT_LABEL}=enabled."
+        )),
+        InjectMode::Unknown => {
+            let value = labels.get(INJECT_LABEL).map_or("", String::as_str);
+            let name = context.namespace_name.as_deref().unwrap_or("NAMESPACE");
+            let unknown = describe_unknown_inject(name, value);
+            Some(format!("Pods get nothing, since {unknown}."))
+        }
+    }
+}
+
+/// What a Pod's own label says, where that means nothing.
+fn pod_label_note(context: &ExplainContext) -> Option<String> {
+    let value = context.pod.labels.get(INJECT_LABEL)?;
+    (value != "disabled").then(|| {
+        format!(
+            "The Pod's label {INJECT_LABEL}={value} means nothing: only disabled does, which opts it out."
+        )
     })
+}
+
+/// A line for each image, with the columns that people compare.
+pub(super) fn render_wide(context: &ExplainContext, rows: &[ExplainedImage]) -> String {
+    let mut lines =
+        vec![["IMAGE", "REGISTRY", "SECRET", "KEY", "PROVIDER", "REASON"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        let gets = row.details.gets.as_ref();
+        let cell = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        [
+            row.image.clone(),
+            cell(row.registry.as_deref()),
+            cell(row.secret.as_deref()),
+            cell(gets.map(|gets| gets.key.as_str())),
+            cell(row.provider.as_ref().map(|provider| provider.kind)),
+            row.error.clone().unwrap_or_else(|| row.reason.clone()),
+        ]
+    }));
+    let mut text = table(&lines);
+    let notes = notes(context, rows);
+    if !notes.is_empty() {
+        text = format!("{text}\n{}\n", notes.join("\n"));
+    }
+    text
 }

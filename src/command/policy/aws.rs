@@ -1,14 +1,18 @@
 //! What Amazon ECR needs: who may become a role, what it may do, and who may pull from other accounts' repositories.
 
+mod trust;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PolicyContext;
 use super::ecr_images::{self, EcrImage};
 use super::iam::{Policy, Statement};
 use super::step::{Step, StepKind};
-use crate::registry::arn::RoleArn;
-use crate::registry::source::{EcrIdentity, EcrSource, MintSource, Partition, RoleHop};
+use crate::registry::source::{
+    EcrIdentity, EcrSource, MintSource, Partition, RoleHop, STS_AUDIENCE,
+};
 use crate::registry::{CredentialSource, ValidRegistry};
+use trust::{AwsPrincipal, TenantAccount, trust_agent, trust_tenants, trust_tokens};
 
 /// What a pull is made of.
 ///
@@ -19,21 +23,9 @@ const PULL: [&str; 3] = [
     "ecr:GetDownloadUrlForLayer",
 ];
 
-/// The audience of tokens that AWS STS takes.
-const AUDIENCE: &str = "sts.amazonaws.com";
-
 /// What the node's identity needs besides.
 const METADATA: &str =
     "instance metadata (version 2) must reach pullpass' Pod: a hop limit of 2, or the host network";
-
-/// Who calls AWS.
-struct AwsPrincipal {
-    arn: String,
-    /// Its account, if it is known.
-    account: Option<String>,
-    /// What it is called in titles.
-    title: String,
-}
 
 /// The provider, the identity for people, and the steps.
 pub(super) fn plan(
@@ -72,6 +64,11 @@ fn plan_partition(
         return Vec::new();
     };
     let (mut principal, mut steps) = plan_identity(partition, &source.identity, registry, place);
+    if let Some(seconds) = source.session_seconds.filter(|seconds| *seconds > 3600) {
+        let mut rest = steps.into_iter();
+        let trust = rest.next().map(|step| note_session(step, seconds));
+        steps = trust.into_iter().chain(rest).collect();
+    }
     let is_tagged = matches!(source.identity, EcrIdentity::Workload);
     for hop in &source.assume_roles {
         let next = AwsPrincipal::of_role(&hop.role_arn);
@@ -115,7 +112,7 @@ fn plan_identity(
             let account = (&place.args.namespace, &place.args.service_account);
             let subjects = [format!("system:serviceaccount:{}:{}", account.0, account.1)];
             let steps = vec![
-                trust_tokens(partition, &role, subjects, place).note(format!(
+                trust_tokens(partition, &role, subjects, STS_AUDIENCE, place).note(format!(
                     "then install the chart with identity.aws.roleArn={}, or annotate the ServiceAccount {}/{}: eks.amazonaws.com/role-arn",
                     role.arn, account.0, account.1
                 )),
@@ -123,104 +120,25 @@ fn plan_identity(
             ];
             (role, steps)
         }
-        EcrIdentity::ServiceAccount { name, role_arn } => {
+        EcrIdentity::ServiceAccount {
+            name,
+            role_arn,
+            audience,
+        } => {
             let role = match role_arn {
                 Some(arn) => AwsPrincipal::of_role(arn),
                 None => own("role", "<ROLE>", "the role that the ServiceAccounts name"),
             };
-            let step = trust_tenants(partition, &role, name, role_arn.is_none(), registry, place);
+            let account = TenantAccount {
+                name,
+                is_annotated: role_arn.is_none(),
+                audience: audience.as_deref(),
+            };
+            let step = trust_tenants(partition, &role, &account, registry, place);
             (role, vec![step])
         }
         EcrIdentity::Tenant { role_arn, .. } => (AwsPrincipal::of_role(role_arn), Vec::new()),
     }
-}
-
-/// The role of namespaces' own ServiceAccounts trusts those of the namespaces that are served.
-fn trust_tenants(
-    partition: Partition,
-    role: &AwsPrincipal,
-    name: &str,
-    is_annotated: bool,
-    registry: &ValidRegistry,
-    place: &PolicyContext<'_>,
-) -> Step {
-    let mut namespaces = place.served_by(registry);
-    if namespaces.is_empty() {
-        namespaces.push("<NAMESPACE>");
-    }
-    let subjects = namespaces
-        .iter()
-        .map(|namespace| format!("system:serviceaccount:{namespace}:{name}"));
-    let step = trust_tokens(partition, role, subjects, place).note_tokens();
-    if is_annotated {
-        step.note(format!("then annotate the ServiceAccount {name} in each of the namespaces: eks.amazonaws.com/role-arn: {}", role.arn))
-    } else {
-        step
-    }
-}
-
-/// IAM roles for service accounts: the role trusts tokens of the cluster's issuer.
-///
-/// <https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html>
-fn trust_tokens(
-    partition: Partition,
-    role: &AwsPrincipal,
-    subjects: impl IntoIterator<Item = String>,
-    place: &PolicyContext<'_>,
-) -> Step {
-    let issuer = place
-        .args
-        .issuer
-        .as_deref()
-        .and_then(|issuer| issuer.strip_prefix("https://"));
-    let issuer = issuer.unwrap_or("<ISSUER>");
-    let account = role.account.as_deref().unwrap_or("<ACCOUNT_ID>");
-    let provider = format!("arn:{partition}:iam::{account}:oidc-provider/{issuer}");
-    let statement = Statement::allow("ServiceAccountTokens", &["sts:AssumeRoleWithWebIdentity"])
-        .by("Federated", provider)
-        .when(format!("{issuer}:aud"), [AUDIENCE])
-        .when(format!("{issuer}:sub"), subjects);
-    let title = format!(
-        "trust of {}: tokens of the cluster (IAM roles for service accounts)",
-        role.title
-    );
-    Step::policy(
-        StepKind::TrustPolicy,
-        title,
-        [&role.arn],
-        Policy::of([statement]),
-    )
-    .note(format!(
-        "the account needs an IAM OIDC provider for https://{issuer} with the audience {AUDIENCE}"
-    ))
-}
-
-/// EKS Pod Identity, instead of tokens of the cluster.
-///
-/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html>
-fn trust_agent(role: &AwsPrincipal, place: &PolicyContext<'_>) -> Step {
-    let statement = Statement::allow("PodIdentity", &["sts:AssumeRole", "sts:TagSession"])
-        .by("Service", "pods.eks.amazonaws.com")
-        .when(
-            "aws:RequestTag/kubernetes-namespace",
-            [place.args.namespace.as_str()],
-        )
-        .when(
-            "aws:RequestTag/kubernetes-service-account",
-            [place.args.service_account.as_str()],
-        )
-        .when(
-            "aws:RequestTag/eks-cluster-arn",
-            [place.args.cluster_arn.as_deref().unwrap_or("<CLUSTER_ARN>")],
-        );
-    let title = format!(
-        "or, instead of that: trust of {} by EKS Pod Identity",
-        role.title
-    );
-    Step::policy(StepKind::TrustPolicy, title, [&role.arn], Policy::of([statement])).note(format!(
-        "then install the chart with identity.aws.podIdentity=true and associate it: aws eks create-pod-identity-association --cluster-name CLUSTER --namespace {} --service-account {} --role-arn {}",
-        place.args.namespace, place.args.service_account, role.arn
-    ))
 }
 
 /// One role assumes the next one: the one must be allowed to, the other must trust it.
@@ -255,14 +173,18 @@ fn plan_hop(from: &AwsPrincipal, to: &AwsPrincipal, hop: &RoleHop, is_tagged: bo
     }
     if let Some(seconds) = hop.duration_seconds.filter(|seconds| *seconds > 3600) {
         let [allow, trust] = steps;
-        steps = [
-            allow,
-            trust.note(format!(
-                "its maximum session duration must be {seconds} s or more"
-            )),
-        ];
+        steps = [allow, note_session(trust, seconds)];
     }
     steps
+}
+
+/// A role lets its sessions live an hour unless it is told otherwise.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_update-role-settings.html>
+fn note_session(trust: Step, seconds: u32) -> Step {
+    trust.note(format!(
+        "its maximum session duration must be {seconds} s or more"
+    ))
 }
 
 /// What pulls: a token, which is on no resource, and the repositories that the patterns cover.
@@ -363,17 +285,6 @@ fn plan_repositories(
         Some(_) => step.note("add the statement to the policy that a repository has: setting one replaces it"),
         None => step.note("only for repositories of another account than the principal's; add the statement to the policy that a repository has"),
     })
-}
-
-impl AwsPrincipal {
-    fn of_role(arn: &str) -> Self {
-        let role = RoleArn::parse(arn).ok();
-        Self {
-            arn: arn.to_owned(),
-            account: role.map(|role| role.account.to_owned()),
-            title: role.map_or_else(|| arn.to_owned(), |role| format!("role {}", role.name)),
-        }
-    }
 }
 
 /// Who asks, for people.

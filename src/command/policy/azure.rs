@@ -195,10 +195,7 @@ fn trust_tenants(
     registry: &ValidRegistry,
     place: &PolicyContext<'_>,
 ) -> Vec<Step> {
-    let mut namespaces = place.served_by(registry);
-    if namespaces.is_empty() {
-        namespaces.push("<NAMESPACE>");
-    }
+    let namespaces = place.served_by(registry);
     namespaces
         .into_iter()
         .map(|namespace| federate((namespace, name), audience, principal, place).note_tokens())

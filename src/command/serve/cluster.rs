@@ -18,8 +18,8 @@ use crate::cluster::{
 use crate::controller::missed_pods::calls::CallTiming;
 use crate::controller::missed_pods::webhook_calls::WebhookCalls;
 use crate::controller::{
-    self, CertRotator, CredentialGc, LeaderElector, MissedPodScanner, Reconciler, RenewalRate,
-    missed_pods,
+    self, CertRotator, CheckedLogins, CredentialGc, LeaderElector, LoginCheckLoop,
+    LoginCheckMetrics, MissedPodScanner, Reconciler, RenewalRate, missed_pods,
 };
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
@@ -52,11 +52,13 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let certificates = WebhookCertificates::prepare(args, &kube, &mut watches, &mut manager);
     let user = confirm_user(args, &kube, &mut manager);
     let synced = watches.synced().and(user::WAITING, user);
-    let (provisioner, minted) = assemble(args, &mut manager, kube.clone(), state, store)?;
+    let http = build_http(args)?;
+    let (provisioner, minted) = assemble(&http, &mut manager, kube.clone(), state, store);
     let calls = WebhookCalls::default();
     let control = (!args.no_controller).then(|| {
         let (made, known) = (&certificates, &provisioner);
         let controllers = Controllers::new(args, kube, known, minted, made, &calls, &mut manager);
+        let controllers = controllers.with_login_checks(known, http, &mut manager);
         controllers.start(synced.clone(), &mut manager)
     });
     manager.tasks.spawn(async move {
@@ -73,20 +75,23 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
         calls.set_ready(Timestamp::now());
     };
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
-    let settle = async {
+    settle(control, &provisioner).await;
+    Ok(())
+}
+
+/// Waits for what is still being written when the process was told to stop.
+async fn settle(control: Option<JoinHandle<()>>, provisioner: &Provisioner) {
+    let settled = async {
         if let Some(control) = control {
             // It ends when the process is stopped; a panic of it was logged.
             drop(control.await);
         }
         provisioner.drain().await;
     };
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, settle)
-        .await
-        .is_err()
-    {
+    let settled = tokio::time::timeout(SHUTDOWN_TIMEOUT, settled).await;
+    if settled.is_err() {
         tracing::warn!("shutdown timed out with pull secret writes in flight");
     }
-    Ok(())
 }
 
 fn connection(args: &Args) -> Connection {
@@ -98,13 +103,8 @@ fn connection(args: &Args) -> Connection {
     }
 }
 
-fn assemble(
-    args: &Args,
-    manager: &mut Manager,
-    kube: Kube,
-    state: Arc<State>,
-    store: Arc<KubeCredentialStore>,
-) -> anyhow::Result<(Provisioner, Arc<MintedCredentials>)> {
+/// The client of everything but the API server.
+fn build_http(args: &Args) -> anyhow::Result<HttpClient> {
     let extra_ca = match &args.extra_ca {
         Some(path) => {
             Some(std::fs::read(path).with_context(|| format!("--extra-ca {}", path.display()))?)
@@ -112,15 +112,26 @@ fn assemble(
         None => None,
     };
     let variable = |name: &str| std::env::var(name).ok();
-    let http = HttpClient::build(extra_ca.as_deref(), find_proxy(variable)?)
-        .context("--extra-ca, or the machine's own CA certificates")?;
+    HttpClient::build(extra_ca.as_deref(), find_proxy(variable)?)
+        .context("--extra-ca, or the machine's own CA certificates")
+}
+
+fn assemble(
+    http: &HttpClient,
+    manager: &mut Manager,
+    kube: Kube,
+    state: Arc<State>,
+    store: Arc<KubeCredentialStore>,
+) -> (Provisioner, Arc<MintedCredentials>) {
+    let variable = |name: &str| std::env::var(name).ok();
     let environment = AwsEnvironment::find(variable);
     let secrets: Arc<dyn SourceSecrets> = state.clone();
     let tokens = Arc::new(kube.clone());
     let minter = Minter::new(
         Arc::new(Clouds {
             ecr: EcrMint::new(http.clone(), environment).with_tokens(tokens.clone()),
-            acr: AcrMint::new(http, acr::AzureEnvironment::find(variable)).with_tokens(tokens),
+            acr: AcrMint::new(http.clone(), acr::AzureEnvironment::find(variable))
+                .with_tokens(tokens),
         }),
         store.clone(),
         Arc::clone(&secrets),
@@ -128,7 +139,7 @@ fn assemble(
     );
     let credentials = Arc::new(MintedCredentials::new(minter, store, secrets));
     let provisioner = Provisioner::new(state, Arc::new(kube), credentials.clone(), Timestamp::now);
-    Ok((provisioner, credentials))
+    (provisioner, credentials)
 }
 
 /// The controller, ready to be started.
@@ -138,6 +149,7 @@ struct Controllers {
     credential_gc: CredentialGc,
     cert_rotator: Option<CertRotator>,
     missed_pods: Option<MissedPodScanner>,
+    login_checks: Option<LoginCheckLoop>,
 }
 
 impl Controllers {
@@ -180,6 +192,26 @@ impl Controllers {
             credential_gc,
             cert_rotator,
             missed_pods,
+            login_checks: None,
+        }
+    }
+
+    /// With fixed logins tried over `http`.
+    fn with_login_checks(
+        self,
+        provisioner: &Provisioner,
+        http: HttpClient,
+        manager: &mut Manager,
+    ) -> Self {
+        let (logins, metrics) = (CheckedLogins::default(), LoginCheckMetrics::default());
+        metrics.register(&mut manager.metrics);
+        let known = provisioner.clone();
+        let (checker, results) = (Arc::new(http), logins.clone());
+        let login_checks = LoginCheckLoop::new(known, checker, results, metrics, Timestamp::now);
+        Self {
+            reconciler: self.reconciler.with_checked_logins(logins),
+            login_checks: Some(login_checks),
+            ..self
         }
     }
 
@@ -219,12 +251,18 @@ impl Controllers {
                     missed_pods.run(leadership.clone()).await;
                 }
             };
+            let login_checks = async {
+                if let Some(login_checks) = self.login_checks {
+                    login_checks.run(leadership.clone()).await;
+                }
+            };
             tokio::join!(
                 elector,
                 self.reconciler.run(leadership.clone()),
                 self.credential_gc.run(leadership.clone()),
                 cert_rotator,
-                missed_pods
+                missed_pods,
+                login_checks
             );
         })
     }
@@ -246,6 +284,7 @@ fn missed_pod_scanner(
     metrics.register(&mut manager.metrics);
     Some(MissedPodScanner {
         kube: kube.clone(),
+        provisioner: provisioner.clone(),
         check: PodChecker::new(Arc::new(provisioner.clone())),
         admissions: manager.admissions.clone(),
         calls: calls.clone(),

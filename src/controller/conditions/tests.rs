@@ -2,7 +2,9 @@ mod kstatus;
 
 use super::*;
 use crate::controller::at;
+use crate::controller::login_checks::{CheckedLogin, LoginVersion};
 use crate::provision::Pending;
+use crate::provision::ports::LoginOutcome;
 use kstatus::{EnsureOutcome, compute};
 
 fn listed() -> RegistryInfo {
@@ -91,6 +93,21 @@ fn says_whether_pods_pull_and_whether_somebody_should_look() {
     for (summary, wanted) in table {
         assert_eq!(read(&of(&with(&summary))), wanted, "{summary:?}");
     }
+    let kept = |kept| RegistrySummary { kept, ..lack() };
+    for (kept, wanted) in [
+        (
+            kept(2),
+            "2 of 2 namespaces keep the last login: secret keys is not there",
+        ),
+        (
+            kept(1),
+            "1 of 2 namespaces lack a login, 1 keep the last one: secret keys is not there",
+        ),
+    ] {
+        let status = of(&with(&kept));
+        assert_eq!(status.conditions[0].message, wanted);
+        assert_eq!(status.conditions[0].reason, "MissingSource");
+    }
     let message = &of(&with(&foreign())).conditions[1].message;
     assert!(message.contains("in a, b, c and 2 more"), "{message}");
 }
@@ -158,6 +175,86 @@ fn says_why_a_registry_serves_nothing() {
     for (facts, wanted) in table {
         assert_eq!(read(&of(&facts)), wanted, "{facts:?}");
     }
+}
+
+fn checked(outcome: LoginOutcome) -> RegistryFacts {
+    let version = LoginVersion {
+        uid: "u".to_owned(),
+        generation: Some(3),
+        resource_version: "7".to_owned(),
+    };
+    RegistryFacts {
+        login: LoginState::Checked(CheckedLogin { version, outcome }),
+        ..with(&summary(2, 2))
+    }
+}
+
+fn of_refused() -> RegistryStatus {
+    let message = "a.example.com says no".to_owned();
+    of(&checked(LoginOutcome::Refused { message }))
+}
+
+#[test]
+fn calls_no_fixed_login_good_that_was_not_taken() {
+    let message = "a.example.com says no".to_owned();
+    let unknown = LoginOutcome::Unknown {
+        reason: "ForeignRealm",
+        message: message.clone(),
+        is_passing: false,
+    };
+    let untried = RegistryFacts {
+        login: LoginState::Untried,
+        ..with(&summary(2, 2))
+    };
+    let was_ready = of(&with(&summary(2, 2)));
+    let refused = of_refused();
+    let rows = [
+        (
+            checked(LoginOutcome::Taken),
+            None,
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=True LoginTaken",
+        ),
+        (
+            checked(LoginOutcome::Refused { message }),
+            None,
+            "Ready=False LoginRefused, Degraded=True LoginRefused, Verified=False LoginRefused, Stalled=True LoginRefused",
+        ),
+        (
+            checked(unknown),
+            None,
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown ForeignRealm",
+        ),
+        (
+            untried.clone(),
+            None,
+            "Ready=False Provisioning, Degraded=False AsExpected, Verified=Unknown NotTried, Reconciling=True Provisioning",
+        ),
+        // What was ready before logins were tried stays so until this one is.
+        (
+            untried.clone(),
+            Some(&was_ready),
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown NotTried",
+        ),
+        // What an earlier leader found holds until it is tried again.
+        (
+            untried,
+            Some(&refused),
+            "Ready=False LoginRefused, Degraded=True LoginRefused, Verified=False LoginRefused, Stalled=True LoginRefused",
+        ),
+    ];
+    for (facts, before, wanted) in rows {
+        let status = build_status(&listed(), &facts, before, at(10));
+        assert_eq!(read(&status), wanted);
+        judge(&facts, before);
+    }
+}
+
+#[test]
+fn remembers_which_state_of_a_login_was_tried() {
+    let refused = of_refused();
+    let verified = &refused.conditions[2];
+    assert_eq!(verified.observed_generation, Some(3), "of what was tried");
+    assert_eq!(refused.source_resource_version.as_deref(), Some("7"));
 }
 
 fn unmatched() -> Reach {

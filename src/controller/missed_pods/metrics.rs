@@ -14,19 +14,13 @@ use crate::metric::{ByLabel, register};
 pub struct Metrics {
     missed: ByLabel<MissedState, Gauge<u64, AtomicU64>>,
     not_called: Gauge<u64, AtomicU64>,
-    scans: ByLabel<ScanOutcomeLabel, Counter>,
+    scans: ByLabel<&'static str, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum MissedState {
     ImagePullFailing,
     Pending,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ScanOutcomeLabel {
-    Succeeded,
-    Failed,
 }
 
 impl Default for Metrics {
@@ -36,7 +30,7 @@ impl Default for Metrics {
         Self {
             missed: missed.with([MissedState::ImagePullFailing, MissedState::Pending]),
             not_called: Gauge::default(),
-            scans: scans.with([ScanOutcomeLabel::Succeeded, ScanOutcomeLabel::Failed]),
+            scans: scans.with(["Succeeded", "Failed"]),
         }
     }
 }
@@ -69,8 +63,8 @@ impl Metrics {
 
     pub(super) fn count_scan(&self, ended: ScanOutcome) {
         let outcome = match ended {
-            ScanOutcome::Succeeded => ScanOutcomeLabel::Succeeded,
-            ScanOutcome::Forbidden | ScanOutcome::Errored => ScanOutcomeLabel::Failed,
+            ScanOutcome::Succeeded => "Succeeded",
+            ScanOutcome::Forbidden | ScanOutcome::Errored => "Failed",
         };
         self.scans.of(outcome).inc();
     }

@@ -10,6 +10,9 @@ const SILENCE: SignedDuration = SignedDuration::from_mins(1);
 /// The least time between two scans.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
+/// The least time between two scans where the later one is for a namespace that opted in or a Registry that came: many may, one by one.
+const NEWLY_SERVED_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
+
 /// The first pause after a scan that failed; it doubles up to the usual one.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -34,6 +37,7 @@ pub(super) struct ScanSchedule {
     recheck_at: Option<Timestamp>,
     answered: Option<Timestamp>,
     is_back: bool,
+    is_newly_served: bool,
 }
 
 impl ScanSchedule {
@@ -47,7 +51,13 @@ impl ScanSchedule {
             recheck_at: None,
             answered: None,
             is_back: false,
+            is_newly_served: false,
         }
+    }
+
+    /// A namespace opted in, or a Registry came: Pods may hang that nobody was asked about.
+    pub(super) fn note_newly_served(&mut self) {
+        self.is_newly_served = true;
     }
 
     /// Whether a scan is due; `answered` is when the webhook last answered the API server.
@@ -63,7 +73,10 @@ impl ScanSchedule {
         let passed = now.duration_since(scanned);
         let is_wanted = self.is_back || self.recheck_at.is_some_and(|at| at <= now);
         // A clock that went back is no reason to wait.
-        passed.is_negative() || passed >= self.pause || (is_wanted && passed >= MIN_INTERVAL)
+        passed.is_negative()
+            || passed >= self.pause
+            || (is_wanted && passed >= MIN_INTERVAL)
+            || (self.is_newly_served && passed >= NEWLY_SERVED_INTERVAL)
     }
 
     /// A scan has ended; what it saw is to be seen again at `recheck_at`, at the latest.
@@ -76,6 +89,7 @@ impl ScanSchedule {
         self.scanned = Some(now);
         self.recheck_at = recheck_at;
         self.is_back = false;
+        self.is_newly_served = false;
         self.failures = match ended {
             ScanOutcome::Errored => self.failures.saturating_add(1),
             ScanOutcome::Succeeded | ScanOutcome::Forbidden => 0,
@@ -129,6 +143,26 @@ mod tests {
         assert!(due(&mut schedule, Some(1149), 1149));
         schedule.note(ScanOutcome::Succeeded, None, at(1149));
         assert!(!due(&mut schedule, Some(1149), 1300));
+    }
+
+    #[test]
+    fn scans_soon_after_a_namespace_opted_in_however_many_do() {
+        let mut schedule = ScanSchedule::new(SignedDuration::from_mins(10));
+        schedule.note(ScanOutcome::Succeeded, None, at(0));
+        schedule.note_newly_served();
+        assert!(!due(&mut schedule, None, 29), "right after a scan");
+        assert!(due(&mut schedule, None, 30));
+        let mut scans = 0;
+        for now in 30..630 {
+            schedule.note_newly_served();
+            if due(&mut schedule, None, now) {
+                schedule.note(ScanOutcome::Succeeded, None, at(now));
+                scans += 1;
+            }
+        }
+        assert_eq!(scans, 20);
+        schedule.note(ScanOutcome::Succeeded, None, at(630));
+        assert!(!due(&mut schedule, None, 1000), "nothing came since");
     }
 
     #[test]

@@ -22,8 +22,8 @@ impl Reconciler {
             state.queue.add(key);
         }
         let all = self.provisioner.namespaces().into_iter();
-        let excluded = all.filter(|namespace| namespace.excluded);
-        state.excluded = excluded.map(|one| (one.name.clone(), one)).collect();
+        let unheeded = all.filter(|namespace| namespace.is_unheeded());
+        state.unheeded = unheeded.map(|one| (one.name.clone(), one)).collect();
         state.reported.mark_all();
     }
 
@@ -66,10 +66,10 @@ impl Reconciler {
 
     fn add_namespace(&self, name: &NamespaceName, state: &mut ReconcilerState) {
         let namespace = self.provisioner.namespace(name);
-        let excluded = namespace.as_ref().filter(|one| one.excluded);
-        let is_new = match excluded {
-            Some(one) => state.excluded.insert(name.clone(), one.clone()).is_none(),
-            None => state.excluded.remove(name).is_some(),
+        let unheeded = namespace.as_ref().filter(|one| one.is_unheeded());
+        let is_new = match unheeded {
+            Some(one) => state.unheeded.insert(name.clone(), one.clone()).is_none(),
+            None => state.unheeded.remove(name).is_some(),
         };
         let mut keys: BTreeSet<PullSecretKey> = state.index.keys_in(name).into_iter().collect();
         keys.extend(

@@ -348,6 +348,15 @@ impl Index {
         })
     }
 
+    /// The pull secrets that hold, or are to hold, a Registry's login.
+    pub(in crate::controller) fn keys_of_registry<'i>(
+        &'i self,
+        counts: &'i RegistryCounts,
+    ) -> impl Iterator<Item = &'i PullSecretKey> {
+        let groups = counts.groups.iter().filter_map(|at| self.groups.get(at));
+        groups.flat_map(|group| &group.keys)
+    }
+
     /// When the first of all minted credentials that are in use ends.
     pub(in crate::controller) fn first_end(&self) -> Option<Timestamp> {
         let all = self.registries.values();

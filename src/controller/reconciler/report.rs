@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::Reconciler;
 use super::state::ReconcilerState;
 use crate::controller::conditions::Reason;
+use crate::controller::login_checks::CheckedLogins;
 use crate::controller::missed_pods::calls::UnaskedPod;
 use crate::controller::status::StatusInput;
 
@@ -18,6 +19,8 @@ impl Reconciler {
         for registry in std::mem::take(&mut state.index.changed) {
             state.reported.mark(registry);
         }
+        let tried = self.logins.iter().flat_map(CheckedLogins::take_changed);
+        tried.for_each(|registry| state.reported.mark(registry));
         let sweep = self.sweep(state, now);
         let needed = state.index.needed_rate();
         let is_overload = needed > self.rate.max;
@@ -64,8 +67,9 @@ impl Reconciler {
             failure: &|source| state.failure(source),
             drifting: state.drift.persistent(),
             unwritten: state.write_backoff.persistent(),
+            logins: self.logins.as_ref(),
             notes,
-            excluded: &state.excluded,
+            unheeded: &state.unheeded,
         };
         let events = reported.round(&input, now);
         state.reported = reported;

@@ -77,8 +77,8 @@ pub(super) struct ReconcilerState {
     /// What was published.
     pub(super) reported: ReportedStatus,
     pub(super) status_holdoff: StatusHoldoff,
-    /// Those namespaces that opted in and are excluded.
-    pub(super) excluded: BTreeMap<NamespaceName, Arc<Namespace>>,
+    /// Those namespaces whose label is not followed.
+    pub(super) unheeded: BTreeMap<NamespaceName, Arc<Namespace>>,
     /// The Registries as they were when what they concern was added to the queue last, and how many could not be read.
     pub(super) registries: Arc<Registries>,
     pub(super) unreadable: usize,

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::write_failures::{self, WriteFailure};
 use super::{StatusInput, secret};
 use crate::cluster::{EventNote, EventType};
-use crate::controller::conditions::{Reason, RegistryFacts, find_reach};
+use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::ObjectName;
 use crate::provision::summary::RegistrySummary;
-use crate::provision::{InjectMode, Namespace, Pending};
-use crate::registry::{Labels, Registries, RegistryInfo};
+use crate::provision::{Namespace, Pending};
+use crate::registry::{Labels, Registries, RegistryInfo, ValidRegistry};
 
 /// How many namespaces a message names, and for how many there are Events.
 const MAX_NAMED: usize = 3;
@@ -29,8 +29,8 @@ const MAX_PRINCIPALS: usize = 3;
 /// What all statuses of one round are worked out of.
 pub(super) struct Facts<'t> {
     pub(super) input: &'t StatusInput<'t>,
-    registries: &'t Registries,
-    now: Timestamp,
+    pub(super) registries: &'t Registries,
+    pub(super) now: Timestamp,
     pub(super) unwritten: write_failures::Unwritten,
     drifting: BTreeMap<ObjectName, Vec<String>>,
     problems: HashMap<&'t str, String>,
@@ -79,6 +79,7 @@ impl<'t> Facts<'t> {
             reach: reach.unwrap_or_default(),
             unwritten: self.unwritten.missing.get(&listed.name).map(describe),
             unrenewed: self.unwritten.renewed.get(&listed.name).map(describe),
+            login: self.login(listed),
             notes: self.notes(listed),
             ..RegistryFacts::default()
         };
@@ -86,6 +87,21 @@ impl<'t> Facts<'t> {
             self.add_credentials(&mut facts, &listed.name, counts);
         }
         facts
+    }
+
+    fn login(&self, listed: &RegistryInfo) -> LoginState {
+        let registry = self.registries.get(&listed.name);
+        let is_fixed = registry.is_some_and(ValidRegistry::has_static_login);
+        let Some(logins) = self.input.logins.filter(|_| is_fixed) else {
+            return LoginState::NotFixed;
+        };
+        let provisioner = self.input.provisioner;
+        if provisioner.find_static_source(&listed.name).is_none() {
+            return LoginState::SourceMissing;
+        }
+        let checked = logins.get(&listed.name);
+        let checked = checked.filter(|checked| checked.version.uid == listed.uid);
+        checked.map_or(LoginState::Untried, LoginState::Checked)
     }
 
     fn notes(&self, listed: &RegistryInfo) -> Vec<Reason> {
@@ -108,6 +124,7 @@ impl<'t> Facts<'t> {
         RegistrySummary {
             total: counts.total,
             ready: counts.total - counts.foreign.len() - counts.lacking.len(),
+            kept: self.count_kept(name, counts),
             foreign: counts.foreign.len(),
             foreign_in: foreign.map(ToString::to_string).collect(),
             lack: self.find_lack(name, counts),
@@ -116,6 +133,17 @@ impl<'t> Facts<'t> {
                 .first()
                 .map(|(namespace, _)| namespace.to_string()),
         }
+    }
+
+    /// How many of those that lack a fixed login keep the last one: its source Secret is missing, or of no use.
+    fn count_kept(&self, name: &ObjectName, counts: &RegistryCounts) -> usize {
+        let registry = self.registries.get(name);
+        if !registry.is_some_and(ValidRegistry::has_static_login) {
+            return 0;
+        }
+        let views = counts.lacking.iter();
+        let views = views.filter_map(|key| self.input.index.get(key)?.view());
+        views.filter(|view| view.holds_any_of(name)).count()
     }
 
     fn find_lack(&self, name: &ObjectName, counts: &RegistryCounts) -> Option<Pending> {
@@ -151,7 +179,7 @@ impl<'t> Facts<'t> {
     fn opted_in(&self) -> &[Arc<Namespace>] {
         self.opted_in.get_or_init(|| {
             let mut all = self.input.provisioner.namespaces();
-            all.retain(|namespace| !namespace.terminating && namespace.mode != InjectMode::Off);
+            all.retain(|namespace| namespace.wants_pull_secrets());
             all
         })
     }

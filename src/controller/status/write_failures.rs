@@ -91,15 +91,20 @@ pub(super) fn find(
 }
 
 fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
+    // What concerns one Registry is not theirs to correct, and may be a cloud's words.
+    let advice = match &why.registry {
+        None => why.message.clone(),
+        Some(registry) => format!(
+            "{} of Registry {registry}: ask who runs pullpass",
+            why.reason
+        ),
+    };
     EventNote {
         regarding: secret(namespace, name),
         event_type: EventType::Warning,
         reason: why.reason,
         series: None,
         action: "Provision",
-        note: format!(
-            "cannot write this pull secret, Pods here lack a login: {}",
-            why.message
-        ),
+        note: format!("cannot write this pull secret, Pods here lack a login: {advice}"),
     }
 }

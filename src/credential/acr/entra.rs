@@ -15,12 +15,12 @@ use tokio::time::timeout_at;
 
 use super::client::{Client, bad_json, check_token, host_of};
 use super::transport::Transport;
-use crate::credential::MintError;
 use crate::credential::answers::{Service, Signer};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
 use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
 use crate::credential::service_call::ServiceCall;
+use crate::credential::{MintError, answer_words};
 
 /// A token of Entra ID.
 pub(super) struct EntraToken {
@@ -185,6 +185,7 @@ pub(crate) fn explain(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
     let refusal: EntraErrorResponse = serde_json::from_slice(&reply.body).unwrap_or_default();
     let code = refusal.code().map(|code| format!("AADSTS{code}"));
     let words = refusal.error_description.or(refusal.error);
-    let words = words.unwrap_or_default();
+    // What stands between, such as AKS' proxy, has a form of its own.
+    let words = words.unwrap_or_else(|| answer_words::read_body(&reply.body).text);
     call.explain_as(reply, &code.unwrap_or_default(), &words)
 }

@@ -9,10 +9,12 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::entra::{self, ClientProof, EntraApplication, EntraToken};
+use super::token_proxy::{self, TokenProxy};
 use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resource_of};
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
+use crate::names::ObjectName;
 use crate::registry::guid::is_guid;
 use crate::registry::source::{AcrIdentity, AcrSource, Tenant};
 
@@ -57,7 +59,13 @@ pub(super) async fn fetch(
             let tenant_id = tenant_of(tenant, tenant_id.as_deref(), given.environment)?;
             let token = tenant::fetch_token(given.tokens, tenant, audience, client.deadline);
             let application = (client_id.as_str(), tenant_id);
-            federate(client, source, application, &token.await?).await
+            let proxy = match audience.as_str() {
+                token_proxy::AUDIENCE => proxy_of(source, given.environment)?,
+                _ => None,
+            };
+            let token = token.await?;
+            let authority = given_authority(source);
+            federate(client, source, application, &token, authority, proxy).await
         }
         AcrIdentity::ServiceAccount { name, .. } => Err(TenantError::Unbound {
             service_account: name.to_string(),
@@ -68,13 +76,20 @@ pub(super) async fn fetch(
             client_id,
             secret: name,
         } => {
-            let missing = || MintError::MissingSource {
-                secret: name.to_string(),
-            };
-            let secret = order.secret.as_ref().ok_or_else(missing)?;
+            let secret = secret_of(order, name)?;
             prove(client, source, (client_id, tenant_id), secret).await
         }
     }
+}
+
+fn secret_of<'a>(
+    order: &'a AcrMintRequest,
+    name: &ObjectName,
+) -> Result<&'a ClientSecret, MintError> {
+    let missing = || MintError::MissingSource {
+        secret: name.to_string(),
+    };
+    order.secret.as_ref().ok_or_else(missing)
 }
 
 /// The tenant of Entra ID of a namespace's ServiceAccount: pullpass' own where nobody says which.
@@ -92,21 +107,41 @@ fn tenant_of<'a>(
     tenant_id.or_else(own).ok_or_else(missing)
 }
 
-/// By a token of a ServiceAccount of a namespace, as an application (client id and tenant id) that trusts it.
+/// Who gives tokens instead of Entra ID's authority, unless the Registry says one of its own.
+fn proxy_of<'a>(
+    source: &AcrSource,
+    environment: &'a AzureEnvironment,
+) -> Result<Option<TokenProxy<'a>>, MintError> {
+    if source.endpoints.authority.is_some() {
+        return Ok(None);
+    }
+    TokenProxy::find(&environment.token_proxy)
+}
+
+/// By a token of a ServiceAccount, as an application (client id and tenant id) that trusts it; asked of this authority, or of the proxy in
+/// its place.
 async fn federate(
     client: &Client,
     source: &AcrSource,
     (client_id, tenant_id): (&str, &str),
     token: &SecretString,
+    authority: &str,
+    proxy: Option<TokenProxy<'_>>,
 ) -> Result<EntraToken, MintError> {
     let application = EntraApplication {
-        authority: given_authority(source),
+        authority: proxy.as_ref().map_or(authority, TokenProxy::authority),
         tenant_id,
         client_id,
         resource: resource_of(source),
         principal: federated(client_id, tenant_id, token),
     };
-    entra::fetch(client, application, ClientProof::Assertion(token)).await
+    let proof = ClientProof::Assertion(token);
+    let Some(proxy) = &proxy else {
+        return entra::fetch(client, application, proof).await;
+    };
+    let client = proxy.connect(client).await?;
+    let fetched = entra::fetch(&client, application, proof).await;
+    fetched.map_err(|error| proxy.explain(error))
 }
 
 /// By a client secret, as an application (client id and tenant id).
@@ -143,6 +178,7 @@ struct OwnApplication<'a> {
     file: &'a Path,
     /// The authority of the environment's tenant, unless the Registry names another tenant.
     authority: Option<&'a str>,
+    environment: &'a AzureEnvironment,
 }
 
 impl<'a> OwnApplication<'a> {
@@ -180,21 +216,15 @@ impl<'a> OwnApplication<'a> {
                 .as_deref()
                 .filter(|_| is_own_tenant)
                 .map(|authority| authority.trim_end_matches('/')),
+            environment,
         })
     }
 
     async fn fetch(&self, client: &Client, source: &AcrSource) -> Result<EntraToken, MintError> {
         let token = load_token(self.file).await?;
-        let (client_id, tenant_id) = (self.client_id, self.tenant_id);
-        let principal = federated(client_id, tenant_id, &token);
-        let application = EntraApplication {
-            authority: self.authority(source)?,
-            tenant_id,
-            client_id,
-            resource: resource_of(source),
-            principal,
-        };
-        entra::fetch(client, application, ClientProof::Assertion(&token)).await
+        let (authority, proxy) = (self.authority(source)?, proxy_of(source, self.environment)?);
+        let application = (self.client_id, self.tenant_id);
+        federate(client, source, application, &token, authority, proxy).await
     }
 
     fn authority<'s>(&self, source: &'s AcrSource) -> Result<&'s str, MintError>

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::credential::error::UnusableAnswer;
 use crate::credential::jwt;
 
 /// Longer than any token of Azure Container Registry holds: one that says so is not believed. Refresh tokens hold about three hours.
@@ -18,24 +19,29 @@ struct ExpiryClaims {
 ///
 /// # Errors
 /// What is wrong with the token.
-pub(crate) fn find_expiry(token: &SecretString, now: Timestamp) -> Result<Timestamp, String> {
-    let claims: ExpiryClaims =
-        jwt::claims(token).ok_or_else(|| "its token is no JSON Web Token".to_owned())?;
+pub(crate) fn find_expiry(
+    token: &SecretString,
+    now: Timestamp,
+) -> Result<Timestamp, UnusableAnswer> {
+    let claims: ExpiryClaims = jwt::claims(token)
+        .ok_or_else(|| UnusableAnswer::wrong("its token is no JSON Web Token"))?;
     let seconds = claims
         .exp
-        .ok_or_else(|| "its token does not say when it ends".to_owned())?;
+        .ok_or_else(|| UnusableAnswer::wrong("its token does not say when it ends"))?;
     let life = seconds - as_seconds(now);
     if life.is_nan() || life <= 0.0 {
-        return Err(
-            "its token has expired already by the clock of this node: is that right?".to_owned(),
-        );
+        let life = SignedDuration::try_from_secs_f64(life).unwrap_or(SignedDuration::MIN);
+        let ended = now.saturating_add(life).unwrap_or(Timestamp::MIN);
+        return Err(UnusableAnswer::expired("its token", ended, now));
     }
     let life = SignedDuration::try_from_secs_f64(life.floor()).unwrap_or(SignedDuration::MAX);
     if life > LONGEST_LIFE {
-        return Err("its token is said to hold longer than any".to_owned());
+        return Err(UnusableAnswer::wrong(
+            "its token is said to hold longer than any, unless this node's clock is behind",
+        ));
     }
     now.checked_add(life)
-        .map_err(|_| "its token ends at no date".to_owned())
+        .map_err(|_| UnusableAnswer::wrong("its token ends at no date"))
 }
 
 #[expect(
@@ -53,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    fn end(payload: &str) -> Result<Timestamp, String> {
+    fn end(payload: &str) -> Result<Timestamp, UnusableAnswer> {
         find_expiry(
             &format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload)).into(),
             now(),
@@ -86,8 +92,14 @@ mod tests {
             (r#"{"exp":1e308}"#, "longer than any"),
             ("<html>", "no JSON Web Token"),
         ] {
-            let problem = end(payload).unwrap_err();
+            let problem = end(payload).unwrap_err().of("acr".to_owned()).to_string();
             assert!(problem.contains(words), "{payload}: {problem}");
+            let is_past = words == "expired already";
+            assert_eq!(
+                problem.contains("is this node's clock right?"),
+                is_past,
+                "{problem}"
+            );
         }
         assert!(find_expiry(&"opaque".into(), now()).is_err());
         assert!(find_expiry(&"a.b.c.d".into(), now()).is_err());

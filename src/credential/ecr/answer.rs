@@ -8,15 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+use crate::credential::error::UnusableAnswer;
+
 /// The user name of every ECR token.
 pub(crate) const USERNAME: &str = "AWS";
 
 /// The longest life that is believed: tokens live for 12 hours, so anything of this order is a mistake.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// What is wrong with an answer; repeats nothing of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct UnusableAnswer(pub(crate) String);
 
 /// One authorization, as it came.
 #[derive(Clone, Default)]
@@ -35,7 +33,7 @@ impl Authorization {
                 token: one.authorization_token,
                 expires_at: one.expires_at,
             }),
-            (_, others) => Err(UnusableAnswer(format!(
+            (_, others) => Err(UnusableAnswer::wrong(format!(
                 "authorizationData has {} entries instead of 1",
                 if others == 0 { 0 } else { others + 1 }
             ))),
@@ -46,7 +44,7 @@ impl Authorization {
     pub(crate) fn of_public(answer: PublicOutput) -> Result<Self, UnusableAnswer> {
         let data = answer
             .authorization_data
-            .ok_or_else(|| UnusableAnswer("it has no authorizationData".to_owned()))?;
+            .ok_or_else(|| UnusableAnswer::wrong("it has no authorizationData"))?;
         Ok(Self {
             token: data.authorization_token,
             expires_at: data.expires_at,
@@ -56,20 +54,17 @@ impl Authorization {
     /// The password and until when it is good.
     pub(crate) fn check(self, now: Timestamp) -> Result<(SecretString, Timestamp), UnusableAnswer> {
         let token = self.token.filter(|token| !token.is_empty());
-        let password =
-            decode(&token.ok_or_else(|| UnusableAnswer("its token is empty".to_owned()))?)?;
+        let password = decode(&token.ok_or_else(|| UnusableAnswer::wrong("its token is empty"))?)?;
         let answered = self
             .expires_at
-            .ok_or_else(|| UnusableAnswer("it has no expiresAt".to_owned()))?;
+            .ok_or_else(|| UnusableAnswer::wrong("it has no expiresAt"))?;
         let expires_at = Timestamp::new(answered.secs(), 0)
-            .map_err(|_| UnusableAnswer("its expiresAt is no date".to_owned()))?;
+            .map_err(|_| UnusableAnswer::wrong("its expiresAt is no date"))?;
         if expires_at <= now {
-            return Err(UnusableAnswer(format!(
-                "its token has expired already by the clock of this node, at {expires_at}: is that right?"
-            )));
+            return Err(UnusableAnswer::expired("its token", expires_at, now));
         }
         if expires_at.duration_since(now) > LONGEST_LIFE {
-            return Err(UnusableAnswer(format!(
+            return Err(UnusableAnswer::wrong(format!(
                 "its token is said to hold until {expires_at}, longer than any"
             )));
         }
@@ -79,7 +74,7 @@ impl Authorization {
 
 /// The password out of base64 of `AWS:PASSWORD`.
 fn decode(token: &str) -> Result<SecretString, UnusableAnswer> {
-    let unusable = |problem: &str| UnusableAnswer(problem.to_owned());
+    let unusable = |problem: &str| UnusableAnswer::wrong(problem);
     let decoded = STANDARD
         .decode(token)
         .map_err(|_| unusable("its token is not base64"))?;
@@ -122,7 +117,10 @@ mod tests {
     }
 
     fn problem(token: Option<&str>, expires_at: Option<i64>) -> String {
-        check(token, expires_at).map(|(_, end)| end).unwrap_err().0
+        match check(token, expires_at).map(|(_, end)| end).unwrap_err() {
+            UnusableAnswer::Wrong(problem) => problem,
+            UnusableAnswer::Expired(problem) => format!("expired: {problem}"),
+        }
     }
 
     #[test]
@@ -157,9 +155,9 @@ mod tests {
         let token = STANDARD.encode("AWS:x");
         for (seconds, words) in [
             (None, "no expiresAt"),
-            (Some(0), "expired already"),
-            (Some(-1), "expired already"),
-            (Some(-1_000_000_000), "expired already"),
+            (Some(0), "expired: its token ended at"),
+            (Some(-1), "expired: its token ended at"),
+            (Some(-1_000_000_000), "expired: its token ended at"),
             (Some(7 * 24 * 3600 + 1), "longer than any"),
             (Some(i64::MAX), "no date"),
             (Some(i64::MIN), "no date"),
@@ -185,8 +183,11 @@ mod tests {
         };
         assert!(Authorization::of_private(answer(1)).is_ok());
         for (count, words) in [(0, "0 entries"), (2, "2 entries")] {
-            let UnusableAnswer(problem) = Authorization::of_private(answer(count)).err().unwrap();
-            assert!(problem.contains(words), "{problem}");
+            let problem = Authorization::of_private(answer(count)).err().unwrap();
+            assert!(
+                matches!(&problem, UnusableAnswer::Wrong(text) if text.contains(words)),
+                "{problem:?}"
+            );
         }
         assert!(Authorization::of_public(PublicOutput::builder().build()).is_err());
     }

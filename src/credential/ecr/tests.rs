@@ -16,12 +16,16 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::credential::answers::Signer;
 use crate::credential::http::HttpClient;
-use crate::registry::source::{EcrEndpoints, EcrIdentity, Partition, TokenLifetime};
+use crate::registry::host::partition_of;
+use crate::registry::source::{EcrEndpoints, EcrIdentity, MintSource, Partition, TokenLifetime};
+use crate::registry::{CredentialSource, Registries, Registry};
 
 /// Answers every request with one answer and keeps what was asked: URI, target, and the scope of the signature.
 #[derive(Clone, Debug)]
 struct Recorder {
     asked: Arc<Mutex<Vec<(String, String, String)>>>,
+    /// The bodies of those requests.
+    forms: Arc<Mutex<Vec<String>>>,
     status: u16,
     body: String,
     header: Option<(&'static str, &'static str)>,
@@ -33,6 +37,7 @@ impl Recorder {
     fn new(status: u16, body: impl Into<String>) -> Self {
         Self {
             asked: Arc::default(),
+            forms: Arc::default(),
             status,
             body: body.into(),
             header: None,
@@ -84,6 +89,9 @@ impl HttpConnector for Recorder {
             scope.join("/"),
         );
         self.asked.lock().unwrap().push(row);
+        let form = request.body().bytes().unwrap_or_default();
+        let form = String::from_utf8_lossy(form).into_owned();
+        self.forms.lock().unwrap().push(form);
         let (status, body) = self.answer(&request);
         let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         answer
@@ -111,6 +119,7 @@ fn source() -> EcrSource {
         identity: EcrIdentity::Keys {
             secret: "team-keys".parse().unwrap(),
         },
+        session_seconds: None,
         assume_roles: Vec::new(),
         token_life: TokenLifetime::Session,
         endpoints: EcrEndpoints::default(),
@@ -201,6 +210,69 @@ async fn mint_asks_the_endpoint_of_each_partition() {
         assert_eq!(*target, format!("{api}.GetAuthorizationToken"));
         assert_eq!(*scope, format!("{}/{service}/aws4_request", row.region));
     }
+}
+
+/// One row of tests/data/hosts.json, as far as it is of Amazon ECR.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HostRow {
+    host: String,
+    kind: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    fips: bool,
+    #[serde(default)]
+    dual_stack: bool,
+}
+
+/// What a Registry of this one host asks with.
+fn source_of(host: &str) -> EcrSource {
+    let yaml = format!(
+        "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: one}}, spec: {{images: [{host}], namespaceSelector: {{}}, ecr: {{identity: {{keys: {{secretRef: {{name: team-keys}}}}}}}}}}}}"
+    );
+    let registry: Registry = serde_saphyr::from_str(&yaml).unwrap();
+    let registries = Registries::build([registry]);
+    assert_eq!(registries.problems(), [], "{host}");
+    let mut sources = registries.iter().flat_map(|one| &one.sources);
+    match sources.next() {
+        Some((CredentialSource::Minted(MintSource::Ecr(source)), _)) => source.clone(),
+        other => panic!("{host}: {other:?}"),
+    }
+}
+
+/// F12: from the host in an image to the endpoint that is asked, in each form of each partition: what the host says is where AWS is asked.
+#[tokio::test]
+async fn mint_asks_the_endpoint_that_the_host_says() {
+    let endpoints: Vec<Row> =
+        serde_json::from_str(include_str!("../../../tests/data/ecr_endpoints.json")).unwrap();
+    let hosts: Vec<HostRow> =
+        serde_json::from_str(include_str!("../../../tests/data/hosts.json")).unwrap();
+    let mut dual_stack = std::collections::BTreeSet::new();
+    for row in hosts {
+        if row.kind.as_deref() != Some("ecr") {
+            continue;
+        }
+        let region = row.region.unwrap();
+        let recorder = Recorder::with_token();
+        let source = source_of(&row.host);
+        let partition = source.partition;
+        mint(&recorder, source).await.unwrap();
+        let asked = recorder.asked.lock().unwrap()[0].0.clone();
+        // The row of a region of the same partition and form.
+        let known = endpoints.iter().find(|known| {
+            partition_of(&known.region) == Some(partition)
+                && (known.public, known.fips, known.dual_stack) == (false, row.fips, row.dual_stack)
+                && known.endpoint.is_none()
+        });
+        let known = known.unwrap_or_else(|| panic!("no endpoint is known for {}", row.host));
+        let expected = known.uri.replace(&known.region, &region);
+        assert_eq!(asked.trim_end_matches('/'), expected, "{}", row.host);
+        if row.dual_stack {
+            dual_stack.insert((partition, row.fips));
+        }
+    }
+    assert_eq!(dual_stack.len(), 2 * 8, "{dual_stack:?}");
 }
 
 #[tokio::test]

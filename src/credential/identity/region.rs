@@ -33,6 +33,7 @@ mod tests {
             fips,
             dual_stack: false,
             identity: EcrIdentity::Workload,
+            session_seconds: None,
             assume_roles: Vec::new(),
             token_life: TokenLifetime::Session,
             endpoints: EcrEndpoints::default(),

@@ -7,14 +7,15 @@ use super::{Session, SessionRequest, web_identity};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError};
 use crate::registry::source::Tenant;
 
-/// Opens a session of the role by a token of the ServiceAccount, which the API server gives out for AWS alone.
+/// Opens a session of the role by a token of the ServiceAccount, which the API server gives out for this audience alone.
 pub(super) async fn open(
     session_request: &SessionRequest<'_>,
     tenant: &Tenant,
     role_arn: &str,
+    audience: &str,
 ) -> Result<Session, MintError> {
-    let (tokens, audience) = (session_request.tokens, web_identity::AUDIENCE);
-    let token = fetch_token(tokens, tenant, audience, session_request.deadline).await?;
+    let (tokens, deadline) = (session_request.tokens, session_request.deadline);
+    let token = fetch_token(tokens, tenant, audience, deadline).await?;
     web_identity::open(session_request, role_arn, None, &token).await
 }
 

@@ -9,11 +9,6 @@ use crate::credential::http::{LastHost, one_line};
 use crate::credential::outgoing::{Sent, show_token};
 use crate::credential::{MintError, jwt};
 
-/// The audience of the tokens that AWS STS takes.
-///
-/// <https://docs.aws.amazon.com/eks/latest/userguide/enable-iam-roles-for-service-accounts.html>
-pub(super) const AUDIENCE: &str = "sts.amazonaws.com";
-
 const ASSUME: &str = "sts:AssumeRoleWithWebIdentity";
 
 /// Opens a new session of the role. Every mint gets its own, so that what it minted lives as long as can be.
@@ -30,11 +25,13 @@ pub(super) async fn open(
         Some(subject) => format!("role {role_arn} by web identity of {subject}"),
         None => format!("role {role_arn} by web identity"),
     };
+    let seconds = session_request.source.session_seconds;
     let call = session_request
         .sts(&asked, None)
         .assume_role_with_web_identity()
         .role_arn(role_arn)
-        .role_session_name(session_name.unwrap_or("pullpass"));
+        .role_session_name(session_name.unwrap_or("pullpass"))
+        .set_duration_seconds(seconds.and_then(|seconds| i32::try_from(seconds).ok()));
     let answer = show_token(call, token).send().await.map_err(|error| {
         AwsCall {
             host: asked.host(),

@@ -14,8 +14,8 @@ pub struct RegistryStatus {
     /// The `metadata.generation` that all this is said of. Form: a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every namespace it serves holds a good login. `Degraded`: something needs attention. `Suspended`: it is suspended, and `Ready` says
-    /// what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and a person has to act.
+    /// `Ready`: every namespace it serves holds a good login. `Degraded`: something needs attention. `Verified`: its fixed login was tried
+    /// at its registry, which takes it or not; unknown where nobody could. `Suspended`: it is suspended, and `Ready` says what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and a person has to act.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -33,6 +33,9 @@ pub struct RegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub expiration_time: Option<String>,
+    /// Of which state of the source Secret `Verified` says whether the registry takes its login. Form: as `metadata.resourceVersion`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_resource_version: Option<String>,
     /// In how many namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceCounts>,
@@ -42,7 +45,7 @@ pub struct RegistryStatus {
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
-    /// The namespaces that hold a good login of it. Form: a whole number.
+    /// The namespaces that hold its current login. Form: a whole number.
     pub ready: i64,
     /// The opted-in namespaces that it serves. Form: a whole number.
     pub total: i64,

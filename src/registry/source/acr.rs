@@ -82,7 +82,7 @@ pub enum ManagedIdentity {
 }
 
 impl AcrSource {
-    /// As [`super::CredentialSource::canonical`].
+    /// As [`super::MintSource::canonical`].
     pub(super) fn canonical(&self) -> String {
         let identity = match &self.identity {
             AcrIdentity::Workload {

@@ -3,6 +3,7 @@
 use super::{Problems, check_endpoints, check_object_name};
 use crate::image;
 use crate::names::is_subdomain;
+use crate::registry::audience::is_entra_audience;
 use crate::registry::crd::acr::{
     Acr, AcrEndpoints, AcrIdentitySpec, ManagedIdentitySpec, SCOPE_MAX, SCOPES_MAX,
     ServiceAccountApplication,
@@ -142,17 +143,12 @@ fn check_service_account(account: &ServiceAccountApplication, findings: &mut Pro
     }
 }
 
-/// No API server takes a token for an audience of this form, whatever its own is.
 fn check_audience(acr: &Acr, findings: &mut Problems<'_>) {
     let Some(audience) = acr.audience.as_deref() else {
         return;
     };
-    let is_audience = audience.strip_prefix("api://").is_some_and(|rest| {
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._~/-".contains(&byte);
-        !rest.is_empty() && audience.len() <= 253 && rest.bytes().all(is_part)
-    });
     let has_use = acr.identity.service_account.is_some();
-    if !is_audience {
+    if !is_entra_audience(audience) {
         findings.add(
             "spec.acr.audience",
             format!(

@@ -1,10 +1,11 @@
 //! The rules of `spec.ecr`.
 
 use super::super::arn::{RoleArn, is_name_byte};
+use super::super::audience::is_sts_audience;
 use super::super::crd::{Ecr, Identity, RoleHop, ServiceAccountRole};
 use super::super::host::{Host, partition_of};
 use super::super::pattern::Pattern;
-use super::super::source::Partition;
+use super::super::source::{Partition, STS_AUDIENCE};
 use super::{Problems, check_endpoints, check_object_name};
 
 /// How many roles a chain may have.
@@ -19,6 +20,7 @@ pub(super) fn check(ecr: &Ecr, images: &[Pattern], findings: &mut Problems<'_>) 
     let region = ecr.region.as_deref();
     let partitions = partitions(images, region);
     check_identity(&ecr.identity, &partitions, findings);
+    check_audience(ecr, findings);
     check_hops(ecr, &partitions, findings);
     if let Some(region) =
         region.filter(|region| region.len() > 32 || partition_of(region).is_none())
@@ -78,8 +80,43 @@ fn check_identity(identity: &Identity, partitions: &[Partition], findings: &mut 
         let field = "spec.ecr.identity.keys.secretRef.name";
         check_object_name("a Secret", field, &keys.secret_ref.name, findings);
     }
+    if let Some(workload) = &identity.workload {
+        check_seconds(
+            "spec.ecr.identity.workload",
+            workload.duration_seconds,
+            findings,
+        );
+    }
     if let Some(account) = &identity.service_account {
         check_service_account(account, partitions, findings);
+    }
+}
+
+fn check_audience(ecr: &Ecr, findings: &mut Problems<'_>) {
+    let Some(audience) = ecr.audience.as_deref() else {
+        return;
+    };
+    let field = "spec.ecr.audience";
+    if !is_sts_audience(audience) {
+        findings.add(
+            field,
+            format!("{audience:?} is no audience of tokens for AWS STS: write one like {STS_AUDIENCE}, and none that API servers take for their own"),
+        );
+    } else if ecr.identity.service_account.is_none() {
+        findings.add(
+            field,
+            "is for the tokens of identity.serviceAccount alone: remove it",
+        );
+    }
+}
+
+/// How long a session by web identity lives.
+fn check_seconds(field: &str, seconds: Option<u32>, findings: &mut Problems<'_>) {
+    if let Some(seconds) = seconds.filter(|seconds| !SESSION_SECONDS.contains(seconds)) {
+        findings.add(
+            format!("{field}.durationSeconds"),
+            format!("is {seconds}: sessions live for 900 to 43200 seconds"),
+        );
     }
 }
 
@@ -95,6 +132,7 @@ fn check_service_account(
         &account.name,
         findings,
     );
+    check_seconds(FIELD, account.duration_seconds, findings);
     match (&account.role_arn, account.from_annotations) {
         (Some(role), false) => {
             check_role(&format!("{FIELD}.roleArn"), role, partitions, findings);
@@ -167,15 +205,9 @@ fn check_hop(field: &str, hop: &RoleHop, is_chained: bool, findings: &mut Proble
             format!("{name:?} is no session name: write 2 to 64 letters, digits and _+=,.@-"),
         );
     }
-    let Some(seconds) = hop.duration_seconds else {
-        return;
-    };
-    if !SESSION_SECONDS.contains(&seconds) {
-        findings.add(
-            format!("{field}.durationSeconds"),
-            format!("is {seconds}: sessions live for 900 to 43200 seconds"),
-        );
-    } else if is_chained && seconds > CHAINED_SECONDS {
+    check_seconds(field, hop.duration_seconds, findings);
+    let seconds = hop.duration_seconds.unwrap_or_default();
+    if is_chained && seconds > CHAINED_SECONDS && SESSION_SECONDS.contains(&seconds) {
         findings.add(
             format!("{field}.durationSeconds"),
             format!("is {seconds}: AWS gives at most {CHAINED_SECONDS} seconds to a session that another role's session signs for; only the first role over access keys may have more"),

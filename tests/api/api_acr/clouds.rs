@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cloud::{APP, AUDIENCE, Cloud, SECRET, TENANT};
-use super::support::account::{allow_tokens, put_account};
+use super::support::account::{allow_audience, allow_tokens, put_account};
 use super::support::fixture::references;
 use super::support::oci::Oci;
 use super::support::wait;
@@ -66,7 +66,7 @@ async fn each_cloud_is_asked_at_its_own_places() {
         let name = format!("acr-clouds-{number}");
         cloud.put_registry(&name, server, acr.clone()).await;
     }
-    allow_audience(&cloud, "api://stack").await;
+    allow_audience(&cloud.fixture, "api://stack").await;
     let pullpass = cloud.start().await;
     let oci = Oci::start(&["team/hello:1"]);
     let mut hosts = Vec::new();
@@ -97,16 +97,4 @@ async fn each_cloud_is_asked_at_its_own_places() {
     }
     cloud.check_reached(&hosts);
     cloud.check_discreet(&pullpass, "").await;
-}
-
-/// Lets pullpass ask for tokens for an audience of one's own, as `tokenAudiences` of the chart does.
-async fn allow_audience(cloud: &Cloud, audience: &str) {
-    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/pullpass-tokens";
-    let cluster = &cloud.fixture.cluster;
-    let policy = cluster.get(path).await.unwrap().to_string();
-    let sts = "'sts.amazonaws.com'";
-    let changed = policy.replace(sts, &format!("{sts}, '{audience}'"));
-    assert_ne!(changed, policy);
-    let changed: Value = serde_json::from_str(&changed).unwrap();
-    cluster.send("PUT", path, Some(&changed)).await.ok();
 }

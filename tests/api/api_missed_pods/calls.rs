@@ -91,6 +91,13 @@ struct Leader {
     _leads: watch::Sender<Leadership>,
 }
 
+fn lead() -> (watch::Sender<Leadership>, watch::Receiver<Leadership>) {
+    watch::channel(Leadership {
+        leads: true,
+        confirmed: None,
+    })
+}
+
 impl Leader {
     async fn start(fixture: &Fixture) -> Self {
         let kube = connect(fixture).await;
@@ -109,6 +116,7 @@ impl Leader {
         metrics.register(&mut shown);
         let scanner = MissedPodScanner {
             kube: kube.clone(),
+            provisioner: provisioner.clone(),
             check: PodChecker::new(Arc::new(provisioner.clone())),
             admissions: admission::Metrics::default(),
             calls: calls.clone(),
@@ -130,10 +138,7 @@ impl Leader {
             clock,
         );
         let reconciler = reconciler.with_webhook_calls(calls.clone());
-        let (leads, leadership) = watch::channel(Leadership {
-            leads: true,
-            confirmed: None,
-        });
+        let (leads, leadership) = lead();
         tokio::spawn(scanner.run(leadership.clone()));
         tokio::spawn(reconciler.run(leadership));
         Self {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pullpass::credential::acr::{AcrMint, AcrMintRequest, AzureEnvironment, ClientSecret};
+use pullpass::credential::acr::{
+    AcrMint, AcrMintRequest, AzureEnvironment, ClientSecret, TokenProxyEnvironment,
+};
 use pullpass::credential::http::{HttpClient, ProxyConfig};
 use pullpass::credential::{
     Credential, MintError, MintTimeouts, ServiceAccountTokens, TenantError,
@@ -79,6 +81,7 @@ impl Fixture {
             federated_token_file: Some(path),
             authority_host: Some("https://login.microsoftonline.com/".to_owned()),
             metadata_host: Some(self.azure.metadata.url.clone()),
+            token_proxy: TokenProxyEnvironment::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use pullpass::provision::changes::ChangeLog;
 use pullpass::provision::ports::{ClusterError, Credentials};
 use pullpass::registry::source::MintSource;
 
-use super::double::Dice;
+use super::double::{Dice, Known};
 use super::time;
 
 /// Who was given a password, and until when it truly works.
@@ -110,23 +110,21 @@ impl Clouds {
 /// What one replica knows of the store.
 pub(crate) struct Wallet {
     pub(crate) clouds: Arc<Clouds>,
-    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
-    changes: ChangeLog<String>,
+    known: Known,
 }
 
 impl Wallet {
     pub(crate) fn new(clouds: &Arc<Clouds>) -> Self {
         Self {
             clouds: Arc::clone(clouds),
-            known: Mutex::default(),
-            changes: ChangeLog::default(),
+            known: Known::default(),
         }
     }
 
     /// The watch shows all that is stored.
     pub(crate) fn learn_all(&self) {
         let stored = self.clouds.stored.lock().unwrap().clone();
-        let mut known = self.known.lock().unwrap();
+        let mut known = self.known.all.lock().unwrap();
         let is_known = |source: &MintSource, credential: &Arc<Credential>| {
             known
                 .get(source)
@@ -141,19 +139,15 @@ impl Wallet {
         *known = stored;
         drop(known);
         for source in changed {
-            self.changes.note(source);
+            self.known.changes.note(source);
         }
     }
 
     fn learn(&self, source: &MintSource) -> Option<Arc<Credential>> {
         let stored = self.clouds.stored.lock().unwrap().get(source).cloned()?;
-        let before = self
-            .known
-            .lock()
-            .unwrap()
-            .insert(source.clone(), Arc::clone(&stored));
+        let before = self.known.get(source);
         if before.is_none_or(|before| !Arc::ptr_eq(&before, &stored)) {
-            self.changes.note(source.canonical());
+            self.known.put(source, &stored);
         }
         Some(stored)
     }
@@ -162,7 +156,7 @@ impl Wallet {
 #[async_trait]
 impl Credentials for Wallet {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
-        self.known.lock().unwrap().get(source).cloned()
+        self.known.get(source)
     }
 
     async fn mint(
@@ -204,6 +198,6 @@ impl Credentials for Wallet {
     }
 
     fn changes(&self) -> &ChangeLog<String> {
-        &self.changes
+        &self.known.changes
     }
 }

@@ -103,10 +103,7 @@ impl Replica {
         let state = Arc::new(State::default());
         let wallet = Arc::new(Wallet::new(clouds));
         let faults = Arc::new(Faults::default());
-        let view = View {
-            world: Arc::clone(world),
-            dice: Arc::clone(dice),
-        };
+        let view = View::new(world, dice);
         let gate = Gate {
             view,
             faults: Arc::clone(&faults),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -242,9 +243,27 @@ pub(crate) fn place(namespace: &str, secret: &str) -> String {
 pub(crate) struct View {
     pub(crate) world: Arc<World>,
     pub(crate) dice: Arc<Dice>,
+    /// How long a write of a pull secret is under way before it is done.
+    write: Duration,
 }
 
 impl View {
+    pub(crate) fn new(world: &Arc<World>, dice: &Arc<Dice>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            dice: Arc::clone(dice),
+            write: Duration::ZERO,
+        }
+    }
+
+    /// One whose writes of pull secrets take so long each.
+    pub(crate) fn slow(world: &Arc<World>, write: Duration) -> Self {
+        Self {
+            write,
+            ..Self::new(world, &Arc::new(Dice::new(1)))
+        }
+    }
+
     async fn pass(&self) -> Result<(), ClusterError> {
         self.dice.pause().await;
         self.world
@@ -326,6 +345,9 @@ impl Cluster for View {
         content: &PullSecretContent,
         precondition: &Precondition,
     ) -> Result<Version, ClusterError> {
+        if !self.write.is_zero() {
+            tokio::time::sleep(self.write).await;
+        }
         self.pass().await?;
         let version = self.swap(&place(namespace, name), content, precondition)?;
         self.dice.pause().await;
@@ -437,12 +459,50 @@ impl View {
     }
 }
 
+/// The minted credentials that a replica knows of.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) all: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    pub(crate) changes: ChangeLog<String>,
+}
+
+impl Known {
+    pub(crate) fn get(&self, source: &MintSource) -> Option<Arc<Credential>> {
+        self.all.lock().unwrap().get(source).cloned()
+    }
+
+    /// It learns of one.
+    pub(crate) fn put(&self, source: &MintSource, credential: &Arc<Credential>) {
+        let mut all = self.all.lock().unwrap();
+        all.insert(source.clone(), Arc::clone(credential));
+        drop(all);
+        self.changes.note(source.canonical());
+    }
+
+    /// It learns of a new one with this password.
+    pub(crate) fn issue(
+        &self,
+        source: &MintSource,
+        password: String,
+        now: Timestamp,
+    ) -> Arc<Credential> {
+        let credential = Arc::new(Credential {
+            username: "AWS".to_owned(),
+            password: password.into(),
+            minted_at: now,
+            expires_at: now + SignedDuration::from_hours(12),
+            principal: "tester".to_owned(),
+        });
+        self.put(source, &credential);
+        credential
+    }
+}
+
 /// The minted credentials as one replica sees them: it learns of what others minted late.
 pub(crate) struct Mints {
     pub(crate) world: Arc<World>,
     pub(crate) dice: Arc<Dice>,
-    pub(crate) known: Mutex<HashMap<MintSource, Arc<Credential>>>,
-    pub(crate) changes: ChangeLog<String>,
+    known: Known,
     pub(crate) minted: AtomicUsize,
     claim: Mutex<()>,
     /// Regions whose mint fails, and why.
@@ -458,8 +518,7 @@ impl Mints {
         Self {
             world: Arc::clone(world),
             dice: Arc::clone(dice),
-            known: Mutex::default(),
-            changes: ChangeLog::default(),
+            known: Known::default(),
             minted: AtomicUsize::new(0),
             claim: Mutex::default(),
             broken: Mutex::default(),
@@ -476,11 +535,7 @@ impl Mints {
     pub(crate) fn learn(&self, source: &MintSource) {
         let stored = self.world.minted.lock().unwrap().get(source).cloned();
         if let Some(credential) = stored {
-            self.known
-                .lock()
-                .unwrap()
-                .insert(source.clone(), credential);
-            self.changes.note(source.canonical());
+            self.known.put(source, &credential);
         }
     }
 
@@ -516,7 +571,7 @@ impl Mints {
 #[async_trait]
 impl Credentials for Mints {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
-        self.known.lock().unwrap().get(source).cloned()
+        self.known.get(source)
     }
 
     async fn mint(
@@ -562,7 +617,7 @@ impl Credentials for Mints {
     }
 
     fn changes(&self) -> &ChangeLog<String> {
-        &self.changes
+        &self.known.changes
     }
 }
 

@@ -68,7 +68,9 @@ fn minted(world: &World) -> Vec<(String, String, String)> {
     let all = world.minted.lock().unwrap();
     let whose = |source: &MintSource| match source {
         MintSource::Ecr(ecr) => match &ecr.identity {
-            EcrIdentity::Tenant { tenant, role_arn } => (
+            EcrIdentity::Tenant {
+                tenant, role_arn, ..
+            } => (
                 tenant.namespace.to_string(),
                 tenant.service_account_uid.clone(),
                 role_arn.clone(),

@@ -1,27 +1,25 @@
 //! The controller's flow: what changed is reconciled and nothing else, and what waits for nothing sleeps.
 
 mod failures;
+mod logins;
+mod tenants;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use pullpass::cluster::EventNote;
-use pullpass::controller::{Leadership, Metrics, Reconciler, StatusWriter};
-use pullpass::credential::{Credential, MintError, SourceSecret};
-use pullpass::names::{NamespaceName, ObjectName};
-use pullpass::provision::changes::ChangeLog;
-use pullpass::provision::ports::{
-    Cluster, ClusterError, Credentials, ListedRegistry, Precondition, PullSecret,
-    PullSecretContent, Version,
+use pullpass::controller::{
+    CheckedLogins, Leadership, LoginCheckLoop, LoginCheckMetrics, Metrics, Reconciler, StatusWriter,
 };
-use pullpass::provision::service_account::ServiceAccount;
+use pullpass::credential::{Credential, MintError};
+use pullpass::provision::changes::ChangeLog;
+use pullpass::provision::ports::{ClusterError, Credentials, ListedRegistry, LoginChecker};
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET, Provision as _, Provisioner};
 use pullpass::registry::crd::RegistryStatus;
@@ -31,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::double::{self, Dice, View, World};
+use super::double::{self, Known, View, World};
 use super::names::name;
 use super::{host, pass, registries, time};
 
@@ -51,31 +49,19 @@ fn clock() -> Timestamp {
 /// Every mint has an answer at once, unless it waits for `hold`.
 #[derive(Default)]
 struct Cloud {
-    known: Mutex<HashMap<MintSource, Arc<Credential>>>,
+    known: Known,
     issued: AtomicUsize,
     /// How often it was asked to mint, and whether it fails to.
     asked: AtomicUsize,
     fails: AtomicBool,
     looks: AtomicUsize,
     hold: Mutex<Option<Arc<Notify>>>,
-    changes: ChangeLog<String>,
 }
 
 impl Cloud {
     fn issue(&self, source: &MintSource, now: Timestamp) -> Arc<Credential> {
         let issued = self.issued.fetch_add(1, Ordering::SeqCst);
-        let credential = Arc::new(Credential {
-            username: "AWS".to_owned(),
-            password: format!("canary-{issued}").into(),
-            minted_at: now,
-            expires_at: now + SignedDuration::from_hours(12),
-            principal: "tester".to_owned(),
-        });
-        let mut known = self.known.lock().unwrap();
-        known.insert(source.clone(), Arc::clone(&credential));
-        drop(known);
-        self.changes.note(source.canonical());
-        credential
+        self.known.issue(source, format!("canary-{issued}"), now)
     }
 }
 
@@ -83,7 +69,7 @@ impl Cloud {
 impl Credentials for Cloud {
     fn current(&self, source: &MintSource) -> Option<Arc<Credential>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        self.known.lock().unwrap().get(source).cloned()
+        self.known.get(source)
     }
 
     async fn mint(
@@ -95,7 +81,7 @@ impl Credentials for Cloud {
         if let Some(hold) = hold {
             hold.notified().await;
         }
-        let known = self.known.lock().unwrap().get(source).cloned();
+        let known = self.known.get(source);
         Ok(known.unwrap_or_else(|| self.issue(source, now)))
     }
 
@@ -117,78 +103,7 @@ impl Credentials for Cloud {
     }
 
     fn changes(&self) -> &ChangeLog<String> {
-        &self.changes
-    }
-}
-
-/// The cluster, whose writes take a while.
-struct Slow {
-    view: View,
-    write: Duration,
-}
-
-#[async_trait]
-impl Cluster for Slow {
-    async fn fetch_namespace(
-        &self,
-        name: &NamespaceName,
-    ) -> Result<Option<(String, Namespace)>, ClusterError> {
-        self.view.fetch_namespace(name).await
-    }
-
-    async fn fetch_service_account(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-    ) -> Result<Option<ServiceAccount>, ClusterError> {
-        self.view.fetch_service_account(namespace, name).await
-    }
-
-    async fn fetch_source(&self, name: &ObjectName) -> Result<Option<SourceSecret>, ClusterError> {
-        self.view.fetch_source(name).await
-    }
-
-    async fn fetch_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-    ) -> Result<Option<PullSecret>, ClusterError> {
-        self.view.fetch_pull_secret(namespace, name).await
-    }
-
-    async fn apply_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-        content: &PullSecretContent,
-        precondition: &Precondition,
-    ) -> Result<Version, ClusterError> {
-        tokio::time::sleep(self.write).await;
-        let written = self
-            .view
-            .apply_pull_secret(namespace, name, content, precondition);
-        written.await
-    }
-
-    async fn delete_pull_secret(
-        &self,
-        namespace: &NamespaceName,
-        name: &ObjectName,
-        version: &Version,
-    ) -> Result<(), ClusterError> {
-        self.view.delete_pull_secret(namespace, name, version).await
-    }
-
-    async fn fetch_registry_verbs(&self) -> Result<Vec<String>, ClusterError> {
-        self.view.fetch_registry_verbs().await
-    }
-
-    async fn fetch_registry_crd(&self) -> Result<Option<String>, ClusterError> {
-        self.view.fetch_registry_crd().await
-    }
-
-    async fn list_registries(&self) -> Result<Vec<ListedRegistry>, ClusterError> {
-        self.view.list_registries().await
+        &self.known.changes
     }
 }
 
@@ -248,24 +163,25 @@ struct Replica {
 impl Replica {
     /// One whose writes of pull secrets take so long each.
     fn start(write: Duration) -> Self {
+        Self::start_with(write, None)
+    }
+
+    /// One that has fixed logins tried.
+    fn start_with(write: Duration, checker: Option<Arc<dyn LoginChecker>>) -> Self {
         time::begin();
         let (world, state) = (Arc::new(World::default()), Arc::new(State::default()));
-        let view = View {
-            world: Arc::clone(&world),
-            dice: Arc::new(Dice::new(1)),
-        };
         let cloud = Arc::new(Cloud::default());
         let credentials: Arc<dyn Credentials> = cloud.clone();
         let provisioner = Provisioner::new(
             Arc::clone(&state),
-            Arc::new(Slow { view, write }),
+            Arc::new(View::slow(&world, write)),
             Arc::clone(&credentials),
             clock,
         );
         let (statuses, metrics) = (Arc::new(Statuses::default()), Metrics::default());
         let mut shown = prometheus_client::registry::Registry::default();
         metrics.register(&mut shown);
-        let reconciler = Reconciler::new(
+        let mut reconciler = Reconciler::new(
             provisioner.clone(),
             credentials,
             statuses.clone(),
@@ -274,6 +190,14 @@ impl Replica {
             clock,
         );
         let leadership = watch::Sender::new(Leadership::default());
+        if let Some(checker) = checker {
+            let (logins, metrics) = (CheckedLogins::default(), LoginCheckMetrics::default());
+            metrics.register(&mut shown);
+            reconciler = reconciler.with_checked_logins(logins.clone());
+            let known = provisioner.clone();
+            let checks = LoginCheckLoop::new(known, checker, logins, metrics, clock);
+            tokio::spawn(checks.run(leadership.subscribe()));
+        }
         tokio::spawn(reconciler.run(leadership.subscribe()));
         Self {
             world,
@@ -616,7 +540,15 @@ async fn looks_at_one_credential_when_one_was_renewed() {
     replica.opted_in(2);
     replica.lead();
     pass(60_000).await;
-    let source = replica.cloud.known.lock().unwrap().keys().next().cloned();
+    let source = replica
+        .cloud
+        .known
+        .all
+        .lock()
+        .unwrap()
+        .keys()
+        .next()
+        .cloned();
     replica.cloud.looks.store(0, Ordering::SeqCst);
     replica.cloud.issue(&source.unwrap(), time::clock());
     pass(5_000).await;
@@ -711,7 +643,15 @@ async fn reconciles_the_pull_secrets_that_a_change_concerns_and_no_others() {
     let idle = count_reconciles(&replica, |_| {}).await;
     assert_eq!(idle, 0, "nothing changed");
     let renewed = count_reconciles(&replica, |replica| {
-        let known = replica.cloud.known.lock().unwrap().keys().next().cloned();
+        let known = replica
+            .cloud
+            .known
+            .all
+            .lock()
+            .unwrap()
+            .keys()
+            .next()
+            .cloned();
         replica.cloud.issue(&known.unwrap(), time::clock());
     });
     let renewed = renewed.await;

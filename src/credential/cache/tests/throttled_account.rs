@@ -347,6 +347,7 @@ fn sources() -> Vec<MintSource> {
         fips: false,
         dual_stack: false,
         identity: EcrIdentity::Workload,
+        session_seconds: None,
         assume_roles: vec![RoleHop {
             role_arn: format!("arn:aws:iam::123456789012:role/pull-{role}"),
             ..RoleHop::default()

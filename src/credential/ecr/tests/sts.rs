@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::credential::{ServiceAccountTokens, TenantError};
-use crate::registry::source::{RoleHop, Tenant};
+use crate::registry::source::{RoleHop, STS_AUDIENCE, Tenant};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
@@ -20,7 +20,8 @@ impl ServiceAccountTokens for Tokens {
         audience: &str,
     ) -> Result<SecretString, TenantError> {
         assert_eq!(tenant.namespace, "team-a");
-        assert_eq!(audience, "sts.amazonaws.com");
+        let is_usual = audience == STS_AUDIENCE;
+        assert!(is_usual || self.0 == Ok(audience), "{audience}");
         let token = self.0.clone();
         token.map(SecretString::from)
     }
@@ -38,6 +39,7 @@ fn ways() -> [EcrSource; 2] {
         identity: EcrIdentity::Tenant {
             tenant: Arc::new(tenant),
             role_arn: ROLE.to_owned(),
+            audience: STS_AUDIENCE.to_owned(),
         },
         ..source()
     };
@@ -116,6 +118,45 @@ async fn mint_asks_the_sts_of_each_partition() {
     }
 }
 
+/// F20: a session lives as long as the Registry says, by either way; where it says nothing AWS decides.
+#[tokio::test]
+async fn mint_asks_for_sessions_as_long_as_the_registry_says() {
+    let end = (now() + SignedDuration::from_hours(2)).to_string();
+    for seconds in [None, Some(900), Some(7200), Some(43_200)] {
+        let [mut web, mut chain] = ways();
+        web.session_seconds = seconds;
+        chain.assume_roles[0].duration_seconds = seconds;
+        for way in [web, chain] {
+            let recorder = Recorder::with_token().with_sts(200, opened("ASIA1", "s", "t", &end));
+            mint(&recorder, way).await.unwrap();
+            let forms = recorder.forms.lock().unwrap();
+            let mut pairs = form_urlencoded::parse(forms[0].as_bytes());
+            let asked = pairs.find(|(name, _)| name == "DurationSeconds");
+            let asked = asked.map(|(_, value)| value.parse().unwrap());
+            assert_eq!(asked, seconds, "{}", forms[0]);
+        }
+    }
+}
+
+/// F5: the token that is shown to AWS is one for the source's audience.
+#[tokio::test]
+async fn mint_shows_a_token_for_the_audience_of_the_source() {
+    let end = (now() + SignedDuration::from_hours(1)).to_string();
+    let recorder = Recorder::with_token().with_sts(200, opened("ASIA1", "s", "t", &end));
+    let [mut web, _] = ways();
+    if let EcrIdentity::Tenant { audience, .. } = &mut web.identity {
+        "my-cloud".clone_into(audience);
+    }
+    // The double gives out a token that is the audience itself.
+    mint_by(&recorder, web, Ok("my-cloud")).await.unwrap();
+    let forms = recorder.forms.lock().unwrap();
+    assert!(
+        forms[0].contains("WebIdentityToken=my-cloud"),
+        "{}",
+        forms[0]
+    );
+}
+
 #[tokio::test]
 async fn mint_takes_the_sooner_end_of_session_and_token() {
     let rows = [
@@ -153,13 +194,22 @@ async fn mint_refuses_sessions_that_cannot_be_right() {
         (opened("ASIA1", "", "t", &soon), "not complete"),
         (opened("ASIA1", "s", "", &soon), "not complete"),
         (opened("ASIA1", "s", "t", "tomorrow"), "HTTP 200"),
-        (opened("ASIA1", "s", "t", &past), "clock"),
+        (
+            opened("ASIA1", "s", "t", &past),
+            "is this node's clock right?",
+        ),
     ];
     for (body, words) in rows {
         for way in ways() {
             let recorder = Recorder::with_token().with_sts(200, body.clone());
             let error = mint(&recorder, way).await.unwrap_err();
-            assert_eq!(error.reason(), "InvalidResponse", "{error}");
+            let is_past = words == "is this node's clock right?";
+            let reason = if is_past {
+                "ClockSkew"
+            } else {
+                "InvalidResponse"
+            };
+            assert_eq!(error.reason(), reason, "{error}");
             assert!(error.to_string().contains(words), "{words}: {error}");
             let asked = recorder.asked.lock().unwrap();
             assert!(
@@ -295,6 +345,7 @@ async fn mint_asks_nobody_without_a_token_of_the_service_account() {
         identity: EcrIdentity::ServiceAccount {
             name: "puller".parse().unwrap(),
             role_arn: Some(ROLE.to_owned()),
+            audience: None,
         },
         ..source()
     };

@@ -83,7 +83,7 @@ func clusterUp(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, nodes.Close()) }()
 	store, err := registry.Start(ctx, registry.Options{
-		Dir: frame.Dir, Logs: frame.Logs, Listen: net.JoinHostPort(nodes.HostAddress, "0"), Images: seeded,
+		Dir: frame.Dir, Logs: frame.Logs, Listen: net.JoinHostPort(nodes.HostAddress, "0"), Hosts: mirrored, Images: seeded,
 	})
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func serveCluster(ctx context.Context, frame *instance.Instance, nodes *cluster.
 		"kubeconfig":  ready.Kubeconfig,
 		"hostAddress": nodes.HostAddress,
 		"registry": map[string]any{
-			"url": store.URL, "ca": store.CA, "access": store.Access, "accessLog": store.AccessLog,
+			"url": store.URL, "ca": store.CA, "proxy": store.Proxy, "access": store.Access, "accessLog": store.AccessLog,
 		},
 		"moto": aws.endpoints,
 		"dir":  frame.Dir,

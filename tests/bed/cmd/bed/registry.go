@@ -49,6 +49,7 @@ func runRegistry(ctx context.Context, args []string) (err error) {
 	return instance.Serve(ctx, map[string]any{
 		"url":       server.URL,
 		"ca":        server.CA,
+		"proxy":     server.Proxy,
 		"access":    server.Access,
 		"accessLog": server.AccessLog,
 		"dir":       frame.Dir,

@@ -103,9 +103,31 @@ func (d *demo) leave() error {
 	if err := writeLeft(filepath.Join(root, leftFile), d.processes, d.frame.Dir); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.Out, "\nThe cluster stays up. In this shell:\n\n  export KUBECONFIG=%s PATH=%s:$PATH\n  kubectl get pods -A\n\nTo end it: make demo-down\n",
-		d.place.Kubeconfig, filepath.Join(root, "bin"))
+	authorities, err := d.writeAuthorities()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(d.Out, "\nThe cluster stays up. In this shell:\n\n  export KUBECONFIG=%s\n  export PATH=%s:%s:$PATH\n  kubectl get pods -A\n",
+		d.place.Kubeconfig, filepath.Join(root, "bin"), filepath.Dir(d.Pullpass))
+	fmt.Fprintf(d.Out, "\nThe registry has Amazon ECR's name through a proxy, and AWS and it have authorities of their own:\n\n  export PULLPASS_EXTRA_CA=%s\n  HTTPS_PROXY=%s NO_PROXY=%s pullpass check -n %s %s\n",
+		authorities, d.place.Registry.Proxy, d.place.HostAddress, optedIn, image)
+	fmt.Fprintf(d.Out, "\npullpass' log:   %s\nTo end it:       make demo-down\n", d.frame.Path("logs", "pullpass.log"))
 	return nil
+}
+
+// writeAuthorities writes the authorities of AWS and of the registry into one
+// file, for `pullpass check`.
+func (d *demo) writeAuthorities() (string, error) {
+	var all []byte
+	for _, file := range []string{d.place.Moto.CA, d.place.Registry.CA} {
+		authority, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		all = append(append(all, authority...), '\n')
+	}
+	path := d.frame.Path("authorities.crt")
+	return path, os.WriteFile(path, all, 0o644)
 }
 
 // Down ends what a run with Keep left up. It is no error when there is none.

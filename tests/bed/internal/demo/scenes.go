@@ -37,8 +37,8 @@ spec:
   namespaceSelector: {}
   ecr:
     identity: {keys: {secretRef: {name: aws-image-puller}}}
-    endpoints: {ecr: %q}
-`, registryHost, d.place.Moto.URL)
+    endpoints: {ecr: %q, sts: %q}
+`, registryHost, d.place.Moto.URL, d.place.Moto.URL)
 		d.show(registry)
 		if err := d.kubectl.apply(ctx, registry); err != nil {
 			return err

@@ -27,6 +27,7 @@ type place struct {
 	Registry    struct {
 		URL    string `json:"url"`
 		CA     string `json:"ca"`
+		Proxy  string `json:"proxy"`
 		Access string `json:"access"`
 	} `json:"registry"`
 	Moto struct {
@@ -82,7 +83,7 @@ func (d *demo) startWithoutNode(ctx context.Context) error {
 	if err := d.verb(ctx, &d.place, "api"); err != nil {
 		return err
 	}
-	if err := d.verb(ctx, &d.place.Registry, "registry", "--image", repository+":1"); err != nil {
+	if err := d.verb(ctx, &d.place.Registry, "registry", "--image", repository+":1", "--host", registryHost); err != nil {
 		return err
 	}
 	return d.verb(ctx, &d.place.Moto, "moto")

@@ -5,6 +5,7 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -46,8 +47,12 @@ type Registry struct {
 	Access string
 	// AccessLog is the path of the JSON lines about every request.
 	AccessLog string
+	// Proxy is the URL of a proxy through which the registry is found under
+	// Options.Hosts.
+	Proxy string
 
 	server *http.Server
+	proxy  *http.Server
 	ended  chan error
 }
 
@@ -85,11 +90,12 @@ func Start(ctx context.Context, options Options) (*Registry, error) {
 		ErrorLog:          stdlog.New(io.Writer(logFile), "http: ", stdlog.LstdFlags),
 	}
 	go func() { registry.ended <- registry.server.Serve(listener) }()
-	return registry, nil
+	registry.Proxy, err = registry.front(options.Hosts)
+	return registry, err
 }
 
 // Close stops the registry at once.
-func (r *Registry) Close() error { return r.server.Close() }
+func (r *Registry) Close() error { return errors.Join(r.proxy.Close(), r.server.Close()) }
 
 // listen opens the TLS listener and fills in URL and CA.
 func (r *Registry) listen(options Options) (net.Listener, error) {

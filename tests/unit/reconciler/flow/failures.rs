@@ -1,5 +1,7 @@
 //! What fails, comes back, or goes on for ever, and what everything else does meanwhile.
 
+use pullpass::provision::service_account::ServiceAccount;
+
 use super::*;
 
 const ENABLED: (&str, &str) = ("pullpass.dev/inject", "enabled");

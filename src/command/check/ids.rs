@@ -1,0 +1,92 @@
+//! The names of what `check` finds, besides the reasons of mints and of the API server's refusals: stable, and listed in docs/CHECK.md.
+
+/// As it should be.
+pub(super) const OK: &str = "Ok";
+/// Wrong in no way that has a name of its own.
+pub(super) const FAILED: &str = "Failed";
+/// Not tried, because of what failed before it or because nothing says with what.
+pub(super) const NOT_TRIED: &str = "NotTried";
+/// This account may not see it.
+pub(super) const FORBIDDEN: &str = "Forbidden";
+
+// The cluster.
+/// This account may not list Registries.
+pub(super) const REGISTRIES_FORBIDDEN: &str = "RegistriesForbidden";
+/// The API server does not know the kind.
+pub(super) const KIND_MISSING: &str = "KindMissing";
+/// A Registry breaks a rule.
+pub(super) const INVALID: &str = "Invalid";
+/// A Registry cannot be read.
+pub(super) const UNREADABLE: &str = "Unreadable";
+/// No webhook configuration calls pullpass.
+pub(super) const WEBHOOK_MISSING: &str = "WebhookMissing";
+/// The other one of the two configurations is not there.
+pub(super) const VALIDATING_WEBHOOK_MISSING: &str = "ValidatingWebhookMissing";
+/// The API server is not told whom to trust.
+pub(super) const CA_BUNDLE_MISSING: &str = "CaBundleMissing";
+/// The webhook's selectors leave out a namespace that opted in.
+pub(super) const WEBHOOK_NOT_CALLED: &str = "WebhookNotCalled";
+/// The leader found that the API server does not reach the webhook.
+pub(super) const NOT_CALLED: &str = "WebhookNotReached";
+/// A Kyverno whose credential helpers a reference switches off.
+pub(super) const KYVERNO_HELPERS_OFF: &str = "KyvernoHelpersOff";
+
+// A Registry and its login.
+/// It rests.
+pub(super) const SUSPENDED: &str = "Suspended";
+/// What is asked for is in a cluster, and none is connected.
+pub(super) const NO_CLUSTER: &str = "NoCluster";
+/// A source Secret holds no login that can be used.
+pub(super) const MALFORMED_SOURCE: &str = "MalformedSource";
+/// A credential ends too soon to be used.
+pub(super) const SHORT_LIFE: &str = "ShortLife";
+/// A host with `*` is no host that can be asked.
+pub(super) const WILDCARD_HOST: &str = "WildcardHost";
+/// The registry does not take the login, or not for this image.
+pub(super) const LOGIN_REFUSED: &str = "LoginRefused";
+/// Another host checks the logins, and was not asked.
+pub(super) const REALM_NOT_ASKED: &str = "RealmNotAsked";
+/// There is no such image.
+pub(super) const IMAGE_NOT_FOUND: &str = "ImageNotFound";
+
+// An image.
+/// It is no image reference.
+pub(super) const IMAGE_UNREADABLE: &str = "ImageUnreadable";
+/// No Registry has a pattern for it.
+pub(super) const NO_PATTERN: &str = "NoPattern";
+/// A Registry has a pattern for it in lower case.
+pub(super) const UPPERCASE_HOST: &str = "UppercaseHost";
+/// A Registry has a pattern for it that names port 443 where it does not, or the other way around.
+pub(super) const USUAL_PORT: &str = "UsualPort";
+/// A Registry excludes it.
+pub(super) const IMAGE_EXCLUDED: &str = "ImageExcluded";
+/// The Registry with a pattern for it does not select the namespace; or none selects it.
+pub(super) const NAMESPACE_NOT_SELECTED: &str = "NamespaceNotSelected";
+/// That Registry is not for the ServiceAccount.
+pub(super) const SERVICE_ACCOUNT_NOT_SELECTED: &str = "ServiceAccountNotSelected";
+/// That Registry is not for Pods with these labels.
+pub(super) const POD_NOT_SELECTED: &str = "PodNotSelected";
+
+// A namespace.
+/// There is none.
+pub(super) const NAMESPACE_MISSING: &str = "NamespaceMissing";
+/// It did not opt in.
+pub(super) const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
+/// Its label has a value that means nothing.
+pub(super) const INJECT_LABEL_UNKNOWN: &str = "InjectLabelUnknown";
+/// It opted in and is excluded.
+pub(super) const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
+/// The pull secret is not there yet.
+pub(super) const SECRET_NOT_WRITTEN: &str = "SecretNotWritten";
+/// A Secret of its name is somebody else's.
+pub(super) const SECRET_NOT_MANAGED: &str = "SecretNotManaged";
+/// The pull secret holds something else than it should.
+pub(super) const SECRET_DIFFERS: &str = "SecretDiffers";
+/// What it should hold is not for this account to see, or not known.
+pub(super) const CANNOT_COMPARE: &str = "CannotCompare";
+/// The Pod's own label opts out.
+pub(super) const POD_OPTED_OUT: &str = "PodOptedOut";
+/// Its ServiceAccount allows only Secrets that it lists.
+pub(super) const MOUNTABLE_SECRETS: &str = "MountableSecrets";
+/// A Pod comes back without the reference.
+pub(super) const NOT_REFERENCED: &str = "NotReferenced";

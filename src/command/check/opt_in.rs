@@ -1,0 +1,42 @@
+//! Why nothing is written into a namespace, whatever Registries say: its opt-in label. Pure.
+
+use super::context::CheckContext;
+use super::ids;
+use super::report::{Fix, HopResult};
+use crate::provision::Namespace;
+use crate::provision::namespace::INJECT_LABEL;
+
+/// What to do about a namespace that is opted in and excluded.
+const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
+
+/// What keeps a namespace out; `None`: it opted in.
+pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) -> Option<HopResult> {
+    if namespace.excluded {
+        return Some(excluded());
+    }
+    if namespace.mode.is_opted_in() {
+        return None;
+    }
+    // A label that is there already is changed only with --overwrite.
+    let command = format!(
+        "label namespace {} {INJECT_LABEL}=enabled --overwrite",
+        namespace.name
+    );
+    let fix = Fix::run("opt it in", context.kubectl(&command));
+    if let Some(unknown) = namespace.find_unknown_inject() {
+        // The command is in the fix.
+        let (message, _) = unknown.split_once("; write").unwrap_or((&unknown, ""));
+        return Some(HopResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN));
+    }
+    let message = match namespace.labels.get(INJECT_LABEL) {
+        Some(value) => format!("the namespace did not opt in: {INJECT_LABEL}={value}"),
+        None => "the namespace did not opt in".to_owned(),
+    };
+    Some(HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN))
+}
+
+/// It opted in and is excluded.
+pub(super) fn excluded() -> HopResult {
+    let why = "the namespace is opted in and excluded";
+    HopResult::failed(why, EXCLUDED_FIX).id(ids::NAMESPACE_EXCLUDED)
+}

@@ -1,0 +1,129 @@
+//! What is said of a fixed login: whether its registry takes it. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Reason, Verdict};
+use crate::controller::login_checks::CheckedLogin;
+use crate::provision::ports::LoginOutcome;
+use crate::registry::crd::RegistryStatus;
+
+/// The condition's type.
+pub(super) const VERIFIED: &str = "Verified";
+/// A registry says 401.
+const REFUSED: &str = "LoginRefused";
+/// There is none to be tried.
+const MISSING_SOURCE: &str = "MissingSource";
+/// Nobody tried it yet.
+const NOT_TRIED: &str = "NotTried";
+
+/// What is known of a Registry's fixed login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::controller) enum LoginState {
+    /// It has none, or nobody tries logins here.
+    #[default]
+    NotFixed,
+    /// Its source Secret is not there.
+    SourceMissing,
+    /// It was not tried since this replica leads.
+    Untried,
+    /// It was, and this was found.
+    Checked(CheckedLogin),
+}
+
+/// What there is to be said of it.
+#[derive(Default)]
+pub(super) struct LoginFinding {
+    /// The condition; its generation is that of the Registry that was tried.
+    pub(super) verified: Option<(Verdict, Option<i64>)>,
+    /// The state of the source Secret that was tried.
+    pub(super) resource_version: Option<String>,
+    /// What an earlier leader said, which holds still.
+    pub(super) kept: Option<Condition>,
+}
+
+impl LoginFinding {
+    /// What was found, or what an earlier leader had found.
+    pub(super) fn of(login: &LoginState, before: Option<&RegistryStatus>) -> Self {
+        let checked = match login {
+            LoginState::NotFixed => return Self::default(),
+            LoginState::Checked(checked) => checked,
+            LoginState::SourceMissing => {
+                let missing = Verdict::unknown(MISSING_SOURCE, "the source Secret is not there");
+                return Self {
+                    verified: Some((missing, None)),
+                    ..Self::default()
+                };
+            }
+            LoginState::Untried => {
+                let mut conditions = before.into_iter().flat_map(|before| &before.conditions);
+                let kept = conditions.find(|condition| {
+                    condition.type_ == VERIFIED && condition.reason != MISSING_SOURCE
+                });
+                let untried = || {
+                    (
+                        Verdict::unknown(NOT_TRIED, "the login was not tried yet"),
+                        None,
+                    )
+                };
+                return Self {
+                    verified: kept.is_none().then(untried),
+                    kept: kept.cloned(),
+                    resource_version: before
+                        .and_then(|before| before.source_resource_version.clone()),
+                };
+            }
+        };
+        let verdict = match &checked.outcome {
+            LoginOutcome::Taken => {
+                let message = "the registry takes the login of the source Secret";
+                Verdict::new(true, Reason::new("LoginTaken", message))
+            }
+            LoginOutcome::Refused { message } => {
+                let message = format!(
+                    "the registry refuses the login of the source Secret: {message}; correct the Secret, it is then tried at once"
+                );
+                Verdict::new(false, Reason::new(REFUSED, message))
+            }
+            LoginOutcome::Unknown {
+                reason, message, ..
+            } => Verdict::unknown(reason, message),
+        };
+        Self {
+            verified: Some((verdict, checked.version.generation)),
+            resource_version: Some(checked.version.resource_version.clone()),
+            kept: None,
+        }
+    }
+
+    /// Status and message of the condition; `None`: there is none.
+    fn read(&self) -> Option<(&str, &str, &str)> {
+        let found = self.verified.as_ref().map(|(verdict, _)| {
+            let finding = &verdict.finding;
+            (verdict.status, finding.reason, finding.message.as_str())
+        });
+        let kept = self.kept.as_ref();
+        found.or_else(|| kept.map(|kept| (&*kept.status, &*kept.reason, &*kept.message)))
+    }
+
+    /// That it is refused, if it is.
+    pub(super) fn find_refusal(&self) -> Option<Reason> {
+        let (status, _, message) = self.read()?;
+        (status == "False").then(|| Reason::new(REFUSED, message))
+    }
+
+    /// Whether nobody tried it yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.read()
+            .is_some_and(|(_, reason, _)| reason == NOT_TRIED)
+    }
+
+    /// What so many namespaces hold: nothing is called good that was not tried.
+    pub(super) fn describe_held(&self, namespaces: &str) -> String {
+        match self.read() {
+            Some(("Unknown", _, message)) => {
+                format!("{namespaces} hold the login, which is not verified: {message}")
+            }
+            _ => format!("{namespaces} hold a valid login"),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Namespaces whose label `pullpass.dev/inject` is not followed: an Event on each says why.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cluster::{EventNote, EventType, reference};
+use crate::names::NamespaceName;
+use crate::provision::Namespace;
+
+/// What is said of one that is excluded.
+const EXCLUDED_NOTE: &str = "opted in and excluded: pullpass injects and writes nothing here; take the label pullpass.dev/inject off, or take the namespace out of webhook.excludeNamespaces (kube-* and pullpass' own always are)";
+
+/// What is to be said of them.
+pub(super) fn find(
+    unheeded: &BTreeMap<NamespaceName, Arc<Namespace>>,
+) -> impl Iterator<Item = EventNote> {
+    unheeded.values().map(|namespace| {
+        let (name, uid) = (namespace.name.as_str(), Some(&*namespace.uid));
+        // An Event on a Namespace is in `default`, unless it says where it is: people here may read no other.
+        let (reason, place, note) = match namespace.find_unknown_inject() {
+            Some(note) => ("UnknownInjectValue", Some(name), note),
+            None => ("NamespaceExcluded", None, EXCLUDED_NOTE.to_owned()),
+        };
+        EventNote {
+            regarding: reference(["v1", "Namespace", name], place, uid),
+            event_type: EventType::Warning,
+            reason,
+            series: None,
+            action: "Provision",
+            note,
+        }
+    })
+}

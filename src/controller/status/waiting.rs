@@ -1,0 +1,164 @@
+//! Namespaces whose Pods wait for a login: people there may read no Registry, so an Event says it, and another one when it is back.
+//!
+//! It says which Registry and, in one word, why. What a cloud answered is for those who run pullpass, in the Registry's status.
+
+use std::collections::BTreeMap;
+
+use super::facts::Facts;
+use super::secret;
+use crate::cluster::{EventNote, EventType};
+use crate::names::ObjectName;
+use crate::provision::changes::PullSecretKey;
+use crate::registry::{CredentialSource, RegistryInfo, ValidRegistry};
+
+/// In how many namespaces it is said of one Registry, and of all of them.
+const MAX_OF_REGISTRY: usize = 100;
+/// See [`MAX_OF_REGISTRY`].
+const MAX_OF_ALL: usize = 1000;
+
+/// Why Pods wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WaitCause {
+    reason: &'static str,
+    /// What people in the namespace can do; `None`: only those who run pullpass can do something.
+    advice: Option<String>,
+}
+
+/// Why Pods wait, by pull secret.
+pub(super) type Waiting = BTreeMap<PullSecretKey, WaitCause>;
+
+/// The pull secrets in which a Registry's login is missing or refused, and it is known why.
+pub(super) fn find(
+    facts: &Facts<'_>,
+    listed: &RegistryInfo,
+    is_refused: bool,
+    others: usize,
+) -> Waiting {
+    let (index, name) = (facts.input.index, &listed.name);
+    let Some((counts, registry)) = index.registry(name).zip(facts.registries.get(name)) else {
+        return Waiting::new();
+    };
+    let most = MAX_OF_REGISTRY.min(MAX_OF_ALL.saturating_sub(others));
+    if is_refused {
+        let refused = WaitCause {
+            reason: "LoginRefused",
+            advice: None,
+        };
+        let keys = index.keys_of_registry(counts).take(most);
+        return keys.map(|key| (key.clone(), refused.clone())).collect();
+    }
+    let lacking = counts.lacking.iter().take(most);
+    lacking
+        .filter_map(|key| Some((key.clone(), find_cause(facts, registry, key)?)))
+        .collect()
+}
+
+fn find_cause(
+    facts: &Facts<'_>,
+    registry: &ValidRegistry,
+    key: &PullSecretKey,
+) -> Option<WaitCause> {
+    let view = facts.input.index.get(key)?.view()?;
+    // With the last fixed login, Pods pull for as long as it works.
+    if registry.has_static_login() && view.holds_any_of(&registry.name) {
+        return None;
+    }
+    let entries = view.entries(facts.now);
+    let mut missing =
+        entries.filter(|one| *one.registry == registry.name && !one.entry_state.is_good());
+    let failure = missing.find_map(|one| one.source.and_then(facts.input.failure));
+    if let Some(failure) = failure {
+        let reason = failure.reason;
+        return Some(WaitCause {
+            reason,
+            advice: None,
+        });
+    }
+    let provisioner = facts.input.provisioner;
+    let lack = provisioner.find_lack(view, &registry.name, facts.now)?;
+    // Their own ServiceAccount is theirs to correct.
+    let is_own = |(source, _): &(CredentialSource, Vec<String>)| match source {
+        CredentialSource::Minted(source) => source.unbound().is_some(),
+        CredentialSource::Static(_) => false,
+    };
+    let advice = registry.sources.iter().any(is_own).then_some(lack.message);
+    Some(WaitCause {
+        reason: lack.reason,
+        advice,
+    })
+}
+
+/// That Pods wait.
+pub(super) fn describe(
+    (namespace, name): &PullSecretKey,
+    registry: &str,
+    cause: &WaitCause,
+) -> EventNote {
+    let WaitCause { reason, advice } = cause;
+    let note = match advice {
+        Some(advice) => format!("Pods here get no login of Registry {registry}: {advice}"),
+        None => format!(
+            "Pods here get no login of Registry {registry} ({reason}), their images cannot be pulled: ask who runs pullpass, the Registry's status says why"
+        ),
+    };
+    EventNote {
+        regarding: secret(namespace, name),
+        event_type: EventType::Warning,
+        reason,
+        series: Some(registry.to_owned()),
+        action: "Provision",
+        note,
+    }
+}
+
+/// Those that wait, and those that did before and lack the login still, though nothing speaks against it any more.
+pub(super) fn keep_lacking(
+    facts: &Facts<'_>,
+    registry: &ObjectName,
+    before: &Waiting,
+    mut now_waiting: Waiting,
+) -> Waiting {
+    let Some(counts) = facts.input.index.registry(registry) else {
+        return now_waiting;
+    };
+    let lacking = before
+        .iter()
+        .filter(|(key, _)| counts.lacking.contains(*key));
+    for (key, cause) in lacking {
+        let known = now_waiting.entry(key.clone());
+        known.or_insert_with(|| cause.clone());
+    }
+    now_waiting
+}
+
+/// That those wait no more which did and hold a good login now; nothing of those that are not served any more.
+pub(super) fn describe_ended<'w>(
+    facts: &'w Facts<'_>,
+    registry: &'w ObjectName,
+    before: &'w Waiting,
+    now_waiting: &'w Waiting,
+) -> impl Iterator<Item = EventNote> + 'w {
+    let is_good = move |key: &&PullSecretKey| {
+        let record = facts.input.index.get(key);
+        let mut entries = record
+            .and_then(|record| record.view())
+            .into_iter()
+            .flat_map(|view| view.entries(facts.now))
+            .filter(|one| one.registry == registry)
+            .peekable();
+        entries.peek().is_some() && entries.all(|one| one.entry_state.is_good())
+    };
+    let ended = before
+        .keys()
+        .filter(move |key| !now_waiting.contains_key(*key));
+    ended
+        .filter(is_good)
+        .map(move |(namespace, name)| EventNote {
+            regarding: secret(namespace, name),
+            event_type: EventType::Normal,
+            reason: "LoginAvailable",
+            series: Some(registry.to_string()),
+            action: "Provision",
+            note: format!("Pods here get the login of Registry {registry} again"),
+        })
+}

@@ -1,0 +1,161 @@
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+
+use super::*;
+
+/// A host that asks for a login by this challenge, and answers one with this status. It keeps what it was asked.
+#[derive(Clone, Debug)]
+struct Host {
+    challenge: Option<&'static str>,
+    status: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl HttpConnector for Host {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let has_login = request.headers().get("authorization").is_some();
+        let with = if has_login { " with a login" } else { "" };
+        let line = format!("{}{with}", request.uri());
+        self.asked.lock().unwrap().push(line);
+        let status = match self.challenge {
+            None => 200,
+            Some(_) if has_login => self.status,
+            Some(_) => 401,
+        };
+        let body = SdkBody::from(r#"{"token":"t","errors":[{"code":"DENIED","message":"no"}]}"#);
+        let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), body);
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert("www-authenticate", challenge);
+        }
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+const BASIC: Option<&str> = Some(r#"Basic realm="r""#);
+
+fn login(password: &str) -> SourceSecret {
+    let entries = [("username", "robot"), ("password", password)];
+    let entry = |(key, value): (&str, &str)| (key.to_owned(), value.as_bytes().to_vec().into());
+    SourceSecret {
+        name: "harbor".parse().unwrap(),
+        type_: "kubernetes.io/basic-auth".to_owned(),
+        data: entries.map(entry).into_iter().collect(),
+        resource_version: "1".to_owned(),
+    }
+}
+
+async fn check(
+    challenge: Option<&'static str>,
+    status: u16,
+    secret: &SourceSecret,
+    keys: &[&str],
+) -> (LoginOutcome, Vec<String>) {
+    let host = Host {
+        challenge,
+        status,
+        asked: Arc::default(),
+    };
+    let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    let http = HttpClient::over(host.clone());
+    let outcome = http.check(secret, &keys).await;
+    let asked = host.asked.lock().unwrap().clone();
+    (outcome, asked)
+}
+
+/// In one word, and whether it is tried again soon.
+fn read(outcome: &LoginOutcome) -> (&str, bool) {
+    match outcome {
+        LoginOutcome::Taken => ("Taken", false),
+        LoginOutcome::Refused { .. } => ("Refused", false),
+        LoginOutcome::Unknown {
+            reason, is_passing, ..
+        } => (reason, *is_passing),
+    }
+}
+
+#[tokio::test]
+async fn tells_a_refused_login_from_one_of_which_nothing_is_known() {
+    let own = Some(r#"Bearer realm="https://a.example/token",service="a.example""#);
+    let elsewhere = Some(r#"Bearer realm="https://auth.example/token""#);
+    let unsafe_realm = Some(r#"Bearer realm="http://a.example/token""#);
+    for (challenge, status, expected) in [
+        (BASIC, 200, ("Taken", false)),
+        (BASIC, 401, ("Refused", false)),
+        (BASIC, 403, ("Forbidden", true)),
+        (BASIC, 429, ("InvalidResponse", true)),
+        (BASIC, 503, ("InvalidResponse", true)),
+        (BASIC, 307, ("InvalidResponse", true)),
+        (own, 200, ("Taken", false)),
+        (own, 401, ("Refused", false)),
+        (elsewhere, 200, ("ForeignRealm", false)),
+        (unsafe_realm, 200, ("ForeignRealm", false)),
+        (Some("Negotiate"), 200, ("InvalidResponse", true)),
+        (None, 200, ("LoginNotRequired", false)),
+    ] {
+        let (outcome, _) = check(challenge, status, &login("pw"), &["a.example/team"]).await;
+        assert_eq!(read(&outcome), expected, "{challenge:?} {status}");
+        assert!(!format!("{outcome:?}").contains("pw"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn sends_a_login_to_hosts_that_the_registry_names_and_by_https_alone() {
+    let realm = Some(r#"Bearer realm="https://auth.example/token""#);
+    let (_, asked) = check(realm, 200, &login("pw"), &["a.example"]).await;
+    assert_eq!(asked, ["https://a.example/v2/"]);
+    let keys = [
+        "a.example/x",
+        "a.example/y",
+        "b.example:5000",
+        "*.c.example",
+    ];
+    let (outcome, asked) = check(BASIC, 200, &login("pw"), &keys).await;
+    assert_eq!(
+        asked,
+        [
+            "https://a.example/v2/",
+            "https://a.example/v2/ with a login",
+            "https://b.example:5000/v2/",
+            "https://b.example:5000/v2/ with a login",
+        ]
+    );
+    assert_eq!(read(&outcome), ("HostPattern", false));
+    // The Secret names a host that only a pattern of the Registry covers.
+    let config = r#"{"auths":{"in.c.example":{"username":"robot","password":"pw"}}}"#;
+    let config = SourceSecret {
+        type_: "kubernetes.io/dockerconfigjson".to_owned(),
+        data: [(
+            ".dockerconfigjson".to_owned(),
+            config.as_bytes().to_vec().into(),
+        )]
+        .into(),
+        ..login("pw")
+    };
+    let (outcome, asked) = check(BASIC, 200, &config, &["*.c.example"]).await;
+    assert_eq!((asked, read(&outcome)), (vec![], ("HostPattern", false)));
+}
+
+#[tokio::test]
+async fn tries_a_few_of_many_logins() {
+    let keys: Vec<String> = (0..50).map(|number| format!("h{number}.example")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let (outcome, asked) = check(BASIC, 200, &login("pw"), &keys).await;
+    assert_eq!(asked.len(), 2 * MAX_TRIES);
+    assert_eq!(read(&outcome), ("TooManyLogins", false));
+    let (outcome, asked) = check(BASIC, 401, &login("pw"), &keys).await;
+    assert_eq!(asked.len(), 2 * MAX_TRIES);
+    assert_eq!(read(&outcome).0, "Refused");
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_a_source_of_no_use() {
+    let (outcome, asked) = check(BASIC, 200, &login(""), &["a.example"]).await;
+    assert_eq!(
+        (asked, read(&outcome)),
+        (vec![], ("MalformedSource", false))
+    );
+}

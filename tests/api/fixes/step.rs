@@ -1,0 +1,165 @@
+//! One row: the fault, what is printed about it, what is done, and health.
+
+use serde_json::Value;
+
+use super::place::Place;
+use super::row::{Action, From, Row, Step};
+use crate::support::process::pod;
+use crate::support::wait;
+
+/// Something that was printed with a fix.
+#[derive(Debug)]
+struct Printed {
+    /// All of it.
+    text: String,
+    /// The command in it, if it has one.
+    command: Option<String>,
+}
+
+pub(super) async fn try_row(place: &Place, row: &Row) {
+    place.make(row).await;
+    for line in &row.fault {
+        place.sh(row, line).await;
+    }
+    place.stand_in(row).await;
+    let mut arguments = row.check.clone().unwrap_or_else(|| "-n $N".to_owned());
+    for step in &row.steps {
+        try_step(place, row, step, &mut arguments).await;
+        place.stand_in(row).await;
+    }
+    // By now the program itself knows how to wait.
+    let waiting = format!("{arguments} --wait --timeout 90s");
+    let ended = place.check(row, &waiting).await;
+    assert_eq!(
+        ended.code,
+        Some(0),
+        "{}: not healthy in the end: {}{}",
+        row.name,
+        ended.stdout,
+        ended.stderr
+    );
+    if row.steps.iter().any(|step| step.from == From::Condition) {
+        wait::until("the Registry to be ready", async || {
+            let ready = condition(place, row, "Ready").await?;
+            (ready["status"] == "True").then_some(())
+        })
+        .await;
+    }
+    println!(
+        "{}: {}",
+        row.name,
+        row.steps
+            .iter()
+            .map(|step| step.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+}
+
+/// Finds what a step says and does what is printed about it.
+async fn try_step(place: &Place, row: &Row, step: &Step, arguments: &mut String) {
+    let printed = find(place, row, step, arguments).await;
+    let here = format!("{}, {}", row.name, step.id);
+    let words = step.says.replace("$N", &row.name);
+    assert!(printed.text.contains(&words), "{here}: {printed:?}");
+    match &step.action {
+        Action::Run => {
+            let command = printed.command.as_ref();
+            assert!(command.is_some(), "{here}: no command in {}", printed.text);
+            place.sh(row, command.unwrap()).await;
+        }
+        Action::Sh(line) => place.sh(row, line).await,
+        Action::Check(others) => arguments.clone_from(others),
+    }
+}
+
+async fn find(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed {
+    match step.from {
+        From::Check => find_by_check(place, row, step, arguments).await,
+        From::Condition => {
+            let message = wait::until(&format!("{} in {}", step.id, row.name), async || {
+                for kind in ["Ready", "Degraded"] {
+                    let found = condition(place, row, kind).await?;
+                    if found["reason"] == step.id.as_str() {
+                        return found["message"].as_str().map(str::to_owned);
+                    }
+                }
+                None
+            })
+            .await;
+            read(message)
+        }
+        From::Event => {
+            let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", row.name);
+            let note = wait::until(
+                &format!("the Event {} in {}", step.id, row.name),
+                async || {
+                    let events = place.fixture.cluster.get(&path).await?;
+                    let mut events = events["items"].as_array()?.iter();
+                    let event = events.find(|event| event["reason"] == step.id.as_str())?;
+                    event["note"].as_str().map(str::to_owned)
+                },
+            )
+            .await;
+            read(note)
+        }
+        From::Warning => {
+            let pod = pod(&row.name, &[&format!("{}.example.com/app", row.name)]);
+            let warning = wait::until(&format!("the warning of {}", row.name), async || {
+                let answer = place.fixture.cluster.create_pod(&pod, "dryRun=All").await;
+                let text = answer.warnings.join(" ").replace("… ", "");
+                text.contains(&step.id).then_some(text)
+            })
+            .await;
+            read(warning)
+        }
+    }
+}
+
+/// The first thing that failed, which `check` prints until it is mended.
+async fn find_by_check(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed {
+    let failed = wait::until(
+        &format!("{} of check in {}", step.id, row.name),
+        async || {
+            let ran = place.check(row, arguments).await;
+            let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+            let checks = report["checks"].as_array().cloned().unwrap_or_default();
+            let failed = checks.into_iter().find(|check| check["status"] == "failed");
+            // What the fault changed may have to be seen by the webhook first.
+            let failed = failed.filter(|failed| failed["id"] == step.id.as_str());
+            if failed.is_some() {
+                assert_eq!(ran.code, Some(1), "{ran:?}");
+            }
+            failed
+        },
+    )
+    .await;
+    Printed {
+        text: failed["fix"].as_str().unwrap_or_default().to_owned(),
+        command: failed["command"].as_str().map(str::to_owned),
+    }
+}
+
+async fn condition(place: &Place, row: &Row, kind: &str) -> Option<Value> {
+    let path = format!("/apis/pullpass.dev/v1alpha1/registries/{}", row.name);
+    let registry = place.fixture.cluster.get(&path).await?;
+    let conditions = registry["status"]["conditions"].as_array()?;
+    conditions.iter().find(|one| one["type"] == kind).cloned()
+}
+
+/// The command in a sentence: between back-ticks, or from `kubectl` to the end of its clause.
+fn read(text: String) -> Printed {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let mut quoted =
+        quoted.filter(|code| code.starts_with("kubectl ") || code.starts_with("pullpass "));
+    let bare = || {
+        let (_, rest) = text.split_once(": kubectl ")?;
+        let end = rest
+            .find("; ")
+            .or_else(|| rest.find(". "))
+            .unwrap_or(rest.len());
+        Some(format!("kubectl {}", &rest[..end]))
+    };
+    let command = quoted.next().map(str::to_owned).or_else(bare);
+    Printed { text, command }
+}
