@@ -1,7 +1,7 @@
 //! Whether the fixed logins of a source Secret are taken: each is tried on the hosts that the Registry's images name, and nowhere else.
 //!
 //! What an admin wrote decides where a login goes: a host of `images`, literally. A host that only the Secret names is not asked, nor is
-//! one for which a pattern with `*` stands, nor a token service on another host; [`RegistryClient`] speaks https alone, follows no
+//! one for which a pattern with `*` stands, nor a token service on another host; the client of registries speaks https alone, follows no
 //! redirect and reads a bounded answer.
 
 use std::collections::BTreeSet;
