@@ -94,6 +94,19 @@ impl Namespace {
         !self.terminating && self.mode != InjectMode::Off
     }
 
+    /// The same as if the value of its label were `enabled`, where it means nothing: what its Pods need, whatever they get.
+    #[must_use]
+    pub fn as_if_enabled(&self) -> Self {
+        let mode = match self.mode {
+            InjectMode::Unknown => InjectMode::Enabled,
+            known => known,
+        };
+        Self {
+            mode,
+            ..self.clone()
+        }
+    }
+
     /// Whether its label is not followed: it is excluded, or the value means nothing.
     pub fn is_unheeded(&self) -> bool {
         self.excluded || self.mode == InjectMode::Unknown

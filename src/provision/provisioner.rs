@@ -152,6 +152,16 @@ impl Provision for Provisioner {
         found.coverage
     }
 
+    fn find_lacks(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
+        now: Timestamp,
+    ) -> Vec<Pending> {
+        self.find_lacks_of(namespace, secret, keys, now)
+    }
+
     async fn ensure(
         &self,
         namespace: &Arc<Namespace>,
@@ -350,6 +360,7 @@ impl Drop for FlightGuard {
 
 fn terminating(namespace: &Namespace) -> Pending {
     Pending {
+        is_of_cloud: false,
         registry: None,
         reason: "NamespaceTerminating",
         message: format!(
@@ -361,6 +372,7 @@ fn terminating(namespace: &Namespace) -> Pending {
 
 fn timed_out() -> Pending {
     Pending {
+        is_of_cloud: false,
         registry: None,
         reason: "Timeout",
         message: "timed out waiting for credentials: minting goes on in the background, the kubelet retries the pull"
@@ -370,6 +382,7 @@ fn timed_out() -> Pending {
 
 fn panicked() -> Pending {
     Pending {
+        is_of_cloud: false,
         registry: None,
         reason: "InternalError",
         message: "internal error: the task that writes the pull secret panicked, retried with the next Pod".to_owned(),
@@ -384,6 +397,7 @@ fn not_granted(namespace: &Namespace, state: &State) -> Pending {
         return terminating(&now);
     }
     Pending {
+        is_of_cloud: false,
         registry: None,
         reason: "NotServed",
         message: "Registries or the namespace's labels changed during the review: retried with the next Pod".to_owned(),
