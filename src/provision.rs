@@ -27,6 +27,7 @@ pub mod login_digests;
 pub mod namespace;
 pub mod observe;
 pub mod offline;
+mod pending;
 pub mod ports;
 mod provisioner;
 pub mod prune;

@@ -7,6 +7,9 @@ use crate::names::NamespaceName;
 /// The label that opts a namespace in, and a Pod out.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 
+/// The label by which a namespace asks that its Pods really get what their images need.
+pub const ENFORCE_LABEL: &str = "pullpass.dev/enforce";
+
 /// How the names of the namespaces begin that Kubernetes itself uses.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces>
 const SYSTEM_PREFIX: &str = "kube-";

@@ -21,6 +21,7 @@ use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
 use super::lock::lock;
+use super::pending::{panicked, terminating, timed_out};
 use super::ports::{Cluster, Credentials};
 use super::read_cache::ReadCache;
 use super::sources;
@@ -355,37 +356,6 @@ impl Drop for FlightGuard {
             progress.ended = true;
             progress.panicked = std::thread::panicking();
         });
-    }
-}
-
-fn terminating(namespace: &Namespace) -> Pending {
-    Pending {
-        is_of_cloud: false,
-        registry: None,
-        reason: "NamespaceTerminating",
-        message: format!(
-            "namespace {} is terminating: nothing is written into it",
-            namespace.name
-        ),
-    }
-}
-
-fn timed_out() -> Pending {
-    Pending {
-        is_of_cloud: false,
-        registry: None,
-        reason: "Timeout",
-        message: "timed out waiting for credentials: minting goes on in the background, the kubelet retries the pull"
-            .to_owned(),
-    }
-}
-
-fn panicked() -> Pending {
-    Pending {
-        is_of_cloud: false,
-        registry: None,
-        reason: "InternalError",
-        message: "internal error: the task that writes the pull secret panicked, retried with the next Pod".to_owned(),
     }
 }
 

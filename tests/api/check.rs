@@ -532,6 +532,18 @@ async fn tell_namespaces(place: &Place) {
         check("check-namespace-out").await.find("optIn")["status"],
         "failed"
     );
+    let mut labels = fixture.labels();
+    labels["pullpass.dev/enforce"] = "Deny".into();
+    support::process::make_namespace(&fixture.cluster, "check-namespace-odd", &labels).await;
+    let told = check("check-namespace-odd").await;
+    let found = told.find("enforce");
+    assert_eq!(found["status"], "warning", "{}", told.output);
+    assert_eq!(found["id"], "EnforceLabelUnknown", "{}", told.output);
+    let command = found["command"].as_str().unwrap();
+    assert!(
+        command.contains("pullpass.dev/enforce=warn --overwrite"),
+        "{command}"
+    );
     // Opted in and excluded, as the webhook's selector, the process and this command are given it.
     fixture.namespace("infra").await;
     let name = fixture.namespace_name("infra");
