@@ -133,9 +133,10 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
     let workload = json!({"identity": {"workload": {}}});
     for (own, words) in rows {
         let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
-        let (_pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
-        let told = refuse(&fixture, &namespace).await;
-        assert!(told.contains(words), "{told}");
+        let (pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
+        refuse(&fixture, &namespace).await;
+        let log = pullpass.log();
+        assert!(log.contains(words), "{log}");
     }
     assert!(fixture.user.minted(moto).await.is_empty());
     let minted = moto.get("minted").await.to_string();

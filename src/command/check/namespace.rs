@@ -57,6 +57,9 @@ pub(super) async fn check(
     };
     let opted_in = HopResult::ok(format!("pullpass.dev/inject={mode}"));
     report.add("optIn", opted_in)?;
+    if let Some(unknown) = opt_in::find_unknown_enforce(context, &namespace) {
+        report.note("enforce", unknown)?;
+    }
     let serving = context.registries.serving(&namespace.labels);
     let serving: Vec<&str> = serving.iter().map(|registry| &*registry.name).collect();
     if serving.is_empty() {

@@ -48,7 +48,10 @@ impl LoginFinding {
             LoginState::NotFixed => return Self::default(),
             LoginState::Checked(checked) => checked,
             LoginState::SourceMissing => {
-                let missing = Verdict::unknown(MISSING_SOURCE, "the source Secret is not there");
+                let missing = Verdict::unknown(
+                    MISSING_SOURCE,
+                    "the source Secret is not there, or lacks the label pullpass.dev/source=true: create or label it",
+                );
                 return Self {
                     verified: Some((missing, None)),
                     ..Self::default()

@@ -66,13 +66,15 @@ fn find_cause(
     let entries = view.entries(facts.now);
     let mut missing =
         entries.filter(|one| *one.registry == registry.name && !one.entry_state.is_good());
-    let failure = missing.find_map(|one| one.source.and_then(facts.input.failure));
-    if let Some(failure) = failure {
+    let failure = missing.find_map(|one| {
+        let source = one.source?;
+        Some((source, (facts.input.failure)(source)?))
+    });
+    if let Some((source, failure)) = failure {
         let reason = failure.reason;
-        return Some(WaitCause {
-            reason,
-            advice: None,
-        });
+        // Who is refused is their own ServiceAccount: what the cloud says of it is for them.
+        let advice = source.tenant().map(|_| failure.message);
+        return Some(WaitCause { reason, advice });
     }
     let provisioner = facts.input.provisioner;
     let lack = provisioner.find_lack(view, &registry.name, facts.now)?;
