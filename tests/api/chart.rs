@@ -832,22 +832,6 @@ impl Release {
         self.read(&["deployment", "pullpass"])["spec"]["replicas"].clone()
     }
 
-    /// Who holds the Lease, which there is.
-    fn leader(&self) -> Value {
-        let lease = self.read(&["lease", "pullpass"]);
-        assert_eq!(lease["kind"], "Lease");
-        lease["spec"]["holderIdentity"].clone()
-    }
-
-    /// Holds the Lease as a running pullpass does.
-    fn lead(&self, holder: &str) {
-        self.apply_as_pullpass(&json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": "pullpass", "namespace": "pullpass"},
-            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
-        }));
-    }
-
     /// The `caBundle` of all webhooks.
     fn bundles(&self) -> Vec<Value> {
         let configurations = KINDS.map(|kind| self.read(&[kind, "00-pullpass"]));
@@ -898,20 +882,16 @@ fn keeps_the_authority_and_leaves_the_kind() {
         release.put(&["upgrade"], setting);
         assert_eq!(release.bundles(), vec![authority.as_str(); 4], "{setting}");
     }
-    assert_eq!(release.leader(), Value::Null);
-    release.lead("a replica");
     release.put(&["upgrade"], "replicas=3");
     assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
     assert_eq!(release.replicas(), 3);
     release.helm(&["rollback", "pullpass", "1"]);
     assert_eq!(release.bundles(), vec![authority.as_str(); 4]);
     assert_eq!(release.replicas(), 2);
-    assert_eq!(release.leader(), "a replica");
     release.helm(&["uninstall", "pullpass"]);
     release.assert_only_the_kind_is_left();
-    // And it goes over the kind that stayed; nobody holds the Lease any more.
+    // And it goes over the kind that stayed.
     release.put(&["install"], "replicas=2");
-    assert_eq!(release.leader(), Value::Null);
 }
 
 /// From certificates of pullpass' own to given ones, and back.
