@@ -104,6 +104,14 @@ async fn compare_secret(
         Err(error) => return advice::of_cluster(&error),
     };
     let Some(secret) = found else {
+        let not_ready = |grant: &Grant| {
+            let why = context.not_ready.get(grant.registry.as_str())?;
+            Some((grant.registry.clone(), why.clone()))
+        };
+        if let Some((registry, why)) = grants.iter().find_map(not_ready) {
+            let message = format!("there is no Secret {name}: Registry {registry} is not ready");
+            return HopResult::failed(message, why).id(ids::SECRET_NOT_WRITTEN);
+        }
         let message = format!(
             "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
         );
