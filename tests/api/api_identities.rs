@@ -344,7 +344,8 @@ async fn mints_as_the_role_that_the_service_account_names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_for_the_audience_of_the_annotation_once_the_chart_names_it() {
     const AUDIENCE: &str = "my-cloud";
-    let fixture = Fixture::new("audience").await;
+    // The audience is its IAM's only one.
+    let fixture = Fixture::alone("audience").await;
     allow_tokens(&fixture, "audience-puller").await;
     let namespace = fixture.namespace("pods").await;
     let whose = (namespace.as_str(), "audience-puller");
