@@ -104,10 +104,7 @@ async fn compare_secret(
         Err(error) => return advice::of_cluster(&error),
     };
     let Some(secret) = found else {
-        let message = format!(
-            "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
-        );
-        return HopResult::skipped(message).id(ids::SECRET_NOT_WRITTEN);
+        return explain_missing(context, name, grants);
     };
     if !secret.ours {
         let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
@@ -144,6 +141,24 @@ async fn compare_secret(
         "pullpass rewrites it within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
     )
     .id(ids::SECRET_DIFFERS)
+}
+
+/// Why a pull secret is not there, as far as Registries' status says.
+fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Grant]) -> HopResult {
+    let not_ready = |grant: &Grant| {
+        let why = context.not_ready.get(grant.registry.as_str())?;
+        Some((grant.registry.clone(), why.clone()))
+    };
+    let result = match grants.iter().find_map(not_ready) {
+        Some((registry, why)) => HopResult::failed(
+            format!("there is no Secret {name}: Registry {registry} is not ready"),
+            why,
+        ),
+        None => HopResult::skipped(format!(
+            "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
+        )),
+    };
+    result.id(ids::SECRET_NOT_WRITTEN)
 }
 
 /// What is there, beside what should be there.

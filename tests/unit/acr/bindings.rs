@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pullpass::credential::MintError;
 use pullpass::credential::acr::{AzureEnvironment, TokenProxyEnvironment};
 use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fixture::{
     APP, Fixture, SERVER, TENANT, WORKLOAD, assert_minted, checked, source, tenant,
@@ -203,17 +203,15 @@ async fn reads_the_authority_of_the_proxy_again_when_it_changes() {
         .unwrap();
 }
 
-/// What it says itself is no answer of Entra ID, and advised about by what it is; what it hands on is.
-#[tokio::test]
-async fn advises_by_what_the_proxy_answers() {
-    let bound = Bound::new().await;
+/// What the proxy answers: status and body, the reason, and words of what is said of it.
+fn proxy_answers() -> Vec<(u16, Value, &'static str, [&'static str; 2])> {
     let status = |message: &str| json!({"kind": "Status", "status": "Failure", "message": message});
     let forbidden = "User \"system:serviceaccount:pullpass:pullpass\" cannot use-managed-identity resource \"x\"";
     let of_entra = json!({
         "error": "invalid_client", "error_codes": [700_016],
         "error_description": "AADSTS700016: Application with identifier 'x' was not found in the directory 'y'.",
     });
-    for (code, body, reason, words) in [
+    vec![
         (
             403,
             status(forbidden),
@@ -250,7 +248,14 @@ async fn advises_by_what_the_proxy_answers() {
             "UnrecognizedClient",
             ["has a service principal in that tenant", "AADSTS700016"],
         ),
-    ] {
+    ]
+}
+
+/// What it says itself is no answer of Entra ID, and advised about by what it is; what it hands on is.
+#[tokio::test]
+async fn advises_by_what_the_proxy_answers() {
+    let bound = Bound::new().await;
+    for (code, body, reason, words) in proxy_answers() {
         bound.fixture.azure.fail(PROXY, Reply::json(code, &body), 1);
         let error = bound
             .mint(WORKLOAD, bound.proxy(&bound.ca()))
