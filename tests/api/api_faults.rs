@@ -92,6 +92,18 @@ async fn answers_from_memory_and_lists_little_while_the_api_server_flaps() {
     assert_eq!(fixture.user.minted(&fixture.world.moto).await.len(), 1);
 }
 
+/// Secrets under the name of a pull secret where nobody opted in.
+async fn create_others(fixture: &Fixture, count: usize) {
+    for at in 0..count {
+        let namespace = fixture.namespace_name(&format!("other{at}"));
+        make_namespace(&fixture.cluster, &namespace, &json!({})).await;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": namespace},
+        });
+        fixture.cluster.apply(&secret).await;
+    }
+}
+
 /// Whoever fills the list of pull secrets, or an API server that is slow with it, keeps nobody from serving.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serves_pods_while_the_list_of_pull_secrets_does_not_end() {
@@ -102,14 +114,7 @@ async fn serves_pods_while_the_list_of_pull_secrets_does_not_end() {
         fixture.namespace("shop").await,
         fixture.namespace("there").await,
     ];
-    for at in 0..OTHERS {
-        let namespace = fixture.namespace_name(&format!("other{at}"));
-        make_namespace(&fixture.cluster, &namespace, &json!({})).await;
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": namespace},
-        });
-        fixture.cluster.apply(&secret).await;
-    }
+    create_others(&fixture, OTHERS).await;
     let first = fixture.start().await;
     let created = fixture.create(&there, &[&image()]).await;
     assert!(references(&created.body), "{}", created.body);
