@@ -35,7 +35,7 @@ use crate::image::Reference;
 use crate::names::ObjectName;
 pub use arrange::Arrangement;
 pub use candidate::{Tie, ValidatedRegistry};
-pub use crd::{PodMetadata, Registry, RegistrySpec};
+pub use crd::{Access, PodMetadata, Registry, RegistrySpec};
 pub use explain::{Explanation, Precedence, RegistryMatch, Why};
 use grant_cache::GrantCache;
 pub use grants::Grant;

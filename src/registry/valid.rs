@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
-use super::crd::{Ecr, Identity, PodMetadata, Registry, RegistrySpec};
+use super::crd::{Access, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
 use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
@@ -23,6 +23,8 @@ pub struct ValidRegistry {
     pub name: ObjectName,
     /// Its credentials, each with the keys of the patterns that it is for, in the order in which `images` first needs them.
     pub sources: Vec<(CredentialSource, Vec<String>)>,
+    /// What its credentials are for.
+    pub access: Access,
     /// What a Pod gets besides.
     pub pod_metadata: PodMetadata,
     /// Whether it rests.
@@ -85,6 +87,7 @@ impl ValidRegistry {
         Ok(Self {
             name: name.clone(),
             sources,
+            access: spec.access,
             pod_metadata: spec.pod_metadata.clone().unwrap_or_default(),
             suspend: spec.suspend,
             namespaces: spec.namespace_selector.clone(),
@@ -140,6 +143,7 @@ impl ValidRegistry {
             && self.sources == other.sources
             && self.namespaces == other.namespaces
             && self.secret == other.secret
+            && self.access == other.access
     }
 
     /// Whether both do the same for the same Pods, and come equally early.

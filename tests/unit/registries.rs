@@ -53,6 +53,30 @@ fn names_fields_of_the_table() {
 }
 
 #[test]
+fn says_of_access_what_the_api_server_says() {
+    let schema = serde_json::to_value(pullpass::registry::crd::definition()).expect("it is JSON");
+    let schema = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let rules = schema["properties"]["spec"]["x-kubernetes-validations"].as_array();
+    let rules = rules.expect("the spec has rules").iter();
+    let of_server: Vec<&str> = rules.filter_map(|rule| rule["message"].as_str()).collect();
+    let mut compared = 0;
+    for case in support::registries::cases() {
+        if case.spec["access"] != "Push" {
+            continue;
+        }
+        let registry = serde_json::from_value::<Registry>(case.object()).expect("it can be read");
+        for problem in Registries::build([registry]).problems() {
+            let field = problem.field.strip_prefix("spec.").expect("one of the spec");
+            let field = field.split('[').next().expect("a name");
+            let message = format!("{field} {}", problem.message);
+            assert!(of_server.contains(&message.as_str()), "{message}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 7, "{compared}");
+}
+
+#[test]
 fn finds_nothing_wrong_with_the_examples() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let files = std::fs::read_dir(folder).expect("it is there");
