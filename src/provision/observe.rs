@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::changes::{Change, ChangeLog, PullSecretKey};
 use super::coverage::SecretCoverage;
-use super::decide::{EntryState, Stale, spread};
+use super::decide::{EntryState, Stale, spread, spread_mounted};
 use super::entry_state::{end, entry_state, missing_keys};
 use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
@@ -110,6 +110,11 @@ impl SecretView {
         let covered = self.coverage.iter().flat_map(|one| one.covered().iter());
         covered.map(move |covered| {
             let credential = covered.desired.credential();
+            let spread = if covered.grant.access.is_pull() {
+                spread
+            } else {
+                spread_mounted
+            };
             EntryView {
                 registry: &covered.grant.registry,
                 source: covered.desired.source(),
@@ -146,6 +151,12 @@ impl SecretView {
     pub fn holds_any_of(&self, registry: &str) -> bool {
         let coverage = self.coverage.as_ref();
         coverage.is_some_and(|coverage| coverage.holds_any_of(registry))
+    }
+
+    /// The hosts for which several logins belong into it.
+    pub fn shared_hosts(&self) -> &[String] {
+        let coverage = self.coverage.as_ref();
+        coverage.map_or(&[], |coverage| coverage.shared_hosts())
     }
 
     /// Whether it is the very same as another one was.

@@ -125,7 +125,7 @@ pub struct RegistrySpec {
 /// What its credential is for. `Pull`: Pods with its images get it. `Push`: builders that push, too, mount it: it is in a separate
 /// Secret, `pullpass-<name of the Registry>`, kept in each namespace that it serves, and no Pod is patched for it. Default: Pull.
 // The schema takes the description of an enum from its type.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Access {
     /// Pods with its images get it.
     #[default]

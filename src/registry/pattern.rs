@@ -10,6 +10,12 @@ use std::fmt;
 use super::crd::PATTERN_MAX;
 use crate::image;
 
+/// The key by which Docker's clients find Docker Hub's login, and no other one.
+///
+/// <https://github.com/docker/cli/blob/master/cli/config/configfile/file.go>, `IndexServer` in
+/// <https://github.com/moby/moby/blob/master/registry/config.go>
+pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+
 /// A pattern of images. Ordered as the kubelet tries its keys, the first one being the least: a literal label of the host before
 /// `*`, a longer path before a shorter one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,21 @@ impl Pattern {
             check_path(path)?;
         }
         Ok(Self::new(domain, path.unwrap_or_default()))
+    }
+
+    /// What a key of a dockerconfigjson covers, for every key that pullpass writes; `None` for others that no pattern has.
+    ///
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/keyring.go> (`Add`)
+    pub fn of_key(key: &str) -> Option<Self> {
+        if key == DOCKER_HUB_KEY {
+            return Some(Self::new(image::DEFAULT_DOMAIN, ""));
+        }
+        let pattern = Self::parse(key).ok()?;
+        let path = pattern.path();
+        let stripped = path
+            .strip_prefix("v1/")
+            .or_else(|| path.strip_prefix("v2/"));
+        Some(stripped.map_or_else(|| pattern.clone(), |path| Self::new(pattern.domain(), path)))
     }
 
     fn new(domain: &str, path: &str) -> Self {

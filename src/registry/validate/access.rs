@@ -20,7 +20,10 @@ pub(super) fn check(spec: &RegistrySpec, images: &[Pattern], findings: &mut Prob
         );
     }
     let choosers = [
-        ("serviceAccountNames", !spec.service_account_names.is_empty()),
+        (
+            "serviceAccountNames",
+            !spec.service_account_names.is_empty(),
+        ),
         ("podSelector", spec.pod_selector.is_some()),
     ];
     for (field, _) in choosers.into_iter().filter(|(_, is_given)| *is_given) {

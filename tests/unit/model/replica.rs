@@ -29,7 +29,10 @@ use super::time;
 use super::truth::{Rules, build};
 
 /// The names of the pull secrets that there may be.
-pub(crate) const SECRETS: [&str; 2] = [PULL_SECRET, "pullpass-narrow"];
+pub(crate) const SECRETS: [&str; 3] = [PULL_SECRET, "pullpass-narrow", PUSH_SECRET];
+
+/// The one that is mounted.
+pub(crate) const PUSH_SECRET: &str = "pullpass-push";
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
