@@ -15,6 +15,7 @@ mod desired;
 mod desired_set;
 pub mod digest;
 mod entry_state;
+mod entry_view;
 mod flight;
 mod grant_coverage;
 pub mod grant_entries;

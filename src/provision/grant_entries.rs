@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn gives_a_host_the_login_of_the_first_image_or_of_what_is_within_it_or_any() {
-        let rows: [(&[(&str, &str)], Option<&str>); 5] = [
-            (&[("a.com/b", "ub"), ("a.com/z", "uz")], Some("uz")),
-            (&[("a.com/b", "ub"), ("a.com/z/1", "uz")], Some("uz")),
-            (&[("a.com/b", "ub"), ("a.com/zz", "other")], Some("ub")),
-            (&[("b.com/z", "ub")], None),
-            (&[], None),
+        let rows = [
+            (vec![("a.com/b", "ub"), ("a.com/z", "uz")], Some("uz")),
+            (vec![("a.com/b", "ub"), ("a.com/z/1", "uz")], Some("uz")),
+            (vec![("a.com/b", "ub"), ("a.com/zz", "other")], Some("ub")),
+            (vec![("b.com/z", "ub")], None),
+            (Vec::new(), None),
         ];
         for (logins, expected) in rows {
             let all = logins.iter().map(|(key, username)| login(key, username));

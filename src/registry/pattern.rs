@@ -288,6 +288,34 @@ mod tests {
     }
 
     #[test]
+    fn reads_every_key_that_it_writes() {
+        let texts = [
+            "a.com",
+            "a.com/x",
+            "*.a.com:5000/x/y",
+            "a.com/v1",
+            "a.com/v2/x",
+            "a.com/v1/v2/x",
+            "docker.io",
+            "docker.io/team",
+        ];
+        for text in texts {
+            let pattern = pattern(text);
+            assert_eq!(Pattern::of_key(pattern.key()), Some(pattern), "{text}");
+        }
+        assert_eq!(Pattern::of_key(DOCKER_HUB_KEY), Some(pattern("docker.io")));
+        for none in [
+            "https://a.com",
+            "https://index.docker.io/v1",
+            "A.com",
+            "",
+            "a.com/X",
+        ] {
+            assert_eq!(Pattern::of_key(none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn refuses_what_no_image_or_kubelet_could_match() {
         let rows = [
             ("", "is empty"),

@@ -105,6 +105,7 @@ fn references(pod: &Value) -> Vec<&str> {
 
 /// The same image has a Registry for Pods: nothing ties the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one course of events")]
 async fn keeps_the_secret_of_builders_where_no_pod_comes_and_gives_it_to_none() {
     let fixture = Fixture::alone("push").await;
     let builder = User::add(&fixture.world.moto, "builder").await;
@@ -235,6 +236,7 @@ async fn assert_ordered(
 
 /// Docker Hub's login is under the key that Docker's clients look up, and a source Secret with several logins for one host is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one course of events")]
 async fn gives_fixed_logins_their_hosts_keys_and_tells_hosts_with_several() {
     let fixture = Fixture::alone("fixed").await;
     let basic = json!({"username": "robot", "password": "secret"});

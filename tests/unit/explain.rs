@@ -88,8 +88,101 @@ fn prints_stable_row_for_served_image() {
             "public": false, "fips": false, "dualStack": false, "server": null,
         },
         "reason": format!("payments serves it: its pattern {host}/payments covers the image"),
+        "clients": format!("Secret pullpass has several logins for {host}: the kubelet, skopeo, buildah and k8schain find the right one, docker, buildx, crane, kaniko, oras and helm take any of them; let them mount the Secret of a Registry with access Push and one login for that host"),
     });
     assert_eq!(rows, [expected]);
+}
+
+/// Registries that push, of each kind of source.
+#[test]
+fn says_what_builders_mount_and_what_is_left_to_them() {
+    let registry = |name: &str, rest: &str| {
+        format!(
+            "---\n{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{access: Push, namespaceSelector: {{matchLabels: {{team: payments}}}}, {rest}}}}}\n"
+        )
+    };
+    let ecr = |name: &str, identity: &str| {
+        registry(
+            name,
+            &format!(
+                "images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments], ecr: {{{identity}}}"
+            ),
+        )
+    };
+    let file = file(&[
+        ecr("answer", "identity: {node: {}}, tokenLife: Answer"),
+        ecr("chain", "identity: {node: {}}, assumeRoles: [{roleArn: 'arn:aws:iam::123456789012:role/push'}]"),
+        ecr("node", "identity: {node: {}}"),
+        ecr("workload", "identity: {workload: {}}"),
+        registry("azure", "images: [a.azurecr.io], acr: {identity: {workload: {}}}"),
+        registry("hub", "images: [docker.io/team], static: {secretRef: {name: hub}}"),
+    ].concat());
+    const QUARTER: &str = "at least a quarter of its credential's life left, as long as";
+    let rows_of = |labels: &str, image: &str| {
+        let (code, rows) = rows(
+            &["-f", path(&file), "--namespace-labels", labels, image],
+            "",
+        );
+        assert_eq!(code, Some(0));
+        rows.into_iter().next().expect("a row for the image")
+    };
+    let row = rows_of("team=payments", API);
+    assert_eq!(row["registry"], json!(null), "no Pod is given it");
+    assert!(
+        row["reason"]
+            .as_str()
+            .expect("text")
+            .contains("its access is Push"),
+        "{row}"
+    );
+    let expected = [
+        ("answer", QUARTER),
+        ("chain", QUARTER),
+        ("node", "may have 5 minutes left"),
+        ("workload", "with EKS Pod Identity what the agent leaves"),
+    ];
+    let builders = row["builders"].as_array().expect("a list");
+    assert_eq!(builders.len(), expected.len(), "{row}");
+    for (builder, (name, left)) in builders.iter().zip(expected) {
+        assert_eq!(builder["registry"], name);
+        assert_eq!(builder["secret"], format!("pullpass-{name}"));
+        assert!(
+            builder["left"].as_str().expect("text").contains(left),
+            "{builder}"
+        );
+    }
+    for (image, left) in [
+        ("a.azurecr.io/x", QUARTER),
+        ("team/x", "does not end by itself"),
+    ] {
+        let row = rows_of("team=payments", image);
+        assert!(
+            row["builders"][0]["left"]
+                .as_str()
+                .expect("text")
+                .contains(left),
+            "{row}"
+        );
+    }
+    let other = rows_of("team=orders", API);
+    assert_eq!(
+        other["builders"],
+        json!(null),
+        "it does not serve that namespace"
+    );
+    let (_, text, _) = text(
+        &[
+            "-f",
+            path(&file),
+            "--namespace-labels",
+            "team=payments",
+            "team/x",
+        ],
+        "",
+    );
+    let line = "  builders    mount Secret pullpass-hub (Registry hub): a fixed login, which does not end by itself";
+    assert!(text.lines().any(|one| one == line), "{text}");
+    assert!(text.contains("  Pod gets    nothing\n"), "{text}");
 }
 
 #[test]

@@ -79,6 +79,46 @@ fn says_of_access_what_the_api_server_says() {
     assert!(compared >= 7, "{compared}");
 }
 
+/// The texts of which the keys of a Registry's credentials in the store are made.
+fn sources(access: &str, provider: &serde_json::Value) -> Vec<String> {
+    let mut spec = json!({
+        "images": ["team.azurecr.io", "other.azurecr.io"], "access": access,
+        "namespaceSelector": {"matchLabels": {"a": "b"}},
+    });
+    for (name, value) in provider.as_object().expect("one provider") {
+        spec[name] = value.clone();
+    }
+    let registries = Registries::build([object("a", 0, &spec)]);
+    assert_eq!(registries.problems(), []);
+    let registry = registries.get("a").expect("it is valid");
+    let sources = registry.sources.iter().map(|(source, _)| match source {
+        CredentialSource::Minted(source) => source.canonical(),
+        CredentialSource::Static(source) => source.secret.to_string(),
+    });
+    sources.collect()
+}
+
+#[test]
+fn narrows_a_token_of_azure_to_what_access_says() {
+    let acr = |scopes: &[&str]| json!({"acr": {"identity": {"workload": {}}, "scopes": scopes}});
+    let scoped = acr(&["samples/b", "samples/a"]);
+    let (pull, push) = (sources("Pull", &scoped), sources("Push", &scoped));
+    for (sources, actions) in [(&pull, "pull"), (&push, "pull,push")] {
+        let scopes = format!(
+            "scopes=[\"repository:samples/a:{actions}\", \"repository:samples/b:{actions}\"]"
+        );
+        assert_eq!(sources.len(), 2, "one for each login server");
+        assert!(
+            sources.iter().all(|source| source.contains(&scopes)),
+            "{sources:?}"
+        );
+    }
+    assert!(pull.iter().all(|source| !push.contains(source)));
+    // What its identity may do is the token's where no scopes narrow it, and then the same one will do.
+    let wide = acr(&[]);
+    assert_eq!(sources("Pull", &wide), sources("Push", &wide));
+}
+
 #[test]
 fn finds_nothing_wrong_with_the_examples() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");

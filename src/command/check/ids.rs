@@ -84,7 +84,7 @@ pub(super) const SECRET_NOT_WRITTEN: &str = "SecretNotWritten";
 pub(super) const SECRET_NOT_MANAGED: &str = "SecretNotManaged";
 /// The pull secret holds something else than it should.
 pub(super) const SECRET_DIFFERS: &str = "SecretDiffers";
-/// It holds several logins for one host, which clients that know hosts alone cannot tell apart.
+/// It holds several logins for one host, which clients that know hosts alone take at random.
 pub(super) const SEVERAL_LOGINS: &str = "SeveralLogins";
 /// What it should hold is not for this account to see, or not known.
 pub(super) const CANNOT_COMPARE: &str = "CannotCompare";

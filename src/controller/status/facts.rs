@@ -85,7 +85,9 @@ impl<'t> Facts<'t> {
         };
         if let Some(counts) = counts {
             self.add_credentials(&mut facts, &listed.name, counts);
-            let shared_host = registry.and_then(|one| shared_host::find(self, one, counts));
+            let shared_host = registry.and_then(|one| {
+                shared_host::find(self.input.index, self.registries, (one, counts))
+            });
             // What builders mount is to be read the same by all of them.
             if registry.is_some_and(|registry| registry.access.is_pull()) {
                 facts.shared_host = shared_host;
