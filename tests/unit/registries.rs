@@ -101,8 +101,8 @@ fn sources(access: &str, provider: &serde_json::Value) -> Vec<String> {
 #[test]
 fn narrows_a_token_of_azure_to_what_access_says() {
     let acr = |scopes: &[&str]| json!({"acr": {"identity": {"workload": {}}, "scopes": scopes}});
-    let scoped = acr(&["samples/b", "samples/a"]);
-    let (pull, push) = (sources("Pull", &scoped), sources("Push", &scoped));
+    let narrowed = acr(&["samples/b", "samples/a"]);
+    let (pull, push) = (sources("Pull", &narrowed), sources("Push", &narrowed));
     for (sources, actions) in [(&pull, "pull"), (&push, "pull,push")] {
         let scopes = format!(
             "scopes=[\"repository:samples/a:{actions}\", \"repository:samples/b:{actions}\"]"
