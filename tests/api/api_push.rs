@@ -150,7 +150,8 @@ async fn keeps_the_secret_of_builders_where_no_pod_comes_and_gives_it_to_none() 
     }
     for registry in ["builds", "push"] {
         let status = wait_for_condition(&fixture, registry, ["Ready", "True", "Provisioned"]).await;
-        assert_eq!(status["namespaces"], json!({"ready": 2, "total": 2}));
+        // Those two, and that in which it is asked whether the webhook is called.
+        assert_eq!(status["namespaces"], json!({"ready": 3, "total": 3}));
         let status =
             wait_for_condition(&fixture, registry, ["Degraded", "False", "AsExpected"]).await;
         assert!(
