@@ -136,7 +136,7 @@ impl History {
             let life = credential.expires_at.duration_since(credential.minted_at);
             let half = credential.minted_at + life / 2;
             // Each one has a time of its own within this part of its life.
-            half - moment < now && now < half + life / 20 + moment
+            half - moment < now && now < half + life / 5 + moment
         })
     }
 
