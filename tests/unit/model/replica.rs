@@ -205,7 +205,6 @@ impl Replica {
                 return;
             }
         };
-        self.shown.1 = epoch;
         self.knows |= kind == KindState::Served;
         let made = Some(world.kinds_made.load(Ordering::SeqCst));
         let is_new = self.kind_made != made;
@@ -215,6 +214,7 @@ impl Replica {
             let crd = (kind != KindState::Going).then(|| world.crd());
             self.state.crd.begin_list(crd.as_deref());
             self.shown_rules = there.clone();
+            self.shown.1 = epoch;
             self.state.set_registries(build(there), time::clock());
             return;
         }
@@ -237,6 +237,10 @@ impl Replica {
             };
             let registries = build(&self.shown_rules);
             self.state.apply_registry(&name, registries, time::clock());
+        }
+        // Else it goes by what it saw before.
+        if self.shown_rules == *there {
+            self.shown.1 = epoch;
         }
     }
 
