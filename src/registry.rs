@@ -11,12 +11,14 @@ pub mod arn;
 mod arrange;
 pub(crate) mod audience;
 mod candidate;
+pub mod clients;
 pub mod crd;
 mod explain;
 mod grant_cache;
 mod grants;
 pub mod guid;
 pub mod host;
+mod host_keys;
 mod index;
 mod labels;
 pub mod pattern;
@@ -35,11 +37,12 @@ use crate::image::Reference;
 use crate::names::ObjectName;
 pub use arrange::Arrangement;
 pub use candidate::{Tie, ValidatedRegistry};
-pub use crd::{PodMetadata, Registry, RegistrySpec};
+pub use crd::{Access, PodMetadata, Registry, RegistrySpec};
 pub use explain::{Explanation, Precedence, RegistryMatch, Why};
 use grant_cache::GrantCache;
 pub use grants::Grant;
 pub use host::Host;
+pub use host_keys::HostKey;
 use index::Index;
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
@@ -50,8 +53,8 @@ pub use valid::ValidRegistry;
 pub use validate::Problem;
 pub(crate) use validate::split_endpoint;
 
-/// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods has one of its
-/// own, of this name with `-<name of the Registry>` behind it.
+/// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods, or that pushes, has one
+/// of its own, of this name with `-<name of the Registry>` behind it.
 pub const PULL_SECRET: &str = "pullpass";
 
 /// Labels of a namespace or a Pod.
@@ -210,7 +213,7 @@ impl Registries {
     }
 
     /// The Registry that serves an image of a Pod; a namespace's labels alone mean a Pod of ServiceAccount `default` without
-    /// labels. Suspended ones serve nothing.
+    /// labels. Suspended ones serve nothing, and those that push no Pod.
     pub fn resolve<'p>(
         &self,
         pod_subject: impl Into<PodSubject<'p>>,
@@ -225,7 +228,7 @@ impl Registries {
         KnownServing::new(self.served.len())
     }
 
-    /// The patterns that cover a repository, each with its Registry; none of suspended ones.
+    /// The patterns that cover a repository, each with its Registry; none of suspended ones, and of those that push.
     fn covering<'i>(
         &'i self,
         repository: (&'i str, &'i str),
@@ -271,7 +274,10 @@ impl Registries {
 
 fn find_ties(served: &[ValidRegistry]) -> Vec<(usize, usize)> {
     let is_tied = |one: &ValidRegistry, other: &ValidRegistry| {
-        one.specificity == other.specificity
+        // No image resolves to one that pushes.
+        one.access.is_pull()
+            && other.access.is_pull()
+            && one.specificity == other.specificity
             && one.created == other.created
             && one
                 .patterns()

@@ -1,6 +1,7 @@
 //! `pullpass check`: the test connection.
 
 mod advice;
+mod clients;
 mod cloud;
 mod cluster;
 mod context;

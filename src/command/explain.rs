@@ -1,5 +1,6 @@
 //! `pullpass explain`: which Registry serves an image, and why.
 
+mod builders;
 mod images;
 mod report;
 mod text;

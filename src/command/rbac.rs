@@ -24,8 +24,8 @@ const LABELS: [(&str, &str); 3] = [
 
 /// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
 ///
-/// A Registry with serviceAccountNames or podSelector keeps its credentials in Secrets with its own name, one whose identity is a
-/// ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
+/// A Registry with serviceAccountNames, podSelector or access: Push keeps its credentials in Secrets with its own name, one whose identity
+/// is a ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
 /// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
 /// The chart pullpass-registries brings the same with Registries that it holds.
 ///
@@ -88,7 +88,7 @@ fn list(roles: &[Value]) -> String {
 /// The ClusterRole that a Registry needs, if it needs one.
 fn role(registry: &ValidRegistry) -> Option<Value> {
     let mut rules = Vec::new();
-    if registry.specificity.is_narrow() {
+    if registry.has_own_secret() {
         rules.push(json!({
             "apiGroups": [""],
             "resources": ["secrets"],

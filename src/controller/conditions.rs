@@ -73,6 +73,8 @@ pub(super) struct RegistryFacts {
     pub(super) unrenewed: Option<Reason>,
     /// What is known of its fixed login.
     pub(super) login: LoginState,
+    /// Which clients cannot use a Secret that holds its login among others of the same host; it is well for Pods.
+    pub(super) shared_host: Option<String>,
     /// Other problems that need attention.
     pub(super) notes: Vec<Reason>,
 }
@@ -244,7 +246,10 @@ fn decide_ready(
         if login.is_untried() && !was_ready {
             return (false, Reason::new(PROVISIONING, "the login is being tried"));
         }
-        let message = login.describe_held(&namespaces(summary.ready));
+        let mut message = login.describe_held(&namespaces(summary.ready));
+        if let Some(shared_host) = &facts.shared_host {
+            message = format!("{message}; {shared_host}");
+        }
         return (true, Reason::new("Provisioned", message));
     }
     if wanted == 0 {

@@ -1,6 +1,7 @@
 //! Writes Registries' status, and Events.
 
 mod facts;
+mod shared_host;
 mod unheeded;
 mod waiting;
 mod write_failures;

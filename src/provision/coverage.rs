@@ -1,7 +1,7 @@
 //! Coverage: how good the content of a namespace's pull secret is, computed once per change and then cached.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use super::lock::lock;
 use super::ports::Credentials;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
-use super::{Coverage, InjectMode, Namespace, tenant_identity, unwanted_keys};
+use super::{Coverage, InjectMode, Namespace, shared_hosts, tenant_identity, unwanted_keys};
 use crate::credential::Freshness;
 use crate::names::ObjectName;
 use crate::registry::{CredentialSource, Grant};
@@ -41,6 +41,8 @@ pub(super) struct SecretCoverage {
     /// The ServiceAccounts that were relied on.
     accounts: Vec<(ObjectName, Arc<CachedAccount>)>,
     checked: Mutex<Checked>,
+    /// The hosts for which several logins belong into it, once somebody asked.
+    shared_hosts: OnceLock<Vec<String>>,
 }
 
 /// When a coverage was found to hold, and when it was acted upon.
@@ -159,9 +161,9 @@ impl SecretCoverage {
     }
 
     /// Whether the secret holds any of these keys.
-    pub(super) fn holds_any(&self, keys: &[String]) -> bool {
+    pub(super) fn holds_any<'k>(&self, mut keys: impl Iterator<Item = &'k String>) -> bool {
         let observed = self.observed.as_ref();
-        observed.is_some_and(|observed| keys.iter().any(|key| observed.digests.contains_key(key)))
+        observed.is_some_and(|observed| keys.any(|key| observed.digests.contains_key(key)))
     }
 
     /// Whether the secret holds anything of a Registry, good or not.
@@ -169,7 +171,7 @@ impl SecretCoverage {
         let covered = self.covered.iter();
         let mut keys = covered
             .filter(|covered| *covered.grant.registry == *registry)
-            .flat_map(|covered| &covered.grant.keys);
+            .flat_map(|covered| covered.grant.all_keys());
         let there = || self.observed.iter().flat_map(|one| one.digests.keys());
         // A fixed login may be under narrower keys of its own.
         let is_within = |key: &str, there: &str| {
@@ -177,6 +179,15 @@ impl SecretCoverage {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         keys.any(|key| there().any(|there| is_within(key, there)))
+    }
+
+    /// The hosts for which several logins belong into it.
+    pub(super) fn shared_hosts(&self) -> &[String] {
+        self.shared_hosts.get_or_init(|| {
+            let covered = self.covered.iter();
+            let entries = covered.filter_map(|one| one.desired.entries()).flatten();
+            shared_hosts::find(entries.map(|(key, digest)| (key, digest)))
+        })
     }
 
     /// What is known of the Secret.
@@ -284,6 +295,7 @@ pub(super) fn compute_coverage(
             at,
             last_renewal: None,
         }),
+        shared_hosts: OnceLock::new(),
     }
 }
 
@@ -332,8 +344,7 @@ fn key_coverage(
         return KeyCoverage::Current;
     }
     let digests: Option<Vec<_>> = grant
-        .keys
-        .iter()
+        .all_keys()
         .map(|key| observed.digests.get(key))
         .collect();
     let Some(digests) = digests else {

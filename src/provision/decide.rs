@@ -17,6 +17,16 @@ const JITTER_DIVISOR: i32 = 5;
 /// So long something missing waits for the others of the same secret that are being minted: most mints take less, and one write will do.
 pub const GATHER: SignedDuration = SignedDuration::from_secs(1);
 
+/// A mounted file is never found with less than this part of its credential's life left.
+const MOUNTED_DIVISOR: i32 = 4;
+
+/// What is mounted is renewed within this part of the spread that others have: sooner, and still not all at once.
+const MOUNTED_JITTER_DIVISOR: u8 = 4;
+
+/// So long the kubelet may take to bring a changed Secret into a mounted volume: its sync period, with its jitter, and its cache's delay.
+/// <https://kubernetes.io/docs/tasks/configure-pod-container/configure-pod-configmap/#mounted-configmaps-are-updated-automatically>
+const MOUNT_DELAY: SignedDuration = SignedDuration::from_mins(2);
+
 /// A renewed login waits for the others of the same secret that are being minted, unless the earlier one has less time left than this.
 const TIME_TO_WAIT: SignedDuration = SignedDuration::from_mins(2);
 
@@ -62,7 +72,7 @@ pub struct SecretEntry {
 pub enum EntryState {
     /// The very credential.
     Current,
-    /// An earlier one, good until then.
+    /// An earlier one, to be replaced by then: its end, or what [`mounted_until`] says of it.
     Previous(Timestamp),
     /// An earlier fixed login, which counts as good while the next one is written.
     Outdated,
@@ -139,7 +149,7 @@ pub enum Decision {
     Write,
     /// To write renewed logins in their turn, and to decide again then.
     Renew {
-        /// When the first of the earlier ones ends.
+        /// By when the first of the earlier ones is to be replaced.
         until: Timestamp,
         /// As for [`Decision::Wait`].
         requeue_at: Option<Timestamp>,
@@ -191,6 +201,20 @@ pub fn spread(jitter: u8, minted_at: Timestamp) -> u8 {
     let mixed = minted_at.as_second().unsigned_abs() ^ (u64::from(jitter) << 40);
     let [first, ..] = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
     first
+}
+
+/// By when a credential is to be replaced in a Secret that is mounted as a file: so long before its end that the kubelet has brought the
+/// next one into the volume while a quarter of its life is left.
+pub fn mounted_until(minted_at: Timestamp, expires_at: Timestamp) -> Timestamp {
+    let life = expires_at.duration_since(minted_at);
+    let delay = MOUNT_DELAY.min(life / (MOUNTED_DIVISOR * 2));
+    let before_end = life / MOUNTED_DIVISOR + delay;
+    expires_at.checked_sub(before_end).unwrap_or(minted_at)
+}
+
+/// As [`spread`], for what is mounted.
+pub fn spread_mounted(jitter: u8, minted_at: Timestamp) -> u8 {
+    spread(jitter, minted_at) / MOUNTED_JITTER_DIVISOR
 }
 
 /// When a write is due.

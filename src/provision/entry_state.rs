@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::coverage::SecretCoverage;
-use super::decide::EntryState;
+use super::decide::{EntryState, mounted_until};
 use super::grant_coverage::{GrantCoverage, KeyCoverage};
 use crate::credential::{Freshness, freshness};
 
@@ -40,7 +40,11 @@ pub(super) fn entry_state(covered: &GrantCoverage, now: Timestamp) -> EntryState
         }
         KeyCoverage::Current => EntryState::Current,
         KeyCoverage::Previous(credential) if freshness(credential, now) != Freshness::Spent => {
-            EntryState::Previous(credential.expires_at)
+            EntryState::Previous(if covered.grant.access.is_pull() {
+                credential.expires_at
+            } else {
+                mounted_until(credential.minted_at, credential.expires_at)
+            })
         }
         KeyCoverage::PreviousLogin if covered.desired.is_available(now) => EntryState::Outdated,
         KeyCoverage::Previous(_) | KeyCoverage::PreviousLogin | KeyCoverage::Unknown => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::account_cache::{AccountLookup, AccountReader};
+use super::grant_entries::{of_credential, of_logins};
 use super::ports::Credentials;
 use super::secret::AuthEntry;
 use super::service_account::ServiceAccount;
@@ -178,22 +179,6 @@ pub(super) fn find_lack(grant: &Grant, state: &State) -> Option<Pending> {
     }
 }
 
-/// A minted credential under each key of its grant.
-pub(super) fn of_credential(grant: &Grant, credential: &Credential) -> Vec<AuthEntry> {
-    let Some((first, others)) = grant.keys.split_first() else {
-        return Vec::new();
-    };
-    let entry = AuthEntry::new(
-        first,
-        grant.registry.clone(),
-        &credential.username,
-        &credential.password,
-        Some(credential.expires_at),
-    );
-    let others: Vec<_> = others.iter().map(|key| entry.under(key)).collect();
-    std::iter::once(entry).chain(others).collect()
-}
-
 fn find_static(
     grant: &Grant,
     source: &StaticSource,
@@ -204,16 +189,5 @@ fn find_static(
         .map_err(|error| pending(grant, error.reason(), error.to_string()))?;
     let logins = static_login::logins(&secret, &grant.keys, &grant.reserved)
         .map_err(|error| pending(grant, "MalformedSource", error.to_string()))?;
-    Ok(logins
-        .into_iter()
-        .map(|login| {
-            AuthEntry::new(
-                login.key,
-                grant.registry.clone(),
-                &login.username,
-                &login.password,
-                None,
-            )
-        })
-        .collect())
+    Ok(of_logins(grant, logins))
 }

@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use super::changes::{Change, ChangeLog, PullSecretKey};
 use super::coverage::SecretCoverage;
-use super::decide::{EntryState, Stale, spread};
+use super::decide::{EntryState, Stale};
 use super::entry_state::{end, entry_state, missing_keys};
+pub use super::entry_view::EntryView;
 use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::stale::StaleCheck;
 use super::state::Observed;
 use super::{EnsureOutcome, InjectMode, Namespace, Pending};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::CredentialSource;
-use crate::registry::source::{MintSource, Tenant};
+use crate::registry::source::Tenant;
 
 /// A pull secret of a namespace.
 #[derive(Clone, Debug)]
@@ -86,43 +86,11 @@ pub struct StaleEntries {
     pub is_ours: bool,
 }
 
-/// One grant of a pull secret.
-pub struct EntryView<'v> {
-    /// The Registry that it is of.
-    pub registry: &'v ObjectName,
-    /// Who mints its credential; `None` for a fixed login, and where it is not known yet whose credential it is to be.
-    pub source: Option<&'v MintSource>,
-    /// When that was minted, and when it ends.
-    pub life: Option<(Timestamp, Timestamp)>,
-    /// What spreads its renewal from others.
-    pub jitter: u8,
-    /// The source Secret that it is read from, or minted with.
-    pub secret: Option<&'v ObjectName>,
-    /// Who its principal is.
-    pub principal: Option<&'v str>,
-    /// What the secret holds of it.
-    pub entry_state: EntryState,
-}
-
 impl SecretView {
     /// What is to be in it, and what is of that.
     pub fn entries(&self, now: Timestamp) -> impl Iterator<Item = EntryView<'_>> {
         let covered = self.coverage.iter().flat_map(|one| one.covered().iter());
-        covered.map(move |covered| {
-            let credential = covered.desired.credential();
-            EntryView {
-                registry: &covered.grant.registry,
-                source: covered.desired.source(),
-                life: credential.map(|one| (one.minted_at, one.expires_at)),
-                jitter: credential.map_or(0, |one| spread(covered.desired.jitter(), one.minted_at)),
-                secret: match &covered.grant.source {
-                    CredentialSource::Minted(source) => source.secret(),
-                    CredentialSource::Static(source) => Some(&source.secret),
-                },
-                principal: credential.map(|one| one.principal.as_str()),
-                entry_state: entry_state(covered, now),
-            }
-        })
+        covered.map(move |covered| EntryView::of(covered, now))
     }
 
     /// A pull secret into which nothing belongs.
@@ -146,6 +114,12 @@ impl SecretView {
     pub fn holds_any_of(&self, registry: &str) -> bool {
         let coverage = self.coverage.as_ref();
         coverage.is_some_and(|coverage| coverage.holds_any_of(registry))
+    }
+
+    /// The hosts for which several logins belong into it.
+    pub fn shared_hosts(&self) -> &[String] {
+        let coverage = self.coverage.as_ref();
+        coverage.map_or(&[], |coverage| coverage.shared_hosts())
     }
 
     /// Whether it is the very same as another one was.

@@ -99,10 +99,10 @@ impl<'j> StaleCheck<'j> {
         let outlived = coverage.covered().iter().filter(|covered| {
             self.previous_identity_until(covered)
                 .is_some_and(|until| until <= self.now)
-                && coverage.holds_any(&covered.grant.keys)
+                && coverage.holds_any(covered.grant.all_keys())
         });
         for covered in outlived {
-            leftovers.ordered.extend(covered.grant.keys.iter().cloned());
+            leftovers.ordered.extend(covered.grant.all_keys().cloned());
         }
         leftovers
     }

@@ -221,6 +221,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::registry::Access;
     use crate::registry::host::AzureCloud;
     use crate::registry::source::{AcrEndpoints, EcrEndpoints, Partition, TokenLifetime};
 
@@ -233,9 +234,11 @@ mod tests {
         Grant {
             registry: ObjectName::parse("eu").unwrap(),
             secret: ObjectName::parse("pullpass").unwrap(),
+            access: Access::Pull,
             source: CredentialSource::Minted(source),
             keys: Vec::new(),
             reserved: Vec::new(),
+            host_keys: Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) fn find<'k>(
     state: &State,
 ) -> Vec<String> {
     let mut unwanted: Vec<String> = there
-        .filter(|key| !grants.iter().any(|grant| grant.keys.contains(*key)))
+        .filter(|key| !grants.iter().any(|grant| grant.has_key(key)))
         .cloned()
         .collect();
     if unwanted.is_empty() {

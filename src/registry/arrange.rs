@@ -32,7 +32,7 @@ impl Registries {
         let mut narrow: Vec<&'r ValidRegistry> = chosen
             .iter()
             .copied()
-            .filter(|registry| registry.specificity.is_narrow())
+            .filter(|registry| registry.has_own_secret())
             .collect();
         narrow.sort_by(|one, other| one.compare_rank(other));
         narrow.dedup_by(|one, other| one.name == other.name);
@@ -50,7 +50,7 @@ impl Registries {
             arrangement.secrets.push(&narrow[next.place].secret);
         }
         let mut chosen = chosen.iter();
-        let common = chosen.find(|registry| !registry.specificity.is_narrow());
+        let common = chosen.find(|registry| !registry.has_own_secret());
         arrangement
             .secrets
             .extend(common.map(|registry| &registry.secret));

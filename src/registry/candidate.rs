@@ -50,6 +50,9 @@ impl Registries {
         let rivals = self.served.iter().filter(|other| {
             other.name != registry.name && other.specificity == registry.specificity
         });
+        // No image resolves to one that pushes.
+        let is_of_pods = |one: &ValidRegistry| one.access.is_pull();
+        let rivals = rivals.filter(|other| is_of_pods(other) && is_of_pods(&registry));
         let mut ties = Vec::new();
         for other in rivals {
             let known = |pattern: &Pattern| {

@@ -60,6 +60,7 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity", priority = 1),
     printcolumn(name = "Principals", type_ = "string", json_path = ".status.principals", priority = 1),
     printcolumn(name = "Selector", type_ = "string", json_path = ".spec.namespaceSelector", priority = 1),
+    printcolumn(name = "Access", type_ = "string", json_path = ".spec.access", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -70,7 +71,17 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     validation = Rule::new("!has(self.podMetadata) || [has(self.namespaceSelector.matchLabels) && self.namespaceSelector.matchLabels.size() > 0, has(self.namespaceSelector.matchExpressions) && self.namespaceSelector.matchExpressions.size() > 0].exists(given, given)")
         .message("podMetadata needs a namespaceSelector that selects by labels: anyone who may create Pods in a served namespace gets what it adds"),
     validation = Rule::new("!has(self.podSelector) || [has(self.podSelector.matchLabels) && self.podSelector.matchLabels.size() > 0, has(self.podSelector.matchExpressions) && self.podSelector.matchExpressions.size() > 0].exists(given, given)")
-        .message("podSelector selects every Pod: leave it out, or select by labels")
+        .message("podSelector selects every Pod: leave it out, or select by labels"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || [has(self.namespaceSelector.matchLabels) && self.namespaceSelector.matchLabels.size() > 0, has(self.namespaceSelector.matchExpressions) && self.namespaceSelector.matchExpressions.size() > 0].exists(given, given)")
+        .message("namespaceSelector must select by labels with access Push: any Pod of a served namespace can mount the credential that pushes"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || !has(self.serviceAccountNames) || self.serviceAccountNames.size() == 0")
+        .message("serviceAccountNames must be left out with access Push: any Pod of a served namespace can mount its Secret, so remove it, and narrow namespaceSelector"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || !has(self.podSelector)")
+        .message("podSelector must be left out with access Push: any Pod of a served namespace can mount its Secret, so remove it, and narrow namespaceSelector"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || !has(self.podMetadata)")
+        .message("podMetadata must be left out with access Push: no Pod is patched for it, so write labels and annotations into the builder's own Pod template"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || self.images.all(image, !image.contains('*'))")
+        .message("images must have no * with access Push: builders take it literally, list the hosts")
 )]
 pub struct RegistrySpec {
     /// The images. A pattern covers its repository and everything below it. Form: 1 to 128 of `host` or `host/path` in lower case,
@@ -92,6 +103,10 @@ pub struct RegistrySpec {
     /// Of their Pods those with these labels alone. The credentials are then in a separate Secret; it protects nothing, as
     /// `serviceAccountNames`. Form: a label selector that is not empty. Default: all.
     pub pod_selector: Option<LabelSelector>,
+    /// What its credential is for. `Pull`: Pods with its images get it. `Push`: builders that push, too, mount it: it is in a separate
+    /// Secret, `pullpass-<name of the Registry>`, kept in each namespace that it serves, and no Pod is patched for it. Default: Pull.
+    #[serde(default, skip_serializing_if = "Access::is_pull")]
+    pub access: Access,
     /// Credentials that Amazon ECR mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
     pub ecr: Option<Ecr>,
     /// Credentials that Azure Container Registry mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
@@ -105,6 +120,26 @@ pub struct RegistrySpec {
     /// Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// What its credential is for. `Pull`: Pods with its images get it. `Push`: builders that push, too, mount it: it is in a separate
+/// Secret, `pullpass-<name of the Registry>`, kept in each namespace that it serves, and no Pod is patched for it. Default: Pull.
+// The schema takes the description of an enum from its type.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Access {
+    /// Pods with its images get it.
+    #[default]
+    Pull,
+    /// Builders that push, too, mount it.
+    Push,
+}
+
+impl Access {
+    /// Whether it is for Pods that pull.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn is_pull(&self) -> bool {
+        *self == Self::Pull
+    }
 }
 
 /// An https URL of a host and, at most, a port and a path.

@@ -69,6 +69,11 @@ pub enum Why<'r> {
     PodNotServed,
     /// It is suspended.
     Suspended,
+    /// It pushes: builders mount its Secret, and no Pod is given a reference to it.
+    Pushes {
+        /// The pattern that covers the image.
+        pattern: &'r Pattern,
+    },
 }
 
 /// What puts one Registry before another.
@@ -139,6 +144,9 @@ fn explain_one<'r>(
         .is_some_and(|labels| !registry.namespaces.matches(labels))
     {
         return Why::NamespaceNotServed;
+    }
+    if !registry.access.is_pull() {
+        return Why::Pushes { pattern };
     }
     if !registry.serves_account(pod_subject) {
         return Why::ServiceAccountNotServed;

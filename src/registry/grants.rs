@@ -4,11 +4,14 @@
 //! keys those of the secret that comes first. A dockerconfigjson has no negative entry. So the keys of a secret are the patterns of
 //! its Registries and, of what any Registry excludes, all that has something in common with them, so that for an image in there
 //! every Registry that serves it has the very same key. All patterns that cover an image then cover its first key, too, and the
-//! order of the secrets decides between the Registries ([`super::arrange`]).
+//! order of the secrets decides between the Registries ([`super::arrange`]). Of a Registry that pushes there are the hosts' own keys
+//! besides ([`super::host_keys`]).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::crd::Access;
+use super::host_keys::{self, HostKey};
 use super::pattern::Pattern;
 use super::source::CredentialSource;
 use super::valid::{ImagePattern, ValidRegistry};
@@ -21,6 +24,8 @@ pub struct Grant {
     pub registry: ObjectName,
     /// The name of the pull secret.
     pub secret: ObjectName,
+    /// What it is for: one that pushes is mounted as a file.
+    pub access: Access,
     /// Where it comes from.
     pub source: CredentialSource,
     /// The keys, in the kubelet's order.
@@ -28,6 +33,21 @@ pub struct Grant {
     /// What lies within the keys and is not for this credential: excluded paths, and keys of other grants. A source Secret of fixed
     /// logins may hold narrower entries than the keys; those that lie in here are left out. Empty for minted credentials.
     pub reserved: Vec<String>,
+    /// The hosts' own keys, where it pushes.
+    pub host_keys: Vec<HostKey>,
+}
+
+impl Grant {
+    /// All keys that it may have a login under.
+    pub fn all_keys(&self) -> impl Iterator<Item = &String> {
+        let of_hosts = self.host_keys.iter().map(|host| &host.key);
+        self.keys.iter().chain(of_hosts)
+    }
+
+    /// Whether this is one of them.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.all_keys().any(|one| one == key)
+    }
 }
 
 /// A pattern of a Registry that serves the namespace.
@@ -65,8 +85,23 @@ type KeyedRule<'r> = (Pattern, PatternRule<'r>);
 /// The keys of all secrets, by host.
 type KeysByHost<'k, 'r> = HashMap<&'k str, Vec<&'k KeyedRule<'r>>>;
 
-/// Plans the grants of a namespace from the Registries that serve it, given by rank.
+/// Plans the grants of a namespace from the Registries that serve it, given by rank. Each that pushes is by itself: nothing is resolved
+/// among its Secret and those of others.
 pub(super) fn plan(serving: &[&ValidRegistry]) -> Vec<Grant> {
+    let (pulling, pushing): (Vec<_>, Vec<_>) = serving.iter().partition(|one| one.access.is_pull());
+    let mut grants = plan_together(&pulling);
+    for registry in pushing {
+        let own = plan_together(&[registry]).into_iter();
+        grants.extend(own.map(|grant| Grant {
+            host_keys: host_keys::find(registry, &grant.source),
+            ..grant
+        }));
+    }
+    grants
+}
+
+/// Plans the grants of Registries of which the same Pods may need several.
+fn plan_together(serving: &[&ValidRegistry]) -> Vec<Grant> {
     let rules = PatternRules::new(serving);
     let keys = rules.held();
     let mut grants: BTreeMap<(usize, usize), Vec<&KeyedRule<'_>>> = BTreeMap::new();
@@ -86,9 +121,11 @@ pub(super) fn plan(serving: &[&ValidRegistry]) -> Vec<Grant> {
         Grant {
             registry: registry.name.clone(),
             secret: registry.secret.clone(),
+            access: registry.access,
             source,
             keys: own.iter().map(|(key, _)| key.key().to_owned()).collect(),
             reserved,
+            host_keys: Vec::new(),
         }
     };
     grants.into_iter().map(grant).collect()
@@ -137,7 +174,7 @@ impl<'r> PatternRules<'r> {
             for image in &served.images {
                 let rule = PatternRule {
                     registry,
-                    narrow: served.specificity.is_narrow(),
+                    narrow: served.has_own_secret(),
                     image,
                 };
                 if image.pattern.has_wildcard() {

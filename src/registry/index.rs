@@ -38,13 +38,13 @@ impl PatternRef {
 }
 
 impl Index {
-    /// Indexes Registries that are ordered by rank.
+    /// Indexes Registries that are ordered by rank; those that serve Pods.
     pub(super) fn build(served: &[ValidRegistry]) -> Self {
         let mut rules: Vec<PatternRef> = Vec::new();
         for (registry, served) in served
             .iter()
             .enumerate()
-            .filter(|(_, served)| !served.suspend)
+            .filter(|(_, served)| !served.suspend && served.access.is_pull())
         {
             rules.extend((0..served.images.len()).map(|image| PatternRef {
                 registry,

@@ -10,6 +10,12 @@ use std::fmt;
 use super::crd::PATTERN_MAX;
 use crate::image;
 
+/// The key by which Docker's clients find Docker Hub's login, and no other one.
+///
+/// <https://github.com/docker/cli/blob/master/cli/config/configfile/file.go>, `IndexServer` in
+/// <https://github.com/moby/moby/blob/master/registry/config.go>
+pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+
 /// A pattern of images. Ordered as the kubelet tries its keys, the first one being the least: a literal label of the host before
 /// `*`, a longer path before a shorter one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,21 @@ impl Pattern {
             check_path(path)?;
         }
         Ok(Self::new(domain, path.unwrap_or_default()))
+    }
+
+    /// What a key of a dockerconfigjson covers, for every key that pullpass writes; `None` for others that no pattern has.
+    ///
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/keyring.go> (`Add`)
+    pub fn of_key(key: &str) -> Option<Self> {
+        if key == DOCKER_HUB_KEY {
+            return Some(Self::new(image::DEFAULT_DOMAIN, ""));
+        }
+        let pattern = Self::parse(key).ok()?;
+        let path = pattern.path();
+        let stripped = path
+            .strip_prefix("v1/")
+            .or_else(|| path.strip_prefix("v2/"));
+        Some(stripped.map_or_else(|| pattern.clone(), |path| Self::new(pattern.domain(), path)))
     }
 
     fn new(domain: &str, path: &str) -> Self {
@@ -264,6 +285,34 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn reads_every_key_that_it_writes() {
+        let texts = [
+            "a.com",
+            "a.com/x",
+            "*.a.com:5000/x/y",
+            "a.com/v1",
+            "a.com/v2/x",
+            "a.com/v1/v2/x",
+            "docker.io",
+            "docker.io/team",
+        ];
+        for text in texts {
+            let pattern = pattern(text);
+            assert_eq!(Pattern::of_key(pattern.key()), Some(pattern), "{text}");
+        }
+        assert_eq!(Pattern::of_key(DOCKER_HUB_KEY), Some(pattern("docker.io")));
+        for none in [
+            "https://a.com",
+            "https://index.docker.io/v1",
+            "A.com",
+            "",
+            "a.com/X",
+        ] {
+            assert_eq!(Pattern::of_key(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl SpecChanges {
     /// by the Registry that was changed or deleted, and by none since then. What one that breaks a rule gave
     /// stays, too, until it breaks none.
     pub fn find(&self, namespace: &Labels, secret: &str, key: &str) -> Option<SpecChangeState> {
-        let key = Pattern::parse(key).ok()?;
+        let key = Pattern::of_key(key)?;
         let gives = |registry: &ValidRegistry| registry.gives(namespace, secret, &key);
         let last_given = self.past.iter().rev().find(|(_, past)| gives(past));
         let last_given = last_given.map_or(0, |(ended, _)| *ended);

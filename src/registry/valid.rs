@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
-use super::crd::{Ecr, Identity, PodMetadata, Registry, RegistrySpec};
+use super::crd::{Access, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
 use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
@@ -23,6 +23,8 @@ pub struct ValidRegistry {
     pub name: ObjectName,
     /// Its credentials, each with the keys of the patterns that it is for, in the order in which `images` first needs them.
     pub sources: Vec<(CredentialSource, Vec<String>)>,
+    /// What its credentials are for.
+    pub access: Access,
     /// What a Pod gets besides.
     pub pod_metadata: PodMetadata,
     /// Whether it rests.
@@ -36,7 +38,7 @@ pub struct ValidRegistry {
     /// How narrowly all this chooses.
     pub specificity: Specificity,
     /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
-    /// `pullpass-<name>` where it chooses among a namespace's Pods.
+    /// `pullpass-<name>` where it chooses among a namespace's Pods, or pushes.
     pub secret: ObjectName,
     /// When it was made; nothing for those read from files.
     pub created: Option<Timestamp>,
@@ -85,13 +87,14 @@ impl ValidRegistry {
         Ok(Self {
             name: name.clone(),
             sources,
+            access: spec.access,
             pod_metadata: spec.pod_metadata.clone().unwrap_or_default(),
             suspend: spec.suspend,
             namespaces: spec.namespace_selector.clone(),
             service_accounts: spec.service_account_names.clone(),
             pods: spec.pod_selector.clone(),
             specificity,
-            secret: if specificity.is_narrow() {
+            secret: if specificity.is_narrow() || !spec.access.is_pull() {
                 checked(&format!("{PULL_SECRET}-{name}"))
             } else {
                 ObjectName::constant(PULL_SECRET)
@@ -110,9 +113,24 @@ impl ValidRegistry {
         !self.suspend && self.namespaces.matches(namespace)
     }
 
-    /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, and is not suspended.
+    /// Whether its Secret is its own: no other Registry's credentials are in there.
+    pub fn has_own_secret(&self) -> bool {
+        *self.secret != *PULL_SECRET
+    }
+
+    /// Who uses its logins, in a word.
+    pub fn users(&self) -> &'static str {
+        if self.access.is_pull() {
+            "Pods"
+        } else {
+            "builders"
+        }
+    }
+
+    /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, is not suspended, and does not push.
     pub fn serves_pod(&self, pod_subject: &PodSubject<'_>) -> bool {
         !self.suspend
+            && self.access.is_pull()
             && pod_subject
                 .namespace
                 .is_none_or(|labels| self.namespaces.matches(labels))
@@ -140,6 +158,7 @@ impl ValidRegistry {
             && self.sources == other.sources
             && self.namespaces == other.namespaces
             && self.secret == other.secret
+            && self.access == other.access
     }
 
     /// Whether both do the same for the same Pods, and come equally early.
@@ -153,20 +172,28 @@ impl ValidRegistry {
 
     /// Whether it rests and its entries in this secret of a namespace with these labels stay until they expire.
     pub fn retains(&self, namespace: &Labels, secret: &str, key: &str) -> bool {
-        self.suspend && Pattern::parse(key).is_ok_and(|key| self.reaches(namespace, secret, &key))
+        self.suspend
+            && Pattern::of_key(key).is_some_and(|key| self.reaches(namespace, secret, &key))
     }
 
-    /// Whether `key` of this secret lies within its patterns in a namespace with these labels, excluded or not.
+    /// Whether `key` of this secret lies within its patterns in a namespace with these labels, excluded or not, or is a host's own key.
     pub(super) fn reaches(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
         *self.secret == *secret
             && self.namespaces.matches(namespace)
-            && self.patterns().any(|given| given.covers_pattern(key))
+            && (self.patterns().any(|given| given.covers_pattern(key)) || self.has_host_key(key))
+    }
+
+    /// Whether it gives a login for a host as such, of which it may have no pattern.
+    fn has_host_key(&self, key: &Pattern) -> bool {
+        let is_of_host = |given: &Pattern| given.domain() == key.domain();
+        !self.access.is_pull() && key.path().is_empty() && self.patterns().any(is_of_host)
     }
 
     /// Whether it gives a login for all of `key` in this secret of a namespace with these labels, were it alone.
     pub(super) fn gives(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
         let mut images = self.images.iter();
-        self.reaches(namespace, secret, key) && images.any(|image| image.gives(key))
+        self.reaches(namespace, secret, key)
+            && (images.any(|image| image.gives(key)) || self.has_host_key(key))
     }
 
     /// Whether its login is a fixed one, out of a source Secret.
@@ -237,7 +264,7 @@ fn source_of(spec: &RegistrySpec, pattern: &Pattern) -> CredentialSource {
         return CredentialSource::Minted(ecr_source(ecr, pattern).into());
     }
     if let Some(acr) = &spec.acr {
-        return CredentialSource::Minted(acr::source_of(acr, pattern.host()).into());
+        return CredentialSource::Minted(acr::source_of(acr, pattern.host(), spec.access).into());
     }
     let fixed = spec.fixed.as_ref();
     let fixed = fixed.expect("a valid Registry has one of ecr, acr and static");

@@ -1,5 +1,6 @@
 //! The rules of a Registry, all of them: those that its schema says too, and those that no schema can say.
 
+mod access;
 mod acr;
 mod ecr;
 
@@ -85,6 +86,7 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     }
     check_excludes(&patterns, spec, &mut findings);
     check_selectors(spec, &mut findings);
+    access::check(spec, &patterns.images, &mut findings);
     check_provider(spec, &patterns.images, &mut findings);
     if let Some(pod_metadata) = &spec.pod_metadata {
         check_pod_metadata(

@@ -24,6 +24,7 @@ mod api_order;
 mod api_owned;
 mod api_patch;
 mod api_policy;
+mod api_push;
 mod api_removal;
 mod api_replicas;
 mod api_restart;

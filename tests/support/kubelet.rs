@@ -40,6 +40,7 @@ prop_compose! {
         accounts in prop::collection::btree_set(prop::sample::select(&ACCOUNTS[..]), 0..2),
         tier in prop::sample::select(&TIERS[..]),
         narrow in any::<bool>(),
+        pushes in prop::bool::weighted(0.2),
         age in 0..3_u8,
         suspend in prop::bool::weighted(0.1),
     ) -> serde_json::Value {
@@ -58,6 +59,14 @@ prop_compose! {
             spec["serviceAccountNames"] = json!(accounts);
             if !tier.is_empty() {
                 spec["podSelector"] = json!({"matchLabels": {"tier": tier}});
+            }
+        }
+        // One for builders is there, too: nothing of a Pod's changes.
+        if pushes && may_be_narrow {
+            let mut pushing = spec.clone();
+            pushing["access"] = json!("Push");
+            if Registries::build([object("probe", 0, &pushing)]).problems().is_empty() {
+                spec = pushing;
             }
         }
         for pattern in exclude {

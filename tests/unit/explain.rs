@@ -88,8 +88,83 @@ fn prints_stable_row_for_served_image() {
             "public": false, "fips": false, "dualStack": false, "server": null,
         },
         "reason": format!("payments serves it: its pattern {host}/payments covers the image"),
+        "clients": format!("Secret pullpass has several logins for {host}: the kubelet, skopeo, buildah and k8schain find the right one, docker, buildx, crane, kaniko, oras and helm take any of them; let them mount the Secret of a Registry with access Push and one login for that host"),
     });
     assert_eq!(rows, [expected]);
+}
+
+/// Registries that push, of each kind of source.
+const PUSHING: &str = r"
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: answer}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments], ecr: {identity: {node: {}}, tokenLife: Answer}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: chain}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments],
+  ecr: {identity: {node: {}}, assumeRoles: [{roleArn: 'arn:aws:iam::123456789012:role/push'}]}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: node}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments], ecr: {identity: {node: {}}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: workload}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments], ecr: {identity: {workload: {}}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: azure}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [a.azurecr.io], acr: {identity: {workload: {}}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: hub}, spec: {access: Push, namespaceSelector: {matchLabels: {team: payments}},
+  images: [docker.io/team], static: {secretRef: {name: hub}}}}
+";
+
+/// What of a mounted login is left at least.
+const QUARTER: &str = "at least a quarter of its credential's life left, as long as";
+
+#[test]
+fn says_what_builders_mount_and_what_is_left_to_them() {
+    let file = file(PUSHING);
+    let row_of = |labels: &str, image: &str| {
+        let (code, rows) = rows(
+            &["-f", path(&file), "--namespace-labels", labels, image],
+            "",
+        );
+        assert_eq!(code, Some(0));
+        rows.into_iter().next().expect("a row for the image")
+    };
+    let of_ecr = vec![
+        ("answer", QUARTER),
+        ("chain", QUARTER),
+        ("node", "may have 5 minutes left"),
+        ("workload", "with EKS Pod Identity what the agent leaves"),
+    ];
+    for (image, expected) in [
+        (API, of_ecr),
+        ("a.azurecr.io/x", vec![("azure", QUARTER)]),
+        ("team/x", vec![("hub", "which does not end by itself")]),
+    ] {
+        let row = row_of("team=payments", image);
+        assert_eq!(row["registry"], json!(null), "no Pod is given it");
+        let reason = row["reason"].as_str().expect("text");
+        assert!(reason.contains("its access is Push"), "{row}");
+        let builders = row["builders"].as_array().expect("a list");
+        assert_eq!(builders.len(), expected.len(), "{row}");
+        for (builder, (name, left)) in builders.iter().zip(expected) {
+            assert_eq!(builder["registry"], name);
+            assert_eq!(builder["secret"], format!("pullpass-{name}"));
+            let text = builder["left"].as_str().expect("text");
+            assert!(text.contains(left), "{builder}");
+        }
+    }
+    let other = row_of("team=orders", API);
+    assert_eq!(other["builders"], json!(null), "not of that namespace");
+}
+
+#[test]
+fn shows_what_builders_mount_beside_what_a_pod_gets() {
+    let file = file(PUSHING);
+    let labels = ["-f", path(&file), "--namespace-labels", "team=payments"];
+    let (_, text, _) = text(&[&labels[..], &["team/x"]].concat(), "");
+    let line = "  builders    mount Secret pullpass-hub (Registry hub): a fixed login, which does not end by itself";
+    assert!(text.lines().any(|one| one == line), "{text}");
+    assert!(text.contains("  Pod gets    nothing\n"), "{text}");
 }
 
 #[test]

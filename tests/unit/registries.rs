@@ -53,6 +53,73 @@ fn names_fields_of_the_table() {
 }
 
 #[test]
+fn says_of_access_what_the_api_server_says() {
+    let schema = serde_json::to_value(pullpass::registry::crd::definition()).expect("it is JSON");
+    let schema = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let rules = schema["properties"]["spec"]["x-kubernetes-validations"].as_array();
+    let rules = rules.expect("the spec has rules").iter();
+    let of_server: Vec<&str> = rules.filter_map(|rule| rule["message"].as_str()).collect();
+    let mut compared = 0;
+    for case in support::registries::cases() {
+        if case.spec["access"] != "Push" {
+            continue;
+        }
+        let registry = serde_json::from_value::<Registry>(case.object()).expect("it can be read");
+        for problem in Registries::build([registry]).problems() {
+            let field = problem
+                .field
+                .strip_prefix("spec.")
+                .expect("one of the spec");
+            let field = field.split('[').next().expect("a name");
+            let message = format!("{field} {}", problem.message);
+            assert!(of_server.contains(&message.as_str()), "{message}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 7, "{compared}");
+}
+
+/// The texts of which the keys of a Registry's credentials in the store are made.
+fn sources(access: &str, provider: &serde_json::Value) -> Vec<String> {
+    let mut spec = json!({
+        "images": ["team.azurecr.io", "other.azurecr.io"], "access": access,
+        "namespaceSelector": {"matchLabels": {"a": "b"}},
+    });
+    for (name, value) in provider.as_object().expect("one provider") {
+        spec[name] = value.clone();
+    }
+    let registries = Registries::build([object("a", 0, &spec)]);
+    assert_eq!(registries.problems(), []);
+    let registry = registries.get("a").expect("it is valid");
+    let sources = registry.sources.iter().map(|(source, _)| match source {
+        CredentialSource::Minted(source) => source.canonical(),
+        CredentialSource::Static(source) => source.secret.to_string(),
+    });
+    sources.collect()
+}
+
+#[test]
+fn narrows_a_token_of_azure_to_what_access_says() {
+    let acr = |scopes: &[&str]| json!({"acr": {"identity": {"workload": {}}, "scopes": scopes}});
+    let narrowed = acr(&["samples/b", "samples/a"]);
+    let (pull, push) = (sources("Pull", &narrowed), sources("Push", &narrowed));
+    for (sources, actions) in [(&pull, "pull"), (&push, "pull,push")] {
+        let scopes = format!(
+            "scopes=[\"repository:samples/a:{actions}\", \"repository:samples/b:{actions}\"]"
+        );
+        assert_eq!(sources.len(), 2, "one for each login server");
+        assert!(
+            sources.iter().all(|source| source.contains(&scopes)),
+            "{sources:?}"
+        );
+    }
+    assert!(pull.iter().all(|source| !push.contains(source)));
+    // What its identity may do is the token's where no scopes narrow it, and then the same one will do.
+    let wide = acr(&[]);
+    assert_eq!(sources("Pull", &wide), sources("Push", &wide));
+}
+
+#[test]
 fn finds_nothing_wrong_with_the_examples() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let files = std::fs::read_dir(folder).expect("it is there");
@@ -172,6 +239,61 @@ proptest! {
         }
     }
 
+    /// With and without the Registries that push: what Pods get, by which keys, and in which order, is the same.
+    #[test]
+    fn gives_pods_the_same_whatever_pushes(
+        registries in narrow_registries(),
+        team in prop::sample::select(&TEAMS[..]),
+        pod in pod(),
+    ) {
+        let pulls = |registry: &Registry| registry.spec.access.is_pull();
+        let pulling: Vec<Registry> = registries.iter().filter(|one| pulls(one)).cloned().collect();
+        let (all, pulling) = (Registries::build(registries), Registries::build(pulling));
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        prop_assert_eq!(pod.secrets(&all, &namespace), pod.secrets(&pulling, &namespace));
+        for image in &pod.images {
+            let reference = Reference::parse(image).expect("a reference");
+            let resolve = |of: &Registries| {
+                let resolved = of.resolve(pod.pod_subject(&namespace), &reference)?;
+                Some((resolved.registry.name.clone(), resolved.key.into_owned()))
+            };
+            prop_assert_eq!(resolve(&all), resolve(&pulling), "{}", image);
+        }
+        let mut of_pods = all.grants(&namespace);
+        of_pods.retain(|grant| grant.access.is_pull());
+        prop_assert!(of_pods.iter().all(|grant| grant.host_keys.is_empty()));
+        prop_assert_eq!(of_pods, pulling.grants(&namespace));
+        prop_assert_eq!(names_of_ties(&all, &namespace), names_of_ties(&pulling, &namespace));
+    }
+
+    /// A Secret that builders mount: those that know hosts alone find what those find that take the longest key.
+    #[test]
+    fn gives_builders_of_every_kind_the_same_login(
+        registries in narrow_registries(),
+        team in prop::sample::select(&TEAMS[..]),
+    ) {
+        let registries = Registries::build(registries);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let mut pushing = registries.grants(&namespace);
+        pushing.retain(|grant| !grant.access.is_pull());
+        let mut keys = BTreeMap::new();
+        for grant in &pushing {
+            prop_assert_eq!(grant.secret.as_str(), format!("pullpass-{}", grant.registry));
+            for key in grant.all_keys() {
+                let earlier = keys.insert((grant.secret.clone(), key.clone()), &grant.source);
+                prop_assert!(earlier.is_none(), "{key} is there twice");
+            }
+        }
+        for registry in registries.iter().filter(|one| !one.access.is_pull() && one.serves(&namespace)) {
+            for pattern in registry.patterns() {
+                let find = |key: &str| keys.get(&(registry.secret.clone(), key.to_owned()));
+                let (by_path, by_host) = (find(pattern.key()), find(pattern.domain()));
+                prop_assert!(by_path.is_some() && by_path == by_host, "{pattern}");
+                prop_assert!(registry.retains(&namespace, &registry.secret, pattern.domain()) == registry.suspend);
+            }
+        }
+    }
+
     #[test]
     fn explains_the_registry_that_serves(registries in registries(), team in prop::sample::select(&TEAMS[..])) {
         let registries = Registries::build(registries);
@@ -190,6 +312,15 @@ proptest! {
             prop_assert_eq!(explanation.matches.len(), registries.iter().count());
         }
     }
+}
+
+fn names_of_ties(
+    registries: &Registries,
+    namespace: &BTreeMap<String, String>,
+) -> Vec<[String; 2]> {
+    let ties = registries.ties(namespace).into_iter();
+    ties.map(|(one, other)| [one.name.to_string(), other.name.to_string()])
+        .collect()
 }
 
 /// A Registry with a fixed login that serves everyone.

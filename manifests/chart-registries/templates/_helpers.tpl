@@ -16,7 +16,7 @@ https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 {{- define "pullpass-registries.rules" -}}
 {{- $name := index . 0 }}
 {{- $spec := index . 1 }}
-{{- if or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) }}
+{{- if or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) (eq (toString $spec.access) "Push") }}
 # The Secrets of its own, by name.
 - apiGroups: [""]
   resources: [secrets]

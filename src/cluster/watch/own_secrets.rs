@@ -117,10 +117,10 @@ impl OwnSecretWatches {
     /// that begin now.
     fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<SyncState>> {
         let registries = state.registries();
-        let narrow = registries
+        let own = registries
             .iter()
-            .filter(|registry| registry.specificity.is_narrow());
-        let wanted: BTreeMap<&ObjectName, &ObjectName> = narrow
+            .filter(|registry| registry.has_own_secret());
+        let wanted: BTreeMap<&ObjectName, &ObjectName> = own
             .map(|registry| (&registry.secret, &registry.name))
             .collect();
         let names: BTreeSet<&ObjectName> = wanted.keys().copied().collect();

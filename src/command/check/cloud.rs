@@ -123,9 +123,11 @@ async fn try_mint(
     let grant = Grant {
         registry: registry.name.clone(),
         secret: registry.secret.clone(),
+        access: registry.access,
         source: CredentialSource::Minted(source.clone()),
         keys: keys.to_vec(),
         reserved: Vec::new(),
+        host_keys: Vec::new(),
     };
     let bound = match bind(context, &grant, source).await {
         Ok(bound) => bound,

@@ -58,6 +58,8 @@ pub(super) const NO_PATTERN: &str = "NoPattern";
 pub(super) const UPPERCASE_HOST: &str = "UppercaseHost";
 /// A Registry has a pattern for it that names port 443 where it does not, or the other way around.
 pub(super) const USUAL_PORT: &str = "UsualPort";
+/// Only Registries with access Push have a pattern for it.
+pub(super) const PUSH_ONLY: &str = "PushOnly";
 /// A Registry excludes it.
 pub(super) const IMAGE_EXCLUDED: &str = "ImageExcluded";
 /// The Registry with a pattern for it does not select the namespace; or none selects it.
@@ -84,6 +86,8 @@ pub(super) const SECRET_NOT_WRITTEN: &str = "SecretNotWritten";
 pub(super) const SECRET_NOT_MANAGED: &str = "SecretNotManaged";
 /// The pull secret holds something else than it should.
 pub(super) const SECRET_DIFFERS: &str = "SecretDiffers";
+/// It holds several logins for one host, which clients that know hosts alone take at random.
+pub(super) const SEVERAL_LOGINS: &str = "SeveralLogins";
 /// What it should hold is not for this account to see, or not known.
 pub(super) const CANNOT_COMPARE: &str = "CannotCompare";
 /// The Pod's own label opts out.

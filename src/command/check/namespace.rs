@@ -10,17 +10,17 @@ use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::source::SecretError;
-use super::{advice, dry_run, ids, opt_in, selection};
+use super::{advice, clients, dry_run, ids, opt_in, selection};
 use crate::cluster::{Kube, KubeCredentialStore};
 use crate::credential::{
     Credential, CredentialKey, CredentialStore as _, SourceSecret, static_login,
 };
 use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::InjectMode;
 use crate::provision::digest::Digest;
 use crate::provision::ports::{Cluster as _, ClusterError};
 use crate::provision::secret::{AuthEntry, Auths};
+use crate::provision::{InjectMode, Namespace, grant_entries};
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Grant, ValidRegistry};
 
@@ -61,7 +61,7 @@ pub(super) async fn check(
         report.note("enforce", unknown)?;
     }
     let serving = context.registries.serving(&namespace.labels);
-    let serving: Vec<&str> = serving.iter().map(|registry| &*registry.name).collect();
+    let serving: Vec<String> = serving.iter().map(|one| describe_serving(one)).collect();
     if serving.is_empty() {
         let result = selection::of_namespace(context, &namespace.labels);
         report.note("serves", result)?;
@@ -70,16 +70,42 @@ pub(super) async fn check(
     let serving = HopResult::ok(format!("by {}", serving.join(", ")));
     report.note("serves", serving)?;
     report.start();
+    let foreign = check_secrets(context, kube, &namespace, report).await?;
+    let result = try_pod(context, kube, name, images, &foreign).await;
+    report.add("dryRun", result)
+}
+
+/// Checks each pull secret that is to be there; answers which of them are not pullpass' own.
+async fn check_secrets(
+    context: &CheckContext<'_>,
+    kube: &Kube,
+    namespace: &Namespace,
+    report: &mut CheckReport,
+) -> anyhow::Result<BTreeSet<ObjectName>> {
+    let (name, labels) = (&namespace.name, &namespace.labels);
     let mut foreign = BTreeSet::new();
-    for (secret, grants) in group(context.registries.grants(&namespace.labels)) {
-        let result = compare_secret(context, kube, name, &secret, &grants).await;
+    for (secret, grants) in group(context.registries.grants(labels)) {
+        let (result, there) = compare_secret(context, kube, name, &secret, &grants).await;
+        let of_clients = clients::of_secret(context, labels, (&secret, &grants), &there);
         if result.is(ids::SECRET_NOT_MANAGED) {
             foreign.insert(secret);
         }
         report.add("pullSecret", result)?;
+        for result in of_clients {
+            report.note("clients", result)?;
+        }
     }
-    let result = try_pod(context, kube, name, images, &foreign).await;
-    report.add("dryRun", result)
+    Ok(foreign)
+}
+
+/// A Registry that serves the namespace, and whether it does so for builders.
+fn describe_serving(registry: &ValidRegistry) -> String {
+    let access = if registry.access.is_pull() {
+        ""
+    } else {
+        " (access Push)"
+    };
+    format!("{}{access}", registry.name)
 }
 
 /// The credentials of a namespace by pull secret.
@@ -91,31 +117,53 @@ fn group(grants: Vec<Grant>) -> BTreeMap<ObjectName, Vec<Grant>> {
     secrets
 }
 
-/// Whether the pull secret holds what pullpass would write, as far as that is known.
+/// Whether the pull secret holds what pullpass would write, as far as that is known; and what it holds.
 async fn compare_secret(
     context: &CheckContext<'_>,
     kube: &Kube,
     namespace: &NamespaceName,
     name: &ObjectName,
     grants: &[Grant],
-) -> HopResult {
+) -> (HopResult, BTreeMap<String, Digest>) {
     let found = match kube.fetch_pull_secret(namespace, name).await {
         Ok(found) => found,
-        Err(error) => return advice::of_cluster(&error),
+        Err(error) => return (advice::of_cluster(&error), BTreeMap::new()),
     };
     let Some(secret) = found else {
-        return explain_missing(context, name, grants);
+        return (explain_missing(context, name, grants), BTreeMap::new());
     };
     if !secret.ours {
         let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
-        return HopResult::failed(
+        let result = HopResult::failed(
             format!("Secret {name} is not managed by pullpass"),
             Fix::run("rename it, or delete it", delete),
-        )
-        .id(ids::SECRET_NOT_MANAGED);
+        );
+        return (result.id(ids::SECRET_NOT_MANAGED), BTreeMap::new());
     }
     let there = Auths::of(&secret).digests();
-    let compared = compare(context, kube, grants, &there).await;
+    (
+        compare_logins(context, kube, (name, grants), &there).await,
+        there,
+    )
+}
+
+/// What besides the controller writes a Secret: no Pod asks for one that builders mount.
+fn at_the_latest(grants: &[Grant], which: &str) -> String {
+    if grants.iter().all(|grant| grant.access.is_pull()) {
+        format!(", at the latest with the {which} Pod that needs it")
+    } else {
+        String::new()
+    }
+}
+
+/// Whether these logins are what pullpass would write.
+async fn compare_logins(
+    context: &CheckContext<'_>,
+    kube: &Kube,
+    (name, grants): (&ObjectName, &[Grant]),
+    there: &BTreeMap<String, Digest>,
+) -> HopResult {
+    let compared = compare(context, kube, grants, there).await;
     let mut unknown = match compared.unknown {
         0 => String::new(),
         number => format!(", {number} not minted yet"),
@@ -138,7 +186,10 @@ async fn compare_secret(
     let different = compared.different.join(", ");
     HopResult::failed(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
-        "pullpass rewrites it within moments, at the latest with the next Pod that needs it; if it stays so, read pullpass' log",
+        format!(
+            "pullpass rewrites it within moments{}; if it stays so, read pullpass' log",
+            at_the_latest(grants, "next")
+        ),
     )
     .id(ids::SECRET_DIFFERS)
 }
@@ -155,7 +206,8 @@ fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Gran
             why,
         ),
         None => HopResult::skipped(format!(
-            "there is no Secret {name} yet: pullpass writes it within moments, at the latest with the first Pod that needs it"
+            "there is no Secret {name} yet: pullpass writes it within moments{}",
+            at_the_latest(grants, "first")
         )),
     };
     result.id(ids::SECRET_NOT_WRITTEN)
@@ -203,7 +255,7 @@ async fn compare(
         let entries = match find_entries(context, &store, grant).await {
             Ok(entries) => entries,
             Err(Unseen::NotThere) => {
-                compared.unknown += grant.keys.len();
+                compared.unknown += grant.all_keys().count();
                 continue;
             }
             Err(Unseen::Hidden(why)) => {
@@ -232,29 +284,18 @@ async fn find_entries(
     store: &KubeCredentialStore,
     grant: &Grant,
 ) -> Result<Vec<AuthEntry>, Unseen> {
-    let entry = |key: &str, username: &str, password, until| {
-        AuthEntry::new(key, grant.registry.clone(), username, password, until)
-    };
     match &grant.source {
         CredentialSource::Minted(source) => {
             let bound = bind(context, grant, source).await;
             let source = bound.map_err(|_| Unseen::NotThere)?;
             let credential = find_stored(context, store, &source).await?;
-            let until = Some(credential.expires_at);
-            let entries = grant
-                .keys
-                .iter()
-                .map(|key| entry(key, &credential.username, &credential.password, until));
-            Ok(entries.collect())
+            Ok(grant_entries::of_credential(grant, &credential))
         }
         CredentialSource::Static(source) => {
             let secret = fetch_secret(context, &source.secret).await?;
             let logins = static_login::logins(&secret, &grant.keys, &grant.reserved);
             let logins = logins.map_err(|_| Unseen::NotThere)?;
-            let entries = logins
-                .iter()
-                .map(|login| entry(&login.key, &login.username, &login.password, None));
-            Ok(entries.collect())
+            Ok(grant_entries::of_logins(grant, logins))
         }
     }
 }

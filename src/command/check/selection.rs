@@ -87,6 +87,13 @@ fn of_match(
             );
             (ids::USUAL_PORT, fix.into())
         }
+        Why::Pushes { .. } => {
+            let fix = format!(
+                "add a Registry with access Pull for it, which Pods get; builders mount Secret {} of Registry {name}",
+                registry.secret
+            );
+            (ids::PUSH_ONLY, fix.into())
+        }
         Why::NamespaceNotServed | Why::NoPattern | Why::Serves { .. } | Why::Outranked { .. } => {
             return None;
         }
@@ -103,7 +110,8 @@ fn distance(found: &RegistryMatch<'_>) -> u8 {
         Why::NamespaceNotServed => 4,
         Why::UppercaseHost { .. } | Why::UsualPort { .. } => 5,
         Why::Excluded { .. } => 6,
-        Why::NoPattern => 7,
+        Why::Pushes { .. } => 7,
+        Why::NoPattern => 8,
     }
 }
 

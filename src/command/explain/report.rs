@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::ExplainContext;
+use super::builders::{self, PushOption};
 use super::images::ImageArg;
 use crate::image::Reference;
 use crate::registry::{
@@ -27,6 +28,12 @@ pub(super) struct ExplainedImage {
     /// What its host is.
     pub(super) provider: Option<ProviderInfo>,
     pub(super) reason: String,
+    /// The Registries with access Push that are for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) builders: Vec<PushOption>,
+    /// Which clients cannot use the pull secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clients: Option<String>,
     /// Why the image could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
@@ -139,6 +146,8 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
             .map(|resolved| resolved.registry.secret.to_string()),
         provider: recognised.and_then(provider),
         reason: reason(&explanation, recognised),
+        builders: builders::find(&explanation),
+        clients: builders::find_shared_host(context, &explanation, reference.domain()),
         details: Details {
             place: image.place.clone(),
             ..Details::new(&explanation)
@@ -276,6 +285,10 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
             )
         }
         Why::Suspended => "it is suspended".to_owned(),
+        Why::Pushes { pattern } => format!(
+            "its pattern {pattern} covers the image, its access is Push: builders mount its Secret {}, no Pod is given it to pull",
+            result.registry.secret
+        ),
         Why::Outranked {
             pattern,
             by,

@@ -60,6 +60,12 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
         None => "nothing".to_owned(),
     };
     lines.push(format!("  Pod gets    {gets}"));
+    for option in &row.builders {
+        lines.push(format!("  builders    {}", option.describe()));
+    }
+    if let Some(clients) = &row.clients {
+        lines.push(format!("  clients     {clients}"));
+    }
 }
 
 /// What is still to be done so that Pods get it; empty where nothing is known to be.

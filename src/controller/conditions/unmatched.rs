@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Reason;
+use super::{PROVISIONING, Reason};
 use crate::provision::Namespace;
 use crate::registry::ValidRegistry;
 use crate::registry::selector::LabelSelector;
@@ -26,6 +26,8 @@ pub(in crate::controller) enum Reach {
     },
     /// Some, in which other Registries give everything.
     Outranked,
+    /// Some, and its Secret is not there yet: no other Registry can give what it does.
+    NotYet,
 }
 
 impl Reach {
@@ -41,6 +43,10 @@ impl Reach {
                 let message = "other Registries come first for all its images in the namespaces that it selects: ask `pullpass explain`";
                 (true, Reason::new("Outranked", message))
             }
+            Self::NotYet => {
+                let message = "its Secrets are on their way";
+                (false, Reason::new(PROVISIONING, message))
+            }
         }
     }
 }
@@ -55,7 +61,11 @@ pub(in crate::controller) fn find_reach(
         return Reach::NoneOptedIn;
     }
     if opted_in.iter().any(|one| selector.matches(&one.labels)) {
-        return Reach::Outranked;
+        return if registry.access.is_pull() {
+            Reach::Outranked
+        } else {
+            Reach::NotYet
+        };
     }
     let message = format!(
         "namespaceSelector \"{}\" selects none of {} opted-in {}, {}: correct it, or label a namespace so; one that is meant has to opt in, too (pullpass.dev/inject=enabled)",

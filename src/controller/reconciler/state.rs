@@ -248,11 +248,14 @@ impl ReconcilerState {
             return;
         };
         if answer.is_first {
-            const CONFLICTING_WRITER_NOTE: &str = "another writer keeps changing this pull secret, backing off; find it with `kubectl get secret pullpass --show-managed-fields -o yaml`, or opt the namespace out";
+            let note = format!(
+                "another writer keeps changing this pull secret, backing off; find it with `kubectl get secret {} --show-managed-fields -o yaml`, or opt the namespace out",
+                key.1
+            );
             tracing::warn!(
                 namespace.name = key.0.as_str(),
                 secret.name = &*key.1,
-                "{CONFLICTING_WRITER_NOTE}"
+                "{note}"
             );
             self.events.push(EventNote {
                 regarding: secret(&key.0, &key.1),
@@ -260,7 +263,7 @@ impl ReconcilerState {
                 reason: "ConflictingWriter",
                 series: None,
                 action: "Repair",
-                note: CONFLICTING_WRITER_NOTE.to_owned(),
+                note,
             });
             self.mark(key);
         }

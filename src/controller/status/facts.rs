@@ -7,14 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::write_failures::{self, WriteFailure};
-use super::{StatusInput, secret};
+use super::{StatusInput, secret, shared_host};
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::ObjectName;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{Namespace, Pending};
-use crate::registry::{Labels, Registries, RegistryInfo, ValidRegistry};
+use crate::registry::{Labels, PULL_SECRET, Registries, RegistryInfo, ValidRegistry};
 
 /// How many namespaces a message names, and for how many there are Events.
 const MAX_NAMED: usize = 3;
@@ -85,6 +85,16 @@ impl<'t> Facts<'t> {
         };
         if let Some(counts) = counts {
             self.add_credentials(&mut facts, &listed.name, counts);
+            let shared_host = registry.and_then(|one| {
+                shared_host::find(self.input.index, self.registries, (one, counts))
+            });
+            // What builders mount is to be read the same by all of them.
+            if registry.is_some_and(|registry| registry.access.is_pull()) {
+                facts.shared_host = shared_host;
+            } else {
+                let note = |message| Reason::new("SeveralLogins", message);
+                facts.notes.extend(shared_host.map(note));
+            }
         }
         facts
     }
@@ -113,7 +123,8 @@ impl<'t> Facts<'t> {
             Reason::new("AmbiguousPrecedence", message)
         }));
         notes.extend(self.drifting.get(&listed.name).map(|namespaces| {
-            let message = format!("another writer keeps changing the pull secret in {}, backing off; find it with `kubectl get secret pullpass --show-managed-fields -o yaml`, or opt the namespace out", namespaces.join(", "));
+            let name = self.registries.get(&listed.name).map_or(PULL_SECRET, |one| &one.secret);
+            let message = format!("another writer keeps changing the pull secret in {}, backing off; find it with `kubectl get secret {name} --show-managed-fields -o yaml`, or opt the namespace out", namespaces.join(", "));
             Reason::new("ConflictingWriter", message)
         }));
         notes
@@ -216,7 +227,8 @@ impl<'t> Facts<'t> {
                 series: None,
                 action: "Provision",
                 note: format!(
-                    "pullpass does not manage this Secret, so Pods here get no pull secret of Registry {}: rename or delete it",
+                    "pullpass does not manage this Secret, so {} here get no pull secret of Registry {}: rename or delete it",
+                    registry.users(),
                     listed.name
                 ),
             })

@@ -19,6 +19,8 @@ const MAX_OF_ALL: usize = 1000;
 /// Why Pods wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WaitCause {
+    /// Who waits.
+    users: &'static str,
     reason: &'static str,
     /// What people in the namespace can do; `None`: only those who run pullpass can do something.
     advice: Option<String>,
@@ -41,6 +43,7 @@ pub(super) fn find(
     let most = MAX_OF_REGISTRY.min(MAX_OF_ALL.saturating_sub(others));
     if is_refused {
         let refused = WaitCause {
+            users: registry.users(),
             reason: "LoginRefused",
             advice: None,
         };
@@ -59,6 +62,7 @@ fn find_cause(
     key: &PullSecretKey,
 ) -> Option<WaitCause> {
     let view = facts.input.index.get(key)?.view()?;
+    let users = registry.users();
     // With the last fixed login, Pods pull for as long as it works.
     if registry.has_static_login() && view.holds_any_of(&registry.name) {
         return None;
@@ -74,7 +78,11 @@ fn find_cause(
         let reason = failure.reason;
         // Who is refused is their own ServiceAccount: what the cloud says of it is for them.
         let advice = source.tenant().map(|_| failure.message);
-        return Some(WaitCause { reason, advice });
+        return Some(WaitCause {
+            users,
+            reason,
+            advice,
+        });
     }
     let provisioner = facts.input.provisioner;
     let lack = provisioner.find_lack(view, &registry.name, facts.now)?;
@@ -85,6 +93,7 @@ fn find_cause(
     };
     let advice = registry.sources.iter().any(is_own).then_some(lack.message);
     Some(WaitCause {
+        users,
         reason: lack.reason,
         advice,
     })
@@ -96,11 +105,15 @@ pub(super) fn describe(
     registry: &str,
     cause: &WaitCause,
 ) -> EventNote {
-    let WaitCause { reason, advice } = cause;
+    let WaitCause {
+        users,
+        reason,
+        advice,
+    } = cause;
     let note = match advice {
-        Some(advice) => format!("Pods here get no login of Registry {registry}: {advice}"),
+        Some(advice) => format!("{users} here get no login of Registry {registry}: {advice}"),
         None => format!(
-            "Pods here get no login of Registry {registry} ({reason}), their images cannot be pulled: ask who runs pullpass, the Registry's status says why"
+            "{users} here get no login of Registry {registry} ({reason}), their images cannot be pulled: ask who runs pullpass, the Registry's status says why"
         ),
     };
     EventNote {
@@ -140,7 +153,7 @@ pub(super) fn describe_ended<'w>(
     before: &'w Waiting,
     now_waiting: &'w Waiting,
 ) -> impl Iterator<Item = EventNote> + 'w {
-    let is_good = move |key: &&PullSecretKey| {
+    let is_good = move |(key, _): &(&PullSecretKey, &WaitCause)| {
         let record = facts.input.index.get(key);
         let mut entries = record
             .and_then(|record| record.view())
@@ -151,16 +164,19 @@ pub(super) fn describe_ended<'w>(
         entries.peek().is_some() && entries.all(|one| one.entry_state.is_good())
     };
     let ended = before
-        .keys()
-        .filter(move |key| !now_waiting.contains_key(*key));
+        .iter()
+        .filter(move |(key, _)| !now_waiting.contains_key(*key));
     ended
         .filter(is_good)
-        .map(move |(namespace, name)| EventNote {
+        .map(move |((namespace, name), cause)| EventNote {
             regarding: secret(namespace, name),
             event_type: EventType::Normal,
             reason: "LoginAvailable",
             series: Some(registry.to_string()),
             action: "Provision",
-            note: format!("Pods here get the login of Registry {registry} again"),
+            note: format!(
+                "{} here get the login of Registry {registry} again",
+                cause.users
+            ),
         })
 }

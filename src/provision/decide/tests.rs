@@ -48,6 +48,41 @@ fn wait(minute: i64) -> Decision {
     Decision::Wait(Some(at(minute)))
 }
 
+/// Whoever mounts a Secret finds a quarter left: minted when it is due, written at the latest when it must be, and brought to the file by
+/// the kubelet within its time.
+#[test]
+fn leaves_a_quarter_of_the_life_to_what_is_mounted() {
+    for minutes in [15, 60, 180, 720, 10 * 365 * 24 * 60] {
+        let (minted_at, expires_at) = (at(0), at(minutes));
+        let life = expires_at.duration_since(minted_at);
+        let until = mounted_until(minted_at, expires_at);
+        let in_file = until + MOUNT_DELAY.min(life / 8);
+        assert!(expires_at.duration_since(in_file) >= life / 4, "{minutes}");
+        for jitter in 0..=255 {
+            let credential = CredentialState {
+                minted: Some((minted_at, expires_at)),
+                jitter: spread_mounted(jitter, minted_at),
+                ..CredentialState::default()
+            };
+            let due = credential.renewal_due(at(0)).unwrap();
+            assert!(due >= minted_at + life / 2, "{minutes}");
+            // Time to try again: at least a twentieth of its life.
+            assert!(
+                until.duration_since(due) >= life / 20,
+                "{minutes}: {due} {until}"
+            );
+        }
+    }
+    assert_eq!(mounted_until(at(0), at(60)), at(43));
+    // What is due goes out before what has more time, and waits for nothing beyond that.
+    let renewed = holding(&[(Some(ends(60)), EntryState::Previous(at(43)))]);
+    let renew = Decision::Renew {
+        until: at(43),
+        requeue_at: Some(at(30)),
+    };
+    assert_eq!(decide(&renewed, at(20)), renew);
+}
+
 #[test]
 fn mints_what_is_not_there() {
     let none = CredentialState::default();

@@ -35,8 +35,8 @@ pub struct Acr {
     /// the cloud recommends.
     #[schemars(length(max = 253), regex(pattern = AUDIENCE))]
     pub audience: Option<String>,
-    /// Narrows the credential to pulls from these repositories; it then has a shorter life. Form: up to 32 full names below the
-    /// login server, as `samples/app`; no `*`. Default: all that the identity may pull.
+    /// Narrows the credential to these repositories, to pulls from them and, with `access: Push`, pushes to them; it then has a shorter
+    /// life. Form: up to 32 full names below the login server, as `samples/app`; no `*`. Default: all that the identity may do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),

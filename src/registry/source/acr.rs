@@ -18,7 +18,7 @@ pub struct AcrSource {
     pub cloud: AzureCloud,
     /// Who asks.
     pub identity: AcrIdentity,
-    /// What the token is narrowed to, sorted, none twice; nothing: all that the identity may pull.
+    /// What the token is narrowed to, sorted, none twice; nothing: all that the identity may do.
     pub scopes: Vec<String>,
     /// Endpoints that replace the cloud's own; https only.
     pub endpoints: AcrEndpoints,

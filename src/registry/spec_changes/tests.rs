@@ -668,3 +668,53 @@ proptest! {
         }
     }
 }
+
+/// A Registry that pushes has its hosts' own keys, of which it has no pattern.
+#[test]
+fn takes_an_order_for_the_hosts_own_keys_of_what_pushed() {
+    let build = |generation: i64, spec: serde_json::Value| {
+        let registry = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": "a", "uid": "u", "generation": generation}, "spec": spec,
+        });
+        Arc::new(Registries::build([serde_json::from_value::<Registry>(
+            registry,
+        )
+        .unwrap()]))
+    };
+    let spec = |rest: serde_json::Value| {
+        let mut spec = json!({
+            "images": ["docker.io/x", "a.com/x"], "namespaceSelector": {"matchLabels": {"a": "b"}},
+            "static": {"secretRef": {"name": "login"}},
+        });
+        for (field, value) in rest.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        spec
+    };
+    let push = || spec(json!({"access": "Push"}));
+    let after = [
+        spec(json!({"serviceAccountNames": ["ci"]})),
+        spec(json!({"access": "Push", "images": ["b.com"]})),
+        spec(json!({"access": "Push", "namespaceSelector": {"matchLabels": {"a": "c"}}})),
+    ];
+    let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+    for changed in after {
+        let mut changes = SpecChanges::default();
+        changes.note_list(&build(1, push()), Some(Arc::from("crd")), at(0));
+        changes.note_event("a", &build(2, changed.clone()), at(1));
+        changes.confirm(changes.count(), Some("crd"), at(3));
+        let find = |secret: &str, key: &str| changes.find(&labels, secret, key);
+        for key in ["a.com", "docker.io", "https://index.docker.io/v1/"] {
+            assert_eq!(find("pullpass-a", key), Some(Confirmed), "{key} {changed}");
+            assert_eq!(find("pullpass", key), None);
+        }
+        assert_eq!(find("pullpass-a", "c.com"), None);
+    }
+    // Where it rests they stay.
+    let rests = build(1, spec(json!({"access": "Push", "suspend": true})));
+    let rests = rests.get("a").unwrap();
+    assert!(rests.retains(&labels, "pullpass-a", "https://index.docker.io/v1/"));
+    assert!(rests.retains(&labels, "pullpass-a", "a.com"));
+    assert!(!rests.retains(&labels, "pullpass-a", "a.com/y"));
+}

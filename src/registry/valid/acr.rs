@@ -1,17 +1,23 @@
 //! The credential that a login server of Azure needs.
 
+use crate::registry::crd::Access;
 use crate::registry::crd::acr::Acr;
 use crate::registry::host::{AzureCloud, Host};
 use crate::registry::source::{AcrEndpoints, AcrIdentity, AcrSource, ManagedIdentity};
 
 /// The source for one login server. The Registry is valid: the host is a login server, ids are GUIDs, endpoints https.
-pub(super) fn source_of(acr: &Acr, server: &str) -> AcrSource {
+pub(super) fn source_of(acr: &Acr, server: &str, access: Access) -> AcrSource {
     let cloud = match Host::recognise(server) {
         Some(Host::Acr(host)) => host.cloud,
         _ => acr.cloud.unwrap_or_default(),
     };
-    let pull = |repository: &String| format!("repository:{repository}:pull");
-    let mut scopes: Vec<String> = acr.scopes.iter().map(pull).collect();
+    // <https://distribution.github.io/distribution/spec/auth/scope/>
+    let actions = match access {
+        Access::Pull => "pull",
+        Access::Push => "pull,push",
+    };
+    let scope = |repository: &String| format!("repository:{repository}:{actions}");
+    let mut scopes: Vec<String> = acr.scopes.iter().map(scope).collect();
     scopes.sort();
     scopes.dedup();
     let endpoints = acr.endpoints.clone().unwrap_or_default();

@@ -8,8 +8,9 @@ use pullpass::registry::CredentialSource;
 use secrecy::ExposeSecret as _;
 
 use super::double::KindState;
-use super::history::{History, QUIET};
+use super::history::{History, NAMESPACES, QUIET};
 use super::oracle::{names, passwords};
+use super::replica::PUSH_SECRET;
 use super::time;
 use super::truth::Wanted;
 
@@ -135,7 +136,7 @@ impl History {
             let life = credential.expires_at.duration_since(credential.minted_at);
             let half = credential.minted_at + life / 2;
             // Each one has a time of its own within this part of its life.
-            half - moment < now && now < half + life / 20 + moment
+            half - moment < now && now < half + life / 5 + moment
         })
     }
 
@@ -157,6 +158,28 @@ impl History {
         }
     }
 
+    /// Whoever mounts a Secret finds a quarter of each credential's life left.
+    fn judge_mounted(&self) {
+        let now = time::truth();
+        for namespace in NAMESPACES {
+            let place = super::double::place(namespace, PUSH_SECRET);
+            let truth = self.truth();
+            let wanted = truth.grants(&truth, namespace, PUSH_SECRET);
+            let stored = self.world.secret(&place).filter(|stored| stored.ours);
+            for (key, password) in passwords(stored.as_ref()) {
+                let issued = self.clouds.issued.lock().unwrap().get(&password).cloned();
+                let Some(issued) = issued.filter(|_| wanted.contains_key(&key)) else {
+                    continue;
+                };
+                let life = issued.until.duration_since(issued.at);
+                if issued.until.duration_since(now) < life / 4 {
+                    let why = format!("{key} has {issued:?}");
+                    self.judge.condemn("mounted", &place, &why);
+                }
+            }
+        }
+    }
+
     /// Within the next hours each credential in use is minted once at most, and each Secret written once for all that were minted
     /// together.
     pub(crate) async fn judge_rotation(&mut self) {
@@ -164,6 +187,7 @@ impl History {
         for _ in 0..70 {
             time::pass(SignedDuration::from_mins(5)).await;
             self.run(5).await;
+            self.judge_mounted();
         }
         self.run(20).await;
         let mut mints: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();

@@ -29,7 +29,10 @@ use super::time;
 use super::truth::{Rules, build};
 
 /// The names of the pull secrets that there may be.
-pub(crate) const SECRETS: [&str; 2] = [PULL_SECRET, "pullpass-narrow"];
+pub(crate) const SECRETS: [&str; 3] = [PULL_SECRET, "pullpass-narrow", PUSH_SECRET];
+
+/// The one that is mounted.
+pub(crate) const PUSH_SECRET: &str = "pullpass-push";
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,7 +205,6 @@ impl Replica {
                 return;
             }
         };
-        self.shown.1 = epoch;
         self.knows |= kind == KindState::Served;
         let made = Some(world.kinds_made.load(Ordering::SeqCst));
         let is_new = self.kind_made != made;
@@ -212,6 +214,7 @@ impl Replica {
             let crd = (kind != KindState::Going).then(|| world.crd());
             self.state.crd.begin_list(crd.as_deref());
             self.shown_rules = there.clone();
+            self.shown.1 = epoch;
             self.state.set_registries(build(there), time::clock());
             return;
         }
@@ -234,6 +237,10 @@ impl Replica {
             };
             let registries = build(&self.shown_rules);
             self.state.apply_registry(&name, registries, time::clock());
+        }
+        // Else it goes by what it saw before.
+        if self.shown_rules == *there {
+            self.shown.1 = epoch;
         }
     }
 

@@ -22,7 +22,7 @@ const HARBOR: &str = "harbor.example.com";
 pub(crate) const SOURCE: &str = "harbor-login";
 
 /// The names of the Registries that there may be.
-pub(crate) const REGISTRIES: [&str; 5] = ["eu", "us", "harbor", "own", "narrow"];
+pub(crate) const REGISTRIES: [&str; 6] = ["eu", "us", "harbor", "own", "narrow", "push"];
 
 /// One form of the Registry of this name.
 pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
@@ -43,11 +43,27 @@ pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
         "harbor" => json!({"images": [HARBOR], "static": {"secretRef": {"name": SOURCE}}}),
         "own" => json!({"images": [AP], "ecr": {"identity": {"serviceAccount":
             {"name": "puller", "roleArn": "arn:aws:iam::210987654321:role/pull"}}}}),
+        "push" => {
+            json!({"images": pick(&[json!([format!("{EU}/build")]), json!([format!("{EU}/build"), OTHER])]),
+                "ecr": {"identity": identity}})
+        }
         _ => json!({"images": [format!("{EU}/secret")], "ecr": {"identity": identity}}),
     };
     spec["namespaceSelector"] = json!(serves);
     if name == "narrow" {
         spec["serviceAccountNames"] = json!(["ci"]);
+    }
+    if name == "push" {
+        // Its Secret has the same name, whatever it is for.
+        if dice.below(4) == 0 {
+            spec["serviceAccountNames"] = json!(["ci"]);
+        } else {
+            spec["access"] = json!("Push");
+            spec["namespaceSelector"] = pick(&[
+                json!({"matchLabels": {"team": "a"}}),
+                json!({"matchExpressions": [{"key": "team", "operator": "Exists"}]}),
+            ]);
+        }
     }
     spec["suspend"] = json!(dice.below(10) == 0);
     spec
@@ -168,9 +184,9 @@ impl Epoch {
             bind(grant, namespace, Some(&account)).unwrap()
         });
         let keys = bound.flat_map(|grant| {
+            let keys: Vec<String> = grant.all_keys().cloned().collect();
             let source = grant.source;
-            let keys = grant.keys.into_iter();
-            keys.map(move |key| (key, source.clone()))
+            keys.into_iter().map(move |key| (key, source.clone()))
         });
         keys.collect()
     }

@@ -1,0 +1,38 @@
+//! Which clients can use a Secret that holds several logins for one host. Pure.
+
+use std::collections::BTreeMap;
+
+use super::context::CheckContext;
+use super::ids;
+use super::report::HopResult;
+use crate::names::ObjectName;
+use crate::provision::digest::Digest;
+use crate::provision::shared_hosts;
+use crate::registry::clients::describe_shared_host;
+use crate::registry::{Grant, Labels};
+
+/// What is to be said of a Secret with these logins, of each such host. Those that builders mount are to be right for all of them; Pods'
+/// own are read by the kubelet.
+pub(super) fn of_secret(
+    context: &CheckContext<'_>,
+    labels: &Labels,
+    (name, grants): (&ObjectName, &[Grant]),
+    there: &BTreeMap<String, Digest>,
+) -> Vec<HopResult> {
+    let is_mounted = grants.iter().any(|grant| !grant.access.is_pull());
+    let describe = |domain: String| {
+        let other = context.registries.find_for_host_clients(labels, &domain);
+        let message = describe_shared_host(name, &domain, other);
+        let result = if is_mounted {
+            let fix = "give each Registry with access Push one login per host: split it";
+            HopResult::warning(message, fix)
+        } else {
+            HopResult::ok(message)
+        };
+        result.id(ids::SEVERAL_LOGINS)
+    };
+    shared_hosts::find(there)
+        .into_iter()
+        .map(describe)
+        .collect()
+}

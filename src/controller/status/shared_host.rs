@@ -1,0 +1,27 @@
+//! Secrets that hold several logins for one host: which clients cannot use them, and which Secret those can use.
+
+use std::collections::BTreeSet;
+
+use crate::controller::reconciler::index::{Index, RegistryCounts};
+use crate::registry::clients::describe_shared_host;
+use crate::registry::{Registries, ValidRegistry};
+
+/// What is to be said of a Registry's Secret in the first namespace where that is so; `None`: it is so in none.
+pub(super) fn find(
+    index: &Index,
+    registries: &Registries,
+    (registry, counts): (&ValidRegistry, &RegistryCounts),
+) -> Option<String> {
+    let is_own = |domain: &&String| registry.patterns().any(|one| one.domain() == **domain);
+    // Groups have no order of their own.
+    let mut found = BTreeSet::new();
+    for view in index.examples(counts) {
+        let namespace = &view.target.namespace;
+        let first = view.shared_hosts().iter().find(is_own);
+        found.extend(first.map(|domain| (&namespace.name, domain, &namespace.labels)));
+    }
+    let (namespace, domain, labels) = found.pop_first()?;
+    let other = registries.find_for_host_clients(labels, domain);
+    let said = describe_shared_host(&registry.secret, domain, other);
+    Some(format!("in namespace {namespace} {said}"))
+}
