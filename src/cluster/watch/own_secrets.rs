@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::super::Kube;
 use super::pull_secrets::watch_secrets;
-use super::reflect::{OWN_SECRETS, WatchTarget};
-use super::sync::{self, SyncState, reached};
+use super::reflect::WatchTarget;
+use super::sync::{self, OWN_SECRETS, SyncState, reached};
 use crate::names::ObjectName;
 use crate::provision::missing_rbac;
 use crate::provision::state::State;

@@ -25,9 +25,6 @@ use crate::provision::store::Store;
 /// How often a watch is tried again at least: what waits for it after an outage is not to wait for longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// What the watches on Registries' own secrets are called.
-pub(super) const OWN_SECRETS: &str = "registry_pull_secrets";
-
 /// How often a watch is tried again at least that pullpass may have no rights to.
 const FORBIDDEN_BACKOFF: Duration = Duration::from_secs(10);
 

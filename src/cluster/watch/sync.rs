@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::watch as signal;
 
-use super::reflect::OWN_SECRETS;
-
 /// What the watch on the pull secrets is called.
 pub(super) const PULL_SECRETS: &str = "pull_secrets";
+
+/// What the watches on Registries' own secrets are called.
+pub(super) const OWN_SECRETS: &str = "registry_pull_secrets";
 
 /// How long a start waits for the lists of pull secrets once all else is known. They only save reads: one that is not known yet is read
 /// where a Pod needs it. So whoever fills them with large Secrets keeps no replica from serving.
