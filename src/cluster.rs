@@ -28,9 +28,10 @@ mod watch_throttle;
 mod webhooks;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -44,6 +45,7 @@ pub use metrics::Metrics;
 pub use minted_credentials::MintedCredentials;
 pub use owned_secrets::OwnedSecret;
 pub use pods::{ListedPod, PodPage, PodScope};
+pub use user::ApiUser;
 pub use watch::{Synced, Watches};
 pub use webhooks::{WEBHOOKS, WebhookConfig, WebhookConfigs, WebhookKind};
 
@@ -87,6 +89,8 @@ pub struct Kube {
     own_token: Option<Arc<Path>>,
     /// Who reports in Events, if that is known.
     instance: Option<Arc<str>>,
+    /// What the Lease goes with, once it is known.
+    lease_owner: Arc<OnceLock<OwnerReference>>,
 }
 
 impl Kube {
@@ -102,6 +106,7 @@ impl Kube {
             revision: Revision::default(),
             own_token: None,
             instance: None,
+            lease_owner: Arc::default(),
         }
     }
 

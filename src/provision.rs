@@ -29,6 +29,7 @@ pub mod login_digests;
 pub mod namespace;
 pub mod observe;
 pub mod offline;
+mod pending;
 pub mod ports;
 mod provisioner;
 pub mod prune;
@@ -108,6 +109,17 @@ pub trait Provision: Send + Sync {
         dry_run: bool,
     ) -> Coverage;
 
+    /// Why what is missing under `keys` is not there to be written, as far as memory knows: for a dry run, which works for nothing.
+    fn find_lacks(
+        &self,
+        _namespace: &Arc<Namespace>,
+        _secret: &ObjectName,
+        _keys: &[&str],
+        _now: Timestamp,
+    ) -> Vec<Pending> {
+        Vec::new()
+    }
+
     /// Mints what is missing under `keys` and writes this pull secret, waiting for these keys alone and not beyond `deadline`.
     /// The work is a separate task: it goes on when the caller hangs up or the deadline passes. Never for a dry run.
     async fn ensure(
@@ -152,4 +164,7 @@ pub struct Pending {
     pub reason: &'static str,
     /// What happened and what to do, in words for people; no secret in it.
     pub message: String,
+    /// Whether the message may hold what a cloud answered to an identity that is not the namespace's own: that is for those who run
+    /// pullpass, and for no one else.
+    pub is_of_cloud: bool,
 }

@@ -40,6 +40,8 @@ struct AdmissionDecision {
     cache: CacheResult,
     patch: Option<Patch>,
     warnings: Vec<String>,
+    /// What is said in the log beside them.
+    details: Vec<String>,
 }
 
 /// `POST /mutate`: Pods that are to be created.
@@ -175,6 +177,7 @@ async fn inject(
         cache,
         patch: patch::build(pod, &injection.additions),
         warnings,
+        details: result.details,
     }
 }
 
@@ -187,6 +190,7 @@ impl AdmissionDecision {
             cache,
             patch: None,
             warnings,
+            details: Vec::new(),
         }
     }
 
@@ -198,6 +202,7 @@ impl AdmissionDecision {
             cache: CacheResult::Hit,
             patch: None,
             warnings: Vec::new(),
+            details: Vec::new(),
         }
     }
 
@@ -218,7 +223,7 @@ impl AdmissionDecision {
                     pod.name = pod,
                     reason,
                     ?cache,
-                    detail = self.warnings.join("; "),
+                    detail = self.details.join("; "),
                     "admitted the Pod with a pull secret that is not complete yet, minting goes on in the background"
                 );
             }

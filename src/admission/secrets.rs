@@ -32,6 +32,8 @@ pub(super) struct SecretsResult {
     pub(super) left_out: Option<Skip>,
     /// What the user should know.
     pub(super) warnings: Vec<String>,
+    /// What the log says of what is pending: all of it.
+    pub(super) details: Vec<String>,
 }
 
 impl SecretsReview<'_> {
@@ -89,6 +91,7 @@ impl SecretsReview<'_> {
                     let unknown = if self.dry_run { "DryRun" } else { "" };
                     let reason = pending.first().map_or(unknown, |first| first.reason);
                     result.pending.get_or_insert(reason);
+                    result.details.extend(pending.iter().map(describe_in_full));
                     result.warnings.extend(pending.iter().map(describe));
                 }
             }
@@ -104,7 +107,10 @@ impl SecretsReview<'_> {
             Coverage::Covered => (EnsureOutcome::Covered, false),
             Coverage::Foreign => (EnsureOutcome::Foreign, false),
             Coverage::Missing if self.dry_run || keys.is_empty() => {
-                (EnsureOutcome::Pending(Vec::new()), false)
+                let lacks = self
+                    .provision
+                    .find_lacks(self.namespace, secret, keys, self.now);
+                (EnsureOutcome::Pending(lacks), false)
             }
             Coverage::Missing => {
                 let result = self
@@ -116,7 +122,18 @@ impl SecretsReview<'_> {
     }
 }
 
+/// For whoever creates the Pod, who may read no Registry: what a cloud answered is for those who run pullpass.
 fn describe(pending: &Pending) -> String {
+    match &pending.registry {
+        Some(registry) if pending.is_of_cloud => format!(
+            "pullpass: Registry {registry} has no login yet ({}), so that its images cannot be pulled: if it stays so, ask who runs pullpass, the Registry's status says why",
+            pending.reason
+        ),
+        _ => describe_in_full(pending),
+    }
+}
+
+fn describe_in_full(pending: &Pending) -> String {
     let registry = pending.registry.as_ref().map_or(Cow::Borrowed(""), |name| {
         Cow::Owned(format!("Registry {name}: "))
     });

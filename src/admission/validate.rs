@@ -18,6 +18,7 @@ use super::request;
 use super::review::{self, Denial, PodObject, Review};
 use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
+use crate::provision::Namespace;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::registry::ValidRegistry;
 
@@ -108,11 +109,13 @@ impl Webhook {
             return enforce.handle_unknown(name);
         };
         let now = (self.clock)();
-        match pod_check::check_pod(&*self.provision, pod, &namespace, now, deadline).await {
+        // A label that means nothing takes away nothing, so neither what is enforced: the Pod comes without the reference, too.
+        let heeded = Arc::new(namespace.as_if_enabled());
+        match pod_check::check_pod(&*self.provision, pod, &heeded, now, deadline).await {
             // The API server asks about opted-in namespaces alone: memory is behind.
             PodCheck::Skipped(Skip::NamespaceNotOptedIn) => enforce.handle_unknown(name),
             PodCheck::Referenced | PodCheck::Skipped(_) => ValidationResponse::default(),
-            PodCheck::Missed(lacks) => enforce.handle_missed(pod, name, &lacks),
+            PodCheck::Missed(lacks) => enforce.handle_missed(pod, &namespace, &lacks),
         }
     }
 }
@@ -131,18 +134,21 @@ impl Enforce {
     fn handle_missed(
         self,
         pod: &PodObject<'_>,
-        namespace: &str,
+        namespace: &Namespace,
         lacks: &MissingReferences,
     ) -> ValidationResponse {
         let (secrets, registries) = (lacks.secrets.join(", "), lacks.registries.join(", "));
         let advice = if plan::opts_out(pod) {
             format!("remove the label {INJECT_LABEL}=disabled from the Pod")
+        } else if let Some(unknown) = namespace.find_unknown_inject() {
+            unknown
         } else {
             "recreate it: pullpass' webhook was not called, or another webhook removed the reference"
                 .to_owned()
         };
         let message = format!(
-            "pullpass: the Pod does not reference Secret {secrets} of namespace {namespace}, which its images need (Registry {registries}): {advice}"
+            "pullpass: the Pod does not reference Secret {secrets} of namespace {}, which its images need (Registry {registries}): {advice}",
+            namespace.name
         );
         match self {
             Self::Warn => ValidationResponse::warn(vec![message]),

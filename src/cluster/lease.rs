@@ -59,7 +59,7 @@ impl Kube {
         Ok(found.map(|lease| self.read_lease(lease)))
     }
 
-    /// Writes the Lease, if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
+    /// Writes the Lease, with its owner where that is known ([`Kube::bind_lease_to`]), if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
     /// decided by it.
     ///
     /// # Errors
@@ -70,7 +70,9 @@ impl Kube {
         precondition: &Precondition,
         now: Timestamp,
     ) -> Result<LeaseRecord, ClusterError> {
+        let owners: Vec<_> = self.lease_owner.get().into_iter().collect();
         let object = json!({
+            "metadata": {"ownerReferences": owners},
             "spec": {
                 "holderIdentity": term.holder,
                 "leaseDurationSeconds": term.duration.as_secs().max(1),

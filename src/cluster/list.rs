@@ -1,6 +1,7 @@
 //! A list that is read one item at a time out of the stream of the answer, so that no page of it is in memory at once, however large its
 //! objects are.
 
+mod page_size;
 mod splitter;
 
 use std::io;
@@ -12,12 +13,14 @@ use kube::api::{ListParams, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub(super) use self::page_size::PageSize;
 use self::splitter::{ListSplitter, Split, SplitError};
 
 /// One page of a list.
 pub(super) struct ListReader {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
     splitter: ListSplitter,
+    bytes: u64,
 }
 
 /// What a page says of the list.
@@ -84,6 +87,7 @@ impl ListReader {
         Ok(Self {
             body: Box::pin(body),
             splitter: ListSplitter::default(),
+            bytes: 0,
         })
     }
 
@@ -100,6 +104,7 @@ impl ListReader {
             }
             let (used, split) = self.splitter.push(chunk).map_err(unreadable)?;
             self.body.as_mut().consume(used);
+            self.bytes += used as u64;
             if split == Split::Item {
                 return Ok(Some(self.splitter.item()));
             }
@@ -115,6 +120,11 @@ impl ListReader {
         item.map(serde_json::from_slice)
             .transpose()
             .map_err(kube::Error::SerdeError)
+    }
+
+    /// How many bytes of the page were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What the page says of the list; to be asked after its last item.

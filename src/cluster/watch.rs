@@ -11,6 +11,7 @@ mod pull_secrets;
 mod reflect;
 mod registries;
 mod stream;
+mod sync;
 mod webhooks;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,8 @@ use self::pull_secrets::watch_secrets;
 use self::reflect::{OWN_SECRETS, ReflectorSpec, follow};
 use self::registries::watch_registries;
 use self::stream::WatchStream;
+pub use self::sync::Synced;
+use self::sync::{PULL_SECRETS, SyncState};
 use super::credential_store::{STORE_LABEL, StoredSecret};
 use super::objects;
 use super::{Kube, KubeCredentialStore};
@@ -44,39 +47,12 @@ pub struct Watches {
     synced: Synced,
 }
 
-/// Whether each watch has shown everything once.
-#[derive(Clone)]
-pub struct Synced(Vec<(&'static str, signal::Receiver<bool>)>);
-
-impl Synced {
-    /// The same, and what `receiver` becomes true for.
-    #[must_use]
-    pub fn and(mut self, what: &'static str, receiver: signal::Receiver<bool>) -> Self {
-        self.0.push((what, receiver));
-        self
-    }
-
-    /// Waits until each watch has shown everything once.
-    pub async fn wait(&mut self) {
-        for (_, receiver) in &mut self.0 {
-            // The sender lives as long as its watch, which never ends.
-            let _ = receiver.wait_for(|synced| *synced).await;
-        }
-    }
-
-    /// The watches that have not shown everything yet.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let open = self.0.iter().filter(|(_, receiver)| !*receiver.borrow());
-        open.map(|(what, _)| *what).collect()
-    }
-}
-
 impl Watches {
     /// The watches that keep `state` and `store` current. Nothing runs before [`Watches::run`].
     pub fn new(kube: &Kube, state: &Arc<State>, store: &Arc<KubeCredentialStore>) -> Self {
         let mut watches = Self {
             tasks: Vec::new(),
-            synced: Synced(Vec::new()),
+            synced: Synced::default(),
         };
         watches.add("namespaces", |synced| {
             watch_namespaces(kube.clone(), Arc::clone(state), synced)
@@ -84,13 +60,13 @@ impl Watches {
         watches.add("registries", |synced| {
             watch_registries(kube.clone(), Arc::clone(state), synced)
         });
-        let namespaces = watches.signal("namespaces");
-        watches.add("pull_secrets", |synced| {
-            let (name, target) = (ObjectName::constant(PULL_SECRET), "pull_secrets".into());
+        let namespaces = watches.synced.receiver("namespaces");
+        watches.add(PULL_SECRETS, |synced| {
+            let (name, target) = (ObjectName::constant(PULL_SECRET), PULL_SECRETS.into());
             let signals = (namespaces, synced);
             watch_secrets(kube.clone(), name, Arc::clone(state), target, signals)
         });
-        let before = ["namespaces", "registries"].map(|what| watches.signal(what));
+        let before = ["namespaces", "registries"].map(|what| watches.synced.receiver(what));
         watches.add(OWN_SECRETS, |synced| {
             watch_own_secrets(kube.clone(), Arc::clone(state), before, synced)
         });
@@ -103,7 +79,7 @@ impl Watches {
         watches
     }
 
-    /// Resolves once every watch has shown all its objects.
+    /// How far each watch has come.
     pub fn synced(&self) -> Synced {
         self.synced.clone()
     }
@@ -121,23 +97,14 @@ impl Watches {
         }
     }
 
-    /// Becomes true once the watch of this name has shown all its objects.
-    fn signal(&self, what: &str) -> signal::Receiver<bool> {
-        let mut signals = self.synced.0.iter();
-        let (_, receiver) = signals
-            .find(|(name, _)| *name == what)
-            .expect("it was added");
-        receiver.clone()
-    }
-
     fn add<W: Future<Output = ()> + Send + 'static>(
         &mut self,
         what: &'static str,
-        watch: impl FnOnce(signal::Sender<bool>) -> W,
+        watch: impl FnOnce(signal::Sender<SyncState>) -> W,
     ) {
-        let (sender, receiver) = signal::channel(false);
+        let (sender, receiver) = sync::channel();
         self.tasks.push((what, watch(sender).boxed()));
-        self.synced.0.push((what, receiver));
+        self.synced.add(what, receiver);
     }
 }
 
@@ -172,7 +139,7 @@ fn warn_of_unheeded(state: &State, name: &str, warned: &mut HashSet<NamespaceNam
 }
 
 /// Namespaces with the opt-in label, metadata alone: also those where its value means nothing, and what is there stays.
-async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
+async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<SyncState>) {
     let api: Api<PartialObjectMeta<NamespaceObject>> = Api::all(kube.client.clone());
     let selection = Selection::of_labels(format!("{INJECT_LABEL},{INJECT_LABEL}!=disabled"));
     let events = WatchStream::new(&kube, "namespaces", api, selection);
@@ -210,7 +177,7 @@ async fn watch_namespaces(kube: Kube, state: Arc<State>, synced: signal::Sender<
     follow(events, &state.namespaces, reader, synced).await;
 }
 
-async fn watch_sources(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
+async fn watch_sources(kube: Kube, state: Arc<State>, synced: signal::Sender<SyncState>) {
     let selection = Selection::of_labels(format!("{}=true", objects::SOURCE_LABEL));
     let own = kube.namespace().clone();
     let events = WatchStream::new(&kube, "source_secrets", kube.namespaced(&own), selection);
@@ -233,7 +200,11 @@ fn log_source_change(name: &str, count: usize) {
     }
 }
 
-async fn watch_store(kube: Kube, store: Arc<KubeCredentialStore>, synced: signal::Sender<bool>) {
+async fn watch_store(
+    kube: Kube,
+    store: Arc<KubeCredentialStore>,
+    synced: signal::Sender<SyncState>,
+) {
     let selection = Selection::of_labels(format!("{STORE_LABEL}=true"));
     let own = kube.namespace().clone();
     let events = WatchStream::new(&kube, "credential_store", kube.namespaced(&own), selection);

@@ -49,7 +49,13 @@ fn read_json(answer: &Map<String, Value>) -> BodyWords {
     };
     BodyWords {
         code: first(&["code", "Code", "__type", "error"]),
-        text: first(&["message", "Message", "error_description", "detail"]),
+        text: first(&[
+            "message",
+            "Message",
+            "error_description",
+            "detail",
+            "details",
+        ]),
     }
 }
 
@@ -79,6 +85,11 @@ mod tests {
             (r#"{"__type":"X","message":"no"}"#, "X", "no"),
             (r#"{"Code":"X","Message":"no"}"#, "X", "no"),
             (r#"{"code":5,"message":["no"]}"#, "", ""),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "",
+                "incorrect username or password",
+            ),
             (
                 "no AzureAssignedIdentity found\n",
                 "",

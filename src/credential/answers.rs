@@ -20,6 +20,8 @@ pub(crate) enum Service {
     Ec2,
     /// Entra ID.
     Entra,
+    /// The proxy of AKS' identity bindings before it, in its own words.
+    Bindings,
     /// A login server of Azure.
     Acr,
     /// Instance metadata of Azure, or AAD Pod Identity's NMI in its place.

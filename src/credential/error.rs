@@ -182,6 +182,26 @@ impl MintError {
         }
     }
 
+    /// Whether it says what a cloud answered, or how it is asked: not what is missing in this cluster.
+    pub fn is_of_cloud(&self) -> bool {
+        match self {
+            Self::NoIdentity { .. }
+            | Self::Refused(_)
+            | Self::Timeout { .. }
+            | Self::Network { .. }
+            | Self::BadAnswer { .. }
+            | Self::ExpiredAnswer { .. }
+            | Self::Configuration { .. }
+            | Self::SessionNotRenewed { .. }
+            | Self::Hop { .. } => true,
+            Self::MissingSource { .. }
+            | Self::MalformedSource { .. }
+            | Self::Tenant(_)
+            | Self::Store(_)
+            | Self::TaskPanicked => false,
+        }
+    }
+
     /// Whether no cloud was asked, since the API server could not be.
     pub fn is_of_cluster(&self) -> bool {
         match self {

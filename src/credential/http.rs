@@ -289,10 +289,25 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     let text = one_line(&innermost.to_string());
-    if text.contains("certificate") {
-        format!("{text} {TRUST_HINT}")
+    match find_hint(&text) {
+        Some(hint) => format!("{text} {hint}"),
+        None => text,
+    }
+}
+
+/// What to do about a certificate, by what is wrong with it.
+///
+/// <https://docs.rs/rustls/0.23/rustls/enum.CertificateError.html>
+fn find_hint(text: &str) -> Option<&'static str> {
+    let has = |words: &str| text.contains(words);
+    if !has("certificate") {
+        None
+    } else if has("not valid yet") || has("expired") {
+        Some("(is this node's clock right? else the certificate there is to be renewed)")
+    } else if has("not valid for name") {
+        Some("(check the host's name, and what answers there: a proxy?)")
     } else {
-        text
+        Some(TRUST_HINT)
     }
 }
 
@@ -367,6 +382,35 @@ fn check_authorities(pem: &[u8]) -> Result<(), HttpClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advises_about_a_certificate_by_what_is_wrong_with_it() {
+        for (error, words) in [
+            (
+                "invalid peer certificate: certificate not valid yet: verification time 1 (UNIX), but certificate is not valid before 2",
+                "clock",
+            ),
+            (
+                "invalid peer certificate: certificate expired: verification time 2 (UNIX), but certificate is not valid after 1",
+                "clock",
+            ),
+            (
+                "invalid peer certificate: certificate not valid for name \"a.example\"; certificate is only valid for DnsName(\"b.example\")",
+                "check the host's name",
+            ),
+            ("invalid peer certificate: UnknownIssuer", "--extra-ca"),
+        ] {
+            let shown = root_cause(&std::io::Error::other(error));
+            assert!(shown.contains(words), "{shown}");
+            assert_eq!(
+                shown.matches('(').count(),
+                error.matches('(').count() + 1,
+                "{shown}"
+            );
+        }
+        let refused = root_cause(&std::io::Error::other("Connection refused"));
+        assert_eq!(refused, "Connection refused");
+    }
 
     #[test]
     fn build_client_accepts_generated_authority() {

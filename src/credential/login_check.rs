@@ -17,6 +17,14 @@ use crate::plain_text::Fingerprint;
 /// How many logins of one Registry are tried: more say nothing of the others.
 const MAX_TRIES: usize = 8;
 
+/// What to do where nobody could tell.
+const OF_THE_LOGIN: &str = "check that the login may pull from it";
+/// See [`OF_THE_LOGIN`].
+const OF_THE_HOST: &str =
+    "check the host in the Registry's images, and what answers there (a proxy?)";
+/// See [`OF_THE_LOGIN`].
+const OF_THE_WAY: &str = "check name resolution, proxies, network policies and certificates between pullpass and it; nodes may pull from it all the same";
+
 /// What trying a Registry's logins showed. The messages say what to do; none holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginOutcome {
@@ -112,18 +120,33 @@ fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> 
         Err(error) => error,
     };
     let message = error.to_string();
-    match error {
+    let known = |reason, is_passing, advice: &str| {
+        unknown(reason, format!("{message}: {advice}"), is_passing)
+    };
+    match &error {
         RegistryClientError::Refused { status: 401, .. }
         | RegistryClientError::Known { status: 401, .. } => LoginOutcome::Refused { message },
-        RegistryClientError::ForeignRealm { .. } => unknown("ForeignRealm", message, false),
-        RegistryClientError::Refused { .. } | RegistryClientError::Known { status: 403, .. } => {
-            unknown("Forbidden", message, true)
+        RegistryClientError::ForeignRealm { realm, .. } => {
+            let advice = format!("`pullpass check --token-service {realm}` tries it there");
+            known("ForeignRealm", false, &advice)
         }
-        RegistryClientError::NotFound { .. }
-        | RegistryClientError::Known { .. }
-        | RegistryClientError::BadAnswer { .. } => unknown("InvalidResponse", message, true),
-        RegistryClientError::Timeout { .. } => unknown("Timeout", message, true),
-        RegistryClientError::Network { .. } => unknown("Network", message, true),
+        RegistryClientError::Known {
+            status: 403,
+            advice,
+            ..
+        } => known("Forbidden", true, advice),
+        RegistryClientError::Refused { .. } => known("Forbidden", true, OF_THE_LOGIN),
+        RegistryClientError::Known {
+            reason,
+            is_passing,
+            advice,
+            ..
+        } => known(reason.as_str(), *is_passing, advice),
+        RegistryClientError::NotFound { .. } | RegistryClientError::BadAnswer { .. } => {
+            known("InvalidResponse", true, OF_THE_HOST)
+        }
+        RegistryClientError::Timeout { .. } => known("Timeout", true, OF_THE_WAY),
+        RegistryClientError::Network { .. } => known("Network", true, OF_THE_WAY),
     }
 }
 

@@ -16,8 +16,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::answer_words;
-use super::answers::{self, CloudAnswer, Service};
+use super::answer_words::{self, BodyWords};
+use super::answers::{self, CloudAnswer, Lasts, Service};
 use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use super::outgoing::{Sent, build_request};
@@ -266,6 +266,8 @@ impl<'a> RegistryClient<'a> {
                 what,
                 status: reply.status,
                 answer: format!("{answer}{}", wait.unwrap_or_default()),
+                reason: known.reason,
+                is_passing: known.lasts == Lasts::Passing,
                 advice: &known.advice,
             };
         }
@@ -283,12 +285,15 @@ impl<'a> RegistryClient<'a> {
 
     /// The registry's own words, unless they repeat the login.
     fn words(&self, body: &[u8]) -> String {
-        let errors = serde_json::from_slice::<ErrorResponse>(body).map(|body| body.errors);
-        let words = match errors.unwrap_or_default().into_iter().next() {
-            Some(error) => format!("{} {}", error.code, error.message),
-            None => "it does not say why".to_owned(),
-        };
-        Sent::Text(self.password).show(&words)
+        let BodyWords { code, text } = answer_words::read_body(body);
+        let said: Vec<&str> = [code.as_str(), text.as_str()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        if said.is_empty() {
+            return "it does not say why".to_owned();
+        }
+        Sent::Text(self.password).show(&said.join(" "))
     }
 
     fn bad(&self, problem: String) -> RegistryClientError {
@@ -304,18 +309,4 @@ impl<'a> RegistryClient<'a> {
 struct RegistryTokenResponse {
     token: Option<String>,
     access_token: Option<String>,
-}
-
-/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>
-#[derive(Deserialize)]
-struct ErrorResponse {
-    errors: Vec<RegistryError>,
-}
-
-#[derive(Deserialize)]
-struct RegistryError {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
 }

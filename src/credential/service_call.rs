@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::{MintError, answer_words};
 
 /// Whom one asked, and as whom.
+#[derive(Clone)]
 pub(crate) struct ServiceCall<'a> {
     /// Who answers.
     pub(crate) service: Service,

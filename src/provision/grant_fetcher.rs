@@ -118,8 +118,12 @@ impl GrantFetcher<'_> {
                 match self.credentials.mint(source, self.now).await {
                     Ok(credential) => of_credential(&grant, &credential),
                     Err(error) => {
+                        let pending = Pending {
+                            is_of_cloud: error.is_of_cloud() && source.tenant().is_none(),
+                            ..pending(&grant, error.reason(), error.to_string())
+                        };
                         return Err(FetchFailure {
-                            pending: pending(&grant, error.reason(), error.to_string()),
+                            pending,
                             may_be_stale: error.is_refusal(),
                         });
                     }
@@ -132,6 +136,7 @@ impl GrantFetcher<'_> {
 
 fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
     Pending {
+        is_of_cloud: false,
         registry: Some(grant.registry.clone()),
         reason,
         message,

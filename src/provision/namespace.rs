@@ -7,6 +7,9 @@ use crate::names::NamespaceName;
 /// The label that opts a namespace in, and a Pod out.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 
+/// The label by which a namespace asks that its Pods really get what their images need.
+pub const ENFORCE_LABEL: &str = "pullpass.dev/enforce";
+
 /// How the names of the namespaces begin that Kubernetes itself uses.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/#initial-namespaces>
 const SYSTEM_PREFIX: &str = "kube-";
@@ -92,6 +95,19 @@ impl Namespace {
     /// Whether the pull secrets that are there are kept and renewed: none of them goes for a value that means nothing.
     pub fn keeps_pull_secrets(&self) -> bool {
         !self.terminating && self.mode != InjectMode::Off
+    }
+
+    /// The same as if the value of its label were `enabled`, where it means nothing: what its Pods need, whatever they get.
+    #[must_use]
+    pub fn as_if_enabled(&self) -> Self {
+        let mode = match self.mode {
+            InjectMode::Unknown => InjectMode::Enabled,
+            known => known,
+        };
+        Self {
+            mode,
+            ..self.clone()
+        }
     }
 
     /// Whether its label is not followed: it is excluded, or the value means nothing.

@@ -21,6 +21,7 @@ use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
 use super::lock::lock;
+use super::pending::{panicked, terminating, timed_out};
 use super::ports::{Cluster, Credentials};
 use super::read_cache::ReadCache;
 use super::sources;
@@ -150,6 +151,16 @@ impl Provision for Provisioner {
             ProvisionerInner::join(&self.0, namespace, secret);
         }
         found.coverage
+    }
+
+    fn find_lacks(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
+        now: Timestamp,
+    ) -> Vec<Pending> {
+        self.find_lacks_of(namespace, secret, keys, now)
     }
 
     async fn ensure(
@@ -348,34 +359,6 @@ impl Drop for FlightGuard {
     }
 }
 
-fn terminating(namespace: &Namespace) -> Pending {
-    Pending {
-        registry: None,
-        reason: "NamespaceTerminating",
-        message: format!(
-            "namespace {} is terminating: nothing is written into it",
-            namespace.name
-        ),
-    }
-}
-
-fn timed_out() -> Pending {
-    Pending {
-        registry: None,
-        reason: "Timeout",
-        message: "timed out waiting for credentials: minting goes on in the background, the kubelet retries the pull"
-            .to_owned(),
-    }
-}
-
-fn panicked() -> Pending {
-    Pending {
-        registry: None,
-        reason: "InternalError",
-        message: "internal error: the task that writes the pull secret panicked, retried with the next Pod".to_owned(),
-    }
-}
-
 /// What is said of keys that nothing gives any more.
 fn not_granted(namespace: &Namespace, state: &State) -> Pending {
     if let Some(now) = state.namespaces.get(&namespace.name)
@@ -384,6 +367,7 @@ fn not_granted(namespace: &Namespace, state: &State) -> Pending {
         return terminating(&now);
     }
     Pending {
+        is_of_cloud: false,
         registry: None,
         reason: "NotServed",
         message: "Registries or the namespace's labels changed during the review: retried with the next Pod".to_owned(),

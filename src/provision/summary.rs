@@ -1,9 +1,15 @@
 //! What a Registry's status says of the namespaces that it serves.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::digest::Digest;
 use super::grant_coverage::GrantCoverage;
 use super::provisioner::{Provisioner, ProvisionerInner};
 use super::{Namespace, Pending, grant_fetcher, tenant_identity};
+use crate::credential::Freshness;
+use crate::names::ObjectName;
 use crate::registry::source::Tenant;
 
 /// The summary of one Registry.
@@ -46,6 +52,30 @@ impl Provisioner {
         })
     }
 
+    /// Why what a pull secret lacks under these keys is not there to be written, where memory knows.
+    pub(super) fn find_lacks_of(
+        &self,
+        namespace: &Arc<Namespace>,
+        secret: &ObjectName,
+        keys: &[&str],
+        now: Timestamp,
+    ) -> Vec<Pending> {
+        let coverage = self.0.coverage(namespace, secret);
+        let is_asked = |covered: &&GrantCoverage| {
+            let mut of_grant = covered.grant.keys.iter();
+            covered.freshness(now) == Freshness::Spent
+                && of_grant.any(|key| keys.contains(&key.as_str()))
+        };
+        let lacking = coverage.covered().iter().filter(is_asked);
+        let mut lacks: Vec<Pending> = Vec::new();
+        for lack in lacking.filter_map(|covered| self.find_grant_lack(namespace, covered)) {
+            if !lacks.contains(&lack) {
+                lacks.push(lack);
+            }
+        }
+        lacks
+    }
+
     /// Why there is nothing to be written for a grant, where memory knows.
     pub(super) fn find_grant_lack(
         &self,
@@ -60,6 +90,7 @@ impl Provisioner {
         let known = state.accounts.get(&namespace.name, name)?;
         let bound = tenant_identity::bind(grant, namespace, known.account.as_deref());
         bound.err().map(|error| Pending {
+            is_of_cloud: false,
             registry: Some(grant.registry.clone()),
             reason: error.reason(),
             message: error.to_string(),

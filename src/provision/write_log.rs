@@ -115,6 +115,7 @@ mod tests {
             })
         };
         let pending = |reason| Pending {
+            is_of_cloud: false,
             registry: None,
             reason,
             message: "no".to_owned(),

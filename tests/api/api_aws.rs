@@ -277,10 +277,12 @@ async fn mints_with_temporary_keys_and_their_session_token() {
     fixture
         .put_source("temporary", "Opaque", session("canary/old"))
         .await;
-    let _pullpass = fixture.start().await;
+    let pullpass = fixture.start().await;
 
     let created = fixture.create(&namespace, &[&image]).await;
-    let told = created.warnings.join("\n").replace("\n… ", " ");
+    let warnings = created.warnings.join("\n").replace("\n… ", " ");
+    let told = format!("{warnings}\n{}", pullpass.log());
+    assert!(warnings.contains("(UnrecognizedClient)"), "{warnings}");
     assert!(
         told.contains("AWS_SESSION_TOKEN") && !told.contains("canary"),
         "{told}"
@@ -335,7 +337,7 @@ async fn needs_the_right_to_ask_for_a_token_and_no_other() {
         fixture.put_registry(&user.name, spec).await;
     }
     let namespace = fixture.namespace("pods").await;
-    let _pullpass = fixture.start().await;
+    let pullpass = fixture.start().await;
     let image = |user: &User| {
         format!(
             "210987654321.dkr.ecr.eu-west-1.amazonaws.com/{}/app:1",
@@ -344,7 +346,10 @@ async fn needs_the_right_to_ask_for_a_token_and_no_other() {
     };
 
     let created = fixture.create(&namespace, &[&image(&pull)]).await;
-    let told = created.warnings.join("\n").replace("\n… ", " ");
+    let warnings = created.warnings.join("\n").replace("\n… ", " ");
+    assert!(warnings.contains("(AccessDenied)"), "{warnings}");
+    assert!(!warnings.contains(&pull.principal), "{warnings}");
+    let told = pullpass.log();
     for words in [
         "ecr:GetAuthorizationToken",
         &pull.principal,

@@ -17,7 +17,7 @@ use support::balancer::Balancer;
 use support::fixture::{ECR, FIXTURE, Fixture, OWN, references};
 use support::pki::{Authority, ENDED, VALID};
 use support::process::{Launch, Pullpass, configuration, make_certificates, make_namespace, pod};
-use support::proxy::Seen;
+use support::proxy::{Fault, Seen};
 use support::wait;
 
 /// The address of these tests' webhooks.
@@ -90,6 +90,69 @@ async fn answers_from_memory_and_lists_little_while_the_api_server_flaps() {
         assert!(lists <= 3 * FLAPS, "{lists} lists of {path}");
     }
     assert_eq!(fixture.user.minted(&fixture.world.moto).await.len(), 1);
+}
+
+/// Secrets under the name of a pull secret where nobody opted in.
+async fn create_others(fixture: &Fixture, count: usize) {
+    for at in 0..count {
+        let namespace = fixture.namespace_name(&format!("other{at}"));
+        make_namespace(&fixture.cluster, &namespace, &json!({})).await;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass", "namespace": namespace},
+        });
+        fixture.cluster.apply(&secret).await;
+    }
+}
+
+/// Whoever fills the list of pull secrets, or an API server that is slow with it, keeps nobody from serving.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serves_pods_while_the_list_of_pull_secrets_does_not_end() {
+    // More than the first page holds.
+    const OTHERS: usize = 60;
+    let fixture = fixture("listing").await;
+    let [shop, there] = [
+        fixture.namespace("shop").await,
+        fixture.namespace("there").await,
+    ];
+    create_others(&fixture, OTHERS).await;
+    let first = fixture.start().await;
+    let created = fixture.create(&there, &[&image()]).await;
+    assert!(references(&created.body), "{}", created.body);
+    let held = fixture.pull_secret(&there).await;
+    first.terminate();
+
+    fixture.api.inject(|seen| {
+        let is_page =
+            seen.path.contains("metadata.name%3Dpullpass&") && seen.path.contains("continue=");
+        is_page.then_some(Fault::Hang)
+    });
+    fixture.api.forget();
+    let pullpass = fixture.start_controller().await;
+    for namespace in [&shop, &there] {
+        let created = fixture.create(namespace, &[&image()]).await;
+        assert!(references(&created.body), "{}", created.body);
+        assert_eq!(created.warnings, [] as [&str; 0]);
+    }
+    assert!(fixture.has_pull_secret(&shop).await);
+    assert_eq!(
+        fixture.pull_secret(&there).await,
+        held,
+        "nothing was written"
+    );
+    assert!(
+        !fixture
+            .api
+            .all()
+            .iter()
+            .any(|seen| seen.path.contains("leases")),
+        "it would decide by half of what there is"
+    );
+    fixture.api.heal();
+    fixture.api.cut();
+    wait::until("it to lead", async || {
+        (pullpass.count("pullpass_leader", &[]).await == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -133,9 +133,10 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
     let workload = json!({"identity": {"workload": {}}});
     for (own, words) in rows {
         let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
-        let (_pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
-        let told = refuse(&fixture, &namespace).await;
-        assert!(told.contains(words), "{told}");
+        let (pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
+        refuse(&fixture, &namespace).await;
+        let log = pullpass.log();
+        assert!(log.contains(words), "{log}");
     }
     assert!(fixture.user.minted(moto).await.is_empty());
     let minted = moto.get("minted").await.to_string();
@@ -343,7 +344,8 @@ async fn mints_as_the_role_that_the_service_account_names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_for_the_audience_of_the_annotation_once_the_chart_names_it() {
     const AUDIENCE: &str = "my-cloud";
-    let fixture = Fixture::new("audience").await;
+    // The audience is its IAM's only one.
+    let fixture = Fixture::alone("audience").await;
     allow_tokens(&fixture, "audience-puller").await;
     let namespace = fixture.namespace("pods").await;
     let whose = (namespace.as_str(), "audience-puller");

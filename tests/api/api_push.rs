@@ -339,6 +339,52 @@ async fn tells_which_secret_clients_can_use_that_know_hosts_alone() {
     let held = fixture.pull_secret(&namespace).await;
     let found = keyring::lookup(&held, &[format!("{ECR}/unknown:1")]);
     assert!(found[0].is_empty(), "a host's own key is in pullpass");
+    assert_checked(&fixture, &namespace);
+}
+
+/// `check` says the same of the Secrets that are there, and of an image that Registries for builders alone are for.
+fn assert_checked(fixture: &Fixture, namespace: &str) {
+    let only = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "only"},
+        "spec": {
+            "images": ["localhost:9/only"], "access": "Push", "namespaceSelector": {"matchLabels": {FIXTURE: fixture.name}},
+            "static": {"secretRef": {"name": "one"}},
+        },
+    });
+    let file = fixture.file("only.json");
+    std::fs::write(&file, only.to_string()).unwrap();
+    let check = |arguments: &[&str]| -> Vec<Value> {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .args(["check", "-o", "json", "-n", namespace, "--kubeconfig"])
+            .arg(fixture.world.kubeconfig())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["checks"].as_array().unwrap().clone()
+    };
+    let found = check(&[]);
+    let several: Vec<&Value> = found
+        .iter()
+        .filter(|one| one["id"] == "SeveralLogins")
+        .collect();
+    assert_eq!(several.len(), 1, "{found:?}");
+    let message = several[0]["message"].as_str().unwrap();
+    assert_eq!(several[0]["status"], "ok", "Pods are well");
+    assert!(
+        message.contains("let them mount Secret pullpass-builds"),
+        "{message}"
+    );
+    let served = found.iter().find(|one| one["hop"] == "serves").unwrap();
+    let message = served["message"].as_str().unwrap();
+    assert!(message.contains("builds (access Push)"), "{message}");
+    let found = check(&["-f", file.to_str().unwrap(), "localhost:9/only/x:1"]);
+    let served = found.iter().find(|one| one["id"] == "PushOnly").unwrap();
+    let fix = served["fix"].as_str().unwrap();
+    assert!(
+        fix.contains("mount Secret pullpass-only of Registry only"),
+        "{fix}"
+    );
 }
 
 /// What the API server refuses it refuses in the words that files are refused with.

@@ -222,10 +222,43 @@ async fn warns_of_a_narrow_registry_whose_rights_are_missing() {
 
 /// Namespaces that differ in what they ask for.
 async fn make_namespaces(fixture: &Fixture) {
-    for enforce in ["warn", "deny", "none"] {
-        let labels = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/enforce": enforce, FIXTURE: fixture.name});
-        make_namespace(&fixture.cluster, &fixture.namespace_name(enforce), &labels).await;
+    for (name, inject, enforce) in [
+        ("warn", "enabled", "warn"),
+        ("deny", "enabled", "deny"),
+        ("none", "enabled", "none"),
+        ("odd-warn", "true", "warn"),
+        ("odd-deny", "true", "deny"),
+        ("out-deny", "disabled", "deny"),
+    ] {
+        let labels = json!({"pullpass.dev/inject": inject, "pullpass.dev/enforce": enforce, FIXTURE: fixture.name});
+        make_namespace(&fixture.cluster, &fixture.namespace_name(name), &labels).await;
     }
+}
+
+/// A label that means nothing takes nothing away: what is enforced holds, and the line says how to correct the label.
+async fn enforces_where_the_label_means_nothing(fixture: &Fixture) {
+    let corrected = format!(
+        "kubectl label namespace {} --overwrite pullpass.dev/inject=enabled",
+        fixture.namespace_name("odd-deny")
+    );
+    let denied = try_pod(fixture, "odd-deny", |_| {}).await;
+    assert_eq!(denied.status, StatusCode::FORBIDDEN, "{denied:?}");
+    let message = denied.body["message"].as_str().unwrap();
+    for words in ["pullpass.dev/inject=true means nothing", &corrected] {
+        assert!(message.contains(words), "{message}");
+    }
+    let warned = try_pod(fixture, "odd-warn", |_| {}).await.ok().warnings;
+    let warned = warned.join(" ").replace("… ", "");
+    assert!(
+        warned.contains("pullpass.dev/inject=true means nothing"),
+        "{warned}"
+    );
+    try_pod(fixture, "odd-deny", unmanaged).await.ok();
+    let with_reference =
+        |pod: &mut Value| pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass"}]);
+    try_pod(fixture, "odd-deny", with_reference).await.ok();
+    let out = try_pod(fixture, "out-deny", |_| {}).await.ok();
+    assert!(out.warnings.is_empty(), "{out:?}");
 }
 
 async fn try_pod(fixture: &Fixture, enforce: &str, change: impl Fn(&mut Value)) -> Answer {
@@ -305,6 +338,7 @@ async fn enforces_references_where_a_namespace_asks() {
         "{message}"
     );
 
+    enforces_where_the_label_means_nothing(&fixture).await;
     exempts_what_needs_or_may_have_no_reference(&fixture).await;
     exempts_foreign_secret(&fixture).await;
 

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
-use support::account::allow_tokens;
+use support::account::{allow_tokens, connect_tenant};
 use support::cluster::read_yaml;
 use support::fixture::{ECR, FIXTURE, Fixture, World, world};
 use support::internet::{Asked, Hosts, Internet, Reply};
@@ -66,7 +66,10 @@ struct Place {
 struct Told {
     code: Option<i32>,
     checks: Vec<Value>,
+    /// All of it.
     output: String,
+    stdout: String,
+    stderr: String,
 }
 
 impl Place {
@@ -158,9 +161,14 @@ impl Place {
     }
 
     async fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Told {
+        self.run_as("json", arguments, environment).await
+    }
+
+    /// Runs it with this `-o`; only JSON is read.
+    async fn run_as(&self, output: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Told {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
         command
-            .args(["check", "-o", "json"])
+            .args(["check", "-o", output])
             .args(arguments)
             .env_clear()
             .env("PULLPASS_EXTRA_CA", &self.ca)
@@ -176,6 +184,8 @@ impl Place {
             code: output.status.code(),
             checks: report["checks"].as_array().cloned().unwrap_or_default(),
             output: format!("{stdout}{stderr}"),
+            stdout,
+            stderr,
         };
         self.assert_no_secret(&told.output).await;
         told
@@ -573,6 +583,7 @@ async fn tells_what_is_wrong_in_a_namespace() {
     assert_eq!(check(&namespace).await.code, Some(0));
     tell_namespaces(&place).await;
     tell_pull_secret(&place, &namespace).await;
+    tell_kyverno(&place).await;
 
     // The API server goes on without pullpass.
     drop(pullpass);
@@ -634,6 +645,39 @@ async fn tell_missing_configurations(place: &Place) {
     assert_eq!(told.find("webhook")["status"], "ok", "{}", told.output);
 }
 
+/// F22: a Kyverno whose credential helpers a Pod with pull secrets switches off is a warning, and no failure.
+async fn tell_kyverno(place: &Place) {
+    let cluster = &place.fixture.cluster;
+    support::process::make_namespace(cluster, "kyverno", &json!({})).await;
+    let labels = json!({"app.kubernetes.io/component": "admission-controller"});
+    let deployment = |version: &str| {
+        let image = format!("reg.kyverno.io/kyverno/kyverno:{version}");
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "kyverno-admission-controller", "namespace": "kyverno", "labels": labels},
+            "spec": {"selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels}, "spec": {"containers": [{"name": "kyverno", "image": image}]},
+            }},
+        })
+    };
+    for (version, is_told) in [("v1.18.1", true), ("v1.18.3", false)] {
+        cluster.apply(&deployment(version)).await;
+        let told = place.check(&[]).await;
+        assert_eq!(told.code, Some(0), "{}", told.output);
+        let mut checks = told.checks.iter();
+        let found = checks.find(|check| check["hop"] == "kyverno");
+        assert_eq!(found.is_some(), is_told, "{}", told.output);
+        if let Some(found) = found {
+            println!("{found}");
+            assert_eq!(found["status"], "warning", "{found}");
+            assert_eq!(found["id"], "KyvernoHelpersOff", "{found}");
+            let fix = found["fix"].as_str().unwrap();
+            assert!(fix.contains("upgrade Kyverno beyond 1.18.2"), "{fix}");
+        }
+    }
+    cluster.delete(&deployment("v1.18.3")).await;
+}
+
 /// Namespaces that are not there, or did not opt in.
 async fn tell_namespaces(place: &Place) {
     let fixture = &place.fixture;
@@ -653,6 +697,18 @@ async fn tell_namespaces(place: &Place) {
     assert_eq!(
         check("check-namespace-out").await.find("optIn")["status"],
         "failed"
+    );
+    let mut labels = fixture.labels();
+    labels["pullpass.dev/enforce"] = "Deny".into();
+    support::process::make_namespace(&fixture.cluster, "check-namespace-odd", &labels).await;
+    let told = check("check-namespace-odd").await;
+    let found = told.find("enforce");
+    assert_eq!(found["status"], "warning", "{}", told.output);
+    assert_eq!(found["id"], "EnforceLabelUnknown", "{}", told.output);
+    let command = found["command"].as_str().unwrap();
+    assert!(
+        command.contains("pullpass.dev/enforce=warn --overwrite"),
+        "{command}"
     );
     // Opted in and excluded, as the webhook's selector, the process and this command are given it.
     fixture.namespace("infra").await;
@@ -716,6 +772,111 @@ async fn tell_pull_secret(place: &Place, namespace: &str) {
         "kubectl delete secret pullpass",
     );
     fixture.cluster.delete(&secret).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prints_name_and_time_of_each_line_where_it_is_wide() {
+    let place = Place::new("check-wide").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let kubeconfig = place.fixture.world.kubeconfig().to_str().unwrap();
+    let arguments = ["--kubeconfig", kubeconfig, "-n", &namespace, IMAGE];
+    let lines = |told: &Told| -> Vec<String> {
+        let is_line = |line: &&str| {
+            ["  ✓ ", "  ✗ ", "  ! ", "  – "]
+                .iter()
+                .any(|mark| line.starts_with(mark))
+        };
+        let lines = told.stdout.lines().filter(is_line);
+        lines.map(str::to_owned).collect()
+    };
+    let wide = place.run_as("wide", &arguments, &[]).await;
+    assert_eq!(wide.code, Some(0), "{}", wide.output);
+    println!("{}", wide.stdout);
+    let found = lines(&wide);
+    assert!(found.len() > 10, "{}", wide.output);
+    assert!(found.iter().all(|line| line.contains(" [Ok]")), "{found:?}");
+    let timed = found.iter().filter(|line| line.ends_with(" ms)"));
+    assert!(timed.count() > 5, "{found:?}");
+    let text = place.run_as("text", &arguments, &[]).await;
+    assert_eq!(text.code, Some(0), "{}", text.output);
+    let found = lines(&text);
+    assert!(
+        found.iter().all(|line| !line.contains(" [Ok]")),
+        "{found:?}"
+    );
+    // What fails has its name in both.
+    let arguments = ["--kubeconfig", kubeconfig, "elsewhere.example.com/app:1"];
+    for output in ["text", "wide"] {
+        let told = place.run_as(output, &arguments, &[]).await;
+        assert_eq!(told.code, Some(1), "{}", told.output);
+        assert!(told.stdout.contains(" [NoPattern]"), "{}", told.output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gives_up_waiting_at_the_end_of_its_time() {
+    let place = Place::new("check-waits").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let done = place
+        .check(&["-n", &namespace, "--wait", "--timeout", "90s"])
+        .await;
+    assert_eq!(done.code, Some(0), "{}", done.output);
+    assert!(done.stderr.is_empty(), "{}", done.output);
+    support::process::make_namespace(&place.fixture.cluster, "check-waits-out", &json!({})).await;
+    let told = place
+        .check(&["-n", "check-waits-out", "--wait", "--timeout", "3s"])
+        .await;
+    assert_eq!(told.code, Some(1), "{}", told.output);
+    for words in [
+        "optIn of Namespace check-waits-out (NamespaceNotOptedIn)",
+        "gave up after 3 s",
+    ] {
+        assert!(told.stderr.contains(words), "{}", told.output);
+    }
+    // One report, of the last try.
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    for (arguments, words) in [
+        (["--wait", "--timeout", "3"], "write 90s, 5m or 1h"),
+        (["--timeout", "3s", "-n"], "a value is required"),
+    ] {
+        let told = place.check(&arguments).await;
+        assert_eq!(told.code, Some(2), "{}", told.output);
+        assert!(told.output.contains(words), "{}", told.output);
+    }
+    let told = place.check(&["--timeout", "3s"]).await;
+    assert_eq!(told.code, Some(2), "{}", told.output);
+    assert!(told.output.contains("--wait"), "{}", told.output);
+}
+
+/// N13: who may not see what a pull secret should hold is told so, and not that it holds something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn says_to_a_tenant_that_it_cannot_compare() {
+    let place = Place::new("check-apart").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let spec = json!({"images": [format!("{ECR}/team")], "ecr": place.ecr("check-apart")});
+    let file = place.write(spec);
+    let kubeconfig = place.fixture.file("tenant.kubeconfig");
+    connect_tenant(&place.fixture, &namespace, &kubeconfig).await;
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    let arguments = ["--kubeconfig", kubeconfig, "-n", &namespace, "-f", &file];
+    let told = place.run(&arguments, &[]).await;
+    let compared = told.find("pullSecret");
+    println!("{compared}");
+    assert_eq!(compared["status"], "skipped", "{}", told.output);
+    assert_eq!(compared["id"], "CannotCompare", "{}", told.output);
+    let message = compared["message"].as_str().unwrap();
+    for words in [
+        "pullpass holds 1 login: cannot compare",
+        "this account may not see",
+    ] {
+        assert!(message.contains(words), "{}", told.output);
+    }
+    assert_eq!(told.find("dryRun")["status"], "ok", "{}", told.output);
+    // One block for each Registry.
+    let text = place.run_as("text", &arguments, &[]).await;
+    let blocks = text.stdout.lines().filter(|line| *line == "Registry one");
+    assert_eq!(blocks.count(), 1, "{}", text.output);
 }
 
 #[tokio::test(flavor = "multi_thread")]

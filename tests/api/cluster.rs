@@ -510,7 +510,7 @@ async fn keeps_the_state_current_through_an_api_server_restart() {
     watched.bed.command("start");
     watched.give_registry("after").await;
     watched.give_namespace("team-b", "all").await;
-    watched.give_namespace("team-a", "off").await;
+    watched.give_namespace("team-a", "disabled").await;
     let secrets: Api<Secret> = Api::namespaced(watched.client.clone(), OWN);
     secrets
         .delete("login", &DeleteParams::default())

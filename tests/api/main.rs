@@ -14,6 +14,7 @@ mod api_faults;
 mod api_forgery;
 mod api_identities;
 mod api_kill;
+mod api_labels;
 mod api_logins;
 mod api_memory;
 mod api_missed_pods;

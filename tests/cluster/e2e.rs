@@ -488,6 +488,13 @@ async fn lose_all_pods(place: &Place) {
 /// Nothing that is left is in anybody's way, and what pullpass wrote goes when it is told to.
 async fn uninstall(place: &Place, running: &Value) {
     place.helm(&["uninstall", "pullpass"]);
+    // Whoever installs it anew waits for nobody who is gone.
+    place
+        .until("the Lease to go", async || {
+            let lease = "/apis/coordination.k8s.io/v1/namespaces/pullpass/leases/pullpass";
+            place.cluster.get(lease).await.is_none().then_some(())
+        })
+        .await;
     place.create("shop", "later").await;
     let still = place.pod("shop", "hello").await.unwrap();
     assert_eq!(still["metadata"]["uid"], running["metadata"]["uid"]);

@@ -1,6 +1,6 @@
 //! ServiceAccounts, their tokens, and the right to ask for those.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -62,4 +62,41 @@ pub async fn put_account(fixture: &Fixture, namespace: &str, name: &str, annotat
         "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
     });
     fixture.cluster.apply(&account).await;
+}
+
+/// Writes a kubeconfig of somebody who may read Secrets and create Pods in a namespace, and do nothing elsewhere.
+pub async fn connect_tenant(fixture: &Fixture, namespace: &str, file: &Path) {
+    let group = "rbac.authorization.k8s.io";
+    let metadata = json!({"name": "tenant", "namespace": namespace});
+    for object in [
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata,
+            "rules": [
+                {"apiGroups": [""], "resources": ["secrets", "serviceaccounts", "namespaces"], "verbs": ["get", "list"]},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
+            ],
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "tenant"},
+            "subjects": [{"kind": "ServiceAccount", "name": "tenant", "namespace": namespace}],
+        }),
+    ] {
+        fixture.cluster.apply(&object).await;
+    }
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/tenant/token");
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 3600},
+    });
+    let answer = fixture
+        .cluster
+        .send("POST", &path, Some(&request))
+        .await
+        .ok();
+    let admin = std::fs::read_to_string(fixture.world.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_saphyr::from_str(&admin).unwrap();
+    kubeconfig["users"][0]["user"] = json!({"token": answer.body["status"]["token"]});
+    std::fs::write(file, kubeconfig.to_string()).unwrap();
 }

@@ -142,6 +142,11 @@ impl Azure {
         self.content.lock().unwrap()
     }
 
+    /// What one of its hosts answers; `None`: it is none of them, or answers nobody.
+    pub fn answer(&self, asked: Asked) -> Option<Reply> {
+        self.content().answer(asked)
+    }
+
     /// Makes an application known in a tenant of the public cloud.
     pub fn add_application(&self, tenant_id: &str, application: Application) {
         let mut content = self.content();

@@ -37,6 +37,7 @@ struct Script {
     foreign: Option<&'static str>,
     coverage: Coverage,
     ensured: EnsureOutcome,
+    lacks: Vec<Pending>,
     /// The live parts of it never end.
     hangs: bool,
     panics: bool,
@@ -56,6 +57,7 @@ impl Script {
             foreign: None,
             coverage: Coverage::Covered,
             ensured: EnsureOutcome::Covered,
+            lacks: Vec::new(),
             hangs: false,
             panics: false,
             fetched: AtomicUsize::new(0),
@@ -112,6 +114,16 @@ impl Provision for Script {
             return Coverage::Foreign;
         }
         self.coverage
+    }
+
+    fn find_lacks(
+        &self,
+        _: &Arc<Namespace>,
+        _: &ObjectName,
+        _: &[&str],
+        _: Timestamp,
+    ) -> Vec<Pending> {
+        self.lacks.clone()
     }
 
     async fn ensure(
@@ -193,8 +205,9 @@ async fn references_and_warns_when_secret_is_not_complete() {
     script.coverage = Coverage::Missing;
     let pending = Pending {
         registry: Some(name("team")),
-        reason: "AccessDenied",
-        message: "allow ecr:GetAuthorizationToken".into(),
+        reason: "MissingSource",
+        message: "create or label it".into(),
+        is_of_cloud: false,
     };
     script.ensured = EnsureOutcome::Pending(vec![pending]);
     let (router, metrics) = webhook(Arc::new(script));
@@ -202,12 +215,62 @@ async fn references_and_warns_when_secret_is_not_complete() {
     assert_eq!(answer.patch(), reference());
     assert_eq!(
         answer.warnings(),
-        ["pullpass: Registry team: allow ecr:GetAuthorizationToken"]
+        ["pullpass: Registry team: create or label it"]
     );
     assert_eq!(
-        metrics.counted(Counted::Pending, "AccessDenied", CacheResult::Miss),
+        metrics.counted(Counted::Pending, "MissingSource", CacheResult::Miss),
         1
     );
+}
+
+/// What a cloud answers names principals and accounts: it is for those who may read Registries.
+#[tokio::test]
+async fn repeats_no_words_of_a_cloud_to_whoever_creates_a_pod() {
+    let mut script = Script::new(team());
+    script.coverage = Coverage::Missing;
+    let pending = Pending {
+        registry: Some(name("team")),
+        reason: "AccessDenied",
+        message: "denied to arn:aws:iam::123456789012:user/x (it said: no)".into(),
+        is_of_cloud: true,
+    };
+    script.ensured = EnsureOutcome::Pending(vec![pending]);
+    let (router, _) = webhook(Arc::new(script));
+    let answer = post(&router, review().to_string()).await;
+    assert_eq!(answer.patch(), reference());
+    let warnings = answer.warnings().join(" ").replace(" … ", " ");
+    assert!(
+        warnings.contains("Registry team has no login yet (AccessDenied)"),
+        "{warnings}"
+    );
+    assert!(warnings.contains("ask who runs pullpass"), "{warnings}");
+    for words in ["123456789012", "it said"] {
+        assert!(!warnings.contains(words), "{warnings}");
+    }
+}
+
+/// A dry run works for nothing, and says what memory knows to be missing.
+#[tokio::test]
+async fn warns_on_dry_run_of_what_is_known_to_be_missing() {
+    let mut script = Script::new(team());
+    script.coverage = Coverage::Missing;
+    script.lacks = vec![Pending {
+        registry: Some(name("team")),
+        reason: "MissingSource",
+        message: "create or label it".into(),
+        is_of_cloud: false,
+    }];
+    let script = Arc::new(script);
+    let (router, _) = webhook(script.clone());
+    let mut review = review();
+    review["request"]["dryRun"] = json!(true);
+    let answer = post(&router, review.to_string()).await;
+    assert_eq!(answer.patch(), reference());
+    assert_eq!(
+        answer.warnings(),
+        ["pullpass: Registry team: create or label it"]
+    );
+    assert!(script.ensure_calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

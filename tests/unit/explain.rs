@@ -339,7 +339,7 @@ fn explains_precedence_suspension_and_case() {
         "host: narrow comes first: it selects namespaces, this one serves all",
         "wide: narrow comes first: its pattern a.example.com comes before *.example.com",
         "resting: it is suspended",
-        "Pod gets    the pull secret pullpass (key a.example.com)",
+        "Pod gets    the pull secret pullpass (key a.example.com), once its namespace opted in",
         "The namespace has not opted in",
     ] {
         assert!(stdout.contains(line), "{line:?} is not in:\n{stdout}");

@@ -8,6 +8,7 @@ use tokio::sync::watch as signal;
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, follow};
 use super::stream::WatchStream;
+use super::sync::SyncState;
 use super::{Kube, Watches};
 use crate::cluster::api::{check_identity, named};
 use crate::cluster::certificates::{CERTIFICATES, Certificates, read_secret};
@@ -22,7 +23,11 @@ impl Watches {
     }
 }
 
-async fn watch_secret(kube: Kube, certificates: Arc<Certificates>, synced: signal::Sender<bool>) {
+async fn watch_secret(
+    kube: Kube,
+    certificates: Arc<Certificates>,
+    synced: signal::Sender<SyncState>,
+) {
     let (own, name) = (kube.namespace().clone(), ObjectName::constant(CERTIFICATES));
     let named = Selection::of_fields(named(&name));
     let events = WatchStream::new(&kube, "certificates", kube.namespaced(&own), named);

@@ -13,7 +13,7 @@ use kube::runtime::watcher::{Error, Event};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::list::{ListMeta, ListReader};
+use crate::cluster::list::{ListMeta, ListReader, PageSize};
 
 /// How long one watch request lasts, in seconds. A connection that silently went away is noticed 5 s later at the latest; going on
 /// from a bookmark costs next to nothing.
@@ -21,9 +21,6 @@ const WATCH_SECONDS: u32 = 50;
 
 /// How much longer nothing may come of a watch before its connection counts as gone.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
-
-/// Objects per page of a list. A page is never in memory at once.
-const PAGE: u32 = 200;
 
 /// What is listed and watched.
 #[derive(Clone, Debug, Default)]
@@ -49,11 +46,11 @@ impl Selection {
         }
     }
 
-    fn list(&self, next: Option<String>) -> ListParams {
+    fn list(&self, next: Option<String>, page: PageSize) -> ListParams {
         ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            limit: Some(PAGE),
+            limit: Some(page.limit()),
             continue_token: next,
             ..ListParams::default()
         }
@@ -83,6 +80,7 @@ where
         client,
         api,
         selection,
+        page: PageSize::default(),
         state: ListWatchState::Empty,
     };
     stream::unfold(machine, |mut machine| async move {
@@ -95,6 +93,8 @@ struct ListWatch<K> {
     client: Client,
     api: Api<K>,
     selection: Selection,
+    /// Of the page that is read or asked for next.
+    page: PageSize,
     state: ListWatchState<K>,
 }
 
@@ -123,6 +123,7 @@ where
             // Whatever fails in a list, it begins anew.
             let event = match std::mem::replace(&mut self.state, ListWatchState::Empty) {
                 ListWatchState::Empty => {
+                    self.page = PageSize::default();
                     self.state = ListWatchState::Listing { next: None };
                     return Ok(Event::Init);
                 }
@@ -138,7 +139,7 @@ where
     }
 
     async fn open(&mut self, next: Option<String>) -> Result<Option<Event<K>>, Error> {
-        let parameters = self.selection.list(next);
+        let parameters = self.selection.list(next, self.page);
         let page = ListReader::open(&self.client, self.api.resource_url(), &parameters).await;
         self.state = ListWatchState::Reading(page.map_err(Error::InitialListFailed)?);
         Ok(None)
@@ -150,6 +151,7 @@ where
             self.state = ListWatchState::Reading(page);
             return Ok(Some(Event::InitApply(object)));
         }
+        self.page = self.page.after(page.bytes());
         let list = page.finish().map_err(Error::InitialListFailed)?;
         self.finish(&list)
     }

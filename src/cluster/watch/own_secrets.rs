@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::sync::watch as signal;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 use super::super::Kube;
 use super::pull_secrets::watch_secrets;
 use super::reflect::{OWN_SECRETS, WatchTarget};
+use super::sync::{self, SyncState, reached};
 use crate::names::ObjectName;
 use crate::provision::missing_rbac;
 use crate::provision::state::State;
@@ -28,19 +28,22 @@ const LINGER: Duration = Duration::from_hours(1);
 pub(super) async fn watch_own_secrets(
     kube: Kube,
     state: Arc<State>,
-    [namespaces, mut registries]: [signal::Receiver<bool>; 2],
-    synced: signal::Sender<bool>,
+    [namespaces, mut registries]: [signal::Receiver<SyncState>; 2],
+    synced: signal::Sender<SyncState>,
 ) {
     let mut changes = state.subscribe_registries();
-    // The sender lives as long as its watch, which never ends.
-    let _ = registries.wait_for(|synced| *synced).await;
+    reached(&mut registries, SyncState::Listed).await;
     let mut watches = OwnSecretWatches::new(namespaces);
     loop {
         changes.mark_unchanged();
-        let began = watches.adjust(&kube, &state);
-        if !*synced.borrow() {
-            join_all(began.into_iter().map(settled)).await;
-            synced.send_replace(true);
+        let mut began = watches.adjust(&kube, &state);
+        if *synced.borrow() < SyncState::Listed {
+            for state in [SyncState::Listing, SyncState::Listed] {
+                for watch in &mut began {
+                    reached(watch, state).await;
+                }
+                synced.send_replace(state);
+            }
         }
         tokio::select! {
             rung = changes.changed() => if rung.is_err() { return },
@@ -53,10 +56,6 @@ pub(super) async fn watch_own_secrets(
     }
 }
 
-async fn settled(mut signal: signal::Receiver<bool>) {
-    let _ = signal.wait_for(|settled| *settled).await;
-}
-
 /// One watch, and whether it has no rights.
 struct OwnSecretWatch {
     task: AbortHandle,
@@ -64,8 +63,8 @@ struct OwnSecretWatch {
 }
 
 struct OwnSecretWatches {
-    /// Becomes true once namespaces were listed.
-    namespaces: signal::Receiver<bool>,
+    /// Namespaces are to be listed before.
+    namespaces: signal::Receiver<SyncState>,
     running: BTreeMap<ObjectName, OwnSecretWatch>,
     /// Those whose Registry is gone, and since when without the rights to them: the secrets are still to be removed.
     lingering: BTreeMap<ObjectName, Instant>,
@@ -73,7 +72,7 @@ struct OwnSecretWatches {
 }
 
 impl OwnSecretWatches {
-    fn new(namespaces: signal::Receiver<bool>) -> Self {
+    fn new(namespaces: signal::Receiver<SyncState>) -> Self {
         Self {
             namespaces,
             running: BTreeMap::new(),
@@ -116,7 +115,7 @@ impl OwnSecretWatches {
 
     /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
     /// that begin now.
-    fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<bool>> {
+    fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<SyncState>> {
         let registries = state.registries();
         let own = registries
             .iter()
@@ -131,7 +130,7 @@ impl OwnSecretWatches {
             if self.running.contains_key(secret) {
                 continue;
             }
-            let (sender, receiver) = signal::channel(false);
+            let (sender, receiver) = sync::channel();
             let is_forbidden: Arc<AtomicBool> = Arc::default();
             let target = WatchTarget {
                 what: OWN_SECRETS,
@@ -192,7 +191,7 @@ mod tests {
             let store = state.pull_secrets_of(&name);
             store.apply_event(&namespace, "1", observed);
         };
-        let mut watches = OwnSecretWatches::new(signal::channel(false).1);
+        let mut watches = OwnSecretWatches::new(sync::channel().1);
         let mut is_watched = async |hours: u64| {
             tokio::time::advance(Duration::from_hours(hours)).await;
             watches.adjust(&kube, &state);

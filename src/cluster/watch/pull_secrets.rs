@@ -12,6 +12,7 @@ use super::super::{Kube, objects};
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, WatchTarget, follow};
 use super::stream::WatchStream;
+use super::sync::{SyncState, reached};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::state::{Observed, State};
 
@@ -21,7 +22,7 @@ pub(super) async fn watch_secrets(
     name: ObjectName,
     state: Arc<State>,
     target: WatchTarget,
-    (mut namespaces, synced): (signal::Receiver<bool>, signal::Sender<bool>),
+    (mut namespaces, synced): (signal::Receiver<SyncState>, signal::Sender<SyncState>),
 ) {
     let store = state.pull_secrets_of(&name);
     let api: Api<Secret> = Api::all(kube.client.clone());
@@ -47,7 +48,7 @@ pub(super) async fn watch_secrets(
         changed: |_: &str| {},
         unreadable: Arc::default(),
     };
-    // What is in a Secret is kept where it is wanted alone. The sender lives as long as its watch, which never ends.
-    let _ = namespaces.wait_for(|synced| *synced).await;
+    // What is in a Secret is kept where it is wanted alone.
+    reached(&mut namespaces, SyncState::Listed).await;
     follow(events, &store, reader, synced).await;
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use super::stream::WatchStream;
+use super::sync::SyncState;
 use crate::cluster::Metrics;
 use crate::cluster::api_error::describe;
 use crate::log_throttle::LogThrottle;
@@ -70,12 +71,12 @@ pub(super) struct ReflectorSpec<I, R, C> {
     pub(super) unreadable: Arc<UnreadableCount>,
 }
 
-/// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has ended.
+/// Writes the events of a watch into `table`, for ever, and says through `synced` when a first list has begun and ended.
 pub(super) async fn follow<K, N, T, I, R, C>(
     events: WatchStream<K>,
     store: &Store<N, T>,
     reader: ReflectorSpec<I, R, C>,
-    synced: signal::Sender<bool>,
+    synced: signal::Sender<SyncState>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     N: Borrow<str> + Clone + Hash + Ord,
@@ -111,19 +112,28 @@ pub(super) async fn follow<K, N, T, I, R, C>(
                     is_refused.store(false, Ordering::Release);
                     trouble.clear();
                 }
-                if rows.take(event) {
-                    synced.send_replace(true);
-                }
+                let began = matches!(event, Event::InitApply(_)).then_some(SyncState::Listing);
+                let ended = rows.take(event).then_some(SyncState::Listed);
+                advance(&synced, ended.or(began));
             }
             Err(error) => {
                 trouble.report_failure(&error);
                 is_refused.store(is_forbidden(&error), Ordering::Release);
                 if !blocks_readiness && is_forbidden(&error) {
-                    synced.send_replace(true);
+                    synced.send_replace(SyncState::Listed);
                 }
             }
         }
     }
+}
+
+/// A first list goes on or has ended; what comes after that changes nothing.
+fn advance(synced: &signal::Sender<SyncState>, reached: Option<SyncState>) {
+    synced.send_if_modified(|now| {
+        let next = reached.filter(|next| next > now);
+        *now = next.unwrap_or(*now);
+        next.is_some()
+    });
 }
 
 struct Reflector<'t, N, T, I, R, C> {

@@ -16,6 +16,7 @@ use super::identity::identify;
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, follow};
 use super::stream::WatchStream;
+use super::sync::SyncState;
 use crate::clock::Backoff;
 use crate::cluster::Kube;
 use crate::cluster::api::Mismatch;
@@ -35,7 +36,11 @@ const CRD_BACKOFF: Backoff = Backoff {
 };
 
 /// Registries. Each is read by itself, so that one that cannot be read does not hide the others.
-pub(super) async fn watch_registries(kube: Kube, state: Arc<State>, synced: signal::Sender<bool>) {
+pub(super) async fn watch_registries(
+    kube: Kube,
+    state: Arc<State>,
+    synced: signal::Sender<SyncState>,
+) {
     let resource = ApiResource::erase::<Registry>(&());
     let api: Api<DynamicObject> = Api::all_with(kube.client.clone(), &resource);
     let events = WatchStream::new(&kube, "registries", api, Selection::default());

@@ -11,6 +11,7 @@ use tokio::sync::watch as signal;
 use super::list_watch::Selection;
 use super::reflect::{ReflectorSpec, WatchTarget, follow};
 use super::stream::WatchStream;
+use super::sync::SyncState;
 use super::{Kube, Watches};
 use crate::cluster::api::{check_identity, named};
 use crate::cluster::webhooks::{WEBHOOKS, WebhookConfigObject, WebhookConfigs, read_configuration};
@@ -40,7 +41,7 @@ impl Watches {
 async fn watch_one<K: WebhookConfigObject>(
     kube: Kube,
     configurations: Arc<WebhookConfigs>,
-    synced: signal::Sender<bool>,
+    synced: signal::Sender<SyncState>,
 ) {
     let api: Api<K> = Api::all(kube.client.clone());
     let name = ObjectName::constant(WEBHOOKS);

@@ -87,7 +87,7 @@ pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) ->
         | RegistryClientError::Known {
             status: 401 | 403, ..
         } => ids::LOGIN_REFUSED,
-        RegistryClientError::Known { .. } => AnswerReason::Refused.as_str(),
+        RegistryClientError::Known { reason, .. } => reason.as_str(),
         RegistryClientError::NotFound { .. } => ids::IMAGE_NOT_FOUND,
         RegistryClientError::ForeignRealm { .. } => ids::REALM_NOT_ASKED,
         RegistryClientError::BadAnswer { .. } => "InvalidResponse",

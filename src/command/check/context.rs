@@ -43,6 +43,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) secrets: Secrets,
     /// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
     pub(super) not_called: Option<String>,
+    /// What the status of each Registry of the cluster says that is not ready, and on which nobody works.
+    pub(super) not_ready: BTreeMap<String, String>,
 }
 
 impl<'a> CheckContext<'a> {
@@ -69,6 +71,7 @@ impl<'a> CheckContext<'a> {
             registries = listed.unwrap_or_default();
         }
         let not_called = registries.iter().find_map(find_not_called);
+        let not_ready = registries.iter().filter_map(find_not_ready).collect();
         let mut namespace_missing = false;
         let namespace = match &args.namespace {
             Some(name) => {
@@ -90,6 +93,7 @@ impl<'a> CheckContext<'a> {
             http,
             secrets: Secrets::default(),
             not_called,
+            not_ready,
         })
     }
 
@@ -275,6 +279,16 @@ fn find_not_called(registry: &Registry) -> Option<String> {
         Some(&condition.message[begin..])
     })?;
     Some(said.to_owned())
+}
+
+/// What a Registry's status, if it is of this state of it, says where it is not ready; the leader knows what this account may not see.
+fn find_not_ready(registry: &Registry) -> Option<(String, String)> {
+    let mut conditions = registry.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    let is_of_now = ready.observed_generation == registry.metadata.generation;
+    let is_stuck = ready.status == "False" && ready.reason != "Provisioning";
+    let name = registry.metadata.name.clone()?;
+    (is_of_now && is_stuck).then(|| (name, ready.message.clone()))
 }
 
 /// The namespace as the cluster has it, else as a file has it, else what its name says; an error where the cluster has none, nor a file.

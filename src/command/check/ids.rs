@@ -84,6 +84,8 @@ pub(super) const NAMESPACE_MISSING: &str = "NamespaceMissing";
 pub(super) const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
 /// Its label has a value that means nothing.
 pub(super) const INJECT_LABEL_UNKNOWN: &str = "InjectLabelUnknown";
+/// What it asks to be enforced means nothing.
+pub(super) const ENFORCE_LABEL_UNKNOWN: &str = "EnforceLabelUnknown";
 /// It opted in and is excluded.
 pub(super) const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
 /// The pull secret is not there yet.

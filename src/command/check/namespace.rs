@@ -57,6 +57,9 @@ pub(super) async fn check(
     };
     let opted_in = HopResult::ok(format!("pullpass.dev/inject={mode}"));
     report.add("optIn", opted_in)?;
+    if let Some(unknown) = opt_in::find_unknown_enforce(context, &namespace) {
+        report.note("enforce", unknown)?;
+    }
     let serving = context.registries.serving(&namespace.labels);
     let serving: Vec<String> = serving.iter().map(|one| describe_serving(one)).collect();
     if serving.is_empty() {
@@ -128,11 +131,7 @@ async fn compare_secret(
         Err(error) => return (advice::of_cluster(&error), BTreeMap::new()),
     };
     let Some(secret) = found else {
-        let latest = at_the_latest(grants, "first");
-        let message =
-            format!("there is no Secret {name} yet: pullpass writes it within moments{latest}");
-        let result = HopResult::skipped(message).id(ids::SECRET_NOT_WRITTEN);
-        return (result, BTreeMap::new());
+        return (explain_missing(context, name, grants), BTreeMap::new());
     };
     if !secret.ours {
         let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
@@ -194,6 +193,25 @@ async fn compare_logins(
         ),
     )
     .id(ids::SECRET_DIFFERS)
+}
+
+/// Why a pull secret is not there, as far as Registries' status says.
+fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Grant]) -> HopResult {
+    let not_ready = |grant: &Grant| {
+        let why = context.not_ready.get(grant.registry.as_str())?;
+        Some((grant.registry.clone(), why.clone()))
+    };
+    let result = match grants.iter().find_map(not_ready) {
+        Some((registry, why)) => HopResult::failed(
+            format!("there is no Secret {name}: Registry {registry} is not ready"),
+            why,
+        ),
+        None => HopResult::skipped(format!(
+            "there is no Secret {name} yet: pullpass writes it within moments{}",
+            at_the_latest(grants, "first")
+        )),
+    };
+    result.id(ids::SECRET_NOT_WRITTEN)
 }
 
 /// What is there, beside what should be there.

@@ -4,7 +4,7 @@ use super::context::CheckContext;
 use super::ids;
 use super::report::{Fix, HopResult};
 use crate::provision::Namespace;
-use crate::provision::namespace::INJECT_LABEL;
+use crate::provision::namespace::{ENFORCE_LABEL, INJECT_LABEL};
 
 /// What to do about a namespace that is opted in and excluded.
 const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
@@ -33,6 +33,24 @@ pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) ->
         None => "the namespace did not opt in".to_owned(),
     };
     Some(HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN))
+}
+
+/// What is said of a namespace that asks for something to be enforced, by a value that means nothing.
+pub(super) fn find_unknown_enforce(
+    context: &CheckContext<'_>,
+    namespace: &Namespace,
+) -> Option<HopResult> {
+    let value = namespace.labels.get(ENFORCE_LABEL)?;
+    if matches!(value.as_str(), "warn" | "deny") {
+        return None;
+    }
+    let message = format!("the label {ENFORCE_LABEL}={value} means nothing: nothing is enforced");
+    let command = format!(
+        "label namespace {} {ENFORCE_LABEL}=warn --overwrite",
+        namespace.name
+    );
+    let fix = Fix::run("write warn or deny", context.kubectl(&command));
+    Some(HopResult::warning(message, fix).id(ids::ENFORCE_LABEL_UNKNOWN))
 }
 
 /// It opted in and is excluded.

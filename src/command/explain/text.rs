@@ -56,7 +56,7 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
     let gets = match &row.details.gets {
         Some(_) if context.pod_opts_out() => "nothing: its label opts out".to_owned(),
         Some(_) if context.excluded => "nothing: its namespace is excluded".to_owned(),
-        Some(gets) => describe(gets),
+        Some(gets) => format!("{}{}", describe(gets), find_condition(context)),
         None => "nothing".to_owned(),
     };
     lines.push(format!("  Pod gets    {gets}"));
@@ -65,6 +65,16 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
     }
     if let Some(clients) = &row.clients {
         lines.push(format!("  clients     {clients}"));
+    }
+}
+
+/// What is still to be done so that Pods get it; empty where nothing is known to be.
+fn find_condition(context: &ExplainContext) -> &'static str {
+    let mode = context.namespace.as_ref().map(InjectMode::find);
+    match mode {
+        Some(InjectMode::Off) => ", once its namespace opted in",
+        Some(InjectMode::Unknown) => ", once the label of its namespace is corrected",
+        Some(InjectMode::Enabled | InjectMode::All) | None => "",
     }
 }
 

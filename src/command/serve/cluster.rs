@@ -318,9 +318,9 @@ fn identity() -> String {
     format!("{host}_{}_{started}", std::process::id())
 }
 
-/// Waits until everything was read once, and says now and then what is missing.
+/// Waits until Pods can be served, and says now and then what is missing.
 async fn wait_for(mut synced: Synced, drain: &Drain) {
-    while tokio::time::timeout(LOG_INTERVAL, synced.wait())
+    while tokio::time::timeout(LOG_INTERVAL, synced.wait_servable())
         .await
         .is_err()
     {
@@ -333,6 +333,13 @@ async fn wait_for(mut synced: Synced, drain: &Drain) {
             tracing::warn!("not ready: {waiting}");
         }
         drain.set_obstacle("caches", waiting);
+    }
+    let listing = synced.missing();
+    if !listing.is_empty() {
+        tracing::info!(
+            "serving while caches sync: {}; pull secrets that are not cached yet are read as Pods need them",
+            listing.join(", ")
+        );
     }
     drain.set_obstacle("caches", None);
 }

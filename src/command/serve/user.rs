@@ -37,8 +37,11 @@ pub(super) async fn confirm(
     let lines = LogThrottle::new(1, LOG_INTERVAL);
     loop {
         let problem = match kube.fetch_user().await {
-            Ok(user) if user == expected => break,
-            Ok(user) => describe(&user, &expected),
+            Ok(user) if user.name == expected => {
+                kube.bind_lease_to(&user);
+                break;
+            }
+            Ok(user) => describe(&user.name, &expected),
             Err(error @ (ClusterError::Forbidden { .. } | ClusterError::NotFound { .. })) => {
                 tracing::warn!("cannot find out which user this process is, going on: {error}");
                 break;

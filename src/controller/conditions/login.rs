@@ -13,6 +13,8 @@ pub(super) const VERIFIED: &str = "Verified";
 const REFUSED: &str = "LoginRefused";
 /// There is none to be tried.
 const MISSING_SOURCE: &str = "MissingSource";
+/// See [`MISSING_SOURCE`].
+const NO_SOURCE: &str = "the source Secret is not there, or lacks the label pullpass.dev/source=true: create or label it";
 /// Nobody tried it yet.
 const NOT_TRIED: &str = "NotTried";
 
@@ -48,7 +50,7 @@ impl LoginFinding {
             LoginState::NotFixed => return Self::default(),
             LoginState::Checked(checked) => checked,
             LoginState::SourceMissing => {
-                let missing = Verdict::unknown(MISSING_SOURCE, "the source Secret is not there");
+                let missing = Verdict::unknown(MISSING_SOURCE, NO_SOURCE);
                 return Self {
                     verified: Some((missing, None)),
                     ..Self::default()

@@ -62,6 +62,7 @@ fn foreign() -> RegistrySummary {
 fn lack() -> RegistrySummary {
     RegistrySummary {
         lack: Some(Pending {
+            is_of_cloud: false,
             registry: None,
             reason: "MissingSource",
             message: "secret keys is not there".to_owned(),

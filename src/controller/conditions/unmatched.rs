@@ -68,7 +68,7 @@ pub(in crate::controller) fn find_reach(
         };
     }
     let message = format!(
-        "namespaceSelector \"{}\" selects none of {} opted-in {}, {}: correct it, or label a namespace so",
+        "namespaceSelector \"{}\" selects none of {} opted-in {}, {}: correct it, or label a namespace so; one that is meant has to opt in, too (pullpass.dev/inject=enabled)",
         shorten(&selector.to_string()),
         opted_in.len(),
         if opted_in.len() == 1 {

@@ -80,6 +80,7 @@ impl TaskKey {
             }
             Self::Write(name) => {
                 let pending = Pending {
+                    is_of_cloud: false,
                     registry: None,
                     reason,
                     message: message.to_owned(),

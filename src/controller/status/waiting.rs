@@ -70,13 +70,18 @@ fn find_cause(
     let entries = view.entries(facts.now);
     let mut missing =
         entries.filter(|one| *one.registry == registry.name && !one.entry_state.is_good());
-    let failure = missing.find_map(|one| one.source.and_then(facts.input.failure));
-    if let Some(failure) = failure {
+    let failure = missing.find_map(|one| {
+        let source = one.source?;
+        Some((source, (facts.input.failure)(source)?))
+    });
+    if let Some((source, failure)) = failure {
         let reason = failure.reason;
+        // Who is refused is their own ServiceAccount: what the cloud says of it is for them.
+        let advice = source.tenant().map(|_| failure.message);
         return Some(WaitCause {
             users,
             reason,
-            advice: None,
+            advice,
         });
     }
     let provisioner = facts.input.provisioner;

@@ -36,6 +36,8 @@ pub(super) struct EntraToken {
 pub(super) struct EntraApplication<'a> {
     /// `https://` and a host, no `/` at the end.
     pub(super) authority: &'a str,
+    /// Who answers there: Entra ID, or the proxy of AKS' identity bindings.
+    pub(super) service: Service,
     /// A GUID.
     pub(super) tenant_id: &'a str,
     /// A GUID.
@@ -84,7 +86,7 @@ pub(super) async fn fetch(
     let (authority, tenant_id) = (application.authority, application.tenant_id);
     let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
     let call = ServiceCall {
-        service: Service::Entra,
+        service: application.service,
         host: host_of(&url),
         principal: &application.principal,
         signer: Some(proof.signer()),
@@ -187,5 +189,13 @@ pub(crate) fn explain(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
     let words = refusal.error_description.or(refusal.error);
     // What stands between, such as AKS' proxy, has a form of its own.
     let words = words.unwrap_or_else(|| answer_words::read_body(&reply.body).text);
-    call.explain_as(reply, &code.unwrap_or_default(), &words)
+    let Some(code) = code else {
+        return call.explain_as(reply, "", &words);
+    };
+    // Whoever hands it on: only Entra ID numbers its errors so.
+    let call = ServiceCall {
+        service: Service::Entra,
+        ..call.clone()
+    };
+    call.explain_as(reply, &code, &words)
 }

@@ -11,6 +11,7 @@ use super::client::Client;
 use super::entra::{self, ClientProof, EntraApplication, EntraToken};
 use super::token_proxy::{self, TokenProxy};
 use super::{AcrMintRequest, AzureEnvironment, ClientSecret, authority_of, resource_of};
+use crate::credential::answers::Service;
 use crate::credential::http::one_line;
 use crate::credential::identity::{load_token, tenant};
 use crate::credential::{MintError, ServiceAccountTokens, TenantError, jwt};
@@ -130,6 +131,10 @@ async fn federate(
 ) -> Result<EntraToken, MintError> {
     let application = EntraApplication {
         authority: proxy.as_ref().map_or(authority, TokenProxy::authority),
+        service: match proxy {
+            Some(_) => Service::Bindings,
+            None => Service::Entra,
+        },
         tenant_id,
         client_id,
         resource: resource_of(source),
@@ -154,6 +159,7 @@ async fn prove(
     let name = &secret.secret;
     let application = EntraApplication {
         authority: given_authority(source),
+        service: Service::Entra,
         tenant_id,
         client_id,
         resource: resource_of(source),

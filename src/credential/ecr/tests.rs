@@ -396,7 +396,7 @@ const REFUSALS: [(u16, &str, &str, &str, &str); 12] = [
         "AccessDeniedException",
         "no, with an explicit deny in a service control policy",
         "AccessDenied",
-        "except that principal",
+        "allow it to that principal, or except it",
     ),
     (
         400,

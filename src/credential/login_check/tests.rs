@@ -86,8 +86,8 @@ async fn tells_a_refused_login_from_one_of_which_nothing_is_known() {
         (BASIC, 200, ("Taken", false)),
         (BASIC, 401, ("Refused", false)),
         (BASIC, 403, ("Forbidden", true)),
-        (BASIC, 429, ("InvalidResponse", true)),
-        (BASIC, 503, ("InvalidResponse", true)),
+        (BASIC, 429, ("Throttled", true)),
+        (BASIC, 503, ("Unavailable", true)),
         (BASIC, 307, ("InvalidResponse", true)),
         (own, 200, ("Taken", false)),
         (own, 401, ("Refused", false)),
@@ -99,6 +99,14 @@ async fn tells_a_refused_login_from_one_of_which_nothing_is_known() {
         let (outcome, _) = check(challenge, status, &login("pw"), &["a.example/team"]).await;
         assert_eq!(read(&outcome), expected, "{challenge:?} {status}");
         assert!(!format!("{outcome:?}").contains("pw"), "{outcome:?}");
+        if let LoginOutcome::Unknown {
+            reason, message, ..
+        } = &outcome
+            && *reason != "LoginNotRequired"
+        {
+            let advises = ["check", "wait"].iter().any(|verb| message.contains(verb));
+            assert!(advises, "what to do: {message}");
+        }
     }
 }
 

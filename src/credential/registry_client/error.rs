@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::super::answers::AnswerReason;
+
 /// Why a login was of no use. No message holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum RegistryClientError {
@@ -27,7 +29,7 @@ pub(crate) enum RegistryClientError {
         /// The registry's words, one line.
         answer: String,
     },
-    /// An answer whose meaning is known ([`answers`]).
+    /// An answer whose meaning is known ([`super::super::answers`]).
     #[error("{host} refuses {what} (HTTP {status}): {answer}")]
     Known {
         /// The registry.
@@ -38,6 +40,10 @@ pub(crate) enum RegistryClientError {
         status: u16,
         /// The registry's words, one line.
         answer: String,
+        /// What it means.
+        reason: AnswerReason,
+        /// Whether it passes by itself.
+        is_passing: bool,
         /// What to do.
         advice: &'static str,
     },

@@ -94,7 +94,8 @@ async fn namespaces_have_their_secrets_at_once() {
 
     // One opts out.
     let [mut namespace, _] = fixture.namespace_objects("n7");
-    namespace["metadata"]["labels"]["pullpass.dev/inject"] = serde_json::Value::Null;
+    let labels = namespace["metadata"]["labels"].as_object_mut();
+    labels.unwrap().remove("pullpass.dev/inject");
     let opted = Instant::now();
     fixture.cluster.apply(&namespace).await;
     wait::until("the end of a pull secret", async || {

@@ -10,21 +10,35 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::row::{Base, Row};
+use crate::support::account::connect_tenant;
+use crate::support::azure::{Application, Azure};
 use crate::support::bed;
 use crate::support::cluster::read_yaml;
 use crate::support::fixture::{ECR, Fixture, OWN, World};
 use crate::support::internet::{Asked, Hosts, Internet, Reply};
 use crate::support::moto::secret_key;
 use crate::support::process::{Launch, Pullpass, namespace};
+use crate::support::roles::trust_cluster;
 
 /// The login that every registry but Amazon ECR takes.
 const LOGIN: (&str, &str) = ("robot", "right");
 /// One that may not push.
-const PULLER: (&str, &str) = ("puller", "right");
+const READER: (&str, &str) = ("puller", "right");
+/// A tenant of Entra ID, with an application that may pull and one that may not.
+const TENANT: &str = "99999999-8888-7777-6666-555555555555";
+const PULLER: &str = "11111111-2222-3333-4444-555555555555";
+const STRANGER: &str = "22222222-2222-3333-4444-555555555555";
+/// Who checks the logins of registries whose names begin with `realm`, and what it gives for one.
+const TOKENS: &str = "tokens.example.com";
+const TOKEN: &str = "of-the-realm";
+/// Where a role is assigned in Azure.
+const PORTAL: &str = "portal.azure.test";
 
 pub(super) struct Place {
     pub(super) fixture: Fixture,
     internet: Internet,
+    azure: Arc<Azure>,
+    issuer: String,
     ca: PathBuf,
     pub(super) pullpass: Pullpass,
 }
@@ -41,7 +55,19 @@ impl Place {
     pub(super) async fn new() -> Self {
         let world = World::alone().await;
         let fixture = Fixture::within(Arc::clone(&world), "fixes").await;
-        let internet = Internet::start(hosts(world)).await;
+        let issuer = trust_cluster(&fixture).await;
+        let azure = Arc::new(Azure::start().await);
+        for client_id in [PULLER, STRANGER] {
+            let secrets = [("right", true), ("ended", false)];
+            let secrets = secrets.map(|(secret, holds)| (secret.to_owned(), holds));
+            let application = Application {
+                client_id: client_id.to_owned(),
+                secrets: secrets.to_vec(),
+                ..Application::default()
+            };
+            azure.add_application(TENANT, application);
+        }
+        let internet = Internet::start(hosts(world, Arc::clone(&azure))).await;
         let ca = fixture.file("all.crt");
         std::fs::write(&ca, format!("{}{}", internet.ca, fixture.aws.certificate)).unwrap();
         let environment = [
@@ -60,6 +86,8 @@ impl Place {
         let place = Self {
             fixture,
             internet,
+            azure,
+            issuer,
             ca,
             pullpass,
         };
@@ -112,7 +140,21 @@ impl Place {
                 self.fixture.put_source(&secret, type_, data).await;
             }
             Base::Keys => self.fixture.put_keys(&secret, &self.fixture.user).await,
+            Base::Acr => {
+                self.azure.add_server(&Self::host(row), TENANT, &[PULLER]);
+                let data = json!({"AZURE_CLIENT_SECRET": "right"});
+                self.fixture.put_source(&secret, "Opaque", data).await;
+            }
             Base::Tenant => {}
+        }
+    }
+
+    /// The host of the row's images, with a path where the host is not the row's alone.
+    pub(super) fn host(row: &Row) -> String {
+        match row.base {
+            Base::Static => format!("{}.example.com", row.name),
+            Base::Keys | Base::Tenant => format!("{ECR}/{}", row.name),
+            Base::Acr => format!("{}.azurecr.io", row.name),
         }
     }
 
@@ -120,21 +162,23 @@ impl Place {
         let name = &row.name;
         let source = json!({"secretRef": {"name": format!("{name}-source")}});
         let endpoints = json!({"ecr": self.fixture.aws.url, "sts": self.fixture.aws.url});
-        let (host, provider) = match row.base {
-            Base::Static => (format!("{name}.example.com"), json!({"static": source})),
+        let mut spec = match row.base {
+            Base::Static => json!({"static": source}),
             Base::Keys => {
                 let identity = json!({"keys": source});
-                let ecr = json!({"identity": identity, "endpoints": endpoints});
-                (format!("{ECR}/{name}"), json!({"ecr": ecr}))
+                json!({"ecr": {"identity": identity, "endpoints": endpoints}})
             }
             Base::Tenant => {
                 let identity = json!({"serviceAccount": {"name": name, "fromAnnotations": true}});
-                let ecr = json!({"identity": identity, "endpoints": endpoints});
-                (format!("{ECR}/{name}"), json!({"ecr": ecr}))
+                json!({"ecr": {"identity": identity, "endpoints": endpoints}})
+            }
+            Base::Acr => {
+                let mut principal = json!({"tenantId": TENANT, "clientId": PULLER});
+                principal["secretRef"] = source["secretRef"].clone();
+                json!({"acr": {"identity": {"servicePrincipal": principal}}})
             }
         };
-        let mut spec = provider;
-        spec["images"] = json!([host]);
+        spec["images"] = json!([Self::host(row)]);
         spec["namespaceSelector"] = json!({"matchLabels": {"team": name}});
         for (field, value) in &row.spec {
             spec[field] = value.clone();
@@ -198,6 +242,22 @@ impl Place {
         run(command).await
     }
 
+    /// Renders the chart with what is set so; what comes of it is tried on the API server.
+    pub(super) async fn helm(&self, settings: &str) -> Ran {
+        let bed = bed::dir().join("bin");
+        let home = tempfile::tempdir().unwrap();
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
+        let mut helm = Command::new(bed.join("helm"));
+        let settings = settings.replace("$CA", &self.ca.display().to_string());
+        helm.args(["install", "pullpass", chart, "--namespace", OWN])
+            .args(["--dry-run=server", "--take-ownership"])
+            .args(settings.split_whitespace())
+            .env_clear()
+            .env("HOME", home.path())
+            .env("KUBECONFIG", self.fixture.world.kubeconfig());
+        run(helm).await
+    }
+
     fn command(&self, program: &str, row: &Row, kubeconfig: &Path) -> Command {
         let own = Path::new(env!("CARGO_BIN_EXE_pullpass")).parent().unwrap();
         let bed = bed::dir().join("bin");
@@ -211,6 +271,12 @@ impl Place {
             .env("KUBECONFIG", kubeconfig)
             .env("N", &row.name)
             .env("ECR", ECR)
+            .env("USER_ARN", &self.fixture.user.principal)
+            .env("ISSUER", &self.issuer)
+            .env("STRANGER", STRANGER)
+            .env("PORTAL", format!("https://{PORTAL}"))
+            .env("PORTAL_PROXY", &self.internet.proxy)
+            .env("PORTAL_CA", &self.ca)
             .env("MOTO", self.fixture.world.moto.field("control"))
             .env("SECRET_KEY", secret_key(&self.fixture.user.name))
             .env("WEBHOOKS", self.fixture.file("webhook.yaml"));
@@ -219,40 +285,10 @@ impl Place {
 
     /// The kubeconfig of somebody who may read Secrets and create Pods in the row's namespace.
     async fn tenant(&self, row: &Row) -> PathBuf {
-        let (name, cluster) = (&row.name, &self.fixture.cluster);
         let file = self.folder(row).join("tenant.kubeconfig");
-        if file.exists() {
-            return file;
+        if !file.exists() {
+            connect_tenant(&self.fixture, &row.name, &file).await;
         }
-        let group = "rbac.authorization.k8s.io";
-        let metadata = json!({"name": "tenant", "namespace": name});
-        for object in [
-            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
-            json!({
-                "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata,
-                "rules": [
-                    {"apiGroups": [""], "resources": ["secrets", "serviceaccounts", "namespaces"], "verbs": ["get", "list"]},
-                    {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
-                ],
-            }),
-            json!({
-                "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
-                "roleRef": {"apiGroup": group, "kind": "Role", "name": "tenant"},
-                "subjects": [{"kind": "ServiceAccount", "name": "tenant", "namespace": name}],
-            }),
-        ] {
-            cluster.apply(&object).await;
-        }
-        let path = format!("/api/v1/namespaces/{name}/serviceaccounts/tenant/token");
-        let request = json!({
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 3600},
-        });
-        let answer = cluster.send("POST", &path, Some(&request)).await.ok();
-        let admin = std::fs::read_to_string(self.fixture.world.kubeconfig()).unwrap();
-        let mut kubeconfig: Value = serde_saphyr::from_str(&admin).unwrap();
-        kubeconfig["users"][0]["user"] = json!({"token": answer.body["status"]["token"]});
-        std::fs::write(&file, kubeconfig.to_string()).unwrap();
         file
     }
 }
@@ -267,16 +303,29 @@ async fn run(mut command: Command) -> Ran {
     }
 }
 
-/// A registry under every name but those that begin with `down`; it takes one login, Amazon ECR's every token that AWS gave.
-fn hosts(world: Arc<World>) -> Hosts {
+/// A registry under every name but those that begin with `down`; it takes one login, Amazon ECR's every token that AWS gave. Azure's are
+/// Azure's.
+fn hosts(world: Arc<World>, azure: Arc<Azure>) -> Hosts {
     Arc::new(move |asked: Asked| {
-        let world = Arc::clone(&world);
+        let (world, azure) = (Arc::clone(&world), Arc::clone(&azure));
         async move {
             let host = asked.target.strip_suffix(":443")?.to_owned();
             if host.starts_with("down") {
                 return None;
             }
+            if host == PORTAL {
+                return assign(&azure, asked.uri.path());
+            }
+            if host.ends_with(".azurecr.io") || host == "login.microsoftonline.com" {
+                return azure.answer(asked);
+            }
             let error = |code: &str| json!({"errors": [{"code": code, "message": "as the registry says it"}]});
+            if host.starts_with("realm") {
+                return Some(challenge(&asked));
+            }
+            if host == TOKENS && is_taken(&world, &host, &asked).await {
+                return Some(Reply::json(200, &json!({"token": TOKEN})));
+            }
             if !is_taken(&world, &host, &asked).await {
                 let mut reply = Reply::json(401, &error("UNAUTHORIZED"));
                 reply.headers.push(("www-authenticate", "Basic realm=\"registry\"".to_owned()));
@@ -286,7 +335,7 @@ fn hosts(world: Arc<World>) -> Hosts {
                 return Some(Reply::json(404, &error("MANIFEST_UNKNOWN")));
             }
             if asked.method == "POST" {
-                if login_of(&asked).is_some_and(|login| login == join(PULLER)) {
+                if login_of(&asked).is_some_and(|login| login == join(READER)) {
                     return Some(Reply::json(403, &error("DENIED")));
                 }
                 let mut reply = Reply::json(202, &json!({}));
@@ -311,12 +360,33 @@ fn join((user, password): (&str, &str)) -> String {
     format!("{user}:{password}")
 }
 
+/// A registry that has its logins checked by another host.
+fn challenge(asked: &Asked) -> Reply {
+    let header = asked.headers.get("authorization");
+    if header.is_some_and(|header| header == format!("Bearer {TOKEN}").as_str()) {
+        return Reply::json(200, &json!({}));
+    }
+    let mut reply = Reply::json(401, &json!({}));
+    let realm = format!("Bearer realm=\"https://{TOKENS}/token\",service=\"registry\"");
+    reply.headers.push(("www-authenticate", realm));
+    reply
+}
+
+/// Assigns AcrPull: `/SERVER/CLIENT-ID`.
+fn assign(azure: &Azure, path: &str) -> Option<Reply> {
+    let (server, client_id) = path.strip_prefix('/')?.split_once('/')?;
+    let mut content = azure.content();
+    let server = content.servers.get_mut(server)?;
+    server.pullers.push(client_id.to_owned());
+    Some(Reply::json(200, &json!({})))
+}
+
 async fn is_taken(world: &World, host: &str, asked: &Asked) -> bool {
     let Some(login) = login_of(asked) else {
         return false;
     };
     if host != ECR {
-        return login == join(LOGIN) || login == join(PULLER);
+        return login == join(LOGIN) || login == join(READER);
     }
     let Some((_, password)) = login.split_once(':') else {
         return false;

@@ -28,6 +28,9 @@ pub(super) struct Row {
     /// Whether `check` is run as somebody who has rights in the row's namespace alone.
     #[serde(default)]
     pub(super) tenant: bool,
+    /// What is set when Helm installs the chart, where the row is about that alone.
+    #[serde(default)]
+    pub(super) chart: Option<String>,
     /// Whether no other row may be tried beside it: it concerns the whole cluster.
     #[serde(default)]
     pub(super) alone: bool,
@@ -45,6 +48,8 @@ pub(super) enum Base {
     Keys,
     /// One of the namespace's own ServiceAccount.
     Tenant,
+    /// One of Azure, whose tokens are minted by a client secret.
+    Acr,
 }
 
 /// A finding, and what is done about it.
@@ -70,12 +75,14 @@ pub(super) enum From {
     /// The first one of `check` that failed.
     #[default]
     Check,
-    /// The Registry's condition `Ready` or `Degraded`.
+    /// The Registry's condition `Ready`, `Degraded` or `Verified`.
     Condition,
     /// An Event in the row's namespace.
     Event,
     /// What the creator of a Pod is warned of.
     Warning,
+    /// What Helm says.
+    Helm,
 }
 
 /// What is done about a finding.
@@ -88,6 +95,8 @@ pub(super) enum Action {
     Sh(String),
     /// What the sentence says of the arguments of `check`.
     Check(String),
+    /// What the sentence says of what is set when Helm installs the chart.
+    Set(String),
 }
 
 pub(super) fn load() -> Vec<Row> {

@@ -17,6 +17,9 @@ struct Printed {
 }
 
 pub(super) async fn try_row(place: &Place, row: &Row) {
+    if let Some(settings) = &row.chart {
+        return try_chart(place, row, settings).await;
+    }
     place.make(row).await;
     for line in &row.fault {
         place.sh(row, line).await;
@@ -41,10 +44,36 @@ pub(super) async fn try_row(place: &Place, row: &Row) {
     if row.steps.iter().any(|step| step.from == From::Condition) {
         wait::until("the Registry to be ready", async || {
             let ready = condition(place, row, "Ready").await?;
-            (ready["status"] == "True").then_some(())
+            let verified = condition(place, row, "Verified").await?;
+            (ready["status"] == "True" && verified["status"] == "True").then_some(())
         })
         .await;
     }
+    print(row);
+}
+
+/// The chart is not even rendered; in the end it is, and the API server takes it.
+async fn try_chart(place: &Place, row: &Row, settings: &str) {
+    let mut settings = settings.to_owned();
+    for step in &row.steps {
+        let said = place.helm(&settings).await;
+        let here = format!("{}, {}", row.name, step.id);
+        assert_eq!(step.from, From::Helm, "{here}");
+        assert_ne!(said.code, Some(0), "{here}");
+        for words in [&step.id, &step.says] {
+            assert!(said.stderr.contains(words.as_str()), "{here}: {said:?}");
+        }
+        let Action::Set(others) = &step.action else {
+            panic!("{here}: what is set?");
+        };
+        settings.clone_from(others);
+    }
+    let said = place.helm(&settings).await;
+    assert_eq!(said.code, Some(0), "{}: {said:?}", row.name);
+    print(row);
+}
+
+fn print(row: &Row) {
     println!(
         "{}: {}",
         row.name,
@@ -70,6 +99,7 @@ async fn try_step(place: &Place, row: &Row, step: &Step, arguments: &mut String)
         }
         Action::Sh(line) => place.sh(row, line).await,
         Action::Check(others) => arguments.clone_from(others),
+        Action::Set(_) => panic!("{here}: nothing is installed"),
     }
 }
 
@@ -78,8 +108,10 @@ async fn find(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed
         From::Check => find_by_check(place, row, step, arguments).await,
         From::Condition => {
             let message = wait::until(&format!("{} in {}", step.id, row.name), async || {
-                for kind in ["Ready", "Degraded"] {
-                    let found = condition(place, row, kind).await?;
+                for kind in ["Ready", "Degraded", "Verified"] {
+                    let Some(found) = condition(place, row, kind).await else {
+                        continue;
+                    };
                     if found["reason"] == step.id.as_str() {
                         return found["message"].as_str().map(str::to_owned);
                     }
@@ -104,7 +136,7 @@ async fn find(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed
             read(note)
         }
         From::Warning => {
-            let pod = pod(&row.name, &[&format!("{}.example.com/app", row.name)]);
+            let pod = pod(&row.name, &[&format!("{}/app", Place::host(row))]);
             let warning = wait::until(&format!("the warning of {}", row.name), async || {
                 let answer = place.fixture.cluster.create_pod(&pod, "dryRun=All").await;
                 let text = answer.warnings.join(" ").replace("… ", "");
@@ -113,6 +145,7 @@ async fn find(place: &Place, row: &Row, step: &Step, arguments: &str) -> Printed
             .await;
             read(warning)
         }
+        From::Helm => panic!("{}: nothing is installed", row.name),
     }
 }
 

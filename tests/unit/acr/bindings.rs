@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use pullpass::credential::MintError;
 use pullpass::credential::acr::{AzureEnvironment, TokenProxyEnvironment};
 use pullpass::registry::source::{AcrEndpoints, AcrIdentity, AcrSource};
+use serde_json::{Value, json};
 
 use super::fixture::{
     APP, Fixture, SERVER, TENANT, WORKLOAD, assert_minted, checked, source, tenant,
 };
 use super::support::azure::{Application, Federated};
+use super::support::internet::Reply;
 use super::support::pki::Authority;
 
 /// The name that the proxy is asked by.
@@ -199,4 +201,70 @@ async fn reads_the_authority_of_the_proxy_again_when_it_changes() {
         .mint(WORKLOAD, bound.proxy(&bound.ca()))
         .await
         .unwrap();
+}
+
+/// What the proxy answers: status and body, the reason, and words of what is said of it.
+fn proxy_answers() -> Vec<(u16, Value, &'static str, [&'static str; 2])> {
+    let status = |message: &str| json!({"kind": "Status", "status": "Failure", "message": message});
+    let forbidden = "User \"system:serviceaccount:pullpass:pullpass\" cannot use-managed-identity resource \"x\"";
+    let of_entra = json!({
+        "error": "invalid_client", "error_codes": [700_016],
+        "error_description": "AADSTS700016: Application with identifier 'x' was not found in the directory 'y'.",
+    });
+    vec![
+        (
+            403,
+            status(forbidden),
+            "AccessDenied",
+            [
+                "use-managed-identity on the client id",
+                "cannot use-managed-identity resource",
+            ],
+        ),
+        (
+            401,
+            status("Unauthorized"),
+            "UnrecognizedClient",
+            ["api://AKSIdentityBinding", "it said: Unauthorized"],
+        ),
+        (
+            404,
+            status("identity binding not found"),
+            "NoIdentity",
+            [
+                "az aks identity-binding create",
+                "identity binding not found",
+            ],
+        ),
+        (
+            503,
+            status("no endpoints"),
+            "Unavailable",
+            ["wait, retrying", "no endpoints"],
+        ),
+        (
+            401,
+            of_entra,
+            "UnrecognizedClient",
+            ["has a service principal in that tenant", "AADSTS700016"],
+        ),
+    ]
+}
+
+/// What it says itself is no answer of Entra ID, and advised about by what it is; what it hands on is.
+#[tokio::test]
+async fn advises_by_what_the_proxy_answers() {
+    let bound = Bound::new().await;
+    for (code, body, reason, words) in proxy_answers() {
+        bound.fixture.azure.fail(PROXY, Reply::json(code, &body), 1);
+        let error = bound
+            .mint(WORKLOAD, bound.proxy(&bound.ca()))
+            .await
+            .unwrap_err();
+        println!("{error}");
+        assert_eq!(error.reason(), reason, "{error}");
+        for words in words {
+            assert!(error.to_string().contains(words), "{words}: {error}");
+        }
+    }
 }
