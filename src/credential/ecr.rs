@@ -109,8 +109,8 @@ impl EcrMint {
             Some(session)
         );
         let answer = client.get_authorization_token().send().await;
-        let answer =
-            answer.map_err(|error| session.call(asked, Service::Ecr, PRIVATE).explain(&error))?;
+        let answer = answer
+            .map_err(|error| aws::explain(&session.call(asked, Service::Ecr, PRIVATE), &error))?;
         Authorization::of_private(answer).map_err(|unusable| unusable.of(asked.host()))
     }
 
@@ -131,8 +131,8 @@ impl EcrMint {
             Some(session)
         );
         let answer = client.get_authorization_token().send().await;
-        let answer =
-            answer.map_err(|error| session.call(asked, Service::Ecr, PUBLIC).explain(&error))?;
+        let answer = answer
+            .map_err(|error| aws::explain(&session.call(asked, Service::Ecr, PUBLIC), &error))?;
         Authorization::of_public(answer).map_err(|unusable| unusable.of(asked.host()))
     }
 }

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::answers::{Service, Signer};
-use super::aws::{self, AwsCall, sdk_client};
+use super::aws::{self, sdk_client};
 use super::http::{HttpClient, LastHost, one_line};
 use super::outgoing::Sent;
+use super::service_call::ServiceCall;
 use super::{MintError, MintTimeouts, ServiceAccountTokens, TenantError};
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::AccessKeys;
@@ -111,13 +112,13 @@ impl Session {
         asked: &LastHost,
         service: Service,
         action: &'static str,
-    ) -> AwsCall<'_> {
-        AwsCall {
+    ) -> ServiceCall<'_> {
+        ServiceCall {
             host: asked.host(),
             principal: &self.principal,
-            action,
+            permission: action,
             service,
-            signer: self.signer,
+            signer: Some(self.signer),
             sent: Sent::Keys(&self.credentials),
         }
     }

@@ -1,7 +1,8 @@
 //! One request to a cloud, a login server, or a service of the node, for the messages about its failure.
 
+use std::time::Duration;
+
 use super::answers::{CloudAnswer, Service, Signer};
-use super::aws::with_words;
 use super::http::{FetchError, Reply};
 use super::outgoing::Sent;
 use super::refusal::Refusal;
@@ -18,44 +19,67 @@ pub(crate) struct ServiceCall<'a> {
     pub(crate) principal: &'a str,
     /// How the caller proves who it is.
     pub(crate) signer: Option<Signer>,
-    /// What is denied where something is denied: a role of Azure.
+    /// What is denied where something is denied: an IAM action, a role of Azure.
     pub(crate) permission: &'static str,
     /// What was sent.
     pub(crate) sent: Sent<'a>,
+}
+
+/// What counts of an answer besides its words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnswerHead {
+    /// Its HTTP status.
+    pub(crate) status: u16,
+    /// How long it asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl AnswerHead {
+    /// Those of an answer.
+    pub(crate) fn of(reply: &Reply) -> Self {
+        Self {
+            status: reply.status,
+            retry_after: reply.retry_after,
+        }
+    }
 }
 
 impl ServiceCall<'_> {
     /// What an answer means that is not what was asked for.
     pub(crate) fn explain(&self, reply: &Reply) -> MintError {
         let body = answer_words::read_body(&reply.body);
-        self.explain_as(reply, &body.code, &body.text)
+        self.explain_as(AnswerHead::of(reply), &body.code, &body.text)
     }
 
     /// The same, of this code and these words.
-    pub(crate) fn explain_as(&self, reply: &Reply, code: &str, text: &str) -> MintError {
+    pub(crate) fn explain_as(&self, head: AnswerHead, code: &str, text: &str) -> MintError {
+        let AnswerHead {
+            status,
+            retry_after,
+        } = head;
+        // A code that repeats a secret is no code.
         let (code, words) = (self.words(code), self.words(text));
         let answer = CloudAnswer {
             from: self.service,
-            status: reply.status,
+            status,
             code: &code,
-            action: "",
+            action: self.permission,
             signer: self.signer,
             text,
         };
         let (host, principal) = (self.host.clone(), self.principal.to_owned());
         let refusal = Refusal {
             permission: self.permission,
-            retry_after: reply.retry_after,
+            retry_after,
             ..Refusal::of(&answer, host, principal, words)
         };
-        let status = reply.status;
         if refusal.is_recognized || !code.is_empty() {
             MintError::Refused(Box::new(refusal))
         } else if (300..400).contains(&status) {
             self.bad(format!("HTTP {status}: redirects are never followed"))
         } else {
             let problem = format!("HTTP {status}, an unrecognized answer");
-            self.bad(with_words(problem, &refusal.words))
+            self.bad_with_words(problem, text)
         }
     }
 
@@ -74,6 +98,16 @@ impl ServiceCall<'_> {
             host: self.host.clone(),
             problem,
         }
+    }
+
+    /// The same, with what it says, if it says something.
+    pub(crate) fn bad_with_words(&self, problem: String, text: &str) -> MintError {
+        let words = self.words(text);
+        self.bad(if words.is_empty() {
+            problem
+        } else {
+            format!("{problem} (it said: {words})")
+        })
     }
 
     /// The other side's own words, unless they repeat a secret.

@@ -19,7 +19,7 @@ use crate::credential::answers::{Service, Signer};
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{Reply, one_line};
 use crate::credential::outgoing::{Assertion, Sent, of_azure, to_azure};
-use crate::credential::service_call::ServiceCall;
+use crate::credential::service_call::{AnswerHead, ServiceCall};
 use crate::credential::{MintError, answer_words};
 
 /// A token of Entra ID.
@@ -190,12 +190,12 @@ pub(crate) fn explain(call: &ServiceCall<'_>, reply: &Reply) -> MintError {
     // What stands between, such as AKS' proxy, has a form of its own.
     let words = words.unwrap_or_else(|| answer_words::read_body(&reply.body).text);
     let Some(code) = code else {
-        return call.explain_as(reply, "", &words);
+        return call.explain_as(AnswerHead::of(reply), "", &words);
     };
     // Whoever hands it on: only Entra ID numbers its errors so.
     let call = ServiceCall {
         service: Service::Entra,
         ..call.clone()
     };
-    call.explain_as(reply, &code, &words)
+    call.explain_as(AnswerHead::of(reply), &code, &words)
 }

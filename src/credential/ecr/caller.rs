@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::{EcrMint, EcrMintRequest, check_endpoints};
 use crate::credential::MintError;
 use crate::credential::answers::Service;
+use crate::credential::aws;
 use crate::credential::cloud::unlogged;
 use crate::credential::http::{LastHost, one_line};
 use crate::credential::identity::{self, Session};
@@ -56,7 +57,7 @@ impl EcrMint {
         let sts = session_request.sts(&asked, Some(session));
         let answer = unlogged(sts.get_caller_identity().send())
             .await
-            .map_err(|error| session.call(&asked, Service::Sts, IDENTIFY).explain(&error))?;
+            .map_err(|error| aws::explain(&session.call(&asked, Service::Sts, IDENTIFY), &error))?;
         answer
             .arn
             .map(|arn| one_line(&arn))

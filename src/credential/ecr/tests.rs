@@ -296,7 +296,10 @@ async fn mint_refuses_answers_that_cannot_be_right() {
             "HTTP 200",
         ),
         (Recorder::new(200, huge), "length limit exceeded"),
-        (Recorder::new(404, "not found"), "HTTP 404 without an error"),
+        (
+            Recorder::new(404, "not found"),
+            "HTTP 404, an unrecognized answer",
+        ),
     ] {
         let error = mint(&recorder, source()).await.unwrap_err();
         assert_eq!(error.reason(), "InvalidResponse", "{error}");

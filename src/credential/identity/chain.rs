@@ -3,6 +3,7 @@
 use super::{Session, SessionRequest};
 use crate::credential::MintError;
 use crate::credential::answers::Service;
+use crate::credential::aws;
 use crate::credential::http::LastHost;
 use crate::registry::source::RoleHop;
 
@@ -49,7 +50,7 @@ async fn assume(
         .set_duration_seconds(seconds)
         .send()
         .await
-        .map_err(|error| signer.call(&asked, Service::Sts, ASSUME).explain(&error))?;
+        .map_err(|error| aws::explain(&signer.call(&asked, Service::Sts, ASSUME), &error))?;
     let (keys, user) = (answer.credentials, answer.assumed_role_user);
     Session::of_role(&hop.role_arn, "assumeRole", keys, user)
         .map_err(|problem| asked.bad_answer(problem))

@@ -4,9 +4,10 @@ use secrecy::SecretString;
 
 use super::{Session, SessionRequest};
 use crate::credential::answers::{Service, Signer};
-use crate::credential::aws::AwsCall;
+use crate::credential::aws;
 use crate::credential::http::{LastHost, one_line};
 use crate::credential::outgoing::{Sent, show_token};
+use crate::credential::service_call::ServiceCall;
 use crate::credential::{MintError, jwt};
 
 const ASSUME: &str = "sts:AssumeRoleWithWebIdentity";
@@ -33,15 +34,15 @@ pub(super) async fn open(
         .role_session_name(session_name.unwrap_or("pullpass"))
         .set_duration_seconds(seconds.and_then(|seconds| i32::try_from(seconds).ok()));
     let answer = show_token(call, token).send().await.map_err(|error| {
-        AwsCall {
+        let call = ServiceCall {
             host: asked.host(),
             principal: &principal,
-            action: ASSUME,
+            permission: ASSUME,
             service: Service::Sts,
-            signer: Signer::Assertion,
+            signer: Some(Signer::Assertion),
             sent: Sent::Text(token),
-        }
-        .explain(&error)
+        };
+        aws::explain(&call, &error)
     })?;
     let (keys, user) = (answer.credentials, answer.assumed_role_user);
     Session::of_role(role_arn, "webIdentity", keys, user)
