@@ -39,7 +39,7 @@ pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
 pub use credential_store::KubeCredentialStore;
 pub use events::{EventNote, EventType, Published, reference};
-pub use inspect::{DryRunPod, WEBHOOK, WebhookTarget};
+pub use inspect::{DryRunPod, ListedSecrets, WEBHOOK, WebhookTarget};
 pub use lease::{CONFIRM_ANNOTATION, LeaseRecord, LeaseSpec};
 pub use metrics::Metrics;
 pub use minted_credentials::MintedCredentials;

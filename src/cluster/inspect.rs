@@ -5,6 +5,7 @@ use hyper::Request;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::client::Body;
@@ -21,6 +22,9 @@ use crate::registry::selector::LabelSelector;
 /// The name of the webhook that changes Pods within its configuration.
 pub const WEBHOOK: &str = "pods.pullpass.dev";
 
+/// How many ServiceAccounts of a namespace are looked at.
+const SERVICE_ACCOUNTS_MAX: u32 = 500;
+
 /// How many Deployments are looked at: there is one admission controller of a kind.
 const DEPLOYMENTS_MAX: u32 = 64;
 
@@ -35,6 +39,15 @@ pub struct WebhookTarget {
     pub has_ca: bool,
     /// Which namespaces it is called for; `None`: it cannot be read.
     pub namespaces: Option<LabelSelector>,
+}
+
+/// A ServiceAccount, and the pull secrets that it lists.
+#[derive(Clone, Debug)]
+pub struct ListedSecrets {
+    /// Its name.
+    pub name: String,
+    /// Its `imagePullSecrets`.
+    pub pull_secrets: Vec<String>,
 }
 
 /// What a Pod would get.
@@ -136,6 +149,32 @@ impl Kube {
             containers.filter_map(|container| container["image"].as_str())
         });
         Ok(images.map(str::to_owned).collect())
+    }
+
+    /// The ServiceAccounts of a namespace, with what they list; and whether there are more than were asked for.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn fetch_service_accounts(
+        &self,
+        namespace: &NamespaceName,
+    ) -> Result<(Vec<ListedSecrets>, bool), ClusterError> {
+        let api: Api<ServiceAccount> = self.namespaced(namespace);
+        let params = ListParams::default().limit(SERVICE_ACCOUNTS_MAX);
+        let what = format!("serviceaccounts in namespace {namespace}");
+        let found = api_error::request(&what, api.list(&params)).await?;
+        let is_more = found
+            .metadata
+            .continue_
+            .is_some_and(|rest| !rest.is_empty());
+        let read = |account: ServiceAccount| {
+            let listed = account.image_pull_secrets.unwrap_or_default();
+            ListedSecrets {
+                name: account.metadata.name.unwrap_or_default(),
+                pull_secrets: listed.into_iter().map(|one| one.name).collect(),
+            }
+        };
+        Ok((found.items.into_iter().map(read).collect(), is_more))
     }
 
     /// Creates a Pod as a server-side dry run: admission runs, nothing is stored.

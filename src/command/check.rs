@@ -9,10 +9,13 @@ mod dry_run;
 mod ids;
 mod image;
 mod kyverno;
+mod login;
 mod namespace;
 mod opt_in;
+mod push;
 mod report;
 mod selection;
+mod service_accounts;
 mod source;
 
 use std::path::PathBuf;
@@ -32,9 +35,10 @@ use report::CheckReport;
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
 ///
 /// Each hop is reported with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
-/// the Registry's own host alone (a fixed login on those of --token-service, too); nothing is stored, nothing is written into a cluster. With images only the Registries that serve
-/// them are tried, without images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops
-/// are left out, and what a Secret of the cluster holds cannot be tried.
+/// the Registry's own host alone (a fixed login on those of --token-service, too); nothing is stored, nothing is written into a cluster, and
+/// into a registry nothing but the upload of --push, which is cancelled. With images only the Registries that serve them are tried, without
+/// images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops are left out, and what a Secret of
+/// the cluster holds cannot be tried.
 ///
 /// An identity is that of the place where this runs: to try pullpass' own workload identity, run it in pullpass' Pod.
 ///
@@ -49,6 +53,7 @@ use report::CheckReport;
   pullpass check -n payments 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
   pullpass check -n payments --wait --timeout 2m
   pullpass check -f registries.yaml --context production -o json
+  pullpass check -n builds --push 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
   kubectl exec -n pullpass deploy/pullpass -- pullpass check -n payments")]
 pub(super) struct Args {
     /// Images to try.
@@ -91,6 +96,9 @@ pub(super) struct Args {
     /// none of them.
     #[arg(long = "token-service", value_name = "HOST")]
     token_services: Vec<String>,
+    /// Try also whether logins of Registries with access Push may push: an upload is opened in a repository that is there, and cancelled.
+    #[arg(long)]
+    push: bool,
     /// Try it again until all is well; what is waited for is said on stderr.
     #[arg(long)]
     wait: bool,

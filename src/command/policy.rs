@@ -16,18 +16,25 @@ use super::Output;
 use super::manifest::Manifests;
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Labels, Registries, ValidRegistry};
+use crate::registry::{Access, CredentialSource, Labels, Pattern, Registries, ValidRegistry};
 use step::Step;
 
 /// Print what to set up in the cloud for each Registry.
 ///
 /// It needs neither a cluster nor a cloud: Registries come from files. What it cannot know is printed as a placeholder such as
-/// <ACCOUNT_ID>, with what to put there. Nothing that is printed allows more than pulling the images that the Registry names.
+/// <ACCOUNT_ID>, with what to put there. Nothing that is printed allows more than pulling the images that the Registry names, or with
+/// access: Push pulling and pushing them; what else is wanted is asked for by a flag.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of the command line, each of which stands for itself"
+)]
 #[command(after_help = "Examples:
   pullpass policy -f registries.yaml
   pullpass policy -f registries.yaml --account 123456789012 --issuer https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF
   pullpass policy -f registries.yaml --issuer $(kubectl get --raw /.well-known/openid-configuration | jq -r .issuer)
+  pullpass policy -f builders.yaml --create-repositories --cache-repositories
+  pullpass policy -f registries.yaml --account 123456789012 --resource-based --repository 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api
   pullpass policy -f registries.yaml -o json | jq '.registries[0].steps[] | select(.kind == \"identityPolicy\").document'")]
 pub(super) struct Args {
     /// Files with Registries, and with Namespaces whose ServiceAccounts are to be trusted; `-` is stdin.
@@ -45,6 +52,18 @@ pub(super) struct Args {
     /// The repositories are behind pull-through caches of Amazon ECR: the first pull of an image needs two more actions.
     #[arg(long)]
     pull_through_cache: bool,
+    /// Amazon ECR: the policies of repositories alone allow what they can, in the principal's own account, where either policy would do.
+    #[arg(long)]
+    resource_based: bool,
+    /// A repository of Amazon ECR that is there, as HOST/PATH: those that need a policy of their own get it, one each.
+    #[arg(long = "repository", value_name = "HOST/PATH", value_parser = parse_repository)]
+    repositories: Vec<Pattern>,
+    /// Registries with access: Push may make repositories that are not there (Amazon ECR; Azure lets who pushes do so).
+    #[arg(long)]
+    create_repositories: bool,
+    /// Builders keep layers in REPOSITORY/cache, as kaniko does by default.
+    #[arg(long)]
+    cache_repositories: bool,
     /// pullpass' own namespace.
     #[arg(long, value_name = "NAME", default_value = "pullpass")]
     namespace: NamespaceName,
@@ -71,6 +90,8 @@ struct Setup {
     registry: String,
     /// `ecr`, `acr` or `static`.
     provider: &'static str,
+    /// What its credential is for.
+    access: Access,
     /// Who asks for credentials, for people.
     identity: String,
     /// The Registry's patterns.
@@ -86,6 +107,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         namespaces: manifests.namespaces.into_iter().collect(),
     };
     let registries = Registries::build(manifests.registries);
+    find_covered(&registries, &args.repositories)?;
     let mut setups: Vec<Setup> = registries
         .iter()
         .map(|registry| plan(registry, &place))
@@ -105,14 +127,33 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Each repository that is named is of some Registry's images, or it is misspelt.
+fn find_covered(registries: &Registries, repositories: &[Pattern]) -> anyhow::Result<()> {
+    let is_covered = |repository: &&Pattern| {
+        let mut patterns = registries.iter().flat_map(ValidRegistry::patterns);
+        patterns.any(|pattern| pattern.covers(repository.domain(), repository.path()))
+    };
+    match repositories.iter().find(|one| !is_covered(one)) {
+        Some(stranger) => anyhow::bail!(
+            "--repository {stranger}: no Registry of the files has an image that covers it, correct its name"
+        ),
+        None => Ok(()),
+    }
+}
+
 /// A line for each Registry.
 fn list(setups: &[Setup]) -> String {
-    let mut lines =
-        vec![["REGISTRY", "PROVIDER", "STEPS", "IDENTITY", "IMAGES"].map(str::to_owned)];
+    let mut lines = vec![
+        [
+            "REGISTRY", "PROVIDER", "ACCESS", "STEPS", "IDENTITY", "IMAGES",
+        ]
+        .map(str::to_owned),
+    ];
     lines.extend(setups.iter().map(|setup| {
         [
             setup.registry.clone(),
             setup.provider.to_owned(),
+            format!("{:?}", setup.access),
             setup.steps.len().to_string(),
             setup.identity.clone(),
             setup.images.join(","),
@@ -136,6 +177,7 @@ fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
     Setup {
         registry: registry.name.to_string(),
         provider,
+        access: registry.access,
         identity,
         images: registry.patterns().map(ToString::to_string).collect(),
         steps,
@@ -143,7 +185,7 @@ fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
 }
 
 fn static_login(registry: &ValidRegistry, secret: &str, place: &PolicyContext<'_>) -> Step {
-    let step = Step::static_login(secret, &place.args.namespace);
+    let step = Step::static_login(secret, &place.args.namespace, registry.access);
     let mut patterns = registry.patterns();
     if patterns.any(|pattern| !registry.exclusions_of(pattern).is_empty()) {
         step.note("excludedImages bounds what pullpass hands out the login for, not what it may pull: give it no right to those repositories")
@@ -179,6 +221,15 @@ fn parse_issuer(text: &str) -> Result<String, String> {
         Some(rest) if !rest.is_empty() && rest.bytes().all(is_url_byte) => Ok(text.to_owned()),
         _ => Err("write it as in the tokens' iss claim: https://HOST/PATH".to_owned()),
     }
+}
+
+/// One repository, not a pattern for several.
+fn parse_repository(text: &str) -> Result<Pattern, String> {
+    let pattern = Pattern::parse(text)?;
+    if pattern.path().is_empty() || pattern.has_wildcard() {
+        return Err("write host and repository, HOST/PATH, without *".to_owned());
+    }
+    Ok(pattern)
 }
 
 fn parse_account(text: &str) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! Trying a login on its registry, as a container runtime uses it: the login itself, and the manifest of one image.
+//! Trying a login on its registry, as a container runtime or a builder uses it: the login itself, the manifest of one image, an upload.
 //!
 //! The login goes to the registry's own host, and to a token service on another one only where whoever checks it named that host.
 //!
@@ -6,21 +6,26 @@
 //! <https://distribution.github.io/distribution/spec/auth/token/>
 
 mod challenge;
+mod error;
+mod upload;
+mod upload_location;
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use thiserror::Error;
 use tokio::time::Instant;
 
 use super::answer_words::{self, BodyWords};
-use super::answers::{self, AnswerReason, CloudAnswer, Lasts, Service};
+use super::answers::{self, CloudAnswer, Lasts, Service};
 use super::cloud::unlogged;
 use super::http::{FetchError, HttpClient, Reply, Route, one_line};
 use super::outgoing::{Sent, build_request};
 use crate::plain_text::{self, basic_auth, with_prefix};
-use challenge::Challenge;
+use challenge::{Challenge, Scope};
+
+pub(crate) use error::RegistryClientError;
+pub(crate) use upload_location::PushOutcome;
 
 /// How long one try may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,81 +63,6 @@ pub(crate) enum LoginMethod {
 pub(crate) struct Manifest {
     /// Its digest, if the registry said it.
     pub(crate) digest: Option<String>,
-}
-
-/// Why a login was of no use. No message holds a secret.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(crate) enum RegistryClientError {
-    /// The registry does not take the login, or not for this image.
-    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
-    Refused {
-        /// The registry.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// 401 or 403.
-        status: u16,
-        /// The registry's words, one line.
-        answer: String,
-    },
-    /// The registry has no such image.
-    #[error("{host} has no {what}: {answer}")]
-    NotFound {
-        /// The registry.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// The registry's words, one line.
-        answer: String,
-    },
-    /// An answer whose meaning is known ([`answers`]).
-    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
-    Known {
-        /// The registry.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// The HTTP status.
-        status: u16,
-        /// The registry's words, one line.
-        answer: String,
-        /// What it means.
-        reason: AnswerReason,
-        /// Whether it passes by itself.
-        is_passing: bool,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// The registry sends logins to another host.
-    #[error("{host} has its logins checked by {realm}, another host: not asked")]
-    ForeignRealm {
-        /// The registry.
-        host: String,
-        /// The host of the token service.
-        realm: String,
-    },
-    /// An answer that is not a registry's.
-    #[error("{host} does not answer like a registry, {problem}")]
-    BadAnswer {
-        /// The host that answered.
-        host: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// No answer in time.
-    #[error("no answer from {host} in time")]
-    Timeout {
-        /// The host that was asked.
-        host: String,
-    },
-    /// No connection, or no TLS session.
-    #[error("cannot talk to {host}: {detail}")]
-    Network {
-        /// The host that was asked.
-        host: String,
-        /// What failed, one line.
-        detail: String,
-    },
 }
 
 impl<'a> RegistryClient<'a> {
@@ -201,7 +131,8 @@ impl<'a> RegistryClient<'a> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
-            let authorization = self.authorize(&challenge, Some(path), deadline).await?;
+            let scope = Scope::pull(path);
+            let authorization = self.authorize(&challenge, Some(scope), deadline).await?;
             let authorization = authorization.as_ref();
             let manifest = format!("/v2/{path}/manifests/{reference}");
             let reply = self
@@ -239,11 +170,11 @@ impl<'a> RegistryClient<'a> {
             .ok_or_else(|| self.bad("it asks for a login in no way that runtimes know".to_owned()))
     }
 
-    /// The header Authorization that answers a challenge, for one repository or for none.
+    /// The header Authorization that answers a challenge, for what is done with one repository, or for nothing.
     async fn authorize(
         &self,
         challenge: &Challenge,
-        path: Option<&str>,
+        scope: Option<Scope<'_>>,
         deadline: Instant,
     ) -> Result<Option<SecretString>, RegistryClientError> {
         let basic = || with_prefix("Basic ", &basic_auth(self.username, self.password));
@@ -257,7 +188,7 @@ impl<'a> RegistryClient<'a> {
             self.domain,
             self.token_services,
             service.as_deref(),
-            path,
+            scope,
         )
         .map_err(|realm| RegistryClientError::ForeignRealm {
             host: self.domain.to_owned(),

@@ -33,14 +33,31 @@ enum Door {
     Open,
     /// The same, for other repositories.
     Elsewhere,
+    /// The same, for pulling alone.
+    ReadOnly,
+    /// The same, for pulling and pushing; who cancels an upload deletes.
+    NoDelete,
     /// Nothing.
     Shut,
+}
+
+impl Door {
+    /// Lets this login in so.
+    fn set(self, oci: &Oci, login: &Login) {
+        match self {
+            Self::Elsewhere => oci.allow_to(login, Some(&["elsewhere/"])),
+            Self::ReadOnly => oci.allow_actions(login, &["pull"]),
+            Self::NoDelete => oci.allow_actions(login, &["pull", "push"]),
+            Self::Open | Self::Shut => oci.allow(login),
+        }
+    }
 }
 
 /// A scene with a registry that answers under the images' own host.
 struct Place {
     fixture: Fixture,
     internet: Internet,
+    oci: Arc<Oci>,
     door: Arc<Mutex<Door>>,
     ca: PathBuf,
 }
@@ -63,13 +80,20 @@ impl Place {
     async fn within(world: Arc<World>, name: &'static str) -> Self {
         let fixture = Fixture::within(Arc::clone(&world), name).await;
         let door = Arc::new(Mutex::new(Door::Open));
-        let hosts = hosts(world, fixture.user.clone(), Arc::clone(&door));
+        let oci = Arc::new(Oci::start(&["team/app:1"]));
+        let hosts = hosts(
+            world,
+            fixture.user.clone(),
+            Arc::clone(&door),
+            Arc::clone(&oci),
+        );
         let internet = Internet::start(hosts).await;
         let ca = fixture.file("all.crt");
         std::fs::write(&ca, format!("{}{}", internet.ca, fixture.aws.certificate)).unwrap();
         let place = Self {
             fixture,
             internet,
+            oci,
             door,
             ca,
         };
@@ -197,6 +221,15 @@ impl Told {
         found.unwrap()
     }
 
+    /// How pushing went, in these words.
+    fn assert_push(&self, status: &str, id: &str, words: &str) {
+        let push = self.find("push");
+        let told = (&push["status"], &push["id"]);
+        assert_eq!(told, (&json!(status), &json!(id)), "{push}");
+        let message = push["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+
     /// The first hop that failed is this one, and says what happened and what to do in these words.
     fn assert_fails(&self, hop: &str, message: &str, fix: &str) {
         assert_eq!(self.code, Some(1), "{}", self.output);
@@ -211,8 +244,7 @@ impl Told {
 }
 
 /// The registry under the host of Amazon ECR's images.
-fn hosts(world: Arc<World>, user: User, door: Arc<Mutex<Door>>) -> Hosts {
-    let oci = Arc::new(Oci::start(&["team/app:1"]));
+fn hosts(world: Arc<World>, user: User, door: Arc<Mutex<Door>>, oci: Arc<Oci>) -> Hosts {
     let ca = std::fs::read(oci.ca()).unwrap();
     let ca = reqwest::Certificate::from_pem(&ca).unwrap();
     let client = reqwest::Client::builder()
@@ -233,8 +265,7 @@ fn hosts(world: Arc<World>, user: User, door: Arc<Mutex<Door>>) -> Hosts {
                 username: "nobody".to_owned(),
                 password: "nothing".to_owned(),
             });
-            let elsewhere: &[&str] = &["elsewhere/"];
-            oci.allow_to(&login, (door == Door::Elsewhere).then_some(elsewhere));
+            door.set(&oci, &login);
             let url = format!("{}{}", oci.url(), asked.uri);
             let request = client
                 .request(asked.method.clone(), url)
@@ -244,7 +275,12 @@ fn hosts(world: Arc<World>, user: User, door: Arc<Mutex<Door>>) -> Hosts {
                 status: answer.status().as_u16(),
                 ..Reply::default()
             };
-            for name in ["www-authenticate", "docker-content-digest", "content-type"] {
+            for name in [
+                "www-authenticate",
+                "docker-content-digest",
+                "content-type",
+                "location",
+            ] {
                 if let Some(value) = answer.headers().get(name) {
                     reply
                         .headers
@@ -278,6 +314,8 @@ async fn tells_every_hop_of_what_works() {
         "+serves",
         "+pullSecret",
         "+dryRun",
+        // The namespace's ServiceAccount lists nothing, and Pods do without.
+        "-serviceAccounts",
     ];
     let hops: Vec<String> = told.hops();
     assert_eq!(hops, expected, "{}", told.output);
@@ -287,6 +325,134 @@ async fn tells_every_hop_of_what_works() {
     assert!(told.find("token")["millis"].is_u64());
     let pods = told.find("dryRun")["message"].as_str().unwrap();
     assert_eq!(pods, "a Pod references pullpass");
+}
+
+/// A Registry whose login is for builders, for these images, in a file.
+fn write_push(place: &Place, images: &[&str]) -> String {
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "builders"},
+        "spec": {
+            "access": "Push", "images": images, "namespaceSelector": {"matchLabels": {"builds": "yes"}},
+            "ecr": place.ecr(place.fixture.name),
+        },
+    });
+    let file = place.fixture.file("builders.yaml");
+    std::fs::write(&file, registry.to_string()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// A real registry keeps a file for each upload until it ends or is cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn opens_an_upload_where_a_registry_pushes_and_cancels_it() {
+    let place = Place::new("check-push").await;
+    let team = format!("{ECR}/team");
+    let file = write_push(&place, &[&team]);
+    let check = async |image: &str| place.check(&["-f", &file, "--push", image]).await;
+    let uploads = || {
+        let files = place.oci.files().into_iter();
+        let is_open = |file: &String| file.contains("/_uploads/") && file.ends_with("/startedat");
+        files.filter(is_open).count()
+    };
+
+    let told = check(IMAGE).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    told.assert_push("ok", "Ok", "an upload was opened, and cancelled");
+    assert_eq!(uploads(), 0, "{:?}", place.oci.files());
+
+    // What is not known to be there is not made.
+    let told = check(&IMAGE.replace("app", "new")).await;
+    told.assert_push("skipped", "RepositoryUnknown", "a push may create it");
+    let files = place.oci.files();
+    assert!(
+        !files.iter().any(|file| file.contains("/team/new")),
+        "{files:?}"
+    );
+
+    place.set_door(Door::ReadOnly);
+    let told = check(IMAGE).await;
+    told.assert_fails(
+        "push",
+        "refuses a push to team/app (HTTP 401)",
+        "allow the push",
+    );
+    told.assert_push("failed", "PushRefused", "UNAUTHORIZED");
+    assert_eq!(uploads(), 0);
+
+    place.set_door(Door::NoDelete);
+    let told = check(IMAGE).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    told.assert_push("ok", "UploadLeft", "is left to the registry");
+    assert_eq!(uploads(), 1);
+
+    place.set_door(Door::Shut);
+    let told = check(IMAGE).await;
+    told.assert_fails("login", "refuses the login", "allow the pull");
+    assert_eq!(told.find("push")["status"], "skipped", "{}", told.output);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_to_push_to_the_repositories_that_a_registry_names() {
+    let place = Place::new("check-push-all").await;
+    let images = ["team/app", "team/gone"].map(|path| format!("{ECR}/{path}"));
+    let file = write_push(&place, &[&images[0], &images[1]]);
+    let told = place.check(&["-f", &file, "--push"]).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    let pushes = told.checks.iter().filter(|check| check["hop"] == "push");
+    let ids: Vec<&str> = pushes.filter_map(|push| push["id"].as_str()).collect();
+    assert_eq!(ids, ["Ok", "RepositoryUnknown"], "{}", told.output);
+
+    // Without the flag nothing is opened.
+    let told = place.check(&["-f", &file]).await;
+    assert!(!told.output.contains("upload"), "{}", told.output);
+    // A Registry that pulls is not tried so.
+    let ecr = place.ecr("check-push-all");
+    let file = place.write(json!({"images": [format!("{ECR}/team")], "ecr": ecr}));
+    let told = place.check(&["-f", &file, "--push", IMAGE]).await;
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    assert_eq!(told.find("push")["id"], "NoPush", "{}", told.output);
+}
+
+/// What pulls without a Pod reads them there.
+#[tokio::test(flavor = "multi_thread")]
+async fn says_which_service_accounts_list_no_pull_secret() {
+    let place = Place::new("check-accounts").await;
+    let (_pullpass, namespace) = place.serve().await;
+    let account = |name: &str, listed: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": namespace}, "imagePullSecrets": listed,
+        })
+    };
+    let cluster = &place.fixture.cluster;
+    let other = json!([{"name": "other"}]);
+    cluster.apply(&account("builder", other)).await;
+    let told = place.check(&["-n", &namespace]).await;
+    let found = told.find("serviceAccounts");
+    assert_eq!(told.code, Some(0), "{}", told.output);
+    assert_eq!(
+        (&found["status"], &found["id"]),
+        (&json!("skipped"), &json!("ServiceAccountsUnlisted")),
+        "{found}"
+    );
+    let message = found["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("2 of 2 list no pullpass in imagePullSecrets: builder, default."),
+        "{message}"
+    );
+    let fix = found["fix"].as_str().unwrap();
+    assert!(
+        fix.contains("imagePullSecrets: [{name: pullpass}]"),
+        "{fix}"
+    );
+    // In this mode the Secret may come with the first Pod only.
+    assert!(fix.contains("pullpass.dev/inject=all"), "{fix}");
+
+    let both = json!([{"name": "other"}, {"name": "pullpass"}]);
+    cluster.apply(&account("builder", both.clone())).await;
+    cluster.apply(&account("default", both)).await;
+    let told = place.check(&["-n", &namespace]).await;
+    let found = told.find("serviceAccounts");
+    assert_eq!(found["status"], "ok", "{}", told.output);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -628,7 +794,12 @@ async fn prints_name_and_time_of_each_line_where_it_is_wide() {
     println!("{}", wide.stdout);
     let found = lines(&wide);
     assert!(found.len() > 10, "{}", wide.output);
-    assert!(found.iter().all(|line| line.contains(" [Ok]")), "{found:?}");
+    // The namespace's ServiceAccount lists nothing, and Pods do without.
+    let is_named = |line: &String| {
+        let names = [" [Ok]", " [ServiceAccountsUnlisted]"];
+        names.iter().any(|name| line.contains(name))
+    };
+    assert!(found.iter().all(is_named), "{found:?}");
     let timed = found.iter().filter(|line| line.ends_with(" ms)"));
     assert!(timed.count() > 5, "{found:?}");
     let text = place.run_as("text", &arguments, &[]).await;
@@ -726,7 +897,7 @@ async fn sees_with_its_own_rights_what_it_needs() {
         )
         .await;
     assert_eq!(told.code, Some(0), "{}", told.output);
-    for hop in ["webhook", "dryRun"] {
+    for hop in ["webhook", "dryRun", "serviceAccounts"] {
         assert_eq!(told.find(hop)["status"], "skipped", "{}", told.output);
     }
     for hop in ["token", "manifest", "pullSecret"] {

@@ -4,6 +4,7 @@ mod azure_sdk;
 mod credential_cache;
 mod ecr_moto;
 mod keyring;
+mod policy_moto;
 mod references;
 #[path = "../support/mod.rs"]
 mod support;

@@ -38,9 +38,34 @@ impl Oci {
 
     /// The same for repositories that begin with one of these prefixes alone.
     pub fn allow_to(&self, login: &Login, repositories: Option<&[&str]>) {
+        self.allow_rule(login, "repositories", repositories);
+    }
+
+    /// The same for these actions alone: `pull`, `push`, `delete`.
+    pub fn allow_actions(&self, login: &Login, actions: &[&str]) {
+        self.allow_rule(login, "actions", Some(actions));
+    }
+
+    /// All files and folders that it keeps.
+    pub fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![Path::new(self.bed.field("dir")).to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                found.push(path.display().to_string());
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    fn allow_rule(&self, login: &Login, name: &str, values: Option<&[&str]>) {
         let mut rule = json!({"username": login.username, "password": login.password});
-        if let Some(repositories) = repositories {
-            rule["repositories"] = repositories.into();
+        if let Some(values) = values {
+            rule[name] = values.into();
         }
         let access = json!({"allow": [rule]}).to_string();
         let file = Path::new(self.bed.field("access"));

@@ -8,6 +8,23 @@ use serde_json::{Value, json};
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/policy.yaml");
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
 
+/// What pushing takes besides, which documents of Registries with access Push alone may allow.
+const PUSH_ACTIONS: [&str; 4] = [
+    "ecr:CompleteLayerUpload",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+];
+
+/// The same of Amazon ECR Public, where anybody may pull.
+const PUBLIC_PUSH_ACTIONS: [&str; 5] = [
+    "ecr-public:BatchCheckLayerAvailability",
+    "ecr-public:CompleteLayerUpload",
+    "ecr-public:InitiateLayerUpload",
+    "ecr-public:PutImage",
+    "ecr-public:UploadLayerPart",
+];
+
 /// What pulling takes, and no more: the actions that any document may allow.
 const ACTIONS: [&str; 9] = [
     "ecr-public:GetAuthorizationToken",
@@ -91,9 +108,15 @@ fn prints_documents_filled_in_for_programs() {
 }
 
 #[test]
-fn allows_nothing_but_pulling() {
+fn allows_nothing_but_what_the_registry_is_for() {
     for file in [REGISTRIES, EXAMPLES] {
         for setup in setups(&["-f", file]) {
+            let is_push = setup["access"] == "Push";
+            let is_allowed = |action: &str| {
+                let pushes =
+                    PUSH_ACTIONS.contains(&action) || PUBLIC_PUSH_ACTIONS.contains(&action);
+                ACTIONS.contains(&action) || (is_push && pushes)
+            };
             for statement in statements(&setup) {
                 let is_denied = statement["Sid"] == "Excluded";
                 let effect = if is_denied { "Deny" } else { "Allow" };
@@ -104,7 +127,7 @@ fn allows_nothing_but_pulling() {
                     .collect();
                 assert!(!actions.is_empty(), "{statement}");
                 for action in &actions {
-                    assert!(ACTIONS.contains(action), "{action} in {setup}");
+                    assert!(is_allowed(action), "{action} in {setup}");
                 }
                 let resources = list(&statement["Resource"]);
                 if resources.iter().any(|resource| *resource == "*") {
@@ -194,10 +217,7 @@ fn asks_other_accounts_for_their_repositories_alone() {
     };
     assert_eq!(
         foreign("a-workload"),
-        [
-            "arn:aws:ecr:eu-west-1:210987654321:repository/shared/base",
-            "arn:aws:ecr:eu-west-1:210987654321:repository/shared/base/*",
-        ]
+        ["arn:aws:ecr:eu-west-1:210987654321:repository/shared/base"]
     );
     for name in [
         "b-keys",
@@ -238,8 +258,9 @@ fn denies_what_excluded_images_take_away() {
     ];
     assert_eq!(denied, [secret, hidden.clone()].concat());
     let has = |words: &str| notes.iter().any(|note| note.contains(words));
-    assert!(has(&format!("not to {}", hidden.join(", "))), "{notes:?}");
-    assert!(has("public.ecr.aws cannot be denied"), "{notes:?}");
+    let given = "give none to 210987654321.dkr.ecr.eu-west-1.amazonaws.com/hidden";
+    assert!(has(given), "{notes:?}");
+    assert!(has("of public.ecr.aws cannot be denied"), "{notes:?}");
     assert!(has("another Registry with the same identity"), "{notes:?}");
 
     // Under its other name the registry is asked for `secret`.
@@ -249,7 +270,7 @@ fn denies_what_excluded_images_take_away() {
         arn("123456789012:repository/team/both/*"),
     ];
     assert_eq!(denied, both);
-    let open = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/secret of excludedImages can be pulled all the same";
+    let open = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/secret of excludedImages can be reached all the same";
     assert!(notes.iter().any(|note| note.contains(open)), "{notes:?}");
 
     let (_, notes) = denied_and_notes(&setups, "r-static-excluded");
@@ -402,7 +423,7 @@ fn federates_applications_with_the_identity_alone() {
 
 #[test]
 fn refuses_what_it_cannot_use() {
-    let rows: [(&[&str], &str); 6] = [
+    let rows: [(&[&str], &str); 9] = [
         (&[], "--filename <FILE>"),
         (&["-f", "/nonexistent"], "name a file that can be read"),
         (
@@ -420,6 +441,18 @@ fn refuses_what_it_cannot_use() {
         (
             &["-f", REGISTRIES, "--cluster-arn", "main"],
             "arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME",
+        ),
+        (
+            &["-f", REGISTRIES, "--repository", "public.ecr.aws"],
+            "HOST/PATH",
+        ),
+        (
+            &["-f", REGISTRIES, "--repository", "*.example.com/a"],
+            "without *",
+        ),
+        (
+            &["-f", REGISTRIES, "--repository", "other.example.com/a"],
+            "no Registry of the files has an image that covers it",
         ),
     ];
     for (arguments, words) in rows {
@@ -502,4 +535,245 @@ fn prints_what_pull_through_caches_need_where_that_is_asked_for() {
         }
     }
     assert!(count > 0);
+}
+
+/// What is attached to what, of one kind of steps: the ARN or name, the actions, and the principal.
+fn attached(setups: &[Value], name: &str, kind: &str) -> Vec<(String, Vec<String>)> {
+    let steps = list(&setup(setups, name)["steps"]).into_iter();
+    let steps = steps.filter(|step| step["kind"] == kind);
+    steps
+        .map(|step| {
+            let to = list(&step["attachTo"]);
+            assert_eq!(to.len(), 1, "{step}");
+            let statements = list(&step["document"]["Statement"]).into_iter();
+            let actions = statements.flat_map(|statement| list(&statement["Action"]));
+            let text = |value: &Value| value.as_str().expect("a text").to_owned();
+            (text(to[0]), actions.map(text).collect())
+        })
+        .collect()
+}
+
+/// A policy of a repository is that repository's: it can be put on no wildcard, and names no resource.
+#[test]
+fn prints_one_policy_for_each_repository_and_none_for_wildcards() {
+    let more: [&[&str]; 4] = [
+        &[],
+        &["--resource-based", "--account", "123456789012"],
+        &["--cache-repositories", "--create-repositories"],
+        &["--pull-through-cache"],
+    ];
+    for more in more {
+        let setups = setups(&[&["-f", REGISTRIES], more].concat());
+        let mut count = 0;
+        for step in setups.iter().flat_map(|setup| list(&setup["steps"])) {
+            if step["kind"] != "repositoryPolicy" {
+                continue;
+            }
+            count += 1;
+            let [arn] = list(&step["attachTo"])[..] else {
+                panic!("{step}");
+            };
+            assert!(!arn.as_str().expect("a text").contains('*'), "{step}");
+            for statement in list(&step["document"]["Statement"]) {
+                assert!(statement["Principal"]["AWS"].is_string(), "{step}");
+                assert!(statement["Resource"].is_null(), "{step}");
+            }
+            let command = step["commands"][0].as_str().expect("a command");
+            assert!(command.contains("set-repository-policy"), "{command}");
+        }
+        assert!(count > 5, "{count}");
+    }
+}
+
+#[test]
+fn allows_builders_to_push_by_the_identity_and_by_the_repository_of_another_account() {
+    let setups = setups(&["-f", REGISTRIES, "--account", "123456789012"]);
+    let pull = [
+        "BatchCheckLayerAvailability",
+        "BatchGetImage",
+        "GetDownloadUrlForLayer",
+    ];
+    let pull = pull.map(|action| format!("ecr:{action}"));
+    let both = [&pull[..], &PUSH_ACTIONS.map(str::to_owned)].concat();
+    let ecr = "arn:aws:ecr:eu-west-1";
+    assert_eq!(
+        attached(&setups, "push-ecr", "repositoryPolicy"),
+        [(
+            format!("{ecr}:210987654321:repository/shared/app"),
+            both.clone()
+        )]
+    );
+    let found: Vec<&Value> = statements(setup(&setups, "push-ecr"));
+    let push = found
+        .iter()
+        .find(|one| one["Sid"] == "Push")
+        .expect("it pushes");
+    assert_eq!(push["Action"], json!(PUSH_ACTIONS));
+    let repositories = [
+        "123456789012:repository/team/app",
+        "210987654321:repository/shared/app",
+    ];
+    let repositories: Vec<String> = repositories
+        .iter()
+        .flat_map(|one| [format!("{ecr}:{one}"), format!("{ecr}:{one}/*")])
+        .collect();
+    assert_eq!(push["Resource"], json!(repositories));
+    let denied = found
+        .iter()
+        .find(|one| one["Effect"] == "Deny")
+        .expect("a Deny");
+    assert_eq!(denied["Action"], json!(both));
+    let secret = format!("{ecr}:123456789012:repository/team/app/secret");
+    assert_eq!(denied["Resource"], json!([secret, format!("{secret}/*")]));
+
+    let public = statements(setup(&setups, "push-public"));
+    let push = public
+        .iter()
+        .find(|one| one["Sid"] == "PushPublic")
+        .expect("it pushes");
+    assert_eq!(push["Action"], json!(PUBLIC_PUSH_ACTIONS));
+    let arn = "arn:aws:ecr-public::<REGISTRY_ACCOUNT_ID>:repository/app";
+    assert_eq!(push["Resource"], json!([arn, format!("{arn}/*")]));
+    assert_eq!(
+        attached(&setups, "push-public", "repositoryPolicy")[0].0,
+        arn
+    );
+
+    let (_, notes) = denied_and_notes(&setups, "push-static");
+    let words = "no more than pulling and pushing";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// In its own account the policy of a repository is enough, but for the login, which is on no repository.
+#[test]
+fn leaves_to_repositories_what_they_can_allow_where_that_is_asked_for() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let named = format!("{host}/team/app/web");
+    let hidden = format!("{host}/team/app/secret");
+    let arguments = [
+        "-f",
+        REGISTRIES,
+        "--account",
+        "123456789012",
+        "--resource-based",
+    ];
+    let arguments = [
+        &arguments[..],
+        &["--repository", &named, "--repository", &hidden],
+    ]
+    .concat();
+    let setups = setups(&arguments);
+    let ecr = "arn:aws:ecr:eu-west-1";
+    let to = |kind| -> Vec<String> {
+        let all = attached(&setups, "push-ecr", kind).into_iter();
+        all.map(|(to, _)| to).collect()
+    };
+    assert_eq!(
+        to("repositoryPolicy"),
+        [
+            format!("{ecr}:123456789012:repository/team/app/web"),
+            format!("{ecr}:210987654321:repository/shared/app"),
+        ]
+    );
+    let found = statements(setup(&setups, "push-ecr"));
+    let push = found
+        .iter()
+        .find(|one| one["Sid"] == "Push" && one["Resource"].is_array());
+    let shared = format!("{ecr}:210987654321:repository/shared/app");
+    assert_eq!(
+        push.expect("it pushes")["Resource"],
+        json!([shared, format!("{shared}/*")])
+    );
+    // Of the principal's own account nothing but the login is left.
+    let found = statements(setup(&setups, "b-keys"));
+    assert_eq!(list(&found[0]["Action"]), ["ecr:GetAuthorizationToken"]);
+    // Its account is not known to be the registry's.
+    let unknown = text(&["-f", REGISTRIES, "--resource-based"]);
+    assert!(unknown.contains("give --account"), "{unknown}");
+}
+
+#[test]
+fn lets_builders_make_repositories_and_keep_layers_where_that_is_asked_for() {
+    let plain = text(&["-f", REGISTRIES]);
+    for word in ["CreateRepository", "/cache"] {
+        assert!(!plain.contains(word), "{word}");
+    }
+    let arguments = ["--create-repositories", "--cache-repositories"];
+    let arguments = [
+        &["-f", REGISTRIES, "--account", "123456789012"],
+        &arguments[..],
+    ]
+    .concat();
+    let setups = setups(&arguments);
+    for setup in &setups {
+        let creates = setup.to_string().contains(":CreateRepository");
+        let is_ecr_push = setup["access"] == "Push" && setup["provider"] == "ecr";
+        assert_eq!(creates, is_ecr_push, "{setup}");
+    }
+    let shared = "arn:aws:ecr:eu-west-1:210987654321:repository/shared/app";
+    let to = |kind| -> Vec<String> {
+        let all = attached(&setups, "push-ecr", kind).into_iter();
+        all.map(|(to, _)| to).collect()
+    };
+    assert_eq!(
+        to("repositoryPolicy"),
+        [shared.to_owned(), format!("{shared}/cache")]
+    );
+    // A repository that is not there has no policy: its registry's allows making it.
+    assert_eq!(to("registryPolicy"), ["registry 210987654321 in eu-west-1"]);
+    let found = statements(setup(&setups, "push-ecr"));
+    let theirs = |one: &&&Value| one["Principal"].is_object() && one["Resource"].is_array();
+    let created = found.iter().find(theirs).expect("the registry's policy");
+    assert_eq!(created["Action"], json!(["ecr:CreateRepository"]));
+    assert_eq!(created["Resource"], json!([shared, format!("{shared}/*")]));
+    let roles = documents(&setups, "push-azure-scoped", "roleAssignment");
+    let condition = roles[1]["condition"].as_str().expect("a condition");
+    for name in ["'team/app'", "'team/app/cache'"] {
+        assert!(condition.contains(name), "{condition}");
+    }
+    let (_, notes) = denied_and_notes(&setups, "push-azure-scoped");
+    let words = "acr.scopes must list the repositories of the layers";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// Both ways in which a registry of Azure gives rights, and the condition on all that the second one's role may do.
+#[test]
+fn assigns_builders_the_roles_that_push() {
+    let setups = setups(&["-f", REGISTRIES]);
+    let roles = documents(&setups, "push-azure", "roleAssignment");
+    let ids: Vec<(&Value, &Value)> = roles
+        .iter()
+        .map(|role| (&role["role"], &role["roleDefinitionId"]))
+        .collect();
+    let expected = [
+        ("AcrPush", "8311e382-0749-4cb8-b61a-304f252e45ec"),
+        (
+            "Container Registry Repository Writer",
+            "2a1e307c-b015-4ebd-883e-5b7698a07328",
+        ),
+    ];
+    let expected = expected.map(|(role, id)| (json!(role), json!(id)));
+    let expected: Vec<(&Value, &Value)> = expected.iter().map(|(role, id)| (role, id)).collect();
+    assert_eq!(ids, expected);
+    assert!(roles[0]["condition"].is_null(), "{}", roles[0]);
+    let condition = roles[1]["condition"].as_str().expect("a condition");
+    let (actions, names) = condition.split_once(" OR ((").expect("actions and names");
+    let on = "Microsoft.ContainerRegistry/registries/repositories";
+    for action in [
+        "content/read",
+        "content/write",
+        "metadata/read",
+        "metadata/write",
+    ] {
+        let action = format!("!(ActionMatches{{'{on}/{action}'}})");
+        assert!(actions.contains(&action), "{actions}");
+    }
+    assert!(
+        names.contains("StringNotStartsWithIgnoreCase 'team/secret/'"),
+        "{names}"
+    );
+    let (_, notes) = denied_and_notes(&setups, "push-azure");
+    let words =
+        "pulling and pushing every repository of the registry, what excludedImages takes away, too";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
 }

@@ -136,6 +136,24 @@ fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopRe
     HopResult::failed(error.to_string(), fix)
 }
 
+/// A registry takes no push, or did not answer to one. `registry` is the Registry that the login is of.
+pub(super) fn of_push(error: &RegistryClientError, provider: &str, registry: &str) -> HopResult {
+    let RegistryClientError::Refused { .. } = error else {
+        return of_registry_client(error, provider);
+    };
+    let fix = match provider {
+        "ecr" => format!(
+            "allow the push to that principal: an identity policy in its own account, the repository's policy too in another one (`pullpass policy` prints both for Registry {registry})"
+        ),
+        "acr" => format!(
+            "give the identity the role AcrPush on that registry, or Container Registry Repository Writer if it is in ABAC mode (`pullpass policy` prints both for Registry {registry}); where it has acr.scopes, the repository must be among them"
+        ),
+        _ => "check that the login may push to this repository: the registry's own settings say so"
+            .to_owned(),
+    };
+    HopResult::failed(error.to_string(), fix).id(ids::PUSH_REFUSED)
+}
+
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
 pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
     if let ClusterError::Forbidden { what, message } = error {

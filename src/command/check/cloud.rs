@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
 use super::context::CheckContext;
-use super::image::{self, CheckedImage, Logins};
+use super::image::{self, CheckedImage};
+use super::login::Logins;
+use super::push;
 use super::report::{CheckReport, HopResult, SubjectKind};
 use super::source::SecretError;
 use super::{advice, ids, selection};
@@ -17,7 +19,7 @@ use crate::provision::tenant_identity;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
-use crate::registry::{CredentialSource, Grant, ValidRegistry};
+use crate::registry::{Access, CredentialSource, Grant, ValidRegistry};
 
 /// The hops after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
@@ -65,7 +67,10 @@ pub(super) async fn check(
         }
         if images.is_empty() {
             report.widen();
-            image::try_hosts(context, registry, &logins, report).await?;
+            let taken = image::try_hosts(context, registry, &logins, report).await?;
+            if context.args.push && registry.access == Access::Push {
+                push::try_patterns(context, registry, &taken, &logins, report).await?;
+            }
         }
     }
     Ok(logins)

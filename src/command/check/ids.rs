@@ -46,6 +46,14 @@ pub(super) const WILDCARD_HOST: &str = "WildcardHost";
 pub(super) const LOGIN_REFUSED: &str = "LoginRefused";
 /// Another host checks the logins, and was not asked.
 pub(super) const REALM_NOT_ASKED: &str = "RealmNotAsked";
+/// The registry takes no push to the repository by this login.
+pub(super) const PUSH_REFUSED: &str = "PushRefused";
+/// The registry does not show that the repository is there.
+pub(super) const REPOSITORY_UNKNOWN: &str = "RepositoryUnknown";
+/// An upload was opened and not cancelled.
+pub(super) const UPLOAD_LEFT: &str = "UploadLeft";
+/// No Registry with access Push is for it.
+pub(super) const NO_PUSH: &str = "NoPush";
 /// There is no such image.
 pub(super) const IMAGE_NOT_FOUND: &str = "ImageNotFound";
 
@@ -90,6 +98,8 @@ pub(super) const SECRET_DIFFERS: &str = "SecretDiffers";
 pub(super) const SEVERAL_LOGINS: &str = "SeveralLogins";
 /// What it should hold is not for this account to see, or not known.
 pub(super) const CANNOT_COMPARE: &str = "CannotCompare";
+/// ServiceAccounts do not list the pull secrets that their Pods get.
+pub(super) const SERVICE_ACCOUNTS_UNLISTED: &str = "ServiceAccountsUnlisted";
 /// The Pod's own label opts out.
 pub(super) const POD_OPTED_OUT: &str = "PodOptedOut";
 /// Its ServiceAccount allows only Secrets that it lists.

@@ -1,21 +1,17 @@
 //! The hops of an image: which Registry serves it, the login on its registry, its manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::context::CheckContext;
+use super::login::{Logins, find_login, open_client, provider_of, try_login};
+use super::push::{self, PushTarget};
 use super::report::{CheckReport, HopResult, SubjectKind};
 use super::{advice, ids, selection};
-use crate::credential::registry_client::{LoginMethod, RegistryClient};
-use crate::credential::static_login::Login;
 use crate::image::Reference;
-use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Host, Pattern, Resolved, ValidRegistry};
+use crate::registry::{Host, Resolved, ValidRegistry};
 
 /// The hops after it is known who serves the image.
 const AFTER_SERVED: [&str; 2] = ["login", "manifest"];
-
-/// The logins of a Registry's credentials, by the Registry's name and the credential's place in its `sources`.
-pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
 
 /// An image to try.
 pub(super) struct CheckedImage<'s> {
@@ -24,14 +20,18 @@ pub(super) struct CheckedImage<'s> {
     reference: Result<Reference<'s>, String>,
     /// Who serves it; or why nobody does.
     resolved: Result<Resolved<'s>, HopResult>,
+    /// The Registries for builders that cover it, where pushing is tried.
+    pushes: Vec<PushTarget<'s>>,
 }
 
 impl CheckedImage<'_> {
     /// Whether this credential of this Registry is for it.
     pub(super) fn needs(&self, registry: &str, place: usize) -> bool {
         let resolved = self.resolved.as_ref();
+        let mut pushes = self.pushes.iter();
         resolved
             .is_ok_and(|resolved| &*resolved.registry.name == registry && resolved.grant == place)
+            || pushes.any(|push| &*push.registry.name == registry && push.place == place)
     }
 
     /// Whether a Registry serves it.
@@ -44,8 +44,11 @@ impl CheckedImage<'_> {
 pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
     let read = |text: &'s String| {
         let reference = Reference::parse(text).map_err(str::to_owned);
+        let covering = reference.as_ref().ok();
+        let covering = covering.filter(|_| context.args.push);
+        let pushes = covering.map_or_else(Vec::new, |one| push::find_targets(context, one));
         let resolved = match &reference {
-            Ok(reference) => resolve(context, reference),
+            Ok(reference) => resolve(context, reference, &pushes),
             Err(error) => Err(HopResult::failed(
                 format!("the image cannot be read: {error}"),
                 "correct it",
@@ -56,6 +59,7 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
             text,
             reference,
             resolved,
+            pushes,
         }
     };
     context.args.images.iter().map(read).collect()
@@ -64,17 +68,24 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
 fn resolve<'s>(
     context: &'s CheckContext<'_>,
     reference: &Reference<'_>,
+    pushes: &[PushTarget<'_>],
 ) -> Result<Resolved<'s>, HopResult> {
     let mut explanation = context.registries.explain(context.pod_subject(), reference);
     if let Some(resolved) = explanation.resolved.take() {
         return Ok(resolved);
     }
     let host = reference.host().to_ascii_lowercase();
-    Err(selection::of_image(
-        context,
-        &explanation,
-        Host::recognise(&host),
-    ))
+    let result = selection::of_image(context, &explanation, Host::recognise(&host));
+    let is_for_builders = result.is(ids::NO_PATTERN) || result.is(ids::PUSH_ONLY);
+    Err(match pushes.first() {
+        // They are what is tried.
+        Some(push) if is_for_builders => HopResult::skipped(format!(
+            "to no Pod: only Registry {}, with access Push, has a pattern for it",
+            push.registry.name
+        ))
+        .id(ids::PUSH_ONLY),
+        _ => result,
+    })
 }
 
 /// Tries the images.
@@ -87,6 +98,15 @@ pub(super) async fn check(
     for image in images {
         report.begin(SubjectKind::Image, image.text);
         try_image(context, image, logins, report).await?;
+        let Ok(reference) = &image.reference else {
+            continue;
+        };
+        for push in &image.pushes {
+            push::try_image(context, reference, push, logins, report).await?;
+        }
+        if context.args.push && image.pushes.is_empty() {
+            report.note("push", push::none_covers())?;
+        }
     }
     Ok(())
 }
@@ -131,14 +151,14 @@ async fn try_image(
     report.add("manifest", result)
 }
 
-/// The login on each host of a Registry.
+/// The login on each host of a Registry; answers those that took it.
 pub(super) async fn try_hosts(
     context: &CheckContext<'_>,
     registry: &ValidRegistry,
     logins: &Logins,
     report: &mut CheckReport,
-) -> anyhow::Result<()> {
-    let mut tried = BTreeSet::new();
+) -> anyhow::Result<Vec<String>> {
+    let (mut tried, mut taken) = (BTreeSet::new(), Vec::new());
     for (place, (source, _)) in registry.sources.iter().enumerate() {
         let held = logins.get(&(registry.name.to_string(), place));
         for login in held.into_iter().flatten() {
@@ -154,66 +174,10 @@ pub(super) async fn try_hosts(
             }
             let provider = provider_of(source);
             let client = open_client(context, domain, login, provider);
-            try_login(&client, domain, login, provider, report).await?;
+            if try_login(&client, domain, login, provider, report).await? {
+                taken.push(domain.to_owned());
+            }
         }
     }
-    Ok(())
-}
-
-/// A client by which a login is tried. What a cloud minted goes to the registry alone, whatever an admin allows.
-fn open_client<'c>(
-    context: &'c CheckContext<'_>,
-    domain: &'c str,
-    login: &'c Login,
-    provider: &str,
-) -> RegistryClient<'c> {
-    let client = RegistryClient::new(&context.http, domain, &login.username, &login.password);
-    match provider {
-        "static" => client.with_token_services(&context.args.token_services),
-        _ => client,
-    }
-}
-
-/// Whether the login may be used further.
-async fn try_login(
-    client: &RegistryClient<'_>,
-    domain: &str,
-    login: &Login,
-    provider: &str,
-    report: &mut CheckReport,
-) -> anyhow::Result<bool> {
-    let (result, goes_on) = match client.login().await {
-        Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
-        Ok(LoginMethod::Basic) => (
-            HopResult::ok(format!("{domain} takes the login of {}", login.username)),
-            true,
-        ),
-        Ok(LoginMethod::Token) => (
-            HopResult::ok(format!("{domain} gives {} a token", login.username)),
-            true,
-        ),
-        Err(error) => (advice::of_registry_client(&error, provider), false),
-    };
-    report.add("login", result)?;
-    Ok(goes_on)
-}
-
-/// The login that the kubelet would try first for an image.
-fn find_login<'l>(held: &'l [Login], reference: &Reference<'_>, key: &str) -> Option<&'l Login> {
-    let covering = held.iter().filter_map(|login| {
-        let pattern = Pattern::parse(&login.key).ok()?;
-        let covers = pattern.covers(reference.domain(), reference.path());
-        (covers || login.key == key).then_some((pattern, login))
-    });
-    covering
-        .min_by(|(one, _), (other, _)| one.cmp(other))
-        .map(|(_, login)| login)
-}
-
-fn provider_of(source: &CredentialSource) -> &'static str {
-    match source {
-        CredentialSource::Minted(MintSource::Ecr(_)) => "ecr",
-        CredentialSource::Minted(MintSource::Acr(_)) => "acr",
-        CredentialSource::Static(_) => "static",
-    }
+    Ok(taken)
 }

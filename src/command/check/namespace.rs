@@ -10,7 +10,7 @@ use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::source::SecretError;
-use super::{advice, clients, dry_run, ids, opt_in, selection};
+use super::{advice, clients, dry_run, ids, opt_in, selection, service_accounts};
 use crate::cluster::{Kube, KubeCredentialStore};
 use crate::credential::{
     Credential, CredentialKey, CredentialStore as _, SourceSecret, static_login,
@@ -32,7 +32,7 @@ pub(super) async fn check(
     images: &[CheckedImage<'_>],
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
-    const AFTER: [&str; 3] = ["serves", "pullSecret", "dryRun"];
+    const AFTER: [&str; 4] = ["serves", "pullSecret", "dryRun", "serviceAccounts"];
     report.begin(SubjectKind::Namespace, name);
     let namespace = match kube.fetch_namespace(name).await {
         Ok(Some((_, namespace))) => namespace,
@@ -72,7 +72,8 @@ pub(super) async fn check(
     report.start();
     let foreign = check_secrets(context, kube, &namespace, report).await?;
     let result = try_pod(context, kube, name, images, &foreign).await;
-    report.add("dryRun", result)
+    report.add("dryRun", result)?;
+    service_accounts::check(context, kube, &namespace, report).await
 }
 
 /// Checks each pull secret that is to be there; answers which of them are not pullpass' own.

@@ -113,6 +113,14 @@ impl HopResult {
         Self::new(HopStatus::Skipped, ids::NOT_TRIED, message, None)
     }
 
+    /// The same, with what to do where somebody wants to.
+    pub(super) fn with_fix(self, fix: impl Into<Fix>) -> Self {
+        Self {
+            fix: Some(fix.into()),
+            ..self
+        }
+    }
+
     /// The same under this name.
     pub(super) fn id(self, id: &'static str) -> Self {
         Self { id, ..self }

@@ -1,5 +1,7 @@
 //! What Amazon ECR needs: who may become a role, what it may do, and who may pull from other accounts' repositories.
 
+mod actions;
+mod repositories;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +14,8 @@ use crate::registry::source::{
     EcrIdentity, EcrSource, MintSource, Partition, RoleHop, STS_AUDIENCE,
 };
 use crate::registry::{CredentialSource, ValidRegistry};
+use actions::Allowed;
 use trust::{AwsPrincipal, TenantAccount, trust_agent, trust_tenants, trust_tokens};
-
-/// What a pull is made of.
-///
-/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-pull.html>
-const PULL: [&str; 3] = [
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:BatchGetImage",
-    "ecr:GetDownloadUrlForLayer",
-];
 
 /// What the node's identity needs besides.
 const METADATA: &str =
@@ -75,13 +69,31 @@ fn plan_partition(
         steps.extend(plan_hop(&principal, &next, hop, is_tagged));
         principal = next;
     }
-    let pull = plan_pull(partition, images, &principal, place);
+    let allowed = Allowed::new(registry.access, place);
+    let plan = AccessPlan {
+        partition,
+        images,
+        principal: &principal,
+        allowed,
+        place,
+    };
+    let identity = plan.identity_policy();
     steps.push(match &source.identity {
-        EcrIdentity::Node if source.assume_roles.is_empty() => pull.note(METADATA),
-        _ => pull,
+        EcrIdentity::Node if source.assume_roles.is_empty() => identity.note(METADATA),
+        _ => identity,
     });
-    steps.extend(plan_repositories(partition, images, &principal));
+    steps.extend(repositories::plan_registries(&plan));
+    steps.extend(repositories::plan_repositories(&plan));
     steps
+}
+
+/// Who may do what with which images.
+struct AccessPlan<'a> {
+    partition: Partition,
+    images: &'a [EcrImage<'a>],
+    principal: &'a AwsPrincipal,
+    allowed: Allowed,
+    place: &'a PolicyContext<'a>,
 }
 
 /// Who the identity is, and what makes it so.
@@ -187,104 +199,106 @@ fn note_session(trust: Step, seconds: u32) -> Step {
     ))
 }
 
-/// What pulls: a token, which is on no resource, and the repositories that the patterns cover.
-///
-/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-fn plan_pull(
-    partition: Partition,
-    images: &[EcrImage<'_>],
-    principal: &AwsPrincipal,
-    place: &PolicyContext<'_>,
-) -> Step {
-    let (public, private): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
-        images.iter().partition(|image| image.source.public);
-    let mut statements = Vec::new();
-    let excluded = ecr_images::excluded_repositories(partition, &private);
-    if !private.is_empty() {
-        let repositories: BTreeSet<String> = private
-            .iter()
-            .flat_map(|image| image.repositories(partition))
-            .collect();
-        statements.push(Statement::allow("Login", &["ecr:GetAuthorizationToken"]).on(["*"]));
-        if place.args.pull_through_cache {
-            statements.push(
-                Statement::allow("PullThroughCache", &ecr_images::PULL_THROUGH).on(&repositories),
-            );
-        }
-        statements.push(Statement::allow("Pull", &PULL).on(repositories));
+impl AccessPlan<'_> {
+    /// Whether an image may be of another account than the principal.
+    fn is_foreign(&self, image: &EcrImage<'_>) -> bool {
+        let own = self.principal.account.as_deref();
+        own.is_none() || own != image.account()
     }
-    if !excluded.is_empty() {
-        statements.push(Statement::deny("Excluded", &PULL).on(&excluded));
-    }
-    if !public.is_empty() {
-        let actions = [
-            "ecr-public:GetAuthorizationToken",
-            "sts:GetServiceBearerToken",
-        ];
-        statements.push(Statement::allow("LoginPublic", &actions).on(["*"]));
-    }
-    let title = format!("{} may pull", principal.title);
-    let mut step = Step::policy(
-        StepKind::IdentityPolicy,
-        title,
-        [&principal.arn],
-        Policy::of(statements),
-    );
-    if !excluded.is_empty() {
-        step = step.note("a Deny holds for all that this principal does: leave out of Excluded what another Registry with the same identity needs");
-    }
-    let open = ecr_images::open_exclusions(&private);
-    if !open.is_empty() {
-        step = step.note(format!(
-            "{} of excludedImages can be pulled all the same: another host in images may be of the same repositories",
-            open.join(", ")
-        ));
-    }
-    if public.iter().any(|image| !image.exclusions.is_empty()) {
-        step = step.note("excludedImages of public.ecr.aws cannot be denied: anybody may pull from there, and the login is for all of it");
-    }
-    step
-}
 
-/// Repositories of other accounts need a repository policy that allows the principal; an identity policy is enough only within one account.
-///
-/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
-fn plan_repositories(
-    partition: Partition,
-    images: &[EcrImage<'_>],
-    principal: &AwsPrincipal,
-) -> Option<Step> {
-    let is_foreign = |image: &&EcrImage<'_>| {
-        let own = principal.account.as_deref();
-        !image.source.public && (own.is_none() || own != image.account())
-    };
-    let foreign: Vec<EcrImage<'_>> = images.iter().filter(is_foreign).copied().collect();
-    let repositories: BTreeSet<String> = foreign
-        .iter()
-        .flat_map(|image| image.repositories(partition))
-        .collect();
-    if repositories.is_empty() {
-        return None;
+    /// Whether the policies of repositories alone are to allow what can be allowed by them.
+    fn is_by_repository(&self, image: &EcrImage<'_>) -> bool {
+        self.place.args.resource_based && !self.is_foreign(image)
     }
-    let statement = Statement::allow("PullFromOtherAccount", &PULL).by("AWS", &principal.arn);
-    let title = format!("repositories of other accounts let {} in", principal.title);
-    let step = Step::policy(
-        StepKind::RepositoryPolicy,
-        title,
-        repositories,
-        Policy::of([statement]),
-    );
-    let excluded = ecr_images::excluded_repositories(partition, &foreign);
-    let step = if excluded.is_empty() {
+
+    /// Whether builders keep layers in repositories beside those that they push to.
+    fn has_caches(&self) -> bool {
+        self.allowed.pushes() && self.place.args.cache_repositories
+    }
+
+    /// What the principal may do: get a token, which is on no resource, and what the Registry is for on the repositories that its patterns
+    /// cover.
+    ///
+    /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+    fn identity_policy(&self) -> Step {
+        let (public, private): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
+            self.images.iter().partition(|image| image.source.public);
+        let mut statements = Vec::new();
+        if !private.is_empty() {
+            statements.push(Statement::allow("Login", &["ecr:GetAuthorizationToken"]).on(["*"]));
+            statements.extend(self.allow_all(self.allowed.on_registry(), private.iter()));
+            let here = private.iter().filter(|image| !self.is_by_repository(image));
+            statements.extend(self.allow_all(self.allowed.on_repositories(), here));
+        }
+        let excluded = self.deny(&private, &mut statements, "Excluded");
+        if !public.is_empty() {
+            let actions = [
+                "ecr-public:GetAuthorizationToken",
+                "sts:GetServiceBearerToken",
+            ];
+            statements.push(Statement::allow("LoginPublic", &actions).on(["*"]));
+            statements.extend(self.allow_all(self.allowed.on_public(), public.iter()));
+        }
+        let excluded_public = self.deny(&public, &mut statements, "ExcludedPublic");
+        let title = format!("{} may {}", self.principal.title, self.allowed.verb());
+        let policy = Policy::of(statements);
+        let kind = StepKind::IdentityPolicy;
+        let mut step = Step::policy(kind, title, [&self.principal.arn], policy);
+        if excluded || excluded_public {
+            step = step.note("a Deny holds for all that this principal does: leave out of Excluded what another Registry with the same identity needs");
+        }
+        self.note_open(&private, &public, step)
+    }
+
+    /// What cannot be said of `excludedImages`.
+    fn note_open(&self, private: &[EcrImage<'_>], public: &[EcrImage<'_>], mut step: Step) -> Step {
+        let open = ecr_images::open_exclusions(private);
+        if !open.is_empty() {
+            step = step.note(format!(
+                "{} of excludedImages can be reached all the same: another host in images may be of the same repositories",
+                open.join(", ")
+            ));
+        }
+        if public.iter().any(|image| !image.exclusions.is_empty()) {
+            step = step.note("pulling excludedImages of public.ecr.aws cannot be denied: anybody may pull from there, and the login is for all of it");
+        }
+        if self.place.args.resource_based && self.principal.account.is_none() {
+            step = step.note("which repositories are of the principal's own account, whose policies alone would do, is not known: give --account");
+        }
         step
-    } else {
-        let excluded: Vec<String> = excluded.into_iter().collect();
-        step.note(format!("not to {}", excluded.join(", ")))
-    };
-    Some(match principal.account {
-        Some(_) => step.note("add the statement to the policy that a repository has: setting one replaces it"),
-        None => step.note("only for repositories of another account than the principal's; add the statement to the policy that a repository has"),
-    })
+    }
+
+    /// These statements, on what these images cover.
+    fn allow_all<'i>(
+        &self,
+        statements: Vec<(&'static str, &'static [&'static str])>,
+        images: impl Iterator<Item = &'i EcrImage<'i>>,
+    ) -> Vec<Statement> {
+        let covered: BTreeSet<String> = images
+            .flat_map(|image| image.repositories(self.partition))
+            .collect();
+        let statements = statements.into_iter().filter(|_| !covered.is_empty());
+        statements
+            .map(|(sid, actions)| Statement::allow(sid, actions).on(&covered))
+            .collect()
+    }
+
+    /// Denies what is excluded and not needed, all that is allowed elsewhere; whether there is any of that.
+    fn deny(
+        &self,
+        images: &[EcrImage<'_>],
+        statements: &mut Vec<Statement>,
+        sid: &'static str,
+    ) -> bool {
+        let excluded = ecr_images::excluded_repositories(self.partition, images);
+        let is_public = images.iter().any(|image| image.source.public);
+        let actions = self.allowed.all(is_public);
+        let is_any = !excluded.is_empty() && !actions.is_empty();
+        if is_any {
+            statements.push(Statement::deny(sid, &actions).on(&excluded));
+        }
+        is_any
+    }
 }
 
 /// Who asks, for people.

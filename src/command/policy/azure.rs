@@ -1,5 +1,8 @@
 //! What Azure Container Registry needs: a federated credential for a workload identity, and a role on each registry.
 
+mod condition;
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PolicyContext;
@@ -7,23 +10,8 @@ use super::step::{FederatedCredential, RoleAssignment, Step};
 use crate::registry::host::AzureCloud;
 use crate::registry::source::{AcrIdentity, AcrSource, ManagedIdentity, MintSource};
 use crate::registry::{CredentialSource, Pattern, ValidRegistry};
-
-/// <https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/containers#acrpull>
-const PULL: (&str, &str) = ("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d");
-
-/// The role that counts where a registry has repository permissions, which ignores [`PULL`].
-///
-/// <https://learn.microsoft.com/azure/container-registry/container-registry-rbac-abac-repository-permissions>
-const READ_REPOSITORY: (&str, &str) = (
-    "Container Registry Repository Reader",
-    "b93aa761-3e63-49ed-ac28-beffa264f7ac",
-);
-
-/// What the role [`READ_REPOSITORY`] may read: a condition restrains only the actions that it names.
-const READ: [&str; 2] = [
-    "Microsoft.ContainerRegistry/registries/repositories/content/read",
-    "Microsoft.ContainerRegistry/registries/repositories/metadata/read",
-];
+use condition::condition_of;
+use rights::{Rights, Role};
 
 /// A registry: one of its sources, its login servers, and the patterns of its images with what `excludedImages` takes away from each.
 type RegistryPatterns<'a> = (
@@ -67,8 +55,9 @@ pub(super) fn plan(
         return ("acr", String::new(), Vec::new());
     };
     let (identity, principal, mut steps) = plan_identity(source, registry, place);
+    let rights = Rights::new(registry.access, place);
     for named in registries.values() {
-        steps.extend(assign(named, &principal));
+        steps.extend(assign(named, &principal, &rights));
     }
     ("acr", identity, steps)
 }
@@ -227,11 +216,11 @@ fn federate(
         .note("for a managed identity the same three values: az identity federated-credential create --issuer … --subject … --audiences …")
 }
 
-/// The right to pull from one registry: the role for it, and the one that counts in its stead where repositories have permissions of
-/// their own.
+/// The right to one registry: the role for it, and the one that counts in its stead where repositories have permissions of their own.
 fn assign(
     (source, servers, patterns): &RegistryPatterns<'_>,
     principal: &AzurePrincipal,
+    rights: &Rights,
 ) -> [Step; 2] {
     let server = servers.iter().copied().collect::<Vec<_>>().join(" and ");
     // The name of a domain name label's host ends in a hash.
@@ -239,99 +228,36 @@ fn assign(
     let scope = format!(
         "/subscriptions/<SUBSCRIPTION_ID>/resourceGroups/<RESOURCE_GROUP>/providers/Microsoft.ContainerRegistry/registries/{name}"
     );
-    let role =
-        |(role, id): (&'static str, &'static str), condition: Option<String>| RoleAssignment {
-            role,
-            role_definition_id: id,
-            scope: scope.clone(),
-            condition_version: condition.is_some().then_some("2.0"),
-            condition,
-        };
-    let title = format!("{} may pull from {server}", principal.title);
-    let has_exclusions = patterns.iter().any(|(_, excluded)| !excluded.is_empty());
-    let pull = Step::role(title, &principal.id, role(PULL, None)).note(if has_exclusions {
-        "it allows pulling every repository of the registry, what excludedImages takes away, too: none less can be said in this mode"
-    } else {
-        "it allows pulling every repository of the registry: none less can be said in this mode"
-    });
-    let title = format!(
-        "or, where the registry {server} has repository permissions (ABAC): {} may read its repositories",
-        principal.title
-    );
-    let condition = condition_of(source, patterns);
-    let read = role(READ_REPOSITORY, condition);
-    [pull, Step::role(title, &principal.id, read)]
-}
-
-/// The repository that is asked for.
-const NAME: &str = "@Request[Microsoft.ContainerRegistry/registries/repositories:name]";
-
-/// The repositories that the patterns cover without what is excluded, or that the token is narrowed to, as a condition on a role
-/// assignment; `None`: all.
-///
-/// <https://learn.microsoft.com/azure/role-based-access-control/conditions-format>
-fn condition_of(source: &AcrSource, patterns: &[(&Pattern, &[Pattern])]) -> Option<String> {
-    let scopes: Vec<String> = source
-        .scopes
-        .iter()
-        .filter_map(|scope| scope.strip_prefix("repository:")?.strip_suffix(":pull"))
-        .map(|name| format!("{NAME} StringEqualsIgnoreCase '{name}'"))
-        .collect();
-    // A repository that is excluded under one login server may be an image under another one, so each pattern has its own.
-    let mut names = BTreeSet::new();
-    for (pattern, excluded) in patterns {
-        let covered = if scopes.is_empty() {
-            covered_by(pattern)
-        } else {
-            scopes.clone()
-        };
-        if excluded.is_empty() {
-            // All of the registry, whatever the other patterns leave out.
-            if covered.is_empty() {
-                return None;
-            }
-            names.extend(covered);
-        } else {
-            names.insert(without(&covered, excluded));
-        }
-    }
-    let other: Vec<String> = READ
-        .iter()
-        .map(|action| format!("!(ActionMatches{{'{action}'}})"))
-        .collect();
-    let names: Vec<String> = names.into_iter().collect();
-    Some(format!(
-        "(({}) OR ({}))",
-        other.join(" AND "),
-        names.join(" OR ")
-    ))
-}
-
-/// Comparisons of which one holds for the repositories of a pattern; none for those of a whole host.
-fn covered_by(pattern: &Pattern) -> Vec<String> {
-    match pattern.path() {
-        "" => Vec::new(),
-        path => vec![
-            format!("{NAME} StringEqualsIgnoreCase '{path}'"),
-            format!("{NAME} StringStartsWithIgnoreCase '{path}/'"),
-        ],
-    }
-}
-
-/// What is covered, and is nothing of what is excluded.
-fn without(covered: &[String], excluded: &[Pattern]) -> String {
-    let not_excluded = excluded.iter().flat_map(|exclusion| {
-        let path = exclusion.path();
-        [
-            format!("{NAME} StringNotEqualsIgnoreCase '{path}'"),
-            format!("{NAME} StringNotStartsWithIgnoreCase '{path}/'"),
-        ]
-    });
-    let all: Vec<String> = match covered {
-        [] => not_excluded.collect(),
-        covered => std::iter::once(format!("({})", covered.join(" OR ")))
-            .chain(not_excluded)
-            .collect(),
+    let role = |(role, id): Role, condition: Option<String>| RoleAssignment {
+        role,
+        role_definition_id: id,
+        scope: scope.clone(),
+        condition_version: condition.is_some().then_some("2.0"),
+        condition,
     };
-    format!("({})", all.join(" AND "))
+    let title = format!("{} may {} {server}", principal.title, rights.verb);
+    let has_exclusions = patterns.iter().any(|(_, excluded)| !excluded.is_empty());
+    let excluded = if has_exclusions {
+        ", what excludedImages takes away, too"
+    } else {
+        ""
+    };
+    let whole = Step::role(title, &principal.id, role(rights.role, None)).note(format!(
+        "it allows {} of the registry{excluded}: none less can be said in this mode",
+        rights.every_verb
+    ));
+    let title = format!(
+        "or, where the registry {server} has repository permissions (ABAC): {} may {}",
+        principal.title, rights.repository_verb
+    );
+    let condition = condition_of(source, patterns, rights);
+    let mut each = Step::role(
+        title,
+        &principal.id,
+        role(rights.repository_role, condition),
+    );
+    if rights.has_caches && !source.scopes.is_empty() {
+        each = each.note("acr.scopes must list the repositories of the layers, too: the token is for what it lists alone");
+    }
+    [whole, each]
 }

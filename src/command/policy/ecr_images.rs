@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use crate::registry::source::{EcrSource, Partition};
 use crate::registry::{Host, Pattern};
 
-/// What a pull needs besides where a repository is behind a pull-through cache and does not hold the image, or is not there, yet.
-///
-/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>
-pub(super) const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
+/// The account of a registry that nothing says.
+const UNKNOWN_ACCOUNT: &str = "<REGISTRY_ACCOUNT_ID>";
+/// The repository of a pattern that is a whole host.
+const ANY_REPOSITORY: &str = "<REPOSITORY>";
 
 /// A pattern of a Registry.
 #[derive(Clone, Copy)]
@@ -20,15 +20,99 @@ pub(super) struct EcrImage<'r> {
     pub(super) source: &'r EcrSource,
 }
 
+/// One repository.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Repository {
+    pub(super) partition: Partition,
+    /// Its region; none of Amazon ECR Public.
+    pub(super) region: Option<String>,
+    /// Its account, or a placeholder.
+    pub(super) account: String,
+    pub(super) name: String,
+}
+
+impl Repository {
+    /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html#amazonelasticcontainerregistry-resources-for-iam-policies>
+    pub(super) fn arn(&self) -> String {
+        let Self {
+            partition,
+            region,
+            account,
+            name,
+        } = self;
+        match region {
+            Some(region) => format!("arn:{partition}:ecr:{region}:{account}:repository/{name}"),
+            None => format!("arn:{partition}:ecr-public::{account}:repository/{name}"),
+        }
+    }
+
+    pub(super) fn is_public(&self) -> bool {
+        self.region.is_none()
+    }
+
+    /// Where a builder such as kaniko keeps layers by default.
+    ///
+    /// <https://github.com/chainguard-forks/kaniko#flag---cache-repo>
+    pub(super) fn cache(&self) -> Self {
+        Self {
+            name: format!("{}/cache", self.name),
+            ..self.clone()
+        }
+    }
+}
+
 impl EcrImage<'_> {
     /// The repositories that it covers, as ARNs.
     pub(super) fn repositories(&self, partition: Partition) -> Vec<String> {
-        repositories_of(partition, &self.source.region, self.pattern)
+        repositories_of(partition, self.source, self.pattern)
     }
 
     /// The account that its host names; `None` is any, or one that it does not say.
     pub(super) fn account(&self) -> Option<&str> {
         account_of(self.pattern)
+    }
+
+    /// The repositories that can be named: of `known` those that it covers, else the pattern's own.
+    pub(super) fn name(&self, partition: Partition, known: &[Pattern]) -> Vec<Repository> {
+        let repository = |path: &str| Repository {
+            partition,
+            region: (!self.source.public).then(|| self.source.region.clone()),
+            account: self.account().unwrap_or(UNKNOWN_ACCOUNT).to_owned(),
+            name: match path {
+                "" => ANY_REPOSITORY.to_owned(),
+                path => path.to_owned(),
+            },
+        };
+        let covers = |known: &&Pattern| {
+            self.pattern.covers(known.domain(), known.path()) && !self.excludes(known)
+        };
+        let named = known.iter().filter(covers);
+        let named: Vec<Repository> = named.map(|known| repository(self.path_of(known))).collect();
+        if named.is_empty() {
+            vec![repository(self.path_of(self.pattern))]
+        } else {
+            named
+        }
+    }
+
+    /// Whether what is below the pattern's own repository is named by none of `known`.
+    pub(super) fn is_open(&self, known: &[Pattern]) -> bool {
+        let covers = |known: &Pattern| self.pattern.covers(known.domain(), known.path());
+        !known.iter().any(covers)
+    }
+
+    /// The path of a repository of its host: that of Amazon ECR Public begins with the registry's alias.
+    fn path_of<'p>(&self, pattern: &'p Pattern) -> &'p str {
+        if self.source.public {
+            public_path(pattern.path())
+        } else {
+            pattern.path()
+        }
+    }
+
+    fn excludes(&self, repository: &Pattern) -> bool {
+        let mut exclusions = self.exclusions.iter();
+        exclusions.any(|excluded| excluded.covers(repository.domain(), repository.path()))
     }
 
     /// Whether it covers, and does not exclude itself, some repository of `excluded`, which is of another pattern of the same region: the
@@ -63,47 +147,60 @@ pub(super) fn excluded_repositories(
     partition: Partition,
     images: &[EcrImage<'_>],
 ) -> BTreeSet<String> {
-    let of_region = images.iter().flat_map(|image| {
-        let exclusions = image.exclusions.iter();
-        exclusions.map(|exclusion| (&image.source.region, exclusion))
-    });
-    of_region
-        .filter(|(region, exclusion)| !is_needed(images, region, exclusion))
-        .flat_map(|(region, exclusion)| repositories_of(partition, region, exclusion))
+    exclusions(images)
+        .filter(|(source, exclusion)| !is_needed(images, source, exclusion))
+        .flat_map(|(source, exclusion)| repositories_of(partition, source, exclusion))
         .collect()
 }
 
 /// What is excluded and cannot be denied, because another pattern needs some of it.
 pub(super) fn open_exclusions<'i>(images: &[EcrImage<'i>]) -> Vec<&'i str> {
-    let of_region = images.iter().flat_map(|image| {
-        let exclusions = image.exclusions.iter();
-        exclusions.map(|exclusion| (&image.source.region, exclusion))
-    });
-    let open: BTreeSet<&str> = of_region
-        .filter(|(region, exclusion)| is_needed(images, region, exclusion))
+    let open: BTreeSet<&str> = exclusions(images)
+        .filter(|(source, exclusion)| is_needed(images, source, exclusion))
         .map(|(_, exclusion)| exclusion.as_str())
         .collect();
     open.into_iter().collect()
 }
 
-fn is_needed(images: &[EcrImage<'_>], region: &str, exclusion: &Pattern) -> bool {
+/// All that is excluded, with what decides the credential of the pattern that it is taken away from.
+fn exclusions<'i>(images: &[EcrImage<'i>]) -> impl Iterator<Item = (&'i EcrSource, &'i Pattern)> {
+    images.iter().copied().flat_map(|image| {
+        let exclusions = image.exclusions.iter();
+        exclusions.map(move |exclusion| (image.source, exclusion))
+    })
+}
+
+fn is_needed(images: &[EcrImage<'_>], source: &EcrSource, exclusion: &Pattern) -> bool {
     let mut of_region = images
         .iter()
-        .filter(|image| *image.source.region == *region);
+        .filter(|image| image.source.region == source.region);
     of_region.any(|image| image.needs(exclusion))
 }
 
-fn repositories_of(partition: Partition, region: &str, pattern: &Pattern) -> Vec<String> {
+fn repositories_of(partition: Partition, source: &EcrSource, pattern: &Pattern) -> Vec<String> {
     let account = match Host::recognise_pattern(pattern.host()) {
         Some(Host::Ecr(host)) => host.account,
-        _ => "<REGISTRY_ACCOUNT_ID>",
+        _ => UNKNOWN_ACCOUNT,
+    };
+    let (service, region, path) = if source.public {
+        ("ecr-public", "", public_path(pattern.path()))
+    } else {
+        ("ecr", source.region.as_str(), pattern.path())
     };
     let repository =
-        |path: &str| format!("arn:{partition}:ecr:{region}:{account}:repository/{path}");
-    match pattern.path() {
+        |path: &str| format!("arn:{partition}:{service}:{region}:{account}:repository/{path}");
+    match path {
         "" => vec![repository("*")],
         path => vec![repository(path), repository(&format!("{path}/*"))],
     }
+}
+
+/// A path of public.ecr.aws without the registry's alias.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registries.html>
+fn public_path(path: &str) -> &str {
+    path.split_once('/')
+        .map_or("", |(_, repository)| repository)
 }
 
 /// The account that a pattern's host names.

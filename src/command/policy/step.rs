@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::iam::Policy;
+use crate::registry::Access;
 
 /// One thing to set up. The names and forms of its fields are stable.
 #[derive(Debug, Serialize)]
@@ -36,8 +37,10 @@ pub(super) enum StepKind {
     TrustPolicy,
     /// What a role or user may do.
     IdentityPolicy,
-    /// Who may pull from repositories of another account.
+    /// Who may use one repository.
     RepositoryPolicy,
+    /// Who may make repositories in a registry of another account.
+    RegistryPolicy,
     /// Whose tokens an application of Entra ID takes.
     FederatedCredential,
     /// What an identity may do in Azure.
@@ -148,6 +151,12 @@ impl Step {
         .with_replacements()
     }
 
+    /// The same with a command that does it.
+    pub(super) fn command(mut self, command: String) -> Self {
+        self.commands.push(command);
+        self.with_replacements()
+    }
+
     /// The same with one more thing to know.
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
@@ -178,17 +187,28 @@ impl Step {
     }
 
     /// A fixed login in a source Secret.
-    pub(super) fn static_login(secret: &str, namespace: &str) -> Self {
+    pub(super) fn static_login(secret: &str, namespace: &str, access: Access) -> Self {
+        let verb = match access {
+            Access::Pull => "pulling",
+            Access::Push => "pulling and pushing these images",
+        };
         Self {
             commands: vec![
-                format!("kubectl create secret generic {secret} -n {namespace} --type kubernetes.io/basic-auth --from-file=username --from-file=password"),
+                format!(
+                    "kubectl create secret generic {secret} -n {namespace} --type kubernetes.io/basic-auth --from-file=username --from-file=password"
+                ),
                 label(secret, namespace),
             ],
             notes: vec![
-                "nothing is to be set up in a cloud: the login is pullpass' only right, so give it no more than pulling".to_owned(),
+                format!(
+                    "nothing is to be set up in a cloud: the login is pullpass' only right, so give it no more than {verb}"
+                ),
                 "a Secret of type kubernetes.io/dockerconfigjson will do, too".to_owned(),
             ],
-            ..Self::new(StepKind::SourceSecret, format!("keep the login in the Secret {secret} of pullpass' namespace"))
+            ..Self::new(
+                StepKind::SourceSecret,
+                format!("keep the login in the Secret {secret} of pullpass' namespace"),
+            )
         }
     }
 

@@ -9,6 +9,9 @@ pub(super) fn render(setups: &[Setup]) -> String {
     for setup in setups {
         lines.push(format!("Registry {}", setup.registry));
         list("images", &setup.images, &mut lines);
+        if !setup.access.is_pull() {
+            list("access", &[format!("{:?}", setup.access)], &mut lines);
+        }
         list(
             "identity",
             std::slice::from_ref(&setup.identity),

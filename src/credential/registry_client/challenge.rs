@@ -54,8 +54,28 @@ fn parameter(header: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Host, and path with query, by which a token service on the registry's own `domain`, or on an `allowed` host, is asked: for `path`'s
-/// images, or for nothing.
+/// What a token is for: actions on one repository.
+///
+/// <https://distribution.github.io/distribution/spec/auth/scope/>
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'p> {
+    pub(super) path: &'p str,
+    /// `pull`, or several with commas between them.
+    pub(super) actions: &'static str,
+}
+
+impl<'p> Scope<'p> {
+    /// Pulling from a repository.
+    pub(super) fn pull(path: &'p str) -> Self {
+        Self {
+            path,
+            actions: "pull",
+        }
+    }
+}
+
+/// Host, and path with query, by which a token service on the registry's own `domain`, or on an `allowed` host, is asked: for a scope, or
+/// for nothing.
 ///
 /// # Errors
 /// The host of the realm, when it is another one, or its URL when it is not https.
@@ -64,7 +84,7 @@ pub(super) fn token_place<'r>(
     domain: &str,
     allowed: &[String],
     service: Option<&str>,
-    path: Option<&str>,
+    scope: Option<Scope<'_>>,
 ) -> Result<(&'r str, String), &'r str> {
     let rest = realm.strip_prefix("https://").ok_or(realm)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -82,7 +102,7 @@ pub(super) fn token_place<'r>(
     } else {
         format!("/{place}")
     };
-    let scope = path.map(|path| format!("repository:{path}:pull"));
+    let scope = scope.map(|Scope { path, actions }| format!("repository:{path}:{actions}"));
     let parameters = [("service", service), ("scope", scope.as_deref())];
     let query: Vec<String> = parameters
         .into_iter()
@@ -97,7 +117,7 @@ pub(super) fn token_place<'r>(
     Ok((host, place))
 }
 
-/// What is escaped in a query's value: all but what may be there as it is, `/` and `:` of scopes included.
+/// What is escaped in a query's value: all but what may be there as it is, `/`, `,` and `:` of scopes included.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc3986#section-3.4>
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -106,6 +126,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~')
     .remove(b'/')
+    .remove(b',')
     .remove(b':');
 
 fn encode(text: &str) -> String {
@@ -194,13 +215,34 @@ mod tests {
             ("", Err("")),
         ];
         for (realm, expected) in rows {
-            let found = token_place(realm, "a.io", &[], Some("s x"), Some("team/app"));
+            let found = token_place(
+                realm,
+                "a.io",
+                &[],
+                Some("s x"),
+                Some(Scope::pull("team/app")),
+            );
             let expected = expected.map(|path| ("a.io", path.to_owned()));
             assert_eq!(found, expected, "{realm}");
         }
         assert_eq!(
             token_place("https://a.io/token", "a.io", &[], None, None),
             Ok(("a.io", "/token".to_owned()))
+        );
+    }
+
+    #[test]
+    fn asks_for_a_token_of_several_actions() {
+        let push = Scope {
+            path: "team/app",
+            actions: "pull,push",
+        };
+        assert_eq!(
+            token_place("https://a.io/token", "a.io", &[], None, Some(push)),
+            Ok((
+                "a.io",
+                "/token?scope=repository:team/app:pull,push".to_owned()
+            ))
         );
     }
 

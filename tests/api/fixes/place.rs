@@ -22,6 +22,8 @@ use crate::support::roles::trust_cluster;
 
 /// The login that every registry but Amazon ECR takes.
 const LOGIN: (&str, &str) = ("robot", "right");
+/// One that may not push.
+const READER: (&str, &str) = ("puller", "right");
 /// A tenant of Entra ID, with an application that may pull and one that may not.
 const TENANT: &str = "99999999-8888-7777-6666-555555555555";
 const PULLER: &str = "11111111-2222-3333-4444-555555555555";
@@ -332,10 +334,30 @@ fn hosts(world: Arc<World>, azure: Arc<Azure>) -> Hosts {
             if asked.uri.path().contains("/absent/") {
                 return Some(Reply::json(404, &error("MANIFEST_UNKNOWN")));
             }
+            if asked.method == "POST" {
+                if login_of(&asked).is_some_and(|login| login == join(READER)) {
+                    return Some(Reply::json(403, &error("DENIED")));
+                }
+                let mut reply = Reply::json(202, &json!({}));
+                let upload = format!("{}1", asked.uri.path());
+                reply.headers.push(("location", upload));
+                return Some(reply);
+            }
             Some(Reply::json(200, &json!({})))
         }
         .boxed()
     })
+}
+
+/// `user:password`, as somebody says it.
+fn login_of(asked: &Asked) -> Option<String> {
+    let header = asked.headers.get("authorization")?;
+    let text = header.to_str().ok()?.strip_prefix("Basic ")?;
+    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}
+
+fn join((user, password): (&str, &str)) -> String {
+    format!("{user}:{password}")
 }
 
 /// A registry that has its logins checked by another host.
@@ -360,15 +382,15 @@ fn assign(azure: &Azure, path: &str) -> Option<Reply> {
 }
 
 async fn is_taken(world: &World, host: &str, asked: &Asked) -> bool {
-    let header = asked.headers.get("authorization");
-    let header = header.and_then(|header| header.to_str().ok()?.strip_prefix("Basic "));
-    let login = header.and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
-    let Some((user, password)) = login.as_deref().and_then(|login| login.split_once(':')) else {
+    let Some(login) = login_of(asked) else {
         return false;
     };
     if host != ECR {
-        return (user, password) == LOGIN;
+        return login == join(LOGIN) || login == join(READER);
     }
+    let Some((_, password)) = login.split_once(':') else {
+        return false;
+    };
     let minted = world.moto.get("minted").await;
     let mut minted = minted.as_array().unwrap().iter();
     minted.any(|token| token["password"] == password)

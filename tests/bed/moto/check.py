@@ -143,6 +143,36 @@ class Double(unittest.TestCase):
         session = self.client("sts").assume_role(RoleArn=PULL, RoleSessionName="s1", ExternalId="x1", Policy=policy)["Credentials"]
         self.refused("AccessDeniedException", self.as_session("ecr", session).get_authorization_token)
 
+    def test_repositories_are_used_as_their_policies_say(self):
+        def of(key, account, kind, *statements):
+            self.control("POST", "/keys", accessKeyId=key, secretAccessKey="right", principal=f"arn:aws:iam::{account}:user/{kind}", policies=[{"Statement": list(statements)}])
+            return self.client("ecr", key=key)
+
+        def repository(account, name):
+            return f"arn:aws:ecr:eu-west-1:{account}:repository/{name}"
+
+        upload = "ecr:InitiateLayerUpload"
+        own, other = "123456789012", "210987654321"
+        for account in own, other:
+            owner = of(f"AKIAOWNER{account}", account, "owner", {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"})
+            for name in "team/app", "team/apple", "team/app/web":
+                owner.create_repository(repositoryName=name)
+        allow = {"Effect": "Allow", "Action": upload, "Resource": [repository(a, "team/app") for a in (own, other)]}
+        pusher = of("AKIAPUSHER", own, "pusher", allow)
+        pusher.initiate_layer_upload(repositoryName="team/app")
+        for wrong in {"repositoryName": "team/apple"}, {"repositoryName": "team/app/web"}, {"repositoryName": "team/app", "registryId": other}:
+            self.refused("AccessDeniedException", pusher.initiate_layer_upload, **wrong)
+        letting = json.dumps({"Statement": {"Effect": "Allow", "Action": upload, "Principal": {"AWS": f"arn:aws:iam::{own}:user/pusher"}}})
+        for account, name in (own, "team/apple"), (other, "team/app"), (other, "team/apple"):
+            self.client("ecr", key=f"AKIAOWNER{account}").set_repository_policy(repositoryName=name, policyText=letting)
+        # Within one account either policy is enough; across accounts both are needed.
+        pusher.initiate_layer_upload(repositoryName="team/apple")
+        pusher.initiate_layer_upload(repositoryName="team/app", registryId=other)
+        self.refused("AccessDeniedException", pusher.initiate_layer_upload, repositoryName="team/apple", registryId=other)
+        self.refused("AccessDeniedException", pusher.put_image, repositoryName="team/app", imageManifest="{}")
+        denied = of("AKIADENIED", own, "pusher", allow, {"Effect": "Deny", "Action": "ecr:*", "Resource": repository(own, "team/apple")})
+        self.refused("AccessDeniedException", denied.initiate_layer_upload, repositoryName="team/apple")
+
     def test_session_expires(self):
         self.control("POST", "/life", sessionSeconds=-1)
         session = self.client("sts").assume_role(RoleArn=PULL, RoleSessionName="s1", ExternalId="x1")["Credentials"]

@@ -32,6 +32,9 @@ type accessFile struct {
 		Password string `json:"password"`
 		// Repositories are prefixes of repository names; none means all.
 		Repositories []string `json:"repositories"`
+		// Actions are what may be done there: pull, push, delete; none means all.
+		// https://distribution.github.io/distribution/spec/auth/scope/
+		Actions []string `json:"actions"`
 	} `json:"allow"`
 	// Minted, when given, also allows what the AWS double minted.
 	Minted *minted `json:"minted"`
@@ -109,7 +112,7 @@ func (c *controller) decide(username, password string, sent bool, records []auth
 			continue
 		}
 		known = true
-		if covers(entry.Repositories, records) {
+		if covers(entry.Repositories, entry.Actions, records) {
 			return nil
 		}
 	}
@@ -122,13 +125,15 @@ func (c *controller) decide(username, password string, sent bool, records []auth
 	return auth.ErrAuthenticationFailure
 }
 
-// covers tells whether every repository of records starts with a prefix.
-func covers(prefixes []string, records []auth.Access) bool {
-	if len(prefixes) == 0 {
-		return true
-	}
+// covers tells whether every repository of records starts with a prefix, and
+// whether what is done there is among actions.
+func covers(prefixes, actions []string, records []auth.Access) bool {
 	for _, access := range records {
-		if !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(access.Name, prefix) }) {
+		starts := func(prefix string) bool { return strings.HasPrefix(access.Name, prefix) }
+		if len(prefixes) > 0 && !slices.ContainsFunc(prefixes, starts) {
+			return false
+		}
+		if len(actions) > 0 && !slices.Contains(actions, access.Action) {
 			return false
 		}
 	}

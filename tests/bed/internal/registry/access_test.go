@@ -12,10 +12,16 @@ func pullOf(repository string) []auth.Access {
 	return []auth.Access{{Resource: auth.Resource{Type: "repository", Name: repository}, Action: "pull"}}
 }
 
+func pushTo(repository string) []auth.Access {
+	access := pullOf(repository)
+	return append(access, auth.Access{Resource: access[0].Resource, Action: "push"})
+}
+
 func TestDecideAccess(t *testing.T) {
 	const two = `{"allow":[
 		{"username":"AWS","password":"new"},
-		{"username":"AWS","password":"team","repositories":["team/"]}]}`
+		{"username":"AWS","password":"team","repositories":["team/"]},
+		{"username":"AWS","password":"reader","actions":["pull"]}]}`
 	for _, c := range []struct {
 		name, file         string
 		username, password string
@@ -33,6 +39,10 @@ func TestDecideAccess(t *testing.T) {
 		{"repository_inside", two, "AWS", "team", true, pullOf("team/app"), true},
 		{"repository_outside", two, "AWS", "team", true, pullOf("teamwork/app"), false},
 		{"mount_from_outside", two, "AWS", "team", true, append(pullOf("team/app"), pullOf("other/app")...), false},
+		{"push", two, "AWS", "new", true, pushTo("team/app"), true},
+		{"pull_of_reader", two, "AWS", "reader", true, pullOf("team/app"), true},
+		{"push_of_reader", two, "AWS", "reader", true, pushTo("team/app"), false},
+		{"ping_of_reader", two, "AWS", "reader", true, nil, true},
 		{"nothing_allowed", `{"allow":[]}`, "AWS", "new", true, nil, false},
 		{"broken_file", `{"allow":`, "AWS", "new", true, nil, false},
 	} {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from urllib.parse import parse_qs
 
+from moto.ecr.models import ecr_backends
 from werkzeug.wrappers import Response
 
 from . import sigv4
@@ -57,10 +59,10 @@ class Gate:
                 raise refuse(protocol, "unknown-operation", f"Could not find operation {operation} for version 2011-06-15")
             if (service, operation) not in UNSIGNED:
                 principal = self._authenticate(request, body, service, scope)
-                self._authorise(principal, service, operation)
+                account = self._authorise(principal, service, operation, body, scope.region)
                 request.environ["awsbed.principal"] = principal
                 request.environ["awsbed.region"] = scope.region
-                request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = principal.account
+                request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
             request.environ["awsbed.world"] = self.world
             status, headers, text = SERVICES[service][2].dispatch(request, request.raw_url, request.headers)
             return Response(text, status=int(status), headers={k: str(v) for k, v in headers.items() if k != "status"})
@@ -90,13 +92,28 @@ class Gate:
             raise refuse(protocol, "expired-token", "The security token included in the request is expired")
         return key.principal
 
-    def _authorise(self, principal: Principal, service: str, operation: str) -> None:
+    def _authorise(self, principal: Principal, service: str, operation: str, body: bytes, region: str) -> str:
+        """Refuses what no policy allows; the account that is asked about."""
         if (service, operation) in NO_PERMISSION:
-            return
+            return principal.account
+        account, resource, of_resource = principal.account, "*", []
+        if service == "ecr" and (name := (given := json.loads(body or b"{}")).get("repositoryName")):
+            account = given.get("registryId") or principal.account
+            resource = f"arn:{principal.partition}:ecr:{region}:{account}:repository/{name}"
+            of_resource = _policies(account, region, name)
         for action in [f"{service}:{operation}", *ALSO_NEEDS.get((service, operation), [])]:
-            if not principal.may(action, "*"):
-                message = f"User: {principal.arn} is not authorized to perform: {action} on resource: * because no identity-based policy allows the {action} action"
+            if not principal.may_use(action, resource, account, of_resource):
+                message = f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action"
                 raise refuse(_protocol(service), "access-denied", message)
+        return account
+
+
+def _policies(account: str, region: str, name: str) -> list[dict]:
+    """The policies of a repository and of its registry, as moto keeps them."""
+    registry = ecr_backends[account][region]
+    repository = registry.repositories.get(name)
+    texts = [registry.registry_policy, repository.policy if repository else None]
+    return [json.loads(text) for text in texts if text]
 
 
 def _protocol(service: str | None) -> str:

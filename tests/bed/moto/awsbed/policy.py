@@ -75,7 +75,7 @@ def _covers(statement: dict, element: str, value: str, ignore_case: bool) -> boo
         return any(glob_matches(p, value, ignore_case) for p in _listed(statement[element]))
     if f"Not{element}" in statement:
         return not any(glob_matches(p, value, ignore_case) for p in _listed(statement[f"Not{element}"]))
-    return element == "Resource"  # trust policies have no Resource
+    return element == "Resource"  # trust policies and repositories' have no Resource
 
 
 def statements(document: dict) -> list[dict]:
@@ -113,6 +113,19 @@ def _principal_matches(principal, kind: str, names: list[str]) -> bool:
     if not isinstance(principal, dict):
         return False
     return any(entry == "*" or entry in names for entry in _listed(principal.get(kind, [])))
+
+
+def decide_resource(documents: list[dict], action: str, resource: str, names: list[str], context: dict[str, str]) -> str | None:
+    """Like `decide`, for the policies of a repository and of a registry: `names` are all ARNs of the caller."""
+    answer = None
+    for statement in (s for d in documents for s in statements(d)):
+        if not _principal_matches(statement.get("Principal"), "AWS", names):
+            continue
+        if decide([{"Statement": statement}], action, resource, context) == DENY:
+            return DENY
+        if decide([{"Statement": statement}], action, resource, context) == ALLOW:
+            answer = ALLOW
+    return answer
 
 
 def decide_trust(document: dict, action: str, kind: str, names: list[str], context: dict[str, str]) -> str | None:

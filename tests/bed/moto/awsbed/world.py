@@ -59,12 +59,28 @@ class Principal:
     session_policies: tuple[dict, ...] = ()
     expires: datetime | None = None
 
+    @property
+    def context(self) -> dict[str, str]:
+        """What conditions see of who asks."""
+        return {"aws:PrincipalArn": self.names[0], "aws:PrincipalAccount": self.account}
+
     def may(self, action: str, resource: str) -> bool:
         """Whether identity policies, cut by session policies, allow it."""
-        context = {"aws:PrincipalArn": self.names[0], "aws:PrincipalAccount": self.account}
-        if policy.decide(list(self.policies), action, resource, context) != policy.ALLOW:
+        return self._session_may(action, resource) and policy.decide(list(self.policies), action, resource, self.context) == policy.ALLOW
+
+    def may_use(self, action: str, resource: str, account: str, of_resource: list[dict]) -> bool:
+        """Whether that and the policies of a resource of `account` do: within one account either of them is enough, else both must.
+
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
+        """
+        own = policy.decide(list(self.policies), action, resource, self.context)
+        theirs = policy.decide_resource(of_resource, action, resource, list(self.names), self.context)
+        if policy.DENY in (own, theirs) or not self._session_may(action, resource):
             return False
-        return not self.session_policies or policy.decide(list(self.session_policies), action, resource, context) == policy.ALLOW
+        return policy.ALLOW in (own, theirs) if account == self.account else own == theirs == policy.ALLOW
+
+    def _session_may(self, action: str, resource: str) -> bool:
+        return not self.session_policies or policy.decide(list(self.session_policies), action, resource, self.context) == policy.ALLOW
 
 
 @dataclass(frozen=True)

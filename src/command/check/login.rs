@@ -1,0 +1,77 @@
+//! A login on its registry.
+
+use std::collections::BTreeMap;
+
+use super::advice;
+use super::context::CheckContext;
+use super::report::{CheckReport, HopResult};
+use crate::credential::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::static_login::Login;
+use crate::image::Reference;
+use crate::registry::source::MintSource;
+use crate::registry::{CredentialSource, Pattern};
+
+/// The logins of a Registry's credentials, by the Registry's name and the credential's place in its `sources`.
+pub(super) type Logins = BTreeMap<(String, usize), Vec<Login>>;
+
+/// A client by which a login is tried. What a cloud minted goes to the registry alone, whatever an admin allows.
+pub(super) fn open_client<'c>(
+    context: &'c CheckContext<'_>,
+    domain: &'c str,
+    login: &'c Login,
+    provider: &str,
+) -> RegistryClient<'c> {
+    let client = RegistryClient::new(&context.http, domain, &login.username, &login.password);
+    match provider {
+        "static" => client.with_token_services(&context.args.token_services),
+        _ => client,
+    }
+}
+
+/// Whether the login may be used further.
+pub(super) async fn try_login(
+    client: &RegistryClient<'_>,
+    domain: &str,
+    login: &Login,
+    provider: &str,
+    report: &mut CheckReport,
+) -> anyhow::Result<bool> {
+    let (result, goes_on) = match client.login().await {
+        Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
+        Ok(LoginMethod::Basic) => (
+            HopResult::ok(format!("{domain} takes the login of {}", login.username)),
+            true,
+        ),
+        Ok(LoginMethod::Token) => (
+            HopResult::ok(format!("{domain} gives {} a token", login.username)),
+            true,
+        ),
+        Err(error) => (advice::of_registry_client(&error, provider), false),
+    };
+    report.add("login", result)?;
+    Ok(goes_on)
+}
+
+/// The login that the kubelet would try first for an image.
+pub(super) fn find_login<'l>(
+    held: &'l [Login],
+    reference: &Reference<'_>,
+    key: &str,
+) -> Option<&'l Login> {
+    let covering = held.iter().filter_map(|login| {
+        let pattern = Pattern::parse(&login.key).ok()?;
+        let covers = pattern.covers(reference.domain(), reference.path());
+        (covers || login.key == key).then_some((pattern, login))
+    });
+    covering
+        .min_by(|(one, _), (other, _)| one.cmp(other))
+        .map(|(_, login)| login)
+}
+
+pub(super) fn provider_of(source: &CredentialSource) -> &'static str {
+    match source {
+        CredentialSource::Minted(MintSource::Ecr(_)) => "ecr",
+        CredentialSource::Minted(MintSource::Acr(_)) => "acr",
+        CredentialSource::Static(_) => "static",
+    }
+}

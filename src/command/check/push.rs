@@ -1,0 +1,148 @@
+//! The hop of who builds images: whether the login of a Registry with access Push may push to a repository that is there.
+
+use super::context::CheckContext;
+use super::login::{Logins, find_login, open_client, provider_of, try_login};
+use super::report::{CheckReport, HopResult};
+use super::{advice, ids};
+use crate::credential::registry_client::{PushOutcome, RegistryClient};
+use crate::image::Reference;
+use crate::registry::{Access, ValidRegistry};
+
+const HOP: &str = "push";
+
+/// How many repositories of a Registry are tried where no image is named.
+const MAX_TRIED: usize = 16;
+
+/// A Registry for builders that covers an image.
+pub(super) struct PushTarget<'s> {
+    pub(super) registry: &'s ValidRegistry,
+    /// The place of the image's credential in its `sources`.
+    pub(super) place: usize,
+    /// The pattern's key.
+    key: String,
+}
+
+/// The Registries for builders that cover an image, of those that are of interest.
+pub(super) fn find_targets<'s>(
+    context: &'s CheckContext<'_>,
+    reference: &Reference<'_>,
+) -> Vec<PushTarget<'s>> {
+    let (domain, path) = (reference.domain(), reference.path());
+    let find = |registry: &'s ValidRegistry| {
+        let covering = registry.patterns().filter(|pattern| {
+            let mut excluded = registry.exclusions_of(pattern).iter();
+            pattern.covers(domain, path) && !excluded.any(|one| one.covers(domain, path))
+        });
+        let key = covering.min()?.key();
+        let mut sources = registry.sources.iter();
+        let place = sources.position(|(_, keys)| keys.iter().any(|one| one == key))?;
+        Some(PushTarget {
+            registry,
+            place,
+            key: key.to_owned(),
+        })
+    };
+    let is_asked =
+        |registry: &&ValidRegistry| registry.access == Access::Push && context.concerns(registry);
+    let registries = context.registries.iter().filter(is_asked);
+    registries.filter_map(find).collect()
+}
+
+/// Tries to push where an image is.
+pub(super) async fn try_image(
+    context: &CheckContext<'_>,
+    reference: &Reference<'_>,
+    target: &PushTarget<'_>,
+    logins: &Logins,
+    report: &mut CheckReport,
+) -> anyhow::Result<()> {
+    let registry = target.registry;
+    report.narrow(&format!("Registry {}", registry.name));
+    let held = logins.get(&(registry.name.to_string(), target.place));
+    let Some(login) = held.and_then(|held| find_login(held, reference, &target.key)) else {
+        report.skip(&["login", HOP], "there is no login for it")?;
+        report.widen();
+        return Ok(());
+    };
+    let provider = provider_of(&registry.sources[target.place].0);
+    let domain = reference.domain();
+    let client = open_client(context, domain, login, provider);
+    report.start();
+    if try_login(&client, domain, login, provider, report).await? {
+        let image = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let place = (domain, reference.path());
+        let result = try_repository(&client, place, Some(image), provider, registry).await;
+        report.add(HOP, result)?;
+    } else {
+        report.skip(&[HOP], "the login is not taken")?;
+    }
+    report.widen();
+    Ok(())
+}
+
+/// Tries to push to the repositories that the patterns of a Registry name, on the hosts that took its login (`domains`).
+pub(super) async fn try_patterns(
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
+    domains: &[String],
+    logins: &Logins,
+    report: &mut CheckReport,
+) -> anyhow::Result<()> {
+    let mut tried = 0;
+    for (place, (source, _)) in registry.sources.iter().enumerate() {
+        let held = logins.get(&(registry.name.to_string(), place));
+        for login in held.into_iter().flatten() {
+            let (domain, path) = login.key.split_once('/').unwrap_or((&login.key, ""));
+            if !domains.iter().any(|one| one == domain) {
+                continue;
+            }
+            if path.is_empty() {
+                let message =
+                    format!("not tried: {domain} names no repository, name an image that is there");
+                report.note(HOP, HopResult::skipped(message).id(ids::REPOSITORY_UNKNOWN))?;
+                continue;
+            }
+            tried += 1;
+            if tried > MAX_TRIED {
+                let message = format!(
+                    "not tried: the repositories after the first {MAX_TRIED}, name an image"
+                );
+                return report.note(HOP, HopResult::skipped(message));
+            }
+            let provider = provider_of(source);
+            let client = open_client(context, domain, login, provider);
+            report.start();
+            let result = try_repository(&client, (domain, path), None, provider, registry).await;
+            report.add(HOP, result)?;
+        }
+    }
+    Ok(())
+}
+
+/// No Registry for builders is of interest, where one is asked for.
+pub(super) fn none_covers() -> HopResult {
+    HopResult::skipped("not tried: no Registry with access Push is for it").id(ids::NO_PUSH)
+}
+
+async fn try_repository(
+    client: &RegistryClient<'_>,
+    (domain, path): (&str, &str),
+    image: Option<&str>,
+    provider: &str,
+    registry: &ValidRegistry,
+) -> HopResult {
+    match client.try_push(path, image).await {
+        Ok(PushOutcome::Cancelled) => HopResult::ok(format!(
+            "{domain} takes a push to {path}: an upload was opened, and cancelled"
+        )),
+        Ok(PushOutcome::Left(why)) => HopResult::ok(format!(
+            "{domain} takes a push to {path}: an upload was opened, and is left to the registry, which drops it ({why})"
+        ))
+        .id(ids::UPLOAD_LEFT),
+        Ok(PushOutcome::Unknown(words)) => HopResult::skipped(format!(
+            "not tried: {domain} does not show that {path} is there ({words}), and a push may create it; name an image that is there"
+        ))
+        .id(ids::REPOSITORY_UNKNOWN),
+        Err(error) => advice::of_push(&error, provider, &registry.name),
+    }
+}

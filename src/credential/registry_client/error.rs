@@ -1,0 +1,80 @@
+//! Why a registry did not do what it was asked.
+
+use thiserror::Error;
+
+use super::super::answers::AnswerReason;
+
+/// Why a login was of no use. No message holds a secret.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum RegistryClientError {
+    /// The registry does not take the login, or not for this image.
+    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
+    Refused {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// 401 or 403.
+        status: u16,
+        /// The registry's words, one line.
+        answer: String,
+    },
+    /// The registry has no such image.
+    #[error("{host} has no {what}: {answer}")]
+    NotFound {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The registry's words, one line.
+        answer: String,
+    },
+    /// An answer whose meaning is known ([`super::super::answers`]).
+    #[error("{host} refuses {what} (HTTP {status}): {answer}")]
+    Known {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's words, one line.
+        answer: String,
+        /// What it means.
+        reason: AnswerReason,
+        /// Whether it passes by itself.
+        is_passing: bool,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The registry sends logins to another host.
+    #[error("{host} has its logins checked by {realm}, another host: not asked")]
+    ForeignRealm {
+        /// The registry.
+        host: String,
+        /// The host of the token service.
+        realm: String,
+    },
+    /// An answer that is not a registry's.
+    #[error("{host} does not answer like a registry, {problem}")]
+    BadAnswer {
+        /// The host that answered.
+        host: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No answer in time.
+    #[error("no answer from {host} in time")]
+    Timeout {
+        /// The host that was asked.
+        host: String,
+    },
+    /// No connection, or no TLS session.
+    #[error("cannot talk to {host}: {detail}")]
+    Network {
+        /// The host that was asked.
+        host: String,
+        /// What failed, one line.
+        detail: String,
+    },
+}

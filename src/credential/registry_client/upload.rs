@@ -1,0 +1,122 @@
+//! Trying whether a login may push: an upload is opened and cancelled. Nothing is ever in it.
+//!
+//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>,
+//! <https://distribution.github.io/distribution/spec/api/#canceling-an-upload>
+
+use tokio::time::Instant;
+
+use super::super::cloud::unlogged;
+use super::super::http::Reply;
+use super::challenge::{Challenge, Scope};
+use super::upload_location::{self, PushOutcome};
+use super::{REQUEST_TIMEOUT, RegistryClient, RegistryClientError};
+
+/// What a push needs.
+const PUSH: &str = "pull,push";
+/// What some registries ask of who cancels an upload, as of who deletes anything.
+const DELETE: &str = "delete";
+
+impl RegistryClient<'_> {
+    /// Whether the login may push to the repository `path`, of which `reference` (a tag or digest), if there is one, is an image.
+    ///
+    /// # Errors
+    /// [`RegistryClientError`].
+    pub(crate) async fn try_push(
+        &self,
+        path: &str,
+        reference: Option<&str>,
+    ) -> Result<PushOutcome, RegistryClientError> {
+        let asked = async {
+            let deadline = Instant::now() + REQUEST_TIMEOUT;
+            let challenge = self.fetch_challenge(deadline).await?;
+            if let Some(words) = self
+                .find_doubt(&challenge, path, reference, deadline)
+                .await?
+            {
+                return Ok(PushOutcome::Unknown(words));
+            }
+            let what = || format!("a push to {path}");
+            let scope = Scope {
+                path,
+                actions: PUSH,
+            };
+            let authorization = self.authorize(&challenge, Some(scope), deadline).await?;
+            let uploads = format!("/v2/{path}/blobs/uploads/");
+            let opened = self
+                .send("POST", &uploads, authorization.as_ref(), deadline)
+                .await?;
+            if opened.status != 202 {
+                return Err(self.explain(what(), &opened));
+            }
+            match upload_location::find(opened.header("location"), self.domain) {
+                Ok(place) => Ok(self.cancel(&challenge, path, place).await),
+                Err(why) => Ok(PushOutcome::Left(why)),
+            }
+        };
+        unlogged(asked).await
+    }
+
+    /// Why the repository may not be there, in the registry's words; `None`: it is, as it shows an image or its tags.
+    async fn find_doubt(
+        &self,
+        challenge: &Challenge,
+        path: &str,
+        reference: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Option<String>, RegistryClientError> {
+        let authorization = self
+            .authorize(challenge, Some(Scope::pull(path)), deadline)
+            .await?;
+        let authorization = authorization.as_ref();
+        let manifest = reference.map(|name| ("HEAD", format!("/v2/{path}/manifests/{name}")));
+        let tags = ("GET", format!("/v2/{path}/tags/list?n=1"));
+        let mut words = None;
+        for (method, place) in manifest.into_iter().chain([tags]) {
+            let reply = self.send(method, &place, authorization, deadline).await?;
+            match reply.status {
+                200 => return Ok(None),
+                // Who has no such image, or lists no tags to this login, says nothing of pushing.
+                401 | 403 | 404 => words = Some(self.words_of(&reply)),
+                _ => return Err(self.explain(format!("repository {path}"), &reply)),
+            }
+        }
+        Ok(words)
+    }
+
+    /// Cancels an upload. What keeps it from that is no error: the registry drops it after a while.
+    async fn cancel(&self, challenge: &Challenge, path: &str, place: &str) -> PushOutcome {
+        // An upload that took long to open is cancelled all the same.
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut why = String::new();
+        for actions in [PUSH, DELETE] {
+            let scope = Scope { path, actions };
+            let cancelled = async {
+                let authorization = self.authorize(challenge, Some(scope), deadline).await?;
+                self.send("DELETE", place, authorization.as_ref(), deadline)
+                    .await
+            };
+            let refused = match cancelled.await {
+                Ok(reply) if matches!(reply.status, 200 | 202 | 204) => {
+                    return PushOutcome::Cancelled;
+                }
+                Ok(reply) => self.words_of(&reply),
+                Err(error) => error.to_string(),
+            };
+            if why.is_empty() {
+                why = refused;
+            }
+            // With the login itself in each request, a second one would be the same.
+            if !matches!(challenge, Challenge::Token { .. }) {
+                break;
+            }
+        }
+        PushOutcome::Left(why)
+    }
+
+    fn words_of(&self, reply: &Reply) -> String {
+        format!("HTTP {}: {}", reply.status, self.words(&reply.body))
+    }
+}
+
+#[cfg(test)]
+mod tests;
