@@ -1,7 +1,7 @@
 //! Which clients find the right login in a Secret. Pure.
 //!
 //! Where a Secret has several logins for one host, only those that take the longest key find the right one; the others take any of them, in
-//! random order (measured; [`super::host_keys`] has the sources).
+//! random order (measured; `host_keys` has the sources).
 
 use super::{Labels, Registries, ValidRegistry};
 
