@@ -144,10 +144,10 @@ fn split_domain(image: &str) -> (&str, &str) {
     }
 }
 
-type Parts<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+type RemainderParts<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 /// The path, the tag and the digest of what follows the registry.
-fn split_remainder(remainder: &str) -> Result<Parts<'_>, &'static str> {
+fn split_remainder(remainder: &str) -> Result<RemainderParts<'_>, &'static str> {
     let (rest, digest) = match remainder.split_once('@') {
         Some((rest, digest)) if grammar::is_digest(digest) => (rest, Some(digest)),
         Some(_) => {

@@ -29,7 +29,7 @@ use crate::registry::crd::RegistryStatus;
 use crate::registry::source::MintSource;
 use crate::registry::{Registries, RegistryInfo};
 use facts::Facts;
-use waiting::Waiting;
+use waiting::WaitCauses;
 
 /// How often a Registry's status is written at most: what changes in between is said together.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
@@ -128,7 +128,7 @@ pub(super) struct ReportedStatus {
     /// What is wrong with each Registry.
     problems: BTreeMap<ObjectName, Vec<EventNote>>,
     /// Where Pods wait for a login of each Registry.
-    unserved: BTreeMap<ObjectName, Waiting>,
+    unserved: BTreeMap<ObjectName, WaitCauses>,
     /// What is said once: where they did.
     ended: Vec<EventNote>,
     /// When there is to be another round: not before, and at the latest.

@@ -40,9 +40,9 @@ pub(super) struct LiveReads {
 }
 
 /// Counts one who waits.
-struct Waiter<'a>(&'a AtomicUsize);
+struct ReadTurn<'a>(&'a AtomicUsize);
 
-impl Drop for Waiter<'_> {
+impl Drop for ReadTurn<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -55,7 +55,7 @@ impl LiveReads {
     /// [`Crowded`].
     pub(super) async fn turn(&self) -> Result<(), Crowded> {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let waiting = Waiter(&self.waiting);
+        let waiting = ReadTurn(&self.waiting);
         let turn = self.wait();
         let answer = if before < CROWD {
             turn.await;

@@ -14,7 +14,7 @@ use crate::registry::source::{
     EcrIdentity, EcrSource, MintSource, Partition, RoleHop, STS_AUDIENCE,
 };
 use crate::registry::{CredentialSource, ValidRegistry};
-use actions::Allowed;
+use actions::AllowedActions;
 use trust::{AwsPrincipal, TenantAccount, trust_agent, trust_tenants, trust_tokens};
 
 /// What the node's identity needs besides.
@@ -69,7 +69,7 @@ fn plan_partition(
         steps.extend(plan_hop(&principal, &next, hop, is_tagged));
         principal = next;
     }
-    let allowed = Allowed::new(registry.access, place);
+    let allowed = AllowedActions::new(registry.access, place);
     let plan = AccessPlan {
         partition,
         images,
@@ -92,7 +92,7 @@ struct AccessPlan<'a> {
     partition: Partition,
     images: &'a [EcrImage<'a>],
     principal: &'a AwsPrincipal,
-    allowed: Allowed,
+    allowed: AllowedActions,
     place: &'a PolicyContext<'a>,
 }
 

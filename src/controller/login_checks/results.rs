@@ -20,17 +20,17 @@ pub(in crate::controller) struct CheckedLogin {
 
 /// What is known of fixed logins, shared between those who find it out and those who report it. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct CheckedLogins(Arc<Shared>);
+pub struct CheckedLogins(Arc<SharedChecks>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedChecks {
+    state: Mutex<CheckState>,
     /// Notified when something else is known; one reader waits.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CheckState {
     known: BTreeMap<ObjectName, CheckedLogin>,
     /// Those of which something else is known since this was taken.
     changed: BTreeSet<ObjectName>,
@@ -66,10 +66,10 @@ impl CheckedLogins {
     }
 
     pub(super) fn clear(&self) {
-        self.with(|state| *state = State::default());
+        self.with(|state| *state = CheckState::default());
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut CheckState) -> T) -> T {
         let state = self.0.state.lock();
         act(&mut state.unwrap_or_else(PoisonError::into_inner))
     }

@@ -27,7 +27,7 @@ pub(super) struct WaitCause {
 }
 
 /// Why Pods wait, by pull secret.
-pub(super) type Waiting = BTreeMap<PullSecretKey, WaitCause>;
+pub(super) type WaitCauses = BTreeMap<PullSecretKey, WaitCause>;
 
 /// The pull secrets in which a Registry's login is missing or refused, and it is known why.
 pub(super) fn find(
@@ -35,10 +35,10 @@ pub(super) fn find(
     listed: &RegistryInfo,
     is_refused: bool,
     others: usize,
-) -> Waiting {
+) -> WaitCauses {
     let (index, name) = (facts.input.index, &listed.name);
     let Some((counts, registry)) = index.registry(name).zip(facts.registries.get(name)) else {
-        return Waiting::new();
+        return WaitCauses::new();
     };
     let most = MAX_OF_REGISTRY.min(MAX_OF_ALL.saturating_sub(others));
     if is_refused {
@@ -130,9 +130,9 @@ pub(super) fn describe(
 pub(super) fn keep_lacking(
     facts: &Facts<'_>,
     registry: &ObjectName,
-    before: &Waiting,
-    mut now_waiting: Waiting,
-) -> Waiting {
+    before: &WaitCauses,
+    mut now_waiting: WaitCauses,
+) -> WaitCauses {
     let Some(counts) = facts.input.index.registry(registry) else {
         return now_waiting;
     };
@@ -150,8 +150,8 @@ pub(super) fn keep_lacking(
 pub(super) fn describe_ended<'w>(
     facts: &'w Facts<'_>,
     registry: &'w ObjectName,
-    before: &'w Waiting,
-    now_waiting: &'w Waiting,
+    before: &'w WaitCauses,
+    now_waiting: &'w WaitCauses,
 ) -> impl Iterator<Item = EventNote> + 'w {
     let is_good = move |(key, _): &(&PullSecretKey, &WaitCause)| {
         let record = facts.input.index.get(key);

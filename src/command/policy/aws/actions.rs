@@ -48,13 +48,13 @@ const CREATE_PUBLIC: [&str; 1] = ["ecr-public:CreateRepository"];
 
 /// What a Registry's principal may do.
 #[derive(Clone, Copy)]
-pub(super) struct Allowed {
+pub(super) struct AllowedActions {
     access: Access,
     pull_through: bool,
     create: bool,
 }
 
-impl Allowed {
+impl AllowedActions {
     pub(super) fn new(access: Access, place: &PolicyContext<'_>) -> Self {
         Self {
             access,
