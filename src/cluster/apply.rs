@@ -175,13 +175,28 @@ fn is_denied_by_policy(error: &ClusterError) -> bool {
 pub(super) async fn swap<K>(
     objects: &Objects<'_, K>,
     name: &ObjectName,
+    object: Value,
+    precondition: &Precondition,
+) -> Result<K, ClusterError>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
+{
+    swap_as(FIELD_MANAGER, objects, name, object, precondition).await
+}
+
+/// The same as this field manager: what it writes stays whatever another one leaves out later.
+/// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>
+pub(super) async fn swap_as<K>(
+    manager: &str,
+    objects: &Objects<'_, K>,
+    name: &ObjectName,
     mut object: Value,
     precondition: &Precondition,
 ) -> Result<K, ClusterError>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
 {
-    let mut parameters = PatchParams::apply(FIELD_MANAGER);
+    let mut parameters = PatchParams::apply(manager);
     match precondition {
         Precondition::Absent => object["metadata"]["resourceVersion"] = NO_OBJECT.into(),
         Precondition::Exactly(version) => {

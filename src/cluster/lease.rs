@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
 
 use super::api::Objects;
-use super::apply::swap;
-use super::{Kube, objects};
+use super::apply::swap_as;
+use super::{FIELD_MANAGER, Kube, objects};
 use crate::names::ObjectName;
 use crate::provision::PULL_SECRET;
 use crate::provision::ports::{ClusterError, Precondition, Version};
@@ -32,6 +32,9 @@ pub struct LeaseRecord {
     /// What people wrote into its annotation [`CONFIRM_ANNOTATION`].
     pub confirmed: Option<String>,
 }
+
+/// As whom the Lease is created with its owner, which it keeps since whoever renews it says nothing of owners.
+const CREATOR: &str = "pullpass-create";
 
 /// The annotation by which people confirm removals that were held back.
 pub const CONFIRM_ANNOTATION: &str = "pullpass.dev/confirm-removal";
@@ -59,7 +62,7 @@ impl Kube {
         Ok(found.map(|lease| self.read_lease(lease)))
     }
 
-    /// Writes the Lease, with its owner where that is known ([`Kube::bind_lease_to`]), if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
+    /// Writes the Lease, a new one with its owner where that is known ([`Kube::bind_lease_to`]), if what is there is still what `precondition` says; `now` is the renewal that people see, nothing is ever
     /// decided by it.
     ///
     /// # Errors
@@ -70,9 +73,7 @@ impl Kube {
         precondition: &Precondition,
         now: Timestamp,
     ) -> Result<LeaseRecord, ClusterError> {
-        let owners: Vec<_> = self.lease_owner.get().into_iter().collect();
-        let object = json!({
-            "metadata": {"ownerReferences": owners},
+        let mut object = json!({
             "spec": {
                 "holderIdentity": term.holder,
                 "leaseDurationSeconds": term.duration.as_secs().max(1),
@@ -81,7 +82,16 @@ impl Kube {
                 "leaseTransitions": term.transitions,
             },
         });
-        let applied = swap(&self.leases(), &lease_name(), object, precondition).await;
+        // Only at its creation, which everybody may: who changes owners may need the right to delete the object.
+        // <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#ownerreferencespermissionenforcement>
+        let manager = match (precondition, self.lease_owner.get()) {
+            (Precondition::Absent, Some(owner)) => {
+                object["metadata"] = json!({"ownerReferences": [owner]});
+                CREATOR
+            }
+            _ => FIELD_MANAGER,
+        };
+        let applied = swap_as(manager, &self.leases(), &lease_name(), object, precondition).await;
         applied.map(|lease| self.read_lease(lease))
     }
 

@@ -14,7 +14,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use pullpass::cluster::Kube;
+use pullpass::cluster::{ApiUser, Kube};
 use pullpass::controller::{LeaderElector, Leadership};
 use serde_json::json;
 use support::bed::Bed;
@@ -73,6 +73,14 @@ async fn client(bed: &Bed) -> Client {
     Client::try_from(config.unwrap()).unwrap()
 }
 
+/// The uid of the ServiceAccount that the Lease goes with.
+const OWNER: &str = "1-2";
+
+fn owners(lease: &Lease) -> Vec<&str> {
+    let owners = lease.metadata.owner_references.iter().flatten();
+    owners.map(|owner| owner.uid.as_str()).collect()
+}
+
 /// Somebody writes into the Lease, and its holder is told to stop before it sees that.
 async fn annotate_and_stop(leases: &Api<Lease>, holder: Replica) {
     let note = json!({"metadata": {"annotations": {"example.com/note": "canary"}}});
@@ -87,6 +95,10 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
     let bed = Bed::start("api", &[]);
     let client = client(&bed).await;
     let kube = Kube::new(client.clone(), name("default"));
+    kube.bind_lease_to(&ApiUser {
+        name: "system:serviceaccount:default:default".to_owned(),
+        uid: OWNER.to_owned(),
+    });
     let leases: Api<Lease> = Api::namespaced(client, "default");
 
     let mut first = Replica::start(&kube, "first");
@@ -114,8 +126,9 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
         acquired,
         Duration::from_secs(20),
     );
-    let lease = leases.get("pullpass").await.unwrap().spec.unwrap();
-    assert_eq!(lease.lease_transitions, Some(2));
+    let lease = leases.get("pullpass").await.unwrap();
+    assert_eq!(owners(&lease), [OWNER]);
+    assert_eq!(lease.spec.unwrap().lease_transitions, Some(2));
 
     // Somebody takes the Lease away: the leader stops, and leaves it to them.
     let foreign = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"holderIdentity": "somebody"}});
@@ -136,6 +149,8 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
         .unwrap();
     third.wait_until_it_leads().await;
     third.stop().await;
-    let lease = leases.get("pullpass").await.unwrap().spec.unwrap();
-    assert_eq!(lease.holder_identity.unwrap_or_default(), "");
+    let lease = leases.get("pullpass").await.unwrap();
+    assert_eq!(owners(&lease), [OWNER]);
+    let holder = lease.spec.unwrap().holder_identity;
+    assert_eq!(holder.unwrap_or_default(), "");
 }
