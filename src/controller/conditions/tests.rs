@@ -3,6 +3,8 @@ mod kstatus;
 use super::*;
 use crate::controller::at;
 use crate::controller::login_checks::{CheckedLogin, LoginVersion};
+use crate::credential::Refusal;
+use crate::credential::answers::{CloudAnswer, Service, Signer};
 use crate::provision::Pending;
 use crate::provision::ports::LoginOutcome;
 use kstatus::{EnsureOutcome, compute};
@@ -337,6 +339,7 @@ fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts> {
         "AccessDenied",
         "MissingSource",
         "SessionNotRenewed",
+        "Unavailable",
         "Rejected",
         "SomethingNew",
     ];
@@ -431,6 +434,41 @@ fn lets_nobody_wait_for_ever() {
         }
     }
     assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+}
+
+/// What passes is worked on; what its word alone does not say, the error does.
+#[test]
+fn works_on_what_passes_whatever_its_word() {
+    let session = |signer| {
+        let answer = CloudAnswer {
+            from: Service::Ecr,
+            status: 400,
+            code: "ExpiredTokenException",
+            action: "ecr:GetAuthorizationToken",
+            signer: Some(signer),
+            text: "The security token included in the request is expired",
+        };
+        let refusal = Refusal::of(&answer, "h".to_owned(), "p".to_owned(), String::new());
+        Reason::of_mint(&MintError::Refused(Box::new(refusal)))
+    };
+    let word = |reason| Reason::new(reason, "it says so");
+    for (why, kind) in [
+        (session(Signer::Role), "Reconciling"),
+        (session(Signer::Keys), "Stalled"),
+        (word("Unavailable"), "Reconciling"),
+        (word("SessionNotRenewed"), "Reconciling"),
+        (word("TokenUnreachable"), "Reconciling"),
+        (word("ServiceAccountReplaced"), "Reconciling"),
+        (word("TokenForbidden"), "Stalled"),
+    ] {
+        let facts = RegistryFacts {
+            failure: Some(why.clone()),
+            ..with(&summary(0, 2))
+        };
+        let status = of(&facts);
+        let last = status.conditions.last().map(|one| one.type_.as_str());
+        assert_eq!(last, Some(kind), "{why:?}");
+    }
 }
 
 #[test]
