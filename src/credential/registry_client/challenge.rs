@@ -1,6 +1,10 @@
 //! How a registry asks for a login. Pure.
 
+use std::iter;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::upload_location::is_same_host;
 
 /// What a registry wants before it lets anybody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +85,17 @@ impl<'p> Scope<'p> {
 /// The host of the realm, when it is another one, or its URL when it is not https.
 pub(super) fn token_place<'r>(
     realm: &'r str,
-    domain: &str,
-    allowed: &[String],
+    domain: &'r str,
+    allowed: &'r [String],
     service: Option<&str>,
     scope: Option<Scope<'_>>,
 ) -> Result<(&'r str, String), &'r str> {
     let rest = realm.strip_prefix("https://").ok_or(realm)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, place) = rest.split_at(end);
-    if host != domain && !allowed.iter().any(|allowed| allowed == host) {
-        return Err(host);
-    }
+    // A host is asked as it was named, not as the realm spells it.
+    let mut named = iter::once(domain).chain(allowed.iter().map(String::as_str));
+    let host = named.find(|named| is_same_host(host, named)).ok_or(host)?;
     let place = place.split('#').next().unwrap_or_default();
     let is_plain = place.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_plain {
@@ -199,6 +203,16 @@ mod tests {
                 "https://a.io?x=1",
                 Ok("/?x=1&service=s%20x&scope=repository:team/app:pull"),
             ),
+            (
+                "https://a.io:443/token",
+                Ok("/token?service=s%20x&scope=repository:team/app:pull"),
+            ),
+            (
+                "https://A.Io/token",
+                Ok("/token?service=s%20x&scope=repository:team/app:pull"),
+            ),
+            ("https://a.io:0443/token", Err("a.io:0443")),
+            ("https://a.io:/token", Err("a.io:")),
             ("http://a.io/token", Err("http://a.io/token")),
             ("https://auth.a.io/token", Err("auth.a.io")),
             ("https://a.io:8443/token", Err("a.io:8443")),
@@ -209,7 +223,6 @@ mod tests {
                 Err("a.io\\@evil.example"),
             ),
             ("https://a.io./token", Err("a.io.")),
-            ("https://A.io/token", Err("A.io")),
             ("https://a.io/to ken", Err("https://a.io/to ken")),
             ("//a.io/token", Err("//a.io/token")),
             ("", Err("")),
@@ -253,6 +266,10 @@ mod tests {
         let place = |realm| token_place(realm, "registry-1.docker.io", &allowed, None, None);
         assert_eq!(
             place("https://auth.docker.io/token"),
+            Ok(("auth.docker.io", "/token".to_owned()))
+        );
+        assert_eq!(
+            place("https://Auth.docker.io:443/token"),
             Ok(("auth.docker.io", "/token".to_owned()))
         );
         for realm in [
