@@ -44,6 +44,8 @@ pub(super) struct Reason {
     pub(super) message: String,
     /// Whether it passes without anybody's doing.
     is_passing: bool,
+    /// Whether only those who run pullpass are to see the message, also where the identity is a namespace's own.
+    pub(super) is_for_admins: bool,
 }
 
 impl Reason {
@@ -52,6 +54,7 @@ impl Reason {
             reason,
             message: message.into(),
             is_passing: progress::is_passing(reason),
+            is_for_admins: false,
         }
     }
 
@@ -59,7 +62,11 @@ impl Reason {
     pub(super) fn of_mint(error: &MintError) -> Self {
         let why = Self::new(error.reason(), error.to_string());
         let is_passing = why.is_passing || error.is_passing();
-        Self { is_passing, ..why }
+        Self {
+            is_passing,
+            is_for_admins: error.is_for_admins(true),
+            ..why
+        }
     }
 
     /// The same, in these words.

@@ -64,7 +64,7 @@ fn foreign() -> RegistrySummary {
 fn lack() -> RegistrySummary {
     RegistrySummary {
         lack: Some(Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: None,
             reason: "MissingSource",
             message: "secret keys is not there".to_owned(),

@@ -76,8 +76,9 @@ fn find_cause(
     });
     if let Some((source, failure)) = failure {
         let reason = failure.reason;
-        // Who is refused is their own ServiceAccount: what the cloud says of it is for them.
-        let advice = source.tenant().map(|_| failure.message);
+        // Who is refused is their own ServiceAccount: what the cloud says of it is for them. What comes behind it is not theirs.
+        let is_theirs = source.tenant().is_some() && !failure.is_for_admins;
+        let advice = is_theirs.then_some(failure.message);
         return Some(WaitCause {
             users,
             reason,
