@@ -203,16 +203,6 @@ mod tests {
                 "https://a.io?x=1",
                 Ok("/?x=1&service=s%20x&scope=repository:team/app:pull"),
             ),
-            (
-                "https://a.io:443/token",
-                Ok("/token?service=s%20x&scope=repository:team/app:pull"),
-            ),
-            (
-                "https://A.Io/token",
-                Ok("/token?service=s%20x&scope=repository:team/app:pull"),
-            ),
-            ("https://a.io:0443/token", Err("a.io:0443")),
-            ("https://a.io:/token", Err("a.io:")),
             ("http://a.io/token", Err("http://a.io/token")),
             ("https://auth.a.io/token", Err("auth.a.io")),
             ("https://a.io:8443/token", Err("a.io:8443")),
@@ -242,6 +232,21 @@ mod tests {
             token_place("https://a.io/token", "a.io", &[], None, None),
             Ok(("a.io", "/token".to_owned()))
         );
+    }
+
+    /// Case does not count, and port 443 is https' own.
+    #[test]
+    fn asks_the_own_host_however_it_is_spelt() {
+        let place = |realm| token_place(realm, "a.io", &[], None, None);
+        for realm in ["https://a.io:443/token", "https://A.Io/token"] {
+            assert_eq!(place(realm), Ok(("a.io", "/token".to_owned())), "{realm}");
+        }
+        for (realm, other) in [
+            ("https://a.io:0443/token", "a.io:0443"),
+            ("https://a.io:/token", "a.io:"),
+        ] {
+            assert_eq!(place(realm), Err(other), "{realm}");
+        }
     }
 
     #[test]
