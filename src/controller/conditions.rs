@@ -39,6 +39,7 @@ const RESTS: &str = "suspended (spec.suspend: true): nothing is minted, renewed 
 
 /// Why something is as it is: a CamelCase word, and words for people that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the word of conditions")]
 pub(super) struct Reason {
     pub(super) reason: &'static str,
     pub(super) message: String,
@@ -146,6 +147,11 @@ pub(super) fn find_problem(
 pub(super) fn is_login_refused(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> bool {
     let login = LoginFinding::of(&facts.login, before);
     !facts.suspended && login.find_refusal().is_some()
+}
+
+/// Whether it has a fixed login that is still to be tried.
+pub(super) fn is_login_untried(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> bool {
+    LoginFinding::of(&facts.login, before).is_untried()
 }
 
 /// What is to be said of a Registry. A condition that stays what it was keeps the time of its last change.

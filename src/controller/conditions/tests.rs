@@ -197,6 +197,18 @@ fn of_refused() -> RegistryStatus {
     of(&checked(LoginOutcome::Refused { message }))
 }
 
+/// A login that is still to be tried, of this state of its Secret.
+fn untried(resource_version: &str) -> RegistryFacts {
+    RegistryFacts {
+        login: LoginState::Untried(LoginVersion {
+            uid: "u".to_owned(),
+            generation: Some(3),
+            resource_version: resource_version.to_owned(),
+        }),
+        ..with(&summary(2, 2))
+    }
+}
+
 #[test]
 fn calls_no_fixed_login_good_that_was_not_taken() {
     let message = "a.example.com says no".to_owned();
@@ -205,12 +217,7 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         message: message.clone(),
         is_passing: false,
     };
-    let untried = RegistryFacts {
-        login: LoginState::Untried,
-        ..with(&summary(2, 2))
-    };
     let was_ready = of(&with(&summary(2, 2)));
-    let refused = of_refused();
     let rows = [
         (
             checked(LoginOutcome::Taken),
@@ -228,21 +235,49 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
             "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown ForeignRealm",
         ),
         (
-            untried.clone(),
+            untried("7"),
             None,
             "Ready=False Provisioning, Degraded=False AsExpected, Verified=Unknown NotTried, Reconciling=True Provisioning",
         ),
         // What was ready before logins were tried stays so until this one is.
         (
-            untried.clone(),
+            untried("7"),
             Some(&was_ready),
             "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown NotTried",
         ),
-        // What an earlier leader found holds until it is tried again.
+    ];
+    for (facts, before, wanted) in rows {
+        let status = build_status(&listed(), &facts, before, at(10));
+        assert_eq!(read(&status), wanted);
+        judge(&facts, before);
+    }
+}
+
+#[test]
+fn keeps_what_an_earlier_leader_found_of_the_same_login_alone() {
+    let refused = of_refused();
+    let taken = of(&checked(LoginOutcome::Taken));
+    let rows = [
         (
-            untried,
+            untried("7"),
             Some(&refused),
             "Ready=False LoginRefused, Degraded=True LoginRefused, Verified=False LoginRefused, Stalled=True LoginRefused",
+        ),
+        (
+            untried("7"),
+            Some(&taken),
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=True LoginTaken",
+        ),
+        // Of another login it says nothing.
+        (
+            untried("8"),
+            Some(&taken),
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown NotTried",
+        ),
+        (
+            untried("8"),
+            Some(&refused),
+            "Ready=False Provisioning, Degraded=False AsExpected, Verified=Unknown NotTried, Reconciling=True Provisioning",
         ),
     ];
     for (facts, before, wanted) in rows {
