@@ -164,7 +164,7 @@ pub struct Pending {
     pub reason: &'static str,
     /// What happened and what to do, in words for people; no secret in it.
     pub message: String,
-    /// Whether the message may hold what a cloud answered to an identity that is not the namespace's own: that is for those who run
-    /// pullpass, and for no one else.
-    pub is_of_cloud: bool,
+    /// Whether the message may hold what is not the namespace's, as what a cloud answered to another identity, or what a source Secret
+    /// holds: that is for those who run pullpass, and for no one else.
+    pub is_for_admins: bool,
 }

@@ -122,10 +122,10 @@ impl SecretsReview<'_> {
     }
 }
 
-/// For whoever creates the Pod, who may read no Registry: what a cloud answered is for those who run pullpass.
+/// For whoever creates the Pod, who may read no Registry: what is of those who run pullpass is for them.
 fn describe(pending: &Pending) -> String {
     match &pending.registry {
-        Some(registry) if pending.is_of_cloud => format!(
+        Some(registry) if pending.is_for_admins => format!(
             "pullpass: Registry {registry} has no login yet ({}), so that its images cannot be pulled: if it stays so, ask who runs pullpass, the Registry's status says why",
             pending.reason
         ),

@@ -14,12 +14,14 @@ mod unmatched;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::provision::ports::MintError;
 use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
 pub(super) use login::LoginState;
 use login::{LoginFinding, VERIFIED};
+use progress::Work;
 pub(super) use progress::find_deadline;
 pub(super) use unmatched::{Reach, find_reach};
 
@@ -37,9 +39,14 @@ const RESTS: &str = "suspended (spec.suspend: true): nothing is minted, renewed 
 
 /// Why something is as it is: a CamelCase word, and words for people that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the word of conditions")]
 pub(super) struct Reason {
     pub(super) reason: &'static str,
     pub(super) message: String,
+    /// Whether it passes without anybody's doing.
+    is_passing: bool,
+    /// Whether only those who run pullpass are to see the message, also where the identity is a namespace's own.
+    pub(super) is_for_admins: bool,
 }
 
 impl Reason {
@@ -47,7 +54,25 @@ impl Reason {
         Self {
             reason,
             message: message.into(),
+            is_passing: progress::is_passing(reason),
+            is_for_admins: false,
         }
+    }
+
+    /// Why a mint failed. A word alone does not say whether that passes: a session that has expired is renewed, a key is not.
+    pub(super) fn of_mint(error: &MintError) -> Self {
+        let why = Self::new(error.reason(), error.to_string());
+        let is_passing = why.is_passing || error.is_passing();
+        Self {
+            is_passing,
+            is_for_admins: error.is_for_admins(true),
+            ..why
+        }
+    }
+
+    /// The same, in these words.
+    fn in_words(&self, message: String) -> Self {
+        Self { message, ..*self }
     }
 }
 
@@ -124,6 +149,11 @@ pub(super) fn is_login_refused(facts: &RegistryFacts, before: Option<&RegistrySt
     !facts.suspended && login.find_refusal().is_some()
 }
 
+/// Whether it has a fixed login that is still to be tried.
+pub(super) fn is_login_untried(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> bool {
+    LoginFinding::of(&facts.login, before).is_untried()
+}
+
 /// What is to be said of a Registry. A condition that stays what it was keeps the time of its last change.
 pub(super) fn build_status(
     listed: &RegistryInfo,
@@ -173,16 +203,18 @@ fn decide_conditions(
         }
     };
     let rests = facts.problem.is_none() && facts.suspended;
-    let ready = if rests {
+    let (ready, work) = if rests {
         // It is not observed any more: the last observation stays, with the generation that it was made of.
         let last = known("Ready").cloned();
-        last.unwrap_or_else(|| {
+        let ready = last.unwrap_or_else(|| {
             let message = "it was suspended before it was first reconciled";
             condition("Ready", Verdict::unknown(SUSPENDED, message))
-        })
+        });
+        (ready, Work::Rests)
     } else {
         let (is_ready, ready) = decide_ready(facts, login, before);
-        condition("Ready", Verdict::new(is_ready, ready))
+        let work = Work::of(&ready);
+        (condition("Ready", Verdict::new(is_ready, ready)), work)
     };
     let degraded = judge_degraded(facts, rests, login, now);
     let verified = login
@@ -193,7 +225,7 @@ fn decide_conditions(
             ..condition(VERIFIED, verdict)
         });
     let suspended = rests.then(|| Verdict::new(true, Reason::new(SUSPENDED, RESTS)));
-    let progress = progress::decide(&ready, rests, listed.generation, before, now);
+    let progress = progress::decide(&ready, work, listed.generation, before, now);
     let mut conditions = vec![ready, condition("Degraded", degraded)];
     conditions.extend(verified.or_else(|| login.kept.clone()));
     conditions.extend(suspended.map(|verdict| condition("Suspended", verdict)));
@@ -274,7 +306,7 @@ fn decide_ready(
     match why {
         Some(why) => {
             let message = format!("{some}: {}", why.message);
-            (false, Reason::new(why.reason, message))
+            (false, why.in_words(message))
         }
         None => (false, Reason::new(PROVISIONING, some)),
     }
@@ -293,7 +325,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
                 )
             });
         let message = format!("{}{expiration_time}", failure.message);
-        findings.push(Reason::new(failure.reason, message));
+        findings.push(failure.in_words(message));
     }
     if let Some(summary) = &facts.summary {
         if let Some(lack) = &summary.lack {

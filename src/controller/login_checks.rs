@@ -123,11 +123,7 @@ impl LoginCheckLoop {
         let version = |name: &ObjectName| {
             let (secret, _) = self.provisioner.find_static_source(name)?;
             let listed = registries.find_listed(name)?;
-            Some(LoginVersion {
-                uid: listed.uid.clone(),
-                generation: listed.generation,
-                resource_version: secret.resource_version.clone(),
-            })
+            Some(LoginVersion::of(listed, &secret.resource_version))
         };
         in_use
             .filter_map(|registry| Some((registry.name.clone(), version(&registry.name)?)))

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::conditions::{
     Reason, RegistryFacts, build_status, find_deadline, find_problem, is_login_refused,
+    is_login_untried,
 };
 use super::login_checks::CheckedLogins;
 use super::reconciler::index::Index;
@@ -215,6 +216,7 @@ impl ReportedStatus {
             listed,
             facts,
             is_login_refused(&of_registry, before.as_ref()),
+            is_login_untried(&of_registry, before.as_ref()),
         ));
         if problems.is_empty() {
             self.problems.remove(&listed.name);
@@ -241,6 +243,7 @@ impl ReportedStatus {
         listed: &RegistryInfo,
         facts: &Facts<'_>,
         is_refused: bool,
+        is_untried: bool,
     ) -> Vec<EventNote> {
         let name = &listed.name;
         let before = self.unserved.remove(name).unwrap_or_default();
@@ -248,8 +251,8 @@ impl ReportedStatus {
         let now_waiting = waiting::find(facts, listed, is_refused, others);
         let describe = |(key, cause)| waiting::describe(key, name, cause);
         let events = now_waiting.iter().map(describe).collect();
-        // What was minted is still to be written.
-        let known = waiting::keep_lacking(facts, name, &before, now_waiting);
+        // What was minted is still to be written, or another login to be tried.
+        let known = waiting::keep_lacking(facts, (name, is_untried), &before, now_waiting);
         let ended = waiting::describe_ended(facts, name, &before, &known);
         self.ended.extend(ended);
         if !known.is_empty() {

@@ -182,23 +182,24 @@ impl MintError {
         }
     }
 
-    /// Whether it says what a cloud answered, or how it is asked: not what is missing in this cluster.
-    pub fn is_of_cloud(&self) -> bool {
+    /// Whether only those who run pullpass are to see its words: they hold what is theirs (source Secrets, roles, the network, the store)
+    /// and not the namespace's. `is_own`: the identity is that of the namespace's own ServiceAccount, so that what refuses it is for the
+    /// namespace.
+    pub fn is_for_admins(&self, is_own: bool) -> bool {
         match self {
-            Self::NoIdentity { .. }
-            | Self::Refused(_)
+            Self::Refused(_) => !is_own,
+            Self::MalformedSource { .. }
+            | Self::NoIdentity { .. }
             | Self::Timeout { .. }
             | Self::Network { .. }
             | Self::BadAnswer { .. }
             | Self::ExpiredAnswer { .. }
             | Self::Configuration { .. }
             | Self::SessionNotRenewed { .. }
-            | Self::Hop { .. } => true,
-            Self::MissingSource { .. }
-            | Self::MalformedSource { .. }
-            | Self::Tenant(_)
-            | Self::Store(_)
-            | Self::TaskPanicked => false,
+            // The roles behind the namespace's own are none of its.
+            | Self::Hop { .. }
+            | Self::Store(_) => true,
+            Self::MissingSource { .. } | Self::Tenant(_) | Self::TaskPanicked => false,
         }
     }
 
@@ -268,5 +269,44 @@ fn store_reason(error: &ClusterError) -> &'static str {
         ClusterError::Forbidden { .. } => "StoreForbidden",
         ClusterError::Conflict { .. } => "StoreConflict",
         _ => "StoreUnreachable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is a namespace's own may be shown there; what is of those who run pullpass, never.
+    #[test]
+    fn shows_namespaces_nothing_but_what_is_theirs() {
+        let refused = || MintError::Refused(Box::new(Refusal::of_throttle()));
+        let text = || "other.example.com".to_owned();
+        let hop = MintError::Hop {
+            hop: 1,
+            hops: 1,
+            role_arn: "arn:aws:iam::123456789012:role/admin".to_owned(),
+            cause: Box::new(refused()),
+        };
+        let malformed = MintError::MalformedSource {
+            secret: "keys".to_owned(),
+            problem: text(),
+        };
+        let store = ClusterError::NotFound { what: text() };
+        let replaced = TenantError::Replaced {
+            namespace: "a".to_owned(),
+            service_account: "b".to_owned(),
+        };
+        // Where the identity is the namespace's own, and where it is another.
+        for (error, expected) in [
+            (refused(), [false, true]),
+            (MintError::from(replaced), [false, false]),
+            (hop, [true, true]),
+            (malformed, [true, true]),
+            (MintError::from(store), [true, true]),
+            (MintError::Timeout { host: text() }, [true, true]),
+        ] {
+            let found = [true, false].map(|is_own| error.is_for_admins(is_own));
+            assert_eq!(found, expected, "{error}");
+        }
     }
 }

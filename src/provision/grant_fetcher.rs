@@ -12,7 +12,8 @@ use super::secret::AuthEntry;
 use super::service_account::ServiceAccount;
 use super::state::State;
 use super::{Namespace, Pending, tenant_identity};
-use crate::credential::{Credential, SourceSecrets as _, static_login};
+use crate::credential::static_login::{self, StaticLoginError};
+use crate::credential::{Credential, SourceSecrets as _};
 use crate::names::ObjectName;
 use crate::registry::source::StaticSource;
 use crate::registry::{CredentialSource, Grant};
@@ -119,7 +120,7 @@ impl GrantFetcher<'_> {
                     Ok(credential) => of_credential(&grant, &credential),
                     Err(error) => {
                         let pending = Pending {
-                            is_of_cloud: error.is_of_cloud() && source.tenant().is_none(),
+                            is_for_admins: error.is_for_admins(source.tenant().is_some()),
                             ..pending(&grant, error.reason(), error.to_string())
                         };
                         return Err(FetchFailure {
@@ -136,7 +137,7 @@ impl GrantFetcher<'_> {
 
 fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
     Pending {
-        is_of_cloud: false,
+        is_for_admins: false,
         registry: Some(grant.registry.clone()),
         reason,
         message,
@@ -187,7 +188,11 @@ fn find_static(
     let secret = state
         .require(&source.secret)
         .map_err(|error| pending(grant, error.reason(), error.to_string()))?;
-    let logins = static_login::logins(&secret, &grant.keys, &grant.reserved)
-        .map_err(|error| pending(grant, "MalformedSource", error.to_string()))?;
+    // It names what else is in the Secret, which is none of the namespace's.
+    let malformed = |error: StaticLoginError| Pending {
+        is_for_admins: true,
+        ..pending(grant, "MalformedSource", error.to_string())
+    };
+    let logins = static_login::logins(&secret, &grant.keys, &grant.reserved).map_err(malformed)?;
     Ok(of_logins(grant, logins))
 }

@@ -5,7 +5,7 @@ use super::{Namespace, Pending};
 /// The namespace is being deleted.
 pub(super) fn terminating(namespace: &Namespace) -> Pending {
     Pending {
-        is_of_cloud: false,
+        is_for_admins: false,
         registry: None,
         reason: "NamespaceTerminating",
         message: format!(
@@ -18,7 +18,7 @@ pub(super) fn terminating(namespace: &Namespace) -> Pending {
 /// Not all is there at the deadline.
 pub(super) fn timed_out() -> Pending {
     Pending {
-        is_of_cloud: false,
+        is_for_admins: false,
         registry: None,
         reason: "Timeout",
         message: "timed out waiting for credentials: minting goes on in the background, the kubelet retries the pull"
@@ -29,7 +29,7 @@ pub(super) fn timed_out() -> Pending {
 /// The work ended by a panic.
 pub(super) fn panicked() -> Pending {
     Pending {
-        is_of_cloud: false,
+        is_for_admins: false,
         registry: None,
         reason: "InternalError",
         message: "internal error: the task that writes the pull secret panicked, retried with the next Pod".to_owned(),

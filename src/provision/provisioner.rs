@@ -367,7 +367,7 @@ fn not_granted(namespace: &Namespace, state: &State) -> Pending {
         return terminating(&now);
     }
     Pending {
-        is_of_cloud: false,
+        is_for_admins: false,
         registry: None,
         reason: "NotServed",
         message: "Registries or the namespace's labels changed during the review: retried with the next Pod".to_owned(),

@@ -90,7 +90,7 @@ impl Provisioner {
         let known = state.accounts.get(&namespace.name, name)?;
         let bound = tenant_identity::bind(grant, namespace, known.account.as_deref());
         bound.err().map(|error| Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: Some(grant.registry.clone()),
             reason: error.reason(),
             message: error.to_string(),

@@ -237,7 +237,7 @@ impl Writer<'_> {
             _ => error.to_string(),
         };
         Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: registry.and_then(|name| ObjectName::parse(name).ok()),
             reason: error.reason(),
             message,
@@ -247,7 +247,7 @@ impl Writer<'_> {
     fn outcome(&self, written: WriteResult, merged: &Merged) -> WriteOutcome {
         let keys: BTreeSet<String> = merged.left_out.iter().cloned().collect();
         let too_big = || Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: None,
             reason: "SecretTooLarge",
             message: format!(

@@ -115,7 +115,7 @@ mod tests {
             })
         };
         let pending = |reason| Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: None,
             reason,
             message: "no".to_owned(),

@@ -207,7 +207,7 @@ async fn references_and_warns_when_secret_is_not_complete() {
         registry: Some(name("team")),
         reason: "MissingSource",
         message: "create or label it".into(),
-        is_of_cloud: false,
+        is_for_admins: false,
     };
     script.ensured = EnsureOutcome::Pending(vec![pending]);
     let (router, metrics) = webhook(Arc::new(script));
@@ -232,7 +232,7 @@ async fn repeats_no_words_of_a_cloud_to_whoever_creates_a_pod() {
         registry: Some(name("team")),
         reason: "AccessDenied",
         message: "denied to arn:aws:iam::123456789012:user/x (it said: no)".into(),
-        is_of_cloud: true,
+        is_for_admins: true,
     };
     script.ensured = EnsureOutcome::Pending(vec![pending]);
     let (router, _) = webhook(Arc::new(script));
@@ -258,7 +258,7 @@ async fn warns_on_dry_run_of_what_is_known_to_be_missing() {
         registry: Some(name("team")),
         reason: "MissingSource",
         message: "create or label it".into(),
-        is_of_cloud: false,
+        is_for_admins: false,
     }];
     let script = Arc::new(script);
     let (router, _) = webhook(script.clone());

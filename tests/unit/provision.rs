@@ -25,7 +25,7 @@ use crate::support::names;
 use double::{Dice, KindState, Mints, View, World, now, show};
 use jiff::{SignedDuration, Timestamp};
 use names::name;
-use pullpass::credential::MintError;
+use pullpass::credential::{MintError, SourceSecret};
 use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
 use pullpass::provision::prune::RegistriesUnconfirmed;
 use pullpass::provision::state::State;
@@ -34,6 +34,7 @@ use pullpass::provision::{
 };
 use pullpass::registry::source::MintSource;
 use pullpass::registry::{CredentialSource, Registries};
+use secrecy::SecretSlice;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -404,6 +405,30 @@ async fn names_the_source_secret_that_is_missing() {
         "{}",
         pending[0].message
     );
+}
+
+/// It says what else is in a Secret of those who run pullpass.
+#[tokio::test]
+async fn keeps_what_is_wrong_in_a_source_secret_from_the_namespace() {
+    let (_world, replica) = alone();
+    let config = r#"{"auths":{"other.example.com":{"username":"u","password":"p"}}}"#;
+    let secret = SourceSecret {
+        name: name("harbor-login"),
+        type_: "kubernetes.io/dockerconfigjson".to_owned(),
+        data: BTreeMap::from([(
+            ".dockerconfigjson".to_owned(),
+            SecretSlice::from(config.as_bytes().to_vec()),
+        )]),
+        resource_version: "1".to_owned(),
+    };
+    let source = name("harbor-login");
+    replica.state.sources.apply_event(&source, "1", secret);
+    let outcome = replica.ensure(&[HARBOR]).await;
+    assert_eq!(reasons(&outcome), ["MalformedSource"]);
+    let EnsureOutcome::Pending(pending) = outcome else {
+        unreachable!()
+    };
+    assert!(pending[0].is_for_admins, "{}", pending[0].message);
 }
 
 #[tokio::test]

@@ -7,29 +7,55 @@ use crate::credential::registry_client::RegistryClientError;
 use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
 
-/// Where an identity may be that is not here.
-const ELSEWHERE: &str =
-    "or run this where pullpass runs: kubectl exec -n pullpass deploy/pullpass -- pullpass check";
-
-/// A mint, or a part of it, failed.
-pub(super) fn of_mint(error: &MintError, registry: &str) -> HopResult {
-    explain_mint(error, registry).id(error.reason())
+/// Where pullpass runs, for the commands of an advice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnPlace<'a> {
+    /// pullpass' own namespace.
+    pub(super) namespace: &'a str,
+    /// The arguments by which kubectl asks the same cluster.
+    pub(super) same_cluster: &'a str,
 }
 
-fn explain_mint(error: &MintError, registry: &str) -> HopResult {
+impl OwnPlace<'_> {
+    /// Where an identity may be that is not here.
+    fn describe_elsewhere(self) -> String {
+        let Self {
+            namespace,
+            same_cluster,
+        } = self;
+        format!(
+            "or run this where pullpass runs: kubectl exec -n {namespace} deploy/pullpass{same_cluster} -- pullpass check"
+        )
+    }
+
+    /// The command that shows its Pods.
+    pub(super) fn list_pods(self) -> String {
+        format!(
+            "kubectl get pods -n {}{}",
+            self.namespace, self.same_cluster
+        )
+    }
+}
+
+/// A mint, or a part of it, failed.
+pub(super) fn of_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> HopResult {
+    explain_mint(error, registry, own).id(error.reason())
+}
+
+fn explain_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> HopResult {
     let text = error.to_string();
     match error {
-        MintError::Refused(refusal) => of_refusal(refusal, registry),
+        MintError::Refused(refusal) => of_refusal(refusal, registry, own),
         MintError::NoIdentity { .. } => {
             let (message, fix) = split(&text);
-            HopResult::failed(message, format!("{fix}; {ELSEWHERE}"))
+            HopResult::failed(message, format!("{fix}; {}", own.describe_elsewhere()))
         }
         MintError::Hop {
             hop,
             hops,
             role_arn,
             cause,
-        } => explain_mint(cause, registry).about(&format!("role {hop} of {hops}, {role_arn}")),
+        } => explain_mint(cause, registry, own).about(&format!("role {hop} of {hops}, {role_arn}")),
         MintError::Network { host, .. } => HopResult::failed(
             text.clone(),
             format!("check name resolution, proxies and certificates on the way to {host}"),
@@ -42,21 +68,25 @@ fn explain_mint(error: &MintError, registry: &str) -> HopResult {
 }
 
 /// Another side refused: its words, and what they mean.
-fn of_refusal(refusal: &Refusal, registry: &str) -> HopResult {
+fn of_refusal(refusal: &Refusal, registry: &str, own: OwnPlace<'_>) -> HopResult {
     let message = format!("{} ({})", refusal.what(), refusal.said());
     let advice = refusal.advice;
     let fix = match refusal.reason {
         AnswerReason::AccessDenied | AnswerReason::TrustRefused => {
             format!("{advice}; `pullpass policy` prints what Registry {registry} needs")
         }
-        AnswerReason::NoIdentity => format!("{advice}; {ELSEWHERE}"),
+        AnswerReason::NoIdentity => format!("{advice}; {}", own.describe_elsewhere()),
         _ => advice.to_owned(),
     };
     HopResult::failed(message, fix)
 }
 
-/// A source Secret of pullpass' `namespace` cannot be read; `same_cluster` is for the kubectl of the fix.
-pub(super) fn of_secret(error: &SecretError, namespace: &str, same_cluster: &str) -> HopResult {
+/// A source Secret of pullpass' own namespace cannot be read.
+pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> HopResult {
+    let OwnPlace {
+        namespace,
+        same_cluster,
+    } = own;
     match error {
         SecretError::NoCluster(_) => {
             HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
@@ -75,7 +105,7 @@ pub(super) fn of_secret(error: &SecretError, namespace: &str, same_cluster: &str
             );
             HopResult::failed(message, Fix::run("label it", command)).id(missing.reason())
         }
-        SecretError::Missing(error) | SecretError::Unlabelled(error) => of_mint(error, ""),
+        SecretError::Missing(error) | SecretError::Unlabelled(error) => of_mint(error, "", own),
         SecretError::Cluster(error) => of_cluster(error),
     }
 }
@@ -169,4 +199,27 @@ pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
 fn split(text: &str) -> (String, String) {
     let (message, fix) = text.rsplit_once(": ").unwrap_or((text, "try it again"));
     (message.to_owned(), fix.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where it was asked, in whatever namespace pullpass is.
+    #[test]
+    fn advises_commands_of_the_same_cluster_and_namespace() {
+        let own = OwnPlace {
+            namespace: "registries",
+            same_cluster: " --context production",
+        };
+        let error = MintError::NoIdentity {
+            identity: "workload",
+            problem: "AWS_ROLE_ARN is not set: set it".to_owned(),
+        };
+        let result = format!("{:?}", of_mint(&error, "eu", own));
+        let expected = "set it; or run this where pullpass runs: kubectl exec -n registries deploy/pullpass --context production -- pullpass check";
+        assert!(result.contains(expected), "{result}");
+        let list = "kubectl get pods -n registries --context production";
+        assert_eq!(own.list_pods(), list);
+    }
 }

@@ -168,7 +168,7 @@ async fn try_mint(
             Ok(keys.iter().map(|key| login_of(key, &credential)).collect())
         }
         Err(error) => {
-            report.add("token", advice::of_mint(&error, &registry.name))?;
+            report.add("token", of_mint(context, &error, &registry.name))?;
             report.skip(&["life"], "there is no token")?;
             Ok(Vec::new())
         }
@@ -212,12 +212,18 @@ pub(super) async fn bind(
     match tenant_identity::bind(grant, namespace, read.as_ref()).map(|grant| grant.source) {
         Ok(CredentialSource::Minted(bound)) => Ok(bound),
         Ok(CredentialSource::Static(_)) => Ok(source.clone()),
-        Err(error) => Err(advice::of_mint(&error.into(), &grant.registry)),
+        Err(error) => Err(of_mint(context, &error.into(), &grant.registry)),
     }
 }
 
 fn of_secret(context: &CheckContext<'_>, error: &SecretError) -> HopResult {
-    advice::of_secret(error, context.own_namespace(), &context.same_cluster())
+    let same_cluster = context.same_cluster();
+    advice::of_secret(error, context.own_place(&same_cluster))
+}
+
+fn of_mint(context: &CheckContext<'_>, error: &MintError, registry: &str) -> HopResult {
+    let same_cluster = context.same_cluster();
+    advice::of_mint(error, registry, context.own_place(&same_cluster))
 }
 
 /// What is to be minted, with the keys out of its source Secret.
@@ -227,7 +233,7 @@ async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRe
         read.map_err(|error| of_secret(context, &error))?;
     }
     let keys =
-        SourceKeys::find(source, &context.secrets).map_err(|error| advice::of_mint(&error, ""))?;
+        SourceKeys::find(source, &context.secrets).map_err(|error| of_mint(context, &error, ""))?;
     Ok(MintRequest {
         source: source.clone(),
         keys,
@@ -267,7 +273,7 @@ async fn try_aws(
     let opened = match context.clouds.ecr.open(&order).await {
         Ok(opened) => opened,
         Err(error) => {
-            report.add("identity", advice::of_mint(&error, &registry.name))?;
+            report.add("identity", of_mint(context, &error, &registry.name))?;
             report.skip(&AFTER_IDENTITY, "there is no identity")?;
             return Ok(false);
         }
@@ -283,9 +289,9 @@ async fn try_aws(
         Ok(arn) => HopResult::ok(arn),
         // Where only Amazon ECR's endpoint can be reached, tokens are minted all the same.
         Err(error @ (MintError::Timeout { .. } | MintError::Network { .. })) => {
-            advice::of_mint(&error, &registry.name).without_consequence()
+            of_mint(context, &error, &registry.name).without_consequence()
         }
-        Err(error) => advice::of_mint(&error, &registry.name),
+        Err(error) => of_mint(context, &error, &registry.name),
     };
     report.add("caller", caller)?;
     Ok(true)
@@ -315,7 +321,7 @@ async fn try_azure(
             Ok(true)
         }
         Err(error) => {
-            report.add("identity", advice::of_mint(&error, &registry.name))?;
+            report.add("identity", of_mint(context, &error, &registry.name))?;
             report.skip(&AFTER_IDENTITY, "there is no identity")?;
             Ok(false)
         }

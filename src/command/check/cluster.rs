@@ -8,7 +8,10 @@ use crate::command::NAME_LABEL;
 use crate::controller::missed_pods::calls::CAUSES;
 
 /// What brings the webhook configurations back as they were installed.
-const RESTORE: &str = "helm upgrade with the values that there are, or kubectl apply --server-side -f manifests/install.yaml";
+fn restore(context: &CheckContext<'_>) -> String {
+    let apply = context.kubectl("apply --server-side -f manifests/install.yaml");
+    format!("helm upgrade with the values that there are, or {apply}")
+}
 
 /// Checks whether the API server is configured to call pullpass.
 pub(super) async fn check(
@@ -22,7 +25,7 @@ pub(super) async fn check(
     report.start();
     let result = match kube.fetch_webhooks().await {
         Ok(webhooks) => match check_webhooks(&webhooks, context) {
-            result if lacks_validating(kube, &webhooks).await => result.or(no_validating()),
+            result if lacks_validating(kube, &webhooks).await => result.or(no_validating(context)),
             result => result,
         },
         Err(error) => advice::of_cluster(&error),
@@ -36,11 +39,12 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn no_validating() -> HopResult {
+fn no_validating(context: &CheckContext<'_>) -> HopResult {
     let message = format!(
         "validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"
     );
-    HopResult::failed(message, format!("restore it: {RESTORE}")).id(ids::VALIDATING_WEBHOOK_MISSING)
+    HopResult::failed(message, format!("restore it: {}", restore(context)))
+        .id(ids::VALIDATING_WEBHOOK_MISSING)
 }
 
 /// Whether one of the two configurations that are installed together is not there.
@@ -56,7 +60,7 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
     };
     let Some(first) = webhooks.first() else {
         let message = "no webhook configuration calls pullpass";
-        return HopResult::failed(message, format!("restore it: {RESTORE}"))
+        return HopResult::failed(message, format!("restore it: {}", restore(context)))
             .id(ids::WEBHOOK_MISSING);
     };
     let Some(webhook) = webhooks.iter().find(selects) else {
@@ -99,7 +103,7 @@ fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> HopResult 
     }
     HopResult::failed(
         format!("{what}: its namespaceSelector does not select it, though it opted in"),
-        format!("put the selector back: {RESTORE}"),
+        format!("put the selector back: {}", restore(context)),
     )
     .id(ids::WEBHOOK_NOT_CALLED)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::advice::OwnPlace;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
@@ -144,6 +145,14 @@ impl<'a> CheckContext<'a> {
             .map_or("pullpass", |kube| kube.namespace())
     }
 
+    /// pullpass' own namespace, in this cluster.
+    pub(super) fn own_place<'p>(&'p self, same_cluster: &'p str) -> OwnPlace<'p> {
+        OwnPlace {
+            namespace: self.own_namespace(),
+            same_cluster,
+        }
+    }
+
     /// Reads a source Secret live.
     ///
     /// # Errors
@@ -220,10 +229,11 @@ async fn load_registries(
     report: &mut CheckReport,
 ) -> anyhow::Result<Option<Vec<Registry>>> {
     const HOP: &str = "registries";
+    let same_cluster = args.cluster.for_kubectl();
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
         Err(error) => {
-            report.add(HOP, of_registries(&error, &args.cluster.for_kubectl()))?;
+            report.add(HOP, of_registries(&error, &same_cluster))?;
             return Ok(None);
         }
     };
@@ -236,7 +246,7 @@ async fn load_registries(
     report.add(HOP, HopResult::ok(message))?;
     for (name, problem) in unreadable {
         let message = format!("Registry {name} serves nothing, it cannot be read: {problem}");
-        let fix = format!("correct it: kubectl edit ppr {name}");
+        let fix = format!("correct it: kubectl edit ppr {name}{same_cluster}");
         report.note(HOP, HopResult::failed(message, fix).id(ids::UNREADABLE))?;
     }
     for problem in Registries::build(registries.iter().cloned()).problems() {
@@ -245,7 +255,10 @@ async fn load_registries(
             "Registry {name} serves nothing: {} {}",
             problem.field, problem.message
         );
-        let fix = format!("correct {}: kubectl edit ppr {name}", problem.field);
+        let fix = format!(
+            "correct {}: kubectl edit ppr {name}{same_cluster}",
+            problem.field
+        );
         report.note(HOP, HopResult::failed(message, fix).id(ids::INVALID))?;
     }
     Ok(Some(registries))

@@ -58,10 +58,12 @@ pub(super) fn check_pod(
             .id(ids::MOUNTABLE_SECRETS);
     }
     if warnings.is_empty() {
+        let same_cluster = context.same_cluster();
+        let list = context.own_place(&same_cluster).list_pods();
         // What the API server answers when a webhook of `failurePolicy: Ignore` does not: nothing.
         return HopResult::failed(
             format!("{message}, and without a word of pullpass: {NOT_CALLED}"),
-            format!("see that pullpass runs and is ready (kubectl get pods -n pullpass); {CAUSES}"),
+            format!("see that pullpass runs and is ready ({list}); {CAUSES}"),
         )
         .id(ids::NOT_CALLED);
     }

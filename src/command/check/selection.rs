@@ -192,7 +192,8 @@ pub(super) fn resume(context: &CheckContext<'_>, registry: &ValidRegistry) -> Fi
 fn select_namespace(context: &CheckContext<'_>, registry: &ValidRegistry) -> Fix {
     let (name, selector) = (&registry.name, &registry.namespaces);
     let correct = format!(
-        "correct namespaceSelector \"{selector}\" of Registry {name} (kubectl edit ppr {name})"
+        "correct namespaceSelector \"{selector}\" of Registry {name} ({})",
+        context.kubectl(&format!("edit ppr {name}"))
     );
     let Some(namespace) = context.args.namespace.as_ref() else {
         return correct.into();

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{Reason, Verdict};
-use crate::controller::login_checks::CheckedLogin;
+use crate::controller::login_checks::{CheckedLogin, LoginVersion};
 use crate::provision::ports::LoginOutcome;
 use crate::registry::crd::RegistryStatus;
 
@@ -18,6 +18,12 @@ const NO_SOURCE: &str = "the source Secret is not there, or lacks the label pull
 /// Nobody tried it yet.
 const NOT_TRIED: &str = "NotTried";
 
+/// What a status says of a login that was there.
+fn find_known(before: Option<&RegistryStatus>) -> Option<&Condition> {
+    let mut conditions = before.into_iter().flat_map(|before| &before.conditions);
+    conditions.find(|condition| condition.type_ == VERIFIED && condition.reason != MISSING_SOURCE)
+}
+
 /// What is known of a Registry's fixed login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::controller) enum LoginState {
@@ -26,8 +32,10 @@ pub(in crate::controller) enum LoginState {
     NotFixed,
     /// Its source Secret is not there.
     SourceMissing,
-    /// It was not tried since this replica leads.
-    Untried,
+    /// It is not tried, as its Registry is suspended.
+    Rests,
+    /// This state of it was not tried since this replica leads.
+    Untried(LoginVersion),
     /// It was, and this was found.
     Checked(CheckedLogin),
 }
@@ -44,7 +52,7 @@ pub(super) struct LoginFinding {
 }
 
 impl LoginFinding {
-    /// What was found, or what an earlier leader had found.
+    /// What was found, or what an earlier leader had found of the same login.
     pub(super) fn of(login: &LoginState, before: Option<&RegistryStatus>) -> Self {
         let checked = match login {
             LoginState::NotFixed => return Self::default(),
@@ -56,24 +64,8 @@ impl LoginFinding {
                     ..Self::default()
                 };
             }
-            LoginState::Untried => {
-                let mut conditions = before.into_iter().flat_map(|before| &before.conditions);
-                let kept = conditions.find(|condition| {
-                    condition.type_ == VERIFIED && condition.reason != MISSING_SOURCE
-                });
-                let untried = || {
-                    (
-                        Verdict::unknown(NOT_TRIED, "the login was not tried yet"),
-                        None,
-                    )
-                };
-                return Self {
-                    verified: kept.is_none().then(untried),
-                    kept: kept.cloned(),
-                    resource_version: before
-                        .and_then(|before| before.source_resource_version.clone()),
-                };
-            }
+            LoginState::Rests => return Self::keep(find_known(before), before),
+            LoginState::Untried(version) => return Self::of_untried(version, before),
         };
         let verdict = match &checked.outcome {
             LoginOutcome::Taken => {
@@ -94,6 +86,33 @@ impl LoginFinding {
             verified: Some((verdict, checked.version.generation)),
             resource_version: Some(checked.version.resource_version.clone()),
             kept: None,
+        }
+    }
+
+    /// What an earlier leader found of this very state holds; what was found of another one says nothing of it.
+    fn of_untried(version: &LoginVersion, before: Option<&RegistryStatus>) -> Self {
+        let known = find_known(before);
+        let is_same =
+            |known: &&Condition| known.reason == NOT_TRIED || version.is_remembered(before);
+        if let Some(known) = known.filter(is_same) {
+            return Self::keep(Some(known), before);
+        }
+        let message = if known.is_some() {
+            "the login changed and is being tried"
+        } else {
+            "the login was not tried yet"
+        };
+        Self {
+            verified: Some((Verdict::unknown(NOT_TRIED, message), None)),
+            ..Self::default()
+        }
+    }
+
+    fn keep(known: Option<&Condition>, before: Option<&RegistryStatus>) -> Self {
+        Self {
+            verified: None,
+            kept: known.cloned(),
+            resource_version: before.and_then(|before| before.source_resource_version.clone()),
         }
     }
 

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{PROVISIONING, RESTS, SUSPENDED};
+use super::{PROVISIONING, RESTS, Reason, SUSPENDED};
 use crate::provision::secret::seconds;
 use crate::registry::crd::RegistryStatus;
 
@@ -18,24 +18,55 @@ const RECONCILING: &str = "Reconciling";
 const STALLED: &str = "Stalled";
 
 /// The reasons that pass without anybody's doing, mostly. All others need a person, though everything is tried again.
-const PASSING: [&str; 11] = [
+const PASSING: [&str; 15] = [
     PROVISIONING,
     "InvalidResponse",
     "Conflict",
     "InternalError",
     "NamespaceTerminating",
     "Network",
+    "ServiceAccountReplaced",
+    "SessionNotRenewed",
     "StoreConflict",
     "StoreUnreachable",
     "Throttled",
     "Timeout",
+    "TokenUnreachable",
+    "Unavailable",
     "Unreachable",
 ];
+
+/// Whether this reason is one of those that pass.
+pub(super) fn is_passing(reason: &str) -> bool {
+    PASSING.contains(&reason)
+}
+
+/// What is done about a Registry that is not ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    /// Nothing: it is suspended.
+    Rests,
+    /// It is waited for, as it passes.
+    Waits,
+    /// A person has to act.
+    Needs,
+}
+
+impl Work {
+    /// What is done about this reason.
+    pub(super) fn of(reason: &Reason) -> Self {
+        if reason.is_passing {
+            Self::Waits
+        } else {
+            Self::Needs
+        }
+    }
+}
 
 /// The condition beside this `Ready`, if it is not `True`.
 pub(super) fn decide(
     ready: &Condition,
-    rests: bool,
+    work: Work,
     generation: Option<i64>,
     before: Option<&RegistryStatus>,
     now: Timestamp,
@@ -58,14 +89,14 @@ pub(super) fn decide(
         known.find(|known| known.type_ == kind && known.status == "True")
     };
     let since = |kind: &str| known(kind).map_or(seconds(now), |known| known.last_transition_time.0);
-    if rests {
+    if matches!(work, Work::Rests) {
         return Some(condition(STALLED, SUSPENDED, RESTS, since(STALLED)));
     }
     let (reason, message) = (&ready.reason, &ready.message);
     let was_stalled = known(STALLED).is_some_and(|stalled| stalled.reason == *reason);
     let begun = since(RECONCILING);
     let is_late = was_stalled || now.duration_since(begun) >= PATIENCE;
-    if !PASSING.contains(&&**reason) {
+    if matches!(work, Work::Needs) {
         return Some(condition(STALLED, reason, message, since(STALLED)));
     }
     if is_late {

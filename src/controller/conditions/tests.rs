@@ -3,6 +3,8 @@ mod kstatus;
 use super::*;
 use crate::controller::at;
 use crate::controller::login_checks::{CheckedLogin, LoginVersion};
+use crate::credential::Refusal;
+use crate::credential::answers::{CloudAnswer, Service, Signer};
 use crate::provision::Pending;
 use crate::provision::ports::LoginOutcome;
 use kstatus::{EnsureOutcome, compute};
@@ -62,7 +64,7 @@ fn foreign() -> RegistrySummary {
 fn lack() -> RegistrySummary {
     RegistrySummary {
         lack: Some(Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: None,
             reason: "MissingSource",
             message: "secret keys is not there".to_owned(),
@@ -195,6 +197,18 @@ fn of_refused() -> RegistryStatus {
     of(&checked(LoginOutcome::Refused { message }))
 }
 
+/// A login that is still to be tried, of this state of its Secret.
+fn untried(resource_version: &str) -> RegistryFacts {
+    RegistryFacts {
+        login: LoginState::Untried(LoginVersion {
+            uid: "u".to_owned(),
+            generation: Some(3),
+            resource_version: resource_version.to_owned(),
+        }),
+        ..with(&summary(2, 2))
+    }
+}
+
 #[test]
 fn calls_no_fixed_login_good_that_was_not_taken() {
     let message = "a.example.com says no".to_owned();
@@ -203,12 +217,7 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         message: message.clone(),
         is_passing: false,
     };
-    let untried = RegistryFacts {
-        login: LoginState::Untried,
-        ..with(&summary(2, 2))
-    };
     let was_ready = of(&with(&summary(2, 2)));
-    let refused = of_refused();
     let rows = [
         (
             checked(LoginOutcome::Taken),
@@ -226,21 +235,49 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
             "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown ForeignRealm",
         ),
         (
-            untried.clone(),
+            untried("7"),
             None,
             "Ready=False Provisioning, Degraded=False AsExpected, Verified=Unknown NotTried, Reconciling=True Provisioning",
         ),
         // What was ready before logins were tried stays so until this one is.
         (
-            untried.clone(),
+            untried("7"),
             Some(&was_ready),
             "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown NotTried",
         ),
-        // What an earlier leader found holds until it is tried again.
+    ];
+    for (facts, before, wanted) in rows {
+        let status = build_status(&listed(), &facts, before, at(10));
+        assert_eq!(read(&status), wanted);
+        judge(&facts, before);
+    }
+}
+
+#[test]
+fn keeps_what_an_earlier_leader_found_of_the_same_login_alone() {
+    let refused = of_refused();
+    let taken = of(&checked(LoginOutcome::Taken));
+    let rows = [
         (
-            untried,
+            untried("7"),
             Some(&refused),
             "Ready=False LoginRefused, Degraded=True LoginRefused, Verified=False LoginRefused, Stalled=True LoginRefused",
+        ),
+        (
+            untried("7"),
+            Some(&taken),
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=True LoginTaken",
+        ),
+        // Of another login it says nothing.
+        (
+            untried("8"),
+            Some(&taken),
+            "Ready=True Provisioned, Degraded=False AsExpected, Verified=Unknown NotTried",
+        ),
+        (
+            untried("8"),
+            Some(&refused),
+            "Ready=False Provisioning, Degraded=False AsExpected, Verified=Unknown NotTried, Reconciling=True Provisioning",
         ),
     ];
     for (facts, before, wanted) in rows {
@@ -337,6 +374,7 @@ fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts> {
         "AccessDenied",
         "MissingSource",
         "SessionNotRenewed",
+        "Unavailable",
         "Rejected",
         "SomethingNew",
     ];
@@ -431,6 +469,41 @@ fn lets_nobody_wait_for_ever() {
         }
     }
     assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+}
+
+/// What passes is worked on; what its word alone does not say, the error does.
+#[test]
+fn works_on_what_passes_whatever_its_word() {
+    let session = |signer| {
+        let answer = CloudAnswer {
+            from: Service::Ecr,
+            status: 400,
+            code: "ExpiredTokenException",
+            action: "ecr:GetAuthorizationToken",
+            signer: Some(signer),
+            text: "The security token included in the request is expired",
+        };
+        let refusal = Refusal::of(&answer, "h".to_owned(), "p".to_owned(), String::new());
+        Reason::of_mint(&MintError::Refused(Box::new(refusal)))
+    };
+    let word = |reason| Reason::new(reason, "it says so");
+    for (why, kind) in [
+        (session(Signer::Role), "Reconciling"),
+        (session(Signer::Keys), "Stalled"),
+        (word("Unavailable"), "Reconciling"),
+        (word("SessionNotRenewed"), "Reconciling"),
+        (word("TokenUnreachable"), "Reconciling"),
+        (word("ServiceAccountReplaced"), "Reconciling"),
+        (word("TokenForbidden"), "Stalled"),
+    ] {
+        let facts = RegistryFacts {
+            failure: Some(why.clone()),
+            ..with(&summary(0, 2))
+        };
+        let status = of(&facts);
+        let last = status.conditions.last().map(|one| one.type_.as_str());
+        assert_eq!(last, Some(kind), "{why:?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock::{Backoff, RetryTimer};
 use crate::names::ObjectName;
 use crate::provision::ports::LoginOutcome;
+use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
 
 /// When what nobody could answer is tried again: a network that cannot be reached is asked rarely.
@@ -38,6 +39,20 @@ pub(in crate::controller) struct LoginVersion {
 }
 
 impl LoginVersion {
+    /// That of this Registry and its source Secret's `resource_version`.
+    pub(in crate::controller) fn of(listed: &RegistryInfo, resource_version: &str) -> Self {
+        Self {
+            uid: listed.uid.clone(),
+            generation: listed.generation,
+            resource_version: resource_version.to_owned(),
+        }
+    }
+
+    /// Whether a status says what was found of exactly this version.
+    pub(in crate::controller) fn is_remembered(&self, status: Option<&RegistryStatus>) -> bool {
+        self.find_remembered(status).is_some()
+    }
+
     /// What a status says of exactly this version; `None`: it was not tried, or that is not known.
     fn find_remembered(&self, status: Option<&RegistryStatus>) -> Option<Remembered> {
         let status = status?;

@@ -42,7 +42,7 @@ impl SourceFailure {
     /// What is remembered of this error.
     pub(crate) fn of(error: &MintError) -> Self {
         Self {
-            why: Reason::new(error.reason(), error.to_string()),
+            why: Reason::of_mint(error),
             // No cloud was asked, since the API server could not be: as soon as it answers again, everybody waits for credentials. Or
             // an account throttles: then the minter spreads what is asked for, and keys that came late would leave its turns unused.
             is_paced_elsewhere: error.is_of_cluster() || error.is_throttled(),

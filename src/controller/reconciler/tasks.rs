@@ -80,7 +80,7 @@ impl TaskKey {
             }
             Self::Write(name) => {
                 let pending = Pending {
-                    is_of_cloud: false,
+                    is_for_admins: false,
                     registry: None,
                     reason,
                     message: message.to_owned(),

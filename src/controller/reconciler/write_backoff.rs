@@ -132,7 +132,7 @@ mod tests {
 
     fn why() -> Vec<Pending> {
         vec![Pending {
-            is_of_cloud: false,
+            is_for_admins: false,
             registry: None,
             reason: "Forbidden",
             message: "no".to_owned(),

@@ -10,6 +10,7 @@ use super::write_failures::{self, WriteFailure};
 use super::{StatusInput, secret, shared_host};
 use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
+use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::ObjectName;
 use crate::provision::summary::RegistrySummary;
@@ -106,12 +107,19 @@ impl<'t> Facts<'t> {
             return LoginState::NotFixed;
         };
         let provisioner = self.input.provisioner;
-        if provisioner.find_static_source(&listed.name).is_none() {
+        let Some((secret, _)) = provisioner.find_static_source(&listed.name) else {
             return LoginState::SourceMissing;
+        };
+        if registry.is_some_and(|registry| registry.suspend) {
+            return LoginState::Rests;
         }
+        // What was found of another login says nothing of this one.
+        let version = LoginVersion::of(listed, &secret.resource_version);
         let checked = logins.get(&listed.name);
-        let checked = checked.filter(|checked| checked.version.uid == listed.uid);
-        checked.map_or(LoginState::Untried, LoginState::Checked)
+        match checked.filter(|checked| checked.version == version) {
+            Some(checked) => LoginState::Checked(checked),
+            None => LoginState::Untried(version),
+        }
     }
 
     fn notes(&self, listed: &RegistryInfo) -> Vec<Reason> {

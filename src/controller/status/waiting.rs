@@ -76,8 +76,9 @@ fn find_cause(
     });
     if let Some((source, failure)) = failure {
         let reason = failure.reason;
-        // Who is refused is their own ServiceAccount: what the cloud says of it is for them.
-        let advice = source.tenant().map(|_| failure.message);
+        // Who is refused is their own ServiceAccount: what the cloud says of it is for them. What comes behind it is not theirs.
+        let is_theirs = source.tenant().is_some() && !failure.is_for_admins;
+        let advice = is_theirs.then_some(failure.message);
         return Some(WaitCause {
             users,
             reason,
@@ -126,10 +127,11 @@ pub(super) fn describe(
     }
 }
 
-/// Those that wait, and those that did before and lack the login still, though nothing speaks against it any more.
+/// Those that wait, and those that did before and lack the login still, or hold one that `is_untried`, though nothing speaks against it
+/// any more.
 pub(super) fn keep_lacking(
     facts: &Facts<'_>,
-    registry: &ObjectName,
+    (registry, is_untried): (&ObjectName, bool),
     before: &WaitCauses,
     mut now_waiting: WaitCauses,
 ) -> WaitCauses {
@@ -138,7 +140,7 @@ pub(super) fn keep_lacking(
     };
     let lacking = before
         .iter()
-        .filter(|(key, _)| counts.lacking.contains(*key));
+        .filter(|(key, _)| is_untried || counts.lacking.contains(*key));
     for (key, cause) in lacking {
         let known = now_waiting.entry(key.clone());
         known.or_insert_with(|| cause.clone());

@@ -3,9 +3,9 @@
 use super::*;
 
 /// What an advice begins with: a verb.
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "add", "allow", "assign", "check", "correct", "create", "enable", "give", "label", "let",
-    "lower", "put", "register", "renew", "set", "switch",
+    "lower", "put", "register", "renew", "set", "switch", "take",
 ];
 
 /// The answer that a row was written down for.
@@ -84,6 +84,36 @@ fn advises_what_to_do_in_every_row() {
         assert!(text != Some(""), "{advice}");
         let is_code = |code: &String| !code.is_empty() && !code.ends_with("Exception");
         assert!(row.codes.iter().all(is_code), "{advice}");
+    }
+}
+
+/// An Allow does not overcome a Deny, whatever was asked for.
+#[test]
+fn advises_against_an_explicit_deny_before_all_that_advises_to_allow() {
+    let deny = "on resource: * with an explicit deny in an identity-based policy";
+    let rows = [
+        (Service::Sts, "sts:AssumeRole"),
+        (Service::Sts, "sts:AssumeRoleWithWebIdentity"),
+        (Service::Sts, "sts:GetCallerIdentity"),
+        (Service::Ecr, "ecr:GetAuthorizationToken"),
+        (Service::Ecr, "ecr-public:GetAuthorizationToken"),
+        (Service::Registry, "ecr:BatchGetImage"),
+        (Service::Registry, "ecr:BatchImportUpstreamImage"),
+        (Service::Registry, "ecr:CreateRepository"),
+    ];
+    for (from, action) in rows {
+        let text = format!("User: x is not authorized to perform: {action} {deny}");
+        let is_aws = from != Service::Registry;
+        let answer = CloudAnswer {
+            from,
+            status: 403,
+            code: if is_aws { "AccessDeniedException" } else { "" },
+            action: if is_aws { action } else { "" },
+            signer: Some(Signer::Role),
+            text: &text,
+        };
+        let advice = &find(&answer).unwrap().advice;
+        assert!(advice.starts_with("take the Deny"), "{action}: {advice}");
     }
 }
 

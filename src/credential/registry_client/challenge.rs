@@ -1,6 +1,10 @@
 //! How a registry asks for a login. Pure.
 
+use std::iter;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::upload_location::is_same_host;
 
 /// What a registry wants before it lets anybody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +85,17 @@ impl<'p> Scope<'p> {
 /// The host of the realm, when it is another one, or its URL when it is not https.
 pub(super) fn token_place<'r>(
     realm: &'r str,
-    domain: &str,
-    allowed: &[String],
+    domain: &'r str,
+    allowed: &'r [String],
     service: Option<&str>,
     scope: Option<Scope<'_>>,
 ) -> Result<(&'r str, String), &'r str> {
     let rest = realm.strip_prefix("https://").ok_or(realm)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, place) = rest.split_at(end);
-    if host != domain && !allowed.iter().any(|allowed| allowed == host) {
-        return Err(host);
-    }
+    // A host is asked as it was named, not as the realm spells it.
+    let mut named = iter::once(domain).chain(allowed.iter().map(String::as_str));
+    let host = named.find(|named| is_same_host(host, named)).ok_or(host)?;
     let place = place.split('#').next().unwrap_or_default();
     let is_plain = place.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_plain {
@@ -209,7 +213,6 @@ mod tests {
                 Err("a.io\\@evil.example"),
             ),
             ("https://a.io./token", Err("a.io.")),
-            ("https://A.io/token", Err("A.io")),
             ("https://a.io/to ken", Err("https://a.io/to ken")),
             ("//a.io/token", Err("//a.io/token")),
             ("", Err("")),
@@ -229,6 +232,21 @@ mod tests {
             token_place("https://a.io/token", "a.io", &[], None, None),
             Ok(("a.io", "/token".to_owned()))
         );
+    }
+
+    /// Case does not count, and port 443 is https' own.
+    #[test]
+    fn asks_the_own_host_however_it_is_spelt() {
+        let place = |realm| token_place(realm, "a.io", &[], None, None);
+        for realm in ["https://a.io:443/token", "https://A.Io/token"] {
+            assert_eq!(place(realm), Ok(("a.io", "/token".to_owned())), "{realm}");
+        }
+        for (realm, other) in [
+            ("https://a.io:0443/token", "a.io:0443"),
+            ("https://a.io:/token", "a.io:"),
+        ] {
+            assert_eq!(place(realm), Err(other), "{realm}");
+        }
     }
 
     #[test]
@@ -253,6 +271,10 @@ mod tests {
         let place = |realm| token_place(realm, "registry-1.docker.io", &allowed, None, None);
         assert_eq!(
             place("https://auth.docker.io/token"),
+            Ok(("auth.docker.io", "/token".to_owned()))
+        );
+        assert_eq!(
+            place("https://Auth.docker.io:443/token"),
             Ok(("auth.docker.io", "/token".to_owned()))
         );
         for realm in [

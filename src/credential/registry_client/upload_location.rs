@@ -51,8 +51,8 @@ pub(super) fn find<'l>(location: Option<&'l str>, domain: &str) -> Result<&'l st
     if is_upload(path) { Ok(path) } else { odd() }
 }
 
-/// Port 443 is https' own.
-fn is_same_host(host: &str, domain: &str) -> bool {
+/// Whether a URL's host is this one: case does not count, and port 443 is https' own.
+pub(super) fn is_same_host(host: &str, domain: &str) -> bool {
     let plain = |host: &str| {
         host.strip_suffix(":443")
             .unwrap_or(host)

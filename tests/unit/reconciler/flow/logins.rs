@@ -156,6 +156,30 @@ async fn tries_no_login_again_that_an_earlier_leader_tried() {
     }
 }
 
+/// What was found of one login says nothing of the next, whether its Secret or its Registry is another one.
+#[tokio::test(start_paused = true)]
+async fn calls_no_changed_login_what_the_one_before_it_was() {
+    for (outcome, ready) in [
+        (LoginOutcome::Taken, "True Provisioned"),
+        (refused(), "False Provisioning"),
+    ] {
+        let answers = Answers::of(Some(outcome));
+        let replica = start(&answers);
+        pass(20_000).await;
+        replica.statuses.events.lock().unwrap().clear();
+        answers.set(None);
+        replica.give_source("second");
+        pass(20_000).await;
+        assert_eq!(answers.asked(), 2);
+        let verified = said(&replica, "Verified");
+        assert_eq!(verified.last().unwrap(), "Unknown NotTried");
+        assert_eq!(said(&replica, "Ready").last().unwrap(), ready);
+        let events = replica.statuses.events.lock().unwrap().clone();
+        let is_back = |event: &EventNote| event.reason == "LoginAvailable";
+        assert!(!events.iter().any(is_back), "nobody knows yet: {events:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_no_login_good_that_nobody_could_try() {
     let answers = Answers::of(Some(unreachable()));
