@@ -129,16 +129,31 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Each repository that is named is of some Registry's images, or it is misspelt.
 fn find_covered(registries: &Registries, repositories: &[Pattern]) -> anyhow::Result<()> {
-    let is_covered = |repository: &&Pattern| {
-        let mut patterns = registries.iter().flat_map(ValidRegistry::patterns);
-        patterns.any(|pattern| pattern.covers(repository.domain(), repository.path()))
-    };
-    match repositories.iter().find(|one| !is_covered(one)) {
-        Some(stranger) => anyhow::bail!(
-            "--repository {stranger}: no Registry of the files has an image that covers it, correct its name"
-        ),
-        None => Ok(()),
+    for repository in repositories {
+        let (domain, path) = (repository.domain(), repository.path());
+        if registries
+            .iter()
+            .any(|one| one.find_serving(domain, path).is_some())
+        {
+            continue;
+        }
+        let covers = |one: &&Pattern| one.covers(domain, path);
+        let excluded = registries.iter().find_map(|registry| {
+            let pattern = registry.patterns().find(covers)?;
+            let exclusion = registry.exclusions_of(pattern).iter().find(covers)?;
+            Some((registry, exclusion))
+        });
+        match excluded {
+            Some((registry, exclusion)) => anyhow::bail!(
+                "--repository {repository}: {exclusion} in excludedImages of Registry {} takes it away, leave it out",
+                registry.name
+            ),
+            None => anyhow::bail!(
+                "--repository {repository}: no Registry of the files has an image that covers it, correct its name"
+            ),
+        }
     }
+    Ok(())
 }
 
 /// A line for each Registry.

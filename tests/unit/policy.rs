@@ -68,6 +68,17 @@ fn setups(arguments: &[&str]) -> Vec<Value> {
     report["registries"].as_array().expect("a list").clone()
 }
 
+/// A file with Registries.
+fn file_of(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file can be made");
+    std::fs::write(file.path(), text).expect("the file can be written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("the path is UTF-8")
+}
+
 fn list(value: &Value) -> Vec<&Value> {
     value.as_array().into_iter().flatten().collect()
 }
@@ -317,6 +328,27 @@ fn takes_what_is_excluded_out_of_conditions() {
     assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
 }
 
+/// A scope that a pattern has excluded, or that is another pattern's, is not allowed by it.
+#[test]
+fn leaves_scopes_that_are_excluded_out_of_conditions() {
+    let file = file_of(
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: scoped}, spec: {access: Push, namespaceSelector: {matchLabels: {a: b}},
+          images: [contoso.azurecr.io/a, contoso.azurecr.io/b], excludedImages: [contoso.azurecr.io/a/prod, contoso.azurecr.io/b/x/cache],
+          acr: {identity: {workload: {}}, scopes: [a/prod, b/x, b/y]}}}",
+    );
+    for (more, wanted) in [
+        (&[][..], &["b/x", "b/y"][..]),
+        (&["--cache-repositories"], &["b/x", "b/y", "b/y/cache"]),
+    ] {
+        let setups = setups(&[&["-f", path(&file)], more].concat());
+        let roles = documents(&setups, "scoped", "roleAssignment");
+        let condition = roles[1]["condition"].as_str().expect("a condition");
+        let (_, names) = condition.split_once(" OR (").expect("names");
+        let names: Vec<&str> = names.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(names, wanted, "{condition}");
+    }
+}
+
 /// A role that trusts the agent for a namespace and ServiceAccount alone is open to those of every cluster of the account.
 #[test]
 fn trusts_pod_identity_of_one_cluster() {
@@ -423,7 +455,7 @@ fn federates_applications_with_the_identity_alone() {
 
 #[test]
 fn refuses_what_it_cannot_use() {
-    let rows: [(&[&str], &str); 9] = [
+    let rows: [(&[&str], &str); 10] = [
         (&[], "--filename <FILE>"),
         (&["-f", "/nonexistent"], "name a file that can be read"),
         (
@@ -453,6 +485,15 @@ fn refuses_what_it_cannot_use() {
         (
             &["-f", REGISTRIES, "--repository", "other.example.com/a"],
             "no Registry of the files has an image that covers it",
+        ),
+        (
+            &[
+                "-f",
+                REGISTRIES,
+                "--repository",
+                "210987654321.dkr.ecr.eu-west-1.amazonaws.com/hidden/a",
+            ],
+            "/hidden in excludedImages of Registry o-excluded takes it away",
         ),
     ];
     for (arguments, words) in rows {
@@ -649,7 +690,6 @@ fn allows_builders_to_push_by_the_identity_and_by_the_repository_of_another_acco
 fn leaves_to_repositories_what_they_can_allow_where_that_is_asked_for() {
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let named = format!("{host}/team/app/web");
-    let hidden = format!("{host}/team/app/secret");
     let arguments = [
         "-f",
         REGISTRIES,
@@ -657,11 +697,7 @@ fn leaves_to_repositories_what_they_can_allow_where_that_is_asked_for() {
         "123456789012",
         "--resource-based",
     ];
-    let arguments = [
-        &arguments[..],
-        &["--repository", &named, "--repository", &hidden],
-    ]
-    .concat();
+    let arguments = [&arguments[..], &["--repository", &named]].concat();
     let setups = setups(&arguments);
     let ecr = "arn:aws:ecr:eu-west-1";
     let to = |kind| -> Vec<String> {
@@ -733,6 +769,46 @@ fn lets_builders_make_repositories_and_keep_layers_where_that_is_asked_for() {
     }
     let (_, notes) = denied_and_notes(&setups, "push-azure-scoped");
     let words = "acr.scopes must list the repositories of the layers";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// What is excluded from one Registry may be named as another one's: the first one's own pattern is named all the same.
+#[test]
+fn gives_excluded_repositories_and_caches_no_policy() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let registry = |name: &str, rest: &str| {
+        format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{access: Push, namespaceSelector: {{matchLabels: {{a: b}}}}, {rest}, ecr: {{identity: {{keys: {{secretRef: {{name: {name}}}}}}}}}}}}}"
+        )
+    };
+    let file = file_of(
+        &[
+            registry(
+                "one",
+                &format!(
+                    "images: [{host}/team], excludedImages: [{host}/team/secret, {host}/team/cache]"
+                ),
+            ),
+            registry("two", &format!("images: [{host}/team/secret]")),
+        ]
+        .join("\n---\n"),
+    );
+    let named = format!("{host}/team/secret");
+    let arguments = ["--cache-repositories", "--repository", &named];
+    let setups = setups(&[&["-f", path(&file)], &arguments[..]].concat());
+    let to = |name| -> Vec<String> {
+        let all = attached(&setups, name, "repositoryPolicy").into_iter();
+        all.map(|(to, _)| to.rsplit_once(':').expect("an ARN").1.to_owned())
+            .collect()
+    };
+    assert_eq!(to("one"), ["repository/team"]);
+    assert_eq!(
+        to("two"),
+        ["repository/team/secret", "repository/team/secret/cache"]
+    );
+    // Others below it are named by nobody.
+    let (_, notes) = denied_and_notes(&setups, "one");
+    let words = "name those that are there with --repository";
     assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
 }
 

@@ -83,10 +83,7 @@ impl EcrImage<'_> {
                 path => path.to_owned(),
             },
         };
-        let covers = |known: &&Pattern| {
-            self.pattern.covers(known.domain(), known.path()) && !self.excludes(known)
-        };
-        let named = known.iter().filter(covers);
+        let named = known.iter().filter(|known| self.serves(known));
         let named: Vec<Repository> = named.map(|known| repository(self.path_of(known))).collect();
         if named.is_empty() {
             vec![repository(self.path_of(self.pattern))]
@@ -97,8 +94,29 @@ impl EcrImage<'_> {
 
     /// Whether what is below the pattern's own repository is named by none of `known`.
     pub(super) fn is_open(&self, known: &[Pattern]) -> bool {
-        let covers = |known: &Pattern| self.pattern.covers(known.domain(), known.path());
-        !known.iter().any(covers)
+        !known.iter().any(|known| self.serves(known))
+    }
+
+    /// Where builders keep the layers of a repository that it names; `None`: `excludedImages` takes that away.
+    pub(super) fn cache_of(&self, repository: &Repository) -> Option<Repository> {
+        let cache = repository.cache();
+        let alias = self
+            .pattern
+            .path()
+            .split('/')
+            .next()
+            .filter(|_| cache.is_public());
+        let path = match alias {
+            Some(alias) => format!("{alias}/{}", cache.name),
+            None => cache.name.clone(),
+        };
+        let mut exclusions = self.exclusions.iter();
+        let is_excluded = exclusions.any(|one| one.covers(self.pattern.domain(), &path));
+        (!is_excluded).then_some(cache)
+    }
+
+    fn serves(&self, known: &Pattern) -> bool {
+        self.pattern.covers(known.domain(), known.path()) && !self.excludes(known)
     }
 
     /// The path of a repository of its host: that of Amazon ECR Public begins with the registry's alias.

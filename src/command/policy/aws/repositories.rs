@@ -26,7 +26,8 @@ pub(super) fn plan_repositories(plan: &AccessPlan<'_>) -> Vec<Step> {
         let below = image.is_open(known).then(|| describe_open(image));
         for repository in image.name(plan.partition, known) {
             if plan.has_caches() {
-                open.insert(repository.cache(), None);
+                let cache = image.cache_of(&repository);
+                open.extend(cache.map(|cache| (cache, None)));
             }
             open.insert(repository, below.clone());
         }
