@@ -812,6 +812,59 @@ fn gives_excluded_repositories_and_caches_no_policy() {
     assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
 }
 
+/// One principal has all rights that any Registry needs of it.
+#[test]
+fn tells_where_logins_of_pods_push_and_denies_nothing_that_another_registry_needs() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let role = "ecr: {identity: {workload: {}}, assumeRoles: [{roleArn: 'arn:aws:iam::123456789012:role/push'}]}";
+    let own = "ecr: {identity: {workload: {}}}";
+    let azure = "acr: {identity: {workload: {}}}";
+    let narrowed = "acr: {identity: {workload: {}}, scopes: [team]}";
+    let secret = format!("{host}/team/secret");
+    let rows = [
+        (host, own, own, true),
+        (host, own, role, false),
+        (host, role, role, true),
+        ("contoso.azurecr.io", azure, azure, true),
+        ("contoso.azurecr.io", azure, narrowed, true),
+        ("contoso.azurecr.io", narrowed, azure, false),
+    ];
+    for (host, pull, push, is_shared) in rows {
+        let selector = "namespaceSelector: {matchLabels: {a: b}}";
+        let kind = "apiVersion: pullpass.dev/v1alpha1, kind: Registry";
+        let file = file_of(&format!(
+            "{{{kind}, metadata: {{name: pods}}, spec: {{{selector}, images: [{host}/team], excludedImages: [{host}/team/secret], {pull}}}}}
+---
+{{{kind}, metadata: {{name: builds}}, spec: {{access: Push, {selector}, images: [{host}/team], {push}}}}}"
+        ));
+        let arguments = ["-f", path(&file), "--account", "123456789012"];
+        let setups = setups(&arguments);
+        for (name, other) in [("pods", "builds"), ("builds", "pods")] {
+            let notes: Vec<&str> = list(&setup(&setups, name)["notes"])
+                .into_iter()
+                .filter_map(Value::as_str)
+                .collect();
+            let words = format!(
+                "Pods' logins push, too: Registry {other} asks as the same principal; give Registry builds another role or identity"
+            );
+            let wanted = if is_shared {
+                vec![words.as_str()]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(notes, wanted, "{host} {pull} {push}");
+            assert_eq!(text(&arguments).contains(&words), is_shared);
+        }
+        if pull.starts_with("ecr") {
+            let (denied, notes) = denied_and_notes(&setups, "pods");
+            assert_eq!(denied.is_empty(), is_shared, "{denied:?}");
+            let words = format!("{secret} of excludedImages is not denied: Registry builds");
+            let is_noted = notes.iter().any(|note| note.contains(&words));
+            assert_eq!(is_noted, is_shared, "{notes:?}");
+        }
+    }
+}
+
 /// Both ways in which a registry of Azure gives rights, and the condition on all that the second one's role may do.
 #[test]
 fn assigns_builders_the_roles_that_push() {

@@ -160,24 +160,34 @@ fn lies_in(path: &str, outer: &str) -> bool {
     outer.is_empty() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What may be denied: the repositories of what is excluded, where no pattern of the Registry needs any of them.
+/// What may be denied: the repositories of what is excluded, where no pattern of the Registry, and none of `others`, needs any of them.
 pub(super) fn excluded_repositories(
     partition: Partition,
     images: &[EcrImage<'_>],
+    others: &[EcrImage<'_>],
 ) -> BTreeSet<String> {
     exclusions(images)
-        .filter(|(source, exclusion)| !is_needed(images, source, exclusion))
+        .filter(|(source, exclusion)| {
+            !is_needed(images, source, exclusion) && !is_needed(others, source, exclusion)
+        })
         .flat_map(|(source, exclusion)| repositories_of(partition, source, exclusion))
         .collect()
 }
 
 /// What is excluded and cannot be denied, because another pattern needs some of it.
 pub(super) fn open_exclusions<'i>(images: &[EcrImage<'i>]) -> Vec<&'i str> {
-    let open: BTreeSet<&str> = exclusions(images)
-        .filter(|(source, exclusion)| is_needed(images, source, exclusion))
+    needed_exclusions(images, images).into_iter().collect()
+}
+
+/// What is excluded of `images`, and some of `others` needs.
+pub(super) fn needed_exclusions<'i>(
+    images: &[EcrImage<'i>],
+    others: &[EcrImage<'_>],
+) -> BTreeSet<&'i str> {
+    exclusions(images)
+        .filter(|(source, exclusion)| is_needed(others, source, exclusion))
         .map(|(_, exclusion)| exclusion.as_str())
-        .collect();
-    open.into_iter().collect()
+        .collect()
 }
 
 /// All that is excluded, with what decides the credential of the pattern that it is taken away from.
