@@ -673,7 +673,7 @@ fn allows_builders_to_push_by_the_identity_and_by_the_repository_of_another_acco
         .find(|one| one["Sid"] == "PushPublic")
         .expect("it pushes");
     assert_eq!(push["Action"], json!(PUBLIC_PUSH_ACTIONS));
-    let arn = "arn:aws:ecr-public::<REGISTRY_ACCOUNT_ID>:repository/app";
+    let arn = "arn:aws:ecr-public::<ACCOUNT_ID_OF_alias>:repository/app";
     assert_eq!(push["Resource"], json!([arn, format!("{arn}/*")]));
     assert_eq!(
         attached(&setups, "push-public", "repositoryPolicy")[0].0,
@@ -862,6 +862,33 @@ fn tells_where_logins_of_pods_push_and_denies_nothing_that_another_registry_need
             let is_noted = notes.iter().any(|note| note.contains(&words));
             assert_eq!(is_noted, is_shared, "{notes:?}");
         }
+    }
+}
+
+/// Each alias of Amazon ECR Public may be another account's.
+#[test]
+fn leaves_the_account_of_each_public_alias_to_be_replaced() {
+    let file = file_of(
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: public}, spec: {access: Push, namespaceSelector: {matchLabels: {a: b}},
+          images: [public.ecr.aws/one/app, public.ecr.aws/two/app], ecr: {identity: {workload: {}}}}}",
+    );
+    let setups = setups(&["-f", path(&file), "--account", "123456789012"]);
+    let steps = list(&setup(&setups, "public")["steps"]).into_iter();
+    let steps: Vec<&Value> = steps
+        .filter(|step| step["kind"] == "repositoryPolicy")
+        .collect();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for (step, alias) in steps.into_iter().zip(["one", "two"]) {
+        let account = format!("<ACCOUNT_ID_OF_{alias}>");
+        let arn = format!("arn:aws:ecr-public::{account}:repository/app");
+        assert_eq!(step["attachTo"], json!([arn]));
+        let by = format!("the AWS account whose registry is public.ecr.aws/{alias}");
+        let row = json!({"placeholder": account, "by": by});
+        let rows = list(&step["replace"]);
+        assert_eq!(rows.iter().filter(|one| ***one == row).count(), 1);
+        assert_eq!(rows.len(), 2, "its own, and that of pullpass' role");
+        let note = step["notes"][0].as_str().expect("a note");
+        assert!(note.starts_with("only where the repository is of another account"));
     }
 }
 

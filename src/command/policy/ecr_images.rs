@@ -7,6 +7,8 @@ use crate::registry::{Host, Pattern};
 
 /// The account of a registry that nothing says.
 const UNKNOWN_ACCOUNT: &str = "<REGISTRY_ACCOUNT_ID>";
+/// What the account of an alias of Amazon ECR Public begins with; the alias and `>` follow.
+pub(super) const ACCOUNT_OF_ALIAS: &str = "<ACCOUNT_ID_OF_";
 /// The repository of a pattern that is a whole host.
 const ANY_REPOSITORY: &str = "<REPOSITORY>";
 
@@ -46,6 +48,11 @@ impl Repository {
         }
     }
 
+    /// Whether its account is known.
+    pub(super) fn has_account(&self) -> bool {
+        !self.account.starts_with('<')
+    }
+
     pub(super) fn is_public(&self) -> bool {
         self.region.is_none()
     }
@@ -74,19 +81,22 @@ impl EcrImage<'_> {
 
     /// The repositories that can be named: of `known` those that it covers, else the pattern's own.
     pub(super) fn name(&self, partition: Partition, known: &[Pattern]) -> Vec<Repository> {
-        let repository = |path: &str| Repository {
+        let repository = |pattern: &Pattern| Repository {
             partition,
             region: (!self.source.public).then(|| self.source.region.clone()),
-            account: self.account().unwrap_or(UNKNOWN_ACCOUNT).to_owned(),
-            name: match path {
+            account: match self.account() {
+                Some(account) => account.to_owned(),
+                None => placeholder_of(self.source, pattern),
+            },
+            name: match self.path_of(pattern) {
                 "" => ANY_REPOSITORY.to_owned(),
                 path => path.to_owned(),
             },
         };
         let named = known.iter().filter(|known| self.serves(known));
-        let named: Vec<Repository> = named.map(|known| repository(self.path_of(known))).collect();
+        let named: Vec<Repository> = named.map(repository).collect();
         if named.is_empty() {
-            vec![repository(self.path_of(self.pattern))]
+            vec![repository(self.pattern)]
         } else {
             named
         }
@@ -207,8 +217,8 @@ fn is_needed(images: &[EcrImage<'_>], source: &EcrSource, exclusion: &Pattern) -
 
 fn repositories_of(partition: Partition, source: &EcrSource, pattern: &Pattern) -> Vec<String> {
     let account = match Host::recognise_pattern(pattern.host()) {
-        Some(Host::Ecr(host)) => host.account,
-        _ => UNKNOWN_ACCOUNT,
+        Some(Host::Ecr(host)) => host.account.to_owned(),
+        _ => placeholder_of(source, pattern),
     };
     let (service, region, path) = if source.public {
         ("ecr-public", "", public_path(pattern.path()))
@@ -220,6 +230,14 @@ fn repositories_of(partition: Partition, source: &EcrSource, pattern: &Pattern) 
     match path {
         "" => vec![repository("*")],
         path => vec![repository(path), repository(&format!("{path}/*"))],
+    }
+}
+
+/// What stands for an account that nothing says. The registry of each alias of Amazon ECR Public may be another account's.
+fn placeholder_of(source: &EcrSource, pattern: &Pattern) -> String {
+    match pattern.path().split('/').next() {
+        Some(alias) if source.public && !alias.is_empty() => format!("{ACCOUNT_OF_ALIAS}{alias}>"),
+        _ => UNKNOWN_ACCOUNT.to_owned(),
     }
 }
 

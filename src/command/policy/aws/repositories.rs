@@ -64,8 +64,8 @@ fn policy_of(plan: &AccessPlan<'_>, repository: &Repository, below: Option<Strin
     )
     .command(set_policy(repository));
     step = step.note(match plan.principal.account {
-        Some(_) => "add the statement to the policy that the repository has: setting one replaces it",
-        None => "only where the repository is of another account than the principal; add the statement to the policy that it has: setting one replaces it",
+        Some(_) if repository.has_account() => "add the statement to the policy that the repository has: setting one replaces it",
+        _ => "only where the repository is of another account than the principal; add the statement to the policy that it has: setting one replaces it",
     });
     match below {
         Some(below) => step.note(below),
