@@ -4,6 +4,7 @@ mod aws;
 mod azure;
 mod ecr_images;
 mod iam;
+mod principal;
 mod step;
 mod text;
 
@@ -78,6 +79,8 @@ pub(super) struct Args {
 /// What is known of the place that is set up.
 struct PolicyContext<'a> {
     args: &'a Args,
+    /// All Registries of the files.
+    registries: &'a Registries,
     /// The namespaces that the files hold.
     namespaces: Vec<(NamespaceName, Labels)>,
 }
@@ -96,17 +99,21 @@ struct Setup {
     identity: String,
     /// The Registry's patterns.
     images: Vec<String>,
+    /// What else to know of its identity.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// What to do, in this order; empty where nothing is to be set up.
     steps: Vec<Step>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let manifests = Manifests::load(&args.files)?;
+    let registries = Registries::build(manifests.registries);
     let place = PolicyContext {
         args,
+        registries: &registries,
         namespaces: manifests.namespaces.into_iter().collect(),
     };
-    let registries = Registries::build(manifests.registries);
     find_covered(&registries, &args.repositories)?;
     let mut setups: Vec<Setup> = registries
         .iter()
@@ -129,16 +136,31 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Each repository that is named is of some Registry's images, or it is misspelt.
 fn find_covered(registries: &Registries, repositories: &[Pattern]) -> anyhow::Result<()> {
-    let is_covered = |repository: &&Pattern| {
-        let mut patterns = registries.iter().flat_map(ValidRegistry::patterns);
-        patterns.any(|pattern| pattern.covers(repository.domain(), repository.path()))
-    };
-    match repositories.iter().find(|one| !is_covered(one)) {
-        Some(stranger) => anyhow::bail!(
-            "--repository {stranger}: no Registry of the files has an image that covers it, correct its name"
-        ),
-        None => Ok(()),
+    for repository in repositories {
+        let (domain, path) = (repository.domain(), repository.path());
+        if registries
+            .iter()
+            .any(|one| one.find_serving(domain, path).is_some())
+        {
+            continue;
+        }
+        let covers = |one: &&Pattern| one.covers(domain, path);
+        let excluded = registries.iter().find_map(|registry| {
+            let pattern = registry.patterns().find(covers)?;
+            let exclusion = registry.exclusions_of(pattern).iter().find(covers)?;
+            Some((registry, exclusion))
+        });
+        match excluded {
+            Some((registry, exclusion)) => anyhow::bail!(
+                "--repository {repository}: {exclusion} in excludedImages of Registry {} takes it away, leave it out",
+                registry.name
+            ),
+            None => anyhow::bail!(
+                "--repository {repository}: no Registry of the files has an image that covers it, correct its name"
+            ),
+        }
     }
+    Ok(())
 }
 
 /// A line for each Registry.
@@ -162,7 +184,7 @@ fn list(setups: &[Setup]) -> String {
     super::table(&lines)
 }
 
-fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
+fn plan<'r>(registry: &'r ValidRegistry, place: &PolicyContext<'r>) -> Setup {
     // All credentials of a Registry are of one provider and one identity.
     let source = registry.sources.first().map(|(source, _)| source);
     let (provider, identity, steps) = match source {
@@ -180,6 +202,7 @@ fn plan(registry: &ValidRegistry, place: &PolicyContext<'_>) -> Setup {
         access: registry.access,
         identity,
         images: registry.patterns().map(ToString::to_string).collect(),
+        notes: principal::describe_shared(registry, place),
         steps,
     }
 }

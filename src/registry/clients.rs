@@ -3,27 +3,59 @@
 //! Where a Secret has several logins for one host, only those that take the longest key find the right one; the others take any of them, in
 //! random order (measured; `host_keys` has the sources).
 
-use super::{Labels, Registries, ValidRegistry};
+use super::{Labels, Pattern, Registries, ValidRegistry};
 
 /// Clients that take the longest key that is a prefix of the image.
 pub const CLIENTS_BY_PATH: &str = "the kubelet, skopeo, buildah and k8schain";
 /// Clients that find a login by its host.
 pub const CLIENTS_BY_HOST: &str = "docker, buildx, crane, kaniko, oras and helm";
 
+/// What a login is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum WantedLogin<'a> {
+    /// For the image with this path.
+    Image(&'a str),
+    /// For all that the Secret of this name has logins for on the host.
+    Secret(&'a str),
+}
+
 impl Registries {
-    /// The Registry whose Secret those clients can use for a host in a namespace with these labels: one that pushes, by name.
+    /// The Registry whose Secret those clients can use for a host in a namespace with these labels: one that pushes and is for all of
+    /// what is wanted, by name. What a source Secret of fixed logins holds is not known here: there may be several for the host.
     pub fn find_for_host_clients(
         &self,
         namespace: &Labels,
         domain: &str,
+        wanted: WantedLogin<'_>,
     ) -> Option<&ValidRegistry> {
+        let keys = match wanted {
+            WantedLogin::Image(_) => Vec::new(),
+            WantedLogin::Secret(secret) => self.keys_of_host(namespace, domain, secret),
+        };
+        let is_for_all = |one: &ValidRegistry| match wanted {
+            WantedLogin::Image(path) => one.find_serving(domain, path).is_some(),
+            WantedLogin::Secret(_) => keys.iter().all(|key| one.serves_all_of(key)),
+        };
         let pushing = self.iter().filter(|one| {
             let mut patterns = one.patterns();
             !one.access.is_pull()
                 && one.serves(namespace)
+                && !one.has_static_login()
                 && patterns.any(|pattern| pattern.domain() == domain)
+                && is_for_all(one)
         });
         pushing.min_by(|one, other| one.name.cmp(&other.name))
+    }
+
+    /// What a Secret has logins for on a host.
+    fn keys_of_host(&self, namespace: &Labels, domain: &str, secret: &str) -> Vec<Pattern> {
+        let grants = self.grants(namespace).into_iter();
+        let keys = grants
+            .filter(|grant| *grant.secret == *secret)
+            .flat_map(|grant| grant.keys);
+        keys.filter_map(|key| Pattern::of_key(&key))
+            .filter(|key| key.domain() == domain)
+            .collect()
     }
 }
 
@@ -47,6 +79,66 @@ pub fn describe_shared_host(secret: &str, domain: &str, other: Option<&ValidRegi
 
 /// The host of a dockerconfigjson's key.
 pub fn domain_of_key(key: &str) -> Option<String> {
-    let pattern = super::Pattern::of_key(key)?;
+    let pattern = Pattern::of_key(key)?;
     Some(pattern.domain().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+
+    fn registry(name: &str, rest: &str) -> Registry {
+        let yaml = format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{namespaceSelector: {{matchLabels: {{a: b}}}}, {rest}}}}}"
+        );
+        serde_saphyr::from_str(&yaml).unwrap()
+    }
+
+    #[test]
+    fn offers_the_secret_of_a_registry_that_is_for_all_that_is_wanted() {
+        const DOMAIN: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let keys = "ecr: {identity: {keys: {secretRef: {name: k}}}}";
+        let static_ = "static: {secretRef: {name: k}}";
+        let one = format!("{DOMAIN}/one");
+        let both = format!("{DOMAIN}/one, {DOMAIN}/other");
+        // What pushes; what is taken away from it; whether it is offered for the image `one`, and for the Secret.
+        let rows = [
+            (one.as_str(), "", keys, true, false),
+            (&both, "", keys, true, true),
+            (DOMAIN, "", keys, true, true),
+            (DOMAIN, "/one", keys, false, false),
+            (DOMAIN, "/one/secret", keys, true, false),
+            (&both, "", static_, false, false),
+        ];
+        for (images, excluded, source, is_for_image, is_for_secret) in rows {
+            let excluded = match excluded {
+                "" => String::new(),
+                path => format!("excludedImages: [{DOMAIN}{path}], "),
+            };
+            let registries = Registries::build([
+                registry("a", &format!("images: [{DOMAIN}/one], {keys}")),
+                registry("b", &format!("images: [{DOMAIN}/other], {static_}")),
+                registry(
+                    "c",
+                    &format!("access: Push, images: [{images}], {excluded}{source}"),
+                ),
+            ]);
+            assert_eq!(registries.problems(), []);
+            let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+            let found = |wanted| {
+                let found = registries.find_for_host_clients(&labels, DOMAIN, wanted);
+                found.is_some()
+            };
+            let offered = (
+                found(WantedLogin::Image("one")),
+                found(WantedLogin::Secret("pullpass")),
+            );
+            assert_eq!(
+                offered,
+                (is_for_image, is_for_secret),
+                "{images} {excluded}"
+            );
+        }
+    }
 }

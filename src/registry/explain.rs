@@ -131,7 +131,7 @@ fn explain_one<'r>(
     let Some(first) = covering.clone().min_by_key(|image| &image.pattern) else {
         return near_miss(registry, domain, path);
     };
-    let Some(pattern) = serving_pattern(registry, domain, path) else {
+    let Some(pattern) = registry.find_serving(domain, path) else {
         return first
             .exclusion(domain, path)
             .map_or(Why::NoPattern, |exclude| Why::Excluded { exclude });
@@ -182,23 +182,6 @@ fn near_miss<'r>(registry: &'r ValidRegistry, domain: &str, path: &str) -> Why<'
     covering(&other).map_or(Why::NoPattern, |pattern| Why::UsualPort { pattern })
 }
 
-/// The first pattern that covers the image and does not have it excluded.
-fn serving_pattern<'r>(
-    registry: &'r ValidRegistry,
-    domain: &str,
-    path: &str,
-) -> Option<&'r Pattern> {
-    let serves = |image: &&super::valid::ImagePattern| {
-        image.pattern.covers(domain, path) && image.exclusion(domain, path).is_none()
-    };
-    registry
-        .images
-        .iter()
-        .filter(serves)
-        .map(|image| &image.pattern)
-        .min()
-}
-
 fn precedence<'r>(
     by: &'r ValidRegistry,
     registry: &ValidRegistry,
@@ -206,7 +189,7 @@ fn precedence<'r>(
     domain: &str,
     path: &str,
 ) -> Precedence<'r> {
-    match serving_pattern(by, domain, path) {
+    match by.find_serving(domain, path) {
         Some(first) if first != pattern => Precedence::Pattern(first),
         _ if by.specificity != registry.specificity => Precedence::MoreSpecific {
             specificity: by.specificity,

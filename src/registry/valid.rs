@@ -222,6 +222,23 @@ impl ValidRegistry {
         image.map_or(&[], |image| &image.exclusions)
     }
 
+    /// The first pattern that covers a repository and does not have it excluded.
+    pub fn find_serving(&self, domain: &str, path: &str) -> Option<&Pattern> {
+        let serves = |image: &&ImagePattern| {
+            image.pattern.covers(domain, path) && image.exclusion(domain, path).is_none()
+        };
+        let serving = self.images.iter().filter(serves);
+        serving.map(|image| &image.pattern).min()
+    }
+
+    /// Whether it serves everything that `key` covers.
+    pub(super) fn serves_all_of(&self, key: &Pattern) -> bool {
+        self.images.iter().any(|image| {
+            let mut exclusions = image.exclusions.iter();
+            image.pattern.covers_pattern(key) && !exclusions.any(|one| one.intersect(key).is_some())
+        })
+    }
+
     /// What decides between equal patterns: the narrower, the older, the name.
     pub(super) fn compare_rank(&self, other: &Self) -> Ordering {
         let age = |registry: &Self| (registry.created.is_none(), registry.created);

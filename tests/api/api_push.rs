@@ -320,8 +320,9 @@ async fn tells_which_secret_clients_can_use_that_know_hosts_alone() {
         wait_for_condition(&fixture, name, ["Degraded", "False", "AsExpected"]).await;
     }
     let source = json!({"ecr": fixture.ecr("builder")});
-    let image = format!("{ECR}/one");
-    let builds = pushing(&fixture, "builds", &[&image], &source);
+    // One that is for a part of it alone is not offered.
+    let images = ["one", "other"].map(|name| format!("{ECR}/{name}"));
+    let builds = pushing(&fixture, "builds", &[&images[0], &images[1]], &source);
     grant_printed(&fixture, std::slice::from_ref(&builds)).await;
     fixture.cluster.apply(&builds).await;
     wait::until("the Secret that they can use", async || {

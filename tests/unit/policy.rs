@@ -68,6 +68,17 @@ fn setups(arguments: &[&str]) -> Vec<Value> {
     report["registries"].as_array().expect("a list").clone()
 }
 
+/// A file with Registries.
+fn file_of(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file can be made");
+    std::fs::write(file.path(), text).expect("the file can be written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("the path is UTF-8")
+}
+
 fn list(value: &Value) -> Vec<&Value> {
     value.as_array().into_iter().flatten().collect()
 }
@@ -317,6 +328,27 @@ fn takes_what_is_excluded_out_of_conditions() {
     assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
 }
 
+/// A scope that a pattern has excluded, or that is another pattern's, is not allowed by it.
+#[test]
+fn leaves_scopes_that_are_excluded_out_of_conditions() {
+    let file = file_of(
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: scoped}, spec: {access: Push, namespaceSelector: {matchLabels: {a: b}},
+          images: [contoso.azurecr.io/a, contoso.azurecr.io/b], excludedImages: [contoso.azurecr.io/a/prod, contoso.azurecr.io/b/x/cache],
+          acr: {identity: {workload: {}}, scopes: [a/prod, b/x, b/y]}}}",
+    );
+    for (more, wanted) in [
+        (&[][..], &["b/x", "b/y"][..]),
+        (&["--cache-repositories"], &["b/x", "b/y", "b/y/cache"]),
+    ] {
+        let setups = setups(&[&["-f", path(&file)], more].concat());
+        let roles = documents(&setups, "scoped", "roleAssignment");
+        let condition = roles[1]["condition"].as_str().expect("a condition");
+        let (_, names) = condition.split_once(" OR (").expect("names");
+        let names: Vec<&str> = names.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(names, wanted, "{condition}");
+    }
+}
+
 /// A role that trusts the agent for a namespace and ServiceAccount alone is open to those of every cluster of the account.
 #[test]
 fn trusts_pod_identity_of_one_cluster() {
@@ -423,7 +455,7 @@ fn federates_applications_with_the_identity_alone() {
 
 #[test]
 fn refuses_what_it_cannot_use() {
-    let rows: [(&[&str], &str); 9] = [
+    let rows: [(&[&str], &str); 10] = [
         (&[], "--filename <FILE>"),
         (&["-f", "/nonexistent"], "name a file that can be read"),
         (
@@ -453,6 +485,15 @@ fn refuses_what_it_cannot_use() {
         (
             &["-f", REGISTRIES, "--repository", "other.example.com/a"],
             "no Registry of the files has an image that covers it",
+        ),
+        (
+            &[
+                "-f",
+                REGISTRIES,
+                "--repository",
+                "210987654321.dkr.ecr.eu-west-1.amazonaws.com/hidden/a",
+            ],
+            "/hidden in excludedImages of Registry o-excluded takes it away",
         ),
     ];
     for (arguments, words) in rows {
@@ -632,7 +673,7 @@ fn allows_builders_to_push_by_the_identity_and_by_the_repository_of_another_acco
         .find(|one| one["Sid"] == "PushPublic")
         .expect("it pushes");
     assert_eq!(push["Action"], json!(PUBLIC_PUSH_ACTIONS));
-    let arn = "arn:aws:ecr-public::<REGISTRY_ACCOUNT_ID>:repository/app";
+    let arn = "arn:aws:ecr-public::<ACCOUNT_ID_OF_alias>:repository/app";
     assert_eq!(push["Resource"], json!([arn, format!("{arn}/*")]));
     assert_eq!(
         attached(&setups, "push-public", "repositoryPolicy")[0].0,
@@ -649,7 +690,6 @@ fn allows_builders_to_push_by_the_identity_and_by_the_repository_of_another_acco
 fn leaves_to_repositories_what_they_can_allow_where_that_is_asked_for() {
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let named = format!("{host}/team/app/web");
-    let hidden = format!("{host}/team/app/secret");
     let arguments = [
         "-f",
         REGISTRIES,
@@ -657,11 +697,7 @@ fn leaves_to_repositories_what_they_can_allow_where_that_is_asked_for() {
         "123456789012",
         "--resource-based",
     ];
-    let arguments = [
-        &arguments[..],
-        &["--repository", &named, "--repository", &hidden],
-    ]
-    .concat();
+    let arguments = [&arguments[..], &["--repository", &named]].concat();
     let setups = setups(&arguments);
     let ecr = "arn:aws:ecr:eu-west-1";
     let to = |kind| -> Vec<String> {
@@ -734,6 +770,126 @@ fn lets_builders_make_repositories_and_keep_layers_where_that_is_asked_for() {
     let (_, notes) = denied_and_notes(&setups, "push-azure-scoped");
     let words = "acr.scopes must list the repositories of the layers";
     assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// What is excluded from one Registry may be named as another one's: the first one's own pattern is named all the same.
+#[test]
+fn gives_excluded_repositories_and_caches_no_policy() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let registry = |name: &str, rest: &str| {
+        format!(
+            "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{access: Push, namespaceSelector: {{matchLabels: {{a: b}}}}, {rest}, ecr: {{identity: {{keys: {{secretRef: {{name: {name}}}}}}}}}}}}}"
+        )
+    };
+    let file = file_of(
+        &[
+            registry(
+                "one",
+                &format!(
+                    "images: [{host}/team], excludedImages: [{host}/team/secret, {host}/team/cache]"
+                ),
+            ),
+            registry("two", &format!("images: [{host}/team/secret]")),
+        ]
+        .join("\n---\n"),
+    );
+    let named = format!("{host}/team/secret");
+    let arguments = ["--cache-repositories", "--repository", &named];
+    let setups = setups(&[&["-f", path(&file)], &arguments[..]].concat());
+    let to = |name| -> Vec<String> {
+        let all = attached(&setups, name, "repositoryPolicy").into_iter();
+        all.map(|(to, _)| to.rsplit_once(':').expect("an ARN").1.to_owned())
+            .collect()
+    };
+    assert_eq!(to("one"), ["repository/team"]);
+    assert_eq!(
+        to("two"),
+        ["repository/team/secret", "repository/team/secret/cache"]
+    );
+    // Others below it are named by nobody.
+    let (_, notes) = denied_and_notes(&setups, "one");
+    let words = "name those that are there with --repository";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+}
+
+/// One principal has all rights that any Registry needs of it.
+#[test]
+fn tells_where_logins_of_pods_push_and_denies_nothing_that_another_registry_needs() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let role = "ecr: {identity: {workload: {}}, assumeRoles: [{roleArn: 'arn:aws:iam::123456789012:role/push'}]}";
+    let own = "ecr: {identity: {workload: {}}}";
+    let azure = "acr: {identity: {workload: {}}}";
+    let narrowed = "acr: {identity: {workload: {}}, scopes: [team]}";
+    let secret = format!("{host}/team/secret");
+    let rows = [
+        (host, own, own, true),
+        (host, own, role, false),
+        (host, role, role, true),
+        ("contoso.azurecr.io", azure, azure, true),
+        ("contoso.azurecr.io", azure, narrowed, true),
+        ("contoso.azurecr.io", narrowed, azure, false),
+    ];
+    for (host, pull, push, is_shared) in rows {
+        let selector = "namespaceSelector: {matchLabels: {a: b}}";
+        let kind = "apiVersion: pullpass.dev/v1alpha1, kind: Registry";
+        let file = file_of(&format!(
+            "{{{kind}, metadata: {{name: pods}}, spec: {{{selector}, images: [{host}/team], excludedImages: [{host}/team/secret], {pull}}}}}
+---
+{{{kind}, metadata: {{name: builds}}, spec: {{access: Push, {selector}, images: [{host}/team], {push}}}}}"
+        ));
+        let arguments = ["-f", path(&file), "--account", "123456789012"];
+        let setups = setups(&arguments);
+        for (name, other) in [("pods", "builds"), ("builds", "pods")] {
+            let notes: Vec<&str> = list(&setup(&setups, name)["notes"])
+                .into_iter()
+                .filter_map(Value::as_str)
+                .collect();
+            let words = format!(
+                "Pods' logins push, too: Registry {other} asks as the same principal; give Registry builds another role or identity"
+            );
+            let wanted = if is_shared {
+                vec![words.as_str()]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(notes, wanted, "{host} {pull} {push}");
+            assert_eq!(text(&arguments).contains(&words), is_shared);
+        }
+        if pull.starts_with("ecr") {
+            let (denied, notes) = denied_and_notes(&setups, "pods");
+            assert_eq!(denied.is_empty(), is_shared, "{denied:?}");
+            let words = format!("{secret} of excludedImages is not denied: Registry builds");
+            let is_noted = notes.iter().any(|note| note.contains(&words));
+            assert_eq!(is_noted, is_shared, "{notes:?}");
+        }
+    }
+}
+
+/// Each alias of Amazon ECR Public may be another account's.
+#[test]
+fn leaves_the_account_of_each_public_alias_to_be_replaced() {
+    let file = file_of(
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: public}, spec: {access: Push, namespaceSelector: {matchLabels: {a: b}},
+          images: [public.ecr.aws/one/app, public.ecr.aws/two/app], ecr: {identity: {workload: {}}}}}",
+    );
+    let setups = setups(&["-f", path(&file), "--account", "123456789012"]);
+    let steps = list(&setup(&setups, "public")["steps"]).into_iter();
+    let steps: Vec<&Value> = steps
+        .filter(|step| step["kind"] == "repositoryPolicy")
+        .collect();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for (step, alias) in steps.into_iter().zip(["one", "two"]) {
+        let account = format!("<ACCOUNT_ID_OF_{alias}>");
+        let arn = format!("arn:aws:ecr-public::{account}:repository/app");
+        assert_eq!(step["attachTo"], json!([arn]));
+        let by = format!("the AWS account whose registry is public.ecr.aws/{alias}");
+        let row = json!({"placeholder": account, "by": by});
+        let rows = list(&step["replace"]);
+        assert_eq!(rows.iter().filter(|one| ***one == row).count(), 1);
+        assert_eq!(rows.len(), 2, "its own, and that of pullpass' role");
+        let note = step["notes"][0].as_str().expect("a note");
+        assert!(note.starts_with("only where the repository is of another account"));
+    }
 }
 
 /// Both ways in which a registry of Azure gives rights, and the condition on all that the second one's role may do.

@@ -58,7 +58,10 @@ pub(super) async fn check(
                 report.narrow(&location_of(source));
             }
             let found = match source {
-                CredentialSource::Static(fixed) => try_static(context, fixed, keys, report).await?,
+                CredentialSource::Static(fixed) => {
+                    let reserved = find_excluded(registry, source);
+                    try_static(context, fixed, (keys, &reserved), report).await?
+                }
                 CredentialSource::Minted(source) => {
                     try_mint(context, registry, source, keys, report).await?
                 }
@@ -82,11 +85,18 @@ fn suspended(context: &CheckContext<'_>, registry: &ValidRegistry) -> HopResult 
     HopResult::warning(message, selection::resume(context, registry)).id(ids::SUSPENDED)
 }
 
+/// The keys of what `excludedImages` takes away from a credential of a Registry: logins there are not the Registry's.
+fn find_excluded(registry: &ValidRegistry, source: &CredentialSource) -> Vec<String> {
+    let images = registry.credentials().filter(|(_, one)| *one == source);
+    let excluded = images.flat_map(|(pattern, _)| registry.exclusions_of(pattern));
+    excluded.map(|one| one.key().to_owned()).collect()
+}
+
 /// A fixed login is in its source Secret.
 async fn try_static(
     context: &CheckContext<'_>,
     source: &StaticSource,
-    keys: &[String],
+    (keys, reserved): (&[String], &[String]),
     report: &mut CheckReport,
 ) -> anyhow::Result<Vec<Login>> {
     let found = context.fetch_secret(&source.secret).await;
@@ -97,7 +107,7 @@ async fn try_static(
             return Ok(Vec::new());
         }
     };
-    match static_login::logins(&secret, keys, &[]) {
+    match static_login::logins(&secret, keys, reserved) {
         Ok(logins) => {
             let message = format!(
                 "{} in source secret {}",

@@ -59,7 +59,7 @@ pub(super) fn find_login<'l>(
     key: &str,
 ) -> Option<&'l Login> {
     let covering = held.iter().filter_map(|login| {
-        let pattern = Pattern::parse(&login.key).ok()?;
+        let pattern = Pattern::of_key(&login.key)?;
         let covers = pattern.covers(reference.domain(), reference.path());
         (covers || login.key == key).then_some((pattern, login))
     });

@@ -5,8 +5,9 @@ use super::login::{Logins, find_login, open_client, provider_of, try_login};
 use super::report::{CheckReport, HopResult};
 use super::{advice, ids};
 use crate::credential::registry_client::{PushOutcome, RegistryClient};
+use crate::credential::static_login::Login;
 use crate::image::Reference;
-use crate::registry::{Access, ValidRegistry};
+use crate::registry::{Access, Pattern, ValidRegistry};
 
 const HOP: &str = "push";
 
@@ -29,11 +30,7 @@ pub(super) fn find_targets<'s>(
 ) -> Vec<PushTarget<'s>> {
     let (domain, path) = (reference.domain(), reference.path());
     let find = |registry: &'s ValidRegistry| {
-        let covering = registry.patterns().filter(|pattern| {
-            let mut excluded = registry.exclusions_of(pattern).iter();
-            pattern.covers(domain, path) && !excluded.any(|one| one.covers(domain, path))
-        });
-        let key = covering.min()?.key();
+        let key = registry.find_serving(domain, path)?.key();
         let mut sources = registry.sources.iter();
         let place = sources.position(|(_, keys)| keys.iter().any(|one| one == key))?;
         Some(PushTarget {
@@ -91,8 +88,8 @@ pub(super) async fn try_patterns(
     let mut tried = 0;
     for (place, (source, _)) in registry.sources.iter().enumerate() {
         let held = logins.get(&(registry.name.to_string(), place));
-        for login in held.into_iter().flatten() {
-            let (domain, path) = login.key.split_once('/').unwrap_or((&login.key, ""));
+        for (pattern, login) in find_places(registry, held.into_iter().flatten()) {
+            let (domain, path) = (pattern.domain(), pattern.path());
             if !domains.iter().any(|one| one == domain) {
                 continue;
             }
@@ -117,6 +114,18 @@ pub(super) async fn try_patterns(
         }
     }
     Ok(())
+}
+
+/// Where the logins of a Registry may push: what their keys cover, but for what `excludedImages` takes away.
+fn find_places<'l>(
+    registry: &ValidRegistry,
+    logins: impl Iterator<Item = &'l Login>,
+) -> impl Iterator<Item = (Pattern, &'l Login)> {
+    let places = logins.filter_map(|login| Some((Pattern::of_key(&login.key)?, login)));
+    places.filter(|(place, _)| {
+        let serving = registry.find_serving(place.domain(), place.path());
+        serving.is_some()
+    })
 }
 
 /// No Registry for builders is of interest, where one is asked for.
@@ -144,5 +153,38 @@ async fn try_repository(
         ))
         .id(ids::REPOSITORY_UNKNOWN),
         Err(error) => advice::of_push(&error, provider, &registry.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::registry::{Registries, Registry};
+
+    #[test]
+    fn tries_repositories_and_none_that_are_excluded() {
+        let yaml = "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: a}, spec: {access: Push, images: [a.com/team, a.com/v2/b], excludedImages: [a.com/team/secret], namespaceSelector: {matchLabels: {a: b}}, static: {secretRef: {name: a}}}}";
+        let registry: Registry = serde_saphyr::from_str(yaml).unwrap();
+        let registries = Registries::build([registry]);
+        assert_eq!(registries.problems(), []);
+        let keys = [
+            "a.com/team",
+            "a.com/team/secret/x",
+            "a.com/team/app",
+            "a.com/v2/v2/b",
+            "a.com/other",
+        ];
+        let logins = keys.map(|key| Login {
+            key: key.to_owned(),
+            username: "robot".to_owned(),
+            password: SecretString::from("p"),
+        });
+        let registry = registries.iter().next().unwrap();
+        let places = find_places(registry, logins.iter());
+        let places: Vec<String> = places.map(|(place, _)| place.to_string()).collect();
+        let expected = ["a.com/team", "a.com/team/app", "a.com/v2/b"];
+        assert_eq!(places, expected);
     }
 }

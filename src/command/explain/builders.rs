@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::ExplainContext;
-use crate::registry::clients::{describe_shared_host, domain_of_key};
+use crate::registry::clients::{WantedLogin, describe_shared_host, domain_of_key};
 use crate::registry::source::{EcrIdentity, MintSource, TokenLifetime};
 use crate::registry::{CredentialSource, Explanation, Pattern, ValidRegistry, Why};
 
@@ -84,7 +84,7 @@ fn describe_left(registry: &ValidRegistry, pattern: &Pattern) -> &'static str {
 pub(super) fn find_shared_host(
     context: &ExplainContext,
     explanation: &Explanation<'_>,
-    domain: &str,
+    (domain, path): (&str, &str),
 ) -> Option<String> {
     let secret = &explanation.resolved.as_ref()?.registry.secret;
     let labels = context.namespace.as_ref()?;
@@ -95,7 +95,9 @@ pub(super) fn find_shared_host(
         .filter(|grant| grant.secret == *secret && grant.all_keys().any(is_of_host))
         .map(|grant| canonical(&grant.source))
         .collect();
-    let other = context.registries.find_for_host_clients(labels, domain);
+    let other = context
+        .registries
+        .find_for_host_clients(labels, domain, WantedLogin::Image(path));
     (sources.len() > 1).then(|| describe_shared_host(secret, domain, other))
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PolicyContext;
 use super::ecr_images::{self, EcrImage};
 use super::iam::{Policy, Statement};
+use super::principal;
 use super::step::{Step, StepKind};
 use crate::registry::source::{
     EcrIdentity, EcrSource, MintSource, Partition, RoleHop, STS_AUDIENCE,
@@ -27,15 +28,9 @@ pub(super) fn plan(
     place: &PolicyContext<'_>,
 ) -> (&'static str, String, Vec<Step>) {
     let mut partitions: BTreeMap<Partition, Vec<EcrImage<'_>>> = BTreeMap::new();
-    for (pattern, source) in registry.credentials() {
-        if let CredentialSource::Minted(MintSource::Ecr(source)) = source {
-            let images = partitions.entry(source.partition).or_default();
-            images.push(EcrImage {
-                pattern,
-                exclusions: registry.exclusions_of(pattern),
-                source,
-            });
-        }
+    for image in images_of(registry) {
+        let images = partitions.entry(image.source.partition).or_default();
+        images.push(image);
     }
     let identity = partitions
         .values()
@@ -46,6 +41,30 @@ pub(super) fn plan(
         .into_iter()
         .flat_map(|(partition, images)| plan_partition(partition, &images, registry, place));
     ("ecr", identity, steps.collect())
+}
+
+/// The images of a Registry that are of Amazon ECR.
+fn images_of(registry: &ValidRegistry) -> impl Iterator<Item = EcrImage<'_>> {
+    let credentials = registry.credentials();
+    credentials.filter_map(|(pattern, source)| match source {
+        CredentialSource::Minted(MintSource::Ecr(source)) => Some(EcrImage {
+            pattern,
+            exclusions: registry.exclusions_of(pattern),
+            source,
+        }),
+        _ => None,
+    })
+}
+
+/// The images of other Registries of the files that ask as the same principal.
+fn find_others<'r>(
+    registry: &'r ValidRegistry,
+    place: &PolicyContext<'r>,
+) -> Vec<(&'r str, Vec<EcrImage<'r>>)> {
+    let others = principal::find_equals(registry, place);
+    others
+        .map(|other| (other.name.as_str(), images_of(other).collect()))
+        .collect()
 }
 
 fn plan_partition(
@@ -73,6 +92,7 @@ fn plan_partition(
     let plan = AccessPlan {
         partition,
         images,
+        others: find_others(registry, place),
         principal: &principal,
         allowed,
         place,
@@ -91,6 +111,8 @@ fn plan_partition(
 struct AccessPlan<'a> {
     partition: Partition,
     images: &'a [EcrImage<'a>],
+    /// What other Registries need of the same principal, by their names.
+    others: Vec<(&'a str, Vec<EcrImage<'a>>)>,
     principal: &'a AwsPrincipal,
     allowed: AllowedActions,
     place: &'a PolicyContext<'a>,
@@ -259,6 +281,21 @@ impl AccessPlan<'_> {
                 open.join(", ")
             ));
         }
+        for (name, others) in &self.others {
+            let (public_others, private_others): (Vec<EcrImage<'_>>, Vec<EcrImage<'_>>) =
+                others.iter().partition(|image| image.source.public);
+            let mut needed = ecr_images::needed_exclusions(private, &private_others);
+            if self.allowed.pushes() {
+                needed.extend(ecr_images::needed_exclusions(public, &public_others));
+            }
+            if !needed.is_empty() {
+                let needed: Vec<&str> = needed.into_iter().collect();
+                step = step.note(format!(
+                    "{} of excludedImages is not denied: Registry {name} asks as the same principal, and is for it or a part of it",
+                    needed.join(", ")
+                ));
+            }
+        }
         if public.iter().any(|image| !image.exclusions.is_empty()) {
             step = step.note("pulling excludedImages of public.ecr.aws cannot be denied: anybody may pull from there, and the login is for all of it");
         }
@@ -290,8 +327,13 @@ impl AccessPlan<'_> {
         statements: &mut Vec<Statement>,
         sid: &'static str,
     ) -> bool {
-        let excluded = ecr_images::excluded_repositories(self.partition, images);
         let is_public = images.iter().any(|image| image.source.public);
+        let others = self.others.iter().flat_map(|(_, images)| images);
+        let others: Vec<EcrImage<'_>> = others
+            .filter(|image| image.source.public == is_public)
+            .copied()
+            .collect();
+        let excluded = ecr_images::excluded_repositories(self.partition, images, &others);
         let actions = self.allowed.all(is_public);
         let is_any = !excluded.is_empty() && !actions.is_empty();
         if is_any {

@@ -21,7 +21,7 @@ type RegistryPatterns<'a> = (
 );
 
 /// What a login server's host says of the registry that it belongs to: a regional one is another door to the same registry.
-fn name_and_suffix(server: &str) -> (&str, &str) {
+pub(super) fn name_and_suffix(server: &str) -> (&str, &str) {
     let (name, rest) = server.split_once('.').unwrap_or((server, ""));
     (
         name,

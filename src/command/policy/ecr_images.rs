@@ -7,6 +7,8 @@ use crate::registry::{Host, Pattern};
 
 /// The account of a registry that nothing says.
 const UNKNOWN_ACCOUNT: &str = "<REGISTRY_ACCOUNT_ID>";
+/// What the account of an alias of Amazon ECR Public begins with; the alias and `>` follow.
+pub(super) const ACCOUNT_OF_ALIAS: &str = "<ACCOUNT_ID_OF_";
 /// The repository of a pattern that is a whole host.
 const ANY_REPOSITORY: &str = "<REPOSITORY>";
 
@@ -46,6 +48,11 @@ impl Repository {
         }
     }
 
+    /// Whether its account is known.
+    pub(super) fn has_account(&self) -> bool {
+        !self.account.starts_with('<')
+    }
+
     pub(super) fn is_public(&self) -> bool {
         self.region.is_none()
     }
@@ -74,22 +81,22 @@ impl EcrImage<'_> {
 
     /// The repositories that can be named: of `known` those that it covers, else the pattern's own.
     pub(super) fn name(&self, partition: Partition, known: &[Pattern]) -> Vec<Repository> {
-        let repository = |path: &str| Repository {
+        let repository = |pattern: &Pattern| Repository {
             partition,
             region: (!self.source.public).then(|| self.source.region.clone()),
-            account: self.account().unwrap_or(UNKNOWN_ACCOUNT).to_owned(),
-            name: match path {
+            account: match self.account() {
+                Some(account) => account.to_owned(),
+                None => placeholder_of(self.source, pattern),
+            },
+            name: match self.path_of(pattern) {
                 "" => ANY_REPOSITORY.to_owned(),
                 path => path.to_owned(),
             },
         };
-        let covers = |known: &&Pattern| {
-            self.pattern.covers(known.domain(), known.path()) && !self.excludes(known)
-        };
-        let named = known.iter().filter(covers);
-        let named: Vec<Repository> = named.map(|known| repository(self.path_of(known))).collect();
+        let named = known.iter().filter(|known| self.serves(known));
+        let named: Vec<Repository> = named.map(repository).collect();
         if named.is_empty() {
-            vec![repository(self.path_of(self.pattern))]
+            vec![repository(self.pattern)]
         } else {
             named
         }
@@ -97,8 +104,29 @@ impl EcrImage<'_> {
 
     /// Whether what is below the pattern's own repository is named by none of `known`.
     pub(super) fn is_open(&self, known: &[Pattern]) -> bool {
-        let covers = |known: &Pattern| self.pattern.covers(known.domain(), known.path());
-        !known.iter().any(covers)
+        !known.iter().any(|known| self.serves(known))
+    }
+
+    /// Where builders keep the layers of a repository that it names; `None`: `excludedImages` takes that away.
+    pub(super) fn cache_of(&self, repository: &Repository) -> Option<Repository> {
+        let cache = repository.cache();
+        let alias = self
+            .pattern
+            .path()
+            .split('/')
+            .next()
+            .filter(|_| cache.is_public());
+        let path = match alias {
+            Some(alias) => format!("{alias}/{}", cache.name),
+            None => cache.name.clone(),
+        };
+        let mut exclusions = self.exclusions.iter();
+        let is_excluded = exclusions.any(|one| one.covers(self.pattern.domain(), &path));
+        (!is_excluded).then_some(cache)
+    }
+
+    fn serves(&self, known: &Pattern) -> bool {
+        self.pattern.covers(known.domain(), known.path()) && !self.excludes(known)
     }
 
     /// The path of a repository of its host: that of Amazon ECR Public begins with the registry's alias.
@@ -142,24 +170,34 @@ fn lies_in(path: &str, outer: &str) -> bool {
     outer.is_empty() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What may be denied: the repositories of what is excluded, where no pattern of the Registry needs any of them.
+/// What may be denied: the repositories of what is excluded, where no pattern of the Registry, and none of `others`, needs any of them.
 pub(super) fn excluded_repositories(
     partition: Partition,
     images: &[EcrImage<'_>],
+    others: &[EcrImage<'_>],
 ) -> BTreeSet<String> {
     exclusions(images)
-        .filter(|(source, exclusion)| !is_needed(images, source, exclusion))
+        .filter(|(source, exclusion)| {
+            !is_needed(images, source, exclusion) && !is_needed(others, source, exclusion)
+        })
         .flat_map(|(source, exclusion)| repositories_of(partition, source, exclusion))
         .collect()
 }
 
 /// What is excluded and cannot be denied, because another pattern needs some of it.
 pub(super) fn open_exclusions<'i>(images: &[EcrImage<'i>]) -> Vec<&'i str> {
-    let open: BTreeSet<&str> = exclusions(images)
-        .filter(|(source, exclusion)| is_needed(images, source, exclusion))
+    needed_exclusions(images, images).into_iter().collect()
+}
+
+/// What is excluded of `images`, and some of `others` needs.
+pub(super) fn needed_exclusions<'i>(
+    images: &[EcrImage<'i>],
+    others: &[EcrImage<'_>],
+) -> BTreeSet<&'i str> {
+    exclusions(images)
+        .filter(|(source, exclusion)| is_needed(others, source, exclusion))
         .map(|(_, exclusion)| exclusion.as_str())
-        .collect();
-    open.into_iter().collect()
+        .collect()
 }
 
 /// All that is excluded, with what decides the credential of the pattern that it is taken away from.
@@ -179,8 +217,8 @@ fn is_needed(images: &[EcrImage<'_>], source: &EcrSource, exclusion: &Pattern) -
 
 fn repositories_of(partition: Partition, source: &EcrSource, pattern: &Pattern) -> Vec<String> {
     let account = match Host::recognise_pattern(pattern.host()) {
-        Some(Host::Ecr(host)) => host.account,
-        _ => UNKNOWN_ACCOUNT,
+        Some(Host::Ecr(host)) => host.account.to_owned(),
+        _ => placeholder_of(source, pattern),
     };
     let (service, region, path) = if source.public {
         ("ecr-public", "", public_path(pattern.path()))
@@ -192,6 +230,14 @@ fn repositories_of(partition: Partition, source: &EcrSource, pattern: &Pattern) 
     match path {
         "" => vec![repository("*")],
         path => vec![repository(path), repository(&format!("{path}/*"))],
+    }
+}
+
+/// What stands for an account that nothing says. The registry of each alias of Amazon ECR Public may be another account's.
+fn placeholder_of(source: &EcrSource, pattern: &Pattern) -> String {
+    match pattern.path().split('/').next() {
+        Some(alias) if source.public && !alias.is_empty() => format!("{ACCOUNT_OF_ALIAS}{alias}>"),
+        _ => UNKNOWN_ACCOUNT.to_owned(),
     }
 }
 

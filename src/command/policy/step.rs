@@ -1,7 +1,10 @@
 //! One thing to set up.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use super::ecr_images::ACCOUNT_OF_ALIAS;
 use super::iam::Policy;
 use crate::registry::Access;
 
@@ -88,10 +91,10 @@ pub(super) struct RoleAssignment {
 }
 
 /// A placeholder, and what to put in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Replace {
-    pub(super) placeholder: &'static str,
-    pub(super) by: &'static str,
+    pub(super) placeholder: String,
+    pub(super) by: String,
 }
 
 /// Everything that may be left to be replaced, a line each: the placeholder, then what is to be put there.
@@ -233,12 +236,29 @@ impl Step {
                 .chain(&self.commands)
         };
         let all = PLACEHOLDERS.lines().filter_map(|row| row.split_once(' '));
-        let replace = all
+        let known = all
             .filter(|(placeholder, _)| texts().any(|text| text.contains(placeholder)))
-            .map(|(placeholder, by)| Replace { placeholder, by })
-            .collect();
+            .map(|(placeholder, by)| Replace {
+                placeholder: placeholder.to_owned(),
+                by: by.to_owned(),
+            });
+        let replace = known.chain(replace_aliases(texts())).collect();
         Self { replace, ..self }
     }
+}
+
+/// The accounts of aliases of Amazon ECR Public, which are no fixed list.
+fn replace_aliases<'t>(texts: impl Iterator<Item = &'t String>) -> Vec<Replace> {
+    let parts = texts.flat_map(|text| text.split(ACCOUNT_OF_ALIAS).skip(1));
+    let aliases: BTreeSet<&str> = parts
+        .filter_map(|part| part.split_once('>'))
+        .map(|(alias, _)| alias)
+        .collect();
+    let replace = |alias| Replace {
+        placeholder: format!("{ACCOUNT_OF_ALIAS}{alias}>"),
+        by: format!("the AWS account whose registry is public.ecr.aws/{alias}"),
+    };
+    aliases.into_iter().map(replace).collect()
 }
 
 fn label(secret: &str, namespace: &str) -> String {

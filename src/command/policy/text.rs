@@ -17,6 +17,7 @@ pub(super) fn render(setups: &[Setup]) -> String {
             std::slice::from_ref(&setup.identity),
             &mut lines,
         );
+        list("note", &setup.notes, &mut lines);
         for (index, step) in setup.steps.iter().enumerate() {
             lines.push(String::new());
             lines.push(format!("  {}. {}", index + 1, step.title));

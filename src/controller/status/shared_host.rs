@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::controller::reconciler::index::{Index, RegistryCounts};
-use crate::registry::clients::describe_shared_host;
+use crate::registry::clients::{WantedLogin, describe_shared_host};
 use crate::registry::{Registries, ValidRegistry};
 
 /// What is to be said of a Registry's Secret in the first namespace where that is so; `None`: it is so in none.
@@ -21,7 +21,8 @@ pub(super) fn find(
         found.extend(first.map(|domain| (&namespace.name, domain, &namespace.labels)));
     }
     let (namespace, domain, labels) = found.pop_first()?;
-    let other = registries.find_for_host_clients(labels, domain);
+    let other =
+        registries.find_for_host_clients(labels, domain, WantedLogin::Secret(&registry.secret));
     let said = describe_shared_host(&registry.secret, domain, other);
     Some(format!("in namespace {namespace} {said}"))
 }

@@ -3,6 +3,7 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>,
 //! <https://distribution.github.io/distribution/spec/api/#canceling-an-upload>
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::super::cloud::unlogged;
@@ -74,7 +75,8 @@ impl RegistryClient<'_> {
         for (method, place) in manifest.into_iter().chain([tags]) {
             let reply = self.send(method, &place, authorization, deadline).await?;
             match reply.status {
-                200 => return Ok(None),
+                200 if shows(method, &reply) => return Ok(None),
+                200 => words = Some(format!("{method} shows no image of it")),
                 // Who has no such image, or lists no tags to this login, says nothing of pushing.
                 401 | 403 | 404 => words = Some(self.words_of(&reply)),
                 _ => return Err(self.explain(format!("repository {path}"), &reply)),
@@ -116,6 +118,35 @@ impl RegistryClient<'_> {
     fn words_of(&self, reply: &Reply) -> String {
         format!("HTTP {}: {}", reply.status, self.words(&reply.body))
     }
+}
+
+/// Media types of manifests, and of lists of them, have one of these in common.
+///
+/// <https://github.com/opencontainers/image-spec/blob/main/media-types.md>,
+/// <https://distribution.github.io/distribution/spec/manifest-v2-2/#media-types>
+const MANIFEST_TYPES: [&str; 3] = [
+    "application/vnd.oci.image.manifest.",
+    "application/vnd.oci.image.index.",
+    "application/vnd.docker.distribution.manifest.",
+];
+
+/// What a registry answers to who asks for tags.
+#[derive(Deserialize)]
+struct TagList {
+    /// Registries answer null, or none, of a repository that is not there.
+    tags: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+/// Whether an answer shows an image, or tags: a registry, or what is before it, may answer 200 to anything.
+fn shows(method: &str, reply: &Reply) -> bool {
+    if method == "HEAD" {
+        let type_ = reply.header("content-type").unwrap_or_default();
+        let is_manifest = MANIFEST_TYPES.iter().any(|one| type_.starts_with(one));
+        return is_manifest || reply.header("docker-content-digest").is_some();
+    }
+    let list = serde_json::from_slice::<TagList>(&reply.body);
+    let tags = list.ok().and_then(|list| list.tags);
+    tags.is_some_and(|tags| !tags.is_empty())
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ pub(super) fn plan_repositories(plan: &AccessPlan<'_>) -> Vec<Step> {
         let below = image.is_open(known).then(|| describe_open(image));
         for repository in image.name(plan.partition, known) {
             if plan.has_caches() {
-                open.insert(repository.cache(), None);
+                let cache = image.cache_of(&repository);
+                open.extend(cache.map(|cache| (cache, None)));
             }
             open.insert(repository, below.clone());
         }
@@ -63,8 +64,8 @@ fn policy_of(plan: &AccessPlan<'_>, repository: &Repository, below: Option<Strin
     )
     .command(set_policy(repository));
     step = step.note(match plan.principal.account {
-        Some(_) => "add the statement to the policy that the repository has: setting one replaces it",
-        None => "only where the repository is of another account than the principal; add the statement to the policy that it has: setting one replaces it",
+        Some(_) if repository.has_account() => "add the statement to the policy that the repository has: setting one replaces it",
+        _ => "only where the repository is of another account than the principal; add the statement to the policy that it has: setting one replaces it",
     });
     match below {
         Some(below) => step.note(below),

@@ -18,24 +18,23 @@ pub(super) fn condition_of(
     patterns: &[(&Pattern, &[Pattern])],
     rights: &Rights,
 ) -> Option<String> {
-    let equals = |name: &str| format!("{NAME} StringEqualsIgnoreCase '{name}'");
     let scopes: Vec<String> = source
         .scopes
         .iter()
         .filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'))
         .flat_map(|(name, _)| {
-            let cache = rights.has_caches.then(|| equals(&format!("{name}/cache")));
-            std::iter::once(equals(name)).chain(cache)
+            let cache = rights.has_caches.then(|| format!("{name}/cache"));
+            std::iter::once(name.to_owned()).chain(cache)
         })
         .collect();
     // A repository that is excluded under one login server may be an image under another one, so each pattern has its own.
     let mut names = BTreeSet::new();
     for (pattern, excluded) in patterns {
-        let covered = if scopes.is_empty() {
-            covered_by(pattern)
-        } else {
-            scopes.clone()
-        };
+        if !source.scopes.is_empty() {
+            names.extend(scopes_of(pattern, excluded, &scopes));
+            continue;
+        }
+        let covered = covered_by(pattern);
         if excluded.is_empty() {
             // All of the registry, whatever the other patterns leave out.
             if covered.is_empty() {
@@ -51,12 +50,27 @@ pub(super) fn condition_of(
         .iter()
         .map(|action| format!("!(ActionMatches{{'{action}'}})"))
         .collect();
+    let other = other.join(" AND ");
     let names: Vec<String> = names.into_iter().collect();
-    Some(format!(
-        "(({}) OR ({}))",
-        other.join(" AND "),
-        names.join(" OR ")
-    ))
+    Some(match names.as_slice() {
+        // No repository that the token is for is the Registry's.
+        [] => format!("({other})"),
+        names => format!("(({other}) OR ({}))", names.join(" OR ")),
+    })
+}
+
+/// Comparisons for those of the repositories that the token is narrowed to which a pattern covers and does not have excluded.
+fn scopes_of<'a>(
+    pattern: &'a Pattern,
+    excluded: &'a [Pattern],
+    scopes: &'a [String],
+) -> impl Iterator<Item = String> {
+    let is_covered = move |name: &&String| {
+        let covers = |one: &Pattern| one.covers(pattern.domain(), name);
+        covers(pattern) && !excluded.iter().any(covers)
+    };
+    let covered = scopes.iter().filter(is_covered);
+    covered.map(|name| format!("{NAME} StringEqualsIgnoreCase '{name}'"))
 }
 
 /// Comparisons of which one holds for the repositories of a pattern; none for those of a whole host.

@@ -20,6 +20,10 @@ struct Host {
     challenge: &'static str,
     answers: Arc<Answers>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What it answers to who asks for tags that are there.
+    tags: &'static str,
+    /// What it says of a manifest, as a header.
+    shown: Option<(&'static str, &'static str)>,
 }
 
 impl fmt::Debug for Host {
@@ -40,12 +44,19 @@ impl HttpConnector for Host {
             true => (self.answers)(&line.replace("https://a.example", ""), has_login),
             false => (401, None),
         };
-        let body = r#"{"token":"t","errors":[{"code":"DENIED","message":"in its own words"}]}"#;
+        let body = if line.contains("/tags/list") && status == 200 {
+            self.tags
+        } else {
+            r#"{"token":"t","errors":[{"code":"DENIED","message":"in its own words"}]}"#
+        };
         let status = StatusCode::try_from(status).unwrap();
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response
             .headers_mut()
             .insert("www-authenticate", self.challenge);
+        if let (true, Some((name, value))) = (line.starts_with("HEAD"), self.shown) {
+            response.headers_mut().insert(name, value);
+        }
         if let Some(location) = location {
             response.headers_mut().insert("location", location);
         }
@@ -55,6 +66,7 @@ impl HttpConnector for Host {
 
 const BASIC: &str = r#"Basic realm="r""#;
 const TOKEN: &str = r#"Bearer realm="https://a.example/token",service="a.example""#;
+const TAGS: &str = r#"{"name":"team/app","tags":["1"]}"#;
 const UPLOAD: &str = "/v2/team/app/blobs/uploads/1";
 
 async fn push(
@@ -62,10 +74,25 @@ async fn push(
     reference: Option<&str>,
     answers: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> (Result<PushOutcome, RegistryClientError>, Vec<String>) {
+    let digest = Some(("docker-content-digest", "sha256:0"));
+    push_shown((challenge, TAGS, digest), reference, answers).await
+}
+
+async fn push_shown(
+    (challenge, tags, shown): (
+        &'static str,
+        &'static str,
+        Option<(&'static str, &'static str)>,
+    ),
+    reference: Option<&str>,
+    answers: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> (Result<PushOutcome, RegistryClientError>, Vec<String>) {
     let host = Host {
         challenge,
         answers: Arc::new(Box::new(move |line, _| answers(line))),
         asked: Arc::default(),
+        tags,
+        shown,
     };
     let http = HttpClient::over(host.clone());
     let password = SecretString::from("canary-password");
@@ -139,6 +166,38 @@ async fn opens_nothing_where_the_repository_is_not_known_to_be_there() {
     })
     .await;
     assert_eq!(outcome, Ok(PushOutcome::Cancelled));
+}
+
+/// Distribution answers 200 and no tags of a repository that is not there; others, and proxies, answer 200 to anything.
+#[tokio::test]
+async fn takes_an_answer_that_shows_nothing_for_no_repository() {
+    let opens = || opens((202, Some(UPLOAD)), 204);
+    for tags in [
+        r#"{"name":"team/app","tags":null}"#,
+        r#"{"name":"team/app","tags":[]}"#,
+        r#"{"name":"team/app"}"#,
+        "<html>Sign in</html>",
+        "",
+    ] {
+        for shown in [None, Some(("content-type", "text/html"))] {
+            for reference in [None, Some("1")] {
+                let (outcome, asked) = push_shown((BASIC, tags, shown), reference, opens()).await;
+                assert_eq!(
+                    outcome,
+                    Ok(PushOutcome::Unknown("GET shows no image of it".to_owned()))
+                );
+                assert!(!methods(&asked).contains(&"POST"), "{asked:?}");
+            }
+        }
+    }
+    for type_ in [
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ] {
+        let shown = Some(("content-type", type_));
+        let (outcome, _) = push_shown((BASIC, "", shown), Some("1"), opens()).await;
+        assert_eq!(outcome, Ok(PushOutcome::Cancelled));
+    }
 }
 
 #[tokio::test]
