@@ -76,6 +76,14 @@ async fn client(bed: &Bed) -> Client {
 /// The uid of the ServiceAccount that the Lease goes with.
 const OWNER: &str = "1-2";
 
+fn account() -> ApiUser {
+    let (name, uid) = (
+        "system:serviceaccount:default:default".to_owned(),
+        OWNER.to_owned(),
+    );
+    ApiUser { name, uid }
+}
+
 fn owners(lease: &Lease) -> Vec<&str> {
     let owners = lease.metadata.owner_references.iter().flatten();
     owners.map(|owner| owner.uid.as_str()).collect()
@@ -95,10 +103,7 @@ async fn hands_leadership_over_and_never_has_two_leaders() {
     let bed = Bed::start("api", &[]);
     let client = client(&bed).await;
     let kube = Kube::new(client.clone(), name("default"));
-    kube.bind_lease_to(&ApiUser {
-        name: "system:serviceaccount:default:default".to_owned(),
-        uid: OWNER.to_owned(),
-    });
+    kube.bind_lease_to(&account());
     let leases: Api<Lease> = Api::namespaced(client, "default");
 
     let mut first = Replica::start(&kube, "first");
