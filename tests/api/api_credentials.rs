@@ -320,7 +320,11 @@ async fn warns_of_a_source_that_holds_no_login() {
     let _pullpass = fixture.start().await;
 
     for (name, words) in [
-        ("helpers", "holds no login, only credHelpers"),
+        // What is in it is not for who creates Pods.
+        (
+            "helpers",
+            "(MalformedSource), so that its images cannot be pulled",
+        ),
         ("missing", "create or label it"),
     ] {
         let created = fixture
