@@ -85,9 +85,7 @@ async fn each_identity_pulls_and_its_neighbour_is_refused() {
             for words in ["(AccessDenied)", &registry] {
                 assert!(refused.contains(words), "{refused}");
             }
-            let log = pullpass.log();
-            let mut lines = log.lines().filter(|line| line.contains(&registry));
-            assert!(lines.any(|line| line.contains("AcrPull")), "{log}");
+            pullpass.wait_logged(&[&registry, "AcrPull"]).await;
             told.push_str(&refused);
         }
     }

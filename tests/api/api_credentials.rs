@@ -433,7 +433,7 @@ async fn admits_pod_and_says_what_to_do_when_minting_fails() {
             .create(&namespace, &[&format!("{ECR}/{name}/app:1")])
             .await;
         assert!(references(&created.body), "{name}");
-        check_told(&pullpass, &created.warnings, name, (words, reason));
+        check_told(&pullpass, &created.warnings, name, (words, reason)).await;
     }
     assert!(pullpass.count("pullpass_mints", &["access_denied"]).await > 0);
     // One dead Registry never holds up the others in the same Secret.
@@ -452,13 +452,15 @@ fn unwrap_lines(warnings: &[String]) -> String {
 
 /// The log says which Registry, which host, which permission; the warning, to whoever creates Pods, which Registry and why in a word. Neither
 /// holds a secret.
-fn check_told(pullpass: &Pullpass, warnings: &[String], name: &str, (words, reason): (&str, &str)) {
+async fn check_told(
+    pullpass: &Pullpass,
+    warnings: &[String],
+    name: &str,
+    (words, reason): (&str, &str),
+) {
     let warnings = unwrap_lines(warnings);
-    let log = pullpass.log();
-    let told = log
-        .lines()
-        .any(|line| line.contains(words) && line.contains(&format!("failing-{name}")));
-    assert!(told, "{words} is not told of failing-{name} in\n{log}");
+    let registry = format!("failing-{name}");
+    let log = pullpass.wait_logged(&[words, &registry]).await;
     assert!(
         warnings.contains(&format!("Registry failing-{name}")),
         "{warnings}"

@@ -135,8 +135,7 @@ async fn mints_as_nobody_else_when_its_own_identity_is_missing_or_broken() {
         let environment: Vec<_> = own.into_iter().chain(others.clone()).collect();
         let (pullpass, namespace) = start(&fixture, workload.clone(), &environment).await;
         refuse(&fixture, &namespace).await;
-        let log = pullpass.log();
-        assert!(log.contains(words), "{log}");
+        pullpass.wait_logged(&[words]).await;
     }
     assert!(fixture.user.minted(moto).await.is_empty());
     let minted = moto.get("minted").await.to_string();

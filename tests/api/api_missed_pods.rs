@@ -185,8 +185,9 @@ async fn finds_pods_that_were_missed_and_says_what_to_do() {
         assert!(notes[name].contains(&said), "{name}: {}", notes[name]);
         assert!(notes[name].contains("lacks pullpass, of Registry missed"));
     }
-    let log = pullpass.log();
-    assert!(log.contains("an event on each says what to do"), "{log}");
+    pullpass
+        .wait_logged(&["an event on each says what to do"])
+        .await;
 
     // A person does as told; what the ReplicaSet makes then is not missed.
     pullpass.register(&fixture.cluster, "scene", "missed").await;

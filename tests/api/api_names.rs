@@ -217,7 +217,7 @@ async fn believes_no_answer_that_is_another_object() {
         assert_eq!(counted, number as u64 + 1, "{case}");
     }
     let told = "a namespace could not be read, its Pod is admitted unchanged";
-    assert!(pullpass.log().contains(told), "{}", pullpass.log());
+    pullpass.wait_logged(&[told]).await;
 }
 
 /// The names of a Registry, as pointers from its root, and the rest of its spec.

@@ -116,7 +116,7 @@ async fn gives_each_pod_the_narrowest_login_under_the_printed_rights() {
     let refused = create(&fixture, &namespace, "ci", "").await;
     assert_eq!(references(&refused), ["pullpass-narrow-ci"]);
     assert!(told(&refused).contains(advice), "{}", told(&refused));
-    assert!(pullpass.log().contains(advice), "{}", pullpass.log());
+    pullpass.wait_logged(&[advice]).await;
     let wide = create(&fixture, &namespace, "default", "").await;
     assert_eq!(
         (references(&wide), told(&wide)),

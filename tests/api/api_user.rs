@@ -109,8 +109,7 @@ async fn is_not_ready_as_another_user_and_says_who_it_is() {
         (text.starts_with("not ready: ") && text.contains(&problem)).then_some(())
     })
     .await;
-    let log = pullpass.log();
-    assert!(log.contains(&format!("not ready: {problem}")), "{log}");
+    pullpass.wait_logged(&["not ready: ", &problem]).await;
     // And it does not lead: it knows all that a leader waits for, asks again who it is, and never for the Lease.
     wait_watches(&fixture).await;
     let asked = count_requests(&fixture, "/selfsubjectreviews");

@@ -218,6 +218,17 @@ impl Pullpass {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Waits until a line of the log holds all of these words, as lines are written a moment after what they tell of; answers the log.
+    pub async fn wait_logged(&self, words: &[&str]) -> String {
+        wait::until(&format!("{words:?} in the log"), async || {
+            let log = self.log();
+            let mut lines = log.lines();
+            let is_there = lines.any(|line| words.iter().all(|words| line.contains(words)));
+            is_there.then_some(log)
+        })
+        .await
+    }
+
     /// The first line of the log with this message.
     pub fn find_line(&self, message: &str) -> Option<Value> {
         let log = self.log();

@@ -83,11 +83,7 @@ async fn no_answer_of_azure_makes_a_secret_show() {
         assert!(refused.contains(&registry), "{refused}");
         told.push_str(&refused);
     }
-    assert!(
-        pullpass.log().contains("repeats a secret"),
-        "{}",
-        pullpass.log()
-    );
+    pullpass.wait_logged(&["repeats a secret"]).await;
     cloud.check_discreet(&pullpass, &told).await;
     // The log is at its most talkative: nothing was left out with everything else.
     assert!(pullpass.log().contains("\"DEBUG\""));
@@ -154,8 +150,7 @@ async fn a_new_client_secret_is_used_at_once() {
 
     let told = cloud.refuse(&namespace, &image).await;
     assert!(told.contains("Registry acr-rotate"), "{told}");
-    let log = pullpass.log();
-    assert!(log.contains("AADSTS7000222"), "{log}");
+    pullpass.wait_logged(&["AADSTS7000222"]).await;
     cloud.put_secret("acr-rotate-secret", SECRET).await;
     wait::until("the new client secret to be used", async || {
         let created = fixture.create(&namespace, &[&image]).await;
