@@ -453,10 +453,7 @@ async fn writes_nothing_into_a_namespace_that_is_being_deleted() {
     moto.delete("faults").await;
 
     creating.await.unwrap();
-    wait::until("pullpass to give up", async || {
-        pullpass.log().contains("is terminating").then_some(())
-    })
-    .await;
+    pullpass.wait_logged(&["is terminating"]).await;
     assert!(!fixture.has_pull_secret(&namespace).await);
     assert_eq!(fixture.user.minted(moto).await.len(), 1);
     fixture.api.forget();

@@ -242,8 +242,7 @@ async fn tells_of_a_deleted_configuration_and_goes_on_when_it_is_back() {
         missing(1).await;
         for replica in &stage.replicas {
             let told = format!("the {kind} was deleted");
-            let say = async || replica.log().contains(&told).then_some(());
-            wait::until("it to be told", say).await;
+            replica.wait_logged(&[&told]).await;
             assert!(replica.is_ready().await, "the other one is served");
         }
         apply_webhooks(&stage.fixture, &stage.replicas[0]).await;

@@ -89,7 +89,8 @@ async fn check_missed(fixture: &Fixture, pullpass: &Pullpass, served: &str, excl
         let missed = count_events(fixture, namespace, "PullSecretNotReferenced").await;
         assert_eq!(missed, 0, "{namespace}");
         let quoted = format!("\"namespace.name\":\"{namespace}\"");
-        let log = pullpass.log();
+        let words = [quoted.as_str(), "namespace is opted in and excluded"];
+        let log = pullpass.wait_logged(&words).await;
         let said = log.lines().filter(|line| {
             line.contains(&quoted) && line.contains("namespace is opted in and excluded")
         });

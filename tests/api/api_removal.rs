@@ -220,10 +220,9 @@ async fn puts_back_what_somebody_keeps_changing_more_and_more_slowly() {
         is_told(&fixture, "default", "one").await.then_some(())
     })
     .await;
-    let log = pullpass.log();
-    let told = log
-        .matches("another writer keeps changing this pull secret")
-        .count();
+    let line = "another writer keeps changing this pull secret";
+    let log = pullpass.wait_logged(&[line]).await;
+    let told = log.matches(line).count();
     assert_eq!(told, 1, "{log}");
     // It is there all the same, and the next time it takes its while.
     wait_keys(&fixture, &namespace, Some(&["one.example.com"])).await;

@@ -44,10 +44,7 @@ async fn a_failing_registry_loses_nothing_and_holds_up_no_other() {
         (cloud.wait_newest(&namespace, steady).await != first).then_some(())
     })
     .await;
-    wait::until("the failure to be told", async || {
-        pullpass.log().contains("HTTP 502").then_some(())
-    })
-    .await;
+    pullpass.wait_logged(&["HTTP 502"]).await;
     let image = format!("{failing}/team/hello:1");
     let held = cloud.fixture.pull_secret(&namespace).await;
     assert_eq!(keyring::lookup(&held, &[image]), [vec![kept]]);
@@ -201,10 +198,7 @@ async fn works_behind_aad_pod_identity() {
     })
     .await;
     assert!(!fixture.has_pull_secret(&namespace).await);
-    wait::until("the log to tell it", async || {
-        pullpass.log().contains("Identity not found").then_some(())
-    })
-    .await;
+    pullpass.wait_logged(&["Identity not found"]).await;
 
     // Once it is assigned, the credential comes, with no Pod in sight.
     cloud.azure.content().node.pod_identity = PodIdentity::Assigned(APP.to_owned());

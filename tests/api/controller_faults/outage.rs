@@ -159,13 +159,8 @@ async fn reads_everything_again_when_etcd_was_put_back_to_an_older_snapshot() {
         "it answers from memory all the time"
     );
     unready.abort();
-    assert!(
-        pullpass
-            .find_line("resourceVersion went backwards (etcd was restored): relisting everything")
-            .is_some(),
-        "{}",
-        pullpass.log()
-    );
+    let backwards = "resourceVersion went backwards (etcd was restored): relisting everything";
+    pullpass.wait_logged(&[backwards]).await;
 }
 
 /// Ends when this one says that it is not ready.
