@@ -13,6 +13,7 @@ mod login;
 mod namespace;
 mod opt_in;
 mod push;
+mod refused;
 mod report;
 mod selection;
 mod service_accounts;
@@ -30,6 +31,7 @@ use super::{ExcludeArgs, Output};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::Labels;
 use context::CheckContext;
+use refused::RefusedLogins;
 use report::CheckReport;
 
 /// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
@@ -126,7 +128,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return wait(args).await;
         }
         let mut report = CheckReport::new(args.output, false);
-        try_once(args, &mut report).await?;
+        try_once(args, &RefusedLogins::default(), &mut report).await?;
         report.finish()
     })
 }
@@ -135,10 +137,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn wait(args: &Args) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + args.timeout;
     let mut pause = PAUSES.0;
-    let mut said = Vec::new();
+    let (mut said, refused) = (Vec::new(), RefusedLogins::default());
     loop {
         let mut report = CheckReport::new(args.output, true);
-        try_once(args, &mut report).await?;
+        try_once(args, &refused, &mut report).await?;
         let pending = report.pending();
         if pending.is_empty() {
             return report.finish();
@@ -162,8 +164,12 @@ async fn wait(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn try_once(args: &Args, report: &mut CheckReport) -> anyhow::Result<()> {
-    let context = CheckContext::load(args, report).await?;
+async fn try_once(
+    args: &Args,
+    refused: &RefusedLogins,
+    report: &mut CheckReport,
+) -> anyhow::Result<()> {
+    let context = CheckContext::load(args, refused, report).await?;
     try_all(&context, report).await
 }
 

@@ -1,6 +1,6 @@
 //! Tries fixed logins at their registries, so that no status calls a login good that nobody tried.
 //!
-//! One replica does, the leader: each login once, when its source Secret or its Registry is another one ([`schedule`]). It is a loop of
+//! One replica does, the leader: each login once, when it is another one, however many Registries have it ([`schedule`]). It is a loop of
 //! its own, a few requests at a time, each bounded: neither pull secrets nor the Lease wait for it. What it finds it leaves in
 //! [`CheckedLogins`], which the reconciler writes into the Registries' status.
 
@@ -19,19 +19,21 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::leadership::{Leadership, ticks};
 use crate::names::ObjectName;
 use crate::provision::changes::{Change, Cursor};
-use crate::provision::ports::{LoginChecker, LoginOutcome};
+use crate::provision::ports::{
+    LoginChecker, LoginId, LoginOutcome, LoginTries, LoginTry, find_tries,
+};
 use crate::provision::{Provision as _, Provisioner};
 pub use metrics::Metrics;
 pub(super) use results::CheckedLogin;
 pub use results::CheckedLogins;
-use schedule::LoginSchedule;
 pub(super) use schedule::LoginVersion;
+use schedule::{Finding, LoginSchedule};
 
 /// How often to see whether a login is another one, or due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long the logins of one Registry may take in all; each of a few requests has a bound of its own.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(100);
+/// How long one login may take; each of its few requests has a bound of its own.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Tries fixed logins.
 pub struct LoginCheckLoop {
@@ -46,7 +48,7 @@ pub struct LoginCheckLoop {
 #[derive(Default)]
 struct RunningChecks {
     tasks: JoinSet<LoginOutcome>,
-    logins: HashMap<Id, (ObjectName, LoginVersion)>,
+    logins: HashMap<Id, LoginId>,
 }
 
 impl LoginCheckLoop {
@@ -90,16 +92,26 @@ impl LoginCheckLoop {
                 }
             }
             if self.has_changed(&mut cursor) {
-                let logins = self.find_logins();
-                self.results.retain(|name| logins.contains_key(name));
-                let status = |name: &ObjectName| self.provisioner.status(name).status;
-                schedule.update(logins, status, (self.clock)());
+                self.update(&mut schedule);
             }
-            while let Some((name, version)) = schedule.pop_due((self.clock)()) {
-                self.start(name, version, &mut running);
+            while let Some(attempt) = schedule.pop_due((self.clock)()) {
+                self.start(attempt, &mut running);
             }
             self.metrics.set_refused(schedule.count_refused());
         }
+    }
+
+    fn update(&self, schedule: &mut LoginSchedule) {
+        let logins = self.find_logins();
+        self.results.retain(|name| logins.contains_key(name));
+        let tries = |name: &ObjectName| {
+            let source = self.provisioner.find_static_source(name);
+            source.map_or_else(LoginTries::default, |(secret, keys)| {
+                find_tries(&secret, &keys)
+            })
+        };
+        let status = |name: &ObjectName| self.provisioner.status(name).status;
+        self.keep(schedule.update(logins, tries, status, (self.clock)()));
     }
 
     /// Whether Registries or source Secrets may be others than when this was asked last.
@@ -130,18 +142,15 @@ impl LoginCheckLoop {
             .collect()
     }
 
-    fn start(&self, name: ObjectName, version: LoginVersion, running: &mut RunningChecks) {
-        let source = self.provisioner.find_static_source(&name);
+    fn start(&self, attempt: Arc<LoginTry>, running: &mut RunningChecks) {
         let checker = Arc::clone(&self.checker);
+        let id = attempt.id;
         let task = running.tasks.spawn(async move {
-            let Some((secret, keys)) = source else {
-                return unknown("MissingSource", "the source Secret went meanwhile");
-            };
-            let outcome = tokio::time::timeout(CHECK_TIMEOUT, checker.check(&secret, &keys));
+            let outcome = tokio::time::timeout(CHECK_TIMEOUT, checker.check(&attempt));
             let timed_out = |_| unknown("Timeout", "its registry does not answer in time");
             outcome.await.unwrap_or_else(timed_out)
         });
-        running.logins.insert(task.id(), (name, version));
+        running.logins.insert(task.id(), id);
     }
 
     fn end(
@@ -150,16 +159,19 @@ impl LoginCheckLoop {
         running: &mut RunningChecks,
         schedule: &mut LoginSchedule,
     ) {
-        let (id, outcome) = ended.unwrap_or_else(|error| {
+        let (task, outcome) = ended.unwrap_or_else(|error| {
             let message = "internal error: the task that tries it panicked, retrying";
-            let outcome = unknown("InternalError", message);
-            (error.id(), outcome)
+            (error.id(), unknown("InternalError", message))
         });
-        let Some((name, version)) = running.logins.remove(&id) else {
-            return;
-        };
-        self.metrics.count(&outcome);
-        if schedule.end(&name, &version, &outcome, (self.clock)()) {
+        if let Some(id) = running.logins.remove(&task) {
+            self.metrics.count(&outcome);
+            self.keep(schedule.end(id, outcome, (self.clock)()));
+        }
+    }
+
+    /// Keeps what was found for those who report it.
+    fn keep(&self, findings: Vec<Finding>) {
+        for (name, version, outcome) in findings {
             log(&name, &outcome, self.results.get(&name).as_ref());
             self.results.put(name, CheckedLogin { version, outcome });
         }
@@ -171,6 +183,7 @@ fn unknown(reason: &'static str, message: &str) -> LoginOutcome {
         reason,
         message: message.to_owned(),
         is_passing: true,
+        retry_after: None,
     }
 }
 

@@ -5,13 +5,15 @@
 //! redirect and reads a bounded answer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
 use super::SourceSecret;
 use super::http::HttpClient;
 use super::registry_client::{LoginMethod, RegistryClient, RegistryClientError};
-use super::static_login::{self, Login};
+use super::static_login;
 use crate::plain_text::Fingerprint;
 
 /// How many logins of one Registry are tried: more say nothing of the others.
@@ -43,66 +45,107 @@ pub enum LoginOutcome {
         message: String,
         /// Whether it may be another answer later, though nothing changes here.
         is_passing: bool,
+        /// How long the registry asks to be left alone.
+        retry_after: Option<Duration>,
     },
 }
 
 /// Tries fixed logins.
 #[async_trait]
 pub trait LoginChecker: Send + Sync {
-    /// Tries what a source Secret holds for the keys of one Registry, within a bounded time.
-    async fn check(&self, secret: &SourceSecret, keys: &[String]) -> LoginOutcome;
+    /// Tries one login on its host, within a bounded time.
+    async fn check(&self, attempt: &LoginTry) -> LoginOutcome;
 }
 
 #[async_trait]
 impl LoginChecker for HttpClient {
-    async fn check(&self, secret: &SourceSecret, keys: &[String]) -> LoginOutcome {
-        let logins = match static_login::logins(secret, keys, &[]) {
-            Ok(logins) => logins,
-            Err(error) => return unknown("MalformedSource", error.to_string(), false),
-        };
-        let LoginTries { tries, untried } = find_tries(keys, logins);
-        let mut outcomes = Vec::with_capacity(tries.len() + 1);
-        for (host, login) in tries {
-            let client = RegistryClient::new(self, &host, &login.username, &login.password);
-            outcomes.push(read_answer(&host, client.login().await));
-        }
-        outcomes.extend(untried);
-        summarise(outcomes)
+    async fn check(&self, attempt: &LoginTry) -> LoginOutcome {
+        let LoginTry {
+            host,
+            username,
+            password,
+            ..
+        } = attempt;
+        let client = RegistryClient::new(self, host, username, password);
+        read_answer(host, client.login().await)
     }
 }
 
-/// The logins to be tried, each with its host; and why others are not.
-struct LoginTries {
-    tries: Vec<(String, Login)>,
-    untried: Option<LoginOutcome>,
+/// What is tried, as one word: a host, a user name and a password. It tells nothing of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoginId([u8; 32]);
+
+impl LoginId {
+    /// That of a login on a host.
+    pub(crate) fn of(host: &str, username: &str, password: &SecretString) -> Self {
+        let fingerprint = Fingerprint::default()
+            .add(host)
+            .add(username)
+            .add_secret(password);
+        Self(fingerprint.finish())
+    }
 }
 
-fn find_tries(keys: &[String], logins: Vec<Login>) -> LoginTries {
+/// A login to be tried on a host.
+#[derive(Clone, Debug)]
+pub struct LoginTry {
+    /// The same for all who would try the same.
+    pub id: LoginId,
+    /// With its port, if it has one.
+    pub host: String,
+    /// The user name.
+    pub username: String,
+    /// The password; never shown.
+    pub password: SecretString,
+}
+
+/// What is tried of a source Secret for one Registry.
+#[derive(Clone, Debug, Default)]
+pub struct LoginTries {
+    /// The logins, each with its host, and each once.
+    pub tries: Vec<LoginTry>,
+    /// Why others are not.
+    pub untried: Option<LoginOutcome>,
+}
+
+/// Finds what is tried of what a source Secret holds for the keys of one Registry.
+pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
+    let mut found = LoginTries::default();
+    let logins = match static_login::logins(secret, keys, &[]) {
+        Ok(logins) => logins,
+        Err(error) => {
+            found.untried = Some(unknown("MalformedSource", error.to_string(), false));
+            return found;
+        }
+    };
     let named: BTreeSet<&str> = keys.iter().map(|key| host_of(key)).collect();
-    let (mut tries, mut untried) = (Vec::new(), None);
     let mut seen = BTreeSet::new();
     for login in logins {
         let host = host_of(&login.key).to_owned();
-        let fingerprint = Fingerprint::default()
-            .add(&host)
-            .add(&login.username)
-            .add_secret(&login.password);
-        if !seen.insert(fingerprint.finish()) {
+        let id = LoginId::of(&host, &login.username, &login.password);
+        if !seen.insert(id) {
             continue;
         }
         if host.contains('*') || !named.contains(&*host) {
             let message = format!(
                 "images name {host} by a pattern, not literally, so its login is not tried; `pullpass check` tries it with an image"
             );
-            untried.get_or_insert_with(|| unknown("HostPattern", message, false));
-        } else if tries.len() < MAX_TRIES {
-            tries.push((host, login));
+            let untried = || unknown("HostPattern", message, false);
+            found.untried.get_or_insert_with(untried);
+        } else if found.tries.len() < MAX_TRIES {
+            found.tries.push(LoginTry {
+                id,
+                host,
+                username: login.username,
+                password: login.password,
+            });
         } else {
             let message = format!("only {MAX_TRIES} of its logins are tried");
-            untried.get_or_insert_with(|| unknown("TooManyLogins", message, false));
+            let untried = || unknown("TooManyLogins", message, false);
+            found.untried.get_or_insert_with(untried);
         }
     }
-    LoginTries { tries, untried }
+    found
 }
 
 /// The host of an `auths` key, with its port.
@@ -120,8 +163,15 @@ fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> 
         Err(error) => error,
     };
     let message = error.to_string();
-    let known = |reason, is_passing, advice: &str| {
-        unknown(reason, format!("{message}: {advice}"), is_passing)
+    let retry_after = match &error {
+        RegistryClientError::Known { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    let known = |reason, is_passing, advice: &str| LoginOutcome::Unknown {
+        reason,
+        message: format!("{message}: {advice}"),
+        is_passing,
+        retry_after,
     };
     match &error {
         RegistryClientError::Refused { status: 401, .. }
@@ -150,22 +200,22 @@ fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> 
     }
 }
 
-/// One that is refused counts more than one that is not known, and that more than one that is taken.
-fn summarise(outcomes: Vec<LoginOutcome>) -> LoginOutcome {
+/// What several tries of one Registry show: one that is refused counts more than one that is not known, and that more than one that is taken.
+pub fn summarise<'o>(outcomes: impl IntoIterator<Item = &'o LoginOutcome>) -> LoginOutcome {
     let mut first_unknown = None;
     for outcome in outcomes {
         match outcome {
             LoginOutcome::Taken => {}
-            LoginOutcome::Refused { .. } => return outcome,
-            // What may pass is tried again, and all others with it.
+            LoginOutcome::Refused { .. } => return outcome.clone(),
+            // What may pass is tried again: it is not the last word.
             LoginOutcome::Unknown { is_passing, .. } => {
-                if is_passing || first_unknown.is_none() {
+                if *is_passing || first_unknown.is_none() {
                     first_unknown = Some(outcome);
                 }
             }
         }
     }
-    first_unknown.unwrap_or(LoginOutcome::Taken)
+    first_unknown.cloned().unwrap_or(LoginOutcome::Taken)
 }
 
 fn unknown(reason: &'static str, message: impl Into<String>, is_passing: bool) -> LoginOutcome {
@@ -173,6 +223,7 @@ fn unknown(reason: &'static str, message: impl Into<String>, is_passing: bool) -
         reason,
         message: message.into(),
         is_passing,
+        retry_after: None,
     }
 }
 

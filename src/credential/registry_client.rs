@@ -162,6 +162,9 @@ impl<'a> RegistryClient<'a> {
         if reply.status == 200 {
             return Ok(Challenge::None);
         }
+        if matches!(reply.status, 429 | 500..=599) {
+            return Err(self.explain("/v2/".to_owned(), &reply));
+        }
         let headers: Vec<&str> = reply.headers("www-authenticate").collect();
         if reply.status != 401 || headers.is_empty() {
             return Err(self.bad(format!("it answers /v2/ with HTTP {}", reply.status)));
@@ -268,6 +271,7 @@ impl<'a> RegistryClient<'a> {
                 answer: format!("{answer}{}", wait.unwrap_or_default()),
                 reason: known.reason,
                 is_passing: known.lasts == Lasts::Passing,
+                retry_after: reply.retry_after,
                 advice: &known.advice,
             };
         }

@@ -13,7 +13,9 @@ use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
 pub use crate::credential::MintError;
-pub use crate::credential::login_check::{LoginChecker, LoginOutcome};
+pub use crate::credential::login_check::{
+    LoginChecker, LoginId, LoginOutcome, LoginTries, LoginTry, find_tries, summarise,
+};
 use crate::credential::{Credential, SourceSecret};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};

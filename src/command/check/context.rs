@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::advice::OwnPlace;
+use super::refused::RefusedLogins;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
@@ -42,6 +43,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) http: HttpClient,
     pub(super) clouds: Clouds,
     pub(super) secrets: Secrets,
+    /// What registries refused.
+    pub(super) refused: &'a RefusedLogins,
     /// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
     pub(super) not_called: Option<String>,
     /// What the status of each Registry of the cluster says that is not ready, and on which nobody works.
@@ -53,7 +56,11 @@ impl<'a> CheckContext<'a> {
     ///
     /// # Errors
     /// Arguments or files are wrong.
-    pub(super) async fn load(args: &'a Args, report: &mut CheckReport) -> anyhow::Result<Self> {
+    pub(super) async fn load(
+        args: &'a Args,
+        refused: &'a RefusedLogins,
+        report: &mut CheckReport,
+    ) -> anyhow::Result<Self> {
         let kube = open_cluster(args).await?;
         let manifests = Manifests::load(&args.files)?;
         let mut registries = manifests.registries;
@@ -93,6 +100,7 @@ impl<'a> CheckContext<'a> {
             kube,
             http,
             secrets: Secrets::default(),
+            refused,
             not_called,
             not_ready,
         })

@@ -137,7 +137,7 @@ async fn try_image(
     let provider = provider_of(&registry.sources[resolved.grant].0);
     let client = open_client(context, domain, login, provider);
     report.start();
-    if !try_login(&client, domain, login, provider, report).await? {
+    if !try_login(context, &client, domain, login, provider, report).await? {
         return report.skip(&["manifest"], "the login is not taken");
     }
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
@@ -174,7 +174,7 @@ pub(super) async fn try_hosts(
             }
             let provider = provider_of(source);
             let client = open_client(context, domain, login, provider);
-            if try_login(&client, domain, login, provider, report).await? {
+            if try_login(context, &client, domain, login, provider, report).await? {
                 taken.push(domain.to_owned());
             }
         }

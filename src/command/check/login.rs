@@ -30,13 +30,14 @@ pub(super) fn open_client<'c>(
 
 /// Whether the login may be used further.
 pub(super) async fn try_login(
+    context: &CheckContext<'_>,
     client: &RegistryClient<'_>,
     domain: &str,
     login: &Login,
     provider: &str,
     report: &mut CheckReport,
 ) -> anyhow::Result<bool> {
-    let (result, goes_on) = match client.login().await {
+    let (result, goes_on) = match context.refused.try_once(client, domain, login).await {
         Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
         Ok(LoginMethod::Basic) => (
             HopResult::ok(format!("{domain} takes the login of {}", login.username)),

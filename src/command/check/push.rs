@@ -65,7 +65,7 @@ pub(super) async fn try_image(
     let domain = reference.domain();
     let client = open_client(context, domain, login, provider);
     report.start();
-    if try_login(&client, domain, login, provider, report).await? {
+    if try_login(context, &client, domain, login, provider, report).await? {
         let image = reference.digest().or(reference.tag()).unwrap_or("latest");
         let place = (domain, reference.path());
         let result = try_repository(&client, place, Some(image), provider, registry).await;

@@ -216,6 +216,7 @@ fn calls_no_fixed_login_good_that_was_not_taken() {
         reason: "ForeignRealm",
         message: message.clone(),
         is_passing: false,
+        retry_after: None,
     };
     let was_ready = of(&with(&summary(2, 2)));
     let rows = [

@@ -1,15 +1,17 @@
-//! Which Registries' logins are to be tried, and when. Pure.
+//! Which logins are to be tried, and when. Pure.
 //!
-//! Once for each state of Registry and source Secret, also across restarts: what an earlier leader found is in the status. What nobody
-//! could answer is tried again, more and more rarely; so is a login that was refused, as a registry may take it later.
+//! What is tried is a login on a host, once for all Registries that have it: many tries of one that is refused would lock its account. It
+//! is tried when it is another one, also across restarts: what an earlier leader found is in the status. What nobody could answer is
+//! tried again, more and more rarely; so is a login that was refused, as a registry may take it later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::{Backoff, RetryTimer};
 use crate::names::ObjectName;
-use crate::provision::ports::LoginOutcome;
+use crate::provision::ports::{LoginId, LoginOutcome, LoginTries, LoginTry, summarise};
 use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
 
@@ -19,13 +21,19 @@ const UNKNOWN: Backoff = Backoff {
     longest: SignedDuration::from_hours(1),
 };
 
+/// When it is at the earliest where the registry says for how long it is to be left alone.
+const ASKED: Backoff = Backoff {
+    first: SignedDuration::from_secs(1),
+    longest: SignedDuration::from_hours(1),
+};
+
 /// When a login that was refused is: too often, and the registry may lock its account.
 const REFUSED: Backoff = Backoff {
     first: SignedDuration::from_mins(10),
     longest: SignedDuration::from_hours(1),
 };
 
-/// How many Registries' logins are tried at a time.
+/// How many logins are tried at a time.
 const MAX_CONCURRENT: usize = 4;
 
 /// What decides whether a login is another one than that which was tried.
@@ -69,121 +77,213 @@ impl LoginVersion {
 }
 
 /// What an earlier leader found.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Remembered {
     Taken,
     Refused,
     Unknown,
 }
 
-/// One Registry's login.
-struct Entry {
+/// One Registry.
+struct RegistryEntry {
     version: LoginVersion,
+    /// What is tried for it.
+    tries: Vec<LoginId>,
+    /// Why more is not.
+    untried: Option<LoginOutcome>,
+    /// Whether an earlier leader found that it is refused.
+    was_refused: bool,
+}
+
+/// One login on one host, whichever Registries have it.
+struct LoginEntry {
+    attempt: Arc<LoginTry>,
     /// When it is tried next; `None`: not again.
     due: Option<RetryTimer>,
     is_running: bool,
     failures: u32,
-    /// Whether it was refused when it was tried last.
-    is_refused: bool,
+    /// What the last try showed since this replica leads.
+    outcome: Option<LoginOutcome>,
 }
+
+/// What is known anew of this version of a Registry's logins.
+pub(super) type Finding = (ObjectName, LoginVersion, LoginOutcome);
 
 /// The logins that there are.
 #[derive(Default)]
 pub(super) struct LoginSchedule {
-    entries: BTreeMap<ObjectName, Entry>,
+    registries: BTreeMap<ObjectName, RegistryEntry>,
+    logins: BTreeMap<LoginId, LoginEntry>,
     running: usize,
 }
 
 impl LoginSchedule {
-    /// Takes the logins that there are now. `status` is what the cluster has of a Registry.
+    /// Takes the Registries with fixed logins that there are now. `tries` is asked what is tried for one that is another than before;
+    /// `status` is what the cluster has of it. Answers what is known of those already, by what was tried for others.
     pub(super) fn update(
         &mut self,
         now_there: BTreeMap<ObjectName, LoginVersion>,
+        tries: impl Fn(&ObjectName) -> LoginTries,
         status: impl Fn(&ObjectName) -> Option<RegistryStatus>,
         now: Timestamp,
-    ) {
-        self.entries.retain(|name, _| now_there.contains_key(name));
+    ) -> Vec<Finding> {
+        self.registries
+            .retain(|name, _| now_there.contains_key(name));
+        let mut changed = Vec::new();
         for (name, version) in now_there {
-            let known = self.entries.get(&name);
+            let known = self.registries.get(&name);
             if known.is_some_and(|known| known.version == version) {
                 continue;
             }
             let remembered = version.find_remembered(status(&name).as_ref());
-            let is_refused = matches!(remembered, Some(Remembered::Refused));
-            let due = match remembered {
-                Some(Remembered::Taken) => None,
-                Some(Remembered::Refused) => Some(REFUSED.timer(0, now)),
-                Some(Remembered::Unknown) => Some(UNKNOWN.timer(0, now)),
-                None => Some(RetryTimer::after(SignedDuration::ZERO, now)),
-            };
-            // What is being tried is of no use any more: it is tried again when that has ended.
-            let is_running = known.is_some_and(|known| known.is_running);
-            let entry = Entry {
+            let LoginTries { tries, untried } = tries(&name);
+            let entry = RegistryEntry {
                 version,
-                due,
-                is_running,
-                failures: 0,
-                is_refused,
+                tries: tries.iter().map(|attempt| attempt.id).collect(),
+                untried,
+                was_refused: remembered == Some(Remembered::Refused),
             };
-            self.entries.insert(name, entry);
+            for attempt in tries {
+                self.want(attempt, remembered, now);
+            }
+            self.registries.insert(name.clone(), entry);
+            changed.push(name);
+        }
+        let in_use: BTreeSet<LoginId> = self
+            .registries
+            .values()
+            .flat_map(|entry| entry.tries.iter().copied())
+            .collect();
+        // One that is being tried may be wanted again before that has ended.
+        self.logins
+            .retain(|id, login| in_use.contains(id) || login.is_running);
+        let findings = changed.into_iter().filter_map(|name| self.find(&name));
+        findings.collect()
+    }
+
+    /// A Registry has this login, of which an earlier leader found this.
+    fn want(&mut self, attempt: LoginTry, remembered: Option<Remembered>, now: Timestamp) {
+        let due = match remembered {
+            Some(Remembered::Taken) => None,
+            Some(Remembered::Refused) => Some(REFUSED.timer(0, now)),
+            Some(Remembered::Unknown) => Some(UNKNOWN.timer(0, now)),
+            None => Some(RetryTimer::after(SignedDuration::ZERO, now)),
+        };
+        let known = self.logins.entry(attempt.id).or_insert(LoginEntry {
+            attempt: Arc::new(attempt),
+            due,
+            is_running: false,
+            failures: 0,
+            outcome: None,
+        });
+        // One that is refused is left alone until it is due, however many Registries come: its account may be locked.
+        if matches!(
+            known.outcome,
+            None | Some(LoginOutcome::Unknown {
+                is_passing: false,
+                ..
+            })
+        ) {
+            let both = [known.due, due].into_iter().flatten();
+            known.due = both.min_by_key(|due| due.at(now));
         }
     }
 
     /// Takes the next login to be tried, as long as not too many are.
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<(ObjectName, LoginVersion)> {
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Arc<LoginTry>> {
         if self.running >= MAX_CONCURRENT {
             return None;
         }
-        let is_due = |entry: &Entry| {
-            let due = entry.due.filter(|_| !entry.is_running);
-            due.is_some_and(|due| due.at(now) <= now)
+        let due_at = |login: &LoginEntry| {
+            let due = login.due.filter(|_| !login.is_running)?.at(now);
+            (due <= now).then_some(due)
         };
-        let due = self.entries.iter_mut().filter(|(_, entry)| is_due(entry));
+        let logins = self.logins.values_mut();
+        let due = logins.filter_map(|login| Some((due_at(login)?, login)));
         // The one that has waited for the longest.
-        let (name, entry) = due.min_by_key(|(_, entry)| entry.due.map(|due| due.at(now)))?;
-        entry.is_running = true;
+        let (_, login) = due.min_by_key(|(due, _)| *due)?;
+        login.is_running = true;
         self.running += 1;
-        Some((name.clone(), entry.version.clone()))
+        Some(Arc::clone(&login.attempt))
     }
 
-    /// A login was tried, or could not be; whether it is still the one that is there.
+    /// A login was tried. Answers what that shows of each Registry that has it.
     pub(super) fn end(
         &mut self,
-        name: &ObjectName,
-        version: &LoginVersion,
-        outcome: &LoginOutcome,
+        id: LoginId,
+        outcome: LoginOutcome,
         now: Timestamp,
-    ) -> bool {
+    ) -> Vec<Finding> {
         self.running = self.running.saturating_sub(1);
-        // A Registry that went meanwhile has no entry, or that of another one of its name.
-        let entry = self.entries.get_mut(name);
-        let Some(entry) = entry.filter(|entry| entry.is_running) else {
-            return false;
+        let Some(login) = self.logins.get_mut(&id) else {
+            return Vec::new();
         };
-        entry.is_running = false;
-        if entry.version != *version {
-            return false;
+        login.is_running = false;
+        let wait = find_wait(&outcome, login.failures);
+        login.due = wait.map(|wait| RetryTimer::after(wait, now));
+        login.failures = wait.map_or(0, |_| login.failures.saturating_add(1));
+        login.outcome = Some(outcome);
+        let users = self.registries.iter();
+        let users = users.filter(|(_, entry)| entry.tries.contains(&id));
+        let users: Vec<_> = users.map(|(name, _)| name).collect();
+        if users.is_empty() {
+            self.logins.remove(&id);
+            return Vec::new();
         }
-        let backoff = match outcome {
-            LoginOutcome::Taken => None,
-            LoginOutcome::Refused { .. } => Some(REFUSED),
-            LoginOutcome::Unknown { is_passing, .. } => is_passing.then_some(UNKNOWN),
-        };
-        entry.is_refused = matches!(outcome, LoginOutcome::Refused { .. });
-        entry.due = backoff.map(|backoff| backoff.timer(entry.failures, now));
-        entry.failures = backoff.map_or(0, |_| entry.failures.saturating_add(1));
-        true
+        let findings = users.into_iter().filter_map(|name| self.find(name));
+        findings.collect()
     }
 
-    /// How many logins were refused when they were tried last.
+    /// What is known of a Registry's logins; `None`: not all were tried, and none is refused.
+    fn find(&self, name: &ObjectName) -> Option<Finding> {
+        let entry = self.registries.get(name)?;
+        let outcome = self.find_outcome(entry)?;
+        Some((name.clone(), entry.version.clone(), outcome))
+    }
+
+    fn find_outcome(&self, entry: &RegistryEntry) -> Option<LoginOutcome> {
+        let known = |id| self.logins.get(id)?.outcome.as_ref();
+        let known: Vec<_> = entry.tries.iter().filter_map(known).collect();
+        let is_complete = known.len() == entry.tries.len();
+        let outcome = summarise(known.into_iter().chain(&entry.untried));
+        (is_complete || is_refusal(&outcome)).then_some(outcome)
+    }
+
+    /// How many Registries' logins were refused when they were tried last.
     pub(super) fn count_refused(&self) -> usize {
-        let entries = self.entries.values();
-        entries.filter(|entry| entry.is_refused).count()
+        let is_refused = |entry: &&RegistryEntry| {
+            let outcome = self.find_outcome(entry);
+            outcome.map_or(entry.was_refused, |outcome| is_refusal(&outcome))
+        };
+        self.registries.values().filter(is_refused).count()
+    }
+}
+
+fn is_refusal(outcome: &LoginOutcome) -> bool {
+    matches!(outcome, LoginOutcome::Refused { .. })
+}
+
+/// After how long a login is tried again that was tried so often in vain before; `None`: not again.
+fn find_wait(outcome: &LoginOutcome, failures: u32) -> Option<SignedDuration> {
+    match outcome {
+        LoginOutcome::Taken
+        | LoginOutcome::Unknown {
+            is_passing: false, ..
+        } => None,
+        LoginOutcome::Refused { .. } => Some(REFUSED.wait(failures)),
+        LoginOutcome::Unknown { retry_after, .. } => {
+            let asked = retry_after.and_then(|asked| SignedDuration::try_from(asked).ok());
+            let wait = asked.map(|asked| ASKED.wait(failures).max(asked));
+            Some(wait.unwrap_or_else(|| UNKNOWN.wait(failures)))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    use std::time::Duration;
 
     use super::*;
     use crate::controller::at;
@@ -217,11 +317,12 @@ mod tests {
         }
     }
 
-    fn unknown(is_passing: bool) -> LoginOutcome {
+    fn unknown(is_passing: bool, retry_after: Option<u64>) -> LoginOutcome {
         LoginOutcome::Unknown {
             reason: "Network",
             message: String::new(),
             is_passing,
+            retry_after: retry_after.map(Duration::from_secs),
         }
     }
 
@@ -230,59 +331,121 @@ mod tests {
         LoginOutcome::Refused { message }
     }
 
-    /// Tries the login of one Registry at this time, if it is due.
-    fn try_at(schedule: &mut LoginSchedule, seconds: i64, outcome: &LoginOutcome) -> bool {
-        let Some((name, version)) = schedule.pop_due(at(seconds)) else {
-            return false;
-        };
-        assert!(schedule.end(&name, &version, outcome, at(seconds)));
-        true
+    /// A login on a host.
+    fn attempt(host: &str, password: &str) -> LoginTry {
+        let (username, password) = ("robot".to_owned(), password.into());
+        LoginTry {
+            id: LoginId::of(host, &username, &password),
+            host: host.to_owned(),
+            username,
+            password,
+        }
+    }
+
+    fn tries(attempts: &[LoginTry]) -> LoginTries {
+        LoginTries {
+            tries: attempts.to_vec(),
+            untried: None,
+        }
+    }
+
+    /// There are so many Registries of this version, each with these logins.
+    fn update(
+        schedule: &mut LoginSchedule,
+        count: usize,
+        version: &LoginVersion,
+        attempts: &[LoginTry],
+        seconds: i64,
+    ) -> Vec<Finding> {
+        let there = names(count).map(|name| (name, version.clone())).collect();
+        schedule.update(there, |_| tries(attempts), |_| None, at(seconds))
+    }
+
+    /// Tries a login at this time, if one is due; of how many Registries that says something.
+    fn try_at(schedule: &mut LoginSchedule, seconds: i64, outcome: &LoginOutcome) -> Option<usize> {
+        let attempt = schedule.pop_due(at(seconds))?;
+        let findings = schedule.end(attempt.id, outcome.clone(), at(seconds));
+        Some(findings.len())
     }
 
     fn with(version: &LoginVersion, status: Option<&RegistryStatus>) -> LoginSchedule {
         let mut schedule = LoginSchedule::default();
         let there = names(1).map(|name| (name, version.clone())).collect();
-        schedule.update(there, |_| status.cloned(), at(0));
+        let one = |_: &ObjectName| tries(&[attempt("a.example", "pw")]);
+        schedule.update(there, one, |_| status.cloned(), at(0));
         schedule
     }
 
     #[test]
-    fn tries_each_state_of_a_login_once() {
-        let mut schedule = with(&version(1, "7"), None);
-        assert!(try_at(&mut schedule, 0, &LoginOutcome::Taken));
-        assert!(!try_at(&mut schedule, 100 * HOUR, &LoginOutcome::Taken));
-        for changed in [version(1, "8"), version(2, "8")] {
-            for is_new in [true, false] {
-                let there = names(1).map(|name| (name, changed.clone())).collect();
-                schedule.update(there, |_| None, at(100));
-                assert_eq!(try_at(&mut schedule, 100, &LoginOutcome::Taken), is_new);
-            }
+    fn tries_each_login_once_however_many_registries_have_it() {
+        let mut schedule = LoginSchedule::default();
+        let first = [attempt("a.example", "pw")];
+        update(&mut schedule, 100, &version(1, "7"), &first, 0);
+        assert_eq!(try_at(&mut schedule, 0, &refused()), Some(100));
+        assert_eq!(try_at(&mut schedule, 599, &refused()), None);
+        assert_eq!(schedule.count_refused(), 100);
+        // Registries that come later, and another state of the Secret with the same login, are told what is known.
+        let told = update(&mut schedule, 150, &version(1, "7"), &first, 100);
+        assert_eq!(told.len(), 50);
+        let told = update(&mut schedule, 150, &version(2, "8"), &first, 100);
+        let is_refused = |(_, of, outcome): &Finding| *of == version(2, "8") && is_refusal(outcome);
+        assert!(told.len() == 150 && told.iter().all(is_refused));
+        assert_eq!(try_at(&mut schedule, 599, &refused()), None);
+        assert_eq!(try_at(&mut schedule, 600, &refused()), Some(150));
+        // The wait grows by the tries of the login, not of each Registry.
+        assert_eq!(try_at(&mut schedule, 600 + 1199, &refused()), None);
+        // Another password, another user's host.
+        for other in [attempt("a.example", "other"), attempt("b.example", "other")] {
+            let told = update(&mut schedule, 150, &version(3, &other.host), &[other], 700);
+            assert!(told.is_empty());
+            let tried = try_at(&mut schedule, 700, &LoginOutcome::Taken);
+            assert_eq!(tried, Some(150));
         }
-        schedule.update(BTreeMap::new(), |_| None, at(200));
-        assert!(schedule.entries.is_empty());
+        assert_eq!(try_at(&mut schedule, 100 * HOUR, &refused()), None);
+        assert_eq!((schedule.logins.len(), schedule.count_refused()), (1, 0));
+        update(&mut schedule, 0, &version(1, "7"), &[], 200);
+        assert!(schedule.registries.is_empty() && schedule.logins.is_empty());
+    }
+
+    #[test]
+    fn says_of_several_logins_what_all_show_and_a_refusal_at_once() {
+        let both = [attempt("a.example", "pw"), attempt("b.example", "pw")];
+        for (outcome, after_first) in [(LoginOutcome::Taken, 0), (refused(), 1)] {
+            let mut schedule = LoginSchedule::default();
+            update(&mut schedule, 1, &version(1, "7"), &both, 0);
+            assert_eq!(try_at(&mut schedule, 0, &outcome), Some(after_first));
+            assert_eq!(try_at(&mut schedule, 0, &LoginOutcome::Taken), Some(1));
+            let known = schedule.find(&"r0".parse().unwrap());
+            assert_eq!(known.unwrap().2, outcome);
+        }
     }
 
     #[test]
     fn tries_again_what_may_be_another_answer_later() {
         let rows = [
             (
-                unknown(true),
+                unknown(true, None),
                 vec![60, 120, 240, 480, 960, 1920, HOUR, HOUR],
             ),
+            // To the second, and no faster for ever.
+            (unknown(true, Some(7)), vec![7, 7, 7, 8, 16, 32]),
+            (unknown(true, Some(0)), vec![1, 2, 4, 8]),
+            (unknown(true, Some(599)), vec![599, 599]),
             (refused(), vec![600, 1200, 2400, HOUR, HOUR]),
-            (unknown(false), vec![]),
+            (unknown(false, None), vec![]),
         ];
         for (outcome, waits) in rows {
             let mut schedule = with(&version(1, "7"), None);
             let mut now = 0;
-            assert!(try_at(&mut schedule, now, &outcome));
+            assert_eq!(try_at(&mut schedule, now, &outcome), Some(1));
             for wait in waits.iter().copied() {
-                assert!(!try_at(&mut schedule, now + wait - 1, &outcome));
+                assert_eq!(try_at(&mut schedule, now + wait - 1, &outcome), None);
                 now += wait;
-                assert!(try_at(&mut schedule, now, &outcome), "{outcome:?} {wait}");
+                let again = try_at(&mut schedule, now, &outcome);
+                assert_eq!(again, Some(1), "{outcome:?} {wait}");
             }
             let again = try_at(&mut schedule, now + 100 * HOUR, &outcome);
-            assert_eq!(again, !waits.is_empty());
+            assert_eq!(again.is_some(), !waits.is_empty());
         }
     }
 
@@ -291,15 +454,20 @@ mod tests {
         for (verified, first) in [("True", None), ("False", Some(600)), ("Unknown", Some(60))] {
             let status = status(verified, 1, "7");
             let mut schedule = with(&version(1, "7"), Some(&status));
+            assert_eq!(schedule.count_refused(), usize::from(verified == "False"));
             let before = first.map_or(100 * HOUR, |first| first - 1);
-            assert!(!try_at(&mut schedule, before, &refused()), "{verified}");
             assert_eq!(
-                try_at(&mut schedule, 100 * HOUR, &refused()),
+                try_at(&mut schedule, before, &refused()),
+                None,
+                "{verified}"
+            );
+            assert_eq!(
+                try_at(&mut schedule, 100 * HOUR, &refused()).is_some(),
                 first.is_some()
             );
             for other in [version(2, "7"), version(1, "8")] {
                 let mut schedule = with(&other, Some(&status));
-                assert!(try_at(&mut schedule, 0, &refused()), "another one");
+                assert_eq!(try_at(&mut schedule, 0, &refused()), Some(1), "another one");
             }
         }
     }
@@ -307,21 +475,23 @@ mod tests {
     #[test]
     fn tries_few_at_a_time_and_what_changed_meanwhile_again() {
         let mut schedule = LoginSchedule::default();
-        let there = |resource_version: &str| {
-            let version = version(1, resource_version);
-            names(10).map(|name| (name, version.clone())).collect()
+        let hosts = |password: &str| -> Vec<LoginTry> {
+            let host = |number| attempt(&format!("h{number}.example"), password);
+            (0..10).map(host).collect()
         };
-        schedule.update(there("7"), |_| None, at(0));
+        update(&mut schedule, 1, &version(1, "7"), &hosts("pw"), 0);
         let begun: Vec<_> = std::iter::from_fn(|| schedule.pop_due(at(0))).collect();
         assert_eq!(begun.len(), MAX_CONCURRENT);
-        schedule.update(there("8"), |_| None, at(0));
-        for (name, version) in &begun {
-            assert!(!schedule.end(name, version, &LoginOutcome::Taken, at(0)));
+        update(&mut schedule, 1, &version(1, "8"), &hosts("other"), 0);
+        for attempt in begun {
+            let findings = schedule.end(attempt.id, LoginOutcome::Taken, at(0));
+            assert!(findings.is_empty());
         }
         let mut tried = 0;
-        while try_at(&mut schedule, 0, &LoginOutcome::Taken) {
+        while try_at(&mut schedule, 0, &LoginOutcome::Taken).is_some() {
             tried += 1;
         }
         assert_eq!((tried, schedule.running), (10, 0));
+        assert_eq!(schedule.logins.len(), 10);
     }
 }

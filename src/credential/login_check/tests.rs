@@ -61,7 +61,12 @@ async fn check(
     };
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     let http = HttpClient::over(host.clone());
-    let outcome = http.check(secret, &keys).await;
+    let LoginTries { tries, untried } = find_tries(secret, &keys);
+    let mut outcomes = Vec::new();
+    for attempt in &tries {
+        outcomes.push(http.check(attempt).await);
+    }
+    let outcome = summarise(outcomes.iter().chain(&untried));
     let asked = host.asked.lock().unwrap().clone();
     (outcome, asked)
 }

@@ -1,5 +1,7 @@
 //! Why a registry did not do what it was asked.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::super::answers::AnswerReason;
@@ -44,6 +46,8 @@ pub(crate) enum RegistryClientError {
         reason: AnswerReason,
         /// Whether it passes by itself.
         is_passing: bool,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
         /// What to do.
         advice: &'static str,
     },

@@ -1,7 +1,6 @@
 //! Fixed logins are tried before they are called good.
 
-use pullpass::credential::SourceSecret;
-use pullpass::provision::ports::LoginOutcome;
+use pullpass::provision::ports::{LoginOutcome, LoginTry};
 
 use super::*;
 
@@ -31,8 +30,8 @@ impl Answers {
 
 #[async_trait]
 impl LoginChecker for Answers {
-    async fn check(&self, _: &SourceSecret, keys: &[String]) -> LoginOutcome {
-        assert_eq!(keys, ["harbor.example"]);
+    async fn check(&self, attempt: &LoginTry) -> LoginOutcome {
+        assert_eq!(attempt.host, "harbor.example");
         self.asked.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics.load(Ordering::SeqCst), "a bug");
         let outcome = self.outcome.lock().unwrap().clone();
@@ -53,6 +52,7 @@ fn unreachable() -> LoginOutcome {
         reason: "Network",
         message: "cannot talk to harbor.example".to_owned(),
         is_passing: true,
+        retry_after: None,
     }
 }
 
