@@ -15,9 +15,18 @@ use super::http::HttpClient;
 use super::registry_client::{LoginMethod, RegistryClient, RegistryClientError};
 use super::static_login;
 use crate::plain_text::Fingerprint;
+use crate::registry::Pattern;
 
 /// How many logins of one Registry are tried: more say nothing of the others.
 const MAX_TRIES: usize = 8;
+
+/// Anybody may pull.
+const NOT_REQUIRED: &str = "LoginNotRequired";
+/// Anybody may see the front page, and no repository is known that asks for a login.
+const NO_REPOSITORY: &str = "RepositoryUnknown";
+
+/// At how many repositories a login is tried where the front page of their registry is open.
+pub(crate) const MAX_PATHS: usize = 3;
 
 /// What to do where nobody could tell.
 const OF_THE_LOGIN: &str = "check that the login may pull from it";
@@ -50,6 +59,13 @@ pub enum LoginOutcome {
     },
 }
 
+impl LoginOutcome {
+    /// Whether nobody was sent a login, as none was asked for: what is known of more repositories may be another answer.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Unknown { reason, .. } if [NOT_REQUIRED, NO_REPOSITORY].contains(reason))
+    }
+}
+
 /// Tries fixed logins.
 #[async_trait]
 pub trait LoginChecker: Send + Sync {
@@ -64,10 +80,12 @@ impl LoginChecker for HttpClient {
             host,
             username,
             password,
+            paths,
             ..
         } = attempt;
         let client = RegistryClient::new(self, host, username, password);
-        read_answer(host, client.login().await)
+        let answer = client.login(paths.iter().map(String::as_str)).await;
+        read_answer(attempt, answer)
     }
 }
 
@@ -97,6 +115,20 @@ pub struct LoginTry {
     pub username: String,
     /// The password; never shown.
     pub password: SecretString,
+    /// The first few repositories that it is for, or what they are below; none: the whole host.
+    pub paths: BTreeSet<String>,
+}
+
+impl LoginTry {
+    /// Somebody has it for these repositories, too. Answers whether that is new.
+    pub fn add_paths(&mut self, paths: impl IntoIterator<Item = String>) -> bool {
+        let before = self.paths.clone();
+        self.paths.extend(paths);
+        while self.paths.len() > MAX_PATHS {
+            self.paths.pop_last();
+        }
+        self.paths != before
+    }
 }
 
 /// What is tried of a source Secret for one Registry.
@@ -123,7 +155,10 @@ pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
     for login in logins {
         let host = host_of(&login.key).to_owned();
         let id = LoginId::of(&host, &login.username, &login.password);
+        let path = path_of(&login.key);
         if !seen.insert(id) {
+            let known = found.tries.iter_mut().find(|known| known.id == id);
+            known.map(|known| known.add_paths(path));
             continue;
         }
         if host.contains('*') || !named.contains(&*host) {
@@ -138,6 +173,7 @@ pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
                 host,
                 username: login.username,
                 password: login.password,
+                paths: path.into_iter().collect(),
             });
         } else {
             let message = format!("only {MAX_TRIES} of its logins are tried");
@@ -153,13 +189,23 @@ fn host_of(key: &str) -> &str {
     key.split('/').next().unwrap_or_default()
 }
 
-fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> LoginOutcome {
+/// The path of an `auths` key, if it has one.
+pub(crate) fn path_of(key: &str) -> Option<String> {
+    let pattern = Pattern::of_key(key)?;
+    Some(pattern.path().to_owned()).filter(|path| !path.is_empty())
+}
+
+fn read_answer(
+    attempt: &LoginTry,
+    answer: Result<LoginMethod, RegistryClientError>,
+) -> LoginOutcome {
     let error = match answer {
         Ok(LoginMethod::Basic | LoginMethod::Token) => return LoginOutcome::Taken,
         Ok(LoginMethod::Open) => {
-            let message = format!("{host} asks for no login, so none was tried");
-            return unknown("LoginNotRequired", message, false);
+            let message = format!("{} asks for no login, so none was tried", attempt.host);
+            return unknown(NOT_REQUIRED, message, false);
         }
+        Ok(LoginMethod::Untried) => return untried(attempt),
         Err(error) => error,
     };
     let message = error.to_string();
@@ -198,6 +244,25 @@ fn read_answer(host: &str, answer: Result<LoginMethod, RegistryClientError>) -> 
         RegistryClientError::Timeout { .. } => known("Timeout", true, OF_THE_WAY),
         RegistryClientError::Network { .. } => known("Network", true, OF_THE_WAY),
     }
+}
+
+fn untried(LoginTry { host, paths, .. }: &LoginTry) -> LoginOutcome {
+    let message = format!(
+        "{}, so the login is not tried; `pullpass check` tries it with an image",
+        describe_untried(host, paths.iter().map(String::as_str))
+    );
+    // A repository may come later.
+    unknown(NO_REPOSITORY, message, !paths.is_empty())
+}
+
+/// Why a registry with an open front page was sent no login.
+pub(crate) fn describe_untried<'p>(host: &str, paths: impl Iterator<Item = &'p str>) -> String {
+    let paths: Vec<&str> = paths.collect();
+    let which = match &paths[..] {
+        [] => "no repository that asks for one is known".to_owned(),
+        paths => format!("it does not say whether {} does", paths.join(", ")),
+    };
+    format!("{host} asks for no login at its front page /v2/, and {which}")
 }
 
 /// What several tries of one Registry show: one that is refused counts more than one that is not known, and that more than one that is taken.

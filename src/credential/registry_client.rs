@@ -7,6 +7,7 @@
 
 mod challenge;
 mod error;
+mod repository;
 mod upload;
 mod upload_location;
 
@@ -50,8 +51,10 @@ pub(crate) struct RegistryClient<'a> {
 /// How a registry let a login in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoginMethod {
-    /// It asks for no login.
+    /// It asks for no login, for none of the repositories that were asked for.
     Open,
+    /// It shows its front page to anybody, and no repository that asks for a login is known: none was sent.
+    Untried,
     /// With the login in each request.
     Basic,
     /// With a token that it gave for the login.
@@ -95,16 +98,20 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
-    /// Whether the registry takes the login.
+    /// Whether the registry takes the login. `paths` are repositories, or what they are below: they are asked for where its front page is
+    /// open to anybody, which says nothing of them.
     ///
     /// # Errors
     /// [`RegistryClientError`].
-    pub(crate) async fn login(&self) -> Result<LoginMethod, RegistryClientError> {
+    pub(crate) async fn login(
+        &self,
+        paths: impl IntoIterator<Item = &str>,
+    ) -> Result<LoginMethod, RegistryClientError> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
             let entrance = match challenge {
-                Challenge::None => return Ok(LoginMethod::Open),
+                Challenge::None => return self.login_below(paths, deadline).await,
                 Challenge::Basic => LoginMethod::Basic,
                 Challenge::Token { .. } => LoginMethod::Token,
             };
@@ -131,20 +138,16 @@ impl<'a> RegistryClient<'a> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
-            let scope = Scope::pull(path);
-            let authorization = self.authorize(&challenge, Some(scope), deadline).await?;
-            let authorization = authorization.as_ref();
+            let mut entry = self.enter(challenge, Scope::pull(path), deadline).await?;
             let manifest = format!("/v2/{path}/manifests/{reference}");
-            let reply = self
-                .send("HEAD", &manifest, authorization, deadline)
-                .await?;
+            let reply = self.ask(&mut entry, "HEAD", &manifest, deadline).await?;
             if reply.status == 200 {
                 return Ok(Manifest {
                     digest: reply.header("docker-content-digest").map(one_line),
                 });
             }
             // An answer to HEAD has no words: the same question by GET has.
-            let spoken = self.send("GET", &manifest, authorization, deadline).await?;
+            let spoken = self.ask(&mut entry, "GET", &manifest, deadline).await?;
             let reply = if spoken.status == reply.status {
                 spoken
             } else {
@@ -162,12 +165,20 @@ impl<'a> RegistryClient<'a> {
         if reply.status == 200 {
             return Ok(Challenge::None);
         }
-        if matches!(reply.status, 429 | 500..=599) {
+        if is_trouble(reply.status) {
             return Err(self.explain("/v2/".to_owned(), &reply));
         }
-        let headers: Vec<&str> = reply.headers("www-authenticate").collect();
-        if reply.status != 401 || headers.is_empty() {
+        if reply.status != 401 {
             return Err(self.bad(format!("it answers /v2/ with HTTP {}", reply.status)));
+        }
+        self.read_challenge("/v2/", &reply)
+    }
+
+    /// What a 401 asks for.
+    fn read_challenge(&self, place: &str, reply: &Reply) -> Result<Challenge, RegistryClientError> {
+        let headers: Vec<&str> = reply.headers("www-authenticate").collect();
+        if headers.is_empty() {
+            return Err(self.bad(format!("it answers {place} with HTTP {}", reply.status)));
         }
         Challenge::find(&headers)
             .ok_or_else(|| self.bad("it asks for a login in no way that runtimes know".to_owned()))
@@ -308,9 +319,17 @@ impl<'a> RegistryClient<'a> {
     }
 }
 
+/// Whether an answer says nothing of what was asked.
+fn is_trouble(status: u16) -> bool {
+    matches!(status, 429 | 500..=599)
+}
+
 /// <https://distribution.github.io/distribution/spec/auth/token/#token-response-fields>
 #[derive(Deserialize)]
 struct RegistryTokenResponse {
     token: Option<String>,
     access_token: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use super::login::{Logins, find_login, open_client, provider_of, try_login};
 use super::push::{self, PushTarget};
 use super::report::{CheckReport, HopResult, SubjectKind};
 use super::{advice, ids, selection};
+use crate::credential::login_check::{MAX_PATHS, path_of};
+use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::{Host, Resolved, ValidRegistry};
 
@@ -137,7 +139,8 @@ async fn try_image(
     let provider = provider_of(&registry.sources[resolved.grant].0);
     let client = open_client(context, domain, login, provider);
     report.start();
-    if !try_login(context, &client, domain, login, provider, report).await? {
+    let place = (domain, &BTreeSet::from([reference.path().to_owned()]));
+    if !try_login(context, &client, place, login, provider, report).await? {
         return report.skip(&["manifest"], "the login is not taken");
     }
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
@@ -174,7 +177,14 @@ pub(super) async fn try_hosts(
             }
             let provider = provider_of(source);
             let client = open_client(context, domain, login, provider);
-            if try_login(context, &client, domain, login, provider, report).await? {
+            let of_login = |one: &&Login| {
+                let same_host = one.key.split('/').next() == Some(domain);
+                same_host && one.username == login.username
+            };
+            let paths = held.into_iter().flatten().filter(of_login);
+            let paths = paths.filter_map(|one| path_of(&one.key)).take(MAX_PATHS);
+            let place = (domain, &paths.collect());
+            if try_login(context, &client, place, login, provider, report).await? {
                 taken.push(domain.to_owned());
             }
         }

@@ -1,10 +1,11 @@
 //! A login on its registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::advice;
 use super::context::CheckContext;
 use super::report::{CheckReport, HopResult};
+use super::{advice, ids};
+use crate::credential::login_check::describe_untried;
 use crate::credential::registry_client::{LoginMethod, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
@@ -28,17 +29,26 @@ pub(super) fn open_client<'c>(
     }
 }
 
-/// Whether the login may be used further.
+/// Whether the login may be used further. `paths` are repositories that it is for.
 pub(super) async fn try_login(
     context: &CheckContext<'_>,
     client: &RegistryClient<'_>,
-    domain: &str,
+    (domain, paths): (&str, &BTreeSet<String>),
     login: &Login,
     provider: &str,
     report: &mut CheckReport,
 ) -> anyhow::Result<bool> {
-    let (result, goes_on) = match context.refused.try_once(client, domain, login).await {
+    let (result, goes_on) = match context
+        .refused
+        .try_once(client, (domain, paths), login)
+        .await
+    {
         Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
+        Ok(LoginMethod::Untried) => {
+            let untried = describe_untried(domain, paths.iter().map(String::as_str));
+            let result = HopResult::skipped(format!("not tried: {untried}; name an image"));
+            (result.id(ids::REPOSITORY_UNKNOWN), true)
+        }
         Ok(LoginMethod::Basic) => (
             HopResult::ok(format!("{domain} takes the login of {}", login.username)),
             true,

@@ -1,5 +1,7 @@
 //! The hop of who builds images: whether the login of a Registry with access Push may push to a repository that is there.
 
+use std::collections::BTreeSet;
+
 use super::context::CheckContext;
 use super::login::{Logins, find_login, open_client, provider_of, try_login};
 use super::report::{CheckReport, HopResult};
@@ -65,7 +67,8 @@ pub(super) async fn try_image(
     let domain = reference.domain();
     let client = open_client(context, domain, login, provider);
     report.start();
-    if try_login(context, &client, domain, login, provider, report).await? {
+    let place = (domain, &BTreeSet::from([reference.path().to_owned()]));
+    if try_login(context, &client, place, login, provider, report).await? {
         let image = reference.digest().or(reference.tag()).unwrap_or("latest");
         let place = (domain, reference.path());
         let result = try_repository(&client, place, Some(image), provider, registry).await;

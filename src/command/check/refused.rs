@@ -1,6 +1,6 @@
 //! Logins that a registry refused meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl RefusedLogins {
     pub(super) async fn try_once(
         &self,
         client: &RegistryClient<'_>,
-        domain: &str,
+        (domain, paths): (&str, &BTreeSet<String>),
         login: &Login,
     ) -> Result<LoginMethod, RegistryClientError> {
         let id = LoginId::of(domain, &login.username, &login.password);
@@ -37,7 +37,7 @@ impl RefusedLogins {
         {
             return Err(error);
         }
-        let answer = client.login().await;
+        let answer = client.login(paths.iter().map(String::as_str)).await;
         if let Err(
             error @ (RegistryClientError::Refused { .. } | RegistryClientError::Known { .. }),
         ) = &answer
@@ -91,9 +91,10 @@ mod tests {
             username: "robot".to_owned(),
             password: password.into(),
         };
+        let paths = BTreeSet::new();
         let count = async |login: &Login, domain: &str| {
             let client = RegistryClient::new(&http, domain, &login.username, &login.password);
-            let answer = refused.try_once(&client, domain, login).await;
+            let answer = refused.try_once(&client, (domain, &paths), login).await;
             assert!(answer.is_err(), "{answer:?}");
             host.0.load(Ordering::SeqCst)
         };

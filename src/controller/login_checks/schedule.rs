@@ -169,21 +169,22 @@ impl LoginSchedule {
             Some(Remembered::Unknown) => Some(UNKNOWN.timer(0, now)),
             None => Some(RetryTimer::after(SignedDuration::ZERO, now)),
         };
-        let known = self.logins.entry(attempt.id).or_insert(LoginEntry {
-            attempt: Arc::new(attempt),
+        let known = self.logins.entry(attempt.id);
+        let known = known.or_insert_with(|| LoginEntry {
+            attempt: Arc::new(attempt.clone()),
             due,
             is_running: false,
             failures: 0,
             outcome: None,
         });
+        let is_wider = Arc::make_mut(&mut known.attempt).add_paths(attempt.paths);
         // One that is refused is left alone until it is due, however many Registries come: its account may be locked.
-        if matches!(
-            known.outcome,
-            None | Some(LoginOutcome::Unknown {
-                is_passing: false,
-                ..
-            })
-        ) {
+        let is_tried_anew = match &known.outcome {
+            None => true,
+            Some(LoginOutcome::Unknown { is_passing, .. }) if !is_passing => true,
+            Some(outcome) => is_wider && outcome.is_unsent(),
+        };
+        if is_tried_anew {
             let both = [known.due, due].into_iter().flatten();
             known.due = both.min_by_key(|due| due.at(now));
         }
@@ -339,6 +340,7 @@ mod tests {
             host: host.to_owned(),
             username,
             password,
+            paths: BTreeSet::new(),
         }
     }
 
@@ -418,6 +420,32 @@ mod tests {
             let known = schedule.find(&"r0".parse().unwrap());
             assert_eq!(known.unwrap().2, outcome);
         }
+    }
+
+    /// A registry with an open front page is asked at what Registries name: another repository is tried at once.
+    #[test]
+    fn tries_a_login_that_was_not_sent_at_repositories_that_come() {
+        let mut schedule = LoginSchedule::default();
+        let at_path = |path: &str| LoginTry {
+            paths: [path.to_owned()].into(),
+            ..attempt("a.example", "pw")
+        };
+        let unsent = LoginOutcome::Unknown {
+            reason: "RepositoryUnknown",
+            message: String::new(),
+            is_passing: true,
+            retry_after: None,
+        };
+        update(&mut schedule, 1, &version(1, "7"), &[at_path("x")], 0);
+        assert_eq!(try_at(&mut schedule, 0, &unsent), Some(1));
+        update(&mut schedule, 2, &version(1, "7"), &[at_path("x")], 0);
+        assert!(schedule.pop_due(at(0)).is_none());
+        update(&mut schedule, 2, &version(2, "7"), &[at_path("y")], 0);
+        let attempt = schedule.pop_due(at(0)).unwrap();
+        assert_eq!(attempt.paths.len(), 2);
+        assert_eq!(schedule.end(attempt.id, refused(), at(0)).len(), 2);
+        update(&mut schedule, 3, &version(2, "7"), &[at_path("z")], 0);
+        assert!(schedule.pop_due(at(599)).is_none(), "it was refused");
     }
 
     #[test]

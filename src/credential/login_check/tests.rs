@@ -12,6 +12,8 @@ use super::*;
 struct Host {
     challenge: Option<&'static str>,
     status: u16,
+    /// Whether anybody may see its front page.
+    is_front_open: bool,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -23,6 +25,7 @@ impl HttpConnector for Host {
         self.asked.lock().unwrap().push(line);
         let status = match self.challenge {
             None => 200,
+            Some(_) if self.is_front_open && request.uri().ends_with("/v2/") => 200,
             Some(_) if has_login => self.status,
             Some(_) => 401,
         };
@@ -57,8 +60,13 @@ async fn check(
     let host = Host {
         challenge,
         status,
+        is_front_open: false,
         asked: Arc::default(),
     };
+    ask(host, secret, keys).await
+}
+
+async fn ask(host: Host, secret: &SourceSecret, keys: &[&str]) -> (LoginOutcome, Vec<String>) {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     let http = HttpClient::over(host.clone());
     let LoginTries { tries, untried } = find_tries(secret, &keys);
@@ -171,4 +179,37 @@ async fn says_what_is_wrong_with_a_source_of_no_use() {
         (asked, read(&outcome)),
         (vec![], ("MalformedSource", false))
     );
+}
+
+/// An open front page says nothing of the repositories: the login is tried where one of the Registry's asks for one.
+#[tokio::test]
+async fn calls_no_login_needless_for_an_open_front_page() {
+    let own = Some(r#"Bearer realm="https://a.example/token",service="a.example""#);
+    let rows = [
+        (BASIC, 200, &["a.example/team"][..], ("Taken", false)),
+        (BASIC, 401, &["a.example/team"], ("Refused", false)),
+        (own, 200, &["a.example/team"], ("Taken", false)),
+        (BASIC, 200, &["a.example"], ("RepositoryUnknown", false)),
+        (
+            BASIC,
+            401,
+            &["a.example", "a.example/team"],
+            ("Refused", false),
+        ),
+        (None, 200, &["a.example"], ("RepositoryUnknown", false)),
+        (None, 200, &["a.example/team"], ("LoginNotRequired", false)),
+    ];
+    for (challenge, status, keys, expected) in rows {
+        let host = Host {
+            challenge,
+            status,
+            is_front_open: true,
+            asked: Arc::default(),
+        };
+        let (outcome, asked) = ask(host, &login("pw"), keys).await;
+        assert_eq!(read(&outcome), expected, "{challenge:?} {keys:?} {asked:?}");
+        let was_sent = asked.iter().any(|line| line.ends_with("with a login"));
+        assert_eq!(was_sent, matches!(expected.0, "Taken" | "Refused"));
+        assert_eq!(outcome.is_unsent(), !was_sent, "{outcome:?}");
+    }
 }

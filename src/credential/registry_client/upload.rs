@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::cloud::unlogged;
 use super::super::http::Reply;
 use super::challenge::{Challenge, Scope};
+use super::repository::RepositoryEntry;
 use super::upload_location::{self, PushOutcome};
 use super::{REQUEST_TIMEOUT, RegistryClient, RegistryClientError};
 
@@ -30,10 +31,8 @@ impl RegistryClient<'_> {
         let asked = async {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
-            if let Some(words) = self
-                .find_doubt(&challenge, path, reference, deadline)
-                .await?
-            {
+            let mut entry = self.enter(challenge, Scope::pull(path), deadline).await?;
+            if let Some(words) = self.find_doubt(&mut entry, reference, deadline).await? {
                 return Ok(PushOutcome::Unknown(words));
             }
             let what = || format!("a push to {path}");
@@ -41,16 +40,14 @@ impl RegistryClient<'_> {
                 path,
                 actions: PUSH,
             };
-            let authorization = self.authorize(&challenge, Some(scope), deadline).await?;
+            let mut entry = self.enter(entry.challenge, scope, deadline).await?;
             let uploads = format!("/v2/{path}/blobs/uploads/");
-            let opened = self
-                .send("POST", &uploads, authorization.as_ref(), deadline)
-                .await?;
+            let opened = self.ask(&mut entry, "POST", &uploads, deadline).await?;
             if opened.status != 202 {
                 return Err(self.explain(what(), &opened));
             }
             match upload_location::find(opened.header("location"), self.domain) {
-                Ok(place) => Ok(self.cancel(&challenge, path, place).await),
+                Ok(place) => Ok(self.cancel(&entry.challenge, path, place).await),
                 Err(why) => Ok(PushOutcome::Left(why)),
             }
         };
@@ -60,20 +57,16 @@ impl RegistryClient<'_> {
     /// Why the repository may not be there, in the registry's words; `None`: it is, as it shows an image or its tags.
     async fn find_doubt(
         &self,
-        challenge: &Challenge,
-        path: &str,
+        entry: &mut RepositoryEntry<'_>,
         reference: Option<&str>,
         deadline: Instant,
     ) -> Result<Option<String>, RegistryClientError> {
-        let authorization = self
-            .authorize(challenge, Some(Scope::pull(path)), deadline)
-            .await?;
-        let authorization = authorization.as_ref();
+        let path = entry.scope.path;
         let manifest = reference.map(|name| ("HEAD", format!("/v2/{path}/manifests/{name}")));
         let tags = ("GET", format!("/v2/{path}/tags/list?n=1"));
         let mut words = None;
         for (method, place) in manifest.into_iter().chain([tags]) {
-            let reply = self.send(method, &place, authorization, deadline).await?;
+            let reply = self.ask(entry, method, &place, deadline).await?;
             match reply.status {
                 200 if shows(method, &reply) => return Ok(None),
                 200 => words = Some(format!("{method} shows no image of it")),
