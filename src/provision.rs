@@ -109,6 +109,12 @@ pub trait Provision: Send + Sync {
         dry_run: bool,
     ) -> Coverage;
 
+    /// Reads a pull secret live, once, where memory cannot know yet whether it is there, as the list of those of its name goes on;
+    /// else nothing is asked.
+    async fn make_known(&self, _namespace: &NamespaceName, _secret: &ObjectName) -> KnownBy {
+        KnownBy::Memory
+    }
+
     /// Why what is missing under `keys` is not there to be written, as far as memory knows: for a dry run, which works for nothing.
     fn find_lacks(
         &self,
@@ -141,6 +147,17 @@ pub enum Coverage {
     /// A Secret of this name is there that is not ours. It is never written, and never referenced: a malformed one would make
     /// every pull of the Pod fail.
     Foreign,
+}
+
+/// How it is known what a namespace's pull secret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// Memory knows it.
+    Memory,
+    /// It was read just now, and memory knows what there is.
+    Read,
+    /// Not at all: it could not be read, or not soon.
+    Nothing,
 }
 
 /// How making sure of a namespace's pull secret ended.

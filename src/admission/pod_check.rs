@@ -16,7 +16,7 @@ use crate::provision::{Namespace, Provision};
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Says of a Pod whether it was missed, by the same plan as a review. Only what memory knows counts, but for the one live read of a
-/// ServiceAccount.
+/// ServiceAccount, and one of a pull secret while those of its name are being listed.
 #[derive(Clone)]
 pub struct PodChecker {
     provision: Arc<dyn Provision>,
@@ -31,6 +31,8 @@ pub enum PodCheck {
     Skipped(Skip),
     /// It lacks what it would be given, were it created now.
     Missed(MissingReferences),
+    /// It lacks this, and nobody knows yet whether it would be given it: a Secret of that name may be somebody else's.
+    Unknown(MissingReferences),
 }
 
 /// What a missed Pod lacks.
@@ -101,6 +103,13 @@ pub(super) async fn check_pod(
     let lacks = lacks(&injection);
     match result.left_out {
         Some(skip) if lacks.secrets.is_empty() => PodCheck::Skipped(skip),
+        _ if lacks
+            .secrets
+            .iter()
+            .any(|name| result.unknown.contains(name)) =>
+        {
+            PodCheck::Unknown(lacks)
+        }
         _ => PodCheck::Missed(lacks),
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Skip};
 use super::review::PodObject;
 use crate::names::ObjectName;
-use crate::provision::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
+use crate::provision::{Coverage, EnsureOutcome, KnownBy, Namespace, Pending, Provision};
 
 /// One review, as far as the pull secrets are concerned.
 pub(super) struct SecretsReview<'a> {
@@ -28,6 +28,8 @@ pub(super) struct SecretsResult {
     pub(super) cold: bool,
     /// Why something is not there yet, in one word; `None`: all of it is there.
     pub(super) pending: Option<&'static str>,
+    /// The secrets of which nobody knows yet whether they are there and ours.
+    pub(super) unknown: Vec<String>,
     /// Why the last secret that is left out is.
     pub(super) left_out: Option<Skip>,
     /// What the user should know.
@@ -77,9 +79,12 @@ impl SecretsReview<'_> {
         let needs: Vec<(&ObjectName, Vec<&str>)> =
             names.iter().map(|name| (*name, needed(name))).collect();
         let outcomes = join_all(needs.iter().map(|(name, keys)| self.ensure_one(name, keys))).await;
-        for (name, (outcome, cold)) in names.into_iter().zip(outcomes) {
-            result.cold |= cold;
-            match outcome {
+        for (name, ensured) in names.into_iter().zip(outcomes) {
+            result.cold |= ensured.is_cold;
+            if !ensured.is_known {
+                result.unknown.push(name.to_string());
+            }
+            match ensured.outcome {
                 EnsureOutcome::Covered => {}
                 EnsureOutcome::Foreign => {
                     result.left_out = Some(Skip::SecretNotManaged);
@@ -99,27 +104,55 @@ impl SecretsReview<'_> {
         }
     }
 
-    async fn ensure_one(&self, secret: &ObjectName, keys: &[&str]) -> (EnsureOutcome, bool) {
-        let found = self
-            .provision
-            .covers(self.namespace, secret, keys, self.now, self.dry_run);
-        match found {
-            Coverage::Covered => (EnsureOutcome::Covered, false),
-            Coverage::Foreign => (EnsureOutcome::Foreign, false),
-            Coverage::Missing if self.dry_run || keys.is_empty() => {
-                let lacks = self
-                    .provision
-                    .find_lacks(self.namespace, secret, keys, self.now);
-                (EnsureOutcome::Pending(lacks), false)
-            }
-            Coverage::Missing => {
-                let result = self
-                    .provision
-                    .ensure(self.namespace, secret, keys, self.deadline);
-                (result.await, true)
+    async fn ensure_one(&self, secret: &ObjectName, keys: &[&str]) -> EnsuredSecret {
+        let covers = || {
+            let (namespace, now) = (self.namespace, self.now);
+            self.provision
+                .covers(namespace, secret, keys, now, self.dry_run)
+        };
+        let mut found = covers();
+        let mut ensured = EnsuredSecret {
+            outcome: EnsureOutcome::Covered,
+            is_cold: false,
+            is_known: true,
+        };
+        // What is worked for finds out by itself whose the Secret is.
+        let is_asked_alone = keys.is_empty() || self.dry_run && found == Coverage::Missing;
+        if is_asked_alone && found != Coverage::Foreign {
+            let read = self.provision.make_known(&self.namespace.name, secret);
+            let read = tokio::time::timeout_at(self.deadline, read).await;
+            let known = read.unwrap_or(KnownBy::Nothing);
+            ensured.is_known = known != KnownBy::Nothing;
+            if known == KnownBy::Read {
+                found = covers();
             }
         }
+        ensured.outcome = match found {
+            Coverage::Covered => EnsureOutcome::Covered,
+            Coverage::Foreign => EnsureOutcome::Foreign,
+            Coverage::Missing if self.dry_run || keys.is_empty() => {
+                let (namespace, now) = (self.namespace, self.now);
+                let lacks = self.provision.find_lacks(namespace, secret, keys, now);
+                EnsureOutcome::Pending(lacks)
+            }
+            Coverage::Missing => {
+                ensured.is_cold = true;
+                let (namespace, deadline) = (self.namespace, self.deadline);
+                let result = self.provision.ensure(namespace, secret, keys, deadline);
+                result.await
+            }
+        };
+        ensured
     }
+}
+
+/// What came of one pull secret.
+struct EnsuredSecret {
+    outcome: EnsureOutcome,
+    /// Whether it had to be worked for.
+    is_cold: bool,
+    /// Whether it is known if it is there.
+    is_known: bool,
 }
 
 /// For whoever creates the Pod, who may read no Registry: what is of those who run pullpass is for them.

@@ -116,6 +116,7 @@ impl Webhook {
             PodCheck::Skipped(Skip::NamespaceNotOptedIn) => enforce.handle_unknown(name),
             PodCheck::Referenced | PodCheck::Skipped(_) => ValidationResponse::default(),
             PodCheck::Missed(lacks) => enforce.handle_missed(pod, &namespace, &lacks),
+            PodCheck::Unknown(lacks) => handle_unknown_secrets(&namespace, &lacks),
         }
     }
 }
@@ -155,6 +156,16 @@ impl Enforce {
             Self::Deny => ValidationResponse::refuse(Denial::forbidden(message)),
         }
     }
+}
+
+/// No Pod is refused for what is not known yet.
+fn handle_unknown_secrets(namespace: &Namespace, lacks: &MissingReferences) -> ValidationResponse {
+    let message = format!(
+        "pullpass: the Pod does not reference Secret {} of namespace {}, and it could not be read whether that is pullpass' own: if the Pod cannot pull its images, recreate it",
+        lacks.secrets.join(", "),
+        namespace.name
+    );
+    ValidationResponse::warn(vec![message])
 }
 
 impl Webhook {

@@ -29,7 +29,7 @@ use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
 use super::write::Writer;
 use super::write_log::WriteLog;
-use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
+use super::{Coverage, EnsureOutcome, KnownBy, Namespace, Pending, Provision};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::{Grant, Registries, ValidRegistry};
 
@@ -151,6 +151,10 @@ impl Provision for Provisioner {
             ProvisionerInner::join(&self.0, namespace, secret);
         }
         found.coverage
+    }
+
+    async fn make_known(&self, namespace: &NamespaceName, secret: &ObjectName) -> KnownBy {
+        self.0.make_known(namespace, secret).await
     }
 
     fn find_lacks(

@@ -1,5 +1,5 @@
-//! The live reads that a review may need: of a namespace that no watch knows (yet), of a Pod's ServiceAccount, and of the rights to a
-//! Registry's own pull secrets.
+//! The live reads that a review may need: of a namespace or pull secret that no watch knows (yet), of a Pod's ServiceAccount, and of the
+//! rights to a Registry's own pull secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::live_reads::Crowded;
 use super::ports::ClusterError;
 use super::provisioner::ProvisionerInner;
-use super::{InjectMode, Namespace, write};
+use super::state::Observed;
+use super::{InjectMode, KnownBy, Namespace, write};
 use crate::names::{NamespaceName, ObjectName};
 
 /// How long the API server may take to say which rights there are: nobody waits for a warning.
@@ -65,6 +66,40 @@ impl ProvisionerInner {
                     );
                 }
                 None
+            }
+        }
+    }
+
+    /// Whether it is known by now what a namespace's pull secret is: from the watch, or by a live read of this moment.
+    pub(super) async fn make_known(
+        &self,
+        namespace: &NamespaceName,
+        secret: &ObjectName,
+    ) -> KnownBy {
+        let store = self.state.pull_secrets_of(secret);
+        if store.is_listed() || store.get(namespace).is_some() {
+            return KnownBy::Memory;
+        }
+        if self.namespace_reads.turn_soon().await.is_err() {
+            return KnownBy::Nothing;
+        }
+        match self.cluster.fetch_pull_secret(namespace, secret).await {
+            Ok(Some(found)) => {
+                let version = &found.version.resource_version;
+                store.apply_own_write(namespace, version, Observed::of(&found));
+                KnownBy::Read
+            }
+            Ok(None) => KnownBy::Read,
+            Err(error) => {
+                if let Some(suppressed) = self.namespace_reads.admit_failure(&error) {
+                    tracing::warn!(
+                        namespace.name = namespace.as_str(),
+                        secret.name = secret.as_str(),
+                        suppressed,
+                        "a pull secret could not be read while they are listed (logged once a minute): {error}"
+                    );
+                }
+                KnownBy::Nothing
             }
         }
     }

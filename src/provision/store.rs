@@ -25,6 +25,8 @@ struct StoreInner<N, T> {
     last_seen: u64,
     /// Counts the lists that began.
     list: u64,
+    /// Whether a list has ended, or none ever will.
+    is_listed: bool,
 }
 
 struct StoreRow<T> {
@@ -41,6 +43,7 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             rows: BTreeMap::new(),
             last_seen: 0,
             list: 0,
+            is_listed: false,
         };
         Self {
             inner: RwLock::new(inner),
@@ -185,9 +188,20 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
         self.write().list += 1;
     }
 
+    /// Whether what is not here is not there, as far as can be known: a list has ended, or there are no rights to one.
+    pub fn is_listed(&self) -> bool {
+        self.read().is_listed
+    }
+
+    /// There are no rights to a list: nothing more will be known.
+    pub fn give_up_list(&self) {
+        self.write().is_listed = true;
+    }
+
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.
     pub fn replace(&self, listed: Vec<(N, String, T)>) -> bool {
         let mut inner = self.write();
+        inner.is_listed = true;
         let list = inner.list;
         let mut before = std::mem::take(&mut inner.rows);
         inner.last_seen = 0;

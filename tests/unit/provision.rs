@@ -14,6 +14,7 @@ mod races;
 pub(crate) mod silent;
 mod status;
 mod tenants;
+mod unlisted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

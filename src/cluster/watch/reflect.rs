@@ -117,6 +117,7 @@ pub(super) async fn follow<K, N, T, I, R, C>(
                 trouble.report_failure(&error);
                 is_refused.store(is_forbidden(&error), Ordering::Release);
                 if !blocks_readiness && is_forbidden(&error) {
+                    store.give_up_list();
                     synced.send_replace(SyncState::Listed);
                 }
             }
