@@ -17,6 +17,7 @@ mod refused;
 mod report;
 mod selection;
 mod service_accounts;
+mod shared_login;
 mod source;
 
 use std::path::PathBuf;

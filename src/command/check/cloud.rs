@@ -7,11 +7,12 @@ use super::image::{self, CheckedImage};
 use super::login::Logins;
 use super::push;
 use super::report::{CheckReport, HopResult, SubjectKind};
+use super::shared_login::SharedLogins;
 use super::source::SecretError;
 use super::{advice, ids, selection};
 use crate::credential::mint::{Mint as _, MintRequest, SourceKeys};
 use crate::credential::static_login::{self, Login};
-use crate::credential::{Credential, MintError, acr, ecr};
+use crate::credential::{Credential, MintError, SourceSecret, acr, ecr};
 use crate::names::ObjectName;
 use crate::provision::ports::Cluster as _;
 use crate::provision::secret::seconds;
@@ -30,7 +31,7 @@ pub(super) async fn check(
     images: &[CheckedImage<'_>],
     report: &mut CheckReport,
 ) -> anyhow::Result<Logins> {
-    let mut logins = Logins::new();
+    let (mut logins, mut shared) = (Logins::new(), SharedLogins::default());
     for registry in context.registries.iter() {
         let is_asked = |place: usize| {
             images.is_empty()
@@ -51,21 +52,15 @@ pub(super) async fn check(
         report.begin(SubjectKind::Registry, &registry.name);
         let places_tried = places.len();
         for place in places {
-            let (source, keys) = &registry.sources[place];
-            if let CredentialSource::Minted(source) = source
+            if let (CredentialSource::Minted(source), _) = &registry.sources[place]
                 && places_tried > 1
             {
                 report.narrow(&location_of(source));
             }
-            let found = match source {
-                CredentialSource::Static(fixed) => {
-                    let reserved = find_excluded(registry, source);
-                    try_static(context, fixed, (keys, &reserved), report).await?
-                }
-                CredentialSource::Minted(source) => {
-                    try_mint(context, registry, source, keys, report).await?
-                }
-            };
+            let found = try_source(context, registry, place, report).await?;
+            if let Some(said) = shared.add(registry, place, &found) {
+                report.note("access", said)?;
+            }
             logins.insert((registry.name.to_string(), place), found);
         }
         if images.is_empty() {
@@ -77,6 +72,23 @@ pub(super) async fn check(
         }
     }
     Ok(logins)
+}
+
+/// One credential of a Registry; answers its logins.
+async fn try_source(
+    context: &CheckContext<'_>,
+    registry: &ValidRegistry,
+    place: usize,
+    report: &mut CheckReport,
+) -> anyhow::Result<Vec<Login>> {
+    let (source, keys) = &registry.sources[place];
+    match source {
+        CredentialSource::Static(fixed) => {
+            let reserved = find_excluded(registry, source);
+            try_static(context, fixed, (keys, &reserved), report).await
+        }
+        CredentialSource::Minted(source) => try_mint(context, registry, source, keys, report).await,
+    }
 }
 
 /// A Registry that rests.
@@ -107,22 +119,28 @@ async fn try_static(
             return Ok(Vec::new());
         }
     };
-    match static_login::logins(&secret, keys, reserved) {
+    let (result, logins) = read_logins(&secret, keys, reserved);
+    report.add("identity", result)?;
+    Ok(logins)
+}
+
+/// The logins of a source Secret for these keys, without those that lie in what is `reserved`.
+fn read_logins(
+    secret: &SourceSecret,
+    keys: &[String],
+    reserved: &[String],
+) -> (HopResult, Vec<Login>) {
+    match static_login::logins(secret, keys, reserved) {
         Ok(logins) => {
-            let message = format!(
-                "{} in source secret {}",
-                count(logins.len(), "login"),
-                source.secret
-            );
-            report.add("identity", HopResult::ok(message))?;
-            Ok(logins)
+            let logins_found = count(logins.len(), "login");
+            let message = format!("{logins_found} in source secret {}", secret.name);
+            (HopResult::ok(message), logins)
         }
         Err(error) => {
             let text = error.to_string();
             let (message, fix) = text.rsplit_once(": ").unwrap_or((&text, "correct it"));
             let result = HopResult::failed(message, fix).id(ids::MALFORMED_SOURCE);
-            report.add("identity", result)?;
-            Ok(Vec::new())
+            (result, Vec::new())
         }
     }
 }
@@ -375,5 +393,51 @@ pub(super) fn count(number: usize, what: &str) -> String {
         format!("1 {what}")
     } else {
         format!("{number} {what}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Registries, Registry};
+
+    /// What `excludedImages` takes away is no login of the Registry, nor what lies in it: no host is asked about it.
+    #[test]
+    fn reads_no_login_of_what_a_registry_excludes() {
+        let entry = r#"{"username":"robot","password":"p"}"#;
+        let keys = [
+            "a.com/team",
+            "a.com/team/app",
+            "a.com/team/secret",
+            "a.com/team/secret/x",
+        ];
+        let auths = keys.map(|key| format!("\"{key}\":{entry}")).join(",");
+        let config = format!("{{\"auths\":{{{auths}}}}}");
+        let secret = SourceSecret {
+            name: "a".parse().unwrap(),
+            type_: "kubernetes.io/dockerconfigjson".to_owned(),
+            data: [(".dockerconfigjson".to_owned(), config.into_bytes().into())].into(),
+            resource_version: "1".to_owned(),
+        };
+        let all = &keys[..];
+        let rows: [(&str, &[&str]); 3] = [
+            ("", all),
+            ("a.com/team/secret", &keys[..2]),
+            ("a.com/team/app, a.com/team/secret", &keys[..1]),
+        ];
+        for (excluded, expected) in rows {
+            let yaml = format!(
+                "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: a}}, spec: {{images: [a.com/team], excludedImages: [{excluded}], namespaceSelector: {{}}, static: {{secretRef: {{name: a}}}}}}}}"
+            );
+            let registry: Registry = serde_saphyr::from_str(&yaml).unwrap();
+            let registries = Registries::build([registry]);
+            assert_eq!(registries.problems(), []);
+            let registry = registries.iter().next().unwrap();
+            let (source, keys) = &registry.sources[0];
+            let reserved = find_excluded(registry, source);
+            let (_, logins) = read_logins(&secret, keys, &reserved);
+            let found: Vec<&str> = logins.iter().map(|login| login.key.as_str()).collect();
+            assert_eq!(found, expected, "{excluded}");
+        }
     }
 }

@@ -52,6 +52,8 @@ pub(super) const PUSH_REFUSED: &str = "PushRefused";
 pub(super) const REPOSITORY_UNKNOWN: &str = "RepositoryUnknown";
 /// An upload was opened and not cancelled.
 pub(super) const UPLOAD_LEFT: &str = "UploadLeft";
+/// The login that Pods get is that of a Registry with access Push.
+pub(super) const PODS_PUSH: &str = "PodsPush";
 /// No Registry with access Push is for it.
 pub(super) const NO_PUSH: &str = "NoPush";
 /// There is no such image.
