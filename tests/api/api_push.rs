@@ -235,6 +235,60 @@ async fn assert_ordered(
     wait_until_gone(fixture, one, name).await;
 }
 
+/// The login moves to the Secret of builders and back: no key is left behind, and a Pod gets what is true by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_a_login_when_a_registry_pushes_and_when_it_pulls_again() {
+    let fixture = Fixture::alone("moved").await;
+    let login = Login {
+        username: "robot".to_owned(),
+        password: "secret".to_owned(),
+    };
+    let basic = json!({"username": login.username, "password": login.password});
+    fixture
+        .put_source("robot", "kubernetes.io/basic-auth", basic)
+        .await;
+    let source = json!({"static": {"secretRef": {"name": "robot"}}});
+    let (team, other) = ("localhost:9/team", "localhost:9/other");
+    let push = pushing(&fixture, "moved", &[team], &source);
+    let mut pull = push.clone();
+    pull["spec"]["access"] = "Pull".into();
+    let mut spec = source.clone();
+    spec["images"] = json!([other]);
+    fixture.put_registry("stays", spec).await;
+    grant_printed(&fixture, std::slice::from_ref(&push)).await;
+    fixture.cluster.apply(&pull).await;
+    let namespace = fixture.namespace("shop").await;
+    let _pullpass = fixture.start_controller().await;
+    let image = format!("{team}/app:1");
+    for _ in 0..2 {
+        // Whoever gets the reference finds the login there, however early the Pod comes.
+        let pod = wait::until("a Pod with the reference", async || {
+            let pod = fixture.create(&namespace, &[&image]).await;
+            (!references(&pod.body).is_empty()).then_some(pod)
+        })
+        .await;
+        assert_eq!(references(&pod.body), ["pullpass"]);
+        let held = logins(&fixture, &namespace, "pullpass").await.unwrap();
+        assert!(held.contains_key(team), "{held:?}");
+        wait_for(&fixture, &namespace, "pullpass", &[team, other], &login).await;
+        wait_until_gone(&fixture, &namespace, "pullpass-moved").await;
+
+        fixture.cluster.apply(&push).await;
+        let keys = [team, "localhost:9"];
+        wait_for(&fixture, &namespace, "pullpass-moved", &keys, &login).await;
+        wait_for(&fixture, &namespace, "pullpass", &[other], &login).await;
+        let pod = fixture.create(&namespace, &[&image]).await;
+        assert_eq!(references(&pod.body), [] as [&str; 0]);
+        let status = wait_for_condition(&fixture, "moved", ["Ready", "True", "Provisioned"]).await;
+        // The namespace, and that in which it is asked whether the webhook is called.
+        assert_eq!(status["namespaces"], json!({"ready": 2, "total": 2}));
+
+        fixture.cluster.apply(&pull).await;
+    }
+    wait_until_gone(&fixture, &namespace, "pullpass-moved").await;
+    wait_for(&fixture, &namespace, "pullpass", &[team, other], &login).await;
+}
+
 /// Docker Hub's login is under the key that Docker's clients look up, and a source Secret with several logins for one host is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::too_many_lines, reason = "one course of events")]
