@@ -44,7 +44,7 @@ use crate::registry::source::MintSource;
 
 pub use answers::AnswerReason;
 pub use cloud::{CloudMint, MintTimeouts};
-pub use error::MintError;
+pub use error::{MintError, is_passing_reason};
 pub use metrics::Metrics;
 pub use refusal::Refusal;
 pub use store::{CLAIM_LIFE, Claim, CredentialStore, Ticket, find_claim_left};

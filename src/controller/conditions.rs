@@ -59,14 +59,12 @@ impl Reason {
         }
     }
 
-    /// Why a mint failed. A word alone does not say whether that passes: a session that has expired is renewed, a key is not.
+    /// Why a mint failed.
     pub(super) fn of_mint(error: &MintError) -> Self {
-        let why = Self::new(error.reason(), error.to_string());
-        let is_passing = why.is_passing || error.is_passing();
         Self {
-            is_passing,
+            is_passing: error.is_passing(),
             is_for_admins: error.is_for_admins(true),
-            ..why
+            ..Self::new(error.reason(), error.to_string())
         }
     }
 

@@ -212,19 +212,13 @@ impl MintError {
         }
     }
 
-    /// Whether it mends itself: nobody has to do anything, it is tried again.
+    /// Whether it mends itself: nobody has to do anything, it is tried again. Of what a cloud answered the word alone does not say: a
+    /// session that has expired is renewed, a key is not.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Hop { cause, .. } => cause.is_passing(),
             Self::Refused(refusal) => refusal.is_passing,
-            Self::Timeout { .. }
-            | Self::Network { .. }
-            | Self::SessionNotRenewed { .. }
-            | Self::Tenant(TenantError::Replaced { .. } | TenantError::TokenUnreachable { .. }) => {
-                true
-            }
-            Self::Store(error) => !matches!(error, ClusterError::Forbidden { .. }),
-            _ => false,
+            _ => is_passing_reason(self.reason()),
         }
     }
 
@@ -232,6 +226,30 @@ impl MintError {
     pub(crate) fn is_store_unreachable(&self) -> bool {
         matches!(self, Self::Store(error) if store_reason(error) == "StoreUnreachable")
     }
+}
+
+/// The reasons of errors, of a mint or of the cluster, that pass without anybody's doing, mostly. All others need a person, though
+/// everything is tried again.
+const PASSING: [&str; 14] = [
+    "Conflict",
+    "InternalError",
+    "InvalidResponse",
+    "NamespaceTerminating",
+    "Network",
+    "ServiceAccountReplaced",
+    "SessionNotRenewed",
+    "StoreConflict",
+    "StoreUnreachable",
+    "Throttled",
+    "Timeout",
+    "TokenUnreachable",
+    "Unavailable",
+    "Unreachable",
+];
+
+/// Whether this reason is one of those that pass.
+pub fn is_passing_reason(reason: &str) -> bool {
+    PASSING.contains(&reason)
 }
 
 /// What is wrong with an answer; repeats nothing of it.
@@ -275,6 +293,44 @@ fn store_reason(error: &ClusterError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The log and the Registry's condition go by the same words; of an answer by what it means.
+    #[test]
+    fn says_of_each_error_whether_it_mends_itself() {
+        let text = || "x".to_owned();
+        let refused = |is_passing| {
+            MintError::Refused(Box::new(Refusal {
+                is_passing,
+                ..Refusal::of_throttle()
+            }))
+        };
+        let hop = MintError::Hop {
+            hop: 1,
+            hops: 1,
+            role_arn: text(),
+            cause: Box::new(refused(false)),
+        };
+        let (host, problem) = (text(), text());
+        let bad = MintError::BadAnswer { host, problem };
+        let (what, message) = (text(), text());
+        let forbidden = ClusterError::Forbidden { what, message };
+        for (error, is_passing) in [
+            (bad, true),
+            (MintError::TaskPanicked, true),
+            (MintError::Timeout { host: text() }, true),
+            (
+                MintError::from(ClusterError::NotFound { what: text() }),
+                true,
+            ),
+            (MintError::from(forbidden), false),
+            (MintError::MissingSource { secret: text() }, false),
+            (refused(true), true),
+            (refused(false), false),
+            (hop, false),
+        ] {
+            assert_eq!(error.is_passing(), is_passing, "{error}");
+        }
+    }
 
     /// What is a namespace's own may be shown there; what is of those who run pullpass, never.
     #[test]

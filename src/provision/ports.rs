@@ -12,11 +12,11 @@ use super::changes::ChangeLog;
 use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
-pub use crate::credential::MintError;
 pub use crate::credential::login_check::{
     LoginChecker, LoginId, LoginOutcome, LoginTries, LoginTry, find_tries, summarise,
 };
 use crate::credential::{Credential, SourceSecret};
+pub use crate::credential::{MintError, is_passing_reason};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::source::{MintSource, Tenant};
 

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{PROVISIONING, RESTS, Reason, SUSPENDED};
+use crate::provision::ports::is_passing_reason;
 use crate::provision::secret::seconds;
 use crate::registry::crd::RegistryStatus;
 
@@ -17,28 +18,9 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 const RECONCILING: &str = "Reconciling";
 const STALLED: &str = "Stalled";
 
-/// The reasons that pass without anybody's doing, mostly. All others need a person, though everything is tried again.
-const PASSING: [&str; 15] = [
-    PROVISIONING,
-    "InvalidResponse",
-    "Conflict",
-    "InternalError",
-    "NamespaceTerminating",
-    "Network",
-    "ServiceAccountReplaced",
-    "SessionNotRenewed",
-    "StoreConflict",
-    "StoreUnreachable",
-    "Throttled",
-    "Timeout",
-    "TokenUnreachable",
-    "Unavailable",
-    "Unreachable",
-];
-
-/// Whether this reason is one of those that pass.
+/// Whether this reason passes without anybody's doing, mostly.
 pub(super) fn is_passing(reason: &str) -> bool {
-    PASSING.contains(&reason)
+    reason == PROVISIONING || is_passing_reason(reason)
 }
 
 /// What is done about a Registry that is not ready.
