@@ -33,6 +33,7 @@ pub mod oci;
 pub mod patch_only;
 pub mod pki;
 pub mod process;
+pub mod program_log;
 pub mod proxy;
 pub mod registries;
 pub mod roles;

@@ -1,14 +1,13 @@
 //! The real binary with `serve --patch-only`.
 
-use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
+use super::program_log::ProgramLog;
 use super::wait;
 use super::webhook::HOST;
 
@@ -126,8 +125,8 @@ impl Setup {
         // What it inherits is the only end that may be left.
         drop(command);
         let (mut read, mut part) = (Vec::new(), [0; 4096]);
-        let file = File::create(replica.folder.path().join("log")).unwrap();
-        while replica.find_line("listening").is_none() {
+        let (seen, file) = ProgramLog::create(replica.folder.path());
+        while seen.find_line("listening").is_none() {
             let length = log.read(&mut part).unwrap();
             assert_ne!(length, 0, "pullpass ended");
             read.extend_from_slice(&part[..length]);
@@ -149,12 +148,13 @@ impl Replica {
     /// Starts a command; where it logs is the file, unless another place is given.
     fn spawn(command: &mut Command, stderr: Option<Stdio>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = File::create(folder.path().join("log")).unwrap();
-        let stderr = stderr.unwrap_or_else(|| log.into());
+        let (log, file) = ProgramLog::create(folder.path());
+        let stderr = stderr.unwrap_or_else(|| file.into());
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             child: child.unwrap(),
+            log,
             folder,
             webhook: nowhere,
             health: nowhere,
@@ -163,7 +163,7 @@ impl Replica {
 
     /// Waits until it is ready.
     async fn prepared(&mut self) {
-        let listening = async || self.find_line("listening");
+        let listening = async || self.log.find_line("listening");
         let line = wait::until("pullpass to listen", listening).await;
         let find = |name: &str| line[name].as_str().unwrap().parse().unwrap();
         (self.webhook, self.health) = (find("webhook.address"), find("health.address"));
@@ -175,6 +175,7 @@ impl Replica {
 /// A running process; it is killed with the value.
 pub struct Replica {
     child: Child,
+    log: ProgramLog,
     folder: TempDir,
     pub webhook: SocketAddr,
     pub health: SocketAddr,
@@ -193,16 +194,12 @@ impl Replica {
 
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.log.read()
     }
 
-    /// The first line of the log with this message.
-    pub fn find_line(&self, message: &str) -> Option<Value> {
-        let log = self.log();
-        let mut lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        lines.find(|line: &Value| line["message"] == message)
+    /// Waits until a line of the log holds all of these words; answers the log.
+    pub async fn wait_logged(&self, words: &[&str]) -> String {
+        self.log.wait_for(words).await
     }
 
     /// Whether it says that it is ready.

@@ -1,6 +1,5 @@
 //! The real binary, as a process beside the cluster.
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cluster::{Cluster, read_yaml};
+use super::program_log::ProgramLog;
 use super::{metrics, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pullpass");
@@ -57,7 +57,9 @@ impl Launch {
 /// A running pullpass. It is killed with the value.
 pub struct Pullpass {
     child: Child,
-    folder: TempDir,
+    log: ProgramLog,
+    // Removed with the value.
+    _folder: TempDir,
     certificates: PathBuf,
     webhook: SocketAddr,
     health: SocketAddr,
@@ -101,7 +103,7 @@ impl Pullpass {
         let mut pullpass = Self::spawn(launch, folder, certificates);
         let listening = wait::until("pullpass to listen", async || {
             pullpass.check_alive();
-            pullpass.find_line("listening")
+            pullpass.log.find_line("listening")
         })
         .await;
         let address = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
@@ -111,7 +113,7 @@ impl Pullpass {
     }
 
     fn spawn(launch: &Launch, folder: TempDir, certificates: PathBuf) -> Self {
-        let log = File::create(folder.path().join("log")).unwrap();
+        let (log, stderr) = ProgramLog::create(folder.path());
         let mut command = launch.command();
         command
             .args(["serve", "--listen", &launch.listen.to_string()])
@@ -138,11 +140,12 @@ impl Pullpass {
             .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log);
+            .stderr(stderr);
         let nowhere = LOOPBACK;
         Self {
             child: command.spawn().unwrap(),
-            folder,
+            log,
+            _folder: folder,
             certificates,
             webhook: nowhere,
             health: nowhere,
@@ -215,28 +218,17 @@ impl Pullpass {
 
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.log.read()
     }
 
-    /// Waits until a line of the log holds all of these words, as lines are written a moment after what they tell of; answers the log.
+    /// Waits until a line of the log holds all of these words; answers the log.
     pub async fn wait_logged(&self, words: &[&str]) -> String {
-        wait::until(&format!("{words:?} in the log"), async || {
-            let log = self.log();
-            let mut lines = log.lines();
-            let is_there = lines.any(|line| words.iter().all(|words| line.contains(words)));
-            is_there.then_some(log)
-        })
-        .await
+        self.log.wait_for(words).await
     }
 
     /// The first line of the log with this message.
     pub fn find_line(&self, message: &str) -> Option<Value> {
-        let log = self.log();
-        // The last line may not be complete yet.
-        let mut lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        lines.find(|line: &Value| line["message"] == message)
+        self.log.find_line(message)
     }
 
     /// Whether it says that it is ready.

@@ -100,11 +100,8 @@ async fn answers_callers_that_the_authority_signed_and_no_others() {
     let refused = "pullpass_tls_handshake_failures_total{reason=\"unauthenticated\"}";
     assert!(place.count(refused).await >= 8);
     let said = "no client certificate signed by --client-ca";
-    assert_eq!(
-        place.replica.log().matches(said).count(),
-        1,
-        "once a minute"
-    );
+    let log = place.replica.wait_logged(&[said]).await;
+    assert_eq!(log.matches(said).count(), 1, "once a minute");
     // Probes and Prometheus have no certificate, and need none on their own port.
     assert!(place.replica.is_ready().await);
 }

@@ -47,8 +47,7 @@ async fn answers_from_files_counts_and_logs_no_objects() {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
     let line = "admitted the Pod with its pull secret";
-    support::wait::until("the line", async || replica.find_line(line)).await;
-    let log = replica.log();
+    let log = replica.wait_logged(&[line]).await;
     assert!(
         !log.contains("canary") && !metrics.contains("canary"),
         "{log}{metrics}"
@@ -107,8 +106,7 @@ async fn serves_on_when_idle_connections_take_all_file_descriptors() {
         idle.push(TcpStream::connect(replica.webhook).await.unwrap());
     }
     let line = "connection limit reached";
-    let say = async || replica.log().contains(line).then_some(());
-    support::wait::until("the places to be taken", say).await;
+    replica.wait_logged(&[line]).await;
     assert!(replica.is_ready().await, "files are left for probes");
     for _ in 0..10 {
         assert_eq!(post(&connected, &replica, &review).await.status(), 200);
@@ -155,9 +153,8 @@ async fn answers_probes_when_kept_connections_take_all_places() {
     let probe = tokio::time::timeout(PATIENCE, replica.is_ready());
     assert!(probe.await.unwrap());
     let line = "connection limit reached";
-    let say = async || replica.log().contains(line).then_some(());
-    support::wait::until("it to be said", say).await;
-    assert_eq!(replica.log().matches(line).count(), 1, "and said once");
+    let log = replica.wait_logged(&[line]).await;
+    assert_eq!(log.matches(line).count(), 1, "and said once");
 }
 
 /// The first bytes of a TLS connection that names an address where a name belongs; a library warns of each.

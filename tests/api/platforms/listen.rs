@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use super::support::bed;
 use super::support::netns;
 use super::support::patch_only::{Replica, Setup};
-use super::support::wait;
 use tokio::net::TcpStream;
 
 const WEBHOOK: [&str; 2] = ["127.0.0.1:8443", "[::1]:8443"];
@@ -92,11 +91,7 @@ async fn answers_where_it_is_told() {
     let replica = Setup::start_command(without_ipv6(&quick(setup.plain_command()))).await;
     let open = [WEBHOOK[0], METRICS[0]];
     assert_answers(&replica, &open, &[WEBHOOK[1], METRICS[1]]).await;
-    wait::until("the log to say so", async || {
-        let said = replica.log().contains("this machine has no IPv6");
-        said.then_some(())
-    })
-    .await;
+    replica.wait_logged(&["this machine has no IPv6"]).await;
     stop(replica).await;
 
     // What was asked for is not silently something else.
