@@ -115,7 +115,7 @@ model:
 	PULLPASS_MODEL_HISTORIES=10000 $(CARGO) test --locked --test unit -- model:: --nocapture
 
 # The targets of fuzz/targets/.
-FUZZ_TARGETS := answers claims kind patterns references review source_logins tenant_logins
+FUZZ_TARGETS := answers claims kind patterns references review source_logins tenant_exports tenant_logins
 
 ## fuzz: each reader of what others write, by libFuzzer, RUNS times (2,000,000 unless given); TARGET for one; what it finds is in target/fuzz (an hour)
 fuzz:

@@ -28,6 +28,7 @@ pub(crate) mod lock;
 pub mod login_digests;
 pub mod namespace;
 pub mod observe;
+mod observed;
 pub mod offline;
 mod pending;
 pub mod ports;

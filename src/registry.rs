@@ -23,6 +23,8 @@ mod index;
 mod labels;
 pub mod pattern;
 pub mod pod_subject;
+mod secret_format;
+mod secret_name;
 pub mod selector;
 pub mod source;
 mod spec_changes;
@@ -37,7 +39,7 @@ use crate::image::Reference;
 use crate::names::ObjectName;
 pub use arrange::Arrangement;
 pub use candidate::{Tie, ValidatedRegistry};
-pub use crd::{Access, PodMetadata, Registry, RegistrySpec};
+pub use crd::{Access, ExportFormat, PodMetadata, Registry, RegistrySpec};
 pub use explain::{Explanation, Precedence, RegistryMatch, Why};
 use grant_cache::GrantCache;
 pub use grants::Grant;
@@ -47,15 +49,15 @@ use index::Index;
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
 pub use pod_subject::{KnownServing, PodSubject};
+pub use secret_format::SecretFormat;
+pub use secret_name::{
+    PULL_SECRET, export_secret_name, is_export_name, is_pull_secret_name, registry_of_secret,
+};
 pub use source::CredentialSource;
 pub use spec_changes::{SpecChangeState, SpecChanges};
-pub use valid::ValidRegistry;
+pub use valid::{ValidExport, ValidRegistry};
 pub use validate::Problem;
 pub(crate) use validate::split_endpoint;
-
-/// The name of the pull secret that each served namespace has; a Registry that chooses among a namespace's Pods, or that pushes, has one
-/// of its own, of this name with `-<name of the Registry>` behind it.
-pub const PULL_SECRET: &str = "pullpass";
 
 /// Labels of a namespace or a Pod.
 pub type Labels = BTreeMap<String, String>;
@@ -236,16 +238,11 @@ impl Registries {
         self.index.covering(&self.served, repository)
     }
 
-    /// The names of the pull secrets that a namespace with these labels is to have, in their order.
+    /// The names of the pull secrets and exports that a namespace with these labels is to have, in their order.
     pub fn secrets(&self, namespace: &Labels) -> Vec<&ObjectName> {
-        let mut secrets: Vec<&ObjectName> = Vec::new();
-        for registry in self.served.iter().filter(|one| one.serves(namespace)) {
-            if !secrets.contains(&&registry.secret) {
-                secrets.push(&registry.secret);
-            }
-        }
-        secrets.sort_unstable();
-        secrets
+        let serving = self.served.iter().filter(|one| one.serves(namespace));
+        let secrets: BTreeSet<&ObjectName> = serving.flat_map(ValidRegistry::secrets).collect();
+        secrets.into_iter().collect()
     }
 
     /// The valid Registries that serve a namespace with these labels and are not suspended, by rank.
@@ -290,12 +287,6 @@ fn find_ties(served: &[ValidRegistry]) -> Vec<(usize, usize)> {
         tied.extend(later.map(|(other, _)| (one, other)));
     }
     tied
-}
-
-/// Whether a Secret of this name is one of those that pullpass writes for Pods.
-pub fn is_pull_secret_name(name: &str) -> bool {
-    let rest = name.strip_prefix(PULL_SECRET);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod patterns;
 mod references;
 mod review;
 mod source_logins;
+mod tenant_exports;
 mod tenant_logins;
 
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     answers::TARGET,
     claims::TARGET,
     kind::TARGET,
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 8] = [
     references::TARGET,
     review::TARGET,
     source_logins::TARGET,
+    tenant_exports::TARGET,
     tenant_logins::TARGET,
 ];
 

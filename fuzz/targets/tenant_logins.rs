@@ -1,12 +1,15 @@
 //! Pull secrets, as whoever may write into a namespace leaves them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{Target, now};
 use crate::provision::ports::{PullSecret, Version};
+use crate::provision::secret::format::DOCKERCONFIGJSON;
 use crate::provision::secret::{AuthEntry, Auths, merge, prune};
+use crate::registry::SecretFormat;
 
 pub(super) const TARGET: Target = Target {
     name: "tenant_logins",
@@ -28,7 +31,7 @@ fn run(data: &[u8]) {
     let registry = || "team".parse().unwrap();
     let wanted = ["a.example", "b.example/x", "b.example"]
         .map(|key| AuthEntry::new(key, registry(), "user", &"password".into(), None));
-    let merged = merge(Some(&existing), &wanted, now());
+    let merged = merge(Some(&existing), SecretFormat::PullSecret, &wanted, now());
     // What was readable and is nobody's of ours stays as it was; nothing else comes in.
     for (key, digest) in &there {
         if wanted.iter().all(|entry| entry.key != *key) {
@@ -47,7 +50,7 @@ fn run(data: &[u8]) {
         assert!(before.is_intact());
         return;
     };
-    let written = content.dockerconfigjson.expose_secret();
+    let written = content.data[DOCKERCONFIGJSON].expose_secret();
     // Base64 of three logins, and what JSON's escapes make of the rest.
     assert!(written.len() <= 6 * data.len() + 1_000, "{}", written.len());
     let after = Auths::parse(written);
@@ -55,7 +58,7 @@ fn run(data: &[u8]) {
     assert_eq!(after.digests(), merged.digests);
     let mut again = read(written);
     again.annotations = content.annotations;
-    let again = merge(Some(&again), &wanted, now());
+    let again = merge(Some(&again), SecretFormat::PullSecret, &wanted, now());
     assert!(again.content.is_none(), "the second merge writes, too");
     let pruned = prune(&read(written), |key| key == "a.example");
     assert!(pruned.digests.keys().all(|key| key == "a.example"));
@@ -68,7 +71,11 @@ fn read(dockerconfigjson: &[u8]) -> PullSecret {
             resource_version: "1".to_owned(),
         },
         ours: true,
-        dockerconfigjson: Some(SecretSlice::from(dockerconfigjson.to_vec())),
+        format: Some(SecretFormat::PullSecret),
+        data: BTreeMap::from([(
+            DOCKERCONFIGJSON,
+            Arc::new(SecretSlice::from(dockerconfigjson.to_vec())),
+        )]),
         annotations: BTreeMap::new(),
     }
 }

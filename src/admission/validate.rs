@@ -37,18 +37,20 @@ pub(super) async fn registry(State(webhook): State<Arc<Webhook>>, request: Reque
     };
     let check = async |_: &Review<'_>| {
         let provision = &webhook.provision;
-        let mut secret = None;
+        let mut secrets = Vec::new();
         let problems = |registry: &ValidRegistry| {
-            secret = Some(registry.secret.clone());
+            secrets.extend(registry.own_secrets().cloned());
             provision.source_problems(registry)
         };
         let (objects, registries) = (OldAndNew::find(&body), provision.registries());
         let mut response = validate_registry::validate(&objects, &registries, problems);
         // Of one that is valid and in use.
-        if let Some(secret) = secret
-            && let Some(missing) = provision.find_missing_rights(&secret).await
-        {
-            response.warnings.push(format!("pullpass: {missing}"));
+        for secret in secrets {
+            if let Some(missing) = provision.find_missing_rights(&secret).await {
+                response.warnings.push(format!("pullpass: {missing}"));
+                // What is printed has the rights to all of them.
+                break;
+            }
         }
         response
     };

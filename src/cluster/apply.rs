@@ -1,5 +1,6 @@
 //! The few reads, and the one write into tenants' namespaces.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::api::Objects;
-use super::objects::{self, DOCKERCONFIGJSON_KEY, DOCKERCONFIGJSON_TYPE};
-use super::{FIELD_MANAGER, Kube, NO_OBJECT, api_error, own_labels};
+use super::objects;
+use super::{FIELD_MANAGER, Kube, NO_OBJECT, api_error};
 use crate::credential::SourceSecret;
 use crate::names::{NamespaceName, ObjectName};
 use crate::plain_text::to_base64;
@@ -82,13 +83,15 @@ impl Cluster for Kube {
         content: &PullSecretContent,
         precondition: &Precondition,
     ) -> Result<Version, ClusterError> {
+        let data = content.data.iter();
+        let data: BTreeMap<_, _> = data.map(|(key, text)| (key, to_base64(&**text))).collect();
         let object = json!({
             "metadata": {
-                "labels": own_labels(),
+                "labels": objects::labels_of(content.format),
                 "annotations": content.annotations,
             },
-            "type": DOCKERCONFIGJSON_TYPE,
-            "data": { DOCKERCONFIGJSON_KEY: to_base64(&*content.dockerconfigjson) },
+            "type": objects::type_of(content.format),
+            "data": data,
         });
         let secrets = Objects::<Secret>::namespaced(self, namespace);
         let mut pauses = POLICY_LAG.into_iter();

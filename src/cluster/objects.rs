@@ -1,25 +1,37 @@
 //! Kubernetes' objects in our words. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount as AccountObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::SecretSlice;
+use serde_json::Value;
 
-use super::MANAGED_BY;
+use super::{MANAGED_BY, own_labels};
 use crate::credential::SourceSecret;
 use crate::names::{DnsSubdomain, Form as _, NamespaceName, ObjectName};
 use crate::provision::ports::{PullSecret, Version};
+use crate::provision::secret::format::keys_of;
 use crate::provision::service_account::{self, ServiceAccount};
 use crate::provision::{ExcludedNamespaces, Namespace};
-use crate::registry::is_pull_secret_name;
+use crate::registry::{ExportFormat, SecretFormat, is_export_name, is_pull_secret_name};
 
 /// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
-pub(super) const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
+const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
 
-/// The key of the dockerconfigjson in such a Secret.
-pub(super) const DOCKERCONFIGJSON_KEY: &str = ".dockerconfigjson";
+/// <https://kubernetes.io/docs/concepts/configuration/secret/#basic-authentication-secret>
+const BASIC_AUTH_TYPE: &str = "kubernetes.io/basic-auth";
+
+/// What Argo CD reads is of no type of its own.
+const OPAQUE_TYPE: &str = "Opaque";
+
+/// The label by which Argo CD finds its repositories and its credential templates; it reads clusters by it, too.
+/// <https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#repositories>
+const ARGO_CD_LABEL: &str = "argocd.argoproj.io/secret-type";
+const ARGO_CD_REPOSITORY: &str = "repository";
+const ARGO_CD_REPOSITORY_CREDS: &str = "repo-creds";
 
 const ENFORCE_MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
@@ -41,20 +53,76 @@ pub(super) fn read_namespace(
         .unless_excluded(excluded)
 }
 
+/// The type of a Secret in this form.
+pub(super) fn type_of(format: SecretFormat) -> &'static str {
+    match format {
+        SecretFormat::PullSecret | SecretFormat::Export(ExportFormat::DockerConfig) => {
+            DOCKERCONFIGJSON_TYPE
+        }
+        SecretFormat::Export(ExportFormat::BasicAuth) => BASIC_AUTH_TYPE,
+        SecretFormat::Export(
+            ExportFormat::ArgoCdRepository | ExportFormat::ArgoCdRepositoryCreds,
+        ) => OPAQUE_TYPE,
+    }
+}
+
+/// The labels of a Secret in this form.
+pub(super) fn labels_of(format: SecretFormat) -> Value {
+    let mut labels = own_labels();
+    if let Some(of_argo_cd) = argo_cd_label(format) {
+        labels[ARGO_CD_LABEL] = of_argo_cd.into();
+    }
+    labels
+}
+
+fn argo_cd_label(format: SecretFormat) -> Option<&'static str> {
+    match format {
+        SecretFormat::Export(ExportFormat::ArgoCdRepository) => Some(ARGO_CD_REPOSITORY),
+        SecretFormat::Export(ExportFormat::ArgoCdRepositoryCreds) => Some(ARGO_CD_REPOSITORY_CREDS),
+        SecretFormat::PullSecret
+        | SecretFormat::Export(ExportFormat::DockerConfig | ExportFormat::BasicAuth) => None,
+    }
+}
+
+/// The forms that a Secret of this name may have.
+fn formats_of(name: &str) -> &'static [SecretFormat] {
+    const EXPORTS: [SecretFormat; 4] = [
+        SecretFormat::Export(ExportFormat::DockerConfig),
+        SecretFormat::Export(ExportFormat::BasicAuth),
+        SecretFormat::Export(ExportFormat::ArgoCdRepository),
+        SecretFormat::Export(ExportFormat::ArgoCdRepositoryCreds),
+    ];
+    if is_export_name(name) {
+        &EXPORTS
+    } else {
+        &[SecretFormat::PullSecret]
+    }
+}
+
 pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
     let labels = secret.metadata.labels.as_ref();
-    let labelled = labels
-        .and_then(|labels| labels.get(MANAGED_BY.0))
-        .map(String::as_str)
-        == Some(MANAGED_BY.1);
-    let readable = secret.type_.as_deref() == Some(DOCKERCONFIGJSON_TYPE);
+    let label = |key: &str| {
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(String::as_str)
+    };
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let of_type = formats_of(name).iter().copied();
+    let of_type = of_type.filter(|format| secret.type_.as_deref() == Some(type_of(*format)));
+    let has_label = |format: &SecretFormat| {
+        let wanted = argo_cd_label(*format);
+        wanted.is_none() || wanted == label(ARGO_CD_LABEL)
+    };
+    let format = of_type.clone().find(has_label);
+    let mut data = secret.data.unwrap_or_default();
+    let keys = format.map(keys_of).unwrap_or_default().iter();
+    let data =
+        keys.filter_map(|key| Some((*key, Arc::new(SecretSlice::from(data.remove(*key)?.0)))));
     PullSecret {
         version: read_version(&secret.metadata),
-        ours: labelled && readable,
-        dockerconfigjson: secret
-            .data
-            .and_then(|mut data| data.remove(DOCKERCONFIGJSON_KEY))
-            .map(|bytes| SecretSlice::from(bytes.0)),
+        ours: label(MANAGED_BY.0) == Some(MANAGED_BY.1) && of_type.clone().next().is_some(),
+        format,
+        data: data.collect(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
     }
 }
@@ -132,6 +200,77 @@ mod tests {
         for (metadata, type_, ours) in rows {
             let secret = secret(serde_json::json!({"metadata": metadata, "type": type_}));
             assert_eq!(read_pull_secret(secret).ours, ours, "{metadata} {type_}");
+        }
+    }
+
+    /// The form of an export is that of its type and of Argo CD's label; one of another label is ours still, and in no form.
+    #[test]
+    #[allow(clippy::too_many_lines, reason = "one table")]
+    fn takes_an_export_for_ours_by_name_label_and_type() {
+        use ExportFormat::{ArgoCdRepository, ArgoCdRepositoryCreds, BasicAuth, DockerConfig};
+        let export = |format| Some(SecretFormat::Export(format));
+        let pull_secret = Some(SecretFormat::PullSecret);
+        let rows = [
+            ("pullpass-a", DOCKERCONFIGJSON_TYPE, None, true, pull_secret),
+            ("pullpass-a", BASIC_AUTH_TYPE, None, false, None),
+            ("pullpass", OPAQUE_TYPE, Some("repository"), false, None),
+            (
+                "pullpass-a.x-b",
+                DOCKERCONFIGJSON_TYPE,
+                None,
+                true,
+                export(DockerConfig),
+            ),
+            (
+                "pullpass-a.x-b",
+                BASIC_AUTH_TYPE,
+                None,
+                true,
+                export(BasicAuth),
+            ),
+            (
+                "pullpass-a.x-b",
+                OPAQUE_TYPE,
+                Some("repository"),
+                true,
+                export(ArgoCdRepository),
+            ),
+            (
+                "pullpass-a.x-b",
+                OPAQUE_TYPE,
+                Some("repo-creds"),
+                true,
+                export(ArgoCdRepositoryCreds),
+            ),
+            ("pullpass-a.x-b", OPAQUE_TYPE, Some("cluster"), true, None),
+            ("pullpass-a.x-b", OPAQUE_TYPE, None, true, None),
+            ("pullpass-a.x-b", "kubernetes.io/tls", None, false, None),
+        ];
+        for (name, type_, label, ours, format) in rows {
+            let mut labels = serde_json::json!({MANAGED_BY.0: MANAGED_BY.1});
+            if let Some(label) = label {
+                labels[ARGO_CD_LABEL] = label.into();
+            }
+            let metadata = serde_json::json!({"name": name, "labels": labels});
+            let read = read_pull_secret(secret(
+                serde_json::json!({"metadata": metadata, "type": type_, "data": {"url": "", "other": ""}}),
+            ));
+            assert_eq!(
+                (read.ours, read.format),
+                (ours, format),
+                "{name} {type_} {label:?}"
+            );
+            assert!(!read.data.contains_key("other"), "{name} {type_} {label:?}");
+            if let Some(format) = format {
+                assert_eq!(type_of(format), type_);
+                assert_eq!(labels_of(format), {
+                    let mut all = own_labels();
+                    if let Some(label) = label {
+                        all[ARGO_CD_LABEL] = label.into();
+                    }
+                    all
+                });
+            }
         }
     }
 

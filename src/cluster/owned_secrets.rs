@@ -10,7 +10,7 @@ use super::list::ListReader;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::{ClusterError, Version};
-use crate::registry::is_pull_secret_name;
+use crate::registry::{is_export_name, is_pull_secret_name};
 
 /// How many objects one answer of the API server holds.
 const PAGE: u32 = 500;
@@ -26,14 +26,20 @@ pub struct OwnedSecret {
 }
 
 impl OwnedSecret {
-    /// Whether it holds a minted credential, and is no pull secret.
-    pub fn is_credential(&self) -> bool {
-        self.name.starts_with(CREDENTIAL_PREFIX)
+    /// What it holds, in a few words.
+    pub fn describe(&self) -> &'static str {
+        if self.name.starts_with(CREDENTIAL_PREFIX) {
+            "minted credential"
+        } else if is_export_name(&self.name) {
+            "export"
+        } else {
+            "pull secret"
+        }
     }
 }
 
 impl Kube {
-    /// The Secrets that pullpass wrote, in all namespaces: the pull secrets, and the minted credentials in its own. Their content is
+    /// The Secrets that pullpass wrote, in all namespaces: the pull secrets and exports, and the minted credentials in its own. Their content is
     /// not asked for.
     ///
     /// # Errors
@@ -107,7 +113,8 @@ fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
     let name = ObjectName::parse(&metadata.name).ok()?;
     let namespace = NamespaceName::parse(&metadata.namespace).ok()?;
     // A Secret that another user made could carry the label, too, so the name counts as well.
-    is_pull_secret_name(&name).then_some(OwnedSecret {
+    let is_its_name = is_pull_secret_name(&name) || is_export_name(&name);
+    is_its_name.then_some(OwnedSecret {
         namespace,
         name,
         uid: metadata.uid,

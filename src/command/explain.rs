@@ -1,6 +1,7 @@
 //! `pullpass explain`: which Registry serves an image, and why.
 
 mod builders;
+mod exports;
 mod images;
 mod report;
 mod text;

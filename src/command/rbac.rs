@@ -24,8 +24,8 @@ const LABELS: [(&str, &str); 3] = [
 
 /// Print the ClusterRoles that Registries need beside manifests/rbac.yaml.
 ///
-/// A Registry with serviceAccountNames, podSelector or access: Push keeps its credentials in Secrets with its own name, one whose identity
-/// is a ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
+/// A Registry with serviceAccountNames, podSelector, access: Push or exports keeps its credentials in Secrets with its own name, one whose
+/// identity is a ServiceAccount of the Pod's namespace asks for that one's tokens. There is one ClusterRole for each of them, which allows these
 /// names and nothing else; Kubernetes adds them to pullpass' own by their label. It needs no cluster: Registries come from files.
 /// The chart pullpass-registries brings the same with Registries that it holds.
 ///
@@ -88,11 +88,12 @@ fn list(roles: &[Value]) -> String {
 /// The ClusterRole that a Registry needs, if it needs one.
 fn role(registry: &ValidRegistry) -> Option<Value> {
     let mut rules = Vec::new();
-    if registry.has_own_secret() {
+    let secrets: Vec<&ObjectName> = registry.own_secrets().collect();
+    if !secrets.is_empty() {
         rules.push(json!({
             "apiGroups": [""],
             "resources": ["secrets"],
-            "resourceNames": [*registry.secret],
+            "resourceNames": secrets,
             "verbs": ["get", "list", "watch", "create", "patch", "delete"],
         }));
     }
@@ -148,18 +149,29 @@ mod tests {
 ---
 {apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: ci}, spec: {images: [a.com], namespaceSelector: {}, serviceAccountNames: [ci], static: {secretRef: {name: a}}}}
 ---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: charts}, spec: {images: [a.com], namespaceSelector: {}, exports: [{name: argo, format: ArgoCDRepository}, {name: user, format: BasicAuth}], static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: builds}, spec: {images: [a.com], namespaceSelector: {matchLabels: {a: b}}, access: Push, exports: [{name: file, format: DockerConfig}], static: {secretRef: {name: a}}}}
+---
 {apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: tenants}, spec: {images: [public.ecr.aws], namespaceSelector: {}, ecr: {identity: {serviceAccount: {name: puller, fromAnnotations: true}}}}}
 ",
         );
         let rules: Vec<&Value> = printed.iter().map(|role| &role["rules"]).collect();
-        let secrets = json!([{
-            "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass-ci"],
-            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-        }]);
+        let secrets = |names: &[&str]| {
+            json!([{
+                "apiGroups": [""], "resources": ["secrets"], "resourceNames": names,
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+            }])
+        };
+        let (ci, charts) = (
+            secrets(&["pullpass-ci"]),
+            secrets(&["pullpass-charts.x-argo", "pullpass-charts.x-user"]),
+        );
+        let builds = secrets(&["pullpass-builds", "pullpass-builds.x-file"]);
         let tokens = json!([{
             "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["puller"], "verbs": ["create"],
         }]);
-        assert_eq!(rules, [&secrets, &tokens]);
+        assert_eq!(rules, [&ci, &builds, &charts, &tokens]);
         assert_eq!(printed[0]["metadata"]["name"], "pullpass-registry-ci");
     }
 

@@ -335,7 +335,7 @@ fn key_coverage(
     history: &SupersededLogins,
 ) -> KeyCoverage {
     let Some((observed, origin)) = observed
-        .filter(|observed| observed.intact)
+        .filter(|observed| observed.is_readable_as(grant.format))
         .zip(desired.origin())
     else {
         return KeyCoverage::Unknown;

@@ -63,7 +63,8 @@ impl DesiredSet {
     pub(super) fn find_complete(&self, observed: &Observed) -> Option<&Arc<[GrantCoverage]>> {
         let good = self.good.as_ref()?;
         let holds_all = good.iter().all(|covered| covered.desired.is_in(observed));
-        (observed.intact && holds_all).then_some(good)
+        let is_readable = |covered: &GrantCoverage| observed.is_readable_as(covered.grant.format);
+        (observed.intact && holds_all && good.iter().all(is_readable)).then_some(good)
     }
 }
 

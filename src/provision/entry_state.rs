@@ -40,10 +40,10 @@ pub(super) fn entry_state(covered: &GrantCoverage, now: Timestamp) -> EntryState
         }
         KeyCoverage::Current => EntryState::Current,
         KeyCoverage::Previous(credential) if freshness(credential, now) != Freshness::Spent => {
-            EntryState::Previous(if covered.grant.access.is_pull() {
-                credential.expires_at
-            } else {
+            EntryState::Previous(if covered.grant.is_mounted() {
                 mounted_until(credential.minted_at, credential.expires_at)
+            } else {
+                credential.expires_at
             })
         }
         KeyCoverage::PreviousLogin if covered.desired.is_available(now) => EntryState::Outdated,

@@ -31,10 +31,10 @@ impl<'v> EntryView<'v> {
     /// The entry as it is at `now`.
     pub(super) fn of(covered: &'v GrantCoverage, now: Timestamp) -> Self {
         let credential = covered.desired.credential();
-        let spread = if covered.grant.access.is_pull() {
-            spread
-        } else {
+        let spread = if covered.grant.is_mounted() {
             spread_mounted
+        } else {
+            spread
         };
         Self {
             registry: &covered.grant.registry,

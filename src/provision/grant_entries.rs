@@ -22,7 +22,8 @@ pub fn of_credential(grant: &Grant, credential: &Credential) -> Vec<AuthEntry> {
     std::iter::once(entry).chain(others).collect()
 }
 
-/// Fixed logins, each under its own key; and once more under its host's own key, where the grant has that.
+/// Fixed logins, each under its own key; and once more under its host's own key, where the grant has that. Of an export that holds one
+/// login there is that alone.
 ///
 /// A source Secret may hold several logins for one host: its own key has that of the Registry's first image there, or of what is within
 /// it, or of any.
@@ -42,6 +43,9 @@ pub fn of_logins(grant: &Grant, logins: Vec<Login>) -> Vec<AuthEntry> {
         .iter()
         .filter_map(|host| Some(find_like(&entries, &host.like)?.under(&host.key)))
         .collect();
+    if grant.format.holds_one_login() {
+        return of_hosts;
+    }
     entries.extend(of_hosts);
     entries
 }
@@ -65,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::registry::source::StaticSource;
-    use crate::registry::{Access, CredentialSource, HostKey};
+    use crate::registry::{Access, CredentialSource, HostKey, SecretFormat};
 
     fn grant(keys: &[&str], host_keys: &[(&str, &str)]) -> Grant {
         let host_key = |(key, like): &(&str, &str)| HostKey {
@@ -75,6 +79,7 @@ mod tests {
         Grant {
             registry: "builds".parse().unwrap(),
             secret: "pullpass-builds".parse().unwrap(),
+            format: SecretFormat::PullSecret,
             access: Access::Push,
             source: CredentialSource::Static(StaticSource {
                 secret: "login".parse().unwrap(),
@@ -134,5 +139,23 @@ mod tests {
             assert_eq!(of_host.map(|entry| entry.digest), expected, "{logins:?}");
             assert!(!entries.iter().any(|entry| entry.key.starts_with("https:")));
         }
+    }
+
+    #[test]
+    fn gives_an_export_of_one_login_that_of_the_first_image_and_no_other() {
+        use crate::registry::ExportFormat;
+        let of_export = |logins: Vec<Login>| {
+            let grant = Grant {
+                format: SecretFormat::Export(ExportFormat::BasicAuth),
+                ..grant(&["a.com/z", "a.com/b"], &[("a.com", "a.com/z")])
+            };
+            of_logins(&grant, logins)
+        };
+        let entries = of_export(vec![login("a.com/b", "ub"), login("a.com/z", "uz")]);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(&*entries[0].key, "a.com");
+        let alone = of_export(vec![login("a.com/z", "uz")]);
+        assert_eq!(entries[0].digest, alone[0].digest);
+        assert!(of_export(Vec::new()).is_empty());
     }
 }

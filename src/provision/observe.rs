@@ -116,6 +116,13 @@ impl SecretView {
         coverage.is_some_and(|coverage| coverage.holds_any_of(registry))
     }
 
+    /// Whether what reads it may have it as a file: it is of a Registry that pushes, or an export.
+    pub fn is_mounted(&self) -> bool {
+        let coverage = self.coverage.as_ref();
+        let mut grants = coverage.into_iter().flat_map(|one| one.group().iter());
+        grants.any(|grant| grant.is_mounted())
+    }
+
     /// The hosts for which several logins belong into it.
     pub fn shared_hosts(&self) -> &[String] {
         let coverage = self.coverage.as_ref();
@@ -205,7 +212,7 @@ impl Provisioner {
             let coverage = self.0.coverage(known, secret);
             let serving = || registries.serving(&known.labels).into_iter();
             if coverage.is_foreign() {
-                let of_secret = serving().filter(|one| one.secret == *secret);
+                let of_secret = serving().filter(|one| one.has_secret(secret));
                 let names: Vec<_> = of_secret.map(|one| one.name.clone()).collect();
                 return if names.is_empty() {
                     PullSecretView::Nothing

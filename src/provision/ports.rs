@@ -18,6 +18,7 @@ pub use crate::credential::login_check::{
 use crate::credential::{Credential, SourceSecret};
 pub use crate::credential::{MintError, is_passing_reason};
 use crate::names::{NamespaceName, ObjectName};
+use crate::registry::SecretFormat;
 use crate::registry::source::{MintSource, Tenant};
 
 /// Minted credentials.
@@ -181,24 +182,31 @@ pub struct ListedRegistry {
     pub generation: Option<i64>,
 }
 
-/// A pull secret as it was read.
+/// What is under the keys of a Secret that pullpass writes.
+pub type SecretData = BTreeMap<&'static str, Arc<SecretSlice<u8>>>;
+
+/// A pull secret or an export as it was read.
 #[derive(Clone)]
 pub struct PullSecret {
     /// The state that was read.
     pub version: Version,
-    /// Whether it is ours: our label, and the type that the kubelet reads.
+    /// Whether it is ours: our label, and a type that one of its name may have.
     pub ours: bool,
-    /// The bytes under `.dockerconfigjson`, if there are any.
-    pub dockerconfigjson: Option<SecretSlice<u8>>,
+    /// In which form it holds logins; `None`: in none that one of its name may have.
+    pub format: Option<SecretFormat>,
+    /// What is under the keys that pullpass writes.
+    pub data: SecretData,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What is written into a pull secret; type and label are always the same.
+/// What is written into a pull secret or an export.
 #[derive(Clone)]
 pub struct PullSecretContent {
-    /// The bytes under `.dockerconfigjson`.
-    pub dockerconfigjson: Arc<SecretSlice<u8>>,
+    /// What decides its type and labels.
+    pub format: SecretFormat,
+    /// What is under its keys.
+    pub data: SecretData,
     /// Annotations for people.
     pub annotations: BTreeMap<String, String>,
 }

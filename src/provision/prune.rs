@@ -184,13 +184,13 @@ impl ProvisionerInner {
             return Ok(Removed::Nothing);
         }
         let pruned = secret::prune(&there, stays);
-        if opted_out || pruned.is_empty {
+        let Some(content) = pruned.content.filter(|_| !opted_out) else {
             self.cluster
                 .delete_pull_secret(namespace, name, version)
                 .await?;
             store.delete(namespace, "");
             return Ok(Removed::Secret);
-        }
+        };
         if !pruned.is_changed {
             store.apply_own_write(namespace, &version.resource_version, Observed::of(&there));
             return Ok(Removed::Nothing);
@@ -198,15 +198,10 @@ impl ProvisionerInner {
         let precondition = Precondition::Exactly(version.clone());
         let version = self
             .cluster
-            .apply_pull_secret(namespace, name, &pruned.content, &precondition)
+            .apply_pull_secret(namespace, name, &content, &precondition)
             .await?;
         let resource_version = version.resource_version.clone();
-        let observed = Observed {
-            version,
-            ours: true,
-            intact: true,
-            digests: pruned.digests,
-        };
+        let observed = Observed::of_own_write(version, content.format, pruned.digests);
         store.apply_own_write(namespace, &resource_version, observed);
         Ok(Removed::Entries)
     }

@@ -1,5 +1,5 @@
 //! The live reads that a review may need: of a namespace or pull secret that no watch knows (yet), of a Pod's ServiceAccount, and of the
-//! rights to a Registry's own pull secrets.
+//! rights to a Registry's own Secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::provisioner::ProvisionerInner;
 use super::state::Observed;
 use super::{InjectMode, KnownBy, Namespace, write};
 use crate::names::{NamespaceName, ObjectName};
+use crate::registry::registry_of_secret;
 
 /// How long the API server may take to say which rights there are: nobody waits for a warning.
 const RIGHTS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -17,13 +18,13 @@ const RIGHTS_TIMEOUT: Duration = Duration::from_secs(1);
 impl ProvisionerInner {
     /// What to say where pull secrets of this name cannot be written, as far as the API server says so in time.
     pub(super) async fn find_missing_rights(&self, secret: &ObjectName) -> Option<String> {
-        let registry = write::registry_of(secret)?;
+        registry_of_secret(secret)?;
         let asked = async {
             self.rights_reads.turn_soon().await.ok()?;
             self.cluster.may_write_pull_secrets(secret).await.ok()
         };
         let may_write = tokio::time::timeout(RIGHTS_TIMEOUT, asked).await.ok()??;
-        (!may_write).then(|| write::missing_rbac(registry))
+        (!may_write).then(|| write::missing_rbac(secret))
     }
 
     /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.

@@ -6,10 +6,12 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/credentialprovider/keyring.go>.
 
 mod capacity;
+mod covers;
+pub mod format;
 mod parse;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -18,10 +20,14 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::Value;
 
-use super::digest::Digest;
-use super::ports::{PullSecret, PullSecretContent};
+use super::digest::{Digest, sole_auth};
+use super::ports::{PullSecret, PullSecretContent, SecretData};
 use crate::names::ObjectName;
 use crate::plain_text::basic_auth;
+use crate::registry::SecretFormat;
+pub(crate) use covers::seconds;
+pub use covers::{COVERS_ANNOTATION, UNTIL_ANNOTATION};
+use covers::{CoverLine, describe, parse_covers};
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.
 pub const MAX_BYTES: usize = 900 * 1024;
@@ -34,15 +40,6 @@ const FULL_BYTES: usize = 1024 * 1024;
 /// by it: one that has more was not written by pullpass, and counts as unreadable.
 pub const MAX_ENTRIES: usize = 1024;
 const MAX_KEY_BYTES: usize = 128 * 1024;
-
-/// The annotation that says, for people, which key is covered by which Registry and until when.
-pub const COVERS_ANNOTATION: &str = "pullpass.dev/covers";
-
-/// The annotation that says, for people, when the first of the logins ends.
-pub const UNTIL_ANNOTATION: &str = "pullpass.dev/expiration-time";
-
-/// The most bytes of [`COVERS_ANNOTATION`]: all annotations of an object together may have 256 KiB.
-const MAX_COVERS_BYTES: usize = 128 * 1024;
 
 /// One login under one `auths` key, as a pull secret must hold it.
 #[derive(Clone)]
@@ -98,7 +95,7 @@ impl AuthEntry {
     }
 }
 
-/// The readable entries of a dockerconfigjson.
+/// The readable entries of a Secret: those of a dockerconfigjson, or the one login that an export holds.
 #[derive(Clone, Default)]
 pub struct Auths {
     entries: BTreeMap<String, Value>,
@@ -112,12 +109,34 @@ impl fmt::Debug for Auths {
 }
 
 impl Auths {
-    /// What a pull secret holds; nothing where it has no dockerconfigjson.
+    /// What a Secret holds; nothing where it is in no form that pullpass writes.
     pub fn of(secret: &PullSecret) -> Self {
-        let bytes = secret.dockerconfigjson.as_ref();
-        bytes
-            .map(|bytes| Self::parse(bytes.expose_secret()))
-            .unwrap_or_default()
+        let data = |key: &str| secret.data.get(key).map(|bytes| bytes.expose_secret());
+        let Some(format) = secret.format else {
+            return Self::default();
+        };
+        if let SecretFormat::Export(format) = format
+            && format.holds_one_login()
+        {
+            let covers = parse_covers(secret);
+            let covered = covers.keys().next().filter(|_| covers.len() == 1);
+            let login = format::parse_login(format, data, covered.map(String::as_str));
+            return Self {
+                intact: login.is_some(),
+                entries: login.into_iter().collect(),
+            };
+        }
+        let bytes = data(format::DOCKERCONFIGJSON);
+        let mut auths = bytes.map(Self::parse).unwrap_or_default();
+        let mut all = format::keys_of(format).iter().map(|key| data(key));
+        auths.intact &= all.all(|copy| copy == bytes);
+        auths
+    }
+
+    /// The same of one in this form; of one in another form, in which nothing that reads it finds a login, nothing.
+    pub fn of_format(secret: &PullSecret, format: Option<SecretFormat>) -> Self {
+        let secret = Some(secret).filter(|secret| secret.format == format);
+        secret.map(Self::of).unwrap_or_default()
     }
 
     /// Reads a dockerconfigjson. What the kubelet could not decode is left out: it would fail every pull. So is all of it where there
@@ -140,9 +159,20 @@ impl Auths {
             .collect()
     }
 
-    fn write(&self) -> Vec<u8> {
-        serde_json::to_vec(&serde_json::json!({ "auths": self.entries }))
-            .expect("a map of strings to JSON is JSON")
+    /// The data of a Secret in this form; `None`: it holds one login in this form, and there is none.
+    fn render(&self, format: SecretFormat) -> Option<SecretData> {
+        let keys = format::keys_of(format);
+        if format.holds_one_login() {
+            let (key, entry) = self.entries.first_key_value()?;
+            let login = format::render_login(key, sole_auth(entry)?)?.into_iter();
+            let wanted = login.filter(|(key, _)| keys.contains(key));
+            let secret = |(key, bytes)| (key, Arc::new(SecretSlice::from(bytes)));
+            return Some(wanted.map(secret).collect());
+        }
+        let bytes = serde_json::to_vec(&serde_json::json!({ "auths": self.entries }))
+            .expect("a map of strings to JSON is JSON");
+        let bytes = Arc::new(SecretSlice::from(bytes));
+        Some(keys.iter().map(|key| (*key, Arc::clone(&bytes))).collect())
     }
 }
 
@@ -179,6 +209,8 @@ pub struct Merged {
     pub left_out: Vec<String>,
     /// How many bytes the dockerconfigjson would have with all that is wanted.
     pub bytes: usize,
+    /// Beyond so many of them it takes up no new login.
+    pub max_bytes: usize,
 }
 
 /// An entry that is replaced.
@@ -190,18 +222,27 @@ pub struct Displaced {
     pub digest: Digest,
 }
 
-/// Merges `wanted` into what is there.
+/// Merges `wanted` into what is there, in this form.
 ///
-/// Each wanted entry replaces the one under its key; every other readable entry is carried over unchanged, but for one of ECR
-/// Public that has expired by its annotation: a public pull works with no login and fails with a bad one. Where there is no room for
-/// all, existing entries are renewed, and of the others as many are added as fit. Equal inputs give equal bytes in every replica.
-pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp) -> Merged {
+/// Each wanted entry replaces the one under its key, and all that is there in a form that holds one login, or where it is in another form;
+/// every other readable entry is carried over unchanged, but for one of ECR Public that has expired by its annotation: a public pull works
+/// with no login and fails with a bad one. Where there is no room for all, existing entries are renewed, and of the others as many are
+/// added as fit. Equal inputs give equal bytes in every replica.
+pub fn merge(
+    existing: Option<&PullSecret>,
+    format: SecretFormat,
+    wanted: &[AuthEntry],
+    now: Timestamp,
+) -> Merged {
+    let existing = existing.filter(|existing| existing.format == Some(format));
     let mut auths = existing.map(Auths::of).unwrap_or_default();
     let mut covers = existing.map(parse_covers).unwrap_or_default();
+    let replaced = remove_replaced(&mut auths, format, wanted);
     let expired = remove_expired_public(&mut auths, &covers, wanted, now);
+    let mut changed = replaced || expired || !auths.intact;
     let mut displaced = Vec::new();
-    let mut changed = expired || !auths.intact;
-    let room = capacity::fit_entries(&auths, wanted);
+    let copies = format::copies_of(format);
+    let room = capacity::fit_entries(&auths, wanted, copies);
     for entry in &room.fitting {
         let there = auths.entries.get(&entry.key).map(Digest::of_entry);
         if there == Some(entry.digest) {
@@ -217,17 +258,29 @@ pub fn merge(existing: Option<&PullSecret>, wanted: &[AuthEntry], now: Timestamp
     covers.retain(|key, _| auths.entries.contains_key(key));
     let written = room.fitting.iter();
     covers.extend(written.map(|entry| (entry.key.clone(), CoverLine::of(entry))));
-    let bytes = auths.write();
+    let data = changed.then(|| auths.render(format)).flatten();
     Merged {
         digests: auths.digests(),
         displaced,
         left_out: room.left_out,
         bytes: room.bytes,
-        content: changed.then(|| PullSecretContent {
-            dockerconfigjson: Arc::new(SecretSlice::from(bytes)),
+        max_bytes: MAX_BYTES / copies,
+        content: data.map(|data| PullSecretContent {
+            format,
+            data,
             annotations: describe(&covers),
         }),
     }
+}
+
+/// Takes out what a login replaces in a form that holds only one; answers whether that was anything.
+fn remove_replaced(auths: &mut Auths, format: SecretFormat, wanted: &[AuthEntry]) -> bool {
+    let before = auths.entries.len();
+    if format.holds_one_login() && !wanted.is_empty() {
+        let is_wanted = |key: &String| wanted.iter().any(|entry| entry.key == *key);
+        auths.entries.retain(|key, _| is_wanted(key));
+    }
+    auths.entries.len() != before
 }
 
 /// Takes every entry out of `existing` that is not to stay.
@@ -237,14 +290,18 @@ pub fn prune(existing: &PullSecret, stays: impl Fn(&str) -> bool) -> Pruned {
     auths.entries.retain(|key, _| stays(key));
     let mut covers = parse_covers(existing);
     covers.retain(|key, _| auths.entries.contains_key(key));
+    let format = existing.format.filter(|_| !auths.entries.is_empty());
+    let content = format.and_then(|format| {
+        Some(PullSecretContent {
+            format,
+            data: auths.render(format)?,
+            annotations: describe(&covers),
+        })
+    });
     Pruned {
         is_changed: auths.entries.len() < all,
-        is_empty: auths.entries.is_empty(),
         digests: auths.digests(),
-        content: PullSecretContent {
-            dockerconfigjson: Arc::new(SecretSlice::from(auths.write())),
-            annotations: describe(&covers),
-        },
+        content,
     }
 }
 
@@ -252,12 +309,10 @@ pub fn prune(existing: &PullSecret, stays: impl Fn(&str) -> bool) -> Pruned {
 pub struct Pruned {
     /// Whether anything was taken out.
     pub is_changed: bool,
-    /// Whether nothing is left.
-    pub is_empty: bool,
     /// The digest of each entry, by key.
     pub digests: BTreeMap<String, Digest>,
-    /// What to write.
-    pub content: PullSecretContent,
+    /// What to write; `None`: nothing is left.
+    pub content: Option<PullSecretContent>,
 }
 
 fn remove_expired_public(
@@ -280,81 +335,6 @@ fn remove_expired_public(
 pub fn is_ecr_public(key: &str) -> bool {
     let host = key.split_once('/').map_or(key, |(host, _)| host);
     matches!(host, "public.ecr.aws" | "ecr-public.aws.com")
-}
-
-/// One line of [`COVERS_ANNOTATION`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct CoverLine {
-    registry: String,
-    until: Option<Timestamp>,
-}
-
-impl CoverLine {
-    fn of(entry: &AuthEntry) -> Self {
-        Self {
-            registry: entry.registry.to_string(),
-            until: entry.until,
-        }
-    }
-
-    fn write(&self, key: &str) -> String {
-        match self.until {
-            Some(until) => format!(
-                "{key}: Registry {}, until {}\n",
-                self.registry,
-                seconds(until)
-            ),
-            None => format!("{key}: Registry {}\n", self.registry),
-        }
-    }
-
-    fn parse(line: &str) -> Option<(String, Self)> {
-        let (key, rest) = line.split_once(": Registry ")?;
-        let (registry, until) = match rest.split_once(", until ") {
-            Some((registry, until)) => (registry, Some(until.parse().ok()?)),
-            None => (rest, None),
-        };
-        let cover = Self {
-            registry: registry.to_owned(),
-            until,
-        };
-        Some((key.to_owned(), cover))
-    }
-}
-
-fn parse_covers(secret: &PullSecret) -> BTreeMap<String, CoverLine> {
-    let text = secret.annotations.get(COVERS_ANNOTATION);
-    text.map(|text| text.lines().filter_map(CoverLine::parse).collect())
-        .unwrap_or_default()
-}
-
-/// A time to the second, for people: `2026-11-21T22:00:00Z`.
-pub(crate) fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).expect("a whole second of a valid time is valid")
-}
-
-/// The annotations for people. What ends comes first, so that it is there even if the list had to be cut.
-fn describe(covers: &BTreeMap<String, CoverLine>) -> BTreeMap<String, String> {
-    let mut text = String::new();
-    let mut left_out = 0_usize;
-    let ending = covers.iter().filter(|(_, cover)| cover.until.is_some());
-    let fixed = covers.iter().filter(|(_, cover)| cover.until.is_none());
-    for (key, cover) in ending.chain(fixed) {
-        let line = cover.write(key);
-        if text.len() + line.len() > MAX_COVERS_BYTES {
-            left_out += 1;
-        } else {
-            text.push_str(&line);
-        }
-    }
-    if left_out > 0 {
-        writeln!(text, "and {left_out} more").expect("a String takes all that is written to it");
-    }
-    let mut annotations = BTreeMap::from([(COVERS_ANNOTATION.to_owned(), text)]);
-    if let Some(first) = covers.values().filter_map(|cover| cover.until).min() {
-        annotations.insert(UNTIL_ANNOTATION.to_owned(), seconds(first).to_string());
-    }
-    annotations
 }
 
 #[cfg(test)]

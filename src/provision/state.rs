@@ -1,6 +1,6 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -14,18 +14,13 @@ use super::digest::Digest;
 use super::listed_crd::ListedCrd;
 use super::lock::lock;
 use super::login_digests::{LoginDigests, digests_of};
-use super::ports::{PullSecret, Version};
-use super::secret::Auths;
+pub use super::observed::Observed;
 use super::store::Store;
 use super::{Namespace, PULL_SECRET};
 use crate::credential::{SourceSecret, SourceSecrets};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::crd::RegistryStatus;
 use crate::registry::{Registries, SpecChanges};
-
-/// So many entries, and so many bytes of their keys, are remembered of a pull secret where none is to be.
-const UNWANTED_ENTRIES: usize = 16;
-const UNWANTED_KEY_BYTES: usize = 2048;
 
 /// The state in memory. Watches write it, and provisioning after each of its own writes; admission only reads it.
 pub struct State {
@@ -338,48 +333,6 @@ impl SourceSecrets for State {
     }
 }
 
-/// What is remembered of a namespace's pull secret: enough to compare, no secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
-    /// The object's state.
-    pub version: Version,
-    /// Whether it is ours.
-    pub ours: bool,
-    /// Whether the kubelet can decode all of it.
-    pub intact: bool,
-    /// The digest of each entry, by `auths` key; empty for a Secret that is not ours.
-    pub digests: BTreeMap<String, Digest>,
-}
-
-impl Observed {
-    /// What to remember of a pull secret.
-    pub fn of(secret: &PullSecret) -> Self {
-        let auths = Some(secret).filter(|secret| secret.ours);
-        let auths = auths.map(Auths::of).unwrap_or_default();
-        Self {
-            version: secret.version.clone(),
-            ours: secret.ours,
-            intact: auths.is_intact(),
-            digests: auths.digests(),
-        }
-    }
-
-    /// What to remember of a pull secret in a namespace that did not opt in. Anybody may have made it: of more than a few entries the
-    /// first ones are kept, by which it is known whether pullpass wrote it, and it counts as unreadable until the namespace opts in.
-    pub fn of_unwanted(secret: &PullSecret) -> Self {
-        let mut observed = Self::of(secret);
-        let (all, mut key_bytes) = (observed.digests.len(), 0);
-        let first = observed.digests.into_iter().take(UNWANTED_ENTRIES);
-        let first = first.take_while(|(key, _)| {
-            key_bytes += key.len();
-            key_bytes <= UNWANTED_KEY_BYTES
-        });
-        observed.digests = first.collect();
-        observed.intact &= observed.digests.len() == all;
-        observed
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
@@ -387,22 +340,6 @@ mod tests {
 
     use super::*;
     use crate::provision::digest::COMPUTED;
-    use crate::provision::ports::Version;
-
-    /// A Secret of ours with so many logins under keys of so many bytes.
-    fn secret(count: usize, key_bytes: usize) -> PullSecret {
-        let key = |number: usize| format!("{number:0key_bytes$}");
-        let logins: Vec<_> = (0..count)
-            .map(|number| format!(r#""{}":{{"auth":"YTpi"}}"#, key(number)))
-            .collect();
-        let config = format!(r#"{{"auths":{{{}}}}}"#, logins.join(","));
-        PullSecret {
-            version: Version::default(),
-            ours: true,
-            dockerconfigjson: Some(config.into_bytes().into()),
-            annotations: BTreeMap::new(),
-        }
-    }
 
     /// Anybody may have that asked of as many logins as a Secret holds, every second.
     #[test]
@@ -475,27 +412,6 @@ mod tests {
         for (count, noted) in [(2, 2), (0, 3)] {
             unreadable.set(count);
             assert_eq!(state.changes().count(), noted);
-        }
-    }
-
-    #[test]
-    fn keeps_few_entries_where_none_are_wanted() {
-        let rows = [
-            (UNWANTED_ENTRIES, 10, true),
-            (UNWANTED_ENTRIES + 1, 10, false),
-            (2, UNWANTED_KEY_BYTES / 2, true),
-            (2, UNWANTED_KEY_BYTES / 2 + 1, false),
-        ];
-        for (count, key_bytes, is_kept) in rows {
-            let secret = secret(count, key_bytes);
-            let wanted = Observed::of(&secret);
-            assert!(wanted.intact && wanted.digests.len() == count);
-            let unwanted = Observed::of_unwanted(&secret);
-            assert!(unwanted.ours);
-            assert_eq!(unwanted.intact, is_kept, "{count} of {key_bytes}");
-            let kept = unwanted.digests.len();
-            assert!(kept > 0 && (kept == count) == is_kept);
-            assert!(unwanted.digests.keys().map(String::len).sum::<usize>() <= UNWANTED_KEY_BYTES);
         }
     }
 }

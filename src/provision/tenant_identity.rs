@@ -234,6 +234,7 @@ mod tests {
         Grant {
             registry: ObjectName::parse("eu").unwrap(),
             secret: ObjectName::parse("pullpass").unwrap(),
+            format: crate::registry::SecretFormat::PullSecret,
             access: Access::Pull,
             source: CredentialSource::Minted(source),
             keys: Vec::new(),

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::Pending;
 use super::grant_fetcher::{self, FetchedGrant};
 use super::ports::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
-use super::secret::{AuthEntry, Displaced, MAX_BYTES, MAX_ENTRIES, Merged, is_ecr_public, merge};
+use super::secret::{AuthEntry, Displaced, MAX_ENTRIES, Merged, is_ecr_public, merge};
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
-use super::{PULL_SECRET, Pending};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::CredentialSource;
+use crate::registry::{CredentialSource, SecretFormat, is_export_name, registry_of_secret};
 
 /// How often a lost race is run again before it is given up for this time.
 const ATTEMPTS: usize = 16;
@@ -64,9 +64,10 @@ impl Writer<'_> {
         &self,
         mut fetched: Vec<FetchedGrant>,
     ) -> Result<WriteOutcome, Pending> {
-        if self.is_known_to_hold(&fetched) {
+        let format = self.format_of(&fetched);
+        let Some(format) = format.filter(|format| !self.is_known_to_hold(&fetched, *format)) else {
             return Ok(WriteResult::Unchanged.into());
-        }
+        };
         let mut there = match self.store().get(self.namespace) {
             None => None,
             Some(_) => self.fetch().await?,
@@ -75,10 +76,14 @@ impl Writer<'_> {
             if there.as_ref().is_some_and(|secret| !secret.ours) {
                 return Ok(WriteResult::Foreign.into());
             }
-            let merged = self.merge(there.as_ref(), &mut fetched).await?;
+            let merged = self.merge(there.as_ref(), format, &mut fetched).await?;
             let Some(content) = &merged.content else {
                 return Ok(self.outcome(WriteResult::Unchanged, &merged));
             };
+            if let Some(secret) = there.take_if(|secret| secret.format != Some(format)) {
+                // A Secret's type stays what it is.
+                self.delete(&secret).await?;
+            }
             let precondition = there.as_ref().map_or(Precondition::Absent, |secret| {
                 Precondition::Exactly(secret.version.clone())
             });
@@ -89,12 +94,7 @@ impl Writer<'_> {
             {
                 Ok(version) => {
                     let outcome = self.outcome(WriteResult::Applied, &merged);
-                    let observed = Observed {
-                        version,
-                        ours: true,
-                        intact: true,
-                        digests: merged.digests,
-                    };
+                    let observed = Observed::of_own_write(version, format, merged.digests);
                     let resource_version = observed.version.resource_version.clone();
                     self.store()
                         .apply_own_write(self.namespace, &resource_version, observed);
@@ -110,8 +110,17 @@ impl Writer<'_> {
         }))
     }
 
+    /// In which form the Secret is to be; `None`: nothing says so, and nothing is there to be written.
+    fn format_of(&self, fetched: &[FetchedGrant]) -> Option<SecretFormat> {
+        match fetched.first() {
+            Some(first) => Some(first.grant.format),
+            None if is_export_name(self.secret) => None,
+            None => Some(SecretFormat::PullSecret),
+        }
+    }
+
     /// Whether memory says that there is nothing to write.
-    fn is_known_to_hold(&self, fetched: &[FetchedGrant]) -> bool {
+    fn is_known_to_hold(&self, fetched: &[FetchedGrant], format: SecretFormat) -> bool {
         let mut entries = fetched.iter().flat_map(|grant| &grant.entries);
         let Some(observed) = self.store().get(self.namespace) else {
             // An empty secret is of no use to anybody.
@@ -124,7 +133,7 @@ impl Writer<'_> {
             .keys()
             .any(|key| is_ecr_public(key) && !wanted.contains(key.as_str()));
         observed.ours
-            && observed.intact
+            && observed.is_readable_as(format)
             && !public
             && entries.all(|entry| observed.digests.get(&entry.key) == Some(&entry.digest))
     }
@@ -145,14 +154,31 @@ impl Writer<'_> {
         Ok(found)
     }
 
+    /// Deletes what is there in another form. Where another writer was first, the write that follows is a conflict.
+    async fn delete(&self, secret: &PullSecret) -> Result<(), Pending> {
+        let (namespace, name) = (self.namespace, self.secret);
+        let deleted = self
+            .cluster
+            .delete_pull_secret(namespace, name, &secret.version);
+        match deleted.await {
+            Ok(()) => {
+                self.store().delete(namespace, "");
+                Ok(())
+            }
+            Err(ClusterError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(self.pending(&error)),
+        }
+    }
+
     /// Merges. An entry that would be replaced and that we do not know may be newer than what we know: then what we know is read again
     /// first. What replaces it is what memory holds by then, not what was fetched a while ago: so nothing staler ever wins.
     async fn merge(
         &self,
         there: Option<&PullSecret>,
+        format: SecretFormat,
         fetched: &mut [FetchedGrant],
     ) -> Result<Merged, Pending> {
-        let merged = merge(there, &entries(fetched), self.now);
+        let merged = merge(there, format, &entries(fetched), self.now);
         if merged.displaced.is_empty() {
             return Ok(merged);
         }
@@ -166,7 +192,7 @@ impl Writer<'_> {
                 self.renew(grant, &displaced).await?;
             }
         }
-        Ok(merge(there, &entries(fetched), self.now))
+        Ok(merge(there, format, &entries(fetched), self.now))
     }
 
     /// Takes the newest that memory knows of a grant that displaces something, and what the cluster knows where that may be newer.
@@ -222,9 +248,9 @@ impl Writer<'_> {
     }
 
     fn pending(&self, error: &ClusterError) -> Pending {
-        let registry = registry_of(self.secret);
+        let registry = registry_of_secret(self.secret);
         let message = match (error, registry) {
-            (ClusterError::Forbidden { .. }, Some(registry)) => missing_rbac(registry),
+            (ClusterError::Forbidden { .. }, Some(_)) => missing_rbac(self.secret),
             // <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/validation.go> (ValidateSecretUpdate)
             (ClusterError::Rejected { message, .. }, _)
                 if message.contains("when `immutable` is set") =>
@@ -256,7 +282,7 @@ impl Writer<'_> {
                 self.secret,
                 merged.bytes / 1024,
                 merged.digests.len() + keys.len(),
-                MAX_BYTES / 1024,
+                merged.max_bytes / 1024,
                 keys.len(),
             ),
         };
@@ -274,14 +300,9 @@ fn entries(fetched: &[FetchedGrant]) -> Vec<AuthEntry> {
         .collect()
 }
 
-/// The Registry whose own secret has this name.
-pub(super) fn registry_of(secret: &str) -> Option<&str> {
-    secret.strip_prefix(PULL_SECRET)?.strip_prefix('-')
-}
-
-/// The message for an admin when the rights to a Registry's own secret are missing.
-pub(crate) fn missing_rbac(registry: &str) -> String {
+/// The message for an admin when the rights to a Registry's own Secrets of this name are missing.
+pub(crate) fn missing_rbac(secret: &str) -> String {
     format!(
-        "forbidden: pullpass needs get, list, watch, create, patch and delete on Secrets {PULL_SECRET}-{registry}: apply what `pullpass rbac` prints"
+        "forbidden: pullpass needs get, list, watch, create, patch and delete on Secrets {secret}: apply what `pullpass rbac` prints"
     )
 }

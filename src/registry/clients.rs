@@ -3,7 +3,8 @@
 //! Where a Secret has several logins for one host, only those that take the longest key find the right one; the others take any of them, in
 //! random order (measured; `host_keys` has the sources).
 
-use super::{Labels, Pattern, Registries, ValidRegistry};
+use super::{ExportFormat, Labels, Pattern, Registries, ValidRegistry};
+use crate::names::ObjectName;
 
 /// Clients that take the longest key that is a prefix of the image.
 pub const CLIENTS_BY_PATH: &str = "the kubelet, skopeo, buildah and k8schain";
@@ -19,15 +20,25 @@ pub enum WantedLogin<'a> {
     Secret(&'a str),
 }
 
+/// A Secret that clients can use which know hosts alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostKeyedSecret<'r> {
+    /// The Secret's name.
+    pub secret: &'r ObjectName,
+    /// The Registry that it is of.
+    pub registry: &'r ObjectName,
+}
+
 impl Registries {
-    /// The Registry whose Secret those clients can use for a host in a namespace with these labels: one that pushes and is for all of
-    /// what is wanted, by name. What a source Secret of fixed logins holds is not known here: there may be several for the host.
+    /// The Secret that those clients can use for a host in a namespace with these labels: that of a Registry that is for all of what is
+    /// wanted, an export before one that pushes, by name. What a source Secret of fixed logins holds is not known here: there may be
+    /// several for the host.
     pub fn find_for_host_clients(
         &self,
         namespace: &Labels,
         domain: &str,
         wanted: WantedLogin<'_>,
-    ) -> Option<&ValidRegistry> {
+    ) -> Option<HostKeyedSecret<'_>> {
         let keys = match wanted {
             WantedLogin::Image(_) => Vec::new(),
             WantedLogin::Secret(secret) => self.keys_of_host(namespace, domain, secret),
@@ -36,15 +47,19 @@ impl Registries {
             WantedLogin::Image(path) => one.find_serving(domain, path).is_some(),
             WantedLogin::Secret(_) => keys.iter().all(|key| one.serves_all_of(key)),
         };
-        let pushing = self.iter().filter(|one| {
+        let usable = self.iter().filter(|one| {
             let mut patterns = one.patterns();
-            !one.access.is_pull()
-                && one.serves(namespace)
+            one.serves(namespace)
                 && !one.has_static_login()
                 && patterns.any(|pattern| pattern.domain() == domain)
                 && is_for_all(one)
         });
-        pushing.min_by(|one, other| one.name.cmp(&other.name))
+        let secrets = usable.flat_map(|one| {
+            let secrets = host_keyed_secrets(one);
+            secrets.map(|secret| (!one.access.is_pull(), &one.name, secret))
+        });
+        let (_, registry, secret) = secrets.min()?;
+        Some(HostKeyedSecret { secret, registry })
     }
 
     /// What a Secret has logins for on a host.
@@ -59,18 +74,26 @@ impl Registries {
     }
 }
 
-/// What is to be said of a Secret with several logins for a host; `other`: the Registry whose Secret the clients can use that cannot use
-/// this one.
-pub fn describe_shared_host(secret: &str, domain: &str, other: Option<&ValidRegistry>) -> String {
+/// The Secrets of a Registry with the hosts' own keys.
+fn host_keyed_secrets(registry: &ValidRegistry) -> impl Iterator<Item = &ObjectName> {
+    let exports = registry.exports.iter();
+    let exports = exports.filter(|export| export.format == ExportFormat::DockerConfig);
+    let own = (!registry.access.is_pull()).then_some(&registry.secret);
+    exports.map(|export| &export.secret).chain(own)
+}
+
+/// What is to be said of a Secret with several logins for a host; `other`: the one that the clients can use that cannot use this one.
+pub fn describe_shared_host(
+    secret: &str,
+    domain: &str,
+    other: Option<HostKeyedSecret<'_>>,
+) -> String {
     let advice = match other.filter(|other| *other.secret != *secret) {
-        Some(other) => format!(
-            "let them mount Secret {} (Registry {})",
-            other.secret, other.name
-        ),
-        None => {
-            "let them mount the Secret of a Registry with access Push and one login for that host"
-                .to_owned()
+        Some(HostKeyedSecret { secret, registry }) => {
+            format!("let them mount Secret {secret} (Registry {registry})")
         }
+        None => "let them mount an export of format DockerConfig, or the Secret of a Registry with access Push and one login for that host"
+            .to_owned(),
     };
     format!(
         "Secret {secret} has several logins for {domain}: {CLIENTS_BY_PATH} find the right one, {CLIENTS_BY_HOST} take any of them; {advice}"
@@ -139,6 +162,36 @@ mod tests {
                 (is_for_image, is_for_secret),
                 "{images} {excluded}"
             );
+        }
+    }
+
+    #[test]
+    fn offers_an_export_of_what_pulls_before_a_secret_that_pushes() {
+        const DOMAIN: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let spec = |rest: &str| {
+            format!(
+                "images: [{DOMAIN}], {rest}, ecr: {{identity: {{keys: {{secretRef: {{name: k}}}}}}}}"
+            )
+        };
+        let export = |format: &str| format!("exports: [{{name: b, format: {format}}}]");
+        let rows = [
+            (export("BasicAuth"), "pullpass-z"),
+            (export("DockerConfig"), "pullpass-a.x-b"),
+            (
+                format!("{}, access: Push", export("DockerConfig")),
+                "pullpass-a",
+            ),
+        ];
+        for (rest, expected) in rows {
+            let registries = Registries::build([
+                registry("a", &spec(&rest)),
+                registry("z", &spec("access: Push")),
+            ]);
+            assert_eq!(registries.problems(), []);
+            let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+            let wanted = WantedLogin::Secret("pullpass");
+            let found = registries.find_for_host_clients(&labels, DOMAIN, wanted);
+            assert_eq!(*found.unwrap().secret, expected, "{rest}");
         }
     }
 }

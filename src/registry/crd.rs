@@ -9,6 +9,7 @@
 
 pub mod acr;
 mod describe;
+mod export;
 mod schema;
 mod status;
 
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::selector::LabelSelector;
+pub use export::{EXPORT_NAME_MAX, EXPORTS_MAX, Export, ExportFormat};
 pub use schema::definition;
 pub use status::{NamespaceCounts, RegistryStatus};
 
@@ -81,7 +83,13 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     validation = Rule::new("!has(self.access) || self.access != 'Push' || !has(self.podMetadata)")
         .message("podMetadata must be left out with access Push: no Pod is patched for it, so write labels and annotations into the builder's own Pod template"),
     validation = Rule::new("!has(self.access) || self.access != 'Push' || self.images.all(image, !image.contains('*'))")
-        .message("images must have no * with access Push: builders take it literally, list the hosts")
+        .message("images must have no * with access Push: builders take it literally, list the hosts"),
+    validation = Rule::new("!has(self.exports) || self.exports.size() == 0 || self.images.all(image, !image.contains('*'))")
+        .message("images must have no * with exports: consumers take it literally, list the hosts"),
+    validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format == 'BasicAuth') || self.images.all(image, image.split('/')[0] == self.images[0].split('/')[0])")
+        .message("exports of format BasicAuth hold one login: let images name one host alone"),
+    validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format.startsWith('ArgoCD')) || self.images.size() == 1")
+        .message("exports of formats ArgoCDRepository and ArgoCDRepositoryCreds have one URL: let images name exactly one")
 )]
 pub struct RegistrySpec {
     /// The images. A pattern covers its repository and everything below it. Form: 1 to 128 of `host` or `host/path` in lower case,
@@ -116,6 +124,12 @@ pub struct RegistrySpec {
     pub fixed: Option<Static>,
     /// What a Pod gets besides, when one of its images is served. It needs a `namespaceSelector` that is not empty. Default: nothing.
     pub pod_metadata: Option<PodMetadata>,
+    /// The same credential in further Secrets, `pullpass-<name of the Registry>.x-<name of the export>`, kept in each namespace that it
+    /// serves, in forms that consumers read which are no Pods; no Pod is given one. Form: up to 8, each with another name; their images
+    /// have no `*`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub exports: Vec<Export>,
     /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
     /// Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

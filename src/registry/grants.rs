@@ -5,16 +5,17 @@
 //! its Registries and, of what any Registry excludes, all that has something in common with them, so that for an image in there
 //! every Registry that serves it has the very same key. All patterns that cover an image then cover its first key, too, and the
 //! order of the secrets decides between the Registries ([`super::arrange`]). Of a Registry that pushes there are the hosts' own keys
-//! besides ([`super::host_keys`]).
+//! besides ([`super::host_keys`]), and so there are in exports.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::crd::Access;
+use super::crd::{Access, ExportFormat};
 use super::host_keys::{self, HostKey};
 use super::pattern::Pattern;
+use super::secret_format::SecretFormat;
 use super::source::CredentialSource;
-use super::valid::{ImagePattern, ValidRegistry};
+use super::valid::{ImagePattern, ValidExport, ValidRegistry};
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and its `auths` keys.
@@ -24,16 +25,18 @@ pub struct Grant {
     pub registry: ObjectName,
     /// The name of the pull secret.
     pub secret: ObjectName,
-    /// What it is for: one that pushes is mounted as a file.
+    /// In which form the secret holds it.
+    pub format: SecretFormat,
+    /// What it is for.
     pub access: Access,
     /// Where it comes from.
     pub source: CredentialSource,
-    /// The keys, in the kubelet's order.
+    /// The keys, in the kubelet's order; those by which the login is looked for that is all that an export holds.
     pub keys: Vec<String>,
     /// What lies within the keys and is not for this credential: excluded paths, and keys of other grants. A source Secret of fixed
     /// logins may hold narrower entries than the keys; those that lie in here are left out. Empty for minted credentials.
     pub reserved: Vec<String>,
-    /// The hosts' own keys, where it pushes.
+    /// The hosts' own keys, where it pushes, or is exported; of an export that holds one login the only key.
     pub host_keys: Vec<HostKey>,
 }
 
@@ -41,7 +44,17 @@ impl Grant {
     /// All keys that it may have a login under.
     pub fn all_keys(&self) -> impl Iterator<Item = &String> {
         let of_hosts = self.host_keys.iter().map(|host| &host.key);
-        self.keys.iter().chain(of_hosts)
+        let of_images: &[String] = if self.format.holds_one_login() {
+            &[]
+        } else {
+            &self.keys
+        };
+        of_images.iter().chain(of_hosts)
+    }
+
+    /// Whether what reads it may have it as a file, which changes later than the Secret: one that pushes, or an export.
+    pub fn is_mounted(&self) -> bool {
+        !self.access.is_pull() || self.format.is_export()
     }
 
     /// Whether this is one of them.
@@ -85,19 +98,50 @@ type KeyedRule<'r> = (Pattern, PatternRule<'r>);
 /// The keys of all secrets, by host.
 type KeysByHost<'k, 'r> = HashMap<&'k str, Vec<&'k KeyedRule<'r>>>;
 
-/// Plans the grants of a namespace from the Registries that serve it, given by rank. Each that pushes is by itself: nothing is resolved
-/// among its Secret and those of others.
+/// Plans the grants of a namespace from the Registries that serve it, given by rank. Each that pushes is by itself, and so is each
+/// export: nothing is resolved among its Secret and those of others.
 pub(super) fn plan(serving: &[&ValidRegistry]) -> Vec<Grant> {
     let (pulling, pushing): (Vec<_>, Vec<_>) = serving.iter().partition(|one| one.access.is_pull());
     let mut grants = plan_together(&pulling);
-    for registry in pushing {
-        let own = plan_together(&[registry]).into_iter();
-        grants.extend(own.map(|grant| Grant {
-            host_keys: host_keys::find(registry, &grant.source),
-            ..grant
-        }));
+    grants.extend(pushing.into_iter().flat_map(plan_alone));
+    for registry in serving.iter().filter(|one| !one.exports.is_empty()) {
+        let alone = plan_alone(registry);
+        for ValidExport { secret, format } in &registry.exports {
+            let exported = |grant: &Grant| export(registry, grant.clone(), secret, *format);
+            grants.extend(alone.iter().map(exported));
+        }
     }
     grants
+}
+
+/// Plans the grants of a Registry in a Secret that nothing else is in, with the hosts' own keys.
+fn plan_alone(registry: &ValidRegistry) -> Vec<Grant> {
+    let own = plan_together(&[registry]).into_iter();
+    own.map(|grant| Grant {
+        host_keys: host_keys::find(registry, &grant.source),
+        ..grant
+    })
+    .collect()
+}
+
+/// The same grant in an export.
+fn export(
+    registry: &ValidRegistry,
+    grant: Grant,
+    secret: &ObjectName,
+    format: ExportFormat,
+) -> Grant {
+    let host_keys = if format.holds_one_login() {
+        Vec::from_iter(host_keys::find_only(registry, format))
+    } else {
+        grant.host_keys
+    };
+    Grant {
+        secret: secret.clone(),
+        format: SecretFormat::Export(format),
+        host_keys,
+        ..grant
+    }
 }
 
 /// Plans the grants of Registries of which the same Pods may need several.
@@ -121,6 +165,7 @@ fn plan_together(serving: &[&ValidRegistry]) -> Vec<Grant> {
         Grant {
             registry: registry.name.clone(),
             secret: registry.secret.clone(),
+            format: SecretFormat::PullSecret,
             access: registry.access,
             source,
             keys: own.iter().map(|(key, _)| key.key().to_owned()).collect(),

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 
+use super::crd::ExportFormat;
 use super::pattern::{DOCKER_HUB_KEY, Pattern};
 use super::source::CredentialSource;
 use super::valid::ValidRegistry;
@@ -53,6 +54,22 @@ pub(super) fn find(registry: &ValidRegistry, source: &CredentialSource) -> Vec<H
     keys
 }
 
+/// The key of an export's login. One that holds a single one has no other: it is the host, or the image whose text is the URL.
+pub(super) fn find_only(registry: &ValidRegistry, format: ExportFormat) -> Option<HostKey> {
+    let first = registry.patterns().next()?;
+    let mut patterns = registry.patterns();
+    let whole_host = patterns.find(|one| one.path().is_empty());
+    let key = if format.is_of_one_image() {
+        first.key()
+    } else {
+        first.domain()
+    };
+    Some(HostKey {
+        key: key.to_owned(),
+        like: whole_host.unwrap_or(first).key().to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::registry::{Labels, Registries, Registry};
@@ -94,6 +111,49 @@ mod tests {
             let found: Vec<_> = found.iter().map(|(key, like)| (&**key, &**like)).collect();
             assert_eq!(found, expected, "{images}");
             assert_eq!(host_keys("Pull", images), [], "{images}");
+        }
+    }
+
+    #[test]
+    fn gives_exports_the_keys_of_their_formats() {
+        const HUB: &str = "https://index.docker.io/v1/";
+        let yaml = |images: &str, exports: &str| {
+            format!(
+                "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: a}}, spec: {{images: [{images}], exports: [{exports}], namespaceSelector: {{}}, static: {{secretRef: {{name: a}}}}}}}}"
+            )
+        };
+        let rows: [(&str, &str, &[&str]); 6] = [
+            (
+                "a.com/z, a.com/b",
+                "DockerConfig",
+                &["a.com/z", "a.com/b", "a.com"],
+            ),
+            (
+                "docker.io/b",
+                "DockerConfig",
+                &["docker.io/b", "docker.io", HUB],
+            ),
+            ("a.com/z, a.com/b", "BasicAuth", &["a.com"]),
+            ("docker.io/b", "BasicAuth", &["docker.io"]),
+            ("a.com/v2/z", "ArgoCDRepository", &["a.com/v2/v2/z"]),
+            ("a.com", "ArgoCDRepositoryCreds", &["a.com"]),
+        ];
+        for (images, format, expected) in rows {
+            let exports = format!("{{name: b, format: {format}}}");
+            let registry: Registry = serde_saphyr::from_str(&yaml(images, &exports)).unwrap();
+            let registries = Registries::build([registry]);
+            assert_eq!(registries.problems(), []);
+            let grants = registries.grants(&Labels::new());
+            let (exported, others): (Vec<_>, Vec<_>) = grants
+                .iter()
+                .partition(|grant| *grant.secret == *"pullpass-a.x-b");
+            let keys: Vec<&String> = exported.iter().flat_map(|grant| grant.all_keys()).collect();
+            assert_eq!(keys, expected, "{images} {format}");
+            assert!(exported.iter().all(|grant| grant.is_mounted()));
+            // Pods have the same as without.
+            let alone: Registry = serde_saphyr::from_str(&yaml(images, "")).unwrap();
+            let alone = Registries::build([alone]).grants(&Labels::new());
+            assert_eq!(others, Vec::from_iter(&alone), "{images} {format}");
         }
     }
 }

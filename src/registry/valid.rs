@@ -1,20 +1,24 @@
 //! A valid Registry, ready for use: patterns read, credentials' sources derived.
 
 mod acr;
+mod exports;
 
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
+use super::Labels;
 use super::crd::{Access, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
 use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
+use super::secret_format::SecretFormat;
+use super::secret_name::{PULL_SECRET, export_secret_name, own_secret_name};
 use super::selector::LabelSelector;
 use super::source::{CredentialSource, EcrIdentity, EcrSource, Partition, StaticSource};
 use super::validate::{self, Problem};
-use super::{Labels, PULL_SECRET};
 use crate::names::ObjectName;
+pub use exports::ValidExport;
 
 /// A Registry that breaks no rule.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct ValidRegistry {
     /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
     /// `pullpass-<name>` where it chooses among a namespace's Pods, or pushes.
     pub secret: ObjectName,
+    /// Its further Secrets, which no Pod references.
+    pub exports: Vec<ValidExport>,
     /// When it was made; nothing for those read from files.
     pub created: Option<Timestamp>,
     pub(super) images: Vec<ImagePattern>,
@@ -95,10 +101,11 @@ impl ValidRegistry {
             pods: spec.pod_selector.clone(),
             specificity,
             secret: if specificity.is_narrow() || !spec.access.is_pull() {
-                checked(&format!("{PULL_SECRET}-{name}"))
+                checked(&own_secret_name(&name))
             } else {
                 ObjectName::constant(PULL_SECRET)
             },
+            exports: exports_of(&name, spec),
             created: registry
                 .metadata
                 .creation_timestamp
@@ -116,15 +123,6 @@ impl ValidRegistry {
     /// Whether its Secret is its own: no other Registry's credentials are in there.
     pub fn has_own_secret(&self) -> bool {
         *self.secret != *PULL_SECRET
-    }
-
-    /// Who uses its logins, in a word.
-    pub fn users(&self) -> &'static str {
-        if self.access.is_pull() {
-            "Pods"
-        } else {
-            "builders"
-        }
     }
 
     /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, is not suspended, and does not push.
@@ -158,6 +156,7 @@ impl ValidRegistry {
             && self.sources == other.sources
             && self.namespaces == other.namespaces
             && self.secret == other.secret
+            && self.exports == other.exports
             && self.access == other.access
     }
 
@@ -178,22 +177,28 @@ impl ValidRegistry {
 
     /// Whether `key` of this secret lies within its patterns in a namespace with these labels, excluded or not, or is a host's own key.
     pub(super) fn reaches(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
-        *self.secret == *secret
+        self.has_secret(secret)
             && self.namespaces.matches(namespace)
-            && (self.patterns().any(|given| given.covers_pattern(key)) || self.has_host_key(key))
+            && (self.patterns().any(|given| given.covers_pattern(key))
+                || self.has_host_key(secret, key))
     }
 
-    /// Whether it gives a login for a host as such, of which it may have no pattern.
-    fn has_host_key(&self, key: &Pattern) -> bool {
+    /// Whether it gives a login for a host as such in this secret, of which it may have no pattern.
+    fn has_host_key(&self, secret: &str, key: &Pattern) -> bool {
         let is_of_host = |given: &Pattern| given.domain() == key.domain();
-        !self.access.is_pull() && key.path().is_empty() && self.patterns().any(is_of_host)
+        let has_hosts = match self.format_of(secret) {
+            Some(SecretFormat::Export(_)) => true,
+            Some(SecretFormat::PullSecret) => !self.access.is_pull(),
+            None => false,
+        };
+        has_hosts && key.path().is_empty() && self.patterns().any(is_of_host)
     }
 
     /// Whether it gives a login for all of `key` in this secret of a namespace with these labels, were it alone.
     pub(super) fn gives(&self, namespace: &Labels, secret: &str, key: &Pattern) -> bool {
         let mut images = self.images.iter();
         self.reaches(namespace, secret, key)
-            && (images.any(|image| image.gives(key)) || self.has_host_key(key))
+            && (images.any(|image| image.gives(key)) || self.has_host_key(secret, key))
     }
 
     /// Whether its login is a fixed one, out of a source Secret.
@@ -268,6 +273,16 @@ impl ImagePattern {
             .filter(|exclusion| exclusion.covers(domain, path))
             .min()
     }
+}
+
+fn exports_of(registry: &str, spec: &RegistrySpec) -> Vec<ValidExport> {
+    let exports = spec.exports.iter();
+    exports
+        .map(|export| ValidExport {
+            secret: checked(&export_secret_name(registry, &export.name)),
+            format: export.format,
+        })
+        .collect()
 }
 
 /// A name of a Registry that breaks no rule: `validate` refuses all others, and bounds a Registry's own so that its Secret has one, too.

@@ -3,6 +3,7 @@
 mod access;
 mod acr;
 mod ecr;
+mod exports;
 
 use super::crd::{
     ANNOTATION_VALUE_MAX, NAME_MAX, PATTERNS_MAX, POD_METADATA_MAX, PodMetadata, Registry,
@@ -87,6 +88,7 @@ pub(super) fn check(registry: &Registry) -> Result<Patterns, Vec<Problem>> {
     check_excludes(&patterns, spec, &mut findings);
     check_selectors(spec, &mut findings);
     access::check(spec, &patterns.images, &mut findings);
+    exports::check(spec, &patterns.images, &mut findings);
     check_provider(spec, &patterns.images, &mut findings);
     if let Some(pod_metadata) = &spec.pod_metadata {
         check_pod_metadata(

@@ -316,6 +316,10 @@ async fn grant_more(fixture: &Fixture) {
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["builder"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass"], "verbs": ["delete"]},
         {
+            "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pullpass-a", "pullpass-a.x-b", "pullpass-a.y"],
+            "verbs": ["create", "patch", "delete"],
+        },
+        {
             "apiGroups": ["admissionregistration.k8s.io"],
             "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
             "resourceNames": ["00-pullpass"], "verbs": ["get", "patch", "delete"],

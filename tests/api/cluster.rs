@@ -27,7 +27,9 @@ use pullpass::credential::{
 };
 use pullpass::provision::PULL_SECRET;
 use pullpass::provision::ports::{Cluster, ClusterError, Precondition, PullSecretContent, Version};
+use pullpass::provision::secret::format::DOCKERCONFIGJSON;
 use pullpass::provision::state::State;
+use pullpass::registry::SecretFormat;
 use pullpass::registry::source::{EcrIdentity, MintSource, Tenant};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::{Value, json};
@@ -80,7 +82,11 @@ async fn install_registries(client: &Client) {
 
 fn content(dockerconfigjson: &str) -> PullSecretContent {
     PullSecretContent {
-        dockerconfigjson: Arc::new(SecretSlice::from(dockerconfigjson.as_bytes().to_vec())),
+        format: SecretFormat::PullSecret,
+        data: BTreeMap::from([(
+            DOCKERCONFIGJSON,
+            Arc::new(SecretSlice::from(dockerconfigjson.as_bytes().to_vec())),
+        )]),
         annotations: BTreeMap::from([("pullpass.dev/covers".to_owned(), "nothing".to_owned())]),
     }
 }
@@ -175,7 +181,7 @@ async fn reads_back_what_it_applied_and_knows_what_is_foreign() {
     assert!(found.ours);
     assert_eq!(found.version, version);
     assert_eq!(
-        found.dockerconfigjson.unwrap().expose_secret(),
+        found.data[DOCKERCONFIGJSON].expose_secret(),
         text.as_bytes()
     );
     make_namespace(&client, "foreign", json!({})).await;

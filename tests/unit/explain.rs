@@ -168,6 +168,40 @@ fn shows_what_builders_mount_beside_what_a_pod_gets() {
 }
 
 #[test]
+fn shows_the_exports_of_what_is_for_an_image() {
+    let registries = file(
+        "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: charts}, spec: {images: [a.example/charts], namespaceSelector: {}, exports: [{name: user, format: BasicAuth}, {name: argo, format: ArgoCDRepository}], static: {secretRef: {name: a}}}}
+---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: other}, spec: {images: [b.example], namespaceSelector: {}, exports: [{name: user, format: BasicAuth}], static: {secretRef: {name: a}}}}
+",
+    );
+    let (_, rows) = rows(
+        &[
+            "-f",
+            path(&registries),
+            "a.example/charts/app:1",
+            "c.example/x",
+        ],
+        "",
+    );
+    assert_eq!(
+        rows[0]["exports"],
+        json!([
+            {"registry": "charts", "secret": "pullpass-charts.x-argo", "format": "ArgoCDRepository"},
+            {"registry": "charts", "secret": "pullpass-charts.x-user", "format": "BasicAuth"},
+        ])
+    );
+    assert_eq!(
+        rows[0]["secret"], "pullpass",
+        "what a Pod gets is no export"
+    );
+    assert_eq!(rows[1]["exports"], json!(null));
+    let (_, text, _) = text(&["-f", path(&registries), "a.example/charts/app:1"], "");
+    let line = "  exports     Secret pullpass-charts.x-argo (Registry charts): ArgoCDRepository";
+    assert!(text.lines().any(|one| one == line), "{text}");
+}
+
+#[test]
 fn says_what_host_is_where_no_registry_serves_it() {
     let digest = "sha256:1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a";
     let images = [

@@ -16,11 +16,18 @@ https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 {{- define "pullpass-registries.rules" -}}
 {{- $name := index . 0 }}
 {{- $spec := index . 1 }}
+{{- $secrets := list }}
 {{- if or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) (eq (toString $spec.access) "Push") }}
+{{- $secrets = append $secrets (printf "pullpass-%s" $name) }}
+{{- end }}
+{{- range $spec.exports }}
+{{- $secrets = append $secrets (printf "pullpass-%s.x-%s" $name .name) }}
+{{- end }}
+{{- with $secrets }}
 # The Secrets of its own, by name.
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [pullpass-{{ $name }}]
+  resourceNames: [{{ join ", " . }}]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- range list "ecr" "acr" }}

@@ -1,4 +1,4 @@
-//! Watches on the Registries' own pull secrets: one per name, as long as the Registry is there, or any of its secrets.
+//! Watches on the Registries' own Secrets: one per name, as long as the Registry is there, or any of its secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::sync::{self, OWN_SECRETS, SyncState, reached};
 use crate::names::ObjectName;
 use crate::provision::missing_rbac;
 use crate::provision::state::State;
+use crate::registry::ValidRegistry;
 
 /// How often to check whether the secrets of deleted Registries are gone, too.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -113,20 +114,17 @@ impl OwnSecretWatches {
         });
     }
 
-    /// Starts and stops watches, so that there is one for each Registry with a secret of its own name. Answers how to wait for those
+    /// Starts and stops watches, so that there is one for each Secret of a Registry's own name. Answers how to wait for those
     /// that begin now.
     fn adjust(&mut self, kube: &Kube, state: &Arc<State>) -> Vec<signal::Receiver<SyncState>> {
         let registries = state.registries();
-        let own = registries
+        let names: BTreeSet<&ObjectName> = registries
             .iter()
-            .filter(|registry| registry.has_own_secret());
-        let wanted: BTreeMap<&ObjectName, &ObjectName> = own
-            .map(|registry| (&registry.secret, &registry.name))
+            .flat_map(ValidRegistry::own_secrets)
             .collect();
-        let names: BTreeSet<&ObjectName> = wanted.keys().copied().collect();
         self.stop_unwanted(&names, state);
         let mut began = Vec::new();
-        for (secret, registry) in wanted {
+        for secret in names {
             if self.running.contains_key(secret) {
                 continue;
             }
@@ -135,7 +133,7 @@ impl OwnSecretWatches {
             let target = WatchTarget {
                 what: OWN_SECRETS,
                 name: secret.to_string(),
-                advice: missing_rbac(registry),
+                advice: missing_rbac(secret),
                 blocks_readiness: false,
                 is_forbidden: Arc::clone(&is_forbidden),
             };
@@ -185,6 +183,7 @@ mod tests {
             let observed = Observed {
                 version: crate::provision::ports::Version::default(),
                 ours: true,
+                format: None,
                 intact: true,
                 digests: BTreeMap::new(),
             };

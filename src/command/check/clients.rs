@@ -19,7 +19,7 @@ pub(super) fn of_secret(
     (name, grants): (&ObjectName, &[Grant]),
     there: &BTreeMap<String, Digest>,
 ) -> Vec<HopResult> {
-    let is_mounted = grants.iter().any(|grant| !grant.access.is_pull());
+    let is_mounted = grants.iter().any(Grant::is_mounted);
     let describe = |domain: String| {
         let other =
             context
@@ -27,7 +27,7 @@ pub(super) fn of_secret(
                 .find_for_host_clients(labels, &domain, WantedLogin::Secret(name));
         let message = describe_shared_host(name, &domain, other);
         let result = if is_mounted {
-            let fix = "give each Registry with access Push one login per host: split it";
+            let fix = "give each Registry with access Push or exports one login per host: split it";
             HopResult::warning(message, fix)
         } else {
             HopResult::ok(message)

@@ -20,7 +20,7 @@ use crate::provision::tenant_identity;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
-use crate::registry::{Access, CredentialSource, Grant, ValidRegistry};
+use crate::registry::{Access, CredentialSource, Grant, SecretFormat, ValidRegistry};
 
 /// The hops after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
@@ -145,6 +145,20 @@ fn read_logins(
     }
 }
 
+/// A Registry's credential of this source, as a pull secret would hold it.
+fn grant_of(registry: &ValidRegistry, source: &MintSource, keys: &[String]) -> Grant {
+    Grant {
+        registry: registry.name.clone(),
+        secret: registry.secret.clone(),
+        format: SecretFormat::PullSecret,
+        access: registry.access,
+        source: CredentialSource::Minted(source.clone()),
+        keys: keys.to_vec(),
+        reserved: Vec::new(),
+        host_keys: Vec::new(),
+    }
+}
+
 /// A minted credential, hop by hop.
 async fn try_mint(
     context: &CheckContext<'_>,
@@ -153,16 +167,7 @@ async fn try_mint(
     keys: &[String],
     report: &mut CheckReport,
 ) -> anyhow::Result<Vec<Login>> {
-    let grant = Grant {
-        registry: registry.name.clone(),
-        secret: registry.secret.clone(),
-        access: registry.access,
-        source: CredentialSource::Minted(source.clone()),
-        keys: keys.to_vec(),
-        reserved: Vec::new(),
-        host_keys: Vec::new(),
-    };
-    let bound = match bind(context, &grant, source).await {
+    let bound = match bind(context, &grant_of(registry, source, keys), source).await {
         Ok(bound) => bound,
         Err(result) => {
             report.add("identity", result)?;

@@ -126,12 +126,10 @@ async fn compare_secret(
     name: &ObjectName,
     grants: &[Grant],
 ) -> (HopResult, BTreeMap<String, Digest>) {
-    let found = match kube.fetch_pull_secret(namespace, name).await {
-        Ok(found) => found,
+    let secret = match kube.fetch_pull_secret(namespace, name).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => return (explain_missing(context, name, grants), BTreeMap::new()),
         Err(error) => return (advice::of_cluster(&error), BTreeMap::new()),
-    };
-    let Some(secret) = found else {
-        return (explain_missing(context, name, grants), BTreeMap::new());
     };
     if !secret.ours {
         let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
@@ -141,19 +139,20 @@ async fn compare_secret(
         );
         return (result.id(ids::SECRET_NOT_MANAGED), BTreeMap::new());
     }
-    let there = Auths::of(&secret).digests();
+    let format = grants.first().map(|grant| grant.format);
+    let there = Auths::of_format(&secret, format).digests();
     (
         compare_logins(context, kube, (name, grants), &there).await,
         there,
     )
 }
 
-/// What besides the controller writes a Secret: no Pod asks for one that builders mount.
+/// What besides the controller writes a Secret: no Pod asks for one that builders mount, or for an export.
 fn at_the_latest(grants: &[Grant], which: &str) -> String {
-    if grants.iter().all(|grant| grant.access.is_pull()) {
-        format!(", at the latest with the {which} Pod that needs it")
-    } else {
+    if grants.iter().any(Grant::is_mounted) {
         String::new()
+    } else {
+        format!(", at the latest with the {which} Pod that needs it")
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::ExplainContext;
 use super::builders::{self, PushOption};
+use super::exports::{self, ExportedSecret};
 use super::images::ImageArg;
 use crate::image::Reference;
 use crate::registry::{
@@ -31,6 +32,9 @@ pub(super) struct ExplainedImage {
     /// The Registries with access Push that are for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) builders: Vec<PushOption>,
+    /// The further Secrets that hold its login.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) exports: Vec<ExportedSecret>,
     /// Which clients cannot use the pull secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) clients: Option<String>,
@@ -147,6 +151,7 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
         provider: recognised.and_then(provider),
         reason: reason(&explanation, recognised),
         builders: builders::find(&explanation),
+        exports: exports::find(&explanation),
         clients: builders::find_shared_host(context, &explanation, reference.repository()),
         details: Details {
             place: image.place.clone(),

@@ -63,6 +63,9 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
     for option in &row.builders {
         lines.push(format!("  builders    {}", option.describe()));
     }
+    for export in &row.exports {
+        lines.push(format!("  exports     {}", export.describe()));
+    }
     if let Some(clients) = &row.clients {
         lines.push(format!("  clients     {clients}"));
     }

@@ -26,7 +26,7 @@ pub(in crate::controller) enum Reach {
     },
     /// Some, in which other Registries give everything.
     Outranked,
-    /// Some, and its Secret is not there yet: no other Registry can give what it does.
+    /// Some, and its own Secrets are not there yet: no other Registry can give what it does.
     NotYet,
 }
 
@@ -61,7 +61,7 @@ pub(in crate::controller) fn find_reach(
         return Reach::NoneOptedIn;
     }
     if opted_in.iter().any(|one| selector.matches(&one.labels)) {
-        return if registry.access.is_pull() {
+        return if registry.access.is_pull() && registry.exports.is_empty() {
             Reach::Outranked
         } else {
             Reach::NotYet

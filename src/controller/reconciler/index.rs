@@ -34,9 +34,10 @@ struct SourceUse {
 /// The sums of one Registry.
 #[derive(Default)]
 pub(in crate::controller) struct RegistryCounts {
+    /// How many pull secrets and exports.
     pub(in crate::controller) total: usize,
     pub(in crate::controller) lacking: BTreeSet<PullSecretKey>,
-    pub(in crate::controller) foreign: BTreeSet<NamespaceName>,
+    pub(in crate::controller) foreign: BTreeSet<PullSecretKey>,
     groups: BTreeSet<usize>,
 }
 
@@ -212,14 +213,14 @@ impl Index {
             if is_added {
                 counts.total += 1;
                 if is_foreign {
-                    counts.foreign.insert(key.0.clone());
+                    counts.foreign.insert(key.clone());
                 }
                 if record.lacking.contains(name) {
                     counts.lacking.insert(key.clone());
                 }
             } else {
                 counts.total -= 1;
-                counts.foreign.remove(&key.0);
+                counts.foreign.remove(key);
                 counts.lacking.remove(key);
             }
             let is_over = counts.total == 0;

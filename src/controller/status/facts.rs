@@ -12,10 +12,11 @@ use crate::cluster::{EventNote, EventType};
 use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
 use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
-use crate::names::ObjectName;
+use crate::names::{NamespaceName, ObjectName};
+use crate::provision::changes::PullSecretKey;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{Namespace, Pending};
-use crate::registry::{Labels, PULL_SECRET, Registries, RegistryInfo, ValidRegistry};
+use crate::registry::{Labels, Registries, RegistryInfo, ValidRegistry};
 
 /// How many namespaces a message names, and for how many there are Events.
 const MAX_NAMED: usize = 3;
@@ -33,7 +34,7 @@ pub(super) struct Facts<'t> {
     pub(super) registries: &'t Registries,
     pub(super) now: Timestamp,
     pub(super) unwritten: write_failures::Unwritten,
-    drifting: BTreeMap<ObjectName, Vec<String>>,
+    drifting: BTreeMap<ObjectName, Drifting>,
     problems: HashMap<&'t str, String>,
     opted_in: OnceCell<Vec<Arc<Namespace>>>,
     tied: OnceCell<HashMap<ObjectName, String>>,
@@ -86,16 +87,14 @@ impl<'t> Facts<'t> {
         };
         if let Some(counts) = counts {
             self.add_credentials(&mut facts, &listed.name, counts);
-            let shared_host = registry.and_then(|one| {
-                shared_host::find(self.input.index, self.registries, (one, counts))
-            });
-            // What builders mount is to be read the same by all of them.
-            if registry.is_some_and(|registry| registry.access.is_pull()) {
-                facts.shared_host = shared_host;
-            } else {
-                let note = |message| Reason::new("SeveralLogins", message);
-                facts.notes.extend(shared_host.map(note));
-            }
+            let find = |is_mounted| {
+                let of_registry = (registry?, counts);
+                shared_host::find(self.input.index, self.registries, of_registry, is_mounted)
+            };
+            facts.shared_host = find(false);
+            // What builders and other consumers mount is to be read the same by all of them.
+            let note = |message| Reason::new("SeveralLogins", message);
+            facts.notes.extend(find(true).map(note));
         }
         facts
     }
@@ -130,28 +129,44 @@ impl<'t> Facts<'t> {
             );
             Reason::new("AmbiguousPrecedence", message)
         }));
-        notes.extend(self.drifting.get(&listed.name).map(|namespaces| {
-            let name = self.registries.get(&listed.name).map_or(PULL_SECRET, |one| &one.secret);
-            let message = format!("another writer keeps changing the pull secret in {}, backing off; find it with `kubectl get secret {name} --show-managed-fields -o yaml`, or opt the namespace out", namespaces.join(", "));
+        notes.extend(self.drifting.get(&listed.name).map(|Drifting { secret, namespaces }| {
+            let message = format!("another writer keeps changing the pull secret in {}, backing off; find it with `kubectl get secret {secret} --show-managed-fields -o yaml`, or opt the namespace out", namespaces.join(", "));
             Reason::new("ConflictingWriter", message)
         }));
         notes
     }
 
     fn summarise(&self, name: &ObjectName, counts: &RegistryCounts) -> RegistrySummary {
-        let foreign = counts.foreign.iter().take(MAX_EVENTS);
+        // Where one of its Secrets is not as it is to be, the namespace counts once.
+        let foreign = namespaces_of(&counts.foreign);
+        let total = self.count_namespaces(name, counts);
+        let bad = counts.lacking.iter().chain(&counts.foreign);
         RegistrySummary {
-            total: counts.total,
-            ready: counts.total - counts.foreign.len() - counts.lacking.len(),
+            total,
+            ready: total - namespaces_of(bad).len(),
             kept: self.count_kept(name, counts),
-            foreign: counts.foreign.len(),
-            foreign_in: foreign.map(ToString::to_string).collect(),
+            foreign: foreign.len(),
+            foreign_in: foreign
+                .iter()
+                .take(MAX_EVENTS)
+                .map(ToString::to_string)
+                .collect(),
             lack: self.find_lack(name, counts),
             lacking_in: counts
                 .lacking
                 .first()
                 .map(|(namespace, _)| namespace.to_string()),
         }
+    }
+
+    /// In how many namespaces it has Secrets: one in each, but for exports.
+    fn count_namespaces(&self, name: &ObjectName, counts: &RegistryCounts) -> usize {
+        let registry = self.registries.get(name);
+        if registry.is_some_and(|registry| registry.exports.is_empty()) {
+            return counts.total;
+        }
+        let there = self.input.index.keys_of_registry(counts);
+        namespaces_of(there.chain(&counts.foreign)).len()
     }
 
     /// How many of those that lack a fixed login keep the last one: its source Secret is missing, or of no use.
@@ -162,7 +177,9 @@ impl<'t> Facts<'t> {
         }
         let views = counts.lacking.iter();
         let views = views.filter_map(|key| self.input.index.get(key)?.view());
-        views.filter(|view| view.holds_any_of(name)).count()
+        let keeping = views.filter(|view| view.holds_any_of(name));
+        let namespaces = keeping.map(|view| &view.target.namespace.name);
+        namespaces.collect::<BTreeSet<_>>().len()
     }
 
     fn find_lack(&self, name: &ObjectName, counts: &RegistryCounts) -> Option<Pending> {
@@ -228,15 +245,15 @@ impl<'t> Facts<'t> {
         };
         let named = counts.foreign.iter().take(MAX_EVENTS);
         named
-            .map(|namespace| EventNote {
-                regarding: secret(namespace, &registry.secret),
+            .map(|(namespace, name)| EventNote {
+                regarding: secret(namespace, name),
                 event_type: EventType::Warning,
                 reason: "SecretNotManaged",
                 series: None,
                 action: "Provision",
                 note: format!(
                     "pullpass does not manage this Secret, so {} here get no pull secret of Registry {}: rename or delete it",
-                    registry.users(),
+                    registry.users(name),
                     listed.name
                 ),
             })
@@ -244,12 +261,27 @@ impl<'t> Facts<'t> {
     }
 }
 
-/// In which namespaces another writer keeps changing the secret that holds each Registry's logins; the first few of them.
+/// The namespaces of these, each once.
+fn namespaces_of<'k>(
+    keys: impl IntoIterator<Item = &'k PullSecretKey>,
+) -> BTreeSet<&'k NamespaceName> {
+    keys.into_iter().map(|(namespace, _)| namespace).collect()
+}
+
+/// A Secret that another writer keeps changing.
+struct Drifting {
+    /// The first one's name.
+    secret: ObjectName,
+    /// The first few namespaces.
+    namespaces: Vec<String>,
+}
+
+/// In which namespaces another writer keeps changing a Secret that holds each Registry's logins.
 fn find_drifting(
     input: &StatusInput<'_>,
     registries: &Registries,
-) -> BTreeMap<ObjectName, Vec<String>> {
-    let mut found: BTreeMap<ObjectName, Vec<String>> = BTreeMap::new();
+) -> BTreeMap<ObjectName, Drifting> {
+    let mut found: BTreeMap<ObjectName, Drifting> = BTreeMap::new();
     for key in &input.drifting {
         let Some(view) = input.index.get(key).and_then(|record| record.view()) else {
             continue;
@@ -257,10 +289,15 @@ fn find_drifting(
         let serving = registries
             .serving(&view.target.namespace.labels)
             .into_iter();
-        for registry in serving.filter(|registry| registry.secret == key.1) {
-            let namespaces = found.entry(registry.name.clone()).or_default();
-            if namespaces.len() < MAX_NAMED {
-                namespaces.push(key.0.to_string());
+        for registry in serving.filter(|registry| registry.has_secret(&key.1)) {
+            let drifting = found.entry(registry.name.clone());
+            let Drifting { namespaces, .. } = drifting.or_insert_with(|| Drifting {
+                secret: key.1.clone(),
+                namespaces: Vec::new(),
+            });
+            let namespace = key.0.to_string();
+            if namespaces.len() < MAX_NAMED && !namespaces.contains(&namespace) {
+                namespaces.push(namespace);
             }
         }
     }

@@ -6,23 +6,25 @@ use crate::controller::reconciler::index::{Index, RegistryCounts};
 use crate::registry::clients::{WantedLogin, describe_shared_host};
 use crate::registry::{Registries, ValidRegistry};
 
-/// What is to be said of a Registry's Secret in the first namespace where that is so; `None`: it is so in none.
+/// What is to be said of a Registry's Secret in the first namespace where that is so, of those that may be mounted as files, or of the
+/// others; `None`: it is so in none.
 pub(super) fn find(
     index: &Index,
     registries: &Registries,
     (registry, counts): (&ValidRegistry, &RegistryCounts),
+    is_mounted: bool,
 ) -> Option<String> {
     let is_own = |domain: &&String| registry.patterns().any(|one| one.domain() == **domain);
     // Groups have no order of their own.
     let mut found = BTreeSet::new();
-    for view in index.examples(counts) {
-        let namespace = &view.target.namespace;
+    let views = index.examples(counts);
+    for view in views.filter(|view| view.is_mounted() == is_mounted) {
+        let (namespace, secret) = (&view.target.namespace, &view.target.secret);
         let first = view.shared_hosts().iter().find(is_own);
-        found.extend(first.map(|domain| (&namespace.name, domain, &namespace.labels)));
+        found.extend(first.map(|domain| (&namespace.name, secret, domain, &namespace.labels)));
     }
-    let (namespace, domain, labels) = found.pop_first()?;
-    let other =
-        registries.find_for_host_clients(labels, domain, WantedLogin::Secret(&registry.secret));
-    let said = describe_shared_host(&registry.secret, domain, other);
+    let (namespace, secret, domain, labels) = found.pop_first()?;
+    let other = registries.find_for_host_clients(labels, domain, WantedLogin::Secret(secret));
+    let said = describe_shared_host(secret, domain, other);
     Some(format!("in namespace {namespace} {said}"))
 }

@@ -42,13 +42,13 @@ pub(super) fn find(
     };
     let most = MAX_OF_REGISTRY.min(MAX_OF_ALL.saturating_sub(others));
     if is_refused {
-        let refused = WaitCause {
-            users: registry.users(),
+        let refused = |secret: &str| WaitCause {
+            users: registry.users(secret),
             reason: "LoginRefused",
             advice: None,
         };
         let keys = index.keys_of_registry(counts).take(most);
-        return keys.map(|key| (key.clone(), refused.clone())).collect();
+        return keys.map(|key| (key.clone(), refused(&key.1))).collect();
     }
     let lacking = counts.lacking.iter().take(most);
     lacking
@@ -62,7 +62,7 @@ fn find_cause(
     key: &PullSecretKey,
 ) -> Option<WaitCause> {
     let view = facts.input.index.get(key)?.view()?;
-    let users = registry.users();
+    let users = registry.users(&key.1);
     // With the last fixed login, Pods pull for as long as it works.
     if registry.has_static_login() && view.holds_any_of(&registry.name) {
         return None;

@@ -21,9 +21,9 @@ pub(super) struct Fit<'w> {
     pub(super) bytes: usize,
 }
 
-/// Finds which of `wanted` a pull secret that holds `auths` has room for. Existing entries come first: they are renewed as long
+/// Finds which of `wanted` a Secret that holds `auths`, so many times over, has room for. Existing entries come first: they are renewed as long
 /// as the API server takes the secret, so that what works keeps working. Of the others as many as fit, in their order.
-pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry]) -> Fit<'w> {
+pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry], copies: usize) -> Fit<'w> {
     let there = auths.entries.iter();
     let mut bytes = FRAME + there.map(|(key, value)| size_of(key, value)).sum::<usize>();
     let mut room = Fit {
@@ -34,8 +34,10 @@ pub(super) fn fit_entries<'w>(auths: &Auths, wanted: &'w [AuthEntry]) -> Fit<'w>
     let (coverage, new): (Vec<&AuthEntry>, Vec<&AuthEntry>) = wanted
         .iter()
         .partition(|entry| auths.entries.contains_key(&entry.key));
-    let coverage = coverage.into_iter().map(|entry| (entry, FULL_BYTES));
-    let new = new.into_iter().map(|entry| (entry, MAX_BYTES));
+    let coverage = coverage
+        .into_iter()
+        .map(|entry| (entry, FULL_BYTES / copies));
+    let new = new.into_iter().map(|entry| (entry, MAX_BYTES / copies));
     let mut count = auths.entries.len();
     let mut key_bytes: usize = auths.entries.keys().map(String::len).sum();
     for (entry, most) in coverage.chain(new) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::provision::ports::Version;
+use crate::registry::ExportFormat;
 
 fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().unwrap()
@@ -26,38 +27,53 @@ fn fixed(key: &str, password: &str) -> AuthEntry {
     )
 }
 
+fn data<const N: usize>(data: [(&'static str, &[u8]); N]) -> SecretData {
+    let data = data.into_iter();
+    data.map(|(key, bytes)| (key, Arc::new(SecretSlice::from(bytes.to_vec()))))
+        .collect()
+}
+
 fn there(dockerconfigjson: &[u8]) -> PullSecret {
     PullSecret {
         version: Version::default(),
         ours: true,
-        dockerconfigjson: Some(dockerconfigjson.to_vec().into()),
+        format: Some(SecretFormat::PullSecret),
+        data: data([(format::DOCKERCONFIGJSON, dockerconfigjson)]),
         annotations: BTreeMap::new(),
     }
 }
 
 fn written(merged: Merged) -> PullSecret {
     let content = merged.content.expect("something to write");
+    read(content)
+}
+
+fn read(content: PullSecretContent) -> PullSecret {
     PullSecret {
+        version: Version::default(),
+        ours: true,
+        format: Some(content.format),
+        data: content.data,
         annotations: content.annotations,
-        ..there(content.dockerconfigjson.expose_secret())
     }
 }
 
+fn merge_pull_secret(
+    existing: Option<&PullSecret>,
+    wanted: &[AuthEntry],
+    now: Timestamp,
+) -> Merged {
+    merge(existing, SecretFormat::PullSecret, wanted, now)
+}
+
 fn text(secret: &PullSecret) -> String {
-    String::from_utf8(
-        secret
-            .dockerconfigjson
-            .as_ref()
-            .unwrap()
-            .expose_secret()
-            .to_vec(),
-    )
-    .unwrap()
+    let bytes = secret.data[format::DOCKERCONFIGJSON].expose_secret();
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
 fn writes_auth_alone_sorted_by_key() {
-    let secret = written(merge(
+    let secret = written(merge_pull_secret(
         None,
         &[entry("b.example", "2"), entry("a.example/x", "1")],
         now(),
@@ -71,7 +87,7 @@ fn writes_auth_alone_sorted_by_key() {
 
 #[test]
 fn describes_what_it_covers_and_until_when() {
-    let secret = written(merge(
+    let secret = written(merge_pull_secret(
         None,
         &[fixed("a.example", "1"), entry("b.example", "2")],
         now(),
@@ -93,9 +109,9 @@ fn cuts_the_description_when_it_is_too_long() {
     let entries: Vec<_> = (0..MAX_ENTRIES)
         .map(|number| fixed(&format!("registry.example/{number:0103}"), "p"))
         .collect();
-    let secret = written(merge(None, &entries, now()));
+    let secret = written(merge_pull_secret(None, &entries, now()));
     let covers = &secret.annotations[COVERS_ANNOTATION];
-    assert!(covers.len() < MAX_COVERS_BYTES + 100);
+    assert!(covers.len() < covers::MAX_COVERS_BYTES + 100);
     assert!(
         covers.ends_with(" more\n"),
         "{}",
@@ -105,8 +121,8 @@ fn cuts_the_description_when_it_is_too_long() {
 
 #[test]
 fn writes_nothing_when_equal() {
-    let secret = written(merge(None, &[entry("b.example", "2")], now()));
-    let again = merge(Some(&secret), &[entry("b.example", "2")], now());
+    let secret = written(merge_pull_secret(None, &[entry("b.example", "2")], now()));
+    let again = merge_pull_secret(Some(&secret), &[entry("b.example", "2")], now());
     assert!(again.content.is_none());
     assert!(again.displaced.is_empty());
     assert_eq!(
@@ -118,12 +134,20 @@ fn writes_nothing_when_equal() {
 #[test]
 fn writes_the_same_bytes_in_any_order() {
     let (a, b) = (entry("a.example", "1"), fixed("b.example", "2"));
-    let one = written(merge(
-        Some(&written(merge(None, std::slice::from_ref(&a), now()))),
+    let one = written(merge_pull_secret(
+        Some(&written(merge_pull_secret(
+            None,
+            std::slice::from_ref(&a),
+            now(),
+        ))),
         std::slice::from_ref(&b),
         now(),
     ));
-    let other = written(merge(Some(&written(merge(None, &[b], now()))), &[a], now()));
+    let other = written(merge_pull_secret(
+        Some(&written(merge_pull_secret(None, &[b], now()))),
+        &[a],
+        now(),
+    ));
     assert_eq!(text(&one), text(&other));
     assert_eq!(one.annotations, other.annotations);
 }
@@ -131,7 +155,7 @@ fn writes_the_same_bytes_in_any_order() {
 #[test]
 fn carries_unknown_entries_over_unchanged() {
     let before = r#"{"auths":{"x.example":{"auth":"YTpi","email":"a@b","extra":[1]}}}"#;
-    let secret = written(merge(
+    let secret = written(merge_pull_secret(
         Some(&there(before.as_bytes())),
         &[entry("b.example", "2")],
         now(),
@@ -146,8 +170,12 @@ fn carries_unknown_entries_over_unchanged() {
 
 #[test]
 fn keeps_descriptions_of_entries_it_carries_over() {
-    let secret = written(merge(None, &[entry("a.example", "1")], now()));
-    let secret = written(merge(Some(&secret), &[fixed("b.example", "2")], now()));
+    let secret = written(merge_pull_secret(None, &[entry("a.example", "1")], now()));
+    let secret = written(merge_pull_secret(
+        Some(&secret),
+        &[fixed("b.example", "2")],
+        now(),
+    ));
     let covers = &secret.annotations[COVERS_ANNOTATION];
     assert!(
         covers.contains("a.example: Registry payments, until 2026-11-21T22:00:00Z\n"),
@@ -157,8 +185,8 @@ fn keeps_descriptions_of_entries_it_carries_over() {
 
 #[test]
 fn replaces_what_stands_under_its_key_and_says_so() {
-    let old = written(merge(None, &[entry("b.example", "1")], now()));
-    let merged = merge(Some(&old), &[entry("b.example", "2")], now());
+    let old = written(merge_pull_secret(None, &[entry("b.example", "1")], now()));
+    let merged = merge_pull_secret(Some(&old), &[entry("b.example", "2")], now());
     let displaced = Displaced {
         key: "b.example".to_owned(),
         digest: entry("b.example", "1").digest,
@@ -170,7 +198,7 @@ fn replaces_what_stands_under_its_key_and_says_so() {
 #[test]
 fn repairs_own_oldwith_members_added_to_it() {
     let before = r#"{"auths":{"b.example":{"auth":"QVdTOjI=","username":"x"}}}"#;
-    let merged = merge(
+    let merged = merge_pull_secret(
         Some(&there(before.as_bytes())),
         &[entry("b.example", "2")],
         now(),
@@ -194,7 +222,7 @@ fn counts_unreadable_content_as_empty() {
         r#"{"auths":"x"}"#,
         r#"{"credHelpers":{}}"#,
     ] {
-        let merged = merge(
+        let merged = merge_pull_secret(
             Some(&there(before.as_bytes())),
             &[entry("b.example", "2")],
             now(),
@@ -220,7 +248,7 @@ fn leaves_out_entries_that_would_break_every_pull() {
         r#"{"password":null}"#,
     ] {
         let before = format!(r#"{{"auths":{{"x.example":{bad},"y.example":{{"auth":"YTpi"}}}}}}"#);
-        let merged = merge(Some(&there(before.as_bytes())), &[], now());
+        let merged = merge_pull_secret(Some(&there(before.as_bytes())), &[], now());
         assert_eq!(
             text(&written(merged)),
             r#"{"auths":{"y.example":{"auth":"YTpi"}}}"#,
@@ -231,18 +259,22 @@ fn leaves_out_entries_that_would_break_every_pull() {
 
 #[test]
 fn drops_expired_public_oldand_no_other() {
-    let secret = written(merge(
+    let secret = written(merge_pull_secret(
         None,
         &[entry("public.ecr.aws", "1"), entry("b.example", "2")],
         now(),
     ));
     let later = "2026-11-22T10:00:00Z".parse().unwrap();
-    assert!(merge(Some(&secret), &[], now()).content.is_none());
+    assert!(
+        merge_pull_secret(Some(&secret), &[], now())
+            .content
+            .is_none()
+    );
     assert_eq!(
-        text(&written(merge(Some(&secret), &[], later))),
+        text(&written(merge_pull_secret(Some(&secret), &[], later))),
         r#"{"auths":{"b.example":{"auth":"QVdTOjI="}}}"#
     );
-    let renewed = merge(Some(&secret), &[entry("public.ecr.aws", "3")], later);
+    let renewed = merge_pull_secret(Some(&secret), &[entry("public.ecr.aws", "3")], later);
     assert!(renewed.digests.contains_key("public.ecr.aws"));
 }
 
@@ -251,17 +283,21 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
     // Three of them fill it: 4/3 of it in base64.
     let big = |fill: &str| fill.repeat(MAX_BYTES / 4 - 100);
     let all = |fill: &str| ["a", "b", "c", "d"].map(|key| entry(key, &big(fill)));
-    let first = merge(None, &all("1"), now());
+    let first = merge_pull_secret(None, &all("1"), now());
     assert_eq!(first.left_out, ["d"]);
     assert!(first.bytes > MAX_BYTES);
     let first = written(first);
     assert!(text(&first).len() <= MAX_BYTES);
     assert!(!first.annotations[COVERS_ANNOTATION].contains("d: "));
-    assert!(merge(Some(&first), &all("1"), now()).content.is_none());
+    assert!(
+        merge_pull_secret(Some(&first), &all("1"), now())
+            .content
+            .is_none()
+    );
 
     // All existing entries are renewed, also where they become longer.
     let longer = all("2").map(|old| entry(&old.key, &format!("{}{}", big("2"), "2".repeat(1000))));
-    let renewed = merge(Some(&first), &longer, now());
+    let renewed = merge_pull_secret(Some(&first), &longer, now());
     assert_eq!(renewed.left_out, ["d"]);
     for AuthEntry { key, digest, .. } in &longer[..3] {
         assert_eq!(renewed.digests[key], *digest, "{key}");
@@ -269,7 +305,7 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
     assert!(text(&written(renewed)).len() > MAX_BYTES);
     // A small one that comes later fits in, what is too much for the API server stays as it is.
     let small = [entry("e", "1"), entry("a", &big("3").repeat(2))];
-    let mixed = merge(Some(&first), &small, now());
+    let mixed = merge_pull_secret(Some(&first), &small, now());
     assert_eq!(mixed.left_out, ["a"]);
     assert_eq!(mixed.digests["a"], all("1")[0].digest);
     assert!(mixed.digests.contains_key("e"));
@@ -278,8 +314,8 @@ fn takes_what_there_is_room_for_and_renews_what_stands() {
 #[test]
 fn renews_what_stands_beside_a_surplus_that_leaves_no_room() {
     let stale = fixed("x.example", &"x".repeat(MAX_BYTES * 3 / 4 - 3000));
-    let full = written(merge(None, &[entry("a", "1"), stale], now()));
-    let merged = merge(
+    let full = written(merge_pull_secret(None, &[entry("a", "1"), stale], now()));
+    let merged = merge_pull_secret(
         Some(&full),
         &[entry("a", "2"), entry("b", &"2".repeat(9000))],
         now(),
@@ -294,7 +330,7 @@ fn counts_the_bytes_that_are_written() {
     let before =
         r#"{"auths":{"a":{"auth":"YTpi"},"x\"y":{"auth":"YTpi","extra":[1]},"z":{"auth":""}}}"#;
     let wanted = [entry("a", "longer"), entry("b", "2")];
-    let merged = merge(Some(&there(before.as_bytes())), &wanted, now());
+    let merged = merge_pull_secret(Some(&there(before.as_bytes())), &wanted, now());
     let bytes = merged.bytes;
     assert_eq!(bytes, text(&written(merged)).len() + 1, "a comma more");
 }
@@ -309,7 +345,7 @@ fn debug_shows_no_secret() {
 fn rewrites_content_with_members_that_the_kubelet_may_not_decode() {
     let before = r#"{"auths":{"y.example":{"auth":"YTpi"}},"HttpHeaders":5}"#;
     assert!(!Auths::parse(before.as_bytes()).is_intact());
-    let merged = merge(Some(&there(before.as_bytes())), &[], now());
+    let merged = merge_pull_secret(Some(&there(before.as_bytes())), &[], now());
     assert_eq!(
         text(&written(merged)),
         r#"{"auths":{"y.example":{"auth":"YTpi"}}}"#
@@ -339,7 +375,7 @@ fn reads_nothing_of_what_has_more_entries_than_it_writes() {
         assert!(!auths.is_intact());
         assert!(auths.digests().is_empty());
         // It is replaced by what is wanted.
-        let merged = merge(Some(&there(&forged)), &[entry("a.example", "1")], now());
+        let merged = merge_pull_secret(Some(&there(&forged)), &[entry("a.example", "1")], now());
         assert_eq!(merged.digests.len(), 1);
         assert_eq!(
             text(&written(merged)),
@@ -356,7 +392,7 @@ fn writes_no_more_entries_than_it_reads() {
         entry("new.example", "1"),
         entry("newer.example", "1"),
     ];
-    let merged = merge(Some(&most), &wanted, now());
+    let merged = merge_pull_secret(Some(&most), &wanted, now());
     assert_eq!(merged.left_out, ["new.example", "newer.example"]);
     assert_eq!(merged.digests["0.example"], wanted[0].digest);
     let read = Auths::parse(text(&written(merged)).as_bytes());
@@ -404,4 +440,144 @@ fn takes_for_unreadable_what_is_no_object_of_logins() {
     let twice =
         Auths::parse(br#"{"auths":{"a":{"auth":"YTpi"},"a":{}},"auths":{"b":{"auth":"YTpi"}}}"#);
     assert_eq!(twice.digests().into_keys().collect::<Vec<_>>(), ["b"]);
+}
+
+fn exported(format: ExportFormat) -> SecretFormat {
+    SecretFormat::Export(format)
+}
+
+fn merge_export(
+    existing: Option<&PullSecret>,
+    format: ExportFormat,
+    wanted: &[AuthEntry],
+) -> Merged {
+    merge(existing, exported(format), wanted, now())
+}
+
+/// What is under each key, in text.
+fn texts(secret: &PullSecret) -> Vec<(&'static str, &str)> {
+    let data = secret.data.iter();
+    data.map(|(key, bytes)| (*key, std::str::from_utf8(bytes.expose_secret()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn renders_each_format_with_exactly_its_keys_and_reads_it_again() {
+    use ExportFormat::{ArgoCdRepository, ArgoCdRepositoryCreds, BasicAuth, DockerConfig};
+    let json = r#"{"auths":{"a.example/v2/v2/x":{"auth":"cm9ib3Q6cDpx"}}}"#;
+    let argo = [
+        ("enableOCI", "true"),
+        ("password", "p:q"),
+        ("type", "helm"),
+        ("url", "a.example/v2/x"),
+        ("username", "robot"),
+    ];
+    let rows: [(ExportFormat, &[(&str, &str)]); 4] = [
+        (
+            DockerConfig,
+            &[(".dockerconfigjson", json), ("config.json", json)],
+        ),
+        (BasicAuth, &[("password", "p:q"), ("username", "robot")]),
+        (ArgoCdRepository, &argo),
+        (ArgoCdRepositoryCreds, &argo),
+    ];
+    // What the kubelet would strip of a key is in no URL.
+    let wanted = [fixed("a.example/v2/v2/x", "p:q")];
+    for (format, expected) in rows {
+        let merged = merge_export(None, format, &wanted);
+        let digests = merged.digests.clone();
+        let secret = written(merged);
+        assert_eq!(texts(&secret), expected, "{format:?}");
+        let auths = Auths::of(&secret);
+        assert!(auths.is_intact(), "{format:?}");
+        assert_eq!(auths.digests(), digests, "{format:?}");
+        assert_eq!(digests["a.example/v2/v2/x"], wanted[0].digest, "{format:?}");
+        assert!(
+            merge_export(Some(&secret), format, &wanted)
+                .content
+                .is_none()
+        );
+        assert!(prune(&secret, |_| false).content.is_none(), "{format:?}");
+        assert!(!prune(&secret, |_| true).is_changed, "{format:?}");
+    }
+}
+
+#[test]
+fn repairs_whatever_another_writer_changed_in_an_export() {
+    let wanted = [fixed("a.example/x", "1")];
+    let formats = [
+        ExportFormat::DockerConfig,
+        ExportFormat::BasicAuth,
+        ExportFormat::ArgoCdRepository,
+        ExportFormat::ArgoCdRepositoryCreds,
+    ];
+    let mut tried = 0;
+    for format in formats {
+        let good = written(merge_export(None, format, &wanted));
+        for key in format::keys_of(exported(format)) {
+            for value in [None, Some("theirs"), Some("")] {
+                let mut touched = good.clone();
+                let value = value.map(|text| Arc::new(SecretSlice::from(text.as_bytes().to_vec())));
+                match value {
+                    Some(value) => drop(touched.data.insert(key, value)),
+                    None => drop(touched.data.remove(key)),
+                }
+                let repaired = written(merge_export(Some(&touched), format, &wanted));
+                assert_eq!(texts(&repaired), texts(&good), "{format:?} {key}");
+                tried += 1;
+            }
+        }
+        let mut touched = good.clone();
+        touched.annotations.clear();
+        let merged = merge_export(Some(&touched), format, &wanted);
+        // The key of a login that has no host in it is in the annotation alone.
+        assert_eq!(
+            merged.content.is_some(),
+            format == ExportFormat::BasicAuth,
+            "{format:?}"
+        );
+        // One of another form is written anew.
+        let other = PullSecret {
+            format: None,
+            ..good.clone()
+        };
+        assert!(Auths::of(&other).digests().is_empty() && !Auths::of(&other).is_intact());
+        assert_eq!(
+            texts(&written(merge_export(Some(&other), format, &wanted))),
+            texts(&good)
+        );
+    }
+    assert_eq!(tried, 3 * (2 + 2 + 5 + 5));
+}
+
+#[test]
+fn replaces_the_one_login_of_an_export_whatever_its_key_was() {
+    let format = ExportFormat::ArgoCdRepository;
+    let before = written(merge_export(None, format, &[fixed("a.example/old", "1")]));
+    let merged = merge_export(Some(&before), format, &[entry("a.example/new", "2")]);
+    assert_eq!(merged.digests.len(), 1);
+    assert!(merged.digests.contains_key("a.example/new"));
+    let after = written(merged);
+    assert_eq!(texts(&after)[3], ("url", "a.example/new"));
+    let covers = &after.annotations[COVERS_ANNOTATION];
+    assert_eq!(
+        covers,
+        "a.example/new: Registry payments, until 2026-11-21T22:00:00Z\n"
+    );
+    // Nothing to be written leaves what is there.
+    assert!(merge_export(Some(&after), format, &[]).content.is_none());
+}
+
+/// The logins are in it twice, and a Secret has a limit.
+#[test]
+fn fills_an_export_of_two_copies_to_half_of_the_limit() {
+    let entries: Vec<_> = (0..600)
+        .map(|number| fixed(&format!("a.example/{number}"), &"p".repeat(1024)))
+        .collect();
+    let merged = merge_export(None, ExportFormat::DockerConfig, &entries);
+    assert!(!merged.left_out.is_empty());
+    assert_eq!(merged.max_bytes, MAX_BYTES / 2);
+    let secret = written(merged);
+    let bytes: usize = texts(&secret).iter().map(|(_, text)| text.len()).sum();
+    assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES / 10 * 9, "{bytes}");
 }

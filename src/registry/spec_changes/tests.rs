@@ -718,3 +718,53 @@ fn takes_an_order_for_the_hosts_own_keys_of_what_pushed() {
     assert!(rests.retains(&labels, "pullpass-a", "a.com"));
     assert!(!rests.retains(&labels, "pullpass-a", "a.com/y"));
 }
+
+/// Of an export that is taken away, or whose Registry is, all keys go that it may have; those of the Registry's other Secrets stay.
+#[test]
+fn takes_an_order_for_what_an_export_gave() {
+    let build = |generation: i64, exports: serde_json::Value, images: serde_json::Value| {
+        let registry = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": "a", "uid": "u", "generation": generation},
+            "spec": {
+                "images": images, "namespaceSelector": {}, "exports": exports,
+                "static": {"secretRef": {"name": "login"}},
+            },
+        });
+        Arc::new(Registries::build([serde_json::from_value::<Registry>(
+            registry,
+        )
+        .unwrap()]))
+    };
+    let images = || json!(["a.com/x"]);
+    let both =
+        || json!([{"name": "b", "format": "BasicAuth"}, {"name": "c", "format": "DockerConfig"}]);
+    let labels = Labels::new();
+    let change = |after: &Arc<Registries>| {
+        let mut changes = SpecChanges::default();
+        changes.note_list(&build(1, both(), images()), Some(Arc::from("crd")), at(0));
+        changes.note_event("a", after, at(1));
+        changes.confirm(changes.count(), Some("crd"), at(3));
+        changes
+    };
+    let one = json!([{"name": "c", "format": "DockerConfig"}]);
+    let changes = change(&build(2, one, images()));
+    for key in ["a.com", "a.com/x"] {
+        assert_eq!(
+            changes.find(&labels, "pullpass-a.x-b", key),
+            Some(Confirmed)
+        );
+        assert_eq!(changes.find(&labels, "pullpass-a.x-d", key), None);
+    }
+    let changes = change(&Arc::default());
+    for secret in ["pullpass-a.x-b", "pullpass-a.x-c", "pullpass"] {
+        assert_eq!(changes.find(&labels, secret, "a.com/x"), Some(Confirmed));
+        let of_host = (secret != "pullpass").then_some(Confirmed);
+        assert_eq!(changes.find(&labels, secret, "a.com"), of_host, "{secret}");
+    }
+    let changes = change(&build(2, both(), json!(["b.com/x"])));
+    assert_eq!(
+        changes.find(&labels, "pullpass-a.x-b", "a.com"),
+        Some(Confirmed)
+    );
+}

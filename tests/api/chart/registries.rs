@@ -64,6 +64,24 @@ fn borders() -> BTreeMap<String, Value> {
             ),
         ),
         (
+            "exports",
+            registry(json!({
+                "exports": [{"name": "user", "format": "BasicAuth"}, {"name": "argo", "format": "ArgoCDRepository"}],
+                "ecr": ecr(json!({"workload": {}})),
+            })),
+        ),
+        (
+            "narrow-exports",
+            registry(json!({
+                "exports": [{"name": "file", "format": "DockerConfig"}], "serviceAccountNames": ["ci"],
+                "ecr": ecr(json!({"workload": {}})),
+            })),
+        ),
+        (
+            "no-exports",
+            registry(json!({"exports": [], "ecr": ecr(json!({"workload": {}}))})),
+        ),
+        (
             "rests",
             registry(
                 json!({"suspend": true, "podSelector": {"matchLabels": {"a": "b"}}, "ecr": ecr(json!({"node": {}}))}),

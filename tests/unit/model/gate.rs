@@ -11,6 +11,7 @@ use pullpass::provision::Namespace;
 use pullpass::provision::ports::{
     Cluster, ClusterError, ListedRegistry, Precondition, PullSecret, PullSecretContent, Version,
 };
+use pullpass::provision::secret::format::DOCKERCONFIGJSON;
 use pullpass::provision::service_account::ServiceAccount;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
@@ -100,7 +101,7 @@ impl Gate {
 }
 
 fn narrower(content: &PullSecretContent) -> Option<PullSecretContent> {
-    let bytes = content.dockerconfigjson.expose_secret();
+    let bytes = content.data[DOCKERCONFIGJSON].expose_secret();
     let mut value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let auths = value.get_mut("auths")?.as_object_mut()?;
     let last = auths.keys().next_back()?.clone();
@@ -109,8 +110,12 @@ fn narrower(content: &PullSecretContent) -> Option<PullSecretContent> {
     }
     auths.remove(&last);
     Some(PullSecretContent {
-        dockerconfigjson: Arc::new(SecretSlice::from(value.to_string().into_bytes())),
-        annotations: content.annotations.clone(),
+        data: [(
+            DOCKERCONFIGJSON,
+            Arc::new(SecretSlice::from(value.to_string().into_bytes())),
+        )]
+        .into(),
+        ..content.clone()
     })
 }
 

@@ -14,9 +14,11 @@ use pullpass::provision::ports::{
     Cluster, ClusterError, Credentials, ListedRegistry, Precondition, PullSecret,
     PullSecretContent, Version,
 };
+use pullpass::provision::secret::format::DOCKERCONFIGJSON;
 use pullpass::provision::service_account::ServiceAccount;
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::{Namespace, PULL_SECRET};
+use pullpass::registry::SecretFormat;
 use pullpass::registry::source::MintSource;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::sync::Notify;
@@ -65,7 +67,11 @@ impl Stored {
         PullSecret {
             version: self.version.clone(),
             ours: self.ours,
-            dockerconfigjson: Some(SecretSlice::from(self.dockerconfigjson.clone())),
+            format: Some(SecretFormat::PullSecret),
+            data: BTreeMap::from([(
+                DOCKERCONFIGJSON,
+                Arc::new(SecretSlice::from(self.dockerconfigjson.clone())),
+            )]),
             annotations: self.annotations.clone(),
         }
     }
@@ -447,7 +453,7 @@ impl View {
                 resource_version: self.world.next_version(),
             },
             ours: true,
-            dockerconfigjson: content.dockerconfigjson.expose_secret().to_vec(),
+            dockerconfigjson: content.data[DOCKERCONFIGJSON].expose_secret().to_vec(),
             annotations: content.annotations.clone(),
         };
         if let Some(judge) = &*self.world.judge.lock().unwrap() {

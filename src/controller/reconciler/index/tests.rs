@@ -286,6 +286,7 @@ impl World {
                 resource_version: version.to_owned(),
             },
             ours: how % 8 != 5,
+            format: Some(crate::registry::SecretFormat::PullSecret),
             intact: true,
             digests,
         };

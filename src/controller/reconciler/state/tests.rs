@@ -44,6 +44,7 @@ fn target(namespace: &str, uid: &str, logins: &[(&str, &str)]) -> PullSecretRef 
             resource_version: "1".to_owned(),
         },
         ours: true,
+        format: Some(crate::registry::SecretFormat::PullSecret),
         intact: true,
         digests: digests.collect(),
     };

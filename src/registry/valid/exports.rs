@@ -1,0 +1,53 @@
+//! Which Secrets a Registry has, and in which form each of them holds its logins.
+
+use super::ValidRegistry;
+use crate::names::ObjectName;
+use crate::registry::crd::ExportFormat;
+use crate::registry::secret_format::SecretFormat;
+
+/// One more Secret with a Registry's login, for consumers that are no Pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidExport {
+    /// The Secret's name.
+    pub secret: ObjectName,
+    /// What is in it.
+    pub format: ExportFormat,
+}
+
+impl ValidRegistry {
+    /// The names of all Secrets with its credentials in each namespace that it serves.
+    pub fn secrets(&self) -> impl Iterator<Item = &ObjectName> {
+        let exports = self.exports.iter().map(|export| &export.secret);
+        std::iter::once(&self.secret).chain(exports)
+    }
+
+    /// Those of them that no other Registry's credentials are in: they need rights of their own.
+    pub fn own_secrets(&self) -> impl Iterator<Item = &ObjectName> {
+        let skipped = usize::from(!self.has_own_secret());
+        self.secrets().skip(skipped)
+    }
+
+    /// Whether this is one of its Secrets.
+    pub fn has_secret(&self, secret: &str) -> bool {
+        self.format_of(secret).is_some()
+    }
+
+    /// In which form a Secret of this name holds its logins; `None`: none does.
+    pub(in crate::registry) fn format_of(&self, secret: &str) -> Option<SecretFormat> {
+        if *self.secret == *secret {
+            return Some(SecretFormat::PullSecret);
+        }
+        let mut exports = self.exports.iter();
+        let export = exports.find(|export| *export.secret == *secret)?;
+        Some(SecretFormat::Export(export.format))
+    }
+
+    /// Who uses its logins in the Secret of this name, in a word.
+    pub fn users(&self, secret: &str) -> &'static str {
+        match self.format_of(secret) {
+            Some(SecretFormat::Export(_)) => "consumers",
+            _ if self.access.is_pull() => "Pods",
+            _ => "builders",
+        }
+    }
+}
