@@ -213,6 +213,11 @@ impl Pullpass {
         super::memory::peak_kib(self.child.id())
     }
 
+    /// How often its threads gave the processor away because they waited.
+    pub fn context_switches(&self) -> u64 {
+        super::memory::context_switches(self.child.id())
+    }
+
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
