@@ -216,6 +216,11 @@ impl Pullpass {
         super::memory::peak_kib(self.child.id())
     }
 
+    /// How often its threads gave the processor away because they waited.
+    pub fn context_switches(&self) -> u64 {
+        super::memory::context_switches(self.child.id())
+    }
+
     /// Everything that it logged so far.
     pub fn log(&self) -> String {
         self.log.read()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::support::figure;
 use super::support::fixture::{ECR, Fixture};
 use super::support::process::Pullpass;
 use super::support::proxy::Seen;
@@ -85,8 +86,23 @@ async fn asks_for_nothing_when_nothing_changes_and_restarts_for_free() {
     }
     fixture.api.forget();
     fixture.aws.forget();
+    let [leader, follower] = &replicas;
+    let before = [leader, follower].map(Pullpass::context_switches);
     tokio::time::sleep(QUIET).await;
+    let after = [leader, follower].map(Pullpass::context_switches);
     let quiet = fixture.api.all();
+    figure::per_second(
+        "context switches of a leader at rest",
+        after[0] - before[0],
+        QUIET,
+        10,
+    );
+    figure::per_second(
+        "context switches of a follower at rest",
+        after[1] - before[1],
+        QUIET,
+        3,
+    );
     let others: Vec<&Seen> = quiet
         .iter()
         .filter(|request| !is_lease(request) && !request.is_watch())
