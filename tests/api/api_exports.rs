@@ -228,7 +228,8 @@ async fn keeps_exports_as_their_formats_say_renews_repairs_and_removes_them() {
 
 /// What another writer changed is put back, whatever it was.
 async fn assert_repaired(fixture: &Fixture, namespace: &str) {
-    let theirs = STANDARD.encode("theirs");
+    // The API server takes no dockerconfigjson that is no JSON.
+    let theirs = STANDARD.encode(r#"{"theirs":{}}"#);
     let touched = [
         ("file", "config.json"),
         ("file", ".dockerconfigjson"),

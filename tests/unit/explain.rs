@@ -88,7 +88,7 @@ fn prints_stable_row_for_served_image() {
             "public": false, "fips": false, "dualStack": false, "server": null,
         },
         "reason": format!("payments serves it: its pattern {host}/payments covers the image"),
-        "clients": format!("Secret pullpass has several logins for {host}: the kubelet, skopeo, buildah and k8schain find the right one, docker, buildx, crane, kaniko, oras and helm take any of them; let them mount the Secret of a Registry with access Push and one login for that host"),
+        "clients": format!("Secret pullpass has several logins for {host}: the kubelet, skopeo, buildah and k8schain find the right one, docker, buildx, crane, kaniko, oras and helm take any of them; let them mount an export of format DockerConfig, or the Secret of a Registry with access Push and one login for that host"),
     });
     assert_eq!(rows, [expected]);
 }
