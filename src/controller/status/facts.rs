@@ -252,7 +252,7 @@ impl<'t> Facts<'t> {
                 series: None,
                 action: "Provision",
                 note: format!(
-                    "pullpass does not manage this Secret, so {} here get no pull secret of Registry {}: rename or delete it",
+                    "pullpass does not manage this Secret, so {} here get no login of Registry {}: rename or delete it",
                     registry.users(name),
                     listed.name
                 ),

@@ -14,6 +14,8 @@ struct Host {
     status: u16,
     /// Whether anybody may see its front page.
     is_front_open: bool,
+    /// For how long it wants to be left alone, with or without a login.
+    retry_after: Option<&'static str>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -24,6 +26,7 @@ impl HttpConnector for Host {
         let line = format!("{}{with}", request.uri());
         self.asked.lock().unwrap().push(line);
         let status = match self.challenge {
+            _ if self.retry_after.is_some() => self.status,
             None => 200,
             Some(_) if self.is_front_open && request.uri().ends_with("/v2/") => 200,
             Some(_) if has_login => self.status,
@@ -33,6 +36,9 @@ impl HttpConnector for Host {
         let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), body);
         if let Some(challenge) = self.challenge {
             response.headers_mut().insert("www-authenticate", challenge);
+        }
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert("retry-after", wait);
         }
         HttpConnectorFuture::ready(Ok(response))
     }
@@ -61,6 +67,7 @@ async fn check(
         challenge,
         status,
         is_front_open: false,
+        retry_after: None,
         asked: Arc::default(),
     };
     ask(host, secret, keys).await
@@ -204,6 +211,7 @@ async fn calls_no_login_needless_for_an_open_front_page() {
             challenge,
             status,
             is_front_open: true,
+            retry_after: None,
             asked: Arc::default(),
         };
         let (outcome, asked) = ask(host, &login("pw"), keys).await;
@@ -211,5 +219,29 @@ async fn calls_no_login_needless_for_an_open_front_page() {
         let was_sent = asked.iter().any(|line| line.ends_with("with a login"));
         assert_eq!(was_sent, matches!(expected.0, "Taken" | "Refused"));
         assert_eq!(outcome.is_unsent(), !was_sent, "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn keeps_for_how_long_a_registry_wants_to_be_left_alone() {
+    for (status, header, reason, seconds) in [
+        (429, "7", "Throttled", 7),
+        (503, "61", "Unavailable", 61),
+        (429, "86400", "Throttled", 600),
+    ] {
+        let host = Host {
+            challenge: BASIC,
+            status,
+            is_front_open: false,
+            retry_after: Some(header),
+            asked: Arc::default(),
+        };
+        let (outcome, asked) = ask(host, &login("pw"), &["a.example"]).await;
+        assert_eq!(asked, ["https://a.example/v2/"], "no login was asked for");
+        assert_eq!(read(&outcome), (reason, true), "{outcome:?}");
+        let LoginOutcome::Unknown { retry_after, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
     }
 }

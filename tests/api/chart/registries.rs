@@ -64,24 +64,6 @@ fn borders() -> BTreeMap<String, Value> {
             ),
         ),
         (
-            "exports",
-            registry(json!({
-                "exports": [{"name": "user", "format": "BasicAuth"}, {"name": "argo", "format": "ArgoCDRepository"}],
-                "ecr": ecr(json!({"workload": {}})),
-            })),
-        ),
-        (
-            "narrow-exports",
-            registry(json!({
-                "exports": [{"name": "file", "format": "DockerConfig"}], "serviceAccountNames": ["ci"],
-                "ecr": ecr(json!({"workload": {}})),
-            })),
-        ),
-        (
-            "no-exports",
-            registry(json!({"exports": [], "ecr": ecr(json!({"workload": {}}))})),
-        ),
-        (
             "rests",
             registry(
                 json!({"suspend": true, "podSelector": {"matchLabels": {"a": "b"}}, "ecr": ecr(json!({"node": {}}))}),
@@ -91,8 +73,27 @@ fn borders() -> BTreeMap<String, Value> {
     named.map(|(name, spec)| (name.to_owned(), spec)).into()
 }
 
+/// The same with exports, beside a Secret of the Registry's own and without.
+fn exporting() -> BTreeMap<String, Value> {
+    let registry = |exports: Value, accounts: Value| {
+        json!({
+            "images": ["123456789012.dkr.ecr.eu-west-1.amazonaws.com"], "namespaceSelector": {},
+            "exports": exports, "serviceAccountNames": accounts, "ecr": {"identity": {"workload": {}}},
+        })
+    };
+    let two = json!([{"name": "user", "format": "BasicAuth"}, {"name": "argo", "format": "ArgoCDRepository"}]);
+    let one = json!([{"name": "file", "format": "DockerConfig"}]);
+    let named = [
+        ("exports", registry(two, json!([]))),
+        ("narrow-exports", registry(one, json!(["ci"]))),
+        ("no-exports", registry(json!([]), json!([]))),
+    ];
+    named.map(|(name, spec)| (name.to_owned(), spec)).into()
+}
+
 fn all() -> BTreeMap<String, Value> {
-    examples().into_iter().chain(borders()).collect()
+    let more = borders().into_iter().chain(exporting());
+    examples().into_iter().chain(more).collect()
 }
 
 /// What the chart makes of these Registries, and further settings.
