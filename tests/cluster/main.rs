@@ -1,6 +1,7 @@
 //! On a whole cluster, in which Pods really pull.
 
 mod e2e;
+mod place;
 mod rotation;
 #[path = "../support/mod.rs"]
 mod support;
