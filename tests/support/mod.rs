@@ -23,6 +23,7 @@ pub mod keyring;
 pub mod kubelet;
 pub mod load;
 pub mod log;
+pub mod manifests;
 pub mod memory;
 pub mod metrics;
 pub mod module;
