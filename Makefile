@@ -104,7 +104,7 @@ test-cluster: bed-demo
 	$(SHOW)
 	$(CARGO) test --locked --test cluster -- rotation:: --nocapture
 
-## test-consumers: what clients find in the Secrets; not part of `make test` (builds the clients first)
+## test-consumers: what clients find in the Secrets, and kaniko with one of them on a whole cluster; not part of `make test` (builds clients and kaniko first)
 test-consumers: bed-consumers
 	$(CARGO) test --locked --no-run --test cluster
 	$(CARGO) test --locked --test cluster -- consumers:: --nocapture --test-threads 1

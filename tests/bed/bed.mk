@@ -5,7 +5,7 @@
 #   make bed-oldest     kube-apiserver of the oldest Kubernetes that pullpass supports
 #   make bed-demo       what the demo runs: API server, registry, moto, the node's programs (kubelet, containerd, …)
 #   make bed-cluster    both
-#   make bed-consumers  all, and who reads the Secrets: the clients' libraries
+#   make bed-consumers  all, and who reads the Secrets: the clients' libraries, kaniko with its image
 #   make bed-test       the test bed's own tests
 #   make doctor         what this machine lacks, and whether it can run a node
 #   make clean-bed      removes all of it
@@ -37,7 +37,7 @@ bed-demo: $(BED_BASE) $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD
 
 bed-cluster: bed bed-demo
 
-bed-consumers: bed-cluster $(BED_BIN)/consumers
+bed-consumers: bed-cluster $(BED_BIN)/consumers $(BED_DIR)/kaniko.tar
 
 $(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 5 min" $(BED) ./cmd/kube-apiserver
@@ -92,6 +92,12 @@ $(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.*
 # Signatures, which no test makes, by Go's own code instead of a C library.
 $(BED_BIN)/consumers: $(wildcard $(BED)/consumers/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 3 min" $(BED)/consumers . -tags containers_image_openpgp
+
+$(BED_BIN)/kaniko: $(wildcard $(BED)/kaniko/*) $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 3 min" $(BED)/kaniko github.com/GoogleContainerTools/kaniko/cmd/executor
+
+$(BED_DIR)/kaniko.tar: $(BED_BIN)/kaniko $(BED_BIN)/bed
+	@$(BED_BIN)/bed kaniko --output $@ >/dev/null
 
 $(BED_DIR)/kinds.yaml: $(wildcard $(BED)/kinds/*)
 	@$(BED)/kinds/kinds.sh $@

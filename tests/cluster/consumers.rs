@@ -1,4 +1,5 @@
-//! What reads the Secrets beside the kubelet: the clients' own libraries. `make test-consumers` builds the parts and runs this.
+//! What reads the Secrets beside the kubelet: the clients' own libraries, a builder, a Pod with a mounted file, and what goes by a
+//! ServiceAccount. `make test-consumers` builds the parts and runs this.
 
 #![allow(
     clippy::panic,
@@ -6,7 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod builds;
 mod layouts;
 mod lookups;
+mod mounted;
 mod program;
 mod pushes;

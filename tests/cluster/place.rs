@@ -163,14 +163,19 @@ impl Place {
             .collect()
     }
 
-    /// Whether the registry lets each login in that it was shown, by the password's digest, oldest first.
-    pub(crate) fn logins(&self) -> Vec<(String, bool)> {
+    /// The requests with a login of AWS that the registry got, oldest first: `method`, `path`, `passwordSha256`, `allowed`.
+    pub(crate) fn requests(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.registry("accessLog")).unwrap();
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines
-            .filter(|line| line["username"] == "AWS")
+        lines.filter(|line| line["username"] == "AWS").collect()
+    }
+
+    /// Whether the registry lets each login in that it was shown, by the password's digest, oldest first.
+    pub(crate) fn logins(&self) -> Vec<(String, bool)> {
+        let requests = self.requests().into_iter();
+        requests
             .map(|line| {
                 let digest = line["passwordSha256"].as_str().unwrap().to_owned();
                 (digest, line["allowed"] == true)
