@@ -84,22 +84,25 @@ pub(super) fn generate(count: usize) -> Vec<Vec<Held>> {
     let strategy = prop::collection::vec(registry, 1..7);
     let mut runner = TestRunner::deterministic();
     (0..count)
-        .map(|_| hold(&strategy.new_tree(&mut runner).unwrap().current()))
+        .map(|_| hold(&strategy.new_tree(&mut runner).unwrap().current(), &[]))
         .collect()
 }
 
-/// What a Registry for Pods has for Docker Hub.
-pub(super) fn hub() -> Held {
-    let images = [format!("{HUB}/{}", PATHS[1])];
-    let spec = json!({
-        "images": images, "namespaceSelector": {"matchLabels": {"team": "red"}},
-        "static": {"secretRef": {"name": USERS[0]}},
-    });
-    hold(&[(false, USERS[0].to_owned(), spec)]).remove(0)
+/// The pull secret of Registries for Pods, each with one pattern and a user; it is asked for this image as well.
+pub(super) fn hold_for_pods(registries: &[(&str, &str)], asked: &str) -> Held {
+    let spec = |(image, user): &(&str, &str)| {
+        let spec = json!({
+            "images": [image], "namespaceSelector": {"matchLabels": {"team": "red"}},
+            "static": {"secretRef": {"name": user}},
+        });
+        (false, (*user).to_owned(), spec)
+    };
+    let specs: Vec<_> = registries.iter().map(spec).collect();
+    hold(&specs, &[asked]).remove(0)
 }
 
-/// The Secrets of a namespace that these Registries serve, each with who asks and as whom.
-fn hold(specs: &[(bool, String, Value)]) -> Vec<Held> {
+/// The Secrets of a namespace that these Registries serve, asked for an image below each pattern, and for these.
+fn hold(specs: &[(bool, String, Value)], asked: &[&str]) -> Vec<Held> {
     let objects: Vec<Registry> = specs
         .iter()
         .zip(0_u64..)
@@ -123,7 +126,7 @@ fn hold(specs: &[(bool, String, Value)]) -> Vec<Held> {
     entries
         .into_iter()
         .map(|(name, (pushes, entries))| {
-            let images = images(&registries, &labels, &name)
+            let images = images(&registries, &labels, &name, asked)
                 .into_iter()
                 .map(|(image, registry)| (image, user_of(&registry)))
                 .collect();
@@ -154,13 +157,19 @@ fn credential(user: &str) -> Credential {
     }
 }
 
-/// The images below each pattern that a Secret is for, and the Registry whose login is right for them.
-fn images(registries: &Registries, labels: &Labels, secret: &str) -> BTreeMap<String, String> {
+/// Those of the images that a Secret is for, and the Registry whose login is right for them.
+fn images(
+    registries: &Registries,
+    labels: &Labels,
+    secret: &str,
+    asked: &[&str],
+) -> BTreeMap<String, String> {
     let patterns: BTreeSet<&str> = registries
         .iter()
         .flat_map(|one| one.patterns().map(Pattern::key))
         .collect();
     let images = patterns.iter().map(|pattern| format!("{pattern}/{NAME}:1"));
+    let images = images.chain(asked.iter().map(|image| (*image).to_owned()));
     let right = |image: &str| {
         let reference = Reference::parse(image).unwrap();
         let pushing = registries

@@ -153,7 +153,7 @@ fn ask_kubelet(held: &Held) -> Sent {
 /// Docker Hub's logins in `pullpass` are under keys that the kubelet and skopeo alone look up.
 #[test]
 fn finds_docker_hubs_login_of_pods_as_the_kubelet_and_skopeo_alone() {
-    let held = layouts::hub();
+    let held = layouts::hold_for_pods(&[("docker.io/team", "ann")], "docker.io/team/x:1");
     for (client, sent) in ask_all(&[&held]) {
         let expected = match client {
             "kubelet" | "skopeo" => held.images[0].1.as_str(),
@@ -161,5 +161,35 @@ fn finds_docker_hubs_login_of_pods_as_the_kubelet_and_skopeo_alone() {
         };
         let expected = BTreeMap::from([(expected.to_owned(), TRIES)]);
         assert_eq!(sent, [vec![expected]], "{client}");
+    }
+}
+
+/// A key's path is a prefix of bytes for k8schain, as for the kubelet, which goes on to the next login where the first is refused.
+#[test]
+fn finds_as_k8schain_the_login_of_a_path_that_the_image_begins_with() {
+    let image = "registry.example.com/api-v2/x:1";
+    let [host, path, own] =
+        ["", "/api", "/api-v2"].map(|path| format!("registry.example.com{path}"));
+    let rows = [
+        (vec![(&*host, "ann"), (&*path, "bob")], "bob"),
+        (
+            vec![(&*host, "ann"), (&*path, "bob"), (&*own, "ann")],
+            "ann",
+        ),
+    ];
+    for (registries, expected) in rows {
+        let held = layouts::hold_for_pods(&registries, image);
+        let place = held.images.iter().position(|(one, _)| one == image);
+        let place = place.unwrap();
+        assert_eq!(held.images[place].1, "ann");
+        let sent = ask_all(&[&held]);
+        for (client, user) in [
+            ("k8schain", expected),
+            ("kubelet", expected),
+            ("skopeo", "ann"),
+        ] {
+            let always = BTreeMap::from([(user.to_owned(), TRIES)]);
+            assert_eq!(sent[client][0][place], always, "{client}");
+        }
     }
 }
