@@ -2,7 +2,6 @@
 
 mod consumers;
 mod e2e;
-mod place;
 mod rotation;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{place, support};
-use place::{HOST, Place, digest, principal};
+use crate::support;
 use serde_json::{Value, json};
+use support::place::{HOST, Place, digest, principal};
 use support::process::make_namespace;
 use support::wait;
 

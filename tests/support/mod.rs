@@ -33,6 +33,7 @@ pub mod netns;
 pub mod oci;
 pub mod patch_only;
 pub mod pki;
+pub mod place;
 pub mod process;
 pub mod proxy;
 pub mod registries;

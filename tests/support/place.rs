@@ -1,42 +1,38 @@
 //! A whole cluster with AWS and an image registry, and pullpass beside it, as its own ServiceAccount.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot be set up has failed"
-)]
-
 use std::path::Path;
 
-use crate::support;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use support::bed::{self, Bed};
-use support::cluster::Cluster;
-use support::moto::{key_id, secret_key};
-use support::process::{Launch, Pullpass};
-use support::wait;
 use tempfile::TempDir;
 
+use super::bed::{self, Bed};
+use super::cluster::Cluster;
+use super::moto::{key_id, secret_key};
+use super::process::{LOOPBACK, Launch, Pullpass};
+use super::wait;
+
 /// The host of the images, which the node pulls from the registry here.
-pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+pub const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 /// What `bed` answers where the machine allows no node.
 const NOT_ALLOWED: i32 = 3;
 
-pub(crate) struct Place {
-    pub(crate) bed: Bed,
-    pub(crate) cluster: Cluster,
+/// A cluster with its clouds.
+pub struct Place {
+    pub bed: Bed,
+    pub cluster: Cluster,
     folder: TempDir,
     client: reqwest::Client,
 }
 
 /// The ARN of an IAM user.
-pub(crate) fn principal(name: &str) -> String {
+pub fn principal(name: &str) -> String {
     format!("arn:aws:iam::123456789012:user/{name}")
 }
 
 impl Place {
     /// Brings all of it up, with these further arguments of `bed cluster up`. `None` where the machine allows no node, which is said.
-    pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
+    pub async fn start(arguments: &[&str]) -> Option<Self> {
         let refused = bed::run("cluster", &["allowed"], "");
         if refused.status.code() == Some(NOT_ALLOWED) {
             eprintln!(
@@ -63,7 +59,7 @@ impl Place {
     }
 
     /// A field of what the registry said when it was ready.
-    pub(crate) fn registry(&self, name: &str) -> &str {
+    pub fn registry(&self, name: &str) -> &str {
         self.bed.ready["registry"][name].as_str().unwrap()
     }
 
@@ -78,7 +74,7 @@ impl Place {
     }
 
     /// AWS knows a user's keys and gives it tokens that live so many seconds.
-    pub(crate) async fn add_user(&self, name: &str, life: u32) {
+    pub async fn add_user(&self, name: &str, life: u32) {
         let principal = principal(name);
         let key = json!({
             "accessKeyId": key_id(name), "secretAccessKey": secret_key(name), "principal": principal,
@@ -90,7 +86,7 @@ impl Place {
 
     /// Whom the registry lets in: users' newest tokens, and the ones before for so many seconds. Amazon ECR takes those until they
     /// expire.
-    pub(crate) fn allow(&self, allow: &Value, overlap: u32) {
+    pub fn allow(&self, allow: &Value, overlap: u32) {
         let control = &self.bed.ready["moto"]["control"];
         let minted = json!({"control": control, "overlapSeconds": overlap});
         let access = json!({"allow": allow, "minted": minted});
@@ -98,7 +94,7 @@ impl Place {
     }
 
     /// pullpass' kind and rights.
-    pub(crate) async fn install(&self) {
+    pub async fn install(&self) {
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
         self.cluster.apply_file(manifests.join("crd.yaml")).await;
         self.cluster.apply_file(manifests.join("rbac.yaml")).await;
@@ -107,7 +103,7 @@ impl Place {
     }
 
     /// A user's keys in a source Secret; answers the `ecr` part of a Registry that mints with them.
-    pub(crate) async fn put_keys(&self, user: &str) -> Value {
+    pub async fn put_keys(&self, user: &str) -> Value {
         let labels = json!({"pullpass.dev/source": "true"});
         let keys =
             json!({"AWS_ACCESS_KEY_ID": key_id(user), "AWS_SECRET_ACCESS_KEY": secret_key(user)});
@@ -122,7 +118,7 @@ impl Place {
     }
 
     /// pullpass, beside the cluster.
-    pub(crate) async fn launch(&self) -> Pullpass {
+    pub async fn launch(&self) -> Pullpass {
         let path = "/api/v1/namespaces/pullpass/serviceaccounts/pullpass/token";
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600},
@@ -146,7 +142,7 @@ impl Place {
             environment: Vec::new(),
             controller: true,
             own_certificates: false,
-            listen: support::process::LOOPBACK,
+            listen: LOOPBACK,
             arguments: vec!["--drain-delay", "0"],
             files: None,
         })
@@ -154,7 +150,7 @@ impl Place {
     }
 
     /// What AWS gave a user, oldest first: `password`, `time`, `expiresAt`.
-    pub(crate) async fn minted(&self, user: &str) -> Vec<Value> {
+    pub async fn minted(&self, user: &str) -> Vec<Value> {
         let answer = self.client.get(self.control("minted")).send().await;
         let tokens: Vec<Value> = answer.unwrap().json().await.unwrap();
         let principal = principal(user);
@@ -164,7 +160,7 @@ impl Place {
     }
 
     /// The requests with a login of AWS that the registry got, oldest first: `method`, `path`, `passwordSha256`, `allowed`.
-    pub(crate) fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.registry("accessLog")).unwrap();
         let lines = log
             .lines()
@@ -173,7 +169,7 @@ impl Place {
     }
 
     /// Whether the registry lets each login in that it was shown, by the password's digest, oldest first.
-    pub(crate) fn logins(&self) -> Vec<(String, bool)> {
+    pub fn logins(&self) -> Vec<(String, bool)> {
         let requests = self.requests().into_iter();
         requests
             .map(|line| {
@@ -184,7 +180,7 @@ impl Place {
     }
 
     /// What the registry answers to a login with this password.
-    pub(crate) async fn log_in(&self, password: &str) -> u16 {
+    pub async fn log_in(&self, password: &str) -> u16 {
         let url = format!("{}/v2/", self.registry("url"));
         let request = self.client.get(url).basic_auth("AWS", Some(password));
         request.send().await.unwrap().status().as_u16()
@@ -192,7 +188,7 @@ impl Place {
 }
 
 /// A token's password, as the access log shows it.
-pub(crate) fn digest(token: &Value) -> String {
+pub fn digest(token: &Value) -> String {
     let password = token["password"].as_str().unwrap();
     let digits = format!("{:x}", Sha256::digest(password.as_bytes()));
     digits[..12].to_owned()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::mounted;
 use super::program::attempt;
-use crate::place::{HOST, Place, principal};
+use crate::support::place::{HOST, Place, principal};
 use crate::support::process::make_namespace;
 use crate::support::{bed, manifests};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::place::{HOST, digest};
+use crate::support::place::{HOST, digest};
 
 /// A Pod that prints, each second, which logins the file has.
 pub(super) fn reader(namespace: &str, secret: &str) -> Value {
