@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster lint bench model scale
+.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
 
 ## help: what can be made
 help:
@@ -103,6 +103,11 @@ test-cluster: bed-demo
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
 	$(CARGO) test --locked --test cluster -- rotation:: --nocapture
+
+## test-consumers: what clients find in the Secrets, and kaniko with one of them on a whole cluster; not part of `make test` (builds clients and kaniko first)
+test-consumers: bed-consumers
+	$(CARGO) test --locked --no-run --test cluster
+	$(CARGO) test --locked --test cluster -- consumers:: --nocapture --test-threads 1
 
 ## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
 e2e: bed-cluster

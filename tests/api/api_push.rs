@@ -12,6 +12,7 @@ use crate::support;
 use support::fixture::{ECR, FIXTURE, Fixture, read_dockerconfigjson};
 use support::grant::grant_printed;
 use support::keyring::{self, Login};
+use support::oci::Oci;
 use support::process::make_namespace;
 use support::registries::cases;
 use support::user::User;
@@ -186,6 +187,42 @@ async fn keeps_the_secret_of_builders_where_no_pod_comes_and_gives_it_to_none() 
     );
     assert_repaired(&fixture, &enabled, &image, &builder).await;
     assert_ordered(&fixture, &registry, [&enabled, &all], &image, &builder).await;
+}
+
+/// crane's library, which kaniko and ko are made with, pushes with the Secret that builders mount, and not with that of Pods.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lets_builders_push_and_pods_pull_what_was_pushed() {
+    let fixture = Fixture::alone("crane").await;
+    let builder = User::add(&fixture.world.moto, "builder").await;
+    fixture.put_keys("builder", &builder).await;
+    let image = format!("{ECR}/team");
+    fixture.serve(&[&image]).await;
+    let source = json!({"ecr": fixture.ecr("builder")});
+    let registry = pushing(&fixture, "builds", &[&image], &source);
+    grant_printed(&fixture, std::slice::from_ref(&registry)).await;
+    fixture.cluster.apply(&registry).await;
+    let namespace = fixture.namespace("builds").await;
+    let _pullpass = fixture.start_controller().await;
+    let (puller, builder) = (
+        newest(&fixture, &fixture.user).await,
+        newest(&fixture, &builder).await,
+    );
+    let name = "pullpass-builds";
+    wait_for(&fixture, &namespace, name, &[&image, ECR], &builder).await;
+    wait_for(&fixture, &namespace, "pullpass", &[&image], &puller).await;
+    let pods = fixture.pull_secret(&namespace).await;
+    let mounted = fixture.cluster.secret(&namespace, name).await.unwrap();
+    let mounted = read_dockerconfigjson(&mounted);
+
+    let oci = Oci::start_as(&[ECR], &[]);
+    oci.allow_each(&[(&puller, &["pull"]), (&builder, &["pull", "push"])]);
+    let built = format!("{image}/built:1");
+    let refused = oci.push(&pods, &built).unwrap_err();
+    assert!(refused.contains("UNAUTHORIZED"), "{refused}");
+    oci.pull(&pods, &built).unwrap_err();
+    let pushed = oci.push(&mounted, &built).unwrap();
+    let found = oci.pull(&pods, &built).unwrap();
+    assert_eq!(found["digest"], pushed["digest"]);
 }
 
 /// A host's own key is put back as any other login.

@@ -129,4 +129,10 @@ fn demo_builds_what_it_runs_and_nothing_else() {
         assert!(cluster.contains(other), "{other}: {cluster}");
         assert!(!demo.contains(other), "{other}: {demo}");
     }
+    // Minutes of building, which `make test` does without.
+    let consumers = what_make_builds("bed-consumers");
+    for other in ["/bin/consumers ", "/bin/kaniko "] {
+        assert!(consumers.contains(other), "{other}: {consumers}");
+        assert!(!cluster.contains(other), "{other}: {cluster}");
+    }
 }

@@ -21,6 +21,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use support::bed::{self, Bed};
 use support::cluster::read_yaml;
+use support::manifests::of_document;
 use tempfile::TempDir;
 
 /// What is rendered, below `manifests/`.
@@ -537,6 +538,20 @@ fn conform(objects: &[Value]) -> Result<(), String> {
     schemas::conform(&program("kubeconform"), objects, || {
         kubectl(&["get", "--raw", "/openapi/v2"])
     })
+}
+
+/// What documents show of Kubernetes' own kinds, for builders and for other consumers.
+#[test]
+fn documents_show_fields_that_are_there() {
+    let shown = ["docs/BUILDERS.md", "docs/CONSUMERS.md"].map(of_document);
+    let known = ["v1", "batch/v1"];
+    let objects: Vec<Value> = shown
+        .into_iter()
+        .flatten()
+        .filter(|object| known.iter().any(|known| object["apiVersion"] == *known))
+        .collect();
+    assert!(objects.len() >= 4, "{objects:?}");
+    conform(&objects).unwrap();
 }
 
 #[test]

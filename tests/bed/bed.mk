@@ -1,13 +1,14 @@
 # The test bed's programs, made from Go modules alone. Included by the
 # Makefile at the root of the repository; everything lands in .bed.
 #
-#   make bed          API server with etcd, kubectl, registry, oracles, moto, Azure's SDK
-#   make bed-oldest   kube-apiserver of the oldest Kubernetes that pullpass supports
-#   make bed-demo     what the demo runs: API server, registry, moto, the node's programs (kubelet, containerd, …)
-#   make bed-cluster  both
-#   make bed-test     the test bed's own tests
-#   make doctor       what this machine lacks, and whether it can run a node
-#   make clean-bed    removes all of it
+#   make bed            API server with etcd, kubectl, registry, oracles, moto, Azure's SDK
+#   make bed-oldest     kube-apiserver of the oldest Kubernetes that pullpass supports
+#   make bed-demo       what the demo runs: API server, registry, moto, the node's programs (kubelet, containerd, …)
+#   make bed-cluster    both
+#   make bed-consumers  all, and who reads the Secrets: the clients' libraries, kaniko with its image
+#   make bed-test       the test bed's own tests
+#   make doctor         what this machine lacks, and whether it can run a node
+#   make clean-bed      removes all of it
 
 BED := tests/bed
 BED_DIR ?= .bed
@@ -23,7 +24,7 @@ BED_CONTAINERD := containerd containerd-shim-runc-v2 ctr
 # The version of oldest/go.mod, which BED_KUBERNETES asks the bed for.
 BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1/p' $(BED)/oldest/go.mod)
 
-.PHONY: bed bed-oldest bed-demo bed-cluster bed-test doctor clean-bed
+.PHONY: bed bed-oldest bed-demo bed-cluster bed-consumers bed-test doctor clean-bed
 
 # What the API server alone and a whole cluster are made of.
 BED_BASE := $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
@@ -35,6 +36,8 @@ bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 bed-demo: $(BED_BASE) $(addprefix $(BED_BIN)/,pause $(BED_NODE) $(BED_CONTAINERD)) bed-moto
 
 bed-cluster: bed bed-demo
+
+bed-consumers: bed-cluster $(BED_BIN)/consumers $(BED_DIR)/kaniko.tar
 
 $(BED_BIN)/kube-apiserver: $(wildcard $(BED)/cmd/kube-apiserver/*.go) $(BED_MODULES)
 	@$(BED)/build.sh $@ "about 5 min" $(BED) ./cmd/kube-apiserver
@@ -85,6 +88,16 @@ $(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
 
 $(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.* $(BED)/azwi/mlog/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/azwi .
+
+# Signatures, which no test makes, by Go's own code instead of a C library.
+$(BED_BIN)/consumers: $(wildcard $(BED)/consumers/*) $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 3 min" $(BED)/consumers . -tags containers_image_openpgp
+
+$(BED_BIN)/kaniko: $(wildcard $(BED)/kaniko/*) $(BED)/build.sh
+	@$(BED)/build.sh $@ "about 3 min" $(BED)/kaniko github.com/GoogleContainerTools/kaniko/cmd/executor
+
+$(BED_DIR)/kaniko.tar: $(BED_BIN)/kaniko $(BED_BIN)/bed
+	@$(BED_BIN)/bed kaniko --output $@ >/dev/null
 
 $(BED_DIR)/kinds.yaml: $(wildcard $(BED)/kinds/*)
 	@$(BED)/kinds/kinds.sh $@

@@ -160,7 +160,7 @@ impl Place {
         self.tell_aws("roles", json!({"roleArn": ROLE, "trust": trust}))
             .await;
         let control = &self.bed.ready["moto"]["control"];
-        let access = json!({"allow": [], "minted": {"control": control, "principals": [SESSION]}});
+        let access = json!({"allow": [{"principal": SESSION}], "minted": {"control": control}});
         let file = PathBuf::from(self.bed.ready["registry"]["access"].as_str().unwrap());
         std::fs::write(file, access.to_string()).unwrap();
     }

@@ -1,5 +1,6 @@
 //! On a whole cluster, in which Pods really pull.
 
+mod consumers;
 mod e2e;
 mod rotation;
 #[path = "../support/mod.rs"]

@@ -7,6 +7,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod manifests;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

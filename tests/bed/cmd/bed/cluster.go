@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"pullpass/bed/internal/cluster"
 	"pullpass/bed/internal/instance"
@@ -19,7 +20,7 @@ import (
 func init() {
 	register(verb{
 		name: "cluster",
-		args: "allowed | up [--image REPOSITORY:TAG]… [--mirror HOST]… [--import FILE]…",
+		args: "allowed | up [--image REPOSITORY:TAG]… [--mirror HOST]… [--import FILE]… [--sync-frequency DURATION]",
 		help: "a whole cluster with one node, a registry and AWS's API; needs root",
 		run:  runCluster,
 	})
@@ -65,6 +66,7 @@ func clusterUp(ctx context.Context, args []string) (err error) {
 	flags.Var(&seeded, "image", "seed the registry with the hello image as `REPOSITORY:TAG` (repeatable)")
 	flags.Var(&mirrored, "mirror", "the node pulls images of `HOST` from the registry (repeatable)")
 	flags.Var(&imported, "import", "the node has the images of this tar of an OCI layout, `FILE` (repeatable)")
+	syncFrequency := flags.Duration("sync-frequency", time.Minute, "how often the kubelet looks at what Pods mount, `DURATION`; by default as anywhere")
 	flags.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: bed cluster up [flags]\nexample: bed cluster up --image team/hello:1 --mirror 123456789012.dkr.ecr.eu-west-1.amazonaws.com")
 		flags.PrintDefaults()
@@ -93,6 +95,7 @@ func clusterUp(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	setup.SyncFrequency = *syncFrequency
 	return serveCluster(ctx, frame, nodes, store, setup)
 }
 

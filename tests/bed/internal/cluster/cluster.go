@@ -52,6 +52,9 @@ type Setup struct {
 	Mirrors []Mirror `json:"mirrors"`
 	// Archives are tars of OCI layouts whose images are there from the start.
 	Archives []string `json:"archives"`
+	// SyncFrequency is the kubelet's
+	// (https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/).
+	SyncFrequency time.Duration `json:"syncFrequency"`
 }
 
 // Ready is what the inner side tells the outer one.

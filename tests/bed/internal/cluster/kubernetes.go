@@ -30,7 +30,8 @@ const (
 // kubeletConfig: cgroups of version 1 are still accepted, images are never
 // collected, pulls run side by side, and a Pod's /etc/resolv.conf names an
 // address that refuses at once, since there is no cluster DNS. A container
-// that ended is started again a second later, however often.
+// that ended is started again a second later, however often. How often mounted
+// Secrets are looked at is given.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -56,6 +57,7 @@ imageGCLowThresholdPercent: 99
 registryPullQPS: 0
 resolvConf: %[4]q
 serializeImagePulls: false
+syncFrequency: %[5]s
 volumePluginDir: /run/kubelet-volume-plugins
 `
 
@@ -145,7 +147,7 @@ func (n *node) startKubelet() error {
 	if err != nil {
 		return err
 	}
-	config, err := n.write(fmt.Sprintf(kubeletConfig, n.api.CA, n.Cgroup, containerdSocket, resolv), "kubelet", "config.yaml")
+	config, err := n.write(fmt.Sprintf(kubeletConfig, n.api.CA, n.Cgroup, containerdSocket, resolv, n.SyncFrequency), "kubelet", "config.yaml")
 	if err != nil {
 		return err
 	}

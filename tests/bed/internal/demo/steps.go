@@ -104,8 +104,8 @@ func (d *demo) setUpAWS(ctx context.Context) error {
 			return err
 		}
 		access, err := json.Marshal(map[string]any{
-			"allow":  []any{},
-			"minted": map[string]any{"control": d.place.Moto.Control, "principals": []string{principal}},
+			"allow":  []any{map[string]any{"principal": principal}},
+			"minted": map[string]any{"control": d.place.Moto.Control},
 		})
 		if err != nil {
 			return err

@@ -35,6 +35,11 @@ type Spec struct {
 	Entrypoint []string
 	// Args are the image's default arguments (CMD).
 	Args []string
+	// User defaults to 65532, with which an image also passes the restricted
+	// Pod Security level.
+	User string
+	// Env are the image's own variables, as NAME=value.
+	Env []string
 	// Files stand in a layer of their own below the program's.
 	Files []File
 	// Labels of the image
@@ -59,8 +64,7 @@ func Hello(name string) (v1.Image, error) {
 	return Build(Spec{Binary: binary, Args: []string{"-name", name}})
 }
 
-// Build makes the image of spec. The same spec gives the same digest. It runs
-// as user 65532, so it also passes the restricted Pod Security level.
+// Build makes the image of spec. The same spec gives the same digest.
 func Build(spec Spec) (v1.Image, error) {
 	program := spec.Program
 	if program == "" {
@@ -89,7 +93,11 @@ func Build(spec Spec) (v1.Image, error) {
 	}
 	file = file.DeepCopy()
 	file.OS, file.Architecture = runtime.GOOS, runtime.GOARCH
-	file.Config.User = "65532:65532"
+	file.Config.User = spec.User
+	if spec.User == "" {
+		file.Config.User = "65532:65532"
+	}
+	file.Config.Env = spec.Env
 	file.Config.WorkingDir = "/"
 	file.Config.Labels = spec.Labels
 	file.Config.Entrypoint = spec.Entrypoint

@@ -30,13 +30,16 @@ type accessFile struct {
 	Allow []struct {
 		Username string `json:"username"`
 		Password string `json:"password"`
+		// Principal, instead of both, is an ARN: each token that the AWS
+		// double gave it is a password.
+		Principal string `json:"principal"`
 		// Repositories are prefixes of repository names; none means all.
 		Repositories []string `json:"repositories"`
 		// Actions are what may be done there: pull, push, delete; none means all.
 		// https://distribution.github.io/distribution/spec/auth/scope/
 		Actions []string `json:"actions"`
 	} `json:"allow"`
-	// Minted, when given, also allows what the AWS double minted.
+	// Minted is needed where a principal is named.
 	Minted *minted `json:"minted"`
 }
 
@@ -106,18 +109,22 @@ func (c *controller) decide(username, password string, sent bool, records []auth
 	if err := json.Unmarshal(text, &file); err != nil {
 		return fmt.Errorf("%s: %w", c.file, err)
 	}
-	known := false
-	for _, entry := range file.Allow {
-		if entry.Username != username || subtle.ConstantTimeCompare([]byte(entry.Password), []byte(password)) != 1 {
-			continue
-		}
-		known = true
-		if covers(entry.Repositories, entry.Actions, records) {
-			return nil
+	principal := ""
+	if file.Minted != nil && username == awsUsername {
+		if principal, err = file.Minted.find(password); err != nil {
+			return err
 		}
 	}
-	if file.Minted != nil && username == awsUsername {
-		return file.Minted.decide(password)
+	known := false
+	for _, entry := range file.Allow {
+		is := entry.Username == username && subtle.ConstantTimeCompare([]byte(entry.Password), []byte(password)) == 1
+		if entry.Principal != "" {
+			is = entry.Principal == principal
+		}
+		if is && covers(entry.Repositories, entry.Actions, records) {
+			return nil
+		}
+		known = known || is
 	}
 	if known {
 		return errors.New("these credentials do not reach this repository")

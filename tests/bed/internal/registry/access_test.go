@@ -1,9 +1,13 @@
 package registry
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/auth"
 )
@@ -75,5 +79,50 @@ func TestDecideAccessAfterFileChanged(t *testing.T) {
 				t.Errorf("file allows %q, %q: %v", password, tried, refusal)
 			}
 		}
+	}
+}
+
+func TestDecideAccessOfPrincipals(t *testing.T) {
+	now := time.Now()
+	minted := []token{
+		{Principal: "puller", Password: "old", Time: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour)},
+		{Principal: "puller", Password: "pull", Time: now.Add(-time.Minute), ExpiresAt: now.Add(time.Hour)},
+		{Principal: "pusher", Password: "push", Time: now.Add(-time.Minute), ExpiresAt: now.Add(time.Hour)},
+		{Principal: "pusher", Password: "ended", Time: now, ExpiresAt: now.Add(-time.Second)},
+		{Principal: "nobody", Password: "other", Time: now, ExpiresAt: now.Add(time.Hour)},
+	}
+	double := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(minted)
+	}))
+	defer double.Close()
+	file := filepath.Join(t.TempDir(), "access.json")
+	access := `{"allow":[
+		{"principal":"puller","actions":["pull"]},
+		{"principal":"pusher","repositories":["team/"],"actions":["pull","push"]}],
+		"minted":{"control":"` + double.URL + `","overlapSeconds":30}}`
+	if err := os.WriteFile(file, []byte(access), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, username, password string
+		records                  []auth.Access
+		allowed                  bool
+	}{
+		{"pull_of_puller", "AWS", "pull", pullOf("team/app"), true},
+		{"push_of_puller", "AWS", "pull", pushTo("team/app"), false},
+		{"push_of_pusher", "AWS", "push", pushTo("team/app"), true},
+		{"push_elsewhere", "AWS", "push", pushTo("other/app"), false},
+		{"superseded", "AWS", "old", pullOf("team/app"), false},
+		{"ended", "AWS", "ended", pullOf("team/app"), false},
+		{"not_listed", "AWS", "other", pullOf("team/app"), false},
+		{"not_minted", "AWS", "", pullOf("team/app"), false},
+		{"wrong_username", "aws", "pull", pullOf("team/app"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			refusal := (&controller{file: file}).decide(c.username, c.password, true, c.records)
+			if (refusal == nil) != c.allowed {
+				t.Errorf("allowed %t, want %t (%v)", refusal == nil, c.allowed, refusal)
+			}
+		})
 	}
 }

@@ -9,11 +9,15 @@ import (
 	"time"
 )
 
-// front is a proxy for CONNECT, on loopback: through it a client finds the
-// registry under the further names of its certificate, as if it were the
-// cloud's, and everything else where it is.
-func (r *Registry) front(names []string) (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// front is a proxy for CONNECT, on the address that the registry listens on:
+// through it a client finds the registry under the further names of its
+// certificate, as if it were the cloud's, and everything else where it is.
+func (r *Registry) front(address string, names []string) (string, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", err
 	}

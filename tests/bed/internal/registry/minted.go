@@ -7,21 +7,17 @@ import (
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/distribution/distribution/v3/registry/auth"
 )
 
 // awsUsername is the user name of every Amazon ECR token.
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
 const awsUsername = "AWS"
 
-// minted makes the registry accept what Amazon ECR itself would: tokens that
-// the AWS double gave out and that have not expired.
+// minted has the registry accept as passwords what Amazon ECR itself would:
+// tokens that the AWS double gave out and that have not expired.
 type minted struct {
 	// Control is the URL of the double's control side.
 	Control string `json:"control"`
-	// Principals are the ARNs whose tokens are accepted, and no others'.
-	Principals []string `json:"principals"`
 	// OverlapSeconds, when given, is for how long a token is still accepted
 	// after the same principal got a newer one; Amazon ECR accepts it until it
 	// expires.
@@ -36,26 +32,26 @@ type token struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// decide asks the double for what it minted; nil means allowed.
-func (m *minted) decide(password string) error {
+// find asks the double whose token this is; "" where it is nobody's, or not
+// good any more.
+func (m *minted) find(password string) (string, error) {
 	client := http.Client{Timeout: 5 * time.Second}
 	answer, err := client.Get(m.Control + "/minted")
 	if err != nil {
-		return fmt.Errorf("ask the AWS double what it minted: %w", err)
+		return "", fmt.Errorf("ask the AWS double what it minted: %w", err)
 	}
 	defer answer.Body.Close()
 	var tokens []token
 	if err := json.NewDecoder(answer.Body).Decode(&tokens); err != nil {
-		return fmt.Errorf("read what the AWS double minted: %w", err)
+		return "", fmt.Errorf("read what the AWS double minted: %w", err)
 	}
 	for n, token := range tokens {
 		if subtle.ConstantTimeCompare([]byte(token.Password), []byte(password)) == 1 &&
-			slices.Contains(m.Principals, token.Principal) && time.Now().Before(token.ExpiresAt) &&
-			!m.isOver(token.Principal, tokens[n+1:], time.Now()) {
-			return nil
+			time.Now().Before(token.ExpiresAt) && !m.isOver(token.Principal, tokens[n+1:], time.Now()) {
+			return token.Principal, nil
 		}
 	}
-	return auth.ErrAuthenticationFailure
+	return "", nil
 }
 
 // isOver tells whether a principal has got one of these newer tokens for

@@ -90,7 +90,7 @@ func Start(ctx context.Context, options Options) (*Registry, error) {
 		ErrorLog:          stdlog.New(io.Writer(logFile), "http: ", stdlog.LstdFlags),
 	}
 	go func() { registry.ended <- registry.server.Serve(listener) }()
-	registry.Proxy, err = registry.front(options.Hosts)
+	registry.Proxy, err = registry.front(options.Listen, options.Hosts)
 	return registry, err
 }
 
