@@ -84,6 +84,7 @@ fn read(
         version: Version::default(),
         ours: true,
         format: Some(format),
+        type_: format.secret_type().to_owned(),
         data,
         annotations,
     }

@@ -72,6 +72,7 @@ fn read(dockerconfigjson: &[u8]) -> PullSecret {
         },
         ours: true,
         format: Some(SecretFormat::PullSecret),
+        type_: SecretFormat::PullSecret.secret_type().to_owned(),
         data: BTreeMap::from([(
             DOCKERCONFIGJSON,
             Arc::new(SecretSlice::from(dockerconfigjson.to_vec())),

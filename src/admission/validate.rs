@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use futures::future::join_all;
 
 use tokio::time::Instant;
 
@@ -44,14 +45,15 @@ pub(super) async fn registry(State(webhook): State<Arc<Webhook>>, request: Reque
         };
         let (objects, registries) = (OldAndNew::find(&body), provision.registries());
         let mut response = validate_registry::validate(&objects, &registries, problems);
-        // Of one that is valid and in use.
-        for secret in secrets {
-            if let Some(missing) = provision.find_missing_rights(&secret).await {
-                response.warnings.push(format!("pullpass: {missing}"));
-                // What is printed has the rights to all of them.
-                break;
-            }
-        }
+        // Of one that is valid and in use. Each has its time to be answered, and all have the same; what is printed has the rights to all.
+        let missing = secrets
+            .iter()
+            .map(|secret| provision.find_missing_rights(secret));
+        let missing = join_all(missing).await.into_iter().flatten();
+        let missing = missing
+            .take(1)
+            .map(|missing| format!("pullpass: {missing}"));
+        response.warnings.extend(missing);
         response
     };
     webhook.validate(&body, Subject::Registry, check).await

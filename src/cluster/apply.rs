@@ -90,7 +90,7 @@ impl Cluster for Kube {
                 "labels": objects::labels_of(content.format),
                 "annotations": content.annotations,
             },
-            "type": objects::type_of(content.format),
+            "type": content.format.secret_type(),
             "data": data,
         });
         let secrets = Objects::<Secret>::namespaced(self, namespace);

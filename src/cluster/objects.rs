@@ -17,16 +17,6 @@ use crate::provision::service_account::{self, ServiceAccount};
 use crate::provision::{ExcludedNamespaces, Namespace};
 use crate::registry::{ExportFormat, SecretFormat, is_export_name, is_pull_secret_name};
 
-/// The type of the only Secrets whose `.dockerconfigjson` the kubelet reads.
-/// <https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>
-const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
-
-/// <https://kubernetes.io/docs/concepts/configuration/secret/#basic-authentication-secret>
-const BASIC_AUTH_TYPE: &str = "kubernetes.io/basic-auth";
-
-/// What Argo CD reads is of no type of its own.
-const OPAQUE_TYPE: &str = "Opaque";
-
 /// The label by which Argo CD finds its repositories and its credential templates; it reads clusters by it, too.
 /// <https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#repositories>
 const ARGO_CD_LABEL: &str = "argocd.argoproj.io/secret-type";
@@ -51,19 +41,6 @@ pub(super) fn read_namespace(
     Namespace::new(name, metadata.labels.unwrap_or_default(), terminating)
         .with_uid(metadata.uid.unwrap_or_default())
         .unless_excluded(excluded)
-}
-
-/// The type of a Secret in this form.
-pub(super) fn type_of(format: SecretFormat) -> &'static str {
-    match format {
-        SecretFormat::PullSecret | SecretFormat::Export(ExportFormat::DockerConfig) => {
-            DOCKERCONFIGJSON_TYPE
-        }
-        SecretFormat::Export(ExportFormat::BasicAuth) => BASIC_AUTH_TYPE,
-        SecretFormat::Export(
-            ExportFormat::ArgoCdRepository | ExportFormat::ArgoCdRepositoryCreds,
-        ) => OPAQUE_TYPE,
-    }
 }
 
 /// The labels of a Secret in this form.
@@ -108,7 +85,7 @@ pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
     };
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let of_type = formats_of(name).iter().copied();
-    let of_type = of_type.filter(|format| secret.type_.as_deref() == Some(type_of(*format)));
+    let of_type = of_type.filter(|format| secret.type_.as_deref() == Some(format.secret_type()));
     let has_label = |format: &SecretFormat| {
         let wanted = argo_cd_label(*format);
         wanted.is_none() || wanted == label(ARGO_CD_LABEL)
@@ -122,6 +99,7 @@ pub(super) fn read_pull_secret(secret: Secret) -> PullSecret {
         version: read_version(&secret.metadata),
         ours: label(MANAGED_BY.0) == Some(MANAGED_BY.1) && of_type.clone().next().is_some(),
         format,
+        type_: secret.type_.unwrap_or_default(),
         data: data.collect(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
     }
@@ -181,6 +159,10 @@ pub(super) fn read_service_account(account: AccountObject) -> ServiceAccount {
 mod tests {
     use super::*;
     use crate::provision::PULL_SECRET;
+
+    const DOCKERCONFIGJSON_TYPE: &str = "kubernetes.io/dockerconfigjson";
+    const BASIC_AUTH_TYPE: &str = "kubernetes.io/basic-auth";
+    const OPAQUE_TYPE: &str = "Opaque";
 
     fn secret(value: serde_json::Value) -> Secret {
         serde_json::from_value(value).unwrap()
@@ -256,13 +238,13 @@ mod tests {
                 serde_json::json!({"metadata": metadata, "type": type_, "data": {"url": "", "other": ""}}),
             ));
             assert_eq!(
-                (read.ours, read.format),
-                (ours, format),
+                (read.ours, read.format, &*read.type_),
+                (ours, format, type_),
                 "{name} {type_} {label:?}"
             );
             assert!(!read.data.contains_key("other"), "{name} {type_} {label:?}");
             if let Some(format) = format {
-                assert_eq!(type_of(format), type_);
+                assert_eq!(format.secret_type(), type_);
                 assert_eq!(labels_of(format), {
                     let mut all = own_labels();
                     if let Some(label) = label {

@@ -360,7 +360,7 @@ fn find_foreign(summary: &RegistrySummary) -> Reason {
         more => format!(" and {more} more"),
     };
     let message = format!(
-        "a Secret that pullpass does not manage has the pull secret's name in {}{more}: rename or delete it, pullpass then creates its own",
+        "pullpass does not manage Secret {}{more}: rename or delete it, pullpass then creates its own",
         named.join(", ")
     );
     Reason::new("SecretNotManaged", message)

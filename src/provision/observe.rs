@@ -292,6 +292,8 @@ impl Provisioner {
         let (keys, why) = if target.namespace.mode == InjectMode::Off {
             // Nothing of Registries decides this: the namespace does not want it.
             (keys, Some(Stale::Unexplained))
+        } else if keys.is_empty() && check.retains_all(&target.namespace.labels, &target.secret) {
+            (keys, None)
         } else if keys.is_empty() {
             is_hidden = !check.knows_all;
             (keys, check.knows_all.then_some(Stale::Unexplained))

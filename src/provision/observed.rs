@@ -93,6 +93,7 @@ mod tests {
             version: Version::default(),
             ours: true,
             format: Some(SecretFormat::PullSecret),
+            type_: SecretFormat::PullSecret.secret_type().to_owned(),
             data: [(
                 crate::provision::secret::format::DOCKERCONFIGJSON,
                 Arc::new(config.into_bytes().into()),

@@ -194,6 +194,8 @@ pub struct PullSecret {
     pub ours: bool,
     /// In which form it holds logins; `None`: in none that one of its name may have.
     pub format: Option<SecretFormat>,
+    /// Its type, which nothing changes.
+    pub type_: String,
     /// What is under the keys that pullpass writes.
     pub data: SecretData,
     /// Its annotations.

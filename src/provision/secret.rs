@@ -164,7 +164,7 @@ impl Auths {
         let keys = format::keys_of(format);
         if format.holds_one_login() {
             let (key, entry) = self.entries.first_key_value()?;
-            let login = format::render_login(key, sole_auth(entry)?)?.into_iter();
+            let login = format::render_login(format, key, sole_auth(entry)?)?.into_iter();
             let wanted = login.filter(|(key, _)| keys.contains(key));
             let secret = |(key, bytes)| (key, Arc::new(SecretSlice::from(bytes)));
             return Some(wanted.map(secret).collect());

@@ -107,6 +107,12 @@ impl<'j> StaleCheck<'j> {
         leftovers
     }
 
+    /// Whether all of this secret stays, whatever it is, since its Registry rests.
+    pub(super) fn retains_all(&self, labels: &Labels, secret: &str) -> bool {
+        let mut registries = self.registries.iter();
+        registries.any(|registry| registry.retains_all(labels, secret))
+    }
+
     /// Which of `all` are to be taken out of a pull secret.
     pub(super) fn of_keys(&self, labels: &Labels, secret: &str, all: &[String]) -> Leftovers {
         let mut leftovers = Leftovers::default();

@@ -72,6 +72,7 @@ impl Writer<'_> {
             None => None,
             Some(_) => self.fetch().await?,
         };
+        let mut deleted = None;
         for _ in 0..ATTEMPTS {
             if there.as_ref().is_some_and(|secret| !secret.ours) {
                 return Ok(WriteResult::Foreign.into());
@@ -80,9 +81,10 @@ impl Writer<'_> {
             let Some(content) = &merged.content else {
                 return Ok(self.outcome(WriteResult::Unchanged, &merged));
             };
-            if let Some(secret) = there.take_if(|secret| secret.format != Some(format)) {
-                // A Secret's type stays what it is.
-                self.delete(&secret).await?;
+            if let Some(secret) = there.take_if(|secret| secret.type_ != format.secret_type()) {
+                // A Secret's type stays what it is: its labels and keys are written over.
+                self.check_replaceable(&secret, deleted.as_deref())?;
+                deleted = self.delete(&secret).await?;
             }
             let precondition = there.as_ref().map_or(Precondition::Absent, |secret| {
                 Precondition::Exactly(secret.version.clone())
@@ -154,8 +156,34 @@ impl Writer<'_> {
         Ok(found)
     }
 
-    /// Deletes what is there in another form. Where another writer was first, the write that follows is a conflict.
-    async fn delete(&self, secret: &PullSecret) -> Result<(), Pending> {
+    /// Whether a Secret of another type may go: another one takes its place only where a namespace wants pull secrets, and only once
+    /// nothing holds the one that was deleted, whose unique id is `deleted`.
+    fn check_replaceable(&self, secret: &PullSecret, deleted: Option<&str>) -> Result<(), Pending> {
+        let (namespace, name) = (self.namespace, self.secret);
+        let known = self.state.namespaces.get(namespace);
+        let (reason, message) = if known.is_some_and(|known| !known.wants_pull_secrets()) {
+            (
+                "UnknownInjectValue",
+                format!(
+                    "secret {namespace}/{name} is of another type, and none is made in its namespace: label it pullpass.dev/inject=enabled or all"
+                ),
+            )
+        } else if deleted == Some(&*secret.version.uid) {
+            (
+                "SecretHeld",
+                format!(
+                    "secret {namespace}/{name} is of another type and is being deleted, and a finalizer holds it: remove the finalizer"
+                ),
+            )
+        } else {
+            return Ok(());
+        };
+        Err(self.lacking(reason, message))
+    }
+
+    /// Deletes what is there of another type; answers its unique id. Where another writer was first, nothing was deleted, and the write that
+    /// follows is a conflict.
+    async fn delete(&self, secret: &PullSecret) -> Result<Option<String>, Pending> {
         let (namespace, name) = (self.namespace, self.secret);
         let deleted = self
             .cluster
@@ -163,9 +191,9 @@ impl Writer<'_> {
         match deleted.await {
             Ok(()) => {
                 self.store().delete(namespace, "");
-                Ok(())
+                Ok(Some(secret.version.uid.clone()))
             }
-            Err(ClusterError::Conflict { .. }) => Ok(()),
+            Err(ClusterError::Conflict { .. }) => Ok(None),
             Err(error) => Err(self.pending(&error)),
         }
     }
@@ -262,10 +290,15 @@ impl Writer<'_> {
             }
             _ => error.to_string(),
         };
+        self.lacking(error.reason(), message)
+    }
+
+    fn lacking(&self, reason: &'static str, message: String) -> Pending {
+        let registry = registry_of_secret(self.secret);
         Pending {
             is_for_admins: false,
             registry: registry.and_then(|name| ObjectName::parse(name).ok()),
-            reason: error.reason(),
+            reason,
             message,
         }
     }

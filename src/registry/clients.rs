@@ -3,7 +3,7 @@
 //! Where a Secret has several logins for one host, only those that take the longest key find the right one; the others take any of them, in
 //! random order (measured; `host_keys` has the sources).
 
-use super::{ExportFormat, Labels, Pattern, Registries, ValidRegistry};
+use super::{CredentialSource, ExportFormat, Labels, Pattern, Registries, ValidRegistry};
 use crate::names::ObjectName;
 
 /// Clients that take the longest key that is a prefix of the image.
@@ -62,6 +62,38 @@ impl Registries {
         Some(HostKeyedSecret { secret, registry })
     }
 
+    /// Whose login exports hold that hold only one, of the fixed ones for a host in a namespace with these labels: a clause to be added to
+    /// what is said of a Secret with several, or nothing.
+    fn describe_sole_logins(&self, namespace: &Labels, domain: &str) -> String {
+        let grants = self.grants(namespace).into_iter().filter(|grant| {
+            grant.format.holds_one_login() && matches!(grant.source, CredentialSource::Static(_))
+        });
+        let said: Vec<String> = grants
+            .filter_map(|grant| {
+                let mut of_host = grant.host_keys.iter();
+                let host =
+                    of_host.find(|host| domain_of_key(&host.key).as_deref() == Some(domain))?;
+                Some(format!(
+                    "; Secret {} holds that of {}",
+                    grant.secret, host.like
+                ))
+            })
+            .collect();
+        said.concat()
+    }
+
+    /// What is to be said of a Secret with several logins for a host in a namespace with these labels, and of other clients' Secret.
+    pub fn describe_shared_host(
+        &self,
+        namespace: &Labels,
+        (secret, domain): (&str, &str),
+        wanted: WantedLogin<'_>,
+    ) -> String {
+        let other = self.find_for_host_clients(namespace, domain, wanted);
+        let of_exports = self.describe_sole_logins(namespace, domain);
+        describe_shared_host(secret, domain, other) + &of_exports
+    }
+
     /// What a Secret has logins for on a host.
     fn keys_of_host(&self, namespace: &Labels, domain: &str, secret: &str) -> Vec<Pattern> {
         let grants = self.grants(namespace).into_iter();
@@ -83,11 +115,7 @@ fn host_keyed_secrets(registry: &ValidRegistry) -> impl Iterator<Item = &ObjectN
 }
 
 /// What is to be said of a Secret with several logins for a host; `other`: the one that the clients can use that cannot use this one.
-pub fn describe_shared_host(
-    secret: &str,
-    domain: &str,
-    other: Option<HostKeyedSecret<'_>>,
-) -> String {
+fn describe_shared_host(secret: &str, domain: &str, other: Option<HostKeyedSecret<'_>>) -> String {
     let advice = match other.filter(|other| *other.secret != *secret) {
         Some(HostKeyedSecret { secret, registry }) => {
             format!("let them mount Secret {secret} (Registry {registry})")
@@ -193,5 +221,30 @@ mod tests {
             let found = registries.find_for_host_clients(&labels, DOMAIN, wanted);
             assert_eq!(*found.unwrap().secret, expected, "{rest}");
         }
+    }
+
+    #[test]
+    fn names_whose_login_exports_of_one_login_hold() {
+        let registries = Registries::build([
+            registry(
+                "a",
+                "images: [a.com/z, a.com/b], static: {secretRef: {name: k}}, exports: [{name: user, format: BasicAuth}, {name: file, format: DockerConfig}]",
+            ),
+            registry(
+                "b",
+                "images: [b.com/x], static: {secretRef: {name: k}}, exports: [{name: user, format: BasicAuth}]",
+            ),
+        ]);
+        assert_eq!(registries.problems(), []);
+        let said = |team: &str, domain: &str| {
+            let labels = Labels::from([("a".to_owned(), team.to_owned())]);
+            let wanted = WantedLogin::Secret("pullpass");
+            registries.describe_shared_host(&labels, ("pullpass", domain), wanted)
+        };
+        let of_a = said("b", "a.com");
+        let expected = "; Secret pullpass-a.x-user holds that of a.com/z";
+        assert!(of_a.ends_with(expected), "{of_a}");
+        assert!(!said("other", "a.com").contains("holds that of"));
+        assert!(!said("b", "c.com").contains("holds that of"));
     }
 }

@@ -89,7 +89,9 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format == 'BasicAuth') || self.images.all(image, image.split('/')[0] == self.images[0].split('/')[0])")
         .message("exports of format BasicAuth hold one login: let images name one host alone"),
     validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format.startsWith('ArgoCD')) || self.images.size() == 1")
-        .message("exports of formats ArgoCDRepository and ArgoCDRepositoryCreds have one URL: let images name exactly one")
+        .message("exports of formats ArgoCDRepository and ArgoCDRepositoryCreds have one URL: let images name exactly one"),
+    validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format.startsWith('ArgoCD')) || self.images.all(image, !image.split('/')[0].contains(':') || image.matches('^[a-z]'))")
+        .message("exports of formats ArgoCDRepository and ArgoCDRepositoryCreds are no URL for Argo CD with an IP address or a leading digit and a port: name the host by a name that begins with a letter, or leave the port out")
 )]
 pub struct RegistrySpec {
     /// The images. A pattern covers its repository and everything below it. Form: 1 to 128 of `host` or `host/path` in lower case,

@@ -247,32 +247,83 @@ async fn assert_repaired(fixture: &Fixture, namespace: &str) {
         .await;
         wait_for(fixture, namespace, &EXPORTS, "second").await;
     }
+    let before = wait_for(fixture, namespace, &EXPORTS, "second").await;
     replace(fixture, namespace, &name_of("argo"), |secret| {
         secret["metadata"]["labels"][ARGO_CD] = "cluster".into();
     })
     .await;
-    wait_for(fixture, namespace, &EXPORTS, "second").await;
+    let after = wait_for(fixture, namespace, &EXPORTS, "second").await;
+    assert_eq!(after, before, "a label is written over");
     for (export, _) in EXPORTS {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", name_of(export));
         fixture.cluster.send("DELETE", &path, None).await.ok();
     }
     wait_for(fixture, namespace, &EXPORTS, "second").await;
     // A Secret's type cannot be changed.
+    put_of_another_type(fixture, namespace, json!([])).await;
+    wait_for(fixture, namespace, &EXPORTS, "second").await;
+}
+
+/// Puts a Secret of another type into the place of the export `user`; answers its uid.
+async fn put_of_another_type(fixture: &Fixture, namespace: &str, finalizers: Value) -> String {
     let form = expected("ArgoCDRepository", "theirs");
     let labels = json!({"app.kubernetes.io/managed-by": "pullpass", ARGO_CD: form.1});
     let other = json!({
         "apiVersion": "v1", "kind": "Secret", "type": form.0, "stringData": form.2,
-        "metadata": {"name": name_of("user"), "labels": labels},
+        "metadata": {"name": name_of("user"), "labels": labels, "finalizers": finalizers},
     });
     let path = format!("/api/v1/namespaces/{namespace}/secrets");
     wait::until("a Secret of another type", async || {
         let one = format!("{path}/{}", name_of("user"));
         fixture.cluster.send("DELETE", &one, None).await;
         let made = fixture.cluster.send("POST", &path, Some(&other)).await;
-        made.status.is_success().then_some(())
+        let uid = made.body["metadata"]["uid"].as_str().map(str::to_owned);
+        uid.filter(|_| made.status.is_success())
+    })
+    .await
+}
+
+/// Nothing is deleted whose place nothing may take, and what a finalizer holds is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaces_a_secret_of_another_type_only_where_another_one_may_be_made() {
+    let fixture = Fixture::alone("types").await;
+    put_login(&fixture, "first").await;
+    let user = [EXPORTS[1]];
+    let registry = exporting(&fixture, &user);
+    grant_printed(&fixture, std::slice::from_ref(&registry)).await;
+    fixture.cluster.apply(&registry).await;
+    let namespace = fixture.namespace("one").await;
+    let _pullpass = fixture.start_controller().await;
+    wait_for(&fixture, &namespace, &user, "first").await;
+    let wait_said = async |text: &str| {
+        let path = "/apis/pullpass.dev/v1alpha1/registries/charts";
+        wait::until(text, async || {
+            let status = fixture.cluster.get(path).await?["status"].to_string();
+            status.contains(text).then_some(())
+        })
+        .await;
+    };
+
+    // A value that means nothing: what is there stays, and nothing is made.
+    let mut labels = fixture.labels();
+    labels["pullpass.dev/inject"] = "true".into();
+    make_namespace(&fixture.cluster, &namespace, &labels).await;
+    let uid = put_of_another_type(&fixture, &namespace, json!(["example.com/keep"])).await;
+    wait_said("is of another type, and none is made in its namespace").await;
+    let read = async || fixture.cluster.secret(&namespace, &name_of("user")).await;
+    let there = read().await.unwrap();
+    assert_eq!(there["metadata"]["uid"], uid);
+    assert!(there["metadata"]["deletionTimestamp"].is_null(), "{there}");
+
+    labels["pullpass.dev/inject"] = "enabled".into();
+    make_namespace(&fixture.cluster, &namespace, &labels).await;
+    wait_said("a finalizer holds it: remove the finalizer").await;
+    assert_eq!(read().await.unwrap()["metadata"]["uid"], uid);
+    replace(&fixture, &namespace, &name_of("user"), |secret| {
+        secret["metadata"]["finalizers"] = json!([]);
     })
     .await;
-    wait_for(fixture, namespace, &EXPORTS, "second").await;
+    wait_for(&fixture, &namespace, &user, "first").await;
 }
 
 /// What an admin changes acts at once; an export's format changes only with its name.

@@ -172,6 +172,8 @@ fn shows_the_exports_of_what_is_for_an_image() {
     let registries = file(
         "{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: charts}, spec: {images: [a.example/charts], namespaceSelector: {}, exports: [{name: user, format: BasicAuth}, {name: argo, format: ArgoCDRepository}], static: {secretRef: {name: a}}}}
 ---
+{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: narrow}, spec: {images: [123456789012.dkr.ecr.eu-west-1.amazonaws.com], serviceAccountNames: [build], namespaceSelector: {}, exports: [{name: file, format: DockerConfig}], ecr: {identity: {node: {}}}}}
+---
 {apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {name: other}, spec: {images: [b.example], namespaceSelector: {}, exports: [{name: user, format: BasicAuth}], static: {secretRef: {name: a}}}}
 ",
     );
@@ -184,11 +186,12 @@ fn shows_the_exports_of_what_is_for_an_image() {
         ],
         "",
     );
+    let left = "a fixed login, which does not end by itself";
     assert_eq!(
         rows[0]["exports"],
         json!([
-            {"registry": "charts", "secret": "pullpass-charts.x-argo", "format": "ArgoCDRepository"},
-            {"registry": "charts", "secret": "pullpass-charts.x-user", "format": "BasicAuth"},
+            {"registry": "charts", "secret": "pullpass-charts.x-argo", "format": "ArgoCDRepository", "left": left},
+            {"registry": "charts", "secret": "pullpass-charts.x-user", "format": "BasicAuth", "left": left},
         ])
     );
     assert_eq!(
@@ -197,8 +200,23 @@ fn shows_the_exports_of_what_is_for_an_image() {
     );
     assert_eq!(rows[1]["exports"], json!(null));
     let (_, text, _) = text(&["-f", path(&registries), "a.example/charts/app:1"], "");
-    let line = "  exports     Secret pullpass-charts.x-argo (Registry charts): ArgoCDRepository";
+    let line = format!(
+        "  exports     Secret pullpass-charts.x-argo (Registry charts): ArgoCDRepository, {left}"
+    );
     assert!(text.lines().any(|one| one == line), "{text}");
+    // Those of a Registry that chooses among Pods are for the namespace, and say where a session decides how long they last.
+    let (_, text, _) = self::text(
+        &[
+            "-f",
+            path(&registries),
+            "--service-account",
+            "other",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a",
+        ],
+        "",
+    );
+    let line = "  exports     Secret pullpass-narrow.x-file (Registry narrow): DockerConfig, the mounted file may have 5 minutes left";
+    assert!(text.lines().any(|one| one.starts_with(line)), "{text}");
 }
 
 #[test]

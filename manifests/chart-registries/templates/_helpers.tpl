@@ -12,7 +12,8 @@ https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 {{- toYaml (merge $own (.Values.commonLabels | default dict) (.Values.global.commonLabels | default dict)) }}
 {{- end }}
 
-{{- /* The rules that a Registry needs beside those that every pullpass has: (list name spec). `pullpass rbac` says the same. */ -}}
+{{- /* The rules that a Registry needs beside those that every pullpass has: (list name spec), and with Secrets' names behind
+these, those. `pullpass rbac` says the same. */ -}}
 {{- define "pullpass-registries.rules" -}}
 {{- $name := index . 0 }}
 {{- $spec := index . 1 }}
@@ -22,6 +23,9 @@ https://helm.sh/docs/chart_best_practices/labels/ */ -}}
 {{- end }}
 {{- range $spec.exports }}
 {{- $secrets = append $secrets (printf "pullpass-%s.x-%s" $name .name) }}
+{{- end }}
+{{- if gt (len .) 2 }}
+{{- $secrets = concat $secrets (index . 2) | uniq }}
 {{- end }}
 {{- with $secrets }}
 # The Secrets of its own, by name.

@@ -8,7 +8,7 @@ use super::report::HopResult;
 use crate::names::ObjectName;
 use crate::provision::digest::Digest;
 use crate::provision::shared_hosts;
-use crate::registry::clients::{WantedLogin, describe_shared_host};
+use crate::registry::clients::WantedLogin;
 use crate::registry::{Grant, Labels};
 
 /// What is to be said of a Secret with these logins, of each such host. Those that builders mount are to be right for all of them; Pods'
@@ -21,11 +21,8 @@ pub(super) fn of_secret(
 ) -> Vec<HopResult> {
     let is_mounted = grants.iter().any(Grant::is_mounted);
     let describe = |domain: String| {
-        let other =
-            context
-                .registries
-                .find_for_host_clients(labels, &domain, WantedLogin::Secret(name));
-        let message = describe_shared_host(name, &domain, other);
+        let (registries, wanted) = (&context.registries, WantedLogin::Secret(name));
+        let message = registries.describe_shared_host(labels, (name, &domain), wanted);
         let result = if is_mounted {
             let fix = "give each Registry with access Push or exports one login per host: split it";
             HopResult::warning(message, fix)

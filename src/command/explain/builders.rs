@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::ExplainContext;
-use crate::registry::clients::{WantedLogin, describe_shared_host, domain_of_key};
+use crate::registry::clients::{WantedLogin, domain_of_key};
 use crate::registry::source::{EcrIdentity, MintSource, TokenLifetime};
 use crate::registry::{CredentialSource, Explanation, Pattern, ValidRegistry, Why};
 
@@ -52,7 +52,7 @@ pub(super) fn find(explanation: &Explanation<'_>) -> Vec<PushOption> {
 }
 
 /// What a mounted file has left, by who hands out the sessions that sign for its credential.
-fn describe_left(registry: &ValidRegistry, pattern: &Pattern) -> &'static str {
+pub(super) fn describe_left(registry: &ValidRegistry, pattern: &Pattern) -> &'static str {
     const QUARTER: &str = "the mounted file has at least a quarter of its credential's life left, as long as the cloud and the API server answer";
     let mut credentials = registry.credentials();
     let source = credentials.find(|(one, _)| *one == pattern);
@@ -95,10 +95,8 @@ pub(super) fn find_shared_host(
         .filter(|grant| grant.secret == *secret && grant.all_keys().any(is_of_host))
         .map(|grant| canonical(&grant.source))
         .collect();
-    let other = context
-        .registries
-        .find_for_host_clients(labels, domain, WantedLogin::Image(path));
-    (sources.len() > 1).then(|| describe_shared_host(secret, domain, other))
+    let (registries, wanted) = (&context.registries, WantedLogin::Image(path));
+    (sources.len() > 1).then(|| registries.describe_shared_host(labels, (secret, domain), wanted))
 }
 
 fn canonical(source: &CredentialSource) -> String {

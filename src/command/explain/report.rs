@@ -151,7 +151,7 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
         provider: recognised.and_then(provider),
         reason: reason(&explanation, recognised),
         builders: builders::find(&explanation),
-        exports: exports::find(&explanation),
+        exports: exports::find(&explanation, reference.repository()),
         clients: builders::find_shared_host(context, &explanation, reference.repository()),
         details: Details {
             place: image.place.clone(),

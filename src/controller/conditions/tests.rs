@@ -56,7 +56,9 @@ fn with(summary: &RegistrySummary) -> RegistryFacts {
 fn foreign() -> RegistrySummary {
     RegistrySummary {
         foreign: 5,
-        foreign_in: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+        foreign_in: ["a", "b", "c", "d", "e"]
+            .map(|namespace| format!("{namespace}/pullpass"))
+            .to_vec(),
         ..summary(7, 12)
     }
 }
@@ -112,7 +114,10 @@ fn says_whether_pods_pull_and_whether_somebody_should_look() {
         assert_eq!(status.conditions[0].reason, "MissingSource");
     }
     let message = &of(&with(&foreign())).conditions[1].message;
-    assert!(message.contains("in a, b, c and 2 more"), "{message}");
+    assert!(
+        message.contains("Secret a/pullpass, b/pullpass, c/pullpass and 2 more"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -286,12 +286,12 @@ impl ReconcilerState {
             Ok(Removed::Secret) => tracing::info!(
                 namespace.name = namespace,
                 secret.name = secret,
-                "deleted pull secret: no Registry serves the namespace, or it opted out"
+                "deleted Secret: nothing belongs into it any more"
             ),
             Ok(Removed::Entries) => tracing::info!(
                 namespace.name = namespace,
                 secret.name = secret,
-                "removed logins from pull secret: their Registries do not serve the namespace any more"
+                "removed logins from Secret: they do not belong into it any more"
             ),
             Ok(Removed::Nothing) => {}
             Err(error) => {
@@ -300,7 +300,7 @@ impl ReconcilerState {
                         namespace.name = namespace,
                         secret.name = secret,
                         suppressed,
-                        "failed to remove logins from pull secret, retrying: {error}"
+                        "failed to remove logins from Secret, retrying: {error}"
                     );
                 }
             }

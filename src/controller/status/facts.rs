@@ -149,7 +149,11 @@ impl<'t> Facts<'t> {
             foreign_in: foreign
                 .iter()
                 .take(MAX_EVENTS)
-                .map(ToString::to_string)
+                .filter_map(|namespace| {
+                    let mut keys = counts.foreign.iter();
+                    keys.find(|(one, _)| one == *namespace)
+                })
+                .map(|(namespace, secret)| format!("{namespace}/{secret}"))
                 .collect(),
             lack: self.find_lack(name, counts),
             lacking_in: counts

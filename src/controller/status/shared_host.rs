@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::controller::reconciler::index::{Index, RegistryCounts};
-use crate::registry::clients::{WantedLogin, describe_shared_host};
+use crate::registry::clients::WantedLogin;
 use crate::registry::{Registries, ValidRegistry};
 
 /// What is to be said of a Registry's Secret in the first namespace where that is so, of those that may be mounted as files, or of the
@@ -24,7 +24,7 @@ pub(super) fn find(
         found.extend(first.map(|domain| (&namespace.name, secret, domain, &namespace.labels)));
     }
     let (namespace, secret, domain, labels) = found.pop_first()?;
-    let other = registries.find_for_host_clients(labels, domain, WantedLogin::Secret(secret));
-    let said = describe_shared_host(secret, domain, other);
+    let wanted = WantedLogin::Secret(secret);
+    let said = registries.describe_shared_host(labels, (secret, domain), wanted);
     Some(format!("in namespace {namespace} {said}"))
 }

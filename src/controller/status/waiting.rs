@@ -114,7 +114,7 @@ pub(super) fn describe(
     let note = match advice {
         Some(advice) => format!("{users} here get no login of Registry {registry}: {advice}"),
         None => format!(
-            "{users} here get no login of Registry {registry} ({reason}), their images cannot be pulled: ask who runs pullpass, the Registry's status says why"
+            "{users} here get no login of Registry {registry} ({reason}): ask who runs pullpass, the Registry's status says why"
         ),
     };
     EventNote {

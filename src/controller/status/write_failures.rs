@@ -105,6 +105,6 @@ fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
         reason: why.reason,
         series: None,
         action: "Provision",
-        note: format!("cannot write this pull secret, Pods here lack a login: {advice}"),
+        note: format!("cannot write this Secret, a login is missing here: {advice}"),
     }
 }

@@ -43,17 +43,36 @@ pub(super) fn copies_of(format: SecretFormat) -> usize {
 }
 
 /// What is under those keys of a Secret that holds one login, the entry of an `auths` key; `None`: the entry is no login.
-pub(super) fn render_login(key: &str, auth: &str) -> Option<Vec<(&'static str, Vec<u8>)>> {
+pub(super) fn render_login(
+    format: SecretFormat,
+    key: &str,
+    auth: &str,
+) -> Option<Vec<(&'static str, Vec<u8>)>> {
     let login = Zeroizing::new(STANDARD.decode(auth).ok()?);
     let end = login.iter().position(|byte| *byte == b':')?;
-    let url = Pattern::of_key(key)?;
+    let url = url_of(format, &Pattern::of_key(key)?);
     Some(vec![
         (USERNAME, login[..end].to_vec()),
         (PASSWORD, login[end + 1..].to_vec()),
-        (URL, url.as_str().as_bytes().to_vec()),
+        (URL, url.into_bytes()),
         (TYPE.0, TYPE.1.as_bytes().to_vec()),
         (ENABLE_OCI.0, ENABLE_OCI.1.as_bytes().to_vec()),
     ])
+}
+
+/// The URL of an image. Argo CD takes a credential template for every repository whose URL begins with its own, as text: without the slash
+/// that of a whole host would be for hosts whose names go on behind it. One of a path has none, since a Helm repository is looked up
+/// without: what it begins, `charts-other` with `charts`, is on the same host.
+/// <https://github.com/argoproj/argo-cd/blob/v3.1.0/util/db/repository_secrets.go> (getRepositoryCredentialIndex),
+/// <https://github.com/argoproj/argo-cd/blob/v3.1.0/util/git/git.go> (NormalizeGitURL)
+fn url_of(format: SecretFormat, image: &Pattern) -> String {
+    let is_template = format == SecretFormat::Export(ExportFormat::ArgoCdRepositoryCreds);
+    let end = if is_template && image.path().is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    format!("{}{end}", image.as_str())
 }
 
 /// The `auths` key and the entry of a Secret that holds one login, from what is under its keys; `covered`: the key that its annotation
@@ -66,9 +85,10 @@ pub(super) fn parse_login<'d>(
     let text = |key: &str| std::str::from_utf8(data(key)?).ok();
     let pattern = if format.is_of_one_image() {
         let has = |(key, value): (&str, &str)| text(key) == Some(value);
-        Pattern::parse(text(URL)?)
-            .ok()
-            .filter(|_| has(TYPE) && has(ENABLE_OCI))?
+        let url = text(URL)?;
+        let image = Pattern::parse(url.strip_suffix('/').unwrap_or(url)).ok()?;
+        let is_ours = url_of(SecretFormat::Export(format), &image) == url;
+        Some(image).filter(|_| is_ours && has(TYPE) && has(ENABLE_OCI))?
     } else {
         Pattern::of_key(covered?)?
     };

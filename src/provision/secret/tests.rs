@@ -38,6 +38,7 @@ fn there(dockerconfigjson: &[u8]) -> PullSecret {
         version: Version::default(),
         ours: true,
         format: Some(SecretFormat::PullSecret),
+        type_: SecretFormat::PullSecret.secret_type().to_owned(),
         data: data([(format::DOCKERCONFIGJSON, dockerconfigjson)]),
         annotations: BTreeMap::new(),
     }
@@ -53,6 +54,7 @@ fn read(content: PullSecretContent) -> PullSecret {
         version: Version::default(),
         ours: true,
         format: Some(content.format),
+        type_: content.format.secret_type().to_owned(),
         data: content.data,
         annotations: content.annotations,
     }
@@ -548,6 +550,35 @@ fn repairs_whatever_another_writer_changed_in_an_export() {
         );
     }
     assert_eq!(tried, 3 * (2 + 2 + 5 + 5));
+}
+
+/// Argo CD compares text: without a slash at its end the URL of a host begins those of other hosts.
+#[test]
+fn ends_the_url_of_a_whole_host_in_a_credential_template() {
+    use ExportFormat::{ArgoCdRepository, ArgoCdRepositoryCreds};
+    let rows = [
+        (ArgoCdRepositoryCreds, "a.example", "a.example/"),
+        (ArgoCdRepositoryCreds, "a.example:5000", "a.example:5000/"),
+        (ArgoCdRepositoryCreds, "a.example/x", "a.example/x"),
+        (ArgoCdRepository, "a.example", "a.example"),
+    ];
+    for (format, key, url) in rows {
+        let wanted = [fixed(key, "1")];
+        let secret = written(merge_export(None, format, &wanted));
+        assert_eq!(texts(&secret)[3], ("url", url), "{format:?}");
+        let merged = merge_export(Some(&secret), format, &wanted);
+        assert!(merged.content.is_none(), "{format:?} {key}");
+        // With the slash, or without it where it belongs, it is no URL of ours.
+        let other = match url.strip_suffix('/') {
+            Some(without) => without.to_owned(),
+            None => format!("{url}/"),
+        };
+        let mut touched = secret.clone();
+        let other = SecretSlice::from(other.into_bytes());
+        touched.data.insert("url", Arc::new(other));
+        let repaired = written(merge_export(Some(&touched), format, &wanted));
+        assert_eq!(texts(&repaired), texts(&secret), "{format:?} {key}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::ValidRegistry;
 use crate::names::ObjectName;
+use crate::registry::Labels;
 use crate::registry::crd::ExportFormat;
 use crate::registry::secret_format::SecretFormat;
 
@@ -42,12 +43,48 @@ impl ValidRegistry {
         Some(SecretFormat::Export(export.format))
     }
 
+    /// Whether it rests and this secret of a namespace with these labels is one of its own: what is in there stays, even where it cannot be
+    /// read.
+    pub fn retains_all(&self, namespace: &Labels, secret: &str) -> bool {
+        let is_own = *self.secret != *secret || self.has_own_secret();
+        self.suspend && is_own && self.has_secret(secret) && self.namespaces.matches(namespace)
+    }
+
     /// Who uses its logins in the Secret of this name, in a word.
     pub fn users(&self, secret: &str) -> &'static str {
         match self.format_of(secret) {
             Some(SecretFormat::Export(_)) => "consumers",
             _ if self.access.is_pull() => "Pods",
             _ => "builders",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::{Labels, Registries, Registry};
+
+    #[test]
+    fn retains_what_cannot_be_read_while_the_registry_of_the_secret_rests() {
+        let rows = [
+            ("true", "pullpass-a.x-user", "a", true),
+            ("true", "pullpass-a.x-other", "a", false),
+            ("true", "pullpass-b.x-user", "a", false),
+            ("true", "pullpass-a.x-user", "b", false),
+            ("false", "pullpass-a.x-user", "a", false),
+            // Of others, too.
+            ("true", "pullpass", "a", false),
+        ];
+        for (suspend, secret, team, expected) in rows {
+            let yaml = format!(
+                "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: a}}, spec: {{suspend: {suspend}, images: [a.com], exports: [{{name: user, format: BasicAuth}}], namespaceSelector: {{matchLabels: {{team: a}}}}, static: {{secretRef: {{name: a}}}}}}}}"
+            );
+            let registry: Registry = serde_saphyr::from_str(&yaml).unwrap();
+            let registries = Registries::build([registry]);
+            let labels = Labels::from([("team".to_owned(), team.to_owned())]);
+            let registry = registries.get("a").unwrap();
+            let retains = registry.retains_all(&labels, secret);
+            assert_eq!(retains, expected, "{suspend} {secret} {team}");
         }
     }
 }

@@ -57,6 +57,18 @@ fn check_images(field: &str, export: &Export, images: &[Pattern], findings: &mut
         let mut pairs = images.windows(2);
         pairs.all(|pair| pair[0].domain() == pair[1].domain())
     };
+    // Go takes what is before a colon for a scheme, which begins with a letter: <https://github.com/golang/go/blob/go1.25.0/src/net/url/url.go>
+    // (getScheme). Argo CD finds nothing by what is no URL.
+    let is_no_url = |image: &Pattern| {
+        let domain = image.domain();
+        domain.contains(':') && !domain.starts_with(|first: char| first.is_ascii_alphabetic())
+    };
+    if export.format.is_of_one_image() && images.iter().any(is_no_url) {
+        findings.add(
+            field,
+            "of formats ArgoCDRepository and ArgoCDRepositoryCreds are no URL for Argo CD with an IP address or a leading digit and a port: name the host by a name that begins with a letter, or leave the port out",
+        );
+    }
     if export.format.is_of_one_image() && images.len() > 1 {
         findings.add(
             field,

@@ -208,6 +208,20 @@ fn leaves_out_what_is_not_wanted() {
     assert_eq!(render(&BTreeMap::new(), &[]), [json!(null); 0]);
 }
 
+/// An export that its Registry has no more is pullpass' to remove.
+#[test]
+fn keeps_the_rights_to_secrets_that_are_to_be_removed() {
+    let secret = "pullpass-no-accounts.x-gone";
+    let setting = format!("rbac.keepSecrets.no-accounts={{{secret}}}");
+    let rendered = render(&borders(), &[&setting]);
+    let roles = by_name(&rendered, "ClusterRole").into_iter();
+    let names: Vec<_> = roles
+        .filter(|(_, role)| role["rules"].to_string().contains(secret))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["pullpass-registry-no-accounts"]);
+}
+
 /// What the API server would refuse later, with words about another place.
 #[test]
 fn refuses_values_that_are_no_registries() {

@@ -68,6 +68,7 @@ impl Stored {
             version: self.version.clone(),
             ours: self.ours,
             format: Some(SecretFormat::PullSecret),
+            type_: SecretFormat::PullSecret.secret_type().to_owned(),
             data: BTreeMap::from([(
                 DOCKERCONFIGJSON,
                 Arc::new(SecretSlice::from(self.dockerconfigjson.clone())),

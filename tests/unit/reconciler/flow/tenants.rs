@@ -38,7 +38,7 @@ async fn says_in_each_namespace_that_pods_wait_and_that_they_do_no_more() {
     pass(60_000).await;
     assert_eq!(told(&replica, EventType::Warning, "Timeout"), names(3));
     let said = notes(&replica, "Timeout");
-    let expected = "Pods here get no login of Registry registry-1 (Timeout), their images cannot be pulled: ask who runs pullpass, the Registry's status says why";
+    let expected = "Pods here get no login of Registry registry-1 (Timeout): ask who runs pullpass, the Registry's status says why";
     assert_eq!(Vec::from_iter(said), [expected], "and nothing of the cloud");
     assert!(told(&replica, EventType::Normal, "LoginAvailable").is_empty());
     replica.cloud.fails.store(false, Ordering::SeqCst);
