@@ -112,8 +112,12 @@ pub trait Provision: Send + Sync {
 
     /// Reads a pull secret live, once, where memory cannot know yet whether it is there, as the list of those of its name goes on;
     /// else nothing is asked.
-    async fn make_known(&self, _namespace: &NamespaceName, _secret: &ObjectName) -> KnownBy {
-        KnownBy::Memory
+    async fn read_if_unlisted(
+        &self,
+        _namespace: &NamespaceName,
+        _secret: &ObjectName,
+    ) -> SecretRead {
+        SecretRead::NotNeeded
     }
 
     /// Why what is missing under `keys` is not there to be written, as far as memory knows: for a dry run, which works for nothing.
@@ -152,13 +156,13 @@ pub enum Coverage {
 
 /// How it is known what a namespace's pull secret is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnownBy {
+pub enum SecretRead {
     /// Memory knows it.
-    Memory,
+    NotNeeded,
     /// It was read just now, and memory knows what there is.
-    Read,
+    Done,
     /// Not at all: it could not be read, or not soon.
-    Nothing,
+    Failed,
 }
 
 /// How making sure of a namespace's pull secret ended.

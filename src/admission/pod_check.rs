@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{Field, PodObject};
 use super::secrets::{self, SecretsResult};
-use crate::names::NamespaceName;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::{Namespace, Provision};
 
 /// How long a ServiceAccount may take to be read.
@@ -31,7 +31,7 @@ pub enum PodCheck {
     Skipped(Skip),
     /// It lacks what it would be given, were it created now.
     Missed(MissingReferences),
-    /// It lacks this, and nobody knows yet whether it would be given it: a Secret of that name may be somebody else's.
+    /// It lacks this alone, and nobody knows yet whether it would be given any of it: Secrets of these names may be somebody else's.
     Unknown(MissingReferences),
 }
 
@@ -86,10 +86,15 @@ pub(super) async fn check_pod(
         Plan::Skip(skip, _) => return PodCheck::Skipped(skip),
     };
     // With `all` a Pod may be given more than its images need: that it lacks this keeps no image from being pulled.
-    let lacks = |injection: &Injection<'_>| MissingReferences::find(pod, injection);
-    if lacks(&injection).secrets.is_empty() {
+    let lacks = MissingReferences::find(pod, &injection, |_| true);
+    if lacks.secrets.is_empty() {
         return PodCheck::Referenced;
     }
+    let is_lacking = |name: &ObjectName| lacks.secrets.iter().any(|one| **one == **name);
+    injection
+        .additions
+        .pull_secrets
+        .retain(|name| is_lacking(name));
     let review = secrets::SecretsReview {
         provision,
         namespace,
@@ -100,22 +105,21 @@ pub(super) async fn check_pod(
     let mut result = SecretsResult::default();
     review.screen(pod, &mut injection, &mut result).await;
     review.ensure(&mut injection, &mut result).await;
-    let lacks = lacks(&injection);
+    let is_read = |name: &str| !result.unread.iter().any(|unread| unread == name);
+    let certain = MissingReferences::find(pod, &injection, is_read);
+    if !certain.secrets.is_empty() {
+        return PodCheck::Missed(certain);
+    }
+    let lacks = MissingReferences::find(pod, &injection, |_| true);
     match result.left_out {
         Some(skip) if lacks.secrets.is_empty() => PodCheck::Skipped(skip),
-        _ if lacks
-            .secrets
-            .iter()
-            .any(|name| result.unknown.contains(name)) =>
-        {
-            PodCheck::Unknown(lacks)
-        }
-        _ => PodCheck::Missed(lacks),
+        _ => PodCheck::Unknown(lacks),
     }
 }
 
 impl MissingReferences {
-    fn find(pod: &PodObject<'_>, injection: &Injection<'_>) -> Self {
+    /// Among the secrets that count.
+    fn find(pod: &PodObject<'_>, injection: &Injection<'_>, counts: impl Fn(&str) -> bool) -> Self {
         let spec = pod.spec.value();
         let carries = |name: &str| {
             let carried = spec.map_or(&[][..], |spec| spec.pull_secrets());
@@ -131,7 +135,7 @@ impl MissingReferences {
                 .filter(|resolved| resolved.registry.secret == *name)
                 .map(|resolved| resolved.registry.name.to_string())
                 .peekable();
-            if !carries(name) && needing.peek().is_some() {
+            if counts(name) && !carries(name) && needing.peek().is_some() {
                 lacks.secrets.push(name.to_string());
                 lacks.registries.extend(needing);
             }

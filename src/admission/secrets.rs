@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Skip};
 use super::review::PodObject;
 use crate::names::ObjectName;
-use crate::provision::{Coverage, EnsureOutcome, KnownBy, Namespace, Pending, Provision};
+use crate::provision::{Coverage, EnsureOutcome, Namespace, Pending, Provision, SecretRead};
 
 /// One review, as far as the pull secrets are concerned.
 pub(super) struct SecretsReview<'a> {
@@ -29,7 +29,7 @@ pub(super) struct SecretsResult {
     /// Why something is not there yet, in one word; `None`: all of it is there.
     pub(super) pending: Option<&'static str>,
     /// The secrets of which nobody knows yet whether they are there and ours.
-    pub(super) unknown: Vec<String>,
+    pub(super) unread: Vec<String>,
     /// Why the last secret that is left out is.
     pub(super) left_out: Option<Skip>,
     /// What the user should know.
@@ -82,7 +82,7 @@ impl SecretsReview<'_> {
         for (name, ensured) in names.into_iter().zip(outcomes) {
             result.cold |= ensured.is_cold;
             if !ensured.is_known {
-                result.unknown.push(name.to_string());
+                result.unread.push(name.to_string());
             }
             match ensured.outcome {
                 EnsureOutcome::Covered => {}
@@ -117,13 +117,15 @@ impl SecretsReview<'_> {
             is_known: true,
         };
         // What is worked for finds out by itself whose the Secret is.
-        let is_asked_alone = keys.is_empty() || self.dry_run && found == Coverage::Missing;
-        if is_asked_alone && found != Coverage::Foreign {
-            let read = self.provision.make_known(&self.namespace.name, secret);
+        let is_only_looked_up = keys.is_empty() || self.dry_run && found == Coverage::Missing;
+        if is_only_looked_up && found != Coverage::Foreign {
+            let read = self
+                .provision
+                .read_if_unlisted(&self.namespace.name, secret);
             let read = tokio::time::timeout_at(self.deadline, read).await;
-            let known = read.unwrap_or(KnownBy::Nothing);
-            ensured.is_known = known != KnownBy::Nothing;
-            if known == KnownBy::Read {
+            let known = read.unwrap_or(SecretRead::Failed);
+            ensured.is_known = known != SecretRead::Failed;
+            if known == SecretRead::Done {
                 found = covers();
             }
         }

@@ -165,7 +165,7 @@ impl Enforce {
 /// No Pod is refused for what is not known yet.
 fn handle_unknown_secrets(namespace: &Namespace, lacks: &MissingReferences) -> ValidationResponse {
     let message = format!(
-        "pullpass: the Pod does not reference Secret {} of namespace {}, and it could not be read whether that is pullpass' own: if the Pod cannot pull its images, recreate it",
+        "pullpass: Secret {} of namespace {} could not be read, so the Pod was not refused; if its images cannot be pulled, recreate it once the API server answers",
         lacks.secrets.join(", "),
         namespace.name
     );

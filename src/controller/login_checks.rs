@@ -106,8 +106,8 @@ impl LoginCheckLoop {
         self.results.retain(|name| logins.contains_key(name));
         let tries = |name: &ObjectName| {
             let source = self.provisioner.find_static_source(name);
-            source.map_or_else(LoginTries::default, |(secret, keys)| {
-                find_tries(&secret, &keys)
+            source.map_or_else(LoginTries::default, |source| {
+                find_tries(&source.secret, &source.keys, &source.reserved)
             })
         };
         let status = |name: &ObjectName| self.provisioner.status(name).status;
@@ -133,9 +133,9 @@ impl LoginCheckLoop {
         let registries = self.provisioner.registries();
         let in_use = registries.iter().filter(|registry| !registry.suspend);
         let version = |name: &ObjectName| {
-            let (secret, _) = self.provisioner.find_static_source(name)?;
+            let source = self.provisioner.find_static_source(name)?;
             let listed = registries.find_listed(name)?;
-            Some(LoginVersion::of(listed, &secret.resource_version))
+            Some(LoginVersion::of(listed, &source.secret.resource_version))
         };
         in_use
             .filter_map(|registry| Some((registry.name.clone(), version(&registry.name)?)))

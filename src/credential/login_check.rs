@@ -5,6 +5,7 @@
 //! redirect and reads a bounded answer.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,11 +23,11 @@ const MAX_TRIES: usize = 8;
 
 /// Anybody may pull.
 const NOT_REQUIRED: &str = "LoginNotRequired";
-/// Anybody may see the front page, and no repository is known that asks for a login.
-const NO_REPOSITORY: &str = "RepositoryUnknown";
+/// Anybody may see the endpoint `/v2/`, and no repository is known that asks for a login.
+const NO_LOGIN_ASKED: &str = "NoLoginAsked";
 
-/// At how many repositories a login is tried where the front page of their registry is open.
-pub(crate) const MAX_PATHS: usize = 3;
+/// At how many repositories a login is tried where the endpoint `/v2/` of their registry is open.
+pub const MAX_PATHS: usize = 3;
 
 /// What to do where nobody could tell.
 const OF_THE_LOGIN: &str = "check that the login may pull from it";
@@ -62,7 +63,7 @@ pub enum LoginOutcome {
 impl LoginOutcome {
     /// Whether nobody was sent a login, as none was asked for: what is known of more repositories may be another answer.
     pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Unknown { reason, .. } if [NOT_REQUIRED, NO_REPOSITORY].contains(reason))
+        matches!(self, Self::Unknown { reason, .. } if [NOT_REQUIRED, NO_LOGIN_ASKED].contains(reason))
     }
 }
 
@@ -90,8 +91,15 @@ impl LoginChecker for HttpClient {
 }
 
 /// What is tried, as one word: a host, a user name and a password. It tells nothing of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LoginId([u8; 32]);
+
+/// Not even a digest of a password is shown.
+impl fmt::Debug for LoginId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LoginId")
+    }
+}
 
 impl LoginId {
     /// That of a login on a host.
@@ -115,19 +123,17 @@ pub struct LoginTry {
     pub username: String,
     /// The password; never shown.
     pub password: SecretString,
-    /// The first few repositories that it is for, or what they are below; none: the whole host.
+    /// A few repositories that it is for, or what they are below; none: the whole host.
     pub paths: BTreeSet<String>,
 }
 
 impl LoginTry {
-    /// Somebody has it for these repositories, too. Answers whether that is new.
-    pub fn add_paths(&mut self, paths: impl IntoIterator<Item = String>) -> bool {
-        let before = self.paths.clone();
-        self.paths.extend(paths);
-        while self.paths.len() > MAX_PATHS {
+    /// It is for this repository, too.
+    fn add_path(&mut self, path: String) {
+        self.paths.insert(path);
+        if self.paths.len() > MAX_PATHS {
             self.paths.pop_last();
         }
-        self.paths != before
     }
 }
 
@@ -140,10 +146,10 @@ pub struct LoginTries {
     pub untried: Option<LoginOutcome>,
 }
 
-/// Finds what is tried of what a source Secret holds for the keys of one Registry.
-pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
+/// Finds what is tried of what a source Secret holds for the keys of one Registry; what lies in `reserved` is not the Registry's.
+pub fn find_tries(secret: &SourceSecret, keys: &[String], reserved: &[String]) -> LoginTries {
     let mut found = LoginTries::default();
-    let logins = match static_login::logins(secret, keys, &[]) {
+    let logins = match static_login::logins(secret, keys, reserved) {
         Ok(logins) => logins,
         Err(error) => {
             found.untried = Some(unknown("MalformedSource", error.to_string(), false));
@@ -158,7 +164,9 @@ pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
         let path = path_of(&login.key);
         if !seen.insert(id) {
             let known = found.tries.iter_mut().find(|known| known.id == id);
-            known.map(|known| known.add_paths(path));
+            if let (Some(known), Some(path)) = (known, path) {
+                known.add_path(path);
+            }
             continue;
         }
         if host.contains('*') || !named.contains(&*host) {
@@ -185,7 +193,7 @@ pub fn find_tries(secret: &SourceSecret, keys: &[String]) -> LoginTries {
 }
 
 /// The host of an `auths` key, with its port.
-fn host_of(key: &str) -> &str {
+pub(crate) fn host_of(key: &str) -> &str {
     key.split('/').next().unwrap_or_default()
 }
 
@@ -205,7 +213,7 @@ fn read_answer(
             let message = format!("{} asks for no login, so none was tried", attempt.host);
             return unknown(NOT_REQUIRED, message, false);
         }
-        Ok(LoginMethod::Untried) => return untried(attempt),
+        Ok(LoginMethod::NotAsked) => return untried(attempt),
         Err(error) => error,
     };
     let message = error.to_string();
@@ -220,8 +228,7 @@ fn read_answer(
         retry_after,
     };
     match &error {
-        RegistryClientError::Refused { status: 401, .. }
-        | RegistryClientError::Known { status: 401, .. } => LoginOutcome::Refused { message },
+        error if error.refuses_login() => LoginOutcome::Refused { message },
         RegistryClientError::ForeignRealm { realm, .. } => {
             let advice = format!("`pullpass check --token-service {realm}` tries it there");
             known("ForeignRealm", false, &advice)
@@ -231,7 +238,9 @@ fn read_answer(
             advice,
             ..
         } => known("Forbidden", true, advice),
-        RegistryClientError::Refused { .. } => known("Forbidden", true, OF_THE_LOGIN),
+        RegistryClientError::Refused { .. } | RegistryClientError::TokenRefused { .. } => {
+            known("Forbidden", true, OF_THE_LOGIN)
+        }
         RegistryClientError::Known {
             reason,
             is_passing,
@@ -252,17 +261,17 @@ fn untried(LoginTry { host, paths, .. }: &LoginTry) -> LoginOutcome {
         describe_untried(host, paths.iter().map(String::as_str))
     );
     // A repository may come later.
-    unknown(NO_REPOSITORY, message, !paths.is_empty())
+    unknown(NO_LOGIN_ASKED, message, !paths.is_empty())
 }
 
-/// Why a registry with an open front page was sent no login.
+/// Why a registry whose endpoint `/v2/` is open was sent no login.
 pub(crate) fn describe_untried<'p>(host: &str, paths: impl Iterator<Item = &'p str>) -> String {
     let paths: Vec<&str> = paths.collect();
     let which = match &paths[..] {
         [] => "no repository that asks for one is known".to_owned(),
         paths => format!("it does not say whether {} does", paths.join(", ")),
     };
-    format!("{host} asks for no login at its front page /v2/, and {which}")
+    format!("{host} asks for no login at the endpoint /v2/, and {which}")
 }
 
 /// What several tries of one Registry show: one that is refused counts more than one that is not known, and that more than one that is taken.

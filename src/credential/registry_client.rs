@@ -53,8 +53,8 @@ pub(crate) struct RegistryClient<'a> {
 pub(crate) enum LoginMethod {
     /// It asks for no login, for none of the repositories that were asked for.
     Open,
-    /// It shows its front page to anybody, and no repository that asks for a login is known: none was sent.
-    Untried,
+    /// It shows the endpoint `/v2/` to anybody, and no repository that asks for a login is known: none was sent.
+    NotAsked,
     /// With the login in each request.
     Basic,
     /// With a token that it gave for the login.
@@ -98,8 +98,8 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
-    /// Whether the registry takes the login. `paths` are repositories, or what they are below: they are asked for where its front page is
-    /// open to anybody, which says nothing of them.
+    /// Whether the registry takes the login. `paths` are repositories, or what they are below: they are asked for where the endpoint
+    /// `/v2/` is open to anybody, which says nothing of them.
     ///
     /// # Errors
     /// [`RegistryClientError`].
@@ -111,7 +111,7 @@ impl<'a> RegistryClient<'a> {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
             let challenge = self.fetch_challenge(deadline).await?;
             let entrance = match challenge {
-                Challenge::None => return self.login_below(paths, deadline).await,
+                Challenge::None => return self.login_at_repositories(paths, deadline).await,
                 Challenge::Basic => LoginMethod::Basic,
                 Challenge::Token { .. } => LoginMethod::Token,
             };
@@ -213,7 +213,9 @@ impl<'a> RegistryClient<'a> {
             .send_to(host, "GET", &path, Some(&login), deadline)
             .await?;
         if reply.status != 200 {
-            return Err(self.explain("a token for the login".to_owned(), &reply));
+            let place = scope.map(|scope| format!(" at repository {}", scope.path));
+            let what = format!("a token for the login{}", place.unwrap_or_default());
+            return Err(self.explain(what, &reply));
         }
         let token = serde_json::from_slice::<RegistryTokenResponse>(&reply.body)
             .ok()
@@ -284,6 +286,7 @@ impl<'a> RegistryClient<'a> {
                 is_passing: known.lasts == Lasts::Passing,
                 retry_after: reply.retry_after,
                 advice: &known.advice,
+                repository: None,
             };
         }
         match reply.status {
@@ -292,6 +295,7 @@ impl<'a> RegistryClient<'a> {
                 what,
                 status,
                 answer,
+                repository: None,
             },
             404 => RegistryClientError::NotFound { host, what, answer },
             status => self.bad(format!("it answers {what} with HTTP {status}: {answer}")),

@@ -7,8 +7,11 @@ use jiff::civil::DateTime;
 use jiff::fmt::{rfc2822, strtime};
 use jiff::tz::TimeZone;
 
-/// The longest that is followed: as long as anything that failed is left alone.
+/// The longest that a mint follows: as long as any that failed is left alone.
 pub(crate) const LONGEST: Duration = Duration::from_mins(10);
+
+/// The longest that is read: as long as anything that failed is left alone.
+const LONGEST_READ: Duration = Duration::from_hours(1);
 
 /// The headers Retry-After and Date of an answer that came at `now`, by their names in lower case.
 ///
@@ -21,18 +24,18 @@ pub(crate) fn find<'h>(
     parse(header("retry-after")?, date.unwrap_or(now))
 }
 
-/// A number of seconds or a date, at most [`LONGEST`] away; `None` for what is neither, and for what has passed.
+/// A number of seconds or a date, at most [`LONGEST_READ`] away; `None` for what is neither, and for what has passed.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
 fn parse(header: &str, now: Timestamp) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds = header.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds).min(LONGEST));
+        return Some(Duration::from_secs(seconds).min(LONGEST_READ));
     }
     let wait = parse_date(header)?.duration_since(now);
     let wait = Duration::try_from(wait).ok()?;
-    (!wait.is_zero()).then_some(wait.min(LONGEST))
+    (!wait.is_zero()).then_some(wait.min(LONGEST_READ))
 }
 
 /// A date in the form of today, or in one of the two older ones.
@@ -66,14 +69,14 @@ mod tests {
             ("0", Some(0)),
             ("7", Some(7)),
             (" 120 ", Some(120)),
-            ("86400", Some(600)),
-            ("99999999999999999999999", Some(600)),
+            ("86400", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
             ("Sat, 21 Nov 2026 10:00:30 GMT", Some(30)),
             ("Sat, 21 Nov 2026 10:00:30 +0000", Some(30)),
             ("Mon, 21 Nov 2026 10:00:30 GMT", Some(30)),
             ("Saturday, 21-Nov-26 10:01:00 GMT", Some(60)),
             ("Sat Nov 21 10:02:00 2026", Some(120)),
-            ("Sat, 21 Nov 2037 10:00:00 GMT", Some(600)),
+            ("Sat, 21 Nov 2037 10:00:00 GMT", Some(3600)),
             // It has passed.
             ("Sat, 21 Nov 2026 10:00:00 GMT", None),
             ("Sat, 21 Nov 2026 09:00:00 GMT", None),
@@ -104,8 +107,8 @@ mod tests {
             find(header, now()).map(|wait| wait.as_secs())
         };
         assert_eq!(answer(Some("Sat, 21 Nov 2026 12:00:00 GMT")), Some(30));
-        assert_eq!(answer(None), Some(600));
-        assert_eq!(answer(Some("nonsense")), Some(600));
+        assert_eq!(answer(None), Some(3600));
+        assert_eq!(answer(Some("nonsense")), Some(3600));
         assert_eq!(find(|_| None, now()), None);
     }
 }

@@ -6,7 +6,7 @@ use super::answers::{CloudAnswer, Service, Signer};
 use super::http::{FetchError, Reply};
 use super::outgoing::Sent;
 use super::refusal::Refusal;
-use super::{MintError, answer_words};
+use super::{MintError, answer_words, retry_after};
 
 /// Whom one asked, and as whom.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl ServiceCall<'_> {
     pub(crate) fn explain_as(&self, head: AnswerHead, code: &str, text: &str) -> MintError {
         let AnswerHead {
             status,
-            retry_after,
+            retry_after: asked,
         } = head;
         // A code that repeats a secret is no code.
         let (code, words) = (self.words(code), self.words(text));
@@ -70,7 +70,7 @@ impl ServiceCall<'_> {
         let (host, principal) = (self.host.clone(), self.principal.to_owned());
         let refusal = Refusal {
             permission: self.permission,
-            retry_after,
+            retry_after: asked.map(|asked| asked.min(retry_after::LONGEST)),
             ..Refusal::of(&answer, host, principal, words)
         };
         if refusal.is_recognized || !code.is_empty() {

@@ -13,7 +13,7 @@ use super::digest::Digest;
 use super::service_account::ServiceAccount;
 pub use crate::api_server::{ClusterError, Precondition, Version};
 pub use crate::credential::login_check::{
-    LoginChecker, LoginId, LoginOutcome, LoginTries, LoginTry, find_tries, summarise,
+    LoginChecker, LoginId, LoginOutcome, LoginTries, LoginTry, MAX_PATHS, find_tries, summarise,
 };
 use crate::credential::{Credential, SourceSecret};
 pub use crate::credential::{MintError, is_passing_reason};

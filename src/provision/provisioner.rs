@@ -29,7 +29,7 @@ use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
 use super::write::Writer;
 use super::write_log::WriteLog;
-use super::{Coverage, EnsureOutcome, KnownBy, Namespace, Pending, Provision};
+use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision, SecretRead};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::{Grant, Registries, ValidRegistry};
 
@@ -41,6 +41,12 @@ const NOT_OPTED_IN_TTL: Duration = Duration::from_secs(1);
 
 /// How many of them are remembered.
 const NOT_OPTED_IN_MAX: u64 = 10_000;
+
+/// How long it is remembered that a pull secret is not there, while those of its name are listed.
+const UNLISTED_TTL: Duration = Duration::from_secs(1);
+
+/// Of how many that is.
+const UNLISTED_MAX: u64 = 10_000;
 
 /// Makes sure of pull secrets.
 #[derive(Clone)]
@@ -62,6 +68,9 @@ pub(super) struct ProvisionerInner {
     pub(super) namespace_reads: Arc<LiveReads>,
     pub(super) rights_reads: LiveReads,
     pub(super) not_opted_in: ReadCache<NamespaceName, Option<Arc<Namespace>>>,
+    pub(super) secret_reads: Arc<LiveReads>,
+    /// The pull secrets that were read while they are listed. What is there is in memory then.
+    pub(super) unlisted: ReadCache<PullSecretKey, ()>,
     pub(super) clock: fn() -> Timestamp,
 }
 
@@ -88,6 +97,8 @@ impl Provisioner {
             namespace_reads: Arc::default(),
             rights_reads: LiveReads::default(),
             not_opted_in: ReadCache::new(NOT_OPTED_IN_MAX, |_| NOT_OPTED_IN_TTL),
+            secret_reads: Arc::default(),
+            unlisted: ReadCache::new(UNLISTED_MAX, |()| UNLISTED_TTL),
             clock,
         }))
     }
@@ -153,8 +164,8 @@ impl Provision for Provisioner {
         found.coverage
     }
 
-    async fn make_known(&self, namespace: &NamespaceName, secret: &ObjectName) -> KnownBy {
-        self.0.make_known(namespace, secret).await
+    async fn read_if_unlisted(&self, namespace: &NamespaceName, secret: &ObjectName) -> SecretRead {
+        self.0.read_if_unlisted(namespace, secret).await
     }
 
     fn find_lacks(

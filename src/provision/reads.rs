@@ -8,12 +8,15 @@ use super::live_reads::Crowded;
 use super::ports::ClusterError;
 use super::provisioner::ProvisionerInner;
 use super::state::Observed;
-use super::{InjectMode, KnownBy, Namespace, write};
+use super::{InjectMode, Namespace, SecretRead, write};
 use crate::names::{NamespaceName, ObjectName};
 use crate::registry::registry_of_secret;
 
 /// How long the API server may take to say which rights there are: nobody waits for a warning.
 const RIGHTS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long it may take to say what a pull secret is: a Pod is admitted without.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ProvisionerInner {
     /// What to say where pull secrets of this name cannot be written, as far as the API server says so in time.
@@ -72,37 +75,57 @@ impl ProvisionerInner {
     }
 
     /// Whether it is known by now what a namespace's pull secret is: from the watch, or by a live read of this moment.
-    pub(super) async fn make_known(
+    pub(super) async fn read_if_unlisted(
         &self,
         namespace: &NamespaceName,
         secret: &ObjectName,
-    ) -> KnownBy {
+    ) -> SecretRead {
         let store = self.state.pull_secrets_of(secret);
         if store.is_listed() || store.get(namespace).is_some() {
-            return KnownBy::Memory;
+            return SecretRead::NotNeeded;
         }
-        if self.namespace_reads.turn_soon().await.is_err() {
-            return KnownBy::Nothing;
+        let read = self.read_pull_secret(namespace, secret);
+        let error = match tokio::time::timeout(SECRET_TIMEOUT, read).await {
+            Ok(Ok(())) => return SecretRead::Done,
+            Ok(Err(error)) => error,
+            Err(_) => Arc::new(ClusterError::Unreachable {
+                what: format!("secret {secret}"),
+                message: "no answer in time".to_owned(),
+            }),
+        };
+        if let Some(suppressed) = self.secret_reads.admit_failure(&error) {
+            tracing::warn!(
+                namespace.name = namespace.as_str(),
+                secret.name = secret.as_str(),
+                suppressed,
+                "a pull secret could not be read while they are listed (logged once a minute): {error}"
+            );
         }
-        match self.cluster.fetch_pull_secret(namespace, secret).await {
-            Ok(Some(found)) => {
+        SecretRead::Failed
+    }
+
+    async fn read_pull_secret(
+        &self,
+        namespace: &NamespaceName,
+        secret: &ObjectName,
+    ) -> Result<(), Arc<ClusterError>> {
+        let (reads, cluster) = (Arc::clone(&self.secret_reads), Arc::clone(&self.cluster));
+        let store = self.state.pull_secrets_of(secret);
+        let key = (namespace.clone(), secret.clone());
+        let (namespace, secret) = key.clone();
+        let fetch = async move {
+            let crowded = |crowded: Crowded| ClusterError::Unreachable {
+                what: format!("secret {secret}"),
+                message: crowded.to_string(),
+            };
+            reads.turn_soon().await.map_err(crowded)?;
+            if let Some(found) = cluster.fetch_pull_secret(&namespace, &secret).await? {
                 let version = &found.version.resource_version;
-                store.apply_own_write(namespace, version, Observed::of(&found));
-                KnownBy::Read
+                store.apply_own_write(&namespace, version, Observed::of(&found));
             }
-            Ok(None) => KnownBy::Read,
-            Err(error) => {
-                if let Some(suppressed) = self.namespace_reads.admit_failure(&error) {
-                    tracing::warn!(
-                        namespace.name = namespace.as_str(),
-                        secret.name = secret.as_str(),
-                        suppressed,
-                        "a pull secret could not be read while they are listed (logged once a minute): {error}"
-                    );
-                }
-                KnownBy::Nothing
-            }
-        }
+            Ok(())
+        };
+        self.unlisted.find(key, fetch).await.map(|_| ())
     }
 
     pub(super) async fn may_reference(

@@ -6,17 +6,30 @@ use super::provisioner::Provisioner;
 use crate::credential::{SourceSecret, SourceSecrets as _};
 use crate::registry::CredentialSource;
 
+/// What a Registry's fixed login is read from.
+pub struct StaticLoginSource {
+    /// The source Secret.
+    pub secret: Arc<SourceSecret>,
+    /// The keys that it is for.
+    pub keys: Vec<String>,
+    /// What lies within them and is not the Registry's.
+    pub reserved: Vec<String>,
+}
+
 impl Provisioner {
-    /// The source Secret of a Registry's fixed login, and the keys that it is for; `None`: it has none, or the Secret is missing.
-    pub fn find_static_source(&self, registry: &str) -> Option<(Arc<SourceSecret>, Vec<String>)> {
+    /// What a Registry's fixed login is read from; `None`: it has none, or the Secret is missing.
+    pub fn find_static_source(&self, registry: &str) -> Option<StaticLoginSource> {
         let registries = self.0.state.registries();
-        let mut sources = registries.get(registry)?.sources.iter();
-        sources.find_map(|(source, keys)| match source {
-            CredentialSource::Static(source) => {
-                let secret = self.0.state.source(&source.secret)?;
-                Some((secret, keys.clone()))
-            }
-            CredentialSource::Minted(_) => None,
+        let registry = registries.get(registry)?;
+        registry.sources.iter().find_map(|(source, keys)| {
+            let CredentialSource::Static(fixed) = source else {
+                return None;
+            };
+            Some(StaticLoginSource {
+                secret: self.0.state.source(&fixed.secret)?,
+                keys: keys.clone(),
+                reserved: registry.excluded_keys(source),
+            })
         })
     }
 }

@@ -25,8 +25,10 @@ struct StoreInner<N, T> {
     last_seen: u64,
     /// Counts the lists that began.
     list: u64,
-    /// Whether a list has ended, or none ever will.
-    is_listed: bool,
+    /// Whether a list has ended.
+    has_ended: bool,
+    /// Whether there are no rights to one, as the last answer says.
+    is_forbidden: bool,
 }
 
 struct StoreRow<T> {
@@ -43,7 +45,8 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
             rows: BTreeMap::new(),
             last_seen: 0,
             list: 0,
-            is_listed: false,
+            has_ended: false,
+            is_forbidden: false,
         };
         Self {
             inner: RwLock::new(inner),
@@ -190,18 +193,24 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
 
     /// Whether what is not here is not there, as far as can be known: a list has ended, or there are no rights to one.
     pub fn is_listed(&self) -> bool {
-        self.read().is_listed
+        let inner = self.read();
+        inner.has_ended || inner.is_forbidden
     }
 
-    /// There are no rights to a list: nothing more will be known.
-    pub fn give_up_list(&self) {
-        self.write().is_listed = true;
+    /// There are no rights to a list: nothing more will be known, unless they are given.
+    pub fn mark_list_forbidden(&self) {
+        self.write().is_forbidden = true;
+    }
+
+    /// There are rights to a list by now, and it is under way.
+    pub fn mark_list_permitted(&self) {
+        self.write().is_forbidden = false;
     }
 
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.
     pub fn replace(&self, listed: Vec<(N, String, T)>) -> bool {
         let mut inner = self.write();
-        inner.is_listed = true;
+        inner.has_ended = true;
         let list = inner.list;
         let mut before = std::mem::take(&mut inner.rows);
         inner.last_seen = 0;

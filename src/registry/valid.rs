@@ -220,6 +220,13 @@ impl ValidRegistry {
             .map(move |image| (&image.pattern, source(image)))
     }
 
+    /// The keys of what `excludedImages` takes away from one of its credentials: logins there are not the Registry's.
+    pub fn excluded_keys(&self, source: &CredentialSource) -> Vec<String> {
+        let images = self.credentials().filter(|(_, one)| *one == source);
+        let excluded = images.flat_map(|(pattern, _)| self.exclusions_of(pattern));
+        excluded.map(|one| one.key().to_owned()).collect()
+    }
+
     /// What `excludedImages` takes away from one of its patterns.
     pub fn exclusions_of(&self, pattern: &Pattern) -> &[Pattern] {
         let mut images = self.images.iter();

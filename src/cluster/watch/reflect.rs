@@ -92,21 +92,11 @@ pub(super) async fn follow<K, N, T, I, R, C>(
     let mut events = events.begin(longest);
     let mut trouble = WatchHealth::new(&reader.target);
     let is_refused = Arc::clone(&reader.target.is_forbidden);
-    let mut rows = Reflector {
-        store,
-        reader,
-        listed: Vec::new(),
-        unreadable_versions: HashMap::new(),
-        listed_names: HashSet::new(),
-        metrics,
-        mismatches: LogThrottle::default(),
-    };
+    let mut rows = Reflector::new(store, reader, metrics);
     loop {
         match events.next().await {
             Ok(event) => {
-                // A list that begins is no answer yet.
-                if !matches!(event, Event::Init) {
-                    is_refused.store(false, Ordering::Release);
+                if is_answer(&event) {
                     trouble.clear();
                 }
                 let began = matches!(event, Event::InitApply(_)).then_some(SyncState::Listing);
@@ -117,12 +107,17 @@ pub(super) async fn follow<K, N, T, I, R, C>(
                 trouble.report_failure(&error);
                 is_refused.store(is_forbidden(&error), Ordering::Release);
                 if !blocks_readiness && is_forbidden(&error) {
-                    store.give_up_list();
+                    store.mark_list_forbidden();
                     synced.send_replace(SyncState::Listed);
                 }
             }
         }
     }
+}
+
+/// Whether an event shows that there are rights to the watch: a list that begins is no answer yet.
+fn is_answer<K>(event: &Event<K>) -> bool {
+    !matches!(event, Event::Init)
 }
 
 /// A first list goes on or has ended; what comes after that changes nothing.
@@ -147,7 +142,19 @@ struct Reflector<'t, N, T, I, R, C> {
     mismatches: LogThrottle<()>,
 }
 
-impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T, I, R, C> {
+impl<'t, N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'t, N, T, I, R, C> {
+    fn new(store: &'t Store<N, T>, reader: ReflectorSpec<I, R, C>, metrics: Metrics) -> Self {
+        Self {
+            store,
+            reader,
+            listed: Vec::new(),
+            unreadable_versions: HashMap::new(),
+            listed_names: HashSet::new(),
+            metrics,
+            mismatches: LogThrottle::default(),
+        }
+    }
+
     /// Takes one event; answers whether a list has ended with it.
     fn take<K: ResourceExt>(&mut self, event: Event<K>) -> bool
     where
@@ -156,6 +163,12 @@ impl<N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'_, N, T,
         C: FnMut(&str),
     {
         let listed = matches!(event, Event::InitDone);
+        if is_answer(&event) {
+            let target = &self.reader.target;
+            if target.is_forbidden.swap(false, Ordering::AcqRel) {
+                self.store.mark_list_permitted();
+            }
+        }
         match event {
             Event::Init => {
                 self.listed_names.clear();
@@ -372,6 +385,37 @@ mod tests {
     }
 
     #[test]
+    fn calls_secrets_unlisted_once_there_are_rights_to_list_them() {
+        let store = Store::new(Arc::new(AtomicU64::new(0)), PartialEq::eq);
+        let target = WatchTarget::from("secrets");
+        let is_forbidden = Arc::clone(&target.is_forbidden);
+        let reader = ReflectorSpec {
+            target,
+            identify: |object: &Secret| Ok(object.name_any()),
+            read: |_: &String, object: Secret| Ok(object.resource_version()),
+            changed: |_: &str| (),
+            unreadable: Arc::default(),
+        };
+        let mut rows = Reflector::new(&store, reader, Metrics::default());
+        store.mark_list_forbidden();
+        is_forbidden.store(true, Ordering::Release);
+        for (event, is_listed) in [
+            (Event::Init, true),
+            (Event::InitApply(object("a", 1, None)), false),
+            (Event::InitApply(object("b", 2, None)), false),
+            (Event::InitDone, true),
+        ] {
+            rows.take(event);
+            assert_eq!(store.is_listed(), is_listed);
+        }
+        // What was listed once is known, whatever becomes of the rights.
+        store.mark_list_forbidden();
+        is_forbidden.store(true, Ordering::Release);
+        rows.take(Event::Apply(object("c", 3, None)));
+        assert!(store.is_listed());
+    }
+
+    #[test]
     fn tells_of_what_cannot_be_read_before_the_change_and_of_what_can_be_after_it() {
         let store = Store::new(Arc::new(AtomicU64::new(0)), PartialEq::eq);
         let (unreadable, heard) = (Arc::new(UnreadableCount::default()), Mutex::new(Vec::new()));
@@ -386,15 +430,7 @@ mod tests {
             changed: |name: &str| heard.lock().unwrap().push((name.to_owned(), count())),
             unreadable: Arc::clone(&unreadable),
         };
-        let mut rows = Reflector {
-            store: &store,
-            reader,
-            listed: Vec::new(),
-            unreadable_versions: HashMap::new(),
-            listed_names: HashSet::new(),
-            metrics: Metrics::default(),
-            mismatches: LogThrottle::default(),
-        };
+        let mut rows = Reflector::new(&store, reader, Metrics::default());
         // The event; whether it is announced, and with what number; the number afterwards.
         let bad = Some("bad");
         let steps = [

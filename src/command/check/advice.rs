@@ -114,6 +114,7 @@ pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> HopResult {
 pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
     let id = match error {
         RegistryClientError::Refused { .. }
+        | RegistryClientError::TokenRefused { .. }
         | RegistryClientError::Known {
             status: 401 | 403, ..
         } => ids::LOGIN_REFUSED,
@@ -137,7 +138,7 @@ fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopRe
         RegistryClientError::Refused { .. } if provider == "acr" => {
             "give the identity the role AcrPull on that registry, or Container Registry Repository Reader if it is in ABAC mode (`pullpass policy` prints both)"
         }
-        RegistryClientError::Refused { .. } => {
+        RegistryClientError::Refused { .. } | RegistryClientError::TokenRefused { .. } => {
             "check that the login is the registry's and may pull this image"
         }
         RegistryClientError::NotFound { .. } => {

@@ -84,7 +84,7 @@ async fn try_source(
     let (source, keys) = &registry.sources[place];
     match source {
         CredentialSource::Static(fixed) => {
-            let reserved = find_excluded(registry, source);
+            let reserved = registry.excluded_keys(source);
             try_static(context, fixed, (keys, &reserved), report).await
         }
         CredentialSource::Minted(source) => try_mint(context, registry, source, keys, report).await,
@@ -95,13 +95,6 @@ async fn try_source(
 fn suspended(context: &CheckContext<'_>, registry: &ValidRegistry) -> HopResult {
     let message = "it is suspended: nothing is injected, minted, renewed or removed";
     HopResult::warning(message, selection::resume(context, registry)).id(ids::SUSPENDED)
-}
-
-/// The keys of what `excludedImages` takes away from a credential of a Registry: logins there are not the Registry's.
-fn find_excluded(registry: &ValidRegistry, source: &CredentialSource) -> Vec<String> {
-    let images = registry.credentials().filter(|(_, one)| *one == source);
-    let excluded = images.flat_map(|(pattern, _)| registry.exclusions_of(pattern));
-    excluded.map(|one| one.key().to_owned()).collect()
 }
 
 /// A fixed login is in its source Secret.
@@ -439,7 +432,7 @@ mod tests {
             assert_eq!(registries.problems(), []);
             let registry = registries.iter().next().unwrap();
             let (source, keys) = &registry.sources[0];
-            let reserved = find_excluded(registry, source);
+            let reserved = registry.excluded_keys(source);
             let (_, logins) = read_logins(&secret, keys, &reserved);
             let found: Vec<&str> = logins.iter().map(|login| login.key.as_str()).collect();
             assert_eq!(found, expected, "{excluded}");

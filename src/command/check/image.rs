@@ -7,7 +7,7 @@ use super::login::{Logins, find_login, open_client, provider_of, try_login};
 use super::push::{self, PushTarget};
 use super::report::{CheckReport, HopResult, SubjectKind};
 use super::{advice, ids, selection};
-use crate::credential::login_check::{MAX_PATHS, path_of};
+use crate::credential::login_check::{LoginId, MAX_PATHS, host_of, path_of};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::{Host, Resolved, ValidRegistry};
@@ -164,9 +164,9 @@ pub(super) async fn try_hosts(
     let (mut tried, mut taken) = (BTreeSet::new(), Vec::new());
     for (place, (source, _)) in registry.sources.iter().enumerate() {
         let held = logins.get(&(registry.name.to_string(), place));
-        for login in held.into_iter().flatten() {
-            let domain = login.key.split('/').next().unwrap_or_default();
-            if !tried.insert((domain, login.username.as_str())) {
+        for (id, login, paths) in plan_tries(held.map_or(&[], Vec::as_slice)) {
+            let domain = host_of(&login.key);
+            if !tried.insert(id) {
                 continue;
             }
             if domain.contains('*') {
@@ -177,17 +177,67 @@ pub(super) async fn try_hosts(
             }
             let provider = provider_of(source);
             let client = open_client(context, domain, login, provider);
-            let of_login = |one: &&Login| {
-                let same_host = one.key.split('/').next() == Some(domain);
-                same_host && one.username == login.username
-            };
-            let paths = held.into_iter().flatten().filter(of_login);
-            let paths = paths.filter_map(|one| path_of(&one.key)).take(MAX_PATHS);
-            let place = (domain, &paths.collect());
+            let place = (domain, &paths);
             if try_login(context, &client, place, login, provider, report).await? {
                 taken.push(domain.to_owned());
             }
         }
     }
     Ok(taken)
+}
+
+/// Each login of a credential once for each host, with a few of the repositories that it is for.
+fn plan_tries(held: &[Login]) -> Vec<(LoginId, &Login, BTreeSet<String>)> {
+    let mut tries: Vec<(LoginId, &Login, BTreeSet<String>)> = Vec::new();
+    for login in held {
+        let id = LoginId::of(host_of(&login.key), &login.username, &login.password);
+        let known = tries.iter().position(|(known, ..)| *known == id);
+        let place = known.unwrap_or_else(|| {
+            tries.push((id, login, BTreeSet::new()));
+            tries.len() - 1
+        });
+        let paths = &mut tries[place].2;
+        if paths.len() < MAX_PATHS {
+            paths.extend(path_of(&login.key));
+        }
+    }
+    tries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_logins_of_one_user_with_several_passwords_each_at_its_own_repositories() {
+        let login = |key: &str, username: &str, password: &str| Login {
+            key: key.to_owned(),
+            username: username.to_owned(),
+            password: password.into(),
+        };
+        let held = [
+            login("a.example/x", "robot", "one"),
+            login("a.example/y", "robot", "two"),
+            login("a.example/z", "robot", "one"),
+            login("a.example/x", "other", "one"),
+            login("b.example", "robot", "one"),
+            login("a.example/v", "robot", "one"),
+            login("a.example/w", "robot", "one"),
+        ];
+        let planned = plan_tries(&held);
+        let planned: Vec<_> = planned
+            .iter()
+            .map(|(_, login, paths)| {
+                let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+                (host_of(&login.key), login.username.as_str(), paths)
+            })
+            .collect();
+        let expected = [
+            ("a.example", "robot", vec!["v", "x", "z"]),
+            ("a.example", "robot", vec!["y"]),
+            ("a.example", "other", vec!["x"]),
+            ("b.example", "robot", vec![]),
+        ];
+        assert_eq!(planned, expected);
+    }
 }

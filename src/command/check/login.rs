@@ -6,7 +6,7 @@ use super::context::CheckContext;
 use super::report::{CheckReport, HopResult};
 use super::{advice, ids};
 use crate::credential::login_check::describe_untried;
-use crate::credential::registry_client::{LoginMethod, RegistryClient};
+use crate::credential::registry_client::{LoginMethod, RegistryClient, RegistryClientError};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::source::MintSource;
@@ -44,7 +44,7 @@ pub(super) async fn try_login(
         .await
     {
         Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
-        Ok(LoginMethod::Untried) => {
+        Ok(LoginMethod::NotAsked) => {
             let untried = describe_untried(domain, paths.iter().map(String::as_str));
             let result = HopResult::skipped(format!("not tried: {untried}; name an image"));
             (result.id(ids::REPOSITORY_UNKNOWN), true)
@@ -57,6 +57,11 @@ pub(super) async fn try_login(
             HopResult::ok(format!("{domain} gives {} a token", login.username)),
             true,
         ),
+        // Some logins may pull from a repository whose tags they may not list: its image tells.
+        Err(error @ RegistryClientError::TokenRefused { .. }) => {
+            let result = HopResult::skipped(format!("not known: {error}; name an image"));
+            (result.id(ids::REPOSITORY_UNKNOWN), true)
+        }
         Err(error) => (advice::of_registry_client(&error, provider), false),
     };
     report.add("login", result)?;

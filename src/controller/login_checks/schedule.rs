@@ -4,34 +4,18 @@
 //! is tried when it is another one, also across restarts: what an earlier leader found is in the status. What nobody could answer is
 //! tried again, more and more rarely; so is a login that was refused, as a registry may take it later.
 
+mod entry;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::clock::{Backoff, RetryTimer};
 use crate::names::ObjectName;
 use crate::provision::ports::{LoginId, LoginOutcome, LoginTries, LoginTry, summarise};
 use crate::registry::RegistryInfo;
 use crate::registry::crd::RegistryStatus;
-
-/// When what nobody could answer is tried again: a network that cannot be reached is asked rarely.
-const UNKNOWN: Backoff = Backoff {
-    first: SignedDuration::from_mins(1),
-    longest: SignedDuration::from_hours(1),
-};
-
-/// When it is at the earliest where the registry says for how long it is to be left alone.
-const ASKED: Backoff = Backoff {
-    first: SignedDuration::from_secs(1),
-    longest: SignedDuration::from_hours(1),
-};
-
-/// When a login that was refused is: too often, and the registry may lock its account.
-const REFUSED: Backoff = Backoff {
-    first: SignedDuration::from_mins(10),
-    longest: SignedDuration::from_hours(1),
-};
+use entry::{LoginEntry, Remembered};
 
 /// How many logins are tried at a time.
 const MAX_CONCURRENT: usize = 4;
@@ -76,34 +60,24 @@ impl LoginVersion {
     }
 }
 
-/// What an earlier leader found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Remembered {
-    Taken,
-    Refused,
-    Unknown,
-}
-
 /// One Registry.
 struct RegistryEntry {
     version: LoginVersion,
-    /// What is tried for it.
-    tries: Vec<LoginId>,
+    /// What is tried for it, and the repositories that it has each for.
+    tries: Vec<(LoginId, BTreeSet<String>)>,
     /// Why more is not.
     untried: Option<LoginOutcome>,
     /// Whether an earlier leader found that it is refused.
     was_refused: bool,
 }
 
-/// One login on one host, whichever Registries have it.
-struct LoginEntry {
-    attempt: Arc<LoginTry>,
-    /// When it is tried next; `None`: not again.
-    due: Option<RetryTimer>,
-    is_running: bool,
-    failures: u32,
-    /// What the last try showed since this replica leads.
-    outcome: Option<LoginOutcome>,
+impl RegistryEntry {
+    /// The repositories that it has a login for; `None`: it does not have it.
+    fn paths_of(&self, login: LoginId) -> Option<&BTreeSet<String>> {
+        let mut tries = self.tries.iter();
+        let (_, paths) = tries.find(|(id, _)| *id == login)?;
+        Some(paths)
+    }
 }
 
 /// What is known anew of this version of a Registry's logins.
@@ -135,59 +109,39 @@ impl LoginSchedule {
             if known.is_some_and(|known| known.version == version) {
                 continue;
             }
+            let of_attempt = |attempt: &LoginTry| (attempt.id, attempt.paths.clone());
             let remembered = version.find_remembered(status(&name).as_ref());
             let LoginTries { tries, untried } = tries(&name);
             let entry = RegistryEntry {
                 version,
-                tries: tries.iter().map(|attempt| attempt.id).collect(),
+                tries: tries.iter().map(of_attempt).collect(),
                 untried,
                 was_refused: remembered == Some(Remembered::Refused),
             };
             for attempt in tries {
-                self.want(attempt, remembered, now);
+                let paths = attempt.paths.clone();
+                let known = self.logins.entry(attempt.id);
+                let known = known.or_insert_with(|| LoginEntry::new(attempt, remembered));
+                known.want(&paths, remembered, now);
             }
             self.registries.insert(name.clone(), entry);
-            changed.push(name);
+            changed.push((name, remembered));
         }
         let in_use: BTreeSet<LoginId> = self
             .registries
             .values()
-            .flat_map(|entry| entry.tries.iter().copied())
+            .flat_map(|entry| entry.tries.iter().map(|(id, _)| *id))
             .collect();
         // One that is being tried may be wanted again before that has ended.
         self.logins
-            .retain(|id, login| in_use.contains(id) || login.is_running);
-        let findings = changed.into_iter().filter_map(|name| self.find(&name));
-        findings.collect()
-    }
-
-    /// A Registry has this login, of which an earlier leader found this.
-    fn want(&mut self, attempt: LoginTry, remembered: Option<Remembered>, now: Timestamp) {
-        let due = match remembered {
-            Some(Remembered::Taken) => None,
-            Some(Remembered::Refused) => Some(REFUSED.timer(0, now)),
-            Some(Remembered::Unknown) => Some(UNKNOWN.timer(0, now)),
-            None => Some(RetryTimer::after(SignedDuration::ZERO, now)),
-        };
-        let known = self.logins.entry(attempt.id);
-        let known = known.or_insert_with(|| LoginEntry {
-            attempt: Arc::new(attempt.clone()),
-            due,
-            is_running: false,
-            failures: 0,
-            outcome: None,
+            .retain(|id, login| in_use.contains(id) || login.is_running());
+        let findings = changed.into_iter().filter_map(|(name, remembered)| {
+            let found = self.find(&name)?;
+            // Its status says so already.
+            let is_known = remembered == Some(Remembered::Taken) && found.2 == LoginOutcome::Taken;
+            (!is_known).then_some(found)
         });
-        let is_wider = Arc::make_mut(&mut known.attempt).add_paths(attempt.paths);
-        // One that is refused is left alone until it is due, however many Registries come: its account may be locked.
-        let is_tried_anew = match &known.outcome {
-            None => true,
-            Some(LoginOutcome::Unknown { is_passing, .. }) if !is_passing => true,
-            Some(outcome) => is_wider && outcome.is_unsent(),
-        };
-        if is_tried_anew {
-            let both = [known.due, due].into_iter().flatten();
-            known.due = both.min_by_key(|due| due.at(now));
-        }
+        findings.collect()
     }
 
     /// Takes the next login to be tried, as long as not too many are.
@@ -195,17 +149,14 @@ impl LoginSchedule {
         if self.running >= MAX_CONCURRENT {
             return None;
         }
-        let due_at = |login: &LoginEntry| {
-            let due = login.due.filter(|_| !login.is_running)?.at(now);
-            (due <= now).then_some(due)
-        };
-        let logins = self.logins.values_mut();
-        let due = logins.filter_map(|login| Some((due_at(login)?, login)));
+        let logins = self.logins.iter_mut();
+        let due = logins.filter_map(|(id, login)| Some((login.find_due(now)?, *id, login)));
         // The one that has waited for the longest.
-        let (_, login) = due.min_by_key(|(due, _)| *due)?;
-        login.is_running = true;
+        let (_, id, login) = due.min_by_key(|(due, ..)| *due)?;
         self.running += 1;
-        Some(Arc::clone(&login.attempt))
+        let users = self.registries.values();
+        let wanted: Vec<_> = users.filter_map(|entry| entry.paths_of(id)).collect();
+        Some(login.begin(&wanted))
     }
 
     /// A login was tried. Answers what that shows of each Registry that has it.
@@ -216,19 +167,15 @@ impl LoginSchedule {
         now: Timestamp,
     ) -> Vec<Finding> {
         self.running = self.running.saturating_sub(1);
-        let Some(login) = self.logins.get_mut(&id) else {
-            return Vec::new();
-        };
-        login.is_running = false;
-        let wait = find_wait(&outcome, login.failures);
-        login.due = wait.map(|wait| RetryTimer::after(wait, now));
-        login.failures = wait.map_or(0, |_| login.failures.saturating_add(1));
-        login.outcome = Some(outcome);
         let users = self.registries.iter();
-        let users = users.filter(|(_, entry)| entry.tries.contains(&id));
-        let users: Vec<_> = users.map(|(name, _)| name).collect();
+        let users = users.filter_map(|(name, entry)| Some((name, entry.paths_of(id)?)));
+        let (users, wanted): (Vec<_>, Vec<_>) = users.unzip();
         if users.is_empty() {
             self.logins.remove(&id);
+            return Vec::new();
+        }
+        let login = self.logins.get_mut(&id);
+        if !login.is_some_and(|login| login.end(outcome, &wanted, now)) {
             return Vec::new();
         }
         let findings = users.into_iter().filter_map(|name| self.find(name));
@@ -243,10 +190,11 @@ impl LoginSchedule {
     }
 
     fn find_outcome(&self, entry: &RegistryEntry) -> Option<LoginOutcome> {
-        let known = |id| self.logins.get(id)?.outcome.as_ref();
-        let known: Vec<_> = entry.tries.iter().filter_map(known).collect();
+        let tries = entry.tries.iter();
+        let known = tries.filter_map(|(id, paths)| self.logins.get(id)?.find_outcome(paths));
+        let known: Vec<_> = known.collect();
         let is_complete = known.len() == entry.tries.len();
-        let outcome = summarise(known.into_iter().chain(&entry.untried));
+        let outcome = summarise(known.iter().chain(&entry.untried));
         (is_complete || is_refusal(&outcome)).then_some(outcome)
     }
 
@@ -262,22 +210,6 @@ impl LoginSchedule {
 
 fn is_refusal(outcome: &LoginOutcome) -> bool {
     matches!(outcome, LoginOutcome::Refused { .. })
-}
-
-/// After how long a login is tried again that was tried so often in vain before; `None`: not again.
-fn find_wait(outcome: &LoginOutcome, failures: u32) -> Option<SignedDuration> {
-    match outcome {
-        LoginOutcome::Taken
-        | LoginOutcome::Unknown {
-            is_passing: false, ..
-        } => None,
-        LoginOutcome::Refused { .. } => Some(REFUSED.wait(failures)),
-        LoginOutcome::Unknown { retry_after, .. } => {
-            let asked = retry_after.and_then(|asked| SignedDuration::try_from(asked).ok());
-            let wait = asked.map(|asked| ASKED.wait(failures).max(asked));
-            Some(wait.unwrap_or_else(|| UNKNOWN.wait(failures)))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -422,30 +354,97 @@ mod tests {
         }
     }
 
-    /// A registry with an open front page is asked at what Registries name: another repository is tried at once.
+    /// The same login, for these repositories.
+    fn at_paths(paths: &[&str]) -> LoginTry {
+        LoginTry {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            ..attempt("a.example", "pw")
+        }
+    }
+
+    fn unsent(message: &str) -> LoginOutcome {
+        LoginOutcome::Unknown {
+            reason: "NoLoginAsked",
+            message: message.to_owned(),
+            is_passing: true,
+            retry_after: None,
+        }
+    }
+
+    /// A registry with an open endpoint `/v2/` is asked at what Registries name: another repository is tried at once.
     #[test]
     fn tries_a_login_that_was_not_sent_at_repositories_that_come() {
         let mut schedule = LoginSchedule::default();
-        let at_path = |path: &str| LoginTry {
-            paths: [path.to_owned()].into(),
-            ..attempt("a.example", "pw")
-        };
-        let unsent = LoginOutcome::Unknown {
-            reason: "RepositoryUnknown",
-            message: String::new(),
-            is_passing: true,
-            retry_after: None,
-        };
-        update(&mut schedule, 1, &version(1, "7"), &[at_path("x")], 0);
-        assert_eq!(try_at(&mut schedule, 0, &unsent), Some(1));
-        update(&mut schedule, 2, &version(1, "7"), &[at_path("x")], 0);
+        update(&mut schedule, 1, &version(1, "7"), &[at_paths(&["x"])], 0);
+        assert_eq!(try_at(&mut schedule, 0, &unsent("")), Some(1));
+        update(&mut schedule, 2, &version(1, "7"), &[at_paths(&["x"])], 0);
         assert!(schedule.pop_due(at(0)).is_none());
-        update(&mut schedule, 2, &version(2, "7"), &[at_path("y")], 0);
+        let both = at_paths(&["x", "y"]);
+        let told = update(&mut schedule, 2, &version(2, "7"), &[both], 0);
+        assert!(told.is_empty(), "it is to be tried anew: {told:?}");
         let attempt = schedule.pop_due(at(0)).unwrap();
         assert_eq!(attempt.paths.len(), 2);
         assert_eq!(schedule.end(attempt.id, refused(), at(0)).len(), 2);
-        update(&mut schedule, 3, &version(2, "7"), &[at_path("z")], 0);
+        update(&mut schedule, 3, &version(2, "7"), &[at_paths(&["z"])], 0);
         assert!(schedule.pop_due(at(599)).is_none(), "it was refused");
+    }
+
+    #[test]
+    fn tries_a_login_again_at_once_at_a_repository_that_came_while_it_was_tried() {
+        let mut schedule = LoginSchedule::default();
+        update(&mut schedule, 1, &version(1, "7"), &[at_paths(&["x"])], 0);
+        let attempt = schedule.pop_due(at(0)).unwrap();
+        let wider = at_paths(&["x", "y"]);
+        update(&mut schedule, 1, &version(2, "7"), &[wider], 0);
+        assert!(schedule.pop_due(at(0)).is_none(), "it is being tried");
+        let told = schedule.end(attempt.id, unsent(""), at(0));
+        assert!(told.is_empty(), "{told:?}");
+        let attempt = schedule.pop_due(at(0)).unwrap();
+        assert!(attempt.paths.contains("y"));
+        assert_eq!(schedule.end(attempt.id, unsent(""), at(0)).len(), 1);
+        assert!(schedule.pop_due(at(59)).is_none());
+    }
+
+    /// As many repositories as are asked at once come before one Registry's in the alphabet: its own is asked all the same.
+    #[test]
+    fn asks_at_a_repository_of_each_registry_before_it_says_that_none_asks_for_a_login() {
+        let mut schedule = LoginSchedule::default();
+        let update = |schedule: &mut LoginSchedule, paths: &[&[&str]], generation| {
+            let there = names(paths.len()).map(|name| (name, version(generation, "7")));
+            let of = |name: &ObjectName| {
+                let place: usize = name.as_str()[1..].parse().unwrap();
+                tries(&[at_paths(paths[place])])
+            };
+            schedule.update(there.collect(), of, |_| None, at(0))
+        };
+        update(
+            &mut schedule,
+            &[&["a", "b", "c"], &["d"], &["e"], &["f"]],
+            1,
+        );
+        let first = schedule.pop_due(at(0)).unwrap();
+        assert_eq!(first.paths, ["a", "d", "e"].map(str::to_owned).into());
+        let told = schedule.end(first.id, unsent("at a, d, e"), at(0));
+        let told: Vec<_> = told.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(told, ["r0", "r1", "r2"], "nobody asked what r3 names");
+        let second = schedule.pop_due(at(0)).unwrap();
+        assert!(second.paths.contains("f"), "{:?}", second.paths);
+        // Each is told of its own repositories.
+        for (name, .., outcome) in schedule.end(second.id, unsent("at b, c, f"), at(0)) {
+            let message = match name.as_str() {
+                "r3" => "at b, c, f",
+                _ => "at a, d, e",
+            };
+            if name.as_str() != "r0" {
+                assert_eq!(outcome, unsent(message), "{name:?}");
+            }
+        }
+        assert!(schedule.pop_due(at(59)).is_none());
+        // Registries that go take theirs with them.
+        update(&mut schedule, &[&["a"]], 1);
+        let attempt = schedule.pop_due(at(60)).unwrap();
+        assert!(!attempt.paths.contains("d"), "{:?}", attempt.paths);
+        assert_eq!(schedule.end(attempt.id, refused(), at(60)).len(), 1);
     }
 
     #[test]
@@ -497,6 +496,73 @@ mod tests {
                 let mut schedule = with(&other, Some(&status));
                 assert_eq!(try_at(&mut schedule, 0, &refused()), Some(1), "another one");
             }
+        }
+    }
+
+    /// There are these Registries, each with what an earlier leader found of it and its logins.
+    fn lead(registries: &[(Option<&str>, Vec<LoginTry>)]) -> LoginSchedule {
+        let mut schedule = LoginSchedule::default();
+        let there = names(registries.len()).map(|name| (name, version(1, "7")));
+        let of = |name: &ObjectName| {
+            let place: usize = name.as_str()[1..].parse().unwrap();
+            &registries[place]
+        };
+        let status = |name: &ObjectName| of(name).0.map(|verified| status(verified, 1, "7"));
+        let told = schedule.update(there.collect(), |name| tries(&of(name).1), status, at(0));
+        assert!(told.is_empty(), "its status says so already: {told:?}");
+        schedule
+    }
+
+    /// What was taken of one host counts when the other's is taken again.
+    #[test]
+    fn says_of_several_logins_that_all_are_taken_after_another_leader() {
+        let (one, other) = (attempt("a.example", "pw"), attempt("b.example", "pw"));
+        let mut schedule = lead(&[
+            (None, vec![one.clone()]),
+            (Some("True"), vec![one.clone(), other]),
+        ]);
+        assert_eq!(try_at(&mut schedule, 0, &refused()), Some(2));
+        assert_eq!(schedule.count_refused(), 2);
+        let attempt = schedule.pop_due(at(600)).unwrap();
+        let told = schedule.end(attempt.id, LoginOutcome::Taken, at(600));
+        let taken = told.iter().filter(|(.., of)| *of == LoginOutcome::Taken);
+        assert_eq!(taken.count(), 2, "{told:?}");
+        assert!(schedule.pop_due(at(100 * HOUR)).is_none());
+    }
+
+    #[test]
+    fn leaves_a_login_alone_that_an_earlier_leader_found_refused_of_any_registry() {
+        let login = || vec![attempt("a.example", "pw")];
+        for others in [None, Some("True"), Some("Unknown")] {
+            for registries in [
+                [(others, login()), (Some("False"), login())],
+                [(Some("False"), login()), (others, login())],
+            ] {
+                let mut schedule = lead(&registries);
+                assert!(schedule.pop_due(at(599)).is_none(), "{others:?}");
+                let told = try_at(&mut schedule, 600, &LoginOutcome::Taken);
+                assert_eq!(told, Some(2), "{others:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn begins_to_wait_anew_where_it_ends_another_way() {
+        let mut schedule = with(&version(1, "7"), None);
+        let mut now = 0;
+        for (outcome, wait) in [
+            (unknown(true, None), 60),
+            (unknown(true, None), 120),
+            (refused(), 600),
+            (refused(), 1200),
+            (unknown(true, None), 60),
+            // As long as it asks to be left alone.
+            (unknown(true, Some(3600)), 3600),
+            (unknown(true, None), 240),
+        ] {
+            assert_eq!(try_at(&mut schedule, now, &outcome), Some(1), "{outcome:?}");
+            now += wait;
+            assert!(schedule.pop_due(at(now - 1)).is_none(), "{outcome:?}");
         }
     }
 

@@ -106,14 +106,14 @@ impl<'t> Facts<'t> {
             return LoginState::NotFixed;
         };
         let provisioner = self.input.provisioner;
-        let Some((secret, _)) = provisioner.find_static_source(&listed.name) else {
+        let Some(source) = provisioner.find_static_source(&listed.name) else {
             return LoginState::SourceMissing;
         };
         if registry.is_some_and(|registry| registry.suspend) {
             return LoginState::Rests;
         }
         // What was found of another login says nothing of this one.
-        let version = LoginVersion::of(listed, &secret.resource_version);
+        let version = LoginVersion::of(listed, &source.secret.resource_version);
         let checked = logins.get(&listed.name);
         match checked.filter(|checked| checked.version == version) {
             Some(checked) => LoginState::Checked(checked),

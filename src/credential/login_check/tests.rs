@@ -12,12 +12,29 @@ use super::*;
 struct Host {
     challenge: Option<&'static str>,
     status: u16,
-    /// Whether anybody may see its front page.
-    is_front_open: bool,
+    /// Whether anybody may see its endpoint `/v2/`.
+    is_v2_open: bool,
     /// For how long it wants to be left alone, with or without a login.
     retry_after: Option<&'static str>,
+    /// What it answers where nobody asks for a login.
+    open_body: &'static str,
     asked: Arc<Mutex<Vec<String>>>,
 }
+
+impl Host {
+    fn new(challenge: Option<&'static str>, status: u16, is_v2_open: bool) -> Self {
+        Self {
+            challenge,
+            status,
+            is_v2_open,
+            retry_after: None,
+            open_body: TAGS,
+            asked: Arc::default(),
+        }
+    }
+}
+
+const TAGS: &str = r#"{"name":"team","tags":["1"]}"#;
 
 impl HttpConnector for Host {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
@@ -28,11 +45,13 @@ impl HttpConnector for Host {
         let status = match self.challenge {
             _ if self.retry_after.is_some() => self.status,
             None => 200,
-            Some(_) if self.is_front_open && request.uri().ends_with("/v2/") => 200,
+            Some(_) if self.is_v2_open && request.uri().ends_with("/v2/") => 200,
             Some(_) if has_login => self.status,
             Some(_) => 401,
         };
-        let body = SdkBody::from(r#"{"token":"t","errors":[{"code":"DENIED","message":"no"}]}"#);
+        let answer = r#"{"token":"t","errors":[{"code":"DENIED","message":"no"}]}"#;
+        let body = self.challenge.map_or(self.open_body, |_| answer);
+        let body = SdkBody::from(body);
         let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), body);
         if let Some(challenge) = self.challenge {
             response.headers_mut().insert("www-authenticate", challenge);
@@ -63,20 +82,13 @@ async fn check(
     secret: &SourceSecret,
     keys: &[&str],
 ) -> (LoginOutcome, Vec<String>) {
-    let host = Host {
-        challenge,
-        status,
-        is_front_open: false,
-        retry_after: None,
-        asked: Arc::default(),
-    };
-    ask(host, secret, keys).await
+    ask(Host::new(challenge, status, false), secret, keys).await
 }
 
 async fn ask(host: Host, secret: &SourceSecret, keys: &[&str]) -> (LoginOutcome, Vec<String>) {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     let http = HttpClient::over(host.clone());
-    let LoginTries { tries, untried } = find_tries(secret, &keys);
+    let LoginTries { tries, untried } = find_tries(secret, &keys, &[]);
     let mut outcomes = Vec::new();
     for attempt in &tries {
         outcomes.push(http.check(attempt).await);
@@ -188,32 +200,26 @@ async fn says_what_is_wrong_with_a_source_of_no_use() {
     );
 }
 
-/// An open front page says nothing of the repositories: the login is tried where one of the Registry's asks for one.
+/// An open endpoint `/v2/` says nothing of the repositories: the login is tried where one of the Registry's asks for one.
 #[tokio::test]
-async fn calls_no_login_needless_for_an_open_front_page() {
+async fn calls_no_login_needless_for_an_open_endpoint() {
     let own = Some(r#"Bearer realm="https://a.example/token",service="a.example""#);
     let rows = [
         (BASIC, 200, &["a.example/team"][..], ("Taken", false)),
         (BASIC, 401, &["a.example/team"], ("Refused", false)),
         (own, 200, &["a.example/team"], ("Taken", false)),
-        (BASIC, 200, &["a.example"], ("RepositoryUnknown", false)),
+        (BASIC, 200, &["a.example"], ("NoLoginAsked", false)),
         (
             BASIC,
             401,
             &["a.example", "a.example/team"],
             ("Refused", false),
         ),
-        (None, 200, &["a.example"], ("RepositoryUnknown", false)),
+        (None, 200, &["a.example"], ("NoLoginAsked", false)),
         (None, 200, &["a.example/team"], ("LoginNotRequired", false)),
     ];
     for (challenge, status, keys, expected) in rows {
-        let host = Host {
-            challenge,
-            status,
-            is_front_open: true,
-            retry_after: None,
-            asked: Arc::default(),
-        };
+        let host = Host::new(challenge, status, true);
         let (outcome, asked) = ask(host, &login("pw"), keys).await;
         assert_eq!(read(&outcome), expected, "{challenge:?} {keys:?} {asked:?}");
         let was_sent = asked.iter().any(|line| line.ends_with("with a login"));
@@ -230,11 +236,8 @@ async fn keeps_for_how_long_a_registry_wants_to_be_left_alone() {
         (429, "86400", "Throttled", 600),
     ] {
         let host = Host {
-            challenge: BASIC,
-            status,
-            is_front_open: false,
             retry_after: Some(header),
-            asked: Arc::default(),
+            ..Host::new(BASIC, status, false)
         };
         let (outcome, asked) = ask(host, &login("pw"), &["a.example"]).await;
         assert_eq!(asked, ["https://a.example/v2/"], "no login was asked for");
@@ -244,4 +247,74 @@ async fn keeps_for_how_long_a_registry_wants_to_be_left_alone() {
         };
         assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
     }
+}
+
+/// A page for people is no list of tags: what answers there asks for a login another time.
+#[tokio::test]
+async fn calls_no_login_needless_for_an_answer_that_is_no_registry_s() {
+    for (open_body, expected) in [
+        (TAGS, ("LoginNotRequired", false)),
+        (
+            r#"{"name":"team","tags":null}"#,
+            ("LoginNotRequired", false),
+        ),
+        ("<html>log in</html>", ("NoLoginAsked", true)),
+        (r#"{"name":"team"}"#, ("NoLoginAsked", true)),
+        ("", ("NoLoginAsked", true)),
+    ] {
+        let host = Host {
+            open_body,
+            ..Host::new(None, 200, true)
+        };
+        let (outcome, _) = ask(host, &login("pw"), &["a.example/team"]).await;
+        assert_eq!(read(&outcome), expected, "{open_body}");
+    }
+}
+
+/// What `excludedImages` takes away is no login of the Registry: it goes nowhere.
+#[test]
+fn finds_no_try_for_a_login_of_what_is_excluded() {
+    let auths = ["a.example/team", "a.example/team/secret"].map(|key| {
+        let password = if key.ends_with("secret") {
+            "two"
+        } else {
+            "one"
+        };
+        format!(r#""{key}":{{"username":"robot","password":"{password}"}}"#)
+    });
+    let config = format!(r#"{{"auths":{{{}}}}}"#, auths.join(","));
+    let secret = SourceSecret {
+        type_: "kubernetes.io/dockerconfigjson".to_owned(),
+        data: [(".dockerconfigjson".to_owned(), config.into_bytes().into())].into(),
+        ..login("pw")
+    };
+    let keys = ["a.example/team".to_owned()];
+    for (reserved, expected) in [
+        (&[][..], vec!["team", "team/secret"]),
+        (&["a.example/team/secret".to_owned()][..], vec!["team"]),
+    ] {
+        let found = find_tries(&secret, &keys, reserved);
+        let paths = found.tries.iter().flat_map(|attempt| &attempt.paths);
+        assert_eq!(paths.collect::<Vec<_>>(), expected, "{reserved:?}");
+    }
+}
+
+#[test]
+fn shows_nothing_of_a_login_id() {
+    let id = LoginId::of("a.example", "robot", &"pw".into());
+    assert_eq!(format!("{id:?}"), "LoginId");
+}
+
+#[test]
+fn knows_nothing_of_a_login_whose_token_a_repository_refuses() {
+    let keys = ["a.example/team".to_owned()];
+    let found = find_tries(&login("pw"), &keys, &[]);
+    let error = RegistryClientError::TokenRefused {
+        host: "a.example".to_owned(),
+        repository: "team".to_owned(),
+        answer: "no".to_owned(),
+    };
+    let outcome = read_answer(&found.tries[0], Err(error));
+    assert_eq!(read(&outcome), ("Forbidden", true), "{outcome:?}");
+    assert!(!outcome.is_unsent());
 }

@@ -20,6 +20,20 @@ pub(crate) enum RegistryClientError {
         status: u16,
         /// The registry's words, one line.
         answer: String,
+        /// The repository that answered, if one did.
+        repository: Option<Box<str>>,
+    },
+    /// Its token service takes the login, and the repository does not take the token: nobody can tell what that says of the login.
+    #[error(
+        "{host} gives a token for the login and does not take it at repository {repository} (HTTP 401): {answer}"
+    )]
+    TokenRefused {
+        /// The registry.
+        host: String,
+        /// The repository that answered.
+        repository: String,
+        /// The registry's words, one line.
+        answer: String,
     },
     /// The registry has no such image.
     #[error("{host} has no {what}: {answer}")]
@@ -50,6 +64,8 @@ pub(crate) enum RegistryClientError {
         retry_after: Option<Duration>,
         /// What to do.
         advice: &'static str,
+        /// The repository that answered, if one did.
+        repository: Option<Box<str>>,
     },
     /// The registry sends logins to another host.
     #[error("{host} has its logins checked by {realm}, another host: not asked")]
@@ -81,4 +97,32 @@ pub(crate) enum RegistryClientError {
         /// What failed, one line.
         detail: String,
     },
+}
+
+impl RegistryClientError {
+    /// The same, of what this repository answered.
+    pub(super) fn at_repository(mut self, path: &str) -> Self {
+        if let Self::Refused { repository, .. } | Self::Known { repository, .. } = &mut self {
+            *repository = Some(path.into());
+        }
+        self
+    }
+
+    /// Whether the registry does not take the login, as a 401 says.
+    pub(crate) fn refuses_login(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { status: 401, .. } | Self::Known { status: 401, .. }
+        )
+    }
+
+    /// The repository that refused, if one did.
+    pub(crate) fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Refused { repository, .. } | Self::Known { repository, .. } => {
+                repository.as_deref()
+            }
+            _ => None,
+        }
+    }
 }

@@ -1,6 +1,8 @@
-//! Asking a repository: where the registry's front page `/v2/` is open to anybody, the repository itself may ask for a login.
+//! Asking a repository: where the registry's endpoint `/v2/` is open to anybody, the repository itself may ask for a login.
 
 use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::super::http::Reply;
@@ -15,36 +17,63 @@ pub(super) struct RepositoryEntry<'p> {
 }
 
 impl RegistryClient<'_> {
-    /// Whether it takes the login where one of these repositories asks for one: registries do so before they say whether it is there.
-    pub(super) async fn login_below(
+    /// Whether it takes the login where one of these repositories asks for one: registries do so before they say whether it is there. Of
+    /// what went wrong at them the first counts, unless another one shows more; a login that is refused is sent no further.
+    pub(super) async fn login_at_repositories(
         &self,
         paths: impl IntoIterator<Item = &str>,
         deadline: Instant,
     ) -> Result<LoginMethod, RegistryClientError> {
-        let (mut asked, mut open) = (0, 0);
+        let (mut method, mut first_error) = (None, None);
         for path in paths {
-            let mut entry = self
-                .enter(Challenge::None, Scope::pull(path), deadline)
-                .await?;
-            let tags = format!("/v2/{path}/tags/list?n=1");
-            let reply = self.ask(&mut entry, "GET", &tags, deadline).await?;
-            asked += 1;
-            match (entry.challenge, reply.status) {
-                (Challenge::None, 200) => open += 1,
-                (Challenge::None, status) if !is_trouble(status) => {}
-                // Who gave a token took the login, whatever that allows.
-                (Challenge::Token { .. }, 200 | 401 | 403 | 404) => return Ok(LoginMethod::Token),
-                (Challenge::Basic, 200 | 404) => return Ok(LoginMethod::Basic),
-                _ => return Err(self.explain("the login".to_owned(), &reply)),
+            match self.login_at(path, deadline).await {
+                Ok(LoginMethod::Open) => {
+                    method.get_or_insert(LoginMethod::Open);
+                }
+                Ok(LoginMethod::NotAsked) => method = Some(LoginMethod::NotAsked),
+                Ok(taken @ (LoginMethod::Basic | LoginMethod::Token)) => return Ok(taken),
+                Err(error) if error.refuses_login() => return Err(error),
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
             }
         }
-        if asked > 0 && asked == open {
-            return Ok(LoginMethod::Open);
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(method.unwrap_or(LoginMethod::NotAsked)),
         }
-        Ok(LoginMethod::Untried)
     }
 
-    /// What a repository is asked with, by what the front page asked for.
+    /// How one repository lets the login in.
+    async fn login_at(
+        &self,
+        path: &str,
+        deadline: Instant,
+    ) -> Result<LoginMethod, RegistryClientError> {
+        let scope = Scope::pull(path);
+        let mut entry = self.enter(Challenge::None, scope, deadline).await?;
+        let tags = format!("/v2/{path}/tags/list?n=1");
+        let reply = self.ask(&mut entry, "GET", &tags, deadline).await?;
+        match (entry.challenge, reply.status) {
+            // Anything may answer 200, as a page for people does.
+            (Challenge::None, 200) if is_tag_list(&reply.body) => Ok(LoginMethod::Open),
+            (Challenge::None, status) if !is_trouble(status) => Ok(LoginMethod::NotAsked),
+            // Who gave a token took the login, whatever that allows.
+            (Challenge::Token { .. }, 200 | 403 | 404) => Ok(LoginMethod::Token),
+            (Challenge::Token { .. }, 401) => Err(RegistryClientError::TokenRefused {
+                host: self.domain.to_owned(),
+                repository: path.to_owned(),
+                answer: self.words(&reply.body),
+            }),
+            (Challenge::Basic, 200 | 404) => Ok(LoginMethod::Basic),
+            _ => {
+                let what = format!("the login at repository {path}");
+                Err(self.explain(what, &reply).at_repository(path))
+            }
+        }
+    }
+
+    /// What a repository is asked with, by what the endpoint `/v2/` asked for.
     pub(super) async fn enter<'p>(
         &self,
         challenge: Challenge,
@@ -59,7 +88,7 @@ impl RegistryClient<'_> {
         })
     }
 
-    /// Asks a repository; where the front page asked for no login and this does, as it asks for it.
+    /// Asks a repository; where the endpoint `/v2/` asked for no login and this does, as it asks for it.
     pub(super) async fn ask(
         &self,
         entry: &mut RepositoryEntry<'_>,
@@ -77,4 +106,18 @@ impl RegistryClient<'_> {
         let authorization = entry.authorization.as_ref();
         self.send(method, place, authorization, deadline).await
     }
+}
+
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags>
+#[derive(Deserialize)]
+struct TagList {
+    /// Of an empty repository some registries say null.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[expect(dead_code, reason = "that it is there is what counts")]
+    tags: Option<Vec<IgnoredAny>>,
+}
+
+/// Whether a body is what a registry says of a repository's tags.
+fn is_tag_list(body: &[u8]) -> bool {
+    serde_json::from_slice::<TagList>(body).is_ok()
 }

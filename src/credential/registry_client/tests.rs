@@ -1,4 +1,4 @@
-//! A registry whose front page is open to anybody, and whose repositories are not.
+//! A registry whose endpoint `/v2/` is open to anybody, and whose repositories are not.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,9 @@ use super::*;
 const BASIC: &str = r#"Basic realm="r""#;
 const TOKEN: &str = r#"Bearer realm="https://a.example/token",service="a.example""#;
 const ELSEWHERE: &str = r#"Bearer realm="https://b.example/token""#;
+
+/// The status of a host whose token service takes the login, and whose repositories do not take the token.
+const TOKEN_REFUSED: u16 = 0;
 
 /// `/v2/` is open, and so is what is below `/v2/public/`; what is below `/v2/hidden/` is not shown to anybody without a login.
 #[derive(Clone)]
@@ -40,7 +43,11 @@ impl HttpConnector for Host {
         let is_upload = request.method() == "POST";
         let status = match path.as_str() {
             "/v2/" => 200,
-            path if path.starts_with("/token") => self.status,
+            path if path.starts_with("/token") && self.status != TOKEN_REFUSED => self.status,
+            path if path.starts_with("/token") => 200,
+            path if path.starts_with("/v2/broken/") && has_login => 503,
+            path if path.starts_with("/v2/closed/") && has_login => 403,
+            _ if has_login && self.status == TOKEN_REFUSED => 401,
             _ if has_login && is_upload => 202,
             _ if has_login => self.status,
             path if path.starts_with("/v2/public/") && !is_upload => 200,
@@ -77,11 +84,9 @@ async fn with<T>(
 }
 
 fn refused(answer: &Result<LoginMethod, RegistryClientError>) -> bool {
-    matches!(
-        answer,
-        Err(RegistryClientError::Refused { status: 401, .. }
-            | RegistryClientError::Known { status: 401, .. })
-    )
+    answer
+        .as_ref()
+        .is_err_and(RegistryClientError::refuses_login)
 }
 
 #[tokio::test]
@@ -93,9 +98,9 @@ async fn tries_a_login_at_a_repository_that_asks_for_one() {
         (BASIC, 200, &["hidden/a", "team"], LoginMethod::Basic),
         (TOKEN, 200, &["team"], LoginMethod::Token),
         (BASIC, 200, &["public/a", "public/b"], LoginMethod::Open),
-        (BASIC, 200, &["public/a", "hidden/a"], LoginMethod::Untried),
-        (BASIC, 200, &["hidden/a"], LoginMethod::Untried),
-        (BASIC, 200, &[], LoginMethod::Untried),
+        (BASIC, 200, &["public/a", "hidden/a"], LoginMethod::NotAsked),
+        (BASIC, 200, &["hidden/a"], LoginMethod::NotAsked),
+        (BASIC, 200, &[], LoginMethod::NotAsked),
     ];
     for (challenge, status, paths, expected) in taken {
         let login = async |client: &RegistryClient<'_>| client.login(paths.iter().copied()).await;
@@ -118,6 +123,43 @@ async fn tries_a_login_at_a_repository_that_asks_for_one() {
         "{answer:?}"
     );
     assert!(!asked.iter().any(|line| line.ends_with("with a login")));
+}
+
+#[tokio::test]
+async fn goes_on_with_the_next_repository_unless_the_login_is_refused() {
+    let login = async |paths: &[&str], status: u16| {
+        let login = async |client: &RegistryClient<'_>| client.login(paths.iter().copied()).await;
+        with(BASIC, status, login).await
+    };
+    for first in ["broken/a", "closed/a"] {
+        let (answer, _) = login(&[first, "team"], 200).await;
+        assert_eq!(answer, Ok(LoginMethod::Basic), "{first}");
+        let (answer, _) = login(&[first, "public/a", "broken/b"], 200).await;
+        let error = answer.unwrap_err();
+        assert_eq!(error.repository(), Some(first), "{error}");
+        let place = format!("the login at repository {first} ");
+        assert!(error.to_string().contains(&place), "{error}");
+    }
+    // It is sent once: its account may be locked.
+    let (answer, asked) = login(&["team", "other"], 401).await;
+    assert!(refused(&answer), "{answer:?}");
+    assert_eq!(answer.unwrap_err().repository(), Some("team"));
+    let sent = asked.iter().filter(|line| line.ends_with("with a login"));
+    assert_eq!(sent.count(), 1, "{asked:?}");
+}
+
+/// A token that a repository does not take says nothing of the login for which it was given.
+#[tokio::test]
+async fn calls_a_login_neither_taken_nor_refused_whose_token_a_repository_refuses() {
+    let login = async |client: &RegistryClient<'_>| client.login(["team"]).await;
+    let (answer, asked) = with(TOKEN, TOKEN_REFUSED, login).await;
+    assert!(!refused(&answer), "{answer:?}");
+    let error = answer.unwrap_err();
+    assert!(
+        matches!(&error, RegistryClientError::TokenRefused { repository, .. } if repository == "team"),
+        "{error}"
+    );
+    assert_eq!(asked.len(), 4, "{asked:?}");
 }
 
 #[tokio::test]

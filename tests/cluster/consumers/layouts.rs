@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use pullpass::credential::Credential;
 use pullpass::image::Reference;
 use pullpass::provision::{grant_entries, secret, shared_hosts};
-use pullpass::registry::{Labels, Pattern, Registries, Registry};
+use pullpass::registry::{Grant, Labels, Pattern, Registries, Registry};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
@@ -32,7 +32,8 @@ const NAME: &str = "x";
 /// A Secret with what is right for its images.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    pub(super) pushes: bool,
+    /// Whether it has the hosts' own keys: it is of a Registry that pushes, or an export.
+    pub(super) is_host_keyed: bool,
     pub(super) dockerconfigjson: String,
     /// Each image that it has a login for, and the user of that one.
     pub(super) images: Vec<(String, String)>,
@@ -56,6 +57,7 @@ prop_compose! {
         images in prop::collection::btree_set(pattern(&HOSTS), 1..4),
         hub in prop::bool::weighted(0.3),
         exclude in prop::option::weighted(0.3, pattern(&HOSTS)),
+        exports in prop::bool::weighted(0.3),
         user in prop::sample::select(&USERS[..]),
     ) -> (bool, String, Value) {
         let mut images = images;
@@ -67,6 +69,9 @@ prop_compose! {
             "namespaceSelector": {"matchLabels": {"team": "red"}},
             "static": {"secretRef": {"name": user}},
         });
+        if exports {
+            spec["exports"] = json!([{"name": "file", "format": "DockerConfig"}]);
+        }
         if let Some(exclude) = exclude {
             let mut wider = spec.clone();
             wider["excludedImages"] = json!([exclude]);
@@ -78,7 +83,7 @@ prop_compose! {
     }
 }
 
-/// So many layouts, the same ones each time. In each some Registries push.
+/// So many layouts, the same ones each time. In each some Registries push, and some have an export.
 pub(super) fn generate(count: usize) -> Vec<Vec<Held>> {
     let registry = prop::bool::weighted(0.4).prop_flat_map(registry);
     let strategy = prop::collection::vec(registry, 1..7);
@@ -115,32 +120,32 @@ fn hold(specs: &[(bool, String, Value)], asked: &[&str]) -> Vec<Held> {
         specs[at].1.clone()
     };
     let labels = Labels::from([("team".to_owned(), "red".to_owned())]);
-    let mut entries: BTreeMap<String, (bool, Vec<secret::AuthEntry>)> = BTreeMap::new();
+    let mut entries: BTreeMap<String, (Grant, Vec<secret::AuthEntry>)> = BTreeMap::new();
     for grant in registries.grants(&labels) {
         let login = credential(&user_of(&grant.registry));
         let (_, all) = entries
             .entry(grant.secret.to_string())
-            .or_insert((!grant.access.is_pull(), Vec::new()));
+            .or_insert_with(|| (grant.clone(), Vec::new()));
         all.extend(grant_entries::of_credential(&grant, &login));
     }
     entries
         .into_iter()
-        .map(|(name, (pushes, entries))| {
+        .map(|(name, (grant, entries))| {
             let images = images(&registries, &labels, &name, asked)
                 .into_iter()
                 .map(|(image, registry)| (image, user_of(&registry)))
                 .collect();
-            write(pushes, images, &entries)
+            write(&grant, images, &entries)
         })
         .collect()
 }
 
-fn write(pushes: bool, images: Vec<(String, String)>, entries: &[secret::AuthEntry]) -> Held {
-    let merged = secret::merge(None, entries, Timestamp::UNIX_EPOCH);
+fn write(grant: &Grant, images: Vec<(String, String)>, entries: &[secret::AuthEntry]) -> Held {
+    let merged = secret::merge(None, grant.format, entries, Timestamp::UNIX_EPOCH);
     let content = merged.content.unwrap();
-    let bytes = content.dockerconfigjson.expose_secret();
+    let bytes = content.data[secret::format::DOCKERCONFIGJSON].expose_secret();
     Held {
-        pushes,
+        is_host_keyed: grant.is_mounted(),
         dockerconfigjson: String::from_utf8(bytes.to_vec()).unwrap(),
         images,
         unusable: shared_hosts::find(&merged.digests),
@@ -172,10 +177,10 @@ fn images(
     let images = images.chain(asked.iter().map(|image| (*image).to_owned()));
     let right = |image: &str| {
         let reference = Reference::parse(image).unwrap();
-        let pushing = registries
+        let own = registries
             .iter()
-            .find(|one| !one.access.is_pull() && *one.secret == *secret);
-        let registry = match pushing {
+            .find(|one| secret != "pullpass" && one.has_secret(secret));
+        let registry = match own {
             Some(one) => one
                 .find_serving(reference.domain(), reference.path())
                 .map(|_| one),

@@ -35,7 +35,7 @@ fn finds_the_right_login_in_all_that_status_does_not_warn_of() {
     let mut rows: BTreeMap<(&str, bool), Row> = BTreeMap::new();
     for (client, sent) in ask_all(&held) {
         for ((at, held), sent) in secrets.iter().zip(sent) {
-            let row = rows.entry((client, held.pushes)).or_default();
+            let row = rows.entry((client, held.is_host_keyed)).or_default();
             judge(row, client, *at, held, &sent);
         }
     }
@@ -46,11 +46,14 @@ fn finds_the_right_login_in_all_that_status_does_not_warn_of() {
         .collect();
     print(&rows, unusable.len());
     let none = BTreeSet::new();
-    for ((client, pushes), row) in &rows {
+    for ((client, is_host_keyed), row) in &rows {
         assert!(row.tries > 10_000, "{client}: {}", row.tries);
-        let may_differ = !pushes && BY_HOST.contains(client);
+        let may_differ = !is_host_keyed && BY_HOST.contains(client);
         let expected = if may_differ { &unusable } else { &none };
-        assert_eq!(row.differ, *expected, "{client}, Push: {pushes}");
+        assert_eq!(
+            row.differ, *expected,
+            "{client}, host keys: {is_host_keyed}"
+        );
     }
     let usable = LAYOUTS - unusable.len();
     assert!(usable.min(unusable.len()) > LAYOUTS / 5, "{usable} usable");
@@ -90,9 +93,9 @@ fn print(rows: &BTreeMap<(&str, bool), Row>, unusable: usize) {
     );
     println!("| client | Secret | logins looked up | right | layouts in which it was not always |");
     println!("|---|---|---|---|---|");
-    for ((client, pushes), row) in rows {
-        let secret = if *pushes {
-            "of a Registry that pushes"
+    for ((client, is_host_keyed), row) in rows {
+        let secret = if *is_host_keyed {
+            "with the hosts' own keys"
         } else {
             "`pullpass`"
         };

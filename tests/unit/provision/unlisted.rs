@@ -85,6 +85,84 @@ async fn warns_instead_of_refusing_where_a_secret_cannot_be_read() {
     assert!(!enforce(&replica).await.0);
 }
 
+/// What is certain counts, whatever is not known of another Secret.
+#[tokio::test]
+async fn refuses_a_pod_that_lacks_one_secret_for_certain_and_one_that_could_not_be_read() {
+    let own = json!({"images": ["own.example"], "namespaceSelector": {}, "serviceAccountNames": ["default"], "static": {"secretRef": {"name": "harbor-login"}}});
+    let own_secret = name("pullpass-own");
+    for (listed, refused_for, unread) in [
+        (vec![PULL_SECRET], Some(PULL_SECRET), "pullpass-own"),
+        (vec!["pullpass-own"], Some("pullpass-own"), PULL_SECRET),
+        (vec![], None, ""),
+    ] {
+        let (world, replica) = starting("enabled", true);
+        let all = objects().into_iter().chain([registry("own", own.clone())]);
+        replica.state.set_registries(read(all.collect()), now());
+        *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
+            what: "the API server".to_owned(),
+            message: "no".to_owned(),
+        });
+        for name in listed {
+            let store = match name {
+                PULL_SECRET => Arc::clone(&replica.state.pull_secrets),
+                _ => replica.state.pull_secrets_of(&own_secret),
+            };
+            store.replace(Vec::new());
+        }
+        let mut review = pod(&format!("{EU}/team/a"), false);
+        let spec = &mut review["request"]["object"]["spec"];
+        spec["containers"] = json!([
+            {"name": "web", "image": format!("{EU}/team/a")},
+            {"name": "own", "image": "own.example/a"},
+        ]);
+        let answer = ask(&replica, "/validate-pod/deny?timeout=5s", review).await;
+        let is_allowed = answer.response()["allowed"] == true;
+        assert_eq!(is_allowed, refused_for.is_none());
+        let response = answer.response().to_string();
+        if let Some(refused_for) = refused_for {
+            let said = format!("Secret {refused_for} of namespace");
+            assert!(response.contains(&said), "{response}");
+            assert!(
+                !response.contains(&format!("Secret {unread} ")),
+                "{response}"
+            );
+        }
+    }
+}
+
+/// Pods that come at once share what was read, that there is none, too.
+#[tokio::test(start_paused = true)]
+async fn reads_a_secret_that_is_not_there_once_a_second() {
+    let (world, replica) = starting("enabled", true);
+    world.secrets.lock().unwrap().clear();
+    let before = reads(&world);
+    for _ in 0..3 {
+        assert!(!enforce(&replica).await.0);
+    }
+    assert_eq!(reads(&world) - before, 2, "and the ServiceAccount");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!enforce(&replica).await.0);
+    assert_eq!(reads(&world) - before, 3);
+}
+
+/// Who asks for many namespaces that nobody has takes no turn of those who read pull secrets.
+#[tokio::test(start_paused = true)]
+async fn reads_a_secret_however_many_wait_to_read_namespaces() {
+    let (world, replica) = starting("enabled", true);
+    world.secrets.lock().unwrap().clear();
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let ensure = replica.ensure.clone();
+        waiting.spawn(async move {
+            let name = name(&format!("nobody-{number}"));
+            ensure.fetch_namespace(&name).await
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (is_allowed, told) = enforce(&replica).await;
+    assert!(!is_allowed, "{told}");
+}
+
 #[tokio::test]
 async fn asks_nothing_of_secrets_that_are_listed_or_may_not_be() {
     for is_listed in [true, false] {
@@ -92,7 +170,7 @@ async fn asks_nothing_of_secrets_that_are_listed_or_may_not_be() {
         if is_listed {
             replica.state.pull_secrets.replace(Vec::new());
         } else {
-            replica.state.pull_secrets.give_up_list();
+            replica.state.pull_secrets.mark_list_forbidden();
         }
         let before = reads(&world);
         assert!(!enforce(&replica).await.0);
