@@ -293,7 +293,7 @@ async fn assert_changed(fixture: &Fixture, namespace: &str) {
     let kept = wait_for(fixture, namespace, &fewer, "second").await;
     // The same name with another format, since it was free in between.
     let others = [("user", "DockerConfig"), ("creds", "BasicAuth")];
-    let more = Vec::from_iter(fewer.into_iter().chain(others));
+    let more: Vec<_> = fewer.into_iter().chain(others).collect();
     fixture.cluster.apply(&exporting(fixture, &more)).await;
     wait_for(fixture, namespace, &others, "second").await;
     assert_eq!(kept, wait_for(fixture, namespace, &fewer, "second").await);
