@@ -33,18 +33,20 @@ fn examples() -> BTreeMap<String, Value> {
     named.collect()
 }
 
+/// A Registry's spec for the images of a host, with `rest`.
+fn with_images(host: &str, rest: &Value) -> Value {
+    let mut spec = json!({"images": [host], "namespaceSelector": {}});
+    let fields = spec.as_object_mut().unwrap();
+    fields.append(&mut rest.as_object().unwrap().clone());
+    spec
+}
+
 /// Further ones, at the borders of what needs rights.
 fn borders() -> BTreeMap<String, Value> {
     let ecr = |identity: Value| json!({"identity": identity});
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let other = "210987654321.dkr.ecr.us-east-1.amazonaws.com";
-    let registry = |rest: Value| {
-        let mut spec = json!({"images": [host], "namespaceSelector": {}});
-        spec.as_object_mut()
-            .unwrap()
-            .append(&mut rest.as_object().unwrap().clone());
-        spec
-    };
+    let registry = |rest: Value| with_images(host, &rest);
     let named = [
         (
             "no-accounts",
