@@ -250,6 +250,13 @@ async fn is_refused_by_policies_what_rights_would_allow() {
         "metadata": {"name": "pullpass", "namespace": tenant}, "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
     });
     fixture.cluster.apply(&foreign).await;
+    // As from before the policy: a key that is no key of the form.
+    let kept = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
+        "metadata": {"name": "pullpass-a.x-b", "namespace": tenant, "labels": {"app.kubernetes.io/managed-by": "pullpass"}},
+        "stringData": {"username": "a", "password": "b", "kept": "theirs"},
+    });
+    fixture.cluster.apply(&kept).await;
     make_namespace(&fixture.cluster, "kube-public", &fixture.labels()).await;
     let victim = make_victim(&fixture).await;
     let release = json!({
