@@ -233,7 +233,7 @@ async fn keeps_for_how_long_a_registry_wants_to_be_left_alone() {
     for (status, header, reason, seconds) in [
         (429, "7", "Throttled", 7),
         (503, "61", "Unavailable", 61),
-        (429, "86400", "Throttled", 600),
+        (429, "86400", "Throttled", 3600),
     ] {
         let host = Host {
             retry_after: Some(header),
