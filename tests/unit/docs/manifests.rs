@@ -50,12 +50,13 @@ fn names_secrets_that_its_registries_make() {
     assert_eq!(registries.problems(), []);
     let mut made: BTreeSet<String> = registries
         .iter()
-        .map(|one| one.secret.to_string())
+        .flat_map(|one| one.secrets().map(ToString::to_string))
         .collect();
     assert!(!made.is_empty());
     made.insert(PULL_SECRET.to_owned());
     let mut named = Vec::new();
-    for one in &shown {
+    // What a Registry names is made by whoever makes the Registry.
+    for one in shown.iter().filter(|one| one["kind"] != "Registry") {
         find_secrets(one, &mut named);
     }
     assert!(named.len() >= 9, "{named:?}");
