@@ -8,6 +8,7 @@
 mod challenge;
 mod error;
 mod repository;
+mod tag_list;
 mod upload;
 mod upload_location;
 

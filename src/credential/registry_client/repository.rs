@@ -1,12 +1,11 @@
 //! Asking a repository: where the registry's endpoint `/v2/` is open to anybody, the repository itself may ask for a login.
 
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::super::http::Reply;
 use super::challenge::{Challenge, Scope};
+use super::tag_list::TagList;
 use super::{LoginMethod, RegistryClient, RegistryClientError, is_trouble};
 
 /// How a repository lets the login in.
@@ -56,7 +55,9 @@ impl RegistryClient<'_> {
         let reply = self.ask(&mut entry, "GET", &tags, deadline).await?;
         match (entry.challenge, reply.status) {
             // Anything may answer 200, as a page for people does.
-            (Challenge::None, 200) if is_tag_list(&reply.body) => Ok(LoginMethod::Open),
+            (Challenge::None, 200) if TagList::parse(&reply.body).is_some() => {
+                Ok(LoginMethod::Open)
+            }
             (Challenge::None, status) if !is_trouble(status) => Ok(LoginMethod::NotAsked),
             // Who gave a token took the login, whatever that allows.
             (Challenge::Token { .. }, 200 | 403 | 404) => Ok(LoginMethod::Token),
@@ -106,18 +107,4 @@ impl RegistryClient<'_> {
         let authorization = entry.authorization.as_ref();
         self.send(method, place, authorization, deadline).await
     }
-}
-
-/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags>
-#[derive(Deserialize)]
-struct TagList {
-    /// Of an empty repository some registries say null.
-    #[serde(deserialize_with = "Option::deserialize")]
-    #[expect(dead_code, reason = "that it is there is what counts")]
-    tags: Option<Vec<IgnoredAny>>,
-}
-
-/// Whether a body is what a registry says of a repository's tags.
-fn is_tag_list(body: &[u8]) -> bool {
-    serde_json::from_slice::<TagList>(body).is_ok()
 }

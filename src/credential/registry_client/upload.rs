@@ -3,13 +3,13 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>,
 //! <https://distribution.github.io/distribution/spec/api/#canceling-an-upload>
 
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::super::cloud::unlogged;
 use super::super::http::Reply;
 use super::challenge::{Challenge, Scope};
 use super::repository::RepositoryEntry;
+use super::tag_list::TagList;
 use super::upload_location::{self, PushOutcome};
 use super::{REQUEST_TIMEOUT, RegistryClient, RegistryClientError};
 
@@ -123,13 +123,6 @@ const MANIFEST_TYPES: [&str; 3] = [
     "application/vnd.docker.distribution.manifest.",
 ];
 
-/// What a registry answers to who asks for tags.
-#[derive(Deserialize)]
-struct TagList {
-    /// Registries answer null, or none, of a repository that is not there.
-    tags: Option<Vec<serde::de::IgnoredAny>>,
-}
-
 /// Whether an answer shows an image, or tags: a registry, or what is before it, may answer 200 to anything.
 fn shows(method: &str, reply: &Reply) -> bool {
     if method == "HEAD" {
@@ -137,9 +130,7 @@ fn shows(method: &str, reply: &Reply) -> bool {
         let is_manifest = MANIFEST_TYPES.iter().any(|one| type_.starts_with(one));
         return is_manifest || reply.header("docker-content-digest").is_some();
     }
-    let list = serde_json::from_slice::<TagList>(&reply.body);
-    let tags = list.ok().and_then(|list| list.tags);
-    tags.is_some_and(|tags| !tags.is_empty())
+    TagList::parse(&reply.body).is_some_and(|list| list.has_tags())
 }
 
 #[cfg(test)]
