@@ -204,7 +204,10 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
 
     /// There are rights to a list by now, and it is under way.
     pub fn mark_list_permitted(&self) {
-        self.write().is_forbidden = false;
+        // Each object that comes says so.
+        if self.read().is_forbidden {
+            self.write().is_forbidden = false;
+        }
     }
 
     /// A list has ended: what it does not hold is gone. Answers whether anything changed.

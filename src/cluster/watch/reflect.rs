@@ -165,9 +165,8 @@ impl<'t, N: Borrow<str> + Clone + Hash + Ord, T: Clone, I, R, C> Reflector<'t, N
         let listed = matches!(event, Event::InitDone);
         if is_answer(&event) {
             let target = &self.reader.target;
-            if target.is_forbidden.swap(false, Ordering::AcqRel) {
-                self.store.mark_list_permitted();
-            }
+            target.is_forbidden.store(false, Ordering::Release);
+            self.store.mark_list_permitted();
         }
         match event {
             Event::Init => {
@@ -397,8 +396,8 @@ mod tests {
             unreadable: Arc::default(),
         };
         let mut rows = Reflector::new(&store, reader, Metrics::default());
+        // Refused, and then another failure: the last error is no refusal any more.
         store.mark_list_forbidden();
-        is_forbidden.store(true, Ordering::Release);
         for (event, is_listed) in [
             (Event::Init, true),
             (Event::InitApply(object("a", 1, None)), false),
