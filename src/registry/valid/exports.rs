@@ -46,8 +46,8 @@ impl ValidRegistry {
     /// Whether it rests and this secret of a namespace with these labels is one of its own: what is in there stays, even where it cannot be
     /// read.
     pub fn retains_all(&self, namespace: &Labels, secret: &str) -> bool {
-        let is_own = *self.secret != *secret || self.has_own_secret();
-        self.suspend && is_own && self.has_secret(secret) && self.namespaces.matches(namespace)
+        let mut own = self.own_secrets();
+        self.suspend && own.any(|one| **one == *secret) && self.namespaces.matches(namespace)
     }
 
     /// Who uses its logins in the Secret of this name, in a word.
