@@ -103,6 +103,19 @@ func (ca *CA) Pool() *x509.CertPool {
 	return pool
 }
 
+// LoadPool reads the authorities of a PEM file, as a pool that trusts them alone.
+func LoadPool(path string) (*x509.CertPool, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(content) {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	return pool, nil
+}
+
 func (ca *CA) sign(template *x509.Certificate) (Leaf, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

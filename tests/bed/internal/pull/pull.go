@@ -5,13 +5,11 @@ package pull
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -19,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"pullpass/bed/internal/keyring"
+	"pullpass/bed/internal/pki"
 )
 
 // Options say what to pull and from where.
@@ -130,13 +129,9 @@ func mirror(registry, caPath, host string) (http.RoundTripper, error) {
 	if err != nil || target.Scheme != "https" || target.Host == "" {
 		return nil, fmt.Errorf("registry %q is no https URL", registry)
 	}
-	ca, err := os.ReadFile(caPath)
+	pool, err := pki.LoadPool(caPath)
 	if err != nil {
 		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s holds no certificate", caPath)
 	}
 	return &mirrorTransport{
 		target: target,

@@ -5,7 +5,6 @@ package push
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"pullpass/bed/internal/pki"
 )
 
 // layerBytes is the size of the image's only layer.
@@ -77,13 +78,9 @@ func through(proxy, caPath string) (*http.Transport, error) {
 	if err != nil || address.Host == "" {
 		return nil, fmt.Errorf("proxy %q is no URL", proxy)
 	}
-	ca, err := os.ReadFile(caPath)
+	pool, err := pki.LoadPool(caPath)
 	if err != nil {
 		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s holds no certificate", caPath)
 	}
 	return &http.Transport{Proxy: http.ProxyURL(address), TLSClientConfig: &tls.Config{RootCAs: pool}}, nil
 }
