@@ -104,17 +104,22 @@ fn references(pod: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// A Registry for Pods is there for an image; answers one that is not there yet, for builders, and whose keys it has.
+async fn serve_pods_and_builders(fixture: &Fixture, image: &str) -> (Value, User) {
+    let builder = User::add(&fixture.world.moto, "builder").await;
+    fixture.put_keys("builder", &builder).await;
+    fixture.serve(&[image]).await;
+    let source = json!({"ecr": fixture.ecr("builder")});
+    (pushing(fixture, "builds", &[image], &source), builder)
+}
+
 /// The same image has a Registry for Pods: nothing ties the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::too_many_lines, reason = "one course of events")]
 async fn keeps_the_secret_of_builders_where_no_pod_comes_and_gives_it_to_none() {
     let fixture = Fixture::alone("push").await;
-    let builder = User::add(&fixture.world.moto, "builder").await;
-    fixture.put_keys("builder", &builder).await;
     let image = format!("{ECR}/team");
-    fixture.serve(&[&image]).await;
-    let source = json!({"ecr": fixture.ecr("builder")});
-    let registry = pushing(&fixture, "builds", &[&image], &source);
+    let (registry, builder) = serve_pods_and_builders(&fixture, &image).await;
     fixture.cluster.apply(&registry).await;
     let enabled = fixture.namespace("enabled").await;
     let all = fixture.namespace_name("all");
@@ -193,12 +198,8 @@ async fn keeps_the_secret_of_builders_where_no_pod_comes_and_gives_it_to_none() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lets_builders_push_and_pods_pull_what_was_pushed() {
     let fixture = Fixture::alone("crane").await;
-    let builder = User::add(&fixture.world.moto, "builder").await;
-    fixture.put_keys("builder", &builder).await;
     let image = format!("{ECR}/team");
-    fixture.serve(&[&image]).await;
-    let source = json!({"ecr": fixture.ecr("builder")});
-    let registry = pushing(&fixture, "builds", &[&image], &source);
+    let (registry, builder) = serve_pods_and_builders(&fixture, &image).await;
     grant_printed(&fixture, std::slice::from_ref(&registry)).await;
     fixture.cluster.apply(&registry).await;
     let namespace = fixture.namespace("builds").await;
