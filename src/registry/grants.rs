@@ -10,12 +10,14 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::Resolved;
 use super::crd::{Access, ExportFormat};
 use super::host_keys::{self, HostKey};
 use super::pattern::Pattern;
 use super::secret_format::SecretFormat;
 use super::source::CredentialSource;
 use super::valid::{ImagePattern, ValidExport, ValidRegistry};
+use crate::image::Reference;
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and its `auths` keys.
@@ -60,6 +62,23 @@ impl Grant {
     /// Whether this is one of them.
     pub fn has_key(&self, key: &str) -> bool {
         self.all_keys().any(|one| one == key)
+    }
+}
+
+impl Resolved<'_> {
+    /// The credential for this image alone, for who asks for one image: its key is the image's own `host/path`.
+    pub fn grant_of(&self, image: &Reference<'_>) -> Grant {
+        let (domain, path) = image.repository();
+        Grant {
+            registry: self.registry.name.clone(),
+            secret: self.registry.secret.clone(),
+            format: SecretFormat::PullSecret,
+            access: self.registry.access,
+            source: self.registry.sources[self.grant].0.clone(),
+            keys: vec![format!("{domain}/{path}")],
+            reserved: Vec::new(),
+            host_keys: Vec::new(),
+        }
     }
 }
 
