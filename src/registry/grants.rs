@@ -10,6 +10,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::Resolved;
 use super::crd::{Access, ExportFormat};
 use super::host_keys::{self, HostKey};
 use super::pattern::Pattern;
@@ -17,6 +18,7 @@ use super::secret_format::SecretFormat;
 use super::secret_name::PULL_SECRET;
 use super::source::CredentialSource;
 use super::valid::{ImagePattern, ValidExport, ValidRegistry};
+use crate::image::Reference;
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and its `auths` keys.
@@ -82,6 +84,16 @@ impl ValidRegistry {
             reserved: Vec::new(),
             host_keys: Vec::new(),
         }
+    }
+}
+
+impl Resolved<'_> {
+    /// The credential for this image alone, for who asks for one image: its key is the image's own `host/path`.
+    pub fn grant_of(&self, image: &Reference<'_>) -> Grant {
+        let (domain, path) = image.repository();
+        let source = self.registry.sources[self.grant].0.clone();
+        let key = format!("{domain}/{path}");
+        self.registry.grant(source, [key.as_str()])
     }
 }
 
