@@ -21,6 +21,7 @@ use crate::names::ObjectName;
 use crate::provision::node_list::{MAX_NODES, NodeList, day_of};
 use crate::provision::ports::{ClusterError, Precondition};
 use crate::provision::{Provision as _, Provisioner};
+use crate::registry::ValidRegistry;
 
 /// How long others are waited for that ask for the first time.
 const GATHER: Duration = Duration::from_secs(5);
@@ -85,7 +86,7 @@ impl Noted {
         // What there is no room for is not asked about again and again.
         let is_full = list.is_full();
         self.due.retain(|node, day| match known.get(node) {
-            Some(last) => last < day,
+            Some(written) => written < day,
             None => !is_full,
         });
         // Noted while others were written.
@@ -154,7 +155,7 @@ impl Recorder {
         let known = self.provisioner.registries();
         let is_asked = |name: &ObjectName| {
             let registry = known.get(name);
-            registry.is_some_and(|registry| registry.delivers_by_node())
+            registry.is_some_and(ValidRegistry::delivers_by_node)
         };
         let mut registries = self.lock();
         registries.retain(|name, _| is_asked(name));

@@ -15,7 +15,7 @@ use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::changes::PullSecretKey;
 use crate::provision::summary::RegistrySummary;
-use crate::provision::{Namespace, Pending};
+use crate::provision::{Namespace, Pending, Provision as _};
 use crate::registry::{Labels, Registries, RegistryInfo, ValidRegistry};
 
 /// How many namespaces a message names, and for how many there are Events.
