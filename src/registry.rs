@@ -39,7 +39,7 @@ use crate::image::Reference;
 use crate::names::ObjectName;
 pub use arrange::Arrangement;
 pub use candidate::{Tie, ValidatedRegistry};
-pub use crd::{Access, ExportFormat, PodMetadata, Registry, RegistrySpec};
+pub use crd::{Access, Delivery, ExportFormat, PodMetadata, Registry, RegistrySpec};
 pub use explain::{Explanation, Precedence, RegistryMatch, Why};
 use grant_cache::GrantCache;
 pub use grants::Grant;

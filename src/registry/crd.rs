@@ -63,6 +63,7 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
     printcolumn(name = "Principals", type_ = "string", json_path = ".status.principals", priority = 1),
     printcolumn(name = "Selector", type_ = "string", json_path = ".spec.namespaceSelector", priority = 1),
     printcolumn(name = "Access", type_ = "string", json_path = ".spec.access", priority = 1),
+    printcolumn(name = "Delivery", type_ = "string", json_path = ".spec.delivery", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -117,6 +118,10 @@ pub struct RegistrySpec {
     /// Secret, `pullpass-<name of the Registry>`, kept in each namespace that it serves, and no Pod is patched for it. Default: Pull.
     #[serde(default, skip_serializing_if = "Access::is_pull")]
     pub access: Access,
+    /// How Pods get its credential. `Secret`: pull secrets in their namespace hold it. `Node`: no Secret there does; the kubelet of a node
+    /// that runs pullpass' credential provider asks for it. `Both`: either way. Default: Secret.
+    #[serde(default, skip_serializing_if = "Delivery::is_secret")]
+    pub delivery: Delivery,
     /// Credentials that Amazon ECR mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
     pub ecr: Option<Ecr>,
     /// Credentials that Azure Container Registry mints. Exactly one of `ecr`, `acr` and `static` is given. Default: none.
@@ -155,6 +160,28 @@ impl Access {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub fn is_pull(&self) -> bool {
         *self == Self::Pull
+    }
+}
+
+/// How Pods get its credential. `Secret`: pull secrets in their namespace hold it. `Node`: no Secret there does; the kubelet of a node
+/// that runs pullpass' credential provider asks for it. `Both`: either way. Default: Secret.
+// The schema takes the description of an enum from its type.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Pull secrets in their namespace hold it.
+    #[default]
+    Secret,
+    /// The kubelet asks for it: <https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/>.
+    Node,
+    /// Either way.
+    Both,
+}
+
+impl Delivery {
+    /// Whether it is by Secrets alone.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn is_secret(&self) -> bool {
+        *self == Self::Secret
     }
 }
 

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 
 use super::Labels;
-use super::crd::{Access, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
+use super::crd::{Access, Delivery, Ecr, Identity, PodMetadata, Registry, RegistrySpec};
 use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
@@ -29,6 +29,8 @@ pub struct ValidRegistry {
     pub sources: Vec<(CredentialSource, Vec<String>)>,
     /// What its credentials are for.
     pub access: Access,
+    /// How Pods get its credentials.
+    pub delivery: Delivery,
     /// What a Pod gets besides.
     pub pod_metadata: PodMetadata,
     /// Whether it rests.
@@ -94,6 +96,7 @@ impl ValidRegistry {
             name: name.clone(),
             sources,
             access: spec.access,
+            delivery: spec.delivery,
             pod_metadata: spec.pod_metadata.clone().unwrap_or_default(),
             suspend: spec.suspend,
             namespaces: spec.namespace_selector.clone(),
@@ -118,6 +121,16 @@ impl ValidRegistry {
     /// Whether it serves a namespace with these labels: it selects it and is not suspended.
     pub fn serves(&self, namespace: &Labels) -> bool {
         !self.suspend && self.namespaces.matches(namespace)
+    }
+
+    /// Whether pull secrets hold its credentials.
+    pub fn delivers_by_secret(&self) -> bool {
+        self.delivery != Delivery::Node
+    }
+
+    /// Whether kubelets that ask get its credentials.
+    pub fn delivers_by_node(&self) -> bool {
+        self.delivery != Delivery::Secret
     }
 
     /// Whether its Secret is its own: no other Registry's credentials are in there.
