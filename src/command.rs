@@ -5,6 +5,7 @@ mod check;
 mod cluster_args;
 mod completion;
 mod crd;
+mod credential_provider;
 mod explain;
 mod manifest;
 mod policy;
@@ -39,6 +40,7 @@ enum Command {
     Check(check::Args),
     Completion(completion::Args),
     Crd(crd::Args),
+    CredentialProvider(credential_provider::Args),
     Explain(explain::Args),
     Policy(policy::Args),
     Purge(purge::Args),
@@ -124,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Completion(args) => completion::run::<Cli>(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::CredentialProvider(args) => credential_provider::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Purge(args) => purge::run(&args),

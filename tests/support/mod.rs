@@ -30,6 +30,7 @@ pub mod module;
 pub mod moto;
 pub mod names;
 pub mod netns;
+pub mod node;
 pub mod oci;
 pub mod patch_only;
 pub mod pki;

@@ -4,6 +4,7 @@ mod acr;
 mod admission;
 mod bad_inputs;
 mod check_azure;
+mod check_node;
 mod client_auth;
 mod command_line;
 mod dependencies;

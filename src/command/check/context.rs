@@ -191,7 +191,7 @@ impl<'a> CheckContext<'a> {
 }
 
 /// The cluster of the kubeconfig, or the one that this process runs in.
-async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
+pub(super) async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
     let mut connection = args.cluster.connection();
     let is_named = connection.context.is_some() || !connection.kubeconfigs.is_empty();
     if !is_named && !is_in_cluster() {
@@ -231,7 +231,7 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
 }
 
 /// The cluster's Registries; those that serve nothing are reported. `None`: they cannot be read.
-async fn load_registries(
+pub(super) async fn load_registries(
     kube: &Kube,
     args: &Args,
     report: &mut CheckReport,
