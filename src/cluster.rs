@@ -21,6 +21,7 @@ mod owned_secrets;
 mod pods;
 mod revision;
 mod status;
+mod token_reviews;
 pub(crate) mod tokens;
 mod user;
 mod watch;

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod api_server;
+pub mod broker;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;

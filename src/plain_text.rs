@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde::{Deserialize as _, Deserializer, Serializer};
 use sha2::{Digest as _, Sha256};
 
 /// A login as HTTP and the kubelet have it: `user:password` in base64.
@@ -32,6 +33,27 @@ pub(crate) fn with_prefix(prefix: &str, secret: &SecretString) -> SecretString {
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#creating-a-secret>
 pub(crate) fn to_base64<S: AsRef<[u8]> + ?Sized>(secret: &impl ExposeSecret<S>) -> String {
     STANDARD.encode(secret.expose_secret())
+}
+
+/// Reads a secret text out of a message that holds it.
+///
+/// # Errors
+/// It is no text.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+/// Writes a secret text into a message that has to hold it.
+///
+/// # Errors
+/// The message cannot be written.
+pub(crate) fn serialize<S: Serializer>(
+    secret: &SecretString,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
 }
 
 /// The SHA-256 of a secret: enough to compare, nothing to learn from.

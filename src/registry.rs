@@ -128,7 +128,7 @@ pub struct Resolved<'r> {
     /// The place of the image's credential in the Registry's `sources`.
     pub grant: usize,
     /// The key under which the namespace's secret holds the credential for this image: one of [`Registries::grants`]' keys. It is
-    /// owned only where another Registry excludes the image from a pattern that ranks before.
+    /// owned only where another Registry excludes the image from a pattern that ranks before. Where no Secret holds it, the key that it would have.
     pub key: Cow<'r, str>,
 }
 
@@ -241,7 +241,7 @@ impl Registries {
 
     /// The names of the pull secrets and exports that a namespace with these labels is to have, in their order.
     pub fn secrets(&self, namespace: &Labels) -> Vec<&ObjectName> {
-        let serving = self.served.iter().filter(|one| one.serves(namespace));
+        let serving = self.served.iter().filter(|one| one.fills(namespace));
         let secrets: BTreeSet<&ObjectName> = serving.flat_map(ValidRegistry::secrets).collect();
         secrets.into_iter().collect()
     }
@@ -254,17 +254,19 @@ impl Registries {
             .collect()
     }
 
-    /// All credentials that a namespace with these labels holds, and their keys. No key is twice in one Secret; a Pod that references
+    /// All credentials that a namespace with these labels holds, and their keys: of each Registry that serves it and delivers by Secrets,
+    /// as if there were no others. No key is twice in one Secret; a Pod that references
     /// the Secrets of the Registries that its images resolve to, in the order of [`Registries::arrange`], is for each of them first
     /// offered the credential of the Registry that [`Registries::resolve`] gives.
     pub fn grants(&self, namespace: &Labels) -> Vec<Grant> {
-        grants::plan(&self.serving(namespace))
+        let serving = self.served.iter().filter(|one| one.fills(namespace));
+        grants::plan(&serving.collect::<Vec<_>>())
     }
 
     /// The credentials of one Secret of a namespace with these labels; planned once for all namespaces that the same Registries serve.
     pub fn grants_of(&self, namespace: &Labels, secret: &str) -> Arc<[Arc<Grant>]> {
         let all = self.served.iter().enumerate();
-        let places = all.filter(|(_, registry)| registry.serves(namespace));
+        let places = all.filter(|(_, registry)| registry.fills(namespace));
         let places = places.map(|(place, _)| place).collect();
         self.planned.find(&self.served, places, secret)
     }

@@ -16,6 +16,7 @@ mod connection;
 mod connection_limit;
 mod file_reload;
 pub mod health;
+pub mod json_body;
 mod metrics;
 pub mod shutdown;
 mod timeouts;
@@ -65,22 +66,27 @@ pub struct Bounds {
     pub finish: Duration,
 }
 
+impl Bounds {
+    /// What the webhook takes.
+    pub const DEFAULT: Self = Self {
+        connections: 1024,
+        handshake: Duration::from_secs(5),
+        first_request: Duration::from_secs(10),
+        header: Duration::from_secs(5),
+        idle: Duration::from_mins(2),
+        write: Duration::from_secs(10),
+        body: Duration::from_secs(10),
+        body_bytes: 7 * 1024 * 1024,
+        all_bodies_bytes: 36 * 1024 * 1024,
+        large_bodies_bytes: 28 * 1024 * 1024,
+        large_body_wait: Duration::from_secs(2),
+        finish: Duration::from_secs(30),
+    };
+}
+
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            connections: 1024,
-            handshake: Duration::from_secs(5),
-            first_request: Duration::from_secs(10),
-            header: Duration::from_secs(5),
-            idle: Duration::from_mins(2),
-            write: Duration::from_secs(10),
-            body: Duration::from_secs(10),
-            body_bytes: 7 * 1024 * 1024,
-            all_bodies_bytes: 36 * 1024 * 1024,
-            large_bodies_bytes: 28 * 1024 * 1024,
-            large_body_wait: Duration::from_secs(2),
-            finish: Duration::from_secs(30),
-        }
+        Self::DEFAULT
     }
 }
 

@@ -161,6 +161,7 @@ async fn inject(
     let left_out = result.left_out.map_or("", Skip::as_str);
     if let Some(skip) = result.left_out
         && injection.additions.pull_secrets.is_empty()
+        && !injection.is_asked_for()
     {
         return AdmissionDecision::skip(skip, cache, result.warnings);
     }

@@ -23,6 +23,13 @@ pub struct Additions<'a> {
     pub annotations: Vec<(&'a str, &'a str)>,
 }
 
+impl Additions<'_> {
+    /// Whether there is nothing to be given.
+    pub fn is_empty(&self) -> bool {
+        self.pull_secrets.is_empty() && self.labels.is_empty() && self.annotations.is_empty()
+    }
+}
+
 /// The patch; `None` when the Pod needs nothing.
 ///
 /// Total: for a Pod that is not [malformed](PodObject::is_malformed) the patch applies, and applying it twice changes nothing more. For a

@@ -11,7 +11,7 @@ use super::review::{PodObject, Request, Spec};
 use crate::image::Reference;
 use crate::names::NamespaceName;
 use crate::provision::namespace::INJECT_LABEL;
-use crate::provision::{ExcludedNamespaces, InjectMode, Namespace, PULL_SECRET};
+use crate::provision::{ExcludedNamespaces, InjectMode, Namespace};
 use crate::registry::{
     PodSubject, Registries, Resolved, ValidRegistry, injected_key_problem, label_value_problem,
 };
@@ -65,7 +65,7 @@ pub enum Plan<'r> {
 pub struct Injection<'r> {
     /// The Registries that serve the Pod's images, each key of each once, in the order of precedence.
     pub resolved: Vec<Resolved<'r>>,
-    /// The key and the Secret of each of them.
+    /// The key and the Registry of each of them.
     seen: HashSet<(Cow<'r, str>, &'r str)>,
     /// What to add.
     pub additions: Additions<'r>,
@@ -171,10 +171,15 @@ pub fn decide<'r>(
         injection.add_image(image, &pod_subject, registries);
     }
     injection.add_pull_secrets(images, &pod_subject, namespace.mode, registries);
-    if injection.additions.pull_secrets.is_empty() {
-        return Plan::Skip(Skip::NoRegistry, injection.warnings);
-    }
     injection.add_pod_metadata(pod, registries);
+    if injection.additions.is_empty() {
+        let skip = if injection.is_asked_for() {
+            Skip::DeliveredByNode
+        } else {
+            Skip::NoRegistry
+        };
+        return Plan::Skip(skip, injection.warnings);
+    }
     Plan::Inject(injection)
 }
 
@@ -198,6 +203,12 @@ fn pod_subject<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> PodSubje
 }
 
 impl<'r> Injection<'r> {
+    /// Whether there is an image whose login no Secret holds: the kubelet asks for it.
+    pub fn is_asked_for(&self) -> bool {
+        let mut resolved = self.resolved.iter();
+        resolved.any(|resolved| !resolved.registry.delivers_by_secret())
+    }
+
     /// Adds the pull secrets of the Registries that serve the images; with `all` those of every Registry that serves the Pod.
     fn add_pull_secrets<'i>(
         &mut self,
@@ -218,11 +229,9 @@ impl<'r> Injection<'r> {
                     .filter(|registry| registry.serves_pod(pod_subject)),
             );
         }
-        if chosen
-            .iter()
-            .all(|registry| *registry.secret == *PULL_SECRET)
-        {
-            let common = chosen.first().map(|registry| &registry.secret);
+        chosen.retain(|registry| registry.delivers_by_secret());
+        if !chosen.iter().any(|registry| registry.has_own_secret()) {
+            let common = chosen.first().and_then(|registry| registry.secret.as_ref());
             self.additions.pull_secrets.extend(common);
             return;
         }
@@ -243,8 +252,8 @@ impl<'r> Injection<'r> {
             return; // the kubelet says InvalidImageName
         };
         if let Some(resolved) = registries.resolve(*pod_subject, &reference) {
-            let secret = resolved.registry.secret.as_str();
-            if self.seen.insert((resolved.key.clone(), secret)) {
+            let registry = resolved.registry.name.as_str();
+            if self.seen.insert((resolved.key.clone(), registry)) {
                 self.resolved.push(resolved);
             }
         } else if reference

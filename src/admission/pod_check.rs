@@ -132,7 +132,7 @@ impl MissingReferences {
         for &name in &injection.additions.pull_secrets {
             let needing = injection.resolved.iter();
             let mut needing = needing
-                .filter(|resolved| resolved.registry.secret == *name)
+                .filter(|resolved| resolved.registry.secret.as_ref() == Some(name))
                 .map(|resolved| resolved.registry.name.to_string())
                 .peekable();
             if counts(name) && !carries(name) && needing.peek().is_some() {

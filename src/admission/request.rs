@@ -1,17 +1,16 @@
 //! The HTTP side of a review: what is accepted, and how long the caller waits.
 
-use std::error::Error;
-use std::io;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use http_body_util::LengthLimitError;
+use axum::http::{StatusCode, Uri};
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::review::Review;
+use crate::server::json_body;
+pub(super) use crate::server::json_body::HttpRejection;
 
 /// How long kube-apiserver waits when it does not say.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>
@@ -24,33 +23,10 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is kept of the caller's patience for the way back.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(200);
 
-/// A request that is refused: the status and the text for people.
-pub(super) type HttpRejection = (StatusCode, String);
-
-/// Checks that the body is said to be plain JSON.
-fn check_headers(headers: &HeaderMap) -> Result<(), HttpRejection> {
-    let refuse = |text: &str| Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned()));
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return refuse("the body must be application/json: set content-type\n");
-    }
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            refuse("the body must not be compressed: leave content-encoding out\n")
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The body, and until when the caller waits for an answer.
 pub(super) async fn read(request: Request) -> Result<(Bytes, Instant), HttpRejection> {
     let deadline = Instant::now() + budget(request.uri());
-    check_headers(request.headers())?;
-    Ok((read_body(request.into_body()).await?, deadline))
+    Ok((json_body::read(request).await?, deadline))
 }
 
 /// The review in a body.
@@ -66,45 +42,6 @@ pub(super) fn panicked() -> HttpRejection {
     (
         StatusCode::INTERNAL_SERVER_ERROR,
         "reading the request panicked: this is a bug\n".to_owned(),
-    )
-}
-
-/// Waits for the whole body; the server holds it to its limit and deadline.
-async fn read_body(body: Body) -> Result<Bytes, HttpRejection> {
-    axum::body::to_bytes(body, usize::MAX)
-        .await
-        .map_err(|error| rejection_of(&error))
-}
-
-fn rejection_of(error: &axum::Error) -> HttpRejection {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is too long\n".to_owned(),
-            );
-        }
-        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::TimedOut) => {
-                return (
-                    StatusCode::REQUEST_TIMEOUT,
-                    "timed out reading the body\n".to_owned(),
-                );
-            }
-            Some(io::ErrorKind::QuotaExceeded) => {
-                return (
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too many requests in flight: retry\n".to_owned(),
-                );
-            }
-            _ => {}
-        }
-        cause = error.source();
-    }
-    (
-        StatusCode::BAD_REQUEST,
-        "the body could not be read\n".to_owned(),
     )
 }
 

@@ -73,7 +73,7 @@ impl SecretsReview<'_> {
         let names = std::mem::take(&mut injection.additions.pull_secrets);
         let needed = |name: &ObjectName| -> Vec<&str> {
             let resolved = injection.resolved.iter();
-            let mine = resolved.filter(|resolved| resolved.registry.secret == *name);
+            let mine = resolved.filter(|resolved| resolved.registry.secret.as_ref() == Some(name));
             mine.map(|resolved| resolved.key.as_ref()).collect()
         };
         let needs: Vec<(&ObjectName, Vec<&str>)> =

@@ -97,6 +97,15 @@ struct ManagerArgs {
     /// there is no IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPASS_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
+    /// Where the broker listens (TLS), which kubelets ask by `pullpass credential-provider`; without this it does not. With the webhook's
+    /// certificate, and for callers of any client certificate or none: each shows a token of its Pod
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "PULLPASS_BROKER_LISTEN",
+        conflicts_with = "patch_only"
+    )]
+    broker_listen: Option<SocketAddr>,
     /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
     /// own authority that it writes into the caBundle of its webhooks
     #[arg(long, value_name = "FILE", requires = "tls_key")]

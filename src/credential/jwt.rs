@@ -22,6 +22,16 @@ pub(crate) fn claims<T: DeserializeOwned>(token: &SecretString) -> Option<T> {
     serde_json::from_slice(&payload).ok()
 }
 
+/// Whether a text has the form of a signed JSON Web Token of at most so many bytes: three parts in base64url, none of them empty.
+///
+/// <https://www.rfc-editor.org/rfc/rfc7515#section-3.1>
+pub(crate) fn has_form(token: &SecretString, max: usize) -> bool {
+    let text = token.expose_secret();
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_base64url);
+    text.len() <= max && text.split('.').count() == 3 && text.split('.').all(is_part)
+}
+
 /// Whom a token is for; none where it does not say so. An empty name is nobody's.
 pub(crate) fn audiences(token: &SecretString) -> Vec<String> {
     #[derive(Deserialize)]

@@ -317,7 +317,7 @@ impl ProvisionerInner {
         }
     }
 
-    fn fetch<'a>(
+    pub(super) fn fetch<'a>(
         &'a self,
         namespace: &'a Namespace,
         grant: Arc<Grant>,

@@ -30,7 +30,7 @@ struct Running<K, V> {
 }
 
 /// Answers of the cluster by key.
-pub(super) struct ReadCache<K, V> {
+pub(crate) struct ReadCache<K, V> {
     known: Cache<K, (V, Instant)>,
     running: Mutex<Running<K, V>>,
     relied_on: fn(&V) -> Duration,
@@ -61,7 +61,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Keeps at most so many answers, and relies on each one for as long as `relied_on` says.
-    pub(super) fn new(max_entries: u64, relied_on: fn(&V) -> Duration) -> Self {
+    pub(crate) fn new(max_entries: u64, relied_on: fn(&V) -> Duration) -> Self {
         let running = Running {
             count: 0,
             reads: HashMap::new(),
@@ -77,7 +77,7 @@ where
     }
 
     /// The answer, by `read` unless it is known or being read; and whether it is new. Of all who wait one finds it new.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         key: K,
         read: impl Future<Output = Result<V, ClusterError>> + Send + 'static,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::Value;
 
@@ -83,6 +84,14 @@ impl AuthEntry {
             key: key.into(),
             ..self.clone()
         }
+    }
+
+    /// User name and password, as they were given.
+    pub fn login(&self) -> Option<(String, SecretString)> {
+        let login = STANDARD.decode(self.auth.expose_secret()).ok()?;
+        let login = Zeroizing::new(String::from_utf8(login).ok()?);
+        let (username, password) = login.split_once(':')?;
+        Some((username.to_owned(), password.into()))
     }
 
     /// How many bytes its login has.

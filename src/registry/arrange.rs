@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Registries;
 use super::pod_subject::PodSubject;
+use super::secret_name::PULL_SECRET;
 use super::valid::ValidRegistry;
 use crate::image::Reference;
 use crate::names::ObjectName;
@@ -19,7 +20,7 @@ pub struct Arrangement<'r> {
 }
 
 impl Registries {
-    /// The order in which a Pod with these images references the Secrets of the Registries that were chosen for it.
+    /// The order in which a Pod with these images references the Secrets of the Registries that were chosen for it, as far as they have one.
     ///
     /// Where Registries have the same key, the first secret's credential is offered first: they are ordered by rank. Within what any Registry
     /// excludes all of them have the same keys, those with a wider pattern, too: there the one that an image resolves to must come first.
@@ -47,13 +48,11 @@ impl Registries {
             if let Some(earlier) = next.despite {
                 arrangement.conflict = Some((&narrow[next.place].name, &narrow[earlier].name));
             }
-            arrangement.secrets.push(&narrow[next.place].secret);
+            arrangement.secrets.extend(&narrow[next.place].secret);
         }
-        let mut chosen = chosen.iter();
-        let common = chosen.find(|registry| !registry.has_own_secret());
-        arrangement
-            .secrets
-            .extend(common.map(|registry| &registry.secret));
+        let mut secrets = chosen.iter().flat_map(|registry| &registry.secret);
+        let common = secrets.find(|secret| ***secret == *PULL_SECRET);
+        arrangement.secrets.extend(common);
         arrangement
     }
 }
@@ -140,7 +139,8 @@ fn find_order(
         let (domain, path) = repository;
         for (registry, pattern) in registries.covering(repository) {
             if pattern.exclusion(domain, path).is_some() {
-                is_excluded = is_excluded || serves(registry);
+                // One without a Secret adds no keys to those of others.
+                is_excluded = is_excluded || registry.delivers_by_secret() && serves(registry);
             } else if let Some(&other) = places.get(&*registry.name) {
                 others.push(other);
             }

@@ -110,7 +110,8 @@ impl Registries {
 fn host_keyed_secrets(registry: &ValidRegistry) -> impl Iterator<Item = &ObjectName> {
     let exports = registry.exports.iter();
     let exports = exports.filter(|export| export.format == ExportFormat::DockerConfig);
-    let own = (!registry.access.is_pull()).then_some(&registry.secret);
+    let own = registry.secret.iter();
+    let own = own.filter(|_| !registry.access.is_pull());
     exports.map(|export| &export.secret).chain(own)
 }
 

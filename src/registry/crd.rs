@@ -85,6 +85,10 @@ pub const ANNOTATION_VALUE_MAX: usize = 2048;
         .message("podMetadata must be left out with access Push: no Pod is patched for it, so write labels and annotations into the builder's own Pod template"),
     validation = Rule::new("!has(self.access) || self.access != 'Push' || self.images.all(image, !image.contains('*'))")
         .message("images must have no * with access Push: builders take it literally, list the hosts"),
+    validation = Rule::new("!has(self.access) || self.access != 'Push' || !has(self.delivery) || self.delivery == 'Secret'")
+        .message("delivery must be Secret with access Push: builders mount its Secret, and no kubelet asks for them"),
+    validation = Rule::new("!has(self.exports) || self.exports.size() == 0 || !has(self.delivery) || self.delivery != 'Node'")
+        .message("delivery must be Secret or Both with exports: an export is a Secret with its login"),
     validation = Rule::new("!has(self.exports) || self.exports.size() == 0 || self.images.all(image, !image.contains('*'))")
         .message("images must have no * with exports: consumers take it literally, list the hosts"),
     validation = Rule::new("!has(self.exports) || !self.exports.exists(one, one.format == 'BasicAuth') || self.images.all(image, image.split('/')[0] == self.images[0].split('/')[0])")

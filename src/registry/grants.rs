@@ -10,12 +10,15 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::Resolved;
 use super::crd::{Access, ExportFormat};
 use super::host_keys::{self, HostKey};
 use super::pattern::Pattern;
 use super::secret_format::SecretFormat;
+use super::secret_name::PULL_SECRET;
 use super::source::CredentialSource;
 use super::valid::{ImagePattern, ValidExport, ValidRegistry};
+use crate::image::Reference;
 use crate::names::ObjectName;
 
 /// A credential that a pull secret of a namespace holds, and its `auths` keys.
@@ -63,6 +66,37 @@ impl Grant {
     }
 }
 
+impl ValidRegistry {
+    /// One of its credentials under these keys, as a pull secret holds it that nothing else is in, whether it has one or not.
+    pub fn grant<'k>(
+        &self,
+        source: CredentialSource,
+        keys: impl IntoIterator<Item = &'k str>,
+    ) -> Grant {
+        let secret = self.secret.clone();
+        Grant {
+            registry: self.name.clone(),
+            secret: secret.unwrap_or_else(|| ObjectName::constant(PULL_SECRET)),
+            format: SecretFormat::PullSecret,
+            access: self.access,
+            source,
+            keys: keys.into_iter().map(str::to_owned).collect(),
+            reserved: Vec::new(),
+            host_keys: Vec::new(),
+        }
+    }
+}
+
+impl Resolved<'_> {
+    /// The credential for this image alone, for who asks for one image: its key is the image's own `host/path`.
+    pub fn grant_of(&self, image: &Reference<'_>) -> Grant {
+        let (domain, path) = image.repository();
+        let source = self.registry.sources[self.grant].0.clone();
+        let key = format!("{domain}/{path}");
+        self.registry.grant(source, [key.as_str()])
+    }
+}
+
 /// A pattern of a Registry that serves the namespace.
 #[derive(Clone, Copy)]
 struct PatternRule<'r> {
@@ -98,7 +132,7 @@ type KeyedRule<'r> = (Pattern, PatternRule<'r>);
 /// The keys of all secrets, by host.
 type KeysByHost<'k, 'r> = HashMap<&'k str, Vec<&'k KeyedRule<'r>>>;
 
-/// Plans the grants of a namespace from the Registries that serve it, given by rank. Each that pushes is by itself, and so is each
+/// Plans the grants of a namespace from the Registries that fill its Secrets, given by rank. Each that pushes is by itself, and so is each
 /// export: nothing is resolved among its Secret and those of others.
 pub(super) fn plan(serving: &[&ValidRegistry]) -> Vec<Grant> {
     let (pulling, pushing): (Vec<_>, Vec<_>) = serving.iter().partition(|one| one.access.is_pull());
@@ -164,13 +198,8 @@ fn plan_together(serving: &[&ValidRegistry]) -> Vec<Grant> {
         };
         Grant {
             registry: registry.name.clone(),
-            secret: registry.secret.clone(),
-            format: SecretFormat::PullSecret,
-            access: registry.access,
-            source,
-            keys: own.iter().map(|(key, _)| key.key().to_owned()).collect(),
             reserved,
-            host_keys: Vec::new(),
+            ..registry.grant(source, own.iter().map(|(key, _)| key.key()))
         }
     };
     grants.into_iter().map(grant).collect()

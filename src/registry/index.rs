@@ -92,7 +92,10 @@ impl Index {
             }
             let image = rule.image(served);
             if let Some(taken_away) = image.exclusion(domain, path) {
-                exclusion = Some(narrow(exclusion, taken_away));
+                // One without a Secret adds no keys to those of others.
+                if registry.delivers_by_secret() {
+                    exclusion = Some(narrow(exclusion, taken_away));
+                }
                 continue;
             }
             let key = match exclusion {

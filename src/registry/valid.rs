@@ -13,7 +13,6 @@ use super::host::{Host, partition_of};
 use super::pattern::Pattern;
 use super::pod_subject::{PodSubject, Specificity};
 use super::secret_format::SecretFormat;
-use super::secret_name::{PULL_SECRET, export_secret_name, own_secret_name};
 use super::selector::LabelSelector;
 use super::source::{CredentialSource, EcrIdentity, EcrSource, Partition, StaticSource};
 use super::validate::{self, Problem};
@@ -44,8 +43,8 @@ pub struct ValidRegistry {
     /// How narrowly all this chooses.
     pub specificity: Specificity,
     /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
-    /// `pullpass-<name>` where it chooses among a namespace's Pods, or pushes.
-    pub secret: ObjectName,
+    /// `pullpass-<name>` where it chooses among a namespace's Pods, or pushes; `None`: no Secret does, kubelets ask.
+    pub secret: Option<ObjectName>,
     /// Its further Secrets, which no Pod references.
     pub exports: Vec<ValidExport>,
     /// When it was made; nothing for those read from files.
@@ -92,6 +91,7 @@ impl ValidRegistry {
         }
         let name = checked(registry.metadata.name.as_deref().unwrap_or_default());
         let specificity = specificity_of(spec);
+        let created = registry.metadata.creation_timestamp.as_ref();
         Ok(Self {
             name: name.clone(),
             sources,
@@ -103,17 +103,9 @@ impl ValidRegistry {
             service_accounts: spec.service_account_names.clone(),
             pods: spec.pod_selector.clone(),
             specificity,
-            secret: if specificity.is_narrow() || !spec.access.is_pull() {
-                checked(&own_secret_name(&name))
-            } else {
-                ObjectName::constant(PULL_SECRET)
-            },
-            exports: exports_of(&name, spec),
-            created: registry
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0),
+            secret: exports::secret_of(&name, spec, specificity),
+            exports: exports::exports_of(&name, spec),
+            created: created.map(|time| time.0),
             images,
         })
     }
@@ -121,21 +113,6 @@ impl ValidRegistry {
     /// Whether it serves a namespace with these labels: it selects it and is not suspended.
     pub fn serves(&self, namespace: &Labels) -> bool {
         !self.suspend && self.namespaces.matches(namespace)
-    }
-
-    /// Whether pull secrets hold its credentials.
-    pub fn delivers_by_secret(&self) -> bool {
-        self.delivery != Delivery::Node
-    }
-
-    /// Whether kubelets that ask get its credentials.
-    pub fn delivers_by_node(&self) -> bool {
-        self.delivery != Delivery::Secret
-    }
-
-    /// Whether its Secret is its own: no other Registry's credentials are in there.
-    pub fn has_own_secret(&self) -> bool {
-        *self.secret != *PULL_SECRET
     }
 
     /// Whether it serves this Pod: it selects its namespace, its ServiceAccount and its labels, is not suspended, and does not push.
@@ -293,16 +270,6 @@ impl ImagePattern {
             .filter(|exclusion| exclusion.covers(domain, path))
             .min()
     }
-}
-
-fn exports_of(registry: &str, spec: &RegistrySpec) -> Vec<ValidExport> {
-    let exports = spec.exports.iter();
-    exports
-        .map(|export| ValidExport {
-            secret: checked(&export_secret_name(registry, &export.name)),
-            format: export.format,
-        })
-        .collect()
 }
 
 /// A name of a Registry that breaks no rule: `validate` refuses all others, and bounds a Registry's own so that its Secret has one, too.

@@ -4,6 +4,7 @@
 mod api_acr;
 mod api_admission;
 mod api_aws;
+mod api_broker;
 mod api_callers;
 mod api_certificates;
 mod api_client_auth;

@@ -1,5 +1,7 @@
 //! What `pullpass check --node` says of a node's files, beside the kubelet's own code; and which images the kubelet asks for.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::support;
 use pullpass::image::Reference;
 use pullpass::registry::Pattern;

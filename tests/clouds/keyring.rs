@@ -217,6 +217,9 @@ fn judge_several(
         let Some(resolved) = registries.resolve(pod.pod_subject(namespace), &reference) else {
             continue;
         };
+        if !resolved.registry.delivers_by_secret() {
+            continue;
+        }
         let mut covering = keys.iter().rev().filter(|(key, _)| matches(key, image).1);
         let (_, first) = covering.next().expect("a key covers it");
         let wanted = format!("{}.", resolved.registry.name);

@@ -43,6 +43,7 @@ prop_compose! {
         pushes in prop::bool::weighted(0.2),
         age in 0..3_u8,
         suspend in prop::bool::weighted(0.1),
+        by_node in prop::bool::weighted(0.2),
     ) -> serde_json::Value {
         // Excludes that the rules refuse are left out one by one, so that nearly every Registry is valid.
         let mut spec = json!({
@@ -68,6 +69,10 @@ prop_compose! {
             if Registries::build([object("probe", 0, &pushing)]).problems().is_empty() {
                 spec = pushing;
             }
+        }
+        // One whose credential no Secret holds takes part in the precedence.
+        if by_node && may_be_narrow && spec["access"] != "Push" {
+            spec["delivery"] = json!("Node");
         }
         for pattern in exclude {
             let mut wider = spec.clone();

@@ -12,6 +12,7 @@ pub mod account;
 pub mod azure;
 pub mod balancer;
 pub mod bed;
+pub mod broker;
 pub mod chart;
 pub mod cluster;
 pub mod figure;

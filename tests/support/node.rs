@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::process::make_certificates;
@@ -34,9 +34,10 @@ pub struct NodeCase {
     append: String,
     text: Option<String>,
     mode: Option<u32>,
-    /// `Some(None)`: there is none.
-    #[serde(default, deserialize_with = "given")]
-    authority: Option<Option<String>>,
+    /// The file of the authority's certificate, instead of a good one.
+    authority: Option<String>,
+    #[serde(default)]
+    no_authority: bool,
     pub found: Vec<String>,
     pub kubelet: Kubelet,
     #[serde(default)]
@@ -49,10 +50,6 @@ pub struct NodeCase {
 pub enum Kubelet {
     Starts,
     Refuses,
-}
-
-fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(value).map(Some)
 }
 
 /// A node's files in a folder, and the Registries of its cluster.
@@ -91,8 +88,8 @@ impl NodeTable {
         let certificates = folder.path().join("certificates");
         make_certificates(&certificates, "127.0.0.1");
         let authority = std::fs::read_to_string(certificates.join("ca.crt")).unwrap();
-        if let Some(authority) = case.authority.clone().unwrap_or(Some(authority)) {
-            write(AUTHORITY, &authority);
+        if !case.no_authority {
+            write(AUTHORITY, case.authority.as_ref().unwrap_or(&authority));
         }
         std::fs::write(folder.path().join("registries.yaml"), &self.registries).unwrap();
         NodeFolder { folder }

@@ -1,6 +1,10 @@
 //! `pullpass check --node`, and `pullpass credential-provider config`, as they are run.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -83,6 +83,7 @@ fn prints_stable_row_for_served_image() {
         "digest": null,
         "registry": "payments",
         "secret": "pullpass",
+        "delivery": "Secret",
         "provider": {
             "kind": "ecr", "account": "123456789012", "region": "eu-west-1", "partition": "aws",
             "public": false, "fips": false, "dualStack": false, "server": null,

@@ -43,7 +43,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "admission",
-        &["metric", "image", "names", "registry", "provision"],
+        &[
+            "metric",
+            "image",
+            "names",
+            "registry",
+            "provision",
+            "server",
+        ],
+    ),
+    (
+        "broker",
+        &[
+            "api_server",
+            "metric",
+            "log_throttle",
+            "names",
+            "plain_text",
+            "image",
+            "registry",
+            "credential",
+            "provision",
+            "server",
+        ],
     ),
     (
         "cluster",
@@ -56,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "registry",
             "credential",
             "provision",
+            "broker",
         ],
     ),
     (
@@ -87,6 +110,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "credential",
             "provision",
             "admission",
+            "broker",
             "cluster",
             "controller",
             "server",
@@ -105,6 +129,10 @@ const PURE: &[&str] = &[
     "admission/plan",
     "admission/patch",
     "admission/validate_registry",
+    "broker/claims",
+    "broker/decide",
+    "broker/protocol",
+    "broker/refusal",
     "provision/digest",
     "provision/secret",
     "provision/decide",
@@ -175,8 +203,8 @@ const HELD_BY: &[(&str, &[&str])] = &[
     ("aws_sdk_sts", &["credential"]),
     ("azure_core", &["credential"]),
     ("azure_identity", &["credential"]),
-    ("axum", &["admission", "server", "command"]),
-    ("tokio_rustls", &["server"]),
+    ("axum", &["admission", "broker", "server", "command"]),
+    ("tokio_rustls", &["broker", "server"]),
     ("clap", &["command"]),
 ];
 

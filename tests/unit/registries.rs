@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use crate::support;
 use proptest::prelude::*;
 use pullpass::image::Reference;
-use pullpass::registry::{CredentialSource, Pattern, Registries, Registry};
+use pullpass::names::ObjectName;
+use pullpass::registry::{
+    CredentialSource, Delivery, Pattern, Registries, Registry, ValidRegistry,
+};
 use serde_json::json;
 use support::kubelet::{
     TEAMS, effective, images, matches, narrow_registries, object, pod, registries,
@@ -83,7 +86,7 @@ fn says_of_access_and_exports_what_the_api_server_says() {
             compared += 1;
         }
     }
-    assert!(compared >= 11, "{compared}");
+    assert!(compared >= 14, "{compared}");
 }
 
 /// The texts of which the keys of a Registry's credentials in the store are made.
@@ -234,10 +237,11 @@ proptest! {
             let reference = Reference::parse(image).expect("a reference");
             let Some(resolved) = registries.resolve(pod_subject, &reference) else { continue };
             let source = &resolved.registry.sources[resolved.grant].0;
-            prop_assert!(secrets.contains(&&*resolved.registry.secret));
+            let Some(secret) = &resolved.registry.secret else { continue };
+            prop_assert!(secrets.contains(&&**secret));
             let asked = keys.get(&effective(&resolved.key)).into_iter().flatten();
             let is_there = asked.into_iter().any(|(registry, found, _)| *registry == resolved.registry.name && found == source);
-            prop_assert!(is_there, "{}: {} is no key of {}", image, resolved.key, resolved.registry.secret);
+            prop_assert!(is_there, "{}: {} is no key of {}", image, resolved.key, secret);
             let first = keys.iter().rev().find(|(key, _)| matches(key, image).1).expect("a key covers it").1;
             if is_decided {
                 prop_assert_eq!(&first[0].0, &resolved.registry.name, "{} of {:?}", image, secrets);
@@ -273,6 +277,40 @@ proptest! {
         prop_assert_eq!(names_of_ties(&all, &namespace), names_of_ties(&pulling, &namespace));
     }
 
+    /// With and without the Registries whose credentials no Secret holds: what Secrets hold is the same, and which Registry serves an image
+    /// is what it would be if Secrets held them all.
+    #[test]
+    fn fills_secrets_the_same_whatever_nodes_ask_for(
+        registries in narrow_registries(),
+        team in prop::sample::select(&TEAMS[..]),
+        pod in pod(),
+    ) {
+        let mut by_secret = registries.clone();
+        by_secret.retain(|registry| registry.spec.delivery == Delivery::Secret);
+        let mut all_by_secret = registries.clone();
+        for registry in &mut all_by_secret {
+            registry.spec.delivery = Delivery::Secret;
+        }
+        let [mixed, by_secret, all_by_secret] = [registries, by_secret, all_by_secret].map(Registries::build);
+        let namespace: BTreeMap<String, String> = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        prop_assert_eq!(mixed.grants(&namespace), by_secret.grants(&namespace));
+        prop_assert_eq!(mixed.secrets(&namespace), by_secret.secrets(&namespace));
+        for image in &pod.images {
+            let reference = Reference::parse(image).expect("a reference");
+            let resolve = |of: &Registries| {
+                let resolved = of.resolve(pod.pod_subject(&namespace), &reference)?;
+                Some((resolved.registry.name.clone(), resolved.key.into_owned()))
+            };
+            let winner = resolve(&mixed);
+            let name = |of: &Option<(ObjectName, String)>| of.as_ref().map(|(name, _)| name.clone());
+            prop_assert_eq!(name(&winner), name(&resolve(&all_by_secret)), "{}", image);
+            let has_secret = |name: &ObjectName| mixed.get(name).is_some_and(ValidRegistry::delivers_by_secret);
+            if winner.as_ref().is_some_and(|(name, _)| has_secret(name)) {
+                prop_assert_eq!(winner, resolve(&by_secret), "{}", image);
+            }
+        }
+    }
+
     /// A Secret that builders mount: those that know hosts alone find what those find that take the longest key.
     #[test]
     fn gives_builders_of_every_kind_the_same_login(
@@ -293,10 +331,11 @@ proptest! {
         }
         for registry in registries.iter().filter(|one| !one.access.is_pull() && one.serves(&namespace)) {
             for pattern in registry.patterns() {
-                let find = |key: &str| keys.get(&(registry.secret.clone(), key.to_owned()));
+                let secret = registry.secret.clone().expect("builders mount it");
+                let find = |key: &str| keys.get(&(secret.clone(), key.to_owned()));
                 let (by_path, by_host) = (find(pattern.key()), find(pattern.domain()));
                 prop_assert!(by_path.is_some() && by_path == by_host, "{pattern}");
-                prop_assert!(registry.retains(&namespace, &registry.secret, pattern.domain()) == registry.suspend);
+                prop_assert!(registry.retains(&namespace, &secret, pattern.domain()) == registry.suspend);
             }
         }
     }

@@ -25,6 +25,8 @@ pub enum Skip {
     NamespaceTerminating,
     /// No Registry serves one of the images (or, with `all`, the namespace).
     NoRegistry,
+    /// No Secret holds the logins for its images: the kubelet asks for them.
+    DeliveredByNode,
     /// The ServiceAccount enforces mountable secrets and does not list ours: the API server would refuse the Pod.
     MountableSecrets,
     /// A Secret of our name is there that is not ours.
@@ -46,6 +48,7 @@ impl Skip {
             Self::UnknownInjectValue => "UnknownInjectValue",
             Self::NamespaceTerminating => "NamespaceTerminating",
             Self::NoRegistry => "NoRegistry",
+            Self::DeliveredByNode => "DeliveredByNode",
             Self::MountableSecrets => "MountableSecrets",
             Self::SecretNotManaged => "SecretNotManaged",
         }
@@ -62,6 +65,7 @@ impl Skip {
                 | Self::PodOptedOut
                 | Self::NamespaceNotOptedIn
                 | Self::NoRegistry
+                | Self::DeliveredByNode
         )
     }
 }

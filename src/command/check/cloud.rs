@@ -20,7 +20,7 @@ use crate::provision::tenant_identity;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
-use crate::registry::{Access, CredentialSource, Grant, SecretFormat, ValidRegistry};
+use crate::registry::{Access, CredentialSource, Grant, ValidRegistry};
 
 /// The hops after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
@@ -138,20 +138,6 @@ fn read_logins(
     }
 }
 
-/// A Registry's credential of this source, as a pull secret would hold it.
-fn grant_of(registry: &ValidRegistry, source: &MintSource, keys: &[String]) -> Grant {
-    Grant {
-        registry: registry.name.clone(),
-        secret: registry.secret.clone(),
-        format: SecretFormat::PullSecret,
-        access: registry.access,
-        source: CredentialSource::Minted(source.clone()),
-        keys: keys.to_vec(),
-        reserved: Vec::new(),
-        host_keys: Vec::new(),
-    }
-}
-
 /// A minted credential, hop by hop.
 async fn try_mint(
     context: &CheckContext<'_>,
@@ -160,7 +146,11 @@ async fn try_mint(
     keys: &[String],
     report: &mut CheckReport,
 ) -> anyhow::Result<Vec<Login>> {
-    let bound = match bind(context, &grant_of(registry, source, keys), source).await {
+    let grant = registry.grant(
+        CredentialSource::Minted(source.clone()),
+        keys.iter().map(String::as_str),
+    );
+    let bound = match bind(context, &grant, source).await {
         Ok(bound) => bound,
         Err(result) => {
             report.add("identity", result)?;

@@ -20,10 +20,8 @@ pub(super) fn check_pod(
     tried: &DryRunPod,
     needed: &BTreeSet<ObjectName>,
 ) -> HopResult {
-    let warnings: Vec<&str> = tried
-        .warnings
-        .iter()
-        .map(String::as_str)
+    let warnings = tried.warnings.iter().map(String::as_str);
+    let warnings: Vec<&str> = warnings
         .filter(|warning| warning.contains("pullpass"))
         .collect();
     let said = if warnings.is_empty() {
@@ -37,6 +35,10 @@ pub(super) fn check_pod(
         .map(AsRef::as_ref)
         .filter(|name| !references.contains(name))
         .collect();
+    if needed.is_empty() {
+        let message = "a Pod needs no reference: its node's kubelet asks pullpass for the login";
+        return HopResult::ok(format!("{message}{said}"));
+    }
     if missing.is_empty() {
         return HopResult::ok(format!("a Pod references {}{said}", references.join(", ")));
     }

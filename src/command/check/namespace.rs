@@ -22,7 +22,7 @@ use crate::provision::ports::{Cluster as _, ClusterError};
 use crate::provision::secret::{AuthEntry, Auths};
 use crate::provision::{InjectMode, Namespace, grant_entries};
 use crate::registry::source::MintSource;
-use crate::registry::{CredentialSource, Grant, ValidRegistry};
+use crate::registry::{CredentialSource, Delivery, Grant, ValidRegistry};
 
 /// Checks one namespace.
 pub(super) async fn check(
@@ -99,14 +99,15 @@ async fn check_secrets(
     Ok(foreign)
 }
 
-/// A Registry that serves the namespace, and whether it does so for builders.
+/// A Registry that serves the namespace, and how, unless it is by Secrets for Pods.
 fn describe_serving(registry: &ValidRegistry) -> String {
-    let access = if registry.access.is_pull() {
-        ""
-    } else {
-        " (access Push)"
+    let how = match registry.delivery {
+        Delivery::Secret if registry.access.is_pull() => "",
+        Delivery::Secret => " (access Push)",
+        Delivery::Node => " (delivery Node: kubelets ask, no Secret holds it)",
+        Delivery::Both => " (delivery Both: by Secret, and kubelets may ask)",
     };
-    format!("{}{access}", registry.name)
+    format!("{}{how}", registry.name)
 }
 
 /// The credentials of a namespace by pull secret.
@@ -375,7 +376,7 @@ fn needed(context: &CheckContext<'_>, images: &[String]) -> BTreeSet<ObjectName>
         let resolved = context
             .registries
             .resolve(context.pod_subject(), &reference)?;
-        Some(resolved.registry.secret.clone())
+        resolved.registry.secret.clone()
     };
     images.iter().filter_map(secret).collect()
 }

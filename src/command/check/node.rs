@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::{Args, advice, context, ids};
+use crate::broker::protocol::AUDIENCE;
 use crate::cluster::Kube;
-use crate::command::credential_provider::config::{AUDIENCE, AUDIENCE_VERB};
+use crate::command::credential_provider::config::AUDIENCE_VERB;
 use crate::command::manifest::{Manifests, YamlDocument};
 use crate::provision::ports::ClusterError;
 use crate::registry::Registries;

@@ -89,8 +89,7 @@ fn of_match(
         }
         Why::Pushes { .. } => {
             let fix = format!(
-                "add a Registry with access Pull for it, which Pods get; builders mount Secret {} of Registry {name}",
-                registry.secret
+                "add a Registry with access Pull for it, which Pods get; builders mount the Secret of Registry {name}"
             );
             (ids::PUSH_ONLY, fix.into())
         }

@@ -94,6 +94,7 @@ fn needed_by(registries: &Registries, namespace: &Labels, account: &str) -> BTre
         registry.access.is_pull() && registry.pods.is_none() && is_for(&registry.service_accounts)
     });
     serving
-        .map(|registry| registry.secret.to_string())
+        .filter_map(|registry| registry.secret.as_ref())
+        .map(ToString::to_string)
         .collect()
 }

@@ -7,14 +7,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::platform::{self, Platform};
+use crate::broker::protocol::{API_VERSION, AUDIENCE};
 use crate::command::manifest::Manifests;
 use crate::registry::Registries;
 use crate::registry::match_images::{is_asked_for, match_images};
 
-/// The audience of the tokens that kubelets hand to pullpass.
-pub(in crate::command) const AUDIENCE: &str = "pullpass.dev";
-/// The version of the plug-in's protocol in which the kubelet hands tokens over.
-pub(in crate::command) const PROTOCOL: &str = "credentialprovider.kubelet.k8s.io/v1";
 /// The version of the kubelet's configuration.
 pub(in crate::command) const CONFIG_VERSION: &str = "kubelet.config.k8s.io/v1";
 /// The verb that a node needs on an audience to ask for tokens of it.
@@ -153,7 +150,7 @@ fn plan(registries: &Registries, broker: &Broker<'_>) -> Option<CredentialProvid
         kind: "CredentialProviderConfig",
         providers: [Provider {
             name: "pullpass",
-            api_version: PROTOCOL,
+            api_version: API_VERSION,
             match_images,
             default_cache_duration: "0s",
             args: arguments.map(str::to_owned).to_vec(),

@@ -41,7 +41,7 @@ pub(super) fn find(explanation: &Explanation<'_>) -> Vec<PushOption> {
         .filter_map(|one| match one.why {
             Why::Pushes { pattern } => Some(PushOption {
                 registry: one.registry.name.to_string(),
-                secret: one.registry.secret.to_string(),
+                secret: one.registry.secret.as_ref()?.to_string(),
                 left: describe_left(one.registry, pattern),
             }),
             _ => None,
@@ -86,7 +86,8 @@ pub(super) fn find_shared_host(
     explanation: &Explanation<'_>,
     (domain, path): (&str, &str),
 ) -> Option<String> {
-    let secret = &explanation.resolved.as_ref()?.registry.secret;
+    let registry = explanation.resolved.as_ref()?.registry;
+    let secret = registry.secret.as_ref()?;
     let labels = context.namespace.as_ref()?;
     let grants = context.registries.grants(labels);
     let is_of_host = |key: &String| domain_of_key(key).as_deref() == Some(domain);

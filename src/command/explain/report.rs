@@ -8,7 +8,7 @@ use super::exports::{self, ExportedSecret};
 use super::images::ImageArg;
 use crate::image::Reference;
 use crate::registry::{
-    Explanation, Host, Pattern, PodMetadata, Precedence, RegistryMatch, Resolved, Why,
+    Delivery, Explanation, Host, Pattern, PodMetadata, Precedence, RegistryMatch, Resolved, Why,
 };
 
 /// A row of `-o json`. The names and forms of its fields are stable.
@@ -26,6 +26,8 @@ pub(super) struct ExplainedImage {
     pub(super) registry: Option<String>,
     /// The pull secret that holds its credential.
     pub(super) secret: Option<String>,
+    /// How Pods get it.
+    pub(super) delivery: Option<Delivery>,
     /// What its host is.
     pub(super) provider: Option<ProviderInfo>,
     pub(super) reason: String,
@@ -78,10 +80,12 @@ pub(super) struct Details {
 /// What a Pod with an image gets.
 #[derive(Debug)]
 pub(super) struct PodGets {
-    /// The pull secret that it references.
-    pub(super) secret: String,
+    /// The pull secret that it references; `None`: it references none.
+    pub(super) secret: Option<String>,
     /// The key of the image in the pull secret.
     pub(super) key: String,
+    /// Whether its node's kubelet gets the credential that asks.
+    pub(super) by_node: bool,
     /// Labels and annotations.
     pub(super) pod_metadata: PodMetadata,
 }
@@ -89,8 +93,9 @@ pub(super) struct PodGets {
 impl Details {
     fn new(explanation: &Explanation<'_>) -> Self {
         let gets = explanation.resolved.as_ref().map(|resolved| PodGets {
-            secret: resolved.registry.secret.to_string(),
+            secret: resolved.registry.secret.as_ref().map(ToString::to_string),
             key: resolved.key.to_string(),
+            by_node: resolved.registry.delivers_by_node(),
             pod_metadata: resolved.registry.pod_metadata.clone(),
         });
         let without_pattern = explanation
@@ -134,20 +139,17 @@ pub(super) fn explain(context: &ExplainContext, image: &ImageArg) -> ExplainedIm
         .registries
         .explain(context.pod_subject(), &reference);
     let owned = |part: Option<&str>| part.map(str::to_owned);
+    let resolved = explanation.resolved.as_ref();
+    let registry = resolved.map(|resolved| resolved.registry);
     ExplainedImage {
         host: Some(reference.host().to_owned()),
         port: owned(reference.port()),
         path: Some(reference.path().to_owned()),
         tag: owned(reference.tag()),
         digest: owned(reference.digest()),
-        registry: explanation
-            .resolved
-            .as_ref()
-            .map(|resolved| resolved.registry.name.to_string()),
-        secret: explanation
-            .resolved
-            .as_ref()
-            .map(|resolved| resolved.registry.secret.to_string()),
+        registry: registry.map(|registry| registry.name.to_string()),
+        secret: owned(registry.and_then(|registry| registry.secret.as_deref())),
+        delivery: registry.map(|registry| registry.delivery),
         provider: recognised.and_then(provider),
         reason: reason(&explanation, recognised),
         builders: builders::find(&explanation),
@@ -284,15 +286,13 @@ fn why_not(result: &RegistryMatch<'_>) -> String {
         ),
         Why::PodNotServed => {
             let selector = result.registry.pods.as_ref();
-            format!(
-                "it does not serve the Pod: it selects Pods by {}",
-                selector.map(ToString::to_string).unwrap_or_default()
-            )
+            let selector = selector.map(ToString::to_string).unwrap_or_default();
+            format!("it does not serve the Pod: it selects Pods by {selector}")
         }
         Why::Suspended => "it is suspended".to_owned(),
         Why::Pushes { pattern } => format!(
             "its pattern {pattern} covers the image, its access is Push: builders mount its Secret {}, no Pod is given it to pull",
-            result.registry.secret
+            result.registry.secret.as_deref().unwrap_or("none")
         ),
         Why::Outranked {
             pattern,

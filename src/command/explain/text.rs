@@ -101,7 +101,11 @@ fn render_others(row: &ExplainedImage, lines: &mut Vec<String>) {
 }
 
 fn describe(gets: &PodGets) -> String {
-    let secret = format!("the pull secret {} (key {})", gets.secret, gets.key);
+    let key = &gets.key;
+    let secret = gets.secret.as_ref();
+    let secret = secret.map(|secret| format!("the pull secret {secret} (key {key})"));
+    let by_node = "a login that its node's kubelet asks pullpass for (where its credential provider runs, docs/DELIVERY.md)";
+    let by_node = gets.by_node.then(|| by_node.to_owned());
     let labels = gets
         .pod_metadata
         .labels
@@ -112,7 +116,9 @@ fn describe(gets: &PodGets) -> String {
         .annotations
         .iter()
         .map(|(key, value)| format!("the annotation {key}={value}"));
-    std::iter::once(secret)
+    secret
+        .into_iter()
+        .chain(by_node)
         .chain(labels)
         .chain(annotations)
         .collect::<Vec<_>>()
@@ -235,7 +241,10 @@ pub(super) fn render_wide(context: &ExplainContext, rows: &[ExplainedImage]) -> 
             row.image.clone(),
             cell(row.registry.as_deref()),
             cell(row.secret.as_deref()),
-            cell(gets.map(|gets| gets.key.as_str())),
+            cell(
+                gets.filter(|gets| gets.secret.is_some())
+                    .map(|gets| gets.key.as_str()),
+            ),
             cell(row.provider.as_ref().map(|provider| provider.kind)),
             row.error.clone().unwrap_or_else(|| row.reason.clone()),
         ]

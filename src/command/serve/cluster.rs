@@ -12,6 +12,7 @@ use super::certificates::WebhookCertificates;
 use super::manager::Manager;
 use super::{Args, LOG_INTERVAL, user};
 use crate::admission::PodChecker;
+use crate::broker::{self, Broker};
 use crate::cluster::{
     Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
 };
@@ -54,6 +55,9 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     let synced = watches.synced().and(user::WAITING, user);
     let http = build_http(args)?;
     let (provisioner, minted) = assemble(&http, &mut manager, kube.clone(), state, store);
+    if manager.has_broker() {
+        serve_broker(&kube, &provisioner, &mut manager);
+    }
     let calls = WebhookCalls::default();
     let control = (!args.no_controller).then(|| {
         let (made, known) = (&certificates, &provisioner);
@@ -77,6 +81,15 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
     manager.run(Arc::new(provisioner.clone()), prepared).await?;
     settle(control, &provisioner).await;
     Ok(())
+}
+
+/// Has kubelets answered.
+fn serve_broker(kube: &Kube, provisioner: &Provisioner, manager: &mut Manager) {
+    let metrics = broker::Metrics::default();
+    metrics.register(&mut manager.metrics);
+    let (provisioner, cluster) = (provisioner.clone(), Arc::new(kube.clone()));
+    let broker = Broker::new(provisioner, cluster, metrics, Timestamp::now);
+    manager.set_broker(broker);
 }
 
 /// Waits for what is still being written when the process was told to stop.

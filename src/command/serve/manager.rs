@@ -1,10 +1,11 @@
 //! What every way of serving has around it: log, listeners, certificate, health, metrics, signals.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use axum::Router;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -15,6 +16,8 @@ use tokio::task::JoinSet;
 
 use super::ManagerArgs;
 use crate::admission::{self, Webhook};
+use crate::broker::protocol::REQUEST_MAX;
+use crate::broker::{self, Broker};
 use crate::provision::{ExcludedNamespaces, Provision};
 use crate::server::certificate::Certificate;
 use crate::server::client_auth::ClientCas;
@@ -26,6 +29,15 @@ const WEBHOOK_PORT: u16 = 8443;
 /// Where health and metrics are by default.
 const METRICS_PORT: u16 = 8080;
 
+/// What the broker takes: a kubelet connects anew for each image, and sends a small request.
+const BROKER_BOUNDS: Bounds = Bounds {
+    connections: 512,
+    body_bytes: REQUEST_MAX,
+    all_bodies_bytes: 512 * REQUEST_MAX,
+    large_bodies_bytes: 512 * REQUEST_MAX,
+    ..Bounds::DEFAULT
+};
+
 /// Connections of probes and scrapers at a time.
 const HEALTH_CONNECTIONS: usize = 64;
 
@@ -36,6 +48,9 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 pub(super) struct Manager {
     webhook: Option<TcpListener>,
     health: Option<TcpListener>,
+    /// Where kubelets ask, if they may; and what answers them.
+    broker: Option<TcpListener>,
+    broker_application: Option<Router>,
     /// What is served with.
     pub(super) certificate: Certificate,
     callers: Option<ClientCas>,
@@ -73,10 +88,23 @@ impl Manager {
         let webhook = webhook.context("--listen")?;
         let health = listen(args.metrics_listen, METRICS_PORT).await;
         let health = health.context("--metrics-listen")?;
+        let broker = match args.broker_listen {
+            Some(address) => Some(
+                listen_for_kubelets(address)
+                    .await
+                    .context("--broker-listen")?,
+            ),
+            None => None,
+        };
+        if let Some(broker) = &broker {
+            tracing::info!(broker.address = %broker.local_addr()?, "listening for kubelets");
+        }
         tracing::info!(webhook.address = %webhook.local_addr()?, health.address = %health.local_addr()?, "listening");
         Ok(Self {
             webhook: Some(webhook),
             health: Some(health),
+            broker,
+            broker_application: None,
             tls: certificate.server_config(callers.as_ref()),
             certificate,
             callers,
@@ -91,6 +119,16 @@ impl Manager {
             metrics: MetricsRegistry::default(),
             tasks: JoinSet::new(),
         })
+    }
+
+    /// Whether kubelets may ask.
+    pub(super) fn has_broker(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    /// Has kubelets answered by this.
+    pub(super) fn set_broker(&mut self, broker: Broker) {
+        self.broker_application = Some(broker::router(Arc::new(broker)));
     }
 
     /// Serves until the process is stopped, then drains. Ready as soon as `prepared` ends.
@@ -182,11 +220,30 @@ impl Manager {
                     connections: webhook_connections(self.descriptors),
                     ..Bounds::default()
                 },
-                metrics,
+                metrics: metrics.clone(),
             };
             servers.spawn(named("the webhook", webhook.run(self.drain.clone())));
         }
+        if let Some(broker) = self.take_broker(metrics) {
+            servers.spawn(named("the broker", broker.run(self.drain.clone())));
+        }
         Ok(servers)
+    }
+
+    /// What answers kubelets, if they may ask.
+    fn take_broker(&mut self, metrics: server::Metrics) -> Option<Server> {
+        let connections = webhook_connections(self.descriptors).min(BROKER_BOUNDS.connections);
+        Some(Server {
+            listener: self.broker.take()?,
+            // No client certificate is asked for: kubelets show tokens.
+            tls: Some(self.certificate.server_config(None)),
+            application: self.broker_application.take()?,
+            bounds: Bounds {
+                connections,
+                ..BROKER_BOUNDS
+            },
+            metrics,
+        })
     }
 }
 
@@ -221,6 +278,14 @@ async fn ended(tasks: &mut JoinSet<anyhow::Result<()>>, servers: &mut Servers) -
         },
         else => std::future::pending().await,
     }
+}
+
+/// Listens at the address that was given; `[::]` is all of both families, or those of IPv4 where there is no IPv6.
+async fn listen_for_kubelets(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        return server::bind_everywhere(address.port()).await;
+    }
+    server::bind(address).await
 }
 
 /// Listens at the address that was given and no other, else at all of them.

@@ -1,10 +1,12 @@
 //! Which Secrets a Registry has, and in which form each of them holds its logins.
 
-use super::ValidRegistry;
+use super::{ValidRegistry, checked};
 use crate::names::ObjectName;
 use crate::registry::Labels;
-use crate::registry::crd::ExportFormat;
+use crate::registry::crd::{Delivery, ExportFormat, RegistrySpec};
+use crate::registry::pod_subject::Specificity;
 use crate::registry::secret_format::SecretFormat;
+use crate::registry::secret_name::{PULL_SECRET, export_secret_name, own_secret_name};
 
 /// One more Secret with a Registry's login, for consumers that are no Pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,17 +17,62 @@ pub struct ValidExport {
     pub format: ExportFormat,
 }
 
+/// The name of the Secret that holds a Registry's credentials for Pods or builders; `None`: none does.
+pub(super) fn secret_of(
+    registry: &str,
+    spec: &RegistrySpec,
+    specificity: Specificity,
+) -> Option<ObjectName> {
+    if spec.delivery == Delivery::Node {
+        None
+    } else if specificity.is_narrow() || !spec.access.is_pull() {
+        Some(checked(&own_secret_name(registry)))
+    } else {
+        Some(ObjectName::constant(PULL_SECRET))
+    }
+}
+
+pub(super) fn exports_of(registry: &str, spec: &RegistrySpec) -> Vec<ValidExport> {
+    let exports = spec.exports.iter();
+    exports
+        .map(|export| ValidExport {
+            secret: checked(&export_secret_name(registry, &export.name)),
+            format: export.format,
+        })
+        .collect()
+}
+
 impl ValidRegistry {
+    /// Whether pull secrets hold its credentials.
+    pub fn delivers_by_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Whether kubelets that ask get its credentials.
+    pub fn delivers_by_node(&self) -> bool {
+        self.delivery != Delivery::Secret
+    }
+
+    /// Whether its Secret is its own: no other Registry's credentials are in there.
+    pub fn has_own_secret(&self) -> bool {
+        let mut secret = self.secret.iter();
+        secret.any(|secret| **secret != *PULL_SECRET)
+    }
+
+    /// Whether a namespace with these labels is to hold Secrets with its credentials.
+    pub fn fills(&self, namespace: &Labels) -> bool {
+        self.delivers_by_secret() && self.serves(namespace)
+    }
+
     /// The names of all Secrets with its credentials in each namespace that it serves.
     pub fn secrets(&self) -> impl Iterator<Item = &ObjectName> {
         let exports = self.exports.iter().map(|export| &export.secret);
-        std::iter::once(&self.secret).chain(exports)
+        self.secret.iter().chain(exports)
     }
 
     /// Those of them that no other Registry's credentials are in: they need rights of their own.
     pub fn own_secrets(&self) -> impl Iterator<Item = &ObjectName> {
-        let skipped = usize::from(!self.has_own_secret());
-        self.secrets().skip(skipped)
+        self.secrets().filter(|secret| ***secret != *PULL_SECRET)
     }
 
     /// Whether this is one of its Secrets.
@@ -35,7 +82,7 @@ impl ValidRegistry {
 
     /// In which form a Secret of this name holds its logins; `None`: none does.
     pub(in crate::registry) fn format_of(&self, secret: &str) -> Option<SecretFormat> {
-        if *self.secret == *secret {
+        if self.secret.as_deref() == Some(secret) {
             return Some(SecretFormat::PullSecret);
         }
         let mut exports = self.exports.iter();

@@ -38,6 +38,12 @@ pub(super) fn check(spec: &RegistrySpec, images: &[Pattern], findings: &mut Prob
             "must be left out with access Push: no Pod is patched for it, so write labels and annotations into the builder's own Pod template",
         );
     }
+    if !spec.delivery.is_secret() {
+        findings.add(
+            "spec.delivery",
+            "must be Secret with access Push: builders mount its Secret, and no kubelet asks for them",
+        );
+    }
     for image in images.iter().filter(|image| image.has_wildcard()) {
         findings.add_of_image(
             image,

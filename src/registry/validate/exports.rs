@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use super::Problems;
 use crate::names::is_label;
-use crate::registry::crd::{EXPORT_NAME_MAX, EXPORTS_MAX, Export, ExportFormat, RegistrySpec};
+use crate::registry::crd::{
+    Delivery, EXPORT_NAME_MAX, EXPORTS_MAX, Export, ExportFormat, RegistrySpec,
+};
 use crate::registry::pattern::Pattern;
 
 /// Checks the exports, and the images that they are for. The schema says the same in the same words.
@@ -25,6 +27,12 @@ pub(super) fn check(spec: &RegistrySpec, images: &[Pattern], findings: &mut Prob
         let field = format!("spec.exports[{index}]");
         check_name(&field, &export.name, &mut names, findings);
         check_images(&field, export, images, findings);
+    }
+    if spec.delivery == Delivery::Node {
+        findings.add(
+            "spec.delivery",
+            "must be Secret or Both with exports: an export is a Secret with its login",
+        );
     }
     for image in images.iter().filter(|image| image.has_wildcard()) {
         findings.add_of_image(

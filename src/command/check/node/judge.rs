@@ -8,9 +8,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::finding::NodeFinding;
 use super::provider::Provider;
+use crate::broker::protocol::AUDIENCE;
 use crate::command::check::ids;
 use crate::command::check::report::Fix;
-use crate::command::credential_provider::config::AUDIENCE;
 use crate::command::manifest::YamlDocument;
 use crate::registry::match_images::{MatchImage, is_asked_for};
 use crate::registry::{Pattern, Registries, ValidRegistry};

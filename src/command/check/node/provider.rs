@@ -5,8 +5,9 @@
 use serde_json::{Map, Value};
 
 use super::finding::NodeFinding;
+use crate::broker::protocol::API_VERSION as PROTOCOL;
 use crate::command::check::ids;
-use crate::command::credential_provider::config::{CONFIG_VERSION, PROTOCOL};
+use crate::command::credential_provider::config::CONFIG_VERSION;
 use crate::command::manifest::YamlDocument;
 use crate::registry::match_images::{MatchImage, MatchImageError};
 

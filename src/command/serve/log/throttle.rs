@@ -42,7 +42,7 @@ impl Throttle {
 fn is_bounded(metadata: &Metadata<'_>) -> bool {
     let mut rooms = metadata.target().split("::");
     let ours = rooms.next() == Some("pullpass");
-    let faces_callers = matches!(rooms.next(), Some("server" | "admission"));
+    let faces_callers = matches!(rooms.next(), Some("server" | "admission" | "broker"));
     let level = *metadata.level();
     level <= Level::WARN || level <= Level::INFO && (!ours || faces_callers)
 }
