@@ -98,11 +98,11 @@ test-oldest: bed bed-oldest
 	$(CARGO) test --locked --no-run --test api
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
-## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; and one that pulls across rotations
+## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; one that pulls across rotations; and a kubelet that asks
 test-cluster: bed-demo
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
-	$(CARGO) test --locked --test cluster -- rotation:: --nocapture
+	$(CARGO) test --locked --test cluster -- rotation:: nodes:: --nocapture --test-threads 1
 
 ## test-consumers: what clients find in the Secrets, and kaniko with one of them on a whole cluster; not part of `make test` (builds clients and kaniko first)
 test-consumers: bed-consumers

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod e2e;
+mod nodes;
 mod rotation;
 #[path = "../support/mod.rs"]
 mod support;

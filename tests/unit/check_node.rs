@@ -137,7 +137,8 @@ fn prints_what_a_node_needs() {
     for platform in ["eks", "aks", "kubeadm", "k3s", "kind", "talos", "openshift"] {
         let output = run(&[&config[..], &address, &["--platform", platform]].concat());
         let printed = String::from_utf8(output.stdout).unwrap();
-        let has_all = text.lines().all(|line| printed.contains(line));
+        let mut lines = text.lines().filter(|line| !line.contains("ca.crt"));
+        let has_all = lines.all(|line| printed.contains(line));
         assert!(has_all || platform == "openshift", "{platform}: {printed}");
     }
     let refused = run(&config);

@@ -7,11 +7,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "certs",
     "check",
     "completion",
     "crd",
+    "credential-provider",
     "explain",
     "policy",
     "purge",

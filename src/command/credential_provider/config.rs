@@ -188,14 +188,14 @@ fn print_rights() -> anyhow::Result<String> {
 
 /// Reads `HOST:PORT` of something that a node can find.
 fn parse_address(text: &str) -> Result<String, String> {
+    if text.contains('/') {
+        return Err("write it without https:// and path, such as 10.96.0.80:8444".to_owned());
+    }
     let found = text.rsplit_once(':').filter(|(host, port)| {
         let is_bare_ipv6 = host.contains(':') && !host.starts_with('[');
         !host.is_empty() && !is_bare_ipv6 && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
     let (host, _) = found.ok_or("write it as HOST:PORT, such as 10.96.0.80:8444")?;
-    if host.contains("://") || host.contains('/') {
-        return Err("write it without https:// and path, such as 10.96.0.80:8444".to_owned());
-    }
     let mut labels = host.split('.');
     if labels.any(|label| label == "svc") {
         return Err(format!(
