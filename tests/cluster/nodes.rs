@@ -151,6 +151,40 @@ impl Nodes {
         begin.elapsed()
     }
 
+    /// What `pullpass check` finds wrong with this node and its rights.
+    fn find_wrong(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let kubeconfig = self.place.bed.field("kubeconfig");
+        let (config, bin, file) = (path("config"), path("bin"), path("registries.yaml"));
+        let output = Command::new(BINARY)
+            .args([
+                "check",
+                "-o",
+                "json",
+                "--node",
+                "/",
+                "--node-config",
+                &config,
+            ])
+            .args([
+                "--node-bin-dir",
+                &bin,
+                "-f",
+                &file,
+                "--kubeconfig",
+                kubeconfig,
+            ])
+            .env_clear()
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().iter();
+        let wrong = checks.filter(|check| check["status"] != "ok");
+        wrong
+            .map(|check| check["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// A Pod of this ServiceAccount that always pulls.
     async fn create(
         &self,
@@ -218,9 +252,12 @@ impl Nodes {
         }
     }
 
+    /// The kubelet's log, an entry a line: klog writes an error that ends in a line feed as lines of its own.
     fn kubelet_log(&self) -> String {
         let path = Path::new(self.place.bed.field("logs")).join("kubelet.log");
-        String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
+        let text = std::fs::read(path).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        text.replace("\n\t", " ").replace("\n >", " >")
     }
 
     /// Waits until a line of the kubelet's log holds all of these words; answers it.
@@ -322,10 +359,12 @@ async fn want_the_right(nodes: &Nodes) {
     ];
     let said = nodes.wait_logged(&words).await;
     println!("without the right: {said}");
+    assert_eq!(nodes.find_wrong(), ["NodeAudienceForbidden"]);
     let rights = run(&["credential-provider", "config", "--rbac"]);
     let file = nodes.folder.path().join("rights.yaml");
     std::fs::write(&file, rights).unwrap();
     nodes.place.cluster.apply_file(file).await;
+    assert_eq!(nodes.find_wrong(), Vec::<String>::new());
     // The same Pod, at the kubelet's next try.
     let took = nodes.wait_running("shop", "early").await;
     println!(
