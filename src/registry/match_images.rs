@@ -12,7 +12,7 @@ use crate::image;
 /// An entry of `matchImages`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchImage {
-    /// The host's labels, each of which may hold `*` and `?`.
+    /// The host's labels, each of which may hold `*`.
     labels: Vec<String>,
     port: Option<String>,
     /// The path, without a slash in front; empty for the whole host.
@@ -50,6 +50,10 @@ impl MatchImage {
             (
                 text.contains('@'),
                 "has a digest: the kubelet asks for the repository alone",
+            ),
+            (
+                text.contains(['?', '#']),
+                "has a ? or a #, after which the kubelet reads nothing: * is for any text of a label",
             ),
             (
                 path.contains(':'),
@@ -152,24 +156,17 @@ pub fn match_images<'r>(registries: impl Iterator<Item = &'r ValidRegistry>) -> 
         .collect()
 }
 
-/// Whether a label has the form of another one that may hold `*`, any text, and `?`, one letter. Sets of letters in brackets, which Go's
-/// [path/filepath](https://pkg.go.dev/path/filepath#Match) knows, are no part of a host.
+/// Whether a label has the form of another one that may hold `*`, any text. `?` begins a query in the kubelet's eyes, and sets of letters in
+/// brackets, which Go's [path/filepath](https://pkg.go.dev/path/filepath#Match) knows, are no part of a host.
 fn matches_glob(glob: &str, label: &str) -> bool {
-    match glob.chars().next() {
-        None => label.is_empty(),
-        Some('*') => {
-            let rest = &glob[1..];
-            let mut ends = label.char_indices().map(|(at, _)| at);
-            matches_glob(rest, "") || ends.any(|at| matches_glob(rest, &label[at..]))
-        }
-        Some(letter) => {
-            let mut letters = label.chars();
-            letters
-                .next()
-                .is_some_and(|other| letter == '?' || letter == other)
-                && matches_glob(&glob[letter.len_utf8()..], letters.as_str())
-        }
-    }
+    let Some((start, rest)) = glob.split_once('*') else {
+        return glob == label;
+    };
+    let Some(label) = label.strip_prefix(start) else {
+        return false;
+    };
+    let mut ends = label.char_indices().map(|(at, _)| at);
+    matches_glob(rest, "") || ends.any(|at| matches_glob(rest, &label[at..]))
 }
 
 #[cfg(test)]
@@ -194,7 +191,8 @@ mod tests {
             ("*.com", "a.com", true, true),
             ("*.com", "*.com", true, true),
             ("a*.com", "abc.com", true, true),
-            ("a?c.com", "abc.com", true, true),
+            ("a*c*.com", "abcd.com", true, true),
+            ("a*d.com", "abc.com", false, false),
             ("a*.com", "*.com", false, true),
             ("a.com", "*.com", false, true),
             ("b.a.com", "a.com", false, false),
@@ -228,6 +226,7 @@ mod tests {
             "a.com/team:1",
             "a.com/x@sha256:0",
             "A.com",
+            "a?c.com",
         ] {
             let refused = MatchImage::parse(text);
             assert!(

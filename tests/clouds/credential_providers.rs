@@ -74,12 +74,13 @@ fn covers_the_images_that_the_kubelet_asks_for() {
         .collect();
     assert_eq!(answers.len(), entries.len());
     for (entry, answer) in entries.iter().zip(&answers) {
-        let read = MatchImage::parse(entry).unwrap();
+        let read = MatchImage::parse(entry).ok();
         for (image, expected) in images.iter().zip(answer["matches"].as_array().unwrap()) {
             let reference = Reference::parse(image).unwrap();
             let repository = format!("{}/{}", reference.domain(), reference.path());
             let pattern = Pattern::parse(&repository).unwrap();
-            assert_eq!(json!(read.covers(&pattern)), *expected, "{entry} {image}");
+            let covers = read.as_ref().is_some_and(|read| read.covers(&pattern));
+            assert_eq!(json!(covers), *expected, "{entry} {image}");
         }
     }
 }
