@@ -40,6 +40,7 @@ pub mod proxy;
 pub mod registries;
 pub mod roles;
 pub mod source;
+pub mod sources;
 pub mod store;
 pub mod tls;
 pub mod user;
