@@ -7,7 +7,6 @@
 )]
 
 mod install;
-mod readme;
 mod registries;
 mod schemas;
 mod values;

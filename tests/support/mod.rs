@@ -16,6 +16,7 @@ pub mod chart;
 pub mod cluster;
 pub mod figure;
 pub mod fixture;
+pub mod generated;
 pub mod grant;
 pub mod internet;
 pub mod jwt;
