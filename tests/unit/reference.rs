@@ -7,6 +7,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod alerts;
 mod charts;
 mod command_line;
+mod metrics;
 mod registry;
