@@ -10,5 +10,6 @@
 mod alerts;
 mod charts;
 mod command_line;
+mod conditions;
 mod metrics;
 mod registry;
