@@ -11,5 +11,7 @@ mod alerts;
 mod charts;
 mod command_line;
 mod conditions;
+mod labels;
+mod logs;
 mod metrics;
 mod registry;
