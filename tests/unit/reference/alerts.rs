@@ -56,7 +56,9 @@ fn find_alerts() -> Vec<Alert> {
         } else if let Some(duration) = line.strip_prefix("for: ") {
             duration.clone_into(&mut alert.duration);
         } else if let Some(severity) = line.strip_prefix("labels: {severity: ") {
-            alert.severity = severity.trim_end_matches('}').to_owned();
+            severity
+                .trim_end_matches('}')
+                .clone_into(&mut alert.severity);
         } else if let Some(summary) = line.strip_prefix("summary: ") {
             alert.summary = plain(summary);
         }

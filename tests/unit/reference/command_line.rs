@@ -113,7 +113,7 @@ fn make_row(argument: &Arg) -> Row {
     ]
 }
 
-fn is_shown(argument: &&Arg) -> bool {
+fn is_shown(argument: &Arg) -> bool {
     !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str())
 }
 
@@ -148,7 +148,7 @@ fn describe_command(text: &mut String, name: &str, command: &Command) {
     let _ = writeln!(text, "```sh\n{usage}\n```\n");
     let rows: Vec<Row> = command
         .get_arguments()
-        .filter(is_shown)
+        .filter(|argument| is_shown(argument))
         .map(make_row)
         .collect();
     if !rows.is_empty() {

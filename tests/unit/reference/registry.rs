@@ -12,6 +12,9 @@ use crate::support::generated::{Part, Row, cell, code, table};
 
 const FILE: &str = "docs/reference/registry.md";
 
+/// The longest example of a field whose fields have examples of their own, in bytes.
+const LONGEST_EXAMPLE: usize = 80;
+
 fn part(name: &'static str) -> Part {
     Part { file: FILE, name }
 }
@@ -139,11 +142,13 @@ fn find_value<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
     }
 }
 
-fn write_value(value: &Value) -> String {
-    match value {
+/// A value as YAML holds it in one line; `None`: it is too long for a table, and its fields are told of themselves.
+fn write_value(field: &Field, value: &Value) -> Option<String> {
+    let text = match value {
         Value::String(text) => text.clone(),
         value => value.to_string(),
-    }
+    };
+    (field.is_leaf() || text.len() <= LONGEST_EXAMPLE).then_some(text)
 }
 
 fn make_spec(definition: &Value) -> String {
@@ -178,8 +183,8 @@ fn make_spec(definition: &Value) -> String {
         } else {
             default
         };
-        let example = found.filter(|_| field.is_leaf()).map(write_value);
-        let example = code(&example.unwrap_or_default());
+        let example = found.and_then(|found| write_value(field, found));
+        let example = example.map_or_else(|| "as below".to_owned(), |text| code(&text));
         rows.push(vec![code(&field.name()), what, form, default, example]);
     }
     assert!(
