@@ -9,7 +9,7 @@
 
 mod alerts;
 mod charts;
-mod command_line;
+mod commands;
 mod conditions;
 mod labels;
 mod logs;
