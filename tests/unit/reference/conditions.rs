@@ -1,7 +1,7 @@
 //! docs/reference/conditions.md: every word that pullpass says why with, and every warning, as the code has them.
 //!
-//! Reasons are words in CamelCase. Each text of that form in these rooms has a row in one of the page's tables, by how the code uses it,
-//! or is listed here as a word of somebody else's. So none can be said without a row.
+//! Reasons are words in CamelCase. Each text of that form in the code, but for the rooms that are left out, has a row in one of the page's
+//! tables, by how the code uses it, or is listed here as a word of somebody else's. So none can be said without a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,15 +16,8 @@ use crate::support::sources::{
 
 const FILE: &str = "docs/reference/conditions.md";
 
-/// What decides, asks clouds and the API server, and says what came of it.
-const ROOMS: [&str; 6] = [
-    "admission",
-    "api_server",
-    "cluster",
-    "controller",
-    "credential",
-    "provision",
-];
+/// Rooms whose words are of other pages: docs/CHECK.md has what `check` finds, registry.md the words of the kind.
+const LEFT_OUT: [&str; 2] = ["command", "registry"];
 
 /// Words in CamelCase that are no reasons of pullpass': those of Kubernetes, of clouds, of metrics (docs/reference/metrics.md has these).
 const OTHERS: &[(&str, &[&str])] = &[
@@ -134,15 +127,33 @@ fn is_other(word: &str) -> bool {
     OTHERS.iter().any(|(_, words)| words.contains(&word))
 }
 
-/// The first argument of each call of `condition`: a text, or a constant.
-fn find_types(tokens: &[TokenTree]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// What constants are used as, and the texts of condition types.
+type Uses = BTreeMap<String, Role>;
+
+/// A text, or the name of a constant.
+fn name_of(token: &TokenTree) -> String {
+    text_of(token).unwrap_or_else(|| token.to_string())
+}
+
+/// The first argument of each call of `condition`, and the fields of each `EventNote`.
+fn find_uses(tokens: &[TokenTree]) -> Uses {
+    let mut found = Uses::new();
     walk(tokens, &mut |tokens, at| {
-        if let (true, Some(TokenTree::Group(group))) =
-            (is_word(tokens.get(at), "condition"), tokens.get(at + 1))
-        {
-            let first = inner(group).into_iter().next();
-            found.extend(first.map(|token| text_of(&token).unwrap_or_else(|| token.to_string())));
+        let Some(TokenTree::Group(group)) = tokens.get(at + 1) else {
+            return;
+        };
+        let fields = inner(group);
+        if is_word(tokens.get(at), "condition") {
+            let first = fields.first().map(name_of);
+            found.extend(first.map(|name| (name, Role::ConditionType)));
+        } else if is_word(tokens.get(at), "EventNote") {
+            for (at, token) in fields.iter().enumerate() {
+                if is_value_of(&fields, at, "reason") {
+                    found.insert(name_of(token), Role::EventReason);
+                } else if is_value_of(&fields, at, "action") {
+                    found.insert(name_of(token), Role::Action);
+                }
+            }
         }
     });
     found
@@ -165,22 +176,18 @@ fn is_value_of(tokens: &[TokenTree], at: usize, field: &str) -> bool {
 }
 
 /// Reads the words of one file's tokens; `within` is what the group is of: a struct's or a function's name.
-fn read_words(
-    path: &str,
-    tokens: &[TokenTree],
-    within: &str,
-    types: &BTreeSet<String>,
-    words: &mut Words,
-) {
+fn read_words(path: &str, tokens: &[TokenTree], within: &str, uses: &Uses, words: &mut Words) {
     for (at, token) in tokens.iter().enumerate() {
         if let TokenTree::Group(group) = token {
             let name = at.checked_sub(1).map(|before| tokens[before].to_string());
-            read_words(path, &inner(group), &name.unwrap_or_default(), types, words);
+            read_words(path, &inner(group), &name.unwrap_or_default(), uses, words);
         }
         let Some(word) = text_of(token).filter(|text| is_camel_case(text) && !is_other(text))
         else {
             continue;
         };
+        let constant = constant_of(tokens, at).and_then(|name| uses.get(&name));
+        let is_type = uses.get(&word) == Some(&Role::ConditionType);
         let role = if path == "admission/plan/skip.rs" {
             Role::Skip
         } else if path == "admission/review.rs" {
@@ -191,9 +198,9 @@ fn read_words(
             Role::Action
         } else if is_asked_for(tokens, at) {
             continue;
-        } else if constant_of(tokens, at).is_some_and(|name| types.contains(&name))
-            || types.contains(&word) && ["condition", "known"].contains(&within)
-        {
+        } else if let Some(role) = constant {
+            *role
+        } else if is_type && ["condition", "known"].contains(&within) {
             Role::ConditionType
         } else {
             Role::Reason
@@ -202,20 +209,29 @@ fn read_words(
     }
 }
 
+/// The files whose words are told of here.
+fn find_files() -> Vec<Source> {
+    let room = |source: &Source| source.path.split(['/', '.']).next().map(str::to_owned);
+    let is_here = |source: &Source| room(source).is_some_and(|room| !LEFT_OUT.contains(&&*room));
+    sources().into_iter().filter(is_here).collect()
+}
+
 fn find_words() -> Words {
-    let mut files = Vec::new();
-    for source in sources() {
-        let room = source.path.split(['/', '.']).next().unwrap_or_default();
-        if ROOMS.contains(&room) {
-            let tokens = source.tokens();
-            files.push((source.path, tokens));
-        }
-    }
-    let types = files.iter().flat_map(|(_, tokens)| find_types(tokens));
-    let types: BTreeSet<String> = types.collect();
+    let files: Vec<(String, Vec<TokenTree>)> = find_files()
+        .into_iter()
+        .map(|source| (source.path.clone(), source.tokens()))
+        .collect();
+    let all: Vec<Uses> = files.iter().map(|(_, tokens)| find_uses(tokens)).collect();
+    // A condition's type is a constant of one file and used in another; the other names are of their own file alone.
+    let types = all
+        .iter()
+        .flatten()
+        .filter(|(_, role)| **role == Role::ConditionType);
+    let types: Uses = types.map(|(name, role)| (name.clone(), *role)).collect();
     let mut words = Words::new();
-    for (path, tokens) in &files {
-        read_words(path, tokens, "", &types, &mut words);
+    for ((path, tokens), mut uses) in files.iter().zip(all) {
+        uses.extend(types.clone());
+        read_words(path, tokens, "", &uses, &mut words);
     }
     words
 }
@@ -227,10 +243,12 @@ fn tells_words_apart_by_their_use() {
         text: r#"
             const STALLED: &str = "Stalled";
             const NO: &str = "No";
+            const GIVE: &str = "Give";
             fn a() {
                 condition("Ready", b); condition(STALLED, NO);
                 if c == "Asked" {}
                 EventNote { reason: "Missed", action: "Scan", note: f("Other") };
+                EventNote { reason: kept, action: GIVE, ..other };
                 Reason::new("Lost", "words for people");
                 let kind = "Pod";
             }
@@ -241,11 +259,11 @@ fn tells_words_apart_by_their_use() {
     };
     let tokens = source.tokens();
     let mut words = Words::new();
-    read_words(&source.path, &tokens, "", &find_types(&tokens), &mut words);
+    read_words(&source.path, &tokens, "", &find_uses(&tokens), &mut words);
     let of = |role| -> Vec<&str> { words[&role].iter().map(String::as_str).collect() };
     assert_eq!(of(Role::ConditionType), ["Ready", "Stalled"]);
     assert_eq!(of(Role::EventReason), ["Missed"]);
-    assert_eq!(of(Role::Action), ["Scan"]);
+    assert_eq!(of(Role::Action), ["Give", "Scan"]);
     assert_eq!(of(Role::Reason), ["Lost", "No", "Other"]);
 }
 
@@ -346,11 +364,7 @@ fn names_the_conditions_that_the_kind_does() {
 /// The kind's reasons and those of single words: none of somebody else's words is one that the code no longer has.
 #[test]
 fn lists_no_word_of_others_that_the_code_does_not_have() {
-    let all = sources();
-    let of_rooms = all
-        .iter()
-        .filter(|source| ROOMS.iter().any(|room| source.path.starts_with(room)));
-    let texts: BTreeSet<String> = of_rooms.flat_map(Source::texts).collect();
+    let texts: BTreeSet<String> = find_files().iter().flat_map(Source::texts).collect();
     let words = OTHERS.iter().flat_map(|(_, words)| *words);
     let gone: Vec<_> = words
         .chain(&FINE)
