@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
+.PHONY: help demo demo-down e2e figures fuzz image install-yaml manifests notice reference soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
 
 ## help: what can be made
 help:
@@ -39,9 +39,9 @@ manifests: $(BED_BIN)/helm
 	@cp manifests/crd.yaml manifests/chart/crd.yaml
 	@manifests/render.sh $(BED_BIN)/helm manifests
 
-## chart-readme: the charts' READMEs from their values
-chart-readme:
-	PULLPASS_CHART_README=write $(CARGO) test --locked --test api chart::readme
+## reference: the parts of docs/reference/ and of the charts' READMEs that are made from the code, the chart and the kind
+reference:
+	PULLPASS_REFERENCE=write $(CARGO) test --locked --test unit reference::
 
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm

@@ -17,7 +17,7 @@ mod version;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::names::NamespaceName;
 use crate::provision::ExcludedNamespaces;
@@ -113,6 +113,12 @@ impl ExcludeArgs {
         let own = own.unwrap_or_else(|| NamespaceName::constant("pullpass"));
         ExcludedNamespaces::new(own, self.exclude_namespaces.clone())
     }
+}
+
+/// The command line as clap has it, for what is made from it: the program itself does not ask.
+#[doc(hidden)]
+pub fn build_cli() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
@@ -218,8 +224,6 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -250,12 +254,12 @@ mod tests {
 
     #[test]
     fn has_consistent_arguments() {
-        Cli::command().debug_assert();
+        build_cli().debug_assert();
     }
 
     #[test]
     fn shows_example_in_help_of_each_command() {
-        for command in Cli::command().get_subcommands_mut() {
+        for command in build_cli().get_subcommands_mut() {
             let help = command.render_long_help().to_string();
             assert!(
                 help.contains("Examples:\n  "),

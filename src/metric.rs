@@ -52,7 +52,7 @@ impl<M: EncodeMetric + 'static> Collector for Sampled<M> {
     }
 }
 
-/// What the metrics endpoint says of each metric, a line each: its name, then the text. `docs/METRICS.md` says more.
+/// What the metrics endpoint says of each metric, a line each: its name, then the text. `docs/reference/metrics.md` says more.
 const HELP: &str = include_str!("metric/help.txt");
 
 fn find_help(name: &str) -> &'static str {

@@ -18,6 +18,7 @@ mod policy;
 mod programs;
 mod provision;
 mod reconciler;
+mod reference;
 mod registries;
 mod serve;
 mod server;
