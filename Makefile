@@ -109,11 +109,11 @@ test-consumers: bed-consumers
 	$(CARGO) test --locked --no-run --test cluster
 	$(CARGO) test --locked --test cluster -- consumers:: --nocapture --test-threads 1
 
-## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
+## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster; the guides' commands
 e2e: bed-cluster
 	@mkdir -p target/image
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
-	$(CARGO) test --locked --test cluster -- e2e:: --nocapture
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name registry.example.com/pullpass:$(VERSION) --output target/image/e2e.tar
+	$(CARGO) test --locked --test cluster -- e2e:: quick_start:: migrate:: --nocapture --test-threads 1
 
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:

@@ -2,6 +2,9 @@
 
 mod consumers;
 mod e2e;
+mod migrate;
+mod quick_start;
 mod rotation;
+mod site;
 #[path = "../support/mod.rs"]
 mod support;
