@@ -273,7 +273,7 @@ impl Served {
             Effect::MakeKey => self.make_key(flag("--user-name")).await,
             Effect::DeleteKey => clouds.forget_key(flag("--access-key-id")).await,
             Effect::MakeIdentity | Effect::Federate | Effect::AssignRole | Effect::UnassignRole => {
-                act_in_azure(clouds, effect, &flag)
+                act_in_azure(clouds, effect, &flag);
             }
         }
     }
