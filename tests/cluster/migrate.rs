@@ -1,6 +1,6 @@
 //! Moving from other tools and back, by the commands of docs/MIGRATE.md as they are written, while Pods are created all the time: none
 //! fails to pull. The tools' controllers are not here: what they leave is made as they make it, and what they do then is done for them.
-//! `make e2e` builds the parts and runs this.
+//! `make test-consumers` builds the parts and runs this.
 
 #![allow(
     clippy::unwrap_used,
