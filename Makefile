@@ -104,16 +104,20 @@ test-cluster: bed-demo
 	$(SHOW)
 	$(CARGO) test --locked --test cluster -- rotation:: nodes:: --nocapture --test-threads 1
 
-## test-consumers: what clients find in the Secrets, and kaniko with one of them on a whole cluster; not part of `make test` (builds clients and kaniko first)
-test-consumers: bed-consumers
+## test-consumers: what clients find in the Secrets, kaniko with one of them on a whole cluster, docs/MIGRATE.md both ways; not part of `make test` (builds clients and kaniko first)
+test-consumers: bed-consumers e2e-image
 	$(CARGO) test --locked --no-run --test cluster
-	$(CARGO) test --locked --test cluster -- consumers:: --nocapture --test-threads 1
+	$(CARGO) test --locked --test cluster -- consumers:: migrate:: --nocapture --test-threads 1
 
-## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
-e2e: bed-cluster
+## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster; the guides' commands
+e2e: bed-cluster e2e-image
+	$(CARGO) test --locked --test cluster -- e2e:: quick_start:: --nocapture --test-threads 1
+
+# pullpass' image as the guides name it.
+.PHONY: e2e-image
+e2e-image: $(BED_BIN)/bed
 	@mkdir -p target/image
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
-	$(CARGO) test --locked --test cluster -- e2e:: --nocapture
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name registry.example.com/pullpass:$(VERSION) --output target/image/e2e.tar
 
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:
