@@ -6,6 +6,7 @@ mod cluster_args;
 mod completion;
 mod crd;
 mod explain;
+mod man;
 mod manifest;
 mod policy;
 mod purge;
@@ -40,6 +41,7 @@ enum Command {
     Completion(completion::Args),
     Crd(crd::Args),
     Explain(explain::Args),
+    Man(man::Args),
     Policy(policy::Args),
     Purge(purge::Args),
     Rbac(rbac::Args),
@@ -125,6 +127,7 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run::<Cli>(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),
