@@ -22,3 +22,4 @@ mod serve;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod workflows;
