@@ -4,5 +4,5 @@
 #
 #   image/section.sh COMPILER FILE OBJECT
 set -eu
-# No part of what is loaded: a linker keeps such a section though nothing refers to it.
-printf '.section .dep-v0,"",%%progbits\n.incbin "%s"\n' "$2" | "$1" -x assembler -c -o "$3" -
+# R: a linker keeps it though nothing refers to it. The last one says that the stack holds no code.
+printf '.section .dep-v0,"aR",%%progbits\n.incbin "%s"\n.section .note.GNU-stack,"",%%progbits\n' "$2" | "$1" -x assembler -c -o "$3" -

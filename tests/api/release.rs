@@ -216,7 +216,12 @@ fn unpack(archive: &Path) -> BTreeSet<(PathBuf, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let content = std::fs::read_to_string(&path).unwrap();
+                let mut content = std::fs::read_to_string(&path).unwrap();
+                // Helm writes it in its own order.
+                if path.ends_with("Chart.yaml") {
+                    let fields: Value = serde_saphyr::from_str(&content).unwrap();
+                    content = fields.to_string();
+                }
                 files.insert((
                     path.strip_prefix(folder.path()).unwrap().to_owned(),
                     content,
