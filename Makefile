@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e figures fuzz image install-yaml manifests notice reference soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
+.PHONY: help demo demo-down e2e figures fuzz image install-yaml manifests notice reference release release-again soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
 
 ## help: what can be made
 help:
@@ -27,11 +27,26 @@ demo-down:
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 IMAGE ?= pullpass:$(VERSION)
 IMAGE_FILE := target/image/pullpass.tar
+# What `pullpass version` says; a build for tests leaves it out, which would build the program anew after each commit.
+COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
 
 ## image: pullpass' image as an OCI layout, target/image/pullpass.tar, without a container engine; IMAGE names it
 image: $(BED_BIN)/bed
 	@mkdir -p $(dir $(IMAGE_FILE))
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
+	@$(BED_BIN)/bed image --program "$$(PULLPASS_COMMIT="$(COMMIT)" image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
+
+# Everything of it is in .gitignore's /target.
+RELEASE_FILES := target/release-artifacts
+
+## release: what a release consists of, the same bytes wherever it is built: VERSION=x.y.z, IMAGE_REPOSITORY; ARCHITECTURES="amd64 arm64" fails where one cannot be built (docs/RELEASING.md)
+release: $(BED_BIN)/bed $(BED_BIN)/helm
+	@CARGO_TARGET_DIR=target/release-build image/release.sh "$(VERSION:v%=%)" "$(IMAGE_REPOSITORY)" $(BED_BIN)/bed $(BED_BIN)/helm $(RELEASE_FILES)
+
+## release-again: a release once more, in another folder and under other settings, compared with the first
+release-again: $(BED_BIN)/bed $(BED_BIN)/helm
+	@image/again.sh "$(VERSION:v%=%)" "$(IMAGE_REPOSITORY)" $(BED_BIN)/bed $(BED_BIN)/helm $(RELEASE_FILES)
+
+IMAGE_REPOSITORY ?= registry.example.com/pullpass
 
 ## manifests: crd.yaml from the kind, and the plain manifests from the chart
 manifests: $(BED_BIN)/helm

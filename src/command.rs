@@ -7,6 +7,7 @@ mod completion;
 mod crd;
 mod credential_provider;
 mod explain;
+mod man;
 mod manifest;
 mod policy;
 mod purge;
@@ -42,6 +43,7 @@ enum Command {
     Crd(crd::Args),
     CredentialProvider(credential_provider::Args),
     Explain(explain::Args),
+    Man(man::Args),
     Policy(policy::Args),
     Purge(purge::Args),
     Rbac(rbac::Args),
@@ -134,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Crd(args) => crd::run(&args),
         Command::CredentialProvider(args) => credential_provider::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),

@@ -48,5 +48,6 @@ mod image;
 mod leader;
 mod metrics;
 mod platforms;
+mod release;
 #[path = "../support/mod.rs"]
 mod support;

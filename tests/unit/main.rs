@@ -24,3 +24,4 @@ mod serve;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod workflows;
