@@ -2,6 +2,15 @@
 
 use std::process::ExitCode;
 
+/// The version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that it was made of.
+pub(super) const COMMIT: &str = match option_env!("PULLPASS_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Print the version.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  pullpass version\n  pullpass version -o json")]
@@ -12,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = VERSION;
     let report = args
         .output
         .format(&serde_json::json!({"version": version}))?;

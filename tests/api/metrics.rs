@@ -18,7 +18,7 @@ type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
 fn find_documented() -> Metrics {
     let rows = include_str!("../../docs/METRICS.md").lines();
-    let rows = rows.filter(|row| row.starts_with("| `pullpass_"));
+    let rows = rows.filter(|row| row.starts_with("| `pullpass_") || row.starts_with("| `process_"));
     // An alert has two cells, a metric four, each between bars.
     rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
         .filter(|cells| cells.len() == 6)
@@ -40,6 +40,7 @@ fn find_shown(text: &str) -> Metrics {
             let (name, kind) = described.split_once(' ').unwrap();
             current = match kind {
                 "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
                 _ => name.to_owned(),
             };
             shown.insert(current.clone(), (kind.to_owned(), BTreeSet::new()));
