@@ -6,17 +6,19 @@ mod cluster_args;
 mod completion;
 mod crd;
 mod explain;
+mod invocation;
 mod manifest;
 mod policy;
 mod purge;
 mod rbac;
 mod serve;
+mod status;
 mod version;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::names::NamespaceName;
 use crate::provision::ExcludedNamespaces;
@@ -44,6 +46,7 @@ enum Command {
     Purge(purge::Args),
     Rbac(rbac::Args),
     Serve(serve::Args),
+    Status(status::Args),
     Version(version::Args),
 }
 
@@ -115,7 +118,10 @@ impl ExcludeArgs {
 
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let (program, arguments) = invocation::parse(std::env::args_os().collect());
+    let command = program.describe(Cli::command());
+    let matches = command.try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
@@ -129,6 +135,7 @@ pub fn run() -> ExitCode {
         Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args, program),
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {
@@ -215,8 +222,6 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

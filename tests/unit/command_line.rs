@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "certs",
     "check",
     "completion",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 10] = [
     "purge",
     "rbac",
     "serve",
+    "status",
     "version",
 ];
 
