@@ -47,5 +47,6 @@ mod image;
 mod leader;
 mod metrics;
 mod platforms;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;

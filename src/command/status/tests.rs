@@ -113,6 +113,7 @@ fn cluster() -> ClusterFacts {
 }
 
 /// One of each trouble.
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn troubled() -> ClusterFacts {
     let mut facts = cluster();
     let refused = "the registry says 401 to the login of Secret orders-login: put one there that it takes, and see that its robot has not ended";
@@ -245,7 +246,8 @@ fn says_what_may_not_be_read_and_shows_the_rest() {
 
 #[test]
 fn takes_a_cluster_for_failing_by_each_trouble_alone() {
-    let rows: [(&str, fn(&mut ClusterFacts)); 6] = [
+    type Row = (&'static str, fn(&mut ClusterFacts));
+    let rows: [Row; 6] = [
         ("WebhookMissing", |facts| facts.webhooks = Ok(Vec::new())),
         ("CaBundleMissing", |facts| {
             facts.webhooks.as_mut().unwrap()[0].has_ca = false;
@@ -329,7 +331,7 @@ fn judges_a_namespace_by_what_is_known_of_it() {
     type Row = (Option<&'static str>, bool, fn(&mut NamespaceFacts));
     let rows: [Row; 6] = [
         (Some("NamespaceMissing"), false, |facts| {
-            facts.namespace = Ok(None)
+            facts.namespace = Ok(None);
         }),
         (Some("NamespaceNotOptedIn"), false, |facts| {
             facts.namespace = Ok(Some(namespace("shop", "disabled", "payments")));
@@ -339,7 +341,7 @@ fn judges_a_namespace_by_what_is_known_of_it() {
         }),
         (None, true, |facts| facts.namespace = Err(Unread::Forbidden)),
         (Some("SecretMissing"), true, |facts| {
-            facts.secrets = Ok(Vec::new())
+            facts.secrets = Ok(Vec::new());
         }),
         (Some("SecretMissing"), false, |facts| {
             facts.registries = cluster().registries;
