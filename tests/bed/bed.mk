@@ -84,7 +84,7 @@ $(BED_BIN)/dockerfile: $(wildcard $(BED)/lint/dockerfile/*.go) $(BED)/lint/go.mo
 	@$(BED)/build.sh $@ seconds $(BED)/lint ./dockerfile
 
 $(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
-	@$(BED)/build.sh $@ seconds $(BED)/promql .
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/promql .
 
 $(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.* $(BED)/azwi/mlog/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/azwi .
