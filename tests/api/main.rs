@@ -40,6 +40,7 @@ mod check;
 mod cluster;
 mod controller_faults;
 mod crd;
+mod dashboard;
 mod drain;
 mod events;
 mod fixes;
