@@ -105,10 +105,10 @@ impl Drop for Watch {
 }
 
 async fn tell_missed(fixture: &Fixture, namespace: &str, pod: &str) {
-    let now = Timestamp::now().to_string();
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ");
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "type": "Warning", "action": "Scan",
-        "metadata": {"name": "missed.1", "namespace": namespace}, "eventTime": now,
+        "metadata": {"name": "missed.1", "namespace": namespace}, "eventTime": now.to_string(),
         "reason": "PullSecretNotReferenced", "note": "It was created without a reference",
         "reportingController": "pullpass.dev/controller", "reportingInstance": "test",
         "regarding": {"apiVersion": "v1", "kind": "Pod", "name": pod, "namespace": namespace},
