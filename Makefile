@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help demo demo-down e2e figures fuzz image install-yaml manifests notice reference release release-again soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
+.PHONY: help dashboard demo demo-down e2e figures fuzz image install-yaml manifests notice reference release release-again soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
 
 ## help: what can be made
 help:
@@ -157,6 +157,10 @@ scale:
 
 # The tests that hold a figure by tests/support/figure.rs.
 FIGURES := $(addprefix run/,unit/acr api/api_certificates api/controller_faults clouds/credential_cache clouds/ecr_moto api/leader)
+
+## dashboard: what a run of two replicas shows, recorded, and the dashboard's picture in docs/images
+dashboard: bed
+	PULLPASS_RECORD_DASHBOARD=1 $(CARGO) test --locked --test api -- dashboard::draws_every_panel
 
 ## figures: how long recoveries take, each test alone, held to its bound (ten minutes); `make test` shows the same figures
 figures: bed

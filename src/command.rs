@@ -7,18 +7,20 @@ mod completion;
 mod crd;
 mod credential_provider;
 mod explain;
+mod invocation;
 mod man;
 mod manifest;
 mod policy;
 mod purge;
 mod rbac;
 mod serve;
+mod status;
 mod version;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::names::NamespaceName;
 use crate::provision::ExcludedNamespaces;
@@ -48,6 +50,7 @@ enum Command {
     Purge(purge::Args),
     Rbac(rbac::Args),
     Serve(serve::Args),
+    Status(status::Args),
     Version(version::Args),
 }
 
@@ -125,7 +128,10 @@ pub fn build_cli() -> clap::Command {
 
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let (program, arguments) = invocation::parse(std::env::args_os().collect());
+    let command = program.describe(Cli::command());
+    let matches = command.try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
@@ -141,6 +147,7 @@ pub fn run() -> ExitCode {
         Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args, program),
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {

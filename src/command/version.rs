@@ -5,6 +5,15 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
+/// The version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that it was made of.
+pub(super) const COMMIT: &str = match option_env!("PULLPASS_COMMIT") {
+    Some(commit) => commit,
+    None => UNKNOWN,
+};
+
 /// Print the version.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  pullpass version\n  pullpass version -o json")]
@@ -51,8 +60,8 @@ struct Build {
 
 fn build_report() -> Report {
     Report {
-        version: env!("CARGO_PKG_VERSION"),
-        commit: option_env!("PULLPASS_COMMIT").unwrap_or(UNKNOWN),
+        version: VERSION,
+        commit: COMMIT,
         date: find_date(option_env!("SOURCE_DATE_EPOCH")),
         build: Build {
             target: option_env!("PULLPASS_TARGET").unwrap_or(UNKNOWN),

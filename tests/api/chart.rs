@@ -671,7 +671,8 @@ fn has_a_runbook_for_each_alert() {
 fn check_metrics(expression: &str) {
     let known = std::fs::read_to_string(manifests().join("../docs/reference/metrics.md")).unwrap();
     let words = expression.split(|c: char| !c.is_ascii_lowercase() && c != '_');
-    let metrics: Vec<&str> = words.filter(|word| word.starts_with("pullpass_")).collect();
+    let is_metric = |word: &&str| word.starts_with("pullpass_") || word.starts_with("process_");
+    let metrics: Vec<&str> = words.filter(is_metric).collect();
     assert!(!metrics.is_empty(), "{expression}");
     // Grafana puts a duration there.
     let plain = expression.replace("$__rate_interval", "5m");

@@ -90,7 +90,7 @@ $(BED_BIN)/sbom: $(wildcard $(BED)/lint/sbom/*.go) $(BED)/lint/go.mod $(BED)/lin
 	@$(BED)/build.sh $@ seconds $(BED)/lint ./sbom
 
 $(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
-	@$(BED)/build.sh $@ seconds $(BED)/promql .
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/promql .
 
 $(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.* $(BED)/azwi/mlog/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/azwi .

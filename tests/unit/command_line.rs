@@ -19,6 +19,7 @@ const COMMANDS: [&str; 11] = [
     "purge",
     "rbac",
     "serve",
+    "status",
     "version",
 ];
 

@@ -148,6 +148,12 @@ const PURE: &[&str] = &[
     "controller/missed_pods/event",
     "controller/missed_pods/owner",
     "controller/missed_pods/schedule",
+    "command/invocation",
+    "command/status/findings",
+    "command/status/of_cluster",
+    "command/status/of_namespace",
+    "command/status/render",
+    "command/status/view",
 ];
 
 /// What a pure module does not name: tasks, sockets, clients, clouds, clocks, the environment, files.

@@ -70,6 +70,7 @@ impl Reconciler {
             logins: self.logins.as_ref(),
             notes,
             unheeded: &state.unheeded,
+            gauges: self.metrics.registries(),
         };
         let events = reported.round(&input, now);
         state.reported = reported;
