@@ -5,6 +5,7 @@
 //!                  ─▶ cert_rotation: our own certificates ─▶ decide (pure) ─▶ Secret, caBundle
 //!                  ─▶ missed_pods: a page of Pending Pods ─▶ admission::PodChecker ─▶ count, Event
 //!                  ─▶ login_checks: a fixed login that is another one ─▶ its registry ─▶ status
+//!                  ─▶ node_lists: which nodes' kubelets asked ─▶ status, missed_pods
 //!                  ─▶ credential_gc: what has ended, or whose tenant is gone ─▶ delete
 //! ```
 
@@ -17,6 +18,7 @@ mod leadership;
 mod login_checks;
 mod metrics;
 pub mod missed_pods;
+mod node_lists;
 mod reconciler;
 mod removal_guard;
 mod status;
@@ -28,6 +30,7 @@ pub use leadership::Leadership;
 pub use login_checks::{CheckedLogins, LoginCheckLoop, Metrics as LoginCheckMetrics};
 pub use metrics::Metrics;
 pub use missed_pods::MissedPodScanner;
+pub use node_lists::{NodeListLoop, SeenNodes};
 #[cfg(test)]
 pub(crate) use reconciler::mint_retries::SourceFailure;
 pub use reconciler::{Reconciler, RenewalRate};

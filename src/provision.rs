@@ -28,6 +28,7 @@ mod live_reads;
 pub(crate) mod lock;
 pub mod login_digests;
 pub mod namespace;
+pub mod node_list;
 pub mod observe;
 mod observed;
 pub mod offline;

@@ -184,7 +184,7 @@ pub fn decide<'r>(
 }
 
 /// The Pod as Registries see it.
-fn pod_subject<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> PodSubject<'p> {
+pub(super) fn pod_subject<'p>(pod: &'p PodObject<'_>, namespace: &'p Namespace) -> PodSubject<'p> {
     let of_namespace = PodSubject::from(&namespace.labels);
     let labels = pod
         .metadata

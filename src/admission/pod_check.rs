@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::plan::{self, Injection, Plan, Skip};
 use super::review::{Field, PodObject};
 use super::secrets::{self, SecretsResult};
+use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::{Namespace, Provision};
 
@@ -54,6 +55,32 @@ impl PodChecker {
     pub fn is_opted_in(&self, namespace: &NamespaceName) -> bool {
         let namespace = self.provision.namespace(namespace);
         namespace.is_some_and(|namespace| namespace.mode.is_opted_in())
+    }
+
+    /// The Registries that serve these images of the Pod in `json` and whose logins no Secret holds: its node's kubelet has to ask for them.
+    pub fn find_asked_for(
+        &self,
+        namespace: &NamespaceName,
+        json: &str,
+        images: &[String],
+    ) -> Vec<ObjectName> {
+        let Some(namespace) = self.provision.namespace(namespace) else {
+            return Vec::new();
+        };
+        let Ok(Field::Value(pod)) = serde_json::from_str::<Field<PodObject<'_>>>(json) else {
+            return Vec::new();
+        };
+        if plan::screen_pod(&pod).is_err() || !namespace.wants_pull_secrets() {
+            return Vec::new();
+        }
+        let registries = self.provision.registries();
+        let pod_subject = plan::pod_subject(&pod, &namespace);
+        let references = images.iter().flat_map(|image| Reference::parse(image));
+        let resolved = references.filter_map(|image| registries.resolve(pod_subject, &image));
+        let asked_for = resolved.filter(|resolved| !resolved.registry.delivers_by_secret());
+        asked_for
+            .map(|resolved| resolved.registry.name.clone())
+            .collect()
     }
 
     /// Evaluates the Pod in `json`. A namespace that memory does not know has not opted in.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::api::Objects;
 use super::credential_store::NAME_PREFIX as CREDENTIAL_PREFIX;
 use super::list::ListReader;
+use super::node_lists::NAME_PREFIX as NODES_PREFIX;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::{ClusterError, Version};
@@ -42,6 +43,8 @@ impl OwnedSecret {
     pub fn describe(&self) -> &'static str {
         if self.name.starts_with(CREDENTIAL_PREFIX) {
             "minted credential"
+        } else if self.name.starts_with(NODES_PREFIX) {
+            "list of nodes"
         } else if is_export_name(&self.name) {
             "export"
         } else {

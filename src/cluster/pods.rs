@@ -66,8 +66,10 @@ pub struct ListedPod {
     pub references_pull_secret: bool,
     /// Whether it is being deleted.
     pub is_deleted: bool,
-    /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
-    pub is_image_pull_failing: bool,
+    /// The images of its containers that wait in `ErrImagePull` or `ImagePullBackOff`.
+    pub failing_images: Vec<String>,
+    /// The node that it is bound to.
+    pub node: Option<ObjectName>,
     /// What creates it again after it is deleted: its owner with `controller: true`.
     pub controller: Option<OwnerReference>,
     /// Its label `pod-template-hash`.
@@ -122,6 +124,8 @@ struct PodItem {
 struct PodSecrets {
     #[serde(default)]
     image_pull_secrets: Vec<LocalObjectReference>,
+    #[serde(default)]
+    node_name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -135,6 +139,8 @@ struct PodStatus {
 
 #[derive(Deserialize)]
 struct ContainerStatus {
+    #[serde(default)]
+    image: String,
     #[serde(default)]
     state: ContainerState,
 }
@@ -161,6 +167,13 @@ impl Kube {
         let page = ListReader::open(&self.client, &path, &parameters);
         let list = api_error::request(WHAT, page).await?;
         Ok(PodPage { list, scope })
+    }
+}
+
+impl ListedPod {
+    /// Whether a container of it waits in `ErrImagePull` or `ImagePullBackOff`.
+    pub fn is_image_pull_failing(&self) -> bool {
+        !self.failing_images.is_empty()
     }
 }
 
@@ -228,14 +241,17 @@ fn read_pod(
     let Ok(name) = ObjectName::parse(pod.metadata.name.as_deref().unwrap_or_default()) else {
         return Ok(None);
     };
-    let is_image_pull_failing = pod.is_image_pull_failing();
+    let failing_images = pod.failing_images();
+    let node = pod.spec.node_name.as_deref();
+    let node = node.and_then(|node| ObjectName::parse(node).ok());
     let references_pull_secret = pod.references_pull_secret();
     let metadata = pod.metadata;
     let managed = metadata.managed_fields.unwrap_or_default();
     let mut owners = metadata.owner_references.into_iter().flatten();
     let mut labels = metadata.labels.unwrap_or_default();
     Ok(Some(ListedPod {
-        is_image_pull_failing,
+        failing_images,
+        node,
         is_pending,
         references_pull_secret,
         created,
@@ -251,16 +267,17 @@ fn read_pod(
 }
 
 impl PodItem {
-    fn is_image_pull_failing(&self) -> bool {
+    fn failing_images(&self) -> Vec<String> {
         let containers = &self.status.container_statuses;
-        let mut containers = containers
+        let containers = containers
             .iter()
             .chain(&self.status.init_container_statuses);
-        containers.any(|container| {
+        let failing = containers.filter(|container| {
             let waiting = container.state.waiting.as_ref();
             let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
             reason.is_some_and(|reason| IMAGE_PULL_REASONS.contains(&reason))
-        })
+        });
+        failing.map(|container| container.image.clone()).collect()
     }
 
     fn references_pull_secret(&self) -> bool {
@@ -332,10 +349,10 @@ mod tests {
               "labels":{"app":"a","pod-template-hash":"5d4f8"},
               "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"x","uid":"8"},
                 {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"rs","uid":"9","controller":true}]},
-             "spec":{"anything":[{}]},
-             "status":{"phase":"Pending","containerStatuses":[{"state":{"running":{}}},{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}}"#,
+             "spec":{"anything":[{}],"nodeName":"n1"},
+             "status":{"phase":"Pending","containerStatuses":[{"image":"a/b","state":{"running":{}}},{"image":"a/c:1","state":{"waiting":{"reason":"ImagePullBackOff"}}}]}}"#,
             r#"{"metadata":{"name":"b","namespace":"n","uid":"2","labels":{},"deletionTimestamp":"2026-01-02T03:04:06Z"},
-             "status":{"phase":"Pending","initContainerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull"}}}]}}"#,
+             "status":{"phase":"Pending","initContainerStatuses":[{"image":"a/d","state":{"waiting":{"reason":"ErrImagePull"}}}]}}"#,
             r#"{"metadata":{"name":"c","namespace":"n","uid":"3"},"status":{"phase":"Pending"}}"#,
             r#"{"metadata":{"name":"d","namespace":"n","uid":"4"},"status":{"phase":"Running"}}"#,
             // Of another namespace nothing else has to be readable.
@@ -348,7 +365,7 @@ mod tests {
             .map(|pod| {
                 let owner = pod.controller.map(|owner| owner.uid);
                 let name = pod.name.to_string();
-                let failing = pod.is_image_pull_failing;
+                let failing = (pod.failing_images.join(" "), pod.node.is_some());
                 (name, failing, pod.is_deleted, owner, pod.template_hash)
             })
             .collect();
@@ -356,9 +373,15 @@ mod tests {
         assert_eq!(
             read,
             [
-                ("a".to_owned(), true, false, owner, hash),
-                ("b".to_owned(), true, true, None, None),
-                ("c".to_owned(), false, false, None, None)
+                (
+                    "a".to_owned(),
+                    ("a/c:1".to_owned(), true),
+                    false,
+                    owner,
+                    hash
+                ),
+                ("b".to_owned(), ("a/d".to_owned(), false), true, None, None),
+                ("c".to_owned(), (String::new(), false), false, None, None)
             ]
         );
     }

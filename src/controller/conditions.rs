@@ -7,6 +7,7 @@
 //! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>
 //! and <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 
+mod asked;
 mod login;
 mod progress;
 mod unmatched;
@@ -19,6 +20,7 @@ use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
+pub(super) use asked::AskedFacts;
 pub(super) use login::LoginState;
 use login::{LoginFinding, VERIFIED};
 use progress::Work;
@@ -96,6 +98,8 @@ pub(super) struct RegistryFacts {
     pub(super) unrenewed: Option<Reason>,
     /// What is known of its fixed login.
     pub(super) login: LoginState,
+    /// What is known of kubelets that ask for its login; `None`: they do not.
+    pub(super) asked: Option<AskedFacts>,
     /// Which clients cannot use a Secret that holds its login among others of the same host; it is well for Pods.
     pub(super) shared_host: Option<String>,
     /// Other problems that need attention.
@@ -133,9 +137,9 @@ pub(super) fn find_problem(
         return None;
     }
     let login = LoginFinding::of(&facts.login, before);
-    let (is_ready, ready) = decide_ready(facts, &login, before);
-    if !is_ready && ready.reason != PROVISIONING {
-        return Some(ready);
+    let ready = decide_ready(facts, &login, before);
+    if ready.status == "False" && ready.finding.reason != PROVISIONING {
+        return Some(ready.finding);
     }
     let (is_degraded, degraded) = decide_degraded(facts, &login, now);
     is_degraded.then_some(degraded)
@@ -170,7 +174,8 @@ pub(super) fn build_status(
             .expiration_time
             .map(|expiration_time| seconds(expiration_time).to_string()),
         source_resource_version: login.resource_version,
-        namespaces: Some(counts(facts.summary.as_ref())),
+        nodes: asked::count(facts, before),
+        namespaces: facts.has_secrets().then(|| counts(facts.summary.as_ref())),
     }
 }
 
@@ -210,9 +215,9 @@ fn decide_conditions(
         });
         (ready, Work::Rests)
     } else {
-        let (is_ready, ready) = decide_ready(facts, login, before);
-        let work = Work::of(&ready);
-        (condition("Ready", Verdict::new(is_ready, ready)), work)
+        let ready = decide_ready(facts, login, before);
+        let work = Work::of(&ready.finding);
+        (condition("Ready", ready), work)
     };
     let degraded = judge_degraded(facts, rests, login, now);
     let verified = login
@@ -259,16 +264,33 @@ fn decide_ready(
     facts: &RegistryFacts,
     login: &LoginFinding,
     before: Option<&RegistryStatus>,
-) -> (bool, Reason) {
+) -> Verdict {
     if let Some(problem) = &facts.problem {
-        return (false, Reason::new(INVALID, problem));
+        return Verdict::new(false, Reason::new(INVALID, problem));
     }
     if let Some(refusal) = login.find_refusal() {
-        return (false, refusal);
+        return Verdict::new(false, refusal);
     }
-    let Some(summary) = &facts.summary else {
-        return facts.reach.decide_ready();
+    if facts.reach == Reach::ByNode {
+        return asked::decide_ready(facts, before);
+    }
+    let (is_ready, mut ready) = match &facts.summary {
+        Some(summary) => decide_held(facts, summary, login, before),
+        None => facts.reach.decide_ready(),
     };
+    if is_ready && let Some(asked) = asked::describe(facts, before) {
+        ready.message = format!("{}; {asked}", ready.message);
+    }
+    Verdict::new(is_ready, ready)
+}
+
+/// Whether the namespaces that are to hold its login do.
+fn decide_held(
+    facts: &RegistryFacts,
+    summary: &RegistrySummary,
+    login: &LoginFinding,
+    before: Option<&RegistryStatus>,
+) -> (bool, Reason) {
     let wanted = summary.total - summary.foreign;
     if summary.ready >= wanted && (wanted > 0 || summary.foreign == 0) {
         let mut conditions = before.into_iter().flat_map(|before| &before.conditions);

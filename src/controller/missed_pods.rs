@@ -22,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::leadership::{Leadership, ticks};
+use super::node_lists::SeenNodes;
 use crate::admission::{self, PodCheck, PodChecker};
 use crate::cluster::{EventNote, Kube, ListedPod, PodScope, Published};
 use crate::names::{NamespaceName, ObjectName};
@@ -54,6 +55,8 @@ pub struct MissedPodScanner {
     pub calls: WebhookCalls,
     /// How long evidence of them is waited for.
     pub timing: CallTiming,
+    /// Knows which nodes' kubelets asked for logins.
+    pub nodes: SeenNodes,
     /// Counts what is found.
     pub metrics: Metrics,
     /// How often to scan when nothing else gives reason to.
@@ -67,6 +70,8 @@ pub struct MissedPodScanner {
 struct ScanResult {
     image_pull_failing: u64,
     waiting: u64,
+    /// Those that hang because their node's kubelet does not ask.
+    not_asked: u64,
     event_count: usize,
     /// Events cannot be written, so no more are tried.
     events_failing: bool,
@@ -149,6 +154,7 @@ impl MissedPodScanner {
                     note_evidence(&pod, &checked, evidence);
                 }
                 notes.extend(found.count(&pod, &checked));
+                notes.extend(self.find_not_asked(&pod).inspect(|_| found.not_asked += 1));
             }
             next = page.finish()?;
             // Not before the page has ended: the API server gives up one that is read slowly.
@@ -161,8 +167,27 @@ impl MissedPodScanner {
         }
         self.metrics
             .set_missed(found.image_pull_failing, found.waiting);
+        self.metrics.set_not_asked(found.not_asked);
         found.log();
         Ok(())
+    }
+
+    /// What to say of a Pod that hangs on a node whose kubelet never asked for a login that it alone can get.
+    fn find_not_asked(&self, pod: &ListedPod) -> Option<EventNote> {
+        let node = pod.node.as_ref().filter(|_| !pod.is_deleted)?;
+        let images = &pod.failing_images;
+        if !pod.is_pending || images.is_empty() {
+            return None;
+        }
+        let asked_for = self
+            .check
+            .find_asked_for(&pod.namespace, pod.json.get(), images);
+        let registry = asked_for.into_iter().find(|registry| {
+            // Of those for whom there was no room nothing is known.
+            let seen = self.nodes.get(registry);
+            seen.is_some_and(|seen| !seen.is_full() && seen.last_day(node).is_none())
+        })?;
+        Some(event::node_not_asked(pod, node, &registry))
     }
 
     /// A review that came after a Pod that was not asked about: the API server calls again.
@@ -272,7 +297,7 @@ impl ScanResult {
         if !pod.is_pending {
             return None;
         }
-        if pod.is_image_pull_failing {
+        if pod.is_image_pull_failing() {
             self.image_pull_failing += 1;
         } else {
             self.waiting += 1;
@@ -281,6 +306,12 @@ impl ScanResult {
     }
 
     fn log(&self) {
+        if self.not_asked > 0 {
+            tracing::warn!(
+                pods.not_asked = self.not_asked,
+                "pods hang on nodes whose kubelet never asked for a login that no Secret holds: an event on each says what to do (kubectl get events -A --field-selector reason=NodeNotAsked)"
+            );
+        }
         if self.image_pull_failing + self.waiting > 0 {
             tracing::warn!(
                 pods.image_pull_failing = self.image_pull_failing,
@@ -334,7 +365,8 @@ pub(crate) fn waiting_pod(namespace: &str, name: &str) -> ListedPod {
         changed: None,
         references_pull_secret: false,
         is_deleted: false,
-        is_image_pull_failing: true,
+        failing_images: vec!["a.example.com/x".to_owned()],
+        node: None,
         controller: None,
         template_hash: None,
         json: Box::default(),

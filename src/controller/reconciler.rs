@@ -41,6 +41,7 @@ use super::leadership::Leadership;
 use super::login_checks::CheckedLogins;
 use super::metrics::Metrics;
 use super::missed_pods::webhook_calls::WebhookCalls;
+use super::node_lists::SeenNodes;
 use super::removal_guard::{REMOVAL_WINDOW, RemovalCause};
 use super::status::StatusWriter;
 use crate::clock;
@@ -77,6 +78,7 @@ pub struct Reconciler {
     rate: RenewalRate,
     calls: WebhookCalls,
     logins: Option<CheckedLogins>,
+    nodes: SeenNodes,
 }
 
 impl Reconciler {
@@ -99,6 +101,7 @@ impl Reconciler {
             rate: RenewalRate::default(),
             calls: WebhookCalls::default(),
             logins: None,
+            nodes: SeenNodes::default(),
         }
     }
 
@@ -113,6 +116,12 @@ impl Reconciler {
     pub fn with_checked_logins(self, logins: CheckedLogins) -> Self {
         let logins = Some(logins);
         Self { logins, ..self }
+    }
+
+    /// Which nodes' kubelets asked for logins, which conditions say.
+    #[must_use]
+    pub fn with_seen_nodes(self, nodes: SeenNodes) -> Self {
+        Self { nodes, ..self }
     }
 
     /// How fast renewed credentials are written.
@@ -205,6 +214,7 @@ impl Reconciler {
             () = self.credentials.changes().changed_since(state.credential_cursor) => {}
             () = self.calls.changed() => {}
             () = logins_changed => {}
+            () = self.nodes.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
         true

@@ -19,6 +19,7 @@ use super::conditions::{
 };
 use super::login_checks::CheckedLogins;
 use super::metrics::RegistryGauges;
+use super::node_lists::SeenNodes;
 use super::reconciler::index::Index;
 use crate::clock::{Backoff, RetryTimer};
 use crate::cluster::{EventNote, EventType, Kube, reference};
@@ -96,6 +97,8 @@ pub(super) struct StatusInput<'t> {
     pub(super) unwritten: BTreeMap<PullSecretKey, Vec<Pending>>,
     /// What is known of fixed logins; `None`: nobody tries them.
     pub(super) logins: Option<&'t CheckedLogins>,
+    /// Which nodes' kubelets asked.
+    pub(super) nodes: &'t SeenNodes,
     /// What concerns each Registry.
     pub(super) notes: Vec<Reason>,
     /// Those namespaces whose label is not followed.

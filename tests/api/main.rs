@@ -10,6 +10,7 @@ mod api_certificates;
 mod api_client_auth;
 mod api_controller;
 mod api_credentials;
+mod api_delivery;
 mod api_excluded;
 mod api_exports;
 mod api_faults;

@@ -48,15 +48,20 @@ fn now() -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(AHEAD.load(Ordering::SeqCst))
 }
 
-/// So many Registries, each with a credential of its own.
+/// So many Registries, each with a credential of its own, by Secrets.
 fn registries(count: usize) -> Registries {
+    delivered(count, "Secret")
+}
+
+/// The same, delivered so.
+fn delivered(count: usize, delivery: &str) -> Registries {
     let registry = |number: usize| {
         let image = format!("{:012}.dkr.ecr.eu-west-1.amazonaws.com", number + 1);
         let role = format!("arn:aws:iam::{:012}:role/pull", number + 1);
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry",
             "metadata": {"name": format!("registry-{number}")},
-            "spec": {"images": [image], "namespaceSelector": {},
+            "spec": {"images": [image], "namespaceSelector": {}, "delivery": delivery,
                 "ecr": {"identity": {"workload": {}}, "assumeRoles": [{"roleArn": role}]}},
         });
         serde_json::from_value(object).unwrap()
@@ -101,9 +106,13 @@ struct Replica {
 impl Replica {
     /// A process that starts, its watches have shown everything; it leads.
     fn start(world: &Arc<World>, count: usize) -> Self {
+        Self::start_with(world, registries(count))
+    }
+
+    fn start_with(world: &Arc<World>, registries: Registries) -> Self {
         let dice = Arc::new(Dice::new(1));
         let state = Arc::new(State::default());
-        state.set_registries(registries(count), now());
+        state.set_registries(registries, now());
         let mints = Arc::new(Mints::new(world, &dice));
         let minted: Vec<_> = world.minted.lock().unwrap().keys().cloned().collect();
         for source in &minted {
@@ -172,10 +181,10 @@ async fn until(what: &str, is_so: impl Fn() -> bool) -> Duration {
     began.elapsed()
 }
 
-fn populate() -> Arc<World> {
+fn populate(namespaces: usize) -> Arc<World> {
     let world = Arc::new(World::default());
     let mut all = world.namespaces.lock().unwrap();
-    for number in 0..NAMESPACES {
+    for number in 0..namespaces {
         let namespace = namespace(number);
         all.insert(namespace.name.to_string(), namespace);
     }
@@ -241,7 +250,7 @@ async fn renew_all(replica: &Replica, count: usize) {
 }
 
 async fn measure(count: usize) {
-    let world = populate();
+    let world = populate(NAMESPACES);
     let replica = Replica::start(&world, count);
     replica.lead();
     let first = until("all are provisioned", || replica.writes() >= NAMESPACES).await;
@@ -275,4 +284,45 @@ async fn keeps_ten_thousand_namespaces_with_three_registries() {
 #[ignore = "takes minutes: make scale"]
 async fn keeps_ten_thousand_namespaces_with_thirty_registries() {
     measure(30).await;
+}
+
+/// What one rotation of all credentials writes, and how much of it etcd keeps, by how they are delivered.
+async fn rotate(namespaces: usize, count: usize, delivery: &str) -> usize {
+    let world = populate(namespaces);
+    let replica = Replica::start_with(&world, delivered(count, delivery));
+    replica.lead();
+    let holders = if delivery == "Node" { 0 } else { namespaces };
+    let there = || world.secrets.lock().unwrap().len() == holders;
+    until("all are provisioned", there).await;
+    let settled = || replica.mints() == if holders == 0 { 0 } else { count };
+    until("all are minted", settled).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = (replica.writes(), replica.mints());
+    let life = SignedDuration::from_hours(12);
+    AHEAD.fetch_add(
+        (life - SignedDuration::from_mins(6)).as_secs(),
+        Ordering::SeqCst,
+    );
+    until("all are renewed", || replica.writes() - before.0 >= holders).await;
+    // What is not to be written is not written later either.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (writes, mints) = (replica.writes() - before.0, replica.mints() - before.1);
+    let bytes = if holders == 0 {
+        0
+    } else {
+        bytes_of(&world, count) * writes
+    };
+    println!(
+        "{namespaces} namespaces x {count} Registries, {delivery}: {writes} writes in tenants' namespaces, {mints} mints by the leader, {bytes} bytes into etcd"
+    );
+    writes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make scale"]
+async fn writes_nothing_for_a_rotation_that_nodes_ask_for() {
+    for namespaces in [500, NAMESPACES] {
+        assert_eq!(rotate(namespaces, 30, "Secret").await, namespaces);
+        assert_eq!(rotate(namespaces, 30, "Node").await, 0);
+    }
 }

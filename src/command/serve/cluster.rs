@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,13 +15,15 @@ use super::{Args, LOG_INTERVAL, user};
 use crate::admission::PodChecker;
 use crate::broker::{self, Broker};
 use crate::cluster::{
-    Connection, Kube, KubeCredentialStore, MintedCredentials, Synced, Watches, connect,
+    Connection, Kube, KubeCredentialStore, MintedCredentials, NodeRecorder, Synced, Watches,
+    connect,
 };
 use crate::controller::missed_pods::calls::CallTiming;
 use crate::controller::missed_pods::webhook_calls::WebhookCalls;
 use crate::controller::{
     self, CertRotator, CheckedLogins, CredentialGc, LeaderElector, LoginCheckLoop,
-    LoginCheckMetrics, MissedPodScanner, Reconciler, RenewalRate, missed_pods,
+    LoginCheckMetrics, MissedPodScanner, NodeListLoop, Reconciler, RenewalRate, SeenNodes,
+    missed_pods,
 };
 use crate::credential::acr::{self, AcrMint};
 use crate::credential::cache::Minter;
@@ -87,9 +90,11 @@ pub(super) async fn serve(args: &Args, mut manager: Manager) -> anyhow::Result<(
 fn serve_broker(kube: &Kube, provisioner: &Provisioner, manager: &mut Manager) {
     let metrics = broker::Metrics::default();
     metrics.register(&mut manager.metrics);
+    let recorder = NodeRecorder::new(kube.clone(), provisioner.clone(), Timestamp::now);
     let (provisioner, cluster) = (provisioner.clone(), Arc::new(kube.clone()));
     let broker = Broker::new(provisioner, cluster, metrics, Timestamp::now);
-    manager.set_broker(broker);
+    manager.set_broker(broker.with_served_nodes(Arc::new(recorder.clone())));
+    manager.tasks.spawn(recorder.run().map(Ok));
 }
 
 /// Waits for what is still being written when the process was told to stop.
@@ -162,6 +167,7 @@ struct Controllers {
     credential_gc: CredentialGc,
     cert_rotator: Option<CertRotator>,
     missed_pods: Option<MissedPodScanner>,
+    node_lists: NodeListLoop,
     login_checks: Option<LoginCheckLoop>,
 }
 
@@ -175,7 +181,8 @@ impl Controllers {
         calls: &WebhookCalls,
         manager: &mut Manager,
     ) -> Self {
-        let missed_pods = missed_pod_scanner(args, &kube, provisioner, calls, manager);
+        let nodes = SeenNodes::default();
+        let missed_pods = missed_pod_scanner(args, &kube, provisioner, calls, &nodes, manager);
         let metrics = controller::Metrics::default();
         metrics.register(&mut manager.metrics);
         let cert_rotator = certificates.cert_rotator(&kube);
@@ -192,7 +199,14 @@ impl Controllers {
             base: args.renewals_per_second.into(),
             max: args.max_renewals_per_second.into(),
         })
-        .with_webhook_calls(calls.clone());
+        .with_webhook_calls(calls.clone())
+        .with_seen_nodes(nodes.clone());
+        let node_lists = NodeListLoop {
+            kube: kube.clone(),
+            provisioner: provisioner.clone(),
+            seen: nodes,
+            clock: Timestamp::now,
+        };
         let credential_gc = CredentialGc {
             provisioner: provisioner.clone(),
             kube: kube.clone(),
@@ -205,6 +219,7 @@ impl Controllers {
             credential_gc,
             cert_rotator,
             missed_pods,
+            node_lists,
             login_checks: None,
         }
     }
@@ -275,6 +290,7 @@ impl Controllers {
                 self.credential_gc.run(leadership.clone()),
                 cert_rotator,
                 missed_pods,
+                self.node_lists.run(leadership.clone()),
                 login_checks
             );
         })
@@ -287,6 +303,7 @@ fn missed_pod_scanner(
     kube: &Kube,
     provisioner: &Provisioner,
     calls: &WebhookCalls,
+    nodes: &SeenNodes,
     manager: &mut Manager,
 ) -> Option<MissedPodScanner> {
     let interval = args.missed_pod_scan_interval;
@@ -301,6 +318,7 @@ fn missed_pod_scanner(
         check: PodChecker::new(Arc::new(provisioner.clone())),
         admissions: manager.admissions.clone(),
         calls: calls.clone(),
+        nodes: nodes.clone(),
         timing: CallTiming::default(),
         metrics,
         interval,

@@ -338,6 +338,72 @@ fn keeps_what_was_seen_last_of_one_that_rests() {
     }
 }
 
+fn asked(nodes: Option<usize>, has_secret: bool) -> RegistryFacts {
+    let asked = AskedFacts {
+        nodes,
+        has_secret,
+        source_problem: None,
+    };
+    RegistryFacts {
+        asked: Some(asked),
+        summary: has_secret.then(|| summary(2, 2)),
+        reach: Reach::ByNode,
+        ..RegistryFacts::default()
+    }
+}
+
+#[test]
+fn says_whether_kubelets_ask() {
+    let none = of(&asked(Some(0), false));
+    assert_eq!(
+        read(&none),
+        "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved"
+    );
+    assert_eq!((none.nodes, none.namespaces), (Some(0), None));
+    assert!(none.conditions[0].message.contains("docs/DELIVERY.md"));
+    let some = of(&asked(Some(12), false));
+    assert_eq!(
+        read(&some),
+        "Ready=True ServedByNode, Degraded=False AsExpected"
+    );
+    assert_eq!(some.nodes, Some(12));
+    // A new leader has not read it yet.
+    let kept = build_status(&listed(), &asked(None, false), Some(&some), at(1));
+    assert_eq!((read(&kept), kept.nodes), (read(&some), Some(12)));
+
+    let mut lacks = asked(Some(12), false);
+    let problem = "secret login is not there".to_owned();
+    lacks.asked.as_mut().unwrap().source_problem = Some(problem.clone());
+    let lacks = of(&lacks);
+    assert!(read(&lacks).starts_with("Ready=False MissingSource"));
+    assert_eq!(lacks.conditions[0].message, problem);
+}
+
+#[test]
+fn says_besides_whether_kubelets_ask_where_secrets_hold_the_login() {
+    for (nodes, words) in [
+        (0, "no node's kubelet asked"),
+        (1, "the kubelet of 1 node asked"),
+        (3, "the kubelets of 3 nodes asked"),
+    ] {
+        let facts = RegistryFacts {
+            reach: Reach::default(),
+            ..asked(Some(nodes), true)
+        };
+        let status = of(&facts);
+        assert_eq!(
+            read(&status),
+            "Ready=True Provisioned, Degraded=False AsExpected"
+        );
+        let ready = &status.conditions[0].message;
+        assert!(
+            ready.starts_with("2 namespaces hold") && ready.contains(words),
+            "{ready}"
+        );
+        assert!(status.namespaces.is_some());
+    }
+}
+
 #[test]
 fn gives_up_waiting_for_what_takes_too_long() {
     let none = summary(0, 1);

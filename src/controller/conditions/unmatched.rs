@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::asked::SERVED_BY_NODE;
 use super::{PROVISIONING, Reason};
 use crate::provision::Namespace;
 use crate::registry::ValidRegistry;
@@ -24,6 +25,8 @@ pub(in crate::controller) enum Reach {
         /// What its selector asks for, and which labels exist.
         message: String,
     },
+    /// Some, whose Pods' kubelets ask for it: no Secret holds it.
+    ByNode,
     /// Some, in which other Registries give everything.
     Outranked,
     /// Some, and its own Secrets are not there yet: no other Registry can give what it does.
@@ -39,6 +42,7 @@ impl Reach {
                 (true, Reason::new("NoNamespacesYet", message))
             }
             Self::NoneMatches { message } => (false, Reason::new("NoMatchingNamespaces", message)),
+            Self::ByNode => (true, Reason::new(SERVED_BY_NODE, "kubelets ask for it")),
             Self::Outranked => {
                 let message = "other Registries come first for all its images in the namespaces that it selects: ask `pullpass explain`";
                 (true, Reason::new("Outranked", message))
@@ -61,7 +65,9 @@ pub(in crate::controller) fn find_reach(
         return Reach::NoneOptedIn;
     }
     if opted_in.iter().any(|one| selector.matches(&one.labels)) {
-        return if registry.access.is_pull() && registry.exports.is_empty() {
+        return if !registry.delivers_by_secret() {
+            Reach::ByNode
+        } else if registry.access.is_pull() && registry.exports.is_empty() {
             Reach::Outranked
         } else {
             Reach::NotYet

@@ -4,6 +4,7 @@ use super::calls::UnaskedPod;
 use super::owner::advise;
 use crate::admission::MissingReferences;
 use crate::cluster::{EventNote, EventType, ListedPod, WEBHOOKS, reference};
+use crate::names::ObjectName;
 
 /// On a Pod: that it was missed, and what to do. That comes before what it lacks, which may be long: an Event's text is cut off.
 pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNote {
@@ -22,6 +23,28 @@ pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNot
             advise(pod),
             lacks.secrets.join(", "),
             lacks.registries.join(", "),
+        ),
+    }
+}
+
+/// On a Pod: that its node's kubelet does not ask, and what to do.
+pub(super) fn node_not_asked(
+    pod: &ListedPod,
+    node: &ObjectName,
+    registry: &ObjectName,
+) -> EventNote {
+    EventNote {
+        regarding: reference(
+            ["v1", "Pod", &pod.name],
+            Some(&pod.namespace),
+            Some(&pod.uid),
+        ),
+        event_type: EventType::Warning,
+        reason: "NodeNotAsked",
+        series: None,
+        action: "Scan",
+        note: format!(
+            "Node {node} never asked pullpass for a login of Registry {registry}, which no pull secret holds (delivery: Node): its kubelet has no credential provider for this image (docs/DELIVERY.md). Set it up there, keep the Pod off such nodes, or have the Registry's admin set spec.delivery to Both and create the Pod again",
         ),
     }
 }

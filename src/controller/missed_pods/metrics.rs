@@ -14,6 +14,7 @@ use crate::metric::{ByLabel, register};
 pub struct Metrics {
     missed: ByLabel<MissedState, Gauge<u64, AtomicU64>>,
     not_called: Gauge<u64, AtomicU64>,
+    not_asked: Gauge<u64, AtomicU64>,
     scans: ByLabel<&'static str, Counter>,
 }
 
@@ -30,6 +31,7 @@ impl Default for Metrics {
         Self {
             missed: missed.with([MissedState::ImagePullFailing, MissedState::Pending]),
             not_called: Gauge::default(),
+            not_asked: Gauge::default(),
             scans: scans.with(["Succeeded", "Failed"]),
         }
     }
@@ -41,6 +43,7 @@ impl Metrics {
         register(registry, "pullpass_missed_pods", &self.missed);
         register(registry, "pullpass_webhook_not_called", &self.not_called);
         register(registry, "pullpass_missed_pod_scans", &self.scans);
+        register(registry, "pullpass_pods_node_not_asked", &self.not_asked);
     }
 
     pub(super) fn set_missed(&self, image_pull_failing: u64, waiting: u64) {
@@ -55,6 +58,11 @@ impl Metrics {
     pub(super) fn clear(&self) {
         self.set_missed(0, 0);
         self.set_not_called(false);
+        self.set_not_asked(0);
+    }
+
+    pub(super) fn set_not_asked(&self, pods: u64) {
+        self.not_asked.set(pods);
     }
 
     pub(super) fn set_not_called(&self, is_so: bool) {

@@ -20,7 +20,10 @@ impl Reconciler {
             state.reported.mark(registry);
         }
         let tried = self.logins.iter().flat_map(CheckedLogins::take_changed);
-        tried.for_each(|registry| state.reported.mark(registry));
+        let asked = self.nodes.take_changed();
+        tried
+            .chain(asked)
+            .for_each(|registry| state.reported.mark(registry));
         let sweep = self.sweep(state, now);
         let needed = state.index.needed_rate();
         let is_overload = needed > self.rate.max;
@@ -68,6 +71,7 @@ impl Reconciler {
             drifting: state.drift.persistent(),
             unwritten: state.write_backoff.persistent(),
             logins: self.logins.as_ref(),
+            nodes: &self.nodes,
             notes,
             unheeded: &state.unheeded,
             gauges: self.metrics.registries(),

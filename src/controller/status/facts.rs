@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::write_failures::{self, WriteFailure};
 use super::{StatusInput, secret, shared_host};
 use crate::cluster::{EventNote, EventType};
-use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
+use crate::controller::conditions::{AskedFacts, LoginState, Reason, RegistryFacts, find_reach};
 use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::{NamespaceName, ObjectName};
@@ -82,6 +82,7 @@ impl<'t> Facts<'t> {
             unwritten: self.unwritten.missing.get(&listed.name).map(describe),
             unrenewed: self.unwritten.renewed.get(&listed.name).map(describe),
             login: self.login(listed),
+            asked: registry.and_then(|registry| self.find_asked(registry)),
             notes: self.notes(listed),
             ..RegistryFacts::default()
         };
@@ -97,6 +98,20 @@ impl<'t> Facts<'t> {
             facts.notes.extend(find(true).map(note));
         }
         facts
+    }
+
+    /// What is known of kubelets that ask; `None`: they do not.
+    fn find_asked(&self, registry: &ValidRegistry) -> Option<AskedFacts> {
+        let seen = self.input.nodes.get(&registry.name);
+        let problems = || self.input.provisioner.source_problems(registry).into_iter();
+        registry.delivers_by_node().then(|| AskedFacts {
+            nodes: seen.map(|seen| seen.len()),
+            has_secret: registry.delivers_by_secret(),
+            // Where Secrets hold it, they lack it because of that.
+            source_problem: (!registry.delivers_by_secret())
+                .then(problems)
+                .and_then(|mut all| all.next()),
+        })
     }
 
     fn login(&self, listed: &RegistryInfo) -> LoginState {

@@ -14,7 +14,7 @@ pub struct RegistryStatus {
     /// The `metadata.generation` that all this is said of. Form: a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every namespace it serves holds a good login. `Degraded`: something needs attention. `Verified`: its fixed login was tried
+    /// `Ready`: every namespace it serves holds a good login, or kubelets ask for it. `Degraded`: something needs attention. `Verified`: its fixed login was tried
     /// at its registry, which takes it or not; unknown where nobody could. `Suspended`: it is suspended, and `Ready` says what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and a person has to act.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -36,6 +36,9 @@ pub struct RegistryStatus {
     /// Of which state of the source Secret `Verified` says whether the registry takes its login. Form: as `metadata.resourceVersion`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_resource_version: Option<String>,
+    /// How many nodes' kubelets asked for its login in the last 14 days, where `delivery` is `Node` or `Both`. Form: a whole number, at most 5000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i64>,
     /// In how many namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceCounts>,
