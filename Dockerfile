@@ -3,6 +3,9 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example.com/pullpass:0.1.0 --push .
 FROM rust:1.95-bookworm AS build
+# What `pullpass version` says: --build-arg PULLPASS_COMMIT="$(git rev-parse HEAD)".
+ARG PULLPASS_COMMIT
+ARG SOURCE_DATE_EPOCH
 WORKDIR /src
 COPY . .
 RUN mv "$(image/build.sh)" /pullpass \

@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 include tests/bed/bed.mk
 
-.PHONY: help chart-readme demo demo-down e2e figures fuzz image install-yaml manifests notice soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
+.PHONY: help dashboard demo demo-down e2e figures fuzz image install-yaml manifests notice reference release release-again soak test test-unit test-bed test-oldest test-cluster test-consumers lint bench model scale
 
 ## help: what can be made
 help:
@@ -27,11 +27,26 @@ demo-down:
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 IMAGE ?= pullpass:$(VERSION)
 IMAGE_FILE := target/image/pullpass.tar
+# What `pullpass version` says; a build for tests leaves it out, which would build the program anew after each commit.
+COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
 
 ## image: pullpass' image as an OCI layout, target/image/pullpass.tar, without a container engine; IMAGE names it
 image: $(BED_BIN)/bed
 	@mkdir -p $(dir $(IMAGE_FILE))
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
+	@$(BED_BIN)/bed image --program "$$(PULLPASS_COMMIT="$(COMMIT)" image/build.sh)" --version $(VERSION) --name $(IMAGE) --output $(IMAGE_FILE)
+
+# Everything of it is in .gitignore's /target.
+RELEASE_FILES := target/release-artifacts
+
+## release: what a release consists of, the same bytes wherever it is built: VERSION=x.y.z, IMAGE_REPOSITORY; ARCHITECTURES="amd64 arm64" fails where one cannot be built (docs/RELEASING.md)
+release: $(BED_BIN)/bed $(BED_BIN)/helm
+	@CARGO_TARGET_DIR=target/release-build image/release.sh "$(VERSION:v%=%)" "$(IMAGE_REPOSITORY)" $(BED_BIN)/bed $(BED_BIN)/helm $(RELEASE_FILES)
+
+## release-again: a release once more, in another folder and under other settings, compared with the first
+release-again: $(BED_BIN)/bed $(BED_BIN)/helm
+	@image/again.sh "$(VERSION:v%=%)" "$(IMAGE_REPOSITORY)" $(BED_BIN)/bed $(BED_BIN)/helm $(RELEASE_FILES)
+
+IMAGE_REPOSITORY ?= registry.example.com/pullpass
 
 ## manifests: crd.yaml from the kind, and the plain manifests from the chart
 manifests: $(BED_BIN)/helm
@@ -39,9 +54,9 @@ manifests: $(BED_BIN)/helm
 	@cp manifests/crd.yaml manifests/chart/crd.yaml
 	@manifests/render.sh $(BED_BIN)/helm manifests
 
-## chart-readme: the charts' READMEs from their values
-chart-readme:
-	PULLPASS_CHART_README=write $(CARGO) test --locked --test api chart::readme
+## reference: the parts of docs/reference/ and of the charts' READMEs that are made from the code, the chart and the kind
+reference:
+	PULLPASS_REFERENCE=write $(CARGO) test --locked --test unit reference::
 
 ## install-yaml: manifests/install.yaml with your image: IMAGE=registry.example.com/pullpass@sha256:…
 install-yaml: $(BED_BIN)/helm
@@ -98,22 +113,26 @@ test-oldest: bed bed-oldest
 	$(CARGO) test --locked --no-run --test api
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
-## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; and one that pulls across rotations
+## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; one that pulls across rotations; and a kubelet that asks
 test-cluster: bed-demo
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
-	$(CARGO) test --locked --test cluster -- rotation:: --nocapture
+	$(CARGO) test --locked --test cluster -- rotation:: nodes:: --nocapture --test-threads 1
 
-## test-consumers: what clients find in the Secrets, and kaniko with one of them on a whole cluster; not part of `make test` (builds clients and kaniko first)
-test-consumers: bed-consumers
+## test-consumers: what clients find in the Secrets, kaniko with one of them on a whole cluster, docs/MIGRATE.md both ways; not part of `make test` (builds clients and kaniko first)
+test-consumers: bed-consumers e2e-image
 	$(CARGO) test --locked --no-run --test cluster
-	$(CARGO) test --locked --test cluster -- consumers:: --nocapture --test-threads 1
+	$(CARGO) test --locked --test cluster -- consumers:: migrate:: --nocapture --test-threads 1
 
-## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster
-e2e: bed-cluster
+## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster; the guides' commands
+e2e: bed-cluster e2e-image
+	$(CARGO) test --locked --test cluster -- e2e:: quick_start:: --nocapture --test-threads 1
+
+# pullpass' image as the guides name it.
+.PHONY: e2e-image
+e2e-image: $(BED_BIN)/bed
 	@mkdir -p target/image
-	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name pullpass.bed/pullpass:e2e --output target/image/e2e.tar
-	$(CARGO) test --locked --test cluster -- e2e:: --nocapture
+	@$(BED_BIN)/bed image --program "$$(image/build.sh)" --version $(VERSION) --name registry.example.com/pullpass:$(VERSION) --output target/image/e2e.tar
 
 ## model: the controller over ten thousand random histories of a simulated cluster; PULLPASS_MODEL_SEED=N replays one (some minutes)
 model:
@@ -138,6 +157,10 @@ scale:
 
 # The tests that hold a figure by tests/support/figure.rs.
 FIGURES := $(addprefix run/,unit/acr api/api_certificates api/controller_faults clouds/credential_cache clouds/ecr_moto api/leader)
+
+## dashboard: what a run of two replicas shows, recorded, and the dashboard's picture in docs/images
+dashboard: bed
+	PULLPASS_RECORD_DASHBOARD=1 $(CARGO) test --locked --test api -- dashboard::draws_every_panel
 
 ## figures: how long recoveries take, each test alone, held to its bound (ten minutes); `make test` shows the same figures
 figures: bed

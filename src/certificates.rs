@@ -13,7 +13,7 @@ mod make;
 mod metrics;
 mod rewrite_backoff;
 
-pub use certificate_set::{CertificateSet, Damage, is_trusted};
+pub use certificate_set::{CertificateSet, Damage, find_end, is_trusted};
 pub use make::{Authority, MakeError, Pair, Validity};
 pub use metrics::Metrics;
 pub use rewrite_backoff::RewriteBackoff;

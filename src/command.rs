@@ -7,17 +7,20 @@ mod completion;
 mod crd;
 mod credential_provider;
 mod explain;
+mod invocation;
+mod man;
 mod manifest;
 mod policy;
 mod purge;
 mod rbac;
 mod serve;
+mod status;
 mod version;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::names::NamespaceName;
 use crate::provision::ExcludedNamespaces;
@@ -42,10 +45,12 @@ enum Command {
     Crd(crd::Args),
     CredentialProvider(credential_provider::Args),
     Explain(explain::Args),
+    Man(man::Args),
     Policy(policy::Args),
     Purge(purge::Args),
     Rbac(rbac::Args),
     Serve(serve::Args),
+    Status(status::Args),
     Version(version::Args),
 }
 
@@ -115,9 +120,18 @@ impl ExcludeArgs {
     }
 }
 
+/// The command line as clap has it, for what is made from it: the program itself does not ask.
+#[doc(hidden)]
+pub fn build_cli() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process' arguments name, and gives the process' exit code. What goes wrong is printed to stderr.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let (program, arguments) = invocation::parse(std::env::args_os().collect());
+    let command = program.describe(Cli::command());
+    let matches = command.try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
@@ -128,10 +142,12 @@ pub fn run() -> ExitCode {
         Command::Crd(args) => crd::run(&args),
         Command::CredentialProvider(args) => credential_provider::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args, program),
         Command::Version(args) => version::run(&args),
     };
     outcome.unwrap_or_else(|error| {
@@ -218,8 +234,6 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -250,12 +264,12 @@ mod tests {
 
     #[test]
     fn has_consistent_arguments() {
-        Cli::command().debug_assert();
+        build_cli().debug_assert();
     }
 
     #[test]
     fn shows_example_in_help_of_each_command() {
-        for command in Cli::command().get_subcommands_mut() {
+        for command in build_cli().get_subcommands_mut() {
             let help = command.render_long_help().to_string();
             assert!(
                 help.contains("Examples:\n  "),

@@ -3,6 +3,8 @@
 //!
 //! <https://prometheus.io/docs/practices/naming/>
 
+pub(crate) mod process;
+
 use std::fmt::{self, Debug, Write as _};
 use std::hash::Hash;
 
@@ -11,6 +13,7 @@ use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
 };
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
@@ -21,6 +24,15 @@ pub(crate) fn register(registry: &mut Registry, name: &str, metric: &(impl Metri
         Some(name) => registry.register_with_unit(name, help, Unit::Seconds, metric.clone()),
         None => registry.register(name, help, metric.clone()),
     }
+}
+
+/// Adds what does not change, each as a label.
+pub(crate) fn register_info<const LABELS: usize>(
+    registry: &mut Registry,
+    name: &'static str,
+    labels: [(&'static str, &'static str); LABELS],
+) {
+    registry.register(name, find_help(name), Info::new(labels));
 }
 
 /// Adds a metric that is worked out each time the metrics endpoint is read.
@@ -52,10 +64,11 @@ impl<M: EncodeMetric + 'static> Collector for Sampled<M> {
     }
 }
 
-/// What the metrics endpoint says of each metric, a line each: its name, then the text. `docs/METRICS.md` says more.
+/// What the metrics endpoint says of each metric, a line each: its name, then the text. `docs/reference/metrics.md` says more.
 const HELP: &str = include_str!("metric/help.txt");
 
-fn find_help(name: &str) -> &'static str {
+/// The text of a metric.
+pub(crate) fn find_help(name: &str) -> &'static str {
     let rows = HELP.lines().filter_map(|row| row.split_once(' '));
     let mut texts = rows.filter_map(|(known, text)| (known == name).then_some(text));
     texts.next().expect("help.txt has a line for each metric")

@@ -21,6 +21,7 @@ pub mod host;
 mod host_keys;
 mod index;
 mod labels;
+pub mod match_images;
 pub mod pattern;
 pub mod pod_subject;
 mod secret_format;

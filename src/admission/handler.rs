@@ -69,7 +69,7 @@ pub(super) async fn admit(State(webhook): State<Arc<Webhook>>, request: Request)
     if decision.outcome != AdmissionOutcome::Panicked {
         webhook.metrics.record_response((webhook.clock)());
     }
-    decision.log(&review.request);
+    decision.log(&review);
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
@@ -208,54 +208,75 @@ impl AdmissionDecision {
     }
 
     /// One line per decision: info for what is new or needs attention, debug for what is routine.
-    fn log(&self, request: &review::Request<'_>) {
+    fn log(&self, review: &review::Review<'_>) {
+        let (request, uid) = (&review.request, review.well_formed_uid());
         let namespace = request.namespace().map_or("", NamespaceName::as_str);
         let pod = request.object().value().map_or("", PodObject::display_name);
-        let (outcome, reason, cache) = (self.outcome, self.reason, self.cache);
-        match outcome {
+        match self.outcome {
             AdmissionOutcome::Panicked => tracing::error!(
                 pod.namespace = namespace,
                 pod.name = pod,
+                review.uid = uid,
                 "admission handler panicked: admitted the Pod unchanged"
             ),
             AdmissionOutcome::Pending => {
                 tracing::warn!(
                     pod.namespace = namespace,
                     pod.name = pod,
-                    reason,
-                    ?cache,
+                    review.uid = uid,
+                    reason = self.reason,
+                    cache = ?self.cache,
                     detail = self.details.join("; "),
                     "admitted the Pod with a pull secret that is not complete yet, minting goes on in the background"
                 );
             }
-            AdmissionOutcome::Injected if cache == CacheResult::Hit => tracing::debug!(
-                pod.namespace = namespace,
-                pod.name = pod,
-                ?cache,
-                "admitted the Pod with its pull secret"
-            ),
-            AdmissionOutcome::Injected => tracing::info!(
-                pod.namespace = namespace,
-                pod.name = pod,
-                ?cache,
-                "admitted the Pod with its pull secret"
-            ),
-            AdmissionOutcome::Unchanged | AdmissionOutcome::Refused if self.routine => {
-                tracing::debug!(
-                    pod.namespace = namespace,
-                    pod.name = pod,
-                    reason,
-                    "admitted the Pod unchanged"
-                );
-            }
+            AdmissionOutcome::Injected => self.log_injected(namespace, pod, uid),
             AdmissionOutcome::Unchanged | AdmissionOutcome::Refused => {
-                tracing::info!(
-                    pod.namespace = namespace,
-                    pod.name = pod,
-                    reason,
-                    "admitted the Pod unchanged"
-                );
+                self.log_unchanged(namespace, pod, uid);
             }
+        }
+    }
+
+    fn log_injected(&self, namespace: &str, pod: &str, uid: Option<&str>) {
+        let cache = self.cache;
+        // What its creator is warned of is found here again.
+        if cache == CacheResult::Hit && self.warnings.is_empty() {
+            tracing::debug!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                review.uid = uid,
+                ?cache,
+                "admitted the Pod with its pull secret"
+            );
+        } else {
+            tracing::info!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                review.uid = uid,
+                ?cache,
+                "admitted the Pod with its pull secret"
+            );
+        }
+    }
+
+    fn log_unchanged(&self, namespace: &str, pod: &str, uid: Option<&str>) {
+        let reason = self.reason;
+        if self.routine {
+            tracing::debug!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                review.uid = uid,
+                reason,
+                "admitted the Pod unchanged"
+            );
+        } else {
+            tracing::info!(
+                pod.namespace = namespace,
+                pod.name = pod,
+                review.uid = uid,
+                reason,
+                "admitted the Pod unchanged"
+            );
         }
     }
 }

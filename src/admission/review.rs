@@ -183,24 +183,37 @@ impl<'a> Review<'a> {
         }
     }
 
+    /// The request's id for logs and warnings, where it has the form of a UUID, as every id of the API server has. Whoever else reaches
+    /// the port may send any text, which is echoed to him alone.
+    /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#uids>
+    pub fn well_formed_uid(&self) -> Option<&str> {
+        let uid: &str = &self.uid;
+        let has_form = |(place, byte): (usize, u8)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        };
+        let is_uuid = uid.len() == 36 && uid.bytes().enumerate().all(has_form);
+        is_uuid.then_some(uid)
+    }
+
     /// Writes the answer: refused, with the reason and the warnings.
     pub fn refuse(&self, refusal: &Denial, warnings: &[String]) -> Vec<u8> {
         self.write(Response {
             status: Some(refusal),
             allowed: false,
-            ..Response::new(&self.uid, &warning::wrap(warnings))
+            ..Response::new(&self.uid, &warning::wrap(warnings, self.well_formed_uid()))
         })
     }
 
     /// Writes the answer: allowed, with the patch and the warnings, if any.
     ///
-    /// Long warnings are broken into several.
+    /// Long warnings are broken into several; the last one says by which id the log has the same review.
     pub fn answer(&self, patch: Option<&Patch>, warnings: &[String]) -> Vec<u8> {
         let patch = patch.map(|patch| STANDARD.encode(write_patch(patch)));
         self.write(Response {
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch: patch.as_deref(),
-            ..Response::new(&self.uid, &warning::wrap(warnings))
+            ..Response::new(&self.uid, &warning::wrap(warnings, self.well_formed_uid()))
         })
     }
 
@@ -482,6 +495,34 @@ mod tests {
             pod.spec.value().unwrap().images().collect::<Vec<_>>(),
             ["a", "b/c", "d", "e"]
         );
+    }
+
+    #[test]
+    fn shows_uid_of_a_uuid_alone() {
+        let uuid = "705ab4f5-6393-11e8-b7cc-42010a800002";
+        for (uid, shown) in [
+            (uuid, true),
+            ("705AB4F5-6393-11E8-B7CC-42010A800002", true),
+            ("1", false),
+            ("705ab4f5-6393-11e8-b7cc-42010a80000", false),
+            ("705ab4f5-6393-11e8-b7cc-42010a8000022", false),
+            ("705ab4f5 6393-11e8-b7cc-42010a800002", false),
+            ("705ab4f5-6393-11e8-b7cc-42010a80000g", false),
+            ("705ab4f5-6393-11e8-b7cc-42010a8000é", false),
+        ] {
+            let body = review(&format!(r#"{{"uid":"{uid}"}}"#));
+            let review = Review::parse(body.as_bytes()).unwrap();
+            assert_eq!(review.well_formed_uid(), shown.then_some(uid));
+            let answer = review.answer(None, &["pullpass: short".to_owned()]);
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            let warnings = answer["response"]["warnings"].as_array().unwrap();
+            let said = warnings
+                .iter()
+                .any(|line| line.as_str().unwrap().contains(uid));
+            assert_eq!(said, shown, "{warnings:?}");
+            let silent = String::from_utf8(review.answer(None, &[])).unwrap();
+            assert!(!silent.contains("warnings"), "{silent}");
+        }
     }
 
     #[test]

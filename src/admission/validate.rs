@@ -200,17 +200,20 @@ impl Webhook {
 fn log(review: &Review<'_>, subject: Subject, outcome: Validation, response: &ValidationResponse) {
     let (name, namespace) = (review.request.name(), review.request.namespace());
     let namespace = namespace.map_or("", NamespaceName::as_str);
+    let uid = review.well_formed_uid();
     match outcome {
         Validation::Panicked => tracing::error!(
             ?subject,
             object.namespace = namespace,
             object.name = name,
+            review.uid = uid,
             "validation handler panicked: admitted the object"
         ),
         Validation::Denied => tracing::info!(
             ?subject,
             object.namespace = namespace,
             object.name = name,
+            review.uid = uid,
             "denied the object: {}",
             response
                 .refusal
@@ -221,6 +224,7 @@ fn log(review: &Review<'_>, subject: Subject, outcome: Validation, response: &Va
             ?subject,
             object.namespace = namespace,
             object.name = name,
+            review.uid = uid,
             "admitted the object with a warning: {}",
             response.warnings.join("; ")
         ),
@@ -228,6 +232,7 @@ fn log(review: &Review<'_>, subject: Subject, outcome: Validation, response: &Va
             ?subject,
             object.namespace = namespace,
             object.name = name,
+            review.uid = uid,
             "admitted the object"
         ),
     }

@@ -238,6 +238,12 @@ fn sign(
 /// Certificates, read.
 struct Chain(Vec<One>);
 
+/// When the first of these certificates ends, PEM, which is the one that is served; `None`: it cannot be read.
+pub fn find_end(pem: &[u8]) -> Option<Timestamp> {
+    let served = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
+    Some(One::read(CERTIFICATE, served).ok()?.validity.until)
+}
+
 struct One {
     pem: String,
     der: CertificateDer<'static>,

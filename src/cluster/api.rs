@@ -11,7 +11,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest};
-use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
@@ -283,6 +283,21 @@ impl Objects<'_, SelfSubjectAccessReview> {
         let parameters = PostParams::default();
         let asked = self.api.create(&parameters, about);
         self.ask("selfsubjectaccessreview", asked).await
+    }
+}
+
+impl Objects<'_, SubjectAccessReview> {
+    /// Has the API server say whether somebody else may do what is asked about.
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub(super) async fn review(
+        &self,
+        about: &SubjectAccessReview,
+    ) -> Result<SubjectAccessReview, ClusterError> {
+        let parameters = PostParams::default();
+        let asked = self.api.create(&parameters, about);
+        self.ask("subjectaccessreview", asked).await
     }
 }
 

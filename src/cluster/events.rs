@@ -36,7 +36,7 @@ const NAME_MAX: usize = 200;
 const INSTANCE_MAX: usize = 128;
 
 /// The Event's reporting controller.
-const REPORTING_CONTROLLER: &str = "pullpass.dev/controller";
+pub(super) const REPORTING_CONTROLLER: &str = "pullpass.dev/controller";
 
 /// Events of objects without a namespace go here, where `kubectl describe` reads them.
 const CLUSTER_NAMESPACE: &str = "default";

@@ -5,6 +5,9 @@ use hyper::Request;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
@@ -12,7 +15,7 @@ use kube::client::Body;
 use kube::core::{ApiResource, GroupVersionKind, Status};
 use serde_json::Value;
 
-use super::api::{Mismatch, check_name, list_named, pods_path};
+use super::api::{Mismatch, Objects, check_name, list_named, pods_path};
 use super::{Kube, WEBHOOKS, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
@@ -27,6 +30,9 @@ const SERVICE_ACCOUNTS_MAX: u32 = 500;
 
 /// How many Deployments are looked at: there is one admission controller of a kind.
 const DEPLOYMENTS_MAX: u32 = 64;
+
+/// The groups of a kubelet.
+const NODE_GROUPS: [&str; 2] = ["system:nodes", "system:authenticated"];
 
 /// A webhook configuration that calls pullpass.
 #[derive(Clone, Debug)]
@@ -126,6 +132,32 @@ impl Kube {
         let what = "validatingwebhookconfigurations";
         let found = api_error::request(what, api.list(&named_webhooks())).await?;
         Ok(!found.items.is_empty())
+    }
+
+    /// Whether every node may do this to a resource in every namespace, whatever its name: the API server asks the same of a kubelet.
+    ///
+    /// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access>
+    ///
+    /// # Errors
+    /// The API server cannot be reached or refuses.
+    pub async fn may_nodes(&self, verb: &str, resource: &str) -> Result<bool, ClusterError> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some("system:node:pullpass-check".to_owned()),
+                groups: Some(NODE_GROUPS.map(str::to_owned).to_vec()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(verb.to_owned()),
+                    resource: Some(resource.to_owned()),
+                    version: Some("v1".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews = Objects::<SubjectAccessReview>::cluster_scoped(self);
+        let answer = reviews.review(&review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     /// The images of Deployments that say of themselves that they are an admission controller, as Kyverno's does.

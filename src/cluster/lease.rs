@@ -103,7 +103,7 @@ impl Kube {
         held
     }
 
-    fn leases(&self) -> Objects<'_, Lease> {
+    pub(super) fn leases(&self) -> Objects<'_, Lease> {
         Objects::namespaced(self, &self.namespace)
     }
 }

@@ -1,6 +1,10 @@
-//! What `pullpass purge` takes away: the Secrets that pullpass wrote, found by label and name, and never read.
+//! The Secrets that pullpass wrote, found by label and name, and never read: `pullpass purge` takes them away, `pullpass status` shows them.
 
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use serde::Deserialize;
 
@@ -11,6 +15,7 @@ use super::node_lists::NAME_PREFIX as NODES_PREFIX;
 use super::{Kube, MANAGED_BY, api_error};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::{ClusterError, Version};
+use crate::provision::secret::{COVERS_ANNOTATION, UNTIL_ANNOTATION, find_covering};
 use crate::registry::{is_export_name, is_pull_secret_name};
 
 /// How many objects one answer of the API server holds.
@@ -23,7 +28,14 @@ pub struct OwnedSecret {
     pub namespace: NamespaceName,
     /// What it is called.
     pub name: ObjectName,
-    uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// When the first of its logins ends, as its annotation says; `None`: none does.
+    pub expires: Option<Timestamp>,
+    /// The Registries whose logins it holds, as its annotation says.
+    pub registries: BTreeSet<String>,
+    /// Its `metadata.uid`.
+    pub(crate) uid: String,
 }
 
 impl OwnedSecret {
@@ -42,20 +54,27 @@ impl OwnedSecret {
 }
 
 impl Kube {
-    /// The Secrets that pullpass wrote, in all namespaces: the pull secrets and exports, and the minted credentials in its own. Their content is
-    /// not asked for.
+    /// The Secrets that pullpass wrote, in a namespace or in all: the pull secrets and exports, and the minted credentials in its own. Their
+    /// content is not asked for.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    pub async fn fetch_owned(&self) -> Result<Vec<OwnedSecret>, ClusterError> {
-        let (label, value) = MANAGED_BY;
-        let mut asked = ListParams::default()
-            .labels(&format!("{label}={value}"))
-            .limit(PAGE);
+    pub async fn fetch_owned(
+        &self,
+        namespace: Option<&NamespaceName>,
+    ) -> Result<Vec<OwnedSecret>, ClusterError> {
+        let mut asked = ListParams::default().labels(&owned_selector()).limit(PAGE);
+        let (path, what) = match namespace {
+            Some(name) => (
+                format!("/api/v1/namespaces/{name}/secrets"),
+                format!("secrets in namespace {name}"),
+            ),
+            None => ("/api/v1/secrets".to_owned(), "secrets".to_owned()),
+        };
         let mut written = Vec::new();
         loop {
-            let page = self.read_owned(&asked, &mut written);
-            match api_error::request("secrets", page).await? {
+            let page = self.read_owned(&path, &asked, &mut written);
+            match api_error::request(&what, page).await? {
                 Some(next) => asked = asked.continue_token(&next),
                 None => break,
             }
@@ -68,10 +87,11 @@ impl Kube {
     /// one.
     async fn read_owned(
         &self,
+        path: &str,
         asked: &ListParams,
         written: &mut Vec<OwnedSecret>,
     ) -> kube::Result<Option<String>> {
-        let mut page = ListReader::open_metadata(&self.client, "/api/v1/secrets", asked).await?;
+        let mut page = ListReader::open_metadata(&self.client, path, asked).await?;
         while let Some(Listed { metadata }) = page.next_as().await? {
             written.extend(read_owned(metadata));
         }
@@ -87,6 +107,7 @@ impl Kube {
             namespace,
             name,
             uid,
+            ..
         } = written;
         let same = Version {
             uid: uid.clone(),
@@ -106,10 +127,21 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Metadata {
     name: String,
     namespace: String,
     uid: String,
+    #[serde(default)]
+    creation_timestamp: Option<Time>,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+/// The selector of what pullpass wrote.
+pub(super) fn owned_selector() -> String {
+    let (label, value) = MANAGED_BY;
+    format!("{label}={value}")
 }
 
 fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
@@ -117,9 +149,13 @@ fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
     let namespace = NamespaceName::parse(&metadata.namespace).ok()?;
     // A Secret that another user made could carry the label, too, so the name counts as well.
     let is_its_name = is_pull_secret_name(&name) || is_export_name(&name);
-    is_its_name.then_some(OwnedSecret {
+    let annotation = |key: &str| metadata.annotations.get(key).map(String::as_str);
+    is_its_name.then(|| OwnedSecret {
         namespace,
         name,
+        created: metadata.creation_timestamp.map(|time| time.0),
+        expires: annotation(UNTIL_ANNOTATION).and_then(|text| text.parse().ok()),
+        registries: annotation(COVERS_ANNOTATION).map_or_else(BTreeSet::new, find_covering),
         uid: metadata.uid,
     })
 }

@@ -7,6 +7,7 @@ use kube::api::ListParams;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::api::pods_path;
 use super::changes::{Part, last_change};
 use super::list::ListReader;
 use super::{Kube, api_error};
@@ -36,7 +37,7 @@ pub enum PodScope {
     PendingOrSince(Timestamp),
 }
 
-/// A page of the Pods of all namespaces.
+/// A page of the Pods of a namespace, or of all.
 pub struct PodPage {
     list: ListReader,
     scope: PodScope,
@@ -145,12 +146,13 @@ struct ContainerStatus {
 }
 
 impl Kube {
-    /// Asks for a page of the cluster's Pods: the first, or the one that `next` of the one before says.
+    /// Asks for a page of the Pods of a namespace, or of all: the first, or the one that `next` of the one before says.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses; a `next` of more than a few minutes ago has expired.
     pub async fn fetch_pods(
         &self,
+        namespace: Option<&NamespaceName>,
         scope: PodScope,
         next: Option<&str>,
     ) -> Result<PodPage, ClusterError> {
@@ -161,7 +163,8 @@ impl Kube {
         if let Some(next) = next {
             parameters = parameters.continue_token(next);
         }
-        let page = ListReader::open(&self.client, "/api/v1/pods", &parameters);
+        let path = namespace.map_or_else(|| "/api/v1/pods".to_owned(), pods_path);
+        let page = ListReader::open(&self.client, &path, &parameters);
         let list = api_error::request(WHAT, page).await?;
         Ok(PodPage { list, scope })
     }

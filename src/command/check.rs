@@ -11,6 +11,7 @@ mod image;
 mod kyverno;
 mod login;
 mod namespace;
+mod node;
 mod opt_in;
 mod push;
 mod refused;
@@ -57,6 +58,7 @@ use report::CheckReport;
   pullpass check -n payments --wait --timeout 2m
   pullpass check -f registries.yaml --context production -o json
   pullpass check -n builds --push 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
+  pullpass check --node / -f registries.yaml
   kubectl exec -n pullpass deploy/pullpass -- pullpass check -n payments")]
 pub(super) struct Args {
     /// Images to try.
@@ -102,6 +104,18 @@ pub(super) struct Args {
     /// Try also whether logins of Registries with access Push may push: an upload is opened in a repository that is there, and cancelled.
     #[arg(long)]
     push: bool,
+    /// Check instead what a node has so that its kubelet asks for logins: the node's root, or a folder with a copy of the files below it. The
+    /// Registries, of files or of the cluster, say for which images it is to ask; with a cluster, the nodes' right is checked, too.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "namespace", "push", "wait"])]
+    node: Option<PathBuf>,
+    /// The node's file or folder of CredentialProviderConfig, as the kubelet's flag --image-credential-provider-config names it; by default
+    /// where the node's platform has it.
+    #[arg(long, value_name = "PATH", requires = "node")]
+    node_config: Option<PathBuf>,
+    /// The node's folder of providers, as the kubelet's flag --image-credential-provider-bin-dir names it; by default where the node's platform
+    /// has it.
+    #[arg(long, value_name = "PATH", requires = "node")]
+    node_bin_dir: Option<PathBuf>,
     /// Try it again until all is well; what is waited for is said on stderr.
     #[arg(long)]
     wait: bool,
@@ -129,6 +143,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return wait(args).await;
         }
         let mut report = CheckReport::new(args.output, false);
+        if let Some(root) = &args.node {
+            node::check(args, root, &mut report).await?;
+            return report.finish();
+        }
         try_once(args, &RefusedLogins::default(), &mut report).await?;
         report.finish()
     })

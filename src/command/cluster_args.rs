@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::cluster::Connection;
+use super::ExcludeArgs;
+use crate::cluster::{Connection, Kube, connect};
+use crate::names::NamespaceName;
 
 /// Which cluster a command asks.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -56,6 +58,28 @@ impl ClusterArgs {
             context: self.context.clone(),
             ..Connection::default()
         }
+    }
+
+    /// The cluster that the arguments or the environment name, or the one that this process runs in; `None`: there is neither. pullpass' own
+    /// namespace is `own`, else the Pod's, else pullpass.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be used.
+    pub(super) async fn open(
+        &self,
+        own: Option<&NamespaceName>,
+        exclude: &ExcludeArgs,
+    ) -> anyhow::Result<Option<Kube>> {
+        let mut connection = self.connection();
+        let is_named = connection.context.is_some() || !connection.kubeconfigs.is_empty();
+        if !is_named && !is_in_cluster() {
+            return Ok(None);
+        }
+        let default =
+            (!connection.kubeconfigs.is_empty()).then(|| NamespaceName::constant("pullpass"));
+        connection.namespace = own.cloned().or(default);
+        connection.excluded.clone_from(&exclude.exclude_namespaces);
+        Ok(Some(connect(&connection).await?))
     }
 
     /// The kubeconfig files, in kubectl's order: the argument; those of `KUBECONFIG` that are there; `~/.kube/config`. A Pod has the last one

@@ -1,10 +1,14 @@
 //! `pullpass credential-provider`: the kubelet's plug-in. The kubelet runs it for each image that is to be pulled, and waits for it: so it
-//! does little before it asks.
+//! does little before it asks. Its subcommand prints how kubelets are set up to run it.
+
+pub(super) mod config;
+pub(super) mod platform;
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Subcommand;
 use hyper::body::Bytes;
 
 use crate::broker::client::{self, BrokerAddress};
@@ -16,12 +20,21 @@ use crate::broker::protocol::{CredentialRequest, REQUEST_MAX};
 /// prints the CredentialProviderResponse. What goes wrong is one line on stderr, which the kubelet logs. It keeps nothing on disk.
 /// https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  \
+    pullpass credential-provider config -f registries.yaml --address 10.96.0.80:8444\n  \
     pullpass credential-provider --address 10.96.0.80:8444 --server-name pullpass.pullpass.svc --ca-file /etc/pullpass/ca.crt < request.json")]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where the broker listens: the address of its Service, or of this node and its NodePort
-    #[arg(long, value_name = "HOST:PORT", env = "PULLPASS_BROKER_ADDRESS")]
-    address: String,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "PULLPASS_BROKER_ADDRESS",
+        required = true
+    )]
+    address: Option<String>,
     /// The name that the broker's certificate is for
     #[arg(
         long,
@@ -31,12 +44,25 @@ pub(super) struct Args {
     )]
     server_name: String,
     /// The certificate, PEM, of the authority that signs the broker's: `ca.crt` of the Secret pullpass-certificates
-    #[arg(long, value_name = "FILE", env = "PULLPASS_BROKER_CA_FILE")]
-    ca_file: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PULLPASS_BROKER_CA_FILE",
+        required = true
+    )]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Config(config::Args),
 }
 
 /// Runs the plug-in. The kubelet wants an exit code other than 0 where there is no answer.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Config(args)) = &args.command {
+        return config::run(args);
+    }
     match ask(args) {
         Ok(answer) => {
             let mut stdout = std::io::stdout().lock();
@@ -73,12 +99,14 @@ enum PluginError {
 
 fn ask(args: &Args) -> Result<Bytes, PluginError> {
     let request = read_request()?;
-    let authorities = std::fs::read(&args.ca_file).map_err(|error| PluginError::CaFile {
-        file: args.ca_file.clone(),
+    // The command line wants both where no subcommand is given.
+    let ca_file = args.ca_file.clone().unwrap_or_default();
+    let authorities = std::fs::read(&ca_file).map_err(|error| PluginError::CaFile {
+        file: ca_file.clone(),
         error,
     })?;
     let broker = BrokerAddress {
-        address: args.address.clone(),
+        address: args.address.clone().unwrap_or_default(),
         server_name: args.server_name.clone(),
         authorities,
     };

@@ -29,9 +29,11 @@ pub(super) struct Manifests {
 
 /// One document of a file. Lines are the file's, as the text has as many empty lines in front.
 #[derive(Debug)]
-struct YamlDocument {
-    file: String,
-    text: String,
+pub(super) struct YamlDocument {
+    /// The file's name, for messages.
+    pub(super) file: String,
+    /// The document.
+    pub(super) text: String,
 }
 
 /// Everything that is wrong with files, a line each: file, line, field, message.
@@ -191,7 +193,11 @@ impl Manifests {
 }
 
 impl YamlDocument {
-    fn decode<'de, T: Deserialize<'de>>(&'de self) -> Result<T, String> {
+    /// Reads it as a value.
+    ///
+    /// # Errors
+    /// File, line, field and what is wrong, in one line.
+    pub(super) fn decode<'de, T: Deserialize<'de>>(&'de self) -> Result<T, String> {
         serde_saphyr::from_str(&self.text).map_err(|error| {
             let error = error.without_snippet();
             let place = error
@@ -218,8 +224,8 @@ impl YamlDocument {
         })
     }
 
-    /// `file:line: ` of a field.
-    fn place(&self, field: &str) -> String {
+    /// `file:line: ` of a field, or else of the nearest part around it.
+    pub(super) fn place(&self, field: &str) -> String {
         let line = YamlNode::read(&self.text).line(field);
         line.map_or_else(
             || format!("{}: ", self.file),

@@ -41,7 +41,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.dry_run && !kube.fetch_webhooks().await?.is_empty() {
         anyhow::bail!("pullpass is still installed and would write them again: uninstall it first");
     }
-    let written = kube.fetch_owned().await?;
+    let written = kube.fetch_owned(None).await?;
     if !args.dry_run && !args.yes && !written.is_empty() && !is_confirmed(written.len())? {
         anyhow::bail!("nothing was removed");
     }

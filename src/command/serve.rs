@@ -7,7 +7,8 @@ mod manager;
 mod patch_only;
 mod user;
 
-use super::ExcludeArgs;
+use super::{ExcludeArgs, version};
+use crate::metric;
 use crate::names::NamespaceName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -167,6 +168,13 @@ fn raise_descriptor_limit() -> u64 {
     })
 }
 
+/// Shows which program this is, and what the kernel says of its process.
+fn register_program(registry: &mut prometheus_client::registry::Registry) {
+    let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
+    metric::register_info(registry, "pullpass_build", labels);
+    metric::process::register(registry);
+}
+
 /// Runs the command until SIGTERM or SIGINT, or until a part of it ends that should not.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
@@ -185,6 +193,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut manager = manager::Manager::open(&args.manager, descriptors).await?;
         log.register(&mut manager.metrics);
+        register_program(&mut manager.metrics);
         if args.patch_only {
             patch_only::serve(args, manager).await
         } else {

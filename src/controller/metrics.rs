@@ -1,5 +1,7 @@
 //! What the controller shows of itself.
 
+mod registries;
+
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use jiff::Timestamp;
@@ -9,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::reconciler::index::Index;
 use crate::metric::{register, to_gauge};
+pub(super) use registries::RegistryGauges;
 
 /// Gauges of the replica that leads. Clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,7 @@ pub struct Metrics {
     overload: Gauge<f64, AtomicU64>,
     blocked: Gauge<i64, AtomicI64>,
     reconciles: Counter,
+    registries: RegistryGauges,
 }
 
 impl Metrics {
@@ -44,6 +48,7 @@ impl Metrics {
         );
         register(registry, "pullpass_reconciles", &self.reconciles);
         register(registry, "pullpass_renewal_rate_exceeded", &self.overload);
+        registry.register_collector(Box::new(self.registries.clone()));
     }
 
     pub(super) fn set_leader(&self, leads: bool) {
@@ -56,7 +61,13 @@ impl Metrics {
             self.writes_failing.set(0);
             self.overload.set(0.0);
             self.blocked.set(0);
+            self.registries.retain(|_| false);
         }
+    }
+
+    /// What is shown of each Registry.
+    pub(super) fn registries(&self) -> &RegistryGauges {
+        &self.registries
     }
 
     pub(super) fn count_reconcile(&self) {

@@ -31,6 +31,7 @@ use crate::provision::ports::ClusterError;
 use calls::{CallEvidence, CallTiming, Suspect, UnaskedPod};
 pub use metrics::Metrics;
 use newly_served::NewlyServed;
+pub use owner::find_restart;
 use schedule::{ScanOutcome, ScanSchedule};
 use webhook_calls::WebhookCalls;
 
@@ -144,7 +145,7 @@ impl MissedPodScanner {
         let scope = since.map_or(PodScope::Pending, PodScope::PendingOrSince);
         let mut next = None;
         loop {
-            let mut page = self.kube.fetch_pods(scope, next.as_deref()).await?;
+            let mut page = self.kube.fetch_pods(None, scope, next.as_deref()).await?;
             let mut notes = Vec::new();
             let is_wanted = |namespace: &NamespaceName| self.check.is_opted_in(namespace);
             while let Some(pod) = page.next_pod(is_wanted).await? {
@@ -354,7 +355,7 @@ fn log_new_failure(last_failure: &mut Option<&'static str>, error: &ClusterError
 
 /// A Pod for tests.
 #[cfg(test)]
-fn waiting_pod(namespace: &str, name: &str) -> ListedPod {
+pub(crate) fn waiting_pod(namespace: &str, name: &str) -> ListedPod {
     ListedPod {
         namespace: namespace.parse().unwrap(),
         name: name.parse().unwrap(),

@@ -18,6 +18,7 @@ use super::conditions::{
     is_login_untried,
 };
 use super::login_checks::CheckedLogins;
+use super::metrics::RegistryGauges;
 use super::node_lists::SeenNodes;
 use super::reconciler::index::Index;
 use crate::clock::{Backoff, RetryTimer};
@@ -102,6 +103,8 @@ pub(super) struct StatusInput<'t> {
     pub(super) notes: Vec<Reason>,
     /// Those namespaces whose label is not followed.
     pub(super) unheeded: &'t BTreeMap<NamespaceName, Arc<Namespace>>,
+    /// Where it is shown of each Registry whether it is ready, and until when.
+    pub(super) gauges: &'t RegistryGauges,
 }
 
 /// A Registry by its name and unique id: one that is made anew under the same name is another one.
@@ -175,6 +178,8 @@ impl ReportedStatus {
         if std::mem::take(&mut self.all_changed) {
             names.extend(registries.listed().iter().map(|one| one.name.clone()));
             self.forget_gone(&registries);
+            let is_there = |name: &ObjectName| registries.find_listed(name).is_some();
+            input.gauges.retain(is_there);
         }
         let facts = Facts::new(input, &registries, now);
         for name in names {
@@ -184,6 +189,7 @@ impl ReportedStatus {
             } else {
                 self.problems.remove(&name);
                 self.unserved.remove(&name);
+                input.gauges.remove(&name);
             }
         }
         let mut events: Vec<EventNote> = self.problems.values().flatten().cloned().collect();
@@ -213,6 +219,7 @@ impl ReportedStatus {
             .or(shown.status);
         let of_registry = facts.of(listed);
         let status = build_status(listed, &of_registry, before.as_ref(), now);
+        facts.input.gauges.set(&listed.name, &status);
         let mut problems = Vec::from_iter(find_event(listed, &of_registry, before.as_ref(), now));
         problems.extend(facts.find_foreign(listed));
         problems.extend(self.find_waiting(

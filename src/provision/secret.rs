@@ -27,7 +27,7 @@ use crate::names::ObjectName;
 use crate::plain_text::basic_auth;
 use crate::registry::SecretFormat;
 pub(crate) use covers::seconds;
-pub use covers::{COVERS_ANNOTATION, UNTIL_ANNOTATION};
+pub use covers::{COVERS_ANNOTATION, UNTIL_ANNOTATION, find_covering};
 use covers::{CoverLine, describe, parse_covers};
 
 /// Beyond so many bytes a pull secret takes up no new login: the others need room to grow, and its annotations as well.

@@ -64,19 +64,39 @@ fn start_api_runs_the_kubernetes_that_is_asked_for() {
     assert_eq!(bed.field("kubernetes"), wanted);
 }
 
+/// What the program says of itself.
+fn said_by_program() -> serde_json::Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    let output = command.args(["version", "-o", "json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
-fn oldest_kubernetes_is_the_one_that_chart_and_guide_ask_for() {
+fn supported_kubernetes_is_named_alike_by_program_charts_and_documents() {
     let (oldest, newest) = (
         pinned_kubernetes("oldest/go.mod"),
         pinned_kubernetes("go.mod"),
     );
     let (oldest, newest) = (minor(&oldest), minor(&newest));
-    let chart = read_to_string(root().join("manifests/chart/Chart.yaml")).unwrap();
-    let wanted = format!("\nkubeVersion: \">={oldest}.0-0\"\n");
-    assert!(chart.contains(&wanted), "{wanted}{chart}");
-    let guide = read_to_string(root().join("docs/INSTALL.md")).unwrap();
-    let wanted = format!("Kubernetes {oldest} or newer (tested on {oldest} and {newest})");
-    assert!(guide.contains(&wanted), "no {wanted}");
+    let said = said_by_program();
+    let wanted = serde_json::json!({"oldest": oldest, "newestTested": newest});
+    assert_eq!(said["kubernetes"], wanted, "{said}");
+    let tested = format!("Kubernetes {oldest} or newer (tested on {oldest} and {newest})");
+    for (file, wanted) in [
+        (
+            "manifests/chart/Chart.yaml",
+            format!("\nkubeVersion: \">={oldest}.0-0\"\n"),
+        ),
+        (
+            "manifests/chart-registries/Chart.yaml",
+            format!("\nkubeVersion: \">={oldest}.0-0\"\n"),
+        ),
+        ("docs/INSTALL.md", tested.clone()),
+        ("docs/VERSIONING.md", tested),
+    ] {
+        let text = read_to_string(root().join(file)).unwrap();
+        assert!(text.contains(&wanted), "{file}: no {wanted}");
+    }
 }
 
 #[test]

@@ -7,7 +7,6 @@
 )]
 
 mod install;
-mod readme;
 mod registries;
 mod schemas;
 mod values;
@@ -638,41 +637,42 @@ fn passes_a_linter_but_for_the_exceptions_that_are_written_down() {
     assert_eq!(found, exceptions);
 }
 
-/// Nobody is woken without being told what to do.
+/// Nobody is woken without being told what to do: each alert's address leads to its section of docs/reference/alerts.md, which a test of
+/// its own (`reference::alerts`) holds to the alerts.
 #[test]
 fn has_a_runbook_for_each_alert() {
-    let rendered = parse(&succeed(&mut template(&["prometheusRule.enabled=true"])));
+    let page = "https://example.com/alerts";
+    let address = format!("prometheusRule.runbookURL={page}");
+    let rendered = parse(&succeed(&mut template(&[
+        "prometheusRule.enabled=true",
+        &address,
+    ])));
     let rule = rendered
         .iter()
         .find(|object| object["kind"] == "PrometheusRule");
     let rules = &rule.unwrap()["spec"]["groups"][0]["rules"];
     let rules = rules.as_array().unwrap();
     assert!(rules.len() > 5, "{rules:?}");
-    let runbooks = manifests().join("../docs/OPERATIONS.md");
+    let runbooks = manifests().join("../docs/reference/alerts.md");
     let runbooks = std::fs::read_to_string(runbooks).unwrap();
+    let headings = runbooks.lines().filter_map(|line| line.strip_prefix("## "));
+    let known: BTreeSet<String> = headings
+        .map(|heading| format!("{page}#{}", heading.to_lowercase()))
+        .collect();
     for rule in rules {
-        let heading = format!("\n### {}\n", rule["alert"].as_str().unwrap());
-        assert!(runbooks.contains(&heading), "no{heading}");
+        let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
+        assert!(known.contains(runbook), "nothing is at {runbook}");
         check_metrics(rule["expr"].as_str().unwrap());
-    }
-    // And no runbook is for an alert that is no more.
-    let alerts = rules.iter().map(|rule| rule["alert"].as_str().unwrap());
-    let known: Vec<&str> = alerts.collect();
-    let headings = runbooks
-        .lines()
-        .filter_map(|line| line.strip_prefix("### Pullpass"));
-    for heading in headings {
-        let alert = format!("Pullpass{heading}");
-        assert!(known.contains(&alert.as_str()), "no alert {alert}");
     }
 }
 
-/// An expression is one that Prometheus understands, about metrics that there are: of docs/METRICS.md, which a test of its own compares
+/// An expression is one that Prometheus understands, about metrics that there are: of docs/reference/metrics.md, which a test of its own compares
 /// with a running pullpass.
 fn check_metrics(expression: &str) {
-    let known = std::fs::read_to_string(manifests().join("../docs/METRICS.md")).unwrap();
+    let known = std::fs::read_to_string(manifests().join("../docs/reference/metrics.md")).unwrap();
     let words = expression.split(|c: char| !c.is_ascii_lowercase() && c != '_');
-    let metrics: Vec<&str> = words.filter(|word| word.starts_with("pullpass_")).collect();
+    let is_metric = |word: &&str| word.starts_with("pullpass_") || word.starts_with("process_");
+    let metrics: Vec<&str> = words.filter(is_metric).collect();
     assert!(!metrics.is_empty(), "{expression}");
     // Grafana puts a duration there.
     let plain = expression.replace("$__rate_interval", "5m");

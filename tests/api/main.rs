@@ -42,6 +42,7 @@ mod check;
 mod cluster;
 mod controller_faults;
 mod crd;
+mod dashboard;
 mod drain;
 mod events;
 mod fixes;
@@ -49,5 +50,7 @@ mod image;
 mod leader;
 mod metrics;
 mod platforms;
+mod release;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;

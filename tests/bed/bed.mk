@@ -29,7 +29,7 @@ BED_OLDEST := $(shell sed -n 's/^\tk8s.io\/kubernetes v\([0-9]*\.[0-9]*\)\..*/\1
 # What the API server alone and a whole cluster are made of.
 BED_BASE := $(addprefix $(BED_BIN)/,kube-apiserver kubectl bed hello)
 
-bed: $(BED_BASE) $(addprefix $(BED_BIN)/,helm helm3 kubeconform kube-score dockerfile promql azure-workload-identity) $(BED_DIR)/kinds.yaml
+bed: $(BED_BASE) $(addprefix $(BED_BIN)/,helm helm3 kubeconform kube-score dockerfile actionlint sbom promql azure-workload-identity) $(BED_DIR)/kinds.yaml
 
 bed-oldest: $(BED_BIN)/kube-apiserver-$(BED_OLDEST)
 
@@ -83,8 +83,14 @@ $(BED_BIN)/kube-score: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 $(BED_BIN)/dockerfile: $(wildcard $(BED)/lint/dockerfile/*.go) $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
 	@$(BED)/build.sh $@ seconds $(BED)/lint ./dockerfile
 
+$(BED_BIN)/actionlint: $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ seconds $(BED)/lint github.com/rhysd/actionlint/cmd/actionlint
+
+$(BED_BIN)/sbom: $(wildcard $(BED)/lint/sbom/*.go) $(BED)/lint/go.mod $(BED)/lint/go.sum $(BED)/build.sh
+	@$(BED)/build.sh $@ seconds $(BED)/lint ./sbom
+
 $(BED_BIN)/promql: $(wildcard $(BED)/promql/*) $(BED)/build.sh
-	@$(BED)/build.sh $@ seconds $(BED)/promql .
+	@$(BED)/build.sh $@ "about 1 min" $(BED)/promql .
 
 $(BED_BIN)/azure-workload-identity: $(wildcard $(BED)/azwi/*.go $(BED)/azwi/go.* $(BED)/azwi/mlog/*) $(BED)/build.sh
 	@$(BED)/build.sh $@ "about 1 min" $(BED)/azwi .

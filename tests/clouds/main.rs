@@ -2,6 +2,7 @@
 
 mod azure_sdk;
 mod credential_cache;
+mod credential_providers;
 mod ecr_moto;
 mod keyring;
 mod policy_moto;

@@ -2,6 +2,10 @@
 
 mod consumers;
 mod e2e;
+mod migrate;
+mod nodes;
+mod quick_start;
 mod rotation;
+mod site;
 #[path = "../support/mod.rs"]
 mod support;

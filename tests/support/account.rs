@@ -66,26 +66,42 @@ pub async fn put_account(fixture: &Fixture, namespace: &str, name: &str, annotat
 
 /// Writes a kubeconfig of somebody who may read Secrets and create Pods in a namespace, and do nothing elsewhere.
 pub async fn connect_tenant(fixture: &Fixture, namespace: &str, file: &Path) {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "tenant", "namespace": namespace},
+        "rules": [
+            {"apiGroups": [""], "resources": ["secrets", "serviceaccounts", "namespaces"], "verbs": ["get", "list"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
+        ],
+    });
+    fixture.cluster.apply(&role).await;
+    connect_with(fixture, namespace, "tenant", &[("Role", "tenant")], file).await;
+}
+
+/// Writes a kubeconfig of a ServiceAccount of a namespace that has these roles there, each of a kind, and none elsewhere.
+pub async fn connect_with(
+    fixture: &Fixture,
+    namespace: &str,
+    account: &str,
+    roles: &[(&str, &str)],
+    file: &Path,
+) {
     let group = "rbac.authorization.k8s.io";
-    let metadata = json!({"name": "tenant", "namespace": namespace});
-    for object in [
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata,
-            "rules": [
-                {"apiGroups": [""], "resources": ["secrets", "serviceaccounts", "namespaces"], "verbs": ["get", "list"]},
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
-            ],
-        }),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "tenant"},
-            "subjects": [{"kind": "ServiceAccount", "name": "tenant", "namespace": namespace}],
-        }),
-    ] {
-        fixture.cluster.apply(&object).await;
+    let metadata = json!({"name": account, "namespace": namespace});
+    let account_object =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+    fixture.cluster.apply(&account_object).await;
+    for (kind, role) in roles {
+        let name = format!("{account}-{}", role.replace(':', "-"));
+        let binding = json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        });
+        fixture.cluster.apply(&binding).await;
     }
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/tenant/token");
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
     let request = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"expirationSeconds": 3600},

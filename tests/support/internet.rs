@@ -106,6 +106,11 @@ pub struct Internet {
 
 impl Internet {
     pub async fn start(hosts: Hosts) -> Self {
+        Self::start_at("127.0.0.1", hosts).await
+    }
+
+    /// The same at another address of this machine, as Pods reach it.
+    pub async fn start_at(address: &str, hosts: Hosts) -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -115,7 +120,7 @@ impl Internet {
             .push(DnType::CommonName, "everybody's authority");
         let issuer =
             CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let proxy = format!("http://{}", listener.local_addr().unwrap());
         let (ca, reached) = (issuer.pem(), Arc::default());
         let relay = Relay {

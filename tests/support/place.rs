@@ -119,6 +119,11 @@ impl Place {
 
     /// pullpass, beside the cluster.
     pub async fn launch(&self) -> Pullpass {
+        Pullpass::start(&self.own_launch().await).await
+    }
+
+    /// How pullpass is started beside the cluster, as its own ServiceAccount.
+    pub async fn own_launch(&self) -> Launch {
         let path = "/api/v1/namespaces/pullpass/serviceaccounts/pullpass/token";
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600},
@@ -135,7 +140,7 @@ impl Place {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        Pullpass::start(&Launch {
+        Launch {
             kubeconfig,
             extra_ca: self.bed.ready["moto"]["ca"].as_str().unwrap().into(),
             log: "info",
@@ -145,8 +150,7 @@ impl Place {
             listen: LOOPBACK,
             arguments: vec!["--drain-delay", "0"],
             files: None,
-        })
-        .await
+        }
     }
 
     /// What AWS gave a user, oldest first: `password`, `time`, `expiresAt`.

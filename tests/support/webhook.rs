@@ -152,15 +152,19 @@ impl Answer {
         Some(serde_json::from_slice(&patch).unwrap())
     }
 
-    /// The warnings.
+    /// The warnings, without the line that follows them and names the review, where its id is a UUID.
     pub fn warnings(&self) -> Vec<String> {
-        serde_json::from_value(
-            self.response()
-                .get("warnings")
-                .cloned()
-                .unwrap_or(json!([])),
-        )
-        .unwrap()
+        let response = self.response();
+        let warnings = response.get("warnings").cloned().unwrap_or(json!([]));
+        let mut warnings: Vec<String> = serde_json::from_value(warnings).unwrap();
+        let uid = response["uid"].as_str().unwrap();
+        if uid.len() == 36
+            && let Some(last) = warnings.pop()
+        {
+            let named = format!("pullpass: its log has more under review.uid {uid}");
+            assert_eq!(last, named);
+        }
+        warnings
     }
 
     /// The warnings in full: a long one comes in several lines.

@@ -7,16 +7,19 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "certs",
     "check",
     "completion",
     "crd",
+    "credential-provider",
     "explain",
+    "man",
     "policy",
     "purge",
     "rbac",
     "serve",
+    "status",
     "version",
 ];
 
@@ -87,4 +90,47 @@ fn completes_every_command_for_each_shell() {
         }
         assert!(script.contains("kubeconfig"), "{shell}");
     }
+}
+
+#[test]
+fn writes_a_page_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&["man", "--folder", folder.path().to_str().unwrap()]);
+    for command in COMMANDS {
+        let file = folder.path().join(format!("pullpass-{command}.1"));
+        let page = std::fs::read_to_string(&file).unwrap();
+        assert!(page.contains("\n.SH SYNOPSIS\n"), "{command}: {page}");
+        assert_eq!(stdout(&["man", command]), page, "{command}");
+    }
+    let page = std::fs::read_to_string(folder.path().join("pullpass.1")).unwrap();
+    assert_eq!(stdout(&["man"]), page);
+}
+
+#[test]
+fn refuses_the_page_of_no_command() {
+    let output = run(&["man", "checks"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("pullpass has no command checks"),
+        "{stderr}"
+    );
+}
+
+/// Builds that nobody releases know neither commit nor date, so that a commit builds nothing anew.
+#[test]
+fn says_how_it_was_built() {
+    let said: Value = serde_json::from_str(&stdout(&["version", "-o", "json"])).unwrap();
+    assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+    for field in ["commit", "date"] {
+        assert_eq!(said[field], "unknown", "{said}");
+    }
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    assert_eq!(said["build"]["profile"], profile, "{said}");
+    let text = stdout(&["version"]);
+    assert!(stdout(&["version", "-o", "wide"]).starts_with(&text));
 }

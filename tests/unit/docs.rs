@@ -309,7 +309,7 @@ fn links_to_what_is_there() {
 #[test]
 fn says_it_briefly() {
     for (name, most) in [
-        ("README.md", 150),
+        ("README.md", 120),
         ("docs/ARCHITECTURE.md", 130),
         ("docs/GLOSSARY.md", 60),
     ] {

@@ -3,10 +3,9 @@
 
 mod circles;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use circles::FileGraph;
+
+use crate::support::sources::{Source, sources};
 
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -149,6 +148,12 @@ const PURE: &[&str] = &[
     "controller/missed_pods/event",
     "controller/missed_pods/owner",
     "controller/missed_pods/schedule",
+    "command/invocation",
+    "command/status/findings",
+    "command/status/of_cluster",
+    "command/status/of_namespace",
+    "command/status/render",
+    "command/status/view",
 ];
 
 /// What a pure module does not name: tasks, sockets, clients, clouds, clocks, the environment, files.
@@ -232,12 +237,6 @@ const PLAIN_TEXT: &[&str] = &[
 
 /// The longest file, without its tests.
 const LINES_MAX: usize = 400;
-
-/// A source file: its path below `src`, and its text.
-struct Source {
-    path: String,
-    text: String,
-}
 
 impl Source {
     /// The room it belongs to; `lib.rs` and `main.rs` belong to none.
@@ -418,32 +417,6 @@ fn violations(sources: &[Source]) -> Vec<String> {
 fn has_plain_text(source: &Source) -> bool {
     let code = source.code();
     PLAIN_TEXT.iter().any(|accessor| names(&code, accessor))
-}
-
-fn sources() -> Vec<Source> {
-    fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) {
-        for entry in fs::read_dir(folder).expect("the folder can be read") {
-            let path: PathBuf = entry.expect("the folder can be read").path();
-            if path.is_dir() {
-                collect(root, &path, sources);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("the file can be read");
-                let path = path
-                    .strip_prefix(root)
-                    .expect("it is below the root")
-                    .to_string_lossy()
-                    .into_owned();
-                sources.push(Source { path, text });
-            }
-        }
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut sources = Vec::new();
-    collect(&root, &root, &mut sources);
-    // Tests that have a file of their own.
-    sources
-        .retain(|source| !source.path.ends_with("/tests.rs") && !source.path.contains("/tests/"));
-    sources
 }
 
 #[test]

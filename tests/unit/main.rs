@@ -4,6 +4,7 @@ mod acr;
 mod admission;
 mod bad_inputs;
 mod check_azure;
+mod check_node;
 mod client_auth;
 mod command_line;
 mod dependencies;
@@ -17,8 +18,10 @@ mod policy;
 mod programs;
 mod provision;
 mod reconciler;
+mod reference;
 mod registries;
 mod serve;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod workflows;

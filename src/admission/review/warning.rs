@@ -13,17 +13,22 @@ const GOES_ON: &str = "… ";
 
 /// Breaks warnings into lines of at most [`LINE`] characters, between words where that is possible: the end of a warning says what
 /// to do. Control characters become spaces; of more than [`LINES`] lines the rest is left out.
-pub(super) fn wrap(warnings: &[String]) -> Vec<String> {
+///
+/// A last line says under which id of a review the log has more. It is a line of its own, since `kubectl` shows equal lines once.
+pub(super) fn wrap(warnings: &[String], uid: Option<&str>) -> Vec<String> {
+    let uid = uid.filter(|_| !warnings.is_empty());
+    let most = LINES - usize::from(uid.is_some());
     let mut lines: Vec<String> = warnings
         .iter()
         .flat_map(|warning| wrap_one(warning))
         .collect();
-    if lines.len() > LINES {
-        lines.truncate(LINES);
+    if lines.len() > most {
+        lines.truncate(most);
         if let Some(last) = lines.last_mut() {
             *last = last.chars().take(LINE - 1).chain(['…']).collect();
         }
     }
+    lines.extend(uid.map(|uid| format!("pullpass: its log has more under review.uid {uid}")));
     lines
 }
 
@@ -67,7 +72,7 @@ mod tests {
     use super::*;
 
     fn wrap_text(text: &str) -> Vec<String> {
-        wrap(&[text.to_owned()])
+        wrap(&[text.to_owned()], None)
     }
 
     #[test]
@@ -77,7 +82,7 @@ mod tests {
             assert_eq!(wrap_text(text), [text]);
         }
         assert_eq!(wrap_text("a\nb\tc"), ["a b c"]);
-        assert_eq!(wrap(&[]), [""; 0]);
+        assert_eq!(wrap(&[], None), [""; 0]);
     }
 
     #[test]
@@ -105,5 +110,19 @@ mod tests {
         assert_eq!(lines.len(), LINES);
         assert!(lines.iter().all(|line| line.chars().count() <= LINE));
         assert!(lines[LINES - 1].ends_with('…'));
+    }
+
+    #[test]
+    fn says_id_of_review_last_however_much_is_left_out() {
+        let uid = "705ab4f5-6393-11e8-b7cc-42010a800002";
+        for words in [1, 1000] {
+            let lines = wrap(&["word ".repeat(words)], Some(uid));
+            assert!(lines.len() <= LINES);
+            assert!(lines.iter().all(|line| line.chars().count() <= LINE));
+            assert!(lines[lines.len() - 1].ends_with(uid));
+            let cut = lines[lines.len() - 2].ends_with('…');
+            assert_eq!(cut, words == 1000);
+        }
+        assert_eq!(wrap(&[], Some(uid)), [""; 0]);
     }
 }

@@ -11,9 +11,8 @@ use super::refused::RefusedLogins;
 use super::report::{CheckReport, Fix, HopResult, SubjectKind};
 use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
-use crate::cluster::{Kube, connect};
+use crate::cluster::Kube;
 use crate::command::NAME_LABEL;
-use crate::command::cluster_args::is_in_cluster;
 use crate::command::manifest::Manifests;
 use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::credential::acr::{self, AcrMint};
@@ -61,7 +60,8 @@ impl<'a> CheckContext<'a> {
         refused: &'a RefusedLogins,
         report: &mut CheckReport,
     ) -> anyhow::Result<Self> {
-        let kube = open_cluster(args).await?;
+        let own = args.own_namespace.as_ref();
+        let kube = args.cluster.open(own, &args.exclude).await?;
         let manifests = Manifests::load(&args.files)?;
         let mut registries = manifests.registries;
         let mut registries_unknown = false;
@@ -190,21 +190,6 @@ impl<'a> CheckContext<'a> {
     }
 }
 
-/// The cluster of the kubeconfig, or the one that this process runs in.
-async fn open_cluster(args: &Args) -> anyhow::Result<Option<Kube>> {
-    let mut connection = args.cluster.connection();
-    let is_named = connection.context.is_some() || !connection.kubeconfigs.is_empty();
-    if !is_named && !is_in_cluster() {
-        return Ok(None);
-    }
-    let default = (!connection.kubeconfigs.is_empty()).then(|| NamespaceName::constant("pullpass"));
-    connection.namespace = args.own_namespace.clone().or(default);
-    connection
-        .excluded
-        .clone_from(&args.exclude.exclude_namespaces);
-    Ok(Some(connect(&connection).await?))
-}
-
 fn open_clouds(http: &HttpClient, kube: Option<&Kube>) -> Clouds {
     let variable = |name: &str| std::env::var(name).ok();
     let environment = AwsEnvironment::find(variable);
@@ -231,7 +216,7 @@ fn open_http(extra_ca: Option<&Path>) -> anyhow::Result<HttpClient> {
 }
 
 /// The cluster's Registries; those that serve nothing are reported. `None`: they cannot be read.
-async fn load_registries(
+pub(super) async fn load_registries(
     kube: &Kube,
     args: &Args,
     report: &mut CheckReport,

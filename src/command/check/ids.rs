@@ -108,3 +108,43 @@ pub(super) const POD_OPTED_OUT: &str = "PodOptedOut";
 pub(super) const MOUNTABLE_SECRETS: &str = "MountableSecrets";
 /// A Pod comes back without the reference.
 pub(super) const NOT_REFERENCED: &str = "NotReferenced";
+
+// A node.
+/// There is no configuration of credential providers.
+pub(super) const NODE_CONFIG_MISSING: &str = "NodeConfigMissing";
+/// A file is none that the kubelet can read.
+pub(super) const NODE_CONFIG_UNREADABLE: &str = "NodeConfigUnreadable";
+/// A field that the kubelet does not know.
+pub(super) const NODE_FIELD_UNKNOWN: &str = "NodeFieldUnknown";
+/// A field of a provider's answer in the configuration.
+pub(super) const NODE_ANSWER_FIELD: &str = "NodeAnswerField";
+/// A field that the kubelet wants is not there.
+pub(super) const NODE_FIELD_MISSING: &str = "NodeFieldMissing";
+/// A field has a value that the kubelet, or pullpass, does not take.
+pub(super) const NODE_FIELD_INVALID: &str = "NodeFieldInvalid";
+/// `*` in the path of an entry of `matchImages`.
+pub(super) const NODE_PATH_GLOB: &str = "NodePathGlob";
+/// An entry of `matchImages` that no image matches.
+pub(super) const NODE_MATCHES_NOTHING: &str = "NodeMatchesNothing";
+/// There is no program of a provider's name.
+pub(super) const NODE_PROGRAM_MISSING: &str = "NodeProgramMissing";
+/// It is there and cannot be run.
+pub(super) const NODE_PROGRAM_NOT_EXECUTABLE: &str = "NodeProgramNotExecutable";
+/// No provider runs pullpass.
+pub(super) const NODE_PROVIDER_MISSING: &str = "NodeProviderMissing";
+/// pullpass is run without a token.
+pub(super) const NODE_TOKEN_MISSING: &str = "NodeTokenMissing";
+/// The token is for somebody else.
+pub(super) const NODE_AUDIENCE_OTHER: &str = "NodeAudienceOther";
+/// Nodes may not ask for tokens of our audience.
+pub(super) const NODE_AUDIENCE_FORBIDDEN: &str = "NodeAudienceForbidden";
+/// Pods of one ServiceAccount share an answer, and a Registry tells them apart.
+pub(super) const NODE_CACHE_SHARED: &str = "NodeCacheShared";
+/// The authority's certificate is not there.
+pub(super) const NODE_CA_MISSING: &str = "NodeCaMissing";
+/// It is none.
+pub(super) const NODE_CA_MALFORMED: &str = "NodeCaMalformed";
+/// The node itself may pull what a Registry keeps for some Pods.
+pub(super) const NODE_NOT_ISOLATED: &str = "NodeNotIsolated";
+/// The kubelet does not ask pullpass for a Registry's images.
+pub(super) const NODE_IMAGE_NOT_MATCHED: &str = "NodeImageNotMatched";

@@ -36,6 +36,7 @@ pub(super) enum SubjectKind {
     Registry,
     Image,
     Namespace,
+    Node,
 }
 
 /// How a hop went.

@@ -66,11 +66,8 @@ pub(super) fn advise(pod: &ListedPod) -> String {
     let who = named.as_deref().unwrap_or("Its controller");
     match find_fate(owner).filter(|_| named.is_some()) {
         Some(Fate::Remakes) => {
-            let all = find_deployment(owner, pod).map_or_else(String::new, |deployment| {
-                format!(
-                    "; or all Pods of its Deployment, one after the other: kubectl rollout restart deployment/{deployment} -n {}",
-                    pod.namespace
-                )
+            let all = find_restart(pod).map_or_else(String::new, |restart| {
+                format!("; or all Pods of its Deployment, one after the other: {restart}")
             });
             format!("{who} recreates it: {delete}{all}")
         }
@@ -79,6 +76,15 @@ pub(super) fn advise(pod: &ListedPod) -> String {
             "{who} may make it again ({delete}), or may end with it, as builds and other runs do: start that again instead"
         ),
     }
+}
+
+/// The command that creates all Pods of the Pod's Deployment again, one after the other; `None`: it has none.
+pub fn find_restart(pod: &ListedPod) -> Option<String> {
+    let deployment = find_deployment(pod.controller.as_ref()?, pod)?;
+    let namespace = &pod.namespace;
+    Some(format!(
+        "kubectl rollout restart deployment/{deployment} -n {namespace}"
+    ))
 }
 
 fn find_fate(owner: &OwnerReference) -> Option<Fate> {

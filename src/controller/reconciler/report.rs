@@ -74,6 +74,7 @@ impl Reconciler {
             nodes: &self.nodes,
             notes,
             unheeded: &state.unheeded,
+            gauges: self.metrics.registries(),
         };
         let events = reported.round(&input, now);
         state.reported = reported;

@@ -15,19 +15,25 @@ pub(super) fn find(
     unheeded: &BTreeMap<NamespaceName, Arc<Namespace>>,
 ) -> impl Iterator<Item = EventNote> {
     unheeded.values().map(|namespace| {
-        let (name, uid) = (namespace.name.as_str(), Some(&*namespace.uid));
-        // An Event on a Namespace is in `default`, unless it says where it is: people here may read no other.
-        let (reason, place, note) = match namespace.find_unknown_inject() {
-            Some(note) => ("UnknownInjectValue", Some(name), note),
-            None => ("NamespaceExcluded", None, EXCLUDED_NOTE.to_owned()),
-        };
-        EventNote {
-            regarding: reference(["v1", "Namespace", name], place, uid),
+        let name = namespace.name.as_str();
+        let regard = |place| reference(["v1", "Namespace", name], place, Some(&namespace.uid));
+        let excluded = EventNote {
+            regarding: regard(None),
             event_type: EventType::Warning,
-            reason,
+            reason: "NamespaceExcluded",
             series: None,
             action: "Provision",
-            note,
+            note: EXCLUDED_NOTE.to_owned(),
+        };
+        match namespace.find_unknown_inject() {
+            // An Event on a Namespace is in `default`, unless it says where it is: people here may read no other.
+            Some(note) => EventNote {
+                regarding: regard(Some(name)),
+                reason: "UnknownInjectValue",
+                note,
+                ..excluded
+            },
+            None => excluded,
         }
     })
 }

@@ -1,6 +1,6 @@
 //! The annotations of a pull secret, which say for people what it covers and until when. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -62,6 +62,12 @@ pub(super) fn parse_covers(secret: &PullSecret) -> BTreeMap<String, CoverLine> {
     let text = secret.annotations.get(COVERS_ANNOTATION);
     text.map(|text| text.lines().filter_map(CoverLine::parse).collect())
         .unwrap_or_default()
+}
+
+/// The Registries that [`COVERS_ANNOTATION`] names.
+pub fn find_covering(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(CoverLine::parse);
+    lines.map(|(_, line)| line.registry).collect()
 }
 
 /// A time to the second, for people: `2026-11-21T22:00:00Z`.

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 
 use super::Source;
+use crate::support::sources::{end_of_item, is_punct, is_test_attribute};
 
 /// The segments of a path, from the crate's root on.
 type Segments = Vec<String>;
@@ -200,32 +201,8 @@ fn absolute(path: &[String], module: &[String]) -> Option<Segments> {
     Some([base, rest].concat())
 }
 
-fn is_punct(token: Option<&TokenTree>, character: char) -> bool {
-    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == character)
-}
-
 fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
     is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':')
-}
-
-/// `#[cfg(test)]`.
-fn is_test_attribute(tokens: &[TokenTree], at: usize) -> bool {
-    is_punct(tokens.get(at), '#')
-        && matches!(tokens.get(at + 1), Some(TokenTree::Group(group))
-            if group.stream().to_string().replace(' ', "") == "cfg(test)")
-}
-
-/// Where the item that begins here ends: after its body, or its semicolon.
-fn end_of_item(tokens: &[TokenTree], begin: usize) -> usize {
-    let is_use = matches!(&tokens.get(begin), Some(TokenTree::Ident(word)) if *word == "use");
-    let ends = |at: &usize| {
-        is_punct(tokens.get(*at), ';')
-            || !is_use
-                && matches!(&tokens[*at], TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
-    };
-    (begin..tokens.len())
-        .find(ends)
-        .map_or(tokens.len(), |end| end + 1)
 }
 
 /// Whether code ends with `pub` or `pub(…)`.

@@ -149,5 +149,14 @@ func serveCluster(ctx context.Context, frame *instance.Instance, nodes *cluster.
 		"moto": aws.endpoints,
 		"dir":  frame.Dir,
 		"logs": frame.Logs,
-	}, nil, nodes.Process, aws.process)
+	}, kubeletCommands(nodes), nodes.Process, aws.process)
+}
+
+// kubeletCommands start the kubelet anew with the words as further flags.
+func kubeletCommands(nodes *cluster.Cluster) instance.Commands {
+	return instance.Commands{
+		"kubelet": func(ctx context.Context, flags []string) (map[string]any, error) {
+			return nil, nodes.RestartKubelet(ctx, flags)
+		},
+	}
 }

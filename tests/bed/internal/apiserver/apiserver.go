@@ -143,6 +143,8 @@ func (s *Server) prepare(options Options) error {
 		"--tls-private-key-file=" + key,
 		"--client-ca-file=" + s.CA,
 		"--authorization-mode=Node,RBAC",
+		// Not on by default, and on wherever people run Kubernetes: it also says which audiences a node may ask tokens for.
+		"--enable-admission-plugins=NodeRestriction",
 		"--service-cluster-ip-range=" + ServiceRange,
 		"--service-account-issuer=" + s.URL,
 		"--service-account-jwks-uri=" + s.URL + "/openid/v1/jwks",

@@ -27,7 +27,7 @@ type node struct {
 	frame *instance.Instance
 	settings
 	api     *apiserver.Server
-	started []*instance.Child
+	kubelet *instance.Child
 	failed  context.CancelCauseFunc
 }
 
@@ -67,9 +67,10 @@ func (n *node) up(ctx context.Context) error {
 		{"containerd", n.startContainerd},
 		{"API server", func() error { return n.startAPIServer(ctx) }},
 		{"control plane", n.startControlPlane},
-		{"kubelet", n.startKubelet},
+		{"kubelet", n.firstKubelet},
 		{"images", func() error { return n.importImages(ctx) }},
 		{"node", func() error { return n.awaitNode(ctx) }},
+		{"control", func() error { return n.serveControl(ctx) }},
 	}
 	for _, step := range steps {
 		begin := time.Now()
@@ -165,16 +166,20 @@ func (n *node) network() error {
 
 // start runs a program of the bed; its end ends the cluster.
 func (n *node) start(name string, args ...string) (*instance.Child, error) {
+	child, err := n.launch(name, args...)
+	if err == nil {
+		child.OnFailure(n.failed)
+	}
+	return child, err
+}
+
+// launch runs a program of the bed that may end.
+func (n *node) launch(name string, args ...string) (*instance.Child, error) {
 	command, err := n.command(name, args...)
 	if err != nil {
 		return nil, err
 	}
-	child, err := n.frame.Start(name, command)
-	if err != nil {
-		return nil, err
-	}
-	child.OnFailure(n.failed)
-	return child, nil
+	return n.frame.Start(name, command)
 }
 
 // write makes a file of the instance, with the folders above it.

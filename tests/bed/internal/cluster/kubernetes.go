@@ -138,7 +138,17 @@ func (n *node) startControlPlane() error {
 	return errors.Join(controllersErr, schedulerErr, proxyErr)
 }
 
-func (n *node) startKubelet() error {
+// firstKubelet starts it as usual; its end ends the cluster.
+func (n *node) firstKubelet() error {
+	if err := n.startKubelet(nil); err != nil {
+		return err
+	}
+	n.kubelet.OnFailure(n.failed)
+	return nil
+}
+
+// startKubelet gives it these flags besides.
+func (n *node) startKubelet(flags []string) error {
 	kubeconfig, err := n.api.WriteKubeconfig("kubelet", "system:node:"+nodeName, "system:nodes")
 	if err != nil {
 		return err
@@ -151,8 +161,9 @@ func (n *node) startKubelet() error {
 	if err != nil {
 		return err
 	}
-	_, err = n.start("kubelet", "--config="+config, "--kubeconfig="+kubeconfig, "--root-dir="+kubeletRoot,
-		"--cert-dir="+n.frame.Path("kubelet", "pki"), "--hostname-override="+nodeName, "--node-ip="+n.Link.Node)
+	args := append([]string{"--config=" + config, "--kubeconfig=" + kubeconfig, "--root-dir=" + kubeletRoot,
+		"--cert-dir=" + n.frame.Path("kubelet", "pki"), "--hostname-override=" + nodeName, "--node-ip=" + n.Link.Node}, flags...)
+	n.kubelet, err = n.launch("kubelet", args...)
 	return err
 }
 

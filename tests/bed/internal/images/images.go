@@ -5,6 +5,7 @@ package images
 import (
 	"archive/tar"
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -45,6 +46,8 @@ type Spec struct {
 	// Labels of the image
 	// (https://github.com/opencontainers/image-spec/blob/main/annotations.md).
 	Labels map[string]string
+	// Created is when its sources are from; the zero time is left out.
+	Created time.Time
 }
 
 // File is a file of an image, which everybody may read.
@@ -74,6 +77,10 @@ func Build(spec Spec) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("program of the image: %w", err)
 	}
+	architecture, err := Architecture(spec.Binary)
+	if err != nil {
+		return nil, err
+	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for _, files := range [][]File{spec.Files, {{Path: program, Content: content, mode: 0o755}}} {
 		if len(files) == 0 {
@@ -92,7 +99,8 @@ func Build(spec Spec) (v1.Image, error) {
 		return nil, err
 	}
 	file = file.DeepCopy()
-	file.OS, file.Architecture = runtime.GOOS, runtime.GOARCH
+	file.OS, file.Architecture = "linux", architecture
+	file.Created = v1.Time{Time: spec.Created}
 	file.Config.User = spec.User
 	if spec.User == "" {
 		file.Config.User = "65532:65532"
@@ -108,10 +116,68 @@ func Build(spec Spec) (v1.Image, error) {
 	return mutate.ConfigFile(image, file)
 }
 
+// Architecture is what a program runs on, in the words of Go and OCI.
+func Architecture(binary string) (string, error) {
+	file, err := elf.Open(binary)
+	if err != nil {
+		return "", fmt.Errorf("program of the image: %s: %w", binary, err)
+	}
+	defer file.Close()
+	switch file.Machine {
+	case elf.EM_X86_64:
+		return "amd64", nil
+	case elf.EM_AARCH64:
+		return "arm64", nil
+	default:
+		return "", fmt.Errorf("%s is for %s: images are for amd64 and arm64", binary, file.Machine)
+	}
+}
+
+// Index is one image for several architectures. The same images in the same
+// order give the same digest.
+func Index(all []v1.Image) (v1.ImageIndex, error) {
+	var index v1.ImageIndex = empty.Index
+	for _, image := range all {
+		config, err := image.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add:        image,
+			Descriptor: v1.Descriptor{Platform: config.Platform()},
+		})
+	}
+	return index, nil
+}
+
 // WriteLayout stores image as a tar of an OCI image layout that
 // `ctr images import` takes, named ref (a full reference such as
 // registry.k8s.io/pause:3.10).
 func WriteLayout(tarPath string, image v1.Image, ref string) error {
+	return writeLayout(tarPath, func(folder layout.Path) error {
+		return folder.AppendImage(image, named(ref))
+	})
+}
+
+// WriteLayoutOfIndex does so for an index.
+func WriteLayoutOfIndex(tarPath string, index v1.ImageIndex, ref string) error {
+	return writeLayout(tarPath, func(folder layout.Path) error {
+		return folder.AppendIndex(index, named(ref))
+	})
+}
+
+// named are the annotations by which tools find an image in a layout.
+// containerd takes the name from the first
+// (https://github.com/containerd/containerd/blob/main/core/images/annotations.go).
+func named(ref string) layout.Option {
+	return layout.WithAnnotations(map[string]string{
+		"io.containerd.image.name":          ref,
+		"org.opencontainers.image.ref.name": ref,
+	})
+}
+
+// writeLayout packs the layout that fill fills.
+func writeLayout(tarPath string, fill func(layout.Path) error) error {
 	dir, err := os.MkdirTemp(filepath.Dir(tarPath), ".layout-")
 	if err != nil {
 		return err
@@ -121,16 +187,14 @@ func WriteLayout(tarPath string, image v1.Image, ref string) error {
 	if err != nil {
 		return err
 	}
-	// containerd takes the image's name from the first annotation
-	// (https://github.com/containerd/containerd/blob/main/core/images/annotations.go).
-	err = folder.AppendImage(image, layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          ref,
-		"org.opencontainers.image.ref.name": ref,
-	}))
+	if err := fill(folder); err != nil {
+		return err
+	}
+	packed, err := TarFolder(dir)
 	if err != nil {
 		return err
 	}
-	return tarFolder(tarPath, dir)
+	return os.WriteFile(tarPath, packed, 0o644)
 }
 
 // WriteLayoutOf builds the image of spec and stores it as WriteLayout does.
@@ -183,17 +247,13 @@ func writeFolders(archive *tar.Writer, folder string, made map[string]bool) erro
 	return archive.WriteHeader(&tar.Header{Name: folder + "/", Mode: 0o755, Typeflag: tar.TypeDir})
 }
 
-// tarFolder leaves out who made the files and when, so that the same files
-// give the same tar.
-func tarFolder(tarPath, dir string) (err error) {
-	file, err := os.Create(tarPath)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	archive := tar.NewWriter(file)
+// TarFolder is a tar of a folder's files without who made them and when, so
+// that the same files give the same tar.
+func TarFolder(dir string) ([]byte, error) {
+	var packed bytes.Buffer
+	archive := tar.NewWriter(&packed)
 	folder := os.DirFS(dir)
-	err = fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
 		}
@@ -211,5 +271,6 @@ func tarFolder(tarPath, dir string) (err error) {
 		_, err = archive.Write(content)
 		return err
 	})
-	return errors.Join(err, archive.Close())
+	err = errors.Join(err, archive.Close())
+	return packed.Bytes(), err
 }

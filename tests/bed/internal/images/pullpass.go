@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -21,13 +22,24 @@ const (
 	licensesFolder = "/licenses/"
 )
 
-// licenseFiles come from the repository's root.
-var licenseFiles = []string{"LICENSE", "NOTICE", "THIRD-PARTY-LICENSES"}
+// LicenseFiles come from the repository's root.
+var LicenseFiles = []string{"LICENSE", "NOTICE", "THIRD-PARTY-LICENSES"}
+
+// Sources say what the image was made of.
+type Sources struct {
+	Version string
+	// Commit of the repository; none where nobody said it.
+	Commit string
+	// Time of the commit.
+	Time time.Time
+	// Folder with the licenses: the repository's root.
+	Folder string
+}
 
 // Pullpass is the image that is shipped: the program, the public certificate
 // authorities of clouds and registries, the licenses of all that is in it, and
 // a user that is not root. There is no shell in it and nothing else to run.
-func Pullpass(binary, version, licenses string) (v1.Image, error) {
+func Pullpass(binary string, sources Sources) (v1.Image, error) {
 	if err := checkStatic(binary); err != nil {
 		return nil, err
 	}
@@ -36,23 +48,28 @@ func Pullpass(binary, version, licenses string) (v1.Image, error) {
 		{Path: "/etc/passwd", Content: []byte("nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n")},
 		{Path: authoritiesFile, Content: authorities()},
 	}
-	for _, name := range licenseFiles {
-		content, err := os.ReadFile(filepath.Join(licenses, name))
+	for _, name := range LicenseFiles {
+		content, err := os.ReadFile(filepath.Join(sources.Folder, name))
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, File{Path: licensesFolder + name, Content: content})
+	}
+	labels := map[string]string{
+		"org.opencontainers.image.licenses": "Apache-2.0",
+		"org.opencontainers.image.title":    "pullpass",
+		"org.opencontainers.image.version":  sources.Version,
+	}
+	if sources.Commit != "" {
+		labels["org.opencontainers.image.revision"] = sources.Commit
 	}
 	return Build(Spec{
 		Binary:  binary,
 		Program: pullpassProgram,
 		Args:    []string{"--help"},
 		Files:   files,
-		Labels: map[string]string{
-			"org.opencontainers.image.licenses": "Apache-2.0",
-			"org.opencontainers.image.title":    "pullpass",
-			"org.opencontainers.image.version":  version,
-		},
+		Labels:  labels,
+		Created: sources.Time,
 	})
 }
 

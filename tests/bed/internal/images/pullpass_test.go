@@ -2,12 +2,17 @@ package images
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/x509"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -22,7 +27,8 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := Pullpass(self, "1.2.3", root)
+	sources := Sources{Version: "1.2.3", Folder: root}
+	image, err := Pullpass(self, sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +56,7 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	if config.Config.User != "65532:65532" {
 		t.Errorf("runs as %q", config.Config.User)
 	}
-	again, err := Pullpass(self, "1.2.3", root)
+	again, err := Pullpass(self, sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +67,71 @@ func TestPullpassHoldsAProgramAndAuthorities(t *testing.T) {
 	}
 }
 
+// TestIndexNamesWhatEachImageRunsOn patches this program's header: nothing of
+// it is run.
+func TestIndexNamesWhatEachImageRunsOn(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []v1.Image
+	for _, machine := range []elf.Machine{elf.EM_X86_64, elf.EM_AARCH64} {
+		// e_machine of the ELF header.
+		binary.LittleEndian.PutUint16(content[18:], uint16(machine))
+		program := filepath.Join(t.TempDir(), "pullpass")
+		if err := os.WriteFile(program, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		image, err := Pullpass(program, Sources{Version: "1.2.3", Commit: "c0ffee", Time: time.Unix(1, 0), Folder: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := image.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if revision := config.Config.Labels["org.opencontainers.image.revision"]; revision != "c0ffee" || config.Created.Unix() != 1 {
+			t.Errorf("made of %q at %s", revision, config.Created)
+		}
+		all = append(all, image)
+	}
+	index, err := Index(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, architecture := range []string{"amd64", "arm64"} {
+		digest, _ := all[at].Digest()
+		one := manifest.Manifests[at]
+		if one.Digest != digest || one.Platform.String() != "linux/"+architecture {
+			t.Errorf("%s runs on %s", one.Digest, one.Platform)
+		}
+	}
+	first, second := filepath.Join(t.TempDir(), "image.tar"), filepath.Join(t.TempDir(), "image.tar")
+	for _, file := range []string{first, second} {
+		if err := WriteLayoutOfIndex(file, index, "registry.example.com/pullpass:1.2.3"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, _ := os.ReadFile(first)
+	if other, _ := os.ReadFile(second); len(one) == 0 || !bytes.Equal(one, other) {
+		t.Error("two layouts of the same images differ")
+	}
+}
+
 func TestPullpassRefusesAProgramThatNeedsLibraries(t *testing.T) {
 	const dynamic = "/bin/sh"
 	if _, err := os.Stat(dynamic); errors.Is(err, os.ErrNotExist) || checkStatic(dynamic) == nil {
 		t.Skip(dynamic + " needs no libraries here")
 	}
-	if _, err := Pullpass(dynamic, "", root); err == nil {
+	if _, err := Pullpass(dynamic, Sources{Folder: root}); err == nil {
 		t.Error("it was taken")
 	}
 }

@@ -1,22 +1,31 @@
 //! The charts' READMEs: their tables of values are made of values.yaml, its comments and the schema.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::manifests;
+use crate::support::generated::{self, Part};
 
-/// What is made stands between these; the rest is written by hand.
-const BEGIN: &str = "<!-- values: made by `make chart-readme` -->\n";
-const END: &str = "<!-- end of values -->";
-
-/// Charts, by their folder.
-const CHARTS: [&str; 2] = ["chart", "chart-registries"];
+/// Charts, by their folder, and the READMEs' parts.
+const CHARTS: [(&str, Part); 2] = [
+    (
+        "chart",
+        Part {
+            file: "manifests/chart/README.md",
+            name: "values",
+        },
+    ),
+    (
+        "chart-registries",
+        Part {
+            file: "manifests/chart-registries/README.md",
+            name: "values",
+        },
+    ),
+];
 
 fn read(chart: &str, file: &str) -> String {
-    let path: PathBuf = manifests().join(chart).join(file);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    generated::read(&format!("manifests/{chart}/{file}"))
 }
 
 /// A key of values.yaml, with the comment above it.
@@ -125,19 +134,8 @@ fn make_table(chart: &str) -> String {
 
 #[test]
 fn holds_in_its_readme_what_its_values_say() {
-    for chart in CHARTS {
-        let readme = read(chart, "README.md");
-        let (head, rest) = readme.split_once(BEGIN).unwrap();
-        let (_, tail) = rest.split_once(END).unwrap();
-        let made = format!("{head}{BEGIN}\n{}\n{END}{tail}", make_table(chart));
-        if std::env::var("PULLPASS_CHART_README").is_ok_and(|text| text == "write") {
-            std::fs::write(manifests().join(chart).join("README.md"), made).unwrap();
-        } else {
-            assert!(
-                made == readme,
-                "manifests/{chart}/README.md is stale: run `make chart-readme`"
-            );
-        }
+    for (chart, part) in CHARTS {
+        part.hold(&make_table(chart));
     }
 }
 
@@ -156,7 +154,7 @@ fn names_every_value_that_its_schema_knows() {
             path.pop();
         }
     }
-    for chart in CHARTS {
+    for (chart, _) in CHARTS {
         let schema: Value = serde_json::from_str(&read(chart, "values.schema.json")).unwrap();
         let table = make_table(chart);
         let mut known = Vec::new();

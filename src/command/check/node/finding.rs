@@ -1,0 +1,42 @@
+//! What is wrong with a node's files.
+
+use crate::command::check::report::{Fix, HopResult};
+
+/// Something that is wrong with a node's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NodeFinding {
+    /// Its name, of `ids`.
+    pub(super) id: &'static str,
+    /// Whether it is only what a person should know.
+    pub(super) is_warning: bool,
+    /// The file, with the line of the field where there is one.
+    pub(super) place: String,
+    /// The field, as a path from the file's root; empty where it is none.
+    pub(super) field: String,
+    pub(super) message: String,
+    pub(super) fix: Fix,
+}
+
+impl NodeFinding {
+    pub(super) fn warning(self) -> Self {
+        Self {
+            is_warning: true,
+            ..self
+        }
+    }
+
+    /// The same as what a hop found.
+    pub(super) fn report(self) -> HopResult {
+        let field = match self.field.as_str() {
+            "" => String::new(),
+            field => format!("{field}: "),
+        };
+        let message = format!("{}: {field}{}", self.place, self.message);
+        let result = if self.is_warning {
+            HopResult::warning(message, self.fix)
+        } else {
+            HopResult::failed(message, self.fix)
+        };
+        result.id(self.id)
+    }
+}

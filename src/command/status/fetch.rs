@@ -1,0 +1,138 @@
+//! Reads what is shown, and notes what this account may not read.
+
+use jiff::Timestamp;
+
+use crate::certificates::find_end;
+use crate::cluster::{
+    CERTIFICATES, EventGlance, Kube, LeaderGlance, ListedPod, OwnedSecret, PodScope, Replicas,
+    WebhookTarget,
+};
+use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Namespace;
+use crate::provision::ports::{Cluster as _, ClusterError};
+use crate::registry::Registry;
+
+/// How many Pods that wait are read in a namespace.
+const PODS_MAX: usize = 500;
+
+/// Why something is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// This account has no right to it.
+    Forbidden,
+    /// The API server knows no such kind.
+    KindMissing,
+    /// Something else.
+    Failed(String),
+}
+
+/// What was read, or why it was not.
+pub(super) type Read<T> = Result<T, Unread>;
+
+/// The Registries, and those that cannot be read by name, with what is wrong.
+pub(super) type ListedRegistries = (Vec<Registry>, Vec<(String, String)>);
+
+/// What is known of a cluster.
+#[derive(Debug)]
+pub(super) struct ClusterFacts {
+    pub(super) registries: Read<ListedRegistries>,
+    pub(super) webhooks: Read<Vec<WebhookTarget>>,
+    pub(super) replicas: Read<Option<Replicas>>,
+    pub(super) leader: Read<Option<LeaderGlance>>,
+    /// When the serving certificate ends; `None`: there is none.
+    pub(super) certificate: Read<Option<Timestamp>>,
+    pub(super) namespaces: Read<Vec<Namespace>>,
+    pub(super) secrets: Read<Vec<OwnedSecret>>,
+}
+
+/// What is known of a namespace.
+#[derive(Debug)]
+pub(super) struct NamespaceFacts {
+    pub(super) name: NamespaceName,
+    /// `None`: there is none.
+    pub(super) namespace: Read<Option<Namespace>>,
+    pub(super) registries: Read<ListedRegistries>,
+    pub(super) secrets: Read<Vec<OwnedSecret>>,
+    pub(super) events: Read<Vec<EventGlance>>,
+    /// Pods that wait for an image and reference no pull secret of ours.
+    pub(super) pods: Read<Vec<ListedPod>>,
+}
+
+/// Reads a cluster.
+///
+/// # Errors
+/// The API server cannot be reached, or does not know who asks.
+pub(super) async fn fetch_cluster(kube: &Kube) -> anyhow::Result<ClusterFacts> {
+    let (registries, webhooks, replicas, leader, namespaces, secrets) = tokio::join!(
+        kube.fetch_registries(),
+        kube.fetch_webhooks(),
+        kube.fetch_replicas(),
+        kube.fetch_leader(),
+        kube.fetch_labelled_namespaces(),
+        kube.fetch_owned(None),
+    );
+    let replicas = keep(replicas)?;
+    let mounted = replicas.as_ref().ok().and_then(Option::as_ref);
+    let mounted = mounted.and_then(|replicas| replicas.certificate.clone());
+    let name = mounted.unwrap_or_else(|| ObjectName::constant(CERTIFICATES));
+    let certificate = keep(kube.fetch_certificate(&name).await)?;
+    Ok(ClusterFacts {
+        registries: keep(registries)?,
+        webhooks: keep(webhooks)?,
+        replicas,
+        leader: keep(leader)?,
+        certificate: certificate.map(|pem| pem.and_then(|pem| find_end(&pem))),
+        namespaces: keep(namespaces)?,
+        secrets: keep(secrets)?,
+    })
+}
+
+/// Reads a namespace.
+///
+/// # Errors
+/// As [`fetch_cluster`].
+pub(super) async fn fetch_namespace(
+    kube: &Kube,
+    name: &NamespaceName,
+) -> anyhow::Result<NamespaceFacts> {
+    let (namespace, registries, secrets, events, pods) = tokio::join!(
+        kube.fetch_namespace(name),
+        kube.fetch_registries(),
+        kube.fetch_owned(Some(name)),
+        kube.fetch_own_events(name),
+        fetch_missed(kube, name),
+    );
+    let namespace = keep(namespace)?;
+    Ok(NamespaceFacts {
+        name: name.clone(),
+        namespace: namespace.map(|found| found.map(|(_, namespace)| namespace)),
+        registries: keep(registries)?,
+        secrets: keep(secrets)?,
+        events: keep(events)?,
+        pods: keep(pods)?,
+    })
+}
+
+async fn fetch_missed(kube: &Kube, name: &NamespaceName) -> Result<Vec<ListedPod>, ClusterError> {
+    let mut found = Vec::new();
+    let mut page = kube.fetch_pods(Some(name), PodScope::Pending, None).await?;
+    while let Some(pod) = page.next_pod(|_| true).await? {
+        if !pod.references_pull_secret && !pod.is_deleted && found.len() < PODS_MAX {
+            found.push(pod);
+        }
+    }
+    Ok(found)
+}
+
+/// What was read; an error where nothing else would be read either.
+fn keep<T>(read: Result<T, ClusterError>) -> anyhow::Result<Read<T>> {
+    Ok(match read {
+        Ok(read) => Ok(read),
+        Err(error @ (ClusterError::Unreachable { .. } | ClusterError::Unauthenticated { .. })) => {
+            return Err(error.into());
+        }
+        Err(ClusterError::Forbidden { .. }) => Err(Unread::Forbidden),
+        Err(ClusterError::NotFound { .. }) => Err(Unread::KindMissing),
+        Err(error) => Err(Unread::Failed(error.to_string())),
+    })
+}

@@ -1,0 +1,206 @@
+//! The view of a cluster. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::fetch::{ClusterFacts, Unread};
+use super::findings::{
+    Commands, index_secrets, judge_namespace, judge_registry, judge_unreadable, note_unread,
+    view_registry,
+};
+use super::view::{Finding, StatusView, WebhookView};
+use crate::cluster::LeaderGlance;
+use crate::controller::missed_pods::calls::NOT_CALLED;
+use crate::names::NamespaceName;
+use crate::registry::{Registries, Registry};
+
+/// By how much clocks may differ.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long before its end a certificate that was not renewed is a warning; it is renewed a month before.
+const CERTIFICATE_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// What is shown of a cluster at `now`.
+pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -> StatusView {
+    let mut view = StatusView::default();
+    let listed = facts.registries.as_ref().ok();
+    let registries: &[Registry] = listed.map_or(&[], |(registries, _)| registries);
+    view.webhook = Some(judge_webhook(facts, commands, now, &mut view.findings));
+    if facts.registries == Err(Unread::KindMissing) {
+        let next = format!(
+            "{} crd | {}",
+            commands.program,
+            commands.kubectl("apply --server-side -f -")
+        );
+        let message = "the API server does not know the kind Registry";
+        let finding = Finding::failed("Cluster", "KindMissing", message, next);
+        view.findings.push(finding);
+    }
+    let known = listed.map(|(registries, _)| Registries::build(registries.iter().cloned()));
+    let secrets = facts.secrets.as_ref().ok();
+    let held = secrets.map(|secrets| index_secrets(secrets));
+    let namespaces = facts.namespaces.as_ref().ok();
+    let mut lacks = Vec::new();
+    let mut lacking = Vec::new();
+    for namespace in namespaces.into_iter().flatten() {
+        let found = judge_namespace(namespace, known.as_ref(), held.as_ref(), commands, now);
+        if found.iter().any(|one| one.reason == "SecretMissing") {
+            lacking.push(namespace);
+        }
+        lacks.extend(found);
+    }
+    for registry in registries {
+        let name = registry.metadata.name.as_deref().unwrap_or_default();
+        let serves = |labels| {
+            let valid = known.as_ref().and_then(|known| known.get(name));
+            valid.is_some_and(|valid| valid.serves(labels))
+        };
+        let lacking = lacking.iter().find(|one| serves(&one.labels));
+        let lacking: Option<&NamespaceName> = lacking.map(|one| &one.name);
+        view.registries.push(view_registry(registry));
+        view.findings
+            .extend(judge_registry(registry, lacking, commands));
+    }
+    let unreadable = listed.map(|listed| judge_unreadable(listed, commands));
+    view.findings.extend(unreadable.into_iter().flatten());
+    view.findings.extend(lacks);
+    view.namespaces_opted_in = namespaces.map(|all| {
+        let opted_in = all.iter().filter(|one| one.wants_pull_secrets());
+        opted_in.count()
+    });
+    add_unread(facts, &mut view);
+    view.judged()
+}
+
+fn add_unread(facts: &ClusterFacts, view: &mut StatusView) {
+    const VIEW: &str = ": the ClusterRole pullpass-view allows it";
+    let unread = &mut view.unread;
+    if facts.registries != Err(Unread::KindMissing) {
+        note_unread(&facts.registries, ("Registries", VIEW), unread);
+    }
+    note_unread(&facts.webhooks, ("webhooks", ""), unread);
+    note_unread(&facts.replicas, ("replicas", ""), unread);
+    note_unread(&facts.leader, ("leader", ""), unread);
+    note_unread(&facts.certificate, ("certificate", ""), unread);
+    let one = ": name one with -n";
+    note_unread(&facts.namespaces, ("namespaces", one), unread);
+    note_unread(&facts.secrets, ("pull secrets", one), unread);
+}
+
+fn judge_webhook(
+    facts: &ClusterFacts,
+    commands: &Commands,
+    now: Timestamp,
+    findings: &mut Vec<Finding>,
+) -> WebhookView {
+    let mut view = WebhookView::default();
+    let own = &commands.own_namespace;
+    view.called = judge_calls(facts, commands, findings);
+    let webhooks = facts.webhooks.as_ref().ok();
+    let first = webhooks.and_then(|webhooks| webhooks.first());
+    view.target = first.map(|one| one.target.clone());
+    if let Ok(Some(replicas)) = &facts.replicas {
+        view.replicas_ready = Some(replicas.ready);
+        view.replicas_wanted = Some(replicas.wanted);
+        let next = commands.kubectl(&format!("get pods -n {own}"));
+        if replicas.ready < replicas.wanted.max(1) {
+            let (ready, wanted) = (replicas.ready, replicas.wanted);
+            let message = format!("{ready} of {wanted} replicas are ready");
+            let finding = Finding::failed("Webhook", "NotReady", message, next);
+            findings.push(if ready > 0 {
+                finding.into_warning()
+            } else {
+                finding
+            });
+        }
+    }
+    if let Ok(leader) = &facts.leader {
+        let leader = leader.as_ref().filter(|leader| is_leading(leader, now));
+        view.leader = leader.map(|leader| name_of(leader).to_owned());
+        if view.leader.is_none() {
+            let message = "no replica leads: nothing is renewed but by Pods that are created";
+            let next = commands.kubectl(&format!("logs -n {own} deploy/pullpass"));
+            findings.push(Finding::failed("Leader", "NoLeader", message, next));
+        }
+    }
+    view.certificate_expiration_time = facts.certificate.as_ref().ok().copied().flatten();
+    let end = view.certificate_expiration_time;
+    findings.extend(judge_certificate(end, commands, now));
+    view
+}
+
+/// Whether the API server calls the webhook, as far as is known.
+fn judge_calls(
+    facts: &ClusterFacts,
+    commands: &Commands,
+    findings: &mut Vec<Finding>,
+) -> Option<bool> {
+    let mut fail = |reason: &str, message: String| {
+        let next = commands.pullpass("check");
+        findings.push(Finding::failed("Webhook", reason, message, next));
+    };
+    let webhooks = facts.webhooks.as_ref().ok();
+    if let Some(webhooks) = webhooks {
+        if webhooks.is_empty() {
+            let message = "no webhook configuration calls pullpass: Pods get no reference";
+            fail("WebhookMissing", message.to_owned());
+        } else if let Some(one) = webhooks.iter().find(|one| !one.has_ca) {
+            let message = format!("{} has no caBundle", one.configuration);
+            fail("CaBundleMissing", message);
+        }
+    }
+    let mut listed = facts.registries.iter().flat_map(|(listed, _)| listed);
+    if let Some(message) = listed.find_map(find_not_called) {
+        fail("WebhookNotCalled", message);
+        return Some(false);
+    }
+    webhooks.map(|webhooks| !webhooks.is_empty())
+}
+
+fn judge_certificate(
+    end: Option<Timestamp>,
+    commands: &Commands,
+    now: Timestamp,
+) -> Option<Finding> {
+    let end = end.filter(|end| end.duration_since(now) < CERTIFICATE_SOON)?;
+    let next = commands.kubectl(&format!(
+        "logs -n {} deploy/pullpass",
+        commands.own_namespace
+    ));
+    let (reason, message) = if end <= now {
+        let message = "the serving certificate has ended: Pods are created without asking";
+        ("CertificateEnded", message)
+    } else {
+        (
+            "CertificateExpiring",
+            "the serving certificate was not renewed",
+        )
+    };
+    let finding = Finding::failed("Certificate", reason, message, next);
+    Some(if end <= now {
+        finding
+    } else {
+        finding.into_warning()
+    })
+}
+
+/// Whether the Lease holds still.
+fn is_leading(leader: &LeaderGlance, now: Timestamp) -> bool {
+    let duration = SignedDuration::try_from(leader.duration).unwrap_or_default();
+    let since = leader.renewed.map(|renewed| now.duration_since(renewed));
+    !leader.holder.is_empty() && since.is_some_and(|since| since < duration + CLOCK_SKEW)
+}
+
+/// The Pod that holds it, whose process and start its holder names, too.
+fn name_of(leader: &LeaderGlance) -> &str {
+    let mut parts = leader.holder.rsplitn(3, '_');
+    parts.nth(2).unwrap_or(&leader.holder)
+}
+
+/// What the leader found out of the API server's calls, if they do not come; Registries' conditions say it.
+fn find_not_called(registry: &Registry) -> Option<String> {
+    let mut conditions = registry.status.iter().flat_map(|status| &status.conditions);
+    conditions.find_map(|condition| {
+        let begin = condition.message.find(NOT_CALLED)?;
+        Some(condition.message[begin..].to_owned())
+    })
+}

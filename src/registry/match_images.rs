@@ -1,0 +1,238 @@
+//! For which images the kubelet asks a credential provider: entries of `matchImages` in its CredentialProviderConfig.
+//!
+//! An entry is no pattern of a Registry, though it looks like one: `*` may be a part of a label, and a path covers by its bytes, so that
+//! `host/team` is for `host/teammate`, too. The kubelet then asks for more than a Registry serves, and the answer is no.
+//! <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/keyring.go> (`URLsMatch`)
+
+use std::fmt;
+
+use super::{Pattern, ValidRegistry};
+use crate::image;
+
+/// An entry of `matchImages`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchImage {
+    /// The host's labels, each of which may hold `*`.
+    labels: Vec<String>,
+    port: Option<String>,
+    /// The path, without a slash in front; empty for the whole host.
+    path: String,
+}
+
+/// Why the kubelet asks for no image because of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MatchImageError {
+    /// It has a `*` in its path.
+    #[error(
+        "has a * in its path, which the kubelet takes as it stands: no image has one; a path covers all below it without"
+    )]
+    PathGlob,
+    /// It has a form that no image has.
+    #[error("{0}")]
+    MatchesNothing(&'static str),
+}
+
+impl MatchImage {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// No image matches it.
+    pub fn parse(text: &str) -> Result<Self, MatchImageError> {
+        let (domain, path) = text.split_once('/').unwrap_or((text, ""));
+        let (host, port) = image::split_port(domain);
+        let is_upper = |byte: u8| byte.is_ascii_uppercase();
+        let problems = [
+            (
+                text.contains("://"),
+                "has a scheme: write it without https://",
+            ),
+            (host.is_empty(), "names no host: write host or host/path"),
+            (
+                text.contains('@'),
+                "has a digest: the kubelet asks for the repository alone",
+            ),
+            (
+                text.contains(['?', '#']),
+                "has a ? or a #, after which the kubelet reads nothing: * is for any text of a label",
+            ),
+            (
+                path.contains(':'),
+                "has a tag: the kubelet asks for the repository alone",
+            ),
+            (
+                text.bytes().any(is_upper),
+                "has upper-case letters: the kubelet compares case-sensitively, and repositories are lower case",
+            ),
+        ];
+        if let Some((_, problem)) = problems.into_iter().find(|(is_broken, _)| *is_broken) {
+            return Err(MatchImageError::MatchesNothing(problem));
+        }
+        if path.contains('*') {
+            return Err(MatchImageError::PathGlob);
+        }
+        Ok(Self {
+            labels: host.split('.').map(str::to_owned).collect(),
+            port: port.map(str::to_owned),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The entry that is for all that a pattern covers.
+    pub fn of_pattern(pattern: &Pattern) -> Self {
+        let (host, port) = image::split_port(pattern.domain());
+        Self {
+            labels: host.split('.').map(str::to_owned).collect(),
+            port: port.map(str::to_owned),
+            path: pattern.path().to_owned(),
+        }
+    }
+
+    /// Whether the kubelet asks for every image of a pattern because of this entry.
+    pub fn covers(&self, pattern: &Pattern) -> bool {
+        let covers_label = |label: &str, other: &str| match other {
+            "*" => label.bytes().all(|byte| byte == b'*'),
+            _ => matches_glob(label, other),
+        };
+        self.has_labels(pattern, covers_label) && pattern.path().starts_with(&self.path)
+    }
+
+    /// Whether there is an image of a pattern for which the kubelet asks because of this entry.
+    pub fn overlaps(&self, pattern: &Pattern) -> bool {
+        let path = pattern.path();
+        let is_below = || {
+            let rest = self.path.strip_prefix(path);
+            rest.is_some_and(|rest| path.is_empty() || rest.starts_with('/'))
+        };
+        self.has_labels(pattern, |label, other| {
+            other == "*" || matches_glob(label, other)
+        }) && (path.starts_with(&self.path) || is_below())
+    }
+
+    /// Whether it has the port of a pattern, and labels of the host that agree with the pattern's one by one.
+    fn has_labels(&self, pattern: &Pattern, agree: impl Fn(&str, &str) -> bool) -> bool {
+        let (host, port) = image::split_port(pattern.domain());
+        let mut others = host.split('.');
+        self.port.as_deref() == port
+            && self
+                .labels
+                .iter()
+                .all(|label| others.next().is_some_and(|other| agree(label, other)))
+            && others.next().is_none()
+    }
+}
+
+impl fmt::Display for MatchImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.labels.join("."))?;
+        if let Some(port) = &self.port {
+            write!(formatter, ":{port}")?;
+        }
+        if !self.path.is_empty() {
+            write!(formatter, "/{}", self.path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a Registry is one whose images the kubelet asks for.
+pub fn is_asked_for(registry: &ValidRegistry) -> bool {
+    registry.delivers_by_node() && registry.access.is_pull()
+}
+
+/// The fewest entries of `matchImages` that are for all images of these Registries, as far as kubelets ask for them, in order.
+pub fn match_images<'r>(registries: impl Iterator<Item = &'r ValidRegistry>) -> Vec<String> {
+    let asked = registries.filter(|registry| is_asked_for(registry));
+    let mut patterns: Vec<&Pattern> = asked.flat_map(ValidRegistry::patterns).collect();
+    patterns.sort_unstable_by_key(|pattern| pattern.as_str());
+    patterns.dedup();
+    let is_covered = |pattern: &Pattern| {
+        let mut others = patterns.iter().filter(|other| **other != pattern);
+        others.any(|other| MatchImage::of_pattern(other).covers(pattern))
+    };
+    patterns
+        .iter()
+        .filter(|pattern| !is_covered(pattern))
+        .map(|pattern| pattern.as_str().to_owned())
+        .collect()
+}
+
+/// Whether a label has the form of another one that may hold `*`, any text. `?` begins a query in the kubelet's eyes, and sets of letters in
+/// brackets, which Go's [path/filepath](https://pkg.go.dev/path/filepath#Match) knows, are no part of a host.
+fn matches_glob(glob: &str, label: &str) -> bool {
+    let Some((start, rest)) = glob.split_once('*') else {
+        return glob == label;
+    };
+    let Some(label) = label.strip_prefix(start) else {
+        return false;
+    };
+    let mut ends = label.char_indices().map(|(at, _)| at);
+    matches_glob(rest, "") || ends.any(|at| matches_glob(rest, &label[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn covers_and_overlaps_as_the_kubelet_matches() {
+        // An entry, a pattern, whether it is for all of the pattern's images, and for some of them.
+        let rows = [
+            ("a.com", "a.com", true, true),
+            ("a.com", "a.com/team", true, true),
+            ("a.com/team", "a.com", false, true),
+            ("a.com/te", "a.com/team", true, true),
+            ("a.com/team/api", "a.com/team", false, true),
+            ("a.com/teams", "a.com/team", false, false),
+            ("a.com/team/", "a.com/team", false, true),
+            ("*.com", "a.com", true, true),
+            ("*.com", "*.com", true, true),
+            ("a*.com", "abc.com", true, true),
+            ("a*c*.com", "abcd.com", true, true),
+            ("a*d.com", "abc.com", false, false),
+            ("a*.com", "*.com", false, true),
+            ("a.com", "*.com", false, true),
+            ("b.a.com", "a.com", false, false),
+            ("a.com:5000", "a.com", false, false),
+            ("a.com:5000", "a.com:5000/x", true, true),
+            (
+                "*.dkr.ecr.*.amazonaws.com",
+                "1.dkr.ecr.eu-west-1.amazonaws.com/x",
+                true,
+                true,
+            ),
+            ("docker.io/library", "docker.io/library", true, true),
+            ("[fc00::1]:5000", "[fc00::1]:5000/x", true, true),
+        ];
+        for (entry, text, covers, overlaps) in rows {
+            let entry_read = MatchImage::parse(entry).unwrap();
+            let pattern = pattern(text);
+            let found = (entry_read.covers(&pattern), entry_read.overlaps(&pattern));
+            assert_eq!(found, (covers, overlaps), "{entry} {text}");
+        }
+    }
+
+    #[test]
+    fn refuses_entries_that_match_no_image() {
+        let is_glob = |text: &str| MatchImage::parse(text) == Err(MatchImageError::PathGlob);
+        assert!(is_glob("a.com/*") && is_glob("a.com/team/*/api"));
+        for text in [
+            "https://a.com",
+            "",
+            "/team",
+            "a.com/team:1",
+            "a.com/x@sha256:0",
+            "A.com",
+            "a?c.com",
+        ] {
+            let refused = MatchImage::parse(text);
+            assert!(
+                matches!(refused, Err(MatchImageError::MatchesNothing(_))),
+                "{text}"
+            );
+        }
+    }
+}

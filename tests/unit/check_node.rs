@@ -1,0 +1,181 @@
+//! `pullpass check --node`, and `pullpass credential-provider config`, as they are run.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support;
+use serde_json::Value;
+use support::node::{BIN_DIR, CONFIG, NodeFolder, NodeTable};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(arguments)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+/// What is wrong with a node, as name and field, and whether the exit code says that something failed.
+fn check(node: &NodeFolder, further: &[&str]) -> (Vec<String>, bool) {
+    let (root, registries) = (node.root(), node.registries());
+    let arguments = [
+        &["check", "-o", "json", "--node", root.to_str().unwrap()][..],
+        &["-f", registries.to_str().unwrap()],
+        further,
+    ];
+    let output = run(&arguments.concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    let checks = report["checks"].as_array().unwrap().iter();
+    let wrong = checks.filter(|check| check["status"] == "failed" || check["status"] == "warning");
+    let found = wrong.map(|check| {
+        let message = check["message"].as_str().unwrap();
+        assert!(
+            check["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
+            "{check}"
+        );
+        assert!(message.contains("pullpass.yaml"), "{check}");
+        assert_eq!(
+            (&check["kind"], check["millis"].is_null()),
+            (&"Node".into(), true)
+        );
+        // `FILE:LINE: FIELD: what is wrong`.
+        let field = message.split(": ").nth(1).unwrap();
+        let is_field = field.starts_with("providers") || field == "kind";
+        let field = if is_field { field } else { "" };
+        format!("{} {field}", check["id"].as_str().unwrap())
+    });
+    (found.collect(), output.status.code() == Some(1))
+}
+
+#[test]
+fn names_each_mistake_of_a_node_with_its_field() {
+    let table = NodeTable::load();
+    assert!(table.cases.len() > 30);
+    let mut wrong = Vec::new();
+    for case in &table.cases {
+        let (found, failed) = check(&table.write(case), &[]);
+        let is_warning = |one: &String| {
+            one.starts_with("NodeNotIsolated")
+                || one.ends_with("requireServiceAccount") && one.starts_with("NodeFieldInvalid")
+        };
+        let fails = !found.iter().all(is_warning);
+        if found != case.found || failed != fails {
+            wrong.push(format!(
+                "{}: {found:?}, {:?} expected",
+                case.name, case.found
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn says_where_it_looked_when_a_node_has_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["check", "--node", folder.path().to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("[NodeConfigMissing]"), "{text}");
+    assert!(
+        text.contains("/etc/kubernetes/credential-providers"),
+        "{text}"
+    );
+}
+
+/// The kubelet's flags may name any place.
+#[test]
+fn reads_a_node_where_its_flags_say() {
+    let table = NodeTable::load();
+    let node = table.write(&table.cases[0]);
+    let root = node.root();
+    for (from, to) in [(CONFIG, "srv/config"), (BIN_DIR, "srv/bin")] {
+        std::fs::create_dir_all(root.join("srv")).unwrap();
+        std::fs::rename(root.join(from), root.join(to)).unwrap();
+    }
+    let flags = [
+        "--node-config",
+        "/srv/config/pullpass.yaml",
+        "--node-bin-dir",
+        "/srv/bin",
+    ];
+    assert_eq!(check(&node, &flags), (Vec::new(), false));
+}
+
+/// What is printed for Registries is what `check` finds nothing wrong with.
+#[test]
+fn prints_what_a_node_needs() {
+    let table = NodeTable::load();
+    let node = table.write(&table.cases[0]);
+    let registries = node.registries();
+    let config = [
+        "credential-provider",
+        "config",
+        "-f",
+        registries.to_str().unwrap(),
+    ];
+    let address = ["--address", "10.96.0.80:8444"];
+    let output = run(&[&config[..], &address].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("cacheType: Token"), "{text}");
+    std::fs::write(node.root().join(CONFIG).join("pullpass.yaml"), &text).unwrap();
+    assert_eq!(check(&node, &[]), (Vec::new(), false));
+
+    for platform in ["eks", "aks", "kubeadm", "k3s", "kind", "talos", "openshift"] {
+        let output = run(&[&config[..], &address, &["--platform", platform]].concat());
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut lines = text.lines().filter(|line| !line.contains("ca.crt"));
+        let has_all = lines.all(|line| printed.contains(line));
+        assert!(has_all || platform == "openshift", "{platform}: {printed}");
+    }
+    let refused = run(&config);
+    assert_eq!(refused.status.code(), Some(2), "an address is wanted");
+}
+
+#[test]
+fn refuses_registries_for_which_no_kubelet_would_ask() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/registries.yaml");
+    let config = [
+        "credential-provider",
+        "config",
+        "--address",
+        "10.96.0.80:8444",
+        "-f",
+    ];
+    let output = run(&[&config[..], &[file.to_str().unwrap()]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("registries.yaml: spec.delivery: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn prints_the_right_that_nodes_need() {
+    let output = run(&["credential-provider", "config", "--rbac"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let kinds: Vec<&str> = documents
+        .iter()
+        .map(|one| one["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["ClusterRole", "ClusterRoleBinding"]);
+    let rule = &documents[0]["rules"][0];
+    assert_eq!(rule["resources"][0], "pullpass.dev");
+    assert_eq!(rule["verbs"][0], "request-serviceaccounts-token-audience");
+    assert_eq!(documents[1]["subjects"][0]["name"], "system:nodes");
+}
