@@ -78,10 +78,9 @@ impl Noted {
 
     /// What was read or written: of nodes that are in there already, only the day is due, which can wait.
     fn take_over(&mut self, list: &NodeList, now: Instant) {
-        let known = |node: &ObjectName| list.last_day(node);
         let nodes = self.due.keys().chain(self.written.keys());
         let known: HashMap<ObjectName, Date> = nodes
-            .filter_map(|node| Some((node.clone(), known(node)?)))
+            .filter_map(|node| Some((node.clone(), list.last_day(node)?)))
             .collect();
         // What there is no room for is not asked about again and again.
         let is_full = list.is_full();

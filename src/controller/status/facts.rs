@@ -13,9 +13,10 @@ use crate::controller::conditions::{AskedFacts, LoginState, Reason, RegistryFact
 use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Provision as _;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::summary::RegistrySummary;
-use crate::provision::{Namespace, Pending, Provision as _};
+use crate::provision::{Namespace, Pending};
 use crate::registry::{Labels, Registries, RegistryInfo, ValidRegistry};
 
 /// How many namespaces a message names, and for how many there are Events.
