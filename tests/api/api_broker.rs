@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support;
@@ -574,15 +576,7 @@ async fn mints_once_for_two_replicas() {
 async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
     let scene = Scene::new("plugin").await;
     let ca = scene.pullpass.ca();
-    let ask = async |address, ca: &std::path::Path, image: &str| {
-        let (stdin, ca) = (request(image, &scene.token).to_string(), ca.to_owned());
-        let run = move || run_plugin(address, &ca, stdin.as_bytes());
-        let output = tokio::task::spawn_blocking(run).await.unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!said.contains(&scene.token), "{said}");
-        (output.status.code(), output.stdout, said)
-    };
-    let (code, stdout, said) = ask(scene.kubelet.address, &ca, &image()).await;
+    let (code, stdout, said) = ask_plugin(&scene, scene.kubelet.address, &ca, &image()).await;
     assert_eq!((code, &*said), (Some(0), ""));
     let (_, password, _) = read_answer(&image(), &serde_json::from_slice(&stdout).unwrap());
     let minted = scene
@@ -592,7 +586,27 @@ async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
         .await
         .unwrap();
     assert_eq!(password, minted.password);
+}
 
+/// What the plug-in of a node says and how it ends, asked for the image of the scene's Pod.
+async fn ask_plugin(
+    scene: &Scene,
+    address: SocketAddr,
+    ca: &Path,
+    image: &str,
+) -> (Option<i32>, Vec<u8>, String) {
+    let (stdin, ca) = (request(image, &scene.token).to_string(), ca.to_owned());
+    let run = move || run_plugin(address, &ca, stdin.as_bytes());
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains(&scene.token), "{said}");
+    (output.status.code(), output.stdout, said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_the_kubelet_in_one_line_why_the_plug_in_has_no_answer() {
+    let scene = Scene::new("plugin-fails").await;
+    let ca = scene.pullpass.ca();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (silent_at, nobody_at) = (silent.local_addr().unwrap(), nobody.local_addr().unwrap());
@@ -617,7 +631,7 @@ async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
         ),
     ] {
         let begun = Instant::now();
-        let (code, stdout, said) = ask(address, ca, image).await;
+        let (code, stdout, said) = ask_plugin(&scene, address, ca, image).await;
         assert_eq!(code, Some(1), "{words}: {said}");
         assert!(
             stdout.is_empty() && said.lines().count() == 1 && said.contains(words),
