@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support;
@@ -569,20 +571,27 @@ async fn mints_once_for_two_replicas() {
     assert!(passwords.iter().all(|password| *password == passwords[0]));
 }
 
-/// The plug-in's stdout is what the kubelet reads, its stderr one line of the kubelet's log.
+/// Runs the plug-in about an image; answers its exit code, its stdout and its stderr, which does not hold the token.
+async fn plug_in(
+    scene: &Scene,
+    address: SocketAddr,
+    ca: &Path,
+    image: &str,
+) -> (Option<i32>, Vec<u8>, String) {
+    let (stdin, ca) = (request(image, &scene.token).to_string(), ca.to_owned());
+    let run = move || run_plugin(address, &ca, stdin.as_bytes());
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains(&scene.token), "{said}");
+    (output.status.code(), output.stdout, said)
+}
+
+/// What the plug-in prints is what the kubelet reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
     let scene = Scene::new("plugin").await;
-    let ca = scene.pullpass.ca();
-    let ask = async |address, ca: &std::path::Path, image: &str| {
-        let (stdin, ca) = (request(image, &scene.token).to_string(), ca.to_owned());
-        let run = move || run_plugin(address, &ca, stdin.as_bytes());
-        let output = tokio::task::spawn_blocking(run).await.unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!said.contains(&scene.token), "{said}");
-        (output.status.code(), output.stdout, said)
-    };
-    let (code, stdout, said) = ask(scene.kubelet.address, &ca, &image()).await;
+    let (address, ca) = (scene.kubelet.address, scene.pullpass.ca());
+    let (code, stdout, said) = plug_in(&scene, address, &ca, &image()).await;
     assert_eq!((code, &*said), (Some(0), ""));
     let (_, password, _) = read_answer(&image(), &serde_json::from_slice(&stdout).unwrap());
     let minted = scene
@@ -592,12 +601,19 @@ async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
         .await
         .unwrap();
     assert_eq!(password, minted.password);
+}
 
+/// One line of the kubelet's log says what went wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn says_in_one_line_why_the_plug_in_has_no_answer() {
+    let scene = Scene::new("no-answer").await;
+    let ca = scene.pullpass.ca();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (silent_at, nobody_at) = (silent.local_addr().unwrap(), nobody.local_addr().unwrap());
     drop(nobody);
-    let others = scene.fixture.file("aws.crt");
+    let aws = scene.fixture.file("aws.crt");
+    std::fs::write(&aws, &scene.fixture.aws.certificate).unwrap();
     for (address, ca, image, words) in [
         (
             scene.kubelet.address,
@@ -607,7 +623,7 @@ async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
         ),
         (nobody_at, &ca, &image(), "cannot connect"),
         (silent_at, &ca, &image(), "no answer in 2 s"),
-        (scene.kubelet.address, &others, &image(), "TLS with"),
+        (scene.kubelet.address, &aws, &image(), "TLS with"),
         (scene.pullpass.health(), &ca, &image(), "TLS with"),
         (
             scene.pullpass.address(),
@@ -617,16 +633,50 @@ async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
         ),
     ] {
         let begun = Instant::now();
-        let (code, stdout, said) = ask(address, ca, image).await;
+        let (code, stdout, said) = plug_in(&scene, address, ca, image).await;
         assert_eq!(code, Some(1), "{words}: {said}");
-        assert!(
-            stdout.is_empty() && said.lines().count() == 1 && said.contains(words),
-            "{words}: {said}"
-        );
+        let is_line = stdout.is_empty() && said.lines().count() == 1;
+        assert!(is_line && said.contains(words), "{words}: {said}");
         assert!(
             begun.elapsed() < Duration::from_secs(10),
             "{:?}",
             begun.elapsed()
         );
     }
+}
+
+/// Who asks how fast: `make run/api/api_broker TEST_ARGUMENTS="--ignored --nocapture"`, with `--release` for numbers that count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "figures, on an idle machine"]
+async fn measures_the_plug_in_and_the_broker() {
+    let scene = Scene::new("figures").await;
+    let ca = scene.pullpass.ca();
+    scene.kubelet.log_in(&image(), &scene.token).await;
+    let stdin = request(&image(), &scene.token).to_string();
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        let output = run_plugin(scene.kubelet.address, &ca, stdin.as_bytes());
+        times[0].push(begun.elapsed());
+        assert!(output.status.success(), "{output:?}");
+        let begun = Instant::now();
+        std::process::Command::new("/bin/true").status().unwrap();
+        times[1].push(begun.elapsed());
+    }
+    for (what, mut times) in ["plug-in", "/bin/true"].into_iter().zip(times) {
+        times.sort_unstable();
+        println!("{what}: p50 {:?}, p99 {:?}", times[100], times[198]);
+    }
+    let (begun, count) = (Instant::now(), 5000_u32);
+    let ask = |_| scene.kubelet.log_in(&image(), &scene.token);
+    futures::stream::iter(0..count)
+        .map(ask)
+        .buffer_unordered(32)
+        .for_each(async |_| {})
+        .await;
+    let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+    println!(
+        "broker: {rate:.0} requests/s over kept connections, peak {} KiB",
+        scene.pullpass.memory()
+    );
 }
