@@ -244,4 +244,37 @@ mod tests {
             );
         }
     }
+
+    #[tokio::test]
+    async fn finds_what_kubelets_have_to_ask_for() {
+        let registry = |name: &str, host: &str, delivery: &str| {
+            let yaml = format!(
+                "{{apiVersion: pullpass.dev/v1alpha1, kind: Registry, metadata: {{name: {name}}}, spec: {{images: [{host}], delivery: {delivery}, namespaceSelector: {{}}, static: {{secretRef: {{name: a}}}}}}}}"
+            );
+            serde_saphyr::from_str(&yaml).unwrap()
+        };
+        let registries = Registries::build([
+            registry("node", "a.com", "Node"),
+            registry("both", "b.com", "Both"),
+        ]);
+        let labels = BTreeMap::from([("pullpass.dev/inject".to_owned(), "enabled".to_owned())]);
+        let namespace = Namespace::new("shop".parse().unwrap(), labels, false);
+        let check = PodChecker::new(Arc::new(Offline::new(registries, vec![namespace])));
+        let pod = r#"{"metadata":{},"spec":{"containers":[{"image":"a.com/x"}]}}"#;
+        let opted_out = r#"{"metadata":{"labels":{"pullpass.dev/inject":"disabled"}},"spec":{"containers":[{"image":"a.com/x"}]}}"#;
+        let asked_for = |namespace: &str, pod: &str, images: &[&str]| {
+            let images: Vec<String> = images.iter().map(|&image| image.to_owned()).collect();
+            let found = check.find_asked_for(&namespace.parse().unwrap(), pod, &images);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let images = ["c.com/x", "b.com/x:1", "a.com/x@sha256:no", "a.com/x:2"];
+        assert_eq!(asked_for("shop", pod, &images), ["node"]);
+        assert!(asked_for("shop", pod, &images[..2]).is_empty());
+        assert!(asked_for("shop", opted_out, &images).is_empty());
+        assert!(asked_for("elsewhere", pod, &images).is_empty());
+        let shop = "shop".parse().unwrap();
+        let checked = check.check(&shop, pod, Timestamp::UNIX_EPOCH).await;
+        let skipped = PodCheck::Skipped(Skip::DeliveredByNode);
+        assert_eq!(checked, skipped, "nothing is enforced");
+    }
 }

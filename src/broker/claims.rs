@@ -179,9 +179,12 @@ mod tests {
         })
     }
 
+    fn read(status: &Value) -> TokenReviewStatus {
+        serde_json::from_value(status.clone()).unwrap()
+    }
+
     fn find(status: &Value) -> Result<PodIdentity, ClaimError> {
-        let status = serde_json::from_value(status.clone()).unwrap();
-        find_pod(&status, "pullpass.dev")
+        find_pod(&read(status), "pullpass.dev")
     }
 
     #[test]
@@ -198,108 +201,70 @@ mod tests {
         assert_eq!(pod.node, "node-1.example");
     }
 
-    /// Each claim that is missing, empty, doubled, or of another form.
+    /// For each claim, values that are missing, empty, doubled, or of another form.
+    const ODD: &str = r#"
+/authenticated: [null, false]
+/audiences: [null, [], [""], [other], [pullpass.dev/x]]
+/error: [token is odd]
+/user: [null, {}]
+/user/uid: [null, "", "a b", ../x, LONG]
+/user/groups:
+- null
+- []
+- ["system:serviceaccounts"]
+- ["system:serviceaccounts:team-a"]
+- ["system:serviceaccounts", "system:serviceaccounts:team-b"]
+/user/extra: [null, {}]
+/user/username:
+- null
+- ""
+- admin
+- system:node:node-1
+- "system:serviceaccount:"
+- system:serviceaccount:team-a
+- "system:serviceaccount:team-a:"
+- system:serviceaccount::builder
+- system:serviceaccount:team-a:b:c
+- system:serviceaccount:team-a:../b
+- system:serviceaccount:Team:builder
+- system:serviceaccount:team-b:builder
+- xsystem:serviceaccount:team-a:builder
+- system:serviceaccount:team.a:builder
+/user/extra/authentication.kubernetes.io~1pod-name: [[], [""], [a, b], [a/b], [..], [A], ["a?b"], [LONG]]
+/user/extra/authentication.kubernetes.io~1node-name: [[], [""], [a, b], [a/b], [..], [A], ["a?b"], [LONG]]
+/user/extra/authentication.kubernetes.io~1pod-uid: [[], [""], [a, b], [a/b], ["a\n"]]
+"#;
+
+    /// What is there with this claim changed; `None`: without it.
+    fn changed(pointer: &str, value: Option<&Value>) -> Value {
+        let mut status = good();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let name = name.replace("~1", "/");
+        let parent = status.pointer_mut(parent).and_then(Value::as_object_mut);
+        let parent = parent.unwrap();
+        match value {
+            Some(value) => parent.insert(name, value.clone()),
+            None => parent.remove(&name),
+        };
+        status
+    }
+
     #[test]
     fn refuses_each_claim_that_is_missing_empty_or_odd() {
-        let extra =
-            |key: &str| format!("/user/extra/{}", key.replace('~', "~0").replace('/', "~1"));
-        let long = "a".repeat(300);
-        let mut rows: Vec<(String, Vec<Value>)> = vec![
-            ("/authenticated".to_owned(), vec![json!(null), json!(false)]),
-            (
-                "/audiences".to_owned(),
-                vec![
-                    json!(null),
-                    json!([]),
-                    json!([""]),
-                    json!(["other"]),
-                    json!(["pullpass.dev/x"]),
-                ],
-            ),
-            ("/user".to_owned(), vec![json!(null), json!({})]),
-            (
-                "/user/uid".to_owned(),
-                vec![
-                    json!(null),
-                    json!(""),
-                    json!("a b"),
-                    json!("../x"),
-                    json!(long),
-                ],
-            ),
-            (
-                "/user/groups".to_owned(),
-                vec![
-                    json!(null),
-                    json!([]),
-                    json!(["system:serviceaccounts"]),
-                    json!(["system:serviceaccounts:team-a"]),
-                    json!(["system:serviceaccounts", "system:serviceaccounts:team-b"]),
-                ],
-            ),
-            ("/user/extra".to_owned(), vec![json!(null), json!({})]),
-            (
-                "/user/username".to_owned(),
-                vec![
-                    json!(null),
-                    json!(""),
-                    json!("admin"),
-                    json!("system:node:node-1"),
-                    json!("system:serviceaccount:"),
-                    json!("system:serviceaccount:team-a"),
-                    json!("system:serviceaccount:team-a:"),
-                    json!("system:serviceaccount::builder"),
-                    json!("system:serviceaccount:team-a:b:c"),
-                    json!("system:serviceaccount:team-a:../b"),
-                    json!("system:serviceaccount:Team:builder"),
-                    json!("system:serviceaccount:team-b:builder"),
-                    json!("xsystem:serviceaccount:team-a:builder"),
-                    json!("system:serviceaccount:team.a:builder"),
-                ],
-            ),
-        ];
-        for key in [POD_NAME, NODE_NAME] {
-            rows.push((
-                extra(key),
-                vec![
-                    json!([]),
-                    json!([""]),
-                    json!(["a", "b"]),
-                    json!(["a/b"]),
-                    json!([".."]),
-                    json!(["A"]),
-                    json!(["a?b"]),
-                    json!([long]),
-                ],
-            ));
-        }
-        rows.push((
-            extra(POD_UID),
-            vec![
-                json!([]),
-                json!([""]),
-                json!(["a", "b"]),
-                json!(["a/b"]),
-                json!(["a\n"]),
-            ],
-        ));
-        rows.push(("/error".to_owned(), vec![json!("token is odd")]));
-        for (pointer, values) in rows {
+        let odd = ODD.replace("LONG", &"a".repeat(300));
+        let rows: BTreeMap<String, Vec<Value>> = serde_saphyr::from_str(&odd).unwrap();
+        for (pointer, values) in &rows {
             for value in values {
-                let mut status = good();
-                let parent = pointer.rsplit_once('/').unwrap();
-                let name = parent.1.replace("~1", "/");
-                status.pointer_mut(parent.0).unwrap()[&name] = value.clone();
-                assert!(find(&status).is_err(), "{pointer} = {value}");
+                let found = find(&changed(pointer, Some(value)));
+                assert!(found.is_err(), "{pointer} = {value}");
             }
             if pointer != "/error" {
-                let mut status = good();
-                let parent = pointer.rsplit_once('/').unwrap();
-                let name = parent.1.replace("~1", "/");
-                let parent = status.pointer_mut(parent.0).unwrap();
-                parent.as_object_mut().unwrap().remove(&name).unwrap();
-                assert!(find(&status).is_err(), "without {pointer}");
+                assert!(find(&changed(pointer, None)).is_err(), "without {pointer}");
             }
+        }
+        let pointers = [POD_NAME, NODE_NAME, POD_UID];
+        for key in pointers.map(|key| format!("/user/extra/{}", key.replace('/', "~1"))) {
+            assert!(rows.contains_key(&key), "{key}");
         }
         assert!(find(&json!({})).is_err());
     }

@@ -21,6 +21,7 @@ use crate::names::ObjectName;
 use crate::provision::node_list::{MAX_NODES, NodeList, day_of};
 use crate::provision::ports::{ClusterError, Precondition};
 use crate::provision::{Provision as _, Provisioner};
+use crate::registry::ValidRegistry;
 
 /// How long others are waited for that ask for the first time.
 const GATHER: Duration = Duration::from_secs(5);
@@ -77,15 +78,14 @@ impl Noted {
 
     /// What was read or written: of nodes that are in there already, only the day is due, which can wait.
     fn take_over(&mut self, list: &NodeList, now: Instant) {
-        let known = |node: &ObjectName| list.last_day(node);
         let nodes = self.due.keys().chain(self.written.keys());
         let known: HashMap<ObjectName, Date> = nodes
-            .filter_map(|node| Some((node.clone(), known(node)?)))
+            .filter_map(|node| Some((node.clone(), list.last_day(node)?)))
             .collect();
         // What there is no room for is not asked about again and again.
         let is_full = list.is_full();
         self.due.retain(|node, day| match known.get(node) {
-            Some(last) => last < day,
+            Some(written) => written < day,
             None => !is_full,
         });
         // Noted while others were written.
@@ -154,7 +154,7 @@ impl Recorder {
         let known = self.provisioner.registries();
         let is_asked = |name: &ObjectName| {
             let registry = known.get(name);
-            registry.is_some_and(|registry| registry.delivers_by_node())
+            registry.is_some_and(ValidRegistry::delivers_by_node)
         };
         let mut registries = self.lock();
         registries.retain(|name, _| is_asked(name));

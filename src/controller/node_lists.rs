@@ -54,9 +54,10 @@ impl SeenNodes {
     }
 
     fn put(&self, registry: &ObjectName, list: NodeList) {
+        let count = list.len();
         let has_changed = self.with(|seen| {
-            let before = seen.lists.insert(registry.clone(), Arc::new(list.clone()));
-            let has_changed = before.is_none_or(|before| before.len() != list.len());
+            let before = seen.lists.insert(registry.clone(), Arc::new(list));
+            let has_changed = before.is_none_or(|before| before.len() != count);
             if has_changed {
                 seen.changed.insert(registry.clone());
             }

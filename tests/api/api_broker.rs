@@ -571,8 +571,25 @@ async fn mints_once_for_two_replicas() {
     assert!(passwords.iter().all(|password| *password == passwords[0]));
 }
 
-/// Runs the plug-in about an image; answers its exit code, its stdout and its stderr, which does not hold the token.
-async fn plug_in(
+/// The plug-in's stdout is what the kubelet reads, its stderr one line of the kubelet's log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
+    let scene = Scene::new("plugin").await;
+    let ca = scene.pullpass.ca();
+    let (code, stdout, said) = ask_plugin(&scene, scene.kubelet.address, &ca, &image()).await;
+    assert_eq!((code, &*said), (Some(0), ""));
+    let (_, password, _) = read_answer(&image(), &serde_json::from_slice(&stdout).unwrap());
+    let minted = scene
+        .fixture
+        .user
+        .newest(&scene.fixture.world.moto)
+        .await
+        .unwrap();
+    assert_eq!(password, minted.password);
+}
+
+/// What the plug-in of a node says and how it ends, asked for the image of the scene's Pod.
+async fn ask_plugin(
     scene: &Scene,
     address: SocketAddr,
     ca: &Path,
@@ -586,34 +603,15 @@ async fn plug_in(
     (output.status.code(), output.stdout, said)
 }
 
-/// What the plug-in prints is what the kubelet reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hands_the_answer_to_the_kubelet_by_the_plug_in() {
-    let scene = Scene::new("plugin").await;
-    let (address, ca) = (scene.kubelet.address, scene.pullpass.ca());
-    let (code, stdout, said) = plug_in(&scene, address, &ca, &image()).await;
-    assert_eq!((code, &*said), (Some(0), ""));
-    let (_, password, _) = read_answer(&image(), &serde_json::from_slice(&stdout).unwrap());
-    let minted = scene
-        .fixture
-        .user
-        .newest(&scene.fixture.world.moto)
-        .await
-        .unwrap();
-    assert_eq!(password, minted.password);
-}
-
-/// One line of the kubelet's log says what went wrong.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn says_in_one_line_why_the_plug_in_has_no_answer() {
-    let scene = Scene::new("no-answer").await;
+async fn tells_the_kubelet_in_one_line_why_the_plug_in_has_no_answer() {
+    let scene = Scene::new("plugin-fails").await;
     let ca = scene.pullpass.ca();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (silent_at, nobody_at) = (silent.local_addr().unwrap(), nobody.local_addr().unwrap());
     drop(nobody);
-    let aws = scene.fixture.file("aws.crt");
-    std::fs::write(&aws, &scene.fixture.aws.certificate).unwrap();
+    let others = scene.fixture.file("aws.crt");
     for (address, ca, image, words) in [
         (
             scene.kubelet.address,
@@ -623,7 +621,7 @@ async fn says_in_one_line_why_the_plug_in_has_no_answer() {
         ),
         (nobody_at, &ca, &image(), "cannot connect"),
         (silent_at, &ca, &image(), "no answer in 2 s"),
-        (scene.kubelet.address, &aws, &image(), "TLS with"),
+        (scene.kubelet.address, &others, &image(), "TLS with"),
         (scene.pullpass.health(), &ca, &image(), "TLS with"),
         (
             scene.pullpass.address(),
@@ -633,10 +631,12 @@ async fn says_in_one_line_why_the_plug_in_has_no_answer() {
         ),
     ] {
         let begun = Instant::now();
-        let (code, stdout, said) = plug_in(&scene, address, ca, image).await;
+        let (code, stdout, said) = ask_plugin(&scene, address, ca, image).await;
         assert_eq!(code, Some(1), "{words}: {said}");
-        let is_line = stdout.is_empty() && said.lines().count() == 1;
-        assert!(is_line && said.contains(words), "{words}: {said}");
+        assert!(
+            stdout.is_empty() && said.lines().count() == 1 && said.contains(words),
+            "{words}: {said}"
+        );
         assert!(
             begun.elapsed() < Duration::from_secs(10),
             "{:?}",

@@ -223,6 +223,63 @@ async fn references_and_warns_when_secret_is_not_complete() {
     );
 }
 
+/// One Registry of `delivery: Node` with something for Pods, and one beside it.
+fn asked_for(pod_metadata: &Value) -> Registries {
+    let login = json!({"secretRef": {"name": "login"}});
+    let selector = json!({"matchExpressions": [{"key": "none", "operator": "DoesNotExist"}]});
+    let registry = |name: &str, spec: Value| {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": name}, "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    let mut node = json!({
+        "images": [format!("{HOST}/team")], "delivery": "Node", "static": login, "namespaceSelector": selector,
+    });
+    if !pod_metadata.is_null() {
+        node["podMetadata"] = pod_metadata.clone();
+    }
+    let other = json!({"images": ["other.example"], "static": login, "namespaceSelector": {}});
+    let built = Registries::build([registry("node", node), registry("other", other)]);
+    assert_eq!(built.problems(), []);
+    built
+}
+
+#[tokio::test]
+async fn references_nothing_for_a_login_that_the_kubelet_asks_for() {
+    let metadata = json!({"labels": {"aadpodidbinding": "image-puller"}});
+    let label =
+        json!([{"op": "add", "path": "/metadata/labels/aadpodidbinding", "value": "image-puller"}]);
+    let (routine, other) = ("DeliveredByNode", "other.example/x:1");
+    for (namespace, metadata, patch) in [
+        ("shop", Value::Null, None),
+        ("shop", metadata.clone(), Some(label.clone())),
+    ] {
+        // Nothing is asked of what no Secret holds.
+        let mut script = Script::new(asked_for(&metadata));
+        script.coverage = Coverage::Foreign;
+        let (router, metrics) = webhook(Arc::new(script));
+        let answer = post(&router, in_namespace(namespace).to_string()).await;
+        assert_eq!(answer.patch(), patch, "{metadata}");
+        assert!(answer.warnings().is_empty());
+        let skipped = metrics.counted(Counted::Unchanged, routine, CacheResult::Hit);
+        assert_eq!(skipped, u64::from(metadata.is_null()));
+    }
+    let (router, _) = webhook(Arc::new(Script::new(asked_for(&metadata))));
+    let mut both = review();
+    both["request"]["object"]["spec"]["initContainers"] = json!([{"name": "i", "image": other}]);
+    let patch = post(&router, both.to_string()).await.patch().unwrap();
+    let [reference, added] = [&reference().unwrap()[0], &label[0]].map(Clone::clone);
+    assert_eq!(patch, json!([reference, added]));
+    // Where that Secret is somebody else's, the label is added all the same.
+    let mut script = Script::new(asked_for(&metadata));
+    script.coverage = Coverage::Foreign;
+    let (router, _) = webhook(Arc::new(script));
+    let answer = post(&router, both.to_string()).await;
+    assert_eq!(answer.patch(), Some(label));
+    assert!(answer.warnings()[0].contains("Secret shop/pullpass"));
+}
+
 /// What a cloud answers names principals and accounts: it is for those who may read Registries.
 #[tokio::test]
 async fn repeats_no_words_of_a_cloud_to_whoever_creates_a_pod() {

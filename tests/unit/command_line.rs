@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const REGISTRIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/registries.yaml");
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "certs",
     "check",
     "completion",

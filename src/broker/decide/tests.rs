@@ -44,6 +44,10 @@ fn pod() -> PodIdentity {
     }
 }
 
+fn image() -> Reference<'static> {
+    Reference::parse(IMAGE).unwrap()
+}
+
 /// The name of the Registry that serves the image, or `labels`, or the reason of the refusal with its message.
 fn chosen(
     registries: &Registries,
@@ -51,11 +55,12 @@ fn chosen(
 ) -> Result<String, (Reason, String)> {
     let labels = labels.map(|labels| namespace(labels).labels);
     let (namespace, pod) = (namespace(&[("team", "a")]), pod());
+    let image = image();
     let question = Question {
         namespace: &namespace,
         pod: &pod,
         labels: labels.as_ref(),
-        image: &Reference::parse(IMAGE).unwrap(),
+        image: &image,
     };
     match choose(registries, &question) {
         Ok(Choice::Registry(resolved)) => Ok(resolved.registry.name.to_string()),
@@ -101,102 +106,38 @@ fn serves_namespaces_that_opted_in_and_no_others() {
     }
 }
 
+/// Registries, each with its name and what its `spec` has besides; and who is chosen: one of them, what labels decide, or nobody and why.
+const PRECEDENCE: &str = r"
+- [{a: {}}, a]
+- [{a: {delivery: Both}}, a]
+# The one that comes first decides, whatever it does.
+- [{a: {}, b: {images: [IMAGE], delivery: Secret}}, NotServed]
+- [{a: {delivery: Secret}, b: {images: [IMAGE]}}, b]
+- [{a: {}, b: {serviceAccountNames: [builder], delivery: Secret}}, NotServed]
+- [{a: {}, b: {serviceAccountNames: [other], delivery: Secret}}, a]
+- [{a: {}, b: {images: [IMAGE], suspend: true}}, a]
+- [{a: {}, b: {podSelector: {matchLabels: {x: z}}}}, labels]
+- [{a: {images: [IMAGE]}, b: {podSelector: {matchLabels: {x: z}}}}, a]
+- [{a: {namespaceSelector: {matchLabels: {team: b}}}}, NoRegistry]
+- [{a: {images: [harbor.example/other]}}, NoRegistry]
+- [{a: {excludedImages: [IMAGE]}}, NoRegistry]
+- [{a: {suspend: true}}, NotServed]
+- [{a: {suspend: true, namespaceSelector: {matchLabels: {team: b}}}}, NoRegistry]
+- [{a: {serviceAccountNames: [other]}}, NotServed]
+- [{}, NoRegistry]
+";
+
 #[test]
 fn chooses_by_the_precedence_among_all_registries() {
-    let rows = [
-        (vec![("a", json!({}))], Ok("a")),
-        (vec![("a", json!({"delivery": "Both"}))], Ok("a")),
-        // The one that comes first decides, whatever it does.
-        (
-            vec![
-                ("a", json!({})),
-                ("b", json!({"images": [IMAGE], "delivery": "Secret"})),
-            ],
-            Err(Reason::NotServed),
-        ),
-        (
-            vec![
-                ("a", json!({"delivery": "Secret"})),
-                ("b", json!({"images": [IMAGE]})),
-            ],
-            Ok("b"),
-        ),
-        (
-            vec![
-                ("a", json!({})),
-                (
-                    "b",
-                    json!({"serviceAccountNames": ["builder"], "delivery": "Secret"}),
-                ),
-            ],
-            Err(Reason::NotServed),
-        ),
-        (
-            vec![
-                ("a", json!({})),
-                (
-                    "b",
-                    json!({"serviceAccountNames": ["other"], "delivery": "Secret"}),
-                ),
-            ],
-            Ok("a"),
-        ),
-        (
-            vec![
-                ("a", json!({})),
-                ("b", json!({"images": [IMAGE], "suspend": true})),
-            ],
-            Ok("a"),
-        ),
-        (
-            vec![
-                ("a", json!({})),
-                ("b", json!({"podSelector": {"matchLabels": {"x": "y"}}})),
-            ],
-            Ok("labels"),
-        ),
-        (
-            vec![
-                ("a", json!({"images": [IMAGE]})),
-                ("b", json!({"podSelector": {"matchLabels": {"x": "y"}}})),
-            ],
-            Ok("a"),
-        ),
-        (
-            vec![(
-                "a",
-                json!({"namespaceSelector": {"matchLabels": {"team": "b"}}}),
-            )],
-            Err(Reason::NoRegistry),
-        ),
-        (
-            vec![("a", json!({"images": ["harbor.example/other"]}))],
-            Err(Reason::NoRegistry),
-        ),
-        (
-            vec![("a", json!({"excludedImages": [IMAGE]}))],
-            Err(Reason::NoRegistry),
-        ),
-        (
-            vec![("a", json!({"suspend": true}))],
-            Err(Reason::NotServed),
-        ),
-        (
-            vec![(
-                "a",
-                json!({"suspend": true, "namespaceSelector": {"matchLabels": {"team": "b"}}}),
-            )],
-            Err(Reason::NoRegistry),
-        ),
-        (
-            vec![("a", json!({"serviceAccountNames": ["other"]}))],
-            Err(Reason::NotServed),
-        ),
-        (vec![], Err(Reason::NoRegistry)),
-    ];
+    let rows = PRECEDENCE.replace("IMAGE", IMAGE);
+    let rows: Vec<(BTreeMap<String, Value>, String)> = serde_saphyr::from_str(&rows).unwrap();
     for (specs, expected) in rows {
+        let specs: Vec<_> = specs
+            .iter()
+            .map(|(name, more)| (&**name, more.clone()))
+            .collect();
         let found = chosen(&registries(&specs), None);
-        let found = found.as_deref().map_err(|(reason, _)| *reason);
+        let found = found.unwrap_or_else(|(reason, _)| format!("{reason:?}"));
         assert_eq!(found, expected, "{specs:?}");
     }
 }
@@ -252,58 +193,35 @@ fn says_what_to_do_about_a_registry_that_does_not_serve() {
 
 #[test]
 fn believes_labels_of_the_very_pod_alone() {
-    let live = || LivePod {
-        uid: "p-1".to_owned(),
-        service_account: "builder".to_owned(),
-        node: "node-1".to_owned(),
+    let live = |uid: &str, service_account: &str, node: &str| LivePod {
+        uid: uid.to_owned(),
+        service_account: service_account.to_owned(),
+        node: node.to_owned(),
         labels: BTreeMap::new(),
     };
-    check_pod(&pod(), Some(&live())).unwrap();
-    let opted_out = BTreeMap::from([(INJECT_LABEL.to_owned(), "disabled".to_owned())]);
+    let good = || live("p-1", "builder", "node-1");
+    check_pod(&pod(), Some(&good())).unwrap();
+    let opted_out = LivePod {
+        labels: BTreeMap::from([(INJECT_LABEL.to_owned(), "disabled".to_owned())]),
+        ..good()
+    };
     for (found, reason) in [
         (None, Reason::Unauthenticated),
         (
-            Some(LivePod {
-                uid: "p-2".to_owned(),
-                ..live()
-            }),
+            Some(live("p-2", "builder", "node-1")),
+            Reason::Unauthenticated,
+        ),
+        (Some(live("", "builder", "node-1")), Reason::Unauthenticated),
+        (
+            Some(live("p-1", "default", "node-1")),
             Reason::Unauthenticated,
         ),
         (
-            Some(LivePod {
-                uid: String::new(),
-                ..live()
-            }),
+            Some(live("p-1", "builder", "node-2")),
             Reason::Unauthenticated,
         ),
-        (
-            Some(LivePod {
-                service_account: "default".to_owned(),
-                ..live()
-            }),
-            Reason::Unauthenticated,
-        ),
-        (
-            Some(LivePod {
-                node: "node-2".to_owned(),
-                ..live()
-            }),
-            Reason::Unauthenticated,
-        ),
-        (
-            Some(LivePod {
-                node: String::new(),
-                ..live()
-            }),
-            Reason::Unauthenticated,
-        ),
-        (
-            Some(LivePod {
-                labels: opted_out,
-                ..live()
-            }),
-            Reason::NotOptedIn,
-        ),
+        (Some(live("p-1", "builder", "")), Reason::Unauthenticated),
+        (Some(opted_out), Reason::NotOptedIn),
     ] {
         let refused = check_pod(&pod(), found.as_ref()).unwrap_err();
         assert_eq!(refused.reason, reason, "{found:?}");

@@ -29,7 +29,10 @@ pub(super) async fn check(
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     let mut registries = Manifests::load(&args.files)?.registries;
-    let kube = args.cluster.open(args.own_namespace.as_ref(), &args.exclude).await?;
+    let kube = args
+        .cluster
+        .open(args.own_namespace.as_ref(), &args.exclude)
+        .await?;
     if let (Some(kube), true) = (&kube, args.files.is_empty()) {
         report.begin(SubjectKind::Cluster, kube.namespace());
         let listed = context::load_registries(kube, args, report).await?;

@@ -121,7 +121,7 @@ fn judge_pods<'f>(
         let is_told = events
             .iter()
             .any(|event| event.reason == NOT_REFERENCED && event.object == object);
-        let is_suspect = opted_in && pod.is_image_pull_failing;
+        let is_suspect = opted_in && pod.is_image_pull_failing();
         if !is_told && !is_suspect {
             return None;
         }

@@ -286,10 +286,10 @@ fn shop() -> NamespaceFacts {
         note: "It was created without a reference to a pull secret that its images need: pullpass was not asked".to_owned(),
     }
     };
-    let mut missed = crate::controller::missed_pods::waiting_pod("shop", "web-1");
-    missed.is_image_pull_failing = true;
+    let missed = crate::controller::missed_pods::waiting_pod("shop", "web-1");
+    assert!(missed.is_image_pull_failing());
     let mut other = crate::controller::missed_pods::waiting_pod("shop", "other-1");
-    other.is_image_pull_failing = false;
+    other.failing_images.clear();
     NamespaceFacts {
         name: NamespaceName::constant("shop"),
         namespace: Ok(Some(namespace("shop", "enabled", "payments"))),

@@ -13,6 +13,7 @@ use crate::controller::conditions::{AskedFacts, LoginState, Reason, RegistryFact
 use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Provision as _;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{Namespace, Pending};

@@ -14,7 +14,7 @@ use pullpass::cluster::{Kube, KubeCredentialStore, Watches};
 use pullpass::controller::missed_pods::calls::{CallTiming, UnaskedPod};
 use pullpass::controller::missed_pods::webhook_calls::WebhookCalls;
 use pullpass::controller::missed_pods::{self, MissedPodScanner};
-use pullpass::controller::{self, Leadership, Reconciler};
+use pullpass::controller::{self, Leadership, Reconciler, SeenNodes};
 use pullpass::credential::{Credential, MintError};
 use pullpass::provision::Provisioner;
 use pullpass::provision::changes::ChangeLog;
@@ -118,6 +118,7 @@ impl Leader {
             kube: kube.clone(),
             provisioner: provisioner.clone(),
             check: PodChecker::new(Arc::new(provisioner.clone())),
+            nodes: SeenNodes::default(),
             admissions: admission::Metrics::default(),
             calls: calls.clone(),
             timing: CallTiming {
