@@ -668,7 +668,8 @@ async fn measures_the_plug_in_and_the_broker() {
         println!("{what}: p50 {:?}, p99 {:?}", times[100], times[198]);
     }
     let (begun, count) = (Instant::now(), 5000_u32);
-    let ask = |_| scene.kubelet.log_in(&image(), &scene.token);
+    let image = image();
+    let ask = |_| scene.kubelet.log_in(&image, &scene.token);
     futures::stream::iter(0..count)
         .map(ask)
         .buffer_unordered(32)
