@@ -644,3 +644,40 @@ async fn tells_the_kubelet_in_one_line_why_the_plug_in_has_no_answer() {
         );
     }
 }
+
+/// Who asks how fast: `make run/api/api_broker TEST_ARGUMENTS="--ignored --nocapture"`, with `--release` for numbers that count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "figures, on an idle machine"]
+async fn measures_the_plug_in_and_the_broker() {
+    let scene = Scene::new("figures").await;
+    let ca = scene.pullpass.ca();
+    scene.kubelet.log_in(&image(), &scene.token).await;
+    let stdin = request(&image(), &scene.token).to_string();
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        let output = run_plugin(scene.kubelet.address, &ca, stdin.as_bytes());
+        times[0].push(begun.elapsed());
+        assert!(output.status.success(), "{output:?}");
+        let begun = Instant::now();
+        std::process::Command::new("/bin/true").status().unwrap();
+        times[1].push(begun.elapsed());
+    }
+    for (what, mut times) in ["plug-in", "/bin/true"].into_iter().zip(times) {
+        times.sort_unstable();
+        println!("{what}: p50 {:?}, p99 {:?}", times[100], times[198]);
+    }
+    let (begun, count) = (Instant::now(), 5000_u32);
+    let image = image();
+    let ask = |_| scene.kubelet.log_in(&image, &scene.token);
+    futures::stream::iter(0..count)
+        .map(ask)
+        .buffer_unordered(32)
+        .for_each(async |_| {})
+        .await;
+    let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+    println!(
+        "broker: {rate:.0} requests/s over kept connections, peak {} KiB",
+        scene.pullpass.memory()
+    );
+}

@@ -494,3 +494,33 @@ fn find_uses(method: &str, path: &str) -> Vec<(String, String, bool)> {
         .map(|verb| ((*verb).to_owned(), resource.clone(), own))
         .collect()
 }
+
+/// With the broker two rights more, and no others; without it neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn may_review_tokens_and_read_pods_with_the_broker_alone() {
+    let fixture = Fixture::alone("broker").await;
+    let tenant = fixture.namespace("tenant").await;
+    let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
+    let review =
+        json!({"verb": "create", "group": "authentication.k8s.io", "resource": "tokenreviews"});
+    let pod =
+        |verb: &str| json!({"verb": verb, "resource": "pods", "namespace": tenant, "name": "any"});
+    for asked in [&review, &pod("get")] {
+        assert!(!pullpass.may(asked).await, "{asked}");
+    }
+    support::broker::grant_broker(&fixture.cluster).await;
+    wait::until("the rights of the broker", async || {
+        (pullpass.may(&review).await && pullpass.may(&pod("get")).await).then_some(())
+    })
+    .await;
+    for verb in VERBS {
+        if !["get", "list"].contains(&verb) {
+            assert!(!pullpass.may(&pod(verb)).await, "{verb}");
+        }
+        if verb != "create" {
+            let mut other = review.clone();
+            other["verb"] = verb.into();
+            assert!(!pullpass.may(&other).await, "{verb}");
+        }
+    }
+}

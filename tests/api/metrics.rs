@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support;
 use serde_json::json;
-use support::fixture::{ECR, Fixture};
+use support::fixture::{ECR, FIXTURE, Fixture};
+use support::process::{Launch, Pullpass};
 use support::generated::{Row, read, rows, section};
 use support::wait;
 
@@ -134,7 +135,15 @@ async fn documents_every_metric_and_no_other() {
     let fixture = Fixture::new("metrics").await;
     fixture.serve(&[&format!("{ECR}/team")]).await;
     let namespace = fixture.namespace("shop").await;
-    let pullpass = fixture.start_controller().await;
+    let launch = Launch {
+        controller: true,
+        arguments: vec!["--broker-listen=127.0.0.1:0"],
+        ..fixture.launch().await
+    };
+    let pullpass = Pullpass::start(&launch).await;
+    pullpass
+        .register(&fixture.cluster, FIXTURE, fixture.name)
+        .await;
     fixture
         .create(&namespace, &[&format!("{ECR}/team/hello:1")])
         .await;

@@ -10,6 +10,7 @@
 
 #[path = "provision/double.rs"]
 pub(crate) mod double;
+mod image_logins;
 mod races;
 pub(crate) mod silent;
 mod status;
