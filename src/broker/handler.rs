@@ -57,7 +57,7 @@ fn log_issued(issued: &Issued) {
         pod.namespace = issued.pod.namespace.as_str(),
         pod.name = issued.pod.name.as_str(),
         node.name = issued.pod.node.as_str(),
-        registry = issued.registry.as_str(),
+        registry.name = issued.registry.as_str(),
         "answered a kubelet's request with a login"
     );
 }

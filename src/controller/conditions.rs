@@ -293,8 +293,7 @@ fn decide_held(
 ) -> (bool, Reason) {
     let wanted = summary.total - summary.foreign;
     if summary.ready >= wanted && (wanted > 0 || summary.foreign == 0) {
-        let mut conditions = before.into_iter().flat_map(|before| &before.conditions);
-        let was_ready = conditions.any(|one| one.type_ == "Ready" && one.status == "True");
+        let was_ready = before.is_some_and(RegistryStatus::is_ready);
         if login.is_untried() && !was_ready {
             return (false, Reason::new(PROVISIONING, "the login is being tried"));
         }

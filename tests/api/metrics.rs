@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support;
 use serde_json::json;
 use support::fixture::{ECR, FIXTURE, Fixture};
-use support::process::{Launch, Pullpass};
 use support::generated::{Row, read, rows, section};
+use support::process::{Launch, Pullpass};
 use support::wait;
 
 const PAGE: &str = "docs/reference/metrics.md";

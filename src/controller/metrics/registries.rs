@@ -34,14 +34,10 @@ type Find = fn(&RegistryGauge) -> Option<i64>;
 
 impl RegistryGauge {
     fn of(status: &RegistryStatus) -> Self {
-        let holds = |kind: &str| {
-            let mut conditions = status.conditions.iter();
-            conditions.any(|one| one.type_ == kind && one.status == "True")
-        };
         let expiry = status.expiration_time.as_deref();
         let expiry = expiry.and_then(|text| text.parse::<Timestamp>().ok());
         Self {
-            ready: (!holds("Suspended")).then(|| holds("Ready")),
+            ready: (!status.is_suspended()).then(|| status.is_ready()),
             expiry: expiry.map(Timestamp::as_second),
         }
     }

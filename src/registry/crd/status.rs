@@ -53,3 +53,20 @@ pub struct NamespaceCounts {
     /// The opted-in namespaces that it serves. Form: a whole number.
     pub total: i64,
 }
+
+impl RegistryStatus {
+    /// Whether it is ready, as far as the leader said.
+    pub fn is_ready(&self) -> bool {
+        self.holds("Ready")
+    }
+
+    /// Whether it rests.
+    pub fn is_suspended(&self) -> bool {
+        self.holds("Suspended")
+    }
+
+    fn holds(&self, type_: &str) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.any(|one| one.type_ == type_ && one.status == "True")
+    }
+}

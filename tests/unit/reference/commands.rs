@@ -219,7 +219,7 @@ fn find_calls(line: &str) -> Vec<Vec<String>> {
         .iter()
         .filter_map(|word| word.strip_prefix("<(")?.strip_suffix(')'));
     let mut calls: Vec<Vec<String>> = inner.flat_map(find_calls).collect();
-    let is_end = |word: &String| ["|", ">", "&&", ";"].contains(&word.as_str());
+    let is_end = |word: &String| ["|", ">", "<", "&&", ";"].contains(&word.as_str());
     for part in words.split(is_end) {
         let begin = part.iter().position(|word| word == "pullpass");
         // Elsewhere it is a name: `kubectl -n pullpass`.

@@ -25,6 +25,8 @@ const OTHERS: &[(&str, &[&str])] = &[
         "kinds",
         &[
             "AdmissionReview",
+            "CredentialProviderRequest",
+            "CredentialProviderResponse",
             "DaemonSet",
             "Deployment",
             "Job",
@@ -39,6 +41,7 @@ const OTHERS: &[(&str, &[&str])] = &[
             "ServiceAccount",
             "StatefulSet",
             "TaskRun",
+            "TokenReview",
             "ValidatingAdmissionPolicy",
             "Workflow",
         ],
@@ -48,6 +51,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         &[
             "ErrImagePull",
             "False",
+            "Image",
             "ImagePullBackOff",
             "JSONPatch",
             "Normal",
@@ -75,7 +79,14 @@ const OTHERS: &[(&str, &[&str])] = &[
     ),
     (
         "outcomes of metrics",
-        &["Deleted", "Failed", "Minted", "Succeeded", "Written"],
+        &[
+            "Deleted",
+            "Failed",
+            "Minted",
+            "Served",
+            "Succeeded",
+            "Written",
+        ],
     ),
     (
         "names for the debugger",
@@ -90,7 +101,7 @@ const WARN: [(&str, &str); 2] = [
 ];
 
 /// Reasons that say that nothing is wrong.
-const FINE: [&str; 11] = [
+const FINE: [&str; 12] = [
     "AsExpected",
     "DryRun",
     "LoginNotRequired",
@@ -101,6 +112,7 @@ const FINE: [&str; 11] = [
     "Outranked",
     "Provisioned",
     "Provisioning",
+    "ServedByNode",
     "Suspended",
 ];
 

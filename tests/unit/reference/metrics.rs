@@ -10,17 +10,30 @@ use crate::support::sources::{inner, is_word, sources, text_of, walk};
 
 const FILE: &str = "docs/reference/metrics.md";
 
+fn is_name(text: &str) -> bool {
+    let is_ours = text.starts_with("pullpass_") || text.starts_with("process_");
+    is_ours
+        && text
+            .chars()
+            .all(|one| one == '_' || one.is_ascii_lowercase())
+}
+
 /// The names that the code registers, as the page has them but for `_total`.
 fn find_registered() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for source in sources() {
+        let is_table = source.path.contains("metric");
         walk(&source.tokens(), &mut |tokens, at| {
-            let is_call =
-                is_word(tokens.get(at), "register") || is_word(tokens.get(at), "register_sampled");
+            let is_call = ["register", "register_sampled", "register_info"]
+                .iter()
+                .any(|name| is_word(tokens.get(at), name));
             if let (true, Some(TokenTree::Group(group))) = (is_call, tokens.get(at + 1)) {
                 let texts = inner(group).into_iter().filter_map(|token| text_of(&token));
-                found.extend(texts.filter(|text| text.starts_with("pullpass_")));
+                found.extend(texts.filter(|text| is_name(text)));
             }
+            // Those that are read when they are asked for stand in tables.
+            let text = tokens.get(at).filter(|_| is_table).and_then(text_of);
+            found.extend(text.filter(|text| is_name(text)));
         });
     }
     found
@@ -37,8 +50,9 @@ fn without_suffix(name: &str) -> &str {
 fn has_a_row_for_each_metric_and_for_no_other() {
     let text = read(FILE);
     let documented = rows(&text).into_iter().filter_map(|cells| {
-        let name = cells[0].strip_prefix("`pullpass_")?.strip_suffix('`')?;
-        Some(format!("pullpass_{}", without_suffix(name)))
+        let name = cells[0].strip_prefix('`')?.strip_suffix('`')?;
+        let name = without_suffix(name);
+        is_name(name).then(|| name.to_owned())
     });
     let documented: BTreeSet<String> = documented.collect();
     let registered = find_registered();
