@@ -667,6 +667,7 @@ async fn measures_the_plug_in_and_the_broker() {
         times.sort_unstable();
         println!("{what}: p50 {:?}, p99 {:?}", times[100], times[198]);
     }
+    println!("idle: peak {} KiB", scene.pullpass.memory());
     let (begun, count) = (Instant::now(), 5000_u32);
     let image = image();
     let ask = |_| scene.kubelet.log_in(&image, &scene.token);
