@@ -6,6 +6,5 @@ mod migrate;
 mod nodes;
 mod quick_start;
 mod rotation;
-mod site;
 #[path = "../support/mod.rs"]
 mod support;

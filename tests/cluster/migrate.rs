@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use tokio::task::{JoinHandle, block_in_place};
 
 use super::quick_start::page::Page;
-use super::site::{LOGINS, Shell, Site};
 use super::support::cluster::Cluster;
 use super::support::wait;
+use crate::support::site::clouds::LOGINS;
+use crate::support::site::{Shell, Site};
 
 /// How often a Pod is created.
 const PAUSE: Duration = Duration::from_millis(400);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::site::{Shell, Site};
+use crate::support::site::{Shell, Site};
 use compare::find_difference;
 use page::{Block, Page};
 

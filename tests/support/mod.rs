@@ -42,6 +42,7 @@ pub mod program_log;
 pub mod proxy;
 pub mod registries;
 pub mod roles;
+pub mod site;
 pub mod source;
 pub mod sources;
 pub mod store;

@@ -6,7 +6,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-mod clouds;
+pub mod clouds;
 mod programs;
 mod shell;
 
@@ -22,7 +22,6 @@ use tokio::task::JoinHandle;
 
 use crate::support;
 use clouds::Clouds;
-pub(crate) use clouds::LOGINS;
 use clouds::{ACR, ECR, HARBOR, REGISTRY};
 use programs::Doubles;
 pub(crate) use shell::Shell;
