@@ -114,7 +114,7 @@ test-oldest: bed bed-oldest
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
 ## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; one that pulls across rotations; and a kubelet that asks
-test-cluster: bed-demo
+test-cluster: bed-cluster
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
 	$(CARGO) test --locked --test cluster -- rotation:: nodes:: --nocapture --test-threads 1

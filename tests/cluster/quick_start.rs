@@ -65,7 +65,8 @@ async fn each_page_does_what_it_says() {
     let mut pages: Vec<String> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "README.md")
+        // tests/cluster/nodes.rs does what kubelet.md says: it restarts the kubelet.
+        .filter(|name| !["README.md", "kubelet.md"].contains(&name.as_str()))
         .collect();
     let mut known: Vec<&String> = rows.iter().map(|row| &row.page).collect();
     pages.sort();
