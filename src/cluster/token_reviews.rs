@@ -29,7 +29,7 @@ const API_VERSION: &str = "authentication.k8s.io/v1";
 const KIND: &str = "TokenReview";
 
 /// Who needs `pullpass` to look at Pods, in Events.
-const ACTION: &str = "Broker";
+const ACTION: &str = "RefuseLogin";
 
 /// A question whose a token is. The token goes from where it is held into the request.
 #[derive(Serialize)]

@@ -174,7 +174,10 @@ fn says_what_to_do_about_a_registry_that_does_not_serve() {
         (json!({"delivery": "Secret"}), "delivery: Secret"),
         (json!({"suspend": true}), "suspended"),
         (
-            json!({"access": "Push", "delivery": "Secret", "namespaceSelector": {"matchLabels": {"team": "a"}}}),
+            json!({
+                "access": "Push", "delivery": "Secret",
+                "namespaceSelector": {"matchLabels": {"team": "a"}},
+            }),
             "access: Push",
         ),
         (
