@@ -1,5 +1,5 @@
 //! `pullpass credential-provider`: the kubelet's plug-in. The kubelet runs it for each image that is to be pulled, and waits for it: so it
-//! does little before it asks. Its subcommand prints how kubelets are set up to run it.
+//! does little before it asks (<https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/>). Its subcommand prints how kubelets are set up to run it.
 
 pub(super) mod config;
 pub(super) mod platform;
@@ -18,7 +18,6 @@ use crate::broker::protocol::{CredentialRequest, REQUEST_MAX};
 ///
 /// This is a credential provider of the kubelet: it reads a CredentialProviderRequest from stdin, hands it to the broker of pullpass, and
 /// prints the CredentialProviderResponse. What goes wrong is one line on stderr, which the kubelet logs. It keeps nothing on disk.
-/// https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  \
