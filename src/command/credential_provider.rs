@@ -19,6 +19,7 @@ use crate::broker::protocol::{CredentialRequest, REQUEST_MAX};
 /// This is a credential provider of the kubelet: it reads a CredentialProviderRequest from stdin, hands it to the broker of pullpass, and
 /// prints the CredentialProviderResponse. What goes wrong is one line on stderr, which the kubelet logs. It keeps nothing on disk.
 /// https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/
+#[allow(rustdoc::bare_urls, reason = "people read it as help")]
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  \

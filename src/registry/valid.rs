@@ -42,7 +42,7 @@ pub struct ValidRegistry {
     pub pods: Option<LabelSelector>,
     /// How narrowly all this chooses.
     pub specificity: Specificity,
-    /// The name of the Secret that holds its credentials in each namespace it serves: [`PULL_SECRET`], or its own one
+    /// The name of the Secret that holds its credentials in each namespace it serves: [`super::PULL_SECRET`], or its own one
     /// `pullpass-<name>` where it chooses among a namespace's Pods, or pushes; `None`: no Secret does, kubelets ask.
     pub secret: Option<ObjectName>,
     /// Its further Secrets, which no Pod references.
