@@ -115,7 +115,10 @@ fn ask(args: &Args) -> Result<Bytes, PluginError> {
         .enable_all()
         .build()
         .map_err(PluginError::Runtime)?;
-    Ok(runtime.block_on(client::ask(&broker, request))?)
+    let answer = runtime.block_on(client::ask(&broker, request));
+    // A name that is still being resolved is not waited for.
+    runtime.shutdown_background();
+    Ok(answer?)
 }
 
 /// The request as it came, once it has all that the broker wants.

@@ -142,7 +142,12 @@ where
         }
         running.reads.remove(&waiter.key);
         if let Some(value) = found {
-            let until = Instant::now() + (self.relied_on)(value);
+            let relied_on = (self.relied_on)(value);
+            if relied_on.is_zero() {
+                // It would push out what is relied on.
+                return true;
+            }
+            let until = Instant::now() + relied_on;
             self.known
                 .insert(waiter.key.clone(), (value.clone(), until));
         }

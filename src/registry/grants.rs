@@ -88,11 +88,13 @@ impl ValidRegistry {
 }
 
 impl Resolved<'_> {
-    /// The credential for this image alone, for who asks for one image: its key is the image's own `host/path`.
+    /// The credential for this image alone, for who asks for one image: its key is that of the image's own `host/path`.
     pub fn grant_of(&self, image: &Reference<'_>) -> Grant {
         let (domain, path) = image.repository();
         let source = self.registry.sources[self.grant].0.clone();
-        let key = format!("{domain}/{path}");
+        let image = format!("{domain}/{path}");
+        // As in a pull secret: the kubelet strips a first segment `v1` or `v2`.
+        let key = Pattern::parse(&image).map_or(image, |pattern| pattern.key().to_owned());
         self.registry.grant(source, [key.as_str()])
     }
 }

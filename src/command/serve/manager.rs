@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use axum::Router;
@@ -29,12 +30,17 @@ const WEBHOOK_PORT: u16 = 8443;
 /// Where health and metrics are by default.
 const METRICS_PORT: u16 = 8080;
 
-/// What the broker takes: a kubelet connects anew for each image, and sends a small request.
+/// What the broker takes: a kubelet connects anew for each image, sends a small request, and waits for two seconds in all.
 const BROKER_BOUNDS: Bounds = Bounds {
     connections: 512,
+    handshake: Duration::from_secs(2),
+    first_request: Duration::from_secs(2),
+    header: Duration::from_secs(2),
+    body: Duration::from_secs(2),
+    idle: Duration::from_secs(10),
     body_bytes: REQUEST_MAX,
-    all_bodies_bytes: 512 * REQUEST_MAX,
-    large_bodies_bytes: 512 * REQUEST_MAX,
+    all_bodies_bytes: 64 * REQUEST_MAX,
+    large_bodies_bytes: 64 * REQUEST_MAX,
     ..Bounds::DEFAULT
 };
 

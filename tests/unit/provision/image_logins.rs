@@ -67,6 +67,22 @@ async fn gives_the_login_of_a_registry_under_the_images_own_key() {
     assert_eq!(login.until, None);
 }
 
+/// The kubelet strips a first segment `v1` or `v2` of a key, so it stands there twice.
+#[tokio::test]
+async fn gives_the_login_of_an_image_whose_path_looks_like_an_api_version() {
+    let (world, replica) = alone();
+    replica.give_source(&world, "pass:word");
+    let spec = json!({
+        "images": [format!("{HARBOR}/v2/app")], "namespaceSelector": {}, "delivery": "Node",
+        "static": {"secretRef": {"name": "harbor-login"}},
+    });
+    replica
+        .state
+        .set_registries(read(vec![registry("own", spec)]), now());
+    let login = ask(&replica, &format!("{HARBOR}/v2/app"), "s-1").await;
+    assert_eq!(login.unwrap().key, format!("{HARBOR}/v2/v2/app"));
+}
+
 /// What was minted by a ServiceAccount that had the same name is not the next one's, however lately it was read.
 #[tokio::test]
 async fn gives_nobody_what_a_service_account_of_before_has_minted() {
