@@ -18,7 +18,8 @@ these, those. `pullpass rbac` says the same. */ -}}
 {{- $name := index . 0 }}
 {{- $spec := index . 1 }}
 {{- $secrets := list }}
-{{- if or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) (eq (toString $spec.access) "Push") }}
+{{- $is_narrow := or $spec.serviceAccountNames (not (kindIs "invalid" $spec.podSelector)) (eq (toString $spec.access) "Push") }}
+{{- if and $is_narrow (ne (toString $spec.delivery) "Node") }}
 {{- $secrets = append $secrets (printf "pullpass-%s" $name) }}
 {{- end }}
 {{- range $spec.exports }}
