@@ -475,7 +475,7 @@ fn assert_checked(fixture: &Fixture, namespace: &str) {
     let served = found.iter().find(|one| one["id"] == "PushOnly").unwrap();
     let fix = served["fix"].as_str().unwrap();
     assert!(
-        fix.contains("mount Secret pullpass-only of Registry only"),
+        fix.contains("builders mount the Secret of Registry only"),
         "{fix}"
     );
 }
