@@ -185,10 +185,18 @@ fn describe(error: &anyhow::Error) -> String {
 
 /// Runs a command's work to its end, on this thread.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    wait_for(work).context("cannot start a runtime")?
+}
+
+/// As [`block_on`], whatever comes of it; an error where no runtime can be started.
+fn wait_for<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    runtime.context("cannot start a runtime")?.block_on(work)
+        .build()?;
+    let done = runtime.block_on(work);
+    // A name that is still being resolved is not waited for.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// Prints help where it was asked for, or what is wrong with the arguments.

@@ -110,15 +110,8 @@ fn ask(args: &Args) -> Result<Bytes, PluginError> {
         server_name: args.server_name.clone(),
         authorities,
     };
-    // One thread: what is done here waits for one connection.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(PluginError::Runtime)?;
-    let answer = runtime.block_on(client::ask(&broker, request));
-    // A name that is still being resolved is not waited for.
-    runtime.shutdown_background();
-    Ok(answer?)
+    let answer = super::wait_for(client::ask(&broker, request));
+    Ok(answer.map_err(PluginError::Runtime)??)
 }
 
 /// The request as it came, once it has all that the broker wants.
