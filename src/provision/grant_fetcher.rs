@@ -135,7 +135,8 @@ impl GrantFetcher<'_> {
     }
 }
 
-fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
+/// Why a grant cannot be had, in words for whoever has the Pod.
+pub(super) fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
     Pending {
         is_for_admins: false,
         registry: Some(grant.registry.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::grant_fetcher::FetchedGrant;
+use super::grant_fetcher::{FetchedGrant, pending};
 use super::{Namespace, Pending, Provisioner};
 use crate::names::ObjectName;
 use crate::registry::{CredentialSource, Grant};
@@ -74,13 +74,4 @@ fn is_of_another(fetched: &FetchedGrant, (name, uid): (&ObjectName, &str)) -> bo
     source.tenant().is_some_and(|tenant| {
         tenant.service_account == *name && *tenant.service_account_uid != *uid
     })
-}
-
-fn pending(grant: &Grant, reason: &'static str, message: String) -> Pending {
-    Pending {
-        is_for_admins: false,
-        registry: Some(grant.registry.clone()),
-        reason,
-        message,
-    }
 }
