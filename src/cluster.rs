@@ -15,6 +15,7 @@ mod glance;
 mod inspect;
 mod lease;
 mod list;
+mod metadata_list;
 mod metrics;
 mod minted_credentials;
 mod node_lists;
@@ -42,7 +43,7 @@ use serde_json::{Value, json};
 pub use certificates::{CERTIFICATES, CertificateSecret, Certificates};
 pub use connect::{ConnectError, Connection, connect};
 pub use credential_store::KubeCredentialStore;
-pub use events::{EventNote, EventType, Published, reference};
+pub use events::{EventNote, EventType, Published, reference, reference_pod};
 pub use glance::{EventGlance, LeaderGlance, Replicas};
 pub use inspect::{DryRunPod, ListedSecrets, WEBHOOK, WebhookTarget};
 pub use lease::{CONFIRM_ANNOTATION, LeaseRecord, LeaseSpec};
@@ -74,6 +75,12 @@ const NO_BACKUP: (&str, &str) = ("velero.io/exclude-from-backup", "true");
 /// The labels of every Secret that pullpass writes. The chart's policies let it write no others.
 fn own_labels() -> Value {
     json!({ MANAGED_BY.0: MANAGED_BY.1, NO_BACKUP.0: NO_BACKUP.1 })
+}
+
+/// The label selector of what pullpass writes.
+fn own_selector() -> String {
+    let (label, value) = MANAGED_BY;
+    format!("{label}={value}")
 }
 
 /// The resource version that means "no object of this name may exist" in a first apply: no live object has it.

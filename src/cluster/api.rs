@@ -10,8 +10,7 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest};
-use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReview};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
@@ -259,45 +258,19 @@ impl Objects<'_, ServiceAccount> {
     }
 }
 
-impl Objects<'_, SelfSubjectReview> {
-    /// Has the API server say who asks.
+impl<K> Objects<'_, K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    /// Has the API server answer a question that is asked by creating an object of this kind, of which nothing is kept: who asks, or what
+    /// somebody may do.
     ///
     /// # Errors
     /// The API server cannot be reached or refuses.
-    pub(super) async fn review(&self) -> Result<SelfSubjectReview, ClusterError> {
-        let (parameters, empty) = (PostParams::default(), SelfSubjectReview::default());
-        let asked = self.api.create(&parameters, &empty);
-        self.ask("selfsubjectreview", asked).await
-    }
-}
-
-impl Objects<'_, SelfSubjectAccessReview> {
-    /// Has the API server say whether we may do what is asked about.
-    ///
-    /// # Errors
-    /// The API server cannot be reached or refuses.
-    pub(super) async fn review(
-        &self,
-        about: &SelfSubjectAccessReview,
-    ) -> Result<SelfSubjectAccessReview, ClusterError> {
+    pub(super) async fn review(&self, question: &K) -> Result<K, ClusterError> {
         let parameters = PostParams::default();
-        let asked = self.api.create(&parameters, about);
-        self.ask("selfsubjectaccessreview", asked).await
-    }
-}
-
-impl Objects<'_, SubjectAccessReview> {
-    /// Has the API server say whether somebody else may do what is asked about.
-    ///
-    /// # Errors
-    /// The API server cannot be reached or refuses.
-    pub(super) async fn review(
-        &self,
-        about: &SubjectAccessReview,
-    ) -> Result<SubjectAccessReview, ClusterError> {
-        let parameters = PostParams::default();
-        let asked = self.api.create(&parameters, about);
-        self.ask("subjectaccessreview", asked).await
+        let asked = self.api.create(&parameters, question);
+        self.ask(&K::kind(&()).to_lowercase(), asked).await
     }
 }
 

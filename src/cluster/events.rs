@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Kube;
 use super::api::Objects;
-use crate::names::NamespaceName;
+use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::ClusterError;
 
 /// For how long the same reason is not repeated for one object.
@@ -81,6 +81,11 @@ pub fn reference(
         uid: uid.map(ToOwned::to_owned),
         ..ObjectReference::default()
     }
+}
+
+/// A reference to a Pod.
+pub fn reference_pod(namespace: &NamespaceName, name: &ObjectName, uid: &str) -> ObjectReference {
+    reference(["v1", "Pod", name], Some(namespace), Some(uid))
 }
 
 /// What became of a notice.

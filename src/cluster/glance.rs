@@ -13,14 +13,11 @@ use kube::api::{Api, ListParams};
 use kube::core::PartialObjectMeta as Meta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{Objects, named};
 use super::events::REPORTING_CONTROLLER;
-use super::list::ListReader;
-use super::owned_secrets::owned_selector;
-use super::{Kube, WEBHOOKS, api_error, objects};
+use super::{Kube, WEBHOOKS, api_error, objects, own_selector};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::ports::ClusterError;
@@ -73,11 +70,6 @@ pub struct EventGlance {
     pub note: String,
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    metadata: ObjectMeta,
-}
-
 impl Kube {
     /// pullpass' Deployment in its own namespace; `None`: there is none of its name.
     ///
@@ -127,25 +119,17 @@ impl Kube {
     /// # Errors
     /// The API server cannot be reached or refuses.
     pub async fn fetch_labelled_namespaces(&self) -> Result<Vec<Namespace>, ClusterError> {
-        let mut asked = ListParams::default().labels(INJECT_LABEL).limit(PAGE);
+        let asked = ListParams::default().labels(INJECT_LABEL);
         let mut found = Vec::new();
-        loop {
-            let page = async {
-                let path = "/api/v1/namespaces";
-                let mut page = ListReader::open_metadata(&self.client, path, &asked).await?;
-                while let Some(Listed { metadata }) = page.next_as().await? {
-                    let name = metadata.name.as_deref().unwrap_or_default();
-                    let name = NamespaceName::parse(name).ok();
-                    let read = |name| objects::read_namespace(name, metadata, &self.excluded);
-                    found.extend(name.map(read));
-                }
-                Ok(page.finish()?.next().map(str::to_owned))
-            };
-            match api_error::request("namespaces", page).await? {
-                Some(next) => asked = asked.continue_token(&next),
-                None => return Ok(found),
-            }
-        }
+        let take = |metadata: ObjectMeta| {
+            let name = metadata.name.as_deref().unwrap_or_default();
+            let name = NamespaceName::parse(name).ok();
+            let read = |name| objects::read_namespace(name, metadata, &self.excluded);
+            found.extend(name.map(read));
+        };
+        self.list_metadata(("namespaces", "/api/v1/namespaces"), asked, take)
+            .await?;
+        Ok(found)
     }
 
     /// The Events of ours in a namespace, the newest first.
@@ -173,7 +157,7 @@ impl Kube {
         let client = || self.client.clone();
         let mut changes = SelectAll::new();
         changes.push(changes_of(Api::<Meta<Registry>>::all(client()), all()));
-        let secrets = all().labels(&owned_selector());
+        let secrets = all().labels(&own_selector());
         if let Some(namespace) = namespace {
             let own = all().fields(&named(&namespace.clone().into()));
             changes.push(changes_of(Api::<Meta<NamespaceObject>>::all(client()), own));

@@ -11,17 +11,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::apply::swap;
-use super::list::ListReader;
 use super::objects::read_version;
-use super::{Kube, MANAGED_BY, api_error, own_labels};
+use super::{Kube, own_labels, own_selector};
 use crate::names::ObjectName;
 use crate::provision::node_list::NodeList;
 use crate::provision::ports::{ClusterError, Precondition, Version};
 
 pub(super) const NAME_PREFIX: &str = "pullpass-nodes-";
-
-/// How many objects one answer of the API server holds.
-const PAGE: u32 = 500;
 
 impl Kube {
     /// Reads the nodes of a Registry live, and the state of what holds them; `None`: none asked yet.
@@ -62,30 +58,15 @@ impl Kube {
     /// # Errors
     /// The API server cannot be reached or refuses.
     pub async fn fetch_listed_nodes(&self) -> Result<Vec<ObjectName>, ClusterError> {
-        let (label, value) = MANAGED_BY;
-        let labels = format!("{label}={value}");
-        let mut asked = ListParams::default().labels(&labels).limit(PAGE);
-        let mut found = Vec::new();
-        while let Some(next) =
-            api_error::request("secrets", self.read_names(&asked, &mut found)).await?
-        {
-            asked = asked.continue_token(&next);
-        }
-        Ok(found)
-    }
-
-    async fn read_names(
-        &self,
-        asked: &ListParams,
-        found: &mut Vec<ObjectName>,
-    ) -> kube::Result<Option<String>> {
+        let asked = ListParams::default().labels(&own_selector());
         let path = format!("/api/v1/namespaces/{}/secrets", self.namespace());
-        let mut page = ListReader::open_metadata(&self.client, &path, asked).await?;
-        while let Some(Listed { metadata }) = page.next_as().await? {
-            let registry = metadata.name.strip_prefix(NAME_PREFIX);
+        let mut found = Vec::new();
+        self.list_metadata(("secrets", &path), asked, |Named { name }| {
+            let registry = name.strip_prefix(NAME_PREFIX);
             found.extend(registry.and_then(|name| ObjectName::parse(name).ok()));
-        }
-        Ok(page.finish()?.next().map(str::to_owned))
+        })
+        .await?;
+        Ok(found)
     }
 
     /// Deletes the list of a Registry, if there is one.
@@ -102,12 +83,7 @@ impl Kube {
 }
 
 #[derive(Deserialize)]
-struct Listed {
-    metadata: ListedName,
-}
-
-#[derive(Deserialize)]
-struct ListedName {
+struct Named {
     name: String,
 }
 

@@ -10,16 +10,12 @@ use serde::Deserialize;
 
 use super::api::Objects;
 use super::credential_store::NAME_PREFIX as CREDENTIAL_PREFIX;
-use super::list::ListReader;
 use super::node_lists::NAME_PREFIX as NODES_PREFIX;
-use super::{Kube, MANAGED_BY, api_error};
+use super::{Kube, own_selector};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::ports::{ClusterError, Version};
 use crate::provision::secret::{COVERS_ANNOTATION, UNTIL_ANNOTATION, find_covering};
 use crate::registry::{is_export_name, is_pull_secret_name};
-
-/// How many objects one answer of the API server holds.
-const PAGE: u32 = 500;
 
 /// A Secret that pullpass wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +59,7 @@ impl Kube {
         &self,
         namespace: Option<&NamespaceName>,
     ) -> Result<Vec<OwnedSecret>, ClusterError> {
-        let mut asked = ListParams::default().labels(&owned_selector()).limit(PAGE);
+        let asked = ListParams::default().labels(&own_selector());
         let (path, what) = match namespace {
             Some(name) => (
                 format!("/api/v1/namespaces/{name}/secrets"),
@@ -72,30 +68,12 @@ impl Kube {
             None => ("/api/v1/secrets".to_owned(), "secrets".to_owned()),
         };
         let mut written = Vec::new();
-        loop {
-            let page = self.read_owned(&path, &asked, &mut written);
-            match api_error::request(&what, page).await? {
-                Some(next) => asked = asked.continue_token(&next),
-                None => break,
-            }
-        }
+        self.list_metadata((&what, &path), asked, |metadata| {
+            written.extend(read_owned(metadata));
+        })
+        .await?;
         written.sort();
         Ok(written)
-    }
-
-    /// Adds those of a page, read one at a time: what others wrote into such Secrets' metadata may be large. The next page, if there is
-    /// one.
-    async fn read_owned(
-        &self,
-        path: &str,
-        asked: &ListParams,
-        written: &mut Vec<OwnedSecret>,
-    ) -> kube::Result<Option<String>> {
-        let mut page = ListReader::open_metadata(&self.client, path, asked).await?;
-        while let Some(Listed { metadata }) = page.next_as().await? {
-            written.extend(read_owned(metadata));
-        }
-        Ok(page.finish()?.next().map(str::to_owned))
     }
 
     /// Deletes one of them, unless another object has its name by now; answers whether it was there.
@@ -122,11 +100,6 @@ impl Kube {
 }
 
 #[derive(Deserialize)]
-struct Listed {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
     name: String,
@@ -136,12 +109,6 @@ struct Metadata {
     creation_timestamp: Option<Time>,
     #[serde(default)]
     annotations: HashMap<String, String>,
-}
-
-/// The selector of what pullpass wrote.
-pub(super) fn owned_selector() -> String {
-    let (label, value) = MANAGED_BY;
-    format!("{label}={value}")
 }
 
 fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {

@@ -6,11 +6,12 @@ use hyper::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Mismatch, Objects};
-use super::events::{EventNote, EventType, reference};
+use super::events::{EventNote, EventType, reference_pod};
 use super::{Kube, api_error};
 use crate::broker::claims::PodIdentity;
 use crate::broker::ports::{BrokerCluster, LivePod};
@@ -28,24 +29,21 @@ const WHAT: &str = "the review of a token";
 const API_VERSION: &str = "authentication.k8s.io/v1";
 const KIND: &str = "TokenReview";
 
-/// Who needs `pullpass` to look at Pods, in Events.
+/// What was done, in Events.
 const ACTION: &str = "RefuseLogin";
 
 /// A question whose a token is. The token goes from where it is held into the request.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Question<'a> {
+struct Review<'a> {
     api_version: &'static str,
     kind: &'static str,
-    metadata: Empty,
-    spec: QuestionSpec<'a>,
+    metadata: ObjectMeta,
+    spec: ReviewSpec<'a>,
 }
 
 #[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct QuestionSpec<'a> {
+struct ReviewSpec<'a> {
     #[serde(serialize_with = "plain_text::serialize")]
     token: &'a SecretString,
     audiences: [&'a str; 1],
@@ -68,11 +66,11 @@ impl BrokerCluster for Kube {
         token: &SecretString,
         audience: &str,
     ) -> Result<TokenReviewStatus, ClusterError> {
-        let question = Question {
+        let review = Review {
             api_version: API_VERSION,
             kind: KIND,
-            metadata: Empty {},
-            spec: QuestionSpec {
+            metadata: ObjectMeta::default(),
+            spec: ReviewSpec {
                 token,
                 audiences: [audience],
             },
@@ -81,7 +79,7 @@ impl BrokerCluster for Kube {
             what: WHAT.to_owned(),
             message,
         };
-        let body = serde_json::to_vec(&question).map_err(|error| unwritable(error.to_string()))?;
+        let body = serde_json::to_vec(&review).map_err(|error| unwritable(error.to_string()))?;
         let request = Request::post(PATH)
             .header(CONTENT_TYPE, "application/json")
             .body(body)
@@ -125,11 +123,7 @@ fn describe(pod: &PodIdentity, refusal: &Refusal) -> EventNote {
         _ => EventType::Warning,
     };
     EventNote {
-        regarding: reference(
-            ["v1", "Pod", &pod.name],
-            Some(&pod.namespace),
-            Some(&pod.uid),
-        ),
+        regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type,
         reason: refusal.reason.as_str(),
         series: None,

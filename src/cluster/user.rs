@@ -53,7 +53,7 @@ impl Kube {
     /// The API server cannot be reached or refuses.
     pub async fn fetch_user(&self) -> Result<ApiUser, ClusterError> {
         let reviewed = Objects::<SelfSubjectReview>::cluster_scoped(self)
-            .review()
+            .review(&SelfSubjectReview::default())
             .await?;
         let user = reviewed.status.and_then(|status| status.user_info);
         let user = user.unwrap_or_default();

@@ -3,17 +3,13 @@
 use super::calls::UnaskedPod;
 use super::owner::advise;
 use crate::admission::MissingReferences;
-use crate::cluster::{EventNote, EventType, ListedPod, WEBHOOKS, reference};
+use crate::cluster::{EventNote, EventType, ListedPod, WEBHOOKS, reference, reference_pod};
 use crate::names::ObjectName;
 
 /// On a Pod: that it was missed, and what to do. That comes before what it lacks, which may be long: an Event's text is cut off.
 pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNote {
     EventNote {
-        regarding: reference(
-            ["v1", "Pod", &pod.name],
-            Some(&pod.namespace),
-            Some(&pod.uid),
-        ),
+        regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type: EventType::Warning,
         reason: "PullSecretNotReferenced",
         series: None,
@@ -34,11 +30,7 @@ pub(super) fn node_not_asked(
     registry: &ObjectName,
 ) -> EventNote {
     EventNote {
-        regarding: reference(
-            ["v1", "Pod", &pod.name],
-            Some(&pod.namespace),
-            Some(&pod.uid),
-        ),
+        regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type: EventType::Warning,
         reason: "NodeNotAsked",
         series: None,

@@ -103,15 +103,16 @@ impl<'t> Facts<'t> {
 
     /// What is known of kubelets that ask; `None`: they do not.
     fn find_asked(&self, registry: &ValidRegistry) -> Option<AskedFacts> {
-        let seen = self.input.nodes.get(&registry.name);
-        let problems = || self.input.provisioner.source_problems(registry).into_iter();
-        registry.delivers_by_node().then(|| AskedFacts {
-            nodes: seen.map(|seen| seen.len()),
-            has_secret: registry.delivers_by_secret(),
-            // Where Secrets hold it, they lack it because of that.
-            source_problem: (!registry.delivers_by_secret())
-                .then(problems)
-                .and_then(|mut all| all.next()),
+        if !registry.delivers_by_node() {
+            return None;
+        }
+        let has_secret = registry.delivers_by_secret();
+        // Where Secrets hold it, they lack it because of that.
+        let problems = (!has_secret).then(|| self.input.provisioner.source_problems(registry));
+        Some(AskedFacts {
+            nodes: self.input.nodes.get(&registry.name).map(|seen| seen.len()),
+            has_secret,
+            source_problem: problems.and_then(|problems| problems.into_iter().next()),
         })
     }
 
