@@ -548,6 +548,13 @@ async fn make_pods(scene: &Scene, count: usize) -> Vec<String> {
         .await
 }
 
+/// There was one mint, and everybody got it.
+async fn assert_minted_once(scene: &Scene, passwords: &[String]) {
+    let minted = scene.fixture.user.minted(&scene.fixture.world.moto).await;
+    assert_eq!(minted.len(), 1);
+    assert!(passwords.iter().all(|password| *password == passwords[0]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mints_once_for_500_nodes_that_ask_at_once() {
     let scene = Scene::new("nodes").await;
@@ -555,9 +562,7 @@ async fn mints_once_for_500_nodes_that_ask_at_once() {
     let begun = Instant::now();
     let passwords = ask_all(std::slice::from_ref(&scene.kubelet), &tokens).await;
     println!("500 nodes were answered after {:?}", begun.elapsed());
-    let minted = scene.fixture.user.minted(&scene.fixture.world.moto).await;
-    assert_eq!(minted.len(), 1);
-    assert!(passwords.iter().all(|password| *password == passwords[0]));
+    assert_minted_once(&scene, &passwords).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -566,9 +571,7 @@ async fn mints_once_for_two_replicas() {
     let other = start(&scene.fixture).await;
     let tokens = make_pods(&scene, 20).await;
     let passwords = ask_all(&[scene.kubelet.clone(), Kubelet::of(&other)], &tokens).await;
-    let minted = scene.fixture.user.minted(&scene.fixture.world.moto).await;
-    assert_eq!(minted.len(), 1);
-    assert!(passwords.iter().all(|password| *password == passwords[0]));
+    assert_minted_once(&scene, &passwords).await;
 }
 
 /// The plug-in's stdout is what the kubelet reads, its stderr one line of the kubelet's log.

@@ -18,7 +18,7 @@ use std::process::{Command, Output};
 use crate::support;
 use base64::Engine as _;
 use serde_json::{Value, json};
-use support::bed::{self, Bed};
+use support::bed::{self, Bed, program, succeed};
 use support::cluster::read_yaml;
 use support::manifests::of_document;
 use tempfile::TempDir;
@@ -39,21 +39,9 @@ fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
 }
 
-fn program(name: &str) -> PathBuf {
-    bed::dir().join("bin").join(name)
-}
-
 fn run(command: &mut Command) -> Output {
     let output = command.output();
     output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
-
-/// What a command printed that must succeed.
-fn succeed(command: &mut Command) -> String {
-    let output = run(command);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn kubectl(arguments: &[&str]) -> String {

@@ -7,18 +7,7 @@ use std::process::Command;
 
 use crate::support;
 use serde_json::Value;
-use support::bed;
-
-fn program(name: &str) -> PathBuf {
-    bed::dir().join("bin").join(name)
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use support::bed::{program, succeed};
 
 /// A blob of an OCI layout that a descriptor names.
 fn blob(layout: &Path, descriptor: &Value) -> PathBuf {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support;
 use serde_json::Value;
-use support::bed;
+use support::bed::{program, succeed};
 use tempfile::TempDir;
 
 /// What releases are built for.
@@ -17,17 +17,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn program(name: &str) -> PathBuf {
-    bed::dir().join("bin").join(name)
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A verb of the test bed on this repository's sources, as they would be of one commit.

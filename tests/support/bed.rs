@@ -147,6 +147,20 @@ pub fn dir() -> PathBuf {
     )
 }
 
+/// A program that the test bed built.
+pub fn program(name: &str) -> PathBuf {
+    dir().join("bin").join(name)
+}
+
+/// What a command printed that must succeed.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("it prints UTF-8")
+}
+
 fn command(verb: &str, arguments: &[&str]) -> Command {
     let binary = dir().join("bin").join("bed");
     assert!(

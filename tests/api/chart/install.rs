@@ -9,9 +9,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::bed::Bed;
+use super::support::bed::{Bed, program, succeed};
 use super::support::cluster::{Cluster, read_yaml};
-use super::{manifests, parse, program, run, succeed, template};
+use super::{manifests, parse, run, template};
 
 /// A block of the document.
 struct Block {

@@ -7,10 +7,10 @@ use std::process::Command;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::support::bed::Bed;
+use super::support::bed::{Bed, program, succeed};
 use super::support::cluster::{Cluster, read_yaml};
 use super::support::wait;
-use super::{helm, manifests, parse, program, run, succeed};
+use super::{helm, manifests, parse, run};
 
 /// The ClusterRoles are found by it, whoever made them.
 const LABEL: &str = "app.kubernetes.io/name=pullpass-registries";

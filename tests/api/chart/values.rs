@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{manifests, parse, read_yaml, succeed, template};
+use super::support::bed::succeed;
+use super::{manifests, parse, read_yaml, template};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
