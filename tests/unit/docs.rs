@@ -269,6 +269,8 @@ fn names_one_version_of_rust_everywhere() {
         ("Dockerfile", format!("FROM rust:{version}-")),
         ("tests/bed/doctor.sh", format!("\nrust={version}\n")),
         ("README.md", format!("Rust {version},")),
+        ("docs/INSTALL.md", format!("Rust {version},")),
+        ("docs/quick-start/kind.md", format!("Rust {version},")),
     ] {
         assert!(read(file).contains(&text), "{file}: {text}");
     }

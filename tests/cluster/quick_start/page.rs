@@ -71,7 +71,10 @@ impl Block {
                 let rest = lines.next().unwrap_or_default().trim();
                 command = format!("{begun}{rest}");
             }
-            if command.contains("<<EOF") {
+            if ["<<EOF", "<<'EOF'"]
+                .iter()
+                .any(|begin| command.contains(begin))
+            {
                 lines.by_ref().find(|line| *line == "EOF");
             }
             if !command.is_empty() && !command.starts_with('#') {
