@@ -22,5 +22,6 @@ mod metric;
 pub mod names;
 mod plain_text;
 pub mod provision;
+mod quantity;
 pub mod registry;
 pub mod server;

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::provision::ports::MintError;
 use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
+use crate::quantity::{count, verb_of};
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
 pub(super) use asked::AskedFacts;
@@ -297,7 +298,7 @@ fn decide_held(
         if login.is_untried() && !was_ready {
             return (false, Reason::new(PROVISIONING, "the login is being tried"));
         }
-        let mut message = login.describe_held(&namespaces(summary.ready));
+        let mut message = login.describe_held(summary.ready);
         if let Some(shared_host) = &facts.shared_host {
             message = format!("{message}; {shared_host}");
         }
@@ -311,10 +312,18 @@ fn decide_held(
         .as_deref()
         .map_or_else(String::new, |namespace| format!(", for one {namespace}"));
     let kept = summary.kept.min(wanted - summary.ready);
-    let some = match (wanted - summary.ready - kept, namespaces(wanted)) {
-        (0, all) => format!("{kept} of {all} keep the last login"),
-        (without, all) if kept == 0 => format!("{without} of {all} lack a login{lacking}"),
-        (without, all) => format!("{without} of {all} lack a login, {kept} keep the last one"),
+    let keep = |number| verb_of(number, "keeps", "keep");
+    let lack = |number| verb_of(number, "lacks", "lack");
+    let some = match (wanted - summary.ready - kept, count(wanted, "namespace")) {
+        (0, all) => format!("{kept} of {all} {} the last login", keep(kept)),
+        (without, all) if kept == 0 => {
+            format!("{without} of {all} {} a login{lacking}", lack(without))
+        }
+        (without, all) => format!(
+            "{without} of {all} {} a login, {kept} {} the last one",
+            lack(without),
+            keep(kept),
+        ),
     };
     let why = summary
         .lack
@@ -385,13 +394,6 @@ fn find_foreign(summary: &RegistrySummary) -> Reason {
         named.join(", ")
     );
     Reason::new("SecretNotManaged", message)
-}
-
-fn namespaces(number: usize) -> String {
-    match number {
-        1 => "1 namespace".to_owned(),
-        number => format!("{number} namespaces"),
-    }
 }
 
 #[cfg(test)]

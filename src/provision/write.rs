@@ -13,6 +13,7 @@ use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
 use crate::names::{NamespaceName, ObjectName};
+use crate::quantity::{count, verb_of};
 use crate::registry::{CredentialSource, SecretFormat, is_export_name, registry_of_secret};
 
 /// How often a lost race is run again before it is given up for this time.
@@ -310,13 +311,14 @@ impl Writer<'_> {
             registry: None,
             reason: "SecretTooLarge",
             message: format!(
-                "secret {}/{} would have {} KiB and {} logins, more than {} KiB or {MAX_ENTRIES} logins: {} logins do not fit, those in it are renewed; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB and {} logins, more than {} KiB or {MAX_ENTRIES} logins: {} {} not fit, those in it are renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
                 merged.digests.len() + keys.len(),
                 merged.max_bytes / 1024,
-                keys.len(),
+                count(keys.len(), "login"),
+                verb_of(keys.len(), "does", "do"),
             ),
         };
         WriteOutcome {

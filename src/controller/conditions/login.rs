@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{Reason, Verdict};
 use crate::controller::login_checks::{CheckedLogin, LoginVersion};
 use crate::provision::ports::LoginOutcome;
+use crate::quantity::{count, verb_of};
 use crate::registry::crd::RegistryStatus;
 
 /// The condition's type.
@@ -138,13 +139,15 @@ impl LoginFinding {
             .is_some_and(|(_, reason, _)| reason == NOT_TRIED)
     }
 
-    /// What so many namespaces hold: nothing is called good that was not tried.
-    pub(super) fn describe_held(&self, namespaces: &str) -> String {
+    /// What this number of namespaces hold: nothing is called good that was not tried.
+    pub(super) fn describe_held(&self, number: usize) -> String {
+        let holders = count(number, "namespace");
+        let hold = verb_of(number, "holds", "hold");
         match self.read() {
             Some(("Unknown", _, message)) => {
-                format!("{namespaces} hold the login, which is not verified: {message}")
+                format!("{holders} {hold} the login, which is not verified: {message}")
             }
-            _ => format!("{namespaces} hold a valid login"),
+            _ => format!("{holders} {hold} a valid login"),
         }
     }
 }

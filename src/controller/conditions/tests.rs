@@ -106,7 +106,7 @@ fn says_whether_pods_pull_and_whether_somebody_should_look() {
         ),
         (
             kept(1),
-            "1 of 2 namespaces lack a login, 1 keep the last one: secret keys is not there",
+            "1 of 2 namespaces lacks a login, 1 keeps the last one: secret keys is not there",
         ),
     ] {
         let status = of(&with(&kept));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::asked::SERVED_BY_NODE;
 use super::{PROVISIONING, Reason};
 use crate::provision::Namespace;
+use crate::quantity::count;
 use crate::registry::ValidRegistry;
 use crate::registry::selector::LabelSelector;
 
@@ -74,14 +75,9 @@ pub(in crate::controller) fn find_reach(
         };
     }
     let message = format!(
-        "namespaceSelector \"{}\" selects none of {} opted-in {}, {}: correct it, or label a namespace so; one that is meant has to opt in, too (pullpass.dev/inject=enabled)",
+        "namespaceSelector \"{}\" selects none of {}, {}: correct it, or label a namespace so; one that is meant has to opt in, too (pullpass.dev/inject=enabled)",
         shorten(&selector.to_string()),
-        opted_in.len(),
-        if opted_in.len() == 1 {
-            "namespace"
-        } else {
-            "namespaces"
-        },
+        count(opted_in.len(), "opted-in namespace"),
         describe(selector, opted_in)
     );
     Reach::NoneMatches { message }
