@@ -100,8 +100,8 @@ const USAGE: u8 = 2;
 /// Which namespaces are excluded: for the process, and for commands that say what it would do.
 #[derive(Clone, Debug, clap::Args)]
 struct ExcludeArgs {
-    /// Namespaces that are left alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret
-    /// is written
+    /// Namespaces to leave alone whatever their labels say, besides kube-* and pullpass' own: no Pod there is changed, no pull secret is
+    /// written
     #[arg(
         long,
         env = "PULLPASS_EXCLUDE_NAMESPACES",

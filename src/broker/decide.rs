@@ -121,7 +121,7 @@ fn explain(registries: &Registries, question: &Question<'_>, subject: PodSubject
     Refusal::new(
         Reason::NoRegistry,
         format!(
-            "no Registry serves {domain}/{path} for ServiceAccount {service_account} in namespace {namespace}: `pullpass explain` says which ones come near"
+            "no Registry serves {domain}/{path} for ServiceAccount {service_account} in namespace {namespace}: `pullpass explain -n {namespace} --service-account {service_account} {domain}/{path}` says which ones come near"
         ),
     )
 }

@@ -26,13 +26,13 @@ const SERVING_DAYS: i64 = 397;
     after_help = "Examples:\n  pullpass certs certs --host webhook.example.internal --host 10.0.0.5"
 )]
 pub struct Args {
-    /// The folder to write ca.crt, ca.key, tls.crt and tls.key into; made if need be
+    /// The folder to write ca.crt, ca.key, tls.crt and tls.key into; made if it does not exist
     #[arg(default_value = "certs")]
     directory: PathBuf,
-    /// A further DNS name or IP address that the certificate is to be good for; may be repeated
+    /// A further DNS name or IP address of the certificate; may be repeated
     #[arg(long = "host", value_name = "NAME|IP")]
     hosts: Vec<String>,
-    /// Overwrite files that are there
+    /// Overwrite files that exist
     #[arg(long)]
     force: bool,
 }

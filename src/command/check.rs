@@ -36,20 +36,20 @@ use context::CheckContext;
 use refused::RefusedLogins;
 use report::CheckReport;
 
-/// Try out every hop between a Registry and a pulled image: identity, token, login, manifest, and the way into a Pod.
+/// Try each step from a Registry to a pulled image: identity, token, login, manifest, and the reference in a Pod.
 ///
-/// Each hop is reported with its time and, where it fails, with what to do. Tokens are minted as `pullpass serve` mints them and used on
-/// the Registry's own host alone (a fixed login on those of --token-service, too); nothing is stored, nothing is written into a cluster, and
-/// into a registry nothing but the upload of --push, which is cancelled. With images only the Registries that serve them are tried, without
-/// images all of them. The cluster is the kubeconfig's, or the one that this runs in; without one its hops are left out, and what a Secret of
-/// the cluster holds cannot be tried.
+/// Each step is reported with its time and, if it fails, with what to do. Tokens are minted as `pullpass serve` mints them, and used on the
+/// Registry's own host alone (a fixed login on those of --token-service, too). Nothing is stored or written into a cluster; a registry gets
+/// nothing but the upload of --push, which is cancelled. With images, only the Registries that serve them are tried, without images all. The
+/// cluster is that of the kubeconfig, or the one that this runs in. Without a cluster its steps are left out, and logins of its Secrets are
+/// not tried.
 ///
-/// An identity is that of the place where this runs: to try pullpass' own workload identity, run it in pullpass' Pod.
+/// The identity is that of the place where this runs: to try pullpass' own workload identity, run it in pullpass' Pod.
 ///
-/// What is found has a stable name, shown in brackets where something fails: docs/CHECK.md lists them all. A fix that is a command can be
-/// pasted into a shell as it is. With --wait it is tried again until no hop fails and no pull secret is missing, or until --timeout.
+/// Each finding has a stable name, in brackets where something fails: docs/CHECK.md lists them. A fix that is a command can be pasted into a
+/// shell as it is. With --wait it is tried again until no step fails and no pull secret is missing, or until --timeout.
 ///
-/// The exit code is 0 when no hop fails, 1 when one does (or still does at the end of --timeout), and 2 when the files or arguments are wrong,
+/// The exit code is 0 when no step fails, 1 when one does (or still does at the end of --timeout), and 2 when the files or arguments are wrong,
 /// or the cluster that they name cannot be used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -94,18 +94,18 @@ pub(super) struct Args {
     own_namespace: Option<NamespaceName>,
     #[command(flatten)]
     exclude: ExcludeArgs,
-    /// Certificates, PEM, of CAs that sign what is connected to, besides the public ones.
+    /// CA certificates, PEM, to trust besides the public ones.
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
-    /// Hosts of token services that may have a fixed login whose registry names them, as `gitlab.com` for `registry.gitlab.com`; `serve` asks
+    /// Hosts of token services that get a fixed login if its registry names them, such as `gitlab.com` for `registry.gitlab.com`; `serve` asks
     /// none of them.
     #[arg(long = "token-service", value_name = "HOST")]
     token_services: Vec<String>,
-    /// Try also whether logins of Registries with access Push may push: an upload is opened in a repository that is there, and cancelled.
+    /// Also try whether logins of Registries with access Push may push: open an upload in a repository that exists, and cancel it.
     #[arg(long)]
     push: bool,
-    /// Check instead what a node has so that its kubelet asks for logins: the node's root, or a folder with a copy of the files below it. The
-    /// Registries, of files or of the cluster, say for which images it is to ask; with a cluster, the nodes' right is checked, too.
+    /// Check a node instead, whose kubelet asks pullpass for logins: the node's root, or a folder with a copy of its files. The Registries, of
+    /// files or of the cluster, say for which images it should ask; with a cluster, the nodes' right is checked, too.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "namespace", "push", "wait"])]
     node: Option<PathBuf>,
     /// The node's file or folder of CredentialProviderConfig, as the kubelet's flag --image-credential-provider-config names it; by default
@@ -116,7 +116,7 @@ pub(super) struct Args {
     /// has it.
     #[arg(long, value_name = "PATH", requires = "node")]
     node_bin_dir: Option<PathBuf>,
-    /// Try it again until all is well; what is waited for is said on stderr.
+    /// Try again until nothing fails; stderr says what is waited for.
     #[arg(long)]
     wait: bool,
     /// How long to wait at most: 90s, 5m, 1h.

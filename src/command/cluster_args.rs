@@ -6,6 +6,11 @@ use super::ExcludeArgs;
 use crate::cluster::{Connection, Kube, connect};
 use crate::names::NamespaceName;
 
+/// Where a Pod finds its namespace.
+///
+/// <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api>
+const POD_NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
 /// Which cluster a command asks.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ClusterArgs {
@@ -82,6 +87,14 @@ impl ClusterArgs {
         Ok(Some(connect(&connection).await?))
     }
 
+    /// Whether this runs in a Pod of this namespace and asks the cluster as that Pod's ServiceAccount.
+    pub(super) fn is_pod_of(&self, namespace: &str) -> bool {
+        let connection = self.connection();
+        let asks_as_pod = connection.kubeconfigs.is_empty() && connection.context.is_none();
+        let own = std::fs::read_to_string(POD_NAMESPACE_FILE);
+        asks_as_pod && is_in_cluster() && own.is_ok_and(|own| own.trim() == namespace)
+    }
+
     /// The kubeconfig files, in kubectl's order: the argument; those of `KUBECONFIG` that are there; `~/.kube/config`. A Pod has the last one
     /// only where somebody put it there, so that its ServiceAccount comes first.
     ///
@@ -116,7 +129,7 @@ impl ClusterArgs {
 /// A word as a shell reads it.
 ///
 /// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02>
-fn quote(word: &str) -> String {
+pub(super) fn quote(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();

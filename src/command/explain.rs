@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use super::cluster_args::ClusterArgs;
 use super::manifest::Manifests;
 use super::{ExcludeArgs, Output};
-use crate::cluster::{Kube, connect};
+use crate::cluster::Kube;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::namespace::INJECT_LABEL;
 use crate::provision::ports::Cluster as _;
@@ -23,9 +23,9 @@ pub(super) use report::reason;
 
 /// Show how images are read, which Registry serves each of them, and why the others do not.
 ///
-/// It needs no cluster where Registries come from files; with --kubeconfig or --context it reads those of the cluster instead, and the labels
-/// of the namespace. The exit code is 0 when all images could be read, 1 when one could not,
-/// and 2 when the files or arguments are wrong.
+/// It needs no cluster where Registries come from files. Without files it reads those of the kubeconfig's cluster, or of the one that this runs
+/// in, and the namespace's labels; with files and --kubeconfig or --context only the labels. The exit code is 0 when all images could be read,
+/// 1 when one could not, and 2 when the files or arguments are wrong, or the cluster cannot be used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pullpass explain 123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1
@@ -53,7 +53,7 @@ pub(super) struct Args {
     /// The namespace's labels.
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_labels)]
     namespace_labels: Option<Labels>,
-    /// The Pod's ServiceAccount; `default` where the namespace is known and nothing else is said.
+    /// The Pod's ServiceAccount; `default` where the namespace is known and none is given.
     #[arg(long, value_name = "NAME")]
     service_account: Option<ObjectName>,
     /// The Pod's labels.
@@ -118,18 +118,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Adds the Registries of the cluster, unless files say which ones, and the namespace's labels; nothing where no cluster is named.
+/// Adds the Registries of the cluster, unless files say which ones, and the namespace's labels. With files a cluster has to be named; without
+/// files it may be that of the environment, or none.
 async fn add_from_cluster(
     args: &Args,
     namespace: Option<&NamespaceName>,
     manifests: &mut Manifests,
 ) -> anyhow::Result<()> {
-    if !args.cluster.is_given() {
+    if !args.cluster.is_given() && !args.files.is_empty() {
         return Ok(());
     }
-    let mut connection = args.cluster.connection();
-    connection.namespace = Some(NamespaceName::constant("pullpass"));
-    let kube = connect(&connection).await?;
+    let own = NamespaceName::constant("pullpass");
+    let Some(kube) = args.cluster.open(Some(&own), &args.exclude).await? else {
+        return Ok(());
+    };
     if args.files.is_empty() {
         manifests.registries = load_registries(&kube).await?;
     }

@@ -24,7 +24,7 @@ use step::Step;
 ///
 /// It needs neither a cluster nor a cloud: Registries come from files. What it cannot know is printed as a placeholder such as
 /// <ACCOUNT_ID>, with what to put there. Nothing that is printed allows more than pulling the images that the Registry names, or with
-/// access: Push pulling and pushing them; what else is wanted is asked for by a flag.
+/// access: Push pulling and pushing them. Flags add what else you need.
 #[derive(Debug, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -53,13 +53,13 @@ pub(super) struct Args {
     /// The repositories are behind pull-through caches of Amazon ECR: the first pull of an image needs two more actions.
     #[arg(long)]
     pull_through_cache: bool,
-    /// Amazon ECR: the policies of repositories alone allow what they can, in the principal's own account, where either policy would do.
+    /// Amazon ECR: in the principal's own account, grant by repository policies alone what they can grant.
     #[arg(long)]
     resource_based: bool,
-    /// A repository of Amazon ECR that is there, as HOST/PATH: those that need a policy of their own get it, one each.
+    /// An existing repository of Amazon ECR, as HOST/PATH: if it needs a policy of its own, that is printed, too.
     #[arg(long = "repository", value_name = "HOST/PATH", value_parser = parse_repository)]
     repositories: Vec<Pattern>,
-    /// Registries with access: Push may make repositories that are not there (Amazon ECR; Azure lets who pushes do so).
+    /// Registries with access: Push may create repositories (Amazon ECR; in Azure whoever pushes may).
     #[arg(long)]
     create_repositories: bool,
     /// Builders keep layers in REPOSITORY/cache, as kaniko does by default.

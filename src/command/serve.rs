@@ -26,10 +26,10 @@ const DESCRIPTORS_DEFAULT: u64 = 1024;
 
 /// Serve the admission webhook, and run the controller
 ///
-/// Every replica answers the API server's reviews. One of them, which a Lease elects, runs the controller besides: it keeps the pull
-/// secrets of all opted-in namespaces as they must be, with no Pod in sight. It writes them ahead of the first Pod, renews them at half
-/// of their credentials' lives, reverts drift, removes stale entries, writes each Registry's
-/// status, and finds Pods that were created while the webhook was down.
+/// Every replica answers the API server's reviews. One of them, elected by a Lease, also runs the controller. It keeps the pull secrets of
+/// all opted-in namespaces valid, whether Pods are created or not: it writes them ahead of the first Pod, renews them at half of their
+/// credentials' lives, reverts drift, removes stale entries, writes each Registry's status, and finds Pods that were created while the
+/// webhook was down.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pullpass certs certs\n  \
@@ -43,8 +43,8 @@ pub(super) struct Args {
     /// The kubeconfig's context, instead of its current one
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
-    /// Who pullpass is for the API server; not ready as somebody else. By default the ServiceAccount pullpass of its own namespace. The chart's
-    /// value `user` says the same to its rights and policies
+    /// The user that pullpass is for the API server; a process that is another one is not ready. By default the ServiceAccount pullpass of its
+    /// own namespace. The chart's value `user` gives rights and policies to the same name
     #[arg(
         long,
         value_name = "NAME",
@@ -53,7 +53,7 @@ pub(super) struct Args {
         conflicts_with = "patch_only"
     )]
     user: Option<String>,
-    /// Certificates, PEM, of CAs that sign what minting connects to, besides the public ones
+    /// CA certificates, PEM, to trust for clouds and registries, besides the public ones
     #[arg(
         long,
         value_name = "FILE",
@@ -61,7 +61,7 @@ pub(super) struct Args {
         conflicts_with = "patch_only"
     )]
     extra_ca: Option<PathBuf>,
-    /// Do not run the controller here: answer reviews, and leave it to other replicas to keep pull secrets where no Pod comes
+    /// Run no controller: only answer reviews, and leave the pull secrets to other replicas where no Pod is created
     #[arg(long, conflicts_with = "patch_only")]
     no_controller: bool,
     /// How many pull secrets are written per second, as long as there is time, when their credentials were renewed
@@ -107,18 +107,18 @@ struct ManagerArgs {
         conflicts_with = "patch_only"
     )]
     broker_listen: Option<SocketAddr>,
-    /// The serving certificate and its chain, PEM; taken into use again when it changes. Without it pullpass makes its own, with an
-    /// own authority that it writes into the caBundle of its webhooks
+    /// The serving certificate and its chain, PEM; reloaded when it changes. Without it pullpass makes its own, with a CA of its own that it
+    /// writes into the caBundle of its webhooks
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The serving certificate's key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Certificates, PEM, of CAs: only callers with a certificate that one of them signed are answered. For clusters whose API server
-    /// can show one (its --admission-control-config-file); taken into use again when it changes
+    /// CA certificates, PEM: only callers with a certificate that one of them signed are answered. For clusters whose API server presents one
+    /// (its --admission-control-config-file); reloaded when it changes
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
-    /// After SIGTERM keep serving for so many seconds, not ready, with `Connection: close` in each response
+    /// How many seconds to keep serving after SIGTERM, not ready, with `Connection: close` in each response
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     drain_delay: Duration,
     /// pullpass' own namespace: source Secrets and minted credentials are kept there, and its Pods are admitted unchanged. By default

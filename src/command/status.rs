@@ -27,11 +27,11 @@ use findings::Commands;
 use render::Look;
 use view::StatusView;
 
-/// Show how pullpass is, on one screen: webhook, Registries, until when, what fails, and the command to type next.
+/// Show the state of pullpass on one screen: webhook, Registries and when their logins end, what fails, and the command to run next.
 ///
-/// Nothing is tried or minted: this reads what pullpass and the cluster say, `pullpass check` tries each hop. With --namespace it is about one
-/// namespace, for somebody who has rights there alone: its pull secrets and when they end, Events, Pods that were created without them. What
-/// this account may not read is said, and the rest is shown. Nobody's login is read.
+/// It reads what pullpass and the cluster say, and tries and mints nothing; `pullpass check` tries each step. With --namespace it shows one
+/// namespace, to somebody with rights there alone: its pull secrets and when they end, Events, Pods that were created without them. What the
+/// account may not read is listed, and the rest is shown. No login is read.
 ///
 /// The exit code is 0 when all is ready, 1 when something fails, and 2 when the arguments cannot be used or the cluster cannot be reached.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ use view::StatusView;
   pullpass status -w --context production
   pullpass status -o json")]
 pub(super) struct Args {
-    /// One namespace; no right beyond it is needed.
+    /// One namespace; needs no rights outside it.
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<NamespaceName>,
     /// Show it again whenever it changes, until Ctrl-C.
@@ -54,7 +54,7 @@ pub(super) struct Args {
     own_namespace: Option<NamespaceName>,
     #[command(flatten)]
     exclude: ExcludeArgs,
-    /// How to print it; wide cuts nothing off.
+    /// How to print it; wide shortens nothing.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }

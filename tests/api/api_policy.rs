@@ -138,7 +138,7 @@ impl Place {
         }
     }
 
-    /// Whether `pullpass check` mints a token; else which hop fails.
+    /// Whether `pullpass check` mints a token; else which step fails.
     async fn check(&self, file: &str, environment: &[(&str, String)]) -> Result<String, String> {
         let kubeconfig = self.fixture.world.kubeconfig().to_str().unwrap().to_owned();
         let ca = self.fixture.file("aws.crt");
@@ -157,7 +157,10 @@ impl Place {
         let report = self.run(&arguments, environment).await;
         let checks = report["checks"].as_array().unwrap();
         let message = |check: &Value| check["message"].as_str().unwrap().to_owned();
-        let token = checks.iter().find(|check| check["hop"] == "token").unwrap();
+        let token = checks
+            .iter()
+            .find(|check| check["step"] == "token")
+            .unwrap();
         if token["status"] == "ok" {
             return Ok(message(token));
         }

@@ -468,7 +468,7 @@ fn assert_checked(fixture: &Fixture, namespace: &str) {
         message.contains("let them mount Secret pullpass-builds"),
         "{message}"
     );
-    let served = found.iter().find(|one| one["hop"] == "serves").unwrap();
+    let served = found.iter().find(|one| one["step"] == "serves").unwrap();
     let message = served["message"].as_str().unwrap();
     assert!(message.contains("builds (access Push)"), "{message}");
     let found = check(&["-f", file.to_str().unwrap(), "localhost:9/only/x:1"]);

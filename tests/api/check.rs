@@ -202,22 +202,22 @@ impl Place {
 }
 
 impl Told {
-    /// The hops with their marks: `+` fine, `!` failed, `-` not tried.
-    fn hops(&self) -> Vec<String> {
-        let hop = |check: &Value| {
+    /// The steps with their marks: `+` fine, `!` failed, `-` not tried.
+    fn steps(&self) -> Vec<String> {
+        let step = |check: &Value| {
             let mark = match check["status"].as_str() {
                 Some("ok") => '+',
                 Some("failed") => '!',
                 _ => '-',
             };
-            format!("{mark}{}", check["hop"].as_str().unwrap())
+            format!("{mark}{}", check["step"].as_str().unwrap())
         };
-        self.checks.iter().map(hop).collect()
+        self.checks.iter().map(step).collect()
     }
 
-    fn find(&self, hop: &str) -> &Value {
-        let found = self.checks.iter().find(|check| check["hop"] == hop);
-        assert!(found.is_some(), "no {hop} in {}", self.output);
+    fn find(&self, step: &str) -> &Value {
+        let found = self.checks.iter().find(|check| check["step"] == step);
+        assert!(found.is_some(), "no {step} in {}", self.output);
         found.unwrap()
     }
 
@@ -230,14 +230,14 @@ impl Told {
         assert!(message.contains(words), "{message}");
     }
 
-    /// The first hop that failed is this one, and says what happened and what to do in these words.
-    fn assert_fails(&self, hop: &str, message: &str, fix: &str) {
+    /// The first step that failed is this one, and says what happened and what to do in these words.
+    fn assert_fails(&self, step: &str, message: &str, fix: &str) {
         assert_eq!(self.code, Some(1), "{}", self.output);
         let failed = self.checks.iter().find(|check| check["status"] == "failed");
         assert!(failed.is_some(), "{}", self.output);
         let failed = failed.unwrap();
         let said = |field: &str| failed[field].as_str().unwrap_or_default();
-        assert_eq!(said("hop"), hop, "{failed}");
+        assert_eq!(said("step"), step, "{failed}");
         assert!(said("message").contains(message), "{failed}");
         assert!(said("fix").contains(fix), "{failed}");
     }
@@ -317,8 +317,8 @@ async fn tells_every_hop_of_what_works() {
         // The namespace's ServiceAccount lists nothing, and Pods do without.
         "-serviceAccounts",
     ];
-    let hops: Vec<String> = told.hops();
-    assert_eq!(hops, expected, "{}", told.output);
+    let steps: Vec<String> = told.steps();
+    assert_eq!(steps, expected, "{}", told.output);
     assert_eq!(told.find("caller")["message"], place.fixture.user.principal);
     let digest = told.find("manifest")["message"].as_str().unwrap();
     assert!(digest.starts_with("sha256:"), "{digest}");
@@ -397,7 +397,7 @@ async fn tries_to_push_to_the_repositories_that_a_registry_names() {
     let file = write_push(&place, &[&images[0], &images[1]]);
     let told = place.check(&["-f", &file, "--push"]).await;
     assert_eq!(told.code, Some(0), "{}", told.output);
-    let pushes = told.checks.iter().filter(|check| check["hop"] == "push");
+    let pushes = told.checks.iter().filter(|check| check["step"] == "push");
     let ids: Vec<&str> = pushes.filter_map(|push| push["id"].as_str()).collect();
     assert_eq!(ids, ["Ok", "RepositoryUnknown"], "{}", told.output);
 
@@ -465,7 +465,7 @@ async fn tells_which_hop_of_the_credential_fails() {
         "source secret check-identity-none is not in namespace pullpass",
         "create it there with the label pullpass.dev/source=true",
     );
-    assert_eq!(told.hops().last().unwrap(), "-life", "{}", told.output);
+    assert_eq!(told.steps().last().unwrap(), "-life", "{}", told.output);
     tell_keys(&place).await;
     tell_rights(&place).await;
 
@@ -570,7 +570,7 @@ async fn tells_why_an_image_cannot_be_pulled() {
     place.set_door(Door::Shut);
     let told = check(IMAGE).await;
     told.assert_fails("login", "refuses the login (HTTP 401)", "allow the pull");
-    assert_eq!(told.hops().last().unwrap(), "-manifest");
+    assert_eq!(told.steps().last().unwrap(), "-manifest");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -665,7 +665,7 @@ async fn tell_kyverno(place: &Place) {
         let told = place.check(&[]).await;
         assert_eq!(told.code, Some(0), "{}", told.output);
         let mut checks = told.checks.iter();
-        let found = checks.find(|check| check["hop"] == "kyverno");
+        let found = checks.find(|check| check["step"] == "kyverno");
         assert_eq!(found.is_some(), is_told, "{}", told.output);
         if let Some(found) = found {
             println!("{found}");
@@ -897,11 +897,11 @@ async fn sees_with_its_own_rights_what_it_needs() {
         )
         .await;
     assert_eq!(told.code, Some(0), "{}", told.output);
-    for hop in ["webhook", "dryRun", "serviceAccounts"] {
-        assert_eq!(told.find(hop)["status"], "skipped", "{}", told.output);
+    for step in ["webhook", "dryRun", "serviceAccounts"] {
+        assert_eq!(told.find(step)["status"], "skipped", "{}", told.output);
     }
-    for hop in ["token", "manifest", "pullSecret"] {
-        assert_eq!(told.find(hop)["status"], "ok", "{}", told.output);
+    for step in ["token", "manifest", "pullSecret"] {
+        assert_eq!(told.find(step)["status"], "ok", "{}", told.output);
     }
 }
 
@@ -928,7 +928,7 @@ async fn tries_fixed_logins_on_each_host_without_an_image() {
     let logins: Vec<&Value> = told
         .checks
         .iter()
-        .filter(|check| check["hop"] == "login")
+        .filter(|check| check["step"] == "login")
         .collect();
     assert_eq!(logins.len(), 2, "{}", told.output);
     assert_eq!(logins[0]["status"], "ok");
@@ -973,9 +973,10 @@ async fn tries_the_service_account_of_the_namespace() {
     let (_pullpass, namespace) = place.serve().await;
 
     let told = place.check(&["--namespace", &namespace]).await;
-    let of_tenant = |hop: &str| {
+    let of_tenant = |step: &str| {
         let mut checks = told.checks.iter();
-        let found = checks.find(|check| check["name"] == "check-tenant-own" && check["hop"] == hop);
+        let found =
+            checks.find(|check| check["name"] == "check-tenant-own" && check["step"] == step);
         found.unwrap()["message"].as_str().unwrap()
     };
     let session = "arn:aws:sts::123456789012:assumed-role/check-tenant/pullpass";

@@ -49,7 +49,7 @@ impl Place {
         }
     }
 
-    /// Runs it for one image as this ServiceAccount; answers the exit code and the hops.
+    /// Runs it for one image as this ServiceAccount; answers the exit code and the steps.
     async fn check(&self, account: &str, image: &str) -> (Option<i32>, Vec<Value>) {
         let file = |name: &str, text: &str| {
             let path = self.folder.path().join(name);
@@ -87,13 +87,13 @@ impl Place {
         )
     }
 
-    /// The first hop that fails is this one and says so in these words.
-    async fn assert_fails(&self, account: &str, image: &str, hop: &str, message: &str, fix: &str) {
+    /// The first step that fails is this one and says so in these words.
+    async fn assert_fails(&self, account: &str, image: &str, step: &str, message: &str, fix: &str) {
         let (code, checks) = self.check(account, image).await;
         assert_eq!(code, Some(1), "{checks:?}");
         let failed = checks.iter().find(|check| check["status"] == "failed");
         let failed = failed.unwrap();
-        assert_eq!(failed["hop"], hop, "{failed}");
+        assert_eq!(failed["step"], step, "{failed}");
         assert!(
             failed["message"].as_str().unwrap().contains(message),
             "{failed}"
@@ -107,24 +107,24 @@ async fn tells_every_hop_of_what_works() {
     let place = Place::new().await;
     let (code, checks) = place.check("pullpass:pullpass", IMAGE).await;
     assert_eq!(code, Some(0), "{checks:?}");
-    let hops: Vec<(&str, &str)> = checks
+    let steps: Vec<(&str, &str)> = checks
         .iter()
         .map(|check| {
             (
-                check["hop"].as_str().unwrap(),
+                check["step"].as_str().unwrap(),
                 check["message"].as_str().unwrap(),
             )
         })
         .collect();
     let expected = expected();
-    assert_eq!(hops.len(), expected.len(), "{checks:?}");
-    for ((hop, message), (expected_hop, words)) in hops.iter().zip(&expected) {
-        assert_eq!(hop, expected_hop);
+    assert_eq!(steps.len(), expected.len(), "{checks:?}");
+    for ((step, message), (expected_step, words)) in steps.iter().zip(&expected) {
+        assert_eq!(step, expected_step);
         assert!(message.contains(words.as_str()), "{message} lacks {words}");
     }
 }
 
-/// The hops, and what each says when all is well.
+/// The steps, and what each says when all is well.
 fn expected() -> [(&'static str, String); 7] {
     let object = APP.replace('0', "f");
     [
@@ -203,7 +203,10 @@ async fn takes_no_login_to_another_host() {
         let reply = reply(401, "www-authenticate", challenge);
         place.azure.fail("/v2/", reply, 1);
         let (code, checks) = place.check("pullpass:pullpass", IMAGE).await;
-        let login = checks.iter().find(|check| check["hop"] == "login").unwrap();
+        let login = checks
+            .iter()
+            .find(|check| check["step"] == "login")
+            .unwrap();
         assert_eq!(
             (code, &login["status"]),
             (Some(1), &json!("failed")),
@@ -257,7 +260,7 @@ fn print_failing(arguments: &[&str]) -> String {
     printed.lines().map(without_time).collect()
 }
 
-/// A line without the time that its hop took, which is printed from a millisecond on.
+/// A line without the time that its step took, which is printed from a millisecond on.
 fn without_time(line: &str) -> String {
     let time = line.strip_suffix(" ms)").and_then(|rest| {
         let (before, number) = rest.rsplit_once(" (")?;

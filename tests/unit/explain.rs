@@ -11,6 +11,8 @@ const API: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/payments/api:1";
 fn run(arguments: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .env_clear()
+        // No kubeconfig.
+        .env("HOME", "/nonexistent")
         .arg("explain")
         .args(arguments)
         .stdin(Stdio::piped())

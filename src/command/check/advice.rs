@@ -1,11 +1,13 @@
 //! What failed, and what to do about it. Pure.
 
-use super::ids;
-use super::report::{Fix, HopResult};
+use super::report::{Fix, StepResult};
 use super::source::SecretError;
+use super::{Args, ids};
+use crate::command::cluster_args::quote;
 use crate::credential::registry_client::RegistryClientError;
 use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
+use crate::registry::pod_subject::DEFAULT_SERVICE_ACCOUNT;
 
 /// Where pullpass runs, for the commands of an advice.
 #[derive(Clone, Copy, Debug)]
@@ -14,17 +16,23 @@ pub(super) struct OwnPlace<'a> {
     pub(super) namespace: &'a str,
     /// The arguments by which kubectl asks the same cluster.
     pub(super) same_cluster: &'a str,
+    /// Whether this runs there.
+    pub(super) is_here: bool,
 }
 
 impl OwnPlace<'_> {
-    /// Where an identity may be that is not here.
-    fn describe_elsewhere(self) -> String {
+    /// The same advice, and where the identity may be if this runs elsewhere.
+    fn or_elsewhere(self, advice: &str) -> String {
         let Self {
             namespace,
             same_cluster,
+            is_here,
         } = self;
+        if is_here {
+            return advice.to_owned();
+        }
         format!(
-            "or run this where pullpass runs: kubectl exec -n {namespace} deploy/pullpass{same_cluster} -- pullpass check"
+            "{advice}; or run this where pullpass runs: kubectl exec -n {namespace} deploy/pullpass{same_cluster} -- pullpass check"
         )
     }
 
@@ -37,18 +45,45 @@ impl OwnPlace<'_> {
     }
 }
 
+/// The command that explains an image for the Pod that is tried; in pullpass' Pod, whose namespace `own_pod` is, by kubectl.
+pub(super) fn explain_command(args: &Args, own_pod: Option<&str>, image: &str) -> String {
+    let within = own_pod.map(|own| format!("kubectl exec -n {own} deploy/pullpass -- "));
+    let mut command = within.unwrap_or_default() + "pullpass explain";
+    let mut add = |name: &str, value: &str| {
+        command.push_str(name);
+        command.push_str(&quote(value));
+    };
+    for file in &args.files {
+        add(" -f ", &file.to_string_lossy());
+    }
+    if let Some(namespace) = &args.namespace {
+        add(" -n ", namespace);
+        if *args.service_account != *DEFAULT_SERVICE_ACCOUNT {
+            add(" --service-account ", &args.service_account);
+        }
+    }
+    if !args.pod_labels.is_empty() {
+        let labels = args.pod_labels.iter();
+        let labels: Vec<String> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        add(" --pod-labels ", &labels.join(","));
+    }
+    format!("{command}{} {}", args.cluster.for_kubectl(), quote(image))
+}
+
 /// A mint, or a part of it, failed.
-pub(super) fn of_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> HopResult {
+pub(super) fn of_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> StepResult {
     explain_mint(error, registry, own).id(error.reason())
 }
 
-fn explain_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> HopResult {
+fn explain_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> StepResult {
     let text = error.to_string();
     match error {
         MintError::Refused(refusal) => of_refusal(refusal, registry, own),
         MintError::NoIdentity { .. } => {
             let (message, fix) = split(&text);
-            HopResult::failed(message, format!("{fix}; {}", own.describe_elsewhere()))
+            StepResult::failed(message, own.or_elsewhere(&fix))
         }
         MintError::Hop {
             hop,
@@ -56,43 +91,44 @@ fn explain_mint(error: &MintError, registry: &str, own: OwnPlace<'_>) -> HopResu
             role_arn,
             cause,
         } => explain_mint(cause, registry, own).about(&format!("role {hop} of {hops}, {role_arn}")),
-        MintError::Network { host, .. } => HopResult::failed(
+        MintError::Network { host, .. } => StepResult::failed(
             text.clone(),
             format!("check name resolution, proxies and certificates on the way to {host}"),
         ),
         _ => {
             let (message, fix) = split(&text);
-            HopResult::failed(message, fix)
+            StepResult::failed(message, fix)
         }
     }
 }
 
 /// Another side refused: its words, and what they mean.
-fn of_refusal(refusal: &Refusal, registry: &str, own: OwnPlace<'_>) -> HopResult {
+fn of_refusal(refusal: &Refusal, registry: &str, own: OwnPlace<'_>) -> StepResult {
     let message = format!("{} ({})", refusal.what(), refusal.said());
     let advice = refusal.advice;
     let fix = match refusal.reason {
         AnswerReason::AccessDenied | AnswerReason::TrustRefused => {
             format!("{advice}; `pullpass policy` prints what Registry {registry} needs")
         }
-        AnswerReason::NoIdentity => format!("{advice}; {}", own.describe_elsewhere()),
+        AnswerReason::NoIdentity => own.or_elsewhere(advice),
         _ => advice.to_owned(),
     };
-    HopResult::failed(message, fix)
+    StepResult::failed(message, fix)
 }
 
 /// A source Secret of pullpass' own namespace cannot be read.
-pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> HopResult {
+pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> StepResult {
     let OwnPlace {
         namespace,
         same_cluster,
+        ..
     } = own;
     match error {
         SecretError::NoCluster(_) => {
-            HopResult::failed(error.to_string(), "name the cluster with --kubeconfig")
+            StepResult::failed(error.to_string(), "name the cluster with --kubeconfig")
                 .id(ids::NO_CLUSTER)
         }
-        SecretError::Missing(missing @ MintError::MissingSource { secret }) => HopResult::failed(
+        SecretError::Missing(missing @ MintError::MissingSource { secret }) => StepResult::failed(
             format!("source secret {secret} is not in namespace {namespace}"),
             "create it there with the label pullpass.dev/source=true, as `pullpass policy` says for the Registry",
         )
@@ -103,7 +139,7 @@ pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> HopResult {
             let command = format!(
                 "kubectl label secret {secret} -n {namespace} pullpass.dev/source=true --overwrite{same_cluster}"
             );
-            HopResult::failed(message, Fix::run("label it", command)).id(missing.reason())
+            StepResult::failed(message, Fix::run("label it", command)).id(missing.reason())
         }
         SecretError::Missing(error) | SecretError::Unlabelled(error) => of_mint(error, "", own),
         SecretError::Cluster(error) => of_cluster(error),
@@ -111,7 +147,7 @@ pub(super) fn of_secret(error: &SecretError, own: OwnPlace<'_>) -> HopResult {
 }
 
 /// A registry did not take a login, or has no such image.
-pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
+pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) -> StepResult {
     let id = match error {
         RegistryClientError::Refused { .. }
         | RegistryClientError::TokenRefused { .. }
@@ -128,7 +164,7 @@ pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) ->
     explain_registry_client(error, provider).id(id)
 }
 
-fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopResult {
+fn explain_registry_client(error: &RegistryClientError, provider: &str) -> StepResult {
     let fix = match error {
         RegistryClientError::Refused { status: 403, .. } | RegistryClientError::Refused { .. }
             if provider == "ecr" =>
@@ -149,7 +185,7 @@ fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopRe
             let fix = format!(
                 "try it there with --token-service {realm}, if that host may have the login; the kubelet gives it to it"
             );
-            return HopResult::failed(error.to_string(), fix);
+            return StepResult::failed(error.to_string(), fix);
         }
         RegistryClientError::ForeignRealm { .. } => {
             "check the image's host: a cloud's registry checks logins itself"
@@ -164,11 +200,11 @@ fn explain_registry_client(error: &RegistryClientError, provider: &str) -> HopRe
             "check name resolution, proxies and certificates on the way to it"
         }
     };
-    HopResult::failed(error.to_string(), fix)
+    StepResult::failed(error.to_string(), fix)
 }
 
 /// A registry takes no push, or did not answer to one. `registry` is the Registry that the login is of.
-pub(super) fn of_push(error: &RegistryClientError, provider: &str, registry: &str) -> HopResult {
+pub(super) fn of_push(error: &RegistryClientError, provider: &str, registry: &str) -> StepResult {
     let RegistryClientError::Refused { .. } = error else {
         return of_registry_client(error, provider);
     };
@@ -182,18 +218,18 @@ pub(super) fn of_push(error: &RegistryClientError, provider: &str, registry: &st
         _ => "check that the login may push to this repository: the registry's own settings say so"
             .to_owned(),
     };
-    HopResult::failed(error.to_string(), fix).id(ids::PUSH_REFUSED)
+    StepResult::failed(error.to_string(), fix).id(ids::PUSH_REFUSED)
 }
 
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
-pub(super) fn of_cluster(error: &ClusterError) -> HopResult {
+pub(super) fn of_cluster(error: &ClusterError) -> StepResult {
     if let ClusterError::Forbidden { what, message } = error {
-        return HopResult::skipped(format!("this account may not see {what}: {message}"))
+        return StepResult::skipped(format!("this account may not see {what}: {message}"))
             .id(ids::FORBIDDEN);
     }
     let text = error.to_string();
     let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));
-    HopResult::failed(message, fix).id(error.reason())
+    StepResult::failed(message, fix).id(error.reason())
 }
 
 /// What happened, and what to do: an error's message has the one before the other.
@@ -212,6 +248,7 @@ mod tests {
         let own = OwnPlace {
             namespace: "registries",
             same_cluster: " --context production",
+            is_here: false,
         };
         let error = MintError::NoIdentity {
             identity: "workload",
@@ -220,7 +257,49 @@ mod tests {
         let result = format!("{:?}", of_mint(&error, "eu", own));
         let expected = "set it; or run this where pullpass runs: kubectl exec -n registries deploy/pullpass --context production -- pullpass check";
         assert!(result.contains(expected), "{result}");
+        let here = OwnPlace {
+            is_here: true,
+            ..own
+        };
+        let result = format!("{:?}", of_mint(&error, "eu", here));
+        let is_all = result.contains("set it") && !result.contains("kubectl exec");
+        assert!(is_all, "{result}");
         let list = "kubectl get pods -n registries --context production";
         assert_eq!(own.list_pods(), list);
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// It asks about the same Pod, Registries and cluster.
+    #[test]
+    fn explains_the_image_that_was_checked() {
+        let table = [
+            ("a.com/x:1", None, "pullpass explain a.com/x:1"),
+            (
+                "-n shop --service-account ci --pod-labels app=a,tier=b --context production a.com/x:1",
+                None,
+                "pullpass explain -n shop --service-account ci --pod-labels app=a,tier=b --context production a.com/x:1",
+            ),
+            (
+                "-n shop -f registries.yaml -f more.yaml a.com/x:1",
+                None,
+                "pullpass explain -f registries.yaml -f more.yaml -n shop a.com/x:1",
+            ),
+            (
+                "-n shop a.com/x:1",
+                Some("registries"),
+                "kubectl exec -n registries deploy/pullpass -- pullpass explain -n shop a.com/x:1",
+            ),
+        ];
+        for (line, own_pod, command) in table {
+            let words = std::iter::once("check").chain(line.split(' '));
+            let Line { args } = clap::Parser::try_parse_from(words).expect("these are arguments");
+            let image = &args.images[0];
+            assert_eq!(explain_command(&args, own_pod, image), command, "{line}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::context::CheckContext;
 use super::ids;
-use super::report::HopResult;
+use super::report::StepResult;
 use crate::names::ObjectName;
 use crate::provision::digest::Digest;
 use crate::provision::shared_hosts;
@@ -18,16 +18,16 @@ pub(super) fn of_secret(
     labels: &Labels,
     (name, grants): (&ObjectName, &[Grant]),
     there: &BTreeMap<String, Digest>,
-) -> Vec<HopResult> {
+) -> Vec<StepResult> {
     let is_mounted = grants.iter().any(Grant::is_mounted);
     let describe = |domain: String| {
         let (registries, wanted) = (&context.registries, WantedLogin::Secret(name));
         let message = registries.describe_shared_host(labels, (name, &domain), wanted);
         let result = if is_mounted {
             let fix = "give each Registry with access Push or exports one login per host: split it";
-            HopResult::warning(message, fix)
+            StepResult::warning(message, fix)
         } else {
-            HopResult::ok(message)
+            StepResult::ok(message)
         };
         result.id(ids::SEVERAL_LOGINS)
     };

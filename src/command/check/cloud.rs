@@ -1,4 +1,4 @@
-//! The hops to a login: identity, caller, token, life; or the source Secret of a fixed login.
+//! The steps to a login: identity, caller, token, life; or the source Secret of a fixed login.
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
@@ -6,7 +6,7 @@ use super::context::CheckContext;
 use super::image::{self, CheckedImage};
 use super::login::Logins;
 use super::push;
-use super::report::{CheckReport, HopResult, SubjectKind};
+use super::report::{CheckReport, StepResult, SubjectKind};
 use super::shared_login::SharedLogins;
 use super::source::SecretError;
 use super::{advice, ids, selection};
@@ -17,12 +17,13 @@ use crate::names::ObjectName;
 use crate::provision::ports::Cluster as _;
 use crate::provision::secret::seconds;
 use crate::provision::tenant_identity;
+use crate::quantity::count;
 use crate::registry::source::{
     AcrIdentity, AcrSource, EcrIdentity, EcrSource, MintSource, StaticSource,
 };
 use crate::registry::{Access, CredentialSource, Grant, ValidRegistry};
 
-/// The hops after the identity is known.
+/// The steps after the identity is known.
 const AFTER_IDENTITY: [&str; 3] = ["caller", "token", "life"];
 
 /// Tries the credentials of each Registry that is of interest.
@@ -92,9 +93,9 @@ async fn try_source(
 }
 
 /// A Registry that rests.
-fn suspended(context: &CheckContext<'_>, registry: &ValidRegistry) -> HopResult {
+fn suspended(context: &CheckContext<'_>, registry: &ValidRegistry) -> StepResult {
     let message = "it is suspended: nothing is injected, minted, renewed or removed";
-    HopResult::warning(message, selection::resume(context, registry)).id(ids::SUSPENDED)
+    StepResult::warning(message, selection::resume(context, registry)).id(ids::SUSPENDED)
 }
 
 /// A fixed login is in its source Secret.
@@ -122,23 +123,23 @@ fn read_logins(
     secret: &SourceSecret,
     keys: &[String],
     reserved: &[String],
-) -> (HopResult, Vec<Login>) {
+) -> (StepResult, Vec<Login>) {
     match static_login::logins(secret, keys, reserved) {
         Ok(logins) => {
             let logins_found = count(logins.len(), "login");
             let message = format!("{logins_found} in source secret {}", secret.name);
-            (HopResult::ok(message), logins)
+            (StepResult::ok(message), logins)
         }
         Err(error) => {
             let text = error.to_string();
             let (message, fix) = text.rsplit_once(": ").unwrap_or((&text, "correct it"));
-            let result = HopResult::failed(message, fix).id(ids::MALFORMED_SOURCE);
+            let result = StepResult::failed(message, fix).id(ids::MALFORMED_SOURCE);
             (result, Vec::new())
         }
     }
 }
 
-/// A minted credential, hop by hop.
+/// A minted credential, step by step.
 async fn try_mint(
     context: &CheckContext<'_>,
     registry: &ValidRegistry,
@@ -179,7 +180,7 @@ async fn try_mint(
         Ok(credential) => {
             let (location, principal) = (source.location(), &credential.principal);
             let message = format!("minted for {location} by {principal}");
-            report.add("token", HopResult::ok(message))?;
+            report.add("token", StepResult::ok(message))?;
             report.note("life", check_life(&credential))?;
             Ok(keys.iter().map(|key| login_of(key, &credential)).collect())
         }
@@ -204,17 +205,17 @@ pub(super) async fn bind(
     context: &CheckContext<'_>,
     grant: &Grant,
     source: &MintSource,
-) -> Result<MintSource, HopResult> {
+) -> Result<MintSource, StepResult> {
     let Some(account) = source.unbound() else {
         return Ok(source.clone());
     };
     let Some(namespace) = &context.namespace else {
-        return Err(HopResult::skipped(format!(
+        return Err(StepResult::skipped(format!(
             "each namespace asks as its own ServiceAccount {account}: name one with --namespace to have it tried"
         )));
     };
     let Some(kube) = &context.kube else {
-        return Err(HopResult::failed(
+        return Err(StepResult::failed(
             format!(
                 "ServiceAccount {}/{account} is in a cluster, and none is connected",
                 namespace.name
@@ -232,18 +233,18 @@ pub(super) async fn bind(
     }
 }
 
-fn of_secret(context: &CheckContext<'_>, error: &SecretError) -> HopResult {
+fn of_secret(context: &CheckContext<'_>, error: &SecretError) -> StepResult {
     let same_cluster = context.same_cluster();
     advice::of_secret(error, context.own_place(&same_cluster))
 }
 
-fn of_mint(context: &CheckContext<'_>, error: &MintError, registry: &str) -> HopResult {
+fn of_mint(context: &CheckContext<'_>, error: &MintError, registry: &str) -> StepResult {
     let same_cluster = context.same_cluster();
     advice::of_mint(error, registry, context.own_place(&same_cluster))
 }
 
 /// What is to be minted, with the keys out of its source Secret.
-async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRequest, HopResult> {
+async fn order(context: &CheckContext<'_>, source: &MintSource) -> Result<MintRequest, StepResult> {
     if let Some(secret) = secret_of(source) {
         let read = context.fetch_secret(secret).await;
         read.map_err(|error| of_secret(context, &error))?;
@@ -299,10 +300,10 @@ async fn try_aws(
     });
     report.add(
         "identity",
-        HopResult::ok(format!("{}{until}", opened.principal())),
+        StepResult::ok(format!("{}{until}", opened.principal())),
     )?;
     let caller = match context.clouds.ecr.fetch_caller(&order, &opened).await {
-        Ok(arn) => HopResult::ok(arn),
+        Ok(arn) => StepResult::ok(arn),
         // Where only Amazon ECR's endpoint can be reached, tokens are minted all the same.
         Err(error @ (MintError::Timeout { .. } | MintError::Network { .. })) => {
             of_mint(context, &error, &registry.name).without_consequence()
@@ -328,10 +329,10 @@ async fn try_azure(
     };
     match context.clouds.acr.identify(&order).await {
         Ok(known) => {
-            report.add("identity", HopResult::ok(known.principal))?;
+            report.add("identity", StepResult::ok(known.principal))?;
             let claims = known.claims.map_or_else(
-                || HopResult::skipped("the token of Entra ID says nothing that can be read"),
-                HopResult::ok,
+                || StepResult::skipped("the token of Entra ID says nothing that can be read"),
+                StepResult::ok,
             );
             report.note("caller", claims)?;
             Ok(true)
@@ -353,18 +354,18 @@ fn login_of(key: &str, credential: &Credential) -> Login {
 }
 
 /// Whether there is time to use a credential.
-fn check_life(credential: &Credential) -> HopResult {
+fn check_life(credential: &Credential) -> StepResult {
     let left = credential.expires_at.duration_since(credential.minted_at);
     let until = seconds(credential.expires_at);
     let message = format!("{} until {until}", span(left));
     if left < SignedDuration::from_mins(15) {
-        return HopResult::failed(
+        return StepResult::failed(
             message,
             "have the session that signs last longer: a credential is renewed at half of its life, and a pull takes time",
         )
         .id(ids::SHORT_LIFE);
     }
-    HopResult::ok(message)
+    StepResult::ok(message)
 }
 
 /// `11h 59m`.
@@ -373,15 +374,6 @@ fn span(duration: SignedDuration) -> String {
     jiff::Span::try_from(duration)
         .and_then(|span| span.round(rounding))
         .map_or_else(|_| duration.to_string(), |span| format!("{span:#}"))
-}
-
-/// `1 login`, `2 logins`.
-pub(super) fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The hops of a cluster: the API server calls pullpass.
+//! The steps of a cluster: the API server calls pullpass.
 
 use super::context::CheckContext;
-use super::report::{CheckReport, HopResult, SubjectKind};
+use super::report::{CheckReport, StepResult, SubjectKind};
 use super::{advice, ids, opt_in};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
 use crate::command::NAME_LABEL;
@@ -33,17 +33,17 @@ pub(super) async fn check(
     report.add("webhook", result)?;
     if let Some(said) = &context.not_called {
         let (message, causes) = said.split_once("; ").unwrap_or((said, CAUSES));
-        let result = HopResult::failed(message, causes).id(ids::NOT_CALLED);
+        let result = StepResult::failed(message, causes).id(ids::NOT_CALLED);
         report.note("webhook", result)?;
     }
     Ok(())
 }
 
-fn no_validating(context: &CheckContext<'_>) -> HopResult {
+fn no_validating(context: &CheckContext<'_>) -> StepResult {
     let message = format!(
         "validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"
     );
-    HopResult::failed(message, format!("restore it: {}", restore(context)))
+    StepResult::failed(message, format!("restore it: {}", restore(context)))
         .id(ids::VALIDATING_WEBHOOK_MISSING)
 }
 
@@ -53,14 +53,14 @@ async fn lacks_validating(kube: &Kube, webhooks: &[WebhookTarget]) -> bool {
     names.any(|name| name == WEBHOOKS) && kube.has_validating().await.is_ok_and(|there| !there)
 }
 
-fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> HopResult {
+fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> StepResult {
     let selects = |webhook: &&WebhookTarget| match (context.labels(), &webhook.namespaces) {
         (Some(labels), Some(selector)) if !context.namespace_missing => selector.matches(labels),
         _ => true,
     };
     let Some(first) = webhooks.first() else {
         let message = "no webhook configuration calls pullpass";
-        return HopResult::failed(message, format!("restore it: {}", restore(context)))
+        return StepResult::failed(message, format!("restore it: {}", restore(context)))
             .id(ids::WEBHOOK_MISSING);
     };
     let Some(webhook) = webhooks.iter().find(selects) else {
@@ -72,9 +72,9 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
         ..
     } = webhook;
     if webhook.has_ca {
-        return HopResult::ok(format!("{configuration} calls {target}"));
+        return StepResult::ok(format!("{configuration} calls {target}"));
     }
-    HopResult::failed(
+    StepResult::failed(
         format!("{configuration} calls {target} and has no caBundle"),
         "the leader writes it with certificates.mode self: see its log; with certificate files write the CA that signed them into caBundle, as manifests/webhook.yaml says",
     )
@@ -82,10 +82,10 @@ fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> Hop
 }
 
 /// What keeps the API server from calling pullpass for the namespace: its label, that it is excluded, or a selector that somebody changed.
-fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> HopResult {
+fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> StepResult {
     let configuration = &webhook.configuration;
     let Some(namespace) = &context.namespace else {
-        return HopResult::ok(format!("{configuration} calls {}", webhook.target));
+        return StepResult::ok(format!("{configuration} calls {}", webhook.target));
     };
     let what = format!(
         "{configuration} is not called for namespace {}",
@@ -101,7 +101,7 @@ fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> HopResult 
     if selector.is_some_and(|selector| selector.matches(&renamed)) {
         return opt_in::excluded().about(&what);
     }
-    HopResult::failed(
+    StepResult::failed(
         format!("{what}: its namespaceSelector does not select it, though it opted in"),
         format!("put the selector back: {}", restore(context)),
     )

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::advice::OwnPlace;
+use super::advice::{OwnPlace, explain_command};
 use super::refused::RefusedLogins;
-use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
 use crate::cluster::Kube;
@@ -153,11 +153,23 @@ impl<'a> CheckContext<'a> {
             .map_or("pullpass", |kube| kube.namespace())
     }
 
+    /// Whether this runs in pullpass' own Pod.
+    fn is_here(&self) -> bool {
+        self.args.cluster.is_pod_of(self.own_namespace())
+    }
+
+    /// The command by which `pullpass explain` says more about an image.
+    pub(super) fn explain(&self, image: &str) -> String {
+        let own_pod = self.is_here().then(|| self.own_namespace());
+        explain_command(self.args, own_pod, image)
+    }
+
     /// pullpass' own namespace, in this cluster.
     pub(super) fn own_place<'p>(&'p self, same_cluster: &'p str) -> OwnPlace<'p> {
         OwnPlace {
             namespace: self.own_namespace(),
             same_cluster,
+            is_here: self.is_here(),
         }
     }
 
@@ -221,12 +233,12 @@ pub(super) async fn load_registries(
     args: &Args,
     report: &mut CheckReport,
 ) -> anyhow::Result<Option<Vec<Registry>>> {
-    const HOP: &str = "registries";
+    const STEP: &str = "registries";
     let same_cluster = args.cluster.for_kubectl();
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
         Err(error) => {
-            report.add(HOP, of_registries(&error, &same_cluster))?;
+            report.add(STEP, of_registries(&error, &same_cluster))?;
             return Ok(None);
         }
     };
@@ -236,11 +248,11 @@ pub(super) async fn load_registries(
     } else {
         format!("{count} Registries")
     };
-    report.add(HOP, HopResult::ok(message))?;
+    report.add(STEP, StepResult::ok(message))?;
     for (name, problem) in unreadable {
         let message = format!("Registry {name} serves nothing, it cannot be read: {problem}");
         let fix = format!("correct it: kubectl edit ppr {name}{same_cluster}");
-        report.note(HOP, HopResult::failed(message, fix).id(ids::UNREADABLE))?;
+        report.note(STEP, StepResult::failed(message, fix).id(ids::UNREADABLE))?;
     }
     for problem in Registries::build(registries.iter().cloned()).problems() {
         let name = &problem.registry;
@@ -252,20 +264,20 @@ pub(super) async fn load_registries(
             "correct {}: kubectl edit ppr {name}{same_cluster}",
             problem.field
         );
-        report.note(HOP, HopResult::failed(message, fix).id(ids::INVALID))?;
+        report.note(STEP, StepResult::failed(message, fix).id(ids::INVALID))?;
     }
     Ok(Some(registries))
 }
 
 /// The Registries cannot be listed.
-fn of_registries(error: &ClusterError, same_cluster: &str) -> HopResult {
+fn of_registries(error: &ClusterError, same_cluster: &str) -> StepResult {
     match error {
-        ClusterError::Forbidden { message, .. } => HopResult::failed(
+        ClusterError::Forbidden { message, .. } => StepResult::failed(
             format!("this account may not list Registries, so nothing is known of who serves what: {message}"),
             "ask who administers the cluster: the ClusterRole pullpass-view allows it, and whoever has view, edit or admin in a namespace needs it for the whole cluster; or name files that hold them with -f",
         )
         .id(ids::REGISTRIES_FORBIDDEN),
-        ClusterError::NotFound { .. } => HopResult::failed(
+        ClusterError::NotFound { .. } => StepResult::failed(
             "the API server does not know the kind Registry",
             Fix::run(
                 "apply it",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::context::CheckContext;
 use super::ids;
-use super::report::{Fix, HopResult};
+use super::report::{Fix, StepResult};
 use crate::cluster::DryRunPod;
 use crate::controller::missed_pods::calls::{CAUSES, NOT_CALLED};
 use crate::names::{NamespaceName, ObjectName};
@@ -19,7 +19,7 @@ pub(super) fn check_pod(
     namespace: &NamespaceName,
     tried: &DryRunPod,
     needed: &BTreeSet<ObjectName>,
-) -> HopResult {
+) -> StepResult {
     let warnings = tried.warnings.iter().map(String::as_str);
     let warnings: Vec<&str> = warnings
         .filter(|warning| warning.contains("pullpass"))
@@ -37,10 +37,10 @@ pub(super) fn check_pod(
         .collect();
     if needed.is_empty() {
         let message = "a Pod needs no reference: its node's kubelet asks pullpass for the login";
-        return HopResult::ok(format!("{message}{said}"));
+        return StepResult::ok(format!("{message}{said}"));
     }
     if missing.is_empty() {
-        return HopResult::ok(format!("a Pod references {}{said}", references.join(", ")));
+        return StepResult::ok(format!("a Pod references {}{said}", references.join(", ")));
     }
     let message = format!(
         "a Pod comes back without the reference {}{said}",
@@ -53,23 +53,23 @@ pub(super) fn check_pod(
         .is_some_and(|value| value == "disabled")
     {
         let fix = format!("take the label {INJECT_LABEL}=disabled off the Pod");
-        return HopResult::failed(message, fix).id(ids::POD_OPTED_OUT);
+        return StepResult::failed(message, fix).id(ids::POD_OPTED_OUT);
     }
     if said.contains("enforces mountable secrets") {
-        return HopResult::failed(message, list_secrets(context, namespace, &missing))
+        return StepResult::failed(message, list_secrets(context, namespace, &missing))
             .id(ids::MOUNTABLE_SECRETS);
     }
     if warnings.is_empty() {
         let same_cluster = context.same_cluster();
         let list = context.own_place(&same_cluster).list_pods();
         // What the API server answers when a webhook of `failurePolicy: Ignore` does not: nothing.
-        return HopResult::failed(
+        return StepResult::failed(
             format!("{message}, and without a word of pullpass: {NOT_CALLED}"),
             format!("see that pullpass runs and is ready ({list}); {CAUSES}"),
         )
         .id(ids::NOT_CALLED);
     }
-    HopResult::failed(message, "do what the warning says").id(ids::NOT_REFERENCED)
+    StepResult::failed(message, "do what the warning says").id(ids::NOT_REFERENCED)
 }
 
 /// Lists the pull secrets in the ServiceAccount; kubectl merges them with those that it lists already.

@@ -1,18 +1,18 @@
-//! The hops of an image: which Registry serves it, the login on its registry, its manifest.
+//! The steps of an image: which Registry serves it, the login on its registry, its manifest.
 
 use std::collections::BTreeSet;
 
 use super::context::CheckContext;
 use super::login::{Logins, find_login, open_client, provider_of, try_login};
 use super::push::{self, PushTarget};
-use super::report::{CheckReport, HopResult, SubjectKind};
+use super::report::{CheckReport, StepResult, SubjectKind};
 use super::{advice, ids, selection};
 use crate::credential::login_check::{LoginId, MAX_PATHS, host_of, path_of};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::{Host, Resolved, ValidRegistry};
 
-/// The hops after it is known who serves the image.
+/// The steps after it is known who serves the image.
 const AFTER_SERVED: [&str; 2] = ["login", "manifest"];
 
 /// An image to try.
@@ -21,7 +21,7 @@ pub(super) struct CheckedImage<'s> {
     /// What it is read as; or why it cannot be read.
     reference: Result<Reference<'s>, String>,
     /// Who serves it; or why nobody does.
-    resolved: Result<Resolved<'s>, HopResult>,
+    resolved: Result<Resolved<'s>, StepResult>,
     /// The Registries for builders that cover it, where pushing is tried.
     pushes: Vec<PushTarget<'s>>,
 }
@@ -50,8 +50,8 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
         let covering = covering.filter(|_| context.args.push);
         let pushes = covering.map_or_else(Vec::new, |one| push::find_targets(context, one));
         let resolved = match &reference {
-            Ok(reference) => resolve(context, reference, &pushes),
-            Err(error) => Err(HopResult::failed(
+            Ok(reference) => resolve(context, text, reference, &pushes),
+            Err(error) => Err(StepResult::failed(
                 format!("the image cannot be read: {error}"),
                 "correct it",
             )
@@ -69,19 +69,20 @@ pub(super) fn read<'s>(context: &'s CheckContext<'_>) -> Vec<CheckedImage<'s>> {
 
 fn resolve<'s>(
     context: &'s CheckContext<'_>,
+    text: &str,
     reference: &Reference<'_>,
     pushes: &[PushTarget<'_>],
-) -> Result<Resolved<'s>, HopResult> {
+) -> Result<Resolved<'s>, StepResult> {
     let mut explanation = context.registries.explain(context.pod_subject(), reference);
     if let Some(resolved) = explanation.resolved.take() {
         return Ok(resolved);
     }
     let host = reference.host().to_ascii_lowercase();
-    let result = selection::of_image(context, &explanation, Host::recognise(&host));
+    let result = selection::of_image(context, text, &explanation, Host::recognise(&host));
     let is_for_builders = result.is(ids::NO_PATTERN) || result.is(ids::PUSH_ONLY);
     Err(match pushes.first() {
         // They are what is tried.
-        Some(push) if is_for_builders => HopResult::skipped(format!(
+        Some(push) if is_for_builders => StepResult::skipped(format!(
             "to no Pod: only Registry {}, with access Push, has a pattern for it",
             push.registry.name
         ))
@@ -130,7 +131,7 @@ async fn try_image(
     };
     let registry = resolved.registry;
     let served = format!("by Registry {} as {}", registry.name, resolved.key);
-    report.note("served", HopResult::ok(served))?;
+    report.note("served", StepResult::ok(served))?;
     let held = logins.get(&(registry.name.to_string(), resolved.grant));
     let Some(login) = held.and_then(|held| find_login(held, reference, &resolved.key)) else {
         return report.skip(&AFTER_SERVED, "there is no login for it");
@@ -147,7 +148,7 @@ async fn try_image(
     let result = match client.manifest(reference.path(), wanted).await {
         Ok(manifest) => {
             let digest = manifest.digest.as_deref();
-            HopResult::ok(digest.unwrap_or("there, of an unknown digest"))
+            StepResult::ok(digest.unwrap_or("there, of an unknown digest"))
         }
         Err(error) => advice::of_registry_client(&error, provider),
     };
@@ -171,7 +172,7 @@ pub(super) async fn try_hosts(
             }
             if domain.contains('*') {
                 let message = format!("{domain} is no host: name an image to have it tried");
-                let result = HopResult::skipped(message).id(ids::WILDCARD_HOST);
+                let result = StepResult::skipped(message).id(ids::WILDCARD_HOST);
                 report.note("login", result)?;
                 continue;
             }

@@ -1,7 +1,7 @@
-//! A hop of clusters with Kyverno: some of its versions do not verify images of Pods that reference a pull secret.
+//! A step of clusters with Kyverno: some of its versions do not verify images of Pods that reference a pull secret.
 
 use super::ids;
-use super::report::{CheckReport, HopResult};
+use super::report::{CheckReport, StepResult};
 use crate::cluster::Kube;
 use crate::image::Reference;
 
@@ -22,7 +22,7 @@ pub(super) async fn check(kube: &Kube, report: &mut CheckReport) -> anyhow::Resu
         "Kyverno {version} is installed: where it verifies images, a Pod with imagePullSecrets, as pullpass gives them, switches off its credential helpers"
     );
     let fix = "upgrade Kyverno beyond 1.18.2, or let its policies verify the images by the pull secret alone";
-    let result = HopResult::warning(message, fix).id(ids::KYVERNO_HELPERS_OFF);
+    let result = StepResult::warning(message, fix).id(ids::KYVERNO_HELPERS_OFF);
     report.add("kyverno", result)
 }
 

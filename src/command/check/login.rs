@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::context::CheckContext;
-use super::report::{CheckReport, HopResult};
+use super::report::{CheckReport, StepResult};
 use super::{advice, ids};
 use crate::credential::login_check::describe_untried;
 use crate::credential::registry_client::{LoginMethod, RegistryClient, RegistryClientError};
@@ -43,23 +43,23 @@ pub(super) async fn try_login(
         .try_once(client, (domain, paths), login)
         .await
     {
-        Ok(LoginMethod::Open) => (HopResult::ok(format!("{domain} asks for no login")), true),
+        Ok(LoginMethod::Open) => (StepResult::ok(format!("{domain} asks for no login")), true),
         Ok(LoginMethod::NotAsked) => {
             let untried = describe_untried(domain, paths.iter().map(String::as_str));
-            let result = HopResult::skipped(format!("not tried: {untried}; name an image"));
+            let result = StepResult::skipped(format!("not tried: {untried}; name an image"));
             (result.id(ids::REPOSITORY_UNKNOWN), true)
         }
         Ok(LoginMethod::Basic) => (
-            HopResult::ok(format!("{domain} takes the login of {}", login.username)),
+            StepResult::ok(format!("{domain} takes the login of {}", login.username)),
             true,
         ),
         Ok(LoginMethod::Token) => (
-            HopResult::ok(format!("{domain} gives {} a token", login.username)),
+            StepResult::ok(format!("{domain} gives {} a token", login.username)),
             true,
         ),
         // Some logins may pull from a repository whose tags they may not list: its image tells.
         Err(error @ RegistryClientError::TokenRefused { .. }) => {
-            let result = HopResult::skipped(format!("not known: {error}; name an image"));
+            let result = StepResult::skipped(format!("not known: {error}; name an image"));
             (result.id(ids::REPOSITORY_UNKNOWN), true)
         }
         Err(error) => (advice::of_registry_client(&error, provider), false),

@@ -1,14 +1,14 @@
-//! The hops of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
+//! The steps of a namespace: it opted in, its pull secret is what it should be, a Pod there gets the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::cloud::{bind, count, secret_of};
+use super::cloud::{bind, secret_of};
 use super::context::CheckContext;
 use super::image::CheckedImage;
-use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::SecretError;
 use super::{advice, clients, dry_run, ids, opt_in, selection, service_accounts};
 use crate::cluster::{Kube, KubeCredentialStore};
@@ -21,6 +21,7 @@ use crate::provision::digest::Digest;
 use crate::provision::ports::{Cluster as _, ClusterError};
 use crate::provision::secret::{AuthEntry, Auths};
 use crate::provision::{InjectMode, Namespace, grant_entries};
+use crate::quantity::count;
 use crate::registry::source::MintSource;
 use crate::registry::{CredentialSource, Delivery, Grant, ValidRegistry};
 
@@ -50,12 +51,9 @@ pub(super) async fn check(
         report.add("optIn", problem)?;
         return report.skip(&AFTER, "nothing is written there");
     }
-    let mode = if namespace.mode == InjectMode::All {
-        "all"
-    } else {
-        "enabled"
-    };
-    let opted_in = HopResult::ok(format!("pullpass.dev/inject={mode}"));
+    let is_all = namespace.mode == InjectMode::All;
+    let mode = if is_all { "all" } else { "enabled" };
+    let opted_in = StepResult::ok(format!("pullpass.dev/inject={mode}"));
     report.add("optIn", opted_in)?;
     if let Some(unknown) = opt_in::find_unknown_enforce(context, &namespace) {
         report.note("enforce", unknown)?;
@@ -67,7 +65,7 @@ pub(super) async fn check(
         report.note("serves", result)?;
         return report.skip(&AFTER[1..], "no Registry serves the namespace");
     }
-    let serving = HopResult::ok(format!("by {}", serving.join(", ")));
+    let serving = StepResult::ok(format!("by {}", serving.join(", ")));
     report.note("serves", serving)?;
     report.start();
     let foreign = check_secrets(context, kube, &namespace, report).await?;
@@ -126,7 +124,7 @@ async fn compare_secret(
     namespace: &NamespaceName,
     name: &ObjectName,
     grants: &[Grant],
-) -> (HopResult, BTreeMap<String, Digest>) {
+) -> (StepResult, BTreeMap<String, Digest>) {
     let secret = match kube.fetch_pull_secret(namespace, name).await {
         Ok(Some(secret)) => secret,
         Ok(None) => return (explain_missing(context, name, grants), BTreeMap::new()),
@@ -134,7 +132,7 @@ async fn compare_secret(
     };
     if !secret.ours {
         let delete = context.kubectl(&format!("delete secret {name} -n {namespace}"));
-        let result = HopResult::failed(
+        let result = StepResult::failed(
             format!("Secret {name} is not managed by pullpass"),
             Fix::run("rename it, or delete it", delete),
         );
@@ -163,7 +161,7 @@ async fn compare_logins(
     kube: &Kube,
     (name, grants): (&ObjectName, &[Grant]),
     there: &BTreeMap<String, Digest>,
-) -> HopResult {
+) -> StepResult {
     let compared = compare(context, kube, grants, there).await;
     let mut unknown = match compared.unknown {
         0 => String::new(),
@@ -178,14 +176,14 @@ async fn compare_logins(
     {
         let held = count(there.len(), "login");
         let message = format!("{name} holds {held}: cannot compare, {why}");
-        return HopResult::skipped(message).id(ids::CANNOT_COMPARE);
+        return StepResult::skipped(message).id(ids::CANNOT_COMPARE);
     }
     if compared.different.is_empty() {
         let equal = count(compared.equal, "login");
-        return HopResult::ok(format!("{name}: {equal} as it should be{unknown}"));
+        return StepResult::ok(format!("{name}: {equal} as it should be{unknown}"));
     }
     let different = compared.different.join(", ");
-    HopResult::failed(
+    StepResult::failed(
         format!("{name} is not what pullpass would write: {different}{unknown}"),
         format!(
             "pullpass rewrites it within moments{}; if it stays so, read pullpass' log",
@@ -196,17 +194,17 @@ async fn compare_logins(
 }
 
 /// Why a pull secret is not there, as far as Registries' status says.
-fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Grant]) -> HopResult {
+fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Grant]) -> StepResult {
     let not_ready = |grant: &Grant| {
         let why = context.not_ready.get(grant.registry.as_str())?;
         Some((grant.registry.clone(), why.clone()))
     };
     let result = match grants.iter().find_map(not_ready) {
-        Some((registry, why)) => HopResult::failed(
+        Some((registry, why)) => StepResult::failed(
             format!("there is no Secret {name}: Registry {registry} is not ready"),
             why,
         ),
-        None => HopResult::skipped(format!(
+        None => StepResult::skipped(format!(
             "there is no Secret {name} yet: pullpass writes it within moments{}",
             at_the_latest(grants, "first")
         )),
@@ -338,7 +336,7 @@ async fn try_pod(
     name: &NamespaceName,
     images: &[CheckedImage<'_>],
     foreign: &BTreeSet<ObjectName>,
-) -> HopResult {
+) -> StepResult {
     let given: Vec<String> = images
         .iter()
         .filter(|image| image.is_served())
@@ -350,7 +348,7 @@ async fn try_pod(
         given
     };
     if images.is_empty() {
-        return HopResult::skipped("not tried: name an image that a Registry serves");
+        return StepResult::skipped("not tried: name an image that a Registry serves");
     }
     let pod = dry_run::pod(
         &images,
@@ -363,7 +361,7 @@ async fn try_pod(
     };
     let needed = needed(context, &images);
     if needed.iter().any(|secret| foreign.contains(secret)) {
-        return HopResult::skipped("a Pod references no Secret that pullpass does not manage")
+        return StepResult::skipped("a Pod references no Secret that pullpass does not manage")
             .id(ids::SECRET_NOT_MANAGED);
     }
     dry_run::check_pod(context, name, &tried, &needed)

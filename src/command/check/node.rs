@@ -1,4 +1,4 @@
-//! The hops of a node: its kubelet runs pullpass, for the images that it should, with tokens that it may have.
+//! The steps of a node: its kubelet runs pullpass, for the images that it should, with tokens that it may have.
 
 mod files;
 mod finding;
@@ -7,7 +7,7 @@ mod provider;
 
 use std::path::Path;
 
-use super::report::{CheckReport, Fix, HopResult, SubjectKind};
+use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::{Args, advice, context, ids};
 use crate::broker::protocol::AUDIENCE;
 use crate::cluster::Kube;
@@ -19,8 +19,8 @@ use files::NodeFiles;
 use finding::NodeFinding;
 use judge::Providers;
 
-/// The hops of a node, in order.
-const HOPS: [&str; 4] = ["config", "programs", "pullpass", "images"];
+/// The steps of a node, in order.
+const STEPS: [&str; 4] = ["config", "programs", "pullpass", "images"];
 
 /// Checks the files of a node, which are below `root`.
 pub(super) async fn check(
@@ -54,7 +54,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// The hops that the files alone answer.
+/// The steps that the files alone answer.
 fn check_files(
     files: &NodeFiles,
     registries: &Registries,
@@ -63,8 +63,8 @@ fn check_files(
     let (mut documents, mut found) = (Vec::new(), Vec::new());
     load_documents(files, &mut documents, &mut found);
     if documents.is_empty() {
-        add(report, HOPS[0], found, "")?;
-        return report.skip(&HOPS[1..], "there is no configuration");
+        add(report, STEPS[0], found, "")?;
+        return report.skip(&STEPS[1..], "there is no configuration");
     }
     let documents_read = documents.iter().enumerate();
     let providers = documents_read.flat_map(|(file, document)| {
@@ -78,9 +78,9 @@ fn check_files(
     let is_known = found
         .iter()
         .all(|finding| finding.id != ids::NODE_CONFIG_UNREADABLE);
-    add(report, HOPS[0], found, &message)?;
+    add(report, STEPS[0], found, &message)?;
     if !is_known {
-        return report.skip(&HOPS[1..], "not all of the configuration can be read");
+        return report.skip(&STEPS[1..], "not all of the configuration can be read");
     }
 
     let all = Providers {
@@ -91,20 +91,20 @@ fn check_files(
     let message = format!("{folder} has a program for each provider");
     add(
         report,
-        HOPS[1],
+        STEPS[1],
         all.judge_programs(&files.programs, &folder),
         &message,
     )?;
     let ours = all.judge_ours(|path| files.load_file(path));
     add(
         report,
-        HOPS[2],
+        STEPS[2],
         ours,
         "it is run with a token and arguments that it takes",
     )?;
     let message =
         "the kubelet asks pullpass for all images of Registries with delivery Node or Both";
-    add(report, HOPS[3], all.judge_images(registries), message)
+    add(report, STEPS[3], all.judge_images(registries), message)
 }
 
 /// The files of the configuration, as far as they can be read.
@@ -160,26 +160,26 @@ fn load_documents(
     }
 }
 
-/// What a hop found; `message` where all is well.
+/// What a step found; `message` where all is well.
 fn add(
     report: &mut CheckReport,
-    hop: &'static str,
+    step: &'static str,
     found: Vec<NodeFinding>,
     message: &str,
 ) -> anyhow::Result<()> {
     if found.is_empty() {
-        return report.note(hop, HopResult::ok(message));
+        return report.note(step, StepResult::ok(message));
     }
     found
         .into_iter()
-        .try_for_each(|finding| report.note(hop, finding.report()))
+        .try_for_each(|finding| report.note(step, finding.report()))
 }
 
 /// Whether nodes may ask for tokens of our audience.
-async fn check_right(kube: &Kube, args: &Args) -> HopResult {
+async fn check_right(kube: &Kube, args: &Args) -> StepResult {
     match kube.may_nodes(AUDIENCE_VERB, AUDIENCE).await {
-        Ok(true) => HopResult::ok(format!("nodes may ask for tokens for {AUDIENCE}")),
-        Ok(false) => HopResult::failed(
+        Ok(true) => StepResult::ok(format!("nodes may ask for tokens for {AUDIENCE}")),
+        Ok(false) => StepResult::failed(
             format!(
                 "nodes may not ask for tokens for {AUDIENCE}: where the API server runs NodeRestriction, the kubelet gets none and logs \"failed to get service account token\""
             ),
@@ -193,7 +193,7 @@ async fn check_right(kube: &Kube, args: &Args) -> HopResult {
         )
         .id(ids::NODE_AUDIENCE_FORBIDDEN),
         Err(ClusterError::Forbidden { message, .. }) => {
-            HopResult::skipped(format!("this account may not ask: {message}")).id(ids::FORBIDDEN)
+            StepResult::skipped(format!("this account may not ask: {message}")).id(ids::FORBIDDEN)
         }
         Err(error) => advice::of_cluster(&error),
     }

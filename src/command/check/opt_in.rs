@@ -2,7 +2,7 @@
 
 use super::context::CheckContext;
 use super::ids;
-use super::report::{Fix, HopResult};
+use super::report::{Fix, StepResult};
 use crate::provision::Namespace;
 use crate::provision::namespace::{ENFORCE_LABEL, INJECT_LABEL};
 
@@ -10,7 +10,10 @@ use crate::provision::namespace::{ENFORCE_LABEL, INJECT_LABEL};
 const EXCLUDED_FIX: &str = "take its label pullpass.dev/inject off, or take it out of webhook.excludeNamespaces (kube-* and pullpass' own are always excluded)";
 
 /// What keeps a namespace out; `None`: it opted in.
-pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) -> Option<HopResult> {
+pub(super) fn find_problem(
+    context: &CheckContext<'_>,
+    namespace: &Namespace,
+) -> Option<StepResult> {
     if namespace.excluded {
         return Some(excluded());
     }
@@ -26,20 +29,20 @@ pub(super) fn find_problem(context: &CheckContext<'_>, namespace: &Namespace) ->
     if let Some(unknown) = namespace.find_unknown_inject() {
         // The command is in the fix.
         let (message, _) = unknown.split_once("; write").unwrap_or((&unknown, ""));
-        return Some(HopResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN));
+        return Some(StepResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN));
     }
     let message = match namespace.labels.get(INJECT_LABEL) {
         Some(value) => format!("the namespace did not opt in: {INJECT_LABEL}={value}"),
         None => "the namespace did not opt in".to_owned(),
     };
-    Some(HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN))
+    Some(StepResult::failed(message, fix).id(ids::NAMESPACE_NOT_OPTED_IN))
 }
 
 /// What is said of a namespace that asks for something to be enforced, by a value that means nothing.
 pub(super) fn find_unknown_enforce(
     context: &CheckContext<'_>,
     namespace: &Namespace,
-) -> Option<HopResult> {
+) -> Option<StepResult> {
     let value = namespace.labels.get(ENFORCE_LABEL)?;
     if matches!(value.as_str(), "warn" | "deny") {
         return None;
@@ -50,11 +53,11 @@ pub(super) fn find_unknown_enforce(
         namespace.name
     );
     let fix = Fix::run("write warn or deny", context.kubectl(&command));
-    Some(HopResult::warning(message, fix).id(ids::ENFORCE_LABEL_UNKNOWN))
+    Some(StepResult::warning(message, fix).id(ids::ENFORCE_LABEL_UNKNOWN))
 }
 
 /// It opted in and is excluded.
-pub(super) fn excluded() -> HopResult {
+pub(super) fn excluded() -> StepResult {
     let why = "the namespace is opted in and excluded";
-    HopResult::failed(why, EXCLUDED_FIX).id(ids::NAMESPACE_EXCLUDED)
+    StepResult::failed(why, EXCLUDED_FIX).id(ids::NAMESPACE_EXCLUDED)
 }

@@ -1,17 +1,17 @@
-//! The hop of who builds images: whether the login of a Registry with access Push may push to a repository that is there.
+//! The step of who builds images: whether the login of a Registry with access Push may push to a repository that is there.
 
 use std::collections::BTreeSet;
 
 use super::context::CheckContext;
 use super::login::{Logins, find_login, open_client, provider_of, try_login};
-use super::report::{CheckReport, HopResult};
+use super::report::{CheckReport, StepResult};
 use super::{advice, ids};
 use crate::credential::registry_client::{PushOutcome, RegistryClient};
 use crate::credential::static_login::Login;
 use crate::image::Reference;
 use crate::registry::{Access, Pattern, ValidRegistry};
 
-const HOP: &str = "push";
+const STEP: &str = "push";
 
 /// How many repositories of a Registry are tried where no image is named.
 const MAX_TRIED: usize = 16;
@@ -59,7 +59,7 @@ pub(super) async fn try_image(
     report.narrow(&format!("Registry {}", registry.name));
     let held = logins.get(&(registry.name.to_string(), target.place));
     let Some(login) = held.and_then(|held| find_login(held, reference, &target.key)) else {
-        report.skip(&["login", HOP], "there is no login for it")?;
+        report.skip(&["login", STEP], "there is no login for it")?;
         report.widen();
         return Ok(());
     };
@@ -72,9 +72,9 @@ pub(super) async fn try_image(
         let image = reference.digest().or(reference.tag()).unwrap_or("latest");
         let place = (domain, reference.path());
         let result = try_repository(&client, place, Some(image), provider, registry).await;
-        report.add(HOP, result)?;
+        report.add(STEP, result)?;
     } else {
-        report.skip(&[HOP], "the login is not taken")?;
+        report.skip(&[STEP], "the login is not taken")?;
     }
     report.widen();
     Ok(())
@@ -99,7 +99,10 @@ pub(super) async fn try_patterns(
             if path.is_empty() {
                 let message =
                     format!("not tried: {domain} names no repository, name an image that is there");
-                report.note(HOP, HopResult::skipped(message).id(ids::REPOSITORY_UNKNOWN))?;
+                report.note(
+                    STEP,
+                    StepResult::skipped(message).id(ids::REPOSITORY_UNKNOWN),
+                )?;
                 continue;
             }
             tried += 1;
@@ -107,13 +110,13 @@ pub(super) async fn try_patterns(
                 let message = format!(
                     "not tried: the repositories after the first {MAX_TRIED}, name an image"
                 );
-                return report.note(HOP, HopResult::skipped(message));
+                return report.note(STEP, StepResult::skipped(message));
             }
             let provider = provider_of(source);
             let client = open_client(context, domain, login, provider);
             report.start();
             let result = try_repository(&client, (domain, path), None, provider, registry).await;
-            report.add(HOP, result)?;
+            report.add(STEP, result)?;
         }
     }
     Ok(())
@@ -132,8 +135,8 @@ fn find_places<'l>(
 }
 
 /// No Registry for builders is of interest, where one is asked for.
-pub(super) fn none_covers() -> HopResult {
-    HopResult::skipped("not tried: no Registry with access Push is for it").id(ids::NO_PUSH)
+pub(super) fn none_covers() -> StepResult {
+    StepResult::skipped("not tried: no Registry with access Push is for it").id(ids::NO_PUSH)
 }
 
 async fn try_repository(
@@ -142,16 +145,16 @@ async fn try_repository(
     image: Option<&str>,
     provider: &str,
     registry: &ValidRegistry,
-) -> HopResult {
+) -> StepResult {
     match client.try_push(path, image).await {
-        Ok(PushOutcome::Cancelled) => HopResult::ok(format!(
+        Ok(PushOutcome::Cancelled) => StepResult::ok(format!(
             "{domain} takes a push to {path}: an upload was opened, and cancelled"
         )),
-        Ok(PushOutcome::Left(why)) => HopResult::ok(format!(
+        Ok(PushOutcome::Left(why)) => StepResult::ok(format!(
             "{domain} takes a push to {path}: an upload was opened, and is left to the registry, which drops it ({why})"
         ))
         .id(ids::UPLOAD_LEFT),
-        Ok(PushOutcome::Unknown(words)) => HopResult::skipped(format!(
+        Ok(PushOutcome::Unknown(words)) => StepResult::skipped(format!(
             "not tried: {domain} does not show that {path} is there ({words}), and a push may create it; name an image that is there"
         ))
         .id(ids::REPOSITORY_UNKNOWN),

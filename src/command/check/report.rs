@@ -7,16 +7,17 @@ use serde::Serialize;
 
 use super::ids;
 use crate::command::{Output, print};
+use crate::quantity;
 
-/// One hop. The names and forms of its fields are stable.
+/// One step. The names and forms of its fields are stable.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct HopReport {
+struct StepReport {
     /// What it is about.
     kind: SubjectKind,
     name: String,
-    hop: &'static str,
-    status: HopStatus,
+    step: &'static str,
+    status: StepStatus,
     /// What was found, in a word of a closed set (docs/CHECK.md).
     id: &'static str,
     /// The same for people.
@@ -29,7 +30,7 @@ struct HopReport {
     millis: Option<u64>,
 }
 
-/// What a hop is about.
+/// What a step is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum SubjectKind {
     Cluster,
@@ -39,10 +40,10 @@ pub(super) enum SubjectKind {
     Node,
 }
 
-/// How a hop went.
+/// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum HopStatus {
+pub(super) enum StepStatus {
     Ok,
     Failed,
     /// Nothing fails because of it, and a person should know.
@@ -87,31 +88,31 @@ impl std::fmt::Display for Fix {
     }
 }
 
-/// How a hop went, and what to say of it.
+/// How a step went, and what to say of it.
 #[derive(Clone, Debug)]
-pub(super) struct HopResult {
-    status: HopStatus,
+pub(super) struct StepResult {
+    status: StepStatus,
     id: &'static str,
     message: String,
     fix: Option<Fix>,
 }
 
-impl HopResult {
+impl StepResult {
     pub(super) fn ok(message: impl Into<String>) -> Self {
-        Self::new(HopStatus::Ok, ids::OK, message, None)
+        Self::new(StepStatus::Ok, ids::OK, message, None)
     }
 
-    /// Something that [`HopResult::id`] names.
+    /// Something that [`StepResult::id`] names.
     pub(super) fn failed(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
-        Self::new(HopStatus::Failed, ids::FAILED, message, Some(fix.into()))
+        Self::new(StepStatus::Failed, ids::FAILED, message, Some(fix.into()))
     }
 
     pub(super) fn warning(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
-        Self::new(HopStatus::Warning, ids::FAILED, message, Some(fix.into()))
+        Self::new(StepStatus::Warning, ids::FAILED, message, Some(fix.into()))
     }
 
     pub(super) fn skipped(message: impl Into<String>) -> Self {
-        Self::new(HopStatus::Skipped, ids::NOT_TRIED, message, None)
+        Self::new(StepStatus::Skipped, ids::NOT_TRIED, message, None)
     }
 
     /// The same, with what to do where somebody wants to.
@@ -136,7 +137,7 @@ impl HopResult {
     /// The same where it failed already, else this.
     pub(super) fn or(self, other: Self) -> Self {
         match self.status {
-            HopStatus::Failed => self,
+            StepStatus::Failed => self,
             _ => other,
         }
     }
@@ -144,7 +145,7 @@ impl HopResult {
     /// The same as nothing that counts.
     pub(super) fn without_consequence(self) -> Self {
         Self {
-            status: HopStatus::Skipped,
+            status: StepStatus::Skipped,
             ..self
         }
     }
@@ -155,7 +156,7 @@ impl HopResult {
     }
 
     fn new(
-        status: HopStatus,
+        status: StepStatus,
         id: &'static str,
         message: impl Into<String>,
         fix: Option<Fix>,
@@ -169,14 +170,14 @@ impl HopResult {
     }
 }
 
-/// All hops so far. Text is printed as it comes.
+/// All steps so far. Text is printed as it comes.
 pub(super) struct CheckReport {
     output: Output,
     subject: Option<(SubjectKind, String)>,
     /// What of the subject, where there are several of it.
     part: Option<String>,
     is_announced: bool,
-    checks: Vec<HopReport>,
+    checks: Vec<StepReport>,
     since: Instant,
     /// The text so far, where it is not printed as it comes.
     held_back: Option<String>,
@@ -196,16 +197,16 @@ impl CheckReport {
         }
     }
 
-    /// What is not as it should be, or not yet: hop, finding, and what it is about.
+    /// What is not as it should be, or not yet: step, finding, and what it is about.
     pub(super) fn pending(&self) -> Vec<String> {
         let pending = self.checks.iter().filter(|check| {
-            check.status == HopStatus::Failed || check.id == ids::SECRET_NOT_WRITTEN
+            check.status == StepStatus::Failed || check.id == ids::SECRET_NOT_WRITTEN
         });
         let mut pending: Vec<String> = pending
             .map(|check| {
                 format!(
                     "{} of {:?} {} ({})",
-                    check.hop, check.kind, check.name, check.id
+                    check.step, check.kind, check.name, check.id
                 )
             })
             .collect();
@@ -213,7 +214,7 @@ impl CheckReport {
         pending
     }
 
-    /// What the next hops are about.
+    /// What the next steps are about.
     pub(super) fn begin(&mut self, kind: SubjectKind, name: &str) {
         self.subject = Some((kind, name.to_owned()));
         self.part = None;
@@ -221,40 +222,42 @@ impl CheckReport {
         self.start();
     }
 
-    /// Which part of it the next hops are about, for their messages.
+    /// Which part of it the next steps are about, for their messages.
     pub(super) fn narrow(&mut self, part: &str) {
         self.part = Some(part.to_owned());
     }
 
-    /// The next hops are about all of it again.
+    /// The next steps are about all of it again.
     pub(super) fn widen(&mut self) {
         self.part = None;
     }
 
-    /// The next hop begins now.
+    /// The next step begins now.
     pub(super) fn start(&mut self) {
         self.since = Instant::now();
     }
 
-    /// A hop ended; the next one begins.
-    pub(super) fn add(&mut self, hop: &'static str, result: HopResult) -> anyhow::Result<()> {
+    /// A step ended; the next one begins.
+    pub(super) fn add(&mut self, step: &'static str, result: StepResult) -> anyhow::Result<()> {
         let took = self.since.elapsed();
-        self.push(hop, result, Some(took))
+        self.push(step, result, Some(took))
     }
 
-    /// A hop for which nothing was asked.
-    pub(super) fn note(&mut self, hop: &'static str, result: HopResult) -> anyhow::Result<()> {
-        self.push(hop, result, None)
+    /// A step for which nothing was asked.
+    pub(super) fn note(&mut self, step: &'static str, result: StepResult) -> anyhow::Result<()> {
+        self.push(step, result, None)
     }
 
-    /// Hops that cannot be tried because an earlier one failed; for people they are one line.
-    pub(super) fn skip(&mut self, hops: &[&'static str], because: &str) -> anyhow::Result<()> {
-        let message = format!("{}: {because}", hops.join(", "));
-        let line = self.of_part(HopResult::skipped(message));
+    /// Steps that cannot be tried because an earlier one failed; for people they are one line.
+    pub(super) fn skip(&mut self, steps: &[&'static str], because: &str) -> anyhow::Result<()> {
+        let message = format!("{}: {because}", steps.join(", "));
+        let line = self.of_part(StepResult::skipped(message));
         self.print_line("not tried", &line, None)?;
-        let result = self.of_part(HopResult::skipped(format!("not tried: {because}")));
-        let checks = hops.iter().map(|hop| self.check(hop, result.clone(), None));
-        let checks: Vec<HopReport> = checks.collect();
+        let result = self.of_part(StepResult::skipped(format!("not tried: {because}")));
+        let checks = steps
+            .iter()
+            .map(|step| self.check(step, result.clone(), None));
+        let checks: Vec<StepReport> = checks.collect();
         self.checks.extend(checks);
         self.start();
         Ok(())
@@ -262,24 +265,24 @@ impl CheckReport {
 
     fn push(
         &mut self,
-        hop: &'static str,
-        result: HopResult,
+        step: &'static str,
+        result: StepResult,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
         let result = self.of_part(result);
-        self.print_line(hop, &result, took)?;
-        let check = self.check(hop, result, took);
+        self.print_line(step, &result, took)?;
+        let check = self.check(step, result, took);
         self.checks.push(check);
         self.start();
         Ok(())
     }
 
-    fn check(&self, hop: &'static str, result: HopResult, took: Option<Duration>) -> HopReport {
+    fn check(&self, step: &'static str, result: StepResult, took: Option<Duration>) -> StepReport {
         let (kind, name) = self.subject();
-        HopReport {
+        StepReport {
             kind,
             name: name.to_owned(),
-            hop,
+            step,
             status: result.status,
             id: result.id,
             message: result.message,
@@ -289,7 +292,7 @@ impl CheckReport {
         }
     }
 
-    fn of_part(&self, result: HopResult) -> HopResult {
+    fn of_part(&self, result: StepResult) -> StepResult {
         match &self.part {
             Some(part) => result.about(part),
             None => result,
@@ -305,7 +308,7 @@ impl CheckReport {
     fn print_line(
         &mut self,
         label: &str,
-        result: &HopResult,
+        result: &StepResult,
         took: Option<Duration>,
     ) -> anyhow::Result<()> {
         if !self.output.is_text() {
@@ -320,7 +323,7 @@ impl CheckReport {
         Ok(())
     }
 
-    fn render(&self, label: &str, result: &HopResult, took: Option<Duration>) -> String {
+    fn render(&self, label: &str, result: &StepResult, took: Option<Duration>) -> String {
         let gap = if self.checks.is_empty() { "" } else { "\n" };
         let (kind, name) = self.subject();
         let head = if self.is_announced {
@@ -329,23 +332,23 @@ impl CheckReport {
             format!("{gap}{kind:?} {name}\n")
         };
         let mark = match result.status {
-            HopStatus::Ok => '✓',
-            HopStatus::Failed => '✗',
-            HopStatus::Warning => '!',
-            HopStatus::Skipped => '–',
+            StepStatus::Ok => '✓',
+            StepStatus::Failed => '✗',
+            StepStatus::Warning => '!',
+            StepStatus::Skipped => '–',
         };
         let is_wide = self.output == Output::Wide;
         // What took no time asked nobody.
         let took = took.map(millis).filter(|took| is_wide || *took > 0);
         let took = took.map(|took| format!(" ({took} ms)"));
-        let wants_id = matches!(result.status, HopStatus::Failed | HopStatus::Warning);
+        let wants_id = matches!(result.status, StepStatus::Failed | StepStatus::Warning);
         let id = (is_wide || wants_id).then(|| format!(" [{}]", result.id));
         let fix = result
             .fix
             .as_ref()
             .map(|fix| format!("    fix        {fix}\n"));
         format!(
-            "{head}  {mark} {label:<11}{}{}{}\n{}",
+            "{head}  {mark} {label:<10} {}{}{}\n{}",
             result.message,
             id.unwrap_or_default(),
             took.unwrap_or_default(),
@@ -358,7 +361,7 @@ impl CheckReport {
         #[derive(Serialize)]
         struct All<'a> {
             ok: bool,
-            checks: &'a [HopReport],
+            checks: &'a [StepReport],
         }
         let count = |status| {
             self.checks
@@ -367,14 +370,13 @@ impl CheckReport {
                 .count()
         };
         let (ok, failed, skipped) = (
-            count(HopStatus::Ok),
-            count(HopStatus::Failed),
-            count(HopStatus::Skipped),
+            count(StepStatus::Ok),
+            count(StepStatus::Failed),
+            count(StepStatus::Skipped),
         );
-        let warnings = match count(HopStatus::Warning) {
+        let warnings = match count(StepStatus::Warning) {
             0 => String::new(),
-            1 => ", 1 warning".to_owned(),
-            number => format!(", {number} warnings"),
+            number => format!(", {}", quantity::count(number, "warning")),
         };
         let all = All {
             ok: failed == 0,

@@ -4,21 +4,23 @@ use std::collections::BTreeSet;
 
 use super::context::CheckContext;
 use super::ids;
-use super::report::{Fix, HopResult};
+use super::report::{Fix, StepResult};
 use crate::command::explain;
 use crate::provision::namespace::INJECT_LABEL;
+use crate::quantity::verb_of;
 use crate::registry::selector::LabelSelector;
 use crate::registry::{Explanation, Host, Labels, RegistryMatch, ValidRegistry, Why};
 
 /// How many Registries, and how many labels, a message names.
 const MAX_NAMED: usize = 5;
 
-/// No Registry serves an image.
+/// No Registry serves an image, which is written like this.
 pub(super) fn of_image(
     context: &CheckContext<'_>,
+    image: &str,
     explanation: &Explanation<'_>,
     host: Option<Host<'_>>,
-) -> HopResult {
+) -> StepResult {
     if context.registries_unknown {
         return unknown_registries();
     }
@@ -29,8 +31,11 @@ pub(super) fn of_image(
     // The cause that is nearest to serving the image decides what to do.
     let nearest = explanation.matches.iter().min_by_key(|one| distance(one));
     let other = || {
-        let fix = "add a pattern for it to a Registry that serves the namespace: `pullpass explain` shows why";
-        HopResult::failed(reason.clone(), fix).id(ids::NO_PATTERN)
+        let fix = format!(
+            "add a pattern for it to a Registry that serves the namespace; why none serves it: {}",
+            context.explain(image)
+        );
+        StepResult::failed(reason.clone(), fix).id(ids::NO_PATTERN)
     };
     let Some(nearest) = nearest else {
         return other();
@@ -38,10 +43,10 @@ pub(super) fn of_image(
     if matches!(nearest.why, Why::NamespaceNotServed) {
         let message = format!("{reason}; {}", describe_labels(context));
         let fix = select_namespace(context, nearest.registry);
-        return HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED);
+        return StepResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED);
     }
     match of_match(context, nearest) {
-        Some((id, fix)) => HopResult::failed(reason, fix).id(id),
+        Some((id, fix)) => StepResult::failed(reason, fix).id(id),
         None => other(),
     }
 }
@@ -115,13 +120,13 @@ fn distance(found: &RegistryMatch<'_>) -> u8 {
 }
 
 /// No Registry serves the namespace.
-pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopResult {
+pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> StepResult {
     if context.registries_unknown {
         return unknown_registries();
     }
     let selects = |registry: &&ValidRegistry| registry.namespaces.matches(labels);
     if let Some(registry) = context.registries.iter().find(selects) {
-        return HopResult::failed(
+        return StepResult::failed(
             format!("no Registry serves it: {} is suspended", registry.name),
             resume(context, registry),
         )
@@ -133,7 +138,7 @@ pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopRe
         .min_by_key(|registry| lacking(&registry.namespaces, labels));
     let Some(nearest) = nearest else {
         let fix = "apply a Registry whose namespaceSelector selects it";
-        return HopResult::failed("no Registry serves it: there is none", fix)
+        return StepResult::failed("no Registry serves it: there is none", fix)
             .id(ids::NAMESPACE_NOT_SELECTED);
     };
     let distance = |registry: &ValidRegistry| lacking(&registry.namespaces, labels);
@@ -155,27 +160,28 @@ pub(super) fn of_namespace(context: &CheckContext<'_>, labels: &Labels) -> HopRe
         .collect();
     let more = context.registries.iter().count() - selectors.len();
     if more > 0 {
-        selectors.push(format!("{more} more do not select it either"));
+        let does = verb_of(more, "does", "do");
+        selectors.push(format!("{more} more {does} not select it either"));
     }
     let message = format!(
         "no Registry serves it: {}; {}",
         selectors.join(", "),
         describe_labels(context)
     );
-    HopResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED)
+    StepResult::failed(message, fix).id(ids::NAMESPACE_NOT_SELECTED)
 }
 
 /// The cluster has no namespace of that name.
-pub(super) fn missing_namespace(context: &CheckContext<'_>) -> HopResult {
+pub(super) fn missing_namespace(context: &CheckContext<'_>) -> StepResult {
     let name = context.args.namespace.as_deref().unwrap_or_default();
     let command = context.kubectl(&format!("create namespace {name}"));
     let fix = Fix::run("correct the name, or create it", command);
-    HopResult::failed(format!("there is no namespace {name}"), fix).id(ids::NAMESPACE_MISSING)
+    StepResult::failed(format!("there is no namespace {name}"), fix).id(ids::NAMESPACE_MISSING)
 }
 
 /// Who may not list Registries cannot be told which of them serve what.
-fn unknown_registries() -> HopResult {
-    HopResult::skipped("not tried: the Registries are not known").id(ids::REGISTRIES_FORBIDDEN)
+fn unknown_registries() -> StepResult {
+    StepResult::skipped("not tried: the Registries are not known").id(ids::REGISTRIES_FORBIDDEN)
 }
 
 /// Ends the suspension of a Registry.

@@ -1,14 +1,15 @@
-//! A hop of a namespace: which of its ServiceAccounts list the pull secrets that their Pods get.
+//! A step of a namespace: which of its ServiceAccounts list the pull secrets that their Pods get.
 //!
 //! What pulls without a Pod reads them there (docs/CONSUMERS.md). pullpass writes no ServiceAccount.
 
 use std::collections::BTreeSet;
 
 use super::context::CheckContext;
-use super::report::{CheckReport, HopResult};
+use super::report::{CheckReport, StepResult};
 use super::{advice, ids};
 use crate::cluster::{Kube, ListedSecrets};
 use crate::provision::{InjectMode, Namespace};
+use crate::quantity::verb_of;
 use crate::registry::{Labels, Registries};
 
 /// How many ServiceAccounts a message names.
@@ -40,7 +41,7 @@ fn compare(
     registries: &Registries,
     namespace: &Namespace,
     accounts: &[ListedSecrets],
-) -> HopResult {
+) -> StepResult {
     let mut lacking: Vec<&str> = Vec::new();
     let mut missing: BTreeSet<String> = BTreeSet::new();
     for account in accounts {
@@ -53,7 +54,7 @@ fn compare(
         }
     }
     if lacking.is_empty() {
-        return HopResult::ok("they list the pull secrets that their Pods get");
+        return StepResult::ok("they list the pull secrets that their Pods get");
     }
     let named: Vec<&str> = lacking.iter().take(MAX_NAMED).copied().collect();
     let more = match lacking.len() - named.len() {
@@ -66,9 +67,10 @@ fn compare(
         _ => ", where pullpass.dev/inject=all keeps it before there is a Pod",
     };
     let message = format!(
-        "{} of {} list no {} in imagePullSecrets: {}{more}. Pods do without; what reads them there, as Knative and Tekton do, does not",
+        "{} of {} {} no {} in imagePullSecrets: {}{more}. Pods do without; what reads them there, as Knative and Tekton do, does not",
         lacking.len(),
         accounts.len(),
+        verb_of(lacking.len(), "lists", "list"),
         missing.join(" or "),
         named.join(", "),
     );
@@ -80,7 +82,7 @@ fn compare(
         "where such a consumer needs it, write imagePullSecrets: [{}] into the ServiceAccount's own manifest{before} (docs/CONSUMERS.md)",
         listed.join(", ")
     );
-    HopResult::skipped(message)
+    StepResult::skipped(message)
         .with_fix(fix)
         .id(ids::SERVICE_ACCOUNTS_UNLISTED)
 }

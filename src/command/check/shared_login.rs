@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids;
-use super::report::HopResult;
+use super::report::StepResult;
 use crate::credential::login_check::LoginId;
 use crate::credential::static_login::Login;
 use crate::names::ObjectName;
@@ -21,7 +21,7 @@ impl SharedLogins {
         registry: &ValidRegistry,
         place: usize,
         logins: &[Login],
-    ) -> Option<HopResult> {
+    ) -> Option<StepResult> {
         let is_fixed = matches!(registry.sources[place].0, CredentialSource::Static(_));
         let of_registry = (&registry.name, registry.access);
         is_fixed
@@ -33,7 +33,7 @@ impl SharedLogins {
         &mut self,
         (registry, access): (&ObjectName, Access),
         logins: &[Login],
-    ) -> Option<HopResult> {
+    ) -> Option<StepResult> {
         let of_login = |login: &Login| {
             let host = login.key.split('/').next().unwrap_or_default();
             LoginId::of(host, &login.username, &login.password)
@@ -55,7 +55,7 @@ impl SharedLogins {
             "Pods' logins push, too: Registry {pulling} has the login of Registry {pushing}, which has access Push"
         );
         let fix = format!("give Registry {pulling} a login of its own that may pull and no more");
-        Some(HopResult::warning(message, fix).id(ids::PODS_PUSH))
+        Some(StepResult::warning(message, fix).id(ids::PODS_PUSH))
     }
 }
 

@@ -232,7 +232,8 @@ pub(in crate::command) fn reason(explanation: &Explanation<'_>, host: Option<Hos
             .to_owned();
     }
     if explanation.matches.is_empty() {
-        return "no Registry serves it: none was given, name a file of them with -f".to_owned();
+        return "no Registry serves it: there is none, create one, or name a file of them with -f"
+            .to_owned();
     }
     let near: Vec<String> = others(explanation)
         .into_iter()

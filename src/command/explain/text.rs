@@ -96,7 +96,7 @@ fn render_others(row: &ExplainedImage, lines: &mut Vec<String>) {
     }
     for (index, other) in others.iter().enumerate() {
         let title = if index == 0 { "not by" } else { "" };
-        lines.push(format!("  {title:<12}{other}"));
+        lines.push(format!("  {title:<11} {other}"));
     }
 }
 

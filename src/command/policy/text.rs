@@ -53,6 +53,6 @@ fn render_step(step: &Step, lines: &mut Vec<String>) {
 fn list(title: &str, entries: &[String], lines: &mut Vec<String>) {
     for (index, entry) in entries.iter().enumerate() {
         let title = if index == 0 { title } else { "" };
-        lines.push(format!("  {title:<14}{entry}"));
+        lines.push(format!("  {title:<13} {entry}"));
     }
 }

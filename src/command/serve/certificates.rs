@@ -27,14 +27,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// What certificates of our own are like.
 #[derive(Debug, clap::Args)]
 pub(super) struct CertificateArgs {
-    /// Without --tls-cert: a further DNS name or IP address that the certificate is to be good for, besides the Service's; may be
+    /// Without --tls-cert: a further DNS name or IP address of the certificate, besides the Service's; may be
     /// repeated
     #[arg(long, value_name = "NAME|IP", value_parser = parse_host, conflicts_with = "tls_cert")]
     tls_host: Vec<String>,
-    /// Without --tls-cert: how long a serving certificate is good for; it is replaced at two thirds of it
+    /// Without --tls-cert: how long a serving certificate is valid; it is replaced at two thirds of that
     #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = parse_validity, conflicts_with = "tls_cert")]
     certificate_validity: SignedDuration,
-    /// Without --tls-cert: how long the authority that signs it is good for; it is replaced at two thirds of it, trusted before it signs
+    /// Without --tls-cert: how long the CA that signs it is valid; it is replaced at two thirds of that, and trusted before it signs
     #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = parse_validity, conflicts_with = "tls_cert")]
     ca_validity: SignedDuration,
 }

@@ -34,7 +34,7 @@ impl Commands {
         format!("kubectl {command}{}", self.same_cluster)
     }
 
-    /// Tries each hop of a namespace.
+    /// Tries each step of a namespace.
     pub(super) fn check(&self, namespace: &str) -> String {
         self.pullpass(&format!("check -n {namespace}"))
     }

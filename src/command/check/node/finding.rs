@@ -1,6 +1,6 @@
 //! What is wrong with a node's files.
 
-use crate::command::check::report::{Fix, HopResult};
+use crate::command::check::report::{Fix, StepResult};
 
 /// Something that is wrong with a node's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,17 +25,17 @@ impl NodeFinding {
         }
     }
 
-    /// The same as what a hop found.
-    pub(super) fn report(self) -> HopResult {
+    /// The same as what a step found.
+    pub(super) fn report(self) -> StepResult {
         let field = match self.field.as_str() {
             "" => String::new(),
             field => format!("{field}: "),
         };
         let message = format!("{}: {field}{}", self.place, self.message);
         let result = if self.is_warning {
-            HopResult::warning(message, self.fix)
+            StepResult::warning(message, self.fix)
         } else {
-            HopResult::failed(message, self.fix)
+            StepResult::failed(message, self.fix)
         };
         result.id(self.id)
     }
