@@ -24,7 +24,7 @@ pub(crate) enum Service {
     Bindings,
     /// A login server of Azure.
     Acr,
-    /// Instance metadata of Azure, or AAD Pod Identity's NMI in its place.
+    /// Instance metadata of Azure, or the NMI of AAD Pod Identity (retired) in its place.
     Imds,
     /// An image registry, as images are pulled from it.
     Registry,

@@ -358,7 +358,7 @@ pub struct SecretRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodMetadata {
-    /// Labels. Form: up to 32, such as `aadpodidbinding: image-puller`. Default: none.
+    /// Labels. Form: up to 32, such as `azure.workload.identity/use: "true"`. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(
         extend("maxProperties" = 32),

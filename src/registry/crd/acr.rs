@@ -56,8 +56,8 @@ pub struct Acr {
 pub struct AcrIdentitySpec {
     /// The workload identity of pullpass' own ServiceAccount. Form: `{}`, or with ids. Default: not used.
     pub workload: Option<AcrWorkload>,
-    /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity answers in its place. Form: `{}` for the
-    /// system-assigned one, or with an id. Default: not used.
+    /// A managed identity of the node that pullpass runs on, or what AAD Pod Identity (retired: use workload) answers in its place. Form: `{}`
+    /// for the system-assigned one, or with an id. Default: not used.
     pub managed_identity: Option<ManagedIdentitySpec>,
     /// A service principal with a client secret. Default: not used.
     pub service_principal: Option<ServicePrincipal>,

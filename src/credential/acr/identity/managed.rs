@@ -1,4 +1,4 @@
-//! Managed identity: instance metadata, or AAD Pod Identity's agent (NMI) that answers in its place.
+//! Managed identity: instance metadata, or the agent (NMI) of AAD Pod Identity, which is retired, in its place.
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -55,7 +55,7 @@ pub(super) async fn fetch(
     let reply = match client.get(&url, &[("metadata", "true")]).await {
         Err(MintError::Timeout { host }) => {
             return Err(none(format!(
-                "{host} does not answer: on a node of Azure let the Pods reach instance metadata (network policies); with AAD Pod Identity wait until the identity is assigned, or check that pullpass' Pods carry the label aadpodidbinding of an AzureIdentityBinding's selector"
+                "{host} does not answer: on a node of Azure let the Pods reach instance metadata (network policies); with AAD Pod Identity (retired, use acr.identity.workload) wait until the identity is assigned, or check that pullpass' Pods carry the label aadpodidbinding of an AzureIdentityBinding's selector"
             )));
         }
         answer => answer?,
