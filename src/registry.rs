@@ -46,7 +46,7 @@ use grant_cache::GrantCache;
 pub use grants::Grant;
 pub use host::Host;
 pub use host_keys::HostKey;
-use index::Index;
+use index::PatternIndex;
 pub use labels::{injected_key_problem, label_key_problem, label_value_problem};
 pub use pattern::Pattern;
 pub use pod_subject::{KnownServing, PodSubject};
@@ -70,7 +70,7 @@ pub struct Registries {
     served: Vec<ValidRegistry>,
     /// The place of each of those by its name.
     by_name: HashMap<ObjectName, usize>,
-    index: Index,
+    index: PatternIndex,
     planned: GrantCache,
     problems: Vec<Problem>,
     listed: Vec<RegistryInfo>,
@@ -153,7 +153,7 @@ impl Registries {
             }
         }
         served.sort_by(ValidRegistry::compare_rank);
-        let index = Index::build(&served);
+        let index = PatternIndex::build(&served);
         let names = served.iter().map(|registry| registry.name.clone());
         Self {
             tied: find_ties(&served),

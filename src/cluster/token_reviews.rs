@@ -35,7 +35,7 @@ const ACTION: &str = "RefuseLogin";
 /// A question whose a token is. The token goes from where it is held into the request.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Review<'a> {
+struct TokenReviewRequest<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: ObjectMeta,
@@ -66,7 +66,7 @@ impl BrokerCluster for Kube {
         token: &SecretString,
         audience: &str,
     ) -> Result<TokenReviewStatus, ClusterError> {
-        let review = Review {
+        let review = TokenReviewRequest {
             api_version: API_VERSION,
             kind: KIND,
             metadata: ObjectMeta::default(),

@@ -26,7 +26,7 @@ use crate::broker::protocol::{CredentialRequest, REQUEST_MAX};
     pullpass credential-provider --address 10.96.0.80:8444 --server-name pullpass.pullpass.svc --ca-file /etc/pullpass/ca.crt < request.json")]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<ProviderCommand>,
     /// Where the broker listens: the address of its Service, or of this node and its NodePort
     #[arg(
         long,
@@ -54,13 +54,13 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ProviderCommand {
     Config(config::Args),
 }
 
 /// Runs the plug-in. The kubelet wants an exit code other than 0 where there is no answer.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Config(args)) = &args.command {
+    if let Some(ProviderCommand::Config(args)) = &args.command {
         return config::run(args);
     }
     match ask(args) {

@@ -44,7 +44,7 @@ pub(super) struct ManifestErrors(Vec<String>);
 /// What each document says of itself.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
+struct ObjectHead {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
@@ -110,7 +110,7 @@ impl Manifests {
                 file: file.to_owned(),
                 text,
             };
-            let head = match document.decode::<Option<Head>>() {
+            let head = match document.decode::<Option<ObjectHead>>() {
                 Ok(Some(head)) => head,
                 Ok(None) => continue,
                 Err(error) => {
@@ -125,7 +125,7 @@ impl Manifests {
         }
     }
 
-    fn add_document(&mut self, document: &YamlDocument, head: Head) -> Result<(), String> {
+    fn add_document(&mut self, document: &YamlDocument, head: ObjectHead) -> Result<(), String> {
         let origin = self.documents.len();
         match (head.api_version.as_str(), head.kind.as_str()) {
             ("pullpass.dev/v1alpha1", "Registry") => self.add_registry(document.decode()?, origin),
@@ -155,7 +155,7 @@ impl Manifests {
         of_list: &str,
         item: serde_json::Value,
     ) -> Result<(), String> {
-        let head = Head::deserialize(&item).map_err(|error| error.to_string())?;
+        let head = ObjectHead::deserialize(&item).map_err(|error| error.to_string())?;
         let kind = Some(head.kind.as_str()).filter(|kind| !kind.is_empty());
         match kind.unwrap_or(of_list) {
             "Registry" => {

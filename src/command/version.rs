@@ -28,13 +28,13 @@ const UNKNOWN: &str = "unknown";
 
 /// The minor versions of Kubernetes on which the tests run: the oldest is the oldest that is supported. Tests compare them with the
 /// charts, the documents and the test bed's modules.
-const KUBERNETES: Kubernetes = Kubernetes {
+const KUBERNETES: KubernetesRange = KubernetesRange {
     oldest: "1.34",
     newest_tested: "1.36",
 };
 
 #[derive(Serialize)]
-struct Kubernetes {
+struct KubernetesRange {
     oldest: &'static str,
     #[serde(rename = "newestTested")]
     newest_tested: &'static str,
@@ -48,7 +48,7 @@ struct Report {
     /// When the commit was made (<https://reproducible-builds.org/docs/source-date-epoch/>), as RFC 3339.
     date: String,
     build: Build,
-    kubernetes: Kubernetes,
+    kubernetes: KubernetesRange,
 }
 
 #[derive(Serialize)]

@@ -27,7 +27,7 @@ pub use metrics::Metrics;
 pub(super) use results::CheckedLogin;
 pub use results::CheckedLogins;
 pub(super) use schedule::LoginVersion;
-use schedule::{Finding, LoginSchedule};
+use schedule::{LoginFinding, LoginSchedule};
 
 /// How often to see whether a login is another one, or due.
 const TICK: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ impl LoginCheckLoop {
     }
 
     /// Keeps what was found for those who report it.
-    fn keep(&self, findings: Vec<Finding>) {
+    fn keep(&self, findings: Vec<LoginFinding>) {
         for (name, version, outcome) in findings {
             log(&name, &outcome, self.results.get(&name).as_ref());
             self.results.put(name, CheckedLogin { version, outcome });

@@ -27,7 +27,7 @@ use super::read_cache::ReadCache;
 use super::sources;
 use super::state::{ShownStatus, State};
 use super::superseded_logins::SupersededLogins;
-use super::write::Writer;
+use super::write::SecretWriter;
 use super::write_log::WriteLog;
 use super::{Coverage, EnsureOutcome, Namespace, Pending, Provision, SecretRead};
 use crate::names::{NamespaceName, ObjectName};
@@ -339,7 +339,7 @@ impl ProvisionerInner {
         flight: &Flight,
         work: &mut GrantFetches<'_>,
     ) {
-        let writer = Writer {
+        let writer = SecretWriter {
             namespace: &namespace.name,
             secret,
             cluster: &*self.cluster,

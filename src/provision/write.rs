@@ -20,7 +20,7 @@ use crate::registry::{CredentialSource, SecretFormat, is_export_name, registry_o
 const ATTEMPTS: usize = 16;
 
 /// What a write needs at hand.
-pub(super) struct Writer<'a> {
+pub(super) struct SecretWriter<'a> {
     pub(super) namespace: &'a NamespaceName,
     /// The pull secret's name.
     pub(super) secret: &'a ObjectName,
@@ -59,7 +59,7 @@ pub(super) enum WriteResult {
     Foreign,
 }
 
-impl Writer<'_> {
+impl SecretWriter<'_> {
     /// Makes sure that the pull secret holds the entries of each of `gathered`, as far as there is room for them.
     pub(super) async fn write(
         &self,

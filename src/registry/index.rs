@@ -11,7 +11,7 @@ use crate::image::{self, Reference};
 
 /// The patterns of all Registries that are not suspended, by host.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct PatternIndex {
     /// Patterns with a literal host, by it; each list with the patterns' paths, the first in the kubelet's order first, then by
     /// rank.
     hosts: Hosts,
@@ -37,7 +37,7 @@ impl PatternRef {
     }
 }
 
-impl Index {
+impl PatternIndex {
     /// Indexes Registries that are ordered by rank; those that serve Pods.
     pub(super) fn build(served: &[ValidRegistry]) -> Self {
         let mut rules: Vec<PatternRef> = Vec::new();
@@ -114,7 +114,7 @@ impl Index {
     }
 }
 
-impl Index {
+impl PatternIndex {
     /// The patterns that cover a repository, in their order.
     fn covering_rules<'i>(
         &'i self,

@@ -15,10 +15,10 @@ const PAUSE: Duration = Duration::from_mins(1);
 
 /// The logins that were refused, and when: each is sent once, however many Registries and images have it, as its account may be locked.
 #[derive(Default)]
-pub(super) struct RefusedLogins(Mutex<Refused>);
+pub(super) struct RefusedLogins(Mutex<ByLogin>);
 
 /// By login, and the repository if it was one that refused it.
-type Refused = BTreeMap<(LoginId, Option<String>), (RegistryClientError, Instant)>;
+type ByLogin = BTreeMap<(LoginId, Option<String>), (RegistryClientError, Instant)>;
 
 impl RefusedLogins {
     /// What a host says of a login, or said when it refused it with 401: at its endpoint `/v2/` for all of `paths`, or at one of them.
@@ -52,7 +52,7 @@ impl RefusedLogins {
         answer
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Refused) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut ByLogin) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -71,24 +71,24 @@ pub(in crate::command) struct Args {
 struct CredentialProviderConfig {
     api_version: &'static str,
     kind: &'static str,
-    providers: [Provider; 1],
+    providers: [CredentialProvider; 1],
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Provider {
+struct CredentialProvider {
     name: &'static str,
     api_version: &'static str,
     match_images: Vec<String>,
     /// Never used: each answer says how long it is kept. The kubelet wants it all the same.
     default_cache_duration: &'static str,
     args: Vec<String>,
-    token_attributes: TokenAttributes,
+    token_attributes: ServiceAccountTokenAttributes,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TokenAttributes {
+struct ServiceAccountTokenAttributes {
     service_account_token_audience: &'static str,
     cache_type: &'static str,
     require_service_account: bool,
@@ -96,7 +96,7 @@ struct TokenAttributes {
 
 /// How the plug-in reaches the broker.
 #[derive(Debug)]
-struct Broker<'a> {
+struct BrokerEndpoint<'a> {
     address: &'a str,
     server_name: &'a str,
     ca_file: &'a str,
@@ -110,7 +110,7 @@ pub(in crate::command) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let registries = Registries::build(Manifests::load(&args.files)?.registries);
     let ca_file = args.ca_file.as_deref();
     let ca_file = ca_file.unwrap_or_else(|| platform::ca_file(args.platform));
-    let broker = Broker {
+    let broker = BrokerEndpoint {
         address: args.address.as_deref().unwrap_or_default(),
         server_name: &args.server_name,
         ca_file,
@@ -131,7 +131,7 @@ pub(in crate::command) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The kubelet's configuration for these Registries; `None`: it would ask for no image.
-fn plan(registries: &Registries, broker: &Broker<'_>) -> Option<CredentialProviderConfig> {
+fn plan(registries: &Registries, broker: &BrokerEndpoint<'_>) -> Option<CredentialProviderConfig> {
     let match_images = match_images(registries.iter());
     let by_token = registries
         .iter()
@@ -148,13 +148,13 @@ fn plan(registries: &Registries, broker: &Broker<'_>) -> Option<CredentialProvid
     (!match_images.is_empty()).then(|| CredentialProviderConfig {
         api_version: CONFIG_VERSION,
         kind: "CredentialProviderConfig",
-        providers: [Provider {
+        providers: [CredentialProvider {
             name: "pullpass",
             api_version: API_VERSION,
             match_images,
             default_cache_duration: "0s",
             args: arguments.map(str::to_owned).to_vec(),
-            token_attributes: TokenAttributes {
+            token_attributes: ServiceAccountTokenAttributes {
                 service_account_token_audience: AUDIENCE,
                 // With ServiceAccount, all Pods of one share an answer: wrong where Pods of one get different ones.
                 cache_type: if by_token { "Token" } else { "ServiceAccount" },
@@ -231,7 +231,7 @@ mod tests {
         let registries =
             Registries::build(named.map(|(at, spec)| registry(&format!("r{at}"), spec)));
         assert_eq!(registries.problems(), []);
-        let broker = Broker {
+        let broker = BrokerEndpoint {
             address: "10.96.0.80:8444",
             server_name: "pullpass.pullpass.svc",
             ca_file: "/etc/pullpass/ca.crt",

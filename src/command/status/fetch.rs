@@ -27,7 +27,7 @@ pub(super) enum Unread {
 }
 
 /// What was read, or why it was not.
-pub(super) type Read<T> = Result<T, Unread>;
+pub(super) type FetchResult<T> = Result<T, Unread>;
 
 /// The Registries, and those that cannot be read by name, with what is wrong.
 pub(super) type ListedRegistries = (Vec<Registry>, Vec<(String, String)>);
@@ -35,14 +35,14 @@ pub(super) type ListedRegistries = (Vec<Registry>, Vec<(String, String)>);
 /// What is known of a cluster.
 #[derive(Debug)]
 pub(super) struct ClusterFacts {
-    pub(super) registries: Read<ListedRegistries>,
-    pub(super) webhooks: Read<Vec<WebhookTarget>>,
-    pub(super) replicas: Read<Option<Replicas>>,
-    pub(super) leader: Read<Option<LeaderGlance>>,
+    pub(super) registries: FetchResult<ListedRegistries>,
+    pub(super) webhooks: FetchResult<Vec<WebhookTarget>>,
+    pub(super) replicas: FetchResult<Option<Replicas>>,
+    pub(super) leader: FetchResult<Option<LeaderGlance>>,
     /// When the serving certificate ends; `None`: there is none.
-    pub(super) certificate: Read<Option<Timestamp>>,
-    pub(super) namespaces: Read<Vec<Namespace>>,
-    pub(super) secrets: Read<Vec<OwnedSecret>>,
+    pub(super) certificate: FetchResult<Option<Timestamp>>,
+    pub(super) namespaces: FetchResult<Vec<Namespace>>,
+    pub(super) secrets: FetchResult<Vec<OwnedSecret>>,
 }
 
 /// What is known of a namespace.
@@ -50,12 +50,12 @@ pub(super) struct ClusterFacts {
 pub(super) struct NamespaceFacts {
     pub(super) name: NamespaceName,
     /// `None`: there is none.
-    pub(super) namespace: Read<Option<Namespace>>,
-    pub(super) registries: Read<ListedRegistries>,
-    pub(super) secrets: Read<Vec<OwnedSecret>>,
-    pub(super) events: Read<Vec<EventGlance>>,
+    pub(super) namespace: FetchResult<Option<Namespace>>,
+    pub(super) registries: FetchResult<ListedRegistries>,
+    pub(super) secrets: FetchResult<Vec<OwnedSecret>>,
+    pub(super) events: FetchResult<Vec<EventGlance>>,
     /// Pods that wait for an image and reference no pull secret of ours.
-    pub(super) pods: Read<Vec<ListedPod>>,
+    pub(super) pods: FetchResult<Vec<ListedPod>>,
 }
 
 /// Reads a cluster.
@@ -125,7 +125,7 @@ async fn fetch_missed(kube: &Kube, name: &NamespaceName) -> Result<Vec<ListedPod
 }
 
 /// What was read; an error where nothing else would be read either.
-fn keep<T>(read: Result<T, ClusterError>) -> anyhow::Result<Read<T>> {
+fn keep<T>(read: Result<T, ClusterError>) -> anyhow::Result<FetchResult<T>> {
     Ok(match read {
         Ok(read) => Ok(read),
         Err(error @ (ClusterError::Unreachable { .. } | ClusterError::Unauthenticated { .. })) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::fetch::{ListedRegistries, Read, Unread};
+use super::fetch::{FetchResult, ListedRegistries, Unread};
 use super::view::{Finding, RegistryView, UnreadView};
 use crate::cluster::OwnedSecret;
 use crate::names::{NamespaceName, ObjectName};
@@ -207,7 +207,7 @@ fn judge_label(namespace: &Namespace, about: &str, commands: &Commands) -> Optio
 
 /// What could not be read, with what it is called and how to get the right to it.
 pub(super) fn note_unread<T>(
-    read: &Read<T>,
+    read: &FetchResult<T>,
     (what, advice): (&'static str, &str),
     unread: &mut Vec<UnreadView>,
 ) {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::fetch::{NamespaceFacts, Read};
+use super::fetch::{FetchResult, NamespaceFacts};
 use super::findings::{
     Commands, index_secrets, judge_namespace, judge_registry, note_unread, view_registry,
 };
@@ -145,7 +145,7 @@ fn judge_pods<'f>(
 }
 
 /// Where that is not known, Pods tell.
-fn is_opted_in(namespace: &Read<Option<Namespace>>) -> bool {
+fn is_opted_in(namespace: &FetchResult<Option<Namespace>>) -> bool {
     match namespace {
         Ok(Some(namespace)) => namespace.wants_pull_secrets(),
         Ok(None) => false,

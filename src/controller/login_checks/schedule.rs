@@ -81,7 +81,7 @@ impl RegistryEntry {
 }
 
 /// What is known anew of this version of a Registry's logins.
-pub(super) type Finding = (ObjectName, LoginVersion, LoginOutcome);
+pub(super) type LoginFinding = (ObjectName, LoginVersion, LoginOutcome);
 
 /// The logins that there are.
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl LoginSchedule {
         tries: impl Fn(&ObjectName) -> LoginTries,
         status: impl Fn(&ObjectName) -> Option<RegistryStatus>,
         now: Timestamp,
-    ) -> Vec<Finding> {
+    ) -> Vec<LoginFinding> {
         self.registries
             .retain(|name, _| now_there.contains_key(name));
         let mut changed = Vec::new();
@@ -165,7 +165,7 @@ impl LoginSchedule {
         id: LoginId,
         outcome: LoginOutcome,
         now: Timestamp,
-    ) -> Vec<Finding> {
+    ) -> Vec<LoginFinding> {
         self.running = self.running.saturating_sub(1);
         let users = self.registries.iter();
         let users = users.filter_map(|(name, entry)| Some((name, entry.paths_of(id)?)));
@@ -183,7 +183,7 @@ impl LoginSchedule {
     }
 
     /// What is known of a Registry's logins; `None`: not all were tried, and none is refused.
-    fn find(&self, name: &ObjectName) -> Option<Finding> {
+    fn find(&self, name: &ObjectName) -> Option<LoginFinding> {
         let entry = self.registries.get(name)?;
         let outcome = self.find_outcome(entry)?;
         Some((name.clone(), entry.version.clone(), outcome))
@@ -290,7 +290,7 @@ mod tests {
         version: &LoginVersion,
         attempts: &[LoginTry],
         seconds: i64,
-    ) -> Vec<Finding> {
+    ) -> Vec<LoginFinding> {
         let there = names(count).map(|name| (name, version.clone())).collect();
         schedule.update(there, |_| tries(attempts), |_| None, at(seconds))
     }
@@ -322,7 +322,8 @@ mod tests {
         let told = update(&mut schedule, 150, &version(1, "7"), &first, 100);
         assert_eq!(told.len(), 50);
         let told = update(&mut schedule, 150, &version(2, "8"), &first, 100);
-        let is_refused = |(_, of, outcome): &Finding| *of == version(2, "8") && is_refusal(outcome);
+        let is_refused =
+            |(_, of, outcome): &LoginFinding| *of == version(2, "8") && is_refusal(outcome);
         assert!(told.len() == 150 && told.iter().all(is_refused));
         assert_eq!(try_at(&mut schedule, 599, &refused()), None);
         assert_eq!(try_at(&mut schedule, 600, &refused()), Some(150));

@@ -9,10 +9,10 @@ use super::calls::UnaskedPod;
 
 /// What is known of the API server's calls, shared between those who find it out and those who report it. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct WebhookCalls(Arc<Shared>);
+pub struct WebhookCalls(Arc<SharedCalls>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedCalls {
     state: Mutex<CallState>,
     /// Notified when something else is known; one reader waits.
     changed: Notify,

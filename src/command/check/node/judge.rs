@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::finding::NodeFinding;
-use super::provider::Provider;
+use super::provider::NodeProvider;
 use crate::broker::protocol::AUDIENCE;
 use crate::command::check::ids;
 use crate::command::check::report::Fix;
@@ -21,14 +21,14 @@ const PRINT: &str = "`pullpass credential-provider config` prints it as it shoul
 /// The providers of a node, with the documents that they are in.
 pub(super) struct Providers<'a> {
     pub(super) documents: &'a [YamlDocument],
-    pub(super) providers: &'a [Provider],
+    pub(super) providers: &'a [NodeProvider],
 }
 
 impl Providers<'_> {
     /// Something that is wrong with a field of a provider.
     fn finding(
         &self,
-        provider: &Provider,
+        provider: &NodeProvider,
         field: &str,
         id: &'static str,
         message: String,
@@ -53,7 +53,7 @@ impl Providers<'_> {
         place.trim_end_matches(": ").to_owned()
     }
 
-    fn ours(&self) -> impl Iterator<Item = &Provider> {
+    fn ours(&self) -> impl Iterator<Item = &NodeProvider> {
         self.providers.iter().filter(|provider| provider.is_ours())
     }
 
@@ -149,7 +149,7 @@ impl Providers<'_> {
         findings
     }
 
-    fn judge_token(&self, provider: &Provider) -> Vec<NodeFinding> {
+    fn judge_token(&self, provider: &NodeProvider) -> Vec<NodeFinding> {
         let Some(token) = &provider.token else {
             let message = "is missing: pullpass is run without a Pod's token, and gives no login";
             let id = ids::NODE_TOKEN_MISSING;
@@ -182,7 +182,7 @@ impl Providers<'_> {
 
     fn judge_authority(
         &self,
-        provider: &Provider,
+        provider: &NodeProvider,
         path: &str,
         file: std::io::Result<Vec<u8>>,
     ) -> Option<NodeFinding> {

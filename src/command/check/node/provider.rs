@@ -13,7 +13,7 @@ use crate::registry::match_images::{MatchImage, MatchImageError};
 
 /// A provider of a configuration, as far as it can be read.
 #[derive(Debug)]
-pub(super) struct Provider {
+pub(super) struct NodeProvider {
     /// Its file.
     pub(super) file: usize,
     /// The path of its entry: `providers[0]`.
@@ -33,7 +33,7 @@ pub(super) struct TokenAttributes {
     pub(super) require_service_account: bool,
 }
 
-impl Provider {
+impl NodeProvider {
     /// Whether it runs this program.
     pub(super) fn is_ours(&self) -> bool {
         self.name.starts_with("pullpass")
@@ -94,8 +94,8 @@ pub(super) fn read(
     file: usize,
     document: &YamlDocument,
     findings: &mut Vec<NodeFinding>,
-) -> Vec<Provider> {
-    let mut reader = Reader { document, findings };
+) -> Vec<NodeProvider> {
+    let mut reader = FieldReader { document, findings };
     let value = match document.decode::<Value>() {
         Ok(value) => value,
         Err(error) => {
@@ -130,12 +130,12 @@ pub(super) fn read(
 }
 
 /// Reads the fields of a document and collects what is wrong with them.
-struct Reader<'a> {
+struct FieldReader<'a> {
     document: &'a YamlDocument,
     findings: &'a mut Vec<NodeFinding>,
 }
 
-impl Reader<'_> {
+impl FieldReader<'_> {
     fn add(&mut self, id: &'static str, field: &str, message: &str, fix: &str) {
         self.findings.push(NodeFinding {
             id,
@@ -234,7 +234,7 @@ impl Reader<'_> {
         text
     }
 
-    fn provider(&mut self, file: usize, field: String, entry: &Map<String, Value>) -> Provider {
+    fn provider(&mut self, file: usize, field: String, entry: &Map<String, Value>) -> NodeProvider {
         self.known(entry, &field, PROVIDER_FIELDS);
         let name = self.text(
             entry,
@@ -261,7 +261,7 @@ impl Reader<'_> {
             .get("tokenAttributes")
             .filter(|value| !value.is_null());
         let token = token.and_then(|value| self.token(value, &field, &protocol));
-        Provider {
+        NodeProvider {
             file,
             name: name.to_owned(),
             match_images,
