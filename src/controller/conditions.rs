@@ -20,7 +20,7 @@ use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
-pub(super) use asked::AskedFacts;
+pub(super) use asked::{AskedFacts, FailingNamespaces};
 pub(super) use login::LoginState;
 use login::{LoginFinding, VERIFIED};
 use progress::Work;
@@ -354,6 +354,11 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
             findings.push(find_foreign(summary));
         }
     }
+    let failing = facts
+        .asked
+        .as_ref()
+        .and_then(|asked| asked.failing.as_ref());
+    findings.extend(failing.map(FailingNamespaces::describe));
     findings.extend(facts.unwritten.clone());
     findings.extend(facts.unrenewed.as_ref().map(|why| {
         let message = format!(
