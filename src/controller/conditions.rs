@@ -354,11 +354,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
             findings.push(find_foreign(summary));
         }
     }
-    let failing = facts
-        .asked
-        .as_ref()
-        .and_then(|asked| asked.failing.as_ref());
-    findings.extend(failing.map(FailingNamespaces::describe));
+    findings.extend(asked::find_failing(facts));
     findings.extend(facts.unwritten.clone());
     findings.extend(facts.unrenewed.as_ref().map(|why| {
         let message = format!(

@@ -37,7 +37,7 @@ pub(in crate::controller) struct FailingNamespaces {
 
 impl FailingNamespaces {
     /// That they get no login.
-    pub(super) fn describe(&self) -> Reason {
+    fn describe(&self) -> Reason {
         let message = format!(
             "kubelets get no login for Pods of {}, for one {}: {}",
             namespaces(self.count),
@@ -53,6 +53,12 @@ impl RegistryFacts {
     pub(super) fn has_secrets(&self) -> bool {
         self.asked.as_ref().is_none_or(|asked| asked.has_secret)
     }
+}
+
+/// That some namespaces' own identities fail, if some do.
+pub(super) fn find_failing(facts: &RegistryFacts) -> Option<Reason> {
+    let failing = facts.asked.as_ref()?.failing.as_ref()?;
+    Some(failing.describe())
 }
 
 /// How many nodes' kubelets asked, or what an earlier leader knew of that; `None`: they do not ask.
@@ -90,8 +96,8 @@ pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus
     if let Some(message) = describe(facts, before).filter(|_| asked.is_served) {
         return Verdict::new(true, Reason::new(SERVED_BY_NODE, message));
     }
-    if let Some(failing) = asked.failing {
-        return Verdict::new(false, failing.describe());
+    if let Some(failing) = find_failing(facts) {
+        return Verdict::new(false, failing);
     }
     Verdict::unknown(
         NOT_OBSERVED,

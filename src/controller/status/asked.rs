@@ -106,7 +106,7 @@ mod tests {
         let host = format!("123456789012.dkr.ecr.{region}.amazonaws.com");
         let registry = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "one"},
-            "spec": {"images": [host], "delivery": "Node", "ecr": {"identity": identity}},
+            "spec": {"namespaceSelector": {}, "images": [host], "delivery": "Node", "ecr": {"identity": identity}},
         });
         Registries::build([serde_json::from_value(registry).unwrap()])
     }

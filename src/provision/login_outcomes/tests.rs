@@ -151,10 +151,7 @@ fn knows_every_reason_of_a_failed_mint() {
         .into_iter()
         .chain(of_mints)
     {
-        assert!(
-            REASONS.contains(&reason),
-            "{reason}"
-        );
+        assert!(REASONS.contains(&reason), "{reason}");
     }
     assert!(REASONS.is_sorted());
 }
