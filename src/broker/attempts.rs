@@ -47,16 +47,17 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn note(&self, login: Result<(), &Pending>) {
+    /// `failure`: why there is no login; `None`: there is.
+    fn note(&self, failure: Option<&Pending>) {
         let registry = AskedRegistry {
             name: &self.registry,
             uid: &self.registry_uid,
         };
         let now = (self.clock)();
-        match (login, &self.source) {
-            (Ok(()), source) => self.notes.note_served(registry, source.as_ref(), now),
-            (Err(why), Some(source)) => self.notes.note_failure(registry, source, why, now),
-            (Err(_), None) => {}
+        match (failure, &self.source) {
+            (None, source) => self.notes.note_served(registry, source.as_ref(), now),
+            (Some(why), Some(source)) => self.notes.note_failure(registry, source, why, now),
+            (Some(_), None) => {}
         }
     }
 }
@@ -102,7 +103,7 @@ impl Attempts {
         });
         if let Ok(login) = tokio::time::timeout_at(deadline, &mut fetch).await {
             if let Some(outcome) = outcome {
-                outcome.note(login.as_ref().map(|_| ()));
+                outcome.note(login.as_ref().err());
             }
             return Some(login);
         }
@@ -110,7 +111,7 @@ impl Attempts {
             tokio::spawn(async move {
                 let login = fetch.await;
                 drop(turn);
-                outcome.note(login.map(drop).as_ref().map(|()| ()));
+                outcome.note(login.as_ref().err());
             });
         }
         None

@@ -109,12 +109,11 @@ impl Noted {
         now: Instant,
     ) -> bool {
         let urgency = self.known.lacks_served(source, at);
-        let is_kept = match source {
-            Some(source) => self.put(source, at, None, urgency.is_some()),
-            None => {
-                self.served = Some(at);
-                true
-            }
+        let is_kept = if let Some(source) = source {
+            self.put(source, at, None, urgency.is_some())
+        } else {
+            self.served = Some(at);
+            true
         };
         self.note_urgency(urgency.filter(|_| is_kept), now)
     }

@@ -112,9 +112,10 @@ async fn shows_in_ready_that_a_mint_fails_and_that_it_does_no_more() {
             (status.is_success() == is_good).then_some(())
         })
         .await;
-        let (status, reason) = match is_good {
-            true => ("True", "ServedByNode"),
-            false => ("False", "AccessDenied"),
+        let (status, reason) = if is_good {
+            ("True", "ServedByNode")
+        } else {
+            ("False", "AccessDenied")
         };
         scene.wait_ready(status, reason, "").await;
     }
