@@ -10,6 +10,7 @@
 //!
 //! <https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/>
 
+mod attempts;
 pub mod claims;
 pub mod client;
 pub mod decide;

@@ -49,6 +49,7 @@ pub use inspect::{DryRunPod, ListedSecrets, WEBHOOK, WebhookTarget};
 pub use lease::{CONFIRM_ANNOTATION, LeaseRecord, LeaseSpec};
 pub use metrics::Metrics;
 pub use minted_credentials::MintedCredentials;
+pub use node_lists::ListedReport;
 pub use node_recorder::NodeRecorder;
 pub use owned_secrets::OwnedSecret;
 pub use pods::{ListedPod, PodPage, PodScope};

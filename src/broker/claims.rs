@@ -1,6 +1,6 @@
 //! Who asks, as the API server says. Pure.
 //!
-//! Every claim is wanted. One that is missing or empty is no claim that holds of everybody, it refuses
+//! Every claim is wanted, but for the node's uid. One that is missing or empty is no claim that holds of everybody, it refuses
 //! ([CVE-2026-23990](https://nvd.nist.gov/vuln/detail/CVE-2026-23990)), and so does one that has not the form of what it names.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,9 @@ use crate::names::{NamespaceName, ObjectName};
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+/// Said only of a Node that was there when the token was made: anybody who creates a Pod can write the name of one that never was.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/registry/core/serviceaccount/storage/token.go>
+const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
 
 /// The groups of every ServiceAccount, and of those of one namespace.
 const ACCOUNTS_GROUP: &str = "system:serviceaccounts";
@@ -39,6 +42,8 @@ pub struct PodIdentity {
     pub uid: String,
     /// The node that it is bound to. Who asks need not be there: whoever has the token can.
     pub node: ObjectName,
+    /// That node's `metadata.uid`; `None`: there was no Node of this name when the token was made.
+    pub node_uid: Option<String>,
 }
 
 /// Why a token says not who asks.
@@ -104,7 +109,17 @@ pub fn find_pod(status: &TokenReviewStatus, audience: &str) -> Result<PodIdentit
         name: object(POD_NAME, "pod name")?,
         uid: check_uid(claim(POD_UID, "pod uid")?, "pod uid")?,
         node: object(NODE_NAME, "node name")?,
+        node_uid: find_node_uid(extra)?,
     })
+}
+
+/// The one claim that need not be there. One that is there and odd refuses as the others do.
+fn find_node_uid(extra: &BTreeMap<String, Vec<String>>) -> Result<Option<String>, ClaimError> {
+    if !extra.contains_key(NODE_UID) {
+        return Ok(None);
+    }
+    let uid = find_one(extra, NODE_UID, "node uid")?;
+    check_uid(uid, "node uid").map(Some)
 }
 
 /// The namespace and the name of the ServiceAccount that a user is.
@@ -173,6 +188,7 @@ mod tests {
                     POD_NAME: ["web-7d9f"],
                     POD_UID: ["66666666-2222-3333-4444-555555555555"],
                     NODE_NAME: ["node-1.example"],
+                    NODE_UID: ["77777777-2222-3333-4444-555555555555"],
                     "authentication.kubernetes.io/credential-id": ["JTI=1"],
                 },
             },
@@ -199,6 +215,15 @@ mod tests {
         assert_eq!(pod.name, "web-7d9f");
         assert_eq!(pod.uid, "66666666-2222-3333-4444-555555555555");
         assert_eq!(pod.node, "node-1.example");
+        let uid = "77777777-2222-3333-4444-555555555555";
+        assert_eq!(pod.node_uid.as_deref(), Some(uid));
+    }
+
+    #[test]
+    fn knows_no_node_uid_where_the_api_server_says_none() {
+        let pointer = format!("/user/extra/{}", NODE_UID.replace('/', "~1"));
+        let pod = find(&changed(&pointer, None)).unwrap();
+        assert_eq!((&*pod.node, pod.node_uid), ("node-1.example", None));
     }
 
     /// For each claim, values that are missing, empty, doubled, or of another form.
@@ -233,6 +258,7 @@ mod tests {
 /user/extra/authentication.kubernetes.io~1pod-name: [[], [""], [a, b], [a/b], [..], [A], ["a?b"], [LONG]]
 /user/extra/authentication.kubernetes.io~1node-name: [[], [""], [a, b], [a/b], [..], [A], ["a?b"], [LONG]]
 /user/extra/authentication.kubernetes.io~1pod-uid: [[], [""], [a, b], [a/b], ["a\n"]]
+/user/extra/authentication.kubernetes.io~1node-uid: [[], [""], [a, b], [a/b], ["a\n"], [LONG]]
 "#;
 
     /// What is there with this claim changed; `None`: without it.
@@ -258,11 +284,11 @@ mod tests {
                 let found = find(&changed(pointer, Some(value)));
                 assert!(found.is_err(), "{pointer} = {value}");
             }
-            if pointer != "/error" {
+            if pointer != "/error" && !pointer.ends_with("node-uid") {
                 assert!(find(&changed(pointer, None)).is_err(), "without {pointer}");
             }
         }
-        let pointers = [POD_NAME, NODE_NAME, POD_UID];
+        let pointers = [POD_NAME, NODE_NAME, POD_UID, NODE_UID];
         for key in pointers.map(|key| format!("/user/extra/{}", key.replace('/', "~1"))) {
             assert!(rows.contains_key(&key), "{key}");
         }

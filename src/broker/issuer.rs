@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::attempts::{Attempt, Attempts};
 use super::claims::PodIdentity;
 use super::decide::{self, Choice, Question};
 use super::metrics::Metrics;
-use super::ports::{BrokerCluster, LivePod, ServedNodes};
+use super::ports::{BrokerCluster, LivePod, NodeRequests};
 use super::protocol::{AuthConfig, CredentialRequest, CredentialResponse};
 use super::refusal::{Reason, Refusal};
 use super::verifier::Verifier;
 use crate::image::Reference;
 use crate::names::ObjectName;
-use crate::provision::{Namespace, Provision as _, Provisioner};
-use crate::registry::Resolved;
+use crate::provision::image_login::ImageLogin;
+use crate::provision::{Namespace, Pending, Provision as _, Provisioner};
 use tokio::sync::Semaphore;
 
 /// How long an answer may take: the plug-in waits for 2 s in all, and what is being minted is minted all the same.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);
+
+/// How long the login may: what takes longer is said to before the whole answer does.
+const LOGIN_TIMEOUT: Duration = Duration::from_millis(1750);
 
 /// How many Events are being written at a time: what is more is not written.
 const EVENTS_MAX: usize = 16;
@@ -29,7 +33,7 @@ pub struct Broker {
     provisioner: Provisioner,
     cluster: Arc<dyn BrokerCluster>,
     verifier: Verifier,
-    served: Option<Arc<dyn ServedNodes>>,
+    attempts: Attempts,
     events: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     clock: fn() -> Timestamp,
@@ -65,7 +69,7 @@ impl Broker {
         Self {
             verifier: Verifier::new(Arc::clone(&cluster), metrics.clone()),
             events: Arc::new(Semaphore::new(EVENTS_MAX)),
-            served: None,
+            attempts: Attempts::new(provisioner.clone(), clock),
             provisioner,
             cluster,
             metrics,
@@ -73,11 +77,11 @@ impl Broker {
         }
     }
 
-    /// The same, and this is told which Registries served which nodes.
+    /// The same, and these are told which nodes' kubelets ask, and what comes of it.
     #[must_use]
-    pub fn with_served_nodes(self, served: Arc<dyn ServedNodes>) -> Self {
+    pub fn with_node_requests(self, notes: Arc<dyn NodeRequests>) -> Self {
         Self {
-            served: Some(served),
+            attempts: self.attempts.with_notes(notes),
             ..self
         }
     }
@@ -88,13 +92,11 @@ impl Broker {
             .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
         let image = Reference::parse(&request.image)
             .map_err(|problem| Refusal::new(Reason::Malformed, problem))?;
-        let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+        let begun = tokio::time::Instant::now();
         let pod = self.verifier.verify(&request.service_account_token).await?;
-        let issued = tokio::time::timeout_at(deadline, self.issue_to(&pod, &image));
-        let issued = issued.await.unwrap_or_else(|_| {
-            let message = "there is no login yet, it is being minted: the kubelet asks again";
-            Err(Refusal::new(Reason::Unavailable, message))
-        });
+        let issued = self.issue_to(&pod, &image, begun + LOGIN_TIMEOUT);
+        let issued = tokio::time::timeout_at(begun + ANSWER_TIMEOUT, issued).await;
+        let issued = issued.unwrap_or_else(|_| Err(too_late()));
         match issued {
             Ok((registry, response)) => Ok(Issued {
                 pod,
@@ -110,8 +112,9 @@ impl Broker {
 
     async fn issue_to(
         &self,
-        pod: &PodIdentity,
+        pod: &Arc<PodIdentity>,
         image: &Reference<'_>,
+        deadline: tokio::time::Instant,
     ) -> Result<(ObjectName, CredentialResponse), Refusal> {
         let namespace = self.namespace_of(pod).await?;
         decide::check_namespace(&namespace)?;
@@ -134,13 +137,17 @@ impl Broker {
             return Err(Refusal::new(Reason::Unavailable, message));
         };
         let by_labels = question.labels.is_some();
-        let response = self
-            .log_in(&namespace, pod, &resolved, image, by_labels)
-            .await?;
         let registry = resolved.registry.name.clone();
-        if let Some(served) = &self.served {
-            served.note(&registry, &pod.node, (self.clock)());
-        }
+        let listed = registries.find_listed(&registry);
+        let attempt = Attempt {
+            registry: registry.clone(),
+            registry_uid: listed.map_or_else(String::new, |listed| listed.uid.clone()),
+            namespace: Arc::clone(&namespace),
+            pod: Arc::clone(pod),
+            grant: resolved.grant_of(image),
+        };
+        let login = self.attempts.fetch(attempt, deadline).await;
+        let response = self.answer(login.ok_or_else(too_late)?, &registry, by_labels)?;
         Ok((registry, response))
     }
 
@@ -170,24 +177,16 @@ impl Broker {
         Ok(found.unwrap_or_default())
     }
 
-    async fn log_in(
+    fn answer(
         &self,
-        namespace: &Namespace,
-        pod: &PodIdentity,
-        resolved: &Resolved<'_>,
-        image: &Reference<'_>,
+        login: Result<ImageLogin, Pending>,
+        registry: &ObjectName,
         by_labels: bool,
     ) -> Result<CredentialResponse, Refusal> {
-        let account = (&pod.service_account, &*pod.service_account_uid);
-        let grant = resolved.grant_of(image);
-        let login = self
-            .provisioner
-            .fetch_login(namespace, grant, account)
-            .await;
         let login = login.map_err(decide::unavailable)?;
         let kept = decide::cache_duration(login.until, by_labels, (self.clock)());
         let Some(kept) = kept else {
-            let message = format!("the login of Registry {} has ended", resolved.registry.name);
+            let message = format!("the login of Registry {registry} has ended");
             return Err(Refusal::new(Reason::Unavailable, message));
         };
         let auth = AuthConfig {
@@ -215,4 +214,10 @@ impl Broker {
             drop(turn);
         });
     }
+}
+
+/// What to say where a login takes longer than anybody waits.
+fn too_late() -> Refusal {
+    let message = "there is no login yet, it is being minted: the kubelet asks again";
+    Refusal::new(Reason::Unavailable, message)
 }

@@ -9,6 +9,8 @@ use super::claims::PodIdentity;
 use super::refusal::Refusal;
 pub use crate::api_server::ClusterError;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::Pending;
+use crate::provision::login_outcomes::LoginSource;
 use crate::registry::Labels;
 
 /// The few requests that the broker makes.
@@ -52,8 +54,34 @@ pub struct LivePod {
     pub labels: Labels,
 }
 
-/// Who is told which Registry's login was answered for Pods of which node.
-pub trait ServedNodes: Send + Sync {
-    /// A login of this Registry was answered for a Pod that is bound to this node. It is called for each answer, and returns at once.
-    fn note(&self, registry: &ObjectName, node: &ObjectName, now: Timestamp);
+/// A Registry that is asked for: this very one, if there is another one of its name later.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedRegistry<'r> {
+    /// Its name.
+    pub name: &'r ObjectName,
+    /// Its `metadata.uid`.
+    pub uid: &'r str,
+}
+
+/// Who is told what kubelets ask, and what comes of it. It is called for each request, and returns at once.
+pub trait NodeRequests: Send + Sync {
+    /// The kubelet of this node asked for this Registry's login.
+    fn note_node(&self, registry: AskedRegistry<'_>, node: &ObjectName, now: Timestamp);
+
+    /// A login was given; `source` is that of its credential, none of a fixed one.
+    fn note_served(
+        &self,
+        registry: AskedRegistry<'_>,
+        source: Option<&LoginSource>,
+        now: Timestamp,
+    );
+
+    /// There was none to be given.
+    fn note_failure(
+        &self,
+        registry: AskedRegistry<'_>,
+        source: &LoginSource,
+        why: &Pending,
+        now: Timestamp,
+    );
 }

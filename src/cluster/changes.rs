@@ -94,6 +94,19 @@ impl Kube {
         Ok(find_change(found.await?, Part::Spec))
     }
 
+    /// The `metadata.uid` of the Registry of this name; `None`: there is none.
+    ///
+    /// # Errors
+    /// As [`Kube::fetch_webhooks_changed`].
+    pub async fn fetch_registry_uid(
+        &self,
+        registry: &ObjectName,
+    ) -> Result<Option<String>, ClusterError> {
+        let all: Api<Registry> = Api::all(self.client.clone());
+        let found = self.find_metadata("registries", all, None, registry);
+        Ok(found.await?.and_then(|found| found.uid))
+    }
+
     /// When a Secret of this name was created; `None`: there is none.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::provision::summary::RegistrySummary;
 use crate::quantity::{count, verb_of};
 use crate::registry::RegistryInfo;
 use crate::registry::crd::{NamespaceCounts, RegistryStatus};
-pub(super) use asked::AskedFacts;
+pub(super) use asked::{AskedFacts, FailingNamespaces};
 pub(super) use login::LoginState;
 use login::{LoginFinding, VERIFIED};
 use progress::Work;
@@ -363,6 +363,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
             findings.push(find_foreign(summary));
         }
     }
+    findings.extend(asked::find_failing(facts));
     findings.extend(facts.unwritten.clone());
     findings.extend(facts.unrenewed.as_ref().map(|why| {
         let message = format!(

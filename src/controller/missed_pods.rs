@@ -26,8 +26,8 @@ use super::node_lists::SeenNodes;
 use crate::admission::{self, PodCheck, PodChecker};
 use crate::cluster::{EventNote, Kube, ListedPod, PodScope, Published};
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::Provisioner;
 use crate::provision::ports::ClusterError;
+use crate::provision::{Provision as _, Provisioner};
 use calls::{CallEvidence, CallTiming, Suspect, UnaskedPod};
 pub use metrics::Metrics;
 use newly_served::NewlyServed;
@@ -182,10 +182,12 @@ impl MissedPodScanner {
         let asked_for = self
             .check
             .find_asked_for(&pod.namespace, pod.json.get(), images);
+        let registries = self.provisioner.registries();
         let registry = asked_for.into_iter().find(|registry| {
+            let seen = registries.find_listed(registry);
+            let seen = seen.and_then(|listed| self.nodes.get(listed));
             // Of those for whom there was no room nothing is known.
-            let seen = self.nodes.get(registry);
-            seen.is_some_and(|seen| !seen.is_full() && seen.last_day(node).is_none())
+            seen.is_some_and(|seen| !seen.nodes.is_full() && seen.nodes.last_day(node).is_none())
         })?;
         Some(event::node_not_asked(pod, node, &registry))
     }

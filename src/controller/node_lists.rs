@@ -1,6 +1,7 @@
-//! Which nodes' kubelets asked for each Registry's login, as all replicas wrote it down.
+//! Which nodes' kubelets asked for each Registry's login and what came of it, as all replicas wrote it down.
 //!
-//! The leader reads it for the Registries that kubelets ask for, and deletes what is left of others.
+//! The leader lists the metadata of all reports, reads those that changed of the Registries that kubelets ask for, and deletes what is left
+//! of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,37 +11,41 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::leadership::{Leadership, ticks};
-use crate::cluster::Kube;
+use crate::cluster::{Kube, ListedReport};
 use crate::names::ObjectName;
-use crate::provision::node_list::{NodeList, day_of};
+use crate::provision::node_report::NodeReport;
 use crate::provision::ports::ClusterError;
 use crate::provision::{Provision as _, Provisioner};
+use crate::registry::{Registries, RegistryInfo};
 
-/// How often to read the lists.
-const INTERVAL: Duration = Duration::from_secs(20);
+/// How often to look for what changed.
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The nodes of each Registry, between the loop that reads them and those who report them. Clones are the same.
+const SECONDS_PER_HOUR: i64 = 60 * 60;
+
+/// What is known of each Registry, between the loop that reads them and those who report them. Clones are the same.
 #[derive(Clone, Default)]
 pub struct SeenNodes(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<Seen>,
-    /// Notified when another number of nodes is known; one reader waits.
+    /// Notified when something else is known; one reader waits.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Seen {
-    lists: BTreeMap<ObjectName, Arc<NodeList>>,
+    reports: BTreeMap<ObjectName, Arc<NodeReport>>,
     /// Those of which something else is known since this was taken.
     changed: BTreeSet<ObjectName>,
 }
 
 impl SeenNodes {
-    /// The nodes that asked for a Registry's login; `None`: they were not read since this replica leads.
-    pub(in crate::controller) fn get(&self, registry: &str) -> Option<Arc<NodeList>> {
-        self.with(|seen| seen.lists.get(registry).cloned())
+    /// What was asked of this very Registry; `None`: it was not read since this replica leads.
+    pub(in crate::controller) fn get(&self, registry: &RegistryInfo) -> Option<Arc<NodeReport>> {
+        let report = self.with(|seen| seen.reports.get(&registry.name).cloned());
+        report.filter(|report| report.registry_uid == registry.uid)
     }
 
     /// Waits until something else is known than when this was last waited for.
@@ -53,11 +58,13 @@ impl SeenNodes {
         self.with(|seen| std::mem::take(&mut seen.changed))
     }
 
-    fn put(&self, registry: &ObjectName, list: NodeList) {
-        let count = list.len();
+    fn put(&self, registry: &ObjectName, report: NodeReport) {
         let has_changed = self.with(|seen| {
-            let before = seen.lists.insert(registry.clone(), Arc::new(list));
-            let has_changed = before.is_none_or(|before| before.len() != count);
+            let report = Arc::new(report);
+            let before = seen.reports.insert(registry.clone(), Arc::clone(&report));
+            let has_changed = before.is_none_or(|before| {
+                before.nodes.len() != report.nodes.len() || before.outcomes != report.outcomes
+            });
             if has_changed {
                 seen.changed.insert(registry.clone());
             }
@@ -69,7 +76,7 @@ impl SeenNodes {
     }
 
     fn retain(&self, stays: impl Fn(&ObjectName) -> bool) {
-        self.with(|seen| seen.lists.retain(|registry, _| stays(registry)));
+        self.with(|seen| seen.reports.retain(|registry, _| stays(registry)));
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
@@ -100,13 +107,12 @@ impl NodeListLoop {
     }
 
     async fn lead(&self) {
-        // Of which Registries there are lists; those that came while nobody led are found once.
-        let mut listed: Option<BTreeSet<ObjectName>> = None;
+        let mut read = ReadReports::default();
         let mut last_failure = None;
         let mut ticks = ticks(INTERVAL);
         loop {
             ticks.tick().await;
-            match self.read(&mut listed).await {
+            match self.read(&mut read).await {
                 Ok(()) => last_failure = None,
                 Err(error) if last_failure.replace(error.reason()) != Some(error.reason()) => {
                     tracing::warn!(
@@ -119,32 +125,89 @@ impl NodeListLoop {
         }
     }
 
-    async fn read(&self, listed: &mut Option<BTreeSet<ObjectName>>) -> Result<(), ClusterError> {
-        let listed = match listed {
-            Some(listed) => listed,
-            None => listed.insert(self.kube.fetch_listed_nodes().await?.into_iter().collect()),
-        };
+    async fn read(&self, read: &mut ReadReports) -> Result<(), ClusterError> {
         let registries = self.provisioner.registries();
         let asked = registries.iter().filter(|one| one.delivers_by_node());
         let asked: BTreeSet<ObjectName> = asked.map(|one| one.name.clone()).collect();
         self.seen.retain(|registry| asked.contains(registry));
-        let today = day_of((self.clock)());
-        for registry in &asked {
-            let found = self.kube.fetch_node_list(registry).await?;
-            let mut list = found.map(|(_, list)| list).unwrap_or_default();
-            list.forget_old(today);
-            self.seen.put(registry, list);
-            listed.insert(registry.clone());
+        if asked.is_empty() && !read.may_be_left {
+            return Ok(());
         }
+        let listed = self.kube.fetch_listed_reports().await?;
+        let hour = (self.clock)().as_second() / SECONDS_PER_HOUR;
+        read.versions
+            .retain(|registry, _| asked.contains(registry) && listed.contains_key(registry));
+        for registry in &asked {
+            let Some(listed_registry) = registries.find_listed(registry) else {
+                continue;
+            };
+            let uid = &*listed_registry.uid;
+            // What is of another Registry of this name is not this one's.
+            let there = listed.get(registry).filter(|one| one.registry_uid == uid);
+            let version = there.map(|one| (one.resource_version.clone(), hour));
+            let is_known = self.seen.get(listed_registry).is_some() && version.is_some();
+            if is_known && read.versions.get(registry) == version.as_ref() {
+                continue;
+            }
+            let report = self.fetch(registry, uid, there).await?;
+            self.seen.put(registry, report);
+            read.versions
+                .extend(version.map(|version| (registry.clone(), version)));
+        }
+        self.delete_left(&registries, &asked, &listed).await?;
+        read.may_be_left = !asked.is_empty();
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        registry: &ObjectName,
+        uid: &str,
+        there: Option<&ListedReport>,
+    ) -> Result<NodeReport, ClusterError> {
+        let found = match there {
+            Some(_) => self.kube.fetch_node_report(registry).await?,
+            None => None,
+        };
+        let found = found.map(|(_, report)| report);
+        let found = found.filter(|report| report.registry_uid == uid);
+        let mut report = found.unwrap_or_else(|| NodeReport::new(uid));
+        report.forget_old((self.clock)());
+        Ok(report)
+    }
+
+    /// Deletes what is left of Registries that kubelets ask for no more.
+    async fn delete_left(
+        &self,
+        registries: &Registries,
+        asked: &BTreeSet<ObjectName>,
+        listed: &BTreeMap<ObjectName, ListedReport>,
+    ) -> Result<(), ClusterError> {
         // One that breaks a rule may be corrected.
         let is_left = |name: &&ObjectName| {
             !asked.contains(*name)
                 && (registries.get(name).is_some() || registries.find_listed(name).is_none())
         };
-        for registry in listed.iter().filter(is_left).cloned().collect::<Vec<_>>() {
-            self.kube.delete_node_list(&registry).await?;
-            listed.remove(&registry);
+        for registry in listed.keys().filter(is_left) {
+            self.kube.delete_node_report(registry).await?;
         }
         Ok(())
+    }
+}
+
+/// What the leader read.
+struct ReadReports {
+    /// The state of each report, and the hour in which it was read: in another one something of it may be old.
+    versions: BTreeMap<ObjectName, (String, i64)>,
+    /// Whether there may be reports of Registries that kubelets ask for no more: those that came while nobody led, or were just asked for.
+    may_be_left: bool,
+}
+
+impl Default for ReadReports {
+    fn default() -> Self {
+        Self {
+            versions: BTreeMap::new(),
+            may_be_left: true,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Writes Registries' status, and Events.
 
+mod asked;
 mod facts;
 mod shared_host;
 mod unheeded;

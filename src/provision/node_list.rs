@@ -19,7 +19,7 @@ pub const MAX_BYTES: usize = 600 * 1024;
 const LONGEST: usize = 254;
 
 /// A node that did not ask for so many days is forgotten: it is gone, or nothing of it needs the Registry any more.
-const REMEMBERED_DAYS: i64 = 14;
+pub(super) const REMEMBERED_DAYS: i64 = 14;
 
 /// The nodes of one Registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

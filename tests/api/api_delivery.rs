@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod asked;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -28,12 +30,18 @@ struct Scene {
 impl Scene {
     async fn new(name: &'static str, delivery: &str) -> Self {
         let fixture = Fixture::alone(name).await;
-        grant_broker(&fixture.cluster).await;
         put_login(&fixture, "moving", "first").await;
         put_login(&fixture, "staying", "theirs").await;
         let spec = json!({"images": [STAYING], "static": {"secretRef": {"name": "staying"}}});
         fixture.put_registry("staying", spec).await;
         deliver(&fixture, delivery).await;
+        Self::within(fixture).await
+    }
+
+    /// The same with these Registries.
+    async fn within(fixture: Fixture) -> Self {
+        let name = fixture.name;
+        grant_broker(&fixture.cluster).await;
         let namespace = fixture.namespace("pods").await;
         let launch = Launch {
             controller: true,
@@ -214,54 +222,4 @@ async fn writes_nothing_outside_its_namespace_when_logins_that_nodes_ask_for_rot
         request.method == "PATCH" && request.path.contains("/secrets/pullpass-nodes-moving")
     });
     assert_eq!(lists.count(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_a_pod_that_hangs_on_a_node_that_never_asked() {
-    let scene = Scene::new("unasked", "Node").await;
-    scene.wait_answered("first").await;
-    scene.wait_ready("True", "ServedByNode", "1 node").await;
-    for (name, node) in [("asks", "node-1"), ("cannot", "fargate-1")] {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": scene.namespace},
-            "spec": {"nodeName": node, "containers": [{"name": "c", "image": format!("{MOVING}/app:1")}]},
-        });
-        scene.fixture.cluster.create_pod(&pod, "").await.ok();
-        let status = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": scene.namespace},
-            "status": {"phase": "Pending", "containerStatuses": [{
-                "name": "c", "image": format!("{MOVING}/app:1"), "imageID": "", "ready": false, "restartCount": 0,
-                "state": {"waiting": {"reason": "ErrImagePull", "message": "401"}},
-            }]},
-        });
-        let path = format!(
-            "/api/v1/namespaces/{}/pods/{name}/status?fieldManager=kubelet&force=true",
-            scene.namespace
-        );
-        let cluster = &scene.fixture.cluster;
-        cluster.send("PATCH", &path, Some(&status)).await.ok();
-    }
-    wait::until("the Pod to be counted", async || {
-        let count = scene.pullpass.count("pullpass_pods_node_not_asked", &[]);
-        (count.await == 1).then_some(())
-    })
-    .await;
-    let path = format!(
-        "/api/v1/namespaces/{}/events?fieldSelector=reason%3DNodeNotAsked",
-        scene.namespace
-    );
-    let events = scene.fixture.cluster.get(&path).await.unwrap();
-    let events = events["items"].as_array().unwrap();
-    assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0]["involvedObject"]["name"], "cannot");
-    let said = events[0]["message"].as_str().unwrap();
-    assert!(
-        said.starts_with("Node fargate-1 never asked pullpass"),
-        "{said}"
-    );
-    assert!(
-        said.contains("Registry moving") && said.contains("delivery to Both"),
-        "{said}"
-    );
-    assert_eq!(scene.pullpass.count("pullpass_missed_pods{", &[]).await, 0);
 }

@@ -31,11 +31,24 @@ pub async fn grant_broker(cluster: &Cluster) {
     }
 }
 
-/// Makes a Pod that is bound to a node; answers it.
+/// The node that Pods are bound to where nothing else is said.
+pub const NODE: &str = "node-1";
+
+/// Makes a Node, unless it is there: the API server says its uid of the tokens of Pods there.
+pub async fn put_node(cluster: &Cluster, name: &str) {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    cluster.apply(&node).await;
+}
+
+/// Makes a Pod that is bound to a node which is there, or to a made-up one; answers it.
 pub async fn bind_pod(cluster: &Cluster, namespace: &str, name: &str, more: &Value) -> Value {
+    let made_up = more.get("made-up node").and_then(Value::as_str);
+    if made_up.is_none() {
+        put_node(cluster, NODE).await;
+    }
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
-        "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "probe.invalid/probe"}]},
+        "spec": {"nodeName": made_up.unwrap_or(NODE), "containers": [{"name": "c", "image": "probe.invalid/probe"}]},
     });
     if let Some(labels) = more.get("labels") {
         pod["metadata"]["labels"] = labels.clone();

@@ -180,3 +180,8 @@ fn finds_product_that_takes_a_lost_kind_for_an_order() {
 fn finds_product_that_takes_over_foreign_secrets() {
     finds(Mutant::ForeignOverwrite, &["foreign"]);
 }
+
+#[test]
+fn finds_product_that_writes_logins_into_secrets_that_kubelets_ask_for() {
+    finds(Mutant::NodeAsBoth, &["unasked", "left", "delivered"]);
+}

@@ -41,6 +41,7 @@ fn pod() -> PodIdentity {
         name: ObjectName::constant("web"),
         uid: "p-1".to_owned(),
         node: ObjectName::constant("node-1"),
+        node_uid: None,
     }
 }
 

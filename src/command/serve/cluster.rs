@@ -93,7 +93,7 @@ fn serve_broker(kube: &Kube, provisioner: &Provisioner, manager: &mut Manager) {
     let recorder = NodeRecorder::new(kube.clone(), provisioner.clone(), Timestamp::now);
     let (provisioner, cluster) = (provisioner.clone(), Arc::new(kube.clone()));
     let broker = Broker::new(provisioner, cluster, metrics, Timestamp::now);
-    manager.set_broker(broker.with_served_nodes(Arc::new(recorder.clone())));
+    manager.set_broker(broker.with_node_requests(Arc::new(recorder.clone())));
     manager.tasks.spawn(recorder.run().map(Ok));
 }
 

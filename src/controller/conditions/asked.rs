@@ -1,9 +1,10 @@
 //! A Registry whose login kubelets ask for: whether they do. Pure.
 
-use super::{Reason, RegistryFacts, Verdict};
+use super::{Reason, RegistryFacts, Verdict, namespaces};
+use crate::provision::login_outcomes::LoginOutcomes;
 use crate::registry::crd::RegistryStatus;
 
-/// Nobody asked yet.
+/// Nobody got a login yet.
 pub(super) const NOT_OBSERVED: &str = "NotObserved";
 /// Somebody did.
 pub(super) const SERVED_BY_NODE: &str = "ServedByNode";
@@ -13,10 +14,38 @@ pub(super) const SERVED_BY_NODE: &str = "ServedByNode";
 pub(in crate::controller) struct AskedFacts {
     /// How many nodes' kubelets did lately; `None`: that was not read yet.
     pub(in crate::controller) nodes: Option<usize>,
+    /// Whether any of them got a login lately: to ask is not to be served.
+    pub(in crate::controller) is_served: bool,
+    /// Where the namespace's own identity gets none, and why it does not in one of them.
+    pub(in crate::controller) failing: Option<FailingNamespaces>,
     /// Whether Secrets hold the login as well.
     pub(in crate::controller) has_secret: bool,
     /// Why there is no login to be given, though no Secret lacks it.
     pub(in crate::controller) source_problem: Option<String>,
+}
+
+/// Namespaces whose own identity fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::controller) struct FailingNamespaces {
+    /// How many there are.
+    pub(in crate::controller) count: usize,
+    /// One of them.
+    pub(in crate::controller) named: String,
+    /// Why it fails there.
+    pub(in crate::controller) why: Reason,
+}
+
+impl FailingNamespaces {
+    /// That they get no login.
+    fn describe(&self) -> Reason {
+        let message = format!(
+            "kubelets get no login for Pods of {}, for one {}: {}",
+            namespaces(self.count),
+            self.named,
+            self.why.message
+        );
+        self.why.in_words(message)
+    }
 }
 
 impl RegistryFacts {
@@ -24,6 +53,12 @@ impl RegistryFacts {
     pub(super) fn has_secrets(&self) -> bool {
         self.asked.as_ref().is_none_or(|asked| asked.has_secret)
     }
+}
+
+/// That some namespaces' own identities fail, if some do.
+pub(super) fn find_failing(facts: &RegistryFacts) -> Option<Reason> {
+    let failing = facts.asked.as_ref()?.failing.as_ref()?;
+    Some(failing.describe())
 }
 
 /// How many nodes' kubelets asked, or what an earlier leader knew of that; `None`: they do not ask.
@@ -39,24 +74,49 @@ pub(super) fn count(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> O
     )
 }
 
-/// Whether it is ready where no Secret holds its login.
+/// Whether it is ready where no Secret holds its login: whether the kubelet that asked last got it.
+///
+/// A namespace's own identity that fails is that namespace's matter, and the others are served: it makes the Registry `Degraded`, and
+/// not ready only where nobody ever was served.
 pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> Verdict {
-    let problem = facts
-        .asked
-        .as_ref()
-        .and_then(|asked| asked.source_problem.as_ref());
-    if let Some(problem) = problem {
+    let asked = facts.asked.clone().unwrap_or_default();
+    if let Some(problem) = asked.source_problem {
         return Verdict::new(false, Reason::new("MissingSource", problem));
     }
-    match describe(facts, before) {
-        Some(message) if count(facts, before) > Some(0) => {
-            Verdict::new(true, Reason::new(SERVED_BY_NODE, message))
-        }
-        _ => Verdict::unknown(
-            NOT_OBSERVED,
-            "no node's kubelet asked for its login yet: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both",
-        ),
+    if let Some(known) = before.filter(|_| asked.nodes.is_none()).and_then(keep) {
+        return known;
     }
+    if let Some(failure) = &facts.failure {
+        let message = format!(
+            "the kubelet that asked last got no login: {}",
+            failure.message
+        );
+        return Verdict::new(false, failure.in_words(message));
+    }
+    if let Some(message) = describe(facts, before).filter(|_| asked.is_served) {
+        return Verdict::new(true, Reason::new(SERVED_BY_NODE, message));
+    }
+    if let Some(failing) = find_failing(facts) {
+        return Verdict::new(false, failing);
+    }
+    Verdict::unknown(
+        NOT_OBSERVED,
+        "no node's kubelet got its login yet: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both",
+    )
+}
+
+/// What an earlier leader said, until this one has read what kubelets asked.
+fn keep(before: &RegistryStatus) -> Option<Verdict> {
+    before.nodes?;
+    let mut conditions = before.conditions.iter();
+    let ready = conditions.find(|known| known.type_ == "Ready")?;
+    let message = ready.message.as_str();
+    if ready.status == "True" && ready.reason == SERVED_BY_NODE {
+        return Some(Verdict::new(true, Reason::new(SERVED_BY_NODE, message)));
+    }
+    let reason = LoginOutcomes::find_reason(&ready.reason);
+    let reason = reason.filter(|_| ready.status == "False")?;
+    Some(Verdict::new(false, Reason::new(reason, message)))
 }
 
 /// How many nodes' kubelets asked, in words; `None`: they do not ask.

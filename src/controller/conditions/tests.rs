@@ -341,8 +341,9 @@ fn keeps_what_was_seen_last_of_one_that_rests() {
 fn asked(nodes: Option<usize>, has_secret: bool) -> RegistryFacts {
     let asked = AskedFacts {
         nodes,
+        is_served: nodes > Some(0),
         has_secret,
-        source_problem: None,
+        ..AskedFacts::default()
     };
     RegistryFacts {
         asked: Some(asked),
@@ -377,6 +378,82 @@ fn says_whether_kubelets_ask() {
     let lacks = of(&lacks);
     assert!(read(&lacks).starts_with("Ready=False MissingSource"));
     assert_eq!(lacks.conditions[0].message, problem);
+}
+
+fn failing_mint(reason: &'static str) -> Reason {
+    Reason::new(reason, "role r lacks ecr:GetAuthorizationToken")
+}
+
+/// Kubelets of three nodes asked; in so many namespaces their own identity fails.
+fn asked_in_vain(is_served: bool, failure: Option<&'static str>, count: usize) -> RegistryFacts {
+    let mut facts = asked(Some(3), false);
+    let asked = facts.asked.as_mut().unwrap();
+    asked.is_served = is_served;
+    asked.failing = (count > 0).then(|| FailingNamespaces {
+        count,
+        named: "team-a".to_owned(),
+        why: failing_mint("TrustRefused"),
+    });
+    RegistryFacts {
+        failure: failure.map(failing_mint),
+        ..facts
+    }
+}
+
+/// As with Secrets: the same reason and the same words of it.
+#[test]
+fn says_why_the_kubelet_that_asked_last_got_no_login() {
+    for (facts, wanted, words) in [
+        (
+            asked_in_vain(true, Some("AccessDenied"), 0),
+            "Ready=False AccessDenied, Degraded=True AccessDenied, Stalled=True AccessDenied",
+            "the kubelet that asked last got no login: role r lacks",
+        ),
+        (
+            asked_in_vain(false, Some("Timeout"), 0),
+            "Ready=False Timeout, Degraded=True Timeout, Reconciling=True Timeout",
+            "the kubelet that asked last got no login: role r lacks",
+        ),
+        // To ask is not to be served.
+        (
+            asked_in_vain(false, None, 0),
+            "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved",
+            "no node's kubelet got its login yet",
+        ),
+        // One namespace's own identity is not the others'.
+        (
+            asked_in_vain(true, None, 1),
+            "Ready=True ServedByNode, Degraded=True TrustRefused",
+            "the kubelets of 3 nodes asked",
+        ),
+        (
+            asked_in_vain(false, None, 2),
+            "Ready=False TrustRefused, Degraded=True TrustRefused, Stalled=True TrustRefused",
+            "kubelets get no login for Pods of 2 namespaces, for one team-a: role r lacks",
+        ),
+    ] {
+        let status = of(&facts);
+        assert_eq!(read(&status), wanted);
+        let ready = &status.conditions[0];
+        assert!(ready.message.contains(words), "{ready:?}");
+        assert_eq!(status.nodes, Some(3));
+        // A new leader says the same until it has read what they asked.
+        let kept = build_status(&listed(), &asked(None, false), Some(&status), at(1));
+        assert_eq!(kept.conditions[0], *ready);
+    }
+}
+
+#[test]
+fn is_ready_again_once_a_kubelet_is_served_and_not_for_what_secrets_held() {
+    let failed = of(&asked_in_vain(true, Some("AccessDenied"), 0));
+    let again = build_status(&listed(), &asked(Some(3), false), Some(&failed), at(2));
+    assert_eq!(
+        read(&again),
+        "Ready=True ServedByNode, Degraded=False AsExpected"
+    );
+    let secrets = of(&with(&summary(2, 2)));
+    let moved = build_status(&listed(), &asked(None, false), Some(&secrets), at(1));
+    assert!(read(&moved).starts_with("Ready=Unknown NotObserved"));
 }
 
 #[test]

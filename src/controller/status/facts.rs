@@ -7,13 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::write_failures::{self, WriteFailure};
-use super::{StatusInput, secret, shared_host};
+use super::{StatusInput, asked, secret, shared_host};
 use crate::cluster::{EventNote, EventType};
-use crate::controller::conditions::{AskedFacts, LoginState, Reason, RegistryFacts, find_reach};
+use crate::controller::conditions::{LoginState, Reason, RegistryFacts, find_reach};
 use crate::controller::login_checks::LoginVersion;
 use crate::controller::reconciler::index::RegistryCounts;
 use crate::names::{NamespaceName, ObjectName};
-use crate::provision::Provision as _;
 use crate::provision::changes::PullSecretKey;
 use crate::provision::summary::RegistrySummary;
 use crate::provision::{Namespace, Pending};
@@ -83,7 +82,9 @@ impl<'t> Facts<'t> {
             unwritten: self.unwritten.missing.get(&listed.name).map(describe),
             unrenewed: self.unwritten.renewed.get(&listed.name).map(describe),
             login: self.login(listed),
-            asked: registry.and_then(|registry| self.find_asked(registry)),
+            asked: registry.and_then(|registry| asked::find(self.input, listed, registry)),
+            failure: registry
+                .and_then(|registry| asked::find_failure(self.input, listed, registry)),
             notes: self.notes(listed),
             ..RegistryFacts::default()
         };
@@ -99,21 +100,6 @@ impl<'t> Facts<'t> {
             facts.notes.extend(find(true).map(note));
         }
         facts
-    }
-
-    /// What is known of kubelets that ask; `None`: they do not.
-    fn find_asked(&self, registry: &ValidRegistry) -> Option<AskedFacts> {
-        if !registry.delivers_by_node() {
-            return None;
-        }
-        let has_secret = registry.delivers_by_secret();
-        // Where Secrets hold it, they lack it because of that.
-        let problems = (!has_secret).then(|| self.input.provisioner.source_problems(registry));
-        Some(AskedFacts {
-            nodes: self.input.nodes.get(&registry.name).map(|seen| seen.len()),
-            has_secret,
-            source_problem: problems.and_then(|problems| problems.into_iter().next()),
-        })
     }
 
     fn login(&self, listed: &RegistryInfo) -> LoginState {

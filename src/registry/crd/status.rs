@@ -36,7 +36,7 @@ pub struct RegistryStatus {
     /// Of which state of the source Secret `Verified` says whether the registry takes its login. Form: as `metadata.resourceVersion`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_resource_version: Option<String>,
-    /// How many nodes' kubelets asked for its login in the last 14 days, where `delivery` is `Node` or `Both`. Form: a whole number, at most 5000.
+    /// How many nodes' kubelets asked for its login in the last 14 days, whether they got it or not, where `delivery` is `Node` or `Both`. Form: a whole number, at most 5000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<i64>,
     /// In how many namespaces.

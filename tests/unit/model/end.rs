@@ -95,6 +95,9 @@ impl History {
                     self.judge.condemn("untrue", &place, &why);
                 }
             }
+            if all {
+                self.judge_delivery(&place, &there);
+            }
             for key in there.keys().filter(|key| all && !wanted.contains_key(*key)) {
                 let is_kept = truth.wanted(&truth, namespace, secret, key) == Wanted::AsItIs;
                 let is_opted_in = truth.opted_in().any(|one| one.name == namespace);
@@ -103,6 +106,28 @@ impl History {
                     self.judge
                         .condemn("left", &place, &format!("{key} is still there"));
                 }
+            }
+        }
+    }
+
+    /// No Secret holds a login that kubelets are to ask for, under whichever key, unless another Registry has it written there.
+    fn judge_delivery(&self, place: &str, there: &BTreeMap<String, String>) {
+        let truth = self.truth();
+        let (namespace, secret) = names(place);
+        if !truth.knows_all() || !truth.opted_in().any(|one| one.name == namespace) {
+            return;
+        }
+        let wanted = truth.grants(&truth, namespace, secret);
+        let by_node = truth.by_node(namespace);
+        for (key, password) in there {
+            let source = self.judge.login(password).map(|login| login.source);
+            let Some(source) = source.filter(|source| by_node.contains(source)) else {
+                continue;
+            };
+            let is_kept = truth.wanted(&truth, namespace, secret, key) == Wanted::AsItIs;
+            if !is_kept && wanted.get(key) != Some(&source) {
+                let why = format!("{key} has {source:?}, which kubelets are to ask for");
+                self.judge.condemn("delivered", place, &why);
             }
         }
     }

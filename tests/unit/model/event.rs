@@ -11,7 +11,7 @@ use super::history::{History, NAMESPACES};
 use super::oracle::names;
 use super::replica::{KINDS, SECRETS};
 use super::time;
-use super::truth::{REGISTRIES, SOURCE};
+use super::truth::{REGISTRIES, SOURCE, delivery};
 
 impl History {
     fn pick<T: Clone>(&self, of: &[T]) -> T {
@@ -19,7 +19,7 @@ impl History {
     }
 
     pub(crate) async fn happen(&mut self) {
-        match self.dice.below(26) {
+        match self.dice.below(27) {
             0..=2 => self.change_namespace(),
             3..=6 => self.meddle(),
             7..=9 => self.change_registries(),
@@ -32,6 +32,7 @@ impl History {
             17 => self.lose_kind().await,
             18..=20 => self.admit(),
             21 => self.rotate_fixed(),
+            22 => self.ask(),
             _ => self.pass_time().await,
         }
         let ticks = self.dice.below(5);
@@ -146,7 +147,7 @@ impl History {
         let first = self.dice.below(REGISTRIES.len() as u64);
         let names = REGISTRIES.iter().cycle();
         let names = names.skip(usize::try_from(first).unwrap()).take(count);
-        let what = self.dice.below(5);
+        let what = self.dice.below(6);
         for name in names {
             self.change_registry(name, what);
         }
@@ -174,6 +175,13 @@ impl History {
                 known.spec["suspend"] = json!(known.spec["suspend"] == false);
                 known.generation += 1;
                 self.log.push(format!("registry {name} suspended or not"));
+            }
+            (3, Some(known)) => {
+                let delivery = delivery(&known.spec, &self.dice);
+                self.log
+                    .push(format!("registry {name} delivers {delivery}"));
+                known.spec["delivery"] = delivery;
+                known.generation += 1;
             }
             _ => self.put_registry(name),
         }
@@ -303,6 +311,20 @@ impl History {
         self.log
             .push(format!("Pod in {namespace} by {which}: {secret} {key}"));
         self.replicas[which].admit(namespace, secret, vec![key]);
+    }
+
+    /// A kubelet asks for a login that no Secret holds.
+    fn ask(&mut self) {
+        let (which, namespace) = (usize::from(self.dice.below(2) == 1), self.pick(&NAMESPACES));
+        let asked_for = self.truth().asked_for(namespace);
+        if asked_for.is_empty() {
+            return;
+        }
+        let grant = self.pick(&asked_for);
+        let registry = &grant.registry;
+        self.log
+            .push(format!("kubelet for {namespace} by {which}: {registry}"));
+        self.replicas[which].ask(namespace, grant);
     }
 
     fn rotate_fixed(&mut self) {

@@ -13,9 +13,11 @@ use pullpass::provision::ports::{
 };
 use pullpass::provision::secret::format::DOCKERCONFIGJSON;
 use pullpass::provision::service_account::ServiceAccount;
+use pullpass::registry::Registries;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::double::{View, place};
+use super::truth::{Rules, build};
 
 /// A fault that is planted into the product's writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(crate) enum Mutant {
     ForeignOverwrite,
     /// The kind is taken to be there whenever it is asked for.
     KindUnasked,
+    /// Secrets hold logins that kubelets are to ask for.
+    NodeAsBoth,
 }
 
 /// What is wrong with the API server, for one replica.
@@ -95,7 +99,7 @@ impl Gate {
             Mutant::NarrowerWrite => Some((narrower(content)?, precondition.clone())),
             Mutant::LostMerge => over(true),
             Mutant::ForeignOverwrite => over(false),
-            Mutant::KindUnasked => None,
+            Mutant::KindUnasked | Mutant::NodeAsBoth => None,
         }
     }
 }
@@ -117,6 +121,17 @@ fn narrower(content: &PullSecretContent) -> Option<PullSecretContent> {
         .into(),
         ..content.clone()
     })
+}
+
+/// The Registries as a product with this fault reads them.
+pub(crate) fn read_registries(mutant: Option<Mutant>, rules: &Rules) -> Registries {
+    let mut rules = rules.clone();
+    for ruled in rules.values_mut() {
+        if mutant == Some(Mutant::NodeAsBoth) && ruled.spec["delivery"] == "Node" {
+            ruled.spec["delivery"] = "Both".into();
+        }
+    }
+    build(&rules)
 }
 
 #[async_trait]

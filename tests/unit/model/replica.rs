@@ -15,18 +15,18 @@ use pullpass::provision::ports::{Cluster, ClusterError, Credentials};
 use pullpass::provision::state::{Observed, State};
 use pullpass::provision::store::Store;
 use pullpass::provision::{InjectMode, Namespace, PULL_SECRET, Provision as _, Provisioner};
-use pullpass::registry::RegistryInfo;
 use pullpass::registry::crd::RegistryStatus;
+use pullpass::registry::{Grant, RegistryInfo};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cloud::{Clouds, Wallet};
 use super::double::{Dice, KindState, View, World, place, show};
-use super::gate::{Faults, Gate, Mutant};
+use super::gate::{Faults, Gate, Mutant, read_registries};
 use super::names::name;
 use super::time;
-use super::truth::{Rules, build};
+use super::truth::{Rules, account};
 
 /// The names of the pull secrets that there may be.
 pub(crate) const SECRETS: [&str; 3] = [PULL_SECRET, "pullpass-narrow", PUSH_SECRET];
@@ -70,6 +70,7 @@ pub(crate) struct Replica {
     dice: Arc<Dice>,
     blocked: Arc<HeldBack>,
     uids: HashMap<String, String>,
+    mutant: Option<Mutant>,
 }
 
 /// Listens for what is held back until somebody confirms it.
@@ -146,6 +147,7 @@ impl Replica {
             dice: Arc::clone(dice),
             blocked,
             uids: HashMap::new(),
+            mutant,
         }
     }
 
@@ -215,7 +217,8 @@ impl Replica {
             self.state.crd.begin_list(crd.as_deref());
             self.shown_rules = there.clone();
             self.shown.1 = epoch;
-            self.state.set_registries(build(there), time::clock());
+            let registries = read_registries(self.mutant, there);
+            self.state.set_registries(registries, time::clock());
             return;
         }
         let names: BTreeSet<String> = self
@@ -235,7 +238,7 @@ impl Replica {
                 Some(is) => self.shown_rules.insert(name.clone(), is.clone()),
                 None => self.shown_rules.remove(&name),
             };
-            let registries = build(&self.shown_rules);
+            let registries = read_registries(self.mutant, &self.shown_rules);
             self.state.apply_registry(&name, registries, time::clock());
         }
         // Else it goes by what it saw before.
@@ -351,6 +354,18 @@ impl Replica {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let deadline = Instant::now() + Duration::from_secs(2);
             ensure.ensure(&known, &name(secret), &keys, deadline).await;
+        });
+    }
+
+    /// A kubelet asks for the login of a Pod in this namespace, and is not waited for.
+    pub(crate) fn ask(&self, namespace: &str, grant: Grant) {
+        let (ensure, namespace) = (self.ensure.clone(), name(namespace));
+        tokio::spawn(async move {
+            let Some(known) = ensure.namespace(&namespace) else {
+                return;
+            };
+            let (account, uid) = (name("puller"), account(&namespace).uid);
+            drop(ensure.fetch_login(&known, grant, (&account, &uid)).await);
         });
     }
 }

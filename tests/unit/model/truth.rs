@@ -1,14 +1,12 @@
 //! What is wanted: the Registries and namespaces as they truly are, and as they were a while ago.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use pullpass::provision::service_account::ServiceAccount;
 use pullpass::provision::tenant_identity::bind;
 use pullpass::provision::{InjectMode, Namespace};
-use pullpass::registry::{CredentialSource, Registries, Registry};
+use pullpass::registry::{CredentialSource, Grant, Registries, Registry};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 use super::double::Dice;
 
@@ -66,7 +64,16 @@ pub(crate) fn spec(name: &str, dice: &Dice) -> Value {
         }
     }
     spec["suspend"] = json!(dice.below(10) == 0);
+    spec["delivery"] = delivery(&spec, dice);
     spec
+}
+
+/// One of the ways in which such a Registry may deliver: what pushes is mounted.
+pub(crate) fn delivery(spec: &Value, dice: &Dice) -> Value {
+    const ALL: [&str; 4] = ["Secret", "Secret", "Both", "Node"];
+    let which = usize::try_from(dice.below(ALL.len() as u64)).unwrap();
+    let pushes = spec["access"] == "Push";
+    json!(if pushes { ALL[0] } else { ALL[which] })
 }
 
 /// One Registry: the last form of it that was valid, and whether it breaks a rule since.
@@ -79,6 +86,10 @@ pub(crate) struct Ruled {
 }
 
 impl Ruled {
+    fn has_secrets(&self) -> bool {
+        self.spec["delivery"] != "Node"
+    }
+
     fn object(&self, name: &str) -> Registry {
         let mut spec = self.spec.clone();
         if self.broken {
@@ -103,11 +114,19 @@ pub(crate) fn build(rules: &Rules) -> Registries {
     Registries::build(rules.iter().map(|(name, ruled)| ruled.object(name)))
 }
 
+/// Those of them that are so.
+fn build_where(rules: &Rules, is_so: impl Fn(&Ruled) -> bool) -> Registries {
+    let mut some = rules.clone();
+    some.retain(|_, ruled| is_so(ruled));
+    build(&some)
+}
+
 /// The last valid forms of those that serve nothing: what they gave stays.
 fn resting(rules: &Rules) -> Registries {
     let resting = rules
         .iter()
-        .filter(|(_, ruled)| ruled.broken || ruled.spec["suspend"] == true);
+        .filter(|(_, ruled)| ruled.broken || ruled.spec["suspend"] == true)
+        .filter(|(_, ruled)| ruled.has_secrets());
     Registries::build(resting.map(|(name, ruled)| {
         let mut spec = ruled.spec.clone();
         spec["suspend"] = json!(true);
@@ -127,7 +146,12 @@ pub(crate) fn account(namespace: &str) -> ServiceAccount {
 /// What is wanted for as long as nobody changes it.
 pub(crate) struct Epoch {
     pub(crate) since: Timestamp,
-    pub(crate) registries: Arc<Registries>,
+    /// Those whose logins Secrets hold, as if there were no others.
+    registries: Registries,
+    /// Those whose logins no Secret holds.
+    by_node: Registries,
+    /// Whether one breaks a rule.
+    is_broken: bool,
     resting: Registries,
     namespaces: BTreeMap<String, Namespace>,
 }
@@ -152,7 +176,9 @@ impl Epoch {
     ) -> Self {
         Self {
             since,
-            registries: Arc::new(build(rules)),
+            registries: build_where(rules, Ruled::has_secrets),
+            by_node: build_where(rules, |ruled| !ruled.has_secrets()),
+            is_broken: !build(rules).problems().is_empty(),
             resting: resting(rules),
             namespaces,
         }
@@ -191,6 +217,41 @@ impl Epoch {
         keys.collect()
     }
 
+    /// What kubelets ask for in a namespace, and no Secret there is to hold.
+    pub(crate) fn asked_for(&self, namespace: &str) -> Vec<Grant> {
+        let mut opted_in = self.opted_in();
+        let Some(namespace) = opted_in.find(|one| one.name == namespace) else {
+            return Vec::new();
+        };
+        let mut asked_for = Vec::new();
+        for registry in self.by_node.iter() {
+            if registry.suspend || !registry.namespaces.matches(&namespace.labels) {
+                continue;
+            }
+            for (source, keys) in &registry.sources {
+                let keys = keys.iter().map(String::as_str);
+                asked_for.push(registry.grant(source.clone(), keys));
+            }
+        }
+        asked_for
+    }
+
+    /// The credentials that kubelets may ask for in a namespace, whether it is served now or was before, and that no Secret is to hold.
+    pub(crate) fn by_node(&self, namespace: &str) -> Vec<CredentialSource> {
+        let Some(namespace) = self.namespaces.get(namespace) else {
+            return Vec::new();
+        };
+        let account = account(&namespace.name);
+        let mut found = Vec::new();
+        for registry in self.by_node.iter() {
+            for (source, _) in &registry.sources {
+                let grant = registry.grant(source.clone(), []);
+                found.push(bind(&grant, namespace, Some(&account)).unwrap().source);
+            }
+        }
+        found
+    }
+
     /// What is wanted under one key, by these Registries in the namespaces of `other`.
     pub(crate) fn wanted(&self, other: &Self, namespace: &str, secret: &str, key: &str) -> Wanted {
         if let Some(source) = self.grants(other, namespace, secret).remove(key) {
@@ -211,6 +272,6 @@ impl Epoch {
 
     /// Whether it is known of all Registries what they give.
     pub(crate) fn knows_all(&self) -> bool {
-        self.registries.problems().is_empty()
+        !self.is_broken
     }
 }
