@@ -1,5 +1,6 @@
 //! From a request to a login, or to why there is none.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use super::claims::PodIdentity;
 use super::decide::{self, Choice, Question};
 use super::metrics::Metrics;
+use super::pod_reader::PodReader;
 use super::ports::{BrokerCluster, LivePod, ServedNodes};
 use super::protocol::{AuthConfig, CredentialRequest, CredentialResponse};
 use super::refusal::{Reason, Refusal};
@@ -29,6 +31,7 @@ pub struct Broker {
     provisioner: Provisioner,
     cluster: Arc<dyn BrokerCluster>,
     verifier: Verifier,
+    pods: PodReader,
     served: Option<Arc<dyn ServedNodes>>,
     events: Arc<Semaphore>,
     pub(super) metrics: Metrics,
@@ -63,7 +66,8 @@ impl Broker {
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
-            verifier: Verifier::new(Arc::clone(&cluster), metrics.clone()),
+            verifier: Verifier::new(Arc::clone(&cluster), metrics.clone(), clock),
+            pods: PodReader::new(Arc::clone(&cluster)),
             events: Arc::new(Semaphore::new(EVENTS_MAX)),
             served: None,
             provisioner,
@@ -82,14 +86,15 @@ impl Broker {
         }
     }
 
-    /// The login for what a body asks, in time.
-    pub(super) async fn issue(&self, body: &[u8]) -> Result<Issued, Refused> {
+    /// The login for what a body from this address asks, in time.
+    pub(super) async fn issue(&self, body: &[u8], address: IpAddr) -> Result<Issued, Refused> {
         let request = CredentialRequest::parse(body)
             .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
         let image = Reference::parse(&request.image)
             .map_err(|problem| Refusal::new(Reason::Malformed, problem))?;
         let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
-        let pod = self.verifier.verify(&request.service_account_token).await?;
+        let token = &request.service_account_token;
+        let pod = self.verifier.verify(token, address).await?;
         let issued = tokio::time::timeout_at(deadline, self.issue_to(&pod, &image));
         let issued = issued.await.unwrap_or_else(|_| {
             let message = "there is no login yet, it is being minted: the kubelet asks again";
@@ -160,13 +165,12 @@ impl Broker {
     }
 
     /// The Pod as it is now.
-    async fn read(&self, pod: &PodIdentity) -> Result<LivePod, Refusal> {
-        let found = self.cluster.fetch_pod(&pod.namespace, &pod.name).await;
-        let found = found.map_err(|error| {
+    async fn read(&self, pod: &PodIdentity) -> Result<Arc<LivePod>, Refusal> {
+        let found = self.pods.find(pod).await.map_err(|error| {
             let message = "the Pod's labels, by which a Registry selects, could not be read: the kubelet asks again";
             Refusal::new(Reason::Unavailable, message).with_detail(error.to_string())
         })?;
-        decide::check_pod(pod, found.as_ref())?;
+        decide::check_pod(pod, found.as_deref())?;
         Ok(found.unwrap_or_default())
     }
 
