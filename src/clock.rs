@@ -5,6 +5,8 @@
 //! - A wait is as long as it was meant to be, whatever happens to the clock meanwhile ([`RetryTimer`]).
 //! - No wait is longer than [`MAX_WAIT`] of monotonic time; then everything that is due by the clock is due.
 
+pub(crate) mod token_bucket;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

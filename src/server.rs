@@ -18,6 +18,7 @@ mod file_reload;
 pub mod health;
 pub mod json_body;
 mod metrics;
+mod peer;
 pub mod shutdown;
 mod timeouts;
 
@@ -34,6 +35,7 @@ pub use bind::{bind, bind_everywhere};
 use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use file_reload::{ReloadableFile, follow_file};
 pub use metrics::Metrics;
+pub use peer::PeerAddress;
 pub use shutdown::{Drain, Phase};
 
 /// How much a listener takes from its callers.

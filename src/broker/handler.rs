@@ -13,7 +13,7 @@ use super::claims::PodIdentity;
 use super::issuer::{Broker, Issued, Refused};
 use super::protocol::PATH;
 use super::refusal::{Reason, Refusal};
-use crate::server::json_body;
+use crate::server::{PeerAddress, json_body};
 
 /// The broker as an application.
 pub fn router(broker: Arc<Broker>) -> Router {
@@ -22,8 +22,9 @@ pub fn router(broker: Arc<Broker>) -> Router {
 
 async fn answer(State(broker): State<Arc<Broker>>, request: Request) -> Response {
     let started = Instant::now();
+    let PeerAddress(address) = PeerAddress::of(&request);
     let issued = match json_body::read(request).await {
-        Ok(body) => broker.issue(&body).await,
+        Ok(body) => broker.issue(&body, address).await,
         Err((status, text)) => {
             broker
                 .metrics

@@ -1,5 +1,6 @@
 //! From a request to a login, or to why there is none.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::attempts::{Attempt, Attempts};
 use super::claims::PodIdentity;
 use super::decide::{self, Choice, Question};
 use super::metrics::Metrics;
+use super::pod_reader::PodReader;
 use super::ports::{BrokerCluster, LivePod, NodeRequests};
 use super::protocol::{AuthConfig, CredentialRequest, CredentialResponse};
 use super::refusal::{Reason, Refusal};
@@ -34,6 +36,7 @@ pub struct Broker {
     cluster: Arc<dyn BrokerCluster>,
     verifier: Verifier,
     attempts: Attempts,
+    pods: PodReader,
     events: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     clock: fn() -> Timestamp,
@@ -67,7 +70,8 @@ impl Broker {
         clock: fn() -> Timestamp,
     ) -> Self {
         Self {
-            verifier: Verifier::new(Arc::clone(&cluster), metrics.clone()),
+            verifier: Verifier::new(Arc::clone(&cluster), metrics.clone(), clock),
+            pods: PodReader::new(Arc::clone(&cluster)),
             events: Arc::new(Semaphore::new(EVENTS_MAX)),
             attempts: Attempts::new(provisioner.clone(), clock),
             provisioner,
@@ -86,14 +90,15 @@ impl Broker {
         }
     }
 
-    /// The login for what a body asks, in time.
-    pub(super) async fn issue(&self, body: &[u8]) -> Result<Issued, Refused> {
+    /// The login for what a body from this address asks, in time.
+    pub(super) async fn issue(&self, body: &[u8], address: IpAddr) -> Result<Issued, Refused> {
         let request = CredentialRequest::parse(body)
             .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
         let image = Reference::parse(&request.image)
             .map_err(|problem| Refusal::new(Reason::Malformed, problem))?;
         let begun = tokio::time::Instant::now();
-        let pod = self.verifier.verify(&request.service_account_token).await?;
+        let token = &request.service_account_token;
+        let pod = self.verifier.verify(token, address).await?;
         let issued = self.issue_to(&pod, &image, begun + LOGIN_TIMEOUT);
         let issued = tokio::time::timeout_at(begun + ANSWER_TIMEOUT, issued).await;
         let issued = issued.unwrap_or_else(|_| Err(too_late()));
@@ -167,13 +172,12 @@ impl Broker {
     }
 
     /// The Pod as it is now.
-    async fn read(&self, pod: &PodIdentity) -> Result<LivePod, Refusal> {
-        let found = self.cluster.fetch_pod(&pod.namespace, &pod.name).await;
-        let found = found.map_err(|error| {
+    async fn read(&self, pod: &PodIdentity) -> Result<Arc<LivePod>, Refusal> {
+        let found = self.pods.find(pod).await.map_err(|error| {
             let message = "the Pod's labels, by which a Registry selects, could not be read: the kubelet asks again";
             Refusal::new(Reason::Unavailable, message).with_detail(error.to_string())
         })?;
-        decide::check_pod(pod, found.as_ref())?;
+        decide::check_pod(pod, found.as_deref())?;
         Ok(found.unwrap_or_default())
     }
 

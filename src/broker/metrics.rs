@@ -33,14 +33,20 @@ pub(super) enum ReviewOutcome {
     Refused,
     /// There was no answer.
     Failed,
+    /// Nobody was asked: by what the token says of itself it cannot be good.
+    InvalidClaims,
+    /// Nobody was asked: too many were refused, or are being reviewed.
+    RateLimited,
 }
 
 impl ReviewOutcome {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::Authenticated,
         Self::Remembered,
         Self::Refused,
         Self::Failed,
+        Self::InvalidClaims,
+        Self::RateLimited,
     ];
 }
 

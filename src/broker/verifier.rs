@@ -1,17 +1,20 @@
 //! Asking the API server whose a token is: not too often, not for too long, and not twice in a moment.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::claims::{self, PodIdentity};
 use super::metrics::{Metrics, ReviewOutcome};
 use super::ports::{BrokerCluster, ClusterError};
 use super::protocol::AUDIENCE;
 use super::refusal::{Reason, Refusal};
-use crate::credential::jwt;
+use super::review_budget::ReviewBudget;
+use super::token;
 use crate::log_throttle::LogThrottle;
 use crate::plain_text;
 use crate::provision::read_cache::ReadCache;
@@ -25,60 +28,83 @@ const TRUSTED_MAX: u64 = 10_000;
 /// How long the API server may take, its turn included: the plug-in waits for 2 s in all.
 const REVIEW_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// How many reviews go on at a time.
-const REVIEWS_MAX: usize = 64;
-
-/// The longest token, in bytes: the API server's have some 1,200.
-const TOKEN_MAX: usize = 16 * 1024;
-
-type Verified = Result<Arc<PodIdentity>, String>;
+/// What came of a review.
+#[derive(Clone, Debug)]
+enum Review {
+    /// It is this Pod's.
+    Accepted(Arc<PodIdentity>),
+    /// It is refused, and why.
+    Refused(String),
+    /// The API server was not asked.
+    NotAsked,
+}
 
 /// Says whose a token is.
 pub(super) struct Verifier {
     cluster: Arc<dyn BrokerCluster>,
     /// By the digest of the token.
-    known: ReadCache<[u8; 32], Verified>,
-    turns: Arc<Semaphore>,
+    known: ReadCache<[u8; 32], Review>,
+    budget: Arc<ReviewBudget>,
     metrics: Metrics,
     failures: LogThrottle<&'static str>,
+    clock: fn() -> Timestamp,
 }
 
 impl Verifier {
-    pub(super) fn new(cluster: Arc<dyn BrokerCluster>, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        cluster: Arc<dyn BrokerCluster>,
+        metrics: Metrics,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         // What was refused is asked again: a Pod's token may be good a moment later.
-        let relied_on =
-            |verified: &Verified| verified.as_ref().map_or(Duration::ZERO, |_| TRUSTED_FOR);
+        let relied_on = |review: &Review| match review {
+            Review::Accepted(_) => TRUSTED_FOR,
+            Review::Refused(_) | Review::NotAsked => Duration::ZERO,
+        };
         Self {
             cluster,
             known: ReadCache::new(TRUSTED_MAX, relied_on),
-            turns: Arc::new(Semaphore::new(REVIEWS_MAX)),
+            budget: Arc::default(),
             metrics,
             failures: LogThrottle::default(),
+            clock,
         }
     }
 
-    /// The Pod that a token is of. Before the API server is asked nothing counts but that it has the form of one.
+    /// The Pod that a token is of, which comes from this address. What the token says of itself only spares the API server the question.
     ///
     /// # Errors
     /// The token is refused, or nobody can say.
-    pub(super) async fn verify(&self, token: &SecretString) -> Result<Arc<PodIdentity>, Refusal> {
-        if !jwt::has_form(token, TOKEN_MAX) {
-            let message = "the token has not the form of a ServiceAccount's";
-            return Err(Refusal::new(Reason::Unauthenticated, message));
+    pub(super) async fn verify(
+        &self,
+        token: &SecretString,
+        address: IpAddr,
+    ) -> Result<Arc<PodIdentity>, Refusal> {
+        if let Err(error) = token::check(token, AUDIENCE, (self.clock)()) {
+            self.metrics.count_review(ReviewOutcome::InvalidClaims);
+            return Err(Refusal::new(Reason::Unauthenticated, error.to_string()));
         }
-        let review = self.review(token.clone());
-        let found = self.known.find(plain_text::digest(token), review);
-        let failure = match tokio::time::timeout(REVIEW_TIMEOUT, found).await {
-            Ok(Ok((verified, is_new))) => {
-                self.count(&verified, is_new);
-                return verified.map_err(|why| Refusal::new(Reason::Unauthenticated, why));
+        let review = self.review(token.clone(), address);
+        match self.known.find(plain_text::digest(token), review).await {
+            Ok((Review::Accepted(pod), is_new)) => {
+                let is_new = is_new.then_some(ReviewOutcome::Authenticated);
+                self.metrics
+                    .count_review(is_new.unwrap_or(ReviewOutcome::Remembered));
+                Ok(pod)
             }
-            Ok(Err(error)) => error,
-            Err(_) => Arc::new(ClusterError::Unreachable {
-                what: "the review of a token".to_owned(),
-                message: "no answer in time".to_owned(),
-            }),
-        };
+            Ok((Review::Refused(why), _)) => {
+                self.metrics.count_review(ReviewOutcome::Refused);
+                Err(Refusal::new(Reason::Unauthenticated, why))
+            }
+            Ok((Review::NotAsked, _)) => {
+                self.metrics.count_review(ReviewOutcome::RateLimited);
+                Err(too_many(address))
+            }
+            Err(error) => Err(self.report_failure(&error)),
+        }
+    }
+
+    fn report_failure(&self, failure: &ClusterError) -> Refusal {
         self.metrics.count_review(ReviewOutcome::Failed);
         if let Some(suppressed) = self.failures.admit(failure.reason()) {
             tracing::warn!(
@@ -88,27 +114,57 @@ impl Verifier {
         }
         let message =
             "pullpass cannot have the token reviewed by the API server now: the kubelet asks again";
-        Err(Refusal::new(Reason::Unavailable, message).with_detail(failure.to_string()))
+        Refusal::new(Reason::Unavailable, message).with_detail(failure.to_string())
     }
 
     fn review(
         &self,
         token: SecretString,
-    ) -> impl Future<Output = Result<Verified, ClusterError>> + Send + 'static {
-        let (cluster, turns) = (Arc::clone(&self.cluster), Arc::clone(&self.turns));
+        address: IpAddr,
+    ) -> impl Future<Output = Result<Review, ClusterError>> + Send + 'static {
+        let (cluster, budget) = (Arc::clone(&self.cluster), Arc::clone(&self.budget));
+        let clock = self.clock;
         async move {
-            let _turn = turns.acquire_owned().await;
-            let status = cluster.review_token(&token, AUDIENCE).await?;
-            let found = claims::find_pod(&status, AUDIENCE);
-            Ok(found.map(Arc::new).map_err(|why| why.to_string()))
+            let deadline = Instant::now() + REVIEW_TIMEOUT;
+            let turn = timeout_at(deadline, budget.take_turn(address, clock())).await;
+            let Ok(Some(mut turn)) = turn else {
+                return Ok(Review::NotAsked);
+            };
+            turn.spend();
+            let status = match timeout_at(deadline, cluster.review_token(&token, AUDIENCE)).await {
+                Ok(Ok(status)) => status,
+                Ok(Err(error)) => {
+                    turn.give_back();
+                    return Err(error);
+                }
+                Err(_) => {
+                    turn.give_back();
+                    return Err(no_answer());
+                }
+            };
+            match claims::find_pod(&status, AUDIENCE) {
+                Ok(pod) => {
+                    budget.accept(turn);
+                    Ok(Review::Accepted(Arc::new(pod)))
+                }
+                Err(why) => Ok(Review::Refused(why.to_string())),
+            }
         }
     }
+}
 
-    fn count(&self, verified: &Verified, is_new: bool) {
-        self.metrics.count_review(match verified {
-            Ok(_) if is_new => ReviewOutcome::Authenticated,
-            Ok(_) => ReviewOutcome::Remembered,
-            Err(_) => ReviewOutcome::Refused,
-        });
+fn no_answer() -> ClusterError {
+    ClusterError::Unreachable {
+        what: "the review of a token".to_owned(),
+        message: "no answer in time".to_owned(),
     }
 }
+
+fn too_many(address: IpAddr) -> Refusal {
+    let message = "too many tokens from this address were refused, or wait for their review: the kubelet asks again";
+    let detail = format!("it came from {address}");
+    Refusal::new(Reason::Unavailable, message).with_detail(detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use kube::api::ListParams;
 use serde::Deserialize;
 
 use super::api::Objects;
-use super::credential_store::NAME_PREFIX as CREDENTIAL_PREFIX;
+use super::certificates::CERTIFICATES;
+use super::credential_store::STORE_LABEL;
 use super::node_lists::NAME_PREFIX as NODES_PREFIX;
 use super::{Kube, own_selector};
 use crate::names::{NamespaceName, ObjectName};
@@ -24,6 +25,8 @@ pub struct OwnedSecret {
     pub namespace: NamespaceName,
     /// What it is called.
     pub name: ObjectName,
+    /// What it holds, in a few words.
+    pub holds: &'static str,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// When the first of its logins ends, as its annotation says; `None`: none does.
@@ -32,21 +35,6 @@ pub struct OwnedSecret {
     pub registries: BTreeSet<String>,
     /// Its `metadata.uid`.
     pub(crate) uid: String,
-}
-
-impl OwnedSecret {
-    /// What it holds, in a few words.
-    pub fn describe(&self) -> &'static str {
-        if self.name.starts_with(CREDENTIAL_PREFIX) {
-            "minted credential"
-        } else if self.name.starts_with(NODES_PREFIX) {
-            "list of nodes"
-        } else if is_export_name(&self.name) {
-            "export"
-        } else {
-            "pull secret"
-        }
-    }
 }
 
 impl Kube {
@@ -108,7 +96,28 @@ struct Metadata {
     #[serde(default)]
     creation_timestamp: Option<Time>,
     #[serde(default)]
+    labels: HashMap<String, String>,
+    #[serde(default)]
     annotations: HashMap<String, String>,
+}
+
+impl Metadata {
+    /// What the Secret holds: its labels and annotations say it first, as the name of a Registry may begin like any of ours.
+    fn find_content(&self) -> &'static str {
+        if is_export_name(&self.name) {
+            "export"
+        } else if self.annotations.contains_key(COVERS_ANNOTATION) {
+            "pull secret"
+        } else if self.labels.contains_key(STORE_LABEL) {
+            "minted credential"
+        } else if self.name == CERTIFICATES {
+            "certificates"
+        } else if self.name.starts_with(NODES_PREFIX) {
+            "list of nodes"
+        } else {
+            "pull secret"
+        }
+    }
 }
 
 fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
@@ -116,13 +125,45 @@ fn read_owned(metadata: Metadata) -> Option<OwnedSecret> {
     let namespace = NamespaceName::parse(&metadata.namespace).ok()?;
     // A Secret that another user made could carry the label, too, so the name counts as well.
     let is_its_name = is_pull_secret_name(&name) || is_export_name(&name);
+    let holds = metadata.find_content();
     let annotation = |key: &str| metadata.annotations.get(key).map(String::as_str);
     is_its_name.then(|| OwnedSecret {
         namespace,
         name,
+        holds,
         created: metadata.creation_timestamp.map(|time| time.0),
         expires: annotation(UNTIL_ANNOTATION).and_then(|text| text.parse().ok()),
         registries: annotation(COVERS_ANNOTATION).map_or_else(BTreeSet::new, find_covering),
         uid: metadata.uid,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tells_what_a_secret_holds_whatever_a_registry_is_called() {
+        let (none, covers) = (json!({}), json!({COVERS_ANNOTATION: "a: Registry b\n"}));
+        let store = json!({STORE_LABEL: "true"});
+        for (name, labels, annotations, holds) in [
+            ("pullpass", &none, &covers, "pull secret"),
+            ("pullpass", &none, &none, "pull secret"),
+            ("pullpass-nodes-eu", &none, &covers, "pull secret"),
+            ("pullpass-nodes-eu", &none, &none, "list of nodes"),
+            ("pullpass-credential-a", &none, &covers, "pull secret"),
+            ("pullpass-credential-a", &store, &none, "minted credential"),
+            ("pullpass-certificates", &none, &covers, "pull secret"),
+            ("pullpass-certificates", &none, &none, "certificates"),
+            ("pullpass-nodes-eu.x-ci", &none, &covers, "export"),
+        ] {
+            let metadata = json!({
+                "name": name, "namespace": "team", "uid": "1", "labels": labels, "annotations": annotations,
+            });
+            let read = read_owned(serde_json::from_value(metadata).unwrap()).unwrap();
+            assert_eq!(read.holds, holds, "{name} {labels} {annotations}");
+        }
+    }
 }

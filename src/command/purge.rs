@@ -11,7 +11,7 @@ use crate::cluster::{Kube, OwnedSecret, connect};
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
 /// These are the Secrets named pullpass, or pullpass- and something, that carry the label app.kubernetes.io/managed-by=pullpass: the
-/// namespaces' pull secrets and exports, and the minted credentials in pullpass' own namespace. Source Secrets stay, pullpass did not make them. Pods that
+/// namespaces' pull secrets and exports, and in pullpass' own namespace the minted credentials, the lists of nodes and the certificates. Source Secrets stay, pullpass did not make them. Pods that
 /// run are not touched; one that pulls its image again needs another way to do so. On a terminal it asks first, elsewhere it wants --yes. The
 /// exit code is 1 when something could not be removed, and 2 when nothing was tried.
 #[derive(Debug, clap::Args)]
@@ -108,9 +108,11 @@ fn print_line(
     outcome: &str,
 ) -> anyhow::Result<()> {
     let OwnedSecret {
-        namespace, name, ..
+        namespace,
+        name,
+        holds,
+        ..
     } = secret;
-    let holds = secret.describe();
     let line = json!({"namespace": namespace, "name": name, "outcome": outcome});
     super::print(&match output {
         Output::Text => format!("{namespace}/{name}: {outcome}\n"),

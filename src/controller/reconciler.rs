@@ -25,7 +25,6 @@ mod state;
 mod status_holdoff;
 mod sweep;
 mod tasks;
-mod token_bucket;
 mod workqueue;
 mod write_backoff;
 

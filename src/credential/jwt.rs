@@ -32,23 +32,36 @@ pub(crate) fn has_form(token: &SecretString, max: usize) -> bool {
     text.len() <= max && text.split('.').count() == 3 && text.split('.').all(is_part)
 }
 
-/// Whom a token is for; none where it does not say so. An empty name is nobody's.
+/// The `aud` of a token: a name, or a list of them. An empty name is nobody's.
+///
+/// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3>
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub(crate) struct Audiences(pub(crate) Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Audiences {
+    fn from(named: OneOrMany) -> Self {
+        let mut named = match named {
+            OneOrMany::One(audience) => vec![audience],
+            OneOrMany::Many(audiences) => audiences,
+        };
+        named.retain(|audience| !audience.is_empty());
+        Self(named)
+    }
+}
+
+/// Whom a token is for; none where it does not say so.
 pub(crate) fn audiences(token: &SecretString) -> Vec<String> {
     #[derive(Deserialize)]
     struct AudienceClaim {
-        aud: Audience,
+        aud: Audiences,
     }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Audience {
-        One(String),
-        Many(Vec<String>),
-    }
-    let mut named = match claims(token).map(|claims: AudienceClaim| claims.aud) {
-        Some(Audience::One(audience)) => vec![audience],
-        Some(Audience::Many(audiences)) => audiences,
-        None => Vec::new(),
-    };
-    named.retain(|audience| !audience.is_empty());
-    named
+    claims(token).map_or_else(Vec::new, |AudienceClaim { aud }| aud.0)
 }

@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::Bounds;
 use super::body::{LimitedBody, RequestBudget};
 use super::metrics::{Handshake, Metrics};
+use super::peer::PeerAddress;
 use super::shutdown::{Drain, Phase};
 use super::timeouts::{ConnectionActivity, TimeoutStream};
 
@@ -47,11 +48,12 @@ pub(super) async fn serve(
     activity: &Arc<ConnectionActivity>,
 ) {
     let _open = shared.metrics.open();
-    if stream.set_nodelay(true).is_err() {
+    let (Ok(()), Ok(peer)) = (stream.set_nodelay(true), stream.peer_addr()) else {
         return; // the peer is gone already
-    }
+    };
+    let peer = PeerAddress::of_connection(peer);
     let Some(acceptor) = &shared.acceptor else {
-        return serve_http(shared, stream, activity).await;
+        return serve_http(shared, stream, peer, activity).await;
     };
     let stream = match tokio::time::timeout(shared.bounds.handshake, acceptor.accept(stream)).await
     {
@@ -67,11 +69,15 @@ pub(super) async fn serve(
                 .count_handshake(Handshake::Timeout, &io::ErrorKind::TimedOut.into());
         }
     };
-    serve_http(shared, stream, activity).await;
+    serve_http(shared, stream, peer, activity).await;
 }
 
-async fn serve_http<S>(shared: &ConnectionContext, stream: S, activity: &Arc<ConnectionActivity>)
-where
+async fn serve_http<S>(
+    shared: &ConnectionContext,
+    stream: S,
+    peer: PeerAddress,
+    activity: &Arc<ConnectionActivity>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let stream = TimeoutStream::new(stream, shared.bounds, Arc::clone(activity));
@@ -83,7 +89,7 @@ where
         .max_header_size(MAX_HEADER);
     let connection = builder.serve_connection(
         TokioIo::new(stream),
-        ConnectionService::new(shared, activity),
+        ConnectionService::new(shared, peer, activity),
     );
     let mut connection = pin!(connection);
     tokio::select! {
@@ -96,6 +102,7 @@ where
 /// The application as one connection's service: reports activity to the stream, and closes connections when the server drains.
 struct ConnectionService {
     router: Router,
+    peer: PeerAddress,
     activity: Arc<ConnectionActivity>,
     drain: Drain,
     bounds: Bounds,
@@ -103,9 +110,14 @@ struct ConnectionService {
 }
 
 impl ConnectionService {
-    fn new(shared: &ConnectionContext, activity: &Arc<ConnectionActivity>) -> Self {
+    fn new(
+        shared: &ConnectionContext,
+        peer: PeerAddress,
+        activity: &Arc<ConnectionActivity>,
+    ) -> Self {
         Self {
             router: shared.application.clone(),
+            peer,
             activity: Arc::clone(activity),
             drain: shared.drain.clone(),
             bounds: shared.bounds,
@@ -126,8 +138,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let too_long = request.body().size_hint().lower() > limit as u64;
         let share = self.load.share();
         let body_share = Arc::clone(&share);
-        let request =
+        let mut request =
             request.map(|body| Body::new(LimitedBody::new(body, limit, deadline, body_share)));
+        request.extensions_mut().insert(self.peer);
         let answer = (!too_long).then(|| self.router.clone().oneshot(request));
         Box::pin(async move {
             let mut answer = match answer {

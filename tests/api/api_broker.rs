@@ -92,6 +92,14 @@ impl Scene {
         .await
     }
 
+    /// How many tokens the API server was asked about.
+    fn reviews(&self) -> usize {
+        let asked = self.fixture.api.all().into_iter();
+        asked
+            .filter(|request| request.path.contains("tokenreviews"))
+            .count()
+    }
+
     /// The token is refused at once, and nothing was minted.
     async fn refuse(&self, token: &str) -> String {
         let (reason, message) = self.kubelet.refused(&image(), token).await;
@@ -215,8 +223,63 @@ async fn refuses_a_token_for_another_audience() {
             Some(&scene.pod),
         )
         .await;
-        scene.refuse(&token).await;
+        let message = scene.refuse(&token).await;
+        assert!(
+            message.contains(&format!("the audience {AUDIENCE}: ")),
+            "{message}"
+        );
     }
+    assert_eq!(scene.reviews(), 0);
+}
+
+/// Whoever reaches the port can make up as many as he likes: the API server is asked about few of them, and about good ones meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn has_few_of_many_made_up_tokens_reviewed_and_answers_other_nodes() {
+    let scene = Scene::new("flood").await;
+    let begun = Instant::now();
+    let reasons = ask_with_made_up_tokens(&scene, 2000).await;
+    let refused = reasons.iter().filter(|reason| *reason == "Unauthenticated");
+    let refused = refused.count();
+    let most = 41 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
+    println!(
+        "{refused} of 2000 made-up tokens were reviewed in {:?}",
+        begun.elapsed()
+    );
+    assert!((40..=most).contains(&refused), "{refused}, {most}");
+    assert_eq!(scene.reviews(), refused);
+    assert!(
+        reasons
+            .iter()
+            .all(|one| one == "Unauthenticated" || one == "Unavailable")
+    );
+    let limited = scene
+        .pullpass
+        .count(
+            "pullpass_broker_token_reviews",
+            &["outcome=\"rate_limited\""],
+        )
+        .await;
+    assert_eq!(limited, u64::try_from(2000 - refused).unwrap());
+    // Another address is another's.
+    let other = Kubelet::at("127.0.0.2", &scene.pullpass);
+    other
+        .log_in(&image(), &Forger::of(&scene).sign(|_| {}))
+        .await;
+}
+
+/// Asks with so many tokens whose claims are good and whose signatures are not; answers why each is refused.
+async fn ask_with_made_up_tokens(scene: &Scene, count: u32) -> Vec<String> {
+    let (claims, _) = scene.token.rsplit_once('.').unwrap();
+    let ask = |number: u32| {
+        let signature = URL_SAFE_NO_PAD.encode(number.to_be_bytes());
+        let token = format!("{claims}.{signature}");
+        async move { scene.kubelet.refused(&image(), &token).await.0 }
+    };
+    futures::stream::iter(0..count)
+        .map(ask)
+        .buffer_unordered(64)
+        .collect()
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,12 +293,17 @@ async fn refuses_a_token_of_another_issuer() {
 async fn refuses_a_token_that_has_expired() {
     let scene = Scene::new("expired").await;
     let now = Timestamp::now().as_second();
-    let token = Forger::of(&scene).sign(|claims| {
-        claims["iat"] = (now - 7200).into();
-        claims["nbf"] = (now - 7200).into();
-        claims["exp"] = (now - 3600).into();
-    });
-    scene.refuse(&token).await;
+    // Clocks may differ by ten minutes: until then the API server is asked.
+    for (ago, words) in [(3600, "has expired"), (120, "does not accept the token")] {
+        let token = Forger::of(&scene).sign(|claims| {
+            claims["iat"] = (now - 7200).into();
+            claims["nbf"] = (now - 7200).into();
+            claims["exp"] = (now - ago).into();
+        });
+        let message = scene.refuse(&token).await;
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(scene.reviews(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -394,12 +462,7 @@ async fn refuses_static_and_mirror_pods_which_have_no_token() {
     ] {
         scene.refuse(token).await;
     }
-    let reviews = scene.fixture.api.all();
-    let is_review = |path: &str| path.contains("tokenreviews");
-    assert!(
-        !reviews.iter().any(|request| is_review(&request.path)),
-        "the API server was asked"
-    );
+    assert_eq!(scene.reviews(), 0, "the API server was asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use support::broker::grant_broker;
 use support::cluster::{Cluster, read_yaml};
 use support::fixture::{ECR, Fixture, OWN};
 use support::process::{make_namespace, pod};
@@ -104,6 +105,9 @@ struct Allowed {
     resource: String,
     names: Vec<String>,
     verbs: Vec<String>,
+    /// Only with the broker.
+    #[serde(default)]
+    with_broker: bool,
 }
 
 const VERBS: [&str; 12] = [
@@ -131,45 +135,68 @@ async fn may_do_nothing_beyond_the_matrix() {
     let pullpass = Cluster::connect(&fixture.launch().await.kubeconfig).await;
     let table: Vec<Allowed> = serde_saphyr::from_str(include_str!("../data/rights_matrix.yaml"))
         .expect("the table is YAML");
-    let expected = expand(&table);
     let questions = find_questions(&fixture.cluster).await;
     assert!(questions.len() > 5000, "{} questions", questions.len());
-    let ask =
-        |(verb, resource, name, place): (&'static str, String, &'static str, &'static str)| {
-            let (pullpass, tenant) = (&pullpass, &tenant);
-            async move {
-                let (plural, group) = resource.split_once('.').unwrap_or((&resource, ""));
-                let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
-                let namespace = match place {
-                    "*" => "",
-                    "tenant" => tenant,
-                    other => other,
-                };
-                let asked = json!({
-                    "verb": verb, "resource": plural, "subresource": subresource, "group": group,
-                    "name": name, "namespace": namespace,
-                });
-                let allowed = pullpass.may(&asked).await;
-                allowed.then(|| describe(verb, &resource, name, place))
-            }
-        };
+    for with_broker in [false, true] {
+        if with_broker {
+            grant_broker(&fixture.cluster).await;
+            let asked = json!({"verb": "create", "group": "authentication.k8s.io", "resource": "tokenreviews"});
+            wait::until("the broker's rights", async || {
+                pullpass.may(&asked).await.then_some(())
+            })
+            .await;
+        }
+        let allowed = find_allowed(&pullpass, &tenant, &questions).await;
+        let rows = table.iter().filter(|row| with_broker || !row.with_broker);
+        let expected = expand(rows);
+        let beyond: Vec<_> = allowed.difference(&expected).collect();
+        assert!(
+            beyond.is_empty(),
+            "allowed and not in the table (broker: {with_broker}): {beyond:#?}"
+        );
+        let lacking: Vec<_> = expected.difference(&allowed).collect();
+        assert!(
+            lacking.is_empty(),
+            "in the table and not allowed (broker: {with_broker}): {lacking:#?}"
+        );
+    }
+}
+
+/// Verb, resource, name and place of what is asked.
+type Question = (&'static str, String, &'static str, &'static str);
+
+/// Which of all that is asked about is allowed.
+async fn find_allowed(
+    pullpass: &Cluster,
+    tenant: &str,
+    questions: &[Question],
+) -> BTreeSet<String> {
+    let ask = |(verb, resource, name, place): &Question| {
+        let (verb, name, place) = (*verb, *name, *place);
+        let resource = resource.clone();
+        async move {
+            let (plural, group) = resource.split_once('.').unwrap_or((&resource, ""));
+            let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
+            let namespace = match place {
+                "*" => "",
+                "tenant" => tenant,
+                other => other,
+            };
+            let asked = json!({
+                "verb": verb, "resource": plural, "subresource": subresource, "group": group,
+                "name": name, "namespace": namespace,
+            });
+            let allowed = pullpass.may(&asked).await;
+            allowed.then(|| describe(verb, &resource, name, place))
+        }
+    };
     let answers = futures::stream::iter(questions)
         .map(ask)
         .buffer_unordered(16);
-    let allowed: BTreeSet<String> = answers.filter_map(std::future::ready).collect().await;
-    let beyond: Vec<_> = allowed.difference(&expected).collect();
-    assert!(
-        beyond.is_empty(),
-        "allowed and not in the table: {beyond:#?}"
-    );
-    let lacking: Vec<_> = expected.difference(&allowed).collect();
-    assert!(
-        lacking.is_empty(),
-        "in the table and not allowed: {lacking:#?}"
-    );
+    answers.filter_map(std::future::ready).collect().await
 }
 
-fn expand(table: &[Allowed]) -> BTreeSet<String> {
+fn expand<'a>(table: impl Iterator<Item = &'a Allowed>) -> BTreeSet<String> {
     let mut expected = BTreeSet::new();
     for row in table {
         for place in &row.places {
@@ -182,10 +209,8 @@ fn expand(table: &[Allowed]) -> BTreeSet<String> {
     expected
 }
 
-/// Verb, resource, name and place of all that is asked.
-async fn find_questions(
-    cluster: &Cluster,
-) -> Vec<(&'static str, String, &'static str, &'static str)> {
+/// All that is asked.
+async fn find_questions(cluster: &Cluster) -> Vec<Question> {
     let mut questions = Vec::new();
     for (resource, namespaced) in find_resources(cluster).await {
         // A namespace's name is the namespace of a request about it.

@@ -115,6 +115,14 @@ impl Kubelet {
         }
     }
 
+    /// The same from this address.
+    pub fn at(address: &str, pullpass: &Pullpass) -> Self {
+        Self {
+            client: pullpass.client_from(Some(address.parse().unwrap())),
+            ..Self::of(pullpass)
+        }
+    }
+
     /// The broker's answer: its status, and what it says.
     pub async fn ask(&self, image: &str, token: &str) -> (StatusCode, Value) {
         self.send(&request(image, token)).await

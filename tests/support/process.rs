@@ -182,10 +182,16 @@ impl Pullpass {
 
     /// A client that trusts its certificate.
     pub fn client(&self) -> reqwest::Client {
+        self.client_from(None)
+    }
+
+    /// The same of somebody at another address.
+    pub fn client_from(&self, address: Option<std::net::IpAddr>) -> reqwest::Client {
         let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca()).unwrap()).unwrap();
         let client = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([ca])
+            .local_address(address)
             .build();
         client.unwrap()
     }

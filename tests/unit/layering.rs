@@ -57,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "broker",
         &[
             "api_server",
+            "clock",
             "metric",
             "log_throttle",
             "names",
@@ -137,6 +138,7 @@ const PURE: &[&str] = &[
     "broker/decide",
     "broker/protocol",
     "broker/refusal",
+    "broker/token",
     "provision/digest",
     "provision/secret",
     "provision/decide",
@@ -146,7 +148,6 @@ const PURE: &[&str] = &[
     "controller/login_checks/schedule",
     "controller/reconciler/index",
     "controller/reconciler/record",
-    "controller/reconciler/token_bucket",
     "controller/reconciler/workqueue",
     "controller/removal_guard",
     "controller/missed_pods/calls",

@@ -47,7 +47,7 @@ const BROKER_BOUNDS: Bounds = Bounds {
 /// Connections of probes and scrapers at a time.
 const HEALTH_CONNECTIONS: usize = 64;
 
-/// Files besides the webhook's connections: those of probes, watches, writes and mints.
+/// Files besides the connections of the webhook and the broker: those of probes, watches, writes and mints.
 const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// Open listeners and a loaded certificate, and everything that must not end before the process does.
@@ -217,28 +217,28 @@ impl Manager {
                 health.context("cannot start the thread that answers /livez and /readyz")?;
             servers.spawn(named("/livez, /readyz and /metrics", health));
         }
+        let connections = ConnectionShares::of(self.descriptors, self.has_broker());
         if let Some(listener) = self.webhook.take() {
             let webhook = Server {
                 listener,
                 tls: Some(Arc::clone(&self.tls)),
                 application: admission::router(Arc::new(webhook)),
                 bounds: Bounds {
-                    connections: webhook_connections(self.descriptors),
+                    connections: connections.webhook,
                     ..Bounds::default()
                 },
                 metrics: metrics.clone(),
             };
             servers.spawn(named("the webhook", webhook.run(self.drain.clone())));
         }
-        if let Some(broker) = self.take_broker(metrics) {
+        if let Some(broker) = self.take_broker(connections.broker, metrics) {
             servers.spawn(named("the broker", broker.run(self.drain.clone())));
         }
         Ok(servers)
     }
 
     /// What answers kubelets, if they may ask.
-    fn take_broker(&mut self, metrics: server::Metrics) -> Option<Server> {
-        let connections = webhook_connections(self.descriptors).min(BROKER_BOUNDS.connections);
+    fn take_broker(&mut self, connections: usize, metrics: server::Metrics) -> Option<Server> {
         Some(Server {
             listener: self.broker.take()?,
             // No client certificate is asked for: kubelets show tokens.
@@ -253,11 +253,27 @@ impl Manager {
     }
 }
 
-/// Connections of the webhook at a time, so that files stay for probes, the API server and clouds.
-fn webhook_connections(descriptors: u64) -> usize {
-    let most = Bounds::default().connections;
-    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED);
-    usize::try_from(left.max(descriptors / 2)).map_or(most, |left| left.min(most))
+/// Connections at a time of the listeners that many may call, so that files stay for probes, the API server and clouds.
+#[derive(Debug, PartialEq, Eq)]
+struct ConnectionShares {
+    webhook: usize,
+    broker: usize,
+}
+
+impl ConnectionShares {
+    /// Of so many files that may be open: the broker's are a third at the most, so that Pods are admitted whatever kubelets do.
+    fn of(descriptors: u64, has_broker: bool) -> Self {
+        let left = descriptors
+            .saturating_sub(DESCRIPTORS_RESERVED)
+            .max(descriptors / 2);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let broker = (left / 3).min(BROKER_BOUNDS.connections);
+        let broker = if has_broker { broker } else { 0 };
+        Self {
+            webhook: (left - broker).min(Bounds::DEFAULT.connections),
+            broker,
+        }
+    }
 }
 
 /// Servers that run until the process closes, each ending with its name.
@@ -307,16 +323,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaves_descriptors_for_the_rest() {
-        for (descriptors, connections) in [
-            (64, 32),
-            (512, 256),
-            (1024, 768),
-            (1280, 1024),
-            (1 << 20, 1024),
-            (u64::MAX, 1024),
+    fn leaves_descriptors_for_the_rest_whoever_listens() {
+        for (descriptors, alone, beside, broker) in [
+            (64, 32, 22, 10),
+            (512, 256, 171, 85),
+            (1024, 768, 512, 256),
+            (1280, 1024, 683, 341),
+            (1791, 1024, 1024, 511),
+            (1792, 1024, 1024, 512),
+            (1 << 20, 1024, 1024, 512),
+            (u64::MAX, 1024, 1024, 512),
         ] {
-            assert_eq!(webhook_connections(descriptors), connections);
+            let shares = |webhook, broker| ConnectionShares { webhook, broker };
+            let expected = shares(alone, 0);
+            assert_eq!(ConnectionShares::of(descriptors, false), expected);
+            let expected = shares(beside, broker);
+            assert_eq!(ConnectionShares::of(descriptors, true), expected);
+            let left = descriptors - DESCRIPTORS_RESERVED.min(descriptors / 2);
+            assert!(beside + broker <= usize::try_from(left).unwrap());
         }
     }
 

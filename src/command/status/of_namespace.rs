@@ -156,7 +156,7 @@ fn is_opted_in(namespace: &FetchResult<Option<Namespace>>) -> bool {
 fn row_of(secret: &OwnedSecret) -> SecretRow {
     SecretRow {
         name: secret.name.to_string(),
-        holds: secret.describe(),
+        holds: secret.holds,
         registries: secret.registries.iter().cloned().collect(),
         created: secret.created,
         expiration_time: secret.expires,

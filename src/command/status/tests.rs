@@ -69,6 +69,7 @@ fn secret(namespace: &str, name: &str, expires: Option<i64>) -> OwnedSecret {
     OwnedSecret {
         namespace: namespace.parse().unwrap(),
         name: name.parse().unwrap(),
+        holds: "pull secret",
         created: Some(after(-60 * 50)),
         expires: expires.map(after),
         registries: ["payments".to_owned()].into(),

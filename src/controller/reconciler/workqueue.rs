@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::token_bucket::TokenBucket;
+use crate::clock::token_bucket::TokenBucket;
 
 /// How many writes of renewed credentials begin per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -202,7 +202,8 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             return Some(key);
         }
         let first = self.renew.first()?;
-        self.bucket.refill(self.pace(first, now), now);
+        let pace = self.pace(first, now);
+        self.bucket.refill(pace, pace.max(1.0), now);
         if !self.bucket.has_token() {
             return None;
         }
