@@ -584,7 +584,8 @@ async fn ask_all(kubelets: &[Kubelet], tokens: &[String]) -> Vec<String> {
         let kubelet = &kubelets[number % kubelets.len()];
         async move {
             wait::until("an answer", async || {
-                let (status, body) = kubelet.ask(&image(), token).await;
+                let asked = kubelet.try_send(&request(&image(), token)).await;
+                let (status, body) = asked.ok()?;
                 assert!(
                     status.is_success() || body["reason"] == "Unavailable",
                     "{body}"

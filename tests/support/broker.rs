@@ -130,14 +130,17 @@ impl Kubelet {
 
     /// The same of any request.
     pub async fn send(&self, request: &Value) -> (StatusCode, Value) {
+        self.try_send(request).await.unwrap()
+    }
+
+    /// The same where the connection may be closed, as one is that gets no time for its handshake.
+    pub async fn try_send(&self, request: &Value) -> reqwest::Result<(StatusCode, Value)> {
         let url = format!("https://{}/v1/credentials", self.address);
-        let answer = self.client.post(url).json(request).send().await.unwrap();
-        let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
-        let text = answer.text().await.unwrap();
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        let answer = self.client.post(url).json(request).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok((status, body))
     }
 
     /// Asks, and is answered: the user name, the password, and for how long both are kept.
