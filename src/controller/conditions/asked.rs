@@ -1,7 +1,8 @@
 //! A Registry whose login kubelets ask for: whether they do. Pure.
 
-use super::{Reason, RegistryFacts, Verdict, namespaces};
+use super::{Reason, RegistryFacts, Verdict};
 use crate::provision::login_outcomes::LoginOutcomes;
+use crate::quantity;
 use crate::registry::crd::RegistryStatus;
 
 /// Nobody got a login yet.
@@ -40,7 +41,7 @@ impl FailingNamespaces {
     fn describe(&self) -> Reason {
         let message = format!(
             "kubelets get no login for Pods of {}, for one {}: {}",
-            namespaces(self.count),
+            quantity::count(self.count, "namespace"),
             self.named,
             self.why.message
         );
