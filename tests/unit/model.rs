@@ -33,7 +33,7 @@ use jiff::SignedDuration;
 use replica::Kind;
 
 /// How many histories are tried when nobody says otherwise.
-const HISTORIES: u64 = 200;
+const HISTORIES: u64 = 100;
 /// The seed of the first of them.
 const FIRST: u64 = 1;
 
