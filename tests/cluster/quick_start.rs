@@ -38,6 +38,15 @@ const LOOKS: [&str; 8] = [
     "helm list ",
 ];
 
+/// kube-proxy knows a new Service a moment after its Pods are ready, and until then the API server does not reach the webhook and admits a
+/// Pod as it is. A person needs longer for the next command, and this test does not: it asks until a Pod would get its reference.
+const WAIT_FOR_WEBHOOK: &str = "\
+    asked='kubectl run asked --namespace shop --image '${IMAGE:-$ECR_IMAGE}' --dry-run=server -o jsonpath={.spec.imagePullSecrets[*].name}'\n\
+    timeout 60 bash -c \"until [ \\\"\\$($asked 2>/dev/null)\\\" ]; do sleep 0.1; done\"";
+
+/// Commands that create Pods.
+const CREATES: [&str; 2] = ["kubectl run ", "kubectl create deployment "];
+
 /// What is done before a page is followed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -104,12 +113,16 @@ fn follow(site: &Site, row: &Row, page: &Page) {
             settle(row.provoke.get(&block.heading), &shell);
             below = &block.heading;
         }
+        let creates = |line: String| CREATES.iter().any(|create| line.starts_with(create));
+        if is_first && block.commands().any(creates) {
+            shell.must(WAIT_FOR_WEBHOOK);
+        }
         run(site, row, block, &shell);
         commands += block
             .commands()
             .filter(|line| !line.starts_with("export "))
             .count();
-        if is_first && block.text.contains("kubectl run ") {
+        if is_first && block.commands().any(creates) {
             is_first = false;
             let time = began.elapsed();
             println!(
