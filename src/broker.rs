@@ -4,9 +4,9 @@
 //! POST /v1/credentials ─▶ protocol ─▶ token ─▶ verifier (TokenReview) ─▶ claims ─▶ decide ─▶ credential of one image
 //! ```
 //!
-//! Nothing of a token is believed that the API server does not say of it ([`claims`]); by what it says of itself it can be refused (`token`). Then the Registries decide as they do for a Pod that is
-//! created ([`decide`]), and the credential is the one of the credential store. The node that a token names is where its Pod is to run,
-//! and not who asks: `docs/SECURITY.md` has what follows from that.
+//! Nothing of a token is believed that the API server does not say of it ([`claims`]); by what it says of itself it can be refused
+//! (`token`). Then the Registries decide as they do for a Pod that is created ([`decide`]), and the credential is the one of the credential
+//! store. The node that a token names is where its Pod is to run, and not who asks: `docs/SECURITY.md` has what follows from that.
 //!
 //! <https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/>
 

@@ -22,6 +22,7 @@ pub(crate) mod cloud;
 mod error;
 pub(crate) mod jwt;
 mod metrics;
+pub(crate) mod one_line;
 pub(crate) mod outgoing;
 mod refusal;
 pub(crate) mod registry_client;

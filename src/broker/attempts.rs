@@ -47,13 +47,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// `failure`: why there is no login; `None`: there is.
-    fn note(&self, failure: Option<&Pending>) {
-        let registry = AskedRegistry {
+    fn registry(&self) -> AskedRegistry<'_> {
+        AskedRegistry {
             name: &self.registry,
             uid: &self.registry_uid,
-        };
-        let now = (self.clock)();
+        }
+    }
+
+    /// `failure`: why there is no login; `None`: there is.
+    fn note(&self, failure: Option<&Pending>) {
+        let (registry, now) = (self.registry(), (self.clock)());
         match (failure, &self.source) {
             (None, source) => self.notes.note_served(registry, source.as_ref(), now),
             (Some(why), Some(source)) => self.notes.note_failure(registry, source, why, now),
@@ -122,18 +125,16 @@ impl Attempts {
     fn note_node(&self, attempt: &Attempt) -> Option<Outcome> {
         let notes = self.notes.clone()?;
         attempt.pod.node_uid.as_ref()?;
-        let registry = AskedRegistry {
-            name: &attempt.registry,
-            uid: &attempt.registry_uid,
-        };
-        notes.note_node(registry, &attempt.pod.node, (self.clock)());
-        Some(Outcome {
+        let outcome = Outcome {
             notes,
             registry: attempt.registry.clone(),
             registry_uid: attempt.registry_uid.clone(),
             source: LoginSource::of(&attempt.grant.source, &attempt.namespace.name),
             clock: self.clock,
-        })
+        };
+        let (node, now) = (&attempt.pod.node, (self.clock)());
+        outcome.notes.note_node(outcome.registry(), node, now);
+        Some(outcome)
     }
 
     /// The turn of one that is waited for longer; `None`: one of its source is already, or it has none.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 
+use crate::credential::one_line::shorten;
 use crate::names::{NamespaceName, ObjectName};
 
 /// What the API server says of the Pod that a token is bound to.
@@ -82,7 +83,7 @@ pub fn find_pod(status: &TokenReviewStatus, audience: &str) -> Result<PodIdentit
         || status.error.as_ref().is_some_and(|error| !error.is_empty())
     {
         let words = status.error.as_deref().unwrap_or("it gives no reason");
-        return Err(ClaimError::Refused(shorten(words)));
+        return Err(ClaimError::Refused(shorten(words, WORDS_MAX)));
     }
     let audiences = status.audiences.iter().flatten();
     if !audiences.into_iter().any(|one| one == audience) {
@@ -159,15 +160,6 @@ fn check_uid(uid: &str, what: &'static str) -> Result<String, ClaimError> {
         return Err(ClaimError::Odd(what));
     }
     Ok(uid.to_owned())
-}
-
-/// The API server's words in one line, and not many of them.
-fn shorten(words: &str) -> String {
-    let line: String = words
-        .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .collect();
-    line[..line.floor_char_boundary(WORDS_MAX)].to_owned()
 }
 
 #[cfg(test)]

@@ -87,9 +87,11 @@ impl Verifier {
         let review = self.review(token.clone(), address);
         match self.known.find(plain_text::digest(token), review).await {
             Ok((Review::Accepted(pod), is_new)) => {
-                let is_new = is_new.then_some(ReviewOutcome::Authenticated);
-                self.metrics
-                    .count_review(is_new.unwrap_or(ReviewOutcome::Remembered));
+                self.metrics.count_review(if is_new {
+                    ReviewOutcome::Authenticated
+                } else {
+                    ReviewOutcome::Remembered
+                });
                 Ok(pod)
             }
             Ok((Review::Refused(why), _)) => {
@@ -131,15 +133,12 @@ impl Verifier {
                 return Ok(Review::NotAsked);
             };
             turn.spend();
-            let status = match timeout_at(deadline, cluster.review_token(&token, AUDIENCE)).await {
-                Ok(Ok(status)) => status,
-                Ok(Err(error)) => {
+            let answer = timeout_at(deadline, cluster.review_token(&token, AUDIENCE)).await;
+            let status = match answer.unwrap_or_else(|_| Err(no_answer())) {
+                Ok(status) => status,
+                Err(error) => {
                     turn.give_back();
                     return Err(error);
-                }
-                Err(_) => {
-                    turn.give_back();
-                    return Err(no_answer());
                 }
             };
             match claims::find_pod(&status, AUDIENCE) {

@@ -12,7 +12,7 @@
 mod noted;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use super::Kube;
 use crate::broker::ports::{AskedRegistry, NodeRequests};
 use crate::log_throttle::{LogThrottle, MINUTE};
 use crate::names::ObjectName;
+use crate::provision::lock::lock;
 use crate::provision::login_outcomes::{LoginFailure, LoginSource};
 use crate::provision::node_list::day_of;
 use crate::provision::node_report::NodeReport;
@@ -251,8 +252,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Noted>> {
-        let registries = self.registries.lock();
-        registries.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registries)
     }
 }
 

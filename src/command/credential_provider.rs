@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 
 use crate::broker::client::{self, BrokerAddress};
 use crate::broker::protocol::{CredentialRequest, REQUEST_MAX};
+use crate::credential::one_line::shorten;
 
 /// Ask pullpass for the login of an image, for the kubelet
 ///
@@ -71,7 +72,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            super::print_error(format!("pullpass: {}\n", one_line(&error.to_string())));
+            super::print_error(format!(
+                "pullpass: {}\n",
+                shorten(&error.to_string(), usize::MAX)
+            ));
             Ok(super::FAILED)
         }
     }
@@ -126,10 +130,4 @@ fn read_request() -> Result<Bytes, PluginError> {
     }
     CredentialRequest::parse(&request)?;
     Ok(request.into())
-}
-
-/// In one line, whatever it repeats of what others said.
-fn one_line(text: &str) -> String {
-    let no_control = |one: char| if one.is_control() { ' ' } else { one };
-    text.chars().map(no_control).collect()
 }

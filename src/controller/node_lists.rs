@@ -4,7 +4,7 @@
 //! of others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::leadership::{Leadership, ticks};
 use crate::cluster::{Kube, ListedReport};
 use crate::names::ObjectName;
+use crate::provision::lock::lock;
 use crate::provision::node_report::NodeReport;
 use crate::provision::ports::ClusterError;
 use crate::provision::{Provision as _, Provisioner};
@@ -80,8 +81,7 @@ impl SeenNodes {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
-        let state = self.0.state.lock();
-        act(&mut state.unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.0.state))
     }
 }
 

@@ -23,6 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::one_line::one_line;
 use super::{MintError, retry_after};
 
 pub use aws_smithy_http_client::proxy::ProxyConfig;
@@ -311,30 +312,6 @@ fn find_hint(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The text without control characters, cut at 300 characters.
-pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let line: String = text
-        .chars()
-        .map(|c| if is_shown(c) { c } else { ' ' })
-        .take(LONGEST)
-        .collect();
-    let line = line.trim();
-    if text.chars().nth(LONGEST).is_some() {
-        format!("{line}…")
-    } else {
-        line.to_owned()
-    }
-}
-
-/// Whether a character is one to be seen: no control character, none that begins a line, and none that turns the order of others around.
-///
-/// <https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters>
-fn is_shown(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 fn settings() -> HttpConnectorSettings {
     HttpConnectorSettings::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -440,11 +417,5 @@ mod tests {
         let asked = LastHost::default();
         asked.note("https://sts.eu-west-1.amazonaws.com:443/?x=1");
         assert_eq!(asked.host(), "sts.eu-west-1.amazonaws.com:443");
-    }
-
-    #[test]
-    fn one_line_cuts_long_text() {
-        assert_eq!(one_line("a\nb\u{1b}c"), "a b c");
-        assert_eq!(one_line(&"é".repeat(400)).chars().count(), 301);
     }
 }

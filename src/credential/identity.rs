@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use super::answers::{Service, Signer};
 use super::aws::{self, sdk_client};
-use super::http::{HttpClient, LastHost, one_line};
+use super::http::{HttpClient, LastHost};
 use super::outgoing::Sent;
 use super::service_call::ServiceCall;
 use super::{MintError, MintTimeouts, ServiceAccountTokens, TenantError};
+use crate::credential::one_line::one_line;
 use crate::registry::source::{EcrIdentity, EcrSource};
 use keys::AccessKeys;
 pub(crate) use workload::load_token;

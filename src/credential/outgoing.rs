@@ -14,7 +14,7 @@ use form_urlencoded::Serializer;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::http::one_line;
+use crate::credential::one_line::one_line;
 use mask::mask;
 
 /// A request, with a secret in one of its headers, if there is one; the error says which part is not valid in it.

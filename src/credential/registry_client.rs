@@ -21,8 +21,9 @@ use tokio::time::Instant;
 use super::answer_words::{self, BodyWords};
 use super::answers::{self, CloudAnswer, Lasts, Service};
 use super::cloud::unlogged;
-use super::http::{FetchError, HttpClient, Reply, Route, one_line};
+use super::http::{FetchError, HttpClient, Reply, Route};
 use super::outgoing::{Sent, build_request};
+use crate::credential::one_line::one_line;
 use crate::plain_text::{self, basic_auth, with_prefix};
 use challenge::{Challenge, Scope};
 

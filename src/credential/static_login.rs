@@ -104,7 +104,7 @@ pub fn logins(
         DOCKER_CONFIG_JSON => find_entries(secret, keys, reserved),
         other => Err(StaticLoginError::WrongType {
             secret: secret.name.to_string(),
-            type_: super::http::one_line(other),
+            type_: super::one_line::one_line(other),
         }),
     }
 }
@@ -298,7 +298,10 @@ fn explain_nothing(
         };
     }
     let list = |keys: &mut dyn Iterator<Item = &String>| {
-        let shown: Vec<_> = keys.take(5).map(|key| super::http::one_line(key)).collect();
+        let shown: Vec<_> = keys
+            .take(5)
+            .map(|key| super::one_line::one_line(key))
+            .collect();
         if shown.is_empty() {
             "none".to_owned()
         } else {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Pending;
 use super::node_list::{REMEMBERED_DAYS, day_of};
+use crate::credential::one_line::shorten;
 use crate::names::NamespaceName;
 use crate::registry::CredentialSource;
 
@@ -111,7 +112,7 @@ impl LoginFailure {
         Self {
             at: super::secret::seconds(at),
             reason: pending.reason,
-            message: shorten(&pending.message),
+            message: shorten(&pending.message, MAX_MESSAGE),
         }
     }
 }
@@ -212,7 +213,7 @@ impl LoginOutcomes {
             let failure = LoginFailure {
                 at: one.at.parse().ok()?,
                 reason: known.unwrap_or(UNKNOWN_REASON),
-                message: shorten(&one.message),
+                message: shorten(&one.message, MAX_MESSAGE),
             };
             Some((source, failure))
         };
@@ -261,15 +262,6 @@ struct WrittenFailure {
     at: String,
     reason: String,
     message: String,
-}
-
-/// In one line, and not too long.
-fn shorten(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .collect();
-    line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned()
 }
 
 #[cfg(test)]

@@ -197,8 +197,8 @@ impl Noted {
     /// Adds what is due to a report that was read; answers whether it is to be written: something is new, or days waited for their time.
     pub(super) fn merge(&mut self, report: &mut NodeReport, now: Instant) -> bool {
         let before = report.clone();
-        let is_due =
-            self.merge_nodes(&mut report.nodes) | self.merge_outcomes(&mut report.outcomes);
+        let is_due = self.merge_nodes(&mut report.nodes)
+            | self.merge_outcomes(&before.outcomes, &mut report.outcomes);
         if !is_due {
             self.take_over(&before, now);
         }
@@ -206,19 +206,18 @@ impl Noted {
     }
 
     fn merge_nodes(&self, list: &mut NodeList) -> bool {
-        let before = list.clone();
         let mut is_due = false;
         for (node, day) in &self.due {
+            let is_new = list.last_day(node).is_none();
             let is_later = list.note(node, *day);
             // A day that this replica did not know of waits for its time, too: after a restart it knows of none.
             let has_waited = self.written.contains_key(node);
-            is_due |= is_later && (before.last_day(node).is_none() || has_waited);
+            is_due |= is_later && (is_new || has_waited);
         }
         is_due
     }
 
-    fn merge_outcomes(&self, outcomes: &mut LoginOutcomes) -> bool {
-        let before = outcomes.clone();
+    fn merge_outcomes(&self, before: &LoginOutcomes, outcomes: &mut LoginOutcomes) -> bool {
         let mut is_due = false;
         for (source, outcome) in &self.outcomes {
             match &outcome.failure {

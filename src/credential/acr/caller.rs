@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{AcrMint, AcrMintRequest, check_source, identity};
 use crate::credential::cloud::unlogged;
-use crate::credential::http::one_line;
+use crate::credential::one_line::one_line;
 use crate::credential::{MintError, jwt};
 
 /// An identity that Entra ID gave a token.

@@ -6,7 +6,8 @@ use rustls::pki_types::ServerName;
 
 use super::client::Client;
 use crate::credential::MintError;
-use crate::credential::http::{HttpClient, TRUST_HINT, one_line};
+use crate::credential::http::{HttpClient, TRUST_HINT};
+use crate::credential::one_line::one_line;
 use crate::registry::split_endpoint;
 
 const URL: &str = "AZURE_KUBERNETES_TOKEN_PROXY";

@@ -8,8 +8,9 @@ use crate::credential::MintError;
 use crate::credential::answers::Service;
 use crate::credential::aws;
 use crate::credential::cloud::unlogged;
-use crate::credential::http::{LastHost, one_line};
+use crate::credential::http::LastHost;
 use crate::credential::identity::{self, Session};
+use crate::credential::one_line::one_line;
 
 const IDENTIFY: &str = "sts:GetCallerIdentity";
 

@@ -39,7 +39,7 @@ impl MetadataCredentials {
         if let Some(code) = self.code.filter(|code| code != "Success") {
             return Err(format!(
                 "its code is {:?}",
-                super::super::http::one_line(&code)
+                crate::credential::one_line::one_line(&code)
             ));
         }
         let present = |value: Option<String>, name: &str| {

@@ -1,6 +1,6 @@
 //! Where an upload that was opened can be cancelled, and how trying to push ended. Pure.
 
-use super::super::http::one_line;
+use crate::credential::one_line::one_line;
 
 /// How trying to push ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use super::super::{AwsEnvironment, Session, SessionRequest};
 use super::{load_token, none};
 use crate::credential::MintError;
 use crate::credential::answers::{Service, Signer};
-use crate::credential::http::{Route, one_line};
+use crate::credential::http::Route;
+use crate::credential::one_line::one_line;
 use crate::credential::outgoing::{Sent, build_request};
 use crate::credential::service_call::ServiceCall;
 
