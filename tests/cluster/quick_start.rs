@@ -38,8 +38,8 @@ const LOOKS: [&str; 8] = [
     "helm list ",
 ];
 
-/// kube-proxy knows a new Service a moment after its Pods are ready, and until then the API server does not reach the webhook and admits a
-/// Pod as it is. A person needs longer for the next command, and this test does not: it asks until a Pod would get its reference.
+/// Until kube-proxy knows a new Service, the API server does not reach the webhook and admits a Pod as it is. The chart's `minReadySeconds`
+/// waits for that, which a slow machine may need longer for: this asks until a Pod would get its reference.
 const WAIT_FOR_WEBHOOK: &str = "\
     asked='kubectl run asked --namespace shop --image '${IMAGE:-$ECR_IMAGE}' --dry-run=server -o jsonpath={.spec.imagePullSecrets[*].name}'\n\
     timeout 60 bash -c \"until [ \\\"\\$($asked 2>/dev/null)\\\" ]; do sleep 0.1; done\"";
