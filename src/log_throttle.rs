@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The time within which lines are counted, where nothing else is said.
@@ -51,7 +51,7 @@ impl<C: Eq + Hash> LogThrottle<C> {
     }
 
     fn admit_at(&self, cause: C, now: Instant) -> Option<u64> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lock();
         let is_over =
             |window: &Window| now.saturating_duration_since(window.begun) >= self.interval;
         if windows.len() >= MAX_CAUSES && !windows.contains_key(&cause) {
@@ -78,7 +78,7 @@ impl<C: Eq + Hash> LogThrottle<C> {
 
     /// Forgets a cause that holds no more: when it comes again, that is news.
     pub(crate) fn forget(&self, cause: &C) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lock();
         windows.remove(cause);
     }
 }
@@ -171,6 +171,6 @@ mod tests {
         };
         assert_eq!(admitted(start), MAX_CAUSES);
         assert_eq!(admitted(start + MINUTE), MAX_CAUSES);
-        assert_eq!(throttle.windows.lock().unwrap().len(), MAX_CAUSES);
+        assert_eq!(throttle.windows.lock().len(), MAX_CAUSES);
     }
 }

@@ -25,7 +25,6 @@ pub mod image_login;
 mod kept;
 mod listed_crd;
 mod live_reads;
-pub(crate) mod lock;
 pub mod login_digests;
 pub mod login_outcomes;
 pub mod namespace;

@@ -4,16 +4,16 @@
 //! never answers shows as one that refuses does.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::claims::PodIdentity;
 use super::ports::{AskedRegistry, NodeRequests};
 use crate::names::ObjectName;
 use crate::provision::image_login::ImageLogin;
-use crate::provision::lock::lock;
 use crate::provision::login_outcomes::LoginSource;
 use crate::provision::{Namespace, Pending, Provisioner};
 use crate::registry::Grant;
@@ -140,7 +140,7 @@ impl Attempts {
     /// The turn of one that is waited for longer; `None`: one of its source is already, or it has none.
     fn wait_late(&self, outcome: Outcome) -> Option<(Outcome, LateTurn)> {
         let source = outcome.source.clone()?;
-        if !lock(&self.late).insert(source.clone()) {
+        if !self.late.lock().insert(source.clone()) {
             return None;
         }
         let late = Arc::clone(&self.late);
@@ -156,6 +156,6 @@ struct LateTurn {
 
 impl Drop for LateTurn {
     fn drop(&mut self) {
-        lock(&self.late).remove(&self.source);
+        self.late.lock().remove(&self.source);
     }
 }

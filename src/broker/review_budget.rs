@@ -5,16 +5,16 @@
 //! and in no way of those that did.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::token_bucket::TokenBucket;
-use crate::provision::lock::lock;
 
 /// How many reviews may be refused.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ impl Budget {
     }
 
     fn refill(&self, now: Timestamp) -> bool {
-        let mut left = lock(&self.left);
+        let mut left = self.left.lock();
         let before = left.count();
         left.refill(self.limit.rate, self.limit.burst.into(), now);
         self.free.add_permits(left.count() - before);
@@ -193,7 +193,7 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take_if(|_| self.is_spent) {
             permit.forget();
-            let mut left = lock(&self.budget.left);
+            let mut left = self.budget.left.lock();
             left.take();
             if !left.has_token() {
                 self.budget.exhausted.notify_waiters();

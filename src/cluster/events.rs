@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use super::Kube;
@@ -237,7 +237,7 @@ impl Suppression {
 impl EventCorrelator {
     /// Whether this Event may be written now; if so, it counts as written for ten minutes.
     fn take(&self, key: &str, now: Timestamp) -> bool {
-        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = self.pauses.lock();
         if pauses.get(key).is_some_and(|pause| pause.holds(now)) {
             return false;
         }
@@ -253,7 +253,7 @@ impl EventCorrelator {
     }
 
     fn allow_after(&self, key: &str, begin: Timestamp, length: SignedDuration) {
-        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = self.pauses.lock();
         pauses.insert(key.to_owned(), Suppression { begin, length });
     }
 }
@@ -303,7 +303,7 @@ mod tests {
             assert!(lately.take(&number.to_string(), at(0)));
         }
         assert!(lately.take("one more", at(700)));
-        assert_eq!(lately.pauses.lock().unwrap().len(), 1);
+        assert_eq!(lately.pauses.lock().len(), 1);
     }
 
     #[test]

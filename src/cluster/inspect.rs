@@ -220,7 +220,7 @@ impl Kube {
         namespace: &NamespaceName,
         pod: &Value,
     ) -> Result<DryRunPod, ClusterError> {
-        let what = format!("a Pod in namespace {namespace}, as a dry run,");
+        let what = format!("a Pod in namespace {namespace} (dry run)");
         let request = Request::post(pods_path(namespace) + "?dryRun=All")
             .header("content-type", "application/json")
             .body(Body::from(pod.to_string().into_bytes()));

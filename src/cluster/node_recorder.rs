@@ -12,10 +12,11 @@
 mod noted;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -23,7 +24,6 @@ use super::Kube;
 use crate::broker::ports::{AskedRegistry, NodeRequests};
 use crate::log_throttle::{LogThrottle, MINUTE};
 use crate::names::ObjectName;
-use crate::provision::lock::lock;
 use crate::provision::login_outcomes::{LoginFailure, LoginSource};
 use crate::provision::node_list::day_of;
 use crate::provision::node_report::NodeReport;
@@ -252,7 +252,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Noted>> {
-        lock(&self.registries)
+        self.registries.lock()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hyper::{Request, Response};
 use kube::client::Body;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
-
-use crate::provision::lock::lock;
 
 /// How far apart two beginnings of the same watch are at least.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +75,7 @@ struct WatchTimes {
 impl WatchRequests {
     /// How long to wait before this watch begins.
     fn begin_watch(&self, watch: &str, now: Instant) -> Duration {
-        let mut watches = lock(&self.0);
+        let mut watches = self.0.lock();
         if watches.len() >= MAX_ENTRIES {
             watches.retain(|_, times| times.started + FORGET_AFTER > now);
         }
@@ -97,20 +96,20 @@ impl WatchRequests {
 
     /// What the watch is on is listed: it goes on after that.
     fn keep_watch(&self, watch: &str, now: Instant) {
-        if let Some(times) = lock(&self.0).get_mut(watch) {
+        if let Some(times) = self.0.lock().get_mut(watch) {
             times.started = times.started.max(now);
         }
     }
 
     fn record_granted(&self, watch: &str, now: Instant) {
-        if let Some(times) = lock(&self.0).get_mut(watch) {
+        if let Some(times) = self.0.lock().get_mut(watch) {
             times.granted = now;
         }
     }
 
     /// How long ago the API server last accepted the oldest of the watches. Each is restarted every 50 s.
     pub(super) fn age(&self, now: Instant) -> Duration {
-        let watches = lock(&self.0);
+        let watches = self.0.lock();
         let running = watches
             .values()
             .filter(|times| times.started + FORGET_AFTER > now);

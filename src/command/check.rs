@@ -8,6 +8,7 @@ mod context;
 mod dry_run;
 mod ids;
 mod image;
+mod injection;
 mod kyverno;
 mod login;
 mod namespace;

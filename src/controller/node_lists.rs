@@ -4,16 +4,16 @@
 //! of others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::leadership::{Leadership, ticks};
 use crate::cluster::{Kube, ListedReport};
 use crate::names::ObjectName;
-use crate::provision::lock::lock;
 use crate::provision::node_report::NodeReport;
 use crate::provision::ports::ClusterError;
 use crate::provision::{Provision as _, Provisioner};
@@ -81,7 +81,7 @@ impl SeenNodes {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
-        act(&mut lock(&self.0.state))
+        act(&mut self.0.state.lock())
     }
 }
 

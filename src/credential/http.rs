@@ -3,7 +3,7 @@
 mod pinned;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -236,10 +237,7 @@ pub(crate) struct LastHost(Arc<Mutex<String>>);
 
 impl LastHost {
     pub(crate) fn host(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 
     /// An answer of that host that cannot be used.
@@ -253,7 +251,7 @@ impl LastHost {
     fn note(&self, uri: &str) {
         let after_scheme = uri.split_once("://").map_or(uri, |(_, rest)| rest);
         let host = after_scheme.split(['/', '?']).next().unwrap_or_default();
-        host.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        host.clone_into(&mut self.0.lock());
     }
 }
 

@@ -1,16 +1,16 @@
 //! What memory knows of the ServiceAccounts whose identities are used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::bounded_map::BoundedMap;
 use super::changes::{Change, ChangeLog};
 use super::live_reads::LiveReads;
-use super::lock::lock;
 use super::ports::{Cluster, ClusterError};
 use super::read_cache::ReadCache;
 use super::service_account::ServiceAccount;
@@ -63,18 +63,18 @@ impl CachedAccount {
 
     /// Whether it is time to read it again.
     pub fn is_stale(&self) -> bool {
-        lock(&self.read).at.elapsed() > CACHE_TTL
+        self.read.lock().at.elapsed() > CACHE_TTL
     }
 
     /// In how long it is to be read again where it is of no use: nobody says when it comes, or says what it must.
     pub(super) fn next_read(&self) -> Duration {
-        let read = lock(&self.read);
+        let read = self.read.lock();
         let wait = USELESS_BACKOFF.wait(read.repeats).unsigned_abs();
         wait.saturating_sub(read.at.elapsed())
     }
 
     fn note_read(&self) {
-        let mut read = lock(&self.read);
+        let mut read = self.read.lock();
         read.at = Instant::now();
         read.repeats = read.repeats.saturating_add(1);
     }
@@ -101,12 +101,12 @@ impl AccountCache {
     /// What is known of this ServiceAccount.
     pub fn get(&self, namespace: &NamespaceName, name: &ObjectName) -> Option<Arc<CachedAccount>> {
         let key = (namespace.clone(), name.clone());
-        lock(&self.entries).entries.get(&key).map(Arc::clone)
+        self.entries.lock().entries.get(&key).map(Arc::clone)
     }
 
     /// Remembers what was just read.
     fn put(&self, key: AccountKey, account: AccountLookup) {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         if let Some(known) = entries.entries.get(&key)
             && known.account == account
         {
@@ -129,7 +129,7 @@ impl AccountCache {
     }
 
     fn has(&self, key: &AccountKey) -> bool {
-        lock(&self.entries).entries.contains_key(key)
+        self.entries.lock().entries.contains_key(key)
     }
 }
 

@@ -1,12 +1,11 @@
 //! What changed, in order: whoever works something out remembers how far it has read, and asks for the rest.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::lock::lock;
 use crate::names::{NamespaceName, ObjectName};
 
 /// So many changes are kept: who missed more takes it that everything changed.
@@ -55,7 +54,7 @@ impl<T> Default for ChangeLog<T> {
 impl<T> ChangeLog<T> {
     /// Notes a change.
     pub fn note(&self, change: T) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -82,7 +81,7 @@ impl<T> ChangeLog<T> {
 
     /// Shows what changed since the reader asked last; `false`: that is not known any more.
     pub fn read(&self, cursor: &mut Cursor, mut see: impl FnMut(&T)) -> bool {
-        let kept = lock(&self.kept);
+        let kept = self.kept.lock();
         let count = self.count();
         let missed = count - std::mem::replace(&mut cursor.0, count).min(count);
         let missed = usize::try_from(missed).unwrap_or(usize::MAX);

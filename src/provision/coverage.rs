@@ -1,10 +1,11 @@
 //! Coverage: how good the content of a namespace's pull secret is, computed once per change and then cached.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::account_cache::CachedAccount;
@@ -12,7 +13,6 @@ use super::desired::Desired;
 use super::desired_set::{DesiredSet, DesiredSets, SecretGrants, Sources};
 use super::digest::Digest;
 use super::grant_coverage::{GrantCoverage, KeyCoverage};
-use super::lock::lock;
 use super::ports::Credentials;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
@@ -100,7 +100,7 @@ impl SecretCoverage {
         sources: Sources<'_>,
         sets: &DesiredSets,
     ) -> bool {
-        let before = lock(&self.checked).at;
+        let before = self.checked.lock().at;
         if before == stamp {
             return true;
         }
@@ -130,7 +130,7 @@ impl SecretCoverage {
                     .grants_of(&self.namespace.labels, secret)
                     == *self.set.grants);
         if holds {
-            lock(&self.checked).at = stamp;
+            self.checked.lock().at = stamp;
         }
         holds
     }
@@ -228,7 +228,7 @@ impl SecretCoverage {
 
     /// Whether work in the background may begin now.
     pub(super) fn may_renew(&self) -> bool {
-        let mut checked = lock(&self.checked);
+        let mut checked = self.checked.lock();
         if checked
             .last_renewal
             .is_some_and(|last| last.elapsed() < RENEW_INTERVAL)

@@ -1,13 +1,14 @@
 //! What there is to be written for all grants of one secret, worked out once for all namespaces of the same grants, and anew when its
 //! credential or its source Secret changes.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::bounded_map::BoundedMap;
 use super::changes::{Change, Cursor};
 use super::desired::Desired;
 use super::grant_coverage::{GrantCoverage, KeyCoverage};
-use super::lock::lock;
 use super::ports::Credentials;
 use super::state::{Observed, State};
 use super::superseded_logins::SupersededLogins;
@@ -102,12 +103,12 @@ struct Sets {
 impl DesiredSets {
     /// Notes what is out of date by now.
     pub(super) fn update(&self, sources: Sources<'_>) {
-        lock(&self.0).update(sources);
+        self.0.lock().update(sources);
     }
 
     /// What there is now for these grants.
     pub(super) fn find(&self, grants: &SecretGrants, sources: Sources<'_>) -> Arc<DesiredSet> {
-        let mut sets = lock(&self.0);
+        let mut sets = self.0.lock();
         sets.update(sources);
         let known = sets.by_grants.entries.get(grants).cloned();
         if let Some(known) = &known
@@ -135,7 +136,7 @@ impl DesiredSets {
 
     /// What there is now for one grant that is bound to a namespace.
     pub(super) fn find_bound(&self, grant: &Grant, sources: Sources<'_>) -> Arc<Desired> {
-        let mut sets = lock(&self.0);
+        let mut sets = self.0.lock();
         sets.update(sources);
         sets.work_out(grant, sources)
     }

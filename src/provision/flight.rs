@@ -1,11 +1,10 @@
 //! The one piece of work under way for a namespace, and those who wait for a part of it.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::lock::lock;
 use super::{EnsureOutcome, Pending};
 
 /// Work under way for one namespace.
@@ -109,7 +108,7 @@ impl Flight {
 
     /// Asks for keys.
     pub(super) fn request(&self, keys: &[&str]) -> WaitRequest {
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         requests.count += 1;
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let request = WaitRequest {
@@ -127,7 +126,7 @@ impl Flight {
         loop {
             // Whatever progress there is from here on rings it.
             let progressed = self.progressed.notified();
-            let answer = lock(&self.progress).answer(request);
+            let answer = self.progress.lock().answer(request);
             if let Some(answer) = answer {
                 return answer;
             }
@@ -137,12 +136,12 @@ impl Flight {
 
     /// How many have asked so far.
     pub(super) fn count(&self) -> u64 {
-        lock(&self.requests).count
+        self.requests.lock().count
     }
 
     /// The number of the last question about a key that has no answer yet; 0 when there is none.
     pub(super) fn last_ask_for(&self, keys: &[String]) -> u64 {
-        let requests = lock(&self.requests);
+        let requests = self.requests.lock();
         let about = requests
             .open
             .iter()
@@ -152,14 +151,15 @@ impl Flight {
 
     /// The questions that have no answer yet.
     pub(super) fn open(&self) -> Vec<WaitRequest> {
-        lock(&self.requests).open.clone()
+        self.requests.lock().open.clone()
     }
 
     /// Notifies the waiters.
     pub(super) fn publish(&self, change: impl FnOnce(&mut FlightProgress)) {
-        let mut progress = lock(&self.progress);
+        let mut progress = self.progress.lock();
         change(&mut progress);
-        lock(&self.requests)
+        self.requests
+            .lock()
             .open
             .retain(|request| progress.outcome(request).is_none());
         drop(progress);

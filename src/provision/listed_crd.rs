@@ -3,11 +3,10 @@
 //! The uid is read before each list. A watch goes on for a while although its CRD was deleted and made again, and shows the Registries of
 //! the new one as if they were of the old one; where the uid is in doubt they have to be listed anew, or no deletion counts as an order.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
-
-use super::lock::lock;
 
 /// The uid that the CRD of the Registries had before their last list began.
 #[derive(Default)]
@@ -21,7 +20,7 @@ pub struct ListedCrd {
 impl ListedCrd {
     /// A list begins. `None`: the CRD cannot be read, is being deleted or is gone.
     pub fn begin_list(&self, uid: Option<&str>) {
-        *lock(&self.uid) = uid.map(Arc::from);
+        *self.uid.lock() = uid.map(Arc::from);
         self.in_doubt.send_replace(uid.is_none());
     }
 
@@ -30,13 +29,13 @@ impl ListedCrd {
         let Some(uid) = self.uid() else {
             return false;
         };
-        let before = lock(&self.known).replace(Arc::clone(&uid));
+        let before = self.known.lock().replace(Arc::clone(&uid));
         before.is_some_and(|before| before != uid)
     }
 
     /// What it was.
     pub(super) fn uid(&self) -> Option<Arc<str>> {
-        lock(&self.uid).clone()
+        self.uid.lock().clone()
     }
 
     /// Registries came, or went, as they do when a CRD is replaced.
@@ -46,7 +45,7 @@ impl ListedCrd {
 
     /// The CRD has this uid now. Whether the Registries have to be listed anew, since theirs was another one.
     pub fn compare(&self, uid: &str) -> bool {
-        let listed = lock(&self.uid);
+        let listed = self.uid.lock();
         let is_other = listed.as_deref() != Some(uid);
         self.in_doubt.send_replace(is_other);
         is_other

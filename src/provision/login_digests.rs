@@ -1,10 +1,10 @@
 //! The digests of all logins of many holders, to be found however many there are: each is worked out once, when its holder changes.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use super::digest::Digest;
-use super::lock::lock;
 use crate::credential::{SourceSecret, static_login};
 
 /// The digests, and how many holders have each.
@@ -18,7 +18,7 @@ impl LoginDigests {
         before: impl IntoIterator<Item = Digest>,
         now: impl IntoIterator<Item = Digest>,
     ) {
-        let mut counts = lock(&self.0);
+        let mut counts = self.0.lock();
         for digest in now {
             *counts.entry(digest).or_default() += 1;
         }
@@ -34,7 +34,7 @@ impl LoginDigests {
 
     /// Whether any holder has a login of this digest.
     pub fn contains(&self, digest: &Digest) -> bool {
-        lock(&self.0).contains_key(digest)
+        self.0.lock().contains_key(digest)
     }
 }
 
@@ -66,6 +66,6 @@ mod tests {
         assert_eq!(there(), [false, true]);
         all.replace([other], []);
         assert_eq!(there(), [false, false]);
-        assert!(lock(&all.0).is_empty());
+        assert!(all.0.lock().is_empty());
     }
 }

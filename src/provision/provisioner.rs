@@ -1,13 +1,14 @@
 //! The composition of this room: what admission asks for, answered from memory if that will do, worked for if not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -20,7 +21,6 @@ use super::flight::{Flight, FlightAnswer};
 use super::grant_fetcher::{FetchedGrant, GrantFetcher};
 use super::grant_fetches::GrantFetches;
 use super::live_reads::LiveReads;
-use super::lock::lock;
 use super::pending::{panicked, terminating, timed_out};
 use super::ports::{Cluster, Credentials};
 use super::read_cache::ReadCache;
@@ -110,7 +110,7 @@ impl Provisioner {
 
     /// Waits until all work under way has ended, for a process that stops.
     pub async fn drain(&self) {
-        let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
+        let mut tasks = std::mem::take(&mut *self.0.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
 }
@@ -199,7 +199,7 @@ impl ProvisionerInner {
         let stamp = Stamp::of(&self.state, &*self.credentials);
         let observed = self.state.pull_secrets_of(secret).get(&namespace.name);
         let key = (namespace.name.clone(), secret.clone());
-        let known = lock(&self.coverages).entries.get(&key).cloned();
+        let known = self.coverages.lock().entries.get(&key).cloned();
         let known = known.filter(|known| known.is_about(namespace, observed.as_ref()));
         if let Some(known) = known
             && known.holds(secret, stamp, sources, &self.desired_sets)
@@ -209,7 +209,7 @@ impl ProvisionerInner {
         let sets = &self.desired_sets;
         let coverage = compute_coverage(namespace, secret, observed, sources, sets);
         let coverage = Arc::new(coverage);
-        let mut coverages = lock(&self.coverages);
+        let mut coverages = self.coverages.lock();
         let is_used = |(namespace, _): &PullSecretKey, _: &Arc<SecretCoverage>| {
             self.state.namespaces.get(namespace).is_some()
         };
@@ -252,7 +252,7 @@ impl ProvisionerInner {
     /// The work under way for a pull secret of a namespace; begins some if there is none.
     fn join(this: &Arc<Self>, namespace: &Arc<Namespace>, secret: &ObjectName) -> Arc<Flight> {
         let key = (namespace.name.clone(), secret.clone());
-        let mut flights = lock(&this.flights);
+        let mut flights = this.flights.lock();
         if let Some(flight) = flights.get(&key) {
             return Arc::clone(flight);
         }
@@ -264,7 +264,7 @@ impl ProvisionerInner {
             flight: Arc::clone(&flight),
         };
         let (shared, namespace) = (Arc::clone(this), Arc::clone(namespace));
-        let mut tasks = lock(&this.tasks);
+        let mut tasks = this.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             let secret = &guard.key.1;
@@ -366,7 +366,7 @@ struct FlightGuard {
 
 impl Drop for FlightGuard {
     fn drop(&mut self) {
-        lock(&self.shared.flights).remove(&self.key);
+        self.shared.flights.lock().remove(&self.key);
         self.flight.publish(|progress| {
             progress.ended = true;
             progress.panicked = std::thread::panicking();

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::lock::lock;
 use super::ports::ClusterError;
 
 /// When an answer leaves memory that nobody pushed out: longer than any is relied on.
@@ -45,7 +45,7 @@ struct Waiter<'c, K: Hash + Eq, V> {
 
 impl<K: Hash + Eq, V> Drop for Waiter<'_, K, V> {
     fn drop(&mut self) {
-        let mut running = lock(self.running);
+        let mut running = self.running.lock();
         let is_over = |(number, read): &(u64, WeakShared<Read<V>>)| {
             *number == self.number && read.upgrade().is_none()
         };
@@ -110,7 +110,7 @@ where
         key: K,
         read: impl Future<Output = Result<V, ClusterError>> + Send + 'static,
     ) -> Result<Joined<'_, K, V>, V> {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         if let Some(value) = self.known(&key) {
             return Err(value);
         }
@@ -135,7 +135,7 @@ where
 
     /// Takes a read that ended out of those under way and remembers what it found; `false`: another one who waited did.
     fn take_out(&self, waiter: &Waiter<'_, K, V>, found: Option<&V>) -> bool {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         let under_way = running.reads.get(&waiter.key);
         if under_way.is_none_or(|(number, _)| *number != waiter.number) {
             return false;
@@ -227,7 +227,7 @@ mod tests {
         let given_up = tokio::time::timeout(moment, cache.find(1, never)).await;
         assert!(given_up.is_err());
         assert_eq!(Arc::strong_count(&held), 1, "it ended");
-        assert!(lock(&cache.running).reads.is_empty());
+        assert!(cache.running.lock().reads.is_empty());
 
         let first = tokio::time::timeout(Duration::ZERO, cache.find(1, read(&reads)));
         let (first, second) = join(first, cache.find(1, read(&reads))).await;

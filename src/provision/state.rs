@@ -1,18 +1,18 @@
 //! What the watches know: opted-in namespaces, Registries, pull secrets, source Secrets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::account_cache::AccountCache;
 use super::changes::{Change, ChangeLog};
 use super::digest::Digest;
 use super::listed_crd::ListedCrd;
-use super::lock::lock;
 use super::login_digests::{LoginDigests, digests_of};
 pub use super::observed::Observed;
 use super::store::Store;
@@ -161,8 +161,10 @@ impl State {
     ) {
         let registries = Arc::new(registries);
         // First: who sees the Registries finds how they came about.
-        note(Arc::make_mut(&mut lock(&self.spec_changes)), &registries);
-        lock(&self.statuses).retain(|name, _| registries.find_listed(name).is_some());
+        note(Arc::make_mut(&mut self.spec_changes.lock()), &registries);
+        self.statuses
+            .lock()
+            .retain(|name, _| registries.find_listed(name).is_some());
         self.registries.store(registries);
         self.spec_count.fetch_add(1, Ordering::AcqRel);
         self.changes.note(Change::Registries);
@@ -181,12 +183,12 @@ impl State {
 
     /// What admins changed or deleted of the Registries, at least up to what [`State::registries`] answered before.
     pub fn spec_changes(&self) -> Arc<SpecChanges> {
-        Arc::clone(&lock(&self.spec_changes))
+        Arc::clone(&self.spec_changes.lock())
     }
 
     /// The kind is served, 2 s after the change of this number, by the CRD of this uid; `None`: it cannot be read.
     pub fn confirm_spec_changes(&self, until: u64, crd: Option<&str>, now: Timestamp) {
-        Arc::make_mut(&mut lock(&self.spec_changes)).confirm(until, crd, now);
+        Arc::make_mut(&mut self.spec_changes.lock()).confirm(until, crd, now);
         if crd.is_some_and(|crd| self.crd.uid().as_deref() != Some(crd)) {
             self.crd.doubt();
         }
@@ -195,14 +197,14 @@ impl State {
 
     /// The kind is being deleted, or gone.
     pub fn lose_kind(&self) {
-        Arc::make_mut(&mut lock(&self.spec_changes)).lose_kind();
+        Arc::make_mut(&mut self.spec_changes.lock()).lose_kind();
         self.crd.doubt();
         self.changes.note(Change::Registries);
     }
 
     /// What went with the kind was taken out, since an admin confirmed it.
     pub fn forget_lost_kind(&self) {
-        Arc::make_mut(&mut lock(&self.spec_changes)).forget_lost_kind();
+        Arc::make_mut(&mut self.spec_changes.lock()).forget_lost_kind();
         self.changes.note(Change::Registries);
     }
 
@@ -276,7 +278,7 @@ impl State {
 
     /// The watch shows the status of a Registry; `None`: it has none.
     pub fn record_status(&self, registry: &ObjectName, status: Option<RegistryStatus>) {
-        let mut statuses = lock(&self.statuses);
+        let mut statuses = self.statuses.lock();
         let known = statuses.entry(registry.clone()).or_default();
         *known = ShownStatus {
             count: known.count + 1,
@@ -288,7 +290,8 @@ impl State {
 
     /// The status that the watch showed last of a Registry.
     pub fn status(&self, registry: &str) -> ShownStatus {
-        lock(&self.statuses)
+        self.statuses
+            .lock()
             .get(registry)
             .cloned()
             .unwrap_or_default()
@@ -305,7 +308,7 @@ impl State {
     fn own_secrets(
         &self,
     ) -> MutexGuard<'_, HashMap<ObjectName, Arc<Store<NamespaceName, Observed>>>> {
-        lock(&self.own_secrets)
+        self.own_secrets.lock()
     }
 
     /// A number that grows with every change of anything that concerns more than one namespace: what was worked out at the same number

@@ -2,8 +2,10 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Objects by their own name (or that of their namespace), each the newest one that was seen.
 ///
@@ -263,11 +265,11 @@ impl<N: Borrow<str> + Clone + Ord, T> Store<N, T> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, StoreInner<N, T>> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, StoreInner<N, T>> {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+        self.inner.write()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The logins that each source has had: what is known to be older may be replaced without asking.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::bounded_map::BoundedMap;
 use super::digest::Digest;
-use super::lock::lock;
 use super::login_digests::LoginDigests;
 use super::secret::AuthEntry;
 use crate::credential::Credential;
@@ -61,7 +62,7 @@ impl SupersededLogins {
 
     /// Whether this is a login that the source has or had, as far as we remember.
     pub(super) fn contains(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = lock(&self.past);
+        let all = self.past.lock();
         all.entries
             .get(source)
             .is_some_and(|past| past.iter().any(|past| past.digest == *digest))
@@ -69,7 +70,7 @@ impl SupersededLogins {
 
     /// Whether the source itself held this login, as far as we remember.
     pub(super) fn held(&self, source: &CredentialSource, digest: &Digest) -> bool {
-        let all = lock(&self.past);
+        let all = self.past.lock();
         all.entries.get(source).is_some_and(|past| {
             past.iter()
                 .any(|past| past.is_own && past.digest == *digest)
@@ -87,7 +88,7 @@ impl SupersededLogins {
         source: &CredentialSource,
         digest: &Digest,
     ) -> Option<Arc<Credential>> {
-        let all = lock(&self.past);
+        let all = self.past.lock();
         let mut past = all.entries.get(source)?.iter();
         let past = past.find(|past| past.digest == *digest)?;
         past.credential.clone()
@@ -96,7 +97,7 @@ impl SupersededLogins {
     /// Forgets, where there are many, the sources that nobody has any more. A login that is forgotten so is none that we know: before
     /// it is replaced the store is read.
     pub(super) fn forget_gone(&self, is_there: impl Fn(&CredentialSource) -> bool) {
-        lock(&self.past).evict_unused(SOURCES, |source, past| {
+        self.past.lock().evict_unused(SOURCES, |source, past| {
             let is_used = is_there(source);
             if !is_used {
                 self.own.replace(past.iter().filter_map(PastLogin::own), []);
@@ -112,7 +113,7 @@ impl SupersededLogins {
         is_own: bool,
         credential: Option<Arc<Credential>>,
     ) {
-        let mut all = lock(&self.past);
+        let mut all = self.past.lock();
         let past = match all.entries.get_mut(source) {
             Some(past) => past,
             None => all.entries.entry(source.clone()).or_default(),
@@ -204,7 +205,7 @@ mod tests {
         history.forget_gone(is_there);
         assert!(contains(1) && contains(2));
         assert!(history.is_ours(&digest(1)) && !history.is_ours(&digest(3)));
-        assert_eq!(lock(&history.past).entries.len(), 2);
+        assert_eq!(history.past.lock().entries.len(), 2);
         // While all are in use, they are not checked each time.
         for name in 0..SOURCES {
             history.record_older(&source(name), digest(name));

@@ -1,7 +1,9 @@
 //! Grants by secret, planned once for each set of Registries that serve a namespace together.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::grants::{self, Grant};
 use super::valid::ValidRegistry;
@@ -43,7 +45,7 @@ impl GrantCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, GrantsByRegistries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -5,10 +5,11 @@
 //! `Connection: close` in each response, so that callers connect to another replica. Only then it closes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// Where a server is in its life.
@@ -60,10 +61,7 @@ impl Drain {
 
     /// Says what keeps `waiting` from being prepared; `None`: nothing any more.
     pub fn set_obstacle(&self, waiting: &'static str, obstacle: Option<String>) {
-        let mut obstacles = self
-            .obstacles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut obstacles = self.obstacles.lock();
         match obstacle {
             Some(obstacle) => obstacles.insert(waiting, obstacle),
             None => obstacles.remove(waiting),
@@ -72,10 +70,7 @@ impl Drain {
 
     /// Why it is not ready, in words for people; empty where nothing more is known.
     pub fn obstacles(&self) -> String {
-        let obstacles = self
-            .obstacles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let obstacles = self.obstacles.lock();
         let all: Vec<&str> = obstacles.values().map(String::as_str).collect();
         all.join("; ")
     }

@@ -10,12 +10,11 @@ use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::SecretError;
-use super::{advice, clients, dry_run, ids, opt_in, selection, service_accounts};
+use super::{advice, clients, ids, injection, opt_in, selection, service_accounts};
 use crate::cluster::{Kube, KubeCredentialStore};
 use crate::credential::{
     Credential, CredentialKey, CredentialStore as _, SourceSecret, static_login,
 };
-use crate::image::Reference;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::digest::Digest;
 use crate::provision::ports::{Cluster as _, ClusterError};
@@ -69,7 +68,7 @@ pub(super) async fn check(
     report.note("serves", serving)?;
     report.start();
     let foreign = check_secrets(context, kube, &namespace, report).await?;
-    let result = try_pod(context, kube, name, images, &foreign).await;
+    let result = injection::check(context, kube, name, images, &foreign).await;
     report.add("dryRun", result)?;
     service_accounts::check(context, kube, &namespace, report).await
 }
@@ -327,72 +326,4 @@ async fn find_stored(
         .current(&key)
         .filter(|credential| credential.expires_at > Timestamp::now())
         .ok_or(Unseen::NotThere)
-}
-
-/// Whether a Pod gets the reference; not to a Secret that is `foreign`.
-async fn try_pod(
-    context: &CheckContext<'_>,
-    kube: &Kube,
-    name: &NamespaceName,
-    images: &[CheckedImage<'_>],
-    foreign: &BTreeSet<ObjectName>,
-) -> StepResult {
-    let given: Vec<String> = images
-        .iter()
-        .filter(|image| image.is_served())
-        .map(|image| image.text.to_owned())
-        .collect();
-    let images = if given.is_empty() {
-        any_image(context)
-    } else {
-        given
-    };
-    if images.is_empty() {
-        return StepResult::skipped("not tried: name an image that a Registry serves");
-    }
-    let pod = dry_run::pod(
-        &images,
-        &context.args.service_account,
-        &context.args.pod_labels,
-    );
-    let tried = match kube.try_pod(name, &pod).await {
-        Ok(tried) => tried,
-        Err(error) => return advice::of_cluster(&error),
-    };
-    let needed = needed(context, &images);
-    if needed.iter().any(|secret| foreign.contains(secret)) {
-        return StepResult::skipped("a Pod references no Secret that pullpass does not manage")
-            .id(ids::SECRET_NOT_MANAGED);
-    }
-    dry_run::check_pod(context, name, &tried, &needed)
-}
-
-/// The pull secrets that a Pod with these images needs.
-fn needed(context: &CheckContext<'_>, images: &[String]) -> BTreeSet<ObjectName> {
-    let secret = |image: &String| {
-        let reference = Reference::parse(image).ok()?;
-        let resolved = context
-            .registries
-            .resolve(context.pod_subject(), &reference)?;
-        resolved.registry.secret.clone()
-    };
-    images.iter().filter_map(secret).collect()
-}
-
-/// An image of some Registry that serves the Pod: nothing of it is pulled.
-fn any_image(context: &CheckContext<'_>) -> Vec<String> {
-    let pod_subject = context.pod_subject();
-    let serving = context
-        .registries
-        .iter()
-        .filter(|registry| registry.serves_pod(&pod_subject));
-    let mut patterns = serving.flat_map(ValidRegistry::patterns);
-    let literal = patterns.find(|pattern| !pattern.has_wildcard());
-    literal
-        .map(|pattern| match pattern.path() {
-            "" => format!("{pattern}/pullpass-check"),
-            _ => pattern.to_string(),
-        })
-        .into_iter()
-        .collect()
 }

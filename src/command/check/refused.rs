@@ -1,9 +1,9 @@
 //! Logins that a registry refused meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::credential::login_check::LoginId;
@@ -53,7 +53,7 @@ impl RefusedLogins {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut ByLogin) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 }
 

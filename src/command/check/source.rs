@@ -1,7 +1,9 @@
 //! Source Secrets that were read, and why one cannot be.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::credential::{MintError, SourceSecret, SourceSecrets};
 use crate::provision::ports::ClusterError;
@@ -13,14 +15,14 @@ pub(super) struct Secrets(Mutex<BTreeMap<String, Arc<SourceSecret>>>);
 impl Secrets {
     /// Keeps one that was read.
     pub(super) fn keep(&self, name: &str, secret: &Arc<SourceSecret>) {
-        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.0.lock();
         read.insert(name.to_owned(), Arc::clone(secret));
     }
 }
 
 impl SourceSecrets for Secrets {
     fn source(&self, name: &str) -> Option<Arc<SourceSecret>> {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.0.lock();
         read.get(name).cloned()
     }
 }

@@ -1,8 +1,9 @@
 //! What is known of fixed logins, between the loop that tries them and the reconciler that reports it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::schedule::LoginVersion;
@@ -70,7 +71,6 @@ impl CheckedLogins {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut CheckState) -> T) -> T {
-        let state = self.0.state.lock();
-        act(&mut state.unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.state.lock())
     }
 }

@@ -1,8 +1,9 @@
 //! What is known of the API server's calls, between the scanner that finds it out and the reconciler that reports it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::calls::UnaskedPod;
@@ -56,8 +57,7 @@ impl WebhookCalls {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut CallState) -> T) -> T {
-        let state = self.0.state.lock();
-        act(&mut state.unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.state.lock())
     }
 }
 

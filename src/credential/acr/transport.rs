@@ -1,11 +1,11 @@
 //! The one request of a credential of Azure's SDK, sent by our own HTTP client.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 
 use super::client::Client;
@@ -43,7 +43,7 @@ impl Transport {
     }
 
     fn answer(&self) -> MutexGuard<'_, Option<Result<Reply, MintError>>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answer.lock()
     }
 }
 

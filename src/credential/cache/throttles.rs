@@ -1,11 +1,12 @@
 //! The throttles of all accounts, and those who wait for their turn.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::account_throttle::{AccountThrottle, RequestEnd, Turn};
@@ -82,7 +83,7 @@ impl Throttles {
 
 impl Account {
     fn state(&self) -> MutexGuard<'_, AccountState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn admit(&self, is_late: bool, now: Timestamp) -> Result<Turn, HeldOff> {
