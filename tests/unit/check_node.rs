@@ -6,12 +6,16 @@
     reason = "a test that cannot go on has failed"
 )]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support;
 use serde_json::Value;
+use support::generated::{read, section};
 use support::node::{BIN_DIR, CONFIG, NodeFolder, NodeTable};
+use support::process::make_certificates;
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pullpass"))
@@ -178,4 +182,69 @@ fn prints_the_right_that_nodes_need() {
     assert_eq!(rule["resources"][0], "pullpass.dev");
     assert_eq!(rule["verbs"][0], "request-serviceaccounts-token-audience");
     assert_eq!(documents[1]["subjects"][0]["name"], "system:nodes");
+}
+
+/// Stands in for what the page has on a machine with kind: its one node is a folder, and no cluster says what nodes may ask for.
+const DOUBLES: &str = r#"
+docker() { test "$1" = cp && cp -r "$NODE/${2#pullpass-control-plane:}" "$3"; }
+pullpass() { test "$4" = --kubeconfig && "$PULLPASS" "$1" "$2" "$3" -f "$REGISTRIES"; }
+"#;
+
+/// The files of a node by what `--platform kind` prints: its table of places and modes, and the configuration.
+fn write_node(root: &Path, printed: &str) {
+    let certificates = root.join("certificates");
+    make_certificates(&certificates, "127.0.0.1");
+    let config = printed.split("<<'END'\n").nth(1).unwrap();
+    let config = config.split("END\n").next().unwrap();
+    let table = printed.lines().filter_map(|line| line.strip_prefix("#   /"));
+    let mut written = 0;
+    for row in table {
+        let mut cells = row.split_whitespace();
+        let (path, mode) = (root.join(cells.next().unwrap()), cells.next().unwrap());
+        let text = match path.extension().and_then(|end| end.to_str()) {
+            Some("yaml") => config.to_owned(),
+            Some("crt") => fs::read_to_string(certificates.join("ca.crt")).unwrap(),
+            _ => "#!/bin/sh\n".to_owned(),
+        };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let mode = u32::from_str_radix(mode, 8).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        written += 1;
+    }
+    assert_eq!(written, 3, "{printed}");
+}
+
+/// The block that the page has for a kubelet that does not start, and what it prints of a node that is as it should be. No other test runs a
+/// command of this page.
+#[test]
+fn finds_nothing_wrong_with_a_copied_node_as_the_quick_start_says() {
+    let page = read("docs/quick-start/kubelet.md");
+    let part = section(&page, "### The kubelet does not start");
+    let block = |kind: &str| part.split(kind).nth(1)?.split("```").next();
+    let (commands, expected) = (block("```sh\n").unwrap(), block("```text\n").unwrap());
+    let table = NodeTable::load();
+    let made = table.write(&table.cases[0]);
+    let registries = made.registries();
+    let arguments = ["--address", "10.96.0.80:8444", "--platform", "kind", "-f"];
+    let config = ["credential-provider", "config"];
+    let printed = run(&[&config, &arguments[..], &[registries.to_str().unwrap()]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path().join("pullpass-control-plane");
+    write_node(&node, &String::from_utf8(printed.stdout).unwrap());
+    let output = Command::new("bash")
+        .args(["-euc", &format!("{DOUBLES}{commands}")])
+        .current_dir(folder.path())
+        .env("NODE", &node)
+        .env("REGISTRIES", &registries)
+        .env("PULLPASS", env!("CARGO_BIN_EXE_pullpass"))
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(expected.lines().count() > 3, "{expected}");
+    let known = |line: &&str| *line == "…" || stdout.lines().any(|printed| printed == *line);
+    let missing: Vec<&str> = expected.lines().filter(|line| !known(line)).collect();
+    assert!(missing.is_empty(), "{missing:#?} are not in\n{stdout}");
 }
