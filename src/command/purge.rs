@@ -64,7 +64,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             format!("{} removed, {failed} not", written.len() - failed)
         };
-        super::print(&format!("{} secrets: {done}\n", written.len()))?;
+        super::print(&format!("{}: {done}\n", count(written.len())))?;
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -81,12 +81,19 @@ fn is_confirmed(secrets: usize) -> anyhow::Result<bool> {
     use std::io::IsTerminal as _;
     anyhow::ensure!(
         std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
-        "{secrets} secrets would be removed and nobody can be asked: show them with --dry-run, remove them with --yes"
+        "{} would be removed and nobody can be asked: show them with --dry-run, remove them with --yes",
+        count(secrets)
     );
-    eprint!("Remove {secrets} secrets that pullpass wrote? [y/N] ");
+    eprint!("Remove {} that pullpass wrote? [y/N] ", count(secrets));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// `1 Secret`, `2 Secrets`.
+fn count(secrets: usize) -> String {
+    let plural = if secrets == 1 { "" } else { "s" };
+    format!("{secrets} Secret{plural}")
 }
 
 async fn remove(kube: &Kube, secret: &OwnedSecret, failed: &mut usize) -> String {
