@@ -8,6 +8,7 @@
 )]
 
 mod manifests;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;
