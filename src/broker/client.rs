@@ -34,7 +34,7 @@ pub struct BrokerAddress {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// No certificate is in the file.
-    #[error("the CA file holds no certificate: give the one of pullpass' authority")]
+    #[error("the CA file holds no certificate: give the one of pullpass' CA")]
     Authorities,
     /// The name is none.
     #[error("the server name {0:?} is none: give the DNS name of pullpass' Service")]

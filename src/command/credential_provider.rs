@@ -44,7 +44,7 @@ pub(super) struct Args {
         default_value = "pullpass.pullpass.svc"
     )]
     server_name: String,
-    /// The certificate, PEM, of the authority that signs the broker's: `ca.crt` of the Secret pullpass-certificates
+    /// The certificate, PEM, of the CA that signs the broker's: `ca.crt` of the Secret pullpass-certificates
     #[arg(
         long,
         value_name = "FILE",

@@ -141,7 +141,7 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub exports: Vec<Export>,
-    /// Whether this Registry rests: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
+    /// Whether this Registry is suspended: nothing is injected, minted, renewed or removed for it; what is in secrets stays until it expires.
     /// Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,

@@ -51,7 +51,7 @@ pub(in crate::command) struct Args {
     /// The name that the broker's certificate is for.
     #[arg(long, value_name = "NAME", default_value = "pullpass.pullpass.svc")]
     server_name: String,
-    /// Where the certificate of the authority that signs the broker's will be on the node; by default where the platform has room for it, else
+    /// Where the certificate of the CA that signs the broker's will be on the node; by default where the platform has room for it, else
     /// /etc/pullpass/ca.crt. It is `ca.crt` of the Secret pullpass-certificates.
     #[arg(long, value_name = "FILE", value_parser = parse_node_path)]
     ca_file: Option<String>,

@@ -60,7 +60,7 @@ impl RegistryStatus {
         self.holds("Ready")
     }
 
-    /// Whether it rests.
+    /// Whether it is suspended.
     pub fn is_suspended(&self) -> bool {
         self.holds("Suspended")
     }
