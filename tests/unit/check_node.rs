@@ -196,7 +196,9 @@ fn write_node(root: &Path, printed: &str) {
     make_certificates(&certificates, "127.0.0.1");
     let config = printed.split("<<'END'\n").nth(1).unwrap();
     let config = config.split("END\n").next().unwrap();
-    let table = printed.lines().filter_map(|line| line.strip_prefix("#   /"));
+    let table = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   /"));
     let mut written = 0;
     for row in table {
         let mut cells = row.split_whitespace();

@@ -45,7 +45,10 @@ fn names_the_image_by_this_version_everywhere() {
         wrong.extend(others.map(|tag| format!("{}: {tag}", file.display())));
     }
     assert!(wrong.is_empty(), "not {VERSION}: {wrong:#?}");
-    for name in NAMED.into_iter().chain(["Dockerfile", "manifests/render.sh"]) {
+    for name in NAMED
+        .into_iter()
+        .chain(["Dockerfile", "manifests/render.sh"])
+    {
         assert!(find_tags(&read(name)).count() > 0, "{name} names no image");
     }
 }
@@ -53,13 +56,34 @@ fn names_the_image_by_this_version_everywhere() {
 #[test]
 fn says_this_version_wherever_a_version_is_said() {
     for (file, line) in [
-        ("manifests/chart/Chart.yaml", format!("\nversion: {VERSION}\n")),
-        ("manifests/chart/Chart.yaml", format!("\nappVersion: {VERSION}\n")),
-        ("manifests/chart-registries/Chart.yaml", format!("\nversion: {VERSION}\n")),
-        ("manifests/chart-registries/Chart.yaml", format!("\nappVersion: {VERSION}\n")),
-        ("Cargo.lock", format!("\nname = \"pullpass\"\nversion = \"{VERSION}\"\n")),
-        ("fuzz/Cargo.lock", format!("\nname = \"pullpass\"\nversion = \"{VERSION}\"\n")),
-        ("Dockerfile", format!("org.opencontainers.image.version={VERSION}\n")),
+        (
+            "manifests/chart/Chart.yaml",
+            format!("\nversion: {VERSION}\n"),
+        ),
+        (
+            "manifests/chart/Chart.yaml",
+            format!("\nappVersion: {VERSION}\n"),
+        ),
+        (
+            "manifests/chart-registries/Chart.yaml",
+            format!("\nversion: {VERSION}\n"),
+        ),
+        (
+            "manifests/chart-registries/Chart.yaml",
+            format!("\nappVersion: {VERSION}\n"),
+        ),
+        (
+            "Cargo.lock",
+            format!("\nname = \"pullpass\"\nversion = \"{VERSION}\"\n"),
+        ),
+        (
+            "fuzz/Cargo.lock",
+            format!("\nname = \"pullpass\"\nversion = \"{VERSION}\"\n"),
+        ),
+        (
+            "Dockerfile",
+            format!("org.opencontainers.image.version={VERSION}\n"),
+        ),
         ("docs/INSTALL.md", format!("(`appVersion`, {VERSION})")),
     ] {
         assert!(read(file).contains(&line), "{file} lacks {line:?}");
