@@ -15,6 +15,7 @@ mod unmatched;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::provision::login_outcomes::ReasonWord;
 use crate::provision::ports::MintError;
 use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
@@ -44,7 +45,7 @@ const RESTS: &str = "suspended (spec.suspend: true): nothing is minted, renewed 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the word of conditions")]
 pub(super) struct Reason {
-    pub(super) reason: &'static str,
+    pub(super) reason: ReasonWord,
     pub(super) message: String,
     /// Whether it passes without anybody's doing.
     is_passing: bool,
@@ -53,11 +54,12 @@ pub(super) struct Reason {
 }
 
 impl Reason {
-    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<ReasonWord>, message: impl Into<String>) -> Self {
+        let reason = reason.into();
         Self {
+            is_passing: progress::is_passing(&reason),
             reason,
             message: message.into(),
-            is_passing: progress::is_passing(reason),
             is_for_admins: false,
         }
     }
@@ -73,7 +75,11 @@ impl Reason {
 
     /// The same, in these words.
     fn in_words(&self, message: String) -> Self {
-        Self { message, ..*self }
+        Self {
+            reason: self.reason.clone(),
+            message,
+            ..*self
+        }
     }
 }
 
@@ -200,7 +206,7 @@ fn decide_conditions(
         Condition {
             type_: kind.to_owned(),
             status: verdict.status.to_owned(),
-            reason: verdict.finding.reason.to_owned(),
+            reason: verdict.finding.reason.into_owned(),
             message: verdict.finding.message,
             last_transition_time: since,
             observed_generation: listed.generation,
@@ -370,7 +376,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
             "a renewed login is not written, the previous one is still valid: {}",
             why.message
         );
-        Reason::new(why.reason, message)
+        Reason::new(why.reason.clone(), message)
     }));
     findings.extend(facts.notes.iter().cloned());
     let Some(first) = findings.first() else {
@@ -380,7 +386,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
         .iter()
         .map(|finding| finding.message.as_str())
         .collect();
-    (true, Reason::new(first.reason, messages.join("; ")))
+    (true, Reason::new(first.reason.clone(), messages.join("; ")))
 }
 
 fn find_foreign(summary: &RegistrySummary) -> Reason {
