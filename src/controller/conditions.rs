@@ -11,6 +11,7 @@ mod asked;
 mod login;
 mod progress;
 mod unmatched;
+mod verdict;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -28,6 +29,7 @@ use login::{LoginFinding, VERIFIED};
 use progress::Work;
 pub(super) use progress::find_deadline;
 pub(super) use unmatched::{Reach, find_reach};
+use verdict::Verdict;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 3;
@@ -111,27 +113,6 @@ pub(super) struct RegistryFacts {
     pub(super) shared_host: Option<String>,
     /// Other problems that need attention.
     pub(super) notes: Vec<Reason>,
-}
-
-/// What a condition says.
-#[derive(Clone, Debug)]
-struct Verdict {
-    /// `True`, `False` or `Unknown`.
-    status: &'static str,
-    finding: Reason,
-}
-
-impl Verdict {
-    fn new(holds: bool, finding: Reason) -> Self {
-        let status = if holds { "True" } else { "False" };
-        Self { status, finding }
-    }
-
-    fn unknown(reason: &'static str, message: &str) -> Self {
-        let finding = Reason::new(reason, message);
-        let status = "Unknown";
-        Self { status, finding }
-    }
 }
 
 /// What is wrong with a Registry, if it is to be reported. Nothing is while it is suspended.

@@ -41,10 +41,14 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("cluster/watch/registries.rs", &["Registry"]),
     ("cluster/watch/stream.rs", &["ResourceVersionTooLarge"]),
     ("controller/cert_rotation.rs", &["Written"]),
-    ("controller/conditions.rs", &["False", "True", "Unknown"]),
+    ("controller/conditions.rs", &["False"]),
     ("controller/conditions/asked.rs", &["False", "True"]),
     ("controller/conditions/login.rs", &["False", "Unknown"]),
     ("controller/conditions/progress.rs", &["True"]),
+    (
+        "controller/conditions/verdict.rs",
+        &["False", "True", "Unknown"],
+    ),
     ("controller/login_checks/schedule.rs", &["False", "True"]),
     (
         "controller/missed_pods/event.rs",
