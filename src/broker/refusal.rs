@@ -42,6 +42,12 @@ impl Reason {
         }
     }
 
+    /// Whether this is as it was meant, more often than not: that a namespace did not opt in, or that nobody has the image. The Pod's Event
+    /// is then `Normal`.
+    pub fn is_as_meant(self) -> bool {
+        matches!(self, Self::NotOptedIn | Self::NoRegistry)
+    }
+
     /// The status of the HTTP answer.
     pub fn status(self) -> u16 {
         match self {

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::Kube;
 use super::api::Objects;
 use crate::names::{NamespaceName, ObjectName};
+use crate::provision::login_outcomes::ReasonWord;
 use crate::provision::ports::ClusterError;
 
 /// For how long the same reason is not repeated for one object.
@@ -57,8 +58,8 @@ pub struct EventNote {
     pub regarding: ObjectReference,
     /// How grave it is.
     pub event_type: EventType,
-    /// Why, in one CamelCase word of a closed set.
-    pub reason: &'static str,
+    /// Why, in one CamelCase word of those that conditions have.
+    pub reason: ReasonWord,
     /// What tells it apart from others of the same object and reason, so that one does not keep the other back.
     pub series: Option<String>,
     /// What pullpass did or would have done, in one CamelCase word.
@@ -188,7 +189,7 @@ fn build_event(notice: &EventNote, instance: Option<&str>, now: Timestamp) -> Ev
         event_time: Some(MicroTime(now)),
         regarding: Some(regarding.clone()),
         type_: Some(kind.to_owned()),
-        reason: Some(notice.reason.to_owned()),
+        reason: Some(notice.reason.clone().into_owned()),
         action: Some(notice.action.to_owned()),
         note: Some(cut(&notice.note, NOTE_MAX).to_owned()),
         reporting_controller: Some(REPORTING_CONTROLLER.to_owned()),
@@ -275,7 +276,7 @@ mod tests {
                 ..ObjectReference::default()
             },
             event_type: EventType::Warning,
-            reason,
+            reason: reason.into(),
             series: None,
             action: "Keep",
             note: "é".repeat(600),

@@ -15,7 +15,7 @@ use super::events::{EventNote, EventType, reference_pod};
 use super::{Kube, api_error};
 use crate::broker::claims::PodIdentity;
 use crate::broker::ports::{BrokerCluster, LivePod};
-use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::refusal::Refusal;
 use crate::names::{NamespaceName, ObjectName};
 use crate::plain_text;
 use crate::provision::ports::ClusterError;
@@ -117,15 +117,15 @@ impl BrokerCluster for Kube {
 
 /// The Event about a Pod whose kubelet got no login.
 fn describe(pod: &PodIdentity, refusal: &Refusal) -> EventNote {
-    // That a namespace did not opt in, or that nobody has the image, is as it was meant more often than not.
-    let event_type = match refusal.reason {
-        Reason::NotOptedIn | Reason::NoRegistry => EventType::Normal,
-        _ => EventType::Warning,
+    let event_type = if refusal.reason.is_as_meant() {
+        EventType::Normal
+    } else {
+        EventType::Warning
     };
     EventNote {
         regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type,
-        reason: refusal.reason.as_str(),
+        reason: refusal.reason.as_str().into(),
         series: None,
         action: ACTION,
         note: format!(

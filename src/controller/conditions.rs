@@ -11,10 +11,12 @@ mod asked;
 mod login;
 mod progress;
 mod unmatched;
+mod verdict;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::provision::login_outcomes::ReasonWord;
 use crate::provision::ports::MintError;
 use crate::provision::secret::seconds;
 use crate::provision::summary::RegistrySummary;
@@ -27,6 +29,7 @@ use login::{LoginFinding, VERIFIED};
 use progress::Work;
 pub(super) use progress::find_deadline;
 pub(super) use unmatched::{Reach, find_reach};
+use verdict::Verdict;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 3;
@@ -44,7 +47,7 @@ const RESTS: &str = "suspended (spec.suspend: true): nothing is minted, renewed 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the word of conditions")]
 pub(super) struct Reason {
-    pub(super) reason: &'static str,
+    pub(super) reason: ReasonWord,
     pub(super) message: String,
     /// Whether it passes without anybody's doing.
     is_passing: bool,
@@ -53,11 +56,12 @@ pub(super) struct Reason {
 }
 
 impl Reason {
-    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<ReasonWord>, message: impl Into<String>) -> Self {
+        let reason = reason.into();
         Self {
+            is_passing: progress::is_passing(&reason),
             reason,
             message: message.into(),
-            is_passing: progress::is_passing(reason),
             is_for_admins: false,
         }
     }
@@ -73,7 +77,11 @@ impl Reason {
 
     /// The same, in these words.
     fn in_words(&self, message: String) -> Self {
-        Self { message, ..*self }
+        Self {
+            reason: self.reason.clone(),
+            message,
+            ..*self
+        }
     }
 }
 
@@ -105,27 +113,6 @@ pub(super) struct RegistryFacts {
     pub(super) shared_host: Option<String>,
     /// Other problems that need attention.
     pub(super) notes: Vec<Reason>,
-}
-
-/// What a condition says.
-#[derive(Clone, Debug)]
-struct Verdict {
-    /// `True`, `False` or `Unknown`.
-    status: &'static str,
-    finding: Reason,
-}
-
-impl Verdict {
-    fn new(holds: bool, finding: Reason) -> Self {
-        let status = if holds { "True" } else { "False" };
-        Self { status, finding }
-    }
-
-    fn unknown(reason: &'static str, message: &str) -> Self {
-        let finding = Reason::new(reason, message);
-        let status = "Unknown";
-        Self { status, finding }
-    }
 }
 
 /// What is wrong with a Registry, if it is to be reported. Nothing is while it is suspended.
@@ -200,7 +187,7 @@ fn decide_conditions(
         Condition {
             type_: kind.to_owned(),
             status: verdict.status.to_owned(),
-            reason: verdict.finding.reason.to_owned(),
+            reason: verdict.finding.reason.into_owned(),
             message: verdict.finding.message,
             last_transition_time: since,
             observed_generation: listed.generation,
@@ -370,7 +357,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
             "a renewed login is not written, the previous one is still valid: {}",
             why.message
         );
-        Reason::new(why.reason, message)
+        Reason::new(why.reason.clone(), message)
     }));
     findings.extend(facts.notes.iter().cloned());
     let Some(first) = findings.first() else {
@@ -380,7 +367,7 @@ fn decide_degraded(facts: &RegistryFacts, login: &LoginFinding, now: Timestamp) 
         .iter()
         .map(|finding| finding.message.as_str())
         .collect();
-    (true, Reason::new(first.reason, messages.join("; ")))
+    (true, Reason::new(first.reason.clone(), messages.join("; ")))
 }
 
 fn find_foreign(summary: &RegistrySummary) -> Reason {

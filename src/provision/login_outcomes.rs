@@ -2,6 +2,7 @@
 //!
 //! Each credential of the Registry has an outcome of its own, and so has each namespace whose own ServiceAccount mints.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
@@ -29,48 +30,25 @@ const REFRESH: SignedDuration = SignedDuration::from_hours(1);
 /// <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff>
 const ASKED_AGAIN: SignedDuration = SignedDuration::from_hours(4);
 
-/// The reasons for which a request gets no login.
-const REASONS: [&str; 36] = [
-    "AccessDenied",
-    "ApiServerAudience",
-    "AudienceForbidden",
-    "ClockSkew",
-    "Configuration",
-    "Conflict",
-    "Forbidden",
-    "InternalError",
-    "InvalidResponse",
-    "MalformedAnnotation",
-    "MalformedSource",
-    "MissingAnnotation",
-    "MissingServiceAccount",
-    "MissingSource",
-    "NamespaceTerminating",
-    "Network",
-    "NoIdentity",
-    "NotFound",
-    "ObjectMismatch",
-    "Refused",
-    "Rejected",
-    "ServiceAccountReplaced",
-    "SessionNotRenewed",
-    "StoreConflict",
-    "StoreForbidden",
-    "StoreUnreachable",
-    "Throttled",
-    "Timeout",
-    "TokenForbidden",
-    "TokenUnreachable",
-    "TrustRefused",
-    "Unauthenticated",
-    "Unavailable",
-    "Unbound",
-    "Unreachable",
-    "UnrecognizedClient",
-];
+/// How long a reason is at most, in bytes: an Event has it, too.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/apis/core/validation/events.go>
+const MAX_REASON: usize = 128;
 
-/// The reason of what another version of pullpass wrote, for which this one has no word.
-const UNKNOWN_REASON: &str = "Unavailable";
+/// Why something is as it is, in one word of those of conditions. A text is another replica's, which may be of another version.
+pub type ReasonWord = Cow<'static, str>;
+
+/// The word that was written; `None`: it has not the form of a condition's reason, or is too long for an Event's.
+/// <https://github.com/kubernetes/apimachinery/blob/v0.36.0/pkg/apis/meta/v1/types.go> (`Condition.reason`)
+pub fn parse_reason(text: &str) -> Option<ReasonWord> {
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let has_form = text.len() <= MAX_REASON
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.ends_with(is_word)
+        && text
+            .chars()
+            .all(|letter| is_word(letter) || ",:".contains(letter));
+    has_form.then(|| Cow::Owned(text.to_owned()))
+}
 
 /// Of which credential an outcome is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,8 +78,8 @@ impl LoginSource {
 pub struct LoginFailure {
     /// When it was seen last, to the second.
     pub at: Timestamp,
-    /// Why, in one word of those of conditions.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: ReasonWord,
     /// What happened and what to do, for those who run pullpass; no secret in it.
     pub message: String,
 }
@@ -111,7 +89,7 @@ impl LoginFailure {
     pub fn new(pending: &Pending, at: Timestamp) -> Self {
         Self {
             at: super::secret::seconds(at),
-            reason: pending.reason,
+            reason: Cow::Borrowed(pending.reason),
             message: shorten(&pending.message, MAX_MESSAGE),
         }
     }
@@ -195,11 +173,6 @@ impl LoginOutcomes {
         });
     }
 
-    /// The word of conditions that this is; `None`: this version has none such.
-    pub fn find_reason(word: &str) -> Option<&'static str> {
-        REASONS.into_iter().find(|reason| *reason == word)
-    }
-
     /// What is in an annotation. What cannot be read is left out.
     pub fn parse(text: &str) -> Self {
         let written: Written = serde_json::from_str(text).unwrap_or_default();
@@ -209,10 +182,9 @@ impl LoginOutcomes {
                 source: one.source,
                 namespace: namespace.transpose().ok()?,
             };
-            let known = Self::find_reason(&one.reason);
             let failure = LoginFailure {
                 at: one.at.parse().ok()?,
-                reason: known.unwrap_or(UNKNOWN_REASON),
+                reason: parse_reason(&one.reason)?,
                 message: shorten(&one.message, MAX_MESSAGE),
             };
             Some((source, failure))
@@ -233,7 +205,7 @@ impl LoginOutcomes {
                 source: source.source.clone(),
                 namespace: source.namespace.as_ref().map(ToString::to_string),
                 at: failure.at.to_string(),
-                reason: failure.reason.to_owned(),
+                reason: failure.reason.clone().into_owned(),
                 message: failure.message.clone(),
             });
         let written = Written {

@@ -33,7 +33,7 @@ fn notice(kind: &str, namespace: Option<&str>, name: &str) -> EventNote {
             ..ObjectReference::default()
         },
         event_type: EventType::Warning,
-        reason: "SecretNotManaged",
+        reason: "SecretNotManaged".into(),
         series: None,
         action: "Keep",
         note: format!("{} is not managed by pullpass: rename it", "é".repeat(700)),

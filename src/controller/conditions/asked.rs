@@ -1,7 +1,7 @@
 //! A Registry whose login kubelets ask for: whether they do. Pure.
 
 use super::{Reason, RegistryFacts, Verdict};
-use crate::provision::login_outcomes::LoginOutcomes;
+use crate::provision::login_outcomes::parse_reason;
 use crate::quantity;
 use crate::registry::crd::RegistryStatus;
 
@@ -9,6 +9,11 @@ use crate::registry::crd::RegistryStatus;
 pub(super) const NOT_OBSERVED: &str = "NotObserved";
 /// Somebody did.
 pub(super) const SERVED_BY_NODE: &str = "ServedByNode";
+
+/// How a message begins that says what kubelets got: no other condition `Ready` of a Registry says that.
+const LAST_FAILED: &str = "the kubelet that asked last got no login: ";
+/// See [`LAST_FAILED`].
+const NAMESPACES_FAIL: &str = "kubelets get no login for Pods of ";
 
 /// What is known of kubelets that ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +45,7 @@ impl FailingNamespaces {
     /// That they get no login.
     fn describe(&self) -> Reason {
         let message = format!(
-            "kubelets get no login for Pods of {}, for one {}: {}",
+            "{NAMESPACES_FAIL}{}, for one {}: {}",
             quantity::count(self.count, "namespace"),
             self.named,
             self.why.message
@@ -79,6 +84,9 @@ pub(super) fn count(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> O
 ///
 /// A namespace's own identity that fails is that namespace's matter, and the others are served: it makes the Registry `Degraded`, and
 /// not ready only where nobody ever was served.
+///
+/// That nobody asked yet is no failure, and nothing that passes by itself: a Pod asks, and tools that go by kstatus create that Pod only
+/// once the Registry is ready. So it is ready as a Registry is that no namespace opted in for, and the reason tells the two apart.
 pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> Verdict {
     let asked = facts.asked.clone().unwrap_or_default();
     if let Some(problem) = asked.source_problem {
@@ -88,10 +96,7 @@ pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus
         return known;
     }
     if let Some(failure) = &facts.failure {
-        let message = format!(
-            "the kubelet that asked last got no login: {}",
-            failure.message
-        );
+        let message = format!("{LAST_FAILED}{}", failure.message);
         return Verdict::new(false, failure.in_words(message));
     }
     if let Some(message) = describe(facts, before).filter(|_| asked.is_served) {
@@ -100,10 +105,8 @@ pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus
     if let Some(failing) = find_failing(facts) {
         return Verdict::new(false, failing);
     }
-    Verdict::unknown(
-        NOT_OBSERVED,
-        "no node's kubelet got its login yet: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both",
-    )
+    let message = "no node's kubelet got its login yet, so it is not known whether nodes ask: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both";
+    Verdict::new(true, Reason::new(NOT_OBSERVED, message))
 }
 
 /// What an earlier leader said, until this one has read what kubelets asked.
@@ -115,8 +118,9 @@ fn keep(before: &RegistryStatus) -> Option<Verdict> {
     if ready.status == "True" && ready.reason == SERVED_BY_NODE {
         return Some(Verdict::new(true, Reason::new(SERVED_BY_NODE, message)));
     }
-    let reason = LoginOutcomes::find_reason(&ready.reason);
-    let reason = reason.filter(|_| ready.status == "False")?;
+    let is_of_kubelets = [LAST_FAILED, NAMESPACES_FAIL].map(|begin| message.starts_with(begin));
+    let is_kept = ready.status == "False" && is_of_kubelets.contains(&true);
+    let reason = parse_reason(&ready.reason).filter(|_| is_kept)?;
     Some(Verdict::new(false, Reason::new(reason, message)))
 }
 

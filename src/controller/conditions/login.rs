@@ -121,7 +121,7 @@ impl LoginFinding {
     fn read(&self) -> Option<(&str, &str, &str)> {
         let found = self.verified.as_ref().map(|(verdict, _)| {
             let finding = &verdict.finding;
-            (verdict.status, finding.reason, finding.message.as_str())
+            (verdict.status, &*finding.reason, finding.message.as_str())
         });
         let kept = self.kept.as_ref();
         found.or_else(|| kept.map(|kept| (&*kept.status, &*kept.reason, &*kept.message)))

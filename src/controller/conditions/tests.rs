@@ -358,7 +358,7 @@ fn says_whether_kubelets_ask() {
     let none = of(&asked(Some(0), false));
     assert_eq!(
         read(&none),
-        "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved"
+        "Ready=True NotObserved, Degraded=False AsExpected"
     );
     assert_eq!((none.nodes, none.namespaces), (Some(0), None));
     assert!(none.conditions[0].message.contains("docs/DELIVERY.md"));
@@ -417,7 +417,7 @@ fn says_why_the_kubelet_that_asked_last_got_no_login() {
         // To ask is not to be served.
         (
             asked_in_vain(false, None, 0),
-            "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved",
+            "Ready=True NotObserved, Degraded=False AsExpected",
             "no node's kubelet got its login yet",
         ),
         // One namespace's own identity is not the others'.
@@ -451,9 +451,23 @@ fn is_ready_again_once_a_kubelet_is_served_and_not_for_what_secrets_held() {
         read(&again),
         "Ready=True ServedByNode, Degraded=False AsExpected"
     );
-    let secrets = of(&with(&summary(2, 2)));
-    let moved = build_status(&listed(), &asked(None, false), Some(&secrets), at(1));
-    assert!(read(&moved).starts_with("Ready=Unknown NotObserved"));
+    // What was said of Secrets, of the spec, or of the source is no answer to a kubelet.
+    let mut invalid = asked(Some(3), false);
+    invalid.problem = Some("spec.images is empty".to_owned());
+    let mut lacks = asked(Some(3), false);
+    lacks.asked.as_mut().unwrap().source_problem = Some("it is not there".to_owned());
+    for other in [with(&summary(2, 2)), with(&summary(0, 2)), invalid, lacks] {
+        let before = RegistryStatus {
+            nodes: Some(3),
+            ..of(&other)
+        };
+        let moved = build_status(&listed(), &asked(None, false), Some(&before), at(1));
+        assert!(
+            read(&moved).starts_with("Ready=True NotObserved"),
+            "{}",
+            read(&moved)
+        );
+    }
 }
 
 #[test]
@@ -527,7 +541,7 @@ fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts> {
         "Rejected",
         "SomethingNew",
     ];
-    let finding = |reason: &&'static str| Some(Reason::new(reason, "a cloud says so"));
+    let finding = |reason: &&'static str| Some(Reason::new(*reason, "a cloud says so"));
     let failures: Vec<_> = reasons.iter().map(finding).chain([None]).collect();
     let mut all = Vec::new();
     for problem in [None, Some("spec.images is empty".to_owned())] {
@@ -554,6 +568,20 @@ fn all_facts(summaries: &[RegistrySummary]) -> Vec<RegistryFacts> {
                     }
                 }
             }
+        }
+    }
+    all
+}
+
+/// The same of one that kubelets ask for.
+fn all_asked() -> Vec<RegistryFacts> {
+    let mut all = Vec::new();
+    for nodes in [None, Some(0), Some(3)] {
+        all.extend([false, true].map(|has_secret| asked(nodes, has_secret)));
+    }
+    for is_served in [false, true] {
+        for failure in [None, Some("AccessDenied"), Some("Timeout")] {
+            all.extend([0, 2].map(|count| asked_in_vain(is_served, failure, count)));
         }
     }
     all
@@ -607,7 +635,8 @@ fn lets_nobody_wait_for_ever() {
         ..summary(0, 2)
     };
     let summaries = [summary(0, 2), summary(2, 2), foreign(), lack(), in_no_place];
-    let all = all_facts(&summaries);
+    let mut all = all_facts(&summaries);
+    all.extend(all_asked());
     // What was said before: nothing, or each set of conditions that there can be.
     let befores = distinct(all.iter().map(of));
     assert!(befores.len() > 20, "{}", befores.len());

@@ -11,7 +11,7 @@ pub(super) fn missed_pod(pod: &ListedPod, lacks: &MissingReferences) -> EventNot
     EventNote {
         regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type: EventType::Warning,
-        reason: "PullSecretNotReferenced",
+        reason: "PullSecretNotReferenced".into(),
         series: None,
         action: "Scan",
         note: format!(
@@ -32,7 +32,7 @@ pub(super) fn node_not_asked(
     EventNote {
         regarding: reference_pod(&pod.namespace, &pod.name, &pod.uid),
         event_type: EventType::Warning,
-        reason: "NodeNotAsked",
+        reason: "NodeNotAsked".into(),
         series: None,
         action: "Scan",
         note: format!(
@@ -51,7 +51,7 @@ pub(super) fn webhook_not_called(pod: &UnaskedPod) -> EventNote {
             None,
         ),
         event_type: EventType::Warning,
-        reason: "WebhookNotCalled",
+        reason: "WebhookNotCalled".into(),
         series: None,
         action: "Scan",
         note: pod.describe(),

@@ -70,7 +70,7 @@ impl ReconcilerState {
                 None,
             ),
             event_type: EventType::Warning,
-            reason: "RemovalBlocked",
+            reason: "RemovalBlocked".into(),
             series: Some(id.clone()),
             action: "Remove",
             note,

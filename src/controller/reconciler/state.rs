@@ -260,7 +260,7 @@ impl ReconcilerState {
             self.events.push(EventNote {
                 regarding: secret(&key.0, &key.1),
                 event_type: EventType::Warning,
-                reason: "ConflictingWriter",
+                reason: "ConflictingWriter".into(),
                 series: None,
                 action: "Repair",
                 note,

@@ -90,7 +90,7 @@ fn find_current<'o>(
 }
 
 fn reason_of(failure: &LoginFailure) -> Reason {
-    Reason::new(failure.reason, &*failure.message)
+    Reason::new(failure.reason.clone(), &*failure.message)
 }
 
 #[cfg(test)]

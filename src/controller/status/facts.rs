@@ -255,7 +255,7 @@ impl<'t> Facts<'t> {
             .map(|(namespace, name)| EventNote {
                 regarding: secret(namespace, name),
                 event_type: EventType::Warning,
-                reason: "SecretNotManaged",
+                reason: "SecretNotManaged".into(),
                 series: None,
                 action: "Provision",
                 note: format!(

@@ -5,7 +5,7 @@ fn note(number: usize) -> EventNote {
     EventNote {
         regarding: secret("team", &format!("{number:02}")),
         event_type: EventType::Warning,
-        reason: "SecretNotManaged",
+        reason: "SecretNotManaged".into(),
         series: None,
         action: "Provision",
         note: String::new(),

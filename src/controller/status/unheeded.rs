@@ -20,7 +20,7 @@ pub(super) fn find(
         let excluded = EventNote {
             regarding: regard(None),
             event_type: EventType::Warning,
-            reason: "NamespaceExcluded",
+            reason: "NamespaceExcluded".into(),
             series: None,
             action: "Provision",
             note: EXCLUDED_NOTE.to_owned(),
@@ -29,7 +29,7 @@ pub(super) fn find(
             // An Event on a Namespace is in `default`, unless it says where it is: people here may read no other.
             Some(note) => EventNote {
                 regarding: regard(Some(name)),
-                reason: "UnknownInjectValue",
+                reason: "UnknownInjectValue".into(),
                 note,
                 ..excluded
             },

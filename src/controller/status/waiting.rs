@@ -9,6 +9,7 @@ use super::secret;
 use crate::cluster::{EventNote, EventType};
 use crate::names::ObjectName;
 use crate::provision::changes::PullSecretKey;
+use crate::provision::login_outcomes::ReasonWord;
 use crate::registry::{CredentialSource, RegistryInfo, ValidRegistry};
 
 /// In how many namespaces it is said of one Registry, and of all of them.
@@ -21,7 +22,7 @@ const MAX_OF_ALL: usize = 1000;
 pub(super) struct WaitCause {
     /// Who waits.
     users: &'static str,
-    reason: &'static str,
+    reason: ReasonWord,
     /// What people in the namespace can do; `None`: only those who run pullpass can do something.
     advice: Option<String>,
 }
@@ -44,7 +45,7 @@ pub(super) fn find(
     if is_refused {
         let refused = |secret: &str| WaitCause {
             users: registry.users(secret),
-            reason: "LoginRefused",
+            reason: "LoginRefused".into(),
             advice: None,
         };
         let keys = index.keys_of_registry(counts).take(most);
@@ -95,7 +96,7 @@ fn find_cause(
     let advice = registry.sources.iter().any(is_own).then_some(lack.message);
     Some(WaitCause {
         users,
-        reason: lack.reason,
+        reason: lack.reason.into(),
         advice,
     })
 }
@@ -120,7 +121,7 @@ pub(super) fn describe(
     EventNote {
         regarding: secret(namespace, name),
         event_type: EventType::Warning,
-        reason,
+        reason: reason.clone(),
         series: Some(registry.to_owned()),
         action: "Provision",
         note,
@@ -173,7 +174,7 @@ pub(super) fn describe_ended<'w>(
         .map(move |((namespace, name), cause)| EventNote {
             regarding: secret(namespace, name),
             event_type: EventType::Normal,
-            reason: "LoginAvailable",
+            reason: "LoginAvailable".into(),
             series: Some(registry.to_string()),
             action: "Provision",
             note: format!(

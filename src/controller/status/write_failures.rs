@@ -41,9 +41,9 @@ impl WriteFailure {
             reason, message, ..
         } = &self.why;
         match self.count {
-            1 => Reason::new(reason, message),
+            1 => Reason::new(*reason, message),
             count => Reason::new(
-                reason,
+                *reason,
                 format!("{message} (and {count} pull secrets in all)"),
             ),
         }
@@ -102,7 +102,7 @@ fn notice((namespace, name): &PullSecretKey, why: &Pending) -> EventNote {
     EventNote {
         regarding: secret(namespace, name),
         event_type: EventType::Warning,
-        reason: why.reason,
+        reason: why.reason.into(),
         series: None,
         action: "Provision",
         note: format!("cannot write this Secret, a login is missing here: {advice}"),

@@ -14,7 +14,7 @@ pub struct RegistryStatus {
     /// The `metadata.generation` that all this is said of. Form: a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every namespace it serves holds a good login, or kubelets ask for it. `Degraded`: something needs attention. `Verified`: its fixed login was tried
+    /// `Ready`: every namespace it serves holds a good login; where kubelets ask for it, the one that asked last got it, if any did. `Degraded`: something needs attention. `Verified`: its fixed login was tried
     /// at its registry, which takes it or not; unknown where nobody could. `Suspended`: it is suspended, and `Ready` says what was seen last. `Reconciling`: it is not ready, and that is worked on; `Stalled`: it is not, and a person has to act.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

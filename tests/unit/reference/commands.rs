@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 use pullpass::command::build_cli;
 
-use crate::support::generated::{Part, Row, cell, code, table};
+use crate::support::generated::{Part, Row, cell, code, read, table};
 use crate::support::sources::sources;
 
 const FILE: &str = "docs/reference/command-line.md";
@@ -289,6 +289,13 @@ fn finds_the_calls_of_a_line_of_shell() {
     }
 }
 
+/// Variables that libraries read for pullpass, and which: people set them for a Go program as well, or Kubernetes does.
+const OF_LIBRARIES: [(&str, &str); 3] = [
+    ("KUBERNETES_SERVICE_PORT", "kube-client"),
+    ("SSL_CERT_DIR", "rustls-native-certs"),
+    ("SSL_CERT_FILE", "rustls-native-certs"),
+];
+
 /// Whether a text has the form of a variable's name.
 fn is_variable(text: &str) -> bool {
     let is_part =
@@ -316,6 +323,15 @@ fn tells_of_every_variable_that_it_reads() {
         }
     }
     found.remove("CARGO_PKG_VERSION");
+    let lock = read("Cargo.lock");
+    for (name, library) in OF_LIBRARIES {
+        let is_used = lock.contains(&format!("name = \"{library}\"\n"));
+        assert!(
+            is_used,
+            "{library} is no dependency, so that nobody reads {name}"
+        );
+        found.entry(name.to_owned()).or_default();
+    }
     let rows = found.keys().filter(|name| !flags.contains(*name));
     let rows: Vec<Row> = rows.map(|name| vec![code(name)]).collect();
     assert!(rows.len() > 10, "{rows:?}");

@@ -1,7 +1,12 @@
 //! docs/reference/conditions.md: every word that pullpass says why with, and every warning, as the code has them.
 //!
 //! Reasons are words in CamelCase. Each text of that form in the code, but for the rooms that are left out, has a row in one of the page's
-//! tables, by how the code uses it, or is listed here as a word of somebody else's. So none can be said without a row.
+//! tables, by how the code uses it, or is listed as a word of somebody else's in that file. So none can be said without a row.
+
+mod events;
+mod made;
+mod others;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,89 +15,10 @@ use pullpass::credential::is_passing_reason;
 use serde_json::Value;
 
 use crate::support::generated::{Part, Row, cell, code, read, table};
-use crate::support::sources::{
-    Source, end_of_item, inner, is_punct, is_word, sources, text_of, walk,
-};
+use crate::support::sources::{Source, end_of_item, is_word, sources, text_of, walk};
+use words::{Role, find_files, find_words};
 
 const FILE: &str = "docs/reference/conditions.md";
-
-/// Rooms whose words are of other pages: docs/CHECK.md has what `check` finds, registry.md the words of the kind.
-const LEFT_OUT: [&str; 2] = ["command", "registry"];
-
-/// Words in CamelCase that are no reasons of pullpass': those of Kubernetes, of clouds, of metrics (docs/reference/metrics.md has these).
-const OTHERS: &[(&str, &[&str])] = &[
-    (
-        "kinds",
-        &[
-            "AdmissionReview",
-            "CredentialProviderRequest",
-            "CredentialProviderResponse",
-            "DaemonSet",
-            "Deployment",
-            "Job",
-            "Lease",
-            "MutatingWebhookConfiguration",
-            "Namespace",
-            "Pod",
-            "Registry",
-            "ReplicaSet",
-            "ReplicationController",
-            "Secret",
-            "ServiceAccount",
-            "StatefulSet",
-            "TaskRun",
-            "TokenReview",
-            "ValidatingAdmissionPolicy",
-            "Workflow",
-        ],
-    ),
-    (
-        "values of Kubernetes' fields",
-        &[
-            "ErrImagePull",
-            "False",
-            "Image",
-            "ImagePullBackOff",
-            "JSONPatch",
-            "Normal",
-            "Opaque",
-            "Pending",
-            "ResourceVersionTooLarge",
-            "True",
-            "Unknown",
-            "Warning",
-        ],
-    ),
-    (
-        "clouds' keys and words",
-        &[
-            "AccessKeyId",
-            "AcrPull",
-            "Code",
-            "Exception",
-            "IPv6",
-            "Message",
-            "SecretAccessKey",
-            "Success",
-            "Token",
-        ],
-    ),
-    (
-        "outcomes of metrics",
-        &[
-            "Deleted",
-            "Failed",
-            "Minted",
-            "Served",
-            "Succeeded",
-            "Written",
-        ],
-    ),
-    (
-        "names for the debugger",
-        &["Bounded", "LoginId", "Transport"],
-    ),
-];
 
 /// Functions elsewhere whose words the webhooks warn with.
 const WARN: [(&str, &str); 2] = [
@@ -107,7 +33,7 @@ const FINE: [&str; 12] = [
     "LoginNotRequired",
     "LoginTaken",
     "NoNamespacesYet",
-    "NotServed",
+    "NotObserved",
     "NotTried",
     "Outranked",
     "Provisioned",
@@ -116,168 +42,8 @@ const FINE: [&str; 12] = [
     "Suspended",
 ];
 
-/// What the code uses a word as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
-    ConditionType,
-    Reason,
-    EventReason,
-    Action,
-    Skip,
-    Denial,
-}
-
-type Words = BTreeMap<Role, BTreeSet<String>>;
-
-fn is_camel_case(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_uppercase())
-        && text.contains(|letter: char| letter.is_ascii_lowercase())
-        && text.chars().all(|letter| letter.is_ascii_alphanumeric())
-}
-
-fn is_other(word: &str) -> bool {
-    OTHERS.iter().any(|(_, words)| words.contains(&word))
-}
-
-/// What constants are used as, and the texts of condition types.
-type Uses = BTreeMap<String, Role>;
-
-/// A text, or the name of a constant.
-fn name_of(token: &TokenTree) -> String {
-    text_of(token).unwrap_or_else(|| token.to_string())
-}
-
-/// The first argument of each call of `condition`, and the fields of each `EventNote`.
-fn find_uses(tokens: &[TokenTree]) -> Uses {
-    let mut found = Uses::new();
-    walk(tokens, &mut |tokens, at| {
-        let Some(TokenTree::Group(group)) = tokens.get(at + 1) else {
-            return;
-        };
-        let fields = inner(group);
-        if is_word(tokens.get(at), "condition") {
-            let first = fields.first().map(name_of);
-            found.extend(first.map(|name| (name, Role::ConditionType)));
-        } else if is_word(tokens.get(at), "EventNote") {
-            for (at, token) in fields.iter().enumerate() {
-                if is_value_of(&fields, at, "reason") {
-                    found.insert(name_of(token), Role::EventReason);
-                } else if is_value_of(&fields, at, "action") {
-                    found.insert(name_of(token), Role::Action);
-                }
-            }
-        }
-    });
-    found
-}
-
-/// Whether a text is compared with, or looked up: then it is said elsewhere.
-fn is_asked_for(tokens: &[TokenTree], at: usize) -> bool {
-    at >= 2 && is_punct(tokens.get(at - 1), '=') && is_punct(tokens.get(at - 2), '=')
-}
-
-/// The name of the constant whose text this is: `NAME: &str = "…"`.
-fn constant_of(tokens: &[TokenTree], at: usize) -> Option<String> {
-    let is_it = at >= 5 && is_punct(tokens.get(at - 1), '=') && is_word(tokens.get(at - 2), "str");
-    is_it.then(|| tokens[at - 5].to_string())
-}
-
-/// Whether a text is the value of this field.
-fn is_value_of(tokens: &[TokenTree], at: usize, field: &str) -> bool {
-    at >= 2 && is_punct(tokens.get(at - 1), ':') && is_word(tokens.get(at - 2), field)
-}
-
-/// Reads the words of one file's tokens; `within` is what the group is of: a struct's or a function's name.
-fn read_words(path: &str, tokens: &[TokenTree], within: &str, uses: &Uses, words: &mut Words) {
-    for (at, token) in tokens.iter().enumerate() {
-        if let TokenTree::Group(group) = token {
-            let name = at.checked_sub(1).map(|before| tokens[before].to_string());
-            read_words(path, &inner(group), &name.unwrap_or_default(), uses, words);
-        }
-        let Some(word) = text_of(token).filter(|text| is_camel_case(text) && !is_other(text))
-        else {
-            continue;
-        };
-        let constant = constant_of(tokens, at).and_then(|name| uses.get(&name));
-        let is_type = uses.get(&word) == Some(&Role::ConditionType);
-        let role = if path == "admission/plan/skip.rs" {
-            Role::Skip
-        } else if path == "admission/review.rs" {
-            Role::Denial
-        } else if within == "EventNote" && is_value_of(tokens, at, "reason") {
-            Role::EventReason
-        } else if is_value_of(tokens, at, "action") {
-            Role::Action
-        } else if is_asked_for(tokens, at) {
-            continue;
-        } else if let Some(role) = constant {
-            *role
-        } else if is_type && ["condition", "known"].contains(&within) {
-            Role::ConditionType
-        } else {
-            Role::Reason
-        };
-        words.entry(role).or_default().insert(word);
-    }
-}
-
-/// The files whose words are told of here.
-fn find_files() -> Vec<Source> {
-    let room = |source: &Source| source.path.split(['/', '.']).next().map(str::to_owned);
-    let is_here = |source: &Source| room(source).is_some_and(|room| !LEFT_OUT.contains(&&*room));
-    sources().into_iter().filter(is_here).collect()
-}
-
-fn find_words() -> Words {
-    let files: Vec<(String, Vec<TokenTree>)> = find_files()
-        .into_iter()
-        .map(|source| (source.path.clone(), source.tokens()))
-        .collect();
-    let all: Vec<Uses> = files.iter().map(|(_, tokens)| find_uses(tokens)).collect();
-    // A condition's type is a constant of one file and used in another; the other names are of their own file alone.
-    let types = all
-        .iter()
-        .flatten()
-        .filter(|(_, role)| **role == Role::ConditionType);
-    let types: Uses = types.map(|(name, role)| (name.clone(), *role)).collect();
-    let mut words = Words::new();
-    for ((path, tokens), mut uses) in files.iter().zip(all) {
-        uses.extend(types.clone());
-        read_words(path, tokens, "", &uses, &mut words);
-    }
-    words
-}
-
-#[test]
-fn tells_words_apart_by_their_use() {
-    let source = Source {
-        path: "controller/x.rs".to_owned(),
-        text: r#"
-            const STALLED: &str = "Stalled";
-            const NO: &str = "No";
-            const GIVE: &str = "Give";
-            fn a() {
-                condition("Ready", b); condition(STALLED, NO);
-                if c == "Asked" {}
-                EventNote { reason: "Missed", action: "Scan", note: f("Other") };
-                EventNote { reason: kept, action: GIVE, ..other };
-                Reason::new("Lost", "words for people");
-                let kind = "Pod";
-            }
-            #[cfg(test)]
-            mod tests { const A: &str = "Test"; }
-        "#
-        .to_owned(),
-    };
-    let tokens = source.tokens();
-    let mut words = Words::new();
-    read_words(&source.path, &tokens, "", &find_uses(&tokens), &mut words);
-    let of = |role| -> Vec<&str> { words[&role].iter().map(String::as_str).collect() };
-    assert_eq!(of(Role::ConditionType), ["Ready", "Stalled"]);
-    assert_eq!(of(Role::EventReason), ["Missed"]);
-    assert_eq!(of(Role::Action), ["Give", "Scan"]);
-    assert_eq!(of(Role::Reason), ["Lost", "No", "Other"]);
-}
+/// Reasons of two meanings: a review's passes, the broker's does not.
+const DIFFERS: [&str; 1] = ["NotServed"];
 
 /// What the table of the clouds' answers says of each reason: whether it passes.
 fn read_answers() -> BTreeMap<String, BTreeSet<String>> {
@@ -299,7 +65,7 @@ fn describe_passing(word: &str, answers: &BTreeMap<String, BTreeSet<String>>) ->
     let has = |what: &str| lasts.is_some_and(|lasts| lasts.contains(what));
     if FINE.contains(&word) {
         "nothing is wrong"
-    } else if has("passing") && has("lasting") {
+    } else if DIFFERS.contains(&word) || has("passing") && has("lasting") {
         "as the message says"
     } else if has("passing") || is_passing_reason(word) {
         "yes"
@@ -336,9 +102,9 @@ fn tells_of_every_condition_reason_and_event() {
     );
     hold(
         "events",
-        &["reason"],
-        &["on", "type", "meaning", "what to do"],
-        rows(Role::EventReason),
+        &["reason", "on", "type"],
+        &["meaning", "what to do"],
+        events::make_rows(&words),
     );
     hold(
         "actions",
@@ -373,15 +139,12 @@ fn names_the_conditions_that_the_kind_does() {
     assert_eq!(named, find_words()[&Role::ConditionType]);
 }
 
-/// The kind's reasons and those of single words: none of somebody else's words is one that the code no longer has.
+/// None of the words that are listed here is one that the code no longer has.
 #[test]
-fn lists_no_word_of_others_that_the_code_does_not_have() {
+fn lists_no_reason_that_the_code_does_not_have() {
     let texts: BTreeSet<String> = find_files().iter().flat_map(Source::texts).collect();
-    let words = OTHERS.iter().flat_map(|(_, words)| *words);
-    let gone: Vec<_> = words
-        .chain(&FINE)
-        .filter(|word| !texts.contains(**word))
-        .collect();
+    let words = FINE.iter().chain(&DIFFERS);
+    let gone: Vec<_> = words.filter(|word| !texts.contains(**word)).collect();
     assert_eq!(gone, Vec::<&&str>::new());
 }
 

@@ -32,7 +32,7 @@ fn source(number: usize) -> LoginSource {
 fn failure(reason: &'static str, seconds: i64) -> LoginFailure {
     LoginFailure {
         at: at(seconds),
-        reason,
+        reason: reason.into(),
         message: "no: ask".to_owned(),
     }
 }

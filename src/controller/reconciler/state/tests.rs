@@ -84,7 +84,7 @@ fn takes_out_more_and_more_slowly_what_somebody_keeps_putting_in() {
     let reasons: Vec<&str> = state
         .events
         .iter()
-        .map(|reported: &EventNote| reported.reason)
+        .map(|reported: &EventNote| &*reported.reason)
         .collect();
     assert_eq!(reasons, ["ConflictingWriter"]);
     assert_eq!(state.drift.persistent(), BTreeSet::from([target.key()]));
