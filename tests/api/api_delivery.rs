@@ -196,7 +196,7 @@ async fn writes_nothing_outside_its_namespace_when_logins_that_nodes_ask_for_rot
     let scene = Scene::new("rotates", "Node").await;
     scene.wait_held(&[STAYING]).await;
     scene
-        .wait_ready("True", "NotObserved", "docs/DELIVERY.md")
+        .wait_ready("Unknown", "NotObserved", "docs/DELIVERY.md")
         .await;
     scene.wait_answered("first").await;
     scene.wait_ready("True", "ServedByNode", "1 node").await;

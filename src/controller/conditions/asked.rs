@@ -85,8 +85,7 @@ pub(super) fn count(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> O
 /// A namespace's own identity that fails is that namespace's matter, and the others are served: it makes the Registry `Degraded`, and
 /// not ready only where nobody ever was served.
 ///
-/// That nobody asked yet is no failure, and nothing that passes by itself: a Pod asks, and tools that go by kstatus create that Pod only
-/// once the Registry is ready. So it is ready as a Registry is that no namespace opted in for, and the reason tells the two apart.
+/// That nobody asked yet is no failure: it is not known. It may pass, as a Pod is all that it takes.
 pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus>) -> Verdict {
     let asked = facts.asked.clone().unwrap_or_default();
     if let Some(problem) = asked.source_problem {
@@ -105,8 +104,10 @@ pub(super) fn decide_ready(facts: &RegistryFacts, before: Option<&RegistryStatus
     if let Some(failing) = find_failing(facts) {
         return Verdict::new(false, failing);
     }
-    let message = "no node's kubelet got its login yet, so it is not known whether nodes ask: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both";
-    Verdict::new(true, Reason::new(NOT_OBSERVED, message))
+    Verdict::unknown(
+        NOT_OBSERVED,
+        "no node's kubelet got its login yet, so it is not known whether nodes ask: set up the credential provider on the nodes of its Pods (docs/DELIVERY.md) and create a Pod there with one of its images, or set spec.delivery to Both",
+    )
 }
 
 /// What an earlier leader said, until this one has read what kubelets asked.

@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::asked::NOT_OBSERVED;
 use super::{PROVISIONING, RESTS, Reason, SUSPENDED};
 use crate::provision::ports::is_passing_reason;
 use crate::provision::secret::seconds;
@@ -20,7 +21,7 @@ const STALLED: &str = "Stalled";
 
 /// Whether this reason passes without anybody's doing, mostly.
 pub(super) fn is_passing(reason: &str) -> bool {
-    reason == PROVISIONING || is_passing_reason(reason)
+    matches!(reason, PROVISIONING | NOT_OBSERVED) || is_passing_reason(reason)
 }
 
 /// What is done about a Registry that is not ready.

@@ -358,7 +358,7 @@ fn says_whether_kubelets_ask() {
     let none = of(&asked(Some(0), false));
     assert_eq!(
         read(&none),
-        "Ready=True NotObserved, Degraded=False AsExpected"
+        "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved"
     );
     assert_eq!((none.nodes, none.namespaces), (Some(0), None));
     assert!(none.conditions[0].message.contains("docs/DELIVERY.md"));
@@ -417,7 +417,7 @@ fn says_why_the_kubelet_that_asked_last_got_no_login() {
         // To ask is not to be served.
         (
             asked_in_vain(false, None, 0),
-            "Ready=True NotObserved, Degraded=False AsExpected",
+            "Ready=Unknown NotObserved, Degraded=False AsExpected, Reconciling=True NotObserved",
             "no node's kubelet got its login yet",
         ),
         // One namespace's own identity is not the others'.
@@ -463,7 +463,7 @@ fn is_ready_again_once_a_kubelet_is_served_and_not_for_what_secrets_held() {
         };
         let moved = build_status(&listed(), &asked(None, false), Some(&before), at(1));
         assert!(
-            read(&moved).starts_with("Ready=True NotObserved"),
+            read(&moved).starts_with("Ready=Unknown NotObserved"),
             "{}",
             read(&moved)
         );

@@ -24,7 +24,7 @@ pub(in crate::controller) struct RegistryGauges(Arc<Mutex<BTreeMap<ObjectName, R
 
 #[derive(Clone, Copy, Debug)]
 struct RegistryGauge {
-    /// `None`: it rests, and nobody waits for it.
+    /// `None`: it is suspended, or nobody can tell yet. Nobody is to be woken.
     ready: Option<bool>,
     /// When the first of its minted credentials ends, Unix time; `None`: it has none.
     expiry: Option<i64>,
@@ -38,7 +38,7 @@ impl RegistryGauge {
         let expiry = status.expiration_time.as_deref();
         let expiry = expiry.and_then(|text| text.parse::<Timestamp>().ok());
         Self {
-            ready: (!status.is_suspended()).then(|| status.is_ready()),
+            ready: (!status.is_suspended() && !status.is_unknown()).then(|| status.is_ready()),
             expiry: expiry.map(Timestamp::as_second),
         }
     }
@@ -138,7 +138,7 @@ mod tests {
         }
         let ready =
             |name: &str, value| format!("pullpass_registry_ready{{registry=\"{name}\"}} {value}");
-        let mut expected = vec![ready("a", 1), ready("b", 0), ready("c", 0), ready("e", 0)];
+        let mut expected = vec![ready("a", 1), ready("b", 0), ready("e", 0)];
         expected.push(
             "pullpass_registry_credential_expiry_timestamp_seconds{registry=\"a\"} 100".to_owned(),
         );

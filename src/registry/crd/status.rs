@@ -60,6 +60,12 @@ impl RegistryStatus {
         self.holds("Ready")
     }
 
+    /// Whether nobody can tell whether it is ready: it is suspended, or no kubelet asked for its login yet.
+    pub fn is_unknown(&self) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.any(|one| one.type_ == "Ready" && one.status == "Unknown")
+    }
+
     /// Whether it is suspended.
     pub fn is_suspended(&self) -> bool {
         self.holds("Suspended")
