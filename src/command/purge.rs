@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Output;
 use super::cluster_args::ClusterArgs;
 use crate::cluster::{Kube, OwnedSecret, connect};
+use crate::quantity::count;
 
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
@@ -64,7 +65,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             format!("{} removed, {failed} not", written.len() - failed)
         };
-        super::print(&format!("{} secrets: {done}\n", written.len()))?;
+        super::print(&format!("{}: {done}\n", count(written.len(), "Secret")))?;
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -81,9 +82,11 @@ fn is_confirmed(secrets: usize) -> anyhow::Result<bool> {
     use std::io::IsTerminal as _;
     anyhow::ensure!(
         std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
-        "{secrets} secrets would be removed and nobody can be asked: show them with --dry-run, remove them with --yes"
+        "{} would be removed and nobody can be asked: show what with --dry-run, remove it with --yes",
+        count(secrets, "Secret")
     );
-    eprint!("Remove {secrets} secrets that pullpass wrote? [y/N] ");
+    let secrets = count(secrets, "Secret");
+    eprint!("Remove {secrets} that pullpass wrote? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

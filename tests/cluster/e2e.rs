@@ -517,5 +517,5 @@ async fn uninstall(place: &Place, running: &Value) {
     let told = purge(&["--yes"]);
     assert!(told.contains("shop/pullpass: removed"), "{told}");
     assert!(place.cluster.secret("shop", "pullpass").await.is_none());
-    assert_eq!(purge(&["--yes"]), "0 secrets: 0 removed, 0 not\n");
+    assert_eq!(purge(&["--yes"]), "0 Secrets: 0 removed, 0 not\n");
 }
