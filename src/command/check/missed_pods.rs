@@ -1,5 +1,6 @@
 //! The step of a namespace that looks for Pods that were missed: they wait without the reference that a Pod created now would get.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::context::CheckContext;
@@ -7,24 +8,27 @@ use super::report::{Fix, StepResult};
 use super::{advice, ids};
 use crate::cluster::Kube;
 use crate::command::missed::{MissedPod, fetch_missed, name_all, open_checker};
+use crate::names::ObjectName;
 use crate::provision::Namespace;
 use crate::provision::ports::ClusterError;
 use crate::quantity::{count, verb_of};
 
-/// Whether Pods of the namespace wait without their reference.
+/// Whether Pods of the namespace wait without their reference; not to a Secret that is `foreign`, which no new Pod gets either.
 pub(super) async fn check(
     context: &CheckContext<'_>,
     kube: &Kube,
     namespace: &Namespace,
+    foreign: &BTreeSet<ObjectName>,
 ) -> StepResult {
     let registries = Arc::clone(&context.registries);
     let checker = open_checker(registries, [namespace.clone()]);
     match fetch_missed(kube, Some(&namespace.name), &checker).await {
-        Ok(missed) => judge(
-            &missed,
-            |command| context.kubectl(command),
-            &context.same_cluster(),
-        ),
+        Ok(mut missed) => {
+            let is_foreign = |name: &String| foreign.iter().any(|one| **one == **name);
+            missed.retain(|pod| !pod.lacks.iter().all(is_foreign));
+            let kubectl = |command: &str| context.kubectl(command);
+            judge(&missed, kubectl, &context.same_cluster())
+        }
         Err(ClusterError::Forbidden { .. }) => {
             StepResult::hidden("this account may not list Pods here")
         }

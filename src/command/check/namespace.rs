@@ -70,7 +70,7 @@ pub(super) async fn check(
     let foreign = check_secrets(context, kube, &namespace, report).await?;
     let result = injection::check(context, kube, name, images, &foreign).await;
     report.add("dryRun", result)?;
-    let result = missed_pods::check(context, kube, &namespace).await;
+    let result = missed_pods::check(context, kube, &namespace, &foreign).await;
     report.add("pods", result)?;
     service_accounts::check(context, kube, &namespace, report).await
 }

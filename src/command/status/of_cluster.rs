@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::fetch::{ClusterFacts, Unread};
 use super::findings::{
-    Commands, index_secrets, judge_namespace, judge_registry, judge_unreadable, note_unread,
+    Commands, Held, index_secrets, judge_namespace, judge_registry, judge_unreadable, note_unread,
     view_registry,
 };
 use super::reasons;
@@ -66,8 +66,8 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
     let unreadable = listed.map(|listed| judge_unreadable(listed, commands));
     view.findings.extend(unreadable.into_iter().flatten());
     view.findings.extend(lacks);
-    let missed = facts.missed.iter().flatten();
-    view.findings.extend(judge_missed(missed, commands));
+    view.findings
+        .extend(judge_missed(facts, held.as_ref(), commands));
     view.namespaces_opted_in = namespaces.map(|all| {
         let opted_in = all.iter().filter(|one| one.wants_pull_secrets());
         opted_in.count()
@@ -120,14 +120,21 @@ fn not_installed(facts: &ClusterFacts, registries: &[Registry], commands: &Comma
     view.judged()
 }
 
-/// Namespaces with Pods that were missed: it fails where an image could not be pulled.
-fn judge_missed<'m>(
-    missed: impl Iterator<Item = &'m MissedPod>,
+/// Namespaces with Pods that were missed: it fails where an image could not be pulled. Where the Secret itself is not there, or is somebody
+/// else's, that is said already, and a new Pod mends nothing.
+fn judge_missed(
+    facts: &ClusterFacts,
+    held: Option<&Held<'_>>,
     commands: &Commands,
 ) -> Vec<Finding> {
     let mut by_namespace: BTreeMap<&NamespaceName, Vec<&MissedPod>> = BTreeMap::new();
-    for pod in missed {
-        by_namespace.entry(&pod.namespace).or_default().push(pod);
+    for pod in facts.missed.iter().flatten() {
+        let is_there = |name: &String| {
+            held.is_none_or(|held| held.contains_key(&(pod.namespace.as_str(), name.as_str())))
+        };
+        if pod.lacks.iter().any(is_there) {
+            by_namespace.entry(&pod.namespace).or_default().push(pod);
+        }
     }
     let judge = |(namespace, pods): (&NamespaceName, Vec<&MissedPod>)| {
         let number = pods.len();

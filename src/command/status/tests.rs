@@ -193,7 +193,7 @@ fn troubled() -> ClusterFacts {
     facts.secrets = Ok(vec![secret("stale", "pullpass", Some(-5))]);
     facts.missed = Ok(vec![
         missed("stale", "web-2", true),
-        missed("shop", "api-1", false),
+        missed("shop", "without-a-secret", true),
         missed("stale", "web-1", false),
     ]);
     facts
