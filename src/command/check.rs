@@ -9,8 +9,10 @@ mod dry_run;
 mod ids;
 mod image;
 mod injection;
+mod installed;
 mod kyverno;
 mod login;
+mod missed_pods;
 mod namespace;
 mod node;
 mod opt_in;
@@ -21,6 +23,7 @@ mod selection;
 mod service_accounts;
 mod shared_login;
 mod source;
+mod step_result;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Output;
 use super::cluster_args::ClusterArgs;
 use crate::cluster::{Kube, OwnedSecret, connect};
+use crate::quantity::count;
 
 /// Remove the Secrets that pullpass wrote, for good: after it was uninstalled.
 ///
@@ -64,7 +65,7 @@ async fn purge(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             format!("{} removed, {failed} not", written.len() - failed)
         };
-        super::print(&format!("{}: {done}\n", count(written.len())))?;
+        super::print(&format!("{}: {done}\n", count(written.len(), "Secret")))?;
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -81,19 +82,14 @@ fn is_confirmed(secrets: usize) -> anyhow::Result<bool> {
     use std::io::IsTerminal as _;
     anyhow::ensure!(
         std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
-        "{} would be removed and nobody can be asked: show them with --dry-run, remove them with --yes",
-        count(secrets)
+        "{} would be removed and nobody can be asked: show what with --dry-run, remove it with --yes",
+        count(secrets, "Secret")
     );
-    eprint!("Remove {} that pullpass wrote? [y/N] ", count(secrets));
+    let secrets = count(secrets, "Secret");
+    eprint!("Remove {secrets} that pullpass wrote? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// `1 Secret`, `2 Secrets`.
-fn count(secrets: usize) -> String {
-    let plural = if secrets == 1 { "" } else { "s" };
-    format!("{secrets} Secret{plural}")
 }
 
 async fn remove(kube: &Kube, secret: &OwnedSecret, failed: &mut usize) -> String {

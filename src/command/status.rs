@@ -4,6 +4,7 @@ mod fetch;
 mod findings;
 mod of_cluster;
 mod of_namespace;
+mod reasons;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,7 @@ pub(super) struct Args {
     own_namespace: Option<NamespaceName>,
     #[command(flatten)]
     exclude: ExcludeArgs,
-    /// How to print it; wide shortens nothing.
+    /// How to print it; wide shortens and wraps nothing.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }

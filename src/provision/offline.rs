@@ -20,10 +20,13 @@ pub struct Offline {
 
 impl Offline {
     /// Puts it together.
-    pub fn new(registries: Registries, namespaces: impl IntoIterator<Item = Namespace>) -> Self {
+    pub fn new(
+        registries: impl Into<Arc<Registries>>,
+        namespaces: impl IntoIterator<Item = Namespace>,
+    ) -> Self {
         let by_name = |namespace: Namespace| (namespace.name.clone(), Arc::new(namespace));
         Self {
-            registries: Arc::new(registries),
+            registries: registries.into(),
             namespaces: namespaces.into_iter().map(by_name).collect(),
         }
     }

@@ -311,11 +311,11 @@ impl SecretWriter<'_> {
             registry: None,
             reason: "SecretTooLarge",
             message: format!(
-                "secret {}/{} would have {} KiB and {} logins, more than {} KiB or {MAX_ENTRIES} logins: {} {} not fit, those in it are renewed; let fewer Registries serve this namespace",
+                "secret {}/{} would have {} KiB and {}, more than {} KiB or {MAX_ENTRIES} logins: {} {} not fit, those in it are renewed; let fewer Registries serve this namespace",
                 self.namespace,
                 self.secret,
                 merged.bytes / 1024,
-                merged.digests.len() + keys.len(),
+                count(merged.digests.len() + keys.len(), "login"),
                 merged.max_bytes / 1024,
                 count(keys.len(), "login"),
                 verb_of(keys.len(), "does", "do"),

@@ -235,6 +235,43 @@ fn lists_every_name_of_a_finding() {
     assert!(missing.is_empty(), "docs/CHECK.md lacks {missing:?}");
 }
 
+/// Reasons of what `status` finds: its table has each, and no other.
+#[test]
+fn lists_every_reason_of_the_status() {
+    let document = read("docs/CHECK.md");
+    let heading = "## What `pullpass status` finds\n";
+    let (_, section) = document.split_once(heading).expect("the page has it");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = cells.map(|line| line.split(" | ").next().unwrap_or_default());
+    let listed: BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split(", "))
+        .map(|word| word.trim_matches('`'))
+        .collect();
+    let code = read("src/command/status/reasons.rs");
+    let constants = code
+        .lines()
+        .filter(|line| line.starts_with("pub(super) const "));
+    let found: BTreeSet<&str> = constants
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(found.len() > 20, "{found:?}");
+    assert_eq!(listed, found);
+    // No file but that one has such a word: each finding's is of there, or a condition's own.
+    for file in ["findings", "of_cluster", "of_namespace"] {
+        let text = read(&format!("src/command/status/{file}.rs"));
+        let texts = text.split('"').skip(1).step_by(2);
+        let is_reason = |word: &&str| {
+            let inner = word.get(1..).unwrap_or_default();
+            word.starts_with(|first: char| first.is_ascii_uppercase())
+                && inner.contains(|letter: char| letter.is_ascii_uppercase())
+                && word.chars().all(|letter| letter.is_ascii_alphanumeric())
+        };
+        let own: Vec<&str> = texts.filter(is_reason).collect();
+        assert_eq!(own, Vec::<&str>::new(), "{file}");
+    }
+}
+
 /// The text of <https://www.apache.org/licenses/LICENSE-2.0.txt>, and its name wherever packages say theirs.
 #[test]
 fn names_one_license_everywhere() {

@@ -156,7 +156,7 @@ pub(super) fn of_registry_client(error: &RegistryClientError, provider: &str) ->
         } => ids::LOGIN_REFUSED,
         RegistryClientError::Known { reason, .. } => reason.as_str(),
         RegistryClientError::NotFound { .. } => ids::IMAGE_NOT_FOUND,
-        RegistryClientError::ForeignRealm { .. } => ids::REALM_NOT_ASKED,
+        RegistryClientError::ForeignRealm { .. } => ids::FOREIGN_REALM,
         RegistryClientError::BadAnswer { .. } => "InvalidResponse",
         RegistryClientError::Timeout { .. } => "Timeout",
         RegistryClientError::Network { .. } => "Network",
@@ -224,8 +224,7 @@ pub(super) fn of_push(error: &RegistryClientError, provider: &str, registry: &st
 /// A request to the cluster failed. What this account may not see is no failure of pullpass.
 pub(super) fn of_cluster(error: &ClusterError) -> StepResult {
     if let ClusterError::Forbidden { what, message } = error {
-        return StepResult::skipped(format!("this account may not see {what}: {message}"))
-            .id(ids::FORBIDDEN);
+        return StepResult::hidden(format!("this account may not see {what}: {message}"));
     }
     let text = error.to_string();
     let (message, fix) = text.split_once(" -> ").unwrap_or((&text, "try it again"));

@@ -211,7 +211,7 @@ pub(super) async fn bind(
     };
     let Some(namespace) = &context.namespace else {
         return Err(StepResult::skipped(format!(
-            "each namespace asks as its own ServiceAccount {account}: name one with --namespace to have it tried"
+            "not tried: each namespace asks as its own ServiceAccount {account}, name one with --namespace"
         )));
     };
     let Some(kube) = &context.kube else {
@@ -331,7 +331,7 @@ async fn try_azure(
         Ok(known) => {
             report.add("identity", StepResult::ok(known.principal))?;
             let claims = known.claims.map_or_else(
-                || StepResult::skipped("the token of Entra ID says nothing that can be read"),
+                || StepResult::info("the token of Entra ID says nothing that can be read"),
                 StepResult::ok,
             );
             report.note("caller", claims)?;

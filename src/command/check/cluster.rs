@@ -1,6 +1,7 @@
 //! The steps of a cluster: the API server calls pullpass.
 
 use super::context::CheckContext;
+use super::installed::{is_installed, not_installed};
 use super::report::{CheckReport, StepResult, SubjectKind};
 use super::{advice, ids, opt_in};
 use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
@@ -24,6 +25,11 @@ pub(super) async fn check(
     }
     report.start();
     let result = match kube.fetch_webhooks().await {
+        // The Registries say so already.
+        Ok(_) if report.has_found(ids::NOT_INSTALLED) => {
+            StepResult::skipped("not tried: pullpass is not installed here")
+        }
+        Ok(webhooks) if webhooks.is_empty() && !is_installed(kube).await => not_installed(kube),
         Ok(webhooks) => match check_webhooks(&webhooks, context) {
             result if lacks_validating(kube, &webhooks).await => result.or(no_validating(context)),
             result => result,
@@ -33,7 +39,7 @@ pub(super) async fn check(
     report.add("webhook", result)?;
     if let Some(said) = &context.not_called {
         let (message, causes) = said.split_once("; ").unwrap_or((said, CAUSES));
-        let result = StepResult::failed(message, causes).id(ids::NOT_CALLED);
+        let result = StepResult::failed(message, causes).id(ids::WEBHOOK_NOT_CALLED);
         report.note("webhook", result)?;
     }
     Ok(())
@@ -91,8 +97,9 @@ fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> StepResult
         "{configuration} is not called for namespace {}",
         namespace.name
     );
-    if let Some(problem) = opt_in::find_problem(context, namespace) {
-        return problem.about(&what);
+    if opt_in::find_problem(context, namespace).is_some() {
+        // Its step `optIn` says what and what to do.
+        return StepResult::skipped(format!("not tried: {what}, see optIn"));
     }
     // Who runs this need not know what the chart excludes: the selector does, by name.
     let mut renamed = namespace.labels.clone();
@@ -105,5 +112,5 @@ fn not_called(webhook: &WebhookTarget, context: &CheckContext<'_>) -> StepResult
         format!("{what}: its namespaceSelector does not select it, though it opted in"),
         format!("put the selector back: {}", restore(context)),
     )
-    .id(ids::WEBHOOK_NOT_CALLED)
+    .id(ids::WEBHOOK_SELECTOR_CHANGED)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::advice::{OwnPlace, explain_command};
+use super::installed::{is_installed, not_installed};
 use super::refused::RefusedLogins;
 use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::{SecretError, Secrets};
@@ -30,7 +31,7 @@ use crate::registry::{Labels, PodSubject, Registries, Registry, ValidRegistry};
 /// What is tried, and with what.
 pub(super) struct CheckContext<'a> {
     pub(super) args: &'a Args,
-    pub(super) registries: Registries,
+    pub(super) registries: Arc<Registries>,
     /// Whether the cluster's Registries could not be read: nothing is known of who serves what.
     pub(super) registries_unknown: bool,
     /// The namespace, if one is named: the cluster's, the files', or its name alone.
@@ -92,7 +93,7 @@ impl<'a> CheckContext<'a> {
         let http = open_http(args.extra_ca.as_deref())?;
         Ok(Self {
             args,
-            registries: Registries::build(registries),
+            registries: Arc::new(Registries::build(registries)),
             registries_unknown,
             namespace,
             namespace_missing,
@@ -238,7 +239,13 @@ pub(super) async fn load_registries(
     let (registries, unreadable) = match kube.fetch_registries().await {
         Ok(found) => found,
         Err(error) => {
-            report.add(STEP, of_registries(&error, &same_cluster))?;
+            let is_kind_missing = matches!(error, ClusterError::NotFound { .. });
+            let result = if is_kind_missing && !is_installed(kube).await {
+                not_installed(kube)
+            } else {
+                of_registries(&error, &same_cluster)
+            };
+            report.add(STEP, result)?;
             return Ok(None);
         }
     };

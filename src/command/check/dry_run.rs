@@ -67,9 +67,9 @@ pub(super) fn check_pod(
             format!("{message}, and without a word of pullpass: {NOT_CALLED}"),
             format!("see that pullpass runs and is ready ({list}); {CAUSES}"),
         )
-        .id(ids::NOT_CALLED);
+        .id(ids::WEBHOOK_NOT_CALLED);
     }
-    StepResult::failed(message, "do what the warning says").id(ids::NOT_REFERENCED)
+    StepResult::failed(message, "do what the warning says").id(ids::PULL_SECRET_NOT_REFERENCED)
 }
 
 /// Lists the pull secrets in the ServiceAccount; kubectl merges them with those that it lists already.

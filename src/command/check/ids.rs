@@ -1,17 +1,20 @@
 //! The names of what `check` finds, besides the reasons of mints and of the API server's refusals: stable, and listed in docs/CHECK.md.
+//! What a condition, an Event or a log says, too, has the same name there.
 
 /// As it should be.
 pub(super) const OK: &str = "Ok";
 /// Wrong in no way that has a name of its own.
 pub(super) const FAILED: &str = "Failed";
 /// Not tried, because of what failed before it or because nothing says with what.
-pub(super) const NOT_TRIED: &str = "NotTried";
-/// This account may not see it.
-pub(super) const FORBIDDEN: &str = "Forbidden";
+pub(super) const SKIPPED: &str = "Skipped";
+/// The account that asks may not see it, or not try it.
+pub(super) const ACCOUNT_FORBIDDEN: &str = "AccountForbidden";
 
 // The cluster.
 /// This account may not list Registries.
 pub(super) const REGISTRIES_FORBIDDEN: &str = "RegistriesForbidden";
+/// Neither pullpass' webhook configuration nor its Deployment is there.
+pub(super) const NOT_INSTALLED: &str = "NotInstalled";
 /// The API server does not know the kind.
 pub(super) const KIND_MISSING: &str = "KindMissing";
 /// A Registry breaks a rule.
@@ -25,9 +28,9 @@ pub(super) const VALIDATING_WEBHOOK_MISSING: &str = "ValidatingWebhookMissing";
 /// The API server is not told whom to trust.
 pub(super) const CA_BUNDLE_MISSING: &str = "CaBundleMissing";
 /// The webhook's selectors leave out a namespace that opted in.
-pub(super) const WEBHOOK_NOT_CALLED: &str = "WebhookNotCalled";
+pub(super) const WEBHOOK_SELECTOR_CHANGED: &str = "WebhookSelectorChanged";
 /// The leader found that the API server does not reach the webhook.
-pub(super) const NOT_CALLED: &str = "WebhookNotReached";
+pub(super) const WEBHOOK_NOT_CALLED: &str = "WebhookNotCalled";
 /// A Kyverno whose credential helpers a reference switches off.
 pub(super) const KYVERNO_HELPERS_OFF: &str = "KyvernoHelpersOff";
 
@@ -40,14 +43,16 @@ pub(super) const NO_CLUSTER: &str = "NoCluster";
 pub(super) const MALFORMED_SOURCE: &str = "MalformedSource";
 /// A credential ends too soon to be used.
 pub(super) const SHORT_LIFE: &str = "ShortLife";
-/// A host with `*` is no host that can be asked.
-pub(super) const WILDCARD_HOST: &str = "WildcardHost";
+/// A pattern with `*` is no host that can be asked.
+pub(super) const HOST_PATTERN: &str = "HostPattern";
 /// The registry does not take the login, or not for this image.
 pub(super) const LOGIN_REFUSED: &str = "LoginRefused";
 /// Another host checks the logins, and was not asked.
-pub(super) const REALM_NOT_ASKED: &str = "RealmNotAsked";
+pub(super) const FOREIGN_REALM: &str = "ForeignRealm";
 /// The registry takes no push to the repository by this login.
 pub(super) const PUSH_REFUSED: &str = "PushRefused";
+/// Its endpoint is open to anybody, and no repository is known that asks for a login.
+pub(super) const NO_LOGIN_ASKED: &str = "NoLoginAsked";
 /// The registry does not show that the repository is there.
 pub(super) const REPOSITORY_UNKNOWN: &str = "RepositoryUnknown";
 /// An upload was opened and not cancelled.
@@ -85,9 +90,9 @@ pub(super) const NAMESPACE_MISSING: &str = "NamespaceMissing";
 /// It did not opt in.
 pub(super) const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
 /// Its label has a value that means nothing.
-pub(super) const INJECT_LABEL_UNKNOWN: &str = "InjectLabelUnknown";
+pub(super) const UNKNOWN_INJECT_VALUE: &str = "UnknownInjectValue";
 /// What it asks to be enforced means nothing.
-pub(super) const ENFORCE_LABEL_UNKNOWN: &str = "EnforceLabelUnknown";
+pub(super) const UNKNOWN_ENFORCE_VALUE: &str = "UnknownEnforceValue";
 /// It opted in and is excluded.
 pub(super) const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
 /// The pull secret is not there yet.
@@ -106,8 +111,8 @@ pub(super) const SERVICE_ACCOUNTS_UNLISTED: &str = "ServiceAccountsUnlisted";
 pub(super) const POD_OPTED_OUT: &str = "PodOptedOut";
 /// Its ServiceAccount allows only Secrets that it lists.
 pub(super) const MOUNTABLE_SECRETS: &str = "MountableSecrets";
-/// A Pod comes back without the reference.
-pub(super) const NOT_REFERENCED: &str = "NotReferenced";
+/// A Pod has no reference to a pull secret that its images need.
+pub(super) const PULL_SECRET_NOT_REFERENCED: &str = "PullSecretNotReferenced";
 
 // A node.
 /// There is no configuration of credential providers.

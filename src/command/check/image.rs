@@ -82,7 +82,7 @@ fn resolve<'s>(
     let is_for_builders = result.is(ids::NO_PATTERN) || result.is(ids::PUSH_ONLY);
     Err(match pushes.first() {
         // They are what is tried.
-        Some(push) if is_for_builders => StepResult::skipped(format!(
+        Some(push) if is_for_builders => StepResult::info(format!(
             "to no Pod: only Registry {}, with access Push, has a pattern for it",
             push.registry.name
         ))
@@ -171,8 +171,8 @@ pub(super) async fn try_hosts(
                 continue;
             }
             if domain.contains('*') {
-                let message = format!("{domain} is no host: name an image to have it tried");
-                let result = StepResult::skipped(message).id(ids::WILDCARD_HOST);
+                let message = format!("not tried: {domain} is no host, name an image");
+                let result = StepResult::skipped(message).id(ids::HOST_PATTERN);
                 report.note("login", result)?;
                 continue;
             }

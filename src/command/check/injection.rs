@@ -41,15 +41,16 @@ pub(super) async fn check(
     let tried = match kube.try_pod(name, &pod).await {
         Ok(tried) => tried,
         Err(ClusterError::Forbidden { .. }) => {
-            return StepResult::skipped("not tried: this account may not create Pods here")
-                .id(ids::FORBIDDEN);
+            return StepResult::hidden("this account may not create Pods here");
         }
         Err(error) => return advice::of_cluster(&error),
     };
     let needed = needed(context, &images);
     if needed.iter().any(|secret| foreign.contains(secret)) {
-        return StepResult::skipped("a Pod references no Secret that pullpass does not manage")
-            .id(ids::SECRET_NOT_MANAGED);
+        return StepResult::skipped(
+            "not tried: a Pod references no Secret that pullpass does not manage",
+        )
+        .id(ids::SECRET_NOT_MANAGED);
     }
     dry_run::check_pod(context, name, &tried, &needed)
 }

@@ -47,7 +47,7 @@ pub(super) async fn try_login(
         Ok(LoginMethod::NotAsked) => {
             let untried = describe_untried(domain, paths.iter().map(String::as_str));
             let result = StepResult::skipped(format!("not tried: {untried}; name an image"));
-            (result.id(ids::REPOSITORY_UNKNOWN), true)
+            (result.id(ids::NO_LOGIN_ASKED), true)
         }
         Ok(LoginMethod::Basic) => (
             StepResult::ok(format!("{domain} takes the login of {}", login.username)),

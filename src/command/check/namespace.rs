@@ -10,7 +10,7 @@ use super::context::CheckContext;
 use super::image::CheckedImage;
 use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::SecretError;
-use super::{advice, clients, ids, injection, opt_in, selection, service_accounts};
+use super::{advice, clients, ids, injection, missed_pods, opt_in, selection, service_accounts};
 use crate::cluster::{Kube, KubeCredentialStore};
 use crate::credential::{
     Credential, CredentialKey, CredentialStore as _, SourceSecret, static_login,
@@ -32,7 +32,7 @@ pub(super) async fn check(
     images: &[CheckedImage<'_>],
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
-    const AFTER: [&str; 4] = ["serves", "pullSecret", "dryRun", "serviceAccounts"];
+    const AFTER: [&str; 5] = ["serves", "pullSecret", "dryRun", "pods", "accounts"];
     report.begin(SubjectKind::Namespace, name);
     let namespace = match kube.fetch_namespace(name).await {
         Ok(Some((_, namespace))) => namespace,
@@ -70,6 +70,8 @@ pub(super) async fn check(
     let foreign = check_secrets(context, kube, &namespace, report).await?;
     let result = injection::check(context, kube, name, images, &foreign).await;
     report.add("dryRun", result)?;
+    let result = missed_pods::check(context, kube, &namespace, &foreign).await;
+    report.add("pods", result)?;
     service_accounts::check(context, kube, &namespace, report).await
 }
 
@@ -175,6 +177,12 @@ async fn compare_logins(
     {
         let held = count(there.len(), "login");
         let message = format!("{name} holds {held}: cannot compare, {why}");
+        return StepResult::hidden(message).id(ids::CANNOT_COMPARE);
+    }
+    if let Some(why) = compared.kept
+        && compared.different.is_empty()
+    {
+        let message = format!("not compared: {name} keeps the last login ({why}){unknown}");
         return StepResult::skipped(message).id(ids::CANNOT_COMPARE);
     }
     if compared.different.is_empty() {
@@ -203,7 +211,7 @@ fn explain_missing(context: &CheckContext<'_>, name: &ObjectName, grants: &[Gran
             format!("there is no Secret {name}: Registry {registry} is not ready"),
             why,
         ),
-        None => StepResult::skipped(format!(
+        None => StepResult::info(format!(
             "there is no Secret {name} yet: pullpass writes it within moments{}",
             at_the_latest(grants, "first")
         )),
@@ -220,12 +228,16 @@ struct SecretDiff {
     /// Why this account cannot see some of those that are to be there.
     hidden: Option<String>,
     different: Vec<String>,
+    /// Why what is there stays as it is, though nothing says any more that it is to be there.
+    kept: Option<&'static str>,
 }
 
 /// What keeps this account from what a pull secret must hold.
 enum Unseen {
     /// It is not there yet, or cannot be.
     NotThere,
+    /// It came of a source Secret that says nothing any more, and why.
+    Gone(&'static str),
     /// This account may not read it.
     Hidden(String),
 }
@@ -254,6 +266,14 @@ async fn compare(
             Ok(entries) => entries,
             Err(Unseen::NotThere) => {
                 compared.unknown += grant.all_keys().count();
+                continue;
+            }
+            Err(Unseen::Gone(why)) => {
+                if grant.all_keys().any(|key| there.contains_key(key)) {
+                    compared.kept = Some(why);
+                } else {
+                    compared.unknown += grant.all_keys().count();
+                }
                 continue;
             }
             Err(Unseen::Hidden(why)) => {
@@ -292,7 +312,8 @@ async fn find_entries(
         CredentialSource::Static(source) => {
             let secret = fetch_secret(context, &source.secret).await?;
             let logins = static_login::logins(&secret, &grant.keys, &grant.reserved);
-            let logins = logins.map_err(|_| Unseen::NotThere)?;
+            let logins = logins
+                .map_err(|_| Unseen::Gone("its source Secret holds none that can be used"))?;
             Ok(grant_entries::of_logins(grant, logins))
         }
     }
@@ -305,9 +326,9 @@ async fn fetch_secret(
     let read = context.fetch_secret(name).await;
     read.map_err(|error| match error {
         SecretError::Cluster(error) => error.into(),
-        SecretError::NoCluster(_) | SecretError::Missing(_) | SecretError::Unlabelled(_) => {
-            Unseen::NotThere
-        }
+        SecretError::NoCluster(_) => Unseen::NotThere,
+        SecretError::Missing(_) => Unseen::Gone("its source Secret is missing"),
+        SecretError::Unlabelled(_) => Unseen::Gone("its source Secret lacks its label"),
     })
 }
 

@@ -193,7 +193,7 @@ async fn check_right(kube: &Kube, args: &Args) -> StepResult {
         )
         .id(ids::NODE_AUDIENCE_FORBIDDEN),
         Err(ClusterError::Forbidden { message, .. }) => {
-            StepResult::skipped(format!("this account may not ask: {message}")).id(ids::FORBIDDEN)
+            StepResult::hidden(format!("this account may not ask: {message}"))
         }
         Err(error) => advice::of_cluster(&error),
     }

@@ -29,7 +29,7 @@ pub(super) fn find_problem(
     if let Some(unknown) = namespace.find_unknown_inject() {
         // The command is in the fix.
         let (message, _) = unknown.split_once("; write").unwrap_or((&unknown, ""));
-        return Some(StepResult::failed(message, fix).id(ids::INJECT_LABEL_UNKNOWN));
+        return Some(StepResult::failed(message, fix).id(ids::UNKNOWN_INJECT_VALUE));
     }
     let message = match namespace.labels.get(INJECT_LABEL) {
         Some(value) => format!("the namespace did not opt in: {INJECT_LABEL}={value}"),
@@ -53,7 +53,7 @@ pub(super) fn find_unknown_enforce(
         namespace.name
     );
     let fix = Fix::run("write warn or deny", context.kubectl(&command));
-    Some(StepResult::warning(message, fix).id(ids::ENFORCE_LABEL_UNKNOWN))
+    Some(StepResult::warning(message, fix).id(ids::UNKNOWN_ENFORCE_VALUE))
 }
 
 /// It opted in and is excluded.

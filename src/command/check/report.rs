@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::ids;
+use super::step_result::StepStatus;
+pub(super) use super::step_result::{Fix, StepResult};
 use crate::command::{Output, print};
 use crate::quantity;
 
@@ -38,136 +40,6 @@ pub(super) enum SubjectKind {
     Image,
     Namespace,
     Node,
-}
-
-/// How a step went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum StepStatus {
-    Ok,
-    Failed,
-    /// Nothing fails because of it, and a person should know.
-    Warning,
-    /// Not tried, or of no consequence.
-    Skipped,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fix {
-    text: String,
-    /// The command that does it: it can be pasted into a shell as it is.
-    command: Option<String>,
-}
-
-impl Fix {
-    /// What to do, and the command that does it.
-    pub(super) fn run(text: impl Into<String>, command: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            command: Some(command.into()),
-        }
-    }
-}
-
-impl<T: Into<String>> From<T> for Fix {
-    fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            command: None,
-        }
-    }
-}
-
-impl std::fmt::Display for Fix {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.command {
-            Some(command) => write!(formatter, "{}: {command}", self.text),
-            None => formatter.write_str(&self.text),
-        }
-    }
-}
-
-/// How a step went, and what to say of it.
-#[derive(Clone, Debug)]
-pub(super) struct StepResult {
-    status: StepStatus,
-    id: &'static str,
-    message: String,
-    fix: Option<Fix>,
-}
-
-impl StepResult {
-    pub(super) fn ok(message: impl Into<String>) -> Self {
-        Self::new(StepStatus::Ok, ids::OK, message, None)
-    }
-
-    /// Something that [`StepResult::id`] names.
-    pub(super) fn failed(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
-        Self::new(StepStatus::Failed, ids::FAILED, message, Some(fix.into()))
-    }
-
-    pub(super) fn warning(message: impl Into<String>, fix: impl Into<Fix>) -> Self {
-        Self::new(StepStatus::Warning, ids::FAILED, message, Some(fix.into()))
-    }
-
-    pub(super) fn skipped(message: impl Into<String>) -> Self {
-        Self::new(StepStatus::Skipped, ids::NOT_TRIED, message, None)
-    }
-
-    /// The same, with what to do where somebody wants to.
-    pub(super) fn with_fix(self, fix: impl Into<Fix>) -> Self {
-        Self {
-            fix: Some(fix.into()),
-            ..self
-        }
-    }
-
-    /// The same under this name.
-    pub(super) fn id(self, id: &'static str) -> Self {
-        Self { id, ..self }
-    }
-
-    /// The same, with what it is about in front.
-    pub(super) fn about(self, what: &str) -> Self {
-        let message = format!("{what}: {}", self.message);
-        Self { message, ..self }
-    }
-
-    /// The same where it failed already, else this.
-    pub(super) fn or(self, other: Self) -> Self {
-        match self.status {
-            StepStatus::Failed => self,
-            _ => other,
-        }
-    }
-
-    /// The same as nothing that counts.
-    pub(super) fn without_consequence(self) -> Self {
-        Self {
-            status: StepStatus::Skipped,
-            ..self
-        }
-    }
-
-    /// Whether it is this finding.
-    pub(super) fn is(&self, id: &str) -> bool {
-        self.id == id
-    }
-
-    fn new(
-        status: StepStatus,
-        id: &'static str,
-        message: impl Into<String>,
-        fix: Option<Fix>,
-    ) -> Self {
-        Self {
-            status,
-            id,
-            message: message.into(),
-            fix,
-        }
-    }
 }
 
 /// All steps so far. Text is printed as it comes.
@@ -212,6 +84,11 @@ impl CheckReport {
             .collect();
         pending.dedup();
         pending
+    }
+
+    /// Whether a step so far found this.
+    pub(super) fn has_found(&self, id: &str) -> bool {
+        self.checks.iter().any(|check| check.id == id)
     }
 
     /// What the next steps are about.
@@ -331,12 +208,7 @@ impl CheckReport {
         } else {
             format!("{gap}{kind:?} {name}\n")
         };
-        let mark = match result.status {
-            StepStatus::Ok => '✓',
-            StepStatus::Failed => '✗',
-            StepStatus::Warning => '!',
-            StepStatus::Skipped => '–',
-        };
+        let mark = result.status.mark();
         let is_wide = self.output == Output::Wide;
         // What took no time asked nobody.
         let took = took.map(millis).filter(|took| is_wide || *took > 0);
@@ -374,6 +246,10 @@ impl CheckReport {
             count(StepStatus::Failed),
             count(StepStatus::Skipped),
         );
+        let hidden = match count(StepStatus::Hidden) {
+            0 => String::new(),
+            number => format!(", {number} not for this account"),
+        };
         let warnings = match count(StepStatus::Warning) {
             0 => String::new(),
             number => format!(", {}", quantity::count(number, "warning")),
@@ -384,8 +260,11 @@ impl CheckReport {
         };
         let report = self.output.format(&all)?;
         let held_back = self.held_back.unwrap_or_default();
-        let summary =
-            || format!("{held_back}\n{ok} fine, {failed} failed, {skipped} not tried{warnings}\n");
+        let summary = || {
+            format!(
+                "{held_back}\n{ok} fine, {failed} failed, {skipped} not tried{hidden}{warnings}\n"
+            )
+        };
         print(&report.unwrap_or_else(summary))?;
         Ok(if failed == 0 {
             ExitCode::SUCCESS

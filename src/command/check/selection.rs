@@ -30,6 +30,16 @@ pub(super) fn of_image(
     let reason = explain::reason(explanation, host);
     // The cause that is nearest to serving the image decides what to do.
     let nearest = explanation.matches.iter().min_by_key(|one| distance(one));
+    if context.registries.iter().next().is_none() {
+        let fix = format!(
+            "create a Registry with a pattern for it, whose namespaceSelector selects {} (docs/REGISTRY.md)",
+            context.args.namespace.as_deref().map_or_else(
+                || "the namespace".to_owned(),
+                |name| format!("namespace {name}")
+            ),
+        );
+        return StepResult::failed("no Registry serves it: there is none", fix).id(ids::NO_PATTERN);
+    }
     let other = || {
         let fix = format!(
             "add a pattern for it to a Registry that serves the namespace; why none serves it: {}",

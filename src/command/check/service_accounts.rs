@@ -8,6 +8,7 @@ use super::context::CheckContext;
 use super::report::{CheckReport, StepResult};
 use super::{advice, ids};
 use crate::cluster::{Kube, ListedSecrets};
+use crate::provision::ports::ClusterError;
 use crate::provision::{InjectMode, Namespace};
 use crate::quantity::verb_of;
 use crate::registry::{Labels, Registries};
@@ -32,9 +33,12 @@ pub(super) async fn check(
                 result
             }
         }
+        Err(ClusterError::Forbidden { .. }) => {
+            StepResult::hidden("this account may not list ServiceAccounts here")
+        }
         Err(error) => advice::of_cluster(&error),
     };
-    report.add("serviceAccounts", result)
+    report.add("accounts", result)
 }
 
 fn compare(
@@ -66,25 +70,20 @@ fn compare(
         InjectMode::All => "",
         _ => ", where pullpass.dev/inject=all keeps it before there is a Pod",
     };
-    let message = format!(
-        "{} of {} {} no {} in imagePullSecrets: {}{more}. Pods do without; what reads them there, as Knative and Tekton do, does not",
+    let listed: Vec<String> = missing
+        .iter()
+        .map(|one| format!("{{name: {one}}}"))
+        .collect();
+    StepResult::info(format!(
+        "{} of {} {} no {} in imagePullSecrets: {}{more}. Pods do without; only what reads them there, as Knative and Tekton do, needs imagePullSecrets: [{}] in the ServiceAccount's own manifest{before} (docs/CONSUMERS.md)",
         lacking.len(),
         accounts.len(),
         verb_of(lacking.len(), "lists", "list"),
         missing.join(" or "),
         named.join(", "),
-    );
-    let listed: Vec<String> = missing
-        .iter()
-        .map(|one| format!("{{name: {one}}}"))
-        .collect();
-    let fix = format!(
-        "where such a consumer needs it, write imagePullSecrets: [{}] into the ServiceAccount's own manifest{before} (docs/CONSUMERS.md)",
-        listed.join(", ")
-    );
-    StepResult::skipped(message)
-        .with_fix(fix)
-        .id(ids::SERVICE_ACCOUNTS_UNLISTED)
+        listed.join(", "),
+    ))
+    .id(ids::SERVICE_ACCOUNTS_UNLISTED)
 }
 
 /// The pull secrets of a ServiceAccount's Pods, whatever their labels are.

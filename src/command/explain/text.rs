@@ -49,7 +49,7 @@ fn render_row(context: &ExplainContext, row: &ExplainedImage, lines: &mut Vec<St
         "  host        {}",
         row.provider
             .as_ref()
-            .map_or_else(|| "of no known cloud".to_owned(), host)
+            .map_or_else(|| "no cloud's own registry".to_owned(), host)
     ));
     lines.push(format!("  verdict     {}", row.reason));
     render_others(row, lines);

@@ -7,12 +7,13 @@ use crate::cluster::{
     CERTIFICATES, EventGlance, Kube, LeaderGlance, ListedPod, OwnedSecret, PodScope, Replicas,
     WebhookTarget,
 };
+use crate::command::missed::{self, MissedPod, open_checker};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
-use crate::registry::Registry;
+use crate::registry::{Registries, Registry};
 
-/// How many Pods that wait are read in a namespace.
+/// How many Pods that wait are kept of a namespace.
 const PODS_MAX: usize = 500;
 
 /// Why something is not known.
@@ -43,6 +44,8 @@ pub(super) struct ClusterFacts {
     pub(super) certificate: FetchResult<Option<Timestamp>>,
     pub(super) namespaces: FetchResult<Vec<Namespace>>,
     pub(super) secrets: FetchResult<Vec<OwnedSecret>>,
+    /// Pods that wait without their reference, as far as Registries and namespaces are known.
+    pub(super) missed: FetchResult<Vec<MissedPod>>,
 }
 
 /// What is known of a namespace.
@@ -76,14 +79,24 @@ pub(super) async fn fetch_cluster(kube: &Kube) -> anyhow::Result<ClusterFacts> {
     let mounted = mounted.and_then(|replicas| replicas.certificate.clone());
     let name = mounted.unwrap_or_else(|| ObjectName::constant(CERTIFICATES));
     let certificate = keep(kube.fetch_certificate(&name).await)?;
+    let (registries, namespaces) = (keep(registries)?, keep(namespaces)?);
+    let missed = match (&registries, &namespaces) {
+        (Ok((registries, _)), Ok(namespaces)) => {
+            let known = Registries::build(registries.iter().cloned());
+            let checker = open_checker(known, namespaces.iter().cloned());
+            keep(missed::fetch_missed(kube, None, &checker).await)?
+        }
+        _ => Ok(Vec::new()),
+    };
     Ok(ClusterFacts {
-        registries: keep(registries)?,
+        registries,
         webhooks: keep(webhooks)?,
         replicas,
         leader: keep(leader)?,
         certificate: certificate.map(|pem| pem.and_then(|pem| find_end(&pem))),
-        namespaces: keep(namespaces)?,
+        namespaces,
         secrets: keep(secrets)?,
+        missed,
     })
 }
 
@@ -114,14 +127,21 @@ pub(super) async fn fetch_namespace(
 }
 
 async fn fetch_missed(kube: &Kube, name: &NamespaceName) -> Result<Vec<ListedPod>, ClusterError> {
-    let mut found = Vec::new();
-    let mut page = kube.fetch_pods(Some(name), PodScope::Pending, None).await?;
-    while let Some(pod) = page.next_pod(|_| true).await? {
-        if !pod.references_pull_secret && !pod.is_deleted && found.len() < PODS_MAX {
-            found.push(pod);
+    let (mut found, mut next) = (Vec::new(), None);
+    loop {
+        let scope = PodScope::Pending;
+        let mut page = kube.fetch_pods(Some(name), scope, next.as_deref()).await?;
+        while let Some(pod) = page.next_pod(|_| true).await? {
+            if !pod.references_pull_secret && !pod.is_deleted {
+                found.push(pod);
+            }
+        }
+        next = page.finish()?;
+        if next.is_none() || found.len() >= PODS_MAX {
+            found.truncate(PODS_MAX);
+            return Ok(found);
         }
     }
-    Ok(found)
 }
 
 /// What was read; an error where nothing else would be read either.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::fetch::{FetchResult, ListedRegistries, Unread};
+use super::reasons;
 use super::view::{Finding, RegistryView, UnreadView};
 use crate::cluster::OwnedSecret;
 use crate::names::{NamespaceName, ObjectName};
@@ -13,6 +14,9 @@ use crate::provision::Namespace;
 use crate::provision::namespace::INJECT_LABEL;
 use crate::registry::crd::Access;
 use crate::registry::{Registries, Registry};
+
+/// How long after a Registry was written nobody wonders that no leader looked at it yet.
+const NEW: SignedDuration = SignedDuration::from_secs(30);
 
 /// What people type next: as whom this program was called, and in which cluster.
 #[derive(Clone, Debug)]
@@ -50,9 +54,9 @@ pub(super) fn view_registry(registry: &Registry) -> RegistryView {
         .unwrap_or_default();
     let (ready, reason) = match (ready, ready.filter(is_of_now)) {
         (_, Some(ready)) => (&*ready.status, &*ready.reason),
-        (Some(_), None) if !registry.spec.suspend => ("Unknown", "Changed"),
+        (Some(_), None) if !registry.spec.suspend => ("Unknown", reasons::CHANGED),
         (Some(last), None) => (&*last.status, &*last.reason),
-        (None, _) => ("Unknown", "NotReconciled"),
+        (None, _) => ("Unknown", reasons::NOT_RECONCILED),
     };
     let expiration = status.and_then(|status| status.expiration_time.as_deref());
     RegistryView {
@@ -64,7 +68,7 @@ pub(super) fn view_registry(registry: &Registry) -> RegistryView {
         },
         ready: ready.to_owned(),
         reason: if registry.spec.suspend {
-            "Suspended".to_owned()
+            reasons::SUSPENDED.to_owned()
         } else {
             reason.to_owned()
         },
@@ -89,6 +93,7 @@ pub(super) fn judge_registry(
     registry: &Registry,
     lacking: Option<&NamespaceName>,
     commands: &Commands,
+    now: Timestamp,
 ) -> Option<Finding> {
     let view = view_registry(registry);
     if view.suspended {
@@ -96,8 +101,8 @@ pub(super) fn judge_registry(
     }
     let (name, about) = (&view.name, format!("Registry {}", view.name));
     let next = match &*view.reason {
-        "Invalid" => commands.kubectl(&format!("edit ppr {name}")),
-        "NoMatchingNamespaces" => {
+        reasons::INVALID => commands.kubectl(&format!("edit ppr {name}")),
+        reasons::NO_MATCHING_NAMESPACES => {
             commands.kubectl(&format!("get namespaces -l {INJECT_LABEL} --show-labels"))
         }
         _ => match lacking {
@@ -107,15 +112,36 @@ pub(super) fn judge_registry(
     };
     if view.ready != "True" {
         let message = match &*view.reason {
-            "NotReconciled" => "pullpass has not said anything of it yet",
-            "Changed" => "it was changed, and pullpass has not said anything of that yet",
+            reasons::NOT_RECONCILED if is_new(registry, now) => "it is new, not looked at yet",
+            reasons::NOT_RECONCILED => "pullpass has not said anything of it yet",
+            reasons::CHANGED if is_new(registry, now) => "it was just changed, not looked at yet",
+            reasons::CHANGED => "it was changed, and pullpass has not said anything of that yet",
             _ => find_condition(registry, "Ready").map_or("", |ready| &ready.message),
         };
-        return Some(Finding::failed(about, view.reason, message, next));
+        let is_unseen = [reasons::NOT_RECONCILED, reasons::CHANGED].contains(&&*view.reason);
+        let finding = Finding::failed(about, view.reason, message, next);
+        return Some(if is_unseen && is_new(registry, now) {
+            finding.into_info()
+        } else {
+            finding
+        });
     }
     let degraded = find_condition(registry, "Degraded").filter(|one| one.status == "True")?;
     let (reason, message) = (&*degraded.reason, &*degraded.message);
     Some(Finding::failed(about, reason, message, next).into_warning())
+}
+
+/// Whether somebody wrote it so short a time ago that a leader may not have looked at it yet; what pullpass writes is its status.
+fn is_new(registry: &Registry, now: Timestamp) -> bool {
+    let metadata = &registry.metadata;
+    let written = metadata.managed_fields.iter().flatten();
+    let written = written.filter(|entry| entry.subresource.is_none());
+    let written = written.filter_map(|entry| entry.time.as_ref());
+    let last = written
+        .chain(&metadata.creation_timestamp)
+        .map(|time| time.0)
+        .max();
+    last.is_some_and(|last| now.duration_since(last) < NEW)
 }
 
 /// What cannot be read of Registries, and those that serve nothing because of it.
@@ -126,7 +152,12 @@ pub(super) fn judge_unreadable<'r>(
     unreadable.iter().map(|(name, problem)| {
         let next = commands.kubectl(&format!("edit ppr {name}"));
         let message = format!("it cannot be read, and serves nothing: {problem}");
-        Finding::failed(format!("Registry {name}"), "Unreadable", message, next)
+        Finding::failed(
+            format!("Registry {name}"),
+            reasons::UNREADABLE,
+            message,
+            next,
+        )
     })
 }
 
@@ -164,7 +195,7 @@ pub(super) fn judge_namespace(
         }
         if registries.serving(&namespace.labels).is_empty() {
             let message = "it opted in, and no Registry serves it: Pods get nothing";
-            let finding = Finding::failed(&about, "NotServed", message, next());
+            let finding = Finding::failed(&about, reasons::NAMESPACE_NOT_SELECTED, message, next());
             findings.push(finding.into_warning());
         }
     }
@@ -176,7 +207,8 @@ pub(super) fn judge_namespace(
             let registries: Vec<&str> = registries.iter().map(ObjectName::as_str).collect();
             let registries = registries.join(", ");
             let message = format!("Secret {secret} with the login of {registries} is not there");
-            findings.push(Finding::failed(&about, "SecretMissing", message, next()));
+            let reason = reasons::SECRET_NOT_WRITTEN;
+            findings.push(Finding::failed(&about, reason, message, next()));
         }
     }
     let there = secrets.range((namespace.name.as_str(), "")..);
@@ -184,7 +216,12 @@ pub(super) fn judge_namespace(
     for (_, secret) in own {
         if secret.expires.is_some_and(|end| end <= now) {
             let message = format!("a login in Secret {} has ended", secret.name);
-            findings.push(Finding::failed(&about, "LoginEnded", message, next()));
+            findings.push(Finding::failed(
+                &about,
+                reasons::LOGIN_ENDED,
+                message,
+                next(),
+            ));
         }
     }
     findings
@@ -194,14 +231,14 @@ pub(super) fn judge_namespace(
 fn judge_label(namespace: &Namespace, about: &str, commands: &Commands) -> Option<Finding> {
     if namespace.excluded {
         let message = "it opted in, and is excluded: nothing is written there";
-        let finding = Finding::failed(about, "NamespaceExcluded", message, None);
+        let finding = Finding::failed(about, reasons::NAMESPACE_EXCLUDED, message, None);
         return Some(finding.into_warning());
     }
     let said = namespace.find_unknown_inject()?;
     let message = said.split_once(';').map_or(&*said, |(what, _)| what);
     let label = format!("label namespace {} --overwrite", namespace.name);
     let next = commands.kubectl(&format!("{label} {INJECT_LABEL}=enabled"));
-    let reason = "InjectLabelUnknown";
+    let reason = reasons::UNKNOWN_INJECT_VALUE;
     Some(Finding::failed(about, reason, message, next))
 }
 

@@ -1,16 +1,22 @@
 //! The view of a cluster. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::fetch::{ClusterFacts, Unread};
 use super::findings::{
-    Commands, index_secrets, judge_namespace, judge_registry, judge_unreadable, note_unread,
+    Commands, Held, index_secrets, judge_namespace, judge_registry, judge_unreadable, note_unread,
     view_registry,
 };
-use super::view::{Finding, StatusView, WebhookView};
+use super::reasons;
+use super::view::{Finding, RegistryView, StatusView, WebhookView};
 use crate::cluster::LeaderGlance;
+use crate::command::missed::{MissedPod, name_all};
+use crate::command::{INSTALL, describe_not_installed};
 use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::names::NamespaceName;
+use crate::quantity::{count, verb_of};
 use crate::registry::{Registries, Registry};
 
 /// By how much clocks may differ.
@@ -24,17 +30,11 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
     let mut view = StatusView::default();
     let listed = facts.registries.as_ref().ok();
     let registries: &[Registry] = listed.map_or(&[], |(registries, _)| registries);
-    view.webhook = Some(judge_webhook(facts, commands, now, &mut view.findings));
-    if facts.registries == Err(Unread::KindMissing) {
-        let next = format!(
-            "{} crd | {}",
-            commands.program,
-            commands.kubectl("apply --server-side -f -")
-        );
-        let message = "the API server does not know the kind Registry";
-        let finding = Finding::failed("Cluster", "KindMissing", message, next);
-        view.findings.push(finding);
+    if !is_installed(facts, now) {
+        return not_installed(facts, registries, commands);
     }
+    view.webhook = Some(judge_webhook(facts, commands, now, &mut view.findings));
+    view.findings.extend(judge_kind(facts, commands));
     let known = listed.map(|(registries, _)| Registries::build(registries.iter().cloned()));
     let secrets = facts.secrets.as_ref().ok();
     let held = secrets.map(|secrets| index_secrets(secrets));
@@ -43,7 +43,10 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
     let mut lacking = Vec::new();
     for namespace in namespaces.into_iter().flatten() {
         let found = judge_namespace(namespace, known.as_ref(), held.as_ref(), commands, now);
-        if found.iter().any(|one| one.reason == "SecretMissing") {
+        if found
+            .iter()
+            .any(|one| one.reason == reasons::SECRET_NOT_WRITTEN)
+        {
             lacking.push(namespace);
         }
         lacks.extend(found);
@@ -58,17 +61,101 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
         let lacking: Option<&NamespaceName> = lacking.map(|one| &one.name);
         view.registries.push(view_registry(registry));
         view.findings
-            .extend(judge_registry(registry, lacking, commands));
+            .extend(judge_registry(registry, lacking, commands, now));
     }
     let unreadable = listed.map(|listed| judge_unreadable(listed, commands));
     view.findings.extend(unreadable.into_iter().flatten());
     view.findings.extend(lacks);
+    view.findings
+        .extend(judge_missed(facts, held.as_ref(), commands));
     view.namespaces_opted_in = namespaces.map(|all| {
         let opted_in = all.iter().filter(|one| one.wants_pull_secrets());
         opted_in.count()
     });
     add_unread(facts, &mut view);
     view.judged()
+}
+
+/// Whether something of pullpass is there, or runs; what is not known is taken to be.
+fn is_installed(facts: &ClusterFacts, now: Timestamp) -> bool {
+    let has_webhook = !facts.webhooks.as_ref().is_ok_and(Vec::is_empty);
+    let leader = facts.leader.as_ref().ok().and_then(Option::as_ref);
+    has_webhook
+        || facts.replicas != Ok(None)
+        || leader.is_some_and(|leader| is_leading(leader, now))
+}
+
+/// Whether the API server knows the kind.
+fn judge_kind(facts: &ClusterFacts, commands: &Commands) -> Option<Finding> {
+    if facts.registries != Err(Unread::KindMissing) {
+        return None;
+    }
+    let apply = commands.kubectl("apply --server-side -f -");
+    let next = format!("{} crd | {apply}", commands.program);
+    let message = "the API server does not know the kind Registry";
+    Some(Finding::failed(
+        "Cluster",
+        reasons::KIND_MISSING,
+        message,
+        next,
+    ))
+}
+
+/// All that there is to say where it is not: what Registries' status says is of a time when it was.
+fn not_installed(facts: &ClusterFacts, registries: &[Registry], commands: &Commands) -> StatusView {
+    let message = describe_not_installed(&commands.own_namespace);
+    let next = INSTALL.to_owned();
+    let finding = Finding::failed("Cluster", reasons::NOT_INSTALLED, message, next);
+    let last = registries.iter().map(|registry| RegistryView {
+        ready: "Unknown".to_owned(),
+        reason: reasons::NOT_INSTALLED.to_owned(),
+        ..view_registry(registry)
+    });
+    let mut view = StatusView {
+        registries: last.collect(),
+        findings: vec![finding],
+        ..StatusView::default()
+    };
+    add_unread(facts, &mut view);
+    view.judged()
+}
+
+/// Namespaces with Pods that were missed: it fails where an image could not be pulled. Where the Secret itself is not there, or is somebody
+/// else's, that is said already, and a new Pod mends nothing.
+fn judge_missed(
+    facts: &ClusterFacts,
+    held: Option<&Held<'_>>,
+    commands: &Commands,
+) -> Vec<Finding> {
+    let mut by_namespace: BTreeMap<&NamespaceName, Vec<&MissedPod>> = BTreeMap::new();
+    for pod in facts.missed.iter().flatten() {
+        let is_there = |name: &String| {
+            held.is_none_or(|held| held.contains_key(&(pod.namespace.as_str(), name.as_str())))
+        };
+        if pod.lacks.iter().any(is_there) {
+            by_namespace.entry(&pod.namespace).or_default().push(pod);
+        }
+    }
+    let judge = |(namespace, pods): (&NamespaceName, Vec<&MissedPod>)| {
+        let number = pods.len();
+        let message = format!(
+            "{} {} without the pull secret that {} images need, which cannot be added: {}",
+            count(number, "Pod"),
+            verb_of(number, "waits", "wait"),
+            verb_of(number, "its", "their"),
+            name_all(pods.iter().copied()),
+        );
+        let next = commands.pullpass(&format!("status -n {namespace}"));
+        let about = format!("Namespace {namespace}");
+        let reason = reasons::PULL_SECRET_NOT_REFERENCED;
+        let finding = Finding::failed(about, reason, message, next);
+        if pods.iter().any(|pod| pod.is_image_pull_failing) {
+            finding
+        } else {
+            finding.into_warning()
+        }
+    };
+    by_namespace.into_iter().map(judge).collect()
 }
 
 fn add_unread(facts: &ClusterFacts, view: &mut StatusView) {
@@ -84,6 +171,7 @@ fn add_unread(facts: &ClusterFacts, view: &mut StatusView) {
     let one = ": name one with -n";
     note_unread(&facts.namespaces, ("namespaces", one), unread);
     note_unread(&facts.secrets, ("pull secrets", one), unread);
+    note_unread(&facts.missed, ("Pods", one), unread);
 }
 
 fn judge_webhook(
@@ -104,8 +192,13 @@ fn judge_webhook(
         let next = commands.kubectl(&format!("get pods -n {own}"));
         if replicas.ready < replicas.wanted.max(1) {
             let (ready, wanted) = (replicas.ready, replicas.wanted);
-            let message = format!("{ready} of {wanted} replicas are ready");
-            let finding = Finding::failed("Webhook", "NotReady", message, next);
+            let are = verb_of(
+                usize::try_from(wanted).unwrap_or_default(),
+                "replica is",
+                "replicas are",
+            );
+            let message = format!("{ready} of {wanted} {are} ready");
+            let finding = Finding::failed("Webhook", reasons::NOT_READY, message, next);
             findings.push(if ready > 0 {
                 finding.into_warning()
             } else {
@@ -118,8 +211,8 @@ fn judge_webhook(
         view.leader = leader.map(|leader| name_of(leader).to_owned());
         if view.leader.is_none() {
             let message = "no replica leads: nothing is renewed but by Pods that are created";
-            let next = commands.kubectl(&format!("logs -n {own} deploy/pullpass"));
-            findings.push(Finding::failed("Leader", "NoLeader", message, next));
+            let next = commands.kubectl(&format!("logs -n {own} deploy/pullpass --all-pods"));
+            findings.push(Finding::failed("Leader", reasons::NO_LEADER, message, next));
         }
     }
     view.certificate_expiration_time = facts.certificate.as_ref().ok().copied().flatten();
@@ -142,15 +235,15 @@ fn judge_calls(
     if let Some(webhooks) = webhooks {
         if webhooks.is_empty() {
             let message = "no webhook configuration calls pullpass: Pods get no reference";
-            fail("WebhookMissing", message.to_owned());
+            fail(reasons::WEBHOOK_MISSING, message.to_owned());
         } else if let Some(one) = webhooks.iter().find(|one| !one.has_ca) {
             let message = format!("{} has no caBundle", one.configuration);
-            fail("CaBundleMissing", message);
+            fail(reasons::CA_BUNDLE_MISSING, message);
         }
     }
     let mut listed = facts.registries.iter().flat_map(|(listed, _)| listed);
     if let Some(message) = listed.find_map(find_not_called) {
-        fail("WebhookNotCalled", message);
+        fail(reasons::WEBHOOK_NOT_CALLED, message);
         return Some(false);
     }
     webhooks.map(|webhooks| !webhooks.is_empty())
@@ -163,15 +256,15 @@ fn judge_certificate(
 ) -> Option<Finding> {
     let end = end.filter(|end| end.duration_since(now) < CERTIFICATE_SOON)?;
     let next = commands.kubectl(&format!(
-        "logs -n {} deploy/pullpass",
+        "logs -n {} deploy/pullpass --all-pods",
         commands.own_namespace
     ));
     let (reason, message) = if end <= now {
         let message = "the serving certificate has ended: Pods are created without asking";
-        ("CertificateEnded", message)
+        (reasons::CERTIFICATE_ENDED, message)
     } else {
         (
-            "CertificateExpiring",
+            reasons::CERTIFICATE_EXPIRING,
             "the serving certificate was not renewed",
         )
     };

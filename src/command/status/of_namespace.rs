@@ -6,6 +6,7 @@ use super::fetch::{FetchResult, NamespaceFacts};
 use super::findings::{
     Commands, index_secrets, judge_namespace, judge_registry, note_unread, view_registry,
 };
+use super::reasons;
 use super::view::{EventRow, Finding, SecretRow, StatusView};
 use crate::cluster::{EventGlance, ListedPod, OwnedSecret};
 use crate::controller::missed_pods::find_restart;
@@ -15,9 +16,6 @@ use crate::registry::Registries;
 
 /// How old Events are that are shown.
 const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
-
-/// The reason of the Events on Pods that were created without their reference.
-const NOT_REFERENCED: &str = "PullSecretNotReferenced";
 
 /// What is shown of a namespace at `now`.
 pub(super) fn build(facts: &NamespaceFacts, commands: &Commands, now: Timestamp) -> StatusView {
@@ -41,7 +39,7 @@ pub(super) fn build(facts: &NamespaceFacts, commands: &Commands, now: Timestamp)
         let serves = |namespace: &Namespace| valid.is_some_and(|one| one.serves(&namespace.labels));
         if namespace.is_some_and(serves) {
             view.registries.push(view_registry(registry));
-            let finding = judge_registry(registry, Some(&facts.name), commands);
+            let finding = judge_registry(registry, Some(&facts.name), commands, now);
             view.findings.extend(finding);
         }
     }
@@ -52,7 +50,7 @@ pub(super) fn build(facts: &NamespaceFacts, commands: &Commands, now: Timestamp)
         let message = "there is no pull secret here, and this account may not see for which images one is to be";
         let finding = Finding::failed(
             "Namespace",
-            "SecretMissing",
+            reasons::SECRET_NOT_WRITTEN,
             message,
             commands.check(&facts.name),
         );
@@ -87,7 +85,7 @@ fn judge_opt_in(facts: &NamespaceFacts, commands: &Commands) -> Option<Finding> 
     match &facts.namespace {
         Ok(None) => Some(Finding::failed(
             about,
-            "NamespaceMissing",
+            reasons::NAMESPACE_MISSING,
             "there is none",
             None,
         )),
@@ -99,7 +97,7 @@ fn judge_opt_in(facts: &NamespaceFacts, commands: &Commands) -> Option<Finding> 
             let message = "it has not opted in: Pods get nothing";
             Some(Finding::failed(
                 about,
-                "NamespaceNotOptedIn",
+                reasons::NAMESPACE_NOT_OPTED_IN,
                 message,
                 commands.kubectl(&label),
             ))
@@ -118,9 +116,9 @@ fn judge_pods<'f>(
     let pods = facts.pods.as_deref().unwrap_or_default().iter();
     pods.filter_map(move |pod: &ListedPod| {
         let object = format!("Pod {}", pod.name);
-        let is_told = events
-            .iter()
-            .any(|event| event.reason == NOT_REFERENCED && event.object == object);
+        let is_told = events.iter().any(|event| {
+            event.reason == reasons::PULL_SECRET_NOT_REFERENCED && event.object == object
+        });
         let is_suspect = opted_in && pod.is_image_pull_failing();
         if !is_told && !is_suspect {
             return None;
@@ -134,7 +132,7 @@ fn judge_pods<'f>(
             || commands.kubectl(&format!("describe pod {} -n {}", pod.name, pod.namespace));
         let restart = find_restart(pod).map(|restart| restart + &commands.same_cluster);
         let next = restart.filter(|_| is_told).unwrap_or_else(describe);
-        let finding = Finding::failed(object, NOT_REFERENCED, message, next);
+        let finding = Finding::failed(object, reasons::PULL_SECRET_NOT_REFERENCED, message, next);
         // It may need none: pullpass has not said so.
         Some(if is_told {
             finding

@@ -172,7 +172,7 @@ fn render_registries(registries: &[RegistryView], look: &Look, now: Timestamp) -
         "READY",
         "REASON",
         "NAMESPACES",
-        "UNTIL",
+        "EXPIRES",
     ];
     let mut rows = vec![head.map(Cell::plain).to_vec()];
     rows.extend(registries.iter().map(|one| {
@@ -196,7 +196,7 @@ fn render_registries(registries: &[RegistryView], look: &Look, now: Timestamp) -
 }
 
 fn render_secrets(secrets: &[SecretRow], look: &Look, now: Timestamp) -> String {
-    let head = ["SECRET", "HOLDS", "OF", "AGE", "UNTIL"];
+    let head = ["SECRET", "HOLDS", "OF", "AGE", "EXPIRES"];
     let mut rows = vec![head.map(Cell::plain).to_vec()];
     rows.extend(secrets.iter().map(|one| {
         let age = one.created.map(|created| span(now.duration_since(created)));
@@ -247,17 +247,19 @@ fn render_findings(view: &StatusView, look: &Look) -> String {
     text + &more(view.findings.len(), most)
 }
 
-/// Two lines: what it is, and what to type. A command is never cut: it is there to be copied.
+/// What it is, on as many lines as it takes, and what to type. Neither is ever cut: the point may be at the end, and a command is there to
+/// be copied.
 fn render_finding(finding: &Finding, look: &Look) -> String {
     let (mark, tone) = match finding.level {
         Level::Failed => ("✗", Tone::Bad),
         Level::Warning => ("!", Tone::Warning),
+        Level::Info => ("·", Tone::Plain),
     };
     let (about, reason) = (&finding.about, &finding.reason);
     let line = format!("{about}: {reason}: {}", finding.message);
     let line = Cell::plain(line.trim_end_matches([':', ' ']));
     let width = look.width.map_or(usize::MAX, |width| width - GAP);
-    let line = cut(&line.text, width);
+    let line = wrap(&line.text, width, GAP);
     let next = finding.next.as_ref();
     let next = next.map_or_else(String::new, |next| format!("    next: {next}\n"));
     format!("{} {line}\n{next}", look.paint(mark, tone))
@@ -296,6 +298,26 @@ fn table(rows: Vec<Vec<Cell>>, shrinks: &[usize], indent: usize, look: &Look) ->
         format!("{}{}\n", " ".repeat(indent), cells.trim_end())
     };
     rows.into_iter().map(line).collect()
+}
+
+/// A text on lines of so many characters at most, but for words that are longer; all but the first are indented.
+fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let mut wrapped = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            wrapped.push('\n');
+            wrapped.push_str(&" ".repeat(indent));
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += length;
+    }
+    wrapped
 }
 
 /// The first characters of a text that is too long.

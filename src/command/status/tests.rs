@@ -1,5 +1,8 @@
 //! Both views, as tables and as text.
 
+mod early;
+mod look;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +14,7 @@ use super::view::{Level, StatusView};
 use super::{of_cluster, of_namespace};
 use crate::cluster::{EventGlance, LeaderGlance, OwnedSecret, Replicas, WebhookTarget};
 use crate::command::Output;
+use crate::command::missed::MissedPod;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::{ExcludedNamespaces, Namespace};
 use crate::registry::Registry;
@@ -110,6 +114,17 @@ fn cluster() -> ClusterFacts {
         certificate: Ok(Some(after(60 * 24 * 63))),
         namespaces: Ok(vec![namespace("shop", "enabled", "payments")]),
         secrets: Ok(vec![secret("shop", "pullpass", Some(11 * 60))]),
+        missed: Ok(Vec::new()),
+    }
+}
+
+fn missed(namespace: &str, name: &str, is_image_pull_failing: bool) -> MissedPod {
+    MissedPod {
+        namespace: namespace.parse().unwrap(),
+        name: name.parse().unwrap(),
+        is_image_pull_failing,
+        lacks: vec!["pullpass".to_owned()],
+        restart: None,
     }
 }
 
@@ -176,6 +191,11 @@ fn troubled() -> ClusterFacts {
         namespace("leaving", "disabled", "orders"),
     ]);
     facts.secrets = Ok(vec![secret("stale", "pullpass", Some(-5))]);
+    facts.missed = Ok(vec![
+        missed("stale", "web-2", true),
+        missed("shop", "without-a-secret", true),
+        missed("stale", "web-1", false),
+    ]);
     facts
 }
 
@@ -201,6 +221,13 @@ fn shows_what_fails_first_and_the_next_command() {
     insta::assert_snapshot!("troubled", text(&view, Output::Text));
     insta::assert_snapshot!("troubled_wide", text(&view, Output::Wide));
     insta::assert_json_snapshot!("troubled_json", view);
+    // A line that does not fit goes on in the next one, and is not cut.
+    let shown = text(&view, Output::Text);
+    let joined = shown.replace("\n  ", " ");
+    for finding in view.findings.iter().take(10) {
+        let point = finding.message.split(' ').next_back().unwrap();
+        assert!(joined.contains(point), "{point} in {shown}");
+    }
     let failed = view.findings.iter();
     let failed = failed.take_while(|finding| finding.level == Level::Failed);
     let rest = view.findings.iter().skip(failed.count());
@@ -248,7 +275,10 @@ fn says_what_may_not_be_read_and_shows_the_rest() {
 #[test]
 fn takes_a_cluster_for_failing_by_each_trouble_alone() {
     type Row = (&'static str, fn(&mut ClusterFacts));
-    let rows: [Row; 6] = [
+    let rows: [Row; 7] = [
+        ("PullSecretNotReferenced", |facts| {
+            facts.missed = Ok(vec![missed("shop", "web-1", true)]);
+        }),
         ("WebhookMissing", |facts| facts.webhooks = Ok(Vec::new())),
         ("CaBundleMissing", |facts| {
             facts.webhooks.as_mut().unwrap()[0].has_ca = false;
@@ -260,7 +290,7 @@ fn takes_a_cluster_for_failing_by_each_trouble_alone() {
         ("CertificateEnded", |facts| {
             facts.certificate = Ok(Some(after(-1)));
         }),
-        ("SecretMissing", |facts| facts.secrets = Ok(Vec::new())),
+        ("SecretNotWritten", |facts| facts.secrets = Ok(Vec::new())),
     ];
     for (reason, spoil) in rows {
         let mut facts = cluster();
@@ -270,6 +300,9 @@ fn takes_a_cluster_for_failing_by_each_trouble_alone() {
         assert_eq!(reasons, [reason]);
         assert!(!view.ok, "{reason}");
     }
+    let mut facts = cluster();
+    facts.missed = Ok(vec![missed("shop", "web-1", false)]);
+    assert!(build(&facts).ok, "it may be scheduled and pull yet");
     let mut facts = cluster();
     facts.certificate = Ok(Some(after(60 * 24 * 13)));
     let view = build(&facts);
@@ -337,14 +370,14 @@ fn judges_a_namespace_by_what_is_known_of_it() {
         (Some("NamespaceNotOptedIn"), false, |facts| {
             facts.namespace = Ok(Some(namespace("shop", "disabled", "payments")));
         }),
-        (Some("InjectLabelUnknown"), false, |facts| {
+        (Some("UnknownInjectValue"), false, |facts| {
             facts.namespace = Ok(Some(namespace("shop", "true", "payments")));
         }),
         (None, true, |facts| facts.namespace = Err(Unread::Forbidden)),
-        (Some("SecretMissing"), true, |facts| {
+        (Some("SecretNotWritten"), true, |facts| {
             facts.secrets = Ok(Vec::new());
         }),
-        (Some("SecretMissing"), false, |facts| {
+        (Some("SecretNotWritten"), false, |facts| {
             facts.registries = cluster().registries;
             facts.secrets = Ok(Vec::new());
         }),
@@ -358,34 +391,4 @@ fn judges_a_namespace_by_what_is_known_of_it() {
         let first = view.findings.first().map(|one| &*one.reason);
         assert_eq!((first, view.ok), (reason, is_ok), "{:?}", view.findings);
     }
-}
-
-#[test]
-fn colours_only_terminals_of_people_who_did_not_say_no() {
-    let rows = [
-        (true, &[][..], true),
-        (true, &[("NO_COLOR", "")], true),
-        (true, &[("NO_COLOR", "1")], false),
-        (true, &[("TERM", "dumb")], false),
-        (false, &[("TERM", "xterm")], false),
-    ];
-    for (is_terminal, variables, coloured) in rows {
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        let look = Look::find(Output::Text, is_terminal, variable);
-        let text = render(&build(&troubled()), &look, now());
-        assert_eq!(text.contains("\x1b["), coloured, "{variables:?}");
-    }
-}
-
-/// Whoever writes a Registry, or an Event, moves nobody's cursor.
-#[test]
-fn writes_no_control_characters_of_others() {
-    let mut facts = shop();
-    facts.events.as_mut().unwrap()[0].note = "a\x1b[2J\r\nb".to_owned();
-    let text = text(&tenant(&facts), Output::Wide);
-    assert!(text.contains("a [2J  b"), "{text}");
-    assert!(!text.contains('\x1b'));
 }

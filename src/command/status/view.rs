@@ -87,12 +87,14 @@ pub(super) struct EventRow {
 }
 
 /// How much a finding counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Level {
     Failed,
     /// Nothing fails because of it.
     Warning,
+    /// It passes by itself.
+    Info,
 }
 
 /// What fails, or is to be known, and the command to type next.
@@ -139,13 +141,22 @@ impl Finding {
             ..self
         }
     }
+
+    /// The same, as what passes by itself.
+    pub(super) fn into_info(self) -> Self {
+        Self {
+            level: Level::Info,
+            next: None,
+            ..self
+        }
+    }
 }
 
 impl StatusView {
     /// The same, with what follows from its findings: what fails comes first.
     pub(super) fn judged(mut self) -> Self {
         let failed = |finding: &Finding| finding.level == Level::Failed;
-        self.findings.sort_by_key(|finding| !failed(finding));
+        self.findings.sort_by_key(|finding| finding.level);
         self.ok = !self.findings.iter().any(failed);
         self
     }
