@@ -107,8 +107,8 @@ impl File<'_> {
             let names = inner(names);
             let kind = split(&names).nth(1).and_then(<[_]>::first);
             found = kind.and_then(|kind| {
-                let named = || text_of(find_local(self.tokens, &kind.to_string())?.first()?);
-                text_of(kind).or_else(named)
+                let local = || text_of(find_local(self.tokens, &kind.to_string())?.first()?);
+                text_of(kind).or_else(local)
             });
         });
         found.or_else(|| {
@@ -328,7 +328,7 @@ fn reads_events_however_they_are_written() {
         ),
         source(
             "controller/status.rs",
-            r#"fn c() { Some(EventNote { regarding: of_pod(a), event_type: EventType::Warning, reason: wrong.reason }) }"#,
+            r"fn c() { Some(EventNote { regarding: of_pod(a), event_type: EventType::Warning, reason: wrong.reason }) }",
         ),
     ]);
     let events: Vec<String> = events
