@@ -66,8 +66,8 @@ async fn find_missed(pod: &ListedPod, checker: &PodChecker) -> Option<MissedPod>
     if pod.is_deleted {
         return None;
     }
-    let checked = checker.check(&pod.namespace, pod.json.get(), Timestamp::now());
-    let PodCheck::Missed(lacks) = checked.await else {
+    let check = checker.check(&pod.namespace, pod.json.get(), Timestamp::now());
+    let PodCheck::Missed(lacks) = check.await else {
         return None;
     };
     Some(MissedPod {
