@@ -139,6 +139,20 @@ impl File<'_> {
         fields
     }
 
+    /// The type that stands in the code.
+    fn find_type(&self, value: &[TokenTree]) -> String {
+        match value {
+            [.., enumeration, _, _, variant] if enumeration.to_string() == "EventType" => {
+                variant.to_string()
+            }
+            other => panic!(
+                "{}: the type of an Event is not known: {}",
+                self.path,
+                write(other)
+            ),
+        }
+    }
+
     /// The rows of an Event of these fields.
     fn find_rows(&self, fields: &Fields) -> Vec<EventRow> {
         let path = self.path;
@@ -157,15 +171,7 @@ impl File<'_> {
             kind: kind.clone(),
             event_type: event_type.to_owned(),
         };
-        let fixed_type = || match &field("event_type")[..] {
-            [.., enumeration, _, _, variant] if enumeration.to_string() == "EventType" => {
-                variant.to_string()
-            }
-            other => panic!(
-                "{path}: the type of an Event is not known: {}",
-                write(other)
-            ),
-        };
+        let fixed_type = || self.find_type(field("event_type"));
         if let Some(word) = self.find_word(reason) {
             return vec![row(code(&word), &fixed_type())];
         }

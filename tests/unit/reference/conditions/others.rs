@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::words::find_files;
+use crate::support::sources::Source;
 
 /// The words of each file.
 const OTHERS: &[(&str, &[&str])] = &[
@@ -117,7 +118,7 @@ fn lists_no_word_that_its_file_does_not_have() {
     let mut gone: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (path, words) in OTHERS {
         let source = files.iter().find(|source| source.path == *path);
-        let texts = source.map(|source| source.texts()).unwrap_or_default();
+        let texts = source.map(Source::texts).unwrap_or_default();
         let lacking = words.iter().filter(|word| !texts.contains(**word));
         gone.extend(lacking.map(|word| (*path, *word)));
     }
