@@ -66,8 +66,9 @@ async fn find_missed(pod: &ListedPod, checker: &PodChecker) -> Option<MissedPod>
     if pod.is_deleted {
         return None;
     }
-    let check = checker.check(&pod.namespace, pod.json.get(), Timestamp::now());
-    let PodCheck::Missed(lacks) = check.await else {
+    let now = Timestamp::now();
+    let verdict = checker.check(&pod.namespace, pod.json.get(), now);
+    let PodCheck::Missed(lacks) = verdict.await else {
         return None;
     };
     Some(MissedPod {
