@@ -13,6 +13,7 @@ mod explain;
 mod hosts;
 mod layering;
 mod model;
+mod node_scripts;
 mod patch_properties;
 mod policy;
 mod programs;
