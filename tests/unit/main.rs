@@ -15,6 +15,7 @@ mod layering;
 mod model;
 mod node_scripts;
 mod patch_properties;
+mod plug_in;
 mod policy;
 mod programs;
 mod provision;
