@@ -141,9 +141,13 @@ pub fn build_cli() -> clap::Command {
 pub fn run() -> ExitCode {
     let (program, arguments) = invocation::parse(std::env::args_os().collect());
     let command = program.describe(Cli::command());
+    let is_plug_in = credential_provider::is_run_by_kubelet(&arguments);
     let matches = command.try_get_matches_from(arguments);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
+        Err(error) if is_plug_in && error.use_stderr() => {
+            return credential_provider::refuse(&error);
+        }
         Err(error) => return print_usage(&error),
     };
     let outcome = match cli.command {
@@ -151,7 +155,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Completion(args) => completion::run::<Cli>(&args),
         Command::Crd(args) => crd::run(&args),
-        Command::CredentialProvider(args) => credential_provider::run(&args),
+        Command::CredentialProvider(args) => credential_provider::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Man(args) => man::run::<Cli>(&args),
         Command::Policy(args) => policy::run(&args),

@@ -49,6 +49,10 @@ fn covers_the_images_that_the_kubelet_asks_for() {
         "docker.io",
         "docker.io/library",
         "localhost/x",
+        "a.com/te%61m",
+        "a.com:",
+        "[fc00::1]",
+        "a_b.com",
     ];
     let images = [
         "a.com/team",

@@ -34,10 +34,22 @@ pub struct NodeCase {
     append: String,
     text: Option<String>,
     mode: Option<u32>,
-    /// The file of the authority's certificate, instead of a good one.
+    /// Further files by their paths below the root.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    /// Further links, and where they lead.
+    #[serde(default)]
+    links: BTreeMap<String, String>,
+    /// Permissions by path.
+    #[serde(default)]
+    modes: BTreeMap<String, u32>,
+    /// The file of the authority's certificate, instead of a good one; `LEAF` is the broker's own, `CA-AND-KEY` one too much.
     authority: Option<String>,
     #[serde(default)]
     no_authority: bool,
+    /// Whether nothing of what is found fails.
+    #[serde(default)]
+    pub warns: bool,
     pub found: Vec<String>,
     pub kubelet: Kubelet,
     #[serde(default)]
@@ -87,9 +99,25 @@ impl NodeTable {
         }
         let certificates = folder.path().join("certificates");
         make_certificates(&certificates, "127.0.0.1");
-        let authority = std::fs::read_to_string(certificates.join("ca.crt")).unwrap();
+        let certificate = |name| std::fs::read_to_string(certificates.join(name)).unwrap();
+        let authority = match case.authority.as_deref() {
+            None => certificate("ca.crt"),
+            Some("LEAF") => certificate("tls.crt"),
+            Some("CA-AND-KEY") => certificate("ca.crt") + &certificate("tls.key"),
+            Some(text) => text.to_owned(),
+        };
         if !case.no_authority {
-            write(AUTHORITY, case.authority.as_ref().unwrap_or(&authority));
+            write(AUTHORITY, &authority);
+        }
+        for (path, text) in &case.files {
+            write(path, text);
+        }
+        for (path, target) in &case.links {
+            std::os::unix::fs::symlink(target, node.join(path)).unwrap();
+        }
+        for (path, mode) in &case.modes {
+            let mode = std::fs::Permissions::from_mode(*mode);
+            std::fs::set_permissions(node.join(path), mode).unwrap();
         }
         std::fs::write(folder.path().join("registries.yaml"), &self.registries).unwrap();
         NodeFolder { folder }

@@ -119,6 +119,12 @@ pub(super) const PULL_SECRET_NOT_REFERENCED: &str = "PullSecretNotReferenced";
 pub(super) const NODE_CONFIG_MISSING: &str = "NodeConfigMissing";
 /// A file is none that the kubelet can read.
 pub(super) const NODE_CONFIG_UNREADABLE: &str = "NodeConfigUnreadable";
+/// A configuration's file holds more than the document that the kubelet reads.
+pub(super) const NODE_DOCUMENT_IGNORED: &str = "NodeDocumentIgnored";
+/// A file or folder of a node is there and cannot be read.
+pub(super) const NODE_FILE_UNREADABLE: &str = "NodeFileUnreadable";
+/// Somebody else than root may write a file that the kubelet runs or reads.
+pub(super) const NODE_FILE_WRITABLE: &str = "NodeFileWritable";
 /// A field that the kubelet does not know.
 pub(super) const NODE_FIELD_UNKNOWN: &str = "NodeFieldUnknown";
 /// A field of a provider's answer in the configuration.

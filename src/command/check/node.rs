@@ -1,10 +1,18 @@
 //! The steps of a node: its kubelet runs pullpass, for the images that it should, with tokens that it may have.
 
+mod below;
+mod document;
+mod duration;
+mod fields;
 mod files;
 mod finding;
 mod judge;
 mod provider;
+mod rights;
+mod run;
+mod token;
 
+use std::io;
 use std::path::Path;
 
 use super::report::{CheckReport, Fix, StepResult, SubjectKind};
@@ -15,9 +23,12 @@ use crate::command::credential_provider::config::AUDIENCE_VERB;
 use crate::command::manifest::{Manifests, YamlDocument};
 use crate::provision::ports::ClusterError;
 use crate::registry::Registries;
+use crate::registry::match_images::is_asked_for;
 use files::NodeFiles;
 use finding::NodeFinding;
 use judge::Providers;
+use provider::NodeProvider;
+use rights::FileRights;
 
 /// The steps of a node, in order.
 const STEPS: [&str; 4] = ["config", "programs", "pullpass", "images"];
@@ -28,24 +39,35 @@ pub(super) async fn check(
     root: &Path,
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
-    let mut registries = Manifests::load(&args.files)?.registries;
+    match root.metadata() {
+        Ok(found) if found.is_dir() => {}
+        found => {
+            let problem =
+                found.map_or_else(|error| error.to_string(), |_| "it is no folder".to_owned());
+            anyhow::bail!(
+                "--node {}: {problem}: name the node's root, or a folder with a copy of its files",
+                root.display()
+            );
+        }
+    }
+    let of_files = Manifests::load(&args.files)?.registries;
+    let mut registries = (!args.files.is_empty()).then_some(of_files);
     let kube = args
         .cluster
         .open(args.own_namespace.as_ref(), &args.exclude)
         .await?;
-    if let (Some(kube), true) = (&kube, args.files.is_empty()) {
+    if let (Some(kube), None) = (&kube, &registries) {
         report.begin(SubjectKind::Cluster, kube.namespace());
-        let listed = context::load_registries(kube, args, report).await?;
-        registries = listed.unwrap_or_default();
+        registries = context::load_registries(kube, args, report).await?;
     }
-    let registries = Registries::build(registries);
+    let registries = registries.map(Registries::build);
     report.begin(SubjectKind::Node, &root.display().to_string());
     let files = NodeFiles::load(
         root,
         args.node_config.as_deref(),
         args.node_bin_dir.as_deref(),
     );
-    check_files(&files, &registries, report)?;
+    check_files(&files, registries.as_ref(), report)?;
     if let Some(kube) = &kube {
         report.start();
         let result = check_right(kube, args).await;
@@ -54,10 +76,10 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// The steps that the files alone answer.
+/// The steps that the files alone answer; no Registries: none are known.
 fn check_files(
     files: &NodeFiles,
-    registries: &Registries,
+    registries: Option<&Registries>,
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     let (mut documents, mut found) = (Vec::new(), Vec::new());
@@ -66,45 +88,83 @@ fn check_files(
         add(report, STEPS[0], found, "")?;
         return report.skip(&STEPS[1..], "there is no configuration");
     }
-    let documents_read = documents.iter().enumerate();
-    let providers = documents_read.flat_map(|(file, document)| {
-        let mut of_file = Vec::new();
-        let providers = provider::read(file, document, &mut of_file);
-        found.append(&mut of_file);
-        providers
-    });
-    let providers: Vec<_> = providers.collect();
+    let providers = read_providers(&documents, &mut found);
+    let is_unread = |finding: &NodeFinding| {
+        matches!(
+            finding.id,
+            ids::NODE_CONFIG_UNREADABLE | ids::NODE_FILE_UNREADABLE
+        )
+    };
+    let is_known = !found.iter().any(is_unread);
+    found.extend(files.rights.iter().filter_map(FileRights::judge));
     let message = format!("{} can be read by the kubelet", files.config.display());
-    let is_known = found
-        .iter()
-        .all(|finding| finding.id != ids::NODE_CONFIG_UNREADABLE);
     add(report, STEPS[0], found, &message)?;
     if !is_known {
         return report.skip(&STEPS[1..], "not all of the configuration can be read");
     }
-
     let all = Providers {
         documents: &documents,
         providers: &providers,
     };
     let folder = files.bin_dir.display().to_string();
+    let found = all.judge_programs(&files.programs, &folder);
     let message = format!("{folder} has a program for each provider");
-    add(
-        report,
-        STEPS[1],
-        all.judge_programs(&files.programs, &folder),
-        &message,
-    )?;
+    add(report, STEPS[1], found, &message)?;
+    check_ours(&all, files, registries, report)
+}
+
+/// The steps of the providers that run pullpass.
+fn check_ours(
+    all: &Providers<'_>,
+    files: &NodeFiles,
+    registries: Option<&Registries>,
+    report: &mut CheckReport,
+) -> anyhow::Result<()> {
+    const NONE_ASKS: &str = "no Registry has delivery Node or Both";
+    let asks = registries.map(|registries| registries.iter().any(is_asked_for));
+    if all.ours().next().is_none() {
+        if asks == Some(false) {
+            let message = format!("no provider runs pullpass; {NONE_ASKS}, so that none has to");
+            report.note(STEPS[2], StepResult::skipped(message))?;
+            return report.skip(&STEPS[3..], NONE_ASKS);
+        }
+        add(report, STEPS[2], vec![all.no_ours()], "")?;
+        return report.skip(&STEPS[3..], "no provider runs pullpass");
+    }
     let ours = all.judge_ours(|path| files.load_file(path));
-    add(
-        report,
-        STEPS[2],
-        ours,
-        "it is run with a token and arguments that it takes",
-    )?;
+    let message = "it is run with a token and arguments that it takes";
+    add(report, STEPS[2], ours, message)?;
+    let Some(registries) = registries else {
+        return report.skip(
+            &STEPS[3..],
+            "no Registry was given: name their files with -f, or a cluster",
+        );
+    };
+    if asks == Some(false) {
+        return report.skip(&STEPS[3..], NONE_ASKS);
+    }
     let message =
         "the kubelet asks pullpass for all images of Registries with delivery Node or Both";
     add(report, STEPS[3], all.judge_images(registries), message)
+}
+
+/// The providers of all files.
+fn read_providers(documents: &[YamlDocument], found: &mut Vec<NodeFinding>) -> Vec<NodeProvider> {
+    let documents_read = documents.iter().enumerate();
+    let providers: Vec<_> = documents_read
+        .flat_map(|(file, document)| provider::read(file, document, found))
+        .collect();
+    if providers.is_empty() && found.iter().all(|finding| finding.is_warning) {
+        found.push(NodeFinding {
+            id: ids::NODE_FIELD_MISSING,
+            is_warning: false,
+            place: documents[0].file.clone(),
+            field: "providers".to_owned(),
+            message: "is missing: the kubelet ends at its start without one".to_owned(),
+            fix: "`pullpass credential-provider config` prints it".into(),
+        });
+    }
+    providers
 }
 
 /// The files of the configuration, as far as they can be read.
@@ -113,9 +173,9 @@ fn load_documents(
     documents: &mut Vec<YamlDocument>,
     found: &mut Vec<NodeFinding>,
 ) {
-    let missing = |id, place: &Path, message: String| {
+    let missing = |place: &Path, message: String| {
         NodeFinding {
-        id,
+        id: ids::NODE_CONFIG_MISSING,
         is_warning: false,
         place: place.display().to_string(),
         field: String::new(),
@@ -123,38 +183,41 @@ fn load_documents(
         fix: "`pullpass credential-provider config --platform` prints what puts it there; --node-config names another place".into(),
     }
     };
-    match &files.configs {
+    let configs = match &files.configs {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let message = "there is no such file or folder below the one that --node names";
+            return found.push(missing(&files.config, message.to_owned()));
+        }
         Err(error) => {
-            found.push(missing(
-                ids::NODE_CONFIG_MISSING,
-                &files.config,
-                error.to_string(),
-            ));
+            let place = files.config.display().to_string();
+            return found.push(NodeFinding::unreadable(&place, error));
         }
         Ok(configs) if configs.is_empty() => {
             let message =
                 "holds no .yaml, .yml or .json: the kubelet ends at its start without one";
-            found.push(missing(
-                ids::NODE_CONFIG_MISSING,
-                &files.config,
-                message.to_owned(),
-            ));
+            return found.push(missing(&files.config, message.to_owned()));
         }
-        Ok(configs) => {
-            for (path, text) in configs {
-                match text {
-                    Err(error) => {
-                        found.push(missing(
-                            ids::NODE_CONFIG_UNREADABLE,
-                            path,
-                            error.to_string(),
-                        ));
-                    }
-                    Ok(text) => documents.push(YamlDocument {
-                        file: path.display().to_string(),
-                        text: text.clone(),
-                    }),
-                }
+        Ok(configs) => configs,
+    };
+    for (path, text) in configs {
+        let file = path.display().to_string();
+        match text {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                found.push(NodeFinding::unreadable(&file, error));
+            }
+            Err(error) => found.push(NodeFinding {
+                id: ids::NODE_CONFIG_UNREADABLE,
+                fix: "remove it, or put the file there: the kubelet ends at its start with this"
+                    .into(),
+                ..missing(path, error.to_string())
+            }),
+            Ok(text) => {
+                let (text, ignored) = document::first(text);
+                found.extend(ignored.map(|line| document::ignored(&file, line)));
+                documents.push(YamlDocument {
+                    file,
+                    text: text.to_owned(),
+                });
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::platform::{self, Platform};
+use super::values::{parse_address, parse_node_path, parse_server_name};
 use crate::broker::protocol::{API_VERSION, AUDIENCE};
 use crate::command::manifest::Manifests;
 use crate::registry::Registries;
@@ -49,7 +50,7 @@ pub(in crate::command) struct Args {
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_address, required_unless_present = "rbac")]
     address: Option<String>,
     /// The name that the broker's certificate is for.
-    #[arg(long, value_name = "NAME", default_value = "pullpass.pullpass.svc")]
+    #[arg(long, value_name = "NAME", value_parser = parse_server_name, default_value = "pullpass.pullpass.svc")]
     server_name: String,
     /// Where the certificate of the CA that signs the broker's will be on the node; by default where the platform has room for it, else
     /// /etc/pullpass/ca.crt. It is `ca.crt` of the Secret pullpass-certificates.
@@ -110,6 +111,14 @@ pub(in crate::command) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let registries = Registries::build(Manifests::load(&args.files)?.registries);
     let ca_file = args.ca_file.as_deref();
     let ca_file = ca_file.unwrap_or_else(|| platform::ca_file(args.platform));
+    if let Some(folder) = args
+        .platform
+        .and_then(|one| platform::folder_of(one, ca_file))
+    {
+        anyhow::bail!(
+            "--ca-file {ca_file}: the kubelet takes what is in {folder} for a configuration or a program: name another folder"
+        );
+    }
     let broker = BrokerEndpoint {
         address: args.address.as_deref().unwrap_or_default(),
         server_name: &args.server_name,
@@ -186,34 +195,6 @@ fn print_rights() -> anyhow::Result<String> {
     Ok(documents?.join("---\n"))
 }
 
-/// Reads `HOST:PORT` of something that a node can find.
-fn parse_address(text: &str) -> Result<String, String> {
-    if text.contains('/') {
-        return Err("write it without https:// and path, such as 10.96.0.80:8444".to_owned());
-    }
-    let found = text.rsplit_once(':').filter(|(host, port)| {
-        let is_bare_ipv6 = host.contains(':') && !host.starts_with('[');
-        !host.is_empty() && !is_bare_ipv6 && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    let (host, _) = found.ok_or("write it as HOST:PORT, such as 10.96.0.80:8444")?;
-    let mut labels = host.split('.');
-    if labels.any(|label| label == "svc") {
-        return Err(format!(
-            "{host} is a name in the cluster's DNS, which nodes do not ask: give the address of the Service, broker.service.clusterIP of the chart"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-/// Reads a path of a node: where the kubelet is is not where this runs.
-fn parse_node_path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err("write the whole path, as it will be on the node: /etc/pullpass/ca.crt".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,28 +252,5 @@ mod tests {
                 "{delivery}"
             );
         }
-    }
-
-    #[test]
-    fn reads_addresses_that_a_node_can_find() {
-        for good in [
-            "10.96.0.80:8444",
-            "[fd00::1]:8444",
-            "broker.example.com:443",
-        ] {
-            assert_eq!(parse_address(good).as_deref(), Ok(good));
-        }
-        for (bad, problem) in [
-            ("10.96.0.80", "HOST:PORT"),
-            (":8444", "HOST:PORT"),
-            ("a:0", "HOST:PORT"),
-            ("a:65536", "HOST:PORT"),
-            ("fd00::1:8444", "HOST:PORT"),
-            ("https://a:8444", "without https://"),
-            ("pullpass.pullpass.svc:8444", "cluster's DNS"),
-        ] {
-            assert!(parse_address(bad).unwrap_err().contains(problem), "{bad}");
-        }
-        assert!(parse_node_path("ca.crt").is_err());
     }
 }

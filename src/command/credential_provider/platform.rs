@@ -30,13 +30,27 @@ pub(in crate::command) struct NodePlace {
     pub(in crate::command) config: &'static str,
     /// The kubelet's flag `--image-credential-provider-bin-dir`.
     pub(in crate::command) bin_dir: &'static str,
+    /// Where the platform itself has the configuration, with the same folder of programs.
+    own_configs: &'static [&'static str],
     /// The authority of the broker's certificate.
     ca_file: &'static str,
     /// What puts it there.
     template: &'static str,
 }
 
+/// What is done on a node of kubeadm.
+const KUBEADM_NODE: &str = include_str!("platforms/kubeadm_node.txt");
 const CA_FILE: &str = "/etc/pullpass/ca.crt";
+
+/// That of kubeadm, whose places others have, too.
+pub(in crate::command) const KUBEADM: NodePlace = NodePlace {
+    platform: Platform::Kubeadm,
+    config: "/etc/kubernetes/credential-providers",
+    bin_dir: "/usr/local/lib/kubelet/credentialproviders",
+    own_configs: &[],
+    ca_file: CA_FILE,
+    template: include_str!("platforms/kubeadm.txt"),
+};
 
 /// Every platform. Where their makers put it:
 /// - EKS: <https://awslabs.github.io/amazon-eks-ami/nodeadm/>, `/etc/eks/image-credential-provider` in
@@ -51,6 +65,7 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
         platform: Platform::Eks,
         config: "/etc/pullpass/credential-providers",
         bin_dir: "/etc/eks/image-credential-provider",
+        own_configs: &["/etc/eks/image-credential-provider/config.json"],
         ca_file: CA_FILE,
         template: include_str!("platforms/eks.txt"),
     },
@@ -58,20 +73,16 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
         platform: Platform::Aks,
         config: "/var/lib/kubelet/credential-providers",
         bin_dir: "/var/lib/kubelet/credential-provider",
+        own_configs: &["/var/lib/kubelet/credential-provider-config.yaml"],
         ca_file: CA_FILE,
         template: include_str!("platforms/aks.txt"),
     },
-    NodePlace {
-        platform: Platform::Kubeadm,
-        config: "/etc/kubernetes/credential-providers",
-        bin_dir: "/usr/local/lib/kubelet/credentialproviders",
-        ca_file: CA_FILE,
-        template: include_str!("platforms/kubeadm.txt"),
-    },
+    KUBEADM,
     NodePlace {
         platform: Platform::K3s,
         config: "/var/lib/rancher/credentialprovider/config.yaml",
         bin_dir: "/var/lib/rancher/credentialprovider/bin",
+        own_configs: &[],
         ca_file: CA_FILE,
         template: include_str!("platforms/k3s.txt"),
     },
@@ -79,6 +90,7 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
         platform: Platform::Kind,
         config: "/etc/kubernetes/credential-providers",
         bin_dir: "/usr/local/lib/kubelet/credentialproviders",
+        own_configs: &[],
         ca_file: CA_FILE,
         template: include_str!("platforms/kind.txt"),
     },
@@ -86,6 +98,7 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
         platform: Platform::Talos,
         config: "/etc/kubernetes/kubelet-credentialproviderconfig.yaml",
         bin_dir: "/usr/local/lib/kubelet/credentialproviders",
+        own_configs: &[],
         ca_file: "/var/lib/kubelet/pullpass/ca.crt",
         template: include_str!("platforms/talos.txt"),
     },
@@ -93,10 +106,24 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
         platform: Platform::Openshift,
         config: "/etc/kubernetes/credential-providers/generic-credential-provider.yaml",
         bin_dir: "/usr/libexec/kubelet-image-credential-provider-plugins",
+        own_configs: &[
+            "/etc/kubernetes/credential-providers/ecr-credential-provider.yaml",
+            "/etc/kubernetes/credential-providers/acr-credential-provider.yaml",
+            "/etc/kubernetes/credential-providers/gcr-credential-provider.yaml",
+        ],
         ca_file: CA_FILE,
         template: include_str!("platforms/openshift.txt"),
     },
 ];
+
+impl NodePlace {
+    /// Both flags of the kubelet, as they may be: pullpass' own places first.
+    pub(in crate::command) fn flags(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let configs = std::iter::once(self.config).chain(self.own_configs.iter().copied());
+        let bin_dir = self.bin_dir;
+        configs.map(move |config| (config, bin_dir))
+    }
+}
 
 fn place(platform: Platform) -> &'static NodePlace {
     let mut places = PLACES.iter();
@@ -109,9 +136,17 @@ pub(super) fn ca_file(platform: Option<Platform>) -> &'static str {
     platform.map_or(CA_FILE, |platform| place(platform).ca_file)
 }
 
+/// The folder that holds a file, and from which the kubelet takes configurations or programs.
+pub(super) fn folder_of(platform: Platform, file: &str) -> Option<&'static str> {
+    let place = place(platform);
+    let mut folders = [place.config, place.bin_dir].into_iter();
+    folders.find(|folder| std::path::Path::new(file).starts_with(folder))
+}
+
 /// What puts the configuration, the program and the certificate in their places, and tells the kubelet.
 ///
-/// In a template a line that is `@CONFIG@` alone becomes the configuration, as far to the right; the other words stand for a place each.
+/// In a template a line that is `@CONFIG@` alone becomes the configuration, as far to the right, and `@NODE@` alone what is done on a node of
+/// kubeadm; the other words stand for a place each.
 pub(super) fn render(platform: Platform, config: &str, ca_file: &str) -> String {
     let place = place(platform);
     let folder = ca_file.rsplit_once('/').map_or("/", |(folder, _)| folder);
@@ -129,7 +164,8 @@ pub(super) fn render(platform: Platform, config: &str, ca_file: &str) -> String 
             .replace("@CA_FILE@", ca_file);
         line + "\n"
     };
-    place.template.lines().map(fill).collect()
+    let template = place.template.replace("@NODE@\n", KUBEADM_NODE);
+    template.lines().map(fill).collect()
 }
 
 #[cfg(test)]

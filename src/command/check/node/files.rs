@@ -1,12 +1,17 @@
 //! The files of a node, or a copy of them, by which its kubelet runs credential providers.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::command::credential_provider::platform::PLACES;
-use crate::command::manifest;
+use super::below::resolve;
+use super::rights::FileRights;
+use crate::command::credential_provider::platform::{KUBEADM, NodePlace, PLACES};
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 4 << 20;
 
 /// What a node's files are.
 #[derive(Debug)]
@@ -17,78 +22,153 @@ pub(super) struct NodeFiles {
     pub(super) bin_dir: PathBuf,
     /// The files of the configuration in the kubelet's order, by their paths on the node, or why they cannot be read.
     pub(super) configs: io::Result<Vec<(PathBuf, io::Result<String>)>>,
+    /// Programs by name, or why their folder cannot be read.
+    pub(super) programs: io::Result<BTreeMap<String, NodeProgram>>,
+    /// Who may write the configuration's files and both folders.
+    pub(super) rights: Vec<FileRights>,
     root: PathBuf,
-    /// Programs by name, and whether each can be run.
-    pub(super) programs: BTreeMap<String, bool>,
+}
+
+/// A program of the folder of providers.
+#[derive(Debug)]
+pub(super) struct NodeProgram {
+    /// Whether it can be run.
+    pub(super) is_executable: bool,
+    pub(super) rights: FileRights,
 }
 
 impl NodeFiles {
     /// Reads the files below `root`. Where the kubelet's two flags are not given, it is the first of the usual places that is there, or
     /// kubeadm's.
     pub(super) fn load(root: &Path, config: Option<&Path>, bin_dir: Option<&Path>) -> Self {
-        let is_there = |path: &str| below(root, Path::new(path)).exists();
-        let mut places = PLACES.iter();
-        let usual = places.find(|place| is_there(place.config) && is_there(place.bin_dir));
-        let usual = usual.or_else(|| PLACES.iter().find(|place| is_there(place.config)));
-        let usual = usual.unwrap_or(&PLACES[2]);
-        let config = config.unwrap_or(Path::new(usual.config)).to_owned();
-        let bin_dir = bin_dir.unwrap_or(Path::new(usual.bin_dir)).to_owned();
-        Self {
+        let (usual_config, usual_bin_dir) = find_usual(root, config);
+        let config = config.unwrap_or(Path::new(usual_config)).to_owned();
+        let bin_dir = bin_dir.unwrap_or(Path::new(usual_bin_dir)).to_owned();
+        let mut files = Self {
             configs: load_configs(root, &config),
-            programs: list_programs(&below(root, &bin_dir)),
+            programs: list_programs(root, &bin_dir),
+            rights: Vec::new(),
             root: root.to_owned(),
             config,
             bin_dir,
-        }
+        };
+        let read = files.configs.iter().flatten().map(|(path, _)| path);
+        let places = [&files.bin_dir, &files.config].into_iter().chain(read);
+        let rights = places.filter_map(|path| load_rights(root, path).ok());
+        files.rights = rights.collect();
+        files.rights.dedup();
+        files
     }
 
-    /// What a file of the node holds.
+    /// What a file of the node holds, and who may write it.
     ///
     /// # Errors
     /// It is not there, or cannot be read.
-    pub(super) fn load_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(below(&self.root, Path::new(path)))
+    pub(super) fn load_file(&self, path: &str) -> io::Result<(Vec<u8>, FileRights)> {
+        let path = Path::new(path);
+        Ok((read(&self.root, path)?, load_rights(&self.root, path)?))
     }
 }
 
-/// A path of the node below the folder that holds its files.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+/// The two flags as they usually are: of the first platform whose places are there, or of kubeadm.
+fn find_usual(root: &Path, config: Option<&Path>) -> (&'static str, &'static str) {
+    let is_there = |path: &str| resolve(root, Path::new(path)).is_ok();
+    let pairs = || PLACES.iter().flat_map(NodePlace::flags);
+    let is_asked =
+        |usual: &str| config.map_or_else(|| is_there(usual), |path| path == Path::new(usual));
+    let both = pairs().find(|(usual, bin_dir)| is_asked(usual) && is_there(bin_dir));
+    let found = both.or_else(|| pairs().find(|(usual, _)| is_asked(usual)));
+    // Any configuration may be given: then the programs are where they are.
+    let found = found.or_else(|| pairs().find(|(_, bin_dir)| is_there(bin_dir)));
+    found.unwrap_or((KUBEADM.config, KUBEADM.bin_dir))
+}
+
+/// The text of a node's file.
+fn read(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let place = resolve(root, path)?;
+    let metadata = place.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    // Nothing is waited for, as at the end of a pipe.
+    if !metadata.is_file() {
+        return Err(io::Error::other("is no regular file"));
+    }
+    let mut text = Vec::new();
+    File::open(place)?
+        .take(FILE_MAX + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "has more than 4 MiB",
+        ));
+    }
+    Ok(text)
 }
 
 /// The file, or the files of the folder that the kubelet reads, in its order.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/plugin/config.go> (`readCredentialProviderConfig`)
 fn load_configs(root: &Path, config: &Path) -> io::Result<Vec<(PathBuf, io::Result<String>)>> {
-    let place = below(root, config);
+    let read = |path: PathBuf| {
+        let text = read(root, &path);
+        let text = text.and_then(|text| {
+            let error = |_| io::Error::new(io::ErrorKind::InvalidData, "is no UTF-8");
+            String::from_utf8(text).map_err(error)
+        });
+        (path, text)
+    };
+    let place = resolve(root, config)?;
     if !place.metadata()?.is_dir() {
-        return Ok(vec![(config.to_owned(), manifest::read(&place))]);
+        return Ok(vec![read(config.to_owned())]);
     }
     let mut names = Vec::new();
     for entry in place.read_dir()? {
-        let path = entry?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        let is_read = matches!(ending, Some("json" | "yaml" | "yml")) && !path.is_dir();
-        names.extend(path.file_name().filter(|_| is_read).map(PathBuf::from));
+        let entry = entry?;
+        let name = entry.file_name();
+        let ending = name.to_str().and_then(|name| name.rsplit_once('.'));
+        let is_read = ending.is_some_and(|(_, ending)| matches!(ending, "json" | "yaml" | "yml"));
+        // A link to a folder is one that the kubelet tries to read.
+        if is_read && !entry.file_type()?.is_dir() {
+            names.push(name);
+        }
     }
     names.sort();
-    let files = names.iter();
-    Ok(files
-        .map(|name| (config.join(name), manifest::read(&place.join(name))))
-        .collect())
+    Ok(names.iter().map(|name| read(config.join(name))).collect())
 }
 
-fn list_programs(folder: &Path) -> BTreeMap<String, bool> {
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let metadata = entry.path().metadata().ok()?;
-            let name = entry.file_name().into_string().ok()?;
-            Some((name, metadata.is_file() && is_executable(&metadata)))
-        })
-        .collect()
+fn list_programs(root: &Path, folder: &Path) -> io::Result<BTreeMap<String, NodeProgram>> {
+    let mut programs = BTreeMap::new();
+    for entry in resolve(root, folder)?.read_dir()? {
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        let path = folder.join(&name);
+        // A link that leads nowhere is no program.
+        let Ok(metadata) = resolve(root, &path).and_then(|place| place.metadata()) else {
+            continue;
+        };
+        let program = NodeProgram {
+            is_executable: metadata.is_file() && metadata.permissions().mode() & 0o111 != 0,
+            rights: rights(root, &path, &metadata),
+        };
+        programs.insert(name, program);
+    }
+    Ok(programs)
 }
 
-fn is_executable(metadata: &std::fs::Metadata) -> bool {
-    metadata.permissions().mode() & 0o111 != 0
+fn load_rights(root: &Path, path: &Path) -> io::Result<FileRights> {
+    let metadata = resolve(root, path)?.metadata()?;
+    Ok(rights(root, path, &metadata))
+}
+
+fn rights(root: &Path, path: &Path, metadata: &Metadata) -> FileRights {
+    // In a copy files are owned by whoever copied them.
+    let is_node = root.canonicalize().is_ok_and(|root| root == Path::new("/"));
+    FileRights {
+        path: path.to_owned(),
+        mode: metadata.permissions().mode() & 0o7777,
+        owner: is_node.then(|| metadata.uid()),
+    }
 }

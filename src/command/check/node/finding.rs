@@ -1,5 +1,6 @@
 //! What is wrong with a node's files.
 
+use crate::command::check::ids;
 use crate::command::check::report::{Fix, StepResult};
 
 /// Something that is wrong with a node's files.
@@ -18,6 +19,18 @@ pub(super) struct NodeFinding {
 }
 
 impl NodeFinding {
+    /// That a file or folder cannot be read, which is there.
+    pub(super) fn unreadable(place: &str, error: &std::io::Error) -> Self {
+        Self {
+            id: ids::NODE_FILE_UNREADABLE,
+            is_warning: false,
+            place: place.to_owned(),
+            field: String::new(),
+            message: error.to_string(),
+            fix: "run this as root on the node, or check a copy that may be read".into(),
+        }
+    }
+
     pub(super) fn warning(self) -> Self {
         Self {
             is_warning: true,

@@ -1,14 +1,12 @@
 //! What is wrong with a node's credential providers beside the form of their configuration.
 
 use std::collections::BTreeMap;
+use std::io;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
+use super::files::NodeProgram;
 use super::finding::NodeFinding;
 use super::provider::NodeProvider;
-use crate::broker::protocol::AUDIENCE;
+use super::token::TokenAttributes;
 use crate::command::check::ids;
 use crate::command::check::report::Fix;
 use crate::command::manifest::YamlDocument;
@@ -16,7 +14,7 @@ use crate::registry::match_images::{MatchImage, is_asked_for};
 use crate::registry::{Pattern, Registries, ValidRegistry};
 
 /// What prints the configuration as it should be.
-const PRINT: &str = "`pullpass credential-provider config` prints it as it should be";
+pub(super) const PRINT: &str = "`pullpass credential-provider config` prints it as it should be";
 
 /// The providers of a node, with the documents that they are in.
 pub(super) struct Providers<'a> {
@@ -26,7 +24,7 @@ pub(super) struct Providers<'a> {
 
 impl Providers<'_> {
     /// Something that is wrong with a field of a provider.
-    fn finding(
+    pub(super) fn finding(
         &self,
         provider: &NodeProvider,
         field: &str,
@@ -53,17 +51,24 @@ impl Providers<'_> {
         place.trim_end_matches(": ").to_owned()
     }
 
-    fn ours(&self) -> impl Iterator<Item = &NodeProvider> {
+    /// The providers that run pullpass.
+    pub(super) fn ours(&self) -> impl Iterator<Item = &NodeProvider> {
         self.providers.iter().filter(|provider| provider.is_ours())
     }
 
-    /// Names that are given twice, or that no program in the folder has, or none that can be run.
+    /// Names that are given twice, or that no program in the folder has, or none that can be run, or one that others may write.
     pub(super) fn judge_programs(
         &self,
-        programs: &BTreeMap<String, bool>,
+        programs: &io::Result<BTreeMap<String, NodeProgram>>,
         folder: &str,
     ) -> Vec<NodeFinding> {
         let mut findings = Vec::new();
+        let nothing = BTreeMap::new();
+        let programs = match programs {
+            Ok(programs) => programs,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => &nothing,
+            Err(error) => return vec![NodeFinding::unreadable(folder, error)],
+        };
         for (at, provider) in self.providers.iter().enumerate() {
             let name = &provider.name;
             if name.is_empty() {
@@ -74,133 +79,49 @@ impl Providers<'_> {
                 let message =
                     format!("{name} is there twice: the kubelet ends at its start with it");
                 let fix = "remove one, or copy the program under another name";
-                findings.push(self.finding(
-                    provider,
-                    "name",
-                    ids::NODE_FIELD_INVALID,
-                    message,
-                    fix,
-                ));
+                let id = ids::NODE_FIELD_INVALID;
+                findings.push(self.finding(provider, "name", id, message, fix));
+                continue;
             }
-            let (id, message, fix) = match programs.get(name) {
-                Some(true) => continue,
-                Some(false) => (
-                    ids::NODE_PROGRAM_NOT_EXECUTABLE,
-                    format!("{folder}/{name} cannot be run: the kubelet ends at its start with it"),
-                    Fix::run(
-                        "make it so on the node",
-                        format!("chmod 0755 {folder}/{name}"),
-                    ),
-                ),
-                None => (
-                    ids::NODE_PROGRAM_MISSING,
-                    format!(
-                        "{folder} has no program {name}: the kubelet ends at its start without it"
-                    ),
-                    format!("copy it there with mode 0755, under the provider's name {name}")
-                        .into(),
-                ),
-            };
-            findings.push(self.finding(provider, "name", id, message, fix));
-        }
-        findings
-    }
-
-    /// How pullpass is run: with which token and which arguments.
-    pub(super) fn judge_ours(
-        &self,
-        load: impl Fn(&str) -> std::io::Result<Vec<u8>>,
-    ) -> Vec<NodeFinding> {
-        let mut findings = Vec::new();
-        for provider in self.ours() {
-            findings.extend(self.judge_token(provider));
-            for name in ["--address", "--server-name", "--ca-file"] {
-                // The name has a default.
-                if provider.argument(name).is_none() && name != "--server-name" {
-                    let message =
-                        format!("{name} is missing: pullpass ends with that, for each image");
-                    findings.push(self.finding(
-                        provider,
-                        "args",
-                        ids::NODE_FIELD_MISSING,
-                        message,
-                        PRINT,
-                    ));
-                }
-            }
-            if provider
-                .args
-                .first()
-                .is_none_or(|first| first != "credential-provider")
-            {
-                let message = "the first one is not credential-provider: pullpass ends with that, for each image";
-                findings.push(self.finding(
-                    provider,
-                    "args",
-                    ids::NODE_FIELD_INVALID,
-                    message.to_owned(),
-                    PRINT,
-                ));
-            }
-            if let Some(path) = provider.argument("--ca-file") {
-                findings.extend(self.judge_authority(provider, path, load(path)));
+            match programs.get(name) {
+                Some(program) if program.is_executable => findings.extend(program.rights.judge()),
+                found => findings.push(self.no_program(provider, folder, found.is_some())),
             }
         }
         findings
     }
 
-    fn judge_token(&self, provider: &NodeProvider) -> Vec<NodeFinding> {
-        let Some(token) = &provider.token else {
-            let message = "is missing: pullpass is run without a Pod's token, and gives no login";
-            let id = ids::NODE_TOKEN_MISSING;
-            return vec![self.finding(provider, "tokenAttributes", id, message.to_owned(), PRINT)];
+    fn no_program(&self, provider: &NodeProvider, folder: &str, is_there: bool) -> NodeFinding {
+        let name = &provider.name;
+        let (id, message, fix) = if is_there {
+            (
+                ids::NODE_PROGRAM_NOT_EXECUTABLE,
+                format!("{folder}/{name} cannot be run: the kubelet ends at its start with it"),
+                Fix::run(
+                    "make it so on the node",
+                    format!("chmod 0755 {folder}/{name}"),
+                ),
+            )
+        } else {
+            (
+                ids::NODE_PROGRAM_MISSING,
+                format!("{folder} has no program {name}: the kubelet ends at its start without it"),
+                format!("copy it there with mode 0755, under the provider's name {name}").into(),
+            )
         };
-        let mut findings = Vec::new();
-        if token.audience != AUDIENCE && !token.audience.is_empty() {
-            let field = "tokenAttributes.serviceAccountTokenAudience";
-            let message = format!(
-                "tokens for {} are none for pullpass, which refuses them",
-                token.audience
-            );
-            let fix = format!("set it to {AUDIENCE}");
-            findings.push(self.finding(provider, field, ids::NODE_AUDIENCE_OTHER, message, fix));
-        }
-        if !token.require_service_account {
-            let field = "tokenAttributes.requireServiceAccount";
-            let message = "with false pullpass is run for static Pods, too, which have no token, and refuses each";
-            let finding = self.finding(
-                provider,
-                field,
-                ids::NODE_FIELD_INVALID,
-                message.to_owned(),
-                "set it to true",
-            );
-            findings.push(finding.warning());
-        }
-        findings
+        self.finding(provider, "name", id, message, fix)
     }
 
-    fn judge_authority(
-        &self,
-        provider: &NodeProvider,
-        path: &str,
-        file: std::io::Result<Vec<u8>>,
-    ) -> Option<NodeFinding> {
-        let fix = "copy ca.crt of the Secret pullpass-certificates there, with mode 0644";
-        let (id, message) = match file {
-            Err(error) => (
-                ids::NODE_CA_MISSING,
-                format!("--ca-file {path}: {error}: pullpass ends with that, for each image"),
-            ),
-            Ok(text) => (
-                ids::NODE_CA_MALFORMED,
-                format!(
-                    "--ca-file {path} {}: pullpass ends with that, for each image",
-                    authority_problem(&text)?
-                ),
-            ),
-        };
-        Some(self.finding(provider, "args", id, message, fix))
+    /// That no provider runs pullpass.
+    pub(super) fn no_ours(&self) -> NodeFinding {
+        NodeFinding {
+            id: ids::NODE_PROVIDER_MISSING,
+            is_warning: false,
+            place: self.documents[0].file.clone(),
+            field: "providers".to_owned(),
+            message: "none runs pullpass, so that no Pod here gets a login of a Registry with delivery Node".to_owned(),
+            fix: format!("add it: {PRINT}").into(),
+        }
     }
 
     /// For which images of the Registries the kubelet does not ask pullpass, or somebody else as well.
@@ -208,28 +129,13 @@ impl Providers<'_> {
         let asked: Vec<&ValidRegistry> =
             registries.iter().filter(|one| is_asked_for(one)).collect();
         let mut findings = Vec::new();
-        if asked.is_empty() {
-            return findings;
-        }
-        if self.ours().next().is_none() {
-            findings.push(NodeFinding {
-                id: ids::NODE_PROVIDER_MISSING,
-                is_warning: false,
-                place: self.documents[0].file.clone(),
-                field: "providers".to_owned(),
-                message: "none runs pullpass, so that no Pod here gets a login of a Registry with delivery Node".to_owned(),
-                fix: format!("add it: {PRINT}").into(),
-            });
-            return findings;
-        }
         for registry in &asked {
             findings.extend(self.judge_matches(registry));
             findings.extend(self.judge_isolation(registry));
         }
         let shared = asked.iter().find(|registry| registry.pods.is_some());
         for provider in self.ours() {
-            let is_shared =
-                |token: &super::provider::TokenAttributes| token.cache_type == "ServiceAccount";
+            let is_shared = |token: &TokenAttributes| token.cache_type == "ServiceAccount";
             if let Some(registry) = shared
                 && provider.token.as_ref().is_some_and(is_shared)
             {
@@ -305,20 +211,5 @@ impl Providers<'_> {
             }
         }
         findings
-    }
-}
-
-/// Why a file is no authority's certificate; `None`: it is.
-fn authority_problem(text: &[u8]) -> Option<String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    match found {
-        Err(error) => Some(format!("is no PEM: {error}")),
-        Ok(found) if found.is_empty() => Some("holds no certificate".to_owned()),
-        Ok(found) => {
-            let mut store = RootCertStore::empty();
-            let mut refused = found.into_iter().filter_map(|one| store.add(one).err());
-            let refused = refused.next()?;
-            Some(format!("holds what is no certificate: {refused}"))
-        }
     }
 }

@@ -4,9 +4,14 @@
 
 use serde_json::{Map, Value};
 
+use super::document;
+use super::duration::is_duration;
+use super::fields::{FieldReader, join};
 use super::finding::NodeFinding;
+use super::token::{self, TokenAttributes};
 use crate::broker::protocol::API_VERSION as PROTOCOL;
 use crate::command::check::ids;
+use crate::command::credential_provider::arguments::SUBCOMMAND;
 use crate::command::credential_provider::config::CONFIG_VERSION;
 use crate::command::manifest::YamlDocument;
 use crate::registry::match_images::{MatchImage, MatchImageError};
@@ -20,41 +25,18 @@ pub(super) struct NodeProvider {
     pub(super) field: String,
     pub(super) name: String,
     pub(super) match_images: Vec<MatchImage>,
-    pub(super) args: Vec<String>,
+    /// `None`: they cannot be read.
+    pub(super) args: Option<Vec<String>>,
+    /// The variables that it gets beside the kubelet's own.
+    pub(super) env: Vec<(String, String)>,
     /// `None`: it is run without a token, as the node.
     pub(super) token: Option<TokenAttributes>,
-}
-
-/// Whose token a provider gets.
-#[derive(Debug)]
-pub(super) struct TokenAttributes {
-    pub(super) audience: String,
-    pub(super) cache_type: String,
-    pub(super) require_service_account: bool,
 }
 
 impl NodeProvider {
     /// Whether it runs this program.
     pub(super) fn is_ours(&self) -> bool {
-        self.name.starts_with("pullpass")
-            || self.args.iter().any(|arg| arg == "credential-provider")
-    }
-
-    /// The value of an argument, written as `--name value` or `--name=value`.
-    pub(super) fn argument(&self, name: &str) -> Option<&str> {
-        let mut words = self.args.iter();
-        while let Some(word) = words.next() {
-            if word == name {
-                return words.next().map(String::as_str);
-            }
-            let value = word
-                .strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix('='));
-            if value.is_some() {
-                return value;
-            }
-        }
-        None
+        self.name.starts_with("pullpass") || self.args.iter().flatten().any(|arg| arg == SUBCOMMAND)
     }
 }
 
@@ -68,16 +50,7 @@ const PROVIDER_FIELDS: &[&str] = &[
     "name",
     "tokenAttributes",
 ];
-const TOKEN_FIELDS: &[&str] = &[
-    "cacheType",
-    "optionalServiceAccountAnnotationKeys",
-    "requireServiceAccount",
-    "requiredServiceAccountAnnotationKeys",
-    "serviceAccountTokenAudience",
-];
 const ENV_FIELDS: &[&str] = &["name", "value"];
-/// What a plug-in answers, and nobody configures.
-const ANSWER_FIELDS: [&str; 3] = ["auth", "cacheDuration", "cacheKeyType"];
 const CONFIG_VERSIONS: [&str; 3] = [
     CONFIG_VERSION,
     "kubelet.config.k8s.io/v1beta1",
@@ -95,15 +68,14 @@ pub(super) fn read(
     document: &YamlDocument,
     findings: &mut Vec<NodeFinding>,
 ) -> Vec<NodeProvider> {
-    let mut reader = FieldReader { document, findings };
-    let value = match document.decode::<Value>() {
+    let value = match document::decode(document) {
         Ok(value) => value,
-        Err(error) => {
-            let fix = "write it as `pullpass credential-provider config` prints it: the kubelet ends at its start with this";
-            reader.add(ids::NODE_CONFIG_UNREADABLE, "", &error, fix);
+        Err(finding) => {
+            findings.push(finding);
             return Vec::new();
         }
     };
+    let mut reader = FieldReader { document, findings };
     let Some(root) = value.as_object() else {
         let fix =
             "write a CredentialProviderConfig: `pullpass credential-provider config` prints one";
@@ -116,122 +88,38 @@ pub(super) fn read(
         return Vec::new();
     };
     reader.known(root, "", CONFIG_FIELDS);
-    reader.choice(root, "", "apiVersion", &CONFIG_VERSIONS);
+    let version = reader.choice(root, "", "apiVersion", &CONFIG_VERSIONS);
     reader.choice(root, "", "kind", &["CredentialProviderConfig"]);
-    let entries = reader.list(root, "", "providers");
+    let entries = match root.get("providers") {
+        // Another file may have some.
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(entries)) if entries.is_empty() => &[],
+        Some(_) => reader.list(root, "", "providers"),
+    };
     let entries = entries.iter().enumerate();
     entries
         .filter_map(|(at, entry)| {
             let field = format!("providers[{at}]");
             let entry = reader.object(entry, &field)?;
+            if version != CONFIG_VERSION && entry.contains_key("tokenAttributes") {
+                reader.token_too_early(&field, version);
+            }
             Some(reader.provider(file, field, entry))
         })
         .collect()
 }
 
-/// Reads the fields of a document and collects what is wrong with them.
-struct FieldReader<'a> {
-    document: &'a YamlDocument,
-    findings: &'a mut Vec<NodeFinding>,
-}
-
 impl FieldReader<'_> {
-    fn add(&mut self, id: &'static str, field: &str, message: &str, fix: &str) {
-        self.findings.push(NodeFinding {
-            id,
-            is_warning: false,
-            place: self.document.place(field).trim_end_matches(": ").to_owned(),
-            field: field.to_owned(),
-            message: message.to_owned(),
-            fix: fix.into(),
-        });
-    }
-
-    fn invalid(&mut self, field: &str, message: &str, fix: &str) {
-        self.add(ids::NODE_FIELD_INVALID, field, message, fix);
-    }
-
-    fn missing(&mut self, field: &str, fix: &str) {
-        let message = "is missing: the kubelet ends at its start without it";
-        self.add(ids::NODE_FIELD_MISSING, field, message, fix);
-    }
-
-    /// Names the fields that the kubelet does not know.
-    fn known(&mut self, fields: &Map<String, Value>, field: &str, known: &[&str]) {
-        for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
-            let place = join(field, name);
-            if ANSWER_FIELDS.contains(&name.as_str()) {
-                let message = "is no setting: a provider answers it, and the kubelet ends at its start with it here";
-                let fix = format!("remove it: pullpass answers {name} itself");
-                self.add(ids::NODE_ANSWER_FIELD, &place, message, &fix);
-                continue;
-            }
-            let message = "is unknown: the kubelet reads strictly and ends at its start with it";
-            let fix = format!("remove it, or correct it to one of {}", known.join(", "));
-            self.add(ids::NODE_FIELD_UNKNOWN, &place, message, &fix);
+    fn token_too_early(&mut self, field: &str, version: &str) {
+        if version.is_empty() {
+            return;
         }
-    }
-
-    fn object<'v>(&mut self, value: &'v Value, field: &str) -> Option<&'v Map<String, Value>> {
-        if value.as_object().is_none() {
-            self.invalid(field, "is no list of fields", "write its fields below it");
-        }
-        value.as_object()
-    }
-
-    /// A list that must hold something.
-    fn list<'v>(&mut self, fields: &'v Map<String, Value>, field: &str, name: &str) -> &'v [Value] {
-        let place = join(field, name);
-        match fields.get(name) {
-            Some(Value::Array(entries)) if !entries.is_empty() => entries,
-            None | Some(Value::Null | Value::Array(_)) => {
-                self.missing(&place, "give at least one entry");
-                &[]
-            }
-            Some(_) => {
-                self.invalid(&place, "is no list", "write each entry with a - in front");
-                &[]
-            }
-        }
-    }
-
-    /// A text that must be there; empty where it is not.
-    fn text<'v>(
-        &mut self,
-        fields: &'v Map<String, Value>,
-        field: &str,
-        name: &str,
-        fix: &str,
-    ) -> &'v str {
-        let place = join(field, name);
-        match fields.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => text,
-            None | Some(Value::Null | Value::String(_)) => {
-                self.missing(&place, fix);
-                ""
-            }
-            Some(_) => {
-                self.invalid(&place, "is no text", &format!("write it in quotes; {fix}"));
-                ""
-            }
-        }
-    }
-
-    /// A text that must be one of these.
-    fn choice<'v>(
-        &mut self,
-        fields: &'v Map<String, Value>,
-        field: &str,
-        name: &str,
-        choices: &[&str],
-    ) -> &'v str {
-        let fix = format!("set it to {}", choices[0]);
-        let text = self.text(fields, field, name, &fix);
-        if !text.is_empty() && !choices.contains(&text) {
-            let message = format!("{text:?} is none of {}", choices.join(", "));
-            self.invalid(&join(field, name), &message, &fix);
-        }
-        text
+        let message = format!(
+            "is unknown in {version}: the kubelet reads strictly and ends at its start with it"
+        );
+        let fix = format!("set the file's apiVersion to {CONFIG_VERSION}");
+        let place = join(field, "tokenAttributes");
+        self.add(ids::NODE_FIELD_UNKNOWN, &place, &message, &fix);
     }
 
     fn provider(&mut self, file: usize, field: String, entry: &Map<String, Value>) -> NodeProvider {
@@ -250,22 +138,18 @@ impl FieldReader<'_> {
             .choice(entry, &field, "apiVersion", &PROTOCOLS)
             .to_owned();
         self.duration(entry, &field);
-        for (at, variable) in array(entry, "env").iter().enumerate() {
-            let place = format!("{field}.env[{at}]");
-            if let Some(variable) = self.object(variable, &place) {
-                self.known(variable, &place, ENV_FIELDS);
-            }
-        }
+        let env = self.env(entry, &field);
         let match_images = self.match_images(entry, &field);
         let token = entry
             .get("tokenAttributes")
             .filter(|value| !value.is_null());
-        let token = token.and_then(|value| self.token(value, &field, &protocol));
+        let token = token.and_then(|value| token::read(self, value, &field, &protocol));
         NodeProvider {
             file,
             name: name.to_owned(),
             match_images,
-            args: texts(entry, "args"),
+            args: self.texts(entry, &field, "args"),
+            env,
             token,
             field,
         }
@@ -275,13 +159,16 @@ impl FieldReader<'_> {
         let mut found = Vec::new();
         for (at, image) in self.list(entry, field, "matchImages").iter().enumerate() {
             let place = format!("{field}.matchImages[{at}]");
-            let text = image.as_str().unwrap_or_default();
-            match MatchImage::parse(text) {
+            let Some(text) = self.entry(image, &place) else {
+                continue;
+            };
+            match MatchImage::parse(&text) {
                 Ok(image) => found.push(image),
                 Err(error) => {
                     let id = match error {
                         MatchImageError::PathGlob => ids::NODE_PATH_GLOB,
                         MatchImageError::MatchesNothing(_) => ids::NODE_MATCHES_NOTHING,
+                        MatchImageError::Unreadable(_) => ids::NODE_FIELD_INVALID,
                     };
                     let fix = "write host or host/path; `pullpass credential-provider config` prints what the Registries need";
                     self.add(id, &place, &format!("{text} {error}"), fix);
@@ -300,91 +187,32 @@ impl FieldReader<'_> {
         }
     }
 
-    fn token(&mut self, value: &Value, field: &str, protocol: &str) -> Option<TokenAttributes> {
-        let field = join(field, "tokenAttributes");
-        let entry = self.object(value, &field)?;
-        self.known(entry, &field, TOKEN_FIELDS);
-        if protocol != PROTOCOL && !protocol.is_empty() {
-            let message = format!("{protocol} knows no tokens");
-            let fix = format!("set the provider's apiVersion to {PROTOCOL}");
-            self.invalid(&field, &message, &fix);
-        }
-        let fix = "set it to pullpass.dev, or to what the provider wants";
-        let audience = self.text(entry, &field, "serviceAccountTokenAudience", fix);
-        let cache_type = self.choice(entry, &field, "cacheType", &["ServiceAccount", "Token"]);
-        let require = entry
-            .get("requireServiceAccount")
-            .filter(|value| !value.is_null());
-        match require {
-            None => self.missing(&join(&field, "requireServiceAccount"), "set it to true"),
-            Some(value) if !value.is_boolean() => {
-                let place = join(&field, "requireServiceAccount");
-                self.invalid(&place, "is neither true nor false", "set it to true");
-            }
-            Some(_) => {}
-        }
-        Some(TokenAttributes {
-            audience: audience.to_owned(),
-            cache_type: cache_type.to_owned(),
-            require_service_account: require.and_then(Value::as_bool).unwrap_or(true),
-        })
-    }
-}
-
-fn join(field: &str, name: &str) -> String {
-    if field.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{field}.{name}")
-    }
-}
-
-fn array<'v>(fields: &'v Map<String, Value>, name: &str) -> &'v [Value] {
-    fields
-        .get(name)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn texts(fields: &Map<String, Value>, name: &str) -> Vec<String> {
-    let texts = array(fields, name).iter().filter_map(Value::as_str);
-    texts.map(str::to_owned).collect()
-}
-
-/// Whether it is a duration of Go's that is not negative: <https://pkg.go.dev/time#ParseDuration>.
-fn is_duration(text: &str) -> bool {
-    const UNITS: [&str; 8] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" || rest == "-0" {
-        return true;
-    }
-    while !rest.is_empty() {
-        let is_number = |one: char| one.is_ascii_digit() || one == '.';
-        let Some(end) = rest.find(|one| !is_number(one)) else {
-            return false;
+    /// The variables that can be read.
+    fn env(&mut self, entry: &Map<String, Value>, field: &str) -> Vec<(String, String)> {
+        let entries = match entry.get("env") {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(entries)) if entries.is_empty() => &[],
+            Some(_) => self.list(entry, field, "env"),
         };
-        let (number, after) = rest.split_at(end);
-        let end = after.find(is_number).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        if number.parse::<f64>().is_err() || !UNITS.contains(&unit) {
-            return false;
+        let mut found = Vec::new();
+        for (at, variable) in entries.iter().enumerate() {
+            let place = format!("{field}.env[{at}]");
+            // The kubelet takes it for one without a name.
+            if variable.is_null() {
+                continue;
+            }
+            let Some(variable) = self.object(variable, &place) else {
+                continue;
+            };
+            self.known(variable, &place, ENV_FIELDS);
+            let mut read = |name| {
+                let value = variable.get(name).unwrap_or(&Value::Null);
+                self.entry(value, &join(&place, name))
+            };
+            if let (Some(name), Some(value)) = (read("name"), read("value")) {
+                found.push((name, value));
+            }
         }
-        rest = after;
-    }
-    !text.is_empty()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_durations_as_go_does() {
-        for good in ["0", "0s", "12h", "1h30m", "1.5h", "100ms", "5µs"] {
-            assert!(is_duration(good), "{good}");
-        }
-        for bad in ["", "12", "-1s", "1d", "s", "1h 30m", "1..5s", "PT1H"] {
-            assert!(!is_duration(bad), "{bad}");
-        }
+        found
     }
 }
