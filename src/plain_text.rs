@@ -67,6 +67,18 @@ pub(crate) fn is_token(secret: &SecretString) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// A text without a token, nor the longer of the parts between its dots.
+pub(crate) fn redact(text: &str, token: &SecretString) -> String {
+    /// The shortest part that is looked for, in bytes: a shorter one is a word.
+    const PART_MIN: usize = 8;
+    let token = token.expose_secret();
+    let parts = token.split('.').filter(|part| part.len() >= PART_MIN);
+    let secrets = std::iter::once(token).chain(parts);
+    secrets.fold(text.to_owned(), |text, secret| {
+        text.replace(secret, "<token>")
+    })
+}
+
 /// Bytes as a secret text; `None`: they are not UTF-8.
 pub(crate) fn to_text(bytes: &SecretSlice<u8>) -> Option<SecretString> {
     let text = std::str::from_utf8(bytes.expose_secret());

@@ -4,8 +4,8 @@
 //! `host/team` is for `host/teammate`, too. The kubelet then asks for more than a Registry serves, and the answer is no.
 //! <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/keyring.go> (`URLsMatch`)
 
+use core::net::Ipv6Addr;
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use super::{Pattern, ValidRegistry};
 use crate::image;

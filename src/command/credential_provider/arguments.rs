@@ -80,6 +80,13 @@ pub(in crate::command) fn read(
     words: &[String],
     variables: &[(String, String)],
 ) -> Result<Args, ArgumentsError> {
+    let for_people = || ArgumentsError {
+        is_missing: false,
+        message: "config is for people: it prints this configuration".to_owned(),
+    };
+    if words.first().is_some_and(|word| word == "config") {
+        return Err(for_people());
+    }
     let mut command = Args::augment_args(clap::Command::new(SUBCOMMAND)).no_binary_name(true);
     let mut words = words.to_vec();
     for (id, name) in NAMES {
@@ -101,10 +108,7 @@ pub(in crate::command) fn read(
     let matches = command.try_get_matches_from(words);
     let read = matches.and_then(|matches| Args::from_arg_matches(&matches));
     match read {
-        Ok(args) if args.command.is_some() => Err(ArgumentsError {
-            is_missing: false,
-            message: "config is for people: it prints this configuration".to_owned(),
-        }),
+        Ok(args) if args.command.is_some() => Err(for_people()),
         Ok(args) => Ok(args),
         Err(error) => Err(ArgumentsError {
             is_missing: error.kind() == clap::error::ErrorKind::MissingRequiredArgument,

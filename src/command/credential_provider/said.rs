@@ -1,24 +1,19 @@
 //! What the plug-in prints. Pure.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::credential::one_line::shorten;
+use crate::plain_text;
 
 /// The longest line, in bytes: the kubelet logs all of it.
 const LONGEST: usize = 1000;
-/// The shortest part of a token that is looked for: a shorter one is a word.
-const PART_MIN: usize = 8;
 
 /// A text as one line that is not too long and repeats nothing of the token, nor of its parts.
 pub(super) fn one_line(text: &str, token: Option<&SecretString>) -> String {
     // First the token: of a line that is cut, its beginning would be left.
     let mut line = shorten(text, usize::MAX);
     if let Some(token) = token {
-        let token = token.expose_secret();
-        let parts = token.split('.').filter(|part| part.len() >= PART_MIN);
-        for secret in std::iter::once(token).chain(parts) {
-            line = line.replace(secret, "<token>");
-        }
+        line = plain_text::redact(&line, token);
     }
     if line.len() > LONGEST {
         line = shorten(&line, LONGEST) + "…";

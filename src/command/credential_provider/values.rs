@@ -1,6 +1,6 @@
 //! Values of arguments: an address, a name, a path of a node. Pure.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::{DnsName, ServerName};
 
@@ -84,7 +84,7 @@ pub(in crate::command) fn parse_node_path(text: &str) -> Result<String, String> 
 
 /// Whether nodes can be told to go there: an IPv4 address, or a name that is none of the wrong numbers.
 fn is_name_or_ipv4(host: &str) -> bool {
-    host.parse::<std::net::Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok()
+    host.parse::<Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok()
 }
 
 #[cfg(test)]
