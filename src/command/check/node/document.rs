@@ -11,7 +11,7 @@ use crate::command::manifest::YamlDocument;
 ///
 /// # Errors
 /// The kubelet cannot read it.
-pub(super) fn decode(document: &YamlDocument) -> Result<Value, NodeFinding> {
+pub(super) fn decode(document: &YamlDocument) -> Result<Value, Box<NodeFinding>> {
     let value = document
         .decode::<Value>()
         .map_err(|error| unreadable(document, &error))?;
@@ -92,7 +92,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// An error of [`YamlDocument::decode`], without what it says to programmers.
-fn unreadable(document: &YamlDocument, error: &str) -> NodeFinding {
+fn unreadable(document: &YamlDocument, error: &str) -> Box<NodeFinding> {
     let rest = error.strip_prefix(&document.file).unwrap_or(error);
     let rest = rest.trim_start_matches(':').trim_start();
     let (line, message) = match rest.split_once(": ") {
@@ -103,8 +103,8 @@ fn unreadable(document: &YamlDocument, error: &str) -> NodeFinding {
     finding(document, line, message.to_owned())
 }
 
-fn finding(document: &YamlDocument, line: &str, message: String) -> NodeFinding {
-    NodeFinding {
+fn finding(document: &YamlDocument, line: &str, message: String) -> Box<NodeFinding> {
+    Box::new(NodeFinding {
         id: ids::NODE_CONFIG_UNREADABLE,
         is_warning: false,
         place: match line {
@@ -114,7 +114,7 @@ fn finding(document: &YamlDocument, line: &str, message: String) -> NodeFinding 
         field: String::new(),
         message,
         fix: "write it as `pullpass credential-provider config` prints it: the kubelet ends at its start with this".into(),
-    }
+    })
 }
 
 #[cfg(test)]

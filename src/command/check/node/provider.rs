@@ -71,7 +71,7 @@ pub(super) fn read(
     let value = match document::decode(document) {
         Ok(value) => value,
         Err(finding) => {
-            findings.push(finding);
+            findings.push(*finding);
             return Vec::new();
         }
     };
