@@ -31,29 +31,31 @@ fn refuses_the_files_that_the_kubelet_refuses() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Entries of `matchImages`.
+const ENTRIES: &[&str] = &[
+    "a.com",
+    "a.com/team",
+    "a.com/te",
+    "a.com/team/",
+    "*.com",
+    "a*.com",
+    "a?c.com",
+    "*.*",
+    "b.a.com",
+    "a.com:5000",
+    "*.com:5000/x",
+    "*.dkr.ecr.*.amazonaws.com",
+    "docker.io",
+    "docker.io/library",
+    "localhost/x",
+    "a.com/te%61m",
+    "a.com:",
+    "[fc00::1]",
+    "a_b.com",
+];
+
 #[test]
 fn covers_the_images_that_the_kubelet_asks_for() {
-    let entries = [
-        "a.com",
-        "a.com/team",
-        "a.com/te",
-        "a.com/team/",
-        "*.com",
-        "a*.com",
-        "a?c.com",
-        "*.*",
-        "b.a.com",
-        "a.com:5000",
-        "*.com:5000/x",
-        "*.dkr.ecr.*.amazonaws.com",
-        "docker.io",
-        "docker.io/library",
-        "localhost/x",
-        "a.com/te%61m",
-        "a.com:",
-        "[fc00::1]",
-        "a_b.com",
-    ];
     let images = [
         "a.com/team",
         "a.com/team/api",
@@ -68,6 +70,7 @@ fn covers_the_images_that_the_kubelet_asks_for() {
         "team/app",
         "localhost/x",
     ];
+    let entries = ENTRIES;
     let asked = |entry: &str| json!({"matchImages": [entry], "images": images}).to_string();
     let questions: Vec<String> = entries.iter().map(|entry| asked(entry)).collect();
     let output = bed::run("match-images", &[], &(questions.join("\n") + "\n"));

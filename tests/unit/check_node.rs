@@ -224,7 +224,7 @@ fn finds_the_places_of_platforms() {
         };
         move_to(BIN_DIR, bin_dir);
         let text = std::fs::read_to_string(root.join(CONFIG).join("pullpass.yaml")).unwrap();
-        let text = if config.ends_with(".json") {
+        let text = if config.contains("/config.json") {
             let value: Value = serde_saphyr::from_str(&text).unwrap();
             value.to_string()
         } else {
