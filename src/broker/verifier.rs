@@ -28,6 +28,10 @@ const TRUSTED_MAX: u64 = 10_000;
 /// How long the API server may take, its turn included: the plug-in waits for 2 s in all.
 const REVIEW_TIMEOUT: Duration = Duration::from_millis(1200);
 
+/// How long a token waits for its turn. Its review has the rest of the time: a slow API server would else be asked for answers that come
+/// too late for anybody.
+const TURN_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What came of a review.
 #[derive(Clone, Debug)]
 enum Review {
@@ -127,13 +131,15 @@ impl Verifier {
         let (cluster, budget) = (Arc::clone(&self.cluster), Arc::clone(&self.budget));
         let clock = self.clock;
         async move {
-            let deadline = Instant::now() + REVIEW_TIMEOUT;
-            let turn = timeout_at(deadline, budget.take_turn(address, clock())).await;
+            let begun = Instant::now();
+            let turn = budget.take_turn(address, clock());
+            let turn = timeout_at(begun + TURN_TIMEOUT, turn).await;
             let Ok(Some(mut turn)) = turn else {
                 return Ok(Review::NotAsked);
             };
             turn.spend();
-            let answer = timeout_at(deadline, cluster.review_token(&token, AUDIENCE)).await;
+            let answer = cluster.review_token(&token, AUDIENCE);
+            let answer = timeout_at(begun + REVIEW_TIMEOUT, answer).await;
             let status = match answer.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(status) => status,
                 Err(error) => {

@@ -578,12 +578,20 @@ async fn serves_pods_by_their_labels_and_has_nothing_kept() {
     );
 }
 
+/// When who got no answer asks again: kubelets wait for 10 s at least.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// Asks for all tokens at once, and again where there was no answer in time; answers the passwords.
 async fn ask_all(kubelets: &[Kubelet], tokens: &[String]) -> Vec<String> {
     let asked = tokens.iter().enumerate().map(|(number, token)| {
         let kubelet = &kubelets[number % kubelets.len()];
         async move {
+            let begun = Instant::now();
+            let mut tries = 0;
             wait::until("an answer", async || {
+                let next = begun + tries * ASKED_AGAIN;
+                tokio::time::sleep_until(next.into()).await;
+                tries += 1;
                 let asked = kubelet.try_send(&request(&image(), token)).await;
                 let (status, body) = asked.ok()?;
                 assert!(

@@ -18,6 +18,8 @@ enum Mode {
     Answers,
     Fails,
     Hangs,
+    /// It accepts every token, after this time.
+    IsSlow(Duration),
 }
 
 struct ApiServer {
@@ -79,7 +81,11 @@ impl BrokerCluster for ApiServer {
         if mode == Mode::Fails {
             return Err(no_answer());
         }
-        let is_good = plain_text::digest(token) == plain_text::digest(&make_token("good"));
+        if let Mode::IsSlow(time) = mode {
+            tokio::time::sleep(time).await;
+        }
+        let is_good = matches!(mode, Mode::IsSlow(_))
+            || plain_text::digest(token) == plain_text::digest(&make_token("good"));
         let status = if is_good {
             json!({"authenticated": true, "audiences": [AUDIENCE], "user": {
                 "username": "system:serviceaccount:team:default", "uid": "1",
@@ -189,4 +195,22 @@ async fn takes_nothing_for_an_api_server_that_fails_or_hangs() {
         let pod = verifier.verify(&make_token("good"), address(1)).await;
         assert!(pod.is_ok(), "{:?}", pod.unwrap_err());
     }
+}
+
+/// Who cannot be answered in time is told so, and the API server is not asked.
+#[tokio::test(start_paused = true)]
+async fn asks_a_slow_api_server_for_no_answer_that_comes_too_late() {
+    let server = ApiServer::new(Mode::IsSlow(Duration::from_millis(450)));
+    let verifier = server.verifier();
+    let asked = (0..500).map(|number| {
+        let verifier = Arc::clone(&verifier);
+        async move {
+            let token = make_token(&format!("one{number}"));
+            verifier.verify(&token, address(1)).await.is_ok()
+        }
+    });
+    let accepted = futures::future::join_all(asked).await;
+    let accepted = accepted.into_iter().filter(|is_ok| *is_ok).count();
+    assert!(accepted >= 80, "{accepted}");
+    assert_eq!(accepted, server.asked());
 }
