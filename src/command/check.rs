@@ -6,7 +6,7 @@ mod cloud;
 mod cluster;
 mod context;
 mod dry_run;
-mod ids;
+pub(super) mod ids;
 mod image;
 mod injection;
 mod installed;

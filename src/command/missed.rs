@@ -13,8 +13,8 @@ use crate::provision::offline::Offline;
 use crate::provision::ports::ClusterError;
 use crate::registry::Registries;
 
-/// How many are kept.
-const MISSED_MAX: usize = 500;
+/// How many of the Pods that wait are kept.
+const WAITING_MAX: usize = 500;
 
 /// A Pod that waits without its reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn open_checker(
     PodChecker::new(Arc::new(Offline::new(registries, namespaces)))
 }
 
-/// Reads the Pending Pods of a namespace, or of all, page by page, and keeps those that were missed.
+/// Reads the Pending Pods of a namespace, or of all, and keeps those that were missed, the first 500.
 ///
 /// # Errors
 /// The API server cannot be reached or refuses.
@@ -46,18 +46,34 @@ pub(super) async fn fetch_missed(
     namespace: Option<&NamespaceName>,
     checker: &PodChecker,
 ) -> Result<Vec<MissedPod>, ClusterError> {
-    let (mut missed, mut next) = (Vec::new(), None);
+    let is_wanted = |name: &NamespaceName| checker.is_opted_in(name);
+    let keep = async |pod: ListedPod| find_missed(&pod, checker).await;
+    fetch_waiting(kube, namespace, is_wanted, keep).await
+}
+
+/// Reads the Pending Pods of a namespace, or of those that are wanted, page by page, until 500 are kept.
+///
+/// # Errors
+/// The API server cannot be reached or refuses.
+pub(super) async fn fetch_waiting<T>(
+    kube: &Kube,
+    namespace: Option<&NamespaceName>,
+    is_wanted: impl Fn(&NamespaceName) -> bool,
+    keep: impl AsyncFn(ListedPod) -> Option<T>,
+) -> Result<Vec<T>, ClusterError> {
+    let (mut kept, mut next) = (Vec::new(), None);
     loop {
         let scope = PodScope::Pending;
         let mut page = kube.fetch_pods(namespace, scope, next.as_deref()).await?;
-        while let Some(pod) = page.next_pod(|name| checker.is_opted_in(name)).await? {
-            if missed.len() < MISSED_MAX {
-                missed.extend(find_missed(&pod, checker).await);
+        while let Some(pod) = page.next_pod(&is_wanted).await? {
+            kept.extend(keep(pod).await);
+            if kept.len() == WAITING_MAX {
+                return Ok(kept);
             }
         }
         next = page.finish()?;
         if next.is_none() {
-            return Ok(missed);
+            return Ok(kept);
         }
     }
 }

@@ -10,7 +10,7 @@
 mod manifests;
 mod versions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -235,6 +235,16 @@ fn lists_every_name_of_a_finding() {
     assert!(missing.is_empty(), "docs/CHECK.md lacks {missing:?}");
 }
 
+/// The constants of a file that are texts: `pub(super) const NAME: &str = "Word";`.
+fn find_constants(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text.lines().filter(|line| line.starts_with("pub("));
+    lines.filter_map(|line| {
+        let (_, constant) = line.split_once(" const ")?;
+        let (name, value) = constant.split_once(": &str = ")?;
+        Some((name, value.trim_matches(['"', ';'])))
+    })
+}
+
 /// Reasons of what `status` finds: its table has each, and no other.
 #[test]
 fn lists_every_reason_of_the_status() {
@@ -249,12 +259,16 @@ fn lists_every_reason_of_the_status() {
         .map(|word| word.trim_matches('`'))
         .collect();
     let code = read("src/command/status/reasons.rs");
-    let constants = code
-        .lines()
-        .filter(|line| line.starts_with("pub(super) const "));
-    let found: BTreeSet<&str> = constants
-        .filter_map(|line| line.split('"').nth(1))
-        .collect();
+    let (_, shared) = code
+        .split_once("pub(super) use crate::command::check::ids::{")
+        .expect("what `check` finds, too, is of there");
+    let (shared, own) = shared.split_once("};").expect("the list ends");
+    let ids = read("src/command/check/ids.rs");
+    let of_check: BTreeMap<&str, &str> = find_constants(&ids).collect();
+    let shared = shared.split(',').map(str::trim);
+    let shared = shared.filter(|name| !name.is_empty());
+    let words = find_constants(own).map(|(_, word)| word);
+    let found: BTreeSet<&str> = words.chain(shared.map(|name| of_check[name])).collect();
     assert!(found.len() > 20, "{found:?}");
     assert_eq!(listed, found);
     // No file but that one has such a word: each finding's is of there, or a condition's own.

@@ -1,161 +1,161 @@
 //! The names of what `check` finds, besides the reasons of mints and of the API server's refusals: stable, and listed in docs/CHECK.md.
-//! What a condition, an Event or a log says, too, has the same name there.
+//! What a condition, an Event or a log says, too, has the same name there; what `status` finds, too, has its name of here.
 
 /// As it should be.
-pub(super) const OK: &str = "Ok";
+pub(in crate::command) const OK: &str = "Ok";
 /// Wrong in no way that has a name of its own.
-pub(super) const FAILED: &str = "Failed";
+pub(in crate::command) const FAILED: &str = "Failed";
 /// Not tried, because of what failed before it or because nothing says with what.
-pub(super) const SKIPPED: &str = "Skipped";
+pub(in crate::command) const SKIPPED: &str = "Skipped";
 /// The account that asks may not see it, or not try it.
-pub(super) const ACCOUNT_FORBIDDEN: &str = "AccountForbidden";
+pub(in crate::command) const ACCOUNT_FORBIDDEN: &str = "AccountForbidden";
 
 // The cluster.
 /// This account may not list Registries.
-pub(super) const REGISTRIES_FORBIDDEN: &str = "RegistriesForbidden";
+pub(in crate::command) const REGISTRIES_FORBIDDEN: &str = "RegistriesForbidden";
 /// Neither pullpass' webhook configuration nor its Deployment is there.
-pub(super) const NOT_INSTALLED: &str = "NotInstalled";
+pub(in crate::command) const NOT_INSTALLED: &str = "NotInstalled";
 /// The API server does not know the kind.
-pub(super) const KIND_MISSING: &str = "KindMissing";
+pub(in crate::command) const KIND_MISSING: &str = "KindMissing";
 /// A Registry breaks a rule.
-pub(super) const INVALID: &str = "Invalid";
+pub(in crate::command) const INVALID: &str = "Invalid";
 /// A Registry cannot be read.
-pub(super) const UNREADABLE: &str = "Unreadable";
+pub(in crate::command) const UNREADABLE: &str = "Unreadable";
 /// No webhook configuration calls pullpass.
-pub(super) const WEBHOOK_MISSING: &str = "WebhookMissing";
+pub(in crate::command) const WEBHOOK_MISSING: &str = "WebhookMissing";
 /// The other one of the two configurations is not there.
-pub(super) const VALIDATING_WEBHOOK_MISSING: &str = "ValidatingWebhookMissing";
+pub(in crate::command) const VALIDATING_WEBHOOK_MISSING: &str = "ValidatingWebhookMissing";
 /// The API server is not told whom to trust.
-pub(super) const CA_BUNDLE_MISSING: &str = "CaBundleMissing";
+pub(in crate::command) const CA_BUNDLE_MISSING: &str = "CaBundleMissing";
 /// The webhook's selectors leave out a namespace that opted in.
-pub(super) const WEBHOOK_SELECTOR_CHANGED: &str = "WebhookSelectorChanged";
+pub(in crate::command) const WEBHOOK_SELECTOR_CHANGED: &str = "WebhookSelectorChanged";
 /// The leader found that the API server does not reach the webhook.
-pub(super) const WEBHOOK_NOT_CALLED: &str = "WebhookNotCalled";
+pub(in crate::command) const WEBHOOK_NOT_CALLED: &str = "WebhookNotCalled";
 /// A Kyverno whose credential helpers a reference switches off.
-pub(super) const KYVERNO_HELPERS_OFF: &str = "KyvernoHelpersOff";
+pub(in crate::command) const KYVERNO_HELPERS_OFF: &str = "KyvernoHelpersOff";
 
 // A Registry and its login.
-/// It rests.
-pub(super) const SUSPENDED: &str = "Suspended";
+/// It is suspended.
+pub(in crate::command) const SUSPENDED: &str = "Suspended";
 /// What is asked for is in a cluster, and none is connected.
-pub(super) const NO_CLUSTER: &str = "NoCluster";
+pub(in crate::command) const NO_CLUSTER: &str = "NoCluster";
 /// A source Secret holds no login that can be used.
-pub(super) const MALFORMED_SOURCE: &str = "MalformedSource";
+pub(in crate::command) const MALFORMED_SOURCE: &str = "MalformedSource";
 /// A credential ends too soon to be used.
-pub(super) const SHORT_LIFE: &str = "ShortLife";
+pub(in crate::command) const SHORT_LIFE: &str = "ShortLife";
 /// A pattern with `*` is no host that can be asked.
-pub(super) const HOST_PATTERN: &str = "HostPattern";
+pub(in crate::command) const HOST_PATTERN: &str = "HostPattern";
 /// The registry does not take the login, or not for this image.
-pub(super) const LOGIN_REFUSED: &str = "LoginRefused";
+pub(in crate::command) const LOGIN_REFUSED: &str = "LoginRefused";
 /// Another host checks the logins, and was not asked.
-pub(super) const FOREIGN_REALM: &str = "ForeignRealm";
+pub(in crate::command) const FOREIGN_REALM: &str = "ForeignRealm";
 /// The registry takes no push to the repository by this login.
-pub(super) const PUSH_REFUSED: &str = "PushRefused";
+pub(in crate::command) const PUSH_REFUSED: &str = "PushRefused";
 /// Its endpoint is open to anybody, and no repository is known that asks for a login.
-pub(super) const NO_LOGIN_ASKED: &str = "NoLoginAsked";
+pub(in crate::command) const NO_LOGIN_ASKED: &str = "NoLoginAsked";
 /// The registry does not show that the repository is there.
-pub(super) const REPOSITORY_UNKNOWN: &str = "RepositoryUnknown";
+pub(in crate::command) const REPOSITORY_UNKNOWN: &str = "RepositoryUnknown";
 /// An upload was opened and not cancelled.
-pub(super) const UPLOAD_LEFT: &str = "UploadLeft";
+pub(in crate::command) const UPLOAD_LEFT: &str = "UploadLeft";
 /// The login that Pods get is that of a Registry with access Push.
-pub(super) const PODS_PUSH: &str = "PodsPush";
+pub(in crate::command) const PODS_PUSH: &str = "PodsPush";
 /// No Registry with access Push is for it.
-pub(super) const NO_PUSH: &str = "NoPush";
+pub(in crate::command) const NO_PUSH: &str = "NoPush";
 /// There is no such image.
-pub(super) const IMAGE_NOT_FOUND: &str = "ImageNotFound";
+pub(in crate::command) const IMAGE_NOT_FOUND: &str = "ImageNotFound";
 
 // An image.
 /// It is no image reference.
-pub(super) const IMAGE_UNREADABLE: &str = "ImageUnreadable";
+pub(in crate::command) const IMAGE_UNREADABLE: &str = "ImageUnreadable";
 /// No Registry has a pattern for it.
-pub(super) const NO_PATTERN: &str = "NoPattern";
+pub(in crate::command) const NO_PATTERN: &str = "NoPattern";
 /// A Registry has a pattern for it in lower case.
-pub(super) const UPPERCASE_HOST: &str = "UppercaseHost";
+pub(in crate::command) const UPPERCASE_HOST: &str = "UppercaseHost";
 /// A Registry has a pattern for it that names port 443 where it does not, or the other way around.
-pub(super) const USUAL_PORT: &str = "UsualPort";
+pub(in crate::command) const USUAL_PORT: &str = "UsualPort";
 /// Only Registries with access Push have a pattern for it.
-pub(super) const PUSH_ONLY: &str = "PushOnly";
+pub(in crate::command) const PUSH_ONLY: &str = "PushOnly";
 /// A Registry excludes it.
-pub(super) const IMAGE_EXCLUDED: &str = "ImageExcluded";
+pub(in crate::command) const IMAGE_EXCLUDED: &str = "ImageExcluded";
 /// The Registry with a pattern for it does not select the namespace; or none selects it.
-pub(super) const NAMESPACE_NOT_SELECTED: &str = "NamespaceNotSelected";
+pub(in crate::command) const NAMESPACE_NOT_SELECTED: &str = "NamespaceNotSelected";
 /// That Registry is not for the ServiceAccount.
-pub(super) const SERVICE_ACCOUNT_NOT_SELECTED: &str = "ServiceAccountNotSelected";
+pub(in crate::command) const SERVICE_ACCOUNT_NOT_SELECTED: &str = "ServiceAccountNotSelected";
 /// That Registry is not for Pods with these labels.
-pub(super) const POD_NOT_SELECTED: &str = "PodNotSelected";
+pub(in crate::command) const POD_NOT_SELECTED: &str = "PodNotSelected";
 
 // A namespace.
 /// There is none.
-pub(super) const NAMESPACE_MISSING: &str = "NamespaceMissing";
+pub(in crate::command) const NAMESPACE_MISSING: &str = "NamespaceMissing";
 /// It did not opt in.
-pub(super) const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
+pub(in crate::command) const NAMESPACE_NOT_OPTED_IN: &str = "NamespaceNotOptedIn";
 /// Its label has a value that means nothing.
-pub(super) const UNKNOWN_INJECT_VALUE: &str = "UnknownInjectValue";
+pub(in crate::command) const UNKNOWN_INJECT_VALUE: &str = "UnknownInjectValue";
 /// What it asks to be enforced means nothing.
-pub(super) const UNKNOWN_ENFORCE_VALUE: &str = "UnknownEnforceValue";
+pub(in crate::command) const UNKNOWN_ENFORCE_VALUE: &str = "UnknownEnforceValue";
 /// It opted in and is excluded.
-pub(super) const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
+pub(in crate::command) const NAMESPACE_EXCLUDED: &str = "NamespaceExcluded";
 /// The pull secret is not there yet.
-pub(super) const SECRET_NOT_WRITTEN: &str = "SecretNotWritten";
+pub(in crate::command) const SECRET_NOT_WRITTEN: &str = "SecretNotWritten";
 /// A Secret of its name is somebody else's.
-pub(super) const SECRET_NOT_MANAGED: &str = "SecretNotManaged";
+pub(in crate::command) const SECRET_NOT_MANAGED: &str = "SecretNotManaged";
 /// The pull secret holds something else than it should.
-pub(super) const SECRET_DIFFERS: &str = "SecretDiffers";
+pub(in crate::command) const SECRET_DIFFERS: &str = "SecretDiffers";
 /// It holds several logins for one host, which clients that know hosts alone take at random.
-pub(super) const SEVERAL_LOGINS: &str = "SeveralLogins";
+pub(in crate::command) const SEVERAL_LOGINS: &str = "SeveralLogins";
 /// What it should hold is not for this account to see, or not known.
-pub(super) const CANNOT_COMPARE: &str = "CannotCompare";
+pub(in crate::command) const CANNOT_COMPARE: &str = "CannotCompare";
 /// ServiceAccounts do not list the pull secrets that their Pods get.
-pub(super) const SERVICE_ACCOUNTS_UNLISTED: &str = "ServiceAccountsUnlisted";
+pub(in crate::command) const SERVICE_ACCOUNTS_UNLISTED: &str = "ServiceAccountsUnlisted";
 /// The Pod's own label opts out.
-pub(super) const POD_OPTED_OUT: &str = "PodOptedOut";
+pub(in crate::command) const POD_OPTED_OUT: &str = "PodOptedOut";
 /// Its ServiceAccount allows only Secrets that it lists.
-pub(super) const MOUNTABLE_SECRETS: &str = "MountableSecrets";
+pub(in crate::command) const MOUNTABLE_SECRETS: &str = "MountableSecrets";
 /// A Pod has no reference to a pull secret that its images need.
-pub(super) const PULL_SECRET_NOT_REFERENCED: &str = "PullSecretNotReferenced";
+pub(in crate::command) const PULL_SECRET_NOT_REFERENCED: &str = "PullSecretNotReferenced";
 
 // A node.
 /// There is no configuration of credential providers.
-pub(super) const NODE_CONFIG_MISSING: &str = "NodeConfigMissing";
+pub(in crate::command) const NODE_CONFIG_MISSING: &str = "NodeConfigMissing";
 /// A file is none that the kubelet can read.
-pub(super) const NODE_CONFIG_UNREADABLE: &str = "NodeConfigUnreadable";
+pub(in crate::command) const NODE_CONFIG_UNREADABLE: &str = "NodeConfigUnreadable";
 /// A configuration's file holds more than the document that the kubelet reads.
-pub(super) const NODE_DOCUMENT_IGNORED: &str = "NodeDocumentIgnored";
+pub(in crate::command) const NODE_DOCUMENT_IGNORED: &str = "NodeDocumentIgnored";
 /// A file or folder of a node is there and cannot be read.
-pub(super) const NODE_FILE_UNREADABLE: &str = "NodeFileUnreadable";
+pub(in crate::command) const NODE_FILE_UNREADABLE: &str = "NodeFileUnreadable";
 /// Somebody else than root may write a file that the kubelet runs or reads.
-pub(super) const NODE_FILE_WRITABLE: &str = "NodeFileWritable";
+pub(in crate::command) const NODE_FILE_WRITABLE: &str = "NodeFileWritable";
 /// A field that the kubelet does not know.
-pub(super) const NODE_FIELD_UNKNOWN: &str = "NodeFieldUnknown";
+pub(in crate::command) const NODE_FIELD_UNKNOWN: &str = "NodeFieldUnknown";
 /// A field of a provider's answer in the configuration.
-pub(super) const NODE_ANSWER_FIELD: &str = "NodeAnswerField";
+pub(in crate::command) const NODE_ANSWER_FIELD: &str = "NodeAnswerField";
 /// A field that the kubelet wants is not there.
-pub(super) const NODE_FIELD_MISSING: &str = "NodeFieldMissing";
+pub(in crate::command) const NODE_FIELD_MISSING: &str = "NodeFieldMissing";
 /// A field has a value that the kubelet, or pullpass, does not take.
-pub(super) const NODE_FIELD_INVALID: &str = "NodeFieldInvalid";
+pub(in crate::command) const NODE_FIELD_INVALID: &str = "NodeFieldInvalid";
 /// `*` in the path of an entry of `matchImages`.
-pub(super) const NODE_PATH_GLOB: &str = "NodePathGlob";
+pub(in crate::command) const NODE_PATH_GLOB: &str = "NodePathGlob";
 /// An entry of `matchImages` that no image matches.
-pub(super) const NODE_MATCHES_NOTHING: &str = "NodeMatchesNothing";
+pub(in crate::command) const NODE_MATCHES_NOTHING: &str = "NodeMatchesNothing";
 /// There is no program of a provider's name.
-pub(super) const NODE_PROGRAM_MISSING: &str = "NodeProgramMissing";
+pub(in crate::command) const NODE_PROGRAM_MISSING: &str = "NodeProgramMissing";
 /// It is there and cannot be run.
-pub(super) const NODE_PROGRAM_NOT_EXECUTABLE: &str = "NodeProgramNotExecutable";
+pub(in crate::command) const NODE_PROGRAM_NOT_EXECUTABLE: &str = "NodeProgramNotExecutable";
 /// No provider runs pullpass.
-pub(super) const NODE_PROVIDER_MISSING: &str = "NodeProviderMissing";
+pub(in crate::command) const NODE_PROVIDER_MISSING: &str = "NodeProviderMissing";
 /// pullpass is run without a token.
-pub(super) const NODE_TOKEN_MISSING: &str = "NodeTokenMissing";
+pub(in crate::command) const NODE_TOKEN_MISSING: &str = "NodeTokenMissing";
 /// The token is for somebody else.
-pub(super) const NODE_AUDIENCE_OTHER: &str = "NodeAudienceOther";
+pub(in crate::command) const NODE_AUDIENCE_OTHER: &str = "NodeAudienceOther";
 /// Nodes may not ask for tokens of our audience.
-pub(super) const NODE_AUDIENCE_FORBIDDEN: &str = "NodeAudienceForbidden";
+pub(in crate::command) const NODE_AUDIENCE_FORBIDDEN: &str = "NodeAudienceForbidden";
 /// Pods of one ServiceAccount share an answer, and a Registry tells them apart.
-pub(super) const NODE_CACHE_SHARED: &str = "NodeCacheShared";
+pub(in crate::command) const NODE_CACHE_SHARED: &str = "NodeCacheShared";
 /// The authority's certificate is not there.
-pub(super) const NODE_CA_MISSING: &str = "NodeCaMissing";
+pub(in crate::command) const NODE_CA_MISSING: &str = "NodeCaMissing";
 /// It is none.
-pub(super) const NODE_CA_MALFORMED: &str = "NodeCaMalformed";
+pub(in crate::command) const NODE_CA_MALFORMED: &str = "NodeCaMalformed";
 /// The node itself may pull what a Registry keeps for some Pods.
-pub(super) const NODE_NOT_ISOLATED: &str = "NodeNotIsolated";
+pub(in crate::command) const NODE_NOT_ISOLATED: &str = "NodeNotIsolated";
 /// The kubelet does not ask pullpass for a Registry's images.
-pub(super) const NODE_IMAGE_NOT_MATCHED: &str = "NodeImageNotMatched";
+pub(in crate::command) const NODE_IMAGE_NOT_MATCHED: &str = "NodeImageNotMatched";

@@ -173,20 +173,15 @@ fn load_documents(
     documents: &mut Vec<YamlDocument>,
     found: &mut Vec<NodeFinding>,
 ) {
-    let missing = |place: &Path, message: String| {
-        NodeFinding {
-        id: ids::NODE_CONFIG_MISSING,
-        is_warning: false,
-        place: place.display().to_string(),
-        field: String::new(),
-        message,
-        fix: "`pullpass credential-provider config --platform` prints what puts it there; --node-config names another place".into(),
-    }
+    let missing = |message: &str| {
+        let fix = "`pullpass credential-provider config --platform` prints what puts it there; --node-config names another place";
+        let place = files.config.display().to_string();
+        NodeFinding::of_file(ids::NODE_CONFIG_MISSING, place, message, fix)
     };
     let configs = match &files.configs {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let message = "there is no such file or folder below the one that --node names";
-            return found.push(missing(&files.config, message.to_owned()));
+            return found.push(missing(message));
         }
         Err(error) => {
             let place = files.config.display().to_string();
@@ -195,7 +190,7 @@ fn load_documents(
         Ok(configs) if configs.is_empty() => {
             let message =
                 "holds no .yaml, .yml or .json: the kubelet ends at its start without one";
-            return found.push(missing(&files.config, message.to_owned()));
+            return found.push(missing(message));
         }
         Ok(configs) => configs,
     };
@@ -205,12 +200,12 @@ fn load_documents(
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 found.push(NodeFinding::unreadable(&file, error));
             }
-            Err(error) => found.push(NodeFinding {
-                id: ids::NODE_CONFIG_UNREADABLE,
-                fix: "remove it, or put the file there: the kubelet ends at its start with this"
-                    .into(),
-                ..missing(path, error.to_string())
-            }),
+            Err(error) => {
+                let fix =
+                    "remove it, or put the file there: the kubelet ends at its start with this";
+                let id = ids::NODE_CONFIG_UNREADABLE;
+                found.push(NodeFinding::of_file(id, file, error.to_string(), fix));
+            }
             Ok(text) => {
                 let (text, ignored) = document::first(text);
                 found.extend(ignored.map(|line| document::ignored(&file, line)));

@@ -88,11 +88,8 @@ pub(in crate::command) const PLACES: [NodePlace; 7] = [
     },
     NodePlace {
         platform: Platform::Kind,
-        config: "/etc/kubernetes/credential-providers",
-        bin_dir: "/usr/local/lib/kubelet/credentialproviders",
-        own_configs: &[],
-        ca_file: CA_FILE,
         template: include_str!("platforms/kind.txt"),
+        ..KUBEADM
     },
     NodePlace {
         platform: Platform::Talos,

@@ -4,17 +4,13 @@ use jiff::Timestamp;
 
 use crate::certificates::find_end;
 use crate::cluster::{
-    CERTIFICATES, EventGlance, Kube, LeaderGlance, ListedPod, OwnedSecret, PodScope, Replicas,
-    WebhookTarget,
+    CERTIFICATES, EventGlance, Kube, LeaderGlance, ListedPod, OwnedSecret, Replicas, WebhookTarget,
 };
-use crate::command::missed::{self, MissedPod, open_checker};
+use crate::command::missed::{MissedPod, fetch_missed, fetch_waiting, open_checker};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
 use crate::provision::ports::{Cluster as _, ClusterError};
 use crate::registry::{Registries, Registry};
-
-/// How many Pods that wait are kept of a namespace.
-const PODS_MAX: usize = 500;
 
 /// Why something is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +80,7 @@ pub(super) async fn fetch_cluster(kube: &Kube) -> anyhow::Result<ClusterFacts> {
         (Ok((registries, _)), Ok(namespaces)) => {
             let known = Registries::build(registries.iter().cloned());
             let checker = open_checker(known, namespaces.iter().cloned());
-            keep(missed::fetch_missed(kube, None, &checker).await)?
+            keep(fetch_missed(kube, None, &checker).await)?
         }
         _ => Ok(Vec::new()),
     };
@@ -108,12 +104,16 @@ pub(super) async fn fetch_namespace(
     kube: &Kube,
     name: &NamespaceName,
 ) -> anyhow::Result<NamespaceFacts> {
+    let lacks_reference = async |pod: ListedPod| {
+        let is_one = !pod.references_pull_secret && !pod.is_deleted;
+        is_one.then_some(pod)
+    };
     let (namespace, registries, secrets, events, pods) = tokio::join!(
         kube.fetch_namespace(name),
         kube.fetch_registries(),
         kube.fetch_owned(Some(name)),
         kube.fetch_own_events(name),
-        fetch_missed(kube, name),
+        fetch_waiting(kube, Some(name), |_| true, lacks_reference),
     );
     let namespace = keep(namespace)?;
     Ok(NamespaceFacts {
@@ -124,24 +124,6 @@ pub(super) async fn fetch_namespace(
         events: keep(events)?,
         pods: keep(pods)?,
     })
-}
-
-async fn fetch_missed(kube: &Kube, name: &NamespaceName) -> Result<Vec<ListedPod>, ClusterError> {
-    let (mut found, mut next) = (Vec::new(), None);
-    loop {
-        let scope = PodScope::Pending;
-        let mut page = kube.fetch_pods(Some(name), scope, next.as_deref()).await?;
-        while let Some(pod) = page.next_pod(|_| true).await? {
-            if !pod.references_pull_secret && !pod.is_deleted {
-                found.push(pod);
-            }
-        }
-        next = page.finish()?;
-        if next.is_none() || found.len() >= PODS_MAX {
-            found.truncate(PODS_MAX);
-            return Ok(found);
-        }
-    }
 }
 
 /// What was read; an error where nothing else would be read either.

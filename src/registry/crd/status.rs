@@ -57,22 +57,23 @@ pub struct NamespaceCounts {
 impl RegistryStatus {
     /// Whether it is ready, as far as the leader said.
     pub fn is_ready(&self) -> bool {
-        self.holds("Ready")
+        self.status_of("Ready") == "True"
     }
 
     /// Whether nobody can tell whether it is ready: it is suspended, or no kubelet asked for its login yet.
     pub fn is_unknown(&self) -> bool {
-        let mut conditions = self.conditions.iter();
-        conditions.any(|one| one.type_ == "Ready" && one.status == "Unknown")
+        self.status_of("Ready") == "Unknown"
     }
 
     /// Whether it is suspended.
     pub fn is_suspended(&self) -> bool {
-        self.holds("Suspended")
+        self.status_of("Suspended") == "True"
     }
 
-    fn holds(&self, type_: &str) -> bool {
+    /// That of a condition; empty where it is not there.
+    fn status_of(&self, type_: &str) -> &str {
         let mut conditions = self.conditions.iter();
-        conditions.any(|one| one.type_ == type_ && one.status == "True")
+        let found = conditions.find(|one| one.type_ == type_);
+        found.map_or("", |one| &one.status)
     }
 }

@@ -1,17 +1,58 @@
 //! Paths of a node below the folder that holds its files.
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+
+use super::rights::FileRights;
 
 /// How many links may lead to a file, as on Linux.
 const LINKS_MAX: usize = 40;
 
-/// The place of a node's path, with links followed as they are on the node: none leads out of `root`.
-///
-/// # Errors
-/// It is not there, or cannot be read.
-pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
+/// The folder that holds a node's files, below which all paths are.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    /// Whether it is the node itself. In a copy files are owned by whoever copied them.
+    is_node: bool,
+}
+
+impl Root {
+    pub(super) fn new(path: &Path) -> Self {
+        let real = path.canonicalize();
+        Self {
+            path: path.to_owned(),
+            is_node: real.is_ok_and(|real| real == Path::new("/")),
+        }
+    }
+
+    /// The place of a node's path, with links followed as they are on the node: none leads out of it.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub(super) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        resolve(&self.path, path)
+    }
+
+    /// What is at a node's path, links followed, and who may write it.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`].
+    pub(super) fn stat(&self, path: &Path) -> io::Result<(PathBuf, Metadata, FileRights)> {
+        let place = self.resolve(path)?;
+        let metadata = place.metadata()?;
+        let rights = FileRights {
+            path: path.to_owned(),
+            mode: metadata.permissions().mode() & 0o7777,
+            owner: self.is_node.then(|| metadata.uid()),
+        };
+        Ok((place, metadata, rights))
+    }
+}
+
+fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let (mut found, mut left) = (Vec::new(), names(path));
     let mut links = 0;
     while let Some(name) = left.pop() {

@@ -64,14 +64,13 @@ pub(super) fn first(text: &str) -> (&str, Option<usize>) {
 
 /// That a file holds more than the kubelet reads.
 pub(super) fn ignored(file: &str, line: usize) -> NodeFinding {
-    NodeFinding {
-        id: ids::NODE_DOCUMENT_IGNORED,
-        is_warning: true,
-        place: format!("{file}:{line}"),
-        field: String::new(),
-        message: "the kubelet reads the first document of a file alone: it ignores what stands from here on".to_owned(),
-        fix: "put it into a file of its own in the same folder, or remove it".into(),
-    }
+    NodeFinding::of_file(
+        ids::NODE_DOCUMENT_IGNORED,
+        format!("{file}:{line}"),
+        "the kubelet reads the first document of a file alone: it ignores what stands from here on",
+        "put it into a file of its own in the same folder, or remove it",
+    )
+    .warning()
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
@@ -104,17 +103,13 @@ fn unreadable(document: &YamlDocument, error: &str) -> Box<NodeFinding> {
 }
 
 fn finding(document: &YamlDocument, line: &str, message: String) -> Box<NodeFinding> {
-    Box::new(NodeFinding {
-        id: ids::NODE_CONFIG_UNREADABLE,
-        is_warning: false,
-        place: match line {
-            "" => document.file.clone(),
-            line => format!("{}:{line}", document.file),
-        },
-        field: String::new(),
-        message,
-        fix: "write it as `pullpass credential-provider config` prints it: the kubelet ends at its start with this".into(),
-    })
+    let place = match line {
+        "" => document.file.clone(),
+        line => format!("{}:{line}", document.file),
+    };
+    let fix = "write it as `pullpass credential-provider config` prints it: the kubelet ends at its start with this";
+    let id = ids::NODE_CONFIG_UNREADABLE;
+    Box::new(NodeFinding::of_file(id, place, message, fix))
 }
 
 #[cfg(test)]

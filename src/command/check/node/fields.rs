@@ -78,16 +78,28 @@ impl FieldReader<'_> {
         field: &str,
         name: &str,
     ) -> &'v [Value] {
-        let place = join(field, name);
+        let entries = self.optional_list(fields, field, name);
+        if entries.is_some_and(<[Value]>::is_empty) {
+            self.missing(&join(field, name), "give at least one entry");
+        }
+        entries.unwrap_or_default()
+    }
+
+    /// A list that may be left out, or hold nothing; `None`: it is none.
+    pub(super) fn optional_list<'v>(
+        &mut self,
+        fields: &'v Map<String, Value>,
+        field: &str,
+        name: &str,
+    ) -> Option<&'v [Value]> {
         match fields.get(name) {
-            Some(Value::Array(entries)) if !entries.is_empty() => entries,
-            None | Some(Value::Null | Value::Array(_)) => {
-                self.missing(&place, "give at least one entry");
-                &[]
-            }
+            None | Some(Value::Null) => Some(&[]),
+            Some(Value::Array(entries)) => Some(entries),
             Some(_) => {
-                self.no_list(&place);
-                &[]
+                let message = "is no list: the kubelet ends at its start with it";
+                let fix = "write each entry with a - in front";
+                self.invalid(&join(field, name), message, fix);
+                None
             }
         }
     }
@@ -139,14 +151,7 @@ impl FieldReader<'_> {
         name: &str,
     ) -> Option<Vec<String>> {
         let place = join(field, name);
-        let entries = match fields.get(name) {
-            None | Some(Value::Null) => return Some(Vec::new()),
-            Some(Value::Array(entries)) => entries,
-            Some(_) => {
-                self.no_list(&place);
-                return None;
-            }
-        };
+        let entries = self.optional_list(fields, field, name)?;
         let entries = entries.iter().enumerate();
         let read = entries.map(|(at, entry)| self.entry(entry, &format!("{place}[{at}]")));
         // Each that cannot be read is named.
@@ -163,11 +168,6 @@ impl FieldReader<'_> {
                 None
             }
         }
-    }
-
-    fn no_list(&mut self, place: &str) {
-        let message = "is no list: the kubelet ends at its start with it";
-        self.invalid(place, message, "write each entry with a - in front");
     }
 
     /// A field that should be a text.

@@ -1,12 +1,12 @@
 //! The files of a node, or a copy of them, by which its kubelet runs credential providers.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::below::resolve;
+use super::below::Root;
 use super::rights::FileRights;
 use crate::command::credential_provider::platform::{KUBEADM, NodePlace, PLACES};
 
@@ -26,7 +26,7 @@ pub(super) struct NodeFiles {
     pub(super) programs: io::Result<BTreeMap<String, NodeProgram>>,
     /// Who may write the configuration's files and both folders.
     pub(super) rights: Vec<FileRights>,
-    root: PathBuf,
+    root: Root,
 }
 
 /// A program of the folder of providers.
@@ -41,21 +41,22 @@ impl NodeFiles {
     /// Reads the files below `root`. Where the kubelet's two flags are not given, it is the first of the usual places that is there, or
     /// kubeadm's.
     pub(super) fn load(root: &Path, config: Option<&Path>, bin_dir: Option<&Path>) -> Self {
-        let (usual_config, usual_bin_dir) = find_usual(root, config);
+        let root = Root::new(root);
+        let (usual_config, usual_bin_dir) = find_usual(&root, config);
         let config = config.unwrap_or(Path::new(usual_config)).to_owned();
         let bin_dir = bin_dir.unwrap_or(Path::new(usual_bin_dir)).to_owned();
         let mut files = Self {
-            configs: load_configs(root, &config),
-            programs: list_programs(root, &bin_dir),
+            configs: load_configs(&root, &config),
+            programs: list_programs(&root, &bin_dir),
             rights: Vec::new(),
-            root: root.to_owned(),
+            root,
             config,
             bin_dir,
         };
         let read = files.configs.iter().flatten().map(|(path, _)| path);
         let places = [&files.bin_dir, &files.config].into_iter().chain(read);
-        let rights = places.filter_map(|path| load_rights(root, path).ok());
-        files.rights = rights.collect();
+        let found = places.filter_map(|path| files.root.stat(path).ok());
+        files.rights = found.map(|(_, _, rights)| rights).collect();
         files.rights.dedup();
         files
     }
@@ -65,14 +66,13 @@ impl NodeFiles {
     /// # Errors
     /// It is not there, or cannot be read.
     pub(super) fn load_file(&self, path: &str) -> io::Result<(Vec<u8>, FileRights)> {
-        let path = Path::new(path);
-        Ok((read(&self.root, path)?, load_rights(&self.root, path)?))
+        read(&self.root, Path::new(path))
     }
 }
 
 /// The two flags as they usually are: of the first platform whose places are there, or of kubeadm.
-fn find_usual(root: &Path, config: Option<&Path>) -> (&'static str, &'static str) {
-    let is_there = |path: &str| resolve(root, Path::new(path)).is_ok();
+fn find_usual(root: &Root, config: Option<&Path>) -> (&'static str, &'static str) {
+    let is_there = |path: &str| root.resolve(Path::new(path)).is_ok();
     let pairs = || PLACES.iter().flat_map(NodePlace::flags);
     let is_asked =
         |usual: &str| config.map_or_else(|| is_there(usual), |path| path == Path::new(usual));
@@ -83,10 +83,9 @@ fn find_usual(root: &Path, config: Option<&Path>) -> (&'static str, &'static str
     found.unwrap_or((KUBEADM.config, KUBEADM.bin_dir))
 }
 
-/// The text of a node's file.
-fn read(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
-    let place = resolve(root, path)?;
-    let metadata = place.metadata()?;
+/// What a node's file holds, and who may write it.
+fn read(root: &Root, path: &Path) -> io::Result<(Vec<u8>, FileRights)> {
+    let (place, metadata, rights) = root.stat(path)?;
     if metadata.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
@@ -104,22 +103,22 @@ fn read(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
             "has more than 4 MiB",
         ));
     }
-    Ok(text)
+    Ok((text, rights))
 }
 
 /// The file, or the files of the folder that the kubelet reads, in its order.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/credentialprovider/plugin/config.go> (`readCredentialProviderConfig`)
-fn load_configs(root: &Path, config: &Path) -> io::Result<Vec<(PathBuf, io::Result<String>)>> {
+fn load_configs(root: &Root, config: &Path) -> io::Result<Vec<(PathBuf, io::Result<String>)>> {
     let read = |path: PathBuf| {
         let text = read(root, &path);
-        let text = text.and_then(|text| {
+        let text = text.and_then(|(text, _)| {
             let error = |_| io::Error::new(io::ErrorKind::InvalidData, "is no UTF-8");
             String::from_utf8(text).map_err(error)
         });
         (path, text)
     };
-    let place = resolve(root, config)?;
+    let place = root.resolve(config)?;
     if !place.metadata()?.is_dir() {
         return Ok(vec![read(config.to_owned())]);
     }
@@ -138,37 +137,22 @@ fn load_configs(root: &Path, config: &Path) -> io::Result<Vec<(PathBuf, io::Resu
     Ok(names.iter().map(|name| read(config.join(name))).collect())
 }
 
-fn list_programs(root: &Path, folder: &Path) -> io::Result<BTreeMap<String, NodeProgram>> {
+fn list_programs(root: &Root, folder: &Path) -> io::Result<BTreeMap<String, NodeProgram>> {
     let mut programs = BTreeMap::new();
-    for entry in resolve(root, folder)?.read_dir()? {
+    for entry in root.resolve(folder)?.read_dir()? {
         let Ok(name) = entry?.file_name().into_string() else {
             continue;
         };
         let path = folder.join(&name);
         // A link that leads nowhere is no program.
-        let Ok(metadata) = resolve(root, &path).and_then(|place| place.metadata()) else {
+        let Ok((_, metadata, rights)) = root.stat(&path) else {
             continue;
         };
         let program = NodeProgram {
             is_executable: metadata.is_file() && metadata.permissions().mode() & 0o111 != 0,
-            rights: rights(root, &path, &metadata),
+            rights,
         };
         programs.insert(name, program);
     }
     Ok(programs)
-}
-
-fn load_rights(root: &Path, path: &Path) -> io::Result<FileRights> {
-    let metadata = resolve(root, path)?.metadata()?;
-    Ok(rights(root, path, &metadata))
-}
-
-fn rights(root: &Path, path: &Path, metadata: &Metadata) -> FileRights {
-    // In a copy files are owned by whoever copied them.
-    let is_node = root.canonicalize().is_ok_and(|root| root == Path::new("/"));
-    FileRights {
-        path: path.to_owned(),
-        mode: metadata.permissions().mode() & 0o7777,
-        owner: is_node.then(|| metadata.uid()),
-    }
 }

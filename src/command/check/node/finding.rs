@@ -19,16 +19,27 @@ pub(super) struct NodeFinding {
 }
 
 impl NodeFinding {
+    /// Something that is wrong with a file as a whole.
+    pub(super) fn of_file(
+        id: &'static str,
+        place: impl Into<String>,
+        message: impl Into<String>,
+        fix: impl Into<Fix>,
+    ) -> Self {
+        Self {
+            id,
+            is_warning: false,
+            place: place.into(),
+            field: String::new(),
+            message: message.into(),
+            fix: fix.into(),
+        }
+    }
+
     /// That a file or folder cannot be read, which is there.
     pub(super) fn unreadable(place: &str, error: &std::io::Error) -> Self {
-        Self {
-            id: ids::NODE_FILE_UNREADABLE,
-            is_warning: false,
-            place: place.to_owned(),
-            field: String::new(),
-            message: error.to_string(),
-            fix: "run this as root on the node, or check a copy that may be read".into(),
-        }
+        let fix = "run this as root on the node, or check a copy that may be read";
+        Self::of_file(ids::NODE_FILE_UNREADABLE, place, error.to_string(), fix)
     }
 
     pub(super) fn warning(self) -> Self {

@@ -90,13 +90,9 @@ pub(super) fn read(
     reader.known(root, "", CONFIG_FIELDS);
     let version = reader.choice(root, "", "apiVersion", &CONFIG_VERSIONS);
     reader.choice(root, "", "kind", &["CredentialProviderConfig"]);
-    let entries = match root.get("providers") {
-        // Another file may have some.
-        None | Some(Value::Null) => &[],
-        Some(Value::Array(entries)) if entries.is_empty() => &[],
-        Some(_) => reader.list(root, "", "providers"),
-    };
-    let entries = entries.iter().enumerate();
+    // Where there are none, another file may have some.
+    let entries = reader.optional_list(root, "", "providers");
+    let entries = entries.unwrap_or_default().iter().enumerate();
     entries
         .filter_map(|(at, entry)| {
             let field = format!("providers[{at}]");
@@ -189,11 +185,7 @@ impl FieldReader<'_> {
 
     /// The variables that can be read.
     fn env(&mut self, entry: &Map<String, Value>, field: &str) -> Vec<(String, String)> {
-        let entries = match entry.get("env") {
-            None | Some(Value::Null) => &[],
-            Some(Value::Array(entries)) if entries.is_empty() => &[],
-            Some(_) => self.list(entry, field, "env"),
-        };
+        let entries = self.optional_list(entry, field, "env").unwrap_or_default();
         let mut found = Vec::new();
         for (at, variable) in entries.iter().enumerate() {
             let place = format!("{field}.env[{at}]");

@@ -37,14 +37,8 @@ impl FileRights {
             ),
             _ => return None,
         };
-        Some(NodeFinding {
-            id: ids::NODE_FILE_WRITABLE,
-            is_warning: false,
-            place: path.to_string(),
-            field: String::new(),
-            message,
-            fix,
-        })
+        let (id, place) = (ids::NODE_FILE_WRITABLE, path.to_string());
+        Some(NodeFinding::of_file(id, place, message, fix))
     }
 }
 
