@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::claims::PodIdentity;
 use super::ports::{BrokerCluster, ClusterError, LivePod};
+use super::verifier::{TURN_TIMEOUT, no_answer};
 use crate::provision::read_cache::ReadCache;
 
 /// How long the labels of a Pod are relied on: one with many images asks for all of them at once.
@@ -53,7 +55,9 @@ impl PodReader {
         let (cluster, turns) = (Arc::clone(&self.cluster), Arc::clone(&self.turns));
         let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
         let read = async move {
-            let _turn = turns.acquire_owned().await;
+            let Ok(_turn) = timeout(TURN_TIMEOUT, turns.acquire_owned()).await else {
+                return Err(no_answer("the read of a Pod"));
+            };
             let found = cluster.fetch_pod(&namespace, &name).await?;
             Ok(found.map(Arc::new))
         };
@@ -83,6 +87,8 @@ mod tests {
         reads: AtomicUsize,
         at_once: AtomicUsize,
         most_at_once: AtomicUsize,
+        /// How much longer than a moment it takes.
+        delay: Duration,
     }
 
     #[async_trait]
@@ -103,7 +109,7 @@ mod tests {
             self.reads.fetch_add(1, Ordering::Relaxed);
             let at_once = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
             self.most_at_once.fetch_max(at_once, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5) + self.delay).await;
             self.at_once.fetch_sub(1, Ordering::Relaxed);
             let labels = *self.labels.lock().unwrap();
             Ok(labels.map(|count| LivePod {
@@ -161,5 +167,19 @@ mod tests {
         futures::future::join_all(pods.iter().map(|pod| reader.find(pod))).await;
         assert_eq!(server.reads.load(Ordering::Relaxed), 200);
         assert_eq!(server.most_at_once.load(Ordering::Relaxed), READS_MAX);
+    }
+    /// Who cannot be answered in time is told so, and the API server is not asked.
+    #[tokio::test(start_paused = true)]
+    async fn asks_a_slow_api_server_for_no_pod_that_comes_too_late() {
+        let server = Arc::new(ApiServer {
+            delay: Duration::from_millis(450),
+            ..ApiServer::default()
+        });
+        let reader = PodReader::new(Arc::clone(&server) as _);
+        let pods: Vec<_> = (0..500).map(pod).collect();
+        let found = futures::future::join_all(pods.iter().map(|pod| reader.find(pod))).await;
+        let read = found.iter().filter(|found| found.is_ok()).count();
+        assert_eq!(read, 2 * READS_MAX);
+        assert_eq!(server.reads.load(Ordering::Relaxed), read);
     }
 }

@@ -28,9 +28,9 @@ const TRUSTED_MAX: u64 = 10_000;
 /// How long the API server may take, its turn included: the plug-in waits for 2 s in all.
 const REVIEW_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// How long a token waits for its turn. Its review has the rest of the time: a slow API server would else be asked for answers that come
-/// too late for anybody.
-const TURN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a token waits for its turn to be reviewed, and a Pod to be read. The request has the rest of the time: a slow API server would
+/// else be asked for answers that come too late for anybody.
+pub(super) const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What came of a review.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Verifier {
             turn.spend();
             let answer = cluster.review_token(&token, AUDIENCE);
             let answer = timeout_at(begun + REVIEW_TIMEOUT, answer).await;
-            let status = match answer.unwrap_or_else(|_| Err(no_answer())) {
+            let status = match answer.unwrap_or_else(|_| Err(no_answer("the review of a token"))) {
                 Ok(status) => status,
                 Err(error) => {
                     turn.give_back();
@@ -158,9 +158,10 @@ impl Verifier {
     }
 }
 
-fn no_answer() -> ClusterError {
+/// That the API server did not answer such a request in time, or was not asked, as its answer would have come too late.
+pub(super) fn no_answer(what: &str) -> ClusterError {
     ClusterError::Unreachable {
-        what: "the review of a token".to_owned(),
+        what: what.to_owned(),
         message: "no answer in time".to_owned(),
     }
 }

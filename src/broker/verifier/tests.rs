@@ -79,7 +79,7 @@ impl BrokerCluster for ApiServer {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
         if mode == Mode::Fails {
-            return Err(no_answer());
+            return Err(no_answer("it"));
         }
         if let Mode::IsSlow(time) = mode {
             tokio::time::sleep(time).await;
